@@ -1,0 +1,39 @@
+# `make demo` and `make test` each set everything up in .venv and do their job.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+RESULTS ?= results/demo
+
+.PHONY: help setup demo test nightly check lock bench clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(READY)  ## .venv with the locked versions
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("byzax needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)   ## six rules against the attacks on real digits: table and plots in $(RESULTS)
+	$(BIN)/byzax run experiments/scenarios/demo.yaml --out $(RESULTS)
+
+test: $(READY)   ## the default test suite
+	$(BIN)/python -m pytest
+
+nightly: $(READY)  ## everything, the slow tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(READY)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+lock:            ## renew requirements.lock (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,33 @@
+"""Attacks: `build(name, n, f, **options)` gives an `Attack`; one file per attack, found by its name."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from attacks.base import Attack, Batch, View
+
+__all__ = ["Attack", "Batch", "View", "available", "build", "factory"]
+
+
+def available() -> tuple[str, ...]:
+    """The names of all attacks: one for each file of this folder, `base` aside."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name != "base"))
+
+
+def factory(name: str) -> Callable[..., Attack]:
+    """The function behind a attack's name: `factory("little")(n, f)`. Raises ValueError for an unknown name."""
+    if name not in available():
+        near = difflib.get_close_matches(name, available(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown attack {name!r}: {hint}available: {', '.join(available())}")
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+def build(name: str, n: int, f: int, **options: Any) -> Attack:
+    """The attack `name` for `n` rows of which `f` are Byzantine.
+
+    Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.
+    """
+    return factory(name)(n, f, **options)
