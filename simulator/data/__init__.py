@@ -1,0 +1,27 @@
+"""Data sets: `build(name, **options)` gives a `Dataset`; one file per data set, found by its name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from simulator import registry
+from simulator.data.base import DataError, Dataset, Split, split
+
+__all__ = ["DataError", "Dataset", "Split", "available", "build", "factory", "split"]
+
+
+def available() -> tuple[str, ...]:
+    """The names of all data sets."""
+    return registry.available(__name__)
+
+
+def factory(name: str) -> Callable[..., Dataset]:
+    """The function behind a data set's name: `factory("digits")()`. Raises ValueError for an unknown name."""
+    return registry.factory(__name__, name, "data set")
+
+
+def build(name: str, **options: Any) -> Dataset:
+    """The data set `name`. The same options give the same read-only arrays again, read once per process.
+
+    Raises ValueError for an unknown name or an option out of range, and DataError for missing or damaged files.
+    """
+    return factory(name)(**options)

@@ -1,0 +1,68 @@
+"""What a data set is, and its split into training, validation and test samples."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Data that is missing or damaged; the message names the file and the way out."""
+
+
+class Dataset(NamedTuple):
+    """Labelled samples, training and test in one pool.
+
+    `x`: `[N, ...]` float32. `y`: `[N]` int32, labels in 0..`classes`-1. `test`: positions `[T]` of the official test
+    samples, or None where the data set has none of its own. The arrays are read-only: all runs of a process share them.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: int
+    test: np.ndarray | None = None
+
+
+class Split(NamedTuple):
+    """Positions in the pool, each ascending; the three share no sample and cover the pool."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def dataset(x: np.ndarray, y: np.ndarray, classes: int, test: np.ndarray | None = None) -> Dataset:
+    """A `Dataset` of read-only arrays of the agreed types."""
+    made = Dataset(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.int32), classes, test)
+    for array in (made.x, made.y, made.test):
+        if array is not None:
+            array.flags.writeable = False
+    return made
+
+
+def split(dataset: Dataset, rng: np.random.Generator, validation: float, test: float) -> Split:
+    """Positions of the training, validation and test samples, drawn without regard to the labels.
+
+    A data set with official test samples keeps them as they are: `test` is then not used and `validation` is a share of
+    the other samples. Otherwise both are shares of all samples. A share above 0 gives at least one sample.
+
+    Raises ValueError where a share is outside [0, 1), where no test samples or no training samples are left.
+    """
+    for name, share in (("validation", validation), ("test", test)):
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} is a share of the samples, 0 <= {name} < 1, got {share}")
+    pool = np.arange(len(dataset.y))
+    if dataset.test is not None:
+        pool = np.setdiff1d(pool, dataset.test)
+    elif test == 0:
+        raise ValueError("this data set has no test samples of its own: test must be above 0, such as 0.2")
+    sizes = [max(1, round(share * len(pool))) if share else 0 for share in (validation, test)]
+    if dataset.test is not None:
+        sizes[1] = 0
+    if sum(sizes) >= len(pool):
+        raise ValueError(
+            f"validation={validation} and test={test} leave no training samples: they take {sum(sizes)} of "
+            f"{len(pool)}; choose shares with a sum well below 1"
+        )
+    shuffled = rng.permutation(pool)
+    held, tested, rest = np.split(shuffled, np.cumsum(sizes))
+    return Split(np.sort(rest), np.sort(held), np.sort(tested) if dataset.test is None else dataset.test)

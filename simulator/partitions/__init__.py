@@ -1,0 +1,24 @@
+"""Partitions of the training samples over the workers: one file per way to split, found by its name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from simulator import registry
+from simulator.partitions.base import Partition
+
+__all__ = ["Partition", "available", "build", "factory"]
+
+
+def available() -> tuple[str, ...]:
+    """The names of all partitions."""
+    return registry.available(__name__)
+
+
+def factory(name: str) -> Callable[..., Partition]:
+    """The function behind a partition's name: `factory("iid")()`. Raises ValueError for an unknown name."""
+    return registry.factory(__name__, name)
+
+
+def build(name: str, **options: Any) -> Partition:
+    """The partition `name`. Raises ValueError for an unknown name or an option out of range."""
+    return factory(name)(**options)
