@@ -17,7 +17,7 @@ def available() -> tuple[str, ...]:
 
 
 def factory(name: str) -> Callable[..., Attack]:
-    """The function behind a attack's name: `factory("little")(n, f)`. Raises ValueError for an unknown name."""
+    """The function behind an attack's name: `factory("little")(n, f)`. Raises ValueError for an unknown name."""
     if name not in available():
         near = difflib.get_close_matches(name, available(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

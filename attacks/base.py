@@ -1,9 +1,10 @@
-"""What an attack is: types shared by every file of this folder."""
+"""What an attack is: types and statistics shared by every file of this folder."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 State = Any
@@ -13,8 +14,9 @@ class View(NamedTuple):
     """What an omniscient adversary sees of one update.
 
     `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included. `byzantine` `[n]`: which
-    rows the adversary may replace. `params` `[d]`: the model the server holds. `aggregate`: the rule in use with its
-    present state, `[n, d] -> [d]`. `step`: the server's count of updates so far.
+    rows the adversary may replace; an update of fewer than all workers may hold fewer than f of them. `params` `[d]`:
+    the model the server holds. `aggregate`: the rule in use with its present state, `[n, d] -> [d]`. `step`: the
+    server's count of updates so far.
     """
 
     rows: Array
@@ -43,3 +45,43 @@ class Attack(NamedTuple):
     init: Callable[[int], State] = lambda d: ()
     forge: Callable[[Array, View, State], tuple[Array, State]] | None = None
     corrupt: Callable[[Array, Batch], Batch] | None = None
+
+
+def check(name: str, n: int, f: int) -> None:
+    """Raises ValueError unless 0 <= f <= n and n >= 1; f = 0 is an attack that nobody carries out."""
+    if n < 1 or not 0 <= f <= n:
+        raise ValueError(f"{name} needs n >= 1 workers and 0 <= f <= n of them Byzantine, got n={n}, f={f}")
+
+
+def stateless(forged: Callable[[Array, View], Array]) -> Attack:
+    """The attack whose Byzantine rows are `forged(key, view)`, `[d]` (the same for each) or `[n, d]`."""
+
+    def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
+        rows = jnp.where(view.byzantine[:, None], forged(key, view).astype(view.rows.dtype), view.rows)
+        return rows, state
+
+    return Attack(forge=forge)
+
+
+def rank(byzantine: Array) -> Array:
+    """For each Byzantine row how many stand before it, `[n]`; at the other rows a number of no meaning, at least 0."""
+    return jnp.maximum(jnp.cumsum(byzantine) - 1, 0)
+
+
+def honest_mean(view: View, values: Array | None = None) -> Array:
+    """Mean of the honest rows (or of the same rows of `values` `[n, d]`), `[d]`, in float32 or wider.
+
+    Zeros where there is no honest row.
+    """
+    values = view.rows if values is None else values
+    wide = jnp.promote_types(values.dtype, jnp.float32)
+    honest = ~view.byzantine
+    # a mask, not a product with 0: what Byzantine workers computed may be NaN or infinite
+    kept = jnp.where(honest[:, None], values.astype(wide), 0)
+    return kept.sum(axis=0) / jnp.maximum(honest.sum(), 1)
+
+
+def honest_deviation(view: View) -> Array:
+    """Standard deviation of the honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
+    mean = honest_mean(view)
+    return jnp.sqrt(honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean)))

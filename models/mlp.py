@@ -45,7 +45,7 @@ def mlp(
     All weights start from N(0, 1/inputs of the layer), cut off at two standard deviations (LeCun), the biases from 0.
 
     Parameters: the sum of (inputs + 1) * outputs over the layers; 79,510 for 28x28 images, hidden (100,), 10 classes
-    Source: the 784-100-10 network of El Mhamdi et al. 2018 (section 5) with hidden (100,)
+    Source: the 784-100-10 network of El Mhamdi et al. 2018 with hidden (100,)
 
     Args:
         hidden: size of each hidden layer; an empty tuple gives softmax regression.

@@ -9,7 +9,7 @@ def iid() -> Partition:
     """Equal shares drawn at random: every worker's samples follow the same distribution.
 
     Splits: all samples, shuffled; the workers' numbers of samples differ by at most one
-    Source: McMahan et al. 2017, section 3 ("IID")
+    Source: McMahan et al. 2017, experiments ("IID")
 
     Raises:
         ValueError: (from the partition) for fewer samples than workers.

@@ -1,0 +1,52 @@
+"""A Little Is Enough."""
+
+from statistics import NormalDist
+from typing import Literal
+
+from attacks.base import Array, Attack, View, check, honest_deviation, honest_mean, stateless
+
+
+def little(n: int, f: int, *, z: float | None = None, sign: Literal["minus", "plus"] = "minus") -> Attack:
+    """All Byzantine rows are the honest mean, shifted at every coordinate by as many deviations as go unnoticed.
+
+    The default z is the paper's: with s = floor(n/2 + 1) - f honest workers needed for a majority, the largest shift
+    that s of the n - f honest workers are expected to exceed. It is small or negative for few liars, as there. The
+    paper's workers estimate mean and deviation from their own rows; here they see the honest rows.
+
+    Formula: mean - z * deviation of the honest rows (ddof 0); z = Phi^-1((n - f - s) / (n - f)), s = floor(n/2 + 1) - f
+    Knows: all honest rows
+    Source: Baruch, Baruch and Goldberg 2019, "A Little Is Enough", preventing convergence
+
+    Args:
+        z: number of standard deviations; None takes the paper's formula.
+        sign: "minus" as in the paper; several published codes add.
+
+    Raises:
+        ValueError: unless 0 <= f <= n, for an unknown sign, or without z where the formula has no finite value.
+    """
+    check("little", n, f)
+    if sign not in ("minus", "plus"):
+        raise ValueError(f'little knows the signs "minus" and "plus", got {sign!r}')
+    shift = z if z is not None else default_z(n, f)
+    shift = -shift if sign == "minus" else shift
+
+    def forged(key: Array, view: View) -> Array:
+        return honest_mean(view) + shift * honest_deviation(view)
+
+    return stateless(forged)
+
+
+def default_z(n: int, f: int) -> float:
+    """The paper's z for `n` workers of which `f` are Byzantine; 0 for f = 0, where nobody uses it.
+
+    Raises ValueError where the formula asks for the quantile of 0 (n < 3) or of 1 and more (f > n/2).
+    """
+    if f == 0:
+        return 0.0
+    supporters = n // 2 + 1 - f
+    if supporters <= 0 or supporters >= n - f:
+        raise ValueError(
+            f"little has no default z for n={n}, f={f}: the formula needs n >= 3 and f <= {n // 2}; "
+            f"give z, such as z: 1.5"
+        )
+    return NormalDist().inv_cdf((n - f - supporters) / (n - f))
