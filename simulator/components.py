@@ -1,0 +1,103 @@
+"""The parts of a scenario that have a name and options: their types are made from the signatures of the factories."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union, get_origin
+
+import optax
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
+
+import aggregators
+import attacks
+import models
+from simulator import registry
+
+
+class Description(BaseModel):
+    """Frozen and strict: an unknown key, a wrong type, NaN and infinity are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Component(Description):
+    """A part that is chosen by `name`; its other fields are the options of the function of that name."""
+
+    name: str
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments for the function of this name."""
+        common = {field for field in COMMON if field in type(self).model_fields}
+        return {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
+
+
+# Fields of `data` that belong to byzax and not to the function that loads the data set.
+COMMON = frozenset({"partition", "batch_size", "validation", "test"})
+
+
+def one_of(kind: str, factories: dict[str, Callable[..., Any]], base: type[Component] = Component) -> Any:
+    """The type of a field that holds one of `factories`: a mapping with `name` and options, or the bare name."""
+    members = [_component(kind, name, function, base) for name, function in factories.items()]
+    # pydantic refuses a discriminator where there is nothing to choose from.
+    union = Annotated[Union[tuple(members)], Field(discriminator="name")] if len(members) > 1 else members[0]  # noqa: UP007
+    names = Literal[tuple(factories)]
+    return Annotated[union, BeforeValidator(_named, json_schema_input_type=names | union)]
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _component(kind: str, name: str, function: Callable[..., Any], base: type[Component]) -> type[Component]:
+    fields: dict[str, Any] = {"name": (Literal[name], name)}
+    for option in inspect.signature(function, eval_str=True).parameters.values():
+        if option.kind is option.KEYWORD_ONLY:
+            fields[option.name] = (_from_yaml(option.annotation), ... if option.default is option.empty else option.default)
+    summary = (inspect.getdoc(function) or "").split("\n")[0]
+    return create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
+
+
+def _from_yaml(annotation: Any) -> Any:
+    # YAML has lists and no tuples; a frozen description has tuples and no lists.
+    return Annotated[annotation, Strict(False)] if get_origin(annotation) is tuple else annotation
+
+
+RULES = {name: aggregators.factory(name) for name in aggregators.available()}
+ATTACKS = {name: attacks.factory(name) for name in attacks.available()}
+MODELS = {name: models.factory(name) for name in models.available()}
+DATA = {name: registry.factory("simulator.data", name) for name in registry.available("simulator.data")}
+PARTITIONS = {
+    name: registry.factory("simulator.partitions", name) for name in registry.available("simulator.partitions")
+}
+SCHEDULES = {name: registry.factory("simulator.schedules", name) for name in registry.available("simulator.schedules")}
+
+
+def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
+    """optax's function of this name, with those of its options that are plain numbers or switches."""
+    function = getattr(optax, name)
+    types: dict[str, Any] = {"learning_rate": float, "momentum": float | None}
+    options = [
+        option.replace(
+            kind=option.KEYWORD_ONLY,
+            default=learning_rate if option.name == "learning_rate" else option.default,
+            annotation=types.get(option.name) or (bool if isinstance(option.default, bool) else float),
+        )
+        for option in inspect.signature(function).parameters.values()
+        if option.name in types or isinstance(option.default, (bool, float))
+    ]
+
+    def build(**chosen: Any) -> optax.GradientTransformation:
+        return function(**chosen)
+
+    build.__doc__ = inspect.getdoc(function)
+    build.__signature__ = inspect.Signature(options)  # pyright: ignore[reportFunctionMemberAccess]
+    return build
+
+
+# optax's optimizers that need nothing but the gradient, with the learning rate used when a scenario gives none.
+OPTIMIZERS = {
+    name: _optimizer(name, learning_rate)
+    for name, learning_rate in {
+        "sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "adagrad": 0.1, "adamax": 1e-3, "lamb": 1e-3, "lion": 1e-4,
+        "nadam": 1e-3, "rmsprop": 1e-3, "yogi": 1e-3,
+    }.items()
+}  # fmt: skip

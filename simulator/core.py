@@ -1,0 +1,221 @@
+"""The formulas of a run as pure functions; executors call them and contain no formula of their own."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aggregators import Aggregator
+from attacks import Attack, Batch, View
+from models import Model
+from simulator.components import ATTACKS, MODELS, OPTIMIZERS, RULES, Component
+from simulator.keys import Purpose, derive
+from simulator.scenario import DataSource, Scenario
+from simulator.world import World, load
+
+Array = jax.Array
+
+
+class Server(NamedTuple):
+    """What the parameter server holds: the model `params` `[d]`, the optimizer's and the rule's state."""
+
+    params: Array
+    optimizer: Any
+    rule: Any
+
+
+class Update(NamedTuple):
+    """One update, looked at: scalars, NaN where they have no meaning.
+
+    `aggregate_norm`: length of the aggregate. `honest_cosine` and `honest_distance`: of the aggregate to the mean of the
+    honest rows. `byzantine_weight`: the share the rule gave to Byzantine rows.
+    """
+
+    aggregate_norm: Array
+    honest_cosine: Array
+    honest_distance: Array
+    byzantine_weight: Array
+
+
+class Evaluation(NamedTuple):
+    """One model, looked at: mean losses and accuracies in [0, 1]."""
+
+    train_loss: Array
+    train_accuracy: Array
+    test_loss: Array
+    test_accuracy: Array
+
+
+class Core(NamedTuple):
+    """The functions of a scenario; k is the number of rows of an update, n the number of workers.
+
+    `start(world)` gives the `Server` before the first update. `memory(d)` gives what a worker keeps between its jobs,
+    `adversary(d)` what the attack keeps. `work(world, params, memory, worker, job)` gives `(row [d], memory)`.
+    `forge(world, step, workers [k], rows [k, d], params, rule state, adversary state)` gives `(rows [k, d], adversary
+    state)`, honest rows untouched; None where the attack forges nothing. `update(world, server, workers, rows)` gives
+    `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
+    """
+
+    start: Callable[[World], Server]
+    memory: Callable[[int], Any]
+    adversary: Callable[[int], Any]
+    work: Callable[..., tuple[Array, Any]]
+    forge: Callable[..., tuple[Array, Any]] | None
+    update: Callable[..., tuple[Server, Update]]
+    evaluate: Callable[[World, Array], Evaluation]
+
+
+def build(scenario: Scenario, k: int) -> Core:
+    """The core of a scenario whose updates have `k` rows.
+
+    Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
+    numbers of workers do not fit.
+    """
+    attack = _attack(scenario.attack, scenario.workers.total, scenario.workers.byzantine)
+    rule = _rule(scenario.rule, k, scenario.workers.f)
+    model = _model(scenario.model, scenario.data)
+    optimizer = _optimizer(scenario.optimizer)
+    classes = load(scenario.data).classes
+    return Core(
+        start=_start(model, optimizer, rule),
+        memory=_velocity if scenario.worker_momentum else _nothing,
+        adversary=attack.init,
+        work=_work(model, classes, scenario.data.batch_size, scenario.worker_momentum, attack.corrupt),
+        forge=None if attack.forge is None else _forge(attack, rule),
+        update=_update(rule, optimizer),
+        evaluate=_evaluate(model),
+    )
+
+
+# The parts, each made once: functions made from equal parts are then the same functions, compiled once.
+@lru_cache
+def _attack(part: Component, n: int, byzantine: int) -> Attack:
+    return ATTACKS[part.name](n, byzantine, **part.options())
+
+
+@lru_cache
+def _rule(part: Component, k: int, f: int) -> Aggregator:
+    return RULES[part.name](k, f, **part.options())
+
+
+@lru_cache
+def _optimizer(part: Component) -> optax.GradientTransformation:
+    return OPTIMIZERS[part.name](**part.options())
+
+
+@lru_cache
+def _model(part: Component, data: DataSource) -> Model:
+    dataset = load(data)
+    return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())
+
+
+def _velocity(d: int) -> Array:
+    return jnp.zeros(d)
+
+
+def _nothing(d: int) -> tuple[()]:
+    return ()
+
+
+@lru_cache
+def _start(model: Model, optimizer: optax.GradientTransformation, rule: Aggregator) -> Callable[[World], Server]:
+    @jax.jit
+    def start(world: World) -> Server:
+        params = model.init(derive(world.key, Purpose.INIT))
+        return Server(params, optimizer.init(params), rule.init(len(params)))
+
+    return start
+
+
+@lru_cache
+def _work(
+    model: Model, classes: int, batch_size: int, beta: float, corrupt: Callable[[Array, Batch], Batch] | None
+) -> Callable[..., tuple[Array, Any]]:
+    @jax.jit
+    def work(world: World, params: Array, memory: Any, worker: Array, job: Array) -> tuple[Array, Any]:
+        draw = jax.random.randint(
+            derive(world.key, Purpose.WORK, worker, job), (batch_size,), 0, jnp.asarray(world.sizes)[worker]
+        )
+        position = jnp.asarray(world.shards)[worker, draw]
+        batch = Batch(jnp.asarray(world.x)[position], jnp.asarray(world.y)[position], jnp.asarray(classes))
+        if corrupt is not None:
+            poisoned = corrupt(derive(world.key, Purpose.CORRUPT, worker, job), batch)
+            lies = jnp.asarray(world.byzantine)[worker]
+            batch = jax.tree.map(lambda bad, good: jnp.where(lies, bad, good), poisoned, batch)
+        gradient = jax.grad(model.loss)(params, batch.x, batch.y)
+        if not beta:
+            return gradient, memory
+        velocity = beta * memory + (1 - beta) * gradient
+        return velocity, velocity
+
+    return work
+
+
+@lru_cache
+def _forge(attack: Attack, rule: Aggregator) -> Callable[..., tuple[Array, Any]]:
+    assert attack.forge is not None
+    forge_rows = attack.forge
+
+    @jax.jit
+    def forge(
+        world: World, step: Array, workers: Array, rows: Array, params: Array, rule_state: Any, state: Any
+    ) -> tuple[Array, Any]:
+        byzantine = jnp.asarray(world.byzantine)[workers]
+        view = View(rows, byzantine, params, lambda attempt: rule.apply(attempt, rule_state)[0], step)
+        forged, state = forge_rows(derive(world.key, Purpose.FORGE, step), view, state)
+        # whatever an attack returns, honest rows are the honest workers'
+        return jnp.where(byzantine[:, None], forged, rows), state
+
+    return forge
+
+
+@lru_cache
+def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callable[..., tuple[Server, Update]]:
+    @jax.jit
+    def update(world: World, server: Server, workers: Array, rows: Array) -> tuple[Server, Update]:
+        aggregate, rule_state, info = rule.apply(rows, server.rule)
+        change, optimizer_state = optimizer.update(aggregate, server.optimizer, server.params)
+        params = jnp.asarray(optax.apply_updates(server.params, change))
+
+        byzantine = jnp.asarray(world.byzantine)[workers]
+        honest = jnp.where(byzantine[:, None], 0, rows).sum(0) / (~byzantine).sum()
+        norm = jnp.linalg.norm(aggregate)
+        seen = Update(
+            aggregate_norm=norm,
+            honest_cosine=aggregate @ honest / (norm * jnp.linalg.norm(honest)),
+            honest_distance=jnp.linalg.norm(aggregate - honest),
+            byzantine_weight=jnp.nan if info.weights is None else jnp.where(byzantine, info.weights, 0).sum(),
+        )
+        return Server(params, optimizer_state, rule_state), jax.tree.map(jnp.float32, seen)
+
+    return update
+
+
+# Samples that are evaluated at once: bounds the memory that the activations take.
+EVALUATED_AT_ONCE = 2000
+
+
+@lru_cache
+def _evaluate(model: Model) -> Callable[[World, Array], Evaluation]:
+    def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
+        y = jnp.asarray(world.y)[positions]
+        logits = model.predict(params, jnp.asarray(world.x)[positions])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
+
+    def mean_over(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
+        whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
+        parts = [look(world, params, rest)]
+        if len(whole):
+            looked = jax.lax.map(lambda some: look(world, params, some), whole.reshape(-1, EVALUATED_AT_ONCE))
+            parts.append(jax.tree.map(jnp.ravel, looked))
+        losses, right = (jnp.concatenate(each) for each in zip(*parts, strict=True))
+        return losses.mean(), right.mean()
+
+    @jax.jit
+    def evaluate(world: World, params: Array) -> Evaluation:
+        return Evaluation(*mean_over(world, params, world.train), *mean_over(world, params, world.test))
+
+    return evaluate

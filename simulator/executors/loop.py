@@ -1,0 +1,66 @@
+"""The reference executor: one update after the other, one worker after the other, in this process."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator.executors.base import Checkpoint, evaluation_steps, floats, prepare, stacked, stage
+from simulator.scenario import Loop, Scenario
+from simulator.world import world
+
+
+@contextmanager
+def session(executor: Loop):
+    """Nothing lives across runs here. See `simulator.executors.session`."""
+    yield run
+
+
+def run(scenario: Scenario) -> Iterator[Checkpoint]:
+    """The checkpoints of each repeat, one repeat after the other. Raises RunError naming stage, worker and job."""
+    for seed in scenario.seeds:
+        yield from _repeat(scenario, seed)
+
+
+def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
+    begin = time.perf_counter()
+    timeline, core = prepare(scenario, seed)
+    evaluated = set(evaluation_steps(scenario))
+    here = jax.device_put(world(scenario, seed))
+    with stage("start", seed=seed):
+        server = core.start(here)
+    memory = [core.memory(len(server.params)) for _ in range(scenario.workers.total)]
+    adversary = core.adversary(len(server.params))
+    versions = {0: server.params}
+    last_use = timeline.last_use()
+    updates = []
+
+    for step in range(scenario.steps + 1):
+        if step in evaluated:
+            with stage("evaluate", step=step):
+                evaluation = floats(core.evaluate(here, server.params))
+            time_s = float(timeline.time_s[step - 1]) if step else 0.0
+            elapsed = time.perf_counter() - begin
+            yield Checkpoint(seed, step, time_s, elapsed, evaluation, stacked(updates), np.asarray(server.params))
+            updates = []
+        if step == scenario.steps:
+            return
+
+        workers, rows = timeline.workers[step], []
+        for worker, version, job in zip(workers, timeline.versions[step], timeline.jobs[step], strict=True):
+            with stage("work", worker=int(worker), job=int(job)):
+                row, memory[worker] = core.work(here, versions[version], memory[worker], worker, job)
+            rows.append(row)
+        rows = jnp.stack(rows)
+        if core.forge is not None:
+            with stage("forge", step=step):
+                rows, adversary = core.forge(here, step, workers, rows, server.params, server.rule, adversary)
+        with stage("update", step=step):
+            server, seen = core.update(here, server, workers, rows)
+        updates.append(seen)
+        versions[step + 1] = server.params
+        for version in [v for v in versions if v != step + 1 and last_use[v] <= step]:
+            del versions[version]

@@ -1,0 +1,81 @@
+"""What a run works on: everything that is data or depends on the seed, as one tuple of arrays."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from simulator.components import DATA, PARTITIONS
+from simulator.data.base import Dataset, Split, split
+from simulator.keys import Purpose, generator
+from simulator.scenario import DataSource, Scenario
+
+Array = jax.Array | np.ndarray
+
+
+class World(NamedTuple):
+    """Arguments of the core's functions, so that compiled code holds no data and serves every seed.
+
+    `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
+    each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated (the
+    training loss is measured on a fixed sample as large as the test set). `byzantine` `[n]`: who lies.
+    """
+
+    key: Array
+    x: Array
+    y: Array
+    shards: Array
+    sizes: Array
+    train: Array
+    test: Array
+    byzantine: Array
+
+
+# What differs between two seeds of a scenario: the axes along which worlds are stacked.
+SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, byzantine=None)  # pyright: ignore[reportArgumentType]
+
+
+@lru_cache(maxsize=4)
+def load(data: DataSource) -> Dataset:
+    """The data set that a scenario names. Raises ValueError where it is missing, damaged or impossible."""
+    return DATA[data.name](**data.options())
+
+
+def world(scenario: Scenario, seed: int) -> World:
+    """The world of one repeat, on the host. Raises ValueError where the data cannot be split as asked."""
+    dataset, n = load(scenario.data), scenario.workers.total
+    parts, shares = _shares(scenario.data, n, seed)
+    shards = np.zeros((n, max(map(len, shares))), np.int32)
+    for shard, share in zip(shards, shares, strict=True):
+        shard[: len(share)] = share
+    return World(
+        key=jax.random.key(seed),
+        x=dataset.x,
+        y=dataset.y,
+        shards=shards,
+        sizes=np.array([len(share) for share in shares], np.int32),
+        train=generator(seed, Purpose.EVALUATE).permutation(parts.train)[: len(parts.test)].astype(np.int32),
+        test=parts.test.astype(np.int32),
+        byzantine=np.arange(n) < scenario.workers.byzantine,
+    )
+
+
+@lru_cache(maxsize=64)
+def _shares(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
+    dataset = load(data)
+    parts = split(dataset, generator(seed, Purpose.SPLIT), data.validation, data.test)
+    divide = PARTITIONS[data.partition.name](**data.partition.options())
+    positions = divide(dataset.y[parts.train], n, generator(seed, Purpose.PARTITION))
+    return parts, [parts.train[position] for position in positions]
+
+
+def stack(worlds: list[World]) -> World:
+    """One world with a leading seed axis where worlds differ (`SEED_AXES`); the shards are padded to one length."""
+    longest = max(each.shards.shape[1] for each in worlds)
+    worlds = [each._replace(shards=np.pad(each.shards, ((0, 0), (0, longest - each.shards.shape[1])))) for each in worlds]
+    fields = {
+        name: getattr(worlds[0], name) if axis is None else jax.numpy.stack([getattr(each, name) for each in worlds])
+        for name, axis in SEED_AXES._asdict().items()
+    }
+    return World(**fields)
