@@ -1,0 +1,38 @@
+"""Pictures of clothes, 28x28 pixels."""
+
+from typing import Literal
+
+from simulator.data import _idx
+from simulator.data.base import Dataset
+
+MIRRORS = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+)
+# of the published .gz files; files you provide yourself may be packed differently and are not held to these
+SHA256 = {
+    "train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+
+
+def fashion_mnist(*, root: str | None = None, scale: Literal["unit", "standard"] = "unit") -> Dataset:
+    """Fashion-MNIST, `[70000, 28, 28]`, from IDX files (gzip or not) or downloaded once with a checksum.
+
+    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `fashion_mnist`),
+    then in the user's cache folder.
+
+    Samples: 60,000 training and 10,000 test images of 10 labels
+    Source: Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a novel image dataset"
+
+    Args:
+        root: folder of the four files; None looks further, as said above.
+        scale: "unit" for pixels in [0, 1], "standard" for mean 0 and deviation 1 over the training pixels.
+
+    Raises:
+        ValueError: for an unknown scale.
+        DataError: where a file is missing and cannot be fetched, or is damaged.
+    """
+    return _idx.load("fashion_mnist", root, scale, MIRRORS, SHA256)

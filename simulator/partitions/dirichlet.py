@@ -1,0 +1,57 @@
+"""Label skew of adjustable strength."""
+
+import numpy as np
+
+from simulator.partitions.base import Partition, check
+
+ATTEMPTS = 1000
+
+
+def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing: bool = True) -> Partition:
+    """Each label's samples are dealt to the workers in shares drawn from a Dirichlet distribution.
+
+    A small alpha gives a worker few labels, a large one approaches equal shares. The names are flwr-datasets'. Draws
+    that leave a worker with too few samples are thrown away and drawn again, at most 1,000 times.
+
+    Splits: all samples; worker i gets the share p_i of each label's, p ~ Dirichlet(alpha, ..., alpha) for each label
+    Source: Yurochkin et al. 2019; Hsu, Qi and Brown 2019
+
+    Args:
+        alpha: concentration, above 0.
+        min_partition_size: samples that every worker has at least.
+        self_balancing: a worker that has its equal share of all samples gets none of the labels dealt after that.
+
+    Raises:
+        ValueError: for an option out of range; from the partition for too few samples, or when no draw succeeded.
+    """
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"dirichlet needs alpha > 0, such as 0.5, got {alpha}")
+    if min_partition_size < 1:
+        raise ValueError(f"dirichlet needs min_partition_size >= 1, got {min_partition_size}")
+
+    def partition(labels: np.ndarray, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        check(labels, workers, min_partition_size)
+        for _ in range(ATTEMPTS):
+            parts: list[list[np.ndarray]] = [[] for _ in range(workers)]
+            sizes = np.zeros(workers, int)
+            # in random order, since with self_balancing the last labels have fewer workers left to go to
+            for label in rng.permutation(np.unique(labels)):
+                members = rng.permutation(np.flatnonzero(labels == label))
+                shares = rng.dirichlet(np.full(workers, alpha))
+                if self_balancing:
+                    open_ = sizes < len(labels) / workers
+                    # a tiny alpha can put the whole label on workers that are full: then those with room share it
+                    shares = shares * open_ if (shares * open_).sum() > 0 else open_.astype(float)
+                cuts = np.rint(np.cumsum(shares / shares.sum())[:-1] * len(members)).astype(int)
+                for part, dealt in zip(parts, np.split(members, cuts), strict=True):
+                    part.append(dealt)
+                sizes = np.array([sum(map(len, part)) for part in parts])
+            if sizes.min() >= min_partition_size:
+                return [np.sort(np.concatenate(part)) for part in parts]
+        raise ValueError(
+            f"dirichlet found no split of {len(labels)} samples over {workers} workers with at least "
+            f"{min_partition_size} each in {ATTEMPTS} draws: raise alpha (now {alpha}), lower min_partition_size or "
+            f"take fewer workers"
+        )
+
+    return partition
