@@ -1,9 +1,11 @@
-"""What a rule is: types shared by every file of this folder."""
+"""What a rule is, and what every file of this folder shares: types, the check of (n, f), the check of rows."""
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 State = Any
@@ -22,10 +24,73 @@ class Aggregator(NamedTuple):
     """A rule for `n` rows of which up to `f` may be Byzantine, as pure functions.
 
     `init(d)` gives the state before the first update. `apply(rows, state)` takes `rows` `[n, d]` (NumPy or JAX) and gives
-    `(aggregate [d], state, info)`. `among(rows, alive)` is the rule over the rows where `alive` `[n]` is true, at the
-    same `f`; a rule without one has None there.
+    `(aggregate [d], state, info)`.
+
+    `among(rows)` does the work that all sub-pools of the rows share (their distances, say) and gives a function of
+    `alive` `[n]`: the aggregate of the rows where `alive` is true, at the same `f`. Shapes stay fixed, so a loop that
+    removes rows one by one compiles once. A rule without one has None there.
     """
 
     init: Callable[[int], State]
     apply: Callable[..., tuple[Array, State, Info]]
-    among: Callable[[Array, Array], Array] | None = None
+    among: Callable[[Array], Callable[[Array], Array]] | None = None
+
+
+def require(rule: str, n: int, f: int, factor: int = 2, offset: int = 1) -> None:
+    """Raises ValueError unless n and f are whole numbers with f >= 0 and n >= `factor` f + `offset`."""
+    for name, value in (("n", n), ("f", f)):
+        try:
+            operator.index(value)
+        except TypeError:
+            raise ValueError(f"{rule} needs a whole number {name}, got {name}={value!r}") from None
+    if n < 1:
+        raise ValueError(f"{rule} needs at least one row, got n={n}")
+    if f < 0:
+        raise ValueError(f"{rule} needs f >= 0 Byzantine rows, got f={f}")
+    if n < factor * f + offset:
+        condition = f"n >= {'' if factor == 1 else factor}f" + (f" + {offset}" if offset else "")
+        largest = (n - offset) // factor
+        if largest < 0:
+            raise ValueError(f"{rule} needs {condition}: at least {offset} rows even for f = 0, got n={n}, f={f}")
+        raise ValueError(f"{rule} needs {condition}: with n={n} rows f is at most {largest}, got f={f}")
+
+
+def choice(rule: str, option: str, value: object, allowed: Sequence[str]) -> None:
+    """Raises ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{rule}: {option} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def stateless(
+    n: int,
+    aggregate: Callable[[Array], tuple[Array, Info]],
+    among: Callable[[Array], Callable[[Array], Array]] | None = None,
+) -> Aggregator:
+    """An `Aggregator` without state from `aggregate(rows [n, d]) -> (aggregate [d], info)`.
+
+    `aggregate` is jitted once here and sees float32 or float64; the aggregate is returned in the dtype of the rows.
+    """
+
+    @jax.jit
+    def compiled(rows: Array) -> tuple[Array, Info]:
+        result, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
+        return result.astype(rows.dtype), info
+
+    def apply(rows: Array, state: State) -> tuple[Array, State, Info]:
+        shape, dtype = getattr(rows, "shape", None), getattr(rows, "dtype", None)
+        if shape is None or dtype is None:
+            raise ValueError(f"rows must be one array [n, d] with n={n}, got {type(rows).__name__}")
+        if len(shape) != 2 or shape[0] != n or shape[1] < 1:
+            raise ValueError(f"rows must have shape [n, d] with n={n} and d >= 1, got shape {tuple(shape)}")
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"rows must be floating point (float32, bfloat16, float64), got {dtype}")
+        result, info = compiled(rows)
+        return result, state, info
+
+    return Aggregator(init=lambda d: (), apply=apply, among=among)
+
+
+def eligible(alive: Array, finite: Array) -> Array:
+    """Rows to choose from: those alive and finite, or all alive ones where none is finite."""
+    good = alive & finite
+    return jnp.where(good.any(), good, alive)

@@ -1,0 +1,1 @@
+"""What several rules are made of: distances, sorted columns, vertex covers. No rule lives here."""

@@ -1,0 +1,46 @@
+"""The coordinate-wise (marginal) median."""
+
+import jax.numpy as jnp
+
+from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.kernels.columns import middle, sorted_rows
+
+
+def median(n: int, f: int) -> Aggregator:
+    """The median of each coordinate by itself, `[n, d] -> [d]`.
+
+        F(x_1..x_n)[c] = median(x_1[c], ..., x_n[c])
+
+    Condition: n >= 2f + 1
+    Cost: O(n log² n d)
+    Source: Xie et al., 2018 (Generalized Byzantine-tolerant SGD), definition 6; Yin et al., ICML 2018, definition 1
+
+    For even n the mean of the two middle values, as NumPy has it; torch takes the lower of them, AggregaThor the upper.
+    NaN counts as +inf in its coordinate alone: with up to f of them the median lies within the other values.
+    No weights: every coordinate may come from other rows.
+
+    Raises:
+        ValueError: n < 1, f < 0 or n < 2f + 1.
+
+    >>> import numpy as np
+    >>> rule = median(n=3, f=1)
+    >>> aggregate, _, _ = rule.apply(np.array([[0, np.nan], [1, 5], [1e30, 4]], np.float32), rule.init(2))
+    >>> aggregate.tolist()
+    [1.0, 5.0]
+    """
+    require("median", n, f, factor=2, offset=1)
+    ranks = sorted({(n - 1) // 2, n // 2})
+
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        return middle(sorted_rows(rows, ranks), "mid"), Info()
+
+    def among(rows: Array):
+        def aggregate_alive(alive: Array) -> Array:
+            # Rows that are not alive count as +inf; the middle moves down with the number of the others.
+            ascending = jnp.stack(sorted_rows(jnp.where(alive[:, None], rows, jnp.inf), range(n)))
+            count = jnp.sum(alive)
+            return 0.5 * ascending[(count - 1) // 2] + 0.5 * ascending[count // 2]
+
+        return aggregate_alive
+
+    return stateless(n, aggregate, among)
