@@ -51,7 +51,10 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
     fields: dict[str, Any] = {"name": (Literal[name], name)}
     for option in inspect.signature(function, eval_str=True).parameters.values():
         if option.kind is option.KEYWORD_ONLY:
-            fields[option.name] = (_from_yaml(option.annotation), ... if option.default is option.empty else option.default)
+            fields[option.name] = (
+                _from_yaml(option.annotation),
+                ... if option.default is option.empty else option.default,
+            )
     summary = (inspect.getdoc(function) or "").split("\n")[0]
     return create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
 

@@ -136,14 +136,12 @@ def _work(
 ) -> Callable[..., tuple[Array, Any]]:
     @jax.jit
     def work(world: World, params: Array, memory: Any, worker: Array, job: Array) -> tuple[Array, Any]:
-        draw = jax.random.randint(
-            derive(world.key, Purpose.WORK, worker, job), (batch_size,), 0, jnp.asarray(world.sizes)[worker]
-        )
-        position = jnp.asarray(world.shards)[worker, draw]
-        batch = Batch(jnp.asarray(world.x)[position], jnp.asarray(world.y)[position], jnp.asarray(classes))
+        draw = jax.random.randint(derive(world.key, Purpose.WORK, worker, job), (batch_size,), 0, world.sizes[worker])
+        position = world.shards[worker, draw]
+        batch = Batch(world.x[position], world.y[position], jnp.asarray(classes))
         if corrupt is not None:
             poisoned = corrupt(derive(world.key, Purpose.CORRUPT, worker, job), batch)
-            lies = jnp.asarray(world.byzantine)[worker]
+            lies = world.byzantine[worker]
             batch = jax.tree.map(lambda bad, good: jnp.where(lies, bad, good), poisoned, batch)
         gradient = jax.grad(model.loss)(params, batch.x, batch.y)
         if not beta:
@@ -163,7 +161,7 @@ def _forge(attack: Attack, rule: Aggregator) -> Callable[..., tuple[Array, Any]]
     def forge(
         world: World, step: Array, workers: Array, rows: Array, params: Array, rule_state: Any, state: Any
     ) -> tuple[Array, Any]:
-        byzantine = jnp.asarray(world.byzantine)[workers]
+        byzantine = world.byzantine[workers]
         view = View(rows, byzantine, params, lambda attempt: rule.apply(attempt, rule_state)[0], step)
         forged, state = forge_rows(derive(world.key, Purpose.FORGE, step), view, state)
         # whatever an attack returns, honest rows are the honest workers'
@@ -180,7 +178,7 @@ def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callab
         change, optimizer_state = optimizer.update(aggregate, server.optimizer, server.params)
         params = jnp.asarray(optax.apply_updates(server.params, change))
 
-        byzantine = jnp.asarray(world.byzantine)[workers]
+        byzantine = world.byzantine[workers]
         honest = jnp.where(byzantine[:, None], 0, rows).sum(0) / (~byzantine).sum()
         norm = jnp.linalg.norm(aggregate)
         seen = Update(
@@ -201,8 +199,8 @@ EVALUATED_AT_ONCE = 2000
 @lru_cache
 def _evaluate(model: Model) -> Callable[[World, Array], Evaluation]:
     def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
-        y = jnp.asarray(world.y)[positions]
-        logits = model.predict(params, jnp.asarray(world.x)[positions])
+        y = world.y[positions]
+        logits = model.predict(params, world.x[positions])
         return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
 
     def mean_over(world: World, params: Array, positions: Array) -> tuple[Array, Array]:

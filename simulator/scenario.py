@@ -35,10 +35,19 @@ else:
 class DataSource(Component):
     """A data set and how the workers share it."""
 
-    partition: Partition = Field(default="iid", validate_default=True, description="How training data is split over workers.")
+    partition: Partition = Field(
+        default="iid", validate_default=True, description="How training data is split over workers."
+    )
     batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
-    validation: float = Field(default=0.1, ge=0, lt=1, description="Share of the samples not in the test set that is kept for validation.")
-    test: float = Field(default=0.2, gt=0, lt=1, description="Share of the samples kept for the test, unless the data set has a test set of its own.")
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the samples not in the test set that is kept for validation."
+    )
+    test: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
 
 
 if TYPE_CHECKING:
@@ -52,7 +61,9 @@ class Workers(Description):
 
     total: Count = Field(default=15, description="Number of workers, n.")
     byzantine: int = Field(default=3, ge=0, description="How many of them really are Byzantine.")
-    declared: int | None = Field(default=None, ge=0, description="What the rule is told, f; by default the real number.")
+    declared: int | None = Field(
+        default=None, ge=0, description="What the rule is told, f; by default the real number."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -84,8 +95,12 @@ class Ray(Description):
 
     name: Literal["ray"] = "ray"
     actors: Literal["auto"] | Count = Field(default="auto", description="Worker actors; auto: one per core or GPU.")
-    workers_per_actor: Count | None = Field(default=None, description="In place of `actors`: workers that one actor hosts.")
-    batch: bool = Field(default=False, description="Let an actor batch its workers: faster, under the promise of vectorised.")
+    workers_per_actor: Count | None = Field(
+        default=None, description="In place of `actors`: workers that one actor hosts."
+    )
+    batch: bool = Field(
+        default=False, description="Let an actor batch its workers: faster, under the promise of vectorised."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -99,7 +114,8 @@ Executor = Annotated[
     Annotated[Loop | Vectorised | Ray, Field(discriminator="name")],
     BeforeValidator(
         lambda value: {"name": value} if isinstance(value, str) else value,
-        json_schema_input_type=Literal["loop", "vectorised", "ray"] | Annotated[Loop | Vectorised | Ray, Field(discriminator="name")],
+        json_schema_input_type=Literal["loop", "vectorised", "ray"]
+        | Annotated[Loop | Vectorised | Ray, Field(discriminator="name")],
     ),
 ]
 
@@ -113,13 +129,19 @@ class Scenario(Description):
     workers: Workers = Workers()
     data: Data
     model: Model = Field(default="mlp", validate_default=True)
-    optimizer: Optimizer = Field(default="sgd", validate_default=True, description="optax name and options, at the server.")
-    worker_momentum: float = Field(default=0.0, ge=0, lt=1, description="beta of m = beta m + (1 - beta) g at each worker; a worker sends m.")
+    optimizer: Optimizer = Field(
+        default="sgd", validate_default=True, description="optax name and options, at the server."
+    )
+    worker_momentum: float = Field(
+        default=0.0, ge=0, lt=1, description="beta of m = beta m + (1 - beta) g at each worker; a worker sends m."
+    )
     rule: Rule
     attack: Attack
     schedule: Schedule = Field(default="synchronous", validate_default=True)
     executor: Executor = Ray()
-    evaluate_every: Count = Field(default=10, description="Updates between two evaluations; the first and the last model are always evaluated.")
+    evaluate_every: Count = Field(
+        default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
+    )
     repeats: Count = Field(default=1, description="Runs with the seeds seed, seed + 1, ...")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted key to list of values: every combination is a run."

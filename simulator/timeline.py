@@ -44,7 +44,9 @@ def check(timeline: Timeline, n: int) -> Timeline:
     refuse(((workers < 0) | (workers >= n)).any(axis=1), f"names a worker outside 0..{n - 1}")
     in_order = np.sort(workers, axis=1)
     refuse((in_order[:, 1:] == in_order[:, :-1]).any(axis=1), "has two rows of one worker")
-    refuse((versions < 0).any(axis=1) | (timeline.ages < 0).any(axis=1), "has a row from a version that does not exist yet")
+    refuse(
+        (versions < 0).any(axis=1) | (timeline.ages < 0).any(axis=1), "has a row from a version that does not exist yet"
+    )
     refuse(np.diff(time_s, prepend=0.0) < 0, "happens before the one before it")
     expected = np.zeros(n, jobs.dtype)
     for t, (who, job) in enumerate(zip(workers, jobs, strict=True)):

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from simulator.components import DATA, PARTITIONS
@@ -11,7 +12,7 @@ from simulator.data.base import Dataset, Split, split
 from simulator.keys import Purpose, generator
 from simulator.scenario import DataSource, Scenario
 
-Array = jax.Array | np.ndarray
+Array = jax.Array
 
 
 class World(NamedTuple):
@@ -42,22 +43,29 @@ def load(data: DataSource) -> Dataset:
     return DATA[data.name](**data.options())
 
 
+@lru_cache(maxsize=2)
+def _samples(data: DataSource) -> dict[str, Array]:
+    # placed once: all runs of a process read the same copy
+    dataset = load(data)
+    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y)}
+
+
 def world(scenario: Scenario, seed: int) -> World:
-    """The world of one repeat, on the host. Raises ValueError where the data cannot be split as asked."""
-    dataset, n = load(scenario.data), scenario.workers.total
+    """The world of one repeat, on the device. Raises ValueError where the data cannot be split as asked."""
+    n = scenario.workers.total
     parts, shares = _shares(scenario.data, n, seed)
+    shuffled = generator(seed, Purpose.EVALUATE).permutation(parts.train)
     shards = np.zeros((n, max(map(len, shares))), np.int32)
     for shard, share in zip(shards, shares, strict=True):
         shard[: len(share)] = share
     return World(
         key=jax.random.key(seed),
-        x=dataset.x,
-        y=dataset.y,
-        shards=shards,
-        sizes=np.array([len(share) for share in shares], np.int32),
-        train=generator(seed, Purpose.EVALUATE).permutation(parts.train)[: len(parts.test)].astype(np.int32),
-        test=parts.test.astype(np.int32),
-        byzantine=np.arange(n) < scenario.workers.byzantine,
+        **_samples(scenario.data),
+        shards=jnp.asarray(shards),
+        sizes=jnp.array([len(share) for share in shares], jnp.int32),
+        train=jnp.asarray(shuffled[: len(parts.test)], jnp.int32),
+        test=jnp.asarray(parts.test, jnp.int32),
+        byzantine=jnp.arange(n) < scenario.workers.byzantine,
     )
 
 
@@ -73,9 +81,11 @@ def _shares(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray
 def stack(worlds: list[World]) -> World:
     """One world with a leading seed axis where worlds differ (`SEED_AXES`); the shards are padded to one length."""
     longest = max(each.shards.shape[1] for each in worlds)
-    worlds = [each._replace(shards=np.pad(each.shards, ((0, 0), (0, longest - each.shards.shape[1])))) for each in worlds]
+    worlds = [
+        each._replace(shards=jnp.pad(each.shards, ((0, 0), (0, longest - each.shards.shape[1])))) for each in worlds
+    ]
     fields = {
-        name: getattr(worlds[0], name) if axis is None else jax.numpy.stack([getattr(each, name) for each in worlds])
+        name: getattr(worlds[0], name) if axis is None else jnp.stack([getattr(each, name) for each in worlds])
         for name, axis in SEED_AXES._asdict().items()
     }
     return World(**fields)

@@ -1,10 +1,12 @@
 """What all executors share: what they are given and what they yield."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from simulator import timeline
@@ -73,6 +75,12 @@ def floats(evaluation: Evaluation) -> Evaluation:
 def stacked(updates: list[Update]) -> Update:
     """One array per diagnostic, `[len(updates)]`, NumPy."""
     return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))  # pyright: ignore[reportArgumentType]
+
+
+@lru_cache
+def batched(work: Callable[..., Any]) -> Callable[..., Any]:
+    """`work` for many workers at once: memory, workers and jobs get a leading axis `[m]`, and so do the rows."""
+    return jax.jit(jax.vmap(work, in_axes=(None, None, 0, 0, 0)))
 
 
 def digest(checkpoints: list[Checkpoint]) -> str:

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator import compilation
 from simulator.executors.base import Checkpoint, evaluation_steps, floats, prepare, stacked, stage
 from simulator.scenario import Loop, Scenario
 from simulator.world import world
@@ -26,10 +26,11 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
 
 
 def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
+    compilation.keep()
     begin = time.perf_counter()
     timeline, core = prepare(scenario, seed)
     evaluated = set(evaluation_steps(scenario))
-    here = jax.device_put(world(scenario, seed))
+    here = world(scenario, seed)
     with stage("start", seed=seed):
         server = core.start(here)
     memory = [core.memory(len(server.params)) for _ in range(scenario.workers.total)]

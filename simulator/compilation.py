@@ -1,0 +1,30 @@
+"""Compiled code is kept on disk, so that runs and actors share it and nothing compiles twice."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """`$BYZAX_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("BYZAX_CACHE") or platformdirs.user_cache_dir("byzax"))
+
+
+def keep() -> None:
+    """Makes this process look up compiled code in the cache folder and put there what it compiles."""
+    # compiled code fits one kind of processor: a folder shared by several machines keeps them apart
+    folder = cache_folder() / "compiled" / _processor()
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _processor() -> str:
+    features = platform.processor()
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        features += "".join(line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features")))
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
