@@ -75,7 +75,7 @@ def build(scenario: Scenario, k: int) -> Core:
     numbers of workers do not fit.
     """
     attack = _attack(scenario.attack, scenario.workers.total, scenario.workers.byzantine)
-    rule = _rule(scenario.rule, k, scenario.workers.f)
+    rule = _rule(scenario.rule, k, scenario.workers.declared)
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes

@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
@@ -61,21 +62,18 @@ class Workers(Description):
 
     total: Count = Field(default=15, description="Number of workers, n.")
     byzantine: int = Field(default=3, ge=0, description="How many of them really are Byzantine.")
-    declared: int | None = Field(
-        default=None, ge=0, description="What the rule is told, f; by default the real number."
+    declared: int = Field(
+        default_factory=lambda given: given.get("byzantine", 0),
+        ge=0,
+        description="What the rule is told, f; by default the real number.",
     )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         for field in ("byzantine", "declared"):
-            if (value := getattr(self, field)) is not None and value > self.total:
+            if (value := getattr(self, field)) > self.total:
                 raise ValueError(f"{field} is {value}, but there are only {self.total} workers (workers.total)")
         return self
-
-    @property
-    def f(self) -> int:
-        """The number of Byzantine workers that the rule is told."""
-        return self.byzantine if self.declared is None else self.declared
 
 
 class Loop(Description):
@@ -162,7 +160,9 @@ def parse(mapping: Mapping[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate(mapping)
     except ValidationError as error:
-        raise ScenarioError("\n".join(_explain(mistake) for mistake in error.errors())) from None
+        # a union of types gives one mistake for each of them: the first is enough
+        lines = {".".join(_locate(mistake["loc"])[0]): _explain(mistake) for mistake in reversed(error.errors())}
+        raise ScenarioError("\n".join(reversed(lines.values()))) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -197,14 +197,14 @@ def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | Non
     """The dotted key of pydantic's location (which also holds the tags of unions) and the description it lies in."""
     path: list[str] = []
     place: type[BaseModel] | None = Scenario
-    variants: dict[str, type[BaseModel]] = {}
+    inner: Any = None
     for part in location:
-        if part in variants:
-            place, variants = variants[part], {}
+        if isinstance(part, str) and get_origin(inner) in (Union, UnionType):
+            place = {str(member.model_fields["name"].default): member for member in _members(inner)}.get(part, place)
+            inner = None
             continue
         path.append(str(part))
         inner = place.model_fields[part].annotation if place and part in place.model_fields else None
-        variants = {member.model_fields["name"].default: member for member in _members(inner)}
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             place = inner
     return path, place
