@@ -2,13 +2,20 @@
 
 import difflib
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from models.base import Model
 
 __all__ = ["Model", "available", "build", "factory"]
+
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose models/ holds more files of this kind, found by their names too
+__path__.extend(
+    str(Path(folder, "models")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
+)
 
 
 def available() -> tuple[str, ...]:
@@ -22,7 +29,10 @@ def factory(name: str) -> Callable[..., Model]:
         near = difflib.get_close_matches(name, available(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown model {name!r}: {hint}available: {', '.join(available())}")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    module = importlib.import_module(f"{__name__}.{name}")
+    if not hasattr(module, name):
+        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
+    return getattr(module, name)
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, **options: Any) -> Model:

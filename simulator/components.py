@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, crea
 import aggregators
 import attacks
 import models
-from simulator import registry
+from simulator import data, partitions, schedules
 
 
 class Description(BaseModel):
@@ -67,11 +67,9 @@ def _from_yaml(annotation: Any) -> Any:
 RULES = {name: aggregators.factory(name) for name in aggregators.available()}
 ATTACKS = {name: attacks.factory(name) for name in attacks.available()}
 MODELS = {name: models.factory(name) for name in models.available()}
-DATA = {name: registry.factory("simulator.data", name) for name in registry.available("simulator.data")}
-PARTITIONS = {
-    name: registry.factory("simulator.partitions", name) for name in registry.available("simulator.partitions")
-}
-SCHEDULES = {name: registry.factory("simulator.schedules", name) for name in registry.available("simulator.schedules")}
+DATA = {name: data.factory(name) for name in data.available()}
+PARTITIONS = {name: partitions.factory(name) for name in partitions.available()}
+SCHEDULES = {name: schedules.factory(name) for name in schedules.available()}
 
 
 def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:

@@ -205,7 +205,7 @@ def _evaluate(model: Model) -> Callable[[World, Array], Evaluation]:
 
     def mean_over(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
         whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
-        parts = [look(world, params, rest)]
+        parts = [look(world, params, rest)] if len(rest) else []
         if len(whole):
             looked = jax.lax.map(lambda some: look(world, params, some), whole.reshape(-1, EVALUATED_AT_ONCE))
             parts.append(jax.tree.map(jnp.ravel, looked))

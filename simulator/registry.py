@@ -29,4 +29,7 @@ def factory(package: str, name: str, kind: str | None = None) -> Callable[..., A
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown {word} {name!r}: {hint}available: {', '.join(known)}")
-    return getattr(importlib.import_module(f"{package}.{name}"), name)
+    module = importlib.import_module(f"{package}.{name}")
+    if not hasattr(module, name):
+        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
+    return getattr(module, name)

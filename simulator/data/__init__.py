@@ -1,12 +1,17 @@
 """Data sets: `build(name, **options)` gives a `Dataset`; one file per data set, found by its name."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from simulator import registry
 from simulator.data.base import DataError, Dataset, Split, split
 
 __all__ = ["DataError", "Dataset", "Split", "available", "build", "factory", "split"]
+
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose data/ holds more files of this kind, found by their names too
+__path__.extend(str(Path(folder, "data")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder)
 
 
 def available() -> tuple[str, ...]:

@@ -1,12 +1,19 @@
 """Partitions of the training samples over the workers: one file per way to split, found by its name."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from simulator import registry
 from simulator.partitions.base import Partition
 
 __all__ = ["Partition", "available", "build", "factory"]
+
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose partitions/ holds more files of this kind, found by their names too
+__path__.extend(
+    str(Path(folder, "partitions")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
+)
 
 
 def available() -> tuple[str, ...]:
