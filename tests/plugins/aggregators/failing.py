@@ -1,0 +1,17 @@
+"""A rule of the tests that cannot be computed."""
+
+from aggregators.base import Aggregator
+
+
+def failing(n: int, f: int) -> Aggregator:
+    """Raises when it is first applied.
+
+    Condition: none
+    Cost: none
+    Source: made for the tests
+    """
+
+    def apply(rows, state):
+        raise ArithmeticError("this rule always fails")
+
+    return Aggregator(lambda d: (), apply)

@@ -1,0 +1,20 @@
+"""A rule of the tests with a state: the running mean of its aggregates."""
+
+import jax.numpy as jnp
+
+from aggregators.base import Aggregator, Info
+
+
+def remembering(n: int, f: int) -> Aggregator:
+    """Half the mean of the rows, half what it gave before.
+
+    Condition: none
+    Cost: O(n d)
+    Source: made for the tests
+    """
+
+    def apply(rows, state):
+        aggregate = (jnp.asarray(rows).mean(0) + state) / 2
+        return aggregate, aggregate, Info()
+
+    return Aggregator(lambda d: jnp.zeros(d), apply)

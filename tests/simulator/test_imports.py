@@ -1,0 +1,47 @@
+"""Who may import whom (ARCHITECTURE.md), read from the source and seen at run time."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = {"aggregators", "attacks", "models", "simulator", "experiments", "tests"}
+ALLOWED = {
+    "aggregators": set(),
+    "attacks": set(),
+    "models": set(),
+    "simulator": {"aggregators", "attacks", "models"},
+    "experiments": {"aggregators", "attacks", "models", "simulator"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_dependencies_point_one_way(package):
+    for path in (ROOT / package).rglob("*.py"):
+        foreign = (imports(path) & OURS) - {package} - ALLOWED[package]
+        assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+def test_ray_is_imported_in_one_file():
+    users = {p.relative_to(ROOT).as_posix() for name in ALLOWED for p in (ROOT / name).rglob("*.py") if "ray" in imports(p)}
+    assert users == {"simulator/executors/ray.py"}
+
+
+def test_the_single_machine_part_does_not_load_ray():
+    modules = "aggregators, attacks, models, simulator.scenario, simulator.core, simulator.world"
+    code = f"import sys, {modules}, simulator.executors.loop, simulator.executors.vectorised; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
