@@ -16,8 +16,8 @@ def average(n: int, f: int) -> Aggregator:
     Cost: O(n d)
     Source: Blanchard et al., NeurIPS 2017, section 3 (lemma 1: not robust to one Byzantine row)
 
-    Nothing is promised against Byzantine rows, whatever f is: one row that is NaN makes the average NaN, and one row can
-    make it any vector. Weights: 1/n each.
+    Nothing is promised against Byzantine rows, whatever f is: one row that is NaN makes the average NaN, and one row
+    can make it any vector. Weights: 1/n each.
 
     Raises:
         ValueError: n < 1, f < 0 or f > n.

@@ -23,8 +23,8 @@ class Info(NamedTuple):
 class Aggregator(NamedTuple):
     """A rule for `n` rows of which up to `f` may be Byzantine, as pure functions.
 
-    `init(d)` gives the state before the first update. `apply(rows, state)` takes `rows` `[n, d]` (NumPy or JAX) and gives
-    `(aggregate [d], state, info)`.
+    `init(d)` gives the state before the first update. `apply(rows, state)` takes `rows` `[n, d]` (NumPy or JAX) and
+    gives `(aggregate [d], state, info)`.
 
     `among(rows)` does the work that all sub-pools of the rows share (their distances, say) and gives a function of
     `alive` `[n]`: the aggregate of the rows where `alive` is true, at the same `f`. Shapes stay fixed, so a loop that

@@ -17,12 +17,11 @@ def sorted_rows(rows: Array, wanted: Iterable[int]) -> list[Array]:
 
     `sorted_rows(rows, [0, n - 1])` is the minimum and the maximum. Cost: O(n log²n d).
     """
-    wanted = list(wanted)
-    rows = jnp.where(jnp.isnan(rows), jnp.inf, rows)  # minimum and maximum would spread a NaN over the whole column
-    if rows.shape[0] > UNROLLED:
+    n, wanted = rows.shape[0], list(wanted)
+    if n > UNROLLED:
         return _staged(rows, wanted)
-    values = list(rows)
-    for low, high in network(len(values), wanted):
+    values = [_nan_last(rows[i]) for i in range(n)]
+    for low, high in network(n, wanted):
         values[low], values[high] = jnp.minimum(values[low], values[high]), jnp.maximum(values[low], values[high])
     return [values[rank] for rank in wanted]
 
@@ -60,6 +59,10 @@ def network(n: int, wanted: Iterable[int]) -> list[tuple[int, int]]:
     return kept[::-1]
 
 
+def _nan_last(values: Array) -> Array:
+    return jnp.where(jnp.isnan(values), jnp.inf, values)  # minimum and maximum would spread a NaN over its column
+
+
 def _staged(rows: Array, wanted: list[int]) -> list[Array]:
     """The same for many rows: log²n stages, each over all rows at once, so that compile time hardly grows with n."""
     n, d = rows.shape
@@ -67,7 +70,7 @@ def _staged(rows: Array, wanted: list[int]) -> list[Array]:
     rows = jnp.pad(rows, padding, constant_values=jnp.inf)
 
     def sort_block(index: Array) -> Array:
-        block = bitonic(lax.dynamic_slice_in_dim(rows, index * BLOCK, BLOCK, axis=1))
+        block = bitonic(_nan_last(lax.dynamic_slice_in_dim(rows, index * BLOCK, BLOCK, axis=1)))
         return jnp.stack([block[rank] for rank in wanted])
 
     blocks = lax.map(sort_block, jnp.arange(rows.shape[1] // BLOCK))  # [blocks, wanted, BLOCK]
@@ -75,7 +78,7 @@ def _staged(rows: Array, wanted: list[int]) -> list[Array]:
 
 
 def bitonic(rows: Array) -> Array:
-    """`rows` `[n, d]` with each column sorted; n is a power of two. Bitonic merges with a mirrored first half-cleaner."""
+    """`rows` `[n, d]` with each column sorted, for n a power of two; each merge starts with a mirrored comparison."""
     n, d = rows.shape
     merged = 2
     while merged <= n:

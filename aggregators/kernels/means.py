@@ -1,4 +1,4 @@
-"""The mean of some of the rows."""
+"""Means of some of the rows and weighted sums of differences."""
 
 import jax
 import jax.numpy as jnp
@@ -23,3 +23,14 @@ def mean_of(rows: Array, chosen: Array) -> tuple[Array, Array]:
         return total, weights
     kept = jnp.where(chosen[:, None], rows, 0)
     return jnp.matmul(weights, kept, precision=lax.Precision.HIGHEST), weights
+
+
+def pull(rows: Array, weights: Array, point: Array) -> Array:
+    """The sum of weights[i] (rows[i] - point), `[d]`; differences come first, since rows may be close to the point."""
+    n = rows.shape[0]
+    if n <= UNROLLED:
+        total = jnp.zeros_like(point)
+        for i in range(n):
+            total = total + weights[i] * (rows[i] - point)
+        return total
+    return jnp.matmul(weights, rows - point, precision=lax.Precision.HIGHEST)

@@ -1,0 +1,152 @@
+"""Bulyan: a selection by another rule, then an average around the median of each coordinate."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from jax import lax
+
+import aggregators
+from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
+from aggregators.kernels.columns import middle, sorted_rows
+from aggregators.kernels.distances import (
+    distances_to,
+    finite_rows,
+    first_smallest,
+    squared_distances,
+    sums_of_nearest,
+)
+
+Median = Literal["lower", "mid", "upper"]
+
+
+def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> Aggregator:
+    """The mean of the selected values closest to their median, coordinate by coordinate, `[n, d] -> [d]`.
+
+        selection: theta = n-2f times, the remaining row closest to A(remaining rows), which is then removed
+        F[c] = mean of the beta = theta-2f values of coordinate c of the selection that are closest to their median
+
+    Condition: n >= 4f + 3
+    Cost: O(n² d) with Krum, else theta times the cost of the base rule
+    Source: El Mhamdi et al., ICML 2018, section 4
+
+    Args:
+        base: the rule A, by name; any but bulyan. Its f stays the same while the pool shrinks from n to 2f + 1 rows.
+            Krum is computed again on each pool; where it would have less than one neighbour, it uses one.
+        median: which median of an even number of values is meant. The paper's is one of the values (`lower`); `mid` is
+            the mean of the two middle ones.
+
+    Raises:
+        ValueError: n < 1, f < 0, n < 4f + 3, an unknown base, `bulyan` itself, a base that refuses one of the pools, or
+            a median that is none of those named.
+
+    Ties: of rows equally close to A's output the lowest index is selected; of values equally far from the median the
+    smaller is kept. Rows with a NaN or infinite entry are selected after all finite ones. Variants in circulation:
+    theta = n-2f-2, and neighbours that are never refreshed (LPD's native code); one selection instead of a recursion,
+    and a trimmed mean (CRYPTO-KU). Weights: 1/theta for each selected row, its share of the selection.
+
+    >>> import numpy as np
+    >>> rule = bulyan(n=7, f=1)
+    >>> rows = np.array([[0], [1], [2], [3], [4], [5], [1e30]], np.float32)
+    >>> aggregate, _, info = rule.apply(rows, rule.init(1))
+    >>> aggregate.tolist(), (info.weights > 0).tolist()
+    ([2.0], [True, True, True, True, True, False, False])
+    """
+    require("bulyan", n, f, factor=4, offset=3)
+    choice("bulyan", "median", median, get_args(Median))
+    if base == "bulyan":
+        raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
+    theta, beta = n - 2 * f, n - 4 * f
+    select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, theta)
+
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        next_row = select(rows)
+
+        def move(k: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+            order, alive = state
+            row = next_row(alive, k)
+            return order.at[k].set(row), alive.at[row].set(False)
+
+        order, alive = lax.fori_loop(0, theta, move, (jnp.zeros(theta, jnp.int32), jnp.ones(n, bool)))
+        weights = (~alive).astype(rows.dtype) / theta
+        return mean_around_median(rows[order], beta, median), Info(weights)
+
+    return stateless(n, aggregate)
+
+
+def krum_selection(n: int, f: int):
+    """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³)."""
+
+    def prepare(rows: Array) -> Callable[[Array, Array | int], Array]:
+        squared = squared_distances(rows)
+        sums = sums_of_nearest(squared)
+
+        def next_row(alive: Array, k: Array | int) -> Array:
+            scores = sums(alive, jnp.maximum(n - k - f - 2, 1))
+            return first_smallest(scores, eligible(alive, finite_rows(squared))).astype(jnp.int32)
+
+        return next_row
+
+    return prepare
+
+
+def selection_by(base: str, n: int, f: int, theta: int):
+    """Any rule as the base: the remaining row closest to what the rule makes of the remaining rows."""
+    rules = [aggregators.build(base, n, f)]
+    among = rules[0].among
+    if among is None:
+        rules = [pool_rule(base, n, n - k, f) for k in range(theta)]
+
+    def prepare(rows: Array) -> Callable[[Array, Array | int], Array]:
+        finite = jnp.all(jnp.isfinite(rows), axis=1)
+        aggregate_alive = among(rows) if among is not None else None
+
+        def gathered(size: int, rule: Aggregator) -> Callable[[Array], Array]:
+            def aggregate(alive: Array) -> Array:
+                pool = rows[jnp.flatnonzero(alive, size=size)]
+                return rule.apply(pool, rule.init(rows.shape[1]))[0]
+
+            return aggregate
+
+        pools = [gathered(n - k, rule) for k, rule in enumerate(rules)]
+
+        def next_row(alive: Array, k: Array | int) -> Array:
+            output = lax.switch(k, pools, alive) if aggregate_alive is None else aggregate_alive(alive)
+            return first_smallest(distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
+
+        return next_row
+
+    return prepare
+
+
+def pool_rule(base: str, n: int, size: int, f: int) -> Aggregator:
+    """The base rule for a pool of `size` of the n rows; a refusal is reported as one of Bulyan's condition."""
+    try:
+        return aggregators.build(base, size, f)
+    except ValueError as error:
+        raise ValueError(
+            f"bulyan with n={n}, f={f} asks its base for pools of {n} down to {2 * f + 1} rows; {base} refuses one of "
+            f"{size} rows: {error}. Give {base} an `among` that accepts them, or choose another base"
+        ) from error
+
+
+def mean_around_median(rows: Array, beta: int, kind: str) -> Array:
+    """Per column of `rows` `[theta, d]` the mean of the `beta` values closest to the column's median, `[d]`.
+
+    Of two values equally far from the median the smaller is kept. Cost: O(theta log² theta d).
+    """
+    theta = rows.shape[0]
+    values = sorted_rows(rows, range(theta))
+    median = middle(values, kind)
+    # The values closest to the median are `beta` neighbours in sorted order. The window starts after values[k] exactly
+    # if values[k + beta] is closer, so one comparison per value tells who is in, without a second sort.
+    closer_above = [median - values[k] > values[k + beta] - median for k in range(theta - beta)]
+    total = jnp.zeros_like(median)
+    for k, value in enumerate(values):
+        kept = jnp.ones_like(median, dtype=bool)
+        if k < theta - beta:
+            kept &= ~closer_above[k]
+        if k >= beta:
+            kept &= closer_above[k - beta]
+        total = total + jnp.where(kept, value / beta, 0)
+    return total
