@@ -51,8 +51,8 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
     A true minimiser, not a fixed number of smoothed Weiszfeld steps. The sum of the n unit vectors from z to the rows
     is zero at the optimum; the search ends where its length is at most `tolerance` n (no step of z then improves the
     mean distance by more than `tolerance` times its length), or where a row is shown to be the optimum: the unit
-    vectors to the other rows sum to at most the number of rows that are equal to it. float32 resolves tolerances down to about
-    1e-6, float64 down to 1e-14; a search whose steps fall below the rounding of z ends there.
+    vectors to the other rows sum to at most the number of rows that are equal to it. float32 resolves tolerances down
+    to about 1e-6, float64 down to 1e-14; a search whose steps fall below the rounding of z ends there.
 
     Args:
         tolerance: length of the mean unit vector (see above) at which the search ends.
@@ -62,7 +62,7 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
         ValueError: n < 1, f < 0, n < 2f + 1, tolerance <= 0 or max_iterations < 1.
 
     Rows with a NaN or infinite entry are left out. Where the minimiser is not unique (an even number of rows on one
-    line) a row is returned. Weights: those of the rows in the convex combination that is the minimiser, 1/|z - x_i|
+    line) one of them is returned. Weights: those of the rows in the convex combination that is the minimiser, 1/|z - x_i|
     each up to a common factor. Variants in circulation: 3 to 8 smoothed Weiszfeld steps from zero (RFA, byzfl), which
     need not be close to the minimiser; the medoid, the best of the rows.
 

@@ -193,7 +193,7 @@ def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callab
 
 
 # Samples that are evaluated at once: bounds the memory that the activations take.
-EVALUATED_AT_ONCE = 2000
+EVALUATED_AT_ONCE = 500
 
 
 @lru_cache

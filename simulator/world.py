@@ -20,7 +20,7 @@ class World(NamedTuple):
 
     `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated (the
-    training loss is measured on a fixed sample as large as the test set). `byzantine` `[n]`: who lies.
+    training loss is measured on a fixed sample of at most `TRAIN_EVALUATED`). `byzantine` `[n]`: who lies.
     """
 
     key: Array
@@ -32,6 +32,9 @@ class World(NamedTuple):
     test: Array
     byzantine: Array
 
+
+# Training samples on which loss and accuracy are measured; the test set is measured whole.
+TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
 SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, byzantine=None)  # pyright: ignore[reportArgumentType]
@@ -63,7 +66,7 @@ def world(scenario: Scenario, seed: int) -> World:
         **_samples(scenario.data),
         shards=jnp.asarray(shards),
         sizes=jnp.array([len(share) for share in shares], jnp.int32),
-        train=jnp.asarray(shuffled[: len(parts.test)], jnp.int32),
+        train=jnp.asarray(shuffled[:TRAIN_EVALUATED], jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
         byzantine=jnp.arange(n) < scenario.workers.byzantine,
     )
