@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +87,8 @@ class Workers:
         core, timeline, here = self.run.core, self.run.timeline, self.run.world
         workers, jobs = timeline.workers[step][places], timeline.jobs[step][places]
         memory = [self.memory.get(int(worker), core.memory(self.d)) for worker in workers]
-        if self.run.scenario.executor.batch:
+        executor = self.run.scenario.executor
+        if isinstance(executor, Ray) and executor.batch:
             with stage("work", step=step):
                 stacked_memory = jax.tree.map(lambda *each: jnp.stack(each), *memory)
                 made, stacked_memory = batched(core.work)(here, params, stacked_memory, workers, jobs)
@@ -160,7 +162,7 @@ def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
         _connect(address)
     cast: dict[str, Any] = {}
     try:
-        yield lambda scenario: _run(cast, executor, scenario)
+        yield lambda scenario: _run(cast, scenario)
     finally:
         for handle in cast.values():
             ray.kill(handle)
@@ -172,18 +174,23 @@ def _connect(address: str | None) -> None:
     # a node of a cluster may have other code than this one: it gets these packages
     packages = [aggregators, attacks, models, simulator]
     environment = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
-    # without an address ray.init would join whatever cluster the environment names
-    ray.init(
-        address=address or "local",
-        include_dashboard=False if address is None else None,
-        runtime_env={**environment, "py_modules": packages} if address else environment,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    with warnings.catch_warnings():
+        # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(
+            # without an address Ray would join whatever cluster the environment names
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            runtime_env={**environment, "py_modules": packages} if address else environment,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
 
 
-def _count(executor: Ray, n: int) -> int:
-    """How many worker actors host n workers."""
+def _count(scenario: Scenario) -> int:
+    """How many worker actors host the workers of a scenario."""
+    executor, n = scenario.executor, scenario.workers.total
+    assert isinstance(executor, Ray)
     if executor.workers_per_actor is not None:
         return -(-n // executor.workers_per_actor)
     if executor.actors != "auto":
@@ -219,8 +226,8 @@ def _hire(cast: dict[str, Any], count: int) -> None:
         raise RunError(f"actors did not start within {START_S} s; the cluster offers {ray.cluster_resources()}")
 
 
-def _run(cast: dict[str, Any], executor: Ray, scenario: Scenario) -> Iterator[Checkpoint]:
-    count = _count(executor, scenario.workers.total)
+def _run(cast: dict[str, Any], scenario: Scenario) -> Iterator[Checkpoint]:
+    count = _count(scenario)
     _hire(cast, count)
     names = {handle._actor_id.hex(): name for name, handle in cast.items()}
     for seed in scenario.seeds:

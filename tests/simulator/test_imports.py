@@ -37,7 +37,9 @@ def test_dependencies_point_one_way(package):
 
 
 def test_ray_is_imported_in_one_file():
-    users = {p.relative_to(ROOT).as_posix() for name in ALLOWED for p in (ROOT / name).rglob("*.py") if "ray" in imports(p)}
+    users = {
+        p.relative_to(ROOT).as_posix() for name in ALLOWED for p in (ROOT / name).rglob("*.py") if "ray" in imports(p)
+    }
     assert users == {"simulator/executors/ray.py"}
 
 

@@ -62,7 +62,10 @@ def test_a_scenario_is_frozen():
         ({"rule": {"name": "median", "foo": 1}}, ["rule.foo: unknown key; known: name"]),
         ({"data": {"name": "digits", "batchsize": 3}}, ["data.batchsize: unknown key; did you mean 'batch_size'?"]),
         ({"data": {"name": "digits", "partition": {"name": "iid", "alpha": 1}}}, ["data.partition.alpha: unknown key"]),
-        ({"data": {"name": "digits", "partition": "idd"}}, ["data.partition: unknown partition 'idd'; did you mean 'iid'?"]),
+        (
+            {"data": {"name": "digits", "partition": "idd"}},
+            ["data.partition: unknown partition 'idd'; did you mean 'iid'?"],
+        ),
         ({"workers": {"total": 3, "byzantine": 4}}, ["workers: byzantine is 4, but there are only 3 workers"]),
         ({"workers": {"total": 3, "byzantine": 1, "declared": 4}}, ["workers: declared is 4, but there are only 3"]),
         ({"workers": {"declared": -1}}, ["workers.declared: input should be greater than or equal to 0, got -1"]),
@@ -71,7 +74,10 @@ def test_a_scenario_is_frozen():
         ({"steps": "many", "seed": -1}, ["seed: input should be greater", "steps: input should be a valid integer"]),
         ({"model": {"name": "mlp", "hidden": [1, "a"]}}, ["model.hidden.1: input should be a valid integer, got 'a'"]),
         ({"executor": {"name": "ray", "actors": "all"}}, ["executor.actors: input should be"]),
-        ({"executor": {"name": "ray", "actors": 2, "workers_per_actor": 1}}, ["executor: actors and workers_per_actor"]),
+        (
+            {"executor": {"name": "ray", "actors": 2, "workers_per_actor": 1}},
+            ["executor: actors and workers_per_actor"],
+        ),
         ({"optimizer": {"name": "sgd", "lr": 0.1}}, ["optimizer.lr: unknown key"]),
         ({"attack": {"name": "empire", "epsilon": float("nan")}}, ["attack.epsilon: input should be a finite number"]),
         ({"attack": {"name": "empire", "epsilon": True}}, ["attack.epsilon: input should be a valid number"]),

@@ -1,0 +1,139 @@
+"""The core against NumPy: one worker's job, the adversary's reach, one update, one evaluation."""
+
+import jax
+import numpy as np
+import pytest
+
+from simulator.core import EVALUATED_AT_ONCE, build
+from simulator.keys import Purpose, derive
+from simulator.world import world
+from tests.simulator.conftest import small
+
+
+def prepared(**changes):
+    scenario = small(**changes)
+    core, here = build(scenario, scenario.workers.total), world(scenario, scenario.seed)
+    return scenario, core, here, core.start(here)
+
+
+def batch_of(here, worker: int, job: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The batch of a job, drawn by the rule that keys.py states."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(jax.random.key(0), int(Purpose.WORK)), worker), job)
+    draw = np.asarray(jax.random.randint(key, (size,), 0, int(here.sizes[worker])))
+    position = np.asarray(here.shards)[worker][draw]
+    return np.asarray(here.x, np.float64)[position].reshape(size, -1), np.asarray(here.y)[position]
+
+
+def softmax_gradient(params: np.ndarray, x: np.ndarray, y: np.ndarray, classes: int = 10) -> np.ndarray:
+    """d/d(bias, kernel) of the mean cross-entropy of softmax regression, by hand."""
+    bias, kernel = params[:classes], params[classes:].reshape(-1, classes)
+    logits = x @ kernel + bias
+    probability = np.exp(logits - logits.max(1, keepdims=True))
+    probability /= probability.sum(1, keepdims=True)
+    probability[np.arange(len(y)), y] -= 1
+    return np.concatenate([probability.mean(0), (x.T @ probability / len(y)).ravel()])
+
+
+@pytest.mark.parametrize(("worker", "job"), [(0, 0), (3, 5), (6, 1)])
+def test_a_row_is_the_gradient_on_the_batch_of_that_worker_and_job(worker, job):
+    _, core, here, server = prepared()
+    row, _ = core.work(here, server.params, core.memory(len(server.params)), worker, job)
+    expected = softmax_gradient(np.asarray(server.params, np.float64), *batch_of(here, worker, job, 8))
+    np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_worker_momentum_averages_exponentially():
+    beta = 0.9
+    _, plain, here, server = prepared()
+    _, core, _, _ = prepared(worker_momentum=beta)
+    memory, expected = core.memory(len(server.params)), 0.0
+    for job in range(4):
+        gradient, _ = plain.work(here, server.params, (), 2, job)
+        expected = beta * expected + (1 - beta) * np.asarray(gradient, np.float64)
+        row, memory = core.work(here, server.params, memory, 2, job)
+        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_poisoned_data_reach_the_byzantine_workers_only():
+    _, clean, here, server = prepared(attack="none", workers={"total": 7, "byzantine": 2})
+    _, poisoned, _, _ = prepared(attack="label_flip", workers={"total": 7, "byzantine": 2})
+    for worker in range(7):
+        one, other = (core.work(here, server.params, (), worker, 0)[0] for core in (clean, poisoned))
+        assert np.array_equal(one, other) == (worker >= 2)
+    x, y = batch_of(here, 1, 0, 8)
+    flipped = softmax_gradient(np.asarray(server.params, np.float64), x, 9 - y)
+    np.testing.assert_allclose(poisoned.work(here, server.params, (), 1, 0)[0], flipped, rtol=1e-4, atol=1e-6)
+
+
+def test_an_attack_cannot_touch_honest_rows():
+    scenario, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
+    rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
+    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, ())
+    assert np.array_equal(np.asarray(forged)[2:], rows[2:])
+    assert (np.asarray(forged)[:2] == 7).all()
+    # who lies goes by the worker, not by the place in the update
+    forged, _ = core.forge(here, 0, np.arange(7)[::-1], rows, server.params, server.rule, ())
+    assert (np.asarray(forged)[5:] == 7).all()
+    assert np.array_equal(np.asarray(forged)[:5], rows[:5])
+
+
+def test_an_update_is_the_rule_then_the_optimizer_and_says_what_it_saw():
+    _, core, here, server = prepared(
+        workers={"total": 7, "byzantine": 2}, optimizer={"name": "sgd", "learning_rate": 0.5}
+    )
+    rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
+    after, seen = core.update(here, server, np.arange(7), rows)
+    aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
+    np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * aggregate, rtol=1e-5, atol=1e-6)
+    cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
+    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7]
+    np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
+
+
+def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
+    _, core, here, server = prepared(rule="median", workers={"total": 7, "byzantine": 2})
+    rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
+    rows[:2] = np.nan
+    after, seen = core.update(here, server, np.arange(7), rows)
+    assert np.isfinite(after.params).all()
+    assert np.isfinite([seen.aggregate_norm, seen.honest_cosine, seen.honest_distance]).all()
+    assert np.isnan(seen.byzantine_weight)
+
+
+@pytest.mark.parametrize("samples", [300, EVALUATED_AT_ONCE * 5, 2 * EVALUATED_AT_ONCE * 5 + 35])
+def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples):
+    data = {"name": "gaussian_mixture", "samples": samples, "features": 3, "classes": 4, "batch_size": 8}
+    scenario, core, here, server = prepared(data=data)
+    assert len(here.test) == round(samples * scenario.data.test)
+    params, x = np.asarray(server.params, np.float64), np.asarray(here.x, np.float64)
+    logits = x @ params[4:].reshape(3, 4) + params[:4]
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(x)), here.y]
+    right = logits.argmax(1) == np.asarray(here.y)
+    train, test = np.asarray(here.train), np.asarray(here.test)
+    expected = [losses[train].mean(), right[train].mean(), losses[test].mean(), right[test].mean()]
+    np.testing.assert_allclose(np.array(core.evaluate(here, server.params)), expected, rtol=1e-5)
+
+
+def test_the_parts_of_the_world_share_no_sample():
+    scenario, _, here, _ = prepared()
+    shares = [set(np.asarray(here.shards)[i][: int(here.sizes[i])]) for i in range(scenario.workers.total)]
+    assert len(set.union(*shares)) == sum(map(len, shares))
+    assert not set.union(*shares) & set(np.asarray(here.test).tolist())
+    assert np.asarray(here.byzantine).tolist() == [True] + [False] * 6
+
+
+def test_keys_differ_by_purpose_worker_and_job_and_nothing_else():
+    root = jax.random.key(3)
+    keys = {
+        (purpose, worker, job): jax.random.key_data(derive(root, purpose, worker, job)).tobytes()
+        for purpose in Purpose for worker in range(4) for job in range(4)
+    }  # fmt: skip
+    assert len(set(keys.values())) == len(keys)
+    assert jax.random.key_data(derive(root, Purpose.WORK, 2, 3)).tobytes() == keys[Purpose.WORK, 2, 3]
+
+
+def test_scenarios_that_share_a_part_share_its_compiled_function():
+    one, other = build(small(rule="krum"), 7), build(small(rule="median", attack="little"), 7)
+    assert one.work is other.work
+    assert one.evaluate is other.evaluate
+    assert one.update is not other.update

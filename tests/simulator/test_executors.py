@@ -1,0 +1,143 @@
+"""The promises of the executors: real runs, real Ray actors, real kills."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from simulator.executors import RunError
+from simulator.executors.base import digest
+from tests.simulator.conftest import run, small
+
+# Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule and
+# an attack that remember, an attack that asks the rule, updates of half of the workers from models of different ages.
+SCENARIOS = {
+    "selecting": {
+        "rule": "krum",
+        "attack": "little",
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "model": {"name": "mlp", "hidden": [16]},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+    },
+    "poisoned": {"rule": "median", "attack": "label_flip", "worker_momentum": 0.9, "optimizer": "adam"},
+    "remembering": {"rule": "remembering", "attack": "counting", "schedule": "lagging", "worker_momentum": 0.5},
+}
+
+
+def same(one, other) -> bool:
+    return len(one) == len(other) and all(
+        (a.seed, a.step, a.time_s, a.evaluation) == (b.seed, b.step, b.time_s, b.evaluation)
+        and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a.updates, b.updates, strict=True))
+        and np.array_equal(a.params, b.params)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("actors", [1, 2, 5])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_ray_is_bitwise_equal_to_loop_for_any_number_of_actors(ray_session, name, actors):
+    expected = run(small(**SCENARIOS[name], repeats=2))
+    got = list(ray_session(small(**SCENARIOS[name], repeats=2, executor={"name": "ray", "actors": actors})))
+    assert same(expected, got)
+    assert digest([c for c in expected if c.seed == 1]) == digest([c for c in got if c.seed == 1])
+
+
+def test_the_comparison_sees_one_wrong_bit():
+    checkpoints = run(small())
+    params = checkpoints[-1].params.copy()
+    params[3] = np.nextafter(params[3], np.inf)
+    changed = [*checkpoints[:-1], checkpoints[-1]._replace(params=params)]
+    assert not same(checkpoints, changed)
+    assert digest(checkpoints) != digest(changed)
+
+
+def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
+    changes = {"workers": {"total": 3, "byzantine": 0}}
+    one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1})
+    assert same(run(small(**changes)), list(ray_session(one_each)))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("executor", ["vectorised", {"name": "ray", "batch": True}])
+def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor):
+    loop = run(small(**SCENARIOS[name], repeats=2, steps=4, evaluate_every=1))
+    scenario = small(**SCENARIOS[name], repeats=2, steps=4, evaluate_every=1, executor=executor)
+    batched = run(scenario) if executor == "vectorised" else list(ray_session(scenario))
+    batched = sorted(batched, key=lambda checkpoint: (checkpoint.seed, checkpoint.step))
+    for a, b in zip(loop, batched, strict=True):
+        assert (a.seed, a.step, a.time_s) == (b.seed, b.step, b.time_s)
+        np.testing.assert_allclose(a.params, b.params, rtol=1e-5, atol=1e-6 * np.abs(a.params).max())
+        np.testing.assert_allclose(a.evaluation, b.evaluation, rtol=1e-4)
+        for x, y in zip(a.updates, b.updates, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised"])
+def test_checkpoints_come_at_the_evaluations_and_hold_all_updates(executor):
+    checkpoints = run(small(executor=executor))
+    assert [c.step for c in checkpoints] == [0, 4, 6]
+    assert [len(c.updates.aggregate_norm) for c in checkpoints] == [0, 4, 2]
+    assert [c.time_s for c in checkpoints] == [0.0, 4.0, 6.0]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
+    first, again, other = run(small()), run(small()), run(small(seed=1))
+    assert same(first, again)
+    assert not np.array_equal(first[-1].params, other[-1].params)
+
+
+def test_a_failing_worker_is_named_with_job_and_stage(ray_session):
+    for executor in ("loop", {"name": "ray", "actors": 2}):
+        scenario = small(attack="failing", executor=executor)
+        with pytest.raises(RunError, match=r"work failed \(worker 0, job 0\): ArithmeticError: this batch cannot"):
+            run(scenario) if executor == "loop" else list(ray_session(scenario))
+
+
+def test_a_failing_rule_is_named_with_step_and_stage(ray_session):
+    for executor in ("loop", {"name": "ray", "actors": 2}):
+        scenario = small(rule="failing", executor=executor)
+        with pytest.raises(RunError, match=r"update failed \(step 0\): ArithmeticError: this rule always fails"):
+            run(scenario) if executor == "loop" else list(ray_session(scenario))
+
+
+def test_a_killed_worker_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_one(ray_session):
+    scenario = small(steps=5000, evaluate_every=5, executor={"name": "ray", "actors": 1})
+    checkpoints = ray_session(scenario)
+    kept = [next(checkpoints), next(checkpoints)]
+    hosts = [
+        p for p in psutil.Process().children(recursive=True) if any("ray::Workers" in part for part in p.cmdline())
+    ]
+    assert hosts
+    for process in hosts:
+        process.kill()
+    begin = time.monotonic()
+    with pytest.raises(RunError, match="worker actor 0 died"):
+        kept.extend(checkpoints)
+    assert time.monotonic() - begin < 20
+    assert kept[1].step == 5
+    assert same(run(small()), list(ray_session(small(executor={"name": "ray", "actors": 1}))))
+
+
+@pytest.mark.slow
+def test_numbers_do_not_depend_on_the_number_of_cores():
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("this machine offers one core only: there is nothing to compare")
+    code = (
+        "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:]))\n"
+        "from tests.simulator.conftest import run, small; from simulator.executors.base import digest\n"
+        "print(digest(run(small(data={'name': 'images', 'batch_size': 32}, model='cnn', steps=3))))"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code, *map(str, which)],
+            capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+        ).stdout
+        for which in (cores[:1], cores)
+    ]  # fmt: skip
+    assert printed[0] == printed[1] != ""
