@@ -69,7 +69,7 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     corners = [(row, column) for row in range(kernel.shape[0]) for column in range(kernel.shape[1])]
 
     # one product, then each output's patch is added where it was read: less than half the work of a padded convolution
-    spread = jnp.einsum("bhwk,pck->pbhwc", gradient, kernel.reshape(-1, *kernel.shape[2:]))
+    spread = jnp.split(gradient @ kernel.reshape(-1, kernel.shape[-1]).T, len(corners), axis=-1)
     to_x = sum(
         jnp.pad(part, ((0, 0), (row, x.shape[1] - height - row), (column, x.shape[2] - width - column), (0, 0)))
         for part, (row, column) in zip(spread, corners, strict=True)
@@ -80,7 +80,9 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
         to_kernel = _slide(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
     else:
         patches = jnp.concatenate([x[:, row : row + height, column : column + width] for row, column in corners], -1)
-        to_kernel = jnp.einsum("bhwp,bhwk->pk", patches, gradient).reshape(kernel.shape)
+        to_kernel = (patches.reshape(-1, patches.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])).reshape(
+            kernel.shape
+        )
     return to_x, to_kernel  # pyright: ignore[reportReturnType]
 
 
