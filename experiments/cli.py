@@ -1,0 +1,173 @@
+"""The command line: `byzax run`, `list`, `show`, `schema`."""
+
+# jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
+import importlib.metadata
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="byzax",
+    help="Byzantine-robust federated learning, simulated.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+INTERRUPTED = 130
+
+
+class Kind(StrEnum):
+    """What `byzax list` can list."""
+
+    RULES = "rules"
+    ATTACKS = "attacks"
+    MODELS = "models"
+    DATA = "data"
+    PARTITIONS = "partitions"
+    SCHEDULES = "schedules"
+    OPTIMIZERS = "optimizers"
+    EXECUTORS = "executors"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"byzax {importlib.metadata.version('byzax')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenarios in YAML.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the results [default: results/NAME].")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override: --set rule.name=median --set steps=50."),
+    ] = None,
+    executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
+    ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+) -> None:
+    """Run scenarios: every combination of the grid, every repeat."""
+    from experiments import results, running, study
+    from simulator.scenario import ScenarioError
+
+    overrides = [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
+    try:
+        studies = [study.load(path, overrides) for path in files]
+        for each in studies:
+            study.check(each)
+        executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
+        if ray_address and "ray" not in executors:
+            raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
+        folders = _folders(studies, out)
+        for folder, each in zip(folders, studies, strict=True):
+            results.claim(folder, overwrite)
+            results.save_study(folder, each)
+    except ScenarioError as error:
+        _refuse(error)
+
+    from rich.console import Console
+
+    from experiments import progress
+
+    todo = [job for each, folder in zip(studies, folders, strict=True) for job in running.jobs(each, folder)]
+    count = sum(len(job.runs) for job in todo)
+    updates = sum(job.scenario.steps * len(job.runs) for job in todo)
+    code = 0
+    try:
+        with progress.report(Console(stderr=True), count, updates) as report:
+            code = 0 if running.perform(todo, ray_address, report) else 1
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what is done is kept", err=True)
+        code = INTERRUPTED
+    for folder in folders:
+        if any(folder.glob("runs/*/summary.json")):
+            _summarise(folder)
+    raise typer.Exit(code)
+
+
+def _folders(studies: list[Any], out: Path | None) -> list[Path]:
+    """Where each study goes. Raises ScenarioError where two go to the same place."""
+    from simulator.scenario import ScenarioError
+
+    if out is not None and len(studies) == 1:
+        return [out]
+    folders = [out / each.path.stem if out else Path("results") / each.base.name for each in studies]
+    for i, folder in enumerate(folders):
+        if folder in folders[:i]:
+            first = studies[folders.index(folder)].path
+            way_out = "rename one file" if out else "change name in one of them"
+            raise ScenarioError(f"{studies[i].path}: {folder} is the output folder of {first} too: {way_out}")
+    return folders
+
+
+def _refuse(error: Exception) -> NoReturn:
+    for line in str(error).splitlines():
+        typer.echo(line, err=True)
+    raise typer.Exit(2)
+
+
+def _summarise(folder: Path) -> None:
+    """Writes summary and plots of a study and prints its table."""
+    from rich.console import Console
+
+    from experiments import report
+
+    written = report.write(folder)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    report.show(folder, console)
+    for path in written:
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that byzax run wrote.")]) -> None:
+    """Print the table of a finished study and make its summary and plots again, from its files."""
+    from simulator.scenario import ScenarioError
+
+    studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
+    try:
+        if not studies:
+            raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
+        for each in studies:
+            _summarise(each)
+    except ScenarioError as error:
+        _refuse(error)
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List what a scenario can name, with conditions, options and sources."""
+    from rich.console import Console
+
+    from experiments import listing
+
+    Console(width=None if sys.stdout.isatty() else 140).print(listing.table(kind.value))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a scenario; editors complete and check YAML files with it.
+
+    Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
+    """
+    from simulator.scenario import Scenario
+
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
+    typer.echo(json.dumps(described, indent=2))
+
+
+def main() -> None:
+    """The entry point."""
+    app()

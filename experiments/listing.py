@@ -1,0 +1,67 @@
+"""What a scenario can name, as tables made from the docstrings and signatures of the functions behind the names."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.study import compact
+from simulator import components
+from simulator.scenario import EXECUTORS
+
+# kind of component -> its factories and the fields of a docstring that are worth a column
+KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
+    "rules": (components.RULES, ("Condition", "Cost", "Source")),
+    "attacks": (components.ATTACKS, ("Formula", "Knows", "Source")),
+    "models": (components.MODELS, ("Parameters", "Source")),
+    "data": (components.DATA, ("Samples", "Source")),
+    "partitions": (components.PARTITIONS, ("Splits", "Source")),
+    "schedules": (components.SCHEDULES, ("Waits", "Source")),
+    "optimizers": (components.OPTIMIZERS, ()),
+    "executors": (EXECUTORS, ()),
+}
+
+
+def table(kind: str) -> Table:
+    """One row per name: what it is, its fields, and its options with their defaults."""
+    factories, columns = KINDS[kind]
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title=kind, title_style="bold", title_justify="left")
+    made.add_column("name", style="bold", no_wrap=True)
+    made.add_column("what it is", ratio=3)
+    for column in columns:
+        made.add_column(column.lower(), ratio=2)
+    made.add_column("options and defaults", ratio=2)
+    for name, function in factories.items():
+        text = inspect.getdoc(function) or ""
+        chosen = fields(text)
+        cells = [Text(chosen.get(column, "")) for column in columns]
+        made.add_row(name, Text(_plain(text.split("\n")[0])), *cells, Text("\n".join(options(function))))
+    return made
+
+
+def fields(text: str) -> dict[str, str]:
+    """The fields of a docstring, `Condition: n >= 2f + 3`, each with the lines that continue it."""
+    return {
+        name: _plain(" ".join(value.split()))
+        for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:)\S.*)*)", text, re.MULTILINE)
+    }
+
+
+def options(function: Callable[..., Any]) -> list[str]:
+    """`name: default` for every option of a factory, and for every field of a description; `required` without one."""
+    if hasattr(function, "model_fields"):
+        described = function.model_fields.items()  # pyright: ignore[reportFunctionMemberAccess]
+        return [f"{name}: {compact(field.default)}" for name, field in described if name != "name"]
+    return [
+        f"{option.name}: {'required' if option.default is option.empty else compact(option.default)}"
+        for option in inspect.signature(function).parameters.values()
+        if option.kind is option.KEYWORD_ONLY
+    ]
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")

@@ -1,0 +1,129 @@
+"""Plots of a study: test accuracy over server updates, one panel per attack, one line per rule."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.summary import others
+
+# Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
+# thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
+COLOURS = {
+    "average": "#555555",
+    "median": "#E69F00",
+    "geometric_median": "#882255",
+    "krum": "#0072B2",
+    "multi_krum": "#56B4E9",
+    "brute": "#D55E00",
+    "bulyan": "#009E73",
+}
+SPARE = ["#CC79A7", "#332288", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC", "#117733"]
+# Lines that lie on each other remain visible: every rule has dashes of its own.
+DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": "#333333",
+    "xtick.color": "#666666",
+    "ytick.color": "#666666",
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "byzax",
+}
+
+
+def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
+    """Draws one figure for each combination of the other swept keys, as PNG and SVG; gives the paths."""
+    keys = others(frame)
+    groups: list[Any] = list(curves.groupby(keys, sort=False)) if keys else [((), curves)]
+    paths = []
+    for chosen, group in groups:
+        words = [f"{key}={value}" for key, value in zip(keys, chosen, strict=True)]
+        name = "-".join(["accuracy", *(re.sub(r"[^A-Za-z0-9.]+", "-", word.rpartition(".")[2]) for word in words)])
+        with rc_context(STYLE):
+            figure = accuracy(group, list(frame["rule"].unique()), 1 / float(frame["classes"].iloc[0]), words)
+            for suffix in ("png", "svg"):
+                path = folder / f"{name}.{suffix}"
+                # without a date the same results give the same file
+                figure.savefig(path, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+                paths.append(path)
+    return paths
+
+
+def colours(rules: list[str]) -> dict[str, str]:
+    """A colour for each rule: its own, or a spare one for a rule or variant that has none."""
+    spare = iter(SPARE + [c for name, c in COLOURS.items() if name not in {rule.split()[0] for rule in rules}])
+    taken: dict[str, str] = {}
+    for rule in rules:
+        own = COLOURS.get(rule.split()[0])
+        taken[rule] = own if own and own not in taken.values() else next(spare, "#000000")
+    return taken
+
+
+def accuracy(curves: pd.DataFrame, rules: list[str], chance: float, words: list[str]) -> Figure:
+    """Mean test accuracy over server updates with a band of one standard deviation over the repeats."""
+    attacks = list(curves["attack"].unique())
+    columns = min(len(attacks), next(c for c in (4, 3, 5, 4) if len(attacks) <= c or len(attacks) % c == 0 or c == 5))
+    lines = math.ceil(len(attacks) / columns)
+    width, height = max(5.2, 2.75 * columns + 0.6), 2.35 * lines + 1.25
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.flat)
+    paint = colours(rules)
+    for axes, attack in zip(panels, attacks, strict=False):
+        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, chance)
+        axes.set_title(str(attack).replace("_", " "), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+    for spare in panels[len(attacks) :]:
+        spare.set_visible(False)
+    for i, axes in enumerate(panels[: len(attacks)]):
+        if i + columns >= len(attacks):
+            axes.set_xlabel("server updates")
+            axes.tick_params(labelbottom=True)
+        if i % columns == 0:
+            axes.set_ylabel("test accuracy")
+    handles, labels = panels[0].get_legend_handles_labels()
+    seeds = len(set(curves["seed"]))
+    note = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    figure.legend(
+        handles,
+        [label.replace("_", " ") for label in labels],
+        loc="outside upper left",
+        ncols=min(len(handles), max(2, int(width / 1.35))),
+        frameon=False,
+        handlelength=2.6,
+        title="; ".join([*words, note]),
+        title_fontproperties={"size": 8.5},
+        alignment="left",
+    )
+    return figure
+
+
+def _panel(axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], chance: float) -> None:
+    for i, rule in enumerate(rules):
+        mine = curves.loc[curves["rule"] == rule].groupby("step")["test_accuracy"].agg(["mean", "std"]).fillna(0)
+        axes.plot(
+            mine.index, mine["mean"], label=rule, color=paint[rule], linestyle=DASHES[i % len(DASHES)],
+            linewidth=1.7, zorder=3,
+        )  # fmt: skip
+        low, high = mine["mean"] - mine["std"], mine["mean"] + mine["std"]
+        axes.fill_between(mine.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
+    axes.axhline(chance, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    axes.annotate(
+        "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
+        ha="right", fontsize=7, color="#888888",
+    )  # fmt: skip
+    axes.set_ylim(0, 1.02)
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))

@@ -1,0 +1,120 @@
+"""What a person sees while runs go on: bars on a terminal, else a line per run."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments.results import Run
+from simulator.executors import Checkpoint
+
+# Without a terminal a long run says where it is, but not more often than this.
+LINE_EVERY_S = 10
+
+
+class Report(NamedTuple):
+    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run."""
+
+    starting: Callable[[str], None]
+    begin: Callable[[Iterable[Run], int], None]
+    advance: Callable[[Run, Checkpoint], None]
+    done: Callable[[Run, Checkpoint], None]
+    failed: Callable[[Run, str], None]
+
+
+def report(console: Console, runs: int, steps: int):
+    """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all."""
+    return _bars(console, runs, steps) if console.is_terminal else _lines(console, runs, steps)
+
+
+def name(run: Run) -> str:
+    """`krum, empire, workers.byzantine=3, seed 0`."""
+    others = [f"{key}={value}" for key, value in run.others.items()]
+    return ", ".join([run.rule, run.attack, *others, f"seed {run.scenario.seed}"])
+
+
+@contextmanager
+def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
+    columns = (
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
+        TimeRemainingColumn(),
+    )
+    # runs differ in speed: the estimate of what is left looks back over minutes
+    progress = Progress(*columns, console=console, speed_estimate_period=300, transient=True)
+    whole = progress.add_task("all runs", total=steps, note=f"0 of {runs}")
+    present = progress.add_task("", total=None, note="")
+    before: dict[Run | str, int] = {}
+    finished = 0
+
+    def starting(executor: str) -> None:
+        progress.update(present, description=f"starting {executor}", note="", total=None)
+
+    def begin(some: Iterable[Run], steps: int) -> None:
+        before.clear()
+        some = list(some)
+        for run in some:
+            before[run.slug] = 0
+        label = name(some[0]) + (f" to {some[-1].scenario.seed}" if len(some) > 1 else "")
+        # the bar pulses until the first updates are done: the functions are being compiled
+        progress.reset(present, description=label, total=None, note="compiling")
+
+    def advance(run: Run, checkpoint: Checkpoint) -> None:
+        new, before[run.slug] = checkpoint.step - before[run.slug], checkpoint.step
+        progress.update(whole, advance=new)
+        if checkpoint.step:
+            total = run.scenario.steps * len(before)
+            note = f"accuracy {checkpoint.evaluation.test_accuracy:.3f}"
+            progress.update(present, completed=sum(before.values()), total=total, note=note)
+
+    def done(run: Run, checkpoint: Checkpoint) -> None:
+        nonlocal finished
+        finished += 1
+        progress.update(whole, note=f"{finished} of {runs}")
+
+    def failed(run: Run, reason: str) -> None:
+        nonlocal finished
+        finished += 1
+        progress.update(whole, note=f"{finished} of {runs}", advance=run.scenario.steps - before.get(run.slug, 0))
+        progress.console.print(f"[red]failed[/red] {name(run)}: {reason}", highlight=False, markup=True)
+
+    with progress:
+        yield Report(starting, begin, advance, done, failed)
+
+
+@contextmanager
+def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
+    finished, last, began = 0, time.monotonic(), time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal last
+        last = time.monotonic()
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def end(text: str) -> None:
+        nonlocal finished
+        finished += 1
+        say(f"[{finished:{len(str(runs))}}/{runs}] {text}")
+
+    def advance(run: Run, checkpoint: Checkpoint) -> None:
+        if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
+            accuracy = f"test accuracy {checkpoint.evaluation.test_accuracy:.3f}"
+            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {accuracy}")
+
+    yield Report(
+        starting=lambda executor: say(f"{runs} runs, {steps} updates; starting {executor}"),
+        begin=lambda some, steps: None,
+        advance=advance,
+        done=lambda run, checkpoint: end(
+            f"{name(run)}: test accuracy {checkpoint.evaluation.test_accuracy:.3f} ({checkpoint.wall_s:.1f} s)"
+        ),
+        failed=lambda run, reason: end(f"{name(run)}: failed: {reason}"),
+    )
+    say(f"{finished} of {runs} runs in {time.monotonic() - began:.0f} s")

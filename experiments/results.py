@@ -1,0 +1,225 @@
+"""What a run leaves on disk: a folder, written as it goes, so that a crash loses nothing that was measured."""
+
+import csv
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.strict_yaml import dump
+from experiments.study import Cell, Study, compact
+from simulator.core import Evaluation, Update
+from simulator.executors import Checkpoint
+from simulator.executors.base import digest
+from simulator.scenario import Scenario, ScenarioError
+from simulator.world import load as load_data
+
+PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
+# Everything that a study writes beside its runs; --overwrite removes this and nothing else.
+STUDY_FILES = ("scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg")
+RUN_FILES = ("scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "versions.json", "summary.json", "error.txt")
+
+
+class Run(NamedTuple):
+    """One seed of one cell.
+
+    `slug`: its folder's name. `rule` and `attack`: how tables and plots call them. `others`: what else the grid
+    chose. `position`: its place in the study.
+    """
+
+    slug: str
+    scenario: Scenario
+    rule: str
+    attack: str
+    others: dict[str, str]
+    position: int
+
+
+def runs(study: Study) -> list[Run]:
+    """Every run of a study, in order; their folder names are readable and differ."""
+    rules = _labels([cell.scenario.rule for cell in study.cells])
+    attacks = _labels([cell.scenario.attack for cell in study.cells])
+    made: list[Run] = []
+    taken: set[str] = set()
+    for cell in study.cells:
+        others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
+        for seed in cell.scenario.seeds:
+            rule, attack = rules[cell.scenario.rule], attacks[cell.scenario.attack]
+            extra = [f"{key.removesuffix('.name').rpartition('.')[2]}-{value}" for key, value in others.items()]
+            slug = _unique("_".join(_tame(part) for part in (rule, attack, *extra, f"seed-{seed}")), taken)
+            taken.add(slug)
+            single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
+            made.append(Run(slug, single, rule, attack, others, len(made)))
+    return made
+
+
+def _is_other(key: str) -> bool:
+    return key.partition(".")[0] not in {"rule", "attack", "seed"}
+
+
+def _labels(parts: Iterable[Any]) -> dict[Any, str]:
+    """A name for each different component: its own, with those options in which components of that name differ."""
+    different = list(dict.fromkeys(parts))
+    labels = {}
+    for part in different:
+        namesakes = [other.options() for other in different if other.name == part.name]
+        options = {key: value for key, value in part.options().items() if any(o[key] != value for o in namesakes)}
+        labels[part] = compact({"name": part.name, **options})
+    return labels
+
+
+def _tame(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+
+
+def _unique(slug: str, taken: set[str]) -> str:
+    candidate, count = slug[:150], 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{slug[:150]}_{count}"
+    return candidate
+
+
+def claim(folder: Path, overwrite: bool = False) -> None:
+    """Makes the folder of a study, empty. Raises ScenarioError where it is used already or cannot be written."""
+    try:
+        if overwrite:
+            _clear(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ScenarioError(f"{folder}: this output folder is used already: choose another --out, or --overwrite")
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+
+
+def _clear(folder: Path) -> None:
+    found = [path for pattern in STUDY_FILES for path in folder.glob(pattern)]
+    for run in folder.glob("runs/*/summary.json"):
+        found += [path for name in RUN_FILES if (path := run.parent / name).exists()]
+    for path in found:
+        path.unlink()
+    for empty in [*folder.glob("runs/*"), folder / "runs"]:
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
+
+
+def begin(folder: Path, run: Run) -> None:
+    """Makes the folder of a run and says in it what will run."""
+    here = folder / "runs" / run.slug
+    here.mkdir(parents=True)
+    described = run.scenario.model_dump(mode="json")
+    del described["repeats"], described["grid"]
+    (here / "scenario.yaml").write_text(dump(described))
+    _write_json(here / "versions.json", versions())
+    _append(here / "metrics.csv", [("step", "time_s", "wall_s", *Evaluation._fields)])
+    _append(here / "updates.csv", [("step", *Update._fields)])
+    _write_json(here / "summary.json", _summary(run, "running", None))
+
+
+def record(folder: Path, run: Run, checkpoint: Checkpoint) -> None:
+    """Appends what a checkpoint says."""
+    here = folder / "runs" / run.slug
+    row = (checkpoint.step, checkpoint.time_s, round(checkpoint.wall_s, 6), *checkpoint.evaluation)
+    _append(here / "metrics.csv", [row])
+    count = len(checkpoint.updates.aggregate_norm)
+    steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
+    _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
+
+
+def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reason: str | None = None) -> None:
+    """Writes the last model and the summary; `status` is complete, failed or interrupted."""
+    here = folder / "runs" / run.slug
+    if seen:
+        last = seen[-1]
+        _atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
+    summary = _summary(run, status, reason)
+    if status == "complete":
+        summary["digest"] = digest(list(seen))
+    if seen:
+        summary |= {"step": seen[-1].step, "time_s": seen[-1].time_s, "wall_s": round(seen[-1].wall_s, 6)}
+        # JSON has no NaN
+        summary |= {k: v if np.isfinite(v) else str(v) for k, v in seen[-1].evaluation._asdict().items()}
+    _write_json(here / "summary.json", summary)
+
+
+def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
+    scenario = run.scenario
+    return {
+        "position": run.position,
+        "rule": run.rule,
+        "attack": run.attack,
+        "others": run.others,
+        "seed": scenario.seed,
+        "status": status,
+        **({"reason": reason} if reason else {}),
+        "classes": load_data(scenario.data).classes,
+    }
+
+
+@functools.cache
+def versions() -> Mapping[str, Any]:
+    """The code and the machine that the numbers come from."""
+    import jax
+
+    found: dict[str, Any] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    affinity = getattr(os, "sched_getaffinity", None)
+    return found | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": len(affinity(0)) if affinity else os.cpu_count(),
+        "devices": sorted({device.device_kind for device in jax.devices()}),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    _atomically(path, lambda file: file.write(text.encode()))
+
+
+def _atomically(path: Path, write: Callable[[Any], Any]) -> None:
+    # a reader, or a crash, finds the old file or the new one and never half of it
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("wb") as file:
+        write(file)
+    os.replace(beside, path)
+
+
+def save_study(folder: Path, study: Study) -> None:
+    """Puts the scenario, with its overrides and grid, beside the runs."""
+    (folder / "scenario.yaml").write_text(dump(study.raw))
+
+
+__all__ = ["Cell", "Run", "begin", "claim", "finish", "record", "runs", "save_study", "versions"]

@@ -1,0 +1,103 @@
+"""Runs studies: one session for consecutive cells with the same executor, every run's files written as it goes."""
+
+import itertools
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import results
+from experiments.progress import Report
+from experiments.results import Run
+from experiments.study import Study
+from simulator.executors import Checkpoint, Execute, session
+from simulator.scenario import Scenario
+
+
+class Job(NamedTuple):
+    """Runs that are executed together, by their seed, and the folder of their study."""
+
+    folder: Path
+    scenario: Scenario
+    runs: dict[int, Run]
+
+
+def jobs(study: Study, folder: Path) -> list[Job]:
+    """The jobs of a study: all seeds of a cell at once where the executor batches them, else one by one.
+
+    One by one, a seed that fails does not take the others with it.
+    """
+    made = []
+    runs = iter(results.runs(study))
+    for cell in study.cells:
+        mine = {seed: next(runs) for seed in cell.scenario.seeds}
+        if cell.scenario.executor.name == "vectorised":
+            made.append(Job(folder, cell.scenario, mine))
+        else:
+            made += [Job(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
+    return made
+
+
+def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
+    """Does all jobs. Gives whether every run was completed; KeyboardInterrupt passes, with the files in order."""
+    complete = True
+    for executor, group in itertools.groupby(todo, key=lambda job: job.scenario.executor):
+        where = {"address": address} if executor.name == "ray" and address else {}
+        with ExitStack() as stack:
+            report.starting(executor.name)
+            try:
+                execute = stack.enter_context(session(executor, **where))
+            except Exception as error:
+                for job in group:
+                    complete = False
+                    _fail(job, {}, report, f"{executor.name} did not start: {error}")
+                continue
+            for job in group:
+                complete &= _perform_one(job, execute, report)
+    return complete
+
+
+def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
+    seen: dict[int, list[Checkpoint]] = {}
+    for run in job.runs.values():
+        results.begin(job.folder, run)
+    report.begin(job.runs.values(), job.scenario.steps)
+    try:
+        with closing(execute(job.scenario)) as checkpoints:  # pyright: ignore[reportArgumentType]
+            for checkpoint in checkpoints:
+                run, mine = job.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
+                results.record(job.folder, run, checkpoint)
+                # only the last model is kept: a model per evaluation may not fit into memory
+                mine[-1:] = [each._replace(params=np.empty(0)) for each in mine[-1:]]
+                mine.append(checkpoint)
+                report.advance(run, checkpoint)
+                if checkpoint.step == job.scenario.steps:
+                    results.finish(job.folder, run, mine, "complete")
+                    report.done(run, checkpoint)
+    except KeyboardInterrupt:
+        for seed, run in _unfinished(job, seen).items():
+            results.finish(job.folder, run, seen.get(seed, []), "interrupted")
+        raise
+    except Exception as error:
+        _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc())
+        return False
+    return True
+
+
+def _unfinished(job: Job, seen: dict[int, list[Checkpoint]]) -> dict[int, Run]:
+    return {s: run for s, run in job.runs.items() if not seen.get(s) or seen[s][-1].step < job.scenario.steps}
+
+
+def _fail(job: Job, seen: dict[int, list[Checkpoint]], report: Report, reason: str, trace: str = "") -> None:
+    reason = " ".join(reason.split())
+    for seed, run in _unfinished(job, seen).items():
+        here = job.folder / "runs" / run.slug
+        if not here.exists():
+            results.begin(job.folder, run)
+        results.finish(job.folder, run, seen.get(seed, []), "failed", reason)
+        if trace:
+            (here / "error.txt").write_text(trace)
+        report.failed(run, reason)

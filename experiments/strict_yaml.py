@@ -1,0 +1,105 @@
+"""YAML as scenarios are written in it: version 1.2, where `1e-3` is a number and `on` a word, and no key twice."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simulator.scenario import ScenarioError
+
+STRING, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+# The core schema of YAML 1.2. PyYAML's own is that of 1.1: 1e-3 is text, on, off, yes and no are switches, 010 is 8,
+# 1:30 is 90 and 2026-01-01 a date.
+SCALARS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+
+
+class Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.tag not in (STRING, MERGE):
+                problem = f"a key must be text, got {key.value!r}: put it in quotes"
+            elif key.value in seen:
+                problem = f"{key.value}: this key stands here twice, first in line {seen[key.value]}: remove one"
+            else:
+                seen[key.value] = line
+                continue
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        return node
+
+
+class Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+for _tag, (_pattern, _first) in SCALARS.items():
+    for _class in (Loader, Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+# short lists stay on one line, as a person writes them
+Dumper.add_representer(
+    list,
+    lambda dumper, items: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", items, flow_style=not any(isinstance(item, (dict, list)) for item in items)
+    ),
+)
+
+
+def parse_text(text: str, source: str) -> Any:
+    """The value that a YAML text describes. Raises ScenarioError, one line that begins `source:line:column`."""
+    try:
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        problem = " ".join((error.problem or error.context or "no valid YAML").split())
+        hint = ": YAML indents with spaces, not with tabs" if "'\\t'" in problem else ""
+        raise ScenarioError(f"{place}: {problem}{hint}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ScenarioError(f"{source}: no valid YAML: {' '.join(str(error).split())}") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ScenarioError, one line that begins with the file's name."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        beside = sorted(each.name for each in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        there = f"; beside it: {', '.join(beside)}" if beside else ""
+        raise ScenarioError(f"{path}: no such file{there}") from None
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"{path}: not text in UTF-8 (byte {error.start}): is this a scenario?") from None
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
+    found = parse_text(text, str(path))
+    if not isinstance(found, dict):
+        what = "is empty" if found is None else f"holds {type(found).__name__} {found!r:.40}"
+        raise ScenarioError(f"{path}: a mapping with at least name, data, rule and attack is needed, the file {what}")
+    return found
+
+
+def dump(value: Any) -> str:
+    """YAML that `parse_text` reads back to the same value; keys keep their order."""
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,276 @@
+"""From a scenario file to its runs: overrides, the grid, and every check that can be made before anything starts."""
+
+import difflib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel
+
+from experiments.strict_yaml import parse_text, read_mapping
+from simulator.components import ATTACKS, COMMON, MODELS, OPTIMIZERS, RULES
+from simulator.executors.base import plan
+from simulator.scenario import Scenario, ScenarioError, parse
+from simulator.world import load as load_data
+from simulator.world import world
+
+# A run has one name; the grid does not nest; another number of repeats is not another experiment.
+NOT_SWEPT = {"name", "grid", "repeats"}
+
+
+class Cell(NamedTuple):
+    """One combination of the grid: the value chosen for each swept key, and the scenario it gives (without a grid)."""
+
+    choices: dict[str, Any]
+    scenario: Scenario
+
+
+class Study(NamedTuple):
+    """A scenario file: `raw`, the mapping as written with the overrides; `base`, what it describes; its cells."""
+
+    path: Path
+    raw: dict[str, Any]
+    base: Scenario
+    cells: tuple[Cell, ...]
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """The study of a file, with overrides `key=value` applied; every cell is parsed and nothing is built yet.
+
+    Raises ScenarioError, one line for each mistake, each beginning with the file's name.
+    """
+    raw = read_mapping(path)
+    with prefixed(path):
+        for text in overrides:
+            raw = override(raw, text)
+        base = parse(raw)
+        return Study(path, raw, base, tuple(expand(raw)))
+
+
+@contextmanager
+def prefixed(path: Path) -> Iterator[None]:
+    """Puts the file's name before every line of a ScenarioError from inside."""
+    try:
+        yield
+    except ScenarioError as error:
+        raise ScenarioError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
+    """The mapping with `key=value` set: a dotted key, a value in YAML. Setting a key ends a sweep over it.
+
+    >>> override({"rule": "krum", "grid": {"rule.name": ["krum", "median"]}}, "rule.name=bulyan")
+    {'rule': {'name': 'bulyan'}, 'grid': {}}
+    >>> override({"rule": "krum"}, "grid.workers.byzantine=[1, 2]")
+    {'rule': 'krum', 'grid': {'workers.byzantine': [1, 2]}}
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ScenarioError(f"--set {text}: key=value is needed, such as --set steps=50")
+    chosen = parse_text(value, f"--set {key}")
+    if key == "grid":
+        return raw | {"grid": chosen}
+    swept = key.removeprefix("grid.")
+    sweeps = raw.get("grid")
+    if isinstance(sweeps, dict):
+        above = [each for each in sweeps if swept.startswith(f"{each}.") and swept != f"{each}.name"]
+        if above:
+            raise ScenarioError(
+                f"--set {key}: grid.{above[0]} chooses all of {above[0]}: set grid.{above[0]} or {above[0]} instead"
+            )
+        kept = {each: values for each, values in sweeps.items() if each == swept != key or not _decides(swept, each)}
+        raw = raw | {"grid": kept}
+    if key == swept:
+        return put(raw, key, chosen)
+    return raw | {"grid": (raw.get("grid") or {}) | {swept: chosen}}
+
+
+def _decides(key: str, other: str) -> bool:
+    """Whether a value for `key` leaves nothing to choose for `other`."""
+    return other == key or other.startswith(f"{key}.") or key == f"{other}.name"
+
+
+def put(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The mapping with `value` at the dotted key.
+
+    A component takes its bare name or a mapping. A new name replaces the whole component: options written for another
+    name do not carry over, but the settings that all data sets share do.
+
+    >>> put({"rule": {"name": "krum", "distance": "plain"}}, "rule.name", "median")
+    {'rule': {'name': 'median'}}
+    >>> put({"rule": "krum"}, "rule.distance", "plain")
+    {'rule': {'name': 'krum', 'distance': 'plain'}}
+    """
+    return _put(mapping, key.split("."), value, "")
+
+
+def _put(mapping: Mapping[str, Any], path: list[str], value: Any, above: str) -> dict[str, Any]:
+    head, *rest = path
+    place = f"{above}{head}"
+    old = mapping.get(head, _keys().get(place))
+    inside = {"name": old} if isinstance(old, str) and _is_component(place) else old
+    if rest == ["name"] and _is_component(place):
+        same = isinstance(inside, dict) and inside.get("name") == value
+        new = inside if same else {"name": value, **_shared(place, inside)}
+    elif rest:
+        if inside is not None and not isinstance(inside, dict):
+            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {inside!r} and has no keys")
+        new = _put(inside or {}, rest, value, f"{place}.")
+    elif _is_component(place) and isinstance(value, (str, dict)):
+        chosen = {"name": value} if isinstance(value, str) else value
+        new = chosen | {field: kept for field, kept in _shared(place, inside).items() if field not in chosen}
+    else:
+        new = value
+    return {**mapping, head: new}
+
+
+def _shared(place: str, inside: Any) -> dict[str, Any]:
+    if place != "data" or not isinstance(inside, dict):
+        return {}
+    return {field: value for field, value in inside.items() if field in COMMON}
+
+
+@cache
+def _keys() -> dict[str, Any]:
+    """Every dotted key of a scenario, with the name that a component has where none is given."""
+    return dict(_walk(Scenario, ""))
+
+
+def _walk(description: type[BaseModel], above: str) -> Iterator[tuple[str, Any]]:
+    for name, field in description.model_fields.items():
+        default = getattr(field.default, "name", field.default)
+        yield f"{above}{name}", default if isinstance(default, str) else None
+        for member in {*_descriptions(field.annotation)}:
+            yield from _walk(member, f"{above}{name}.")
+
+
+def _descriptions(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _descriptions(argument)
+
+
+def _is_component(place: str) -> bool:
+    return f"{place}.name" in _keys()
+
+
+def expand(raw: Mapping[str, Any]) -> list[Cell]:
+    """Every combination of the grid, in the order written, the last key changing fastest.
+
+    Raises ScenarioError for a key that does not exist, for each cell that is no scenario, and for two equal cells.
+    """
+    grid = dict(raw.get("grid") or {})
+    plain = {key: value for key, value in raw.items() if key != "grid"}
+    known = [key for key in _keys() if key not in NOT_SWEPT]
+    unknown = [f"grid.{key}: {_unknown(key, known)}" for key in grid if key not in known]
+    if unknown:
+        raise ScenarioError("\n".join(unknown))
+    cells, mistakes = [], []
+    for values in itertools.product(*grid.values()):
+        choices = dict(zip(grid, values, strict=True))
+        try:
+            mapping: Mapping[str, Any] = plain
+            for key in sorted(choices, key=_turn):
+                mapping = put(mapping, key, choices[key])
+            cells.append(Cell(choices, parse(mapping)))
+        except ScenarioError as error:
+            mistakes += [(line, choices) for line in str(error).splitlines()]
+    _raise(mistakes)
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        twin = first.setdefault(cell.scenario.model_dump_json(), cell)
+        if twin is not cell:
+            said = " and ".join(dict.fromkeys((said_of(twin.choices), said_of(cell.choices))))
+            raise ScenarioError(f"grid: the same run twice: {said}; remove one")
+    return cells
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    if key in NOT_SWEPT:
+        return "this key cannot be swept" + ("; for more seeds use repeats" if key == "repeats" else "")
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(k for k in known if '.' not in k)}"
+    return f"unknown key; {hint}"
+
+
+def _turn(key: str) -> tuple[int, int]:
+    # a name decides which other keys there are, a whole component decides the name
+    return (0 if _is_component(key) else 1 if key.endswith(".name") else 2), key.count(".")
+
+
+def said_of(choices: Mapping[str, Any]) -> str:
+    """The choices in words: `rule.name=krum, workers.byzantine=7`."""
+    return ", ".join(f"{key}={compact(value)}" for key, value in choices.items())
+
+
+def compact(value: Any) -> str:
+    """A value on one line: `empire epsilon=10` for a component, the YAML value for others."""
+    if isinstance(value, Mapping):
+        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
+        return " ".join([*([str(value["name"])] if "name" in value else []), *inner])
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(compact(each) for each in value)}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def check(study: Study) -> None:
+    """Builds every part of every cell, for each seed, without running it: what is impossible comes out before a start.
+
+    Raises ScenarioError with one line for each mistake and a run in which it shows.
+    """
+    mistakes: list[tuple[str, dict[str, Any]]] = []
+    for cell in study.cells:
+        try:
+            _build(cell.scenario)
+        except ScenarioError as error:
+            mistakes.append((str(error), cell.choices))
+    with prefixed(study.path):
+        _raise(mistakes)
+
+
+def _build(scenario: Scenario) -> None:
+    n, byzantine, declared = scenario.workers.total, scenario.workers.byzantine, scenario.workers.declared
+    with _part("attack"):
+        ATTACKS[scenario.attack.name](n, byzantine, **scenario.attack.options())
+    with _part("optimizer"):
+        OPTIMIZERS[scenario.optimizer.name](**scenario.optimizer.options())
+    with _part("data"):
+        data = load_data(scenario.data)
+    with _part("model"):
+        MODELS[scenario.model.name](data.x.shape[1:], data.classes, **scenario.model.options())
+    for seed in scenario.seeds:
+        with _part("schedule"):
+            rows = plan(scenario, seed).workers.shape[1]
+        with _part("rule"):
+            RULES[scenario.rule.name](rows, declared, **scenario.rule.options())
+        with _part("data"):
+            world(scenario, seed)
+
+
+@contextmanager
+def _part(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ScenarioError(f"{key}: {' '.join(str(error).split())}") from None
+
+
+def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Raises one ScenarioError with each different mistake once, and a run in which it was found."""
+    found = list(mistakes)
+    if not found:
+        return
+    often, first = Counter(line for line, _ in found), dict(reversed(found))
+    lines = []
+    for line, count in often.items():
+        where = said_of(first[line])
+        runs = f" (in {count} runs, such as {where})" if count > 1 else f" (in the run {where})"
+        lines.append(line + (runs if where else ""))
+    raise ScenarioError("\n".join(lines))

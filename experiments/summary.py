@@ -1,0 +1,107 @@
+"""Tables of a study, made from the files of its runs alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from simulator.scenario import ScenarioError
+
+MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+STATISTICS = ["mean", "std", "count"]
+DETAIL = ["step", "time_s", "wall_s", *MEASURED, "classes", "digest", "reason"]
+
+
+def gather(folder: Path) -> pd.DataFrame:
+    """One row per run, in order: `run`, `rule`, `attack`, the other swept keys, `seed`, `status`, what it ended with.
+
+    Raises ScenarioError where the folder holds no runs.
+    """
+    rows = []
+    for path in folder.glob("runs/*/summary.json"):
+        found = json.loads(path.read_text())
+        if found["status"] == "running":
+            found["status"] = "unfinished"
+        names = {"run": path.parent.name, "rule": found["rule"], "attack": found["attack"], **found["others"]}
+        row = {**names, "seed": found["seed"], "status": found["status"], **{key: found.get(key) for key in DETAIL}}
+        rows.append((found["position"], row))
+    if not rows:
+        raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
+    frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: pair[0])])
+    return frame.astype(dict.fromkeys(MEASURED, float))
+
+
+def curves(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The metrics of all runs, one row per run and evaluation, beside the names of the run."""
+    names = frame[["run", "rule", "attack", *others(frame), "seed"]]
+    parts = [pd.read_csv(folder / "runs" / run / "metrics.csv").assign(run=run) for run in frame["run"]]
+    return names.merge(pd.concat(parts), on="run")
+
+
+def others(frame: pd.DataFrame) -> list[str]:
+    """The keys, beside rule and attack, in which the runs differ."""
+    columns = list(frame.columns)
+    return columns[columns.index("attack") + 1 : columns.index("seed")]
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rules (and other swept keys) by attacks: `mean` and `std` of the final test accuracy and `count` of the repeats.
+
+    Columns are pairs (attack, statistic); the standard deviation is that of a sample (n - 1), NaN for one repeat.
+    """
+    rows = [*others(frame), "rule"]
+    done = frame.assign(test_accuracy=frame["test_accuracy"].where(frame["status"] == "complete"))
+    grouped = done.groupby([*rows, "attack"], sort=False)["test_accuracy"].agg(STATISTICS)
+    wide = grouped.unstack("attack")
+    wide.columns = wide.columns.swaplevel()
+    columns = pd.MultiIndex.from_product([frame["attack"].unique(), STATISTICS])
+    names = frame.set_index(rows).index.unique()
+    return wide.reindex(index=names, columns=columns)
+
+
+def cell(mean: float, std: float, count: float) -> str:
+    """`0.912 ± 0.004`; a dash where no run was completed."""
+    if not count > 0:
+        return "-"
+    return f"{mean:.3f}" if count == 1 else f"{mean:.3f} ± {std:.3f}"
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """What the numbers of the table are."""
+    seeds = len(set(frame["seed"]))
+    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {frame['seed'].iloc[0]}"
+    return f"final test accuracy, {spread}"
+
+
+def text_rows(wide: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The table as headings and rows of text."""
+    attacks = list(dict.fromkeys(wide.columns.get_level_values(0)))
+    headings = [*[str(name) for name in wide.index.names], *attacks]
+    rows = []
+    for key, values in zip(wide.index, wide.to_numpy(), strict=True):
+        cells = [cell(*values[3 * i : 3 * i + 3]) for i in range(len(attacks))]
+        rows.append([*(map(str, key) if isinstance(key, tuple) else [str(key)]), *cells])
+    return headings, rows
+
+
+def troubles(frame: pd.DataFrame) -> list[str]:
+    """One line for each run that was not completed."""
+    bad = frame.loc[frame["status"] != "complete"]
+    return [
+        f"{run}: {status}" + (f" ({reason})" if isinstance(reason, str) else "")
+        for run, status, reason in zip(bad["run"], bad["status"], bad["reason"], strict=True)
+    ]
+
+
+def markdown(title: str, frame: pd.DataFrame, plots: Sequence[Path]) -> str:
+    """The study as a page: table, what failed, plots."""
+    headings, rows = text_rows(table(frame))
+    lines = [f"# {title}", "", f"{caption(frame)[0].upper()}{caption(frame)[1:]}.", ""]
+    lines += [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    if bad := troubles(frame):
+        lines += ["", "Not completed:", "", *[f"- {line}" for line in bad]]
+    for plot in plots:
+        lines += ["", f"![Test accuracy over server updates]({plot.name})"]
+    return "\n".join(lines) + "\n"
