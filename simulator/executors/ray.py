@@ -95,11 +95,14 @@ class Workers:
             rows = np.asarray(made)
             kept = [jax.tree.map(lambda each, i=i: each[i], stacked_memory) for i in range(len(workers))]
         else:
-            rows, kept = np.empty((len(workers), self.d), params.dtype), []
-            for i, (worker, job) in enumerate(zip(workers, jobs, strict=True)):
+            made, kept = [], []
+            params = jnp.asarray(params)
+            for before, worker, job in zip(memory, workers, jobs, strict=True):
                 with stage("work", worker=int(worker), job=int(job)):
-                    rows[i], after = core.work(here, params, memory[i], worker, job)
+                    row, after = core.work(here, params, before, worker, job)
+                made.append(row)
                 kept.append(after)
+            rows = np.stack([np.asarray(row) for row in made])
         self.memory.update(zip(map(int, workers), kept, strict=True))
         return rows
 
