@@ -1,0 +1,329 @@
+"""What every attack promises, and each formula against NumPy in float64."""
+
+import inspect
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import attacks
+from attacks import Batch, View
+from attacks.little import default_z
+
+N, F, D = 9, 3, 6
+MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}
+FOLDER = Path(inspect.getfile(attacks)).parent
+SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
+FORGING = [name for name in SHIPPED if attacks.build(name, N, F).forge]
+
+
+def view_of(rows, byzantine):
+    rows = jnp.asarray(rows)
+    return View(rows, jnp.asarray(byzantine), jnp.zeros(rows.shape[1]), lambda r: r.mean(0), jnp.int32(0))
+
+
+def example(positions, d=D, seed=0):
+    """Rows far from the origin, so that the mean over all rows, ddof and the sign each change the answer."""
+    rng = np.random.default_rng(seed)
+    byzantine = np.isin(np.arange(N), positions)
+    rows = rng.normal(size=(N, d)).astype(np.float32) + 3
+    rows[byzantine] += 40  # what the Byzantine workers computed must not enter the honest statistics
+    return rows, byzantine
+
+
+def forged(name, rows, byzantine, f=F, seed=0, **options):
+    attack = attacks.build(name, len(rows), f, **options)
+    assert attack.forge is not None
+    out, _ = attack.forge(jax.random.key(seed), view_of(rows, byzantine), attack.init(rows.shape[1]))
+    return np.asarray(out)
+
+
+# -- oracles: the Byzantine rows [f, d], straight from the formulas, in float64 --------------------------------
+
+
+def honest_statistics(rows, byzantine):
+    """Loops over the honest rows, two passes, ddof 0."""
+    honest = [row.astype(np.float64) for row, liar in zip(rows, byzantine, strict=True) if not liar]
+    mean = sum(honest) / len(honest)
+    return mean, (sum((row - mean) ** 2 for row in honest) / len(honest)) ** 0.5
+
+
+def hijacked(target, scale=1.0):
+    def oracle(rows, byzantine):
+        mean, _ = honest_statistics(rows, byzantine)
+        goal = {"reverse": -scale * mean, "zero": 0 * mean, "constant": scale + 0 * mean}[target]
+        out = rows[byzantine].astype(np.float64)
+        out[0] = len(rows) * goal - (rows.astype(np.float64).sum(axis=0) - out[0])
+        return out
+
+    return oracle
+
+
+def at(z):
+    def oracle(rows, byzantine):
+        mean, deviation = honest_statistics(rows, byzantine)
+        return np.tile(mean + z * deviation, (byzantine.sum(), 1))
+
+    return oracle
+
+
+def times_mean(factor):
+    return lambda rows, byzantine: np.tile(factor * honest_statistics(rows, byzantine)[0], (byzantine.sum(), 1))
+
+
+# little for (9, 3): s = 4 + 1 - 3 = 2 supporters of 6 honest, Phi^-1(4/6) = 0.430727
+ORACLES = [
+    ("sign_flip", {}, lambda rows, byzantine: -rows[byzantine]),
+    ("sign_flip", {"scale": 4.0}, lambda rows, byzantine: -4 * rows[byzantine]),
+    ("empire", {}, times_mean(-1.1)),
+    ("empire", {"epsilon": 0.25}, times_mean(-0.25)),
+    ("little", {}, at(-0.4307273)),
+    ("little", {"z": 1.5}, at(-1.5)),
+    ("little", {"z": 1.5, "sign": "plus"}, at(1.5)),
+    ("hijack", {}, hijacked("reverse")),
+    ("hijack", {"target": "reverse", "scale": 5.0}, hijacked("reverse", 5)),
+    ("hijack", {"target": "zero"}, hijacked("zero")),
+    ("hijack", {"target": "constant", "scale": -2.0}, hijacked("constant", -2)),
+    ("non_finite", {}, lambda rows, byzantine: np.full((F, D), np.nan)),
+    ("non_finite", {"value": "inf"}, lambda rows, byzantine: np.full((F, D), np.inf)),
+    ("non_finite", {"value": "-inf"}, lambda rows, byzantine: np.full((F, D), -np.inf)),
+    ("non_finite", {"value": "1e30"}, lambda rows, byzantine: np.full((F, D), 1e30)),
+    ("non_finite", {"value": "mixed"}, lambda r, b: np.repeat([[np.nan], [np.inf], [-np.inf]], D, axis=1)),
+]
+
+
+@pytest.mark.parametrize("where", MASKS)
+@pytest.mark.parametrize(("name", "options", "oracle"), ORACLES, ids=lambda part: str(part)[:40])
+def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, options, oracle, where):
+    rows, byzantine = example(MASKS[where])
+    got = forged(name, rows, byzantine, **options)
+    np.testing.assert_allclose(got[byzantine], oracle(rows, byzantine), rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(got[~byzantine], rows[~byzantine])
+
+
+def test_every_formula_has_an_oracle():
+    random_or_empty = {"gaussian", "none", "label_flip"}
+    assert {name for name, _, _ in ORACLES} | random_or_empty == set(SHIPPED)
+
+
+def mutants():
+    """The likely mistakes; each must differ from the right answer by far more than the tolerance above."""
+    rows, byzantine = example(MASKS["scattered"])
+    mean, deviation = honest_statistics(rows, byzantine)
+    z, honest = -0.4307273, rows[~byzantine].astype(np.float64)
+    yield "little with the wrong sign", "little", {}, mean - z * deviation
+    yield "little with ddof 1", "little", {}, mean + z * honest.std(axis=0, ddof=1)
+    # (n - s) / n instead of (n - f - s) / (n - f): Phi^-1(7/9)
+    yield "little with z over all workers", "little", {}, mean - 0.7647097 * deviation
+    yield "little with the variance", "little", {}, mean + z * deviation**2
+    yield "little over all rows", "little", {}, rows.mean(axis=0) + z * rows.std(axis=0)
+    yield "empire over all rows", "empire", {}, -1.1 * rows.mean(axis=0)
+    yield "empire with the sum over n", "empire", {}, -1.1 * honest.sum(axis=0) / N
+    yield "empire with the wrong sign", "empire", {}, 1.1 * mean
+    yield "sign_flip of the mean", "sign_flip", {}, -mean
+    yield "hijack for honest rows alone", "hijack", {"target": "zero"}, -honest.sum(axis=0)
+    yield "hijack for n - f rows", "hijack", {}, (N - F) * -mean - (rows.sum(axis=0) - rows[byzantine][0])
+
+
+@pytest.mark.parametrize(("name", "options", "wrong"), [pytest.param(*rest, id=what) for what, *rest in mutants()])
+def test_the_known_wrong_variants_are_told_apart(name, options, wrong):
+    rows, byzantine = example(MASKS["scattered"])
+    first = forged(name, rows, byzantine, **options)[byzantine][0]
+    assert np.abs(first - wrong).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["empire", "little", "hijack", "gaussian"])
+def test_what_the_byzantine_workers_computed_does_not_enter_the_honest_statistics(name):
+    options = {"gaussian": {"centre": "mean", "standard_deviation": 0.0}}.get(name, {})
+    rows, byzantine = example([2], d=4)
+    spoiled = np.where(byzantine[:, None], np.nan, rows)
+    got = forged(name, spoiled, byzantine, f=1, **options)
+    np.testing.assert_array_equal(got, forged(name, rows, byzantine, f=1, **options))
+    assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("f", [1, 3, 8])
+@pytest.mark.parametrize("target", ["reverse", "zero", "constant"])
+def test_hijack_makes_the_plain_average_the_chosen_vector(target, f):
+    rows, byzantine = example(np.arange(N)[-f:], d=50)
+    mean, _ = honest_statistics(rows, byzantine)
+    wanted = {"reverse": -7.0 * mean, "zero": 0 * mean, "constant": 7.0 + 0 * mean}[target]
+    average = forged("hijack", rows, byzantine, f=f, target=target, scale=7.0).astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(average, wanted, atol=1e-5 * np.abs(rows).max())
+
+
+@pytest.mark.parametrize("epsilon", [1.9, 2.1])
+def test_empire_turns_the_average_exactly_when_epsilon_exceeds_honest_over_byzantine(epsilon):
+    rows, byzantine = example(MASKS["scattered"])  # (n - f) / f = 2
+    average = forged("empire", rows, byzantine, epsilon=epsilon).mean(axis=0)
+    mean, _ = honest_statistics(rows, byzantine)
+    assert (average @ mean < 0) == (epsilon > 2)
+
+
+def test_gaussian_rows_have_the_stated_moments_and_are_different_draws():
+    rows, byzantine = example(MASKS["scattered"], d=20_000)
+    got = forged("gaussian", rows, byzantine)[byzantine]
+    assert np.abs(got.mean(axis=1)).max() < 5 * 200 / math.sqrt(20_000)
+    np.testing.assert_allclose(got.std(axis=1), 200, rtol=0.03)
+    assert np.abs(np.corrcoef(got) - np.eye(F)).max() < 0.04
+    assert not np.array_equal(got, forged("gaussian", rows, byzantine, seed=1)[byzantine])
+    np.testing.assert_array_equal(got, forged("gaussian", rows, byzantine)[byzantine])
+    centred = forged("gaussian", rows, byzantine, centre="mean")[byzantine]
+    np.testing.assert_allclose(centred - got, np.tile(honest_statistics(rows, byzantine)[0], (F, 1)), atol=1e-3)
+
+
+# ALGORITHMS, section 2: z_max of the paper's formula
+@pytest.mark.parametrize(
+    ("n", "f", "z"),
+    [
+        (25, 5, 0.253),
+        (25, 11, 1.068),
+        (50, 24, 1.426),
+        (51, 12, 0.361),
+        (51, 24, 1.446),
+        (20, 8, 0.674),
+        (60, 12, 0.264),
+    ],
+)
+def test_little_takes_the_papers_z(n, f, z):
+    assert default_z(n, f) == pytest.approx(z, abs=6e-4)
+
+
+@pytest.mark.parametrize(("n", "f"), [(2, 1), (1, 1), (9, 5), (9, 9), (10, 6)])
+def test_little_without_a_finite_z_says_so_and_takes_a_given_one(n, f):
+    with pytest.raises(ValueError, match=r"no default z.*give z"):
+        attacks.build("little", n, f)
+    assert attacks.build("little", n, f, z=1.5).forge is not None
+
+
+@pytest.mark.parametrize(("n", "f"), [(3, 1), (10, 5), (9, 4), (11, 0), (1, 0)])
+def test_little_has_a_finite_z_up_to_half_of_the_workers(n, f):
+    assert math.isfinite(default_z(n, f))
+
+
+# -- what every attack promises --------------------------------
+
+
+@pytest.mark.parametrize("name", FORGING)
+def test_without_a_byzantine_row_nothing_changes(name):
+    rows, nobody = example([])[0], np.zeros(N, bool)
+    for f in (0, F):  # an attack that nobody carries out, and an update that no Byzantine worker is part of
+        np.testing.assert_array_equal(forged(name, rows, nobody, f=f), rows)
+
+
+@pytest.mark.parametrize("name", FORGING)
+def test_with_byzantine_rows_only_nothing_fails(name):
+    rows, everybody = example(np.arange(N))
+    options = {"little": {"z": 1.0}}.get(name, {})
+    got = forged(name, rows, everybody, f=N, **options)
+    assert got.shape == rows.shape
+    assert np.isfinite(got).all() or name == "non_finite"
+
+
+@pytest.mark.parametrize("name", FORGING)
+def test_an_update_of_fewer_rows_than_workers_is_forged_for_its_own_size(name):
+    rows, byzantine = example([1, 4])
+    attack, fewer = attacks.build(name, N, F), slice(0, 5)
+    assert attack.forge is not None
+    got = np.asarray(attack.forge(jax.random.key(0), view_of(rows[fewer], byzantine[fewer]), ())[0])
+    assert got.shape == (5, D)
+    if name == "hijack":
+        np.testing.assert_allclose(got.mean(axis=0), -honest_statistics(rows[fewer], byzantine[fewer])[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", FORGING)
+def test_the_type_of_the_rows_is_kept(name, dtype):
+    rows, byzantine = example(MASKS["first"])
+    attack = attacks.build(name, N, F)
+    assert attack.forge is not None
+    forge = attack.forge
+    out = jax.eval_shape(
+        lambda rows: forge(jax.random.key(0), view_of(rows, byzantine), ())[0], jnp.asarray(rows, dtype)
+    )
+    assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("name", FORGING)
+def test_jit_and_vmap_give_the_same_rows_and_the_mask_is_data(name):
+    attack = attacks.build(name, N, F)
+    forge = attack.forge
+    assert forge is not None
+    traces = []
+
+    def rows_of(key, rows, byzantine):
+        traces.append(None)
+        return forge(key, view_of(rows, byzantine), attack.init(D))[0]
+
+    keys = jax.random.split(jax.random.key(3), len(MASKS))
+    examples = [example(positions, seed=seed) for seed, positions in enumerate(MASKS.values())]
+    rows, masks = (np.stack(part) for part in zip(*examples, strict=True))
+    plain = np.stack([rows_of(*arguments) for arguments in zip(keys, rows, masks, strict=True)])
+    traces.clear()
+    jitted = jax.jit(rows_of)
+    compiled = np.stack([jitted(*arguments) for arguments in zip(keys, rows, masks, strict=True)])
+    assert len(traces) == 1, "another mask compiled again"
+    np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(rows_of)(keys, rows, masks), plain, rtol=1e-5, atol=1e-4)
+
+
+def test_label_flip_turns_labels_round_and_leaves_the_samples():
+    attack = attacks.build("label_flip", N, F)
+    assert attack.forge is None
+    assert attack.corrupt is not None
+    batch = Batch(jnp.arange(8.0).reshape(4, 2), jnp.array([0, 1, 4, 6], jnp.int32), jnp.int32(7))
+    got = jax.jit(attack.corrupt)(jax.random.key(0), batch)
+    assert got.y.tolist() == [6, 5, 2, 0]
+    assert got.y.dtype == jnp.int32
+    np.testing.assert_array_equal(got.x, batch.x)
+
+
+def test_none_does_nothing():
+    attack = attacks.build("none", N, F)
+    assert attack.forge is None
+    assert attack.corrupt is None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(("n", "f"), [(5, -1), (5, 6), (0, 0)])
+def test_impossible_numbers_of_workers_are_refused(name, n, f):
+    with pytest.raises(ValueError, match=rf"{name} needs .*got n={n}, f={f}"):
+        attacks.build(name, n, f)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gaussian", {"standard_deviation": -1.0}, "standard_deviation >= 0"),
+        ("gaussian", {"centre": "median"}, "centres"),
+        ("hijack", {"target": "up"}, "targets"),
+        ("little", {"sign": "-"}, "signs"),
+        ("non_finite", {"value": "0"}, "values"),
+    ],
+)
+def test_options_out_of_range_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.build(name, N, F, **options)
+
+
+def test_every_file_of_the_folder_is_an_attack_that_is_found():
+    assert set(SHIPPED) <= set(attacks.available())
+    assert set(SHIPPED) == {"none", "gaussian", "sign_flip", "hijack", "little", "empire", "non_finite", "label_flip"}
+
+
+def test_an_unknown_name_gets_the_nearest_one():
+    with pytest.raises(ValueError, match=r"unknown attack 'sign_flop': did you mean 'sign_flip'\?"):
+        attacks.build("sign_flop", N, F)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_docstrings_hold_the_lines_that_other_code_reads(name):
+    text = inspect.getdoc(attacks.factory(name)) or ""
+    assert text.splitlines()[0].endswith(".")
+    for field in ("Formula", "Knows", "Source"):
+        assert sum(line.startswith(f"{field}: ") for line in text.splitlines()) == 1, field
+    knows = next(line.removeprefix("Knows: ") for line in text.splitlines() if line.startswith("Knows: "))
+    assert knows in ("nothing", "own row", "all honest rows")

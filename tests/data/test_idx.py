@@ -1,0 +1,219 @@
+"""MNIST's file format: every way in which a file can be missing or wrong gets one line that names it."""
+
+import gzip
+import struct
+
+import numpy as np
+import platformdirs
+import pooch
+import pytest
+
+from simulator import data
+from simulator.data import DataError, _idx, fashion_mnist, mnist
+
+FILES = tuple(_idx.FILES)
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No environment, an empty cache folder and no network."""
+
+    def offline(url, **_):
+        raise OSError(f"no route to {url}")
+
+    monkeypatch.delenv("BYZAX_DATA", raising=False)
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "cache"))
+    monkeypatch.setattr(pooch, "retrieve", offline)
+
+
+def idx(array):
+    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def small(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        TRAIN_IMAGES: rng.integers(0, 256, (12, 4, 3), np.uint8),
+        TRAIN_LABELS: rng.integers(0, 10, 12).astype(np.uint8),
+        TEST_IMAGES: rng.integers(0, 256, (5, 4, 3), np.uint8),
+        TEST_LABELS: rng.integers(0, 10, 5).astype(np.uint8),
+    }
+
+
+def write(folder, arrays, packed=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        content = array if isinstance(array, bytes) else idx(array)
+        (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(content) if packed else content)
+    return str(folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_and_labels_are_read_in_order_with_the_official_test_samples_last(tmp_path, packed):
+    arrays = small()
+    loaded = data.build("mnist", root=write(tmp_path, arrays, packed))
+    assert loaded.x.dtype == np.float32
+    assert loaded.y.dtype == np.int32
+    np.testing.assert_allclose(loaded.x, np.concatenate([arrays[TRAIN_IMAGES], arrays[TEST_IMAGES]]) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(loaded.y, np.concatenate([arrays[TRAIN_LABELS], arrays[TEST_LABELS]]))
+    assert loaded.test is not None
+    assert loaded.test.tolist() == [12, 13, 14, 15, 16]
+    assert loaded.classes == 10
+
+
+def test_standard_scale_uses_the_training_pixels_only(tmp_path):
+    arrays = small()
+    arrays[TEST_IMAGES] = np.full_like(arrays[TEST_IMAGES], 255)
+    loaded = data.build("mnist", root=write(tmp_path, arrays), scale="standard")
+    pixels = arrays[TRAIN_IMAGES] / 255
+    np.testing.assert_allclose(loaded.x[:12], (pixels - pixels.mean()) / pixels.std(), atol=1e-5)
+    np.testing.assert_allclose(loaded.x[12:], (1 - pixels.mean()) / pixels.std(), rtol=1e-5)
+
+
+def test_constant_images_stay_finite_in_standard_scale(tmp_path):
+    arrays = small() | {TRAIN_IMAGES: np.full((12, 4, 3), 7, np.uint8)}
+    assert np.isfinite(data.build("mnist", root=write(tmp_path, arrays), scale="standard").x).all()
+
+
+def test_a_file_may_be_plain_under_a_gz_name_and_packed_under_a_plain_one(tmp_path):
+    folder = write(tmp_path, small())
+    (tmp_path / TRAIN_IMAGES).rename(tmp_path / f"{TRAIN_IMAGES}.gz")
+    (tmp_path / TEST_LABELS).write_bytes(gzip.compress((tmp_path / TEST_LABELS).read_bytes()))
+    assert len(data.build("mnist", root=folder).y) == 17
+
+
+@pytest.mark.parametrize("below", ["", "fashion_mnist"])
+def test_the_environment_names_the_folder_or_the_one_above(tmp_path, monkeypatch, below):
+    arrays = small(seed=1)
+    write(tmp_path / below, arrays)
+    monkeypatch.setenv("BYZAX_DATA", str(tmp_path))
+    np.testing.assert_array_equal(data.build("fashion_mnist").y[:12], arrays[TRAIN_LABELS])
+
+
+def test_root_comes_before_the_environment_and_that_before_the_cache(tmp_path, monkeypatch):
+    folders = {name: write(tmp_path / name, small(seed)) for seed, name in enumerate(("root", "shared"), start=2)}
+    write(tmp_path / "cache" / "data" / "mnist", small(4))
+    assert (data.build("mnist").y[:12] == small(4)[TRAIN_LABELS]).all()
+    monkeypatch.setenv("BYZAX_DATA", folders["shared"])
+    assert (data.build("mnist").y[:12] == small(3)[TRAIN_LABELS]).all()
+    assert (data.build("mnist", root=folders["root"]).y[:12] == small(2)[TRAIN_LABELS]).all()
+
+
+def test_the_same_folder_is_read_once_and_its_arrays_cannot_be_written(tmp_path):
+    folder = write(tmp_path, small())
+    loaded = data.build("mnist", root=folder)
+    assert data.build("mnist", root=folder).x is loaded.x
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.x[0] = 0
+
+
+# -- missing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_offline_without_files_says_which_files_to_put_where(name, tmp_path):
+    with pytest.raises(DataError) as caught:
+        data.build(name)
+    message = str(caught.value)
+    assert all(file in message for file in FILES)
+    assert str(tmp_path / "cache" / "data" / name) in message
+    assert "data.root" in message
+    assert "$BYZAX_DATA" in message
+    assert "no route to http" in message
+    assert "\n" not in message
+
+
+def test_a_root_that_lacks_a_file_is_an_error_and_nothing_is_downloaded_instead(tmp_path):
+    folder = write(tmp_path, small())
+    (tmp_path / TEST_LABELS).unlink()
+    with pytest.raises(DataError, match=TEST_LABELS) as caught:
+        data.build("mnist", root=folder)
+    assert "no route" not in str(caught.value)
+    with pytest.raises(DataError, match="nowhere"):
+        data.build("mnist", root=str(tmp_path / "nowhere"))
+
+
+def test_a_download_tries_each_mirror_asks_for_the_checksum_and_fetches_what_is_missing(tmp_path, monkeypatch):
+    arrays, asked = small(5), []
+    folder = tmp_path / "cache" / "data" / "mnist"
+    write(folder, {TRAIN_IMAGES: arrays[TRAIN_IMAGES]})
+
+    def retrieve(url, known_hash, fname, path, downloader):
+        asked.append(url)
+        if url.startswith(mnist.MIRRORS[0]):
+            raise ValueError("hash does not match")
+        file = fname.removesuffix(".gz")
+        assert known_hash == f"sha256:{mnist.SHA256[file]}"
+        write(path, {file: arrays[file]}, packed=True)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    assert (data.build("mnist").y[:12] == arrays[TRAIN_LABELS]).all()
+    assert asked == [f"{mirror}/{file}.gz" for file in FILES[1:] for mirror in mnist.MIRRORS]
+
+
+@pytest.mark.parametrize("module", [mnist, fashion_mnist])
+def test_every_file_has_a_checksum_and_more_than_one_mirror(module):
+    assert set(module.SHA256) == set(FILES)
+    assert all(len(checksum) == 64 for checksum in module.SHA256.values())
+    assert len(module.MIRRORS) > 1
+
+
+# -- damaged ------------------------------------------------------------------------------
+
+IMAGES = idx(small()[TRAIN_IMAGES])
+DAMAGED = {
+    "empty": (b"", "wrong magic number nothing"),
+    "a web page": (b"<html>not found</html>", "wrong magic number 3c68746d"),
+    "labels for images": (idx(small()[TRAIN_LABELS]), "wrong magic number 00000801"),
+    "another type of number": (b"\x00\x00\x0d\x03" + IMAGES[4:], "wrong magic number 00000d03"),
+    "cut off in the header": (IMAGES[:9], "truncated in its header, 9 of 16"),
+    "cut off": (IMAGES[:-1], "is truncated: 12x4x3 is 144 bytes, it has 143"),
+    "too long": (IMAGES + b"\x00", "longer than its header says: 12x4x3 is 144 bytes, it has 145"),
+    "no samples": (idx(np.zeros((0, 4, 3), np.uint8)), "holds no samples"),
+    "cut-off gzip": (gzip.compress(IMAGES)[:-12], "damaged or truncated gzip"),
+    "changed gzip": (gzip.compress(IMAGES)[:-8] + b"\x00" * 8, "damaged or truncated gzip"),
+    "scrambled gzip": (gzip.compress(IMAGES)[:10] + b"\xff" * 30, "damaged or truncated gzip"),
+    "gzip's first bytes": (b"\x1f\x8bnothing more", "damaged or truncated gzip"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path, what):
+    content, message = DAMAGED[what]
+    folder = write(tmp_path, small() | {TRAIN_IMAGES: content})
+    with pytest.raises(DataError, match=message) as caught:
+        data.build("mnist", root=folder)
+    assert str(tmp_path / TRAIN_IMAGES) in str(caught.value)
+    assert "replace it" in str(caught.value)
+
+
+MISFITS = {
+    "labels of other images": ({TRAIN_LABELS: np.zeros(11, np.uint8)}, "11 labels but .* has 12 images"),
+    "labels of other test images": ({TEST_LABELS: np.zeros(6, np.uint8)}, "6 labels but .* has 5 images"),
+    "a label too large": ({TEST_LABELS: np.array([0, 1, 2, 10, 4], np.uint8)}, "the label 10, mnist has 0..9"),
+    "test images of another size": ({TEST_IMAGES: np.zeros((5, 3, 4), np.uint8)}, "images of 4x3 pixels but .* of 3x4"),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_files_that_do_not_fit_each_other_are_refused(tmp_path, what):
+    change, message = MISFITS[what]
+    with pytest.raises(DataError, match=message):
+        data.build("mnist", root=write(tmp_path, small() | change))
+
+
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
+    folder = write(tmp_path, small())
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(DataError, match=rf"{TRAIN_IMAGES} cannot be read: Permission denied"):
+        data.build("mnist", root=folder)
+
+
+def test_an_unknown_scale_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="scales"):
+        data.build("mnist", root=write(tmp_path, small()), scale="raw")  # pyright: ignore[reportArgumentType]
