@@ -4,6 +4,7 @@
 import importlib.metadata
 import json
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -59,28 +60,28 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import results, running, study
+    from rich.console import Console
+
+    from experiments import progress, results, running, study
     from simulator.scenario import ScenarioError
 
     overrides = [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
     try:
         studies = [study.load(path, overrides) for path in files]
-        for each in studies:
-            study.check(each)
+        with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
+            for each in studies:
+                study.check(each)
         executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
         if ray_address and "ray" not in executors:
             raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
         folders = _folders(studies, out)
-        for folder, each in zip(folders, studies, strict=True):
+        for folder in folders:
             results.claim(folder, overwrite)
-            results.save_study(folder, each)
     except ScenarioError as error:
         _refuse(error)
 
-    from rich.console import Console
-
-    from experiments import progress
-
+    for folder, each in zip(folders, studies, strict=True):
+        results.save_study(folder, each)
     todo = [job for each, folder in zip(studies, folders, strict=True) for job in running.jobs(each, folder)]
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
@@ -142,7 +143,7 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
             raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
         for each in studies:
             _summarise(each)
-    except ScenarioError as error:
+    except (ScenarioError, OSError) as error:
         _refuse(error)
 
 

@@ -45,7 +45,9 @@ STYLE: Any = {
 
 
 def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
-    """Draws one figure for each combination of the other swept keys, as PNG and SVG; gives the paths."""
+    """Draws a figure for each combination of the other swept keys, as PNG and SVG; gives the paths."""
+    if curves.empty:
+        return []
     keys = others(frame)
     groups: list[Any] = list(curves.groupby(keys, sort=False)) if keys else [((), curves)]
     paths = []
@@ -53,7 +55,7 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
         words = [f"{key}={value}" for key, value in zip(keys, chosen, strict=True)]
         name = "-".join(["accuracy", *(re.sub(r"[^A-Za-z0-9.]+", "-", word.rpartition(".")[2]) for word in words)])
         with rc_context(STYLE):
-            figure = accuracy(group, list(frame["rule"].unique()), 1 / float(frame["classes"].iloc[0]), words)
+            figure = accuracy(group, list(frame["rule"].unique()), words)
             for suffix in ("png", "svg"):
                 path = folder / f"{name}.{suffix}"
                 # without a date the same results give the same file
@@ -72,19 +74,20 @@ def colours(rules: list[str]) -> dict[str, str]:
     return taken
 
 
-def accuracy(curves: pd.DataFrame, rules: list[str], chance: float, words: list[str]) -> Figure:
+def accuracy(curves: pd.DataFrame, rules: list[str], words: list[str]) -> Figure:
     """Mean test accuracy over server updates with a band of one standard deviation over the repeats."""
     attacks = list(curves["attack"].unique())
-    columns = min(len(attacks), next(c for c in (4, 3, 5, 4) if len(attacks) <= c or len(attacks) % c == 0 or c == 5))
+    # three or four panels side by side, whichever leaves fewer places empty
+    columns = len(attacks) if len(attacks) <= 4 else min((4, 3), key=lambda c: -len(attacks) % c)
     lines = math.ceil(len(attacks) / columns)
     width, height = max(5.2, 2.75 * columns + 0.6), 2.35 * lines + 1.25
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
-    paint = colours(rules)
+    paint, classes = colours(rules), int(curves["classes"].iloc[0])
     for axes, attack in zip(panels, attacks, strict=False):
-        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, chance)
-        axes.set_title(str(attack).replace("_", " "), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, classes)
+        axes.set_title(str(attack), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
     for spare in panels[len(attacks) :]:
         spare.set_visible(False)
     for i, axes in enumerate(panels[: len(attacks)]):
@@ -93,37 +96,40 @@ def accuracy(curves: pd.DataFrame, rules: list[str], chance: float, words: list[
             axes.tick_params(labelbottom=True)
         if i % columns == 0:
             axes.set_ylabel("test accuracy")
-    handles, labels = panels[0].get_legend_handles_labels()
+        if i % columns == columns - 1 or i == len(attacks) - 1:
+            # outside, where no line can run through the word
+            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, 0)}
+            axes.annotate("chance", (1, 1 / classes), va="center", fontsize=7, color="#888888", **place)
     seeds = len(set(curves["seed"]))
     note = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    handles, labels = panels[0].get_legend_handles_labels()
+    # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
+    entries = math.ceil(len(labels) / math.ceil(len(labels) * (0.75 + 0.075 * max(map(len, labels))) / width))
+    order = [i for start in range(entries) for i in range(start, len(labels), entries)]
     figure.legend(
-        handles,
-        [label.replace("_", " ") for label in labels],
+        [handles[i] for i in order],
+        [labels[i] for i in order],
         loc="outside upper left",
-        ncols=min(len(handles), max(2, int(width / 1.35))),
+        ncols=entries,
         frameon=False,
         handlelength=2.6,
-        title="; ".join([*words, note]),
+        title=", ".join([*words, note]),
         title_fontproperties={"size": 8.5},
         alignment="left",
     )
     return figure
 
 
-def _panel(axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], chance: float) -> None:
+def _panel(axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], classes: int) -> None:
     for i, rule in enumerate(rules):
         mine = curves.loc[curves["rule"] == rule].groupby("step")["test_accuracy"].agg(["mean", "std"]).fillna(0)
         axes.plot(
             mine.index, mine["mean"], label=rule, color=paint[rule], linestyle=DASHES[i % len(DASHES)],
             linewidth=1.7, zorder=3,
         )  # fmt: skip
-        low, high = mine["mean"] - mine["std"], mine["mean"] + mine["std"]
+        low, high = (mine["mean"] - mine["std"]).clip(0, 1), (mine["mean"] + mine["std"]).clip(0, 1)
         axes.fill_between(mine.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
-    axes.axhline(chance, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-    axes.annotate(
-        "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
-        ha="right", fontsize=7, color="#888888",
-    )  # fmt: skip
+    axes.axhline(1 / classes, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     axes.set_ylim(0, 1.02)
     axes.margins(x=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))

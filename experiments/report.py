@@ -38,9 +38,10 @@ def _table(frame: pd.DataFrame, title: str) -> Table:
     for i, heading in enumerate(headings):
         made.add_column(heading, justify="left" if i < names else "center", no_wrap=True)
     means = wide.xs("mean", axis=1, level=1)
-    # twice as good as guessing, or less: the attack has won
-    lost = 2 / float(frame["classes"].iloc[0])
+    classes = frame.groupby(list(wide.index.names), sort=False)["classes"].first()
     for i, row in enumerate(rows):
+        # twice as good as guessing, or less: the attack has won
+        lost = 2 / float(classes.loc[wide.index[i]])
         texts = [Text(value, style="bold") for value in row[:names]]
         for j, value in enumerate(row[names:]):
             mean = means.iloc[i, j]

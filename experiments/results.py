@@ -3,6 +3,7 @@
 import csv
 import functools
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.strict_yaml import dump
-from experiments.study import Cell, Study, compact
+from experiments.study import Study, compact
+from simulator.components import ATTACKS, RULES, Component
 from simulator.core import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import digest
@@ -45,8 +47,8 @@ class Run(NamedTuple):
 
 def runs(study: Study) -> list[Run]:
     """Every run of a study, in order; their folder names are readable and differ."""
-    rules = _labels([cell.scenario.rule for cell in study.cells])
-    attacks = _labels([cell.scenario.attack for cell in study.cells])
+    rules = _labels((cell.scenario.rule for cell in study.cells), RULES)
+    attacks = _labels((cell.scenario.attack for cell in study.cells), ATTACKS)
     made: list[Run] = []
     taken: set[str] = set()
     for cell in study.cells:
@@ -65,14 +67,15 @@ def _is_other(key: str) -> bool:
     return key.partition(".")[0] not in {"rule", "attack", "seed"}
 
 
-def _labels(parts: Iterable[Any]) -> dict[Any, str]:
-    """A name for each different component: its own, with those options in which components of that name differ."""
+def _labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., Any]]) -> dict[Component, str]:
+    """A name for each different component: its own, with the options that are not the default everywhere."""
     different = list(dict.fromkeys(parts))
     labels = {}
     for part in different:
+        defaults = {name: each.default for name, each in inspect.signature(factories[part.name]).parameters.items()}
         namesakes = [other.options() for other in different if other.name == part.name]
-        options = {key: value for key, value in part.options().items() if any(o[key] != value for o in namesakes)}
-        labels[part] = compact({"name": part.name, **options})
+        said = [key for key in part.options() if any(each[key] != defaults[key] for each in namesakes)]
+        labels[part] = compact({"name": part.name, **{key: part.options()[key] for key in said}})
     return labels
 
 
@@ -220,6 +223,3 @@ def _atomically(path: Path, write: Callable[[Any], Any]) -> None:
 def save_study(folder: Path, study: Study) -> None:
     """Puts the scenario, with its overrides and grid, beside the runs."""
     (folder / "scenario.yaml").write_text(dump(study.raw))
-
-
-__all__ = ["Cell", "Run", "begin", "claim", "finish", "record", "runs", "save_study", "versions"]

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from experiments.strict_yaml import parse_text, read_mapping
 from simulator.components import ATTACKS, COMMON, MODELS, OPTIMIZERS, RULES
+from simulator.data.base import DataError
 from simulator.executors.base import plan
 from simulator.scenario import Scenario, ScenarioError, parse
 from simulator.world import load as load_data
@@ -231,6 +232,9 @@ def check(study: Study) -> None:
             _build(cell.scenario)
         except ScenarioError as error:
             mistakes.append((str(error), cell.choices))
+            # every cell would try again to download what is not there
+            if isinstance(error.__cause__, DataError):
+                break
     with prefixed(study.path):
         _raise(mistakes)
 
@@ -259,7 +263,7 @@ def _part(key: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ScenarioError(f"{key}: {' '.join(str(error).split())}") from None
+        raise ScenarioError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:

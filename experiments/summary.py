@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +21,10 @@ def gather(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in folder.glob("runs/*/summary.json"):
-        found = json.loads(path.read_text())
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            raise ScenarioError(f"{path}: damaged: remove the folder of this run, or run it again") from None
         if found["status"] == "running":
             found["status"] = "unfinished"
         names = {"run": path.parent.name, "rule": found["rule"], "attack": found["attack"], **found["others"]}
@@ -34,9 +38,10 @@ def gather(folder: Path) -> pd.DataFrame:
 
 def curves(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """The metrics of all runs, one row per run and evaluation, beside the names of the run."""
-    names = frame[["run", "rule", "attack", *others(frame), "seed"]]
+    names = frame[["run", "rule", "attack", *others(frame), "seed", "classes"]]
     parts = [pd.read_csv(folder / "runs" / run / "metrics.csv").assign(run=run) for run in frame["run"]]
-    return names.merge(pd.concat(parts), on="run")
+    # a run that failed before its first evaluation has no line, and pandas wants no empty part
+    return names.merge(pd.concat([part for part in parts if len(part)] or parts[:1]), on="run")
 
 
 def others(frame: pd.DataFrame) -> list[str]:
@@ -53,7 +58,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [*others(frame), "rule"]
     done = frame.assign(test_accuracy=frame["test_accuracy"].where(frame["status"] == "complete"))
     grouped = done.groupby([*rows, "attack"], sort=False)["test_accuracy"].agg(STATISTICS)
-    wide = grouped.unstack("attack")
+    wide: Any = grouped.unstack("attack")
     wide.columns = wide.columns.swaplevel()
     columns = pd.MultiIndex.from_product([frame["attack"].unique(), STATISTICS])
     names = frame.set_index(rows).index.unique()
