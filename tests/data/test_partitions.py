@@ -73,6 +73,13 @@ def test_iid_does_not_follow_the_order_of_the_samples():
     assert all(len(np.unique(part // 100)) == 10 for part in parts)
 
 
+@pytest.mark.parametrize("name", ["dirichlet", "by_label"])
+def test_a_labels_samples_are_dealt_in_random_order(name):
+    first = parts_of(name, np.zeros(1000, int), 2, **({"labels": 1} if name == "by_label" else {"alpha": 5.0}))[0]
+    # neither a run of neighbours nor every second sample
+    assert len(np.unique(np.diff(first))) > 3
+
+
 def skew(labels, parts):
     """Mean distance between a worker's label frequencies and those of all samples: 0 for equal ones, up to 1."""
     overall = np.bincount(labels, minlength=10) / len(labels)
