@@ -10,7 +10,7 @@ from simulator.partitions.base import Partition
 
 __all__ = ["Partition", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose partitions/ holds more files of this kind, found by their names too
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose partitions/ holds more files of this kind, found by name too
 __path__.extend(
     str(Path(folder, "partitions")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
 )
