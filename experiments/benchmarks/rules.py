@@ -1,0 +1,103 @@
+"""How long each aggregation rule takes, beside the time to copy its matrix in the same run.
+
+python -m experiments.benchmarks.rules [--json PATH] [--sizes 25,5,100000 50,10,1000000] [--repeats 7]
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import aggregators
+from aggregators.bulyan import mean_around_median
+from aggregators.kernels.distances import squared_distances
+
+SIZES = ["25,5,100000", "50,10,1000000"]
+
+
+def seconds(function: Callable, *arguments, repeats: int) -> tuple[float, float]:
+    """Median seconds of a call, after a first one whose seconds (compilation and all) come second."""
+    taken = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[1:]), taken[0]
+
+
+def numpy_krum(rows: np.ndarray, f: int) -> np.ndarray:
+    """Krum as it is usually written, one row of distances at a time."""
+    squared = np.stack([((rows - row) ** 2).sum(axis=1) for row in rows])
+    np.fill_diagonal(squared, np.inf)
+    return rows[np.sort(squared, axis=1)[:, : len(rows) - f - 2].sum(axis=1).argmin()]
+
+
+def measure(n: int, f: int, d: int, repeats: int) -> list[dict]:
+    """Times each rule and the copy of its matrix (before and after the rules) at one size; one record each."""
+    host = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+    rows = jnp.asarray(host)
+    in_numpy = {
+        "average": lambda: host.mean(axis=0),
+        "median": lambda: np.median(host, axis=0),
+        "krum": lambda: numpy_krum(host, f),
+    }
+    copy = jax.jit(lambda rows: rows.copy())
+    records = []
+
+    def record(name: str, function: Callable, *arguments) -> None:
+        time_s, first_s = seconds(function, *arguments, repeats=repeats)
+        records.append({"name": name, "time_s": time_s, "first_call_s": first_s})
+
+    record("copy", copy, rows)
+    for name in ("average", "median", "geometric_median", "krum", "multi_krum", "brute", "bulyan"):
+        rule = aggregators.build(name, n, f)
+        record(name, rule.apply, rows, rule.init(d))
+        if name in in_numpy:
+            records[-1]["numpy_s"] = seconds(in_numpy[name], repeats=1)[0]
+    record("  distances", jax.jit(squared_distances), rows)
+    second_stage = jax.jit(lambda selected: mean_around_median(selected, n - 4 * f, "lower"))
+    record("  bulyan stage 2", second_stage, rows[: n - 2 * f])
+    record("copy again", copy, rows)
+    copy_s = statistics.mean(r["time_s"] for r in records if r["name"].startswith("copy"))
+    return [{"n": n, "f": f, "d": d, "copies": r["time_s"] / copy_s, **r} for r in records]
+
+
+def table(records: list[dict]) -> str:
+    """The records of one size as text, one line each."""
+    lines = ["rule                    ms    copies   first call s   numpy / ours"]
+    for r in records:
+        numpy = f"{r['numpy_s'] / r['time_s']:13.1f}" if "numpy_s" in r else ""
+        lines.append(f"{r['name']:17} {1000 * r['time_s']:8.2f} {r['copies']:9.2f} {r['first_call_s']:14.2f}  {numpy}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints a table for each size and, with --json, writes all numbers to a file."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.rules", description=measure.__doc__)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the numbers here")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="N,F,D", help="rows, Byzantine rows, parameters")
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls, of which the median counts")
+    options = parser.parse_args(arguments)
+
+    device = jax.devices()[0]
+    about = {"jax": jax.__version__, "device": device.device_kind, "system": platform.platform(terse=True)}
+    print(" ".join(f"{key}={value}" for key, value in about.items()))
+    records = []
+    for size in options.sizes:
+        n, f, d = (int(part) for part in size.split(","))
+        print(f"\nn={n} f={f} d={d:,}", flush=True)
+        records += (fresh := measure(n, f, d, options.repeats))
+        print(table(fresh), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({**about, "records": records}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The rules in float64 NumPy, straight from the papers and as slow as they read. Shares no code with `aggregators`."""
+
+import itertools
+
+import numpy as np
+
+
+def average(rows, f):
+    return np.asarray(rows, np.float64).sum(axis=0) / len(rows)
+
+
+def median(rows, f):
+    return np.median(np.asarray(rows, np.float64), axis=0)
+
+
+def geometric_median(rows, f):
+    """A row if the others cannot pull it away (Kuhn), else the fixed point of the weighted mean (Weiszfeld)."""
+    rows = np.asarray(rows, np.float64)
+
+    def objective(z):
+        return np.linalg.norm(rows - z, axis=1).sum()
+
+    best_row = min(rows, key=objective)
+    for row in rows:
+        differences = rows - row
+        lengths = np.linalg.norm(differences, axis=1)
+        others = lengths > 0
+        pull = (differences[others] / lengths[others, None]).sum(axis=0)
+        if np.linalg.norm(pull) <= np.sum(~others) + 1e-12:
+            return row
+    lengths = np.linalg.norm(rows - best_row, axis=1)
+    others = lengths > 0
+    pull = ((rows - best_row)[others] / lengths[others, None]).sum(axis=0)
+    z, step = best_row, pull / (1 / lengths[others]).sum()
+    while objective(z + step) >= objective(best_row):  # away from the row first: the iteration cannot leave one
+        step = step / 2
+    z = z + step
+    for _ in range(20_000):
+        weights = 1 / np.linalg.norm(rows - z, axis=1)
+        following = weights @ rows / weights.sum()
+        if np.linalg.norm(following - z) <= 1e-11 * (1 + np.linalg.norm(z)):
+            return following
+        z = following
+    return z
+
+
+def krum_scores(rows, neighbours, power=2.0):
+    rows = np.asarray(rows, np.float64)
+    squared = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+    others = [np.delete(squared[i], i) ** (power / 2) for i in range(len(rows))]
+    return np.array([np.sort(distances)[:neighbours].sum() for distances in others])
+
+
+def krum(rows, f, neighbours=None, power=2.0):
+    count = len(rows) - f - 2 if neighbours is None else neighbours
+    return np.asarray(rows, np.float64)[int(np.argmin(krum_scores(rows, max(count, 1), power)))]
+
+
+def multi_krum(rows, f, m=None):
+    rows, n = np.asarray(rows, np.float64), len(rows)
+    best = np.argsort(krum_scores(rows, max(n - f - 2, 1)), kind="stable")
+    return rows[best[: max(n - f - 2, 1) if m is None else m]].mean(axis=0)
+
+
+def smallest_diameter_subset(rows, f, order=itertools.combinations):
+    rows, n = np.asarray(rows, np.float64), len(rows)
+    squared = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+    best, best_diameter = None, np.inf
+    for subset in order(range(n), n - f):  # lexicographic order: the first of equals stays
+        diameter = squared[np.ix_(subset, subset)].max()
+        if best is None or diameter < best_diameter:
+            best, best_diameter = subset, diameter
+    return best
+
+
+def brute(rows, f):
+    return np.asarray(rows, np.float64)[list(smallest_diameter_subset(rows, f))].mean(axis=0)
+
+
+def median_of(values, kind="lower"):
+    values = sorted(values)
+    low, high = values[(len(values) - 1) // 2], values[len(values) // 2]
+    return {"lower": low, "upper": high, "mid": (low + high) / 2}[kind]
+
+
+def bulyan_selection(rows, f, base=krum, theta=None):
+    """Recursion, one removal at a time: the pool loses the row that is closest to what the base makes of the pool."""
+    rows = np.asarray(rows, np.float64)
+    pool, selected = list(range(len(rows))), []
+    for _ in range(len(rows) - 2 * f if theta is None else theta):
+        output = base(rows[pool], f)
+        distances = [np.sum((rows[i] - output) ** 2) for i in pool]
+        selected.append(pool.pop(int(np.argmin(distances))))
+    return selected
+
+
+def around_median(values, beta, kind="lower"):
+    centre = median_of(values, kind)
+    return np.mean(sorted(values, key=lambda value: (abs(value - centre), value))[:beta])
+
+
+def bulyan(rows, f, base=krum, kind="lower"):
+    rows = np.asarray(rows, np.float64)
+    selected = rows[bulyan_selection(rows, f, base)]
+    return np.array([around_median(column, len(rows) - 4 * f, kind) for column in selected.T])

@@ -1,0 +1,257 @@
+"""What every rule of the folder promises, rule by rule from one table."""
+
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rules_table import MEMBERS, ROBUST, normal
+
+import aggregators
+
+# Enough rows for every rule (n >= 4f + 3), and no ties: with f <= 3 the last pools of Bulyan are so small that Krum has
+# one neighbour, which two mutual neighbours share, or Multi-Krum averages two rows, equally close to their middle.
+N, F, D = 19, 4, 6
+RULES = {member.id: member.build(N, F) for member in MEMBERS}
+ROWS = normal(1, N, D, seed=7)[0]
+OURS = [
+    name
+    for name in aggregators.available()
+    if Path(inspect.getfile(aggregators.factory(name))).parent.parent.name != "plugins"
+]
+
+every_rule = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.id)
+every_robust_rule = pytest.mark.parametrize("member", ROBUST, ids=lambda member: member.id)
+
+
+def aggregate(member, rows):
+    rule = RULES[member.id]
+    return np.asarray(rule.apply(rows, rule.init(rows.shape[1]))[0])
+
+
+def test_the_table_holds_every_rule_of_the_folder():
+    assert {member.name for member in MEMBERS} == set(OURS)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_docstrings_state_condition_cost_and_source_once_and_options_have_types_and_defaults(name):
+    factory = aggregators.factory(name)
+    for field in ("Condition", "Cost", "Source"):
+        assert len(re.findall(rf"^ *{field}: \S.*$", factory.__doc__, re.M)) == 1
+    n, f, *options = inspect.signature(factory).parameters.values()
+    assert (n.name, f.name) == ("n", "f")
+    for option in options:
+        assert option.kind is option.KEYWORD_ONLY
+        assert option.annotation is not option.empty
+        assert option.default is not option.empty
+
+
+@every_rule
+@pytest.mark.parametrize("f", [0, 1, 2, 3])
+def test_the_smallest_n_is_accepted_and_one_less_is_refused_with_what_came(member, f):
+    smallest = member.smallest_n(f)
+    member.build(smallest, f)
+    if smallest > 1:
+        with pytest.raises(
+            ValueError, match=rf"{member.name} needs n >= .*(at most|at least).*got .*{f if f else smallest - 1}"
+        ):
+            member.build(smallest - 1, f)
+
+
+@every_rule
+@pytest.mark.parametrize(("n", "f", "words"), [(0, 0, "at least one row"), (9, -1, "f >= 0"), (9.5, 1, "whole number")])
+def test_impossible_counts_are_refused(member, n, f, words):
+    with pytest.raises(ValueError, match=f"{member.name} needs.*{words}"):
+        member.build(n, f)
+
+
+def test_the_refusal_names_the_largest_possible_f():
+    with pytest.raises(ValueError, match=re.escape("krum needs n >= 2f + 3: with n=10 rows f is at most 3, got f=4")):
+        aggregators.build("krum", 10, 4)
+
+
+@every_rule
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.zeros((N - 1, D), np.float32), r"shape \[n, d\] with n=19.*got shape \(18, 6\)"),
+        (np.zeros(N, np.float32), "got shape"),
+        (np.zeros((N, 0), np.float32), "d >= 1"),
+        (np.zeros((N, D), int), "floating point.*int"),
+        ([[1.0]] * N, "one array.*list"),
+    ],
+)
+def test_rows_of_the_wrong_kind_are_refused_with_what_came(member, rows, words):
+    with pytest.raises(ValueError, match=words):
+        RULES[member.id].apply(rows, ())
+
+
+@every_rule
+def test_the_order_of_rows_does_not_matter(member):
+    shuffled = np.random.default_rng(1).permutation(N)
+    np.testing.assert_allclose(aggregate(member, ROWS[shuffled]), aggregate(member, ROWS), rtol=1e-5, atol=1e-6)
+
+
+@every_rule
+def test_moving_all_rows_moves_the_aggregate(member):
+    rows = np.round(ROWS * 64)
+    np.testing.assert_allclose(aggregate(member, rows + 2048), aggregate(member, rows) + 2048, rtol=2e-6)
+
+
+@every_rule
+@pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
+def test_scaling_all_rows_scales_the_aggregate(member, factor):
+    expected = aggregate(member, ROWS) * factor
+    np.testing.assert_allclose(aggregate(member, ROWS * factor), expected, rtol=1e-5, atol=1e-6 * factor)
+
+
+@every_rule
+def test_equal_rows_are_their_own_aggregate(member):
+    rows = np.tile(ROWS[:1], (N, 1))
+    np.testing.assert_allclose(aggregate(member, rows), ROWS[0], rtol=1e-6)
+
+
+@every_robust_rule
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=F * D, max_size=F * D), st.integers(0, 1000))
+def test_where_all_but_f_rows_agree_they_decide(member, bad, seed):
+    rows = np.tile(ROWS[:1], (N, 1))
+    rows[np.random.default_rng(seed).permutation(N)[:F]] = np.reshape(bad, (F, D))
+    np.testing.assert_allclose(aggregate(member, rows), ROWS[0], rtol=1e-5)
+
+
+BAD = {
+    "NaN": np.nan,
+    "inf": np.inf,
+    "-inf": -np.inf,
+    "1e30": 1e30,
+    "-1e30": -1e30,
+    "largest float": np.finfo(np.float32).max,
+}
+
+
+@every_robust_rule
+@pytest.mark.parametrize("bad", [*BAD, "one of each", "in one coordinate"])
+def test_f_bad_rows_leave_the_aggregate_near_the_honest_rows(member, bad):
+    """Near: farther from their mean by no more than 1.5 diameters, which rows that are merely far away reach."""
+    for positions in ([0, 1, 2, 3], [15, 16, 17, 18], [3, 7, 8, 12]):
+        rows = ROWS.copy()
+        if bad == "one of each":
+            rows[positions] = [[np.nan], [np.inf], [-np.inf], [1e30]]
+        elif bad == "in one coordinate":
+            rows[positions, [1, 4, 0, 0]] = [np.nan, -np.inf, np.inf, np.nan]
+        else:
+            rows[positions] = BAD[bad]
+        honest = np.delete(rows, positions, axis=0)
+        diameter = max(np.linalg.norm(a - b) for a in honest for b in honest)
+        assert np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) <= 1.5 * diameter
+
+
+@every_robust_rule
+def test_at_the_smallest_n_f_bad_rows_leave_the_aggregate_finite(member):
+    n = member.smallest_n(1)
+    rule = member.build(n, 1)
+    for bad in BAD.values():
+        rows = normal(1, n, 3, seed=2)[0]
+        rows[0] = bad
+        assert np.abs(np.asarray(rule.apply(rows, rule.init(3))[0])).max() <= 5 * np.abs(rows[1:]).max()
+
+
+@every_rule
+def test_one_row_alone_is_its_own_aggregate_where_the_rule_allows_it(member):
+    n = member.smallest_n(0)
+    rows = normal(1, n, 1, seed=3)[0]
+    result = np.asarray(member.build(n, 0).apply(rows, ())[0])
+    assert result.shape == (1,)
+    assert rows.min() <= result[0] <= rows.max()
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_dtype_of_the_rows_is_kept_for_numpy_and_jax_arrays(member, dtype):
+    rows = jnp.asarray(ROWS, dtype)
+    rule = RULES[member.id]
+    from_jax, _, _ = rule.apply(rows, ())
+    from_numpy, _, _ = rule.apply(np.asarray(rows), ())
+    assert from_jax.dtype == from_numpy.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(from_jax, np.float32), np.asarray(from_numpy, np.float32))
+    # computed in float32 and rounded once
+    expected = aggregate(member, np.asarray(rows, np.float32)).astype(dtype)
+    np.testing.assert_array_equal(np.asarray(from_jax, np.float32), np.asarray(expected, np.float32))
+
+
+@every_rule
+def test_float64_rows_are_computed_in_float64(member):
+    with jax.enable_x64(True):
+        rule = member.build(N, F)
+        rows = 1e6 + 1e-3 * ROWS.astype(np.float64)  # in float32 these rows are all equal
+        result, _, _ = rule.apply(rows, rule.init(D))
+        assert result.dtype == np.float64
+        moved = (np.asarray(result) - 1e6) * 1e3
+    np.testing.assert_allclose(moved, member.oracle(ROWS, F), atol=1e-5)
+
+
+@every_rule
+def test_jit_and_vmap_give_the_same_aggregate(member):
+    rule = RULES[member.id]
+    batches = normal(2, N, D, seed=5)
+    plain = np.stack([rule.apply(rows, rule.init(D))[0] for rows in batches])
+    mapped = jax.jit(jax.vmap(lambda rows: rule.apply(rows, rule.init(D))[0]))(batches)
+    np.testing.assert_allclose(mapped, plain, rtol=1e-5, atol=1e-6)
+
+
+@every_rule
+def test_a_second_call_of_the_same_shape_traces_and_compiles_nothing(member):
+    aggregate(member, ROWS)
+    events = []
+    listener = lambda event, duration, **_: events.append(event)  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        aggregate(member, ROWS + 1)
+        assert not events
+        aggregate(member, ROWS[:, :5])  # another shape does: the listener listens
+        assert events
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+
+
+@every_rule
+def test_the_rows_are_not_written_to(member):
+    rows = ROWS.copy()
+    rows.setflags(write=False)
+    aggregate(member, rows)
+    np.testing.assert_array_equal(rows, ROWS)
+
+
+@every_rule
+def test_weights_are_a_share_of_each_row(member):
+    rule = RULES[member.id]
+    for rows in (ROWS, np.concatenate([ROWS[:15], np.full((4, D), np.nan, np.float32)])):
+        result, _, info = rule.apply(rows, ())
+        if member.name == "median":
+            assert info.weights is None
+        elif member.robust or np.isfinite(rows).all():
+            weights = np.asarray(info.weights, np.float64)
+            assert weights.shape == (N,)
+            assert (weights >= 0).all()
+            assert weights.sum() == pytest.approx(1, abs=1e-5)
+            if member.name != "bulyan":  # its coordinates come from different rows of the selection
+                np.testing.assert_allclose(weights[weights > 0] @ rows[weights > 0], result, atol=1e-5)
+
+
+@every_rule
+def test_a_pool_within_the_rows_gives_what_the_rule_gives_for_the_pool_alone(member):
+    rule = RULES[member.id]
+    if rule.among is None:
+        assert member.name == "bulyan"
+        return
+    alive = np.ones(N, bool)
+    alive[[0, 4]] = False
+    rows = np.where(alive[:, None], ROWS, np.nan)  # what is not alive must not be looked at
+    alone = member.build(N - 2, F).apply(ROWS[alive], ())[0]
+    np.testing.assert_allclose(rule.among(jnp.asarray(rows))(jnp.asarray(alive)), alone, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,225 @@
+"""Known wrong variants of the rules, planted: the comparison that accepts a rule rejects each of them.
+
+Every mutant is the oracle with one mistake. If one survived, the inputs of the oracle tests could not tell it either.
+"""
+
+import itertools
+
+import numpy as np
+import oracles
+import pytest
+from rules_table import MEMBERS, agree, attacked, integers, normal, outputs
+
+MEMBER = {member.id: member for member in MEMBERS}
+
+
+def krum_by(scores_of):
+    return lambda rows, f: np.asarray(rows, np.float64)[int(np.argmin(scores_of(np.asarray(rows, np.float64), f)))]
+
+
+def squared_with_self(rows):
+    return ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+
+
+def gram_in_float32(rows, f):
+    rows = rows.astype(np.float32)
+    lengths = (rows * rows).sum(axis=1)
+    squared = lengths[:, None] + lengths[None, :] - 2 * rows @ rows.T
+    np.fill_diagonal(squared, np.inf)
+    return np.sort(squared, axis=1)[:, : len(rows) - f - 2].sum(axis=1)
+
+
+def nan_as_minimum(rows, f):
+    squared = squared_with_self(rows)
+    np.fill_diagonal(squared, np.inf)
+    scores = np.sort(squared, axis=1)[:, : len(rows) - f - 2].sum(axis=1)
+    return np.where(np.isnan(rows).any(axis=1), np.nan, scores)  # argmin returns the first NaN
+
+
+def krum_with_nan_last(rows, f):
+    return oracles.krum(np.where(np.isnan(rows), 1e30, rows), f)
+
+
+def bulyan_by(selection=oracles.bulyan_selection, last=oracles.around_median, beta=lambda n, f: n - 4 * f):
+    def rule(rows, f):
+        rows = np.asarray(rows, np.float64)
+        selected = rows[selection(rows, f)]
+        return np.array([last(column, beta(len(rows), f)) for column in selected.T])
+
+    return rule
+
+
+def one_shot(rows, f):
+    return list(np.argsort(oracles.krum_scores(rows, len(rows) - f - 2), kind="stable")[: len(rows) - 2 * f])
+
+
+def neighbours_never_refreshed(rows, f):
+    squared = squared_with_self(rows)
+    np.fill_diagonal(squared, np.inf)
+    nearest = np.argsort(squared, axis=1, kind="stable")[:, : len(rows) - f - 2]
+    pool, selected = list(range(len(rows))), []
+    for _ in range(len(rows) - 2 * f):
+        scores = [sum(squared[i, j] for j in nearest[i] if j in pool) for i in pool]
+        selected.append(pool.pop(int(np.argmin(scores))))
+    return selected
+
+
+def f_shrinks_too(rows, f):
+    pool, selected = list(range(len(rows))), []
+    for k in range(len(rows) - 2 * f):
+        left = max(f - k, 0)
+        scores = oracles.krum_scores(rows[pool], max(len(pool) - left - 2, 1))
+        selected.append(pool.pop(int(np.argmin(scores))))
+    return selected
+
+
+def trimmed(values, beta):
+    cut = (len(values) - beta) // 2
+    return np.mean(np.sort(values)[cut : cut + beta])
+
+
+def around_the_mean(values, beta):
+    return np.mean(sorted(values, key=lambda value: (abs(value - np.mean(values)), value))[:beta])
+
+
+def larger_of_ties(values, beta):
+    centre = oracles.median_of(values)
+    return np.mean(sorted(values, key=lambda value: (abs(value - centre), -value))[:beta])
+
+
+def last_subset_first(indices, size):
+    return reversed(list(itertools.combinations(indices, size)))
+
+
+def smallest_sum_subset(rows, f):
+    rows = np.asarray(rows, np.float64)
+    squared = squared_with_self(rows)
+    subsets = itertools.combinations(range(len(rows)), len(rows) - f)
+    return rows[list(min(subsets, key=lambda s: squared[np.ix_(s, s)].sum()))].mean(axis=0)
+
+
+def weiszfeld_three_steps_from_zero(rows, f):
+    z = np.zeros(rows.shape[1])
+    for _ in range(3):
+        weights = 1 / np.maximum(0.1, np.linalg.norm(rows - z, axis=1))
+        z = weights @ rows / weights.sum()
+    return z
+
+
+def medoid(rows, f):
+    return min(rows, key=lambda z: np.linalg.norm(rows - z, axis=1).sum())
+
+
+RANDOM = np.round(100 * np.concatenate([normal(60, 11, 5, seed=1), attacked(60, 11, 5, 2, seed=2)]))  # f = 2
+EVEN = np.round(100 * normal(60, 12, 5, seed=4))
+TIES = integers(150, 11, 2, seed=3)
+FAR = 1000 + (0.01 * normal(60, 11, 400, seed=5)).astype(np.float32)
+WITH_NAN = RANDOM.copy()
+WITH_NAN[:, 4, 0] = np.nan
+
+MUTANTS = [
+    ("krum", "n-f-1 neighbours", RANDOM, lambda rows, f: oracles.krum(rows, f, neighbours=len(rows) - f - 1)),
+    ("krum", "n-f-3 neighbours", RANDOM, lambda rows, f: oracles.krum(rows, f, neighbours=len(rows) - f - 3)),
+    ("krum", "n-f neighbours", RANDOM, lambda rows, f: oracles.krum(rows, f, neighbours=len(rows) - f)),
+    ("krum", "unsquared distances", RANDOM, lambda rows, f: oracles.krum(rows, f, power=1)),
+    ("krum", "fourth powers", RANDOM, lambda rows, f: oracles.krum(rows, f, power=4)),
+    (
+        "krum",
+        "own distance counted",
+        RANDOM,
+        krum_by(lambda rows, f: np.sort(squared_with_self(rows), axis=1)[:, : len(rows) - f - 2].sum(axis=1)),
+    ),
+    ("krum", "highest index of ties", TIES, lambda rows, f: oracles.krum(rows[::-1], f)),
+    ("krum", "Gram matrix of raw rows", FAR, krum_by(gram_in_float32)),
+    ("krum", "NaN is the minimum", WITH_NAN, krum_by(nan_as_minimum)),
+    ("krum-distance=plain", "squared distances", RANDOM, oracles.krum),
+    ("krum-neighbours=n-f-1", "n-f-2 neighbours", RANDOM, oracles.krum),
+    ("multi_krum", "sum instead of mean", RANDOM, lambda rows, f: oracles.multi_krum(rows, f) * (len(rows) - f - 2)),
+    ("multi_krum", "m = n-f", RANDOM, lambda rows, f: oracles.multi_krum(rows, f, m=len(rows) - f)),
+    ("multi_krum", "m = n-f-1", RANDOM, lambda rows, f: oracles.multi_krum(rows, f, m=len(rows) - f - 1)),
+    ("multi_krum", "one row only", RANDOM, oracles.krum),
+    ("median", "lower of two", EVEN, lambda rows, f: np.sort(rows, axis=0)[(len(rows) - 1) // 2]),
+    ("median", "upper of two", EVEN, lambda rows, f: np.sort(rows, axis=0)[len(rows) // 2]),
+    (
+        "median",
+        "NaN is the minimum",
+        WITH_NAN,
+        lambda rows, f: np.median(np.where(np.isnan(rows), -1e30, rows), axis=0),
+    ),
+    ("average", "divided by n-1", RANDOM, lambda rows, f: rows.sum(axis=0) / (len(rows) - 1)),
+    ("geometric_median", "three smoothed steps from zero", RANDOM, weiszfeld_three_steps_from_zero),
+    ("geometric_median", "the medoid", RANDOM, medoid),
+    ("geometric_median", "the coordinate-wise median", RANDOM, oracles.median),
+    (
+        "brute",
+        "last subset of ties",
+        TIES,
+        lambda rows, f: rows[list(oracles.smallest_diameter_subset(rows, f, last_subset_first))].mean(axis=0),
+    ),
+    ("brute", "smallest sum of distances", RANDOM, smallest_sum_subset),
+    ("brute", "n-f-1 rows", RANDOM, lambda rows, f: oracles.brute(rows, f + 1)),
+    ("brute", "n-f+1 rows", RANDOM, lambda rows, f: oracles.brute(rows, f - 1)),
+    ("bulyan", "theta = n-2f-2", RANDOM, bulyan_by(lambda rows, f: oracles.bulyan_selection(rows, f)[:-2])),
+    ("bulyan", "beta = theta-2f-1", RANDOM, bulyan_by(beta=lambda n, f: n - 4 * f - 1)),
+    ("bulyan", "beta = theta", RANDOM, bulyan_by(beta=lambda n, f: n - 2 * f)),
+    ("bulyan", "one selection, no recursion", RANDOM, bulyan_by(one_shot)),
+    ("bulyan", "neighbours never refreshed", RANDOM, bulyan_by(neighbours_never_refreshed)),
+    ("bulyan", "f shrinks with the pool", RANDOM, bulyan_by(f_shrinks_too)),
+    ("bulyan", "trimmed, not nearest to the median", RANDOM, bulyan_by(last=trimmed)),
+    ("bulyan", "nearest to the mean", RANDOM, bulyan_by(last=around_the_mean)),
+    ("bulyan", "larger value of ties", TIES, bulyan_by(last=larger_of_ties)),
+    ("bulyan", "middle median of an even number", EVEN, lambda rows, f: oracles.bulyan(rows, f, kind="mid")),
+    ("bulyan", "upper median of an even number", EVEN, lambda rows, f: oracles.bulyan(rows, f, kind="upper")),
+    ("bulyan-median=mid", "lower median of an even number", EVEN, oracles.bulyan),
+    ("bulyan-median=upper", "lower median of an even number", EVEN, oracles.bulyan),
+    ("bulyan-base=median", "krum as base", RANDOM, oracles.bulyan),
+    ("bulyan-base=average", "median as base", RANDOM, lambda rows, f: oracles.bulyan(rows, f, oracles.median)),
+    ("bulyan-base=multi_krum", "krum as base", RANDOM, oracles.bulyan),
+]
+CACHE = {}
+
+
+def rule_outputs(member, batches):
+    key = (member.id, id(batches))
+    if key not in CACHE:
+        CACHE[key] = outputs(member, batches, 2)
+    return CACHE[key]
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake", "batches", "mutant"), MUTANTS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_the_comparison_with_the_oracle_rejects_the_mutant(name, mistake, batches, mutant):
+    member = MEMBER[name]
+    found = rule_outputs(member, batches)
+    if batches is FAR:  # compared by what the rows differ in, not by the 1000 they share
+        found, wrong = found - 1000, lambda rows, f: mutant(rows + np.float32(1000), f) - 1000
+        batches = batches - 1000
+    else:
+        wrong = mutant
+    oracle = member.oracle
+    if batches is WITH_NAN:
+        oracle = {
+            "krum": krum_with_nan_last,
+            "median": lambda rows, f: np.median(np.nan_to_num(rows, nan=1e30), axis=0),
+        }[name]
+    scale_from = np.nan_to_num(batches)
+    assert agree_on(found, batches, scale_from, oracle).all()
+    assert not agree_on(found, batches, scale_from, wrong).all()
+
+
+def agree_on(found, batches, scale_from, oracle):
+    expected = iter([oracle(rows, 2) for rows in batches])
+    return agree(found, scale_from, 2, lambda rows, f: next(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [("krum", 7), ("multi_krum", 7), ("brute", 5), ("bulyan", 11), ("median", 5), ("geometric_median", 5)],
+)
+def test_conditions_are_not_off_by_one(name, smallest):
+    """With f = 2: 2f + 3, not 2f + 1 or 2f + 2; 2f + 1, not 2f; 4f + 3, not 4f + 2."""
+    MEMBER[name].build(smallest, 2)
+    for n in range(1, smallest):
+        with pytest.raises(ValueError, match="needs n >="):
+            MEMBER[name].build(n, 2)

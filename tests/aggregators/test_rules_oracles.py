@@ -1,0 +1,148 @@
+"""Every rule equals a float64 oracle written from its paper, ties included, on hundreds of cases each."""
+
+import itertools
+
+import jax
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rules_table import MEMBERS, ROBUST, agree, attacked, integers, normal, outputs
+
+import aggregators
+
+EXACT = {"median", "krum", "multi_krum", "brute"}  # decided by sums of whole numbers, so that ties are ties in float32
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.id)
+def test_each_rule_equals_its_oracle_on_random_attacked_and_collinear_rows(member):
+    slow_oracle = member.options.get("base") in ("brute", "geometric_median")
+    count = 10 if slow_oracle else 40
+    for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2), 2), (13, 2)]:
+        batches = np.concatenate([normal(count, n, 5, seed=n), attacked(count, n, 5, f, seed=n), normal(count, n, 5)])
+        if member.options.get("base") != "geometric_median":  # of an even number of rows on a line it is not unique
+            batches[2 * count :, :, 1:] = 0
+        # Whole numbers, since a middle of two rows is equally far from both: float32 and float64 should say so alike.
+        batches = np.round(100 * batches)
+        right = agree(outputs(member, batches, f), batches, f, member.oracle)
+        assert right.all(), f"n={n}, f={f}: {np.flatnonzero(~right)}, {batches[~right][0].tolist()}"
+
+
+@pytest.mark.parametrize("member", [m for m in MEMBERS if m.name in EXACT and not m.options], ids=lambda m: m.id)
+def test_ties_between_whole_numbers_go_to_the_lowest_index(member):
+    for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2), 2), (9, 1)]:
+        batches = integers(240, n, 3, seed=n)
+        batches[:80, :, 1:] = 0  # on a line
+        batches[80:160, :, 2:] = 0
+        right = agree(outputs(member, batches, f), batches, f, member.oracle)
+        assert right.all(), f"n={n}, f={f}: rows {batches[~right][0].tolist()}"
+
+
+@pytest.mark.parametrize("options", [{}, {"median": "mid"}, {"median": "upper"}, {"base": "median"}], ids=str)
+def test_bulyan_equals_the_naive_recursion_where_rows_and_distances_tie(options):
+    base = {"krum": oracles.krum, "median": oracles.median}[options.get("base", "krum")]
+    kind = options.get("median", "lower")
+    (member,) = [m for m in MEMBERS if m.name == "bulyan" and m.options == options]
+    for n, f in [(7, 1), (11, 2), (8, 1), (3, 0), (4, 0)]:
+        batches = integers(80, n, 2, seed=n)
+        right = agree(outputs(member, batches, f), batches, f, lambda rows, f: oracles.bulyan(rows, f, base, kind))
+        assert right.all(), f"n={n}, f={f}: rows {batches[~right][0].tolist()}"
+
+
+def test_brute_finds_the_first_smallest_subset_in_thousands_of_small_cases():
+    (member,) = [m for m in MEMBERS if m.name == "brute"]
+    for n, f in [(1, 0), (3, 1), (4, 1), (5, 2), (6, 2), (7, 3), (8, 2), (9, 4), (10, 3)]:
+        rule = member.build(n, f)
+        batches = np.concatenate([integers(150, n, 3, seed=n), normal(100, n, 3, seed=n)])
+        batches[:50, :, 1:] = 0  # on a line
+        weights = jax.jit(jax.vmap(lambda rows, rule=rule: rule.apply(rows, ())[2].weights))(batches)
+        for rows, weight in zip(batches, np.asarray(weights), strict=True):
+            assert tuple(np.flatnonzero(weight)) == oracles.smallest_diameter_subset(rows, f), rows.tolist()
+
+
+@pytest.mark.parametrize(("n", "f"), [(20, 9), (50, 10), (51, 12)])
+def test_brute_finds_the_planted_cluster_where_nobody_can_enumerate(n, f):
+    rng = np.random.default_rng(n)
+    rows = rng.normal(size=(n, 20)).astype(np.float32)
+    outside = rng.permutation(n)[:f]
+    rows[outside] *= 30
+    rule = aggregators.build("brute", n, f)
+    weights = np.asarray(rule.apply(rows, ())[2].weights)
+    assert set(np.flatnonzero(weights == 0)) == set(outside)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[0, 0], [-4, 1], [3, 1]], [0, 0]),  # an angle above 120 degrees: its vertex
+        ([[0], [1], [5], [7], [100]], [5]),  # on one line: the middle row
+        ([[0, 0], [1, 1], [2, 2], [3, 3], [90, 90]], [2, 2]),
+        ([[0, 0], [2, 0], [0, 2], [2, 2]], [1, 1]),  # a convex quadrangle: where the diagonals cross
+        ([[0, 0], [1, 0], [0.5, 3**0.5 / 2]], [0.5, 3**0.5 / 6]),  # an equilateral triangle: its centre
+        ([[1, 2], [1, 2], [1, 2], [9, 9], [-5, 3]], [1, 2]),  # most rows equal: that row
+        ([[3, 4]], [3, 4]),
+    ],
+)
+def test_the_geometric_median_is_what_geometry_says(rows, expected):
+    rows = np.array(rows, np.float32)
+    rule = aggregators.build("geometric_median", len(rows), 0)
+    np.testing.assert_allclose(rule.apply(rows, ())[0], expected, atol=2e-6)
+
+
+HARD = {
+    "colluding": lambda rng: np.concatenate([rng.normal(size=(13, 4)), np.full((12, 4), 100.0)]),
+    "nearly on a line": lambda rng: rng.normal(size=(24, 1)) * rng.normal(size=4) + 1e-3 * rng.normal(size=(24, 4)),
+    "duplicates": lambda rng: np.repeat(rng.normal(size=(6, 3)), [4, 1, 1, 2, 3, 1], axis=0),
+    "high-dimensional": lambda rng: rng.normal(size=(20, 3000)),
+    "two clusters": lambda rng: rng.normal(size=(20, 3)) + 50 * np.repeat([[0.0], [1.0]], [11, 9], axis=0),
+    "next to a row": lambda rng: np.array([[0, 0], *(np.array([[-1, 1], [1, 1]]) / [[3**0.5 - 1e-2, 1]])]),
+    "tiny": lambda rng: 1e-20 * rng.normal(size=(9, 3)),
+    "huge": lambda rng: 1e20 * rng.normal(size=(9, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_the_geometric_median_is_certified_in_float64(kind):
+    """The unit vectors towards the rows sum to less than the tolerance, or to less than what equal rows hold."""
+    with jax.enable_x64(True):
+        rows = np.asarray(HARD[kind](np.random.default_rng(3)), np.float64)
+        rule = aggregators.build("geometric_median", len(rows), 0, tolerance=1e-11, max_iterations=40)
+        differences = np.asarray(rule.apply(rows, ())[0]) - rows
+    lengths = np.linalg.norm(differences, axis=1)
+    others = lengths > 1e-14 * np.abs(rows).max()
+    pull = np.linalg.norm((differences[others] / lengths[others, None]).sum(axis=0))
+    assert pull <= np.sum(~others) + 1e-9 * len(rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]))
+def test_no_point_has_a_smaller_sum_of_distances_than_the_geometric_median(seed, d):
+    rows = integers(1, 7, d, seed=seed)[0]
+    rule = GEOMETRIC_MEDIAN
+    found = np.asarray(rule.apply(rows, ())[0], np.float64)
+    best = oracles.geometric_median(rows, 0)
+
+    def objective(z):
+        return np.linalg.norm(rows - z, axis=1).sum()
+
+    assert objective(found) <= objective(best) + 1e-5
+
+
+GEOMETRIC_MEDIAN = aggregators.build("geometric_median", 7, 3)
+
+
+@pytest.mark.parametrize("member", [m for m in ROBUST if "base" not in m.options], ids=lambda member: member.id)
+def test_rows_close_together_far_from_the_origin_are_told_apart(member):
+    """Raw |x|² + |y|² - 2xy has no digit left here: all distances between the rows would be rounding."""
+    rule = member.build(19, 4)
+    for rows in (1000 + 0.01 * normal(4, 19, 400)).astype(np.float32):
+        far, near = (rule.apply(moved, ())[2].weights for moved in (rows, rows - 1000))  # the difference is exact
+        if near is not None:
+            np.testing.assert_allclose(far, near, atol=1e-6)
+
+
+def test_all_pairs_of_small_whole_rows_are_decided_as_by_the_median_oracle():
+    rows = np.array(list(itertools.product([-1, 0, 2], repeat=4)), np.float32)[..., None]
+    (member,) = [m for m in MEMBERS if m.name == "median"]
+    assert agree(outputs(member, rows, 1), rows, 1, oracles.median).all()
