@@ -49,7 +49,7 @@ def _common(
 
 @app.command()
 def run(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenarios in YAML.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the results [default: results/NAME].")] = None,
     settings: Annotated[
         list[str] | None,
@@ -171,4 +171,4 @@ def schema() -> None:
 
 def main() -> None:
     """The entry point."""
-    app()
+    app(prog_name="byzax")

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.study import compact
+from experiments.names import compact
 from simulator import components
 from simulator.scenario import EXECUTORS
 

@@ -1,7 +1,6 @@
 """Plots of a study: test accuracy over server updates, one panel per attack, one line per rule."""
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.names import file_name, short
 from experiments.summary import others
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
@@ -50,10 +50,10 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
         return []
     keys = others(frame)
     groups: list[Any] = list(curves.groupby(keys, sort=False)) if keys else [((), curves)]
-    paths = []
+    paths: list[Path] = []
     for chosen, group in groups:
-        words = [f"{key}={value}" for key, value in zip(keys, chosen, strict=True)]
-        name = "-".join(["accuracy", *(re.sub(r"[^A-Za-z0-9.]+", "-", word.rpartition(".")[2]) for word in words)])
+        words = short({key: str(value) for key, value in zip(keys, chosen, strict=True)})
+        name = file_name(["accuracy", *words], [path.stem for path in paths])
         with rc_context(STYLE):
             figure = accuracy(group, list(frame["rule"].unique()), words)
             for suffix in ("png", "svg"):

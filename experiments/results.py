@@ -7,7 +7,6 @@ import inspect
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
-from experiments.study import Study, compact
+from experiments.study import Study
 from simulator.components import ATTACKS, RULES, Component
 from simulator.core import Evaluation, Update
 from simulator.executors import Checkpoint
@@ -50,14 +50,13 @@ def runs(study: Study) -> list[Run]:
     rules = _labels((cell.scenario.rule for cell in study.cells), RULES)
     attacks = _labels((cell.scenario.attack for cell in study.cells), ATTACKS)
     made: list[Run] = []
-    taken: set[str] = set()
+    taken: list[str] = []
     for cell in study.cells:
         others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
         for seed in cell.scenario.seeds:
             rule, attack = rules[cell.scenario.rule], attacks[cell.scenario.attack]
-            extra = [f"{key.removesuffix('.name').rpartition('.')[2]}-{value}" for key, value in others.items()]
-            slug = _unique("_".join(_tame(part) for part in (rule, attack, *extra, f"seed-{seed}")), taken)
-            taken.add(slug)
+            slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
+            taken.append(slug)
             single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
             made.append(Run(slug, single, rule, attack, others, len(made)))
     return made
@@ -77,18 +76,6 @@ def _labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., An
         said = [key for key in part.options() if any(each[key] != defaults[key] for each in namesakes)]
         labels[part] = compact({"name": part.name, **{key: part.options()[key] for key in said}})
     return labels
-
-
-def _tame(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
-
-
-def _unique(slug: str, taken: set[str]) -> str:
-    candidate, count = slug[:150], 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{slug[:150]}_{count}"
-    return candidate
 
 
 def claim(folder: Path, overwrite: bool = False) -> None:

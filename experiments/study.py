@@ -2,7 +2,6 @@
 
 import difflib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
+from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
 from simulator.components import ATTACKS, COMMON, MODELS, OPTIMIZERS, RULES
 from simulator.data.base import DataError
@@ -204,21 +204,6 @@ def _unknown(key: str, known: list[str]) -> str:
 def _turn(key: str) -> tuple[int, int]:
     # a name decides which other keys there are, a whole component decides the name
     return (0 if _is_component(key) else 1 if key.endswith(".name") else 2), key.count(".")
-
-
-def said_of(choices: Mapping[str, Any]) -> str:
-    """The choices in words: `rule.name=krum, workers.byzantine=7`."""
-    return ", ".join(f"{key}={compact(value)}" for key, value in choices.items())
-
-
-def compact(value: Any) -> str:
-    """A value on one line: `empire epsilon=10` for a component, the YAML value for others."""
-    if isinstance(value, Mapping):
-        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
-        return " ".join([*([str(value["name"])] if "name" in value else []), *inner])
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(compact(each) for each in value)}]"
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def check(study: Study) -> None:

@@ -1,0 +1,38 @@
+"""Names for what a grid chose: in messages, in tables, and as names of files."""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+
+def said_of(choices: Mapping[str, Any]) -> str:
+    """The choices in words: `rule.name=krum, workers.byzantine=7`."""
+    return ", ".join(f"{key}={compact(value)}" for key, value in choices.items())
+
+
+def compact(value: Any) -> str:
+    """A value on one line: `empire epsilon=10` for a component, the YAML value for others."""
+    if isinstance(value, Mapping):
+        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
+        return " ".join([*([str(value["name"])] if "name" in value else []), *inner])
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(compact(each) for each in value)}]"
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def short(others: Mapping[str, str]) -> list[str]:
+    """The choices with the last word of each key: `byzantine=3`, `partition=iid`."""
+    return [f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in others.items()]
+
+
+def file_name(parts: Iterable[str], taken: Collection[str]) -> str:
+    """A readable name that any file system takes and that is not among those taken."""
+    plain = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") for part in parts)[:150]
+    name, count = plain, 1
+    while name in taken:
+        count += 1
+        name = f"{plain}_{count}"
+    return name

@@ -1,0 +1,189 @@
+"""Every mistake a person can make gets one clear line and exit code 2, before anything starts."""
+
+import gzip
+import re
+import struct
+
+import pytest
+
+from tests.experiments.command import byzax, command, write
+
+
+def refused(result, *expected):
+    """Asserts one line on stderr that holds all of `expected`, exit code 2, no traceback and nothing on stdout."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in lines[0]
+    for words in expected:
+        assert words in lines[0]
+
+
+MISTAKES = {
+    "unknown key": ({"stesp": 3}, ["stesp: unknown key; did you mean 'steps'?"]),
+    "unknown key of a part": ({"rule": {"name": "krum", "distanse": "plain"}}, ["rule.distanse", "'distance'"]),
+    "unknown key of a part of a part": (
+        {"data": {"name": "digits", "partition": {"name": "dirichlet", "alfa": 1}}},
+        ["data.partition.alfa", "'alpha'"],
+    ),
+    "wrong type": ({"steps": "many"}, ["steps", "integer", "'many'"]),
+    "a switch that is a word": ({"optimizer": {"name": "sgd", "nesterov": "yes"}}, ["optimizer.nesterov", "'yes'"]),
+    "a number out of range": ({"worker_momentum": 1.5}, ["worker_momentum", "less than 1"]),
+    "not finite": ({"optimizer": {"name": "sgd", "learning_rate": float("nan")}}, ["optimizer.learning_rate"]),
+    "missing key": ({"rule": None}, ["rule: is missing"]),
+    "unknown rule": ({"rule": "krun"}, ["rule", "'krun'", "did you mean 'krum'?", "median"]),
+    "unknown attack": ({"attack": "litle"}, ["attack", "'litle'", "did you mean 'little'?"]),
+    "unknown executor": ({"executor": "lop"}, ["executor", "'lop'", "did you mean 'loop'?"]),
+    "impossible n and f": (
+        {"rule": "krum", "workers": {"total": 8, "byzantine": 3}},
+        ["rule: krum needs n >= 2f + 3", "n=8", "at most 2", "got f=3"],
+    ),
+    "declared above n": ({"workers": {"total": 7, "declared": 9}}, ["workers", "declared is 9", "only 7 workers"]),
+    "declared below 0": ({"workers": {"total": 7, "byzantine": 0, "declared": -1}}, ["workers.declared", "-1"]),
+    "more Byzantine workers than workers": ({"workers": {"total": 2, "byzantine": 3}}, ["workers", "byzantine is 3"]),
+    "more labels than there are": (
+        {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 11}}},
+        ["data: by_label", "11 labels", "10"],
+    ),
+    "fewer samples than workers": ({"workers": {"total": 5000, "byzantine": 1}}, ["data", "samples", "5000 workers"]),
+    "no training samples left": ({"data": {"name": "digits", "test": 0.95}}, ["data: validation=0.1 and test=0.95"]),
+    "grid key that does not exist": (
+        {"grid": {"ruel.name": ["krum"]}},
+        ["grid.ruel.name: unknown key; did you mean 'rule.name'?"],
+    ),
+    "grid key without values": ({"grid": {"rule.name": []}}, ["grid.rule.name", "at least 1 item"]),
+    "grid that is no mapping": ({"grid": ["krum"]}, ["grid", "mapping"]),
+    "grid over the repeats": ({"grid": {"repeats": [1, 2]}}, ["grid.repeats: this key cannot be swept"]),
+    "grid with the same run twice": (
+        {"grid": {"rule.name": ["krum", "median", "krum"]}},
+        ["grid: the same run twice: rule.name=krum; remove one"],
+    ),
+    "impossible cell of a grid": (
+        {"grid": {"rule.name": ["average", "bulyan"], "workers.byzantine": [1, 2]}},
+        ["rule: bulyan needs n >= 4f + 3", "in the run rule.name=bulyan, workers.byzantine=2"],
+    ),
+    "unknown name in a grid": (
+        {"grid": {"rule.name": ["krum", "media"]}},
+        ["rule: unknown rule 'media'; did you mean 'median'?", "(in the run rule.name=media)"],
+    ),
+    "option of another rule": (
+        {"grid": {"rule.name": ["median", "krum"], "rule.distance": ["plain"]}},
+        ["rule.distance: unknown key", "in the run rule.name=median"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_scenario_gets_one_line_with_file_and_key(tmp_path, mistake):
+    changes, expected = MISTAKES[mistake]
+    path, out = write(tmp_path, **changes), tmp_path / "out"
+    refused(byzax("run", path, "--out", out), f"{path}: ", *expected)
+    assert not out.exists()
+
+
+FILES = {
+    "syntax": (b"name: a\nsteps: [1, 2\nrule: krum\n", r":3:5: .*','"),
+    "tab": (b"name: a\ndata:\n\tname: digits\n", r":3:1: .*spaces, not with tabs"),
+    "key twice": (b"name: a\nsteps: 3\nname: b\n", r":3:1: name: this key stands here twice, first in line 1"),
+    "key that is a number": (b"1: a\n", r":1:1: a key must be text, got '1'"),
+    "Python objects": (b"name: !!python/object/apply:os.system [ls]\n", r":1:7: could not determine a constructor"),
+    "two documents": (b"name: a\n---\nname: b\n", r":2:1: .*document"),
+    "empty": (b"", r": a mapping .* the file is empty"),
+    "list": (b"- krum\n", r": a mapping .* holds list"),
+    "not text": (b"name: \xff\xfe\n", r": not text in UTF-8"),
+    "control character": (b"name: \x00\n", r": no valid YAML"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_is_no_scenario_gets_one_line_with_the_place(tmp_path, kind):
+    content, expected = FILES[kind]
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    result = byzax("run", path)
+    refused(result, str(path))
+    assert re.search(expected, result.stderr), result.stderr
+
+
+def test_a_missing_file_is_named_with_those_beside_it(tmp_path):
+    write(tmp_path, "small.yaml")
+    refused(byzax("run", tmp_path / "smal.yaml"), "smal.yaml: no such file; beside it: small.yaml")
+    refused(byzax("run", tmp_path / "no" / "such.yaml"), "such.yaml: no such file")
+    refused(byzax("run", tmp_path), "cannot be read")
+
+
+OVERRIDES = {
+    "unknown key": ("rule.nam=krum", "rule.nam: unknown key; did you mean 'name'?"),
+    "no value": ("steps", "--set steps: key=value is needed"),
+    "broken value": ("steps=[1", "--set steps:1:"),
+    "key of something without keys": ("steps.a=1", "steps"),
+    "part of a component that the grid chooses": ("attack.epsilon=2", "--set attack.epsilon: grid.attack chooses all"),
+    "grid key that does not exist": ("grid.rules=[krum]", "grid.rules: unknown key; did you mean 'rule'?"),
+}
+
+
+@pytest.mark.parametrize("kind", OVERRIDES)
+def test_a_mistake_in_an_override_gets_one_line(tmp_path, kind):
+    override, expected = OVERRIDES[kind]
+    path = write(tmp_path, grid={"attack": ["none", {"name": "empire", "epsilon": 10}]})
+    refused(byzax("run", path, "--set", override), f"{path}: ", expected)
+
+
+def test_an_unknown_executor_option_is_refused(tmp_path):
+    refused(byzax("run", write(tmp_path), "--executor", "vectorized"), "did you mean 'vectorised'?")
+    refused(byzax("run", write(tmp_path), "--ray-address", "127.0.0.1:6379"), "--ray-address", "--executor ray")
+
+
+def idx(values: bytes, *shape: int) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + values
+
+
+@pytest.mark.parametrize(("damage", "expected"), [("truncated", "train-images"), ("magic", "train-labels")])
+def test_a_damaged_data_file_is_named(tmp_path, damage, expected):
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for part in ("train", "t10k"):
+        images, labels = idx(bytes(20 * 784), 20, 28, 28), idx(bytes(range(10)) * 2, 20)
+        if damage == "truncated" and part == "train":
+            images = images[:-5]
+        if damage == "magic" and part == "train":
+            labels = b"\x01" + labels[1:]
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    path = write(tmp_path, data={"name": "mnist", "root": str(folder)}, grid={"rule.name": ["median", "krum"]})
+    refused(byzax("run", path, "--out", tmp_path / "out"), f"{path}: data: ", expected)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    path, out = write(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    refused(byzax("run", path, "--out", out), str(out), "used already", "--out")
+    refused(byzax("run", path, "--out", out, "--overwrite"), str(out), "used already")
+    assert [each.name for each in out.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    path = write(tmp_path)
+    refused(byzax("run", path, "--out", path), str(path), "cannot be written")
+    refused(byzax("run", path, "--out", path / "below"), "cannot be written (Not a directory)", "--out")
+
+
+def test_two_files_cannot_share_a_folder(tmp_path):
+    one, other = write(tmp_path, "one.yaml"), write(tmp_path, "other.yaml")
+    refused(byzax("run", one, other), f"{other}: ", "results/small", str(one))
+
+
+def test_show_refuses_a_folder_without_results(tmp_path):
+    refused(byzax("show", tmp_path), str(tmp_path), "no results here")
+
+
+def test_the_process_itself_ends_with_code_2_and_one_line(tmp_path):
+    path = write(tmp_path, rule="krun")
+    process = command("run", path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"{path}: rule: unknown rule 'krun'")

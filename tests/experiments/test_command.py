@@ -1,0 +1,98 @@
+"""The other commands, and the scenarios that are shipped."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from experiments import listing
+from experiments.strict_yaml import read_mapping
+from experiments.study import check, load
+from simulator.components import ATTACKS, RULES
+from simulator.scenario import ScenarioError
+from tests.experiments.command import ROOT, SMALL, byzax
+
+SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def schema():
+    result = byzax("schema")
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = f"""
+import sys
+from experiments.cli import main
+sys.argv[1:] = {arguments!r}
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {{"jax", "ray", "pandas", "matplotlib", "numpy", "flax", "simulator.scenario"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "byzax" in done.stdout
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_scenarios_fit_the_schema_and_can_run(path, schema):
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(read_mapping(path), schema, jsonschema.Draft202012Validator)
+    study = load(path)
+    assert path.read_text().startswith("#"), "a comment says what the scenario shows"
+    if study.base.data.name == "digits":
+        check(study)
+
+
+def test_the_schema_refuses_an_unknown_key(schema):
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid(SMALL)
+    for wrong in ({"stesp": 3}, {"rule": {"name": "krum", "m": 3}}, {"rule": "krun"}, {"steps": "many"}):
+        assert not validator.is_valid({**SMALL, **wrong}), wrong
+
+
+def test_the_demo_is_what_the_issue_asks_for():
+    study = load(ROOT / "experiments" / "scenarios" / "demo.yaml")
+    rules = {cell.scenario.rule.name for cell in study.cells}
+    attacks = {cell.scenario.attack.name for cell in study.cells}
+    assert {"average", "median", "krum", "multi_krum", "brute", "bulyan"} <= rules
+    assert len(attacks - {"none"}) >= 4
+    assert {cell.scenario.executor.name for cell in study.cells} == {"ray"}
+
+
+@pytest.mark.parametrize("kind", listing.KINDS)
+def test_list_names_everything_of_a_kind(kind):
+    result = byzax("list", kind)
+    assert result.exit_code == 0, result.output
+    for name in listing.KINDS[kind][0]:
+        assert f" {name} " in result.stdout
+
+
+def test_every_rule_and_attack_states_its_fields():
+    for kind, factories in (("rules", RULES), ("attacks", ATTACKS)):
+        for name, function in factories.items():
+            found = listing.fields(inspect.getdoc(function) or "")
+            assert set(listing.KINDS[kind][1]) <= set(found), f"{kind}: {name} lacks a field in its docstring"
+
+
+def test_an_unknown_kind_is_refused():
+    result = byzax("list", "rulez")
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_errors_of_two_keys_are_two_lines(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text("name: two\ndata: digits\nrule: krun\nattack: nonw\n")
+    with pytest.raises(ScenarioError) as caught:
+        load(path)
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["rule", "attack"]

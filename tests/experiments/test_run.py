@@ -1,0 +1,247 @@
+"""`byzax run` and `byzax show`: what they write, and what is left when something goes wrong."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from simulator.executors import session
+from simulator.executors.base import digest
+from simulator.scenario import parse
+from tests.experiments.command import SMALL, byzax, command, write
+
+FILES = {"scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "versions.json", "summary.json"}
+GRID = {"rule.name": ["average", "median"], "attack": ["none", {"name": "sign_flip", "scale": 10}]}
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def summaries(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/*/summary.json")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The folder of a study with two rules, two attacks and two seeds, and what was printed."""
+    folder = tmp_path_factory.mktemp("study")
+    result = byzax("run", write(folder, repeats=2, grid=GRID), "--out", folder / "out")
+    assert result.exit_code == 0, result.output
+    return folder / "out", result
+
+
+def test_every_run_leaves_all_its_files(study):
+    folder, _ = study
+    names = [
+        f"{rule}_{attack}_seed-{seed}"
+        for rule in ("average", "median")
+        for attack in ("none", "sign-flip-scale-10")
+        for seed in (0, 1)
+    ]
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted(names)
+    for name in names:
+        assert {path.name for path in (folder / "runs" / name).iterdir()} == FILES
+
+
+def test_the_files_hold_what_the_executor_yields(study):
+    folder, _ = study
+    here = folder / "runs" / "average_sign-flip-scale-10_seed-1"
+    scenario = parse({**SMALL, "seed": 1, "attack": {"name": "sign_flip", "scale": 10}})
+    with session(scenario.executor) as execute:
+        seen = list(execute(scenario))
+    metrics = rows(here / "metrics.csv")
+    assert [int(row["step"]) for row in metrics] == [each.step for each in seen] == [0, 2, 4]
+    for row, each in zip(metrics, seen, strict=True):
+        for name, value in each.evaluation._asdict().items():
+            assert float(row[name]) == value
+    assert 0 <= float(metrics[-1]["test_accuracy"]) <= 1
+    updates = rows(here / "updates.csv")
+    assert [int(row["step"]) for row in updates] == [1, 2, 3, 4]
+    norms = np.concatenate([each.updates.aggregate_norm for each in seen])
+    assert [float(row["aggregate_norm"]) for row in updates] == norms.tolist()
+    with np.load(here / "params.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["params"], seen[-1].params)
+    summary = json.loads((here / "summary.json").read_text())
+    assert summary["digest"] == digest(seen)
+    assert summary["status"] == "complete"
+    assert summary["test_accuracy"] == seen[-1].evaluation.test_accuracy
+    versions = json.loads((here / "versions.json").read_text())
+    assert {"byzax", "python", "jax", "jaxlib", "flax", "optax", "ray", "numpy", "platform", "processors"} <= set(
+        versions
+    )
+
+
+def test_a_run_is_repeated_from_its_own_file_to_the_same_digest(study, tmp_path):
+    folder, _ = study
+    name = "median_sign-flip-scale-10_seed-1"
+    result = byzax("run", folder / "runs" / name / "scenario.yaml", "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    assert summaries(tmp_path / "again")[name]["digest"] == summaries(folder)[name]["digest"]
+
+
+def test_the_tables_hold_mean_and_deviation_of_the_runs(study):
+    folder, result = study
+    table = rows(folder / "summary.csv")
+    assert len(table) == 8
+    assert {"run", "rule", "attack", "seed", "status", "test_accuracy", "digest"} <= set(table[0])
+    final = [float(r["test_accuracy"]) for r in table if (r["rule"], r["attack"]) == ("average", "none")]
+    cell = f"{np.mean(final):.3f} ± {np.std(final, ddof=1):.3f}"
+    page = (folder / "summary.md").read_text()
+    assert "| rule | none | sign_flip scale=10 |" in page
+    assert f"| average | {cell} |" in page
+    assert cell in result.stdout
+    for path in ("summary.csv", "summary.md", "accuracy.png", "accuracy.svg"):
+        assert str(folder / path) in result.stdout
+
+
+def test_the_plot_is_an_image_of_sane_size_that_shows_something(study):
+    folder, _ = study
+    picture = image.imread(folder / "accuracy.png")
+    height, width, _ = picture.shape
+    assert 400 < height < 4000
+    assert 600 < width < 4000
+    # both colours of the two rules are there
+    for colour in ("#555555", "#E69F00"):
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        assert (np.abs(picture[..., :3] - wanted).max(-1) < 0.02).sum() > 500
+    assert "sign_flip scale=10" in (folder / "accuracy.svg").read_text()
+
+
+def test_without_a_terminal_there_is_one_line_for_each_run(study):
+    _, result = study
+    lines = [line for line in result.stderr.splitlines() if "test accuracy" in line and line.startswith("[")]
+    assert len(lines) == 8
+    assert lines[-1].startswith("[8/8] median, sign_flip scale=10, seed 1: test accuracy 0.")
+
+
+def test_show_makes_summary_and_plots_again(study):
+    folder, result = study
+    written = ["summary.csv", "summary.md", "accuracy.png", "accuracy.svg"]
+    before = {name: (folder / name).read_bytes() for name in written}
+    for name in written:
+        (folder / name).unlink()
+    shown = byzax("show", folder)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout == result.stdout
+    assert {name: (folder / name).read_bytes() for name in written} == before
+
+
+def test_overwrite_removes_results_and_nothing_else(study, tmp_path):
+    path, out = write(tmp_path), tmp_path / "out"
+    assert byzax("run", path, "--out", out).exit_code == 0
+    assert byzax("run", path, "--out", out).exit_code == 2
+    assert byzax("run", path, "--out", out, "--overwrite", "--set", "seed=5").exit_code == 0
+    assert list(summaries(out)) == ["average_none_seed-5"]
+    (out / "runs" / "average_none_seed-5" / "mine.txt").touch()
+    assert byzax("run", path, "--out", out, "--overwrite").exit_code == 2
+    assert (out / "runs" / "average_none_seed-5" / "mine.txt").exists()
+
+
+def test_other_swept_keys_become_rows_and_figures_of_their_own(tmp_path):
+    grid = {"workers.byzantine": [0, 2], "rule.name": ["average", "median"], "seed": [0, 7]}
+    result = byzax("run", write(tmp_path, grid=grid, evaluate_every=4), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert "| workers.byzantine | rule | none |" in page
+    assert page.index("| 0 | average |") < page.index("| 0 | median |") < page.index("| 2 | average |")
+    assert "over 2 seeds" in page
+    names = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert names == {"accuracy_byzantine-0.png", "accuracy_byzantine-2.png"}
+
+
+def test_several_files_get_a_folder_each(tmp_path):
+    one, other = write(tmp_path, "one.yaml"), write(tmp_path, "other.yaml", rule="median")
+    result = byzax("run", one, other, "--out", tmp_path / "out", "--set", "steps=1")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one", "other"}
+    assert byzax("show", tmp_path / "out").stdout == result.stdout
+
+
+def test_the_executor_can_be_chosen_on_the_command_line(tmp_path):
+    path = write(tmp_path, executor={"name": "ray", "actors": 2}, repeats=2)
+    result = byzax("run", path, "--out", tmp_path / "out", "--executor", "vectorised")
+    assert result.exit_code == 0, result.output
+    assert "starting vectorised" in result.stderr
+    assert len(summaries(tmp_path / "out")) == 2
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(tmp_path):
+    grid = {"attack.name": ["none", "failing", "empire"]}
+    result = byzax("run", write(tmp_path, grid=grid, repeats=2), "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    lines = [line for line in result.stderr.splitlines() if "failed" in line]
+    assert len(lines) == 2
+    assert "average, failing, seed 0: failed: work failed (worker 0, job 0): ArithmeticError" in lines[0]
+    statuses = {name: each["status"] for name, each in summaries(tmp_path / "out").items()}
+    assert sorted(statuses.values()) == ["complete"] * 4 + ["failed"] * 2
+    assert "this batch cannot be corrupted" in (tmp_path / "out/runs/average_failing_seed-1/error.txt").read_text()
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert "average_failing_seed-1: failed (work failed (worker 0, job 0)" in page
+
+
+def test_a_rule_that_fails_names_the_update(tmp_path):
+    result = byzax("run", write(tmp_path, rule="failing"), "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert (
+        "failing, none, seed 0: failed: update failed (step 0): ArithmeticError: this rule always fails"
+        in result.stderr
+    )
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path):
+    path, out = write(tmp_path, grid={"steps": [2, 30000]}, evaluate_every=1), tmp_path / "out"
+    process = command("run", path, "--out", out)
+    metrics = out / "runs" / "average_none_steps-30000_seed-0" / "metrics.csv"
+    limit = time.monotonic() + 100
+    while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    shown, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted: what is done is kept" in said
+    assert "Traceback" not in said
+    found = summaries(out)
+    assert found["average_none_steps-2_seed-0"]["status"] == "complete"
+    assert found["average_none_steps-30000_seed-0"]["status"] == "interrupted"
+    assert found["average_none_steps-30000_seed-0"]["step"] >= 3
+    assert "average_none_steps-30000_seed-0: interrupted" in shown
+    assert len(rows(out / "summary.csv")) == 2
+
+
+def test_what_a_killed_process_wrote_can_be_shown(study, tmp_path):
+    folder, _ = study
+    out = tmp_path / "out" / "runs" / "killed"
+    out.mkdir(parents=True)
+    for path in (folder / "runs" / "average_none_seed-0").iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    summary = json.loads((out / "summary.json").read_text())
+    started = {key: summary[key] for key in ("position", "rule", "attack", "others", "seed", "classes")}
+    (out / "summary.json").write_text(json.dumps({**started, "status": "running"}))
+    (out / "params.npz").unlink()
+    result = byzax("show", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "killed: unfinished" in result.stdout
+    (out / "summary.json").write_text("{")
+    result = byzax("show", tmp_path / "out")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "damaged" in result.stderr
+
+
+def test_ray_gives_the_digest_of_the_loop(tmp_path):
+    path = write(tmp_path, attack={"name": "empire", "epsilon": 10}, rule="krum")
+    assert byzax("run", path, "--out", tmp_path / "loop").exit_code == 0
+    process = command("run", path, "--out", tmp_path / "ray", "--set", "executor={name: ray, actors: 2}")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    name = "krum_empire-epsilon-10_seed-0"
+    loop, ray = (summaries(tmp_path / each)[name] for each in ("loop", "ray"))
+    assert ray["digest"] == loop["digest"]

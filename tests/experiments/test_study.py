@@ -1,0 +1,156 @@
+"""From a scenario file to its cells: overrides and the grid."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.strict_yaml import dump, parse_text
+from experiments.study import check, expand, load, override, put
+from simulator.scenario import ScenarioError
+from tests.experiments.command import SMALL, write
+
+YAML_1_2 = [
+    ("1e-3", 0.001),
+    ("1E3", 1000.0),
+    (".5", 0.5),
+    ("-.inf", -math.inf),
+    ("010", 10),
+    ("0x1F", 31),
+    ("0o17", 15),
+    ("1_000", "1_000"),
+    ("1:30", "1:30"),
+    ("2026-01-01", "2026-01-01"),
+    ("on", "on"),
+    ("yes", "yes"),
+    ("n", "n"),
+    ("True", True),
+    ("~", None),
+    ("nan", "nan"),
+    ('"1e30"', "1e30"),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), YAML_1_2)
+def test_scalars_are_read_as_yaml_1_2_says(text, value):
+    read = parse_text(text, "here")
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_anchors_and_merges_work_and_an_own_key_wins():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: *b, z: 4}"
+    assert parse_text(text, "here")["c"] == {"x": 1, "y": 3, "z": 4}
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+
+
+@given(values)
+def test_what_is_dumped_is_read_back_the_same(value):
+    assert parse_text(dump(value), "here") == value
+
+
+PLAIN = {"name": "krum", "distance": "plain"}
+PUT = [
+    # where it is put, what is put, what comes out
+    ({"rule": "krum"}, "rule.distance", "plain", {"rule": PLAIN}),
+    ({"rule": PLAIN}, "rule.name", "krum", {"rule": PLAIN}),
+    ({"rule": PLAIN}, "rule.name", "median", {"rule": {"name": "median"}}),
+    ({"rule": PLAIN}, "rule", "krum", {"rule": {"name": "krum"}}),
+    ({}, "optimizer.learning_rate", 0.5, {"optimizer": {"name": "sgd", "learning_rate": 0.5}}),
+    ({}, "executor.actors", 2, {"executor": {"name": "ray", "actors": 2}}),
+    ({}, "workers.total", 5, {"workers": {"total": 5}}),
+    ({"data": "digits"}, "data.partition.a", 1, {"data": {"name": "digits", "partition": {"name": "iid", "a": 1}}}),
+    (
+        {"data": {"name": "mnist", "root": "there", "batch_size": 8, "partition": "iid"}},
+        "data.name",
+        "digits",
+        {"data": {"name": "digits", "batch_size": 8, "partition": "iid"}},
+    ),
+    (
+        {"data": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 1}, "batch_size": 8}},
+        "data.partition",
+        {"name": "by_label", "labels": 2},
+        {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 2}, "batch_size": 8}},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mapping", "key", "value", "expected"), PUT)
+def test_a_dotted_key_reaches_into_components_and_a_new_name_replaces_them(mapping, key, value, expected):
+    before = repr(mapping)
+    assert put(mapping, key, value) == expected
+    assert repr(mapping) == before, "the mapping given was changed"
+
+
+OVERRIDES = [
+    # the grid before, the override, the grid after
+    ({"rule.name": ["krum"], "steps": [1, 2]}, "rule.name=median", {"steps": [1, 2]}),
+    ({"rule.name": ["krum"], "rule.m": [1]}, "rule=median", {}),
+    ({"rule": ["krum"]}, "rule.name=median", {}),
+    ({"rule.name": ["krum"], "steps": [1]}, "grid.rule.name=[median]", {"rule.name": ["median"], "steps": [1]}),
+    ({"rule": ["krum"]}, "grid.rule.name=[median]", {"rule.name": ["median"]}),
+    ({"rule.name": ["krum"]}, "grid={}", {}),
+    ({"workers.byzantine": [1]}, "workers.declared=2", {"workers.byzantine": [1]}),
+]
+
+
+@pytest.mark.parametrize(("before", "text", "after"), OVERRIDES)
+def test_setting_a_key_ends_the_sweep_over_it(before, text, after):
+    grid = override({"rule": "krum", "grid": before}, text)["grid"]
+    assert list(grid.items()) == list(after.items())
+
+
+def test_declared_follows_a_swept_byzantine_unless_it_is_given(tmp_path):
+    grid = {"workers.byzantine": [0, 1, 2]}
+    cells = load(write(tmp_path, grid=grid)).cells
+    assert [cell.scenario.workers.declared for cell in cells] == [0, 1, 2]
+    cells = load(write(tmp_path, grid=grid), ["workers.declared=2"]).cells
+    assert [cell.scenario.workers.declared for cell in cells] == [2, 2, 2]
+
+
+def test_a_grid_takes_names_and_whole_components(tmp_path):
+    grid = {"attack": ["none", "empire", {"name": "empire", "epsilon": 10}]}
+    cells = load(write(tmp_path, attack={"name": "empire", "epsilon": 3}, grid=grid)).cells
+    assert [cell.scenario.attack.options() for cell in cells] == [{}, {"epsilon": 1.1}, {"epsilon": 10}]
+
+
+def test_names_are_chosen_before_options_in_whatever_order_the_grid_says(tmp_path):
+    options = {"rule.distance": ["plain", "squared"]}
+    for grid in ({**options, "rule.name": ["krum"]}, {"rule.name": ["krum"], **options}):
+        cells = load(write(tmp_path, rule="average", grid=grid)).cells
+        assert [cell.scenario.rule.options()["distance"] for cell in cells] == ["plain", "squared"]
+
+
+SWEEPS = {
+    "rule.name": ["average", "median", "krum"],
+    "attack.name": ["none", "empire"],
+    "steps": [1, 2, 3],
+    "workers.byzantine": [0, 1],
+    "optimizer.learning_rate": [0.1, 1],
+}
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))
+def test_the_cells_are_all_combinations_in_the_order_written(keys):
+    cells = expand({**SMALL, "grid": {key: SWEEPS[key] for key in keys}})
+    combinations = list(itertools.product(*(SWEEPS[key] for key in keys)))
+    assert [tuple(cell.choices.values()) for cell in cells] == combinations
+    for cell in cells:
+        for key, value in cell.choices.items():
+            found = cell.scenario
+            for part in key.split("."):
+                found = getattr(found, part)
+            assert found == value
+
+
+def test_a_mistake_of_many_cells_is_said_once(tmp_path):
+    study = load(write(tmp_path, rule="krum", grid={"workers.byzantine": [1, 3], "seed": [0, 1, 2]}))
+    with pytest.raises(ScenarioError) as caught:
+        check(study)
+    assert str(caught.value).count("\n") == 0
+    assert str(caught.value).endswith("(in 3 runs, such as workers.byzantine=3, seed=0)")
