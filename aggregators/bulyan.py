@@ -40,10 +40,11 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
         ValueError: n < 1, f < 0, n < 4f + 3, an unknown base, `bulyan` itself, a base that refuses one of the pools, or
             a median that is none of those named.
 
-    Ties: of rows equally close to A's output the lowest index is selected (with Krum and f <= 2 the last pools leave one
-    neighbour, and two mutual neighbours tie); of values equally far from the median the smaller is kept. Rows with a NaN or infinite entry are selected after all finite ones. Variants in circulation:
-    theta = n-2f-2, and neighbours that are never refreshed (LPD's native code); one selection instead of a recursion,
-    and a trimmed mean (CRYPTO-KU). Weights: 1/theta for each selected row, its share of the selection.
+    Ties: of rows equally close to A's output the lowest index is selected (with Krum and f <= 2 the last pools leave
+    one neighbour, and two mutual neighbours tie); of values equally far from the median the smaller is kept. Rows with
+    a NaN or infinite entry are selected after all finite ones. Variants in circulation: theta = n-2f-2, and neighbours
+    that are never refreshed (LPD's native code); one selection instead of a recursion, and a trimmed mean (CRYPTO-KU).
+    Weights: 1/theta for each selected row, its share of the selection.
 
     >>> import numpy as np
     >>> rule = bulyan(n=7, f=1)

@@ -63,8 +63,8 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
 
     Rows with a NaN or infinite entry are left out. Where the minimiser is not unique (an even number of rows on one
     line) one of them is returned. Weights: those of the rows in the convex combination that is the minimiser,
-    1/|z - x_i| each up to a common factor. Variants in circulation: 3 to 8 smoothed Weiszfeld steps from zero (RFA, byzfl), which
-    need not be close to the minimiser; the medoid, the best of the rows.
+    1/|z - x_i| each up to a common factor. Variants in circulation: 3 to 8 smoothed Weiszfeld steps from zero (RFA,
+    byzfl), which need not be close to the minimiser; the medoid, the best of the rows.
 
     >>> import numpy as np
     >>> rule = geometric_median(n=3, f=1)

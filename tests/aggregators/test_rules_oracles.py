@@ -19,7 +19,7 @@ EXACT = {"median", "krum", "multi_krum", "brute"}  # decided by sums of whole nu
 def test_each_rule_equals_its_oracle_on_random_attacked_and_collinear_rows(member):
     slow_oracle = member.options.get("base") in ("brute", "geometric_median")
     count = 10 if slow_oracle else 40
-    for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2), 2), (13, 2)]:
+    for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2) + 1, 2)]:
         batches = np.concatenate([normal(count, n, 5, seed=n), attacked(count, n, 5, f, seed=n), normal(count, n, 5)])
         if member.options.get("base") != "geometric_median":  # of an even number of rows on a line it is not unique
             batches[2 * count :, :, 1:] = 0
@@ -31,7 +31,7 @@ def test_each_rule_equals_its_oracle_on_random_attacked_and_collinear_rows(membe
 
 @pytest.mark.parametrize("member", [m for m in MEMBERS if m.name in EXACT and not m.options], ids=lambda m: m.id)
 def test_ties_between_whole_numbers_go_to_the_lowest_index(member):
-    for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2), 2), (9, 1)]:
+    for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2), 2)]:
         batches = integers(240, n, 3, seed=n)
         batches[:80, :, 1:] = 0  # on a line
         batches[80:160, :, 2:] = 0
@@ -52,9 +52,9 @@ def test_bulyan_equals_the_naive_recursion_where_rows_and_distances_tie(options)
 
 def test_brute_finds_the_first_smallest_subset_in_thousands_of_small_cases():
     (member,) = [m for m in MEMBERS if m.name == "brute"]
-    for n, f in [(1, 0), (3, 1), (4, 1), (5, 2), (6, 2), (7, 3), (8, 2), (9, 4), (10, 3)]:
+    for n, f in [(1, 0), (3, 1), (4, 1), (5, 2), (7, 3), (8, 2), (9, 4)]:
         rule = member.build(n, f)
-        batches = np.concatenate([integers(150, n, 3, seed=n), normal(100, n, 3, seed=n)])
+        batches = np.concatenate([integers(200, n, 3, seed=n), normal(100, n, 3, seed=n)])
         batches[:50, :, 1:] = 0  # on a line
         weights = jax.jit(jax.vmap(lambda rows, rule=rule: rule.apply(rows, ())[2].weights))(batches)
         for rows, weight in zip(batches, np.asarray(weights), strict=True):
