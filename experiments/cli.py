@@ -50,7 +50,7 @@ def _common(
 @app.command()
 def run(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the results [default: results/NAME].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default results/NAME.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override: --set rule.name=median --set steps=50."),

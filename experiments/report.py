@@ -23,32 +23,55 @@ def write(folder: Path) -> list[Path]:
 
 
 def show(folder: Path, console: Console) -> None:
-    """Prints the table of a study, and a line for each run that was not completed."""
+    """Prints the table of a study, in parts that fit the width, and a line for each run that was not completed."""
     frame = summary.gather(folder)
-    console.print(_table(frame, _name(folder)))
+    wide = summary.table(frame)
+    headings, rows = summary.text_rows(wide)
+    names = wide.index.nlevels
+    widths = [
+        max(map(len, column)) + 2 for column in zip(headings[:names], *(row[:names] for row in rows), strict=True)
+    ]
+    # a heading breaks between words, a number does not break
+    narrowest = 2 + max(
+        max(map(len, " ".join(headings[names:]).split())), max(len(v) for row in rows for v in row[names:])
+    )
+    fit = max(1, (console.width - sum(widths) - 2) // narrowest)
+    texts = _styled(frame, wide, rows)
+    for start in range(names, len(headings), fit):
+        chosen = [*range(names), *range(start, min(start + fit, len(headings)))]
+        last = chosen[-1] == len(headings) - 1
+        part = Table(
+            title=_name(folder) if start == names else None,
+            caption=summary.caption(frame) if last else None,
+            box=box.SIMPLE_HEAD,
+            title_style="bold",
+        )
+        for i in chosen:
+            longest = max(len(row[i]) for row in rows)
+            part.add_column(
+                headings[i], justify="left" if i < names else "center", min_width=longest, vertical="bottom"
+            )
+        for row in texts:
+            part.add_row(*(row[i] for i in chosen))
+        console.print(part)
     for line in summary.troubles(frame):
         console.print(Text(line, style="red"))
 
 
-def _table(frame: pd.DataFrame, title: str) -> Table:
-    wide = summary.table(frame)
-    headings, rows = summary.text_rows(wide)
+def _styled(frame: pd.DataFrame, wide: pd.DataFrame, rows: list[list[str]]) -> list[list[Text]]:
     names = wide.index.nlevels
-    made = Table(title=title, caption=summary.caption(frame), box=box.SIMPLE_HEAD, title_style="bold")
-    for i, heading in enumerate(headings):
-        made.add_column(heading, justify="left" if i < names else "center", no_wrap=True)
     means = wide.xs("mean", axis=1, level=1)
     classes = frame.groupby(list(wide.index.names), sort=False)["classes"].first()
+    styled = []
     for i, row in enumerate(rows):
         # twice as good as guessing, or less: the attack has won
         lost = 2 / float(classes.loc[wide.index[i]])
         texts = [Text(value, style="bold") for value in row[:names]]
         for j, value in enumerate(row[names:]):
-            mean = means.iloc[i, j]
-            style = "red" if mean <= lost else "bold green" if mean >= means.iloc[:, j].max() else ""
-            texts.append(Text(value, style=style))
-        made.add_row(*texts)
-    return made
+            mean, best = means.iloc[i, j], means.iloc[:, j].max()
+            texts.append(Text(value, style="red" if mean <= lost else "bold green" if mean >= best else ""))
+        styled.append(texts)
+    return styled
 
 
 def _name(folder: Path) -> str:
