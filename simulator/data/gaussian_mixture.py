@@ -1,5 +1,6 @@
 """Labelled clusters made on the spot."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -9,9 +10,9 @@ from simulator.data.base import Dataset, dataset
 
 @lru_cache(maxsize=4)
 def gaussian_mixture(
-    *, samples: int = 2000, features: int = 20, classes: int = 10, separation: float = 4.0, seed: int = 0
+    *, samples: int = 2000, shape: tuple[int, ...] = (20,), classes: int = 10, separation: float = 4.0, seed: int = 0
 ) -> Dataset:
-    """One normal cluster for each label, `[samples, features]`: data of a known difficulty, of any size.
+    """One normal cluster for each label, `[samples, *shape]`: data of a known difficulty, of any size.
 
     Sample = separation * (direction of its label) + N(0, I); the directions are random unit vectors.
 
@@ -20,7 +21,7 @@ def gaussian_mixture(
 
     Args:
         samples: number of samples, at least `classes`.
-        features: number of coordinates of a sample.
+        shape: of one sample; `[28, 28]` makes samples for the model cnn.
         classes: number of labels, at least 2.
         separation: distance of each cluster's centre from the origin, in standard deviations of the noise.
         seed: of the data alone; repeats of a scenario see the same data.
@@ -28,13 +29,15 @@ def gaussian_mixture(
     Raises:
         ValueError: for sizes out of range.
     """
-    if classes < 2 or samples < classes or features < 1 or separation < 0:
+    if classes < 2 or samples < classes or not shape or min(shape) < 1 or separation < 0:
         raise ValueError(
-            "gaussian_mixture needs classes >= 2, samples >= classes, features >= 1 and separation >= 0, got "
-            f"classes={classes}, samples={samples}, features={features}, separation={separation}"
+            "gaussian_mixture needs classes >= 2, samples >= classes, a shape of sizes >= 1 and separation >= 0, "
+            f"got classes={classes}, samples={samples}, shape={tuple(shape)}, separation={separation}"
         )
     rng = np.random.default_rng(seed)
+    features = math.prod(shape)
     directions = rng.normal(size=(classes, features))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     labels = rng.permutation(np.arange(samples) % classes)
-    return dataset(separation * directions[labels] + rng.normal(size=(samples, features)), labels, classes)
+    x = separation * directions[labels] + rng.normal(size=(samples, features))
+    return dataset(x.reshape(samples, *shape), labels, classes)

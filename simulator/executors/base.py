@@ -15,6 +15,7 @@ from simulator.core import Core, Evaluation, Update, build
 from simulator.keys import Purpose, generator
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline
+from simulator.world import World
 
 
 class Checkpoint(NamedTuple):
@@ -79,8 +80,25 @@ def stacked(updates: list[Update]) -> Update:
 
 @lru_cache
 def batched(work: Callable[..., Any]) -> Callable[..., Any]:
-    """`work` for many workers at once: memory, workers and jobs get a leading axis `[m]`, and so do the rows."""
-    return jax.jit(jax.vmap(work, in_axes=(None, None, 0, 0, 0)))
+    """`work` for m workers at once: memory, workers, jobs and the rows have a leading axis `[m]`, params may have one."""
+
+    @jax.jit
+    def together(here: World, params: jax.Array, memory: Any, workers: jax.Array, jobs: jax.Array) -> Any:
+        own = 0 if params.ndim == 2 else None
+
+        def one(place: tuple[Any, ...]) -> Any:
+            return work(here, params if own is None else place[3], *place[:3])
+
+        places = (memory, workers, jobs) if own is None else (memory, workers, jobs, params)
+        # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
+        # kernels at once are grouped ones, which take twice the time of one after the other.
+        if jax.default_backend() == "cpu" and "conv_general_dilated" in str(
+            jax.make_jaxpr(one)(jax.tree.map(lambda each: each[0], places))
+        ):
+            return jax.lax.map(one, places)
+        return jax.vmap(lambda *place: one(place))(*places)
+
+    return together
 
 
 def digest(checkpoints: list[Checkpoint]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from simulator import compilation
 from simulator.core import Core, Evaluation, Server, Update
-from simulator.executors.base import Checkpoint, evaluation_steps, floats, prepare, stage
+from simulator.executors.base import Checkpoint, batched, evaluation_steps, floats, prepare, stage
 from simulator.scenario import Scenario, Vectorised
 from simulator.world import SEED_AXES, World, stack, world
 
@@ -78,8 +78,22 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
             )
 
 
-def _over_seeds(function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
-    return jax.jit(jax.vmap(function, in_axes=axes))
+def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(world, ...)` for the stacked worlds of all seeds, and so for all other arguments, in one compiled call."""
+
+    def one(common: World, own: tuple[Any, ...]) -> Any:
+        fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
+        return function(World(*fields), *own[1:])
+
+    @jax.jit
+    def all_seeds(worlds: World, *others: Any) -> Any:
+        mine = World(*(value if axis == 0 else () for axis, value in zip(SEED_AXES, worlds, strict=True)))  # pyright: ignore[reportArgumentType]
+        # On CPU a batch of seeds takes longer than one seed after the other (experiments/benchmarks/RESULTS.md).
+        if jax.default_backend() == "cpu":
+            return jax.lax.map(lambda own: one(worlds, own), (mine, *others))
+        return jax.vmap(lambda *own: one(worlds, own))(mine, *others)
+
+    return all_seeds
 
 
 @lru_cache
@@ -90,23 +104,21 @@ def _start(core: Core, n: int, ring: int) -> Callable[[World], State]:
         memory = jax.tree.map(lambda each: jnp.zeros((n, *each.shape), each.dtype), core.memory(d))
         return State(server, memory, core.adversary(d), jnp.tile(server.params, (ring, 1)))
 
-    return _over_seeds(start, SEED_AXES)
+    return _over_seeds(start)
 
 
 @lru_cache
 def _evaluate(core: Core) -> Callable[[World, Array], Evaluation]:
-    return _over_seeds(core.evaluate, SEED_AXES, 0)
+    return _over_seeds(core.evaluate)
 
 
 @lru_cache
 def _advance(core: Core, ring: int) -> Callable[[World, State, Events], tuple[State, Update]]:
-    # with one version at a time all workers read the same parameters, which the compiler may use
-    together = jax.vmap(core.work, in_axes=(None, None if ring == 1 else 0, 0, 0, 0))
-
     def update(here: World, state: State, now: Events) -> tuple[State, Update]:
+        # with one version at a time all workers read the same parameters, which the compiler may use
         params = state.versions[0] if ring == 1 else state.versions[now.versions % ring]
         mine = jax.tree.map(lambda each: each[now.workers], state.memory)
-        rows, mine = together(here, params, mine, now.workers, now.jobs)
+        rows, mine = batched(core.work)(here, params, mine, now.workers, now.jobs)
         memory = jax.tree.map(lambda each, new: each.at[now.workers].set(new), state.memory, mine)
         adversary = state.adversary
         if core.forge is not None:
@@ -119,4 +131,4 @@ def _advance(core: Core, ring: int) -> Callable[[World, State, Events], tuple[St
     def advance(here: World, state: State, events: Events) -> tuple[State, Update]:
         return jax.lax.scan(lambda carry, now: update(here, carry, now), state, events)
 
-    return _over_seeds(advance, SEED_AXES, 0, 0)
+    return _over_seeds(advance)

@@ -30,7 +30,7 @@ def test_digits_are_those_of_scikit_learn_in_unit_scale():
 
 
 def test_gaussian_mixture_has_clusters_at_the_stated_distance():
-    mixture = data.build("gaussian_mixture", samples=20_000, features=30, classes=4, separation=3.0, seed=1)
+    mixture = data.build("gaussian_mixture", samples=20_000, shape=(30,), classes=4, separation=3.0, seed=1)
     assert np.bincount(mixture.y).tolist() == [5000] * 4
     for label in range(4):
         cluster = mixture.x[mixture.y == label]
@@ -46,7 +46,9 @@ def test_gaussian_mixture_depends_on_its_seed_alone():
     assert not np.array_equal(data.build("gaussian_mixture", samples=50, seed=2).x, first.x)
 
 
-@pytest.mark.parametrize("options", [{"classes": 1}, {"samples": 5}, {"features": 0}, {"separation": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"classes": 1}, {"samples": 5}, {"shape": (0,)}, {"shape": ()}, {"separation": -1.0}]
+)
 def test_gaussian_mixture_refuses_impossible_sizes(options):
     with pytest.raises(ValueError, match="gaussian_mixture needs"):
         data.build("gaussian_mixture", **options)

@@ -102,7 +102,7 @@ def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
 
 @pytest.mark.parametrize("samples", [300, EVALUATED_AT_ONCE * 5, 2 * EVALUATED_AT_ONCE * 5 + 35])
 def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples):
-    data = {"name": "gaussian_mixture", "samples": samples, "features": 3, "classes": 4, "batch_size": 8}
+    data = {"name": "gaussian_mixture", "samples": samples, "shape": [3], "classes": 4, "batch_size": 8}
     scenario, core, here, server = prepared(data=data)
     assert len(here.test) == round(samples * scenario.data.test)
     params, x = np.asarray(server.params, np.float64), np.asarray(here.x, np.float64)

@@ -131,7 +131,7 @@ def test_numbers_do_not_depend_on_the_number_of_cores():
     code = (
         "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:]))\n"
         "from tests.simulator.conftest import run, small; from simulator.executors.base import digest\n"
-        "print(digest(run(small(data={'name': 'images', 'batch_size': 32}, model='cnn', steps=3))))"
+        "print(digest(run(small(data={'name': 'gaussian_mixture', 'shape': [28, 28], 'samples': 600}, model='cnn', steps=3))))"
     )
     printed = [
         subprocess.run(

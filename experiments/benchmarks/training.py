@@ -1,0 +1,119 @@
+"""Updates per second of the three executors: `python -m experiments.benchmarks.training`.
+
+Data are made (the size of MNIST images), so nothing is read or downloaded; what is timed does not depend on their values.
+Each executor runs every scenario several times in one session, and the median of the later runs counts: compilation and
+the start of Ray are timed apart. The floor is what the gradients alone take in one thread, one worker after the other.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from simulator import compilation
+from simulator.executors import session
+from simulator.executors.base import prepare
+from simulator.scenario import Scenario, parse
+from simulator.world import world
+
+WORKERS = 20
+MODELS = {"mlp": {"name": "mlp", "hidden": [100]}, "cnn": {"name": "cnn"}}
+EXECUTORS = {
+    "loop": {"name": "loop"},
+    "vectorised": {"name": "vectorised"},
+    "ray, actors: auto": {"name": "ray"},
+    "ray, actors: auto, batch": {"name": "ray", "batch": True},
+}
+
+
+def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: int) -> Scenario:
+    """A run without evaluations in between; the first and the last one are not timed."""
+    return parse(
+        {
+            "name": "training",
+            "steps": steps,
+            "evaluate_every": steps,
+            "workers": {"total": WORKERS, "byzantine": 4},
+            "data": {"name": "gaussian_mixture", "samples": 3000, "shape": [28, 28], "batch_size": 32},
+            "model": model,
+            "rule": rule,
+            "attack": "little",
+            "executor": executor,
+        }
+    )
+
+
+def gradients_alone(described: Scenario, steps: int) -> float:
+    """Seconds for the jobs of `steps` updates in one thread, nothing aggregated."""
+    _, core = prepare(described, 0)
+    here = world(described, 0)
+    params = core.start(here).params
+    jax.block_until_ready(core.work(here, params, (), 0, 0))
+    begin = time.perf_counter()
+    for job in range(steps):
+        jax.block_until_ready([core.work(here, params, (), worker, job)[0] for worker in range(WORKERS)])
+    return time.perf_counter() - begin
+
+
+def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict[str, Any]:
+    """One row of the table."""
+    described = scenario(MODELS[model], rule, EXECUTORS[executor], steps)
+    begin = time.perf_counter()
+    with session(described.executor) as execute:
+        seconds = []
+        for _ in range(runs + 1):
+            first, last = execute(described)
+            seconds.append(last.wall_s - first.wall_s)
+            if len(seconds) == 1:
+                start_s = time.perf_counter() - begin - seconds[0]
+    return {
+        "model": model,
+        "rule": rule,
+        "executor": executor,
+        "start_s": start_s,
+        "first_s": seconds[0],
+        "updates_per_s": steps / statistics.median(seconds[1:]),
+    }
+
+
+def main() -> None:
+    """Prints the table; `--json PATH` writes it as well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--steps", type=int, default=0, help="updates per run (default: 200 for the mlp, 10 for the cnn)"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="runs after the first one, of which the median counts")
+    parser.add_argument("--rules", nargs="+", default=["average", "median", "krum"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    compilation.keep()
+    print(f"{WORKERS} workers, batch 32, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
+    print(
+        f"{'model':6} {'rule':9} {'executor':26} {'updates/s':>10} {'of floor':>9} {'start s':>8} {'first run s':>12}"
+    )
+    table = []
+    for model in arguments.models:
+        steps = arguments.steps or {"mlp": 200, "cnn": 10}[model]
+        for rule in arguments.rules:
+            floor = steps / gradients_alone(scenario(MODELS[model], rule, {"name": "loop"}, steps), steps)
+            print(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
+            for executor in EXECUTORS:
+                row = {**measure(model, rule, executor, steps, arguments.runs), "floor_updates_per_s": floor}
+                table.append(row)
+                print(
+                    f"{model:6} {rule:9} {executor:26} {row['updates_per_s']:10.1f} {row['updates_per_s'] / floor:9.2f} "
+                    f"{row['start_s']:8.1f} {row['first_s']:12.1f}",
+                    flush=True,
+                )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
