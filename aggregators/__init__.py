@@ -12,7 +12,7 @@ from aggregators.base import Aggregator, Info
 
 __all__ = ["Aggregator", "Info", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose aggregators/ holds more files of this kind, found by their names too
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose aggregators/ holds more files of this kind, found by name too
 __path__.extend(
     str(Path(folder, "aggregators")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
 )

@@ -12,7 +12,7 @@ from attacks.base import Attack, Batch, View
 
 __all__ = ["Attack", "Batch", "View", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose attacks/ holds more files of this kind, found by their names too
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose attacks/ holds more files of this kind, found by name too
 __path__.extend(
     str(Path(folder, "attacks")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
 )

@@ -12,7 +12,7 @@ from models.base import Model
 
 __all__ = ["Model", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose models/ holds more files of this kind, found by their names too
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose models/ holds more files of this kind, found by name too
 __path__.extend(
     str(Path(folder, "models")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
 )

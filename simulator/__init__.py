@@ -2,6 +2,6 @@
 
 import os
 
-# XLA splits some sums by the number of threads it may use, which changes their last bits. One thread in each process
-# makes numbers independent of the number of cores; Ray uses the cores through its actors. XLA reads this when it starts.
+# XLA splits some sums by the number of threads it may use, which changes their last bits. One thread per process makes
+# numbers independent of the number of cores; Ray uses the cores through its actors. XLA reads this when it starts.
 os.environ.setdefault("NPROC", os.environ.get("BYZAX_THREADS", "1"))

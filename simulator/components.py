@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union, get_origin
 
 import optax
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
+from pydantic import BaseModel, BeforeValidator, Field, Strict, create_model
 
 import aggregators
 import attacks
@@ -13,13 +13,11 @@ import models
 from simulator import data, partitions, schedules
 
 
-class Description(BaseModel):
+class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """Frozen and strict: an unknown key, a wrong type, NaN and infinity are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-
-class Component(Description):
+class Component(Description, frozen=True):
     """A part that is chosen by `name`; its other fields are the options of the function of that name."""
 
     name: str
@@ -39,7 +37,7 @@ def one_of(kind: str, factories: dict[str, Callable[..., Any]], base: type[Compo
     members = [_component(kind, name, function, base) for name, function in factories.items()]
     # pydantic refuses a discriminator where there is nothing to choose from.
     union = Annotated[Union[tuple(members)], Field(discriminator="name")] if len(members) > 1 else members[0]  # noqa: UP007
-    names = Literal[tuple(factories)]
+    names: Any = Literal[tuple(factories)]
     return Annotated[union, BeforeValidator(_named, json_schema_input_type=names | union)]
 
 

@@ -17,6 +17,7 @@ from simulator.scenario import DataSource, Scenario
 from simulator.world import World, load
 
 Array = jax.Array
+Value = Any  # a scalar array; on the host a float, or a series of them
 
 
 class Server(NamedTuple):
@@ -30,29 +31,29 @@ class Server(NamedTuple):
 class Update(NamedTuple):
     """One update, looked at: scalars, NaN where they have no meaning.
 
-    `aggregate_norm`: length of the aggregate. `honest_cosine` and `honest_distance`: of the aggregate to the mean of the
+    `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
     honest rows. `byzantine_weight`: the share the rule gave to Byzantine rows.
     """
 
-    aggregate_norm: Array
-    honest_cosine: Array
-    honest_distance: Array
-    byzantine_weight: Array
+    aggregate_norm: Value
+    honest_cosine: Value
+    honest_distance: Value
+    byzantine_weight: Value
 
 
 class Evaluation(NamedTuple):
     """One model, looked at: mean losses and accuracies in [0, 1]."""
 
-    train_loss: Array
-    train_accuracy: Array
-    test_loss: Array
-    test_accuracy: Array
+    train_loss: Value
+    train_accuracy: Value
+    test_loss: Value
+    test_accuracy: Value
 
 
 class Core(NamedTuple):
     """The functions of a scenario; k is the number of rows of an update, n the number of workers.
 
-    `start(world)` gives the `Server` before the first update. `memory(d)` gives what a worker keeps between its jobs,
+    `start(world)` gives the `Server` before the first update. `memory(d)` is what a worker keeps between its jobs,
     `adversary(d)` what the attack keeps. `work(world, params, memory, worker, job)` gives `(row [d], memory)`.
     `forge(world, step, workers [k], rows [k, d], params, rule state, adversary state)` gives `(rows [k, d], adversary
     state)`, honest rows untouched; None where the attack forges nothing. `update(world, server, workers, rows)` gives

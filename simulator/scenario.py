@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
@@ -23,7 +23,12 @@ from simulator.components import (
 Count = Annotated[int, Field(ge=1)]
 
 if TYPE_CHECKING:
-    Partition = Optimizer = Rule = Attack = Model = Schedule = Component
+    Partition: TypeAlias = Component
+    Optimizer: TypeAlias = Component
+    Rule: TypeAlias = Component
+    Attack: TypeAlias = Component
+    Model: TypeAlias = Component
+    Schedule: TypeAlias = Component
 else:
     Partition = one_of("partition", PARTITIONS)
     Optimizer = one_of("optimizer", OPTIMIZERS)
@@ -33,7 +38,7 @@ else:
     Schedule = one_of("schedule", SCHEDULES)
 
 
-class DataSource(Component):
+class DataSource(Component, frozen=True):
     """A data set and how the workers share it."""
 
     partition: Partition = Field(
@@ -52,12 +57,12 @@ class DataSource(Component):
 
 
 if TYPE_CHECKING:
-    Data = DataSource
+    Data: TypeAlias = DataSource
 else:
     Data = one_of("data", DATA, DataSource)
 
 
-class Workers(Description):
+class Workers(Description, frozen=True):
     """Who takes part. The Byzantine workers are the first ones: ties, which go to the lowest index, favour them."""
 
     total: Count = Field(default=15, description="Number of workers, n.")
@@ -76,19 +81,19 @@ class Workers(Description):
         return self
 
 
-class Loop(Description):
+class Loop(Description, frozen=True):
     """The reference: one worker after the other in this process; defines the numbers."""
 
     name: Literal["loop"] = "loop"
 
 
-class Vectorised(Description):
+class Vectorised(Description, frozen=True):
     """Whole rounds compiled, workers and repeats batched; each update within rtol 1e-5 of `loop`."""
 
     name: Literal["vectorised"] = "vectorised"
 
 
-class Ray(Description):
+class Ray(Description, frozen=True):
     """Ray actors on a laptop or a cluster; bitwise equal to `loop` unless `batch` is on."""
 
     name: Literal["ray"] = "ray"
@@ -118,7 +123,7 @@ Executor = Annotated[
 ]
 
 
-class Scenario(Description):
+class Scenario(Description, frozen=True):
     """One experiment: a training run for each combination of `grid` and each of `repeats` seeds."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the results.")

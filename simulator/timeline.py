@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Timeline(NamedTuple):
@@ -37,8 +38,8 @@ def check(timeline: Timeline, n: int) -> Timeline:
     if workers.ndim != 2 or not (workers.shape == versions.shape == jobs.shape) or time_s.shape != workers.shape[:1]:
         raise ValueError("timeline: workers, versions and jobs must be [T, k], and time_s [T]")
 
-    def refuse(where: np.ndarray, what: str) -> None:
-        if where.any():
+    def refuse(where: ArrayLike, what: str) -> None:
+        if np.any(where):
             raise ValueError(f"timeline: update {int(np.argmax(where))} {what}")
 
     refuse(((workers < 0) | (workers >= n)).any(axis=1), f"names a worker outside 0..{n - 1}")

@@ -10,7 +10,7 @@ from simulator.data.base import DataError, Dataset, Split, split
 
 __all__ = ["DataError", "Dataset", "Split", "available", "build", "factory", "split"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose data/ holds more files of this kind, found by their names too
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose data/ holds more files of this kind, found by name too
 __path__.extend(str(Path(folder, "data")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder)
 
 

@@ -1,4 +1,4 @@
-"""Executors: three ways to replay a timeline with the core; `session(executor)` gives the function that runs a scenario."""
+"""Executors: three ways to replay a timeline with the core; `session(executor)` gives what runs a scenario."""
 
 import importlib
 from collections.abc import Callable, Iterator

@@ -70,17 +70,17 @@ def evaluation_steps(scenario: Scenario) -> list[int]:
 
 def floats(evaluation: Evaluation) -> Evaluation:
     """The same evaluation as Python floats."""
-    return Evaluation(*(float(value) for value in evaluation))
+    return Evaluation(*map(float, evaluation))
 
 
 def stacked(updates: list[Update]) -> Update:
     """One array per diagnostic, `[len(updates)]`, NumPy."""
-    return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))  # pyright: ignore[reportArgumentType]
+    return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))
 
 
 @lru_cache
 def batched(work: Callable[..., Any]) -> Callable[..., Any]:
-    """`work` for m workers at once: memory, workers, jobs and the rows have a leading axis `[m]`, params may have one."""
+    """`work` for m workers at once: memory, workers, jobs and rows have a leading axis `[m]`, params may have one."""
 
     @jax.jit
     def together(here: World, params: jax.Array, memory: Any, workers: jax.Array, jobs: jax.Array) -> Any:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import ray
+from ray.exceptions import RayActorError, RayTaskError
 
 import aggregators
 import attacks
 import models
-import ray
 import simulator
-from ray.exceptions import RayActorError, RayTaskError
 from simulator import compilation
 from simulator.core import Core, Evaluation, Update
 from simulator.executors.base import Checkpoint, RunError, batched, evaluation_steps, floats, prepare, stacked, stage
@@ -96,10 +96,10 @@ class Workers:
             kept = [jax.tree.map(lambda each, i=i: each[i], stacked_memory) for i in range(len(workers))]
         else:
             made, kept = [], []
-            params = jnp.asarray(params)
+            model = jnp.asarray(params)
             for before, worker, job in zip(memory, workers, jobs, strict=True):
                 with stage("work", worker=int(worker), job=int(job)):
-                    row, after = core.work(here, params, before, worker, job)
+                    row, after = core.work(here, model, before, worker, job)
                 made.append(row)
                 kept.append(after)
             rows = np.stack([np.asarray(row) for row in made])

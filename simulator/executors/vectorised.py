@@ -13,7 +13,7 @@ import numpy as np
 
 from simulator import compilation
 from simulator.core import Core, Evaluation, Server, Update
-from simulator.executors.base import Checkpoint, batched, evaluation_steps, floats, prepare, stage
+from simulator.executors.base import Checkpoint, batched, evaluation_steps, floats, prepare, stacked, stage
 from simulator.scenario import Scenario, Vectorised
 from simulator.world import SEED_AXES, World, stack, world
 
@@ -32,10 +32,10 @@ class State(NamedTuple):
 class Events(NamedTuple):
     """A stretch of the timeline: `step` `[t]`; `workers`, `versions` and `jobs` `[t, k]`."""
 
-    step: Array
-    workers: Array
-    versions: Array
-    jobs: Array
+    step: Array | np.ndarray
+    workers: Array | np.ndarray
+    versions: Array | np.ndarray
+    jobs: Array | np.ndarray
 
 
 @contextmanager
@@ -73,13 +73,13 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
                 time_s=float(timelines[i].time_s[step - 1]) if step else 0.0,
                 wall_s=time.perf_counter() - begin,
                 evaluation=floats(Evaluation(*(value[i] for value in evaluations))),
-                updates=Update(*(np.empty(0) if seen is None else series[i] for series in seen or Update(*[None] * 4))),
+                updates=stacked([]) if seen is None else Update(*(series[i] for series in seen)),
                 params=params[i],
             )
 
 
 def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(world, ...)` for the stacked worlds of all seeds, and so for all other arguments, in one compiled call."""
+    """`function(world, ...)` for all seeds in one compiled call; all its arguments are stacked by seed."""
 
     def one(common: World, own: tuple[Any, ...]) -> Any:
         fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))

@@ -10,7 +10,7 @@ from simulator.schedules.base import Schedule
 
 __all__ = ["Schedule", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose schedules/ holds more files of this kind, found by their names too
+# $BYZAX_PLUGINS: folders (separated like $PATH) whose schedules/ holds more files of this kind, found by name too
 __path__.extend(
     str(Path(folder, "schedules")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
 )

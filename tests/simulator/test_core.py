@@ -66,7 +66,7 @@ def test_poisoned_data_reach_the_byzantine_workers_only():
 
 
 def test_an_attack_cannot_touch_honest_rows():
-    scenario, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
+    _, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
     forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, ())
     assert np.array_equal(np.asarray(forged)[2:], rows[2:])

@@ -14,8 +14,8 @@ from simulator.executors import RunError
 from simulator.executors.base import digest
 from tests.simulator.conftest import run, small
 
-# Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule and
-# an attack that remember, an attack that asks the rule, updates of half of the workers from models of different ages.
+# Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule
+# and an attack that remember, an attack that asks the rule, updates of half of the workers from models of other ages.
 SCENARIOS = {
     "selecting": {
         "rule": "krum",
@@ -131,7 +131,8 @@ def test_numbers_do_not_depend_on_the_number_of_cores():
     code = (
         "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:]))\n"
         "from tests.simulator.conftest import run, small; from simulator.executors.base import digest\n"
-        "print(digest(run(small(data={'name': 'gaussian_mixture', 'shape': [28, 28], 'samples': 600}, model='cnn', steps=3))))"
+        "data = {'name': 'gaussian_mixture', 'shape': [28, 28], 'samples': 600}\n"
+        "print(digest(run(small(data=data, model='cnn', steps=3))))"
     )
     printed = [
         subprocess.run(
