@@ -21,7 +21,7 @@ def test_each_rule_equals_its_oracle_on_random_attacked_and_collinear_rows(membe
     count = 10 if slow_oracle else 40
     for n, f in [(member.smallest_n(1), 1), (member.smallest_n(2) + 1, 2)]:
         batches = np.concatenate([normal(count, n, 5, seed=n), attacked(count, n, 5, f, seed=n), normal(count, n, 5)])
-        if member.options.get("base") != "geometric_median":  # of an even number of rows on a line it is not unique
+        if "geometric_median" not in (member.name, member.options.get("base")):  # on a line it need not be unique
             batches[2 * count :, :, 1:] = 0
         # Whole numbers, since a middle of two rows is equally far from both: float32 and float64 should say so alike.
         batches = np.round(100 * batches)
