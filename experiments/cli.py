@@ -87,7 +87,7 @@ def run(
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     code = 0
     try:
-        with progress.report(Console(stderr=True), count, updates) as report:
+        with running.heard(), progress.report(Console(stderr=True), count, updates) as report:
             code = 0 if running.perform(todo, ray_address, report) else 1
     except KeyboardInterrupt:
         typer.echo("interrupted: what is done is kept", err=True)

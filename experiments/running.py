@@ -1,11 +1,14 @@
 """Runs studies: one session for consecutive cells with the same executor, every run's files written as it goes."""
 
 import itertools
+import signal
+import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +42,28 @@ def jobs(study: Study, folder: Path) -> list[Job]:
         else:
             made += [Job(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
     return made
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Sends a Ctrl-C again that Python swallowed.
+
+    One that comes during garbage collection, for which JAX has a callback, would only be printed as "ignored".
+    """
+    before = sys.unraisablehook
+
+    def hook(event: Any) -> None:
+        if issubclass(event.exc_type, KeyboardInterrupt):
+            # a moment later, when the callback is over
+            threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        else:
+            before(event)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:

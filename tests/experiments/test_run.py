@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from experiments.running import heard
 from simulator.executors import session
 from simulator.executors.base import digest
 from simulator.scenario import parse
@@ -245,3 +246,17 @@ def test_ray_gives_the_digest_of_the_loop(tmp_path):
     name = "krum_empire-epsilon-10_seed-0"
     loop, ray = (summaries(tmp_path / each)[name] for each in ("loop", "ray"))
     assert ray["digest"] == loop["digest"]
+
+
+def test_an_interrupt_that_python_swallows_is_sent_again():
+    class Sticky:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def loses_it():
+        thing = Sticky()
+        del thing
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), heard():
+        loses_it()
