@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from aggregators import Aggregator
+from aggregators.kernels.means import mean_of
 from attacks import Attack, Batch, View
 from models import Model
 from simulator.components import ATTACKS, MODELS, OPTIMIZERS, RULES, Component
@@ -180,7 +181,7 @@ def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callab
         params = jnp.asarray(optax.apply_updates(server.params, change))
 
         byzantine = world.byzantine[workers]
-        honest = jnp.where(byzantine[:, None], 0, rows).sum(0) / (~byzantine).sum()
+        honest, _ = mean_of(rows, ~byzantine)
         norm = jnp.linalg.norm(aggregate)
         seen = Update(
             aggregate_norm=norm,
