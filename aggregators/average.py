@@ -14,7 +14,7 @@ def average(n: int, f: int) -> Aggregator:
 
     Condition: n >= f
     Cost: O(n d)
-    Source: Blanchard et al., NeurIPS 2017, section 3 (lemma 1: not robust to one Byzantine row)
+    Source: Blanchard et al., NeurIPS 2017, lemma 1 (not robust to a single Byzantine row)
 
     Nothing is promised against Byzantine rows, whatever f is: one row that is NaN makes the average NaN, and one row
     can make it any vector. Weights: 1/n each.

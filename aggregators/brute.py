@@ -15,7 +15,7 @@ def brute(n: int, f: int) -> Aggregator:
 
     Condition: n >= 2f + 1
     Cost: O(n² d), and a search that is exponential in f at worst
-    Source: El Mhamdi et al., ICML 2018, section 2 (Brute); El Mhamdi et al., 2020 (ByzSGD, where it is MDA)
+    Source: El Mhamdi et al., ICML 2018 (Brute); El Mhamdi et al. 2020 (ByzSGD, where it is MDA)
 
     Nothing is enumerated: a diameter is possible if the pairs farther apart than it can be covered by f rows, and the
     smallest possible one is found by bisection over the distances. Weights: 1/(n-f) for the rows of the subset.

@@ -28,7 +28,7 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
 
     Condition: n >= 4f + 3
     Cost: O(n² d) with Krum, else theta times the cost of the base rule
-    Source: El Mhamdi et al., ICML 2018, section 4
+    Source: El Mhamdi et al., ICML 2018, "The Hidden Vulnerability of Distributed Learning in Byzantium"
 
     Args:
         base: the rule A, by name; any but bulyan. Its f stays the same while the pool shrinks from n to 2f + 1 rows.

@@ -46,7 +46,7 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
 
     Condition: n >= 2f + 1
     Cost: O(n² d), and O(n d + n³) per iteration, of which 3 to 15 are usual
-    Source: Xie et al., 2018 (Generalized Byzantine-tolerant SGD), definition 5; Vardi and Zhang, PNAS 2000 (at a row)
+    Source: Xie et al. 2018 (Generalized Byzantine-tolerant SGD); Vardi and Zhang, PNAS 2000 (at a row)
 
     A true minimiser, not a fixed number of smoothed Weiszfeld steps. The sum of the n unit vectors from z to the rows
     is zero at the optimum; the search ends where its length is at most `tolerance` n (no step of z then improves the

@@ -18,7 +18,7 @@ def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbou
 
     Condition: n >= 2f + 3
     Cost: O(n² d)
-    Source: Blanchard et al., NeurIPS 2017, section 4
+    Source: Blanchard et al., NeurIPS 2017, "Machine Learning with Adversaries"
 
     Args:
         distance: `plain` sums distances that are not squared (LPD's PyTorch codes); the order of single distances is

@@ -13,7 +13,7 @@ def median(n: int, f: int) -> Aggregator:
 
     Condition: n >= 2f + 1
     Cost: O(n log² n d)
-    Source: Xie et al., 2018 (Generalized Byzantine-tolerant SGD), definition 6; Yin et al., ICML 2018, definition 1
+    Source: Xie et al. 2018 (Generalized Byzantine-tolerant SGD, marginal median); Yin et al., ICML 2018
 
     For even n the mean of the two middle values, as NumPy has it; torch takes the lower of them, AggregaThor the upper.
     NaN counts as +inf in its coordinate alone: with up to f of them the median lies within the other values.

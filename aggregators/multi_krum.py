@@ -17,7 +17,7 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
 
     Condition: n >= 2f + 3
     Cost: O(n² d)
-    Source: Blanchard et al., NeurIPS 2017, section 4 (m-Krum); El Mhamdi et al., 2019 (AggregaThor), range of m
+    Source: Blanchard et al., NeurIPS 2017 (Multi-Krum); Damaskinos et al. 2019 (AggregaThor), range of m
 
     Args:
         m: rows averaged, 1 (Krum) to n-f-2, or n, which is the average of all rows and promises nothing against
