@@ -3,6 +3,8 @@
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
 import json
+import os
+import socket
 import sys
 from contextlib import nullcontext
 from enum import StrEnum
@@ -74,6 +76,8 @@ def run(
         executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
         if ray_address and "ray" not in executors:
             raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
+        if ray_address:
+            _reach(ray_address)
         folders = _folders(studies, out)
         for folder in folders:
             results.claim(folder, overwrite)
@@ -82,6 +86,8 @@ def run(
 
     for folder, each in zip(folders, studies, strict=True):
         results.save_study(folder, each)
+    # a run that fails is said in one line and has its traceback in its folder: Ray would print one per pending task
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     todo = [job for each, folder in zip(studies, folders, strict=True) for job in running.jobs(each, folder)]
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
@@ -96,6 +102,19 @@ def run(
         if any(folder.glob("runs/*/summary.json")):
             _summarise(folder)
     raise typer.Exit(code)
+
+
+def _reach(address: str) -> None:
+    """Raises ScenarioError where nothing answers at `HOST:PORT`: Ray itself would try for minutes."""
+    from simulator.scenario import ScenarioError
+
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ScenarioError(f"--ray-address {address}: no cluster answers there ({error.strerror or error})") from None
 
 
 def _folders(studies: list[Any], out: Path | None) -> list[Path]:

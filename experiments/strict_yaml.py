@@ -102,4 +102,5 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def dump(value: Any) -> str:
     """YAML that `parse_text` reads back to the same value; keys keep their order."""
-    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    # in ASCII: what PyYAML writes otherwise, it does not always read back the same (U+0085 becomes a space)
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=False, width=120)

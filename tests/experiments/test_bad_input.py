@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import socket
 import struct
 
 import pytest
@@ -133,6 +134,14 @@ def test_a_mistake_in_an_override_gets_one_line(tmp_path, kind):
 def test_an_unknown_executor_option_is_refused(tmp_path):
     refused(byzax("run", write(tmp_path), "--executor", "vectorized"), "did you mean 'vectorised'?")
     refused(byzax("run", write(tmp_path), "--ray-address", "127.0.0.1:6379"), "--ray-address", "--executor ray")
+
+
+def test_a_ray_address_where_nothing_answers_is_refused_at_once(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        path = write(tmp_path, executor="ray")
+        refused(byzax("run", path, "--ray-address", address), f"--ray-address {address}: no cluster answers there")
 
 
 def idx(values: bytes, *shape: int) -> bytes:

@@ -237,12 +237,15 @@ def test_what_a_killed_process_wrote_can_be_shown(study, tmp_path):
     assert "damaged" in result.stderr
 
 
-def test_ray_gives_the_digest_of_the_loop(tmp_path):
-    path = write(tmp_path, attack={"name": "empire", "epsilon": 10}, rule="krum")
-    assert byzax("run", path, "--out", tmp_path / "loop").exit_code == 0
+def test_ray_gives_the_digest_of_the_loop_and_one_line_for_a_failed_worker(tmp_path):
+    path = write(tmp_path, rule="krum", grid={"attack": ["failing", {"name": "empire", "epsilon": 10}]})
+    assert byzax("run", path, "--out", tmp_path / "loop").exit_code == 1
     process = command("run", path, "--out", tmp_path / "ray", "--set", "executor={name: ray, actors: 2}")
     _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    assert process.returncode == 1, said
+    assert "krum, failing, seed 0: failed: work failed (worker 0, job 0): ArithmeticError" in said
+    assert "Traceback" not in said
+    assert said.count("cannot be corrupted") == 1, said
     name = "krum_empire-epsilon-10_seed-0"
     loop, ray = (summaries(tmp_path / each)[name] for each in ("loop", "ray"))
     assert ray["digest"] == loop["digest"]

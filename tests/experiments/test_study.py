@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from experiments.strict_yaml import dump, parse_text
@@ -49,6 +49,7 @@ values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.
 
 
 @given(values)
+@example("\x85")
 def test_what_is_dumped_is_read_back_the_same(value):
     assert parse_text(dump(value), "here") == value
 
