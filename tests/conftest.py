@@ -6,4 +6,8 @@ from pathlib import Path
 
 # before anything imports the packages: rules, attacks and schedules that only the tests need
 os.environ["BYZAX_PLUGINS"] = str(Path(__file__).parent / "plugins")
-os.environ["BYZAX_CACHE"] = os.environ.get("BYZAX_TEST_CACHE") or tempfile.mkdtemp(prefix="byzax-tests-")
+if "BYZAX_TEST_CACHE" in os.environ:
+    os.environ["BYZAX_CACHE"] = os.environ["BYZAX_TEST_CACHE"]
+else:
+    folder = tempfile.TemporaryDirectory(prefix="byzax-tests-", ignore_cleanup_errors=True)
+    os.environ["BYZAX_CACHE"] = folder.name

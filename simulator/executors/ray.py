@@ -185,6 +185,8 @@ def _connect(address: str | None) -> None:
             address=address or "local",
             include_dashboard=False if address is None else None,
             runtime_env={**environment, "py_modules": packages} if address else environment,
+            # Ray's default of 15 starves the actors of an embedded Ray beside any other process
+            _system_config=None if address else {"worker_niceness": 0},
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
