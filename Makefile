@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)   ## six rules against the attacks on real digits: table and plots in $(RESULTS)
-	$(BIN)/byzax run experiments/scenarios/demo.yaml --out $(RESULTS)
+	$(BIN)/byzax run experiments/scenarios/demo.yaml --out $(RESULTS) --overwrite
 
 test: $(READY)   ## the default test suite
 	$(BIN)/python -m pytest

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 
 from attacks.base import Array, Attack, View, check, rank, stateless
 
-VALUES = {"nan": jnp.nan, "inf": jnp.inf, "-inf": -jnp.inf, "1e30": 1e30}
+VALUES = {"nan": jnp.nan, "inf": jnp.inf, "-inf": -jnp.inf}
+HUGE = 1e30  # finite, but its square is not in float32
 
 
-def non_finite(n: int, f: int, *, value: Literal["nan", "inf", "-inf", "1e30", "mixed"] = "nan") -> Attack:
+def non_finite(n: int, f: int, *, value: Literal["nan", "inf", "-inf", "mixed"] | float = "nan") -> Attack:
     """Byzantine rows full of NaN, infinity or a huge number, as from a crash or a broken wire.
 
     Formula: the value at every coordinate; "mixed": NaN, infinity, -infinity, 1e30 from the first, second, ... liar
@@ -17,15 +18,15 @@ def non_finite(n: int, f: int, *, value: Literal["nan", "inf", "-inf", "1e30", "
     Source: Damaskinos et al. 2019 (AggregaThor), where lost packets are read as NaN
 
     Args:
-        value: what fills the rows. 1e30 is finite, but its square is not in float32.
+        value: what fills the rows: one of the words, or a number such as 1e30, whose square is infinite in float32.
 
     Raises:
         ValueError: unless 0 <= f <= n, or for an unknown value.
     """
     check("non_finite", n, f)
-    if value not in (*VALUES, "mixed"):
-        raise ValueError(f"non_finite knows the values {', '.join(VALUES)} and mixed, got {value!r}")
-    values = list(VALUES.values()) if value == "mixed" else [VALUES[value]]
+    if isinstance(value, str) and value not in (*VALUES, "mixed"):
+        raise ValueError(f"non_finite knows numbers and the values {', '.join(VALUES)} and mixed, got {value!r}")
+    values = [*VALUES.values(), HUGE] if value == "mixed" else [VALUES[value] if isinstance(value, str) else value]
 
     def forged(key: Array, view: View) -> Array:
         turn = rank(view.byzantine) % len(values)

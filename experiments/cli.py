@@ -3,7 +3,6 @@
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
 import json
-import os
 import socket
 import sys
 from contextlib import nullcontext
@@ -86,8 +85,6 @@ def run(
 
     for folder, each in zip(folders, studies, strict=True):
         results.save_study(folder, each)
-    # a run that fails is said in one line and has its traceback in its folder: Ray would print one per pending task
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     todo = [job for each, folder in zip(studies, folders, strict=True) for job in running.jobs(each, folder)]
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)

@@ -18,7 +18,7 @@ from simulator.data.base import DataError
 from simulator.executors.base import plan
 from simulator.scenario import Scenario, ScenarioError, parse
 from simulator.world import load as load_data
-from simulator.world import world
+from simulator.world import share_out
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
 NOT_SWEPT = {"name", "grid", "repeats"}
@@ -240,7 +240,7 @@ def _build(scenario: Scenario) -> None:
         with _part("rule"):
             RULES[scenario.rule.name](rows, declared, **scenario.rule.options())
         with _part("data"):
-            world(scenario, seed)
+            share_out(scenario.data, n, seed)
 
 
 @contextmanager

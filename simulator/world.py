@@ -56,7 +56,7 @@ def _samples(data: DataSource) -> dict[str, Array]:
 def world(scenario: Scenario, seed: int) -> World:
     """The world of one repeat, on the device. Raises ValueError where the data cannot be split as asked."""
     n = scenario.workers.total
-    parts, shares = _shares(scenario.data, n, seed)
+    parts, shares = share_out(scenario.data, n, seed)
     shuffled = generator(seed, Purpose.EVALUATE).permutation(parts.train)
     shards = np.zeros((n, max(map(len, shares))), np.int32)
     for shard, share in zip(shards, shares, strict=True):
@@ -73,7 +73,8 @@ def world(scenario: Scenario, seed: int) -> World:
 
 
 @lru_cache(maxsize=64)
-def _shares(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
+def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
+    """The split of one repeat and each worker's samples, on the host. Raises ValueError where that cannot be done."""
     dataset = load(data)
     parts = split(dataset, generator(seed, Purpose.SPLIT), data.validation, data.test)
     divide = PARTITIONS[data.partition.name](**data.partition.options())

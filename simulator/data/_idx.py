@@ -77,6 +77,8 @@ def _download(name: str, cache: Path, mirrors: tuple[str, ...], sha256: Mapping[
     # here, not above: only a first download needs it, and it brings an HTTP client along
     import pooch
 
+    # a failed try is said once, below, with what to do
+    pooch.get_logger().setLevel("WARNING")
     for file in FILES:
         if _path(cache, file) is not None:
             continue
@@ -92,7 +94,7 @@ def _download(name: str, cache: Path, mirrors: tuple[str, ...], sha256: Mapping[
                 )
                 break
             except Exception as error:  # whatever the HTTP client raises, a person offline needs the same help
-                failures.append(f"{mirror}: {' '.join(str(error).split())[:200]}")
+                failures.append(f"{mirror}: {type(error).__name__}")
         else:
             shared = os.environ.get("BYZAX_DATA")
             where = f"$BYZAX_DATA ({shared}) or {cache}" if shared else f"{cache} and $BYZAX_DATA is not set"

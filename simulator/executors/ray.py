@@ -1,6 +1,7 @@
 """Ray actors: workers, adversary and parameter server. The only file that imports ray."""
 
 import logging
+import os
 import time
 import warnings
 from collections import deque
@@ -176,6 +177,8 @@ def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
 def _connect(address: str | None) -> None:
     # a node of a cluster may have other code than this one: it gets these packages
     packages = [aggregators, attacks, models, simulator]
+    # what failed is said once, by the run that needed it, and not again for each update that depends on it
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     environment = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
     with warnings.catch_warnings():
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between

@@ -90,7 +90,7 @@ ORACLES = [
     ("non_finite", {}, lambda rows, byzantine: np.full((F, D), np.nan)),
     ("non_finite", {"value": "inf"}, lambda rows, byzantine: np.full((F, D), np.inf)),
     ("non_finite", {"value": "-inf"}, lambda rows, byzantine: np.full((F, D), -np.inf)),
-    ("non_finite", {"value": "1e30"}, lambda rows, byzantine: np.full((F, D), 1e30)),
+    ("non_finite", {"value": 1e30}, lambda rows, byzantine: np.full((F, D), 1e30)),
     ("non_finite", {"value": "mixed"}, lambda r, b: np.repeat([[np.nan], [np.inf], [-np.inf]], D, axis=1)),
 ]
 
