@@ -9,150 +9,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.dag import InputNode
+from ray.exceptions import GetTimeoutError, RayActorError, RayChannelError, RayError, RayTaskError
 
 import aggregators
 import attacks
 import models
 import simulator
-from simulator import compilation
 from simulator.core import Core, Evaluation, Update
-from simulator.executors.base import Checkpoint, RunError, batched, evaluation_steps, floats, prepare, stacked, stage
-from simulator.scenario import Ray, Scenario, parse
+from simulator.executors.actors import Adversary, ParameterServer, Public, Workers, messages
+from simulator.executors.base import Checkpoint, RunError, evaluation_steps, prepare, stacked
+from simulator.scenario import Ray, Scenario
 from simulator.timeline import Timeline
-from simulator.world import World, world
 
 # Updates submitted before the oldest of them is waited for: enough to keep every actor busy, and bounded.
 AHEAD = 16
+# The same for executions of a compiled graph.
+IN_FLIGHT = 4
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
+# The compiled graph holds a buffer of this size for each of its messages: larger rows go through the object store.
+LARGEST_MESSAGE = 256 * 2**20
 
 
-class Setting(NamedTuple):
-    """What every actor of a run knows; each process makes it for itself from the scenario and the seed.
+SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
 
-    `hosts` `[n]`: the number of the worker actor that hosts each worker.
-    """
 
+class Cast(NamedTuple):
+    """Who takes part in a session: actors by what they are called, and compiled graphs by what they connect."""
+
+    actors: dict[str, Any]
+    graphs: dict[tuple[Any, ...], Any]
+
+
+class Run(NamedTuple):
+    """One repeat, ready to go: its actors are configured. `hosts` `[n]`: the worker actor of each worker."""
+
+    workers: list[Any]
+    adversary: Any
+    server: Any
     scenario: Scenario
+    seed: int
+    hosts: np.ndarray
     timeline: Timeline
     core: Core
-    world: World
-    hosts: np.ndarray
-
-
-def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
-    """The setting of one repeat."""
-    compilation.keep()
-    described = parse(scenario)
-    return Setting(described, *prepare(described, seed), world(described, seed), hosts)
-
-
-class Message(NamedTuple):
-    """Rows that travel together: what actor `host` computes from `version` for the `places` `[m]` of one update."""
-
-    host: int
-    version: int
-    places: np.ndarray
-
-
-def messages(timeline: Timeline, hosts: np.ndarray, step: int) -> list[Message]:
-    """How the rows of an update are asked for: one message for each host and version."""
-    host, version = hosts[timeline.workers[step]], timeline.versions[step]
-    pairs = np.unique(np.stack([host, version], axis=1), axis=0)
-    return [Message(int(h), int(v), np.flatnonzero((host == h) & (version == v))) for h, v in pairs]
-
-
-def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The rows of an update `[k, d]`, stacked by their place and not by arrival."""
-    rows = np.empty((run.timeline.workers.shape[1], parts[0].shape[1]), parts[0].dtype)
-    for message, part in zip(messages(run.timeline, run.hosts, step), parts, strict=True):
-        rows[message.places] = part
-    return rows
-
-
-class Workers:
-    """Hosts one or more workers, honest and Byzantine alike."""
-
-    def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
-        self.run = setting(scenario, seed, hosts)
-        self.memory: dict[int, Any] = {}
-        self.d = d
-
-    def work(self, step: int, places: np.ndarray, params: np.ndarray) -> np.ndarray:
-        """The rows `[m, d]` of the workers at these places of the update, each computed from `params`."""
-        core, timeline, here = self.run.core, self.run.timeline, self.run.world
-        workers, jobs = timeline.workers[step][places], timeline.jobs[step][places]
-        memory = [self.memory.get(int(worker), core.memory(self.d)) for worker in workers]
-        executor = self.run.scenario.executor
-        if isinstance(executor, Ray) and executor.batch:
-            with stage("work", step=step):
-                stacked_memory = jax.tree.map(lambda *each: jnp.stack(each), *memory)
-                made, stacked_memory = batched(core.work)(here, params, stacked_memory, workers, jobs)
-            rows = np.asarray(made)
-            kept = [jax.tree.map(lambda each, i=i: each[i], stacked_memory) for i in range(len(workers))]
-        else:
-            made, kept = [], []
-            model = jnp.asarray(params)
-            for before, worker, job in zip(memory, workers, jobs, strict=True):
-                with stage("work", worker=int(worker), job=int(job)):
-                    row, after = core.work(here, model, before, worker, job)
-                made.append(row)
-                kept.append(after)
-            rows = np.stack([np.asarray(row) for row in made])
-        self.memory.update(zip(map(int, workers), kept, strict=True))
-        return rows
-
-
-class Adversary:
-    """Forges the Byzantine rows from all it may see."""
-
-    def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
-        self.run = setting(scenario, seed, hosts)
-        self.state = self.run.core.adversary(d)
-
-    def forge(self, step: int, params: np.ndarray, rule_state: Any, *parts: np.ndarray) -> np.ndarray:
-        """The rows `[b, d]` that the b Byzantine workers of the update send."""
-        workers = self.run.timeline.workers[step]
-        rows = by_place(self.run, step, parts)
-        with stage("forge", step=step):
-            assert self.run.core.forge is not None
-            rows, self.state = self.run.core.forge(self.run.world, step, workers, rows, params, rule_state, self.state)
-        return np.asarray(rows)[np.asarray(self.run.world.byzantine)[workers]]
-
-
-class ParameterServer:
-    """Holds the model; applies the rule and the optimizer; evaluates."""
-
-    def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> int:
-        """Gives d, the number of parameters."""
-        self.run = setting(scenario, seed, hosts)
-        with stage("start", seed=seed):
-            self.server = self.run.core.start(self.run.world)
-        return len(self.server.params)
-
-    def public(self) -> tuple[np.ndarray, Any]:
-        """What everybody may see: the model, and the rule's state."""
-        return np.asarray(self.server.params), jax.tree.map(np.asarray, self.server.rule)
-
-    def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> tuple[np.ndarray, Any, Update]:
-        """One update; gives the new model, the rule's state and the diagnostics."""
-        workers = self.run.timeline.workers[step]
-        rows = by_place(self.run, step, parts)
-        if forged is not None:
-            rows[np.asarray(self.run.world.byzantine)[workers]] = forged
-        with stage("update", step=step):
-            self.server, seen = self.run.core.update(self.run.world, self.server, workers, rows)
-        return *self.public(), jax.tree.map(np.asarray, seen)
-
-    def evaluate(self, step: int) -> Evaluation:
-        """Looks at the model as it is after `step` updates."""
-        with stage("evaluate", step=step):
-            return floats(self.run.core.evaluate(self.run.world, self.server.params))
+    d: int
+    begin: float
 
 
 @contextmanager
@@ -164,11 +68,12 @@ def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
     started = not ray.is_initialized()
     if started:
         _connect(address)
-    cast: dict[str, Any] = {}
+    cast = Cast({}, {})
     try:
         yield lambda scenario: _run(cast, scenario)
     finally:
-        for handle in cast.values():
+        _forget_graphs(cast)
+        for handle in cast.actors.values():
             ray.kill(handle)
         if started:
             ray.shutdown()
@@ -179,6 +84,7 @@ def _connect(address: str | None) -> None:
     packages = [aggregators, attacks, models, simulator]
     # what failed is said once, by the run that needed it, and not again for each update that depends on it
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    logging.getLogger("ray.dag.compiled_dag_node").setLevel(logging.CRITICAL)
     environment = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
     with warnings.catch_warnings():
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
@@ -195,6 +101,10 @@ def _connect(address: str | None) -> None:
         )
 
 
+def _worker(number: int) -> str:
+    return f"worker actor {number}"
+
+
 def _count(scenario: Scenario) -> int:
     """How many worker actors host the workers of a scenario."""
     executor, n = scenario.executor, scenario.workers.total
@@ -207,68 +117,96 @@ def _count(scenario: Scenario) -> int:
     return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
 
 
-def _hire(cast: dict[str, Any], count: int) -> None:
-    """Fills the cast: the actors of `count` worker groups, adversary and server, those that are not there or died."""
-    roles = {"the parameter-server actor": ParameterServer, "the adversary actor": Adversary}
-    roles |= {f"worker actor {i}": Workers for i in range(count)}
+def _hire(cast: Cast, count: int) -> None:
+    """Fills the cast: `count` worker actors, adversary and server, those that are not there yet or died."""
+    roles = {SERVER: ParameterServer, ADVERSARY: Adversary} | {_worker(i): Workers for i in range(count)}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
     share = 0.9 / -(-count // gpus) if gpus else 0.0
-    pings = {name: handle.__ray_ready__.remote() for name, handle in cast.items() if name in roles}
-    for name, ping in pings.items():
-        try:
-            ray.get(ping)
-        except RayActorError:
-            del cast[name]
+    for name in _dead(cast):
+        del cast.actors[name]
     for name, role in roles.items():
-        if name not in cast:
-            cast[name] = (
-                ray.remote(role)
-                .options(
-                    num_cpus=0, num_gpus=share if role is Workers else min(gpus, 0.05), scheduling_strategy="SPREAD"
-                )
-                .remote()
-            )
-    waiting = [cast[name].__ray_ready__.remote() for name in roles]
+        if name not in cast.actors:
+            gpu = share if role is Workers else min(gpus, 0.05)
+            options = {"num_cpus": 0, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
+            cast.actors[name] = ray.remote(role).options(**options).remote()
+    waiting = [cast.actors[name].__ray_ready__.remote() for name in roles]
     if ray.wait(waiting, num_returns=len(waiting), timeout=START_S)[1]:
         raise RunError(f"actors did not start within {START_S} s; the cluster offers {ray.cluster_resources()}")
 
 
-def _run(cast: dict[str, Any], scenario: Scenario) -> Iterator[Checkpoint]:
+def _dead(cast: Cast) -> list[str]:
+    pings = {name: handle.__ray_ready__.remote() for name, handle in cast.actors.items()}
+    dead = []
+    for name, ping in pings.items():
+        try:
+            ray.get(ping, timeout=START_S)
+        except (RayActorError, GetTimeoutError):
+            dead.append(name)
+    return dead
+
+
+def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
     count = _count(scenario)
     _hire(cast, count)
-    names = {handle._actor_id.hex(): name for name, handle in cast.items()}
     for seed in scenario.seeds:
+        finished = False
         try:
-            yield from _repeat(cast, count, scenario, seed)
+            run = _configure(cast, count, scenario, seed)
+            yield from (_streamed(run, _graph(cast, run)) if _can_stream(run) else _submitted(run))
+            finished = True
         except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, RayActorError):
-                raise RunError(f"{names.get(cause.actor_id, 'an actor')} died: {_reason(cause)}") from None
-            raise (cause if isinstance(cause, RunError) else RunError(str(cause))) from None
-        except RayActorError as error:
-            raise RunError(f"{names.get(error.actor_id, 'an actor')} died: {_reason(error)}") from None
+            if isinstance(error.cause, RayActorError):
+                raise RunError(_obituary(cast)) from None
+            raise (error.cause if isinstance(error.cause, RunError) else RunError(str(error.cause))) from None
+        except (RayActorError, RayChannelError):
+            raise RunError(_obituary(cast)) from None
+        finally:
+            if not finished:
+                # what is still under way in a graph would come out in the next run
+                _forget_graphs(cast)
 
 
-def _reason(error: RayActorError) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def _obituary(cast: Cast) -> str:
+    dead = _dead(cast)
+    return f"{' and '.join(dead) or 'an actor'} died in the middle of the run; the next run starts with a new one"
 
 
-def _repeat(cast: dict[str, Any], count: int, scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
+def _forget_graphs(cast: Cast) -> None:
+    for graph in cast.graphs.values():
+        try:
+            graph.teardown()
+        except RayError:
+            # an actor of the graph is dead: the others have left it all the same
+            continue
+    cast.graphs.clear()
+
+
+def _configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
     begin = time.perf_counter()
     n = scenario.workers.total
     hosts = np.arange(n) * count // n
+    workers = [cast.actors[_worker(i)] for i in range(count)]
+    adversary, server = cast.actors[ADVERSARY], cast.actors[SERVER]
     described = scenario.model_dump(mode="json")
-    workers = [cast[f"worker actor {i}"] for i in range(count)]
-    adversary, server = cast["the adversary actor"], cast["the parameter-server actor"]
     d = server.configure.remote(described, seed, hosts)
     ready = [handle.configure.remote(described, seed, hosts, d) for handle in (*workers, adversary)]
     timeline, core = prepare(scenario, seed)
-    last_use, evaluated = timeline.last_use(), set(evaluation_steps(scenario))
-    versions, rule_state = {}, None
-    versions[0], rule_state = server.public.options(num_returns=2).remote()
-    ray.get(ready)
+    d, *_ = ray.get([d, *ready])
+    return Run(workers, adversary, server, scenario, seed, hosts, timeline, core, d, begin)
 
+
+def _checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen: list[Update]) -> Checkpoint:
+    time_s = float(run.timeline.time_s[step - 1]) if step else 0.0
+    wall_s = time.perf_counter() - run.begin
+    return Checkpoint(run.seed, step, time_s, wall_s, evaluation, stacked(seen), public.params)
+
+
+def _submitted(run: Run) -> Iterator[Checkpoint]:
+    """Any timeline: each update is a few tasks that hand on references; versions live as long as they are read."""
+    scenario, timeline, server = run.scenario, run.timeline, run.server
+    last_use, evaluated = timeline.last_use(), set(evaluation_steps(scenario))
+    versions = {0: server.publish.remote(0)}
     updates: list[Any] = []
     checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
     for step in range(scenario.steps + 1):
@@ -276,21 +214,68 @@ def _repeat(cast: dict[str, Any], count: int, scenario: Scenario, seed: int) -> 
             checkpoints.append((step, server.evaluate.remote(step), versions[step], updates))
             updates = []
         while checkpoints and (step - checkpoints[0][0] >= AHEAD or step == scenario.steps):
-            at, evaluation, params, seen = checkpoints.popleft()
-            evaluation, params, *seen = ray.get([evaluation, params, *seen])
-            time_s = float(timeline.time_s[at - 1]) if at else 0.0
-            yield Checkpoint(seed, at, time_s, time.perf_counter() - begin, evaluation, stacked(seen), params)
+            at, *results, seen = checkpoints.popleft()
+            evaluation, public, *seen = ray.get([*results, *seen])
+            yield _checkpoint(run, at, evaluation, public, seen)
         if step == scenario.steps:
             return
 
         if len(updates) >= AHEAD:
             ray.wait([updates[-AHEAD]], fetch_local=False)
         parts = [
-            workers[message.host].work.remote(step, message.places, versions[message.version])
-            for message in messages(timeline, hosts, step)
+            run.workers[message.host].work.remote(step, message.places, versions[message.version])
+            for message in messages(timeline, run.hosts, step)
         ]
-        forged = adversary.forge.remote(step, versions[step], rule_state, *parts) if core.forge else None
-        versions[step + 1], rule_state, seen = server.update.options(num_returns=3).remote(step, forged, *parts)
-        updates.append(seen)
+        forged = run.adversary.forge.remote(step, versions[step], *parts) if run.core.forge else None
+        updates.append(server.update.remote(step, forged, *parts))
+        versions[step + 1] = server.publish.remote(step + 1)
         for version in [v for v in versions if v != step + 1 and last_use[v] <= step]:
             del versions[version]
+
+
+def _can_stream(run: Run) -> bool:
+    """Whether every update is made of the same messages, all from the newest model, which fit a graph's buffers."""
+    workers = run.timeline.workers
+    return (
+        not run.timeline.ages.any()
+        and bool((workers == workers[0]).all())
+        and workers.shape[1] * run.d * 4 <= LARGEST_MESSAGE
+    )
+
+
+def _graph(cast: Cast, run: Run) -> Any:
+    """One update as a compiled graph: actors hand messages on through shared memory, without the driver in between."""
+    size = run.hosts.size * run.d * 4 + 2**20
+    key = (len(run.workers), run.hosts.size, run.core.forge is None, size)
+    if key not in cast.graphs:
+        # an actor serves one graph at a time
+        _forget_graphs(cast)
+        with InputNode() as step:
+            public = run.server.publish.bind(step)
+            parts = [
+                run.workers[message.host].work.bind(step, message.places, public)
+                for message in messages(run.timeline, run.hosts, 0)
+            ]
+            forged = None if run.core.forge is None else run.adversary.forge.bind(step, public, *parts)
+            update = run.server.update.bind(step, forged, *parts)
+        cast.graphs[key] = update.experimental_compile(_buffer_size_bytes=size)
+    return cast.graphs[key]
+
+
+def _streamed(run: Run, graph: Any) -> Iterator[Checkpoint]:
+    """A timeline whose updates all look the same: one execution of the graph each."""
+    evaluated = set(evaluation_steps(run.scenario))
+    under_way: deque[Any] = deque()
+    seen: list[Any] = []
+    for step in range(run.scenario.steps + 1):
+        if step in evaluated:
+            seen += [ray.get(update, timeout=-1) for update in under_way]
+            under_way.clear()
+            evaluation, public = ray.get([run.server.evaluate.remote(step), run.server.publish.remote(step)])
+            yield _checkpoint(run, step, evaluation, public, seen)
+            seen = []
+        if step == run.scenario.steps:
+            return
+        under_way.append(graph.execute(step))
+        if len(under_way) >= IN_FLIGHT:
+            seen.append(ray.get(under_way.popleft(), timeout=-1))

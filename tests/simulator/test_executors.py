@@ -105,18 +105,26 @@ def test_a_failing_rule_is_named_with_step_and_stage(ray_session):
             run(scenario) if executor == "loop" else list(ray_session(scenario))
 
 
-def test_a_killed_worker_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_one(ray_session):
-    scenario = small(steps=5000, evaluate_every=5, executor={"name": "ray", "actors": 1})
+@pytest.mark.parametrize(
+    ("role", "name", "schedule"),
+    [
+        ("Workers", "worker actor 0", "synchronous"),
+        ("Workers", "worker actor 0", "lagging"),
+        ("Adversary", "the adversary actor", "synchronous"),
+        ("ParameterServer", "the parameter-server actor", "synchronous"),
+    ],
+)
+def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_one(ray_session, role, name, schedule):
+    scenario = small(steps=5000, evaluate_every=5, schedule=schedule, executor={"name": "ray", "actors": 1})
     checkpoints = ray_session(scenario)
     kept = [next(checkpoints), next(checkpoints)]
-    hosts = [
-        p for p in psutil.Process().children(recursive=True) if any("ray::Workers" in part for part in p.cmdline())
-    ]
-    assert hosts
-    for process in hosts:
+    processes = psutil.Process().children(recursive=True)
+    victims = [process for process in processes if any(f"ray::{role}" in part for part in process.cmdline())]
+    assert victims
+    for process in victims:
         process.kill()
     begin = time.monotonic()
-    with pytest.raises(RunError, match="worker actor 0 died"):
+    with pytest.raises(RunError, match=f"{name} .*died in the middle of the run"):
         kept.extend(checkpoints)
     assert time.monotonic() - begin < 20
     assert kept[1].step == 5
