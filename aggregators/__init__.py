@@ -20,7 +20,9 @@ __path__.extend(
 
 def available() -> tuple[str, ...]:
     """The names of all rules: one for each file of this folder, `base` aside."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name != "base"))
+    return tuple(
+        sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name[0] != "_" and m.name != "base")
+    )
 
 
 def factory(name: str) -> Callable[..., Aggregator]:

@@ -26,6 +26,9 @@ def brute(n: int, f: int) -> Aggregator:
     Ties: of several subsets with the smallest diameter the lexicographically first one. Rows with a NaN or infinite
     entry are in no subset, as long as they are at most f.
 
+    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
+    less than 1e-19 tie, and the lowest index wins.
+
     >>> import numpy as np
     >>> rule = brute(n=5, f=2)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [3], [np.inf]], np.float32), rule.init(1))

@@ -46,6 +46,9 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
     that are never refreshed (LPD's native code); one selection instead of a recursion, and a trimmed mean (CRYPTO-KU).
     Weights: 1/theta for each selected row, its share of the selection.
 
+    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
+    less than 1e-19 tie, and the lowest index wins.
+
     >>> import numpy as np
     >>> rule = bulyan(n=7, f=1)
     >>> rows = np.array([[0], [1], [2], [3], [4], [5], [1e30]], np.float32)

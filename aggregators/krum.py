@@ -32,6 +32,9 @@ def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbou
     while a finite row is there. Other variants in circulation: fourth powers of distances (epfml), n-f or n-f-3
     neighbours (codes of ALIE and of Shejwalkar and Houmansadr).
 
+    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
+    less than 1e-19 tie, and the lowest index wins.
+
     >>> import numpy as np
     >>> rule = krum(n=5, f=1)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [4], [np.nan]], np.float32), rule.init(1))

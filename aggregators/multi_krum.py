@@ -30,6 +30,9 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
     circulation: m = n-f (byzfl); the sum of the m rows (epfml, right for m = 1 only); Krum repeated on a shrinking pool
     (Shejwalkar and Houmansadr). Weights: 1/m for the m rows.
 
+    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
+    less than 1e-19 tie, and the lowest index wins.
+
     >>> import numpy as np
     >>> rule = multi_krum(n=5, f=0, m=2)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [4], [9]], np.float32), rule.init(1))

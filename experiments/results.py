@@ -84,8 +84,12 @@ def claim(folder: Path, overwrite: bool = False) -> None:
         if overwrite:
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ScenarioError(f"{folder}: this output folder is used already: choose another --out, or --overwrite")
+        if found := next(folder.iterdir(), None):
+            way_out = "choose another --out" if overwrite else "choose another --out, or --overwrite"
+            what = (
+                f"is used already and holds {found.name}, which byzax did not write" if overwrite else "is used already"
+            )
+            raise ScenarioError(f"{folder}: this output folder {what}: {way_out}")
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()

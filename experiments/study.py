@@ -240,7 +240,11 @@ def _build(scenario: Scenario) -> None:
         with _part("rule"):
             RULES[scenario.rule.name](rows, declared, **scenario.rule.options())
         with _part("data"):
-            share_out(scenario.data, n, seed)
+            parts, _ = share_out(scenario.data, n, seed)
+            if scenario.data.batch_size > len(parts.train):
+                raise ValueError(
+                    f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
+                )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from simulator.scenario import ScenarioError
@@ -91,12 +92,13 @@ def text_rows(wide: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def troubles(frame: pd.DataFrame) -> list[str]:
-    """One line for each run that was not completed."""
+    """One line for each run that was not completed, or that diverged."""
     bad = frame.loc[frame["status"] != "complete"]
+    diverged = frame.loc[(frame["status"] == "complete") & ~np.isfinite(frame["test_loss"]), "run"]
     return [
         f"{run}: {status}" + (f" ({reason})" if isinstance(reason, str) else "")
         for run, status, reason in zip(bad["run"], bad["status"], bad["reason"], strict=True)
-    ]
+    ] + [f"{run}: diverged (its test loss is not finite; the accuracy is that of a broken model)" for run in diverged]
 
 
 def markdown(title: str, frame: pd.DataFrame, plots: Sequence[Path]) -> str:
@@ -106,7 +108,7 @@ def markdown(title: str, frame: pd.DataFrame, plots: Sequence[Path]) -> str:
     lines += [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     if bad := troubles(frame):
-        lines += ["", "Not completed:", "", *[f"- {line}" for line in bad]]
+        lines += ["", "Not completed or diverged:", "", *[f"- {line}" for line in bad]]
     for plot in plots:
         lines += ["", f"![Test accuracy over server updates]({plot.name})"]
     return "\n".join(lines) + "\n"

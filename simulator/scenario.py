@@ -46,7 +46,7 @@ class DataSource(Component, frozen=True):
     )
     batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
     validation: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the samples not in the test set that is kept for validation."
+        default=0.1, ge=0, lt=1, description="Share of the samples (official test samples aside) kept for validation."
     )
     test: float = Field(
         default=0.2,
@@ -166,7 +166,12 @@ def parse(mapping: Mapping[str, Any]) -> Scenario:
         return Scenario.model_validate(mapping)
     except ValidationError as error:
         # a union of types gives one mistake for each of them: the first is enough
-        lines = {".".join(_locate(mistake["loc"])[0]): _explain(mistake) for mistake in reversed(error.errors())}
+        lines = {
+            ".".join(_locate(mistake["loc"])[0]): _explain(mistake)
+            for mistake in reversed(error.errors())
+            # the default of a field that follows a wrong one
+            if mistake["type"] != "default_factory_not_called"
+        }
         raise ScenarioError("\n".join(reversed(lines.values()))) from None
 
 

@@ -48,7 +48,7 @@ def check(timeline: Timeline, n: int) -> Timeline:
     refuse(
         (versions < 0).any(axis=1) | (timeline.ages < 0).any(axis=1), "has a row from a version that does not exist yet"
     )
-    refuse(np.diff(time_s, prepend=0.0) < 0, "happens before the one before it")
+    refuse(~(np.diff(time_s, prepend=0.0) >= 0), "happens before the one before it")
     expected = np.zeros(n, jobs.dtype)
     for t, (who, job) in enumerate(zip(workers, jobs, strict=True)):
         if (job != expected[who]).any():

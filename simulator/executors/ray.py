@@ -30,8 +30,9 @@ AHEAD = 16
 IN_FLIGHT = 4
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
-# The compiled graph holds a buffer of this size for each of its messages: larger rows go through the object store.
-LARGEST_MESSAGE = 256 * 2**20
+# The rows of one update that a compiled graph carries, in bytes: it holds up to IN_FLIGHT buffers of that size for each
+# of its messages. Larger rows go through the object store.
+LARGEST_MESSAGE = 64 * 2**20
 
 
 SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
@@ -123,8 +124,10 @@ def _hire(cast: Cast, count: int) -> None:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
     share = 0.9 / -(-count // gpus) if gpus else 0.0
-    for name in _dead(cast):
-        del cast.actors[name]
+    if dead := _dead(cast):
+        _forget_graphs(cast)
+        for name in dead:
+            del cast.actors[name]
     for name, role in roles.items():
         if name not in cast.actors:
             gpu = share if role is Workers else min(gpus, 0.05)
@@ -161,6 +164,8 @@ def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
             raise (error.cause if isinstance(error.cause, RunError) else RunError(str(error.cause))) from None
         except (RayActorError, RayChannelError):
             raise RunError(_obituary(cast)) from None
+        except RayError as error:
+            raise RunError(f"Ray: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
         finally:
             if not finished:
                 # what is still under way in a graph would come out in the next run
@@ -246,19 +251,18 @@ def _can_stream(run: Run) -> bool:
 def _graph(cast: Cast, run: Run) -> Any:
     """One update as a compiled graph: actors hand messages on through shared memory, without the driver in between."""
     size = run.hosts.size * run.d * 4 + 2**20
-    key = (len(run.workers), run.hosts.size, run.core.forge is None, size)
+    # whatever a graph is made of: another schedule or seed may ask other hosts for other places
+    asked = messages(run.timeline, run.hosts, 0)
+    key = (size, run.core.forge is None, *((message.host, message.places.tobytes()) for message in asked))
     if key not in cast.graphs:
         # an actor serves one graph at a time
         _forget_graphs(cast)
         with InputNode() as step:
             public = run.server.publish.bind(step)
-            parts = [
-                run.workers[message.host].work.bind(step, message.places, public)
-                for message in messages(run.timeline, run.hosts, 0)
-            ]
+            parts = [run.workers[message.host].work.bind(step, message.places, public) for message in asked]
             forged = None if run.core.forge is None else run.adversary.forge.bind(step, public, *parts)
             update = run.server.update.bind(step, forged, *parts)
-        cast.graphs[key] = update.experimental_compile(_buffer_size_bytes=size)
+        cast.graphs[key] = update.experimental_compile(_buffer_size_bytes=size, _max_inflight_executions=IN_FLIGHT)
     return cast.graphs[key]
 
 

@@ -25,6 +25,7 @@ SCENARIOS = {
         "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
     },
     "poisoned": {"rule": "median", "attack": "label_flip", "worker_momentum": 0.9, "optimizer": "adam"},
+    "subset": {"rule": "median", "attack": "sign_flip", "schedule": "subset"},
     "remembering": {"rule": "remembering", "attack": "counting", "schedule": "lagging", "worker_momentum": 0.5},
 }
 
@@ -129,6 +130,16 @@ def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_on
     assert time.monotonic() - begin < 20
     assert kept[1].step == 5
     assert same(run(small()), list(ray_session(small(executor={"name": "ray", "actors": 1}))))
+
+
+def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_session):
+    scenario = small(executor={"name": "ray", "actors": 2})
+    expected = list(ray_session(scenario))
+    processes = psutil.Process().children(recursive=True)
+    for process in [p for p in processes if any("ray::Workers" in part for part in p.cmdline())][:1]:
+        process.kill()
+        process.wait(10)
+    assert same(expected, list(ray_session(scenario)))
 
 
 @pytest.mark.slow

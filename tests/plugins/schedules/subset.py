@@ -1,0 +1,20 @@
+"""A schedule of the tests: the same few workers in every update, in an order that the seed decides."""
+
+import numpy as np
+
+from simulator.timeline import Timeline
+
+
+def subset(*, count: int = 5):
+    """`count` workers drawn once, in the order drawn.
+
+    Waits: for the workers drawn.
+    Source: made for the tests
+    """
+
+    def plan(n: int, steps: int, rng: np.random.Generator) -> Timeline:
+        step = np.arange(steps)
+        rows = step[:, None].repeat(count, axis=1)
+        return Timeline(np.tile(rng.permutation(n)[:count], (steps, 1)), rows, rows, step + 1.0)
+
+    return plan
