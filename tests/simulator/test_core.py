@@ -6,7 +6,7 @@ import pytest
 
 from simulator.core import EVALUATED_AT_ONCE, build
 from simulator.keys import Purpose, derive
-from simulator.world import world
+from simulator.world import share_out, world
 from tests.simulator.conftest import small
 
 
@@ -137,3 +137,32 @@ def test_scenarios_that_share_a_part_share_its_compiled_function():
     assert one.work is other.work
     assert one.evaluate is other.evaluate
     assert one.update is not other.update
+
+
+def test_the_adversary_sees_the_rule_in_use_and_draws_anew_at_every_step():
+    rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
+    _, core, here, server = prepared(rule="median", attack="counting")
+    state = core.adversary(len(server.params))
+    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, state)
+    np.testing.assert_allclose(forged[0], -0.1 * np.median(rows, axis=0), rtol=1e-5)
+    _, core, here, server = prepared(attack="gaussian")
+    first, again, later = (
+        core.forge(here, t, np.arange(7), rows, server.params, server.rule, ())[0] for t in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first[0], later[0])
+
+
+def test_what_is_evaluated_as_training_is_training_data_alone():
+    scenario, _, here, _ = prepared()
+    parts, shares = share_out(scenario.data, scenario.workers.total, scenario.seed)
+    assert set(np.asarray(here.train).tolist()) <= set(parts.train.tolist())
+    assert set(np.concatenate(shares).tolist()) <= set(parts.train.tolist())
+    assert not set(parts.train.tolist()) & {*parts.validation.tolist(), *parts.test.tolist()}
+
+
+def test_each_seed_has_keys_and_a_partition_of_its_own():
+    zero, one = world(small(), 0), world(small(), 1)
+    for seed, here in enumerate((zero, one)):
+        assert np.array_equal(jax.random.key_data(here.key), jax.random.key_data(jax.random.key(seed)))
+    assert not np.array_equal(zero.shards, one.shards)
