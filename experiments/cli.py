@@ -78,8 +78,7 @@ def run(
         if ray_address:
             _reach(ray_address)
         folders = _folders(studies, out)
-        for folder in folders:
-            results.claim(folder, overwrite)
+        results.claim(folders, files, overwrite)
     except ScenarioError as error:
         _refuse(error)
 

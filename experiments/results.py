@@ -78,34 +78,50 @@ def _labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., An
     return labels
 
 
-def claim(folder: Path, overwrite: bool = False) -> None:
-    """Makes the folder of a study, empty. Raises ScenarioError where it is used already or cannot be written."""
-    try:
-        if overwrite:
-            _clear(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if found := next(folder.iterdir(), None):
-            way_out = "choose another --out" if overwrite else "choose another --out, or --overwrite"
-            what = (
-                f"is used already and holds {found.name}, which byzax did not write" if overwrite else "is used already"
+def claim(folders: Sequence[Path], inputs: Sequence[Path], overwrite: bool = False) -> None:
+    """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
+
+    With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
+    input file.
+    """
+    written = {folder: _written(folder) if overwrite else [] for folder in folders}
+    read = {path.resolve() for path in inputs}
+    for folder, files in written.items():
+        if any(path.resolve() in read for path in files):
+            raise ScenarioError(
+                f"{folder}: --overwrite would remove a scenario that is to be run: choose another --out"
             )
-            raise ScenarioError(f"{folder}: this output folder {what}: {way_out}")
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+        found = [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else []
+        foreign = sorted(set(found) - set(files))
+        if foreign and overwrite:
+            raise ScenarioError(
+                f"{folder}: this output folder is used already and holds {foreign[0].relative_to(folder)}, which byzax "
+                f"did not write: choose another --out; nothing was removed"
+            )
+        if foreign:
+            raise ScenarioError(f"{folder}: this output folder is used already: choose another --out, or --overwrite")
+    for folder, files in written.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable"
+            probe.touch()
+            probe.unlink()
+            for path in files:
+                path.unlink()
+            for empty in [*folder.glob("runs/*"), folder / "runs"]:
+                if empty.is_dir() and not any(empty.iterdir()):
+                    empty.rmdir()
+        except OSError as error:
+            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
 
 
-def _clear(folder: Path) -> None:
+def _written(folder: Path) -> list[Path]:
+    """The files of a study in a folder; none where it holds no run, for then byzax did not write it."""
+    runs = [summary.parent for summary in folder.glob("runs/*/summary.json")]
+    if not runs:
+        return []
     found = [path for pattern in STUDY_FILES for path in folder.glob(pattern)]
-    for run in folder.glob("runs/*/summary.json"):
-        found += [path for name in RUN_FILES if (path := run.parent / name).exists()]
-    for path in found:
-        path.unlink()
-    for empty in [*folder.glob("runs/*"), folder / "runs"]:
-        if empty.is_dir() and not any(empty.iterdir()):
-            empty.rmdir()
+    return found + [path for run in runs for name in RUN_FILES if (path := run / name).exists()]
 
 
 def begin(folder: Path, run: Run) -> None:

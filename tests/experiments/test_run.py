@@ -263,3 +263,19 @@ def test_an_interrupt_that_python_swallows_is_sent_again():
 
     with pytest.raises(KeyboardInterrupt), heard():
         loses_it()
+
+
+def test_overwrite_removes_nothing_unless_everything_can_go_on(tmp_path):
+    path = write(tmp_path)
+    out = tmp_path / "kept"
+    assert byzax("run", path, "--out", out).exit_code == 0
+    (out / "thesis.txt").write_text("mine")
+    before = sorted(each for each in out.rglob("*"))
+    assert byzax("run", path, "--out", out, "--overwrite").exit_code == 2
+    assert sorted(each for each in out.rglob("*")) == before
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    scenario = mine / "scenario.yaml"
+    scenario.write_text(path.read_text())
+    assert byzax("run", scenario, "--out", mine, "--overwrite").exit_code == 2
+    assert scenario.exists()
