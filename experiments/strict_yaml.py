@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
+from experiments.yaml_mistakes import explain
 from simulator.scenario import ScenarioError
 
-STRING, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+CORE = "tag:yaml.org,2002:"
+STRING, MERGE = f"{CORE}str", f"{CORE}merge"
 # The core schema of YAML 1.2. PyYAML's own is that of 1.1: 1e-3 is text, on, off, yes and no are switches, 010 is 8,
 # 1:30 is 90 and 2026-01-01 a date.
 SCALARS = {
@@ -26,20 +28,38 @@ SCALARS = {
 class Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        name = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent) and name in self.anchors and self.anchors[name].end_mark is None:
+            _refuse(f"*{name} stands inside of &{name}: a value cannot contain itself", event.start_mark)
+        if (tag := getattr(event, "tag", None)) is not None:
+            _refuse(f"{tag.replace(CORE, '!!')}: a scenario has no tags: put a value that begins with ! in quotes",
+                    event.start_mark)  # fmt: skip
+        return super().compose_node(parent, index)
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: dict[str, int] = {}
-        for key, _ in node.value:
+        for key, value in node.value:
             line = key.start_mark.line + 1
-            if key.tag not in (STRING, MERGE):
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key must be text, and this is a list or a mapping"
+            elif key.tag not in (STRING, MERGE):
                 problem = f"a key must be text, got {key.value!r}: put it in quotes"
+            elif node.flow_style and key.style is None and ":" in key.value and value.value == "":
+                problem = f"{key.value}: a space is missing after the colon"
             elif key.value in seen:
                 problem = f"{key.value}: this key stands here twice, first in line {seen[key.value]}: remove one"
             else:
                 seen[key.value] = line
                 continue
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            _refuse(problem, key.start_mark)
         return node
+
+
+def _refuse(problem: str, mark: Any) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 class Dumper(yaml.SafeDumper):
@@ -56,13 +76,13 @@ def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 for _tag, (_pattern, _first) in SCALARS.items():
     for _class in (Loader, Dumper):
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+        _class.add_implicit_resolver(f"{CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+Loader.add_constructor(f"{CORE}int", _integer)
 # short lists stay on one line, as a person writes them
 Dumper.add_representer(
     list,
     lambda dumper, items: dumper.represent_sequence(
-        "tag:yaml.org,2002:seq", items, flow_style=not any(isinstance(item, (dict, list)) for item in items)
+        f"{CORE}seq", items, flow_style=not any(isinstance(item, (dict, list)) for item in items)
     ),
 )
 
@@ -72,13 +92,17 @@ def parse_text(text: str, source: str) -> Any:
     try:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark, problem = explain(error, text)
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        problem = " ".join((error.problem or error.context or "no valid YAML").split())
-        hint = ": YAML indents with spaces, not with tabs" if "'\\t'" in problem else ""
-        raise ScenarioError(f"{place}: {problem}{hint}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ScenarioError(f"{source}: no valid YAML: {' '.join(str(error).split())}") from None
+        raise ScenarioError(f"{place}: {problem}") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].split("\n")
+        place = f"{source}:{len(before)}:{len(before[-1]) + 1}"
+        raise ScenarioError(f"{place}: the character U+{ord(text[error.position]):04X} cannot stand in YAML") from None
+    except RecursionError:
+        raise ScenarioError(f"{source}: lists and mappings are nested too deeply") from None
+    except ValueError as error:
+        raise ScenarioError(f"{source}: no valid YAML: {error}") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -96,7 +120,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
     found = parse_text(text, str(path))
     if not isinstance(found, dict):
         what = "is empty" if found is None else f"holds {type(found).__name__} {found!r:.40}"
-        raise ScenarioError(f"{path}: a mapping with at least name, data, rule and attack is needed, the file {what}")
+        hint = ": is the space after a colon missing?" if isinstance(found, str) and ":" in found else ""
+        raise ScenarioError(
+            f"{path}: a mapping with at least name, data, rule and attack is needed, the file {what}{hint}"
+        )
     return found
 
 
