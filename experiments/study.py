@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from simulator.world import share_out
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
 NOT_SWEPT = {"name", "grid", "repeats"}
+# Combinations of a grid: far more than anybody waits for.
+LARGEST_GRID = 100_000
 
 
 class Cell(NamedTuple):
@@ -170,9 +173,12 @@ def expand(raw: Mapping[str, Any]) -> list[Cell]:
     grid = dict(raw.get("grid") or {})
     plain = {key: value for key, value in raw.items() if key != "grid"}
     known = [key for key in _keys() if key not in NOT_SWEPT]
-    unknown = [f"grid.{key}: {_unknown(key, known)}" for key in grid if key not in known]
-    if unknown:
-        raise ScenarioError("\n".join(unknown))
+    wrong = [f"grid.{key}: {_unknown(key, known)}" for key in grid if key not in known] or [*_contested(grid)]
+    count = math.prod(map(len, grid.values()))
+    if count > LARGEST_GRID:
+        wrong.append(f"grid: {count} combinations are too many: at most {LARGEST_GRID}")
+    if wrong:
+        raise ScenarioError("\n".join(wrong))
     cells, mistakes = [], []
     for values in itertools.product(*grid.values()):
         choices = dict(zip(grid, values, strict=True))
@@ -184,12 +190,14 @@ def expand(raw: Mapping[str, Any]) -> list[Cell]:
         except ScenarioError as error:
             mistakes += [(line, choices) for line in str(error).splitlines()]
     _raise(mistakes)
-    first: dict[str, Cell] = {}
+    first: dict[tuple[str, int], Cell] = {}
     for cell in cells:
-        twin = first.setdefault(cell.scenario.model_dump_json(), cell)
-        if twin is not cell:
-            said = " and ".join(dict.fromkeys((said_of(twin.choices), said_of(cell.choices))))
-            raise ScenarioError(f"grid: the same run twice: {said}; remove one")
+        described = cell.scenario.model_copy(update={"seed": 0}).model_dump_json()
+        for seed in cell.scenario.seeds:
+            twin = first.setdefault((described, seed), cell)
+            if twin is not cell:
+                said = " and ".join(dict.fromkeys((said_of(twin.choices), said_of(cell.choices))))
+                raise ScenarioError(f"grid: the same run twice: {said}, seed {seed}; remove one")
     return cells
 
 
@@ -199,6 +207,15 @@ def _unknown(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(k for k in known if '.' not in k)}"
     return f"unknown key; {hint}"
+
+
+def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """A line for each key of a grid that another key leaves nothing to choose, or decides too."""
+    for key, values in grid.items():
+        for inner in [each for each in grid if each.startswith(f"{key}.")]:
+            field = inner.removeprefix(f"{key}.").partition(".")[0]
+            if field == "name" or any(isinstance(value, Mapping) and field in value for value in values):
+                yield f"grid.{inner}: grid.{key} chooses {inner} too: sweep one of them"
 
 
 def _turn(key: str) -> tuple[int, int]:

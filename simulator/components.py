@@ -70,18 +70,23 @@ PARTITIONS = {name: partitions.factory(name) for name in partitions.available()}
 SCHEDULES = {name: schedules.factory(name) for name in schedules.available()}
 
 
+NOT_NEGATIVE = Annotated[float, Field(ge=0)]
+
+
 def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
     """optax's function of this name, with those of its options that are plain numbers or switches."""
     function = getattr(optax, name)
-    types: dict[str, Any] = {"learning_rate": float, "momentum": float | None}
+    share = Annotated[float, Field(ge=0, lt=1)]
+    types: dict[str, Any] = {"learning_rate": Annotated[float, Field(gt=0)], "momentum": share | None}
+    types |= dict.fromkeys(("b1", "b2", "decay"), share)
     options = [
         option.replace(
             kind=option.KEYWORD_ONLY,
             default=learning_rate if option.name == "learning_rate" else option.default,
-            annotation=types.get(option.name) or (bool if isinstance(option.default, bool) else float),
+            annotation=bool if isinstance(option.default, bool) else types.get(option.name, NOT_NEGATIVE),
         )
         for option in inspect.signature(function).parameters.values()
-        if option.name in types or isinstance(option.default, (bool, float))
+        if option.name in {"learning_rate", "momentum"} or isinstance(option.default, (bool, float))
     ]
 
     def build(**chosen: Any) -> optax.GradientTransformation:

@@ -21,6 +21,8 @@ from simulator.components import (
 )
 
 Count = Annotated[int, Field(ge=1)]
+# Seeds are below this; and so many jobs of one run are planned ahead at most (a few gigabytes).
+SEEDS, JOBS = 2**31, 200_000_000
 
 if TYPE_CHECKING:
     Partition: TypeAlias = Component
@@ -65,7 +67,7 @@ else:
 class Workers(Description, frozen=True):
     """Who takes part. The Byzantine workers are the first ones: ties, which go to the lowest index, favour them."""
 
-    total: Count = Field(default=15, description="Number of workers, n.")
+    total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
     byzantine: int = Field(default=3, ge=0, description="How many of them really are Byzantine.")
     declared: int = Field(
         default_factory=lambda given: given.get("byzantine", 0),
@@ -127,8 +129,8 @@ class Scenario(Description, frozen=True):
     """One experiment: a training run for each combination of `grid` and each of `repeats` seeds."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the results.")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the first repeat.")
-    steps: Count = Field(default=200, description="Server updates.")
+    seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of the first repeat.")
+    steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
     workers: Workers = Workers()
     data: Data
     model: Model = Field(default="mlp", validate_default=True)
@@ -145,10 +147,24 @@ class Scenario(Description, frozen=True):
     evaluate_every: Count = Field(
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
     )
-    repeats: Count = Field(default=1, description="Runs with the seeds seed, seed + 1, ...")
+    repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted key to list of values: every combination is a run."
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.seed + self.repeats > SEEDS:
+            raise ValueError(
+                f"seed: the repeats need the seeds {self.seed} to {self.seed + self.repeats - 1}, and seeds are below "
+                f"{SEEDS}: take a smaller seed"
+            )
+        if self.steps * self.workers.total > JOBS:
+            raise ValueError(
+                f"steps: {self.steps} steps of {self.workers.total} workers are more than {JOBS} jobs: with so many "
+                f"workers take at most {JOBS // self.workers.total} steps"
+            )
+        return self
 
     @property
     def seeds(self) -> range:
@@ -198,7 +214,7 @@ def _explain(mistake: Any) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{key or 'scenario'}: a mapping is needed, got {value!r}"
         case "value_error":
-            return f"{key}: {context['error']}"
+            return f"{key}: {context['error']}" if key else str(context["error"])
         case _:
             return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {value!r}"
 

@@ -30,6 +30,23 @@ MISTAKES = {
     "wrong type": ({"steps": "many"}, ["steps", "integer", "'many'"]),
     "a switch that is a word": ({"optimizer": {"name": "sgd", "nesterov": "yes"}}, ["optimizer.nesterov", "'yes'"]),
     "a number out of range": ({"worker_momentum": 1.5}, ["worker_momentum", "less than 1"]),
+    "learning rate below 0": (
+        {"optimizer": {"name": "sgd", "learning_rate": -0.1}},
+        ["learning_rate", "than 0, got -0.1"],
+    ),
+    "learning rate of 0": ({"optimizer": {"name": "adam", "learning_rate": 0}}, ["optimizer.learning_rate", "than 0"]),
+    "momentum below 0": ({"optimizer": {"name": "sgd", "momentum": -0.1}}, ["optimizer.momentum", "-0.1"]),
+    "momentum of 1": ({"optimizer": {"name": "rmsprop", "momentum": 1}}, ["optimizer.momentum", "less than 1"]),
+    "decay of 1": ({"optimizer": {"name": "adam", "b2": 1.0}}, ["optimizer.b2", "less than 1"]),
+    "epsilon below 0": ({"optimizer": {"name": "yogi", "eps": -1e-3}}, ["optimizer.eps", "-0.001"]),
+    "too many steps": ({"steps": 10**9}, ["steps", "less than or equal to 10000000", "1000000000"]),
+    "too many workers": ({"workers": {"total": 10**6}}, ["workers.total", "less than or equal to 100000"]),
+    "too many jobs": (
+        {"steps": 10**6, "workers": {"total": 1000}},
+        ["steps: 1000000 steps of 1000", "at most 200000 steps"],
+    ),
+    "too many repeats": ({"repeats": 10**6}, ["repeats", "less than or equal to 10000"]),
+    "seeds too large": ({"seed": 2**31 - 2, "repeats": 3}, ["seed: ", "2147483646 to 2147483648", "smaller seed"]),
     "not finite": ({"optimizer": {"name": "sgd", "learning_rate": float("nan")}}, ["optimizer.learning_rate"]),
     "missing key": ({"rule": None}, ["rule: is missing"]),
     "unknown rule": ({"rule": "krun"}, ["rule", "'krun'", "did you mean 'krum'?", "median"]),
@@ -57,7 +74,23 @@ MISTAKES = {
     "grid over the repeats": ({"grid": {"repeats": [1, 2]}}, ["grid.repeats: this key cannot be swept"]),
     "grid with the same run twice": (
         {"grid": {"rule.name": ["krum", "median", "krum"]}},
-        ["grid: the same run twice: rule.name=krum; remove one"],
+        ["grid: the same run twice: rule.name=krum, seed 0; remove one"],
+    ),
+    "grid over seeds that the repeats take": (
+        {"repeats": 3, "grid": {"seed": [0, 2]}},
+        ["grid: the same run twice: seed=0 and seed=2, seed 2; remove one"],
+    ),
+    "grid over a rule and its name": (
+        {"grid": {"rule": ["krum", "average"], "rule.name": ["median", "bulyan"]}},
+        ["grid.rule.name: grid.rule chooses rule.name too: sweep one of them"],
+    ),
+    "grid over a part and an option that one of its values sets": (
+        {"grid": {"rule.distance": ["plain"], "rule": ["krum", {"name": "krum", "distance": "squared"}]}},
+        ["grid.rule.distance: grid.rule chooses rule.distance too"],
+    ),
+    "grid too large": (
+        {"grid": {"seed": list(range(1000)), "steps": list(range(1, 102))}},
+        ["grid: 101000 combinations are too many: at most 100000"],
     ),
     "impossible cell of a grid": (
         {"grid": {"rule.name": ["average", "bulyan"], "workers.byzantine": [1, 2]}},
