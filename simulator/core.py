@@ -33,7 +33,7 @@ class Update(NamedTuple):
     """One update, looked at: scalars, NaN where they have no meaning.
 
     `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
-    honest rows. `byzantine_weight`: the share the rule gave to Byzantine rows.
+    honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows.
     """
 
     aggregate_norm: Value
@@ -182,16 +182,40 @@ def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callab
 
         byzantine = world.byzantine[workers]
         honest, _ = mean_of(rows, ~byzantine)
-        norm = jnp.linalg.norm(aggregate)
+        norm, cosine, distance = _compared(aggregate, honest)
         seen = Update(
             aggregate_norm=norm,
-            honest_cosine=aggregate @ honest / (norm * jnp.linalg.norm(honest)),
-            honest_distance=jnp.linalg.norm(aggregate - honest),
+            honest_cosine=cosine,
+            honest_distance=jnp.where(byzantine.all(), jnp.nan, distance),
             byzantine_weight=jnp.nan if info.weights is None else jnp.where(byzantine, info.weights, 0).sum(),
         )
         return Server(params, optimizer_state, rule_state), jax.tree.map(jnp.float32, seen)
 
     return update
+
+
+def _compared(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:
+    """Length of the aggregate, its cosine and its distance to the honest mean, right where squares leave float32."""
+    vectors = (aggregate, honest, aggregate - honest)
+
+    def measured(scale: Callable[[Array], Array | float]) -> tuple[Array, tuple[Array, Array, Array]]:
+        scales = [scale(vector) for vector in vectors]
+        one, other, gap = (vector / by for vector, by in zip(vectors, scales, strict=True))
+        lengths = jnp.stack([jnp.linalg.norm(each) for each in (one, other, gap)])
+        cosine = one @ other / (lengths[0] * lengths[1])
+        return lengths, (lengths[0] * scales[0], cosine, lengths[2] * scales[2])
+
+    lengths, straight = measured(lambda vector: 1.0)
+    # looking for the largest values takes longer than all the rest, and is hardly ever needed
+    usual = ((lengths > 1e-12) & (lengths < 1e18)).all()
+    return jax.lax.cond(usual, lambda: straight, lambda: measured(_magnitude)[1])
+
+
+def _magnitude(vector: Array) -> Array:
+    """The power of two below the largest absolute value: dividing by it is exact. 1 for zeros and non-finite values."""
+    largest = jnp.max(jnp.abs(vector))
+    power = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+    return jnp.where((largest > 0) & jnp.isfinite(largest), power, 1)
 
 
 # Samples that are evaluated at once: bounds the memory that the activations take.
