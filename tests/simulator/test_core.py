@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from simulator.core import EVALUATED_AT_ONCE, build
-from simulator.keys import Purpose, derive
+from simulator.keys import Purpose, derive, generator
 from simulator.world import share_out, world
 from tests.simulator.conftest import small
 
@@ -65,6 +65,17 @@ def test_poisoned_data_reach_the_byzantine_workers_only():
     np.testing.assert_allclose(poisoned.work(here, server.params, (), 1, 0)[0], flipped, rtol=1e-4, atol=1e-6)
 
 
+def test_poison_is_drawn_anew_for_each_worker_and_job():
+    _, core, here, server = prepared(attack="noisy", workers={"total": 7, "byzantine": 2})
+    # every worker has one and the same sample: what differs comes from the poison
+    same = here._replace(shards=here.shards * 0)
+    jobs = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    rows = {core.work(same, server.params, (), *job)[0].tobytes() for job in jobs}
+    assert len(rows) == len(jobs)
+    again = core.work(same, server.params, (), *jobs[0])[0]
+    assert again.tobytes() in rows
+
+
 def test_an_attack_cannot_touch_honest_rows():
     _, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
@@ -100,6 +111,28 @@ def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
     assert np.isnan(seen.byzantine_weight)
 
 
+@pytest.mark.parametrize("size", [1e-34, 1e-22, 1e-11, 1e17, 1e20, 1e36])
+def test_what_is_said_of_an_update_is_right_also_where_squares_leave_float32(size):
+    _, core, here, server = prepared(workers={"total": 7, "byzantine": 2})
+    rows = (size * np.random.default_rng(1).normal(size=(7, len(server.params)))).astype(np.float32)
+    _, seen = core.update(here, server, np.arange(7), rows)
+    aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
+    cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
+    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7]
+    np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
+
+
+def test_what_has_no_meaning_is_nan_and_nothing_else_is():
+    _, core, here, server = prepared(workers={"total": 7, "byzantine": 2})
+    rows = np.zeros((7, len(server.params)), np.float32)
+    np.testing.assert_allclose(core.update(here, server, np.arange(7), rows)[1], [0, np.nan, 0, 2 / 7])
+    rows[0, 3] = np.inf
+    np.testing.assert_allclose(core.update(here, server, np.arange(7), rows)[1], [np.inf, np.nan, np.inf, 2 / 7])
+    _, core, here, server = prepared(workers={"total": 7, "byzantine": 7, "declared": 0})
+    _, seen = core.update(here, server, np.arange(7), np.ones((7, len(server.params)), np.float32))
+    np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("samples", [300, EVALUATED_AT_ONCE * 5, 2 * EVALUATED_AT_ONCE * 5 + 35])
 def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples):
     data = {"name": "gaussian_mixture", "samples": samples, "shape": [3], "classes": 4, "batch_size": 8}
@@ -130,6 +163,15 @@ def test_keys_differ_by_purpose_worker_and_job_and_nothing_else():
     }  # fmt: skip
     assert len(set(keys.values())) == len(keys)
     assert jax.random.key_data(derive(root, Purpose.WORK, 2, 3)).tobytes() == keys[Purpose.WORK, 2, 3]
+    drawn = {(seed, purpose): generator(seed, purpose).bytes(8) for seed in range(3) for purpose in Purpose}
+    assert len(set(drawn.values())) == len(drawn)
+
+
+def test_the_numbers_of_the_purposes_stay_what_recorded_results_were_made_with():
+    assert [each.name for each in sorted(Purpose)][:8] == [
+        "INIT", "WORK", "CORRUPT", "FORGE", "SPLIT", "PARTITION", "SCHEDULE", "EVALUATE"
+    ]  # fmt: skip
+    assert sorted(Purpose)[:8] == list(range(8))
 
 
 def test_scenarios_that_share_a_part_share_its_compiled_function():
@@ -139,12 +181,17 @@ def test_scenarios_that_share_a_part_share_its_compiled_function():
     assert one.update is not other.update
 
 
-def test_the_adversary_sees_the_rule_in_use_and_draws_anew_at_every_step():
+def test_the_adversary_sees_the_model_and_the_rule_in_its_present_state():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
-    _, core, here, server = prepared(rule="median", attack="counting")
-    state = core.adversary(len(server.params))
-    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, state)
-    np.testing.assert_allclose(forged[0], -0.1 * np.median(rows, axis=0), rtol=1e-5)
+    _, core, here, server = prepared(rule="remembering", attack="counting")
+    remembered = np.linspace(-1, 1, 650, dtype=np.float32)
+    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, remembered, core.adversary(650))
+    expected = (np.asarray(server.params) - (rows.mean(axis=0) + remembered) / 2) / 10
+    np.testing.assert_allclose(forged[0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_adversary_draws_anew_at_every_step():
+    rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(attack="gaussian")
     first, again, later = (
         core.forge(here, t, np.arange(7), rows, server.params, server.rule, ())[0] for t in (0, 0, 1)
@@ -153,16 +200,37 @@ def test_the_adversary_sees_the_rule_in_use_and_draws_anew_at_every_step():
     assert not np.array_equal(first[0], later[0])
 
 
+def test_rule_and_optimizer_remember_from_one_update_to_the_next():
+    optimizer = {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}
+    _, core, here, server = prepared(rule="remembering", optimizer=optimizer)
+    params, aggregate, velocity = np.asarray(server.params, np.float64), 0.0, 0.0
+    for seed in range(3):
+        rows = np.random.default_rng(seed).normal(size=(7, 650)).astype(np.float32)
+        server, _ = core.update(here, server, np.arange(7), rows)
+        aggregate = (rows.mean(0, dtype=np.float64) + aggregate) / 2
+        velocity = aggregate + 0.9 * velocity
+        params = params - 0.5 * velocity
+        np.testing.assert_allclose(server.params, params, rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_evaluated_as_training_is_training_data_alone():
-    scenario, _, here, _ = prepared()
-    parts, shares = share_out(scenario.data, scenario.workers.total, scenario.seed)
-    assert set(np.asarray(here.train).tolist()) <= set(parts.train.tolist())
-    assert set(np.concatenate(shares).tolist()) <= set(parts.train.tolist())
-    assert not set(parts.train.tolist()) & {*parts.validation.tolist(), *parts.test.tolist()}
+    data = {"name": "gaussian_mixture", "samples": 3000, "shape": [3], "batch_size": 8}
+    for scenario in (small(), small(data=data)):
+        here = world(scenario, scenario.seed)
+        parts, shares = share_out(scenario.data, scenario.workers.total, scenario.seed)
+        assert len(set(np.asarray(here.train).tolist())) == min(2000, len(parts.train))
+        assert set(np.asarray(here.train).tolist()) <= set(parts.train.tolist())
+        assert set(np.concatenate(shares).tolist()) <= set(parts.train.tolist())
+        assert not set(parts.train.tolist()) & {*parts.validation.tolist(), *parts.test.tolist()}
 
 
-def test_each_seed_has_keys_and_a_partition_of_its_own():
-    zero, one = world(small(), 0), world(small(), 1)
-    for seed, here in enumerate((zero, one)):
+def test_each_seed_has_a_key_a_split_a_partition_and_a_training_sample_of_its_own():
+    def drawn(seed: int) -> list[np.ndarray]:
+        here, (parts, shares) = world(small(), seed), share_out(small().data, 7, seed)
+        # places in the training set: the split alone does not make them differ
+        share, sample = (np.searchsorted(parts.train, part) for part in (shares[0], here.train))
         assert np.array_equal(jax.random.key_data(here.key), jax.random.key_data(jax.random.key(seed)))
-    assert not np.array_equal(zero.shards, one.shards)
+        return [parts.test, share, sample]
+
+    assert not any(np.array_equal(zero, one) for zero, one in zip(drawn(0), drawn(1), strict=True))
+    assert all(np.array_equal(once, again) for once, again in zip(drawn(1), drawn(1), strict=True))

@@ -1,4 +1,4 @@
-"""An attack of the tests with a state, which also asks the rule in use."""
+"""An attack of the tests with a state, which also uses the model and asks the rule in use."""
 
 import jax.numpy as jnp
 
@@ -6,15 +6,15 @@ from attacks.base import Attack
 
 
 def counting(n: int, f: int) -> Attack:
-    """The j-th forged update is -j times what the rule makes of the rows without the attack.
+    """The j-th update is pulled towards the model, away from what the rule makes of the rows without the attack.
 
-    Formula: -j rule(rows)
-    Knows: all honest rows, the rule
+    Formula: (params - j rule(rows)) / 10
+    Knows: all honest rows, the rule, the model
     Source: made for the tests
     """
 
     def forge(key, view, state):
         state = state + 1
-        return jnp.broadcast_to(-0.1 * state * view.aggregate(view.rows), view.rows.shape), state
+        return jnp.broadcast_to((view.params - state * view.aggregate(view.rows)) / 10, view.rows.shape), state
 
     return Attack(init=lambda d: jnp.zeros(()), forge=forge)
