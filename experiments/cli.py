@@ -1,10 +1,12 @@
 """The command line: `byzax run`, `list`, `show`, `schema`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
+import functools
 import importlib.metadata
 import json
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +37,23 @@ class Kind(StrEnum):
     EXECUTORS = "executors"
 
 
+def _plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, where plug-ins that cannot be used and a lack of memory are one line and exit code 2."""
+
+    @functools.wraps(command)
+    def called(*arguments: Any, **options: Any) -> None:
+        from simulator.registry import PluginError
+
+        try:
+            command(*arguments, **options)
+        except PluginError as error:
+            _refuse(error)
+        except MemoryError as error:
+            _refuse(f"this needs more memory than there is: {error}")
+
+    return called
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"byzax {importlib.metadata.version('byzax')}")
@@ -49,6 +68,7 @@ def _common(
 
 
 @app.command()
+@_plainly
 def run(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the results; by default results/NAME.")] = None,
@@ -128,7 +148,7 @@ def _folders(studies: list[Any], out: Path | None) -> list[Path]:
     return folders
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _refuse(error: Exception | str) -> NoReturn:
     for line in str(error).splitlines():
         typer.echo(line, err=True)
     raise typer.Exit(2)
@@ -148,6 +168,7 @@ def _summarise(folder: Path) -> None:
 
 
 @app.command()
+@_plainly
 def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that byzax run wrote.")]) -> None:
     """Print the table of a finished study and make its summary and plots again, from its files."""
     from simulator.scenario import ScenarioError
@@ -163,6 +184,7 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
 
 
 @app.command("list")
+@_plainly
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what a scenario can name, with conditions, options and sources."""
     from rich.console import Console
@@ -173,6 +195,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
 
 
 @app.command()
+@_plainly
 def schema() -> None:
     """Print the JSON Schema of a scenario; editors complete and check YAML files with it.
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field, Strict, create_model
 import aggregators
 import attacks
 import models
-from simulator import data, partitions, schedules
+from simulator import data, partitions, registry, schedules
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -33,8 +33,14 @@ COMMON = frozenset({"partition", "batch_size", "validation", "test"})
 
 
 def one_of(kind: str, factories: dict[str, Callable[..., Any]], base: type[Component] = Component) -> Any:
-    """The type of a field that holds one of `factories`: a mapping with `name` and options, or the bare name."""
-    members = [_component(kind, name, function, base) for name, function in factories.items()]
+    """The type of a field that holds one of `factories`: a mapping with `name` and options, or the bare name.
+
+    Raises PluginError, naming the file, where the options of a function cannot be written in YAML.
+    """
+    members = []
+    for name, function in factories.items():
+        with registry.named(registry.file_of(function)):
+            members.append(_component(kind, name, function, base))
     # pydantic refuses a discriminator where there is nothing to choose from.
     union = Annotated[Union[tuple(members)], Field(discriminator="name")] if len(members) > 1 else members[0]  # noqa: UP007
     names: Any = Literal[tuple(factories)]
@@ -49,6 +55,8 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
     fields: dict[str, Any] = {"name": (Literal[name], name)}
     for option in inspect.signature(function, eval_str=True).parameters.values():
         if option.kind is option.KEYWORD_ONLY:
+            if option.annotation is option.empty:
+                raise TypeError(f"the option {option.name} of {name} needs a type, such as {option.name}: float")
             fields[option.name] = (
                 _from_yaml(option.annotation),
                 ... if option.default is option.empty else option.default,
@@ -62,12 +70,12 @@ def _from_yaml(annotation: Any) -> Any:
     return Annotated[annotation, Strict(False)] if get_origin(annotation) is tuple else annotation
 
 
-RULES = {name: aggregators.factory(name) for name in aggregators.available()}
-ATTACKS = {name: attacks.factory(name) for name in attacks.available()}
-MODELS = {name: models.factory(name) for name in models.available()}
-DATA = {name: data.factory(name) for name in data.available()}
-PARTITIONS = {name: partitions.factory(name) for name in partitions.available()}
-SCHEDULES = {name: schedules.factory(name) for name in schedules.available()}
+RULES = registry.members(aggregators)
+ATTACKS = registry.members(attacks)
+MODELS = registry.members(models)
+DATA = registry.members(data)
+PARTITIONS = registry.members(partitions)
+SCHEDULES = registry.members(schedules)
 
 
 NOT_NEGATIVE = Annotated[float, Field(ge=0)]
@@ -76,7 +84,7 @@ NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
     """optax's function of this name, with those of its options that are plain numbers or switches."""
     function = getattr(optax, name)
-    share = Annotated[float, Field(ge=0, lt=1)]
+    share: Any = Annotated[float, Field(ge=0, lt=1)]
     types: dict[str, Any] = {"learning_rate": Annotated[float, Field(gt=0)], "momentum": share | None}
     types |= dict.fromkeys(("b1", "b2", "decay"), share)
     options = [

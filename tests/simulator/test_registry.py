@@ -1,0 +1,114 @@
+"""Plug-ins that cannot be used are named in one line: folder, file, what is wrong."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import aggregators
+import attacks
+import models
+from simulator import data, partitions, schedules
+from simulator.components import one_of
+from simulator.registry import FOLDERS, PluginError, members
+
+PACKAGES = {
+    "aggregators": aggregators,
+    "attacks": attacks,
+    "models": models,
+    "data": data,
+    "partitions": partitions,
+    "schedules": schedules,
+}
+
+
+@pytest.fixture
+def plug(tmp_path, monkeypatch):
+    """Puts a file into a plug-in folder of the package; what was loaded from there is forgotten at the end."""
+
+    def put(package, name, content, folder="mine"):
+        here = tmp_path / folder / package
+        here.mkdir(parents=True, exist_ok=True)
+        (here / f"{name}.py").write_text(content)
+        path = [*PACKAGES[package].__path__]
+        monkeypatch.setattr(PACKAGES[package], "__path__", path if str(here) in path else [*path, str(here)])
+        importlib.invalidate_caches()
+        return here / f"{name}.py"
+
+    before = set(sys.modules)
+    yield put
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def refusal(package):
+    with pytest.raises(PluginError) as caught:
+        members(PACKAGES[package])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+BROKEN = {
+    "syntax": ("def mine(:\n", "SyntaxError: invalid syntax"),
+    "import": ("import nowhere_to_be_found\n", "ModuleNotFoundError: No module named 'nowhere_to_be_found' ({}:1)"),
+    "error": ("x = 1\ny = x / 0\n", "ZeroDivisionError: division by zero ({}:2)"),
+    "exit": ("raise SystemExit(3)\n", "SystemExit: 3"),
+    "function of another name": ("def other():\n    pass\n", "must hold a function of its own name, mine"),
+    "no function": ("mine = 3\n", "TypeError: mine must be a function, and is int"),
+}
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_named_with_the_error(plug, package, kind):
+    content, expected = BROKEN[kind]
+    file = plug(package, "mine", content)
+    said = refusal(package)
+    assert said.startswith(str(file))
+    assert expected.format(file) in said
+
+
+OPTIONS = {
+    "no type": ("def mine(*, a=1):\n    pass\n", "the option a of mine needs a type"),
+    "a type that does not exist": (
+        "def mine(*, a: 'Flaot' = 1):\n    pass\n",
+        "NameError: name 'Flaot' is not defined",
+    ),
+    "a type that YAML has not": ("def mine(*, a: object() = 1):\n    pass\n", "PydanticSchemaGenerationError"),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_options_that_a_scenario_cannot_hold_are_refused_with_the_file(plug, kind):
+    content, expected = OPTIONS[kind]
+    file = plug("partitions", "mine", content)
+    with pytest.raises(PluginError) as caught:
+        one_of("partition", members(partitions))
+    assert str(caught.value).startswith(f"{file}: ")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(("package", "name"), [("aggregators", "krum"), ("data", "base"), ("data", "_idx")])
+def test_two_files_of_one_name_are_refused(plug, package, name):
+    file = plug(package, name, "")
+    builtin = Path(PACKAGES[package].__path__[0], f"{name}.py")
+    assert refusal(package) == f"{file}: there is {builtin} too: rename one of the two"
+
+
+def test_two_plug_ins_of_one_name_are_refused(plug):
+    first = plug("schedules", "mine", "def mine(): pass\n")
+    second = plug("schedules", "mine", "def mine(): pass\n", folder="other")
+    assert refusal("schedules") == f"{second}: there is {first} too: rename one of the two"
+
+
+def test_a_plug_in_that_works_is_found(plug):
+    plug("schedules", "mine", "def mine():\n    return 3\n")
+    assert members(schedules)["mine"]() == 3
+
+
+def test_a_folder_that_is_not_there_or_holds_no_plug_ins_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path / "nowhere"))
+    assert refusal("models") == f"$BYZAX_PLUGINS: {tmp_path / 'nowhere'} is no folder"
+    monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path))
+    assert refusal("models").startswith(f"$BYZAX_PLUGINS: {tmp_path} holds none of the folders aggregators, attacks")
