@@ -2,8 +2,12 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+# A reason in a table; `error.txt` holds all of it.
+LONGEST_REASON = 200
 
 
 def said_of(choices: Mapping[str, Any]) -> str:
@@ -36,3 +40,14 @@ def file_name(parts: Iterable[str], taken: Collection[str]) -> str:
         count += 1
         name = f"{plain}_{count}"
     return name
+
+
+def one_line(text: str) -> str:
+    """A message as one readable line: of a traceback in it the last line, and not more than a few words too many.
+
+    >>> one_line("work failed: Traceback (most recent call last):\\n  File ...\\nValueError: no")
+    'work failed: ValueError: no'
+    """
+    said, _, trace = text.partition("Traceback (most recent call last):")
+    last = next((line for line in reversed(trace.splitlines()) if line.strip()), "")
+    return textwrap.shorten(f"{said} {last}", LONGEST_REASON, placeholder=" ...")

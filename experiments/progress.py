@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments.results import Run
@@ -36,6 +37,11 @@ def name(run: Run) -> str:
     return ", ".join([run.rule, run.attack, *others, f"seed {run.scenario.seed}"])
 
 
+def _count(completed: int, lost: int, runs: int) -> str:
+    """`83 of 84 runs, 1 failed`: how many were completed, and how many never will be."""
+    return f"{completed} of {runs} runs" + (f", {lost} failed" if lost else "")
+
+
 @contextmanager
 def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
     columns = (
@@ -49,10 +55,10 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
     )
     # runs differ in speed: the estimate of what is left looks back over minutes
     progress = Progress(*columns, console=console, speed_estimate_period=300, transient=True)
-    whole = progress.add_task("all runs", total=steps, note=f"0 of {runs}")
+    whole = progress.add_task("all runs", total=steps, note=_count(0, 0, runs))
     present = progress.add_task("", total=None, note="")
     before: dict[Run | str, int] = {}
-    finished = 0
+    completed, lost = 0, 0
 
     def starting(executor: str) -> None:
         progress.update(present, description=f"starting {executor}", note="", total=None)
@@ -75,15 +81,16 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
     def done(run: Run, checkpoint: Checkpoint) -> None:
-        nonlocal finished
-        finished += 1
-        progress.update(whole, note=f"{finished} of {runs}")
+        nonlocal completed
+        completed += 1
+        progress.update(whole, note=_count(completed, lost, runs))
 
     def failed(run: Run, reason: str) -> None:
-        nonlocal finished
-        finished += 1
-        progress.update(whole, note=f"{finished} of {runs}", advance=run.scenario.steps - before.get(run.slug, 0))
-        progress.console.print(f"[red]failed[/red] {name(run)}: {reason}", highlight=False, markup=True)
+        nonlocal lost
+        lost += 1
+        rest = run.scenario.steps - before.get(run.slug, 0)
+        progress.update(whole, note=_count(completed, lost, runs), advance=rest)
+        progress.console.print(f"[red]failed[/red] {escape(f'{name(run)}: {reason}')}", highlight=False)
 
     with progress:
         yield Report(starting, begin, advance, done, failed)
@@ -91,7 +98,8 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
 
 @contextmanager
 def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
-    finished, last, began = 0, time.monotonic(), time.monotonic()
+    completed, lost = 0, 0
+    last = began = time.monotonic()
 
     def say(text: str) -> None:
         nonlocal last
@@ -99,9 +107,18 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def end(text: str) -> None:
-        nonlocal finished
-        finished += 1
-        say(f"[{finished:{len(str(runs))}}/{runs}] {text}")
+        say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}")
+
+    def done(run: Run, checkpoint: Checkpoint) -> None:
+        nonlocal completed
+        completed += 1
+        accuracy = f"test accuracy {checkpoint.evaluation.test_accuracy:.3f}"
+        end(f"{name(run)}: {accuracy} ({checkpoint.wall_s:.1f} s)")
+
+    def failed(run: Run, reason: str) -> None:
+        nonlocal lost
+        lost += 1
+        end(f"{name(run)}: failed: {reason}")
 
     def advance(run: Run, checkpoint: Checkpoint) -> None:
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
@@ -112,9 +129,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
         starting=lambda executor: say(f"{runs} runs, {steps} updates; starting {executor}"),
         begin=lambda some, steps: None,
         advance=advance,
-        done=lambda run, checkpoint: end(
-            f"{name(run)}: test accuracy {checkpoint.evaluation.test_accuracy:.3f} ({checkpoint.wall_s:.1f} s)"
-        ),
-        failed=lambda run, reason: end(f"{name(run)}: failed: {reason}"),
+        done=done,
+        failed=failed,
     )
-    say(f"{finished} of {runs} runs in {time.monotonic() - began:.0f} s")
+    say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")

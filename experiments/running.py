@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import results
+from experiments.names import one_line
 from experiments.progress import Report
 from experiments.results import Run
 from experiments.study import Study
@@ -78,7 +79,7 @@ def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
             except Exception as error:
                 for job in group:
                     complete = False
-                    _fail(job, {}, report, f"{executor.name} did not start: {error}")
+                    _fail(job, {}, report, f"{executor.name} did not start: {error}", traceback.format_exc())
                 continue
             for job in group:
                 complete &= _perform_one(job, execute, report)
@@ -116,13 +117,11 @@ def _unfinished(job: Job, seen: dict[int, list[Checkpoint]]) -> dict[int, Run]:
     return {s: run for s, run in job.runs.items() if not seen.get(s) or seen[s][-1].step < job.scenario.steps}
 
 
-def _fail(job: Job, seen: dict[int, list[Checkpoint]], report: Report, reason: str, trace: str = "") -> None:
-    reason = " ".join(reason.split())
+def _fail(job: Job, seen: dict[int, list[Checkpoint]], report: Report, reason: str, trace: str) -> None:
     for seed, run in _unfinished(job, seen).items():
         here = job.folder / "runs" / run.slug
         if not here.exists():
             results.begin(job.folder, run)
-        results.finish(job.folder, run, seen.get(seed, []), "failed", reason)
-        if trace:
-            (here / "error.txt").write_text(trace)
-        report.failed(run, reason)
+        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason))
+        (here / "error.txt").write_text(trace)
+        report.failed(run, one_line(reason))

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
+from experiments.building import build
 from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
-from simulator.components import ATTACKS, COMMON, MODELS, OPTIMIZERS, RULES
+from simulator.components import COMMON
 from simulator.data.base import DataError
-from simulator.executors.base import plan
 from simulator.scenario import Scenario, ScenarioError, parse
-from simulator.world import load as load_data
-from simulator.world import share_out
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
 NOT_SWEPT = {"name", "grid", "repeats"}
@@ -224,14 +222,14 @@ def _turn(key: str) -> tuple[int, int]:
 
 
 def check(study: Study) -> None:
-    """Builds every part of every cell, for each seed, without running it: what is impossible comes out before a start.
+    """Builds and traces every part of every cell, for each seed, without running it.
 
     Raises ScenarioError with one line for each mistake and a run in which it shows.
     """
     mistakes: list[tuple[str, dict[str, Any]]] = []
     for cell in study.cells:
         try:
-            _build(cell.scenario)
+            build(cell.scenario)
         except ScenarioError as error:
             mistakes.append((str(error), cell.choices))
             # every cell would try again to download what is not there
@@ -239,37 +237,6 @@ def check(study: Study) -> None:
                 break
     with prefixed(study.path):
         _raise(mistakes)
-
-
-def _build(scenario: Scenario) -> None:
-    n, byzantine, declared = scenario.workers.total, scenario.workers.byzantine, scenario.workers.declared
-    with _part("attack"):
-        ATTACKS[scenario.attack.name](n, byzantine, **scenario.attack.options())
-    with _part("optimizer"):
-        OPTIMIZERS[scenario.optimizer.name](**scenario.optimizer.options())
-    with _part("data"):
-        data = load_data(scenario.data)
-    with _part("model"):
-        MODELS[scenario.model.name](data.x.shape[1:], data.classes, **scenario.model.options())
-    for seed in scenario.seeds:
-        with _part("schedule"):
-            rows = plan(scenario, seed).workers.shape[1]
-        with _part("rule"):
-            RULES[scenario.rule.name](rows, declared, **scenario.rule.options())
-        with _part("data"):
-            parts, _ = share_out(scenario.data, n, seed)
-            if scenario.data.batch_size > len(parts.train):
-                raise ValueError(
-                    f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
-                )
-
-
-@contextmanager
-def _part(key: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ScenarioError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:

@@ -79,6 +79,8 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     parts = split(dataset, generator(seed, Purpose.SPLIT), data.validation, data.test)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
     positions = divide(dataset.y[parts.train], n, generator(seed, Purpose.PARTITION))
+    if len(positions) != n or not all(map(len, positions)):
+        raise ValueError(f"{data.partition.name} leaves one of the {n} workers without a sample")
     return parts, [parts.train[position] for position in positions]
 
 

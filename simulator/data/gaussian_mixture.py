@@ -7,6 +7,9 @@ import numpy as np
 
 from simulator.data.base import Dataset, dataset
 
+# 8 GB while they are made, in float64
+LARGEST = 10**9
+
 
 @lru_cache(maxsize=4)
 def gaussian_mixture(
@@ -34,8 +37,13 @@ def gaussian_mixture(
             "gaussian_mixture needs classes >= 2, samples >= classes, a shape of sizes >= 1 and separation >= 0, "
             f"got classes={classes}, samples={samples}, shape={tuple(shape)}, separation={separation}"
         )
-    rng = np.random.default_rng(seed)
     features = math.prod(shape)
+    if samples * features > LARGEST:
+        raise ValueError(
+            f"gaussian_mixture makes {LARGEST} numbers at most: of {features} numbers each at most "
+            f"{LARGEST // features} samples, got {samples}"
+        )
+    rng = np.random.default_rng(seed)
     directions = rng.normal(size=(classes, features))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     labels = rng.permutation(np.arange(samples) % classes)

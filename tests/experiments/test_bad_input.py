@@ -1,11 +1,18 @@
 """Every mistake a person can make gets one clear line and exit code 2, before anything starts."""
 
 import gzip
+import re
 import socket
 import struct
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from aggregators import Aggregator, Info
+from attacks import Attack
+from models import Model
+from simulator import components
 from tests.experiments.command import byzax, command, write
 
 
@@ -100,6 +107,26 @@ MISTAKES = {
         {"grid": {"rule.name": ["krum", "media"]}},
         ["rule: unknown rule 'media'; did you mean 'median'?", "(in the run rule.name=media)"],
     ),
+    "rule that cannot be computed": (
+        {"rule": "failing"},
+        ["rule: failing: apply fails: ArithmeticError: this rule always fails", "failing.py:15)"],
+    ),
+    "attack that cannot be computed": (
+        {"attack": "failing"},
+        ["attack: failing: corrupt fails: ArithmeticError: this batch cannot be corrupted", "failing.py:15)"],
+    ),
+    "unknown base of a rule": (
+        {"rule": {"name": "bulyan", "base": "krumm"}},
+        ["rule.base: unknown rule 'krumm'", "'krum'"],
+    ),
+    "model larger than the memory": (
+        {"model": {"name": "mlp", "hidden": [10**12]}},
+        ["model: ", "GB", "smaller model"],
+    ),
+    "data larger than the memory": (
+        {"data": {"name": "gaussian_mixture", "samples": 10**15}},
+        ["data: gaussian_mixture", "at most"],
+    ),
     "option of another rule": (
         {"grid": {"rule.name": ["median", "krum"], "rule.distance": ["plain"]}},
         ["rule.distance: unknown key", "in the run rule.name=median"],
@@ -113,6 +140,117 @@ def test_a_mistake_in_a_scenario_gets_one_line_with_file_and_key(tmp_path, mista
     path, out = write(tmp_path, **changes), tmp_path / "out"
     refused(byzax("run", path, "--out", out), f"{path}: ", *expected)
     assert not out.exists()
+
+
+ATTACK = lambda **parts: lambda n, f: Attack(**parts)  # noqa: E731
+# what a plug-in of a user gives -> what is said about it
+BROKEN = {
+    "takes no n and f": ("rule", lambda: None, "rule: average fails: TypeError: .* takes 0 positional arguments"),
+    "divides by zero": ("attack", lambda n, f: n / 0, r"attack: none fails: ZeroDivisionError: .* \(.*input.py:"),
+    "has no memory": ("optimizer", lambda **o: np.ones(2**50), "optimizer: sgd needs more memory than there is: "),
+    "gives no rule": ("rule", lambda n, f: "krum", "rule: average must give an Aggregator, got str"),
+    "aggregate of another shape": (
+        "rule",
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows, state, Info())),
+        r"rule: average: apply must give an aggregate \[d=650\], got float32\[7, 650\]",
+    ),
+    "aggregate of whole numbers": (
+        "rule",
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows[0].astype(int), state, Info())),
+        r"rule: average: apply must give an aggregate \[d=650\], got int32\[650\]",
+    ),
+    "no Info": (
+        "rule",
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows[0], state)),
+        r"rule: average: apply must give \(aggregate, state, Info\), got \(float32\[650\], \(\)\)",
+    ),
+    "weights of another shape": (
+        "rule",
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows[0], state, Info(rows[0]))),
+        r"rule: average: Info.weights must be \[n=7\] or None, got float32\[650\]",
+    ),
+    "state that changes": (
+        "rule",
+        lambda n, f: Aggregator(lambda d: jnp.zeros(d), lambda rows, state: (state, rows, Info())),
+        r"rule: average: apply changes its state from float32\[650\] to float32\[7, 650\]",
+    ),
+    "NumPy in a rule": (
+        "rule",
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (np.sort(rows)[0], state, Info())),
+        "rule: average: apply fails: TracerArrayConversionError: .*test_bad_input.py:",
+    ),
+    "gives no attack": ("attack", lambda n, f: None, "attack: none must give an Attack, got None"),
+    "rows of another shape": (
+        "attack",
+        ATTACK(forge=lambda key, view, state: (view.params, state)),
+        r"attack: none: forge must give rows \[n=7, d=650\], got float32\[650\]",
+    ),
+    "rows alone": (
+        "attack",
+        ATTACK(forge=lambda key, view, state: view.rows),
+        r"attack: none: forge must give \(rows, state\), got float32\[7, 650\]",
+    ),
+    "forge that fails": (
+        "attack",
+        ATTACK(forge=lambda key, view, state: view.row),
+        "attack: none: forge fails: AttributeError: 'View' object has no attribute 'row'",
+    ),
+    "batch of another shape": (
+        "attack",
+        ATTACK(corrupt=lambda key, batch: batch._replace(y=batch.y / 2)),
+        r"attack: none: corrupt must give a Batch of x float32\[4, 8, 8\] and y int32\[4\], got Batch",
+    ),
+    "gives no model": ("model", lambda shape, classes: [], r"model: softmax must give a Model, got \(\)"),
+    "logits of another shape": (
+        "model",
+        lambda shape, classes: Model(lambda key: jnp.zeros(3), lambda params, x, y: x.sum(), lambda params, x: params),
+        r"model: softmax: predict must give logits \[4, 10\], got float32\[3\]",
+    ),
+    "parameters in a tree": (
+        "model",
+        lambda shape, classes: Model(lambda key: {}, lambda params, x, y: x.sum(), lambda params, x: x),
+        r"model: softmax: init must give parameters \[d\], got dict",
+    ),
+    "losses of a batch": (
+        "model",
+        lambda shape, classes: Model(lambda key: jnp.zeros(3), lambda params, x, y: y, lambda params, x: x),
+        r"model: softmax: loss must give a number, got int32\[4\]",
+    ),
+    "gives no data": ("data", lambda **options: 3, "data: gaussian_mixture must give a Dataset, got int"),
+    "partition that forgets a worker": (
+        "partition",
+        lambda: lambda labels, workers, rng: [np.arange(3)],
+        "data: iid leaves one of the 7 workers without a sample",
+    ),
+    "partition of positions that are not there": (
+        "partition",
+        lambda: lambda labels, workers, rng: [np.array([10**6])] * workers,
+        "data: iid fails: IndexError",
+    ),
+    "schedule that is no timeline": ("schedule", lambda: lambda n, steps, rng: [0] * 4, "schedule: synchronous fails"),
+}  # fmt: skip
+PLACES = {
+    "rule": (components.RULES, "average"),
+    "attack": (components.ATTACKS, "none"),
+    "data": (components.DATA, "gaussian_mixture"),
+    "optimizer": (components.OPTIMIZERS, "sgd"),
+    "model": (components.MODELS, "softmax"),
+    "partition": (components.PARTITIONS, "iid"),
+    "schedule": (components.SCHEDULES, "synchronous"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_part_that_breaks_its_contract_is_refused_before_a_start(tmp_path, monkeypatch, kind):
+    place, factory, expected = BROKEN[kind]
+    monkeypatch.setitem(*PLACES[place], factory)
+    # data and partition of their own: those of the other tests are kept by the process
+    data = {"name": "gaussian_mixture", "samples": 77} if place == "data" else {"name": "digits", "batch_size": 77}
+    path = write(tmp_path, data=data)
+    result = byzax("run", path, "--out", tmp_path / "out")
+    refused(result, f"{path}: ")
+    assert re.search(expected, result.stderr), result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 FILES = {
@@ -259,3 +397,25 @@ def test_the_process_itself_ends_with_code_2_and_one_line(tmp_path):
     assert out == ""
     assert err.count("\n") == 1
     assert err.startswith(f"{path}: rule: unknown rule 'krun'")
+
+
+def test_a_plug_in_that_cannot_be_used_is_one_line_in_every_command(tmp_path):
+    (tmp_path / "attacks").mkdir()
+    (tmp_path / "attacks" / "mine.py").write_text("def mine(:\n")
+    path = write(tmp_path)
+    processes = {
+        arguments: command(*arguments, env={"BYZAX_PLUGINS": str(tmp_path)})
+        for arguments in (("run", path), ("list", "rules"))
+    }
+    for arguments, process in processes.items():
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err.count("\n")) == (2, "", 1), (arguments, out, err)
+        assert err.startswith(f"{tmp_path / 'attacks' / 'mine.py'}: SyntaxError: invalid syntax")
+
+
+def test_a_lack_of_memory_is_one_line(tmp_path, monkeypatch):
+    def load(*_):
+        raise MemoryError("Unable to allocate 149. TiB")
+
+    monkeypatch.setattr("experiments.study.load", load)
+    refused(byzax("run", write(tmp_path)), "more memory than there is: Unable to allocate 149. TiB")

@@ -1,0 +1,205 @@
+"""Every part of a scenario, built and traced but not run: what is impossible comes out before anything starts."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from aggregators import Aggregator, Info
+from attacks import Attack, Batch, View
+from models import Model
+from simulator.components import ATTACKS, DATA, MODELS, OPTIMIZERS, PARTITIONS, RULES, SCHEDULES, Component
+from simulator.data import Dataset
+from simulator.executors.base import plan
+from simulator.registry import file_of, said
+from simulator.scenario import Scenario, ScenarioError
+from simulator.world import load, share_out
+
+Factory = Callable[..., Any]
+# batch sizes, jobs and labels do not matter for whether a part can be computed
+ROWS_OF_A_BATCH = 4
+
+
+def build(scenario: Scenario) -> None:
+    """Builds every part, for each seed. Raises ScenarioError, one line that begins with the key of the part."""
+    n, byzantine, declared = scenario.workers.total, scenario.workers.byzantine, scenario.workers.declared
+    with _part("attack", scenario.attack, ATTACKS) as attack:
+        attack(n, byzantine, **scenario.attack.options())
+    with _part("optimizer", scenario.optimizer, OPTIMIZERS) as optimizer:
+        optimizer(**scenario.optimizer.options())
+    with _part("data", scenario.data, DATA):
+        data = load(scenario.data)
+        _need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {_type(data)}")
+    sample = data.x.shape[1:]
+    with _part("model", scenario.model, MODELS) as model:
+        d = _parameters(model, scenario.model, sample, data.classes)
+    for seed in scenario.seeds:
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            k = plan(scenario, seed).workers.shape[1]
+        with _part("model", scenario.model, MODELS):
+            # with Ray the rows are elsewhere
+            _fits(d, 1 if scenario.executor.name == "ray" else k)
+        with _part("rule", scenario.rule, RULES) as rule:
+            _trace_rule(rule, scenario.rule, k, declared, d)
+        with _part("attack", scenario.attack, ATTACKS) as attack:
+            _trace_attack(attack, scenario.attack, n, byzantine, k, d, sample)
+        with _part("data", scenario.data.partition, PARTITIONS):
+            parts, _ = share_out(scenario.data, n, seed)
+            if scenario.data.batch_size > len(parts.train):
+                raise ValueError(
+                    f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
+                )
+
+
+@contextmanager
+def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterator[Factory]:
+    """Gives the function behind a part; whatever goes wrong inside becomes a ScenarioError that begins with the key."""
+    function = factories[part.name]
+    try:
+        yield function
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        # a rule can have another one by name
+        option = next((f".{key}" for key, value in part.options().items() if f"unknown rule {value!r}" in text), "")
+        raise ScenarioError(f"{key}{option}: {text}") from error
+    except MemoryError as error:
+        raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
+    except Exception as error:
+        raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+@contextmanager
+def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
+    """An error from inside, which nobody meant as a message, becomes one that names part and line."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+
+
+@cache
+def _parameters(function: Factory, part: Component, sample: tuple[int, ...], classes: int) -> int:
+    """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
+
+    def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, Any, Any]:
+        model = function(sample, classes, **part.options())
+        _need(isinstance(model, Model), f"{part.name} must give a Model, got {_type(model)}")
+        with _tracing(part, "the model", function):
+            params = model.init(key)
+            return params, model.loss(params, x, y), model.predict(params, x)
+
+    params, loss, logits = jax.eval_shape(look, _key(), *_batch(sample)[:2])
+    _need(_is(params, (None,)), f"{part.name}: init must give parameters [d], got {_type(params)}")
+    _need(_is(loss, ()), f"{part.name}: loss must give a number, got {_type(loss)}")
+    expected = (ROWS_OF_A_BATCH, classes)
+    _need(_is(logits, expected), f"{part.name}: predict must give logits {list(expected)}, got {_type(logits)}")
+    return params.shape[0]
+
+
+def _fits(d: int, rows: int) -> None:
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        # not every system tells
+        return
+    if 4 * d * (rows + 1) > memory:
+        raise ValueError(
+            f"{d} parameters take {4 * d / 1e9:.4g} GB for the model and for each of {rows} rows, this machine has "
+            f"{memory / 1e9:.4g} GB: take a smaller model"
+        )
+
+
+@cache
+def _trace_rule(function: Factory, part: Component, k: int, f: int, d: int) -> None:
+    rule = function(k, f, **part.options())
+    _need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {_type(rule)}")
+
+    def apply(rows: jax.Array) -> tuple[Any, Any]:
+        state = rule.init(d)
+        return state, rule.apply(rows, state)
+
+    with _tracing(part, "apply", function):
+        before, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32))
+    named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
+    _need(named, f"{part.name}: apply must give (aggregate, state, Info), got {_type(given)}")
+    aggregate, after, info = given
+    _need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {_type(aggregate)}")
+    _need(
+        info.weights is None or _is(info.weights, (k,)),
+        f"{part.name}: Info.weights must be [n={k}] or None, got {_type(info.weights)}",
+    )
+    _keeps(part, "apply", before, after)
+
+
+@cache
+def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, sample: tuple[int, ...]) -> None:
+    attack = function(n, f, **part.options())
+    _need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {_type(attack)}")
+
+    def forge(key: jax.Array, rows: jax.Array, byzantine: jax.Array, params: jax.Array, step: jax.Array) -> Any:
+        state = attack.init(d)
+        view = View(rows, byzantine, params, lambda attempt: attempt.mean(axis=0), step)
+        return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
+
+    if attack.forge is not None:
+        shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
+        with _tracing(part, "forge", function):
+            before, given = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
+        named = isinstance(given, tuple) and len(given) == 2
+        _need(named, f"{part.name}: forge must give (rows, state), got {_type(given)}")
+        rows, after = given
+        _need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {_type(rows)}")
+        _keeps(part, "forge", before, after)
+
+    if attack.corrupt is not None:
+        batch = _batch(sample)
+        with _tracing(part, "corrupt", function):
+            given = jax.eval_shape(attack.corrupt, _key(), batch)
+        _need(
+            isinstance(given, Batch) and _is(given.x, batch.x.shape) and _is(given.y, batch.y.shape, jnp.integer),
+            f"{part.name}: corrupt must give a Batch of x {_type(batch.x)} and y {_type(batch.y)}, got {_type(given)}",
+        )
+
+
+def _key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _batch(sample: tuple[int, ...]) -> Any:
+    shapes = [((ROWS_OF_A_BATCH, *sample), jnp.float32), ((ROWS_OF_A_BATCH,), jnp.int32), ((), jnp.int32)]
+    return Batch(*(jax.ShapeDtypeStruct(*each) for each in shapes))  # pyright: ignore[reportArgumentType]
+
+
+def _keeps(part: Component, what: str, before: Any, after: Any) -> None:
+    """Raises ValueError unless a state keeps its structure, shapes and types: a compiled loop carries it."""
+    _need(
+        _type(before) == _type(after), f"{part.name}: {what} changes its state from {_type(before)} to {_type(after)}"
+    )
+
+
+def _is(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
+    """Whether a traced value is one array of such numbers; None in the shape stands for any size."""
+    if not isinstance(value, jax.ShapeDtypeStruct) or len(value.shape) != len(shape):
+        return False
+    return jnp.issubdtype(value.dtype, kind) and all(w in (None, s) for w, s in zip(shape, value.shape, strict=True))
+
+
+def _type(value: Any) -> str:
+    """What a value is: `float32[7, 650]` for a traced array, `(float32[7], ())` for a tuple of them."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return f"({', '.join(map(_type, value))})"
+    leaves = jax.tree.leaves(value)
+    if leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        return f"{type(value).__name__}({', '.join(map(_type, leaves))})"
+    return "None" if value is None else type(value).__name__
+
+
+def _need(fits: bool, message: str) -> None:
+    if not fits:
+        raise ValueError(message)
