@@ -5,14 +5,14 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
-import platformdirs
 
+from simulator.compilation import cache_folder
 from simulator.data.base import DataError, Dataset, dataset
 
 CLASSES = 10
@@ -43,21 +43,32 @@ def load(
 
 def _folder(name: str, root: str | None, mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> Path:
     if root is not None:
-        return _first_with_files(name, root) or _fail_missing(name, f"data.root {root!r}")
+        places = _places(name, root, f"data.root {root!r}")
+        return _complete(places) or _fail_missing(name, places)
     shared = os.environ.get("BYZAX_DATA")
-    found = _first_with_files(name, shared) if shared else None
-    if found is not None:
+    cache = cache_folder() / "data" / name
+    places = [*(_places(name, shared, f"$BYZAX_DATA ({shared})") if shared else []), cache]
+    if (found := _complete(places)) is not None:
         return found
-    cache = Path(platformdirs.user_cache_dir("byzax")) / "data" / name
-    if any(_path(cache, file) is None for file in FILES):
-        _download(name, cache, mirrors, sha256)
+    if failure := _download(cache, mirrors, sha256):
+        _fail_missing(name, places, failure)
     return cache
 
 
-def _first_with_files(name: str, root: str) -> Path | None:
-    base = Path(root).expanduser()
-    folders = (base, base / name)
-    return next((folder for folder in folders if all(_path(folder, file) for file in FILES)), None)
+def _places(name: str, root: str, where: str) -> list[Path]:
+    try:
+        base = Path(root).expanduser()
+    except RuntimeError:
+        raise DataError(f"{name}: {where}: there is no such user: write the folder without ~") from None
+    return [base, base / name]
+
+
+def _complete(places: list[Path]) -> Path | None:
+    return next((folder for folder in places if not _missing(folder)), None)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [file for file in FILES if _path(folder, file) is None]
 
 
 def _path(folder: Path, file: str) -> Path | None:
@@ -65,23 +76,31 @@ def _path(folder: Path, file: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _fail_missing(name: str, where: str, reason: str = "") -> Path:
-    cache = Path(platformdirs.user_cache_dir("byzax")) / "data" / name
+def _fail_missing(name: str, places: list[Path], failure: str = "") -> NoReturn:
+    looked = [
+        f"{folder} {f'lacks {_listed(_missing(folder))}' if folder.is_dir() else 'is no folder'}" for folder in places
+    ]
+    download = f", and {failure}" if failure else ""
     raise DataError(
-        f"{name}: not all of its files are in {where}{reason}. Put {', '.join(FILES)} (each as it is or with .gz) "
-        f"into {cache}, or into a folder of your choice (or its sub-folder {name}) that data.root or $BYZAX_DATA names"
+        f"{name}: files are missing: {'; '.join(looked)}{download}. Put {_listed(FILES)} (each as it is or with .gz) "
+        f"into {cache_folder() / 'data' / name}, or into a folder that data.root or $BYZAX_DATA names (or into its "
+        f"sub-folder {name})"
     )
 
 
-def _download(name: str, cache: Path, mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> None:
+def _listed(files: Iterable[str]) -> str:
+    *most, last = files
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _download(cache: Path, mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> str:
+    """Fetches what the cache lacks, from the first mirror that has it. Gives what failed, empty if nothing did."""
     # here, not above: only a first download needs it, and it brings an HTTP client along
     import pooch
 
-    # a failed try is said once, below, with what to do
+    # a failed try is said once, with what to do
     pooch.get_logger().setLevel("WARNING")
-    for file in FILES:
-        if _path(cache, file) is not None:
-            continue
+    for file in _missing(cache):
         failures = []
         for mirror in mirrors:
             try:
@@ -94,11 +113,19 @@ def _download(name: str, cache: Path, mirrors: tuple[str, ...], sha256: Mapping[
                 )
                 break
             except Exception as error:  # whatever the HTTP client raises, a person offline needs the same help
-                failures.append(f"{mirror}: {type(error).__name__}")
+                failures.append(f"{mirror}: {_why(error)}")
         else:
-            shared = os.environ.get("BYZAX_DATA")
-            where = f"$BYZAX_DATA ({shared}) or {cache}" if shared else f"{cache} and $BYZAX_DATA is not set"
-            _fail_missing(name, where, f", and {file}.gz could not be downloaded ({'; '.join(failures)})")
+            return f"{file}.gz could not be downloaded ({'; '.join(failures)})"
+    return ""
+
+
+def _why(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{response.status_code} {response.reason}"
+    if type(error) is ValueError:
+        return "its checksum is not the published one"
+    return str(error) if getattr(error, "strerror", None) else type(error).__name__
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ def fashion_mnist(*, root: str | None = None, scale: Literal["unit", "standard"]
     """Fashion-MNIST, `[70000, 28, 28]`, from IDX files (gzip or not) or downloaded once with a checksum.
 
     The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `fashion_mnist`),
-    then in the user's cache folder.
+    then in `data/fashion_mnist` of the cache folder ($BYZAX_CACHE, else the user's).
 
     Samples: 60,000 training and 10,000 test images of 10 labels
     Source: Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a novel image dataset"

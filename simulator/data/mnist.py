@@ -21,8 +21,8 @@ SHA256 = {
 def mnist(*, root: str | None = None, scale: Literal["unit", "standard"] = "unit") -> Dataset:
     """MNIST, `[70000, 28, 28]`, from IDX files (gzip or not) or downloaded once with a checksum.
 
-    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `mnist`), then in
-    the user's cache folder.
+    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `mnist`),
+    then in `data/mnist` of the cache folder ($BYZAX_CACHE, else the user's).
 
     Samples: 60,000 training and 10,000 test images of 10 labels
     Source: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition"

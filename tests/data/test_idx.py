@@ -1,10 +1,13 @@
 """MNIST's file format: every way in which a file can be missing or wrong gets one line that names it."""
 
 import gzip
+import hashlib
 import struct
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
-import platformdirs
 import pooch
 import pytest
 
@@ -23,7 +26,7 @@ def alone(monkeypatch, tmp_path):
         raise OSError(f"no route to {url}")
 
     monkeypatch.delenv("BYZAX_DATA", raising=False)
-    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "cache"))
+    monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(pooch, "retrieve", offline)
 
 
@@ -124,32 +127,99 @@ def test_offline_without_files_says_which_files_to_put_where(name, tmp_path):
     assert "\n" not in message
 
 
-def test_a_root_that_lacks_a_file_is_an_error_and_nothing_is_downloaded_instead(tmp_path):
+def test_a_root_that_lacks_files_names_them_and_where_it_looked_and_nothing_is_downloaded_instead(tmp_path):
     folder = write(tmp_path, small())
     (tmp_path / TEST_LABELS).unlink()
-    with pytest.raises(DataError, match=TEST_LABELS) as caught:
+    with pytest.raises(DataError) as caught:
         data.build("mnist", root=folder)
-    assert "no route" not in str(caught.value)
-    with pytest.raises(DataError, match="nowhere"):
+    looked = str(caught.value).partition(". Put ")[0]
+    assert looked == f"mnist: files are missing: {folder} lacks {TEST_LABELS}; {folder}/mnist is no folder"
+    (tmp_path / TRAIN_LABELS).unlink()
+    with pytest.raises(DataError, match=f"{folder} lacks {TRAIN_LABELS} and {TEST_LABELS}; "):
+        data.build("mnist", root=folder)
+    with pytest.raises(DataError, match=f"{folder}/nowhere is no folder; {folder}/nowhere/mnist is no folder"):
         data.build("mnist", root=str(tmp_path / "nowhere"))
 
 
-def test_a_download_tries_each_mirror_asks_for_the_checksum_and_fetches_what_is_missing(tmp_path, monkeypatch):
-    arrays, asked = small(5), []
-    folder = tmp_path / "cache" / "data" / "mnist"
-    write(folder, {TRAIN_IMAGES: arrays[TRAIN_IMAGES]})
+def test_every_place_is_named_with_what_it_lacks(tmp_path, monkeypatch):
+    shared, cache = tmp_path / "shared", tmp_path / "cache" / "data" / "mnist"
+    write(shared, {TRAIN_IMAGES: small()[TRAIN_IMAGES]})
+    write(cache, {name: array for name, array in small().items() if name != TEST_LABELS})
+    monkeypatch.setenv("BYZAX_DATA", str(shared))
+    with pytest.raises(DataError) as caught:
+        data.build("mnist")
+    assert f"{shared} lacks {TRAIN_LABELS}, {TEST_IMAGES} and {TEST_LABELS}; {shared}/mnist is no folder; " in str(
+        caught.value
+    )
+    assert f"{cache} lacks {TEST_LABELS}, and {TEST_LABELS}.gz could not be downloaded" in str(caught.value)
 
-    def retrieve(url, known_hash, fname, path, downloader):
-        asked.append(url)
-        if url.startswith(mnist.MIRRORS[0]):
-            raise ValueError("hash does not match")
-        file = fname.removesuffix(".gz")
-        assert known_hash == f"sha256:{mnist.SHA256[file]}"
-        write(path, {file: arrays[file]}, packed=True)
 
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
-    assert (data.build("mnist").y[:12] == arrays[TRAIN_LABELS]).all()
-    assert asked == [f"{mirror}/{file}.gz" for file in FILES[1:] for mirror in mnist.MIRRORS]
+def test_a_home_of_nobody_is_refused():
+    with pytest.raises(DataError, match=r"data.root '~nobody-of-this-name/x': there is no such user"):
+        data.build("mnist", root="~nobody-of-this-name/x")
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """Serves `folder` over HTTP on this machine; gives the folder, its address, and the paths asked for."""
+    monkeypatch.undo()
+    monkeypatch.delenv("BYZAX_DATA", raising=False)
+    monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            asked.append(self.path)
+
+    folder = tmp_path / "served"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def checksums(folder):
+    return {file: hashlib.sha256((folder / f"{file}.gz").read_bytes()).hexdigest() for file in FILES}
+
+
+def test_a_download_fetches_what_is_missing_once_from_the_first_mirror_that_has_it(tmp_path, mirror):
+    folder, address, asked = mirror
+    arrays = small(5)
+    write(folder / "good", arrays, packed=True)
+    write(folder / "changed", arrays | {TEST_LABELS: small(6)[TEST_LABELS]}, packed=True)
+    cache = tmp_path / "cache" / "data" / "mnist"
+    write(cache, {TRAIN_IMAGES: arrays[TRAIN_IMAGES]})
+    mirrors = tuple(f"{address}/{name}" for name in ("nowhere", "changed", "good"))
+    for _ in range(2):
+        loaded = _idx.load("mnist", None, "unit", mirrors, checksums(folder / "good"))
+        assert (loaded.y == np.concatenate([arrays[TRAIN_LABELS], arrays[TEST_LABELS]])).all()
+    tried = {file: [path.split("/")[1] for path in asked if file in path] for file in FILES}
+    # "nowhere" has nothing, "changed" another last file; what log_message is told twice is a 404
+    assert {file: list(dict.fromkeys(names)) for file, names in tried.items()} == {
+        TRAIN_IMAGES: [],
+        TRAIN_LABELS: ["nowhere", "changed"],
+        TEST_IMAGES: ["nowhere", "changed"],
+        TEST_LABELS: ["nowhere", "changed", "good"],
+    }
+    assert sorted(path.name for path in cache.iterdir()) == sorted([TRAIN_IMAGES, *(f"{f}.gz" for f in FILES[1:])])
+
+
+def test_a_download_that_fails_everywhere_says_why_at_each_mirror_and_leaves_nothing(tmp_path, mirror):
+    folder, address, _ = mirror
+    write(folder / "good", small(5), packed=True)
+    write(folder / "changed", small(6), packed=True)
+    mirrors = (f"{address}/nowhere", f"{address}/changed", "http://127.0.0.1:1")
+    with pytest.raises(DataError) as caught:
+        _idx.load("mnist", None, "unit", mirrors, checksums(folder / "good"))
+    why = (
+        f"{TRAIN_IMAGES}.gz could not be downloaded ({address}/nowhere: 404 File not found; "
+        f"{address}/changed: its checksum is not the published one; http://127.0.0.1:1: ConnectionError)"
+    )
+    assert why in str(caught.value)
+    assert not list((tmp_path / "cache" / "data" / "mnist").iterdir())
 
 
 @pytest.mark.parametrize("module", [mnist, fashion_mnist])
