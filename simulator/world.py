@@ -20,7 +20,8 @@ class World(NamedTuple):
 
     `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated (the
-    training loss is measured on a fixed sample of at most `TRAIN_EVALUATED`). `byzantine` `[n]`: who lies.
+    training loss is measured on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds). `byzantine`
+    `[n]`: who lies.
     """
 
     key: Array
@@ -57,7 +58,9 @@ def world(scenario: Scenario, seed: int) -> World:
     """The world of one repeat, on the device. Raises ValueError where the data cannot be split as asked."""
     n = scenario.workers.total
     parts, shares = share_out(scenario.data, n, seed)
-    shuffled = generator(seed, Purpose.EVALUATE).permutation(parts.train)
+    # a partition may leave samples to nobody; where few are held some count twice, for every seed evaluates as many
+    held = generator(seed, Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
+    evaluated = np.resize(held, min(TRAIN_EVALUATED, len(parts.train)))
     shards = np.zeros((n, max(map(len, shares))), np.int32)
     for shard, share in zip(shards, shares, strict=True):
         shard[: len(share)] = share
@@ -66,7 +69,7 @@ def world(scenario: Scenario, seed: int) -> World:
         **_samples(scenario.data),
         shards=jnp.asarray(shards),
         sizes=jnp.array([len(share) for share in shares], jnp.int32),
-        train=jnp.asarray(shuffled[:TRAIN_EVALUATED], jnp.int32),
+        train=jnp.asarray(evaluated, jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
         byzantine=jnp.arange(n) < scenario.workers.byzantine,
     )
