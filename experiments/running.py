@@ -45,26 +45,45 @@ def jobs(study: Study, folder: Path) -> list[Job]:
     return made
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM)."""
+
+
 @contextmanager
 def heard() -> Iterator[None]:
-    """Sends a Ctrl-C again that Python swallowed.
+    """Makes SIGTERM end what is inside as Ctrl-C does, and sends either again where Python swallowed it.
 
     One that comes during garbage collection, for which JAX has a callback, would only be printed as "ignored".
     """
-    before = sys.unraisablehook
+    before, handler = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
 
     def hook(event: Any) -> None:
         if issubclass(event.exc_type, KeyboardInterrupt):
+            again = signal.SIGTERM if issubclass(event.exc_type, Terminated) else signal.SIGINT
             # a moment later, when the callback is over
-            threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+            threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, again)).start()
         else:
             before(event)
 
     sys.unraisablehook = hook
+    hear_terminate()
     try:
         yield
+    except SystemExit as end:
+        # a SIGTERM while Ray starts, which has a handler of its own
+        raise (Terminated if end.code == signal.SIGTERM else end) from None
     finally:
         sys.unraisablehook = before
+        signal.signal(signal.SIGTERM, handler)
+
+
+def hear_terminate() -> None:
+    """Makes SIGTERM raise `Terminated` in the main thread."""
+
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
@@ -76,6 +95,8 @@ def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
             report.starting(executor.name)
             try:
                 execute = stack.enter_context(session(executor, **where))
+                # Ray has put up a handler of its own, which would leave at once
+                hear_terminate()
             except Exception as error:
                 for job in group:
                     complete = False
@@ -88,6 +109,7 @@ def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
 
 def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
+    interrupt: type[KeyboardInterrupt] | None = None
     for run in job.runs.values():
         results.begin(job.folder, run)
     report.begin(job.runs.values(), job.scenario.steps)
@@ -103,14 +125,18 @@ def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
                 if checkpoint.step == job.scenario.steps:
                     results.finish(job.folder, run, mine, "complete")
                     report.done(run, checkpoint)
-    except KeyboardInterrupt:
-        for seed, run in _unfinished(job, seen).items():
-            results.finish(job.folder, run, seen.get(seed, []), "interrupted")
-        raise
+    except KeyboardInterrupt as error:
+        interrupt = type(error)
     except Exception as error:
         _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc())
         return False
-    return True
+    if interrupt is None:
+        return True
+    for seed, run in _unfinished(job, seen).items():
+        results.finish(job.folder, run, seen.get(seed, []), "interrupted")
+    # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
+    # interrupts) where they outlive Ray's end
+    raise interrupt
 
 
 def _unfinished(job: Job, seen: dict[int, list[Checkpoint]]) -> dict[int, Run]:

@@ -6,16 +6,18 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from matplotlib import image
 from rich.console import Console
 
 from experiments.progress import report
 from experiments.results import Run
-from experiments.running import heard
+from experiments.running import Terminated, heard
 from simulator.executors import session
 from simulator.executors.base import digest
 from simulator.scenario import parse
@@ -215,18 +217,27 @@ def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     assert "not a tag: [/7, 650]" in screen.getvalue()
 
 
-def test_an_interrupt_keeps_what_is_done(tmp_path):
+@pytest.mark.parametrize(
+    ("executor", "sent", "code", "word"),
+    [
+        ("loop", signal.SIGINT, 130, "interrupted"),
+        ("loop", signal.SIGTERM, 143, "terminated"),
+        ("ray", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     path, out = write(tmp_path, grid={"steps": [2, 30000]}, evaluate_every=1), tmp_path / "out"
-    process = command("run", path, "--out", out)
+    process = command("run", path, "--out", out, "--executor", executor)
     metrics = out / "runs" / "average_none_steps-30000_seed-0" / "metrics.csv"
-    limit = time.monotonic() + 100
+    limit = time.monotonic() + 200
     while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, sent)
     shown, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "interrupted: what is done is kept" in said
+    assert process.returncode == code, said
+    assert f"{word}: what is done is kept" in said
     assert "Traceback" not in said
     found = summaries(out)
     assert found["average_none_steps-2_seed-0"]["status"] == "complete"
@@ -234,6 +245,8 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     assert found["average_none_steps-30000_seed-0"]["step"] >= 3
     assert "average_none_steps-30000_seed-0: interrupted" in shown
     assert len(rows(out / "summary.csv")) == 2
+    assert bool(helpers) == (executor == "ray")
+    assert not psutil.wait_procs(helpers, timeout=20)[1]
 
 
 def test_what_a_killed_process_wrote_can_be_shown(study, tmp_path):
@@ -270,18 +283,27 @@ def test_ray_gives_the_digest_of_the_loop_and_one_line_for_a_failed_worker(tmp_p
     assert ray["digest"] == loop["digest"]
 
 
-def test_an_interrupt_that_python_swallows_is_sent_again():
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Terminated])
+def test_an_interrupt_that_python_swallows_is_sent_again(kind):
     class Sticky:
         def __del__(self):
-            raise KeyboardInterrupt
+            raise kind
 
     def loses_it():
         thing = Sticky()
         del thing
         time.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt) as caught, heard():
         loses_it()
+    assert caught.type is kind
+
+
+def test_a_sigterm_while_ray_starts_ends_as_any_other():
+    with pytest.raises(Terminated), heard():
+        sys.exit(signal.SIGTERM)
+    with pytest.raises(SystemExit), heard():
+        sys.exit(3)
 
 
 def test_overwrite_removes_nothing_unless_everything_can_go_on(tmp_path):
