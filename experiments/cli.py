@@ -21,7 +21,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-INTERRUPTED = 130
+# as a shell counts them: 128 + the number of the signal
+INTERRUPTED, TERMINATED = 130, 143
+EXIT_CODES = (
+    "Exit codes: 0, every run was completed; 1, a run failed (the others went on); 2, a mistake in what was asked, and "
+    "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
+)
 
 
 class Kind(StrEnum):
@@ -67,11 +72,13 @@ def _common(
     pass
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 @_plainly
 def run(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default results/NAME.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the results; by default results/NAME.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override: --set rule.name=median --set steps=50."),
@@ -86,6 +93,9 @@ def run(
     from experiments import progress, results, running, study
     from simulator.scenario import ScenarioError
 
+    for option, value in {"--out": out, "--executor": executor, "--ray-address": ray_address}.items():
+        if value is not None and not value.strip():
+            _refuse(f"{option}: is empty: give it a value, or leave it out")
     overrides = [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
     try:
         studies = [study.load(path, overrides) for path in files]
@@ -97,7 +107,7 @@ def run(
             raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
         if ray_address:
             _reach(ray_address)
-        folders = _folders(studies, out)
+        folders = _folders(studies, Path(out) if out else None)
         results.claim(folders, files, overwrite)
     except ScenarioError as error:
         _refuse(error)
@@ -111,6 +121,9 @@ def run(
     try:
         with running.heard(), progress.report(Console(stderr=True), count, updates) as report:
             code = 0 if running.perform(todo, ray_address, report) else 1
+    except running.Terminated:
+        typer.echo("terminated: what is done is kept", err=True)
+        code = TERMINATED
     except KeyboardInterrupt:
         typer.echo("interrupted: what is done is kept", err=True)
         code = INTERRUPTED

@@ -337,6 +337,11 @@ def test_an_unknown_executor_option_is_refused(tmp_path):
     refused(byzax("run", write(tmp_path), "--ray-address", "127.0.0.1:6379"), "--ray-address", "--executor ray")
 
 
+@pytest.mark.parametrize("option", ["--out", "--executor", "--ray-address"])
+def test_an_empty_option_is_refused(tmp_path, option):
+    refused(byzax("run", write(tmp_path), option, ""), f"{option}: is empty")
+
+
 def test_a_ray_address_where_nothing_answers_is_refused_at_once(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

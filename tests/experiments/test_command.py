@@ -43,6 +43,12 @@ assert not heavy, heavy
     assert "byzax" in done.stdout
 
 
+def test_the_help_of_run_states_every_exit_code():
+    said = " ".join(byzax("run", "--help").stdout.split())
+    assert all(f"{code}, " in said for code in (0, 1, 2))
+    assert "130 and 143, interrupted (Ctrl-C, SIGTERM)" in said
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_scenarios_fit_the_schema_and_can_run(path, schema):
     jsonschema.Draft202012Validator.check_schema(schema)
