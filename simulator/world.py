@@ -19,9 +19,9 @@ class World(NamedTuple):
     """Arguments of the core's functions, so that compiled code holds no data and serves every seed.
 
     `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
-    each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated (the
-    training loss is measured on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds). `byzantine`
-    `[n]`: who lies.
+    each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
+    (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
+    `byzantine` `[n]`: who lies.
     """
 
     key: Array
