@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.names import file_name, short
-from experiments.summary import others
+from experiments.summary import diverged, others
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
@@ -49,13 +50,16 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
     if curves.empty:
         return []
     keys = others(frame)
-    groups: list[Any] = list(curves.groupby(keys, sort=False)) if keys else [((), curves)]
+    groups: list[Any] = list(frame.groupby(keys, sort=False)) if keys else [((), frame)]
     paths: list[Path] = []
     for chosen, group in groups:
+        measured = curves.loc[curves["run"].isin(group["run"])]
+        if measured.empty:
+            continue
         words = short({key: str(value) for key, value in zip(keys, chosen, strict=True)})
         name = file_name(["accuracy", *words], [path.stem for path in paths])
         with rc_context(STYLE):
-            figure = accuracy(group, list(frame["rule"].unique()), words)
+            figure = accuracy(group, measured, list(frame["rule"].unique()), words)
             for suffix in ("png", "svg"):
                 path = folder / f"{name}.{suffix}"
                 # without a date the same results give the same file
@@ -74,8 +78,11 @@ def colours(rules: list[str]) -> dict[str, str]:
     return taken
 
 
-def accuracy(curves: pd.DataFrame, rules: list[str], words: list[str]) -> Figure:
-    """Mean test accuracy over server updates with a band of one standard deviation over the repeats."""
+def accuracy(frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str]) -> Figure:
+    """Mean test accuracy over server updates with a band of one standard deviation over the repeats.
+
+    Runs that were not completed are thin lines of their own, which end in a cross, and count in no mean.
+    """
     attacks = list(curves["attack"].unique())
     # three or four panels side by side, whichever leaves fewer places empty
     columns = len(attacks) if len(attacks) <= 4 else min((4, 3), key=lambda c: -len(attacks) % c)
@@ -101,11 +108,16 @@ def accuracy(curves: pd.DataFrame, rules: list[str], words: list[str]) -> Figure
             place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, 0)}
             axes.annotate("chance", (1, 1 / classes), va="center", fontsize=7, color="#888888", **place)
     seeds = len(set(curves["seed"]))
-    note = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    notes = [", ".join([*words, f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"])]
+    if stopped := sum(frame["status"] != "complete"):
+        notes.append(f"\N{MULTIPLICATION SIGN} not completed, not in the mean: {_runs(stopped)}")
+    if lost := sum(diverged(frame)):
+        notes.append(f"\N{WHITE DOWN-POINTING TRIANGLE} diverged: {_runs(lost)}")
     handles, labels = panels[0].get_legend_handles_labels()
     # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
     entries = math.ceil(len(labels) / math.ceil(len(labels) * (0.75 + 0.075 * max(map(len, labels))) / width))
     order = [i for start in range(entries) for i in range(start, len(labels), entries)]
+    figure.set_figheight(height + 0.16 * (len(notes) - 1))
     figure.legend(
         [handles[i] for i in order],
         [labels[i] for i in order],
@@ -113,22 +125,33 @@ def accuracy(curves: pd.DataFrame, rules: list[str], words: list[str]) -> Figure
         ncols=entries,
         frameon=False,
         handlelength=2.6,
-        title=", ".join([*words, note]),
+        title="\n".join(notes),
         title_fontproperties={"size": 8.5},
         alignment="left",
     )
     return figure
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
 def _panel(axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], classes: int) -> None:
     for i, rule in enumerate(rules):
-        mine = curves.loc[curves["rule"] == rule].groupby("step")["test_accuracy"].agg(["mean", "std"]).fillna(0)
-        axes.plot(
-            mine.index, mine["mean"], label=rule, color=paint[rule], linestyle=DASHES[i % len(DASHES)],
-            linewidth=1.7, zorder=3,
-        )  # fmt: skip
-        low, high = (mine["mean"] - mine["std"]).clip(0, 1), (mine["mean"] + mine["std"]).clip(0, 1)
-        axes.fill_between(mine.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
+        style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
+        mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
+        mine = curves.loc[curves["rule"] == rule]
+        complete = mine.loc[mine["status"] == "complete"]
+        mean = complete.groupby("step")["test_accuracy"].agg(["mean", "std"]).fillna(0)
+        axes.plot(mean.index, mean["mean"], label=rule, linewidth=1.7, zorder=3, **style)
+        low, high = (mean["mean"] - mean["std"]).clip(0, 1), (mean["mean"] + mean["std"]).clip(0, 1)
+        axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
+        for _, run in mine.loc[mine["status"] != "complete"].groupby("run"):
+            axes.plot(run["step"], run["test_accuracy"], linewidth=0.8, zorder=3, **style)
+            axes.plot(run["step"].iloc[-1:], run["test_accuracy"].iloc[-1:], marker="x", markersize=6, **mark)
+        for _, run in complete.loc[~np.isfinite(complete["test_loss"])].groupby("run"):
+            first = run.iloc[:1]
+            axes.plot(first["step"], first["test_accuracy"], marker="v", markersize=6, markerfacecolor="white", **mark)
     axes.axhline(1 / classes, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     axes.set_ylim(0, 1.02)
     axes.margins(x=0.01)

@@ -1,5 +1,6 @@
 """Tables of a study, made from the files of its runs alone."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from simulator.scenario import ScenarioError
 
 MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 STATISTICS = ["mean", "std", "count"]
+METRICS = ",".join(["step", "time_s", "wall_s", *MEASURED])
 DETAIL = ["step", "time_s", "wall_s", *MEASURED, "classes", "digest", "reason"]
 
 
@@ -27,7 +29,9 @@ def gather(folder: Path) -> pd.DataFrame:
         except ValueError:
             raise ScenarioError(f"{path}: damaged: remove the folder of this run, or run it again") from None
         if found["status"] == "running":
+            # killed: what it measured until then stands in its metrics alone
             found["status"] = "unfinished"
+            found |= next(iter(metrics(path.parent).tail(1).to_dict("records")), {})
         names = {"run": path.parent.name, "rule": found["rule"], "attack": found["attack"], **found["others"]}
         row = {**names, "seed": found["seed"], "status": found["status"], **{key: found.get(key) for key in DETAIL}}
         rows.append((found["position"], row))
@@ -37,10 +41,16 @@ def gather(folder: Path) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(MEASURED, float))
 
 
+def metrics(run: Path) -> pd.DataFrame:
+    """The metrics of a run, one row per evaluation; a last line that was not written to its end is left out."""
+    text = (run / "metrics.csv").read_text()
+    return pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1] or METRICS))
+
+
 def curves(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """The metrics of all runs, one row per run and evaluation, beside the names of the run."""
-    names = frame[["run", "rule", "attack", *others(frame), "seed", "classes"]]
-    parts = [pd.read_csv(folder / "runs" / run / "metrics.csv").assign(run=run) for run in frame["run"]]
+    names = frame[["run", "rule", "attack", *others(frame), "seed", "status", "classes"]]
+    parts = [metrics(folder / "runs" / run).assign(run=run) for run in frame["run"]]
     # a run that failed before its first evaluation has no line, and pandas wants no empty part
     return names.merge(pd.concat([part for part in parts if len(part)] or parts[:1]), on="run")
 
@@ -93,12 +103,21 @@ def text_rows(wide: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def troubles(frame: pd.DataFrame) -> list[str]:
     """One line for each run that was not completed, or that diverged."""
-    bad = frame.loc[frame["status"] != "complete"]
-    diverged = frame.loc[(frame["status"] == "complete") & ~np.isfinite(frame["test_loss"]), "run"]
-    return [
-        f"{run}: {status}" + (f" ({reason})" if isinstance(reason, str) else "")
-        for run, status, reason in zip(bad["run"], bad["status"], bad["reason"], strict=True)
-    ] + [f"{run}: diverged (its test loss is not finite; the accuracy is that of a broken model)" for run in diverged]
+    lines = []
+    for run in frame.to_dict("records"):
+        if run["status"] != "complete":
+            step = "" if pd.isna(run["step"]) else f" after step {run['step']:.0f}"
+            reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
+            lines.append(f"{run['run']}: {run['status']}{step}{reason}")
+    return lines + [
+        f"{run}: diverged (its test loss is not finite; the accuracy is that of a broken model)"
+        for run in frame.loc[diverged(frame), "run"]
+    ]
+
+
+def diverged(frame: pd.DataFrame) -> Any:
+    """Which completed runs ended with a test loss that is not finite."""
+    return (frame["status"] == "complete") & ~np.isfinite(frame["test_loss"])
 
 
 def markdown(title: str, frame: pd.DataFrame, plots: Sequence[Path]) -> str:

@@ -259,9 +259,17 @@ def test_what_a_killed_process_wrote_can_be_shown(study, tmp_path):
     started = {key: summary[key] for key in ("position", "rule", "attack", "others", "seed", "classes")}
     (out / "summary.json").write_text(json.dumps({**started, "status": "running"}))
     (out / "params.npz").unlink()
+    written = (out / "metrics.csv").read_text().splitlines(keepends=True)
+    # killed while it wrote the line of step 4
+    (out / "metrics.csv").write_text("".join([*written[:3], written[3][:-6]]))
     result = byzax("show", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "killed: unfinished" in result.stdout
+    assert "killed: unfinished after step 2" in result.stdout
+    (shown,), last = rows(tmp_path / "out" / "summary.csv"), rows(out / "metrics.csv")[1]
+    for name in ("step", "time_s", "train_loss", "test_loss", "test_accuracy"):
+        assert float(shown[name]) == float(last[name])
+    (out / "metrics.csv").write_text(written[0])
+    assert "killed: unfinished\n" in byzax("show", tmp_path / "out").stdout
     (out / "summary.json").write_text("{")
     result = byzax("show", tmp_path / "out")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
