@@ -38,8 +38,15 @@ def factory(name: str) -> Callable[..., Attack]:
 
 
 def build(name: str, n: int, f: int, **options: Any) -> Attack:
-    """The attack `name` for `n` rows of which `f` are Byzantine.
+    """The attack `name` for `n` rows of which `f` are Byzantine: the way to have one from Python.
 
     Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.
+
+    >>> import jax, jax.numpy as jnp
+    >>> attack, rows = build("sign_flip", n=3, f=1, scale=2.0), jnp.ones((3, 2))
+    >>> byzantine = jnp.array([True, False, False])
+    >>> view = View(rows, byzantine, jnp.zeros(2), lambda attempt: attempt.mean(0), jnp.asarray(0))
+    >>> attack.forge(jax.random.key(0), view, attack.init(2))[0].tolist()
+    [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]
     """
     return factory(name)(n, f, **options)

@@ -43,7 +43,7 @@ def file_name(parts: Iterable[str], taken: Collection[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message as one readable line: of a traceback in it the last line, and not more than a few words too many.
+    """A message as one readable line: of a traceback in it the last line, and no more than fits a table.
 
     >>> one_line("work failed: Traceback (most recent call last):\\n  File ...\\nValueError: no")
     'work failed: ValueError: no'

@@ -38,8 +38,13 @@ def factory(name: str) -> Callable[..., Model]:
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, **options: Any) -> Model:
-    """The model `name` for inputs of `shape` (one sample) and `classes` labels.
+    """The model `name` for inputs of `shape` (one sample) and `classes` labels: the way to have one from Python.
 
     Raises ValueError for an unknown name, an impossible shape or an option out of range.
+
+    >>> import jax
+    >>> model = build("mlp", (28, 28), 10, hidden=(100,))
+    >>> model.init(jax.random.key(0)).shape
+    (79510,)
     """
     return factory(name)(shape, classes, **options)

@@ -25,8 +25,13 @@ def factory(name: str) -> Callable[..., Dataset]:
 
 
 def build(name: str, **options: Any) -> Dataset:
-    """The data set `name`. The same options give the same read-only arrays again, read once per process.
+    """The data set `name`: the way to have one from Python.
+
+    The same options give the same read-only arrays again, read once per process.
 
     Raises ValueError for an unknown name or an option out of range, and DataError for missing or damaged files.
+
+    >>> build("gaussian_mixture", samples=30, shape=(2,), classes=3).x.shape
+    (30, 2)
     """
     return factory(name)(**options)

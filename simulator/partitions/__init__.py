@@ -1,4 +1,4 @@
-"""Partitions of the training samples over the workers: one file per way to split, found by its name."""
+"""Ways to split training samples over workers: `build(name, **options)` gives a `Partition`; one file for each."""
 
 import os
 from collections.abc import Callable
@@ -27,5 +27,13 @@ def factory(name: str) -> Callable[..., Partition]:
 
 
 def build(name: str, **options: Any) -> Partition:
-    """The partition `name`. Raises ValueError for an unknown name or an option out of range."""
+    """The partition `name`: the way to have one from Python.
+
+    Raises ValueError for an unknown name or an option out of range.
+
+    >>> import numpy as np
+    >>> labels, rng = np.array([0, 1] * 5), np.random.default_rng(0)
+    >>> [len(positions) for positions in build("iid")(labels, 3, rng)]
+    [4, 3, 3]
+    """
     return factory(name)(**options)

@@ -1,4 +1,4 @@
-"""Schedules: who computes what from which model, and when; one file per schedule, found by its name."""
+"""Who computes what from which model, and when: `build(name, **options)` gives a `Schedule`; one file for each."""
 
 import os
 from collections.abc import Callable
@@ -27,5 +27,12 @@ def factory(name: str) -> Callable[..., Schedule]:
 
 
 def build(name: str, **options: Any) -> Schedule:
-    """The schedule `name`. Raises ValueError for an unknown name or an option out of range."""
+    """The schedule `name`: the way to have one from Python.
+
+    Raises ValueError for an unknown name or an option out of range.
+
+    >>> import numpy as np
+    >>> build("synchronous")(3, 2, np.random.default_rng(0)).workers.tolist()
+    [[0, 1, 2], [0, 1, 2]]
+    """
     return factory(name)(**options)

@@ -1,5 +1,6 @@
 """Plug-ins that cannot be used are named in one line: folder, file, what is wrong."""
 
+import doctest
 import importlib
 import sys
 from pathlib import Path
@@ -47,6 +48,15 @@ def refusal(package):
         members(PACKAGES[package])
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("package", [*FOLDERS, "study", "names"])
+def test_the_examples_in_the_docstrings_are_true(package):
+    tried = doctest.testmod(
+        PACKAGES[package] if package in PACKAGES else importlib.import_module(f"experiments.{package}")
+    )
+    assert tried.failed == 0
+    assert tried.attempted > 0 or package == "aggregators", "the README has its example"
 
 
 BROKEN = {
