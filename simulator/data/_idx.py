@@ -77,15 +77,18 @@ def _path(folder: Path, file: str) -> Path | None:
 
 
 def _fail_missing(name: str, places: list[Path], failure: str = "") -> NoReturn:
-    looked = [
-        f"{folder} {f'lacks {_listed(_missing(folder))}' if folder.is_dir() else 'is no folder'}" for folder in places
-    ]
+    looked = [f"{folder} {_lacks(folder) if folder.is_dir() else 'is no folder'}" for folder in places]
     download = f", and {failure}" if failure else ""
     raise DataError(
         f"{name}: files are missing: {'; '.join(looked)}{download}. Put {_listed(FILES)} (each as it is or with .gz) "
         f"into {cache_folder() / 'data' / name}, or into a folder that data.root or $BYZAX_DATA names (or into its "
         f"sub-folder {name})"
     )
+
+
+def _lacks(folder: Path) -> str:
+    missing = _missing(folder)
+    return "lacks all of them" if len(missing) == len(FILES) else f"lacks {_listed(missing)}"
 
 
 def _listed(files: Iterable[str]) -> str:

@@ -40,8 +40,7 @@ def gaussian_mixture(
     features = math.prod(shape)
     if samples * features > LARGEST:
         raise ValueError(
-            f"gaussian_mixture makes {LARGEST} numbers at most: of {features} numbers each at most "
-            f"{LARGEST // features} samples, got {samples}"
+            f"gaussian_mixture makes at most {LARGEST} numbers: {samples} samples of {features} are too many"
         )
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(classes, features))

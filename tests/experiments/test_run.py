@@ -197,7 +197,9 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path):
     assert "this batch cannot be corrupted" in error
     assert len(error.splitlines()) > 5
     page = (tmp_path / "out" / "summary.md").read_text()
-    (said,) = [line for line in page.splitlines() if line.startswith("- average_crashing_seed-1: failed (")]
+    (said,) = [
+        line for line in page.splitlines() if line.startswith("- average_crashing_seed-1: failed after step 0 (")
+    ]
     assert said.endswith("ArithmeticError: this batch cannot be corrupted)")
     assert len(said) < 300
 
