@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from aggregators.base import Aggregator, Array, Info, require, stateless
 from aggregators.kernels.cover import closest_subset
-from aggregators.kernels.distances import squared_distances
+from aggregators.kernels.distances import pairwise
 from aggregators.kernels.means import mean_of
 
 
@@ -26,9 +26,6 @@ def brute(n: int, f: int) -> Aggregator:
     Ties: of several subsets with the smallest diameter the lexicographically first one. Rows with a NaN or infinite
     entry are in no subset, as long as they are at most f.
 
-    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
-    less than 1e-19 tie, and the lowest index wins.
-
     >>> import numpy as np
     >>> rule = brute(n=5, f=2)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [3], [np.inf]], np.float32), rule.init(1))
@@ -38,11 +35,11 @@ def brute(n: int, f: int) -> Aggregator:
     require("brute", n, f, factor=2, offset=1)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        result, weights = mean_of(rows, closest_subset(squared_distances(rows), jnp.ones(n, bool), f))
+        result, weights = mean_of(rows, closest_subset(pairwise(rows), jnp.ones(n, bool), f))
         return result, Info(weights)
 
     def among(rows: Array):
-        squared = squared_distances(rows)
-        return lambda alive: mean_of(rows, closest_subset(squared, alive, f))[0]
+        apart = pairwise(rows)
+        return lambda alive: mean_of(rows, closest_subset(apart, alive, f))[0]
 
     return stateless(n, aggregate, among)

@@ -9,13 +9,7 @@ from jax import lax
 import aggregators
 from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
 from aggregators.kernels.columns import middle, sorted_rows
-from aggregators.kernels.distances import (
-    distances_to,
-    finite_rows,
-    first_smallest,
-    squared_distances,
-    sums_of_nearest,
-)
+from aggregators.kernels.distances import distances_to, first_smallest, pairwise, sums_of_nearest
 
 Median = Literal["lower", "mid", "upper"]
 
@@ -45,9 +39,6 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
     a NaN or infinite entry are selected after all finite ones. Variants in circulation: theta = n-2f-2, and neighbours
     that are never refreshed (LPD's native code); one selection instead of a recursion, and a trimmed mean (CRYPTO-KU).
     Weights: 1/theta for each selected row, its share of the selection.
-
-    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
-    less than 1e-19 tie, and the lowest index wins.
 
     >>> import numpy as np
     >>> rule = bulyan(n=7, f=1)
@@ -82,12 +73,12 @@ def krum_selection(n: int, f: int):
     """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³)."""
 
     def prepare(rows: Array) -> Callable[[Array, Array | int], Array]:
-        squared = squared_distances(rows)
+        squared, finite, _ = pairwise(rows)
         sums = sums_of_nearest(squared)
 
         def next_row(alive: Array, k: Array | int) -> Array:
             scores = sums(alive, jnp.maximum(n - k - f - 2, 1))
-            return first_smallest(scores, eligible(alive, finite_rows(squared))).astype(jnp.int32)
+            return first_smallest(scores, eligible(alive, finite)).astype(jnp.int32)
 
         return next_row
 

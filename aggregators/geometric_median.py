@@ -8,7 +8,7 @@ from jax import lax
 
 from aggregators.base import Aggregator, Array, Info, require, stateless
 from aggregators.kernels.columns import sorted_rows
-from aggregators.kernels.distances import squared_distances
+from aggregators.kernels.distances import longest, pairwise
 from aggregators.kernels.means import pull
 
 HALVINGS = 30  # of the interval [0, LONGEST] in which a step length is searched
@@ -116,7 +116,7 @@ def scene_of(rows: Array) -> Scene:
     n, _ = rows.shape
     (centre,) = sorted_rows(rows, [(n - 1) // 2])
     centre = lax.optimization_barrier(centre)  # else XLA fuses the median into its uses and computes it for each row
-    radii = jnp.max(jnp.abs(rows - centre), axis=1)
+    radii = longest(rows - centre)
     finite = jnp.isfinite(radii)
     ascending = jnp.sort(jnp.where(finite, radii, jnp.inf))
     usual, largest = ascending[(n - 1) // 2], jnp.max(jnp.where(finite, radii, 0))
@@ -124,7 +124,8 @@ def scene_of(rows: Array) -> Scene:
     shrink = jnp.minimum(1, 16 * scale / (jnp.finfo(rows.dtype).eps * jnp.where(finite, radii, 1)))
     shrink = jnp.where(finite & (radii > 0), shrink, 1)
     points = jnp.where(finite[:, None], (rows - centre) * (shrink / scale)[:, None], 0)
-    return Scene(points, squared_distances(points), finite, shrink, scale, centre)
+    squared, _, unit = pairwise(points)
+    return Scene(points, squared * unit**2, finite, shrink, scale, centre)
 
 
 def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_iterations: int) -> Search:

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 
 from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
-from aggregators.kernels.distances import finite_rows, first_smallest, squared_distances, sums_of_nearest
+from aggregators.kernels.distances import first_smallest, pairwise, sums_of_nearest
 
 Distance = Literal["squared", "plain"]
 Neighbours = Literal["n-f-2", "n-f-1"]
@@ -32,9 +32,6 @@ def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbou
     while a finite row is there. Other variants in circulation: fourth powers of distances (epfml), n-f or n-f-3
     neighbours (codes of ALIE and of Shejwalkar and Houmansadr).
 
-    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
-    less than 1e-19 tie, and the lowest index wins.
-
     >>> import numpy as np
     >>> rule = krum(n=5, f=1)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [4], [np.nan]], np.float32), rule.init(1))
@@ -47,13 +44,13 @@ def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbou
     fewer = f + 2 if neighbours == "n-f-2" else f + 1
 
     def selection(rows: Array):
-        squared = squared_distances(rows)
+        squared, finite, _ = pairwise(rows)
         sums = sums_of_nearest(squared if distance == "squared" else jnp.sqrt(squared))
 
         def select(alive: Array) -> Array:
             # Bulyan empties the pool below what krum itself accepts: then one neighbour is used.
             count = jnp.maximum(jnp.sum(alive) - fewer, 1)
-            return first_smallest(sums(alive, count), eligible(alive, finite_rows(squared)))
+            return first_smallest(sums(alive, count), eligible(alive, finite))
 
         return select
 

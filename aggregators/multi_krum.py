@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from aggregators.average import average
 from aggregators.base import Aggregator, Array, Info, eligible, require, stateless
-from aggregators.kernels.distances import finite_rows, squared_distances, sums_of_nearest
+from aggregators.kernels.distances import pairwise, sums_of_nearest
 from aggregators.kernels.means import mean_of
 
 
@@ -30,9 +30,6 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
     circulation: m = n-f (byzfl); the sum of the m rows (epfml, right for m = 1 only); Krum repeated on a shrinking pool
     (Shejwalkar and Houmansadr). Weights: 1/m for the m rows.
 
-    Squared distances must be in the range of the rows' type: in float32, rows that differ by more than about 1e19 or by
-    less than 1e-19 tie, and the lowest index wins.
-
     >>> import numpy as np
     >>> rule = multi_krum(n=5, f=0, m=2)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [4], [9]], np.float32), rule.init(1))
@@ -54,14 +51,14 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
             )
 
     def selection(rows: Array):
-        squared = squared_distances(rows)
+        squared, finite, _ = pairwise(rows)
         sums = sums_of_nearest(squared)
 
         def select(alive: Array) -> Array:
             # In a pool smaller than n, as Bulyan makes them, m and the neighbours shrink with it, down to one.
             neighbours = jnp.maximum(jnp.sum(alive) - f - 2, 1)
             averaged = neighbours if m is None else jnp.minimum(m, neighbours)
-            best_first = jnp.lexsort((sums(alive, neighbours), ~eligible(alive, finite_rows(squared))))
+            best_first = jnp.lexsort((sums(alive, neighbours), ~eligible(alive, finite)))
             return jnp.zeros(n, bool).at[best_first].set(jnp.arange(n) < averaged)
 
         return select

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.distances import finite_rows
+from aggregators.kernels.distances import Distances
 
 Array = jax.Array
 
@@ -61,14 +61,14 @@ def coverable(graph: Array, left: Array, budget: Array | int, depth: int) -> Arr
     return covered
 
 
-def closest_subset(squared: Array, alive: Array, f: int) -> Array:
+def closest_subset(apart: Distances, alive: Array, f: int) -> Array:
     """All but f of the `alive` rows `[n]` with the smallest diameter; of equal ones the lexicographically first subset.
 
-    `squared`: `[n, n]` distances; a row whose diagonal entry is not 0 is left out first, and counts against f.
+    `apart`: the distances between the n rows; a row that is not finite is left out first, and counts against f.
     """
-    n = squared.shape[0]
+    squared, n = apart.squared, apart.squared.shape[0]
     size = jnp.sum(alive) - f
-    finite = alive & finite_rows(squared)
+    finite = alive & apart.finite
     budget = f - jnp.sum(alive & ~finite, dtype=jnp.int32)
 
     between = finite[:, None] & finite[None, :]

@@ -1,6 +1,7 @@
 """Squared distances between rows, and the sums of the smallest of them."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,45 +9,187 @@ from jax import lax
 
 Array = jax.Array
 
-BLOCK = 2048  # columns at a time: n rows of a block stay in the cache while every pair of them is formed
+BLOCK = 2048  # columns at a time: the rows of a block stay in the cache, and their sums keep their digits
+SAMPLED = 2**16  # entries looked at to find a row in the middle, of so many rows at most
+CANDIDATES = 64
+RELIABLE = 1 / 4  # share of |x|² + |y|² that |x|² + |y|² - 2xy must be to have lost no more than two bits
 
 
-def squared_distances(rows: Array) -> Array:
-    """`[n, n]` squared distances of `rows` `[n, d]`: symmetric, exactly 0 between equal rows.
+class Distances(NamedTuple):
+    """Between n rows, in a unit of their own, so that they neither overflow nor vanish.
 
-    A non-finite row is infinitely far from every row, itself included: its diagonal entry is +inf, that of a finite row
-    0. A square that overflows is +inf. Cost: O(n² d) time, O(n²) memory beside the rows.
+    `squared` `[n, n]`: symmetric, 0 between equal rows, times `unit`² the squared distance; +inf from and to a row that
+    is not finite, or beyond the range of the type in this unit. `finite` `[n]`: rows without NaN and infinity.
+    """
+
+    squared: Array
+    finite: Array
+    unit: Array
+
+
+class View(NamedTuple):
+    """The rows as seen from others that lie close to them, and the pairs `[n, n]` that are still `pending`.
+
+    Row i is seen from the row `leader[i]`: no coordinate of half the difference is larger than `radius[i]`, and
+    `product` `[n, n]` holds the products of these halves, each row in a power of two of its own. `twin` `[n]`: a row
+    known as equal.
+    """
+
+    leader: Array
+    radius: Array
+    product: Array
+    squared: Array
+    pending: Array
+    twin: Array
+
+
+def pairwise(rows: Array) -> Distances:
+    """The distances between `rows` `[n, d]`, with a relative error of about 1e-6 in float32, wherever the rows lie.
+
+    One product of the rows with themselves gives all of them, |x|² + |y|² - 2xy, where x and y are seen from a row in
+    their middle. What is then much smaller than |x|² + |y|² has lost its digits: such pairs are seen again from one of
+    their own, until none is left; every time at least one row is done. Every row is measured in a power of two of its
+    own, so that neither 1e30 nor 1e-30 leaves the range of a square. Cost: O(n² d) time, O(n²) memory beside the rows.
     """
     n, d = rows.shape
+    width = d if d <= 2 * BLOCK else BLOCK
+    blocks = -(-d // width)
+    index = jnp.arange(n)
+    itself = jnp.eye(n, dtype=bool)
 
-    def of_block(block: Array) -> Array:
-        # Differences first: |x|² + |y|² - 2xy is as fast, but has nothing left where rows are close together and far
-        # from the origin. XLA fuses difference, square and sum, so no [n, n, BLOCK] array exists.
-        differences = block[:, None, :] - block[None, :, :]
-        return jnp.sum(differences * differences, axis=2)
+    def block(number: Array) -> tuple[Array, Array]:
+        """Some columns, and which of them no other block has."""
+        start = jnp.minimum(number * width, d - width)
+        return lax.dynamic_slice_in_dim(rows, start, width, axis=1), start + jnp.arange(width) >= number * width
 
-    def add_block(index: Array, total: Array) -> Array:
-        return total + of_block(lax.dynamic_slice_in_dim(rows, index * BLOCK, BLOCK, axis=1))
+    def seen_from(leader: Array, columns: Array) -> Array:
+        reference = columns[leader]
+        return halved(columns, jnp.where(jnp.isfinite(reference), reference, 0))
 
-    blocks = d // BLOCK
-    total = jnp.zeros((n, n), rows.dtype)
-    if blocks:
-        total = lax.fori_loop(0, blocks, add_block, total)
-    if d % BLOCK:
-        total = total + of_block(rows[:, blocks * BLOCK :])
-    return jnp.where(jnp.isnan(total), jnp.inf, total)
+    def radii(leader: Array, trips: Array) -> Array:
+        def add(number: Array, largest: Array) -> Array:
+            return jnp.maximum(largest, longest(seen_from(leader, block(number)[0])))
+
+        return jnp.where(finite, lax.fori_loop(0, trips, add, jnp.zeros(n, rows.dtype)), 0)
+
+    def products(leader: Array, radius: Array, trips: Array | int) -> Array:
+        factor = power(-exponents(radius), rows.dtype)[:, None]
+
+        def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+            total, lost = sums
+            columns, new = block(number)
+            seen = jnp.where(finite[:, None] & new, seen_from(leader, columns) * factor, 0)
+            term = jnp.matmul(seen, seen.T, precision=lax.Precision.HIGHEST) - lost
+            # Kahan: what a sum rounds away is taken from the next term, however many blocks there are
+            return total + term, ((total + term) - total) - term
+
+        zeros = jnp.zeros((n, n), rows.dtype)
+        return lax.fori_loop(0, trips, add, (zeros, zeros))[0]
+
+    def close(view: View) -> View:
+        exponent = exponents(view.radius)
+        together = view.pending & (view.leader[:, None] == view.leader[None, :])
+        product = jnp.where(index[:, None] < index[None, :], view.product, view.product.T)  # else not quite symmetric
+        # each pair in the power of two of its longer row
+        longer = jnp.maximum(exponent[:, None], exponent[None, :])
+        shrink = power(exponent[:, None] - longer, rows.dtype)
+        lengths = jnp.diagonal(product)[:, None] * shrink**2
+        lengths = lengths + lengths.T
+        squared = jnp.maximum(lengths - 2 * product * shrink * shrink.T, 0)
+        into_unit = power(longer - unit, rows.dtype)
+        pending = view.pending & ~(together & (squared >= RELIABLE * lengths))
+
+        leader = jnp.min(jnp.where(pending | itself, index, n), axis=1)
+        # loops of no trips, where a condition would compute both branches under vmap
+        radius = radii(leader, jnp.where(pending.any(), blocks, 0))
+        different = (radius[:, None] > 0) | (radius[None, :] > 0)
+        wanted = pending & (leader[:, None] == leader[None, :]) & different
+        return View(
+            leader=leader,
+            radius=radius,
+            product=products(leader, radius, jnp.where(wanted.any(), blocks, 0)),
+            squared=jnp.where(together, squared * into_unit * into_unit, view.squared),
+            pending=pending,
+            twin=jnp.where((view.radius == 0) & finite[view.leader], view.leader, view.twin),
+        )
+
+    # one leader for all, as a number and not as an array of n: a slice is faster than a look-up
+    middle = middle_row(rows)
+    radius = longest(seen_from(middle, rows))
+    finite = jnp.isfinite(radius)
+    radius = jnp.where(finite, radius, 0)
+    unit = exponents(usual(radius, finite))
+    view = View(
+        leader=jnp.full(n, middle),
+        radius=radius,
+        product=products(middle, radius, blocks),
+        squared=jnp.zeros((n, n), rows.dtype),
+        pending=finite[:, None] & finite[None, :] & ~itself,
+        twin=index,
+    )
+    view = lax.while_loop(lambda view: view.pending.any(), close, view)
+    # equal rows are equally far from all others, to the last bit
+    squared = view.squared[view.twin[:, None], view.twin[None, :]]
+    squared = jnp.where(finite[:, None] & finite[None, :], jnp.where(itself, 0, squared), jnp.inf)
+    return Distances(squared, finite, 2 * power(unit, rows.dtype))
+
+
+def halved(one: Array, other: Array) -> Array:
+    """Half the difference, which never overflows."""
+    return 0.5 * one - 0.5 * other
+
+
+def longest(differences: Array) -> Array:
+    """`[n]`: the largest absolute value in each row of `differences` `[n, d]`, +inf where one is not a number."""
+    # XLA's maximum on CPU drops a NaN where it is vectorised (openxla/xla issue 21461)
+    return jnp.max(jnp.where(jnp.isnan(differences), jnp.inf, jnp.abs(differences)), axis=1)
+
+
+def middle_row(rows: Array) -> Array:
+    """The index of a row in the middle: its median distance to the others is small on a sample of columns.
+
+    Any row would do for the result of `pairwise`; one that is far away costs it another product.
+    """
+    n, d = rows.shape
+    candidates = jnp.arange(0, n, -(-n // CANDIDATES))
+    sample = rows[:, :: -(-d // max(32, min(1024, SAMPLED // n)))]
+    sample = 0.5 * jnp.nan_to_num(sample, nan=jnp.finfo(rows.dtype).max)
+    apart = jnp.max(jnp.abs(sample[candidates][:, None, :] - sample[None, :, :]), axis=2)
+    typical = jnp.sort(apart, axis=1)[:, n // 2]
+    return candidates[jnp.argmin(typical)]
 
 
 def distances_to(rows: Array, point: Array) -> Array:
-    """`[n]` squared distances of `rows` `[n, d]` to `point` `[d]`, +inf where a row or the point is not finite."""
-    differences = rows - point
-    total = jnp.sum(differences * differences, axis=1)
+    """`[n]` squared distances of `rows` `[n, d]` to `point` `[d]` in a unit of their own; +inf where not finite."""
+    halves = halved(rows, point)
+    radius = longest(halves)
+    unit = exponents(usual(radius, jnp.isfinite(radius)))
+    scaled = halves * power(-unit, rows.dtype)
+    total = jnp.sum(scaled * scaled, axis=1)
     return jnp.where(jnp.isnan(total), jnp.inf, total)
 
 
-def finite_rows(squared: Array) -> Array:
-    """`[n]` which rows are finite, read from the diagonal of their `squared_distances`."""
-    return jnp.diagonal(squared) == 0
+def usual(sizes: Array, finite: Array) -> Array:
+    """The median of the finite `sizes` `[n]`; of the positive ones where that is 0."""
+    ascending = jnp.sort(jnp.where(finite, sizes, jnp.inf))
+    count, zeros = jnp.sum(finite), jnp.sum(finite & (sizes == 0))
+    common = jnp.maximum(count - 1, 0) // 2
+    return ascending[jnp.where(common < zeros, (zeros + jnp.maximum(count - 1, zeros)) // 2, common)]
+
+
+def exponents(sizes: Array) -> Array:
+    """The power of two above each of the finite `sizes`, held where it and its inverse are floats."""
+    limits = jnp.finfo(sizes.dtype)
+    _, exponent = jnp.frexp(sizes)
+    return jnp.where(sizes > 0, jnp.clip(exponent, limits.minexp, -limits.minexp), limits.minexp)
+
+
+def power(exponent: Array, dtype: jnp.dtype) -> Array:
+    """2 to this whole number, held where it and its inverse are floats."""
+    limits = jnp.finfo(dtype)
+    whole = jnp.int64 if limits.bits == 64 else jnp.int32
+    biased = jnp.clip(exponent, limits.minexp, -limits.minexp).astype(whole) + (1 - limits.minexp)
+    return lax.bitcast_convert_type(biased << limits.nmant, dtype)
 
 
 def sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Array]:

@@ -1,5 +1,6 @@
 """The one table of rules that drives the shared tests, and the inputs they are fed with."""
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -89,10 +90,14 @@ def attacked(count, n, d, f, seed=0):
 
 def outputs(member, batches, f):
     """The rule over `[count, n, d]`, as float64 `[count, d]`."""
-    rule = member.build(batches.shape[1], f)
-    return np.asarray(
-        jax.jit(jax.vmap(lambda rows: rule.apply(rows, rule.init(rows.shape[1]))[0]))(batches), np.float64
-    )
+    return np.asarray(applied(member.name, tuple(member.options.items()), batches.shape[1], f)(batches)[0], np.float64)
+
+
+@functools.cache
+def applied(name, options, n, f):
+    """The rule under vmap and jit, the same function for the same arguments: compiled once in a session."""
+    rule = aggregators.build(name, n, f, **dict(options))
+    return jax.jit(jax.vmap(lambda rows: rule.apply(rows, rule.init(rows.shape[1]))))
 
 
 def agree(outputs, batches, f, oracle):

@@ -109,7 +109,7 @@ def test_moving_all_rows_moves_the_aggregate(member):
 
 
 @every_rule
-@pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
+@pytest.mark.parametrize("factor", [2.0**-70, 2.0**-20, 2.0**70])
 def test_scaling_all_rows_scales_the_aggregate(member, factor):
     expected = aggregate(member, ROWS) * factor
     np.testing.assert_allclose(aggregate(member, ROWS * factor), expected, rtol=1e-5, atol=1e-6 * factor)
@@ -155,6 +155,22 @@ def test_f_bad_rows_leave_the_aggregate_near_the_honest_rows(member, bad):
         honest = np.delete(rows, positions, axis=0)
         diameter = max(np.linalg.norm(a - b) for a in honest for b in honest)
         assert np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) <= 1.5 * diameter
+
+
+@every_robust_rule
+def test_one_bad_number_among_many_columns_is_seen(member):
+    """XLA's maximum on CPU drops a NaN where it is vectorised, which six columns are too few for."""
+    rows = np.tile(ROWS, (1, 500))
+    rows[[0, 3, 9, 18], [1, 700, 1501, 2999]] = [np.nan, np.inf, -np.inf, np.nan]
+    honest = np.delete(rows, [0, 3, 9, 18], axis=0)
+    diameter = max(np.linalg.norm(a - b) for a in honest for b in honest)
+    assert np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) <= 1.5 * diameter
+
+
+@every_robust_rule
+def test_many_columns_are_decided_as_few(member):
+    few = aggregate(member, ROWS)
+    np.testing.assert_allclose(aggregate(member, np.tile(ROWS, (1, 500))), np.tile(few, 500), rtol=1e-4, atol=1e-5)
 
 
 @every_robust_rule

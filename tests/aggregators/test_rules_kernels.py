@@ -15,7 +15,7 @@ from rules_table import integers, normal
 import aggregators
 from aggregators.kernels.columns import sorted_rows
 from aggregators.kernels.cover import coverable
-from aggregators.kernels.distances import BLOCK, squared_distances
+from aggregators.kernels.distances import BLOCK, distances_to, pairwise
 
 
 def exact_squared(rows):
@@ -23,40 +23,90 @@ def exact_squared(rows):
     return ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
 
 
-def largest_relative_error(rows):
+def found_squared(rows):
+    apart = jax.jit(pairwise)(jnp.asarray(rows))
+    assert np.array_equal(apart.finite, np.isfinite(rows).all(axis=1))
+    squared = np.asarray(apart.squared, np.float64)
+    np.testing.assert_array_equal(squared, squared.T)
+    assert (np.diagonal(squared)[apart.finite] == 0).all()
+    return squared * float(apart.unit) ** 2
+
+
+def clusters(rng, count, n, d, noise):
+    """`count` places far from each other, and the rows around them."""
+    return rng.normal(size=(count, d))[np.arange(n) % count] + noise * rng.normal(size=(n, d))
+
+
+SCENES = {
+    "normal": lambda rng, n, d: rng.normal(size=(n, d)),
+    "close together far from the origin": lambda rng, n, d: 1e3 + 1e-3 * rng.normal(size=(n, d)),
+    "outliers": lambda rng, n, d: rng.normal(size=(n, d)) * np.where(np.arange(n) < n // 3, 1e10, 1)[:, None],
+    "an outlier where few look": lambda rng, n, d: np.eye(n, d, -d // 2) * 1e10 + rng.normal(size=(n, d)),
+    "liars close to each other": lambda rng, n, d: clusters(rng, 2, n, d, 1e-4),
+    "clusters": lambda rng, n, d: clusters(rng, 4, n, d, 1e-3),
+    "pairs of twins": lambda rng, n, d: clusters(rng, n // 2, n, d, 0),
+    "ever smaller": lambda rng, n, d: rng.normal(size=(n, d)) * 10.0 ** -np.arange(n)[:, None],
+    "clusters in clusters": lambda rng, n, d: sum(
+        10.0**-k * rng.normal(size=(2, 1, d))[np.arange(n) >> k & 1, 0] for k in range(5)
+    ),
+    "on a line": lambda rng, n, d: 3.0 ** np.arange(n)[:, None] * np.linspace(1, 2, d),
+    "skewed": lambda rng, n, d: 0.3 * rng.normal(size=(n, d)) + clusters(rng, 3, n, d, 0),
+    "the same but for one column": lambda rng, n, d: 7 + rng.normal(size=(n, 1)) * (np.arange(d) == d // 3),
+    "huge": lambda rng, n, d: 1e37 * rng.normal(size=(n, d)),
+    "the largest floats": lambda rng, n, d: 3.4e38 * rng.choice([-1, 1], size=(n, d)),
+    "tiny": lambda rng, n, d: 1e-30 * rng.normal(size=(n, d)),
+}
+
+
+@pytest.mark.parametrize("d", [5, 2 * BLOCK + 1003])
+@pytest.mark.parametrize("scene", SCENES)
+def test_distances_are_accurate_wherever_the_rows_lie(scene, d):
+    rows = SCENES[scene](np.random.default_rng(3), 19, d).astype(np.float32)
     expected = exact_squared(rows)
     apart = expected > 0
-    return np.abs(np.asarray(jax.jit(squared_distances)(rows), np.float64)[apart] / expected[apart] - 1).max()
+    found = found_squared(rows)
+    assert np.abs(found[apart] / expected[apart] - 1).max() < 1e-5
+    assert (found[~apart] == 0).all()
 
 
-def test_distances_are_accurate_where_rows_are_close_together_far_from_the_origin():
-    assert largest_relative_error((1e3 + 1e-3 * normal(1, 12, 3 * BLOCK + 5)[0]).astype(np.float32)) < 1e-5
+def test_equal_rows_are_equally_far_from_the_others_to_the_bit():
+    rows = normal(1, 45, 3 * BLOCK + 7)[0]
+    rows[[1, 17, 44]] = rows[30]
+    squared = found_squared(rows)
+    for twin in (1, 17, 44):
+        np.testing.assert_array_equal(
+            np.delete(squared[twin], [1, 17, 30, 44]), np.delete(squared[30], [1, 17, 30, 44])
+        )
 
 
-def test_distances_among_rows_of_length_one_are_accurate_whatever_the_others_are():
-    rows = normal(1, 12, 500)[0]
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    rows[:5] *= 1e10
-    assert largest_relative_error(rows) < 1e-5
-
-
-@pytest.mark.parametrize("d", [1, BLOCK - 1, BLOCK, BLOCK + 1])
-def test_distances_are_symmetric_and_exactly_zero_between_equal_rows(d):
-    rows = normal(1, 7, d)[0] + 100
-    rows[5] = rows[2]
-    squared = np.asarray(squared_distances(jnp.asarray(rows)))
-    np.testing.assert_array_equal(squared, squared.T)
-    assert squared[2, 5] == 0
-    np.testing.assert_array_equal(np.diagonal(squared), 0)
-    np.testing.assert_allclose(squared, exact_squared(rows), rtol=1e-5)
-
-
-def test_rows_that_are_not_finite_are_infinitely_far_from_all_and_squares_may_overflow():
+def test_rows_that_are_not_finite_are_infinitely_far_from_all():
     rows = np.array([[0, 0], [1, np.nan], [np.inf, 1], [1e30, 0], [3, 4]], np.float32)
-    squared = np.asarray(squared_distances(jnp.asarray(rows)))
+    squared = found_squared(rows)
     assert np.isinf(squared[[1, 2]]).all()
     assert np.isinf(squared[3, [0, 4]]).all()
-    assert (squared[3, 3], squared[0, 4]) == (0, 25)
+    assert squared[0, 4] == pytest.approx(25)
+    assert np.isinf(found_squared(np.full((3, 2), np.nan, np.float32))).all()
+
+
+def test_a_row_in_the_middle_with_one_nan_leaves_the_distances_between_the_others():
+    rows = normal(1, 19, 2 * BLOCK + 1003)[0]
+    rows[7] = 0
+    rows[[3, 7], 1] = [np.nan, 0]  # in a column that the search for the middle does not look at
+    rows[3, np.arange(rows.shape[1]) != 1] = 0
+    squared, expected = found_squared(rows), exact_squared(rows)
+    others = np.arange(19) != 3
+    assert np.isinf(squared[3]).all()
+    np.testing.assert_allclose(squared[others][:, others], expected[others][:, others], rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1, 1e30])
+def test_distances_to_a_point_keep_their_order_at_any_scale(factor):
+    rows = normal(1, 9, 40)[0] * np.float32(factor)
+    rows[3, 7] = np.nan
+    found = np.asarray(distances_to(jnp.asarray(rows), jnp.asarray(rows[0])), np.float64)
+    expected = ((rows.astype(np.float64) - rows[0]) ** 2).sum(axis=1)
+    assert np.isinf(found[3])
+    np.testing.assert_allclose(np.delete(found / found[1], 3), np.delete(expected / expected[1], 3), rtol=1e-5)
 
 
 @pytest.mark.parametrize("n", [*range(1, 20), 33, 97, 130])

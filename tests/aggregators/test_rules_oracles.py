@@ -8,7 +8,7 @@ import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rules_table import MEMBERS, ROBUST, agree, attacked, integers, normal, outputs
+from rules_table import MEMBERS, ROBUST, agree, applied, attacked, integers, normal, outputs
 
 import aggregators
 
@@ -51,12 +51,10 @@ def test_bulyan_equals_the_naive_recursion_where_rows_and_distances_tie(options)
 
 
 def test_brute_finds_the_first_smallest_subset_in_thousands_of_small_cases():
-    (member,) = [m for m in MEMBERS if m.name == "brute"]
     for n, f in [(1, 0), (3, 1), (4, 1), (5, 2), (7, 3), (8, 2), (9, 4)]:
-        rule = member.build(n, f)
         batches = np.concatenate([integers(200, n, 3, seed=n), normal(100, n, 3, seed=n)])
         batches[:50, :, 1:] = 0  # on a line
-        weights = jax.jit(jax.vmap(lambda rows, rule=rule: rule.apply(rows, ())[2].weights))(batches)
+        weights = applied("brute", (), n, f)(batches)[2].weights
         for rows, weight in zip(batches, np.asarray(weights), strict=True):
             assert tuple(np.flatnonzero(weight)) == oracles.smallest_diameter_subset(rows, f), rows.tolist()
 
