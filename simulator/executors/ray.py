@@ -5,14 +5,20 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# Read when ray is imported. What failed is said once, by the run that needed it: not again for each update that depends
+# on it, and not with a screenful on standard output for each process that ended.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died or was killed|killed due to memory pressure")
+
 import ray
 from ray.dag import InputNode
-from ray.exceptions import GetTimeoutError, RayActorError, RayChannelError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 import aggregators
 import attacks
@@ -28,6 +34,10 @@ from simulator.timeline import Timeline
 AHEAD = 16
 # The same for executions of a compiled graph.
 IN_FLIGHT = 4
+# How often Ray tries to reach a cluster.
+ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
+# Part of a CPU that an actor asks for: those that ask for none are placed at random and not on one node after another.
+TRACE = 0.001
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
 # The rows of one update that a compiled graph carries, in bytes: it holds up to IN_FLIGHT buffers of that size for each
@@ -38,10 +48,17 @@ LARGEST_MESSAGE = 64 * 2**20
 SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
 
 
+class Actor(NamedTuple):
+    """An actor's handle, and the part of a GPU that it holds."""
+
+    handle: Any
+    gpu: float
+
+
 class Cast(NamedTuple):
     """Who takes part in a session: actors by what they are called, and compiled graphs by what they connect."""
 
-    actors: dict[str, Any]
+    actors: dict[str, Actor]
     graphs: dict[tuple[Any, ...], Any]
 
 
@@ -64,7 +81,8 @@ class Run(NamedTuple):
 def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
     """Starts Ray (or joins the cluster at `address`, if given) and ends at the close what was started here.
 
-    The actors live across the runs of a grid; one that died is replaced before the next run.
+    The actors live across the runs of a grid; one that died is replaced before the next run. Raises RunError where Ray
+    does not start or no cluster answers.
     """
     started = not ray.is_initialized()
     if started:
@@ -73,33 +91,55 @@ def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
     try:
         yield lambda scenario: _run(cast, scenario)
     finally:
-        _forget_graphs(cast)
-        for handle in cast.actors.values():
-            ray.kill(handle)
+        _dismiss(cast, list(cast.actors))
         if started:
             ray.shutdown()
 
 
 def _connect(address: str | None) -> None:
-    # a node of a cluster may have other code than this one: it gets these packages
-    packages = [aggregators, attacks, models, simulator]
-    # what failed is said once, by the run that needed it, and not again for each update that depends on it
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    # an actor must see as many threads as this process: they change the last bits of some sums
+    environment: dict[str, Any] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": os.environ["NPROC"]}}
+    if address:
+        # a node of a cluster may have other code than this one: it gets these packages; plug-ins it must have itself
+        packages = (aggregators, attacks, models, simulator)
+        environment["py_modules"] = [os.path.dirname(str(package.__file__)) for package in packages]
+        folders = filter(None, os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep))
+        environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, folders))
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address and address.startswith("ray://"):
+        raise RunError(
+            f"Ray at {address}: Ray Client carries no compiled graphs: run byzax on a node of the cluster, with the "
+            "address that `ray start` printed there, or auto"
+        )
+    # Ray would make 20 attempts of 40 s each to reach what is not a cluster
+    if impatient := bool(address) and ATTEMPTS not in os.environ:
+        os.environ[ATTEMPTS] = "1"
     logging.getLogger("ray.dag.compiled_dag_node").setLevel(logging.CRITICAL)
-    environment = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
     with warnings.catch_warnings():
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        ray.init(
-            # without an address Ray would join whatever cluster the environment names
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            runtime_env={**environment, "py_modules": packages} if address else environment,
-            # Ray's default of 15 starves the actors of an embedded Ray beside any other process
-            _system_config=None if address else {"worker_niceness": 0},
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        try:
+            ray.init(
+                # without an address Ray would join whatever cluster the environment names
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                runtime_env=environment,
+                # Ray's default of 15 starves the actors of an embedded Ray beside any other process
+                _system_config=None if address else {"worker_niceness": 0},
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RunError(f"{f'Ray at {address}' if address else 'Ray'}: {_line(error)}") from None
+        finally:
+            # an embedded Ray, started later, needs more than that
+            if impatient:
+                del os.environ[ATTEMPTS]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _worker(number: int) -> str:
@@ -120,33 +160,67 @@ def _count(scenario: Scenario) -> int:
 
 def _hire(cast: Cast, count: int) -> None:
     """Fills the cast: `count` worker actors, adversary and server, those that are not there yet or died."""
+    _dismiss(cast, _missing(cast))
     roles = {SERVER: ParameterServer, ADVERSARY: Adversary} | {_worker(i): Workers for i in range(count)}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
-    share = 0.9 / -(-count // gpus) if gpus else 0.0
-    if dead := _dead(cast):
-        _forget_graphs(cast)
-        for name in dead:
-            del cast.actors[name]
+    small, hosting = min(gpus, 0.05), len({*cast.actors, *roles} - {SERVER, ADVERSARY})
+    share = 0.9 / -(-hosting // gpus) if gpus else 0.0
+    # who was hired when there were fewer holds more than that
+    hosts = cast.actors.keys() - {SERVER, ADVERSARY}
+    _dismiss(cast, [name for name in hosts if cast.actors[name].gpu > share])
     for name, role in roles.items():
         if name not in cast.actors:
-            gpu = share if role is Workers else min(gpus, 0.05)
-            options = {"num_cpus": 0, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
-            cast.actors[name] = ray.remote(role).options(**options).remote()
-    waiting = [cast.actors[name].__ray_ready__.remote() for name in roles]
-    if ray.wait(waiting, num_returns=len(waiting), timeout=START_S)[1]:
-        raise RunError(f"actors did not start within {START_S} s; the cluster offers {ray.cluster_resources()}")
+            gpu = share if role is Workers else small
+            options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
+            cast.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
+    if missing := _missing(cast):
+        who = " and ".join(f"{name} (asks for {cast.actors[name].gpu:.3g} GPU, {TRACE} CPU)" for name in missing)
+        free, whole = ray.available_resources(), ray.cluster_resources()
+        offer = " and ".join(f"{free.get(kind, 0):.4g} of {whole.get(kind, 0):g} {kind}" for kind in ("GPU", "CPU"))
+        _dismiss(cast, missing)
+        raise RunError(f"{who} did not start: {_causes(missing)}; free in the cluster: {offer}")
 
 
-def _dead(cast: Cast) -> list[str]:
-    pings = {name: handle.__ray_ready__.remote() for name, handle in cast.actors.items()}
-    dead = []
-    for name, ping in pings.items():
+def _dismiss(cast: Cast, names: Iterable[str]) -> None:
+    """Ends these actors, and the compiled graphs they may be part of."""
+    for name in names:
+        _forget_graphs(cast)
+        ray.kill(cast.actors.pop(name).handle)
+
+
+def _missing(cast: Cast) -> dict[str, RayError]:
+    """Those of the cast that do not answer, and what Ray says of them."""
+    answers = {name: actor.handle.__ray_ready__.remote() for name, actor in cast.actors.items()}
+    if answers:
+        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S)
+    missing = {}
+    for name, answer in answers.items():
         try:
-            ray.get(ping, timeout=START_S)
-        except (RayActorError, GetTimeoutError):
-            dead.append(name)
-    return dead
+            ray.get(answer, timeout=0)
+        except RayError as error:
+            missing[name] = error
+    return missing
+
+
+def _causes(missing: dict[str, RayError]) -> str:
+    return " and ".join(sorted({_cause(error) for error in missing.values()}))
+
+
+def _cause(error: RayError) -> str:
+    """Why an actor is gone, in a few words: Ray's own text fills a screen."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError):
+        return "Ray ended it because its node ran out of memory: try fewer actors or a smaller batch_size"
+    if isinstance(error, GetTimeoutError):
+        return f"no answer within {START_S} s"
+    if isinstance(error, RayActorError) and not error.actor_init_failed:
+        lost = "node has died" in text or "node was terminated" in text
+        return (
+            "its node was lost" if lost else "its process was killed (from outside, or for want of memory) or crashed"
+        )
+    # the last line names the error, those above it are a traceback
+    return text.strip().splitlines()[-1][:300]
 
 
 def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
@@ -159,22 +233,26 @@ def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
             yield from (_streamed(run, _graph(cast, run)) if _can_stream(run) else _submitted(run))
             finished = True
         except RayTaskError as error:
-            if isinstance(error.cause, RayActorError):
-                raise RunError(_obituary(cast)) from None
-            raise (error.cause if isinstance(error.cause, RunError) else RunError(str(error.cause))) from None
-        except (RayActorError, RayChannelError):
-            raise RunError(_obituary(cast)) from None
+            if isinstance(error.cause, RayError):
+                raise RunError(_obituary(cast, error.cause)) from None
+            if isinstance(error.cause, RunError):
+                raise error.cause from None
+            raise RunError(f"{type(error.cause).__name__}: {_line(error.cause)}") from None
         except RayError as error:
-            raise RunError(f"Ray: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+            raise RunError(_obituary(cast, error)) from None
         finally:
             if not finished:
                 # what is still under way in a graph would come out in the next run
                 _forget_graphs(cast)
 
 
-def _obituary(cast: Cast) -> str:
-    dead = _dead(cast)
-    return f"{' and '.join(dead) or 'an actor'} died in the middle of the run; the next run starts with a new one"
+def _obituary(cast: Cast, error: RayError) -> str:
+    missing = _missing(cast)
+    if not missing:
+        return f"Ray: {type(error).__name__}: {_line(error)}"
+    return (
+        f"{' and '.join(missing)} died in the middle of the run: {_causes(missing)}; the next run starts with a new one"
+    )
 
 
 def _forget_graphs(cast: Cast) -> None:
@@ -191,8 +269,9 @@ def _configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
     begin = time.perf_counter()
     n = scenario.workers.total
     hosts = np.arange(n) * count // n
-    workers = [cast.actors[_worker(i)] for i in range(count)]
-    adversary, server = cast.actors[ADVERSARY], cast.actors[SERVER]
+    adversary, server, *workers = (
+        cast.actors[each].handle for each in (ADVERSARY, SERVER, *map(_worker, range(count)))
+    )
     described = scenario.model_dump(mode="json")
     d = server.configure.remote(described, seed, hosts)
     ready = [handle.configure.remote(described, seed, hosts, d) for handle in (*workers, adversary)]
@@ -239,10 +318,12 @@ def _submitted(run: Run) -> Iterator[Checkpoint]:
 
 
 def _can_stream(run: Run) -> bool:
-    """Whether every update is made of the same messages, all from the newest model, which fit a graph's buffers."""
+    """Whether every update is made of the same messages, all from the newest model, which fit the buffers of a node."""
     workers = run.timeline.workers
     return (
-        not run.timeline.ages.any()
+        # between nodes Ray 2.60 hands messages on one after the other: a graph with several under way comes to a halt
+        len([node for node in ray.nodes() if node["Alive"]]) == 1
+        and not run.timeline.ages.any()
         and bool((workers == workers[0]).all())
         and workers.shape[1] * run.d * 4 <= LARGEST_MESSAGE
     )
