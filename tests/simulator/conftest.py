@@ -1,8 +1,13 @@
 """Small scenarios and the one Ray of the session."""
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
 from simulator import executors
@@ -32,6 +37,37 @@ def run(scenario: Scenario) -> list[Checkpoint]:
     """All checkpoints of a scenario, in a session of its own."""
     with executors.session(scenario.executor) as execute:
         return list(execute(scenario))
+
+
+@cache
+def _loop(changes: str) -> list[Checkpoint]:
+    return run(small(**json.loads(changes)))
+
+
+def loop(**changes: Any) -> list[Checkpoint]:
+    """What the reference gives, computed once however many tests compare with it."""
+    return _loop(json.dumps(changes))
+
+
+def processes(part: str) -> list[psutil.Process]:
+    """Those of this session whose command line holds this."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        # one that just ended has no command line
+        with suppress(psutil.Error):
+            if any(part in argument for argument in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def same(one: list[Checkpoint], other: list[Checkpoint]) -> bool:
+    """Whether two runs agree in every bit but for the time they took."""
+    return len(one) == len(other) and all(
+        (a.seed, a.step, a.time_s, a.evaluation) == (b.seed, b.step, b.time_s, b.evaluation)
+        and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a.updates, b.updates, strict=True))
+        and np.array_equal(a.params, b.params)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,19 @@
 """The promises of the executors: real runs, real Ray actors, real kills."""
 
-import json
 import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError, RayTaskError
 
 from simulator.executors import RunError
 from simulator.executors import ray as ray_executor
 from simulator.executors.base import digest
-from tests.simulator.conftest import run, small
+from tests.simulator.conftest import loop, processes, run, same, small
 
 # Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule
 # and an attack that remember, an attack that asks the rule, updates of half of the workers from models of other ages.
@@ -29,7 +25,7 @@ SCENARIOS = {
         "model": {"name": "mlp", "hidden": [16]},
         "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
     },
-    "poisoned": {"rule": "median", "attack": "label_flip", "worker_momentum": 0.9, "optimizer": "adam"},
+    "poisoned": {"rule": "median", "attack": "label_flip", "worker_momentum": 0.9, "optimizer": "adamw"},
     "subset": {"rule": "median", "attack": "sign_flip", "schedule": "subset"},
     "remembering": {"rule": "remembering", "attack": "counting", "worker_momentum": 0.5},
     # more updates than are submitted ahead
@@ -41,36 +37,6 @@ SCENARIOS = {
         "steps": 20,
     },
 }
-
-
-@cache
-def _loop(changes: str):
-    return run(small(**json.loads(changes)))
-
-
-def loop(**changes):
-    """What the reference gives, computed once however many tests compare with it."""
-    return _loop(json.dumps(changes))
-
-
-def processes(part: str) -> list[psutil.Process]:
-    """Those of this session whose command line holds this."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        # one that just ended has no command line
-        with suppress(psutil.Error):
-            if any(part in argument for argument in process.cmdline()):
-                found.append(process)
-    return found
-
-
-def same(one, other) -> bool:
-    return len(one) == len(other) and all(
-        (a.seed, a.step, a.time_s, a.evaluation) == (b.seed, b.step, b.time_s, b.evaluation)
-        and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a.updates, b.updates, strict=True))
-        and np.array_equal(a.params, b.params)
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 @pytest.mark.parametrize("actors", [1, 3])

@@ -1,0 +1,61 @@
+"""Ray beyond one machine without a GPU, as far as one such machine can show it."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from simulator import executors
+from simulator.scenario import Ray
+from tests.simulator.conftest import loop, processes, same, small
+from tests.simulator.test_executors import SCENARIOS
+
+# Half a minute each: a Ray of their own and five actors that import JAX.
+pytestmark = pytest.mark.slow
+
+
+def apart(function: Callable[[], None]) -> None:
+    """Calls the function in a process of its own: this one holds the Ray of the session."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(function).result(timeout=300)
+
+
+def two_nodes() -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    try:
+        with executors.session(Ray(), address=cluster.address) as execute:
+            for changes in (SCENARIOS["remembering"], SCENARIOS["lagging"]):
+                scenario = small(**changes, executor={"name": "ray", "actors": 3})
+                assert same(loop(**changes), list(execute(scenario)))
+            # each node has a parent process of its own
+            assert len({process.ppid() for process in processes("ray::Workers")}) == 2
+        time.sleep(5)
+        assert not processes("ray::Workers")
+        ray.init(address=cluster.address, logging_level=logging.ERROR)
+        assert [node["Alive"] for node in ray.nodes()] == [True, True]
+        ray.shutdown()
+    finally:
+        cluster.shutdown()
+
+
+def test_two_nodes_give_the_numbers_of_loop_and_outlive_the_session():
+    apart(two_nodes)
+
+
+def one_gpu() -> None:
+    # Ray counts a GPU that is not there; JAX runs on the CPU
+    ray.init(address="local", num_gpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    with executors.session(Ray()) as execute:
+        for actors in (1, 3, 2, 4):
+            assert same(loop(), list(execute(small(executor={"name": "ray", "actors": actors}))))
+    ray.shutdown()
+
+
+def test_any_number_of_actors_shares_a_gpu_also_after_another_number():
+    apart(one_gpu)
