@@ -131,7 +131,8 @@ def _connect(address: str | None) -> None:
                 log_to_driver=False,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise RunError(f"{f'Ray at {address}' if address else 'Ray'}: {_line(error)}") from None
+            where = f"Ray at {address} (with RAY_AUTH_MODE=token if it asks for one)" if address else "Ray"
+            raise RunError(f"{where}: {_line(error)}") from None
         finally:
             # an embedded Ray, started later, needs more than that
             if impatient:
