@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import models
 from simulator.core import EVALUATED_AT_ONCE, build
 from simulator.keys import Purpose, derive, generator
 from simulator.world import share_out, world
@@ -32,6 +33,13 @@ def softmax_gradient(params: np.ndarray, x: np.ndarray, y: np.ndarray, classes: 
     probability /= probability.sum(1, keepdims=True)
     probability[np.arange(len(y)), y] -= 1
     return np.concatenate([probability.mean(0), (x.T @ probability / len(y)).ravel()])
+
+
+def test_the_first_model_is_drawn_with_a_key_of_its_own():
+    _, _, here, server = prepared()
+    key = jax.random.fold_in(jax.random.key(0), int(Purpose.INIT))
+    expected = models.factory("softmax")(here.x.shape[1:], 10).init(key)
+    np.testing.assert_allclose(server.params, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("worker", "job"), [(0, 0), (3, 5), (6, 1)])
@@ -98,6 +106,9 @@ def test_an_update_is_the_rule_then_the_optimizer_and_says_what_it_saw():
     np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * aggregate, rtol=1e-5, atol=1e-6)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
     expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7]
+    np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
+    # who lies goes by the worker, not by the place in the update
+    _, seen = core.update(here, server, np.arange(7)[::-1], rows[::-1])
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
 
 

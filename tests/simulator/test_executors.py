@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError, GetTimeoutError, OutOfMemoryError, Ra
 
 from simulator.executors import RunError
 from simulator.executors import ray as ray_executor
-from simulator.executors.base import digest
+from simulator.executors.base import digest, plan
 from tests.simulator.conftest import loop, processes, run, same, small
 
 # Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule
@@ -48,19 +48,51 @@ def test_ray_is_bitwise_equal_to_loop_for_any_number_of_actors(ray_session, name
     assert digest([c for c in expected if c.seed == 1]) == digest([c for c in got if c.seed == 1])
 
 
-def test_the_comparison_sees_one_wrong_bit():
-    checkpoints = loop()
-    params = checkpoints[-1].params.copy()
-    params[3] = np.nextafter(params[3], np.inf)
-    changed = [*checkpoints[:-1], checkpoints[-1]._replace(params=params)]
-    assert not same(checkpoints, changed)
-    assert digest(checkpoints) != digest(changed)
+def test_the_comparison_sees_one_wrong_bit_wherever_it_is():
+    *before, last = loop()
+    params, cosine = last.params.copy(), last.updates.honest_cosine.copy()
+    params[3], cosine[1] = np.nextafter(params[3], np.inf), np.nextafter(cosine[1], np.inf)
+    for change in (
+        {"params": params},
+        {"updates": last.updates._replace(honest_cosine=cosine)},
+        {"evaluation": last.evaluation._replace(test_loss=np.nextafter(last.evaluation.test_loss, np.inf))},
+        {"time_s": np.nextafter(last.time_s, np.inf)},
+        {"step": last.step + 1},
+        {"seed": last.seed + 1},
+    ):
+        changed = [*before, last._replace(**change)]
+        assert not same(loop(), changed)
+        assert digest(loop()) != digest(changed)
+    slower = [*before, last._replace(wall_s=last.wall_s + 1)]
+    assert same(loop(), slower)
+    assert digest(loop()) == digest(slower)
 
 
 def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
     changes = {"workers": {"total": 3, "byzantine": 0}}
     one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1})
     assert same(loop(**changes), list(ray_session(one_each)))
+
+
+def test_rows_from_older_models_are_not_streamed(ray_session):
+    changes = {"schedule": {"name": "subset", "age": 1}}
+    assert same(loop(**changes), list(ray_session(small(**changes, executor={"name": "ray", "actors": 1}))))
+
+
+def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch):
+    executor = {"name": "ray", "actors": 1}
+    for schedule, other in {"synchronous": "_submitted", "lagging": "_streamed"}.items():
+        with monkeypatch.context() as without:
+            without.delattr(ray_executor, other)
+            assert len(list(ray_session(small(schedule=schedule, executor=executor)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("executor", "count"),
+    [({"actors": 3}, 3), ({"actors": 9}, 7), ({"workers_per_actor": 3}, 3), ({"workers_per_actor": 7}, 1)],
+)
+def test_seven_workers_are_hosted_by_as_many_actors_as_asked_for_and_needed(executor, count):
+    assert ray_executor._count(small(executor={"name": "ray", **executor})) == count
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -76,6 +108,13 @@ def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor
         np.testing.assert_allclose(a.evaluation, b.evaluation, rtol=1e-4)
         for x, y in zip(a.updates, b.updates, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_events_is_the_seeds_own():
+    scenario = small(schedule="subset")
+    zero, again, one = (plan(scenario, seed).workers for seed in (0, 0, 1))
+    assert np.array_equal(zero, again)
+    assert not np.array_equal(zero, one)
 
 
 @pytest.mark.parametrize("executor", ["loop", "vectorised"])

@@ -52,6 +52,11 @@ def test_an_impossible_timeline_is_refused_with_the_update(field, place, value, 
         check(timeline._replace(**{field: broken}), 3)
 
 
+def test_several_updates_may_happen_at_one_time():
+    timeline = synchronous(3, 4)
+    assert check(timeline._replace(time_s=np.zeros(4)), 3).time_s.tolist() == [0, 0, 0, 0]
+
+
 def test_arrays_of_other_shapes_are_refused():
     timeline = synchronous(3, 4)
     with pytest.raises(ValueError, match=r"must be \[T, k\]"):
