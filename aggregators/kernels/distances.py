@@ -27,17 +27,9 @@ class Distances(NamedTuple):
     unit: Array
 
 
-class View(NamedTuple):
-    """The rows as seen from others that lie close to them, and the pairs `[n, n]` that are still `pending`.
+class Pairs(NamedTuple):
+    """Squared distances so far, the pairs `[n, n]` that are still `pending`, and a row known as equal to each `[n]`."""
 
-    Row i is seen from the row `leader[i]`: no coordinate of half the difference is larger than `radius[i]`, and
-    `product` `[n, n]` holds the products of these halves, each row in a power of two of its own. `twin` `[n]`: a row
-    known as equal.
-    """
-
-    leader: Array
-    radius: Array
-    product: Array
     squared: Array
     pending: Array
     twin: Array
@@ -66,13 +58,13 @@ def pairwise(rows: Array) -> Distances:
         reference = columns[leader]
         return halved(columns, jnp.where(jnp.isfinite(reference), reference, 0))
 
-    def radii(leader: Array, trips: Array) -> Array:
+    def radii(leader: Array) -> Array:
         def add(number: Array, largest: Array) -> Array:
             return jnp.maximum(largest, longest(seen_from(leader, block(number)[0])))
 
-        return jnp.where(finite, lax.fori_loop(0, trips, add, jnp.zeros(n, rows.dtype)), 0)
+        return jnp.where(finite, lax.fori_loop(0, blocks, add, jnp.zeros(n, rows.dtype)), 0)
 
-    def products(leader: Array, radius: Array, trips: Array | int) -> Array:
+    def products(leader: Array, radius: Array) -> Array:
         factor = power(-exponents(radius), rows.dtype)[:, None]
 
         def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -83,13 +75,12 @@ def pairwise(rows: Array) -> Distances:
             # Kahan: what a sum rounds away is taken from the next term, however many blocks there are
             return total + term, ((total + term) - total) - term
 
-        zeros = jnp.zeros((n, n), rows.dtype)
-        return lax.fori_loop(0, trips, add, (zeros, zeros))[0]
+        total, _ = lax.fori_loop(0, blocks, add, (no_products, no_products))
+        return jnp.where(index[:, None] < index[None, :], total, total.T)  # else not quite symmetric
 
-    def close(view: View) -> View:
-        exponent = exponents(view.radius)
-        together = view.pending & (view.leader[:, None] == view.leader[None, :])
-        product = jnp.where(index[:, None] < index[None, :], view.product, view.product.T)  # else not quite symmetric
+    def close(pairs: Pairs, leader: Array, radius: Array, product: Array) -> Pairs:
+        """Row i is seen from row leader[i]; the product is of halves, each row in a power of two of its own."""
+        exponent = exponents(radius)
         # each pair in the power of two of its longer row
         longer = jnp.maximum(exponent[:, None], exponent[None, :])
         shrink = power(exponent[:, None] - longer, rows.dtype)
@@ -97,39 +88,34 @@ def pairwise(rows: Array) -> Distances:
         lengths = lengths + lengths.T
         squared = jnp.maximum(lengths - 2 * product * shrink * shrink.T, 0)
         into_unit = power(longer - unit, rows.dtype)
-        pending = view.pending & ~(together & (squared >= RELIABLE * lengths))
-
-        leader = jnp.min(jnp.where(pending | itself, index, n), axis=1)
-        # loops of no trips, where a condition would compute both branches under vmap
-        radius = radii(leader, jnp.where(pending.any(), blocks, 0))
-        different = (radius[:, None] > 0) | (radius[None, :] > 0)
-        wanted = pending & (leader[:, None] == leader[None, :]) & different
-        return View(
-            leader=leader,
-            radius=radius,
-            product=products(leader, radius, jnp.where(wanted.any(), blocks, 0)),
-            squared=jnp.where(together, squared * into_unit * into_unit, view.squared),
-            pending=pending,
-            twin=jnp.where((view.radius == 0) & finite[view.leader], view.leader, view.twin),
+        together = pairs.pending & (leader == leader[..., None])
+        return Pairs(
+            squared=jnp.where(together, squared * into_unit * into_unit, pairs.squared),
+            pending=pairs.pending & ~(together & (squared >= RELIABLE * lengths)),
+            twin=jnp.where((radius == 0) & finite[leader], leader, pairs.twin),
         )
 
-    # one leader for all, as a number and not as an array of n: a slice is faster than a look-up
+    def look_closer(pairs: Pairs) -> Pairs:
+        leader = jnp.min(jnp.where(pairs.pending | itself, index, n), axis=1)
+        radius = radii(leader)
+        # rows that are equal to their leader are seen without a product
+        different = (radius[:, None] > 0) | (radius[None, :] > 0)
+        wanted = jnp.any(pairs.pending & (leader == leader[:, None]) & different)
+        product = lax.cond(wanted, products, lambda *_: no_products, leader, radius)
+        return close(pairs, leader, radius, product)
+
+    # at first one leader for all, as a number: a slice is faster than looking up a leader for each
     middle = middle_row(rows)
     radius = longest(seen_from(middle, rows))
     finite = jnp.isfinite(radius)
     radius = jnp.where(finite, radius, 0)
     unit = exponents(usual(radius, finite))
-    view = View(
-        leader=jnp.full(n, middle),
-        radius=radius,
-        product=products(middle, radius, blocks),
-        squared=jnp.zeros((n, n), rows.dtype),
-        pending=finite[:, None] & finite[None, :] & ~itself,
-        twin=index,
-    )
-    view = lax.while_loop(lambda view: view.pending.any(), close, view)
+    no_products = jnp.zeros((n, n), rows.dtype)
+    pairs = Pairs(no_products, finite[:, None] & finite[None, :] & ~itself, index)
+    pairs = close(pairs, middle, radius, products(middle, radius))
+    pairs = lax.while_loop(lambda pairs: pairs.pending.any(), look_closer, pairs)
     # equal rows are equally far from all others, to the last bit
-    squared = view.squared[view.twin[:, None], view.twin[None, :]]
+    squared = pairs.squared[pairs.twin[:, None], pairs.twin[None, :]]
     squared = jnp.where(finite[:, None] & finite[None, :], jnp.where(itself, 0, squared), jnp.inf)
     return Distances(squared, finite, 2 * power(unit, rows.dtype))
 
@@ -180,8 +166,9 @@ def usual(sizes: Array, finite: Array) -> Array:
 def exponents(sizes: Array) -> Array:
     """The power of two above each of the finite `sizes`, held where it and its inverse are floats."""
     limits = jnp.finfo(sizes.dtype)
-    _, exponent = jnp.frexp(sizes)
-    return jnp.where(sizes > 0, jnp.clip(exponent, limits.minexp, -limits.minexp), limits.minexp)
+    whole = jnp.int64 if limits.bits == 64 else jnp.int32
+    biased = lax.bitcast_convert_type(sizes, whole) >> limits.nmant
+    return jnp.clip(biased + limits.minexp, limits.minexp, -limits.minexp)
 
 
 def power(exponent: Array, dtype: jnp.dtype) -> Array:

@@ -90,14 +90,30 @@ def attacked(count, n, d, f, seed=0):
 
 def outputs(member, batches, f):
     """The rule over `[count, n, d]`, as float64 `[count, d]`."""
-    return np.asarray(applied(member.name, tuple(member.options.items()), batches.shape[1], f)(batches)[0], np.float64)
+    return np.asarray(applied(member, batches, f)[0], np.float64)[:, : batches.shape[2]]
+
+
+def applied(member, batches, f):
+    """Aggregates and information of each case; compiled once for each rule, n and f.
+
+    To that end there are always as many cases, as many columns at least, and what is missing is 0.
+    """
+    count, n, d = batches.shape
+    padded = np.zeros((-(-count // 320) * 320, n, max(5, d)), np.float32)
+    padded[:count, :, :d] = batches
+    found = _applied(member.name, tuple(member.options.items()), n, f)(padded)
+    return jax.tree.map(lambda each: each[:count], found)
 
 
 @functools.cache
-def applied(name, options, n, f):
-    """The rule under vmap and jit, the same function for the same arguments: compiled once in a session."""
+def _applied(name, options, n, f):
     rule = aggregators.build(name, n, f, **dict(options))
-    return jax.jit(jax.vmap(lambda rows: rule.apply(rows, rule.init(rows.shape[1]))))
+
+    def one(rows):
+        aggregate, _, info = rule.apply(rows, rule.init(rows.shape[1]))
+        return aggregate, info
+
+    return jax.jit(lambda batches: jax.lax.map(one, batches))
 
 
 def agree(outputs, batches, f, oracle):
