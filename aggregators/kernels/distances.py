@@ -33,6 +33,7 @@ class Pairs(NamedTuple):
     squared: Array
     pending: Array
     twin: Array
+    rounds: Array
 
 
 def pairwise(rows: Array) -> Distances:
@@ -92,7 +93,8 @@ def pairwise(rows: Array) -> Distances:
         return Pairs(
             squared=jnp.where(together, squared * into_unit * into_unit, pairs.squared),
             pending=pairs.pending & ~(together & (squared >= RELIABLE * lengths)),
-            twin=jnp.where((radius == 0) & finite[leader], leader, pairs.twin),
+            twin=jnp.where((radius == 0) & finite[leader] & (leader != index), leader, pairs.twin),
+            rounds=pairs.rounds + 1,
         )
 
     def look_closer(pairs: Pairs) -> Pairs:
@@ -111,9 +113,9 @@ def pairwise(rows: Array) -> Distances:
     radius = jnp.where(finite, radius, 0)
     unit = exponents(usual(radius, finite))
     no_products = jnp.zeros((n, n), rows.dtype)
-    pairs = Pairs(no_products, finite[:, None] & finite[None, :] & ~itself, index)
+    pairs = Pairs(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
     pairs = close(pairs, middle, radius, products(middle, radius))
-    pairs = lax.while_loop(lambda pairs: pairs.pending.any(), look_closer, pairs)
+    pairs = lax.while_loop(lambda pairs: pairs.pending.any() & (pairs.rounds <= n), look_closer, pairs)
     # equal rows are equally far from all others, to the last bit
     squared = pairs.squared[pairs.twin[:, None], pairs.twin[None, :]]
     squared = jnp.where(finite[:, None] & finite[None, :], jnp.where(itself, 0, squared), jnp.inf)
