@@ -7,10 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-import ray
-from ray.cluster_utils import Cluster
 
 from simulator import executors
+from simulator.executors.ray import ray
 from simulator.scenario import Ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
@@ -26,6 +25,8 @@ def apart(function: Callable[[], None]) -> None:
 
 
 def two_nodes() -> None:
+    from ray.cluster_utils import Cluster
+
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     try:
