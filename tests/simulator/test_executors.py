@@ -42,7 +42,7 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.parametrize("actors", [1, 3])
+@pytest.mark.parametrize("actors", [1, 2, 5])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_ray_is_bitwise_equal_to_loop_for_any_number_of_actors(ray_session, name, actors):
     expected = loop(**SCENARIOS[name], repeats=2)
