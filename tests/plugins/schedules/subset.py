@@ -6,7 +6,7 @@ from simulator.timeline import Timeline
 
 
 def subset(*, count: int = 5, age: int = 0):
-    """`count` workers drawn once, in the order drawn; their rows are `age` updates old.
+    """`count` workers drawn once, in the order drawn; every second row is `age` updates old.
 
     Waits: for the workers drawn.
     Source: made for the tests
@@ -15,6 +15,7 @@ def subset(*, count: int = 5, age: int = 0):
     def plan(n: int, steps: int, rng: np.random.Generator) -> Timeline:
         step = np.arange(steps)
         rows = step[:, None].repeat(count, axis=1)
-        return Timeline(np.tile(rng.permutation(n)[:count], (steps, 1)), np.maximum(0, rows - age), rows, step + 1.0)
+        versions = np.maximum(0, rows - age * (np.arange(count) % 2))
+        return Timeline(np.tile(rng.permutation(n)[:count], (steps, 1)), versions, rows, step + 1.0)
 
     return plan
