@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from simulator.executors import RunError
+from simulator.executors import actors as roles
 from simulator.executors import ray as ray_executor
-from simulator.executors.base import digest, plan
+from simulator.executors.base import batched, digest, plan
 from simulator.executors.ray import ray
 from tests.simulator.conftest import loop, processes, run, same, small
 
@@ -86,6 +87,19 @@ def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_
             assert len(list(ray_session(small(schedule=schedule, executor=executor)))) == 3
 
 
+def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(monkeypatch):
+    counted = []
+    monkeypatch.setattr(roles, "batched", lambda work: counted.append(work) or batched(work))
+    rows = []
+    for batch in (False, True):
+        host = roles.Workers()
+        scenario = small(executor={"name": "ray", "batch": batch})
+        host.configure(scenario.model_dump(mode="json"), 0, np.zeros(7, int), 650)
+        rows.append(host.work(0, np.arange(7), roles.Public(np.zeros(650, np.float32), ())))
+        assert len(counted) == batch
+    np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("executor", "count"),
     [({"actors": 3}, 3), ({"actors": 9}, 7), ({"workers_per_actor": 3}, 3), ({"workers_per_actor": 7}, 1)],
@@ -99,9 +113,9 @@ def test_seven_workers_are_hosted_by_as_many_actors_as_asked_for_and_needed(exec
 def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor):
     changes = {**SCENARIOS[name], "repeats": 2, "steps": 4, "evaluate_every": 1}
     scenario = small(**changes, executor=executor)
-    batched = run(scenario) if executor == "vectorised" else list(ray_session(scenario))
-    batched = sorted(batched, key=lambda checkpoint: (checkpoint.seed, checkpoint.step))
-    for a, b in zip(loop(**changes), batched, strict=True):
+    got = run(scenario) if executor == "vectorised" else list(ray_session(scenario))
+    got = sorted(got, key=lambda checkpoint: (checkpoint.seed, checkpoint.step))
+    for a, b in zip(loop(**changes), got, strict=True):
         assert (a.seed, a.step, a.time_s) == (b.seed, b.step, b.time_s)
         np.testing.assert_allclose(a.params, b.params, rtol=1e-5, atol=1e-6 * np.abs(a.params).max())
         np.testing.assert_allclose(a.evaluation, b.evaluation, rtol=1e-4)
