@@ -81,7 +81,12 @@ def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
 
 def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch):
     executor = {"name": "ray", "actors": 1}
-    for schedule, other in {"synchronous": "_submitted", "lagging": "_streamed"}.items():
+    for schedule, other in (
+        ("synchronous", "_submitted"),
+        # other workers in every update, all with the newest model; the same workers, some with an older one
+        ({"name": "lagging", "age": 0}, "_streamed"),
+        ({"name": "subset", "age": 1}, "_streamed"),
+    ):
         with monkeypatch.context() as without:
             without.delattr(ray_executor, other)
             assert len(list(ray_session(small(schedule=schedule, executor=executor)))) == 3
