@@ -108,6 +108,7 @@ def run(
         if ray_address:
             _reach(ray_address)
         folders = _folders(studies, Path(out) if out else None)
+        results.versions()
         results.claim(folders, files, overwrite)
     except ScenarioError as error:
         _refuse(error)
@@ -128,8 +129,10 @@ def run(
         typer.echo("interrupted: what is done is kept", err=True)
         code = INTERRUPTED
     for folder in folders:
-        if any(folder.glob("runs/*/summary.json")):
+        if any(folder.glob("runs/[!.]*/summary.json")):
             _summarise(folder)
+        else:
+            results.discard(folder)
     raise typer.Exit(code)
 
 

@@ -116,17 +116,16 @@ def claim(folders: Sequence[Path], inputs: Sequence[Path], overwrite: bool = Fal
 
 
 def _written(folder: Path) -> list[Path]:
-    """The files of a study in a folder; none where it holds no run, for then byzax did not write it."""
-    runs = [summary.parent for summary in folder.glob("runs/*/summary.json")]
-    if not runs:
+    """The files of a study in a folder; none where it has no folder for runs, for then byzax did not write it."""
+    if not (folder / "runs").is_dir():
         return []
     found = [path for pattern in STUDY_FILES for path in folder.glob(pattern)]
-    return found + [path for run in runs for name in RUN_FILES if (path := run / name).exists()]
+    return found + [path for run in folder.glob("runs/*") for name in RUN_FILES if (path := run / name).exists()]
 
 
 def begin(folder: Path, run: Run) -> None:
-    """Makes the folder of a run and says in it what will run."""
-    here = folder / "runs" / run.slug
+    """Makes the folder of a run and says in it what will run. It is there whole or not at all."""
+    here = folder / "runs" / f".{run.slug}"
     here.mkdir(parents=True)
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
@@ -135,6 +134,7 @@ def begin(folder: Path, run: Run) -> None:
     _append(here / "metrics.csv", [("step", "time_s", "wall_s", *Evaluation._fields)])
     _append(here / "updates.csv", [("step", *Update._fields)])
     _write_json(here / "summary.json", _summary(run, "running", None))
+    here.rename(folder / "runs" / run.slug)
 
 
 def record(folder: Path, run: Run, checkpoint: Checkpoint) -> None:
@@ -179,8 +179,13 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
 
 @functools.cache
 def versions() -> Mapping[str, Any]:
-    """The code and the machine that the numbers come from."""
+    """The code and the machine that the numbers come from. Raises ScenarioError where JAX has no device to run on."""
     import jax
+
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise ScenarioError(f"JAX has no device: {' '.join(str(error).split())}") from None
 
     found: dict[str, Any] = {}
     for package in PACKAGES:
@@ -193,7 +198,10 @@ def versions() -> Mapping[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": len(affinity(0)) if affinity else os.cpu_count(),
-        "devices": sorted({device.device_kind for device in jax.devices()}),
+        "devices": sorted({device.device_kind for device in devices}),
+        # both change the numbers
+        "float64": bool(jax.config.jax_enable_x64),
+        "threads": os.environ["NPROC"],
         "commit": _commit(),
     }
 
@@ -229,4 +237,13 @@ def _atomically(path: Path, write: Callable[[Any], Any]) -> None:
 
 def save_study(folder: Path, study: Study) -> None:
     """Puts the scenario, with its overrides and grid, beside the runs."""
+    (folder / "runs").mkdir(exist_ok=True)
     (folder / "scenario.yaml").write_text(dump(study.raw))
+
+
+def discard(folder: Path) -> None:
+    """Takes away what `save_study` made where no run began, so that the folder can be used again."""
+    for path in _written(folder):
+        path.unlink()
+    for empty in [*folder.glob("runs/*"), folder / "runs"]:
+        empty.rmdir()

@@ -110,10 +110,10 @@ def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
 def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
     interrupt: type[KeyboardInterrupt] | None = None
-    for run in job.runs.values():
-        results.begin(job.folder, run)
-    report.begin(job.runs.values(), job.scenario.steps)
     try:
+        for run in job.runs.values():
+            results.begin(job.folder, run)
+        report.begin(job.runs.values(), job.scenario.steps)
         with closing(execute(job.scenario)) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
                 run, mine = job.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
@@ -133,7 +133,9 @@ def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
     if interrupt is None:
         return True
     for seed, run in _unfinished(job, seen).items():
-        results.finish(job.folder, run, seen.get(seed, []), "interrupted")
+        # one that had not begun is as if it had not been asked for
+        if (job.folder / "runs" / run.slug).exists():
+            results.finish(job.folder, run, seen.get(seed, []), "interrupted")
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt

@@ -23,7 +23,7 @@ def gather(folder: Path) -> pd.DataFrame:
     Raises ScenarioError where the folder holds no runs.
     """
     rows = []
-    for path in folder.glob("runs/*/summary.json"):
+    for path in folder.glob("runs/[!.]*/summary.json"):
         try:
             found = json.loads(path.read_text())
         except ValueError:

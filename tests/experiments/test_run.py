@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -314,6 +315,31 @@ def test_a_sigterm_while_ray_starts_ends_as_any_other():
         sys.exit(signal.SIGTERM)
     with pytest.raises(SystemExit), heard():
         sys.exit(3)
+
+
+@pytest.mark.parametrize("stopped_at", ["mkdir", "rename"])
+def test_a_stop_while_a_run_begins_leaves_nothing_that_stands_in_the_way(tmp_path, monkeypatch, stopped_at):
+    path, out = write(tmp_path), tmp_path / "out"
+
+    def stop(self, *_, **__):
+        raise KeyboardInterrupt
+
+    original = getattr(Path, stopped_at)
+    within = lambda self, *given, **named: (stop if "runs/." in str(self) else original)(self, *given, **named)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, stopped_at, within)
+        assert byzax("run", path, "--out", out).exit_code == 130
+    assert byzax("run", path, "--out", out).exit_code == 0
+
+
+def test_what_a_process_killed_at_the_start_left_can_be_overwritten(tmp_path):
+    path, out = write(tmp_path), tmp_path / "out"
+    (out / "runs" / ".average_none_seed-0").mkdir(parents=True)
+    for name in ("scenario.yaml", "runs/.average_none_seed-0/scenario.yaml"):
+        (out / name).write_text("name: small")
+    assert byzax("run", path, "--out", out).exit_code == 2
+    assert byzax("run", path, "--out", out, "--overwrite").exit_code == 0
+    assert [each.name for each in (out / "runs").iterdir()] == ["average_none_seed-0"]
 
 
 def test_overwrite_removes_nothing_unless_everything_can_go_on(tmp_path):
