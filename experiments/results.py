@@ -200,7 +200,7 @@ def versions() -> Mapping[str, Any]:
         "processors": len(affinity(0)) if affinity else os.cpu_count(),
         "devices": sorted({device.device_kind for device in devices}),
         # both change the numbers
-        "float64": bool(jax.config.jax_enable_x64),
+        "float64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
         "threads": os.environ["NPROC"],
         "commit": _commit(),
     }
