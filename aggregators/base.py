@@ -20,11 +20,26 @@ class Info(NamedTuple):
     weights: Array | None = None
 
 
+class Context(NamedTuple):
+    """What the server knows beside the rows; most rules ignore it.
+
+    `key`: for what a rule draws, another one at every update. `params` `[d]`: the model that the update changes.
+    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on a batch of the server's
+    own data; the two are None where there is none.
+    """
+
+    key: Array
+    params: Array | None = None
+    gradient: Callable[[], Array] | None = None
+    loss: Callable[[Array], Array] | None = None
+
+
 class Aggregator(NamedTuple):
     """A rule for `n` rows of which up to `f` may be Byzantine, as pure functions.
 
     `init(d)` gives the state before the first update. `apply(rows, state)` takes `rows` `[n, d]` (NumPy or JAX) and
-    gives `(aggregate [d], state, info)`.
+    gives `(aggregate [d], state, info)`. Rules that draw, or ask the server's data, need `apply(rows, state, context)`;
+    the others ignore the context.
 
     `among(rows)` does the work that all sub-pools of the rows share (their distances, say) and gives a function of
     `alive` `[n]`: the aggregate of the rows where `alive` is true, at the same `f`. Shapes stay fixed, so a loop that
@@ -76,18 +91,30 @@ def stateless(
         result, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
         return result.astype(rows.dtype), info
 
-    def apply(rows: Array, state: State) -> tuple[Array, State, Info]:
-        shape, dtype = getattr(rows, "shape", None), getattr(rows, "dtype", None)
-        if shape is None or dtype is None:
-            raise ValueError(f"rows must be one array [n, d] with n={n}, got {type(rows).__name__}")
-        if len(shape) != 2 or shape[0] != n or shape[1] < 1:
-            raise ValueError(f"rows must have shape [n, d] with n={n} and d >= 1, got shape {tuple(shape)}")
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(f"rows must be floating point (float32, bfloat16, float64), got {dtype}")
+    def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
+        check_rows(rows, n)
         result, info = compiled(rows)
         return result, state, info
 
     return Aggregator(init=lambda d: (), apply=apply, among=among)
+
+
+def check_rows(rows: Any, n: int) -> None:
+    """Raises ValueError unless `rows` is one array `[n, d]` of floating-point numbers."""
+    shape, dtype = getattr(rows, "shape", None), getattr(rows, "dtype", None)
+    if shape is None or dtype is None:
+        raise ValueError(f"rows must be one array [n, d] with n={n}, got {type(rows).__name__}")
+    if len(shape) != 2 or shape[0] != n or shape[1] < 1:
+        raise ValueError(f"rows must have shape [n, d] with n={n} and d >= 1, got shape {tuple(shape)}")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"rows must be floating point (float32, bfloat16, float64), got {dtype}")
+
+
+def drawn(rule: str, context: Context | None) -> Array:
+    """The key for what `rule` draws. Raises ValueError without a context."""
+    if context is None:
+        raise ValueError(f"{rule} draws: apply(rows, state, Context(key=jax.random.key(seed))) is needed")
+    return context.key
 
 
 def eligible(alive: Array, finite: Array) -> Array:
