@@ -4,13 +4,15 @@ import difflib
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aggregators.base import Aggregator, Info
+from aggregators import pre as before
+from aggregators.base import Aggregator, Context, Info
 
-__all__ = ["Aggregator", "Info", "available", "build", "factory"]
+__all__ = ["Aggregator", "Context", "Info", "available", "build", "factory"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose aggregators/ holds more files of this kind, found by name too
 __path__.extend(
@@ -37,9 +39,15 @@ def factory(name: str) -> Callable[..., Aggregator]:
     return getattr(module, name)
 
 
-def build(name: str, n: int, f: int, **options: Any) -> Aggregator:
-    """The rule `name` for `n` rows of which `f` may be Byzantine.
+def build(
+    name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any
+) -> Aggregator:
+    """The rule `name` for `n` rows of which `f` may be Byzantine, over what `pre` makes of them, from left to right.
+
+    `pre` holds names from `aggregators.pre`, or mappings of `name` and options: `pre=["nnm", {"name": "bucketing", "s": 2}]`.
 
     Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.
     """
-    return factory(name)(n, f, **options)
+    parts = [{"name": part} if isinstance(part, str) else dict(part) for part in pre]
+    makers = [partial(before.factory(part.pop("name")), **part) for part in parts]
+    return before.chained(partial(factory(name), **options), n, f, makers)

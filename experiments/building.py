@@ -3,16 +3,17 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from aggregators import Aggregator, Info
+from aggregators import Aggregator, Context, Info
+from aggregators.pre import Mixer, chained
 from attacks import Attack, Batch, View
 from models import Model
-from simulator.components import ATTACKS, DATA, MODELS, OPTIMIZERS, PARTITIONS, RULES, SCHEDULES, Component
+from simulator.components import ATTACKS, DATA, MODELS, OPTIMIZERS, PARTITIONS, PRE, RULES, SCHEDULES, Component
 from simulator.data import Dataset
 from simulator.executors.base import plan
 from simulator.registry import file_of, said
@@ -43,8 +44,12 @@ def build(scenario: Scenario) -> None:
         with _part("model", scenario.model, MODELS):
             # with Ray the rows are elsewhere
             _fits(d, 1 if scenario.executor.name == "ray" else k)
+        left = k
+        for each in scenario.pre:
+            with _part("pre", each, PRE) as mixer:
+                left = _kept(mixer, each, left, declared)
         with _part("rule", scenario.rule, RULES) as rule:
-            _trace_rule(rule, scenario.rule, k, declared, d)
+            _trace_rule(rule, scenario.rule, scenario.pre, k, declared, d, scenario.data.validation > 0)
         with _part("attack", scenario.attack, ATTACKS) as attack:
             _trace_attack(attack, scenario.attack, n, byzantine, k, d, sample)
         with _part("data", scenario.data.partition, PARTITIONS):
@@ -114,16 +119,27 @@ def _fits(d: int, rows: int) -> None:
 
 
 @cache
-def _trace_rule(function: Factory, part: Component, k: int, f: int, d: int) -> None:
-    rule = function(k, f, **part.options())
+def _kept(function: Factory, part: Component, n: int, f: int) -> int:
+    mixer = function(n, f, **part.options())
+    _need(isinstance(mixer, Mixer), f"{part.name} must give a Mixer, got {_type(mixer)}")
+    return mixer.kept
+
+
+@cache
+def _trace_rule(
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool
+) -> None:
+    mixers = [partial(PRE[each.name], **each.options()) for each in before]
+    rule = chained(partial(function, **part.options()), k, f, mixers)
     _need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {_type(rule)}")
 
-    def apply(rows: jax.Array) -> tuple[Any, Any]:
-        state = rule.init(d)
-        return state, rule.apply(rows, state)
+    def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+        state, params = rule.init(d), rows[0]
+        asked = {"gradient": lambda: params, "loss": jnp.sum} if own else {}
+        return state, rule.apply(rows, state, Context(key, params, **asked))
 
     with _tracing(part, "apply", function):
-        before, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32))
+        start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
     named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
     _need(named, f"{part.name}: apply must give (aggregate, state, Info), got {_type(given)}")
     aggregate, after, info = given
@@ -132,7 +148,7 @@ def _trace_rule(function: Factory, part: Component, k: int, f: int, d: int) -> N
         info.weights is None or _is(info.weights, (k,)),
         f"{part.name}: Info.weights must be [n={k}] or None, got {_type(info.weights)}",
     )
-    _keeps(part, "apply", before, after)
+    _keeps(part, "apply", start, after)
 
 
 @cache

@@ -8,6 +8,7 @@ import optax
 from pydantic import BaseModel, BeforeValidator, Field, Strict, create_model
 
 import aggregators
+import aggregators.pre
 import attacks
 import models
 from simulator import data, partitions, registry, schedules
@@ -71,6 +72,7 @@ def _from_yaml(annotation: Any) -> Any:
 
 
 RULES = registry.members(aggregators)
+PRE = registry.members(aggregators.pre)
 ATTACKS = registry.members(attacks)
 MODELS = registry.members(models)
 DATA = registry.members(data)

@@ -1,18 +1,19 @@
 """The formulas of a run as pure functions; executors call them and contain no formula of their own."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from aggregators import Aggregator
+from aggregators import Aggregator, Context
 from aggregators.kernels.means import mean_of
+from aggregators.pre import chained
 from attacks import Attack, Batch, View
 from models import Model
-from simulator.components import ATTACKS, MODELS, OPTIMIZERS, RULES, Component
+from simulator.components import ATTACKS, MODELS, OPTIMIZERS, PRE, RULES, Component
 from simulator.keys import Purpose, derive
 from simulator.scenario import DataSource, Scenario
 from simulator.world import World, load
@@ -22,11 +23,12 @@ Value = Any  # a scalar array; on the host a float, or a series of them
 
 
 class Server(NamedTuple):
-    """What the parameter server holds: the model `params` `[d]`, the optimizer's and the rule's state."""
+    """What the parameter server holds: the model `params` `[d]`, the optimizer's and the rule's state, its own count."""
 
     params: Array
     optimizer: Any
     rule: Any
+    step: Array
 
 
 class Update(NamedTuple):
@@ -77,7 +79,7 @@ def build(scenario: Scenario, k: int) -> Core:
     numbers of workers do not fit.
     """
     attack = _attack(scenario.attack, scenario.workers.total, scenario.workers.byzantine)
-    rule = _rule(scenario.rule, k, scenario.workers.declared)
+    rule = _rule(scenario.rule, scenario.pre, k, scenario.workers.declared)
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes
@@ -86,8 +88,8 @@ def build(scenario: Scenario, k: int) -> Core:
         memory=_velocity if scenario.worker_momentum else _nothing,
         adversary=attack.init,
         work=_work(model, classes, scenario.data.batch_size, scenario.worker_momentum, attack.corrupt),
-        forge=None if attack.forge is None else _forge(attack, rule),
-        update=_update(rule, optimizer),
+        forge=None if attack.forge is None else _forge(attack, rule, _context(model, scenario.data.batch_size)),
+        update=_update(rule, optimizer, _context(model, scenario.data.batch_size)),
         evaluate=_evaluate(model),
     )
 
@@ -99,8 +101,9 @@ def _attack(part: Component, n: int, byzantine: int) -> Attack:
 
 
 @lru_cache
-def _rule(part: Component, k: int, f: int) -> Aggregator:
-    return RULES[part.name](k, f, **part.options())
+def _rule(part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+    mixers = [partial(PRE[each.name], **each.options()) for each in before]
+    return chained(partial(RULES[part.name], **part.options()), k, f, mixers)
 
 
 @lru_cache
@@ -127,7 +130,7 @@ def _start(model: Model, optimizer: optax.GradientTransformation, rule: Aggregat
     @jax.jit
     def start(world: World) -> Server:
         params = model.init(derive(world.key, Purpose.INIT))
-        return Server(params, optimizer.init(params), rule.init(len(params)))
+        return Server(params, optimizer.init(params), rule.init(len(params)), jnp.asarray(0))
 
     return start
 
@@ -155,7 +158,32 @@ def _work(
 
 
 @lru_cache
-def _forge(attack: Attack, rule: Aggregator) -> Callable[..., tuple[Array, Any]]:
+def _context(model: Model, batch_size: int) -> Callable[[World, Array, Array], Context]:
+    """What the server knows beside the rows; its batch is drawn only where the rule asks for it."""
+
+    def context(world: World, params: Array, key: Array) -> Context:
+        if not len(world.own):
+            return Context(key, params)
+
+        def batch() -> tuple[Array, Array]:
+            own = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
+            position = world.own[jax.random.randint(own, (batch_size,), 0, len(world.own))]
+            return world.x[position], world.y[position]
+
+        return Context(
+            key,
+            params,
+            gradient=lambda: jax.grad(model.loss)(params, *batch()),
+            loss=lambda other: model.loss(other, *batch()),
+        )
+
+    return context
+
+
+@lru_cache
+def _forge(
+    attack: Attack, rule: Aggregator, context: Callable[[World, Array, Array], Context]
+) -> Callable[..., tuple[Array, Any]]:
     assert attack.forge is not None
     forge_rows = attack.forge
 
@@ -164,7 +192,9 @@ def _forge(attack: Attack, rule: Aggregator) -> Callable[..., tuple[Array, Any]]
         world: World, step: Array, workers: Array, rows: Array, params: Array, rule_state: Any, state: Any
     ) -> tuple[Array, Any]:
         byzantine = world.byzantine[workers]
-        view = View(rows, byzantine, params, lambda attempt: rule.apply(attempt, rule_state)[0], step)
+        # what the rule will draw, and the server's batch, the adversary can only guess
+        guess = context(world, params, derive(world.key, Purpose.GUESS, step))
+        view = View(rows, byzantine, params, lambda attempt: rule.apply(attempt, rule_state, guess)[0], step)
         forged, state = forge_rows(derive(world.key, Purpose.FORGE, step), view, state)
         # whatever an attack returns, honest rows are the honest workers'
         return jnp.where(byzantine[:, None], forged, rows), state
@@ -173,10 +203,13 @@ def _forge(attack: Attack, rule: Aggregator) -> Callable[..., tuple[Array, Any]]
 
 
 @lru_cache
-def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callable[..., tuple[Server, Update]]:
+def _update(
+    rule: Aggregator, optimizer: optax.GradientTransformation, context: Callable[[World, Array, Array], Context]
+) -> Callable[..., tuple[Server, Update]]:
     @jax.jit
     def update(world: World, server: Server, workers: Array, rows: Array) -> tuple[Server, Update]:
-        aggregate, rule_state, info = rule.apply(rows, server.rule)
+        known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
+        aggregate, rule_state, info = rule.apply(rows, server.rule, known)
         change, optimizer_state = optimizer.update(aggregate, server.optimizer, server.params)
         params = jnp.asarray(optax.apply_updates(server.params, change))
 
@@ -189,7 +222,7 @@ def _update(rule: Aggregator, optimizer: optax.GradientTransformation) -> Callab
             honest_distance=jnp.where(byzantine.all(), jnp.nan, distance),
             byzantine_weight=jnp.nan if info.weights is None else jnp.where(byzantine, info.weights, 0).sum(),
         )
-        return Server(params, optimizer_state, rule_state), jax.tree.map(jnp.float32, seen)
+        return Server(params, optimizer_state, rule_state, server.step + 1), jax.tree.map(jnp.float32, seen)
 
     return update
 

@@ -17,6 +17,9 @@ class Purpose(IntEnum):
     PARTITION = 5
     SCHEDULE = 6
     EVALUATE = 7
+    RULE = 8
+    SERVER_BATCH = 9
+    GUESS = 10
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

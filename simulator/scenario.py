@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, Strict, ValidationError, model_validator
 
 from simulator.components import (
     ATTACKS,
@@ -13,6 +13,7 @@ from simulator.components import (
     MODELS,
     OPTIMIZERS,
     PARTITIONS,
+    PRE,
     RULES,
     SCHEDULES,
     Component,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Partition: TypeAlias = Component
     Optimizer: TypeAlias = Component
     Rule: TypeAlias = Component
+    Pre: TypeAlias = Component
     Attack: TypeAlias = Component
     Model: TypeAlias = Component
     Schedule: TypeAlias = Component
@@ -35,6 +37,7 @@ else:
     Partition = one_of("partition", PARTITIONS)
     Optimizer = one_of("optimizer", OPTIMIZERS)
     Rule = one_of("rule", RULES)
+    Pre = one_of("pre", PRE)
     Attack = one_of("attack", ATTACKS)
     Model = one_of("model", MODELS)
     Schedule = one_of("schedule", SCHEDULES)
@@ -141,6 +144,9 @@ class Scenario(Description, frozen=True):
         default=0.0, ge=0, lt=1, description="beta of m = beta m + (1 - beta) g at each worker; a worker sends m."
     )
     rule: Rule
+    pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(
+        default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
+    )
     attack: Attack
     schedule: Schedule = Field(default="synchronous", validate_default=True)
     executor: Executor = Ray()

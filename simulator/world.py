@@ -21,7 +21,7 @@ class World(NamedTuple):
     `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
     (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
-    `byzantine` `[n]`: who lies.
+    `own`: positions of the server's own samples, those kept for validation. `byzantine` `[n]`: who lies.
     """
 
     key: Array
@@ -31,6 +31,7 @@ class World(NamedTuple):
     sizes: Array
     train: Array
     test: Array
+    own: Array
     byzantine: Array
 
 
@@ -38,7 +39,7 @@ class World(NamedTuple):
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, byzantine=None)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, byzantine=None)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4)
@@ -71,6 +72,7 @@ def world(scenario: Scenario, seed: int) -> World:
         sizes=jnp.array([len(share) for share in shares], jnp.int32),
         train=jnp.asarray(evaluated, jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
+        own=jnp.asarray(parts.validation, jnp.int32),
         byzantine=jnp.arange(n) < scenario.workers.byzantine,
     )
 

@@ -11,7 +11,7 @@ def failing(n: int, f: int) -> Aggregator:
     Source: made for the tests
     """
 
-    def apply(rows, state):
+    def apply(rows, state, context=None):
         raise ArithmeticError("this rule always fails")
 
     return Aggregator(lambda d: (), apply)

@@ -13,7 +13,7 @@ def remembering(n: int, f: int) -> Aggregator:
     Source: made for the tests
     """
 
-    def apply(rows, state):
+    def apply(rows, state, context=None):
         aggregate = (jnp.asarray(rows).mean(0) + state) / 2
         return aggregate, aggregate, Info()
 

@@ -1,0 +1,47 @@
+"""Nearest-neighbour mixing."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from aggregators.base import Array, Context, require
+from aggregators.kernels.distances import pairwise
+from aggregators.pre.base import Mixer
+
+
+def nnm(n: int, f: int) -> Mixer:
+    """Each row becomes the mean of the n-f rows closest to it, itself among them, `[n, d] -> [n, d]`.
+
+        y_i = mean of x_i and the n-f-1 other rows closest to it
+
+    Condition: n >= 2f + 1
+    Cost: O(n² d), two matrix products
+    Source: Allouah et al., AISTATS 2023, "Fixing by Mixing", algorithm 2
+
+    Ties: the lowest index. A row with a NaN or infinite entry is nobody's neighbour while there are n-f others; in its own
+    place stands the mean of the first n-f others.
+
+    Raises:
+        ValueError: n < 1, f < 0 or n < 2f + 1.
+
+    >>> import numpy as np
+    >>> mixed, _ = nnm(n=3, f=1).mix(np.array([[0], [2], [9]], np.float32), None)
+    >>> mixed.ravel().tolist()
+    [1.0, 1.0, 5.5]
+    """
+    require("nnm", n, f, factor=2, offset=1)
+
+    @jax.jit
+    def mixed(rows: Array) -> tuple[Array, Array]:
+        squared, finite, _ = pairwise(rows)
+        away = jnp.broadcast_to(~finite, (n, n))
+        order = jnp.lexsort((squared, away), axis=1)[:, : n - f]
+        shares = jnp.zeros((n, n), rows.dtype).at[jnp.arange(n)[:, None], order].set(1 / (n - f))
+        # 0 times NaN or infinity is NaN; rows that are not finite have no share unless they are more than f
+        kept = jnp.where(finite[:, None] | (jnp.sum(finite) < n - f), rows, 0)
+        return jnp.matmul(shares, kept, precision=lax.Precision.HIGHEST), shares
+
+    def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
+        return mixed(rows)
+
+    return Mixer(n, mix)
