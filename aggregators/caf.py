@@ -1,0 +1,79 @@
+"""Covariance-bound-agnostic filter (CAF)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.kernels.distances import pairwise
+from aggregators.kernels.means import pull
+
+FAR = 1e8  # times the usual squared distance
+
+
+class Filter(NamedTuple):
+    """`weights` `[n]` before the next step; the `share` `[n]` of each row where the eigenvalue was the `smallest`."""
+
+    weights: Array
+    share: Array
+    smallest: Array
+    done: Array
+
+
+def caf(n: int, f: int) -> Aggregator:
+    """The weighted mean whose weighted covariance has the smallest largest eigenvalue on the way of a filter.
+
+        c = 1; while the sum of c is above n - 2f: mu = weighted mean, (lambda, v) = first eigenpair of the weighted covariance,
+        mu is kept where lambda is the smallest so far; c_i = c_i (1 - t_i / max t), t_i = <v, x_i - mu>² (max over c_i > 0)
+
+    Condition: n >= 2f + 1
+    Cost: O(n² d), and O(n³) for each of at most 2f + 1 steps
+    Source: Allouah, Guerraoui and Stephan, ICML 2025, "Towards Trustworthy Federated Learning with Untrusted Participants",
+        algorithm 2
+
+    Every step takes the weight of at least one row away, so that there are at most 2f + 1, whatever the outliers. All
+    eigenvectors come from one n by n matrix of products. Rows with a NaN or infinite entry have no weight from the start.
+    Weights: c over its sum, at the mean that is kept.
+
+    Raises:
+        ValueError: n < 1, f < 0 or n < 2f + 1.
+    """
+    require("caf", n, f, factor=2, offset=1)
+
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        squared, finite, _ = pairwise(rows)
+        pairs = finite[:, None] & finite[None, :]
+        # Far rows go first, wherever they are; nearer, they leave the digits of the others alone.
+        usual = jnp.sort(jnp.where(pairs, squared, jnp.inf), axis=None)[jnp.sum(pairs) // 2]
+        squared = jnp.where(pairs, jnp.minimum(squared, FAR * jnp.where(usual > 0, usual, 1)), 0)
+
+        def step(state: Filter) -> Filter:
+            share = state.weights / jnp.sum(state.weights)
+            # products of the rows, seen from their weighted mean, from their distances alone
+            to_mean = squared @ share - 0.5 * (share @ squared @ share)
+            products = 0.5 * (to_mean[:, None] + to_mean[None, :] - squared)
+            root = jnp.sqrt(share)
+            values, vectors = jnp.linalg.eigh(root[:, None] * products * root[None, :])
+            along = products @ (root * vectors[:, -1])  # <v, x_i - mu> up to a common factor
+            distance = jnp.where(state.weights > 0, along**2, 0)
+            largest = jnp.max(distance)
+            better = values[-1] < state.smallest
+            reduced = state.weights * (1 - distance / jnp.where(largest > 0, largest, 1))
+            return Filter(
+                weights=jnp.where(distance >= largest, 0, reduced),
+                share=jnp.where(better, share, state.share),
+                smallest=jnp.where(better, values[-1], state.smallest),
+                done=largest <= 0,
+            )
+
+        def unfinished(state: Filter) -> Array:
+            return (jnp.sum(state.weights) > n - 2 * f) & ~state.done
+
+        start = jnp.where(finite.any(), finite, True).astype(rows.dtype)
+        first = Filter(start, start / jnp.sum(start), jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(False))
+        share = lax.while_loop(unfinished, step, first).share
+        reference = rows[jnp.argmax(share)]
+        return reference + pull(jnp.where((share > 0)[:, None], rows, reference), share, reference), Info(share)
+
+    return stateless(n, aggregate)

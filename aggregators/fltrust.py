@@ -1,0 +1,57 @@
+"""FLTrust: rows count by how much they agree with the server's own."""
+
+import jax
+import jax.numpy as jnp
+
+from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
+from aggregators.kernels.means import pull
+from aggregators.kernels.norms import norms
+
+
+def fltrust(n: int, f: int) -> Aggregator:
+    """The mean of the rows, brought to the length of the server's own row and weighted by their cosine to it.
+
+        F = sum of t_i (|g| / |x_i|) x_i / sum of t_i,  t_i = max(0, cos(x_i, g)),  g = the server's row
+
+    Condition: n >= f
+    Cost: O(n d), and one gradient on the server's own data
+    Source: Cao et al., NDSS 2021, "FLTrust", algorithm 2
+
+    Any number of Byzantine rows is tolerated as far as the server's data are like those of the workers. Where no row is
+    trusted the aggregate is 0, and the model stays. Rows that are not finite are not trusted. Weights: t_i over their sum.
+
+    Raises:
+        ValueError: n < 1, f < 0 or f > n; without a context that has the server's gradient.
+
+    >>> import numpy as np
+    >>> rule, own = fltrust(n=2, f=1), np.array([1, 0], np.float32)
+    >>> rows = np.array([[3, 4], [-9, 0]], np.float32)
+    >>> aggregate, _, info = rule.apply(rows, rule.init(2), Context(jax.random.key(0), gradient=lambda: own))
+    >>> [round(float(x), 4) for x in aggregate], info.weights.tolist()
+    ([0.6, 0.8], [1.0, 0.0])
+    """
+    require("fltrust", n, f, factor=1, offset=0)
+
+    @jax.jit
+    def trusted(rows: Array, own: Array) -> tuple[Array, Array]:
+        wide = jnp.promote_types(rows.dtype, jnp.float32)
+        kept, own = rows.astype(wide), own.astype(wide)
+        lengths, own_length = norms(kept), norms(own[None])[0]
+        usable = jnp.isfinite(lengths) & (lengths > 0)
+        directions = jnp.where(usable[:, None], kept / jnp.where(usable, lengths, 1)[:, None], 0)
+        own_direction = own / jnp.where(own_length > 0, own_length, 1)
+        trust = jnp.maximum(jnp.matmul(directions, own_direction, precision=jax.lax.Precision.HIGHEST), 0)
+        weights = trust / jnp.where(trust.sum() > 0, trust.sum(), 1)
+        return (own_length * pull(directions, weights, jnp.zeros_like(own))).astype(rows.dtype), weights
+
+    def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
+        check_rows(rows, n)
+        if context is None or context.gradient is None:
+            raise ValueError(
+                "fltrust needs data of the server's own: in a scenario data.validation above 0, from Python "
+                "apply(rows, state, Context(key, gradient=lambda: own_row))"
+            )
+        result, weights = trusted(rows, context.gradient())
+        return result, state, Info(weights)
+
+    return Aggregator(lambda d: (), apply)

@@ -1,0 +1,42 @@
+"""Adaptive robust clipping."""
+
+import jax
+import jax.numpy as jnp
+
+from aggregators.base import Array, Context, require
+from aggregators.kernels.norms import norms, shortened
+from aggregators.pre.base import Mixer
+
+
+def arc(n: int, f: int) -> Mixer:
+    """The longest rows are shortened to the length of the next longest, `[n, d] -> [n, d]`.
+
+        y_i = x_i min(1, C / |x_i|),  C = the (k+1)-th largest length,  k = floor(2 (f/n) (n-f))
+
+    Condition: n >= 2f + 1
+    Cost: O(n d)
+    Source: Allouah et al., ICLR 2025, "Adaptive Gradient Clipping for Robust Federated Learning", algorithm 2
+
+    A row with a NaN or infinite entry is one of the longest, and becomes 0. The share of a row is said as if it had not
+    been shortened.
+
+    Raises:
+        ValueError: n < 1, f < 0 or n < 2f + 1.
+
+    >>> import numpy as np
+    >>> shorter, _ = arc(n=3, f=1).mix(np.array([[9], [2], [-3]], np.float32), None)
+    >>> shorter.ravel().tolist()
+    [3.0, 2.0, -3.0]
+    """
+    require("arc", n, f, factor=2, offset=1)
+    clipped = 2 * f * (n - f) // n
+
+    @jax.jit
+    def shorter(rows: Array) -> Array:
+        lengths = norms(rows)
+        return shortened(rows, lengths, jnp.sort(lengths)[n - clipped - 1])
+
+    def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
+        return shorter(rows), jnp.eye(n, dtype=rows.dtype)
+
+    return Mixer(n, mix)
