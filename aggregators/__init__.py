@@ -39,9 +39,7 @@ def factory(name: str) -> Callable[..., Aggregator]:
     return getattr(module, name)
 
 
-def build(
-    name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any
-) -> Aggregator:
+def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any) -> Aggregator:
     """The rule `name` for `n` rows of which `f` may be Byzantine, over what `pre` makes of them, from left to right.
 
     `pre` holds names from `aggregators.pre`, or mappings of `name` and options: `pre=["nnm", {"name": "bucketing", "s": 2}]`.

@@ -1,0 +1,158 @@
+"""What stands before a rule, against float64 versions written from the papers."""
+
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rules_table import normal
+
+import aggregators
+from aggregators import Context, pre
+
+N, F, D = 15, 3, 6
+ROWS = normal(1, N, D, seed=11)[0]
+CONTEXT = Context(jax.random.key(5))
+
+
+def nnm(rows, f):
+    rows = np.asarray(rows, np.float64)
+    squared = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+    nearest = np.argsort(squared, axis=1, kind="stable")[:, : len(rows) - f]
+    return rows[nearest].mean(axis=1)
+
+
+def clip(rows, f, bound=1.0):
+    rows = np.asarray(rows, np.float64)
+    return rows * np.minimum(1, bound / np.linalg.norm(rows, axis=1))[:, None]
+
+
+def arc(rows, f):
+    rows, n = np.asarray(rows, np.float64), len(rows)
+    lengths = np.linalg.norm(rows, axis=1)
+    bound = np.sort(lengths)[::-1][int(2 * (f / n) * (n - f))]
+    return clip(rows, f, bound)
+
+
+ORACLES = {"nnm": (nnm, {}), "clip": (clip, {}), "arc": (arc, {})}
+
+
+def mixed(name, rows, f=F, **options):
+    mixer = pre.factory(name)(len(rows), f, **options)
+    result, shares = mixer.mix(jnp.asarray(rows), CONTEXT)
+    assert result.shape == (mixer.kept, rows.shape[1])
+    assert shares.shape == (mixer.kept, len(rows))
+    return np.asarray(result), np.asarray(shares)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize(("n", "f"), [(15, 3), (15, 0), (7, 3), (12, 4)])
+def test_each_equals_its_oracle(name, n, f):
+    oracle, options = ORACLES[name]
+    for rows in 3 * normal(20, n, D, seed=n):
+        np.testing.assert_allclose(mixed(name, rows, f, **options)[0], oracle(rows, f), rtol=1e-4, atol=1e-5)
+
+
+def test_arc_shortens_as_many_rows_as_the_paper_says():
+    rows = np.arange(1, 16, dtype=np.float32)[:, None]
+    for f, shortened in [(0, 0), (1, 1), (3, 4), (5, 6), (7, 7)]:
+        assert (mixed("arc", rows, f)[0] < rows).sum() == shortened
+
+
+@pytest.mark.parametrize("s", [1, 2, 4, 7, 15])
+def test_buckets_hold_each_row_once_and_are_means(s):
+    result, shares = mixed("bucketing", ROWS, s=s)
+    assert len(result) == -(-N // s)
+    sizes = (shares > 0).sum(axis=1)
+    assert sizes.tolist() == [s] * (N // s) + ([N % s] if N % s else [])
+    assert ((shares > 0).sum(axis=0) == 1).all()
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(result, shares @ ROWS, rtol=1e-5, atol=1e-6)
+
+
+def test_buckets_are_dealt_anew_with_every_key():
+    mixer = pre.factory("bucketing")(N, F)
+    deals = {np.asarray(mixer.mix(ROWS, Context(jax.random.key(k)))[1]).tobytes() for k in range(20)}
+    assert len(deals) == 20
+    # every pair of rows meets about equally often: 14 partners, 1/15 of the time the row stands alone
+    together = sum(np.asarray((lambda s: s.T @ s > 0)(np.asarray(mixer.mix(ROWS, Context(jax.random.key(k)))[1])))
+                   for k in range(300))  # fmt: skip
+    others = together[~np.eye(N, dtype=bool)]
+    assert 5 < others.min() <= others.max() < 45
+
+
+@pytest.mark.parametrize("name", ["nnm", "arc", "clip"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30, -1e30, 1e-40])
+def test_f_bad_rows_leave_the_honest_rows_finite(name, bad):
+    rows = ROWS.copy()
+    rows[[0, 4, 9]] = bad
+    honest = np.delete(np.arange(N), [0, 4, 9])
+    result = mixed(name, rows)[0][honest]
+    assert np.abs(result).max() <= np.abs(ROWS).max()
+
+
+@pytest.mark.parametrize("chain", [["nnm"], ["arc", "nnm"], ["nnm", {"name": "bucketing", "s": 2}], ["clip"]], ids=str)
+def test_a_rule_behind_them_is_the_rule_of_what_they_make_and_weights_reach_the_rows(chain):
+    rule = aggregators.build("multi_krum", N, 2, pre=chain)
+    result, _, info = rule.apply(ROWS, rule.init(D), CONTEXT)
+    rows, left = jnp.asarray(ROWS), N
+    for place, part in enumerate(chain):
+        options = {"name": part} if isinstance(part, str) else dict(part)
+        mixer = pre.factory(options.pop("name"))(left, 2, **options)
+        rows, _ = mixer.mix(rows, Context(jax.random.fold_in(CONTEXT.key, place)))
+        left = mixer.kept
+    alone = aggregators.build("multi_krum", left, 2)
+    np.testing.assert_allclose(result, alone.apply(rows, alone.init(D))[0], rtol=1e-6)
+    assert info.weights.shape == (N,)
+    assert info.weights.sum() == pytest.approx(1, abs=1e-5)
+    if not {"arc", "clip"} & {part for part in chain if isinstance(part, str)}:
+        np.testing.assert_allclose(info.weights @ ROWS, result, atol=1e-5)
+
+
+def test_dtypes_are_kept_and_a_second_call_compiles_nothing():
+    rule = aggregators.build("median", N, F, pre=["nnm", {"name": "bucketing", "s": 2}])
+    half = jnp.asarray(ROWS, jnp.bfloat16)
+    assert rule.apply(half, (), CONTEXT)[0].dtype == jnp.bfloat16
+    whole = jax.jit(lambda rows, key: rule.apply(rows, (), Context(key))[0])
+    first = whole(ROWS, jax.random.key(0))
+    assert first.dtype == jnp.float32
+    whole(ROWS + 1, jax.random.key(1))
+    assert whole._cache_size() == 1
+
+
+def test_conditions_compose():
+    with pytest.raises(
+        ValueError, match=r"krum needs n >= 2f \+ 3: with n=8 rows .* got f=3; of the n=15 rows 8 are left"
+    ):
+        aggregators.build("krum", 15, 3, pre=[{"name": "bucketing", "s": 2}])
+    with pytest.raises(ValueError, match=r"nnm needs n >= 2f \+ 1.*got f=3"):
+        aggregators.build("average", 15, 3, pre=[{"name": "bucketing", "s": 3}, "nnm"])
+    aggregators.build("krum", 15, 2, pre=[{"name": "bucketing", "s": 2}])
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("nmn", "unknown pre-aggregation 'nmn': did you mean 'nnm'"),
+        ({"name": "bucketing", "s": 0}, "1 <= s <= n = 15.*got s=0"),
+        ({"name": "bucketing", "s": 2.5}, "whole number s"),
+        ({"name": "clip", "bound": 0}, "bound > 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_would_work(part, words):
+    with pytest.raises(ValueError, match=words):
+        aggregators.build("median", N, F, pre=[part])
+
+
+def test_what_draws_asks_for_a_key():
+    rule = aggregators.build("median", N, F, pre=["bucketing"])
+    with pytest.raises(ValueError, match=r"bucketing draws: .*Context\(key="):
+        rule.apply(ROWS, ())
+
+
+@pytest.mark.parametrize("name", pre.available())
+def test_docstrings_state_condition_cost_and_source(name):
+    for field in ("Condition", "Cost", "Source"):
+        assert len(re.findall(rf"^ *{field}: \S.*$", inspect.getdoc(pre.factory(name)), re.M)) == 1
