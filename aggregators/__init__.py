@@ -42,7 +42,8 @@ def factory(name: str) -> Callable[..., Aggregator]:
 def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any) -> Aggregator:
     """The rule `name` for `n` rows of which `f` may be Byzantine, over what `pre` makes of them, from left to right.
 
-    `pre` holds names from `aggregators.pre`, or mappings of `name` and options: `pre=["nnm", {"name": "bucketing", "s": 2}]`.
+    `pre` holds names from `aggregators.pre`, or mappings of `name` and options, such as
+    `pre=["nnm", {"name": "bucketing", "s": 2}]`.
 
     Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.
     """

@@ -24,8 +24,8 @@ class Context(NamedTuple):
     """What the server knows beside the rows; most rules ignore it.
 
     `key`: for what a rule draws, another one at every update. `params` `[d]`: the model that the update changes.
-    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on a batch of the server's
-    own data; the two are None where there is none.
+    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on a batch of the
+    server's own data; the two are None where there is none.
     """
 
     key: Array
@@ -97,6 +97,31 @@ def stateless(
         return result, state, info
 
     return Aggregator(init=lambda d: (), apply=apply, among=among)
+
+
+def stateful(
+    n: int, init: Callable[[int], State], aggregate: Callable[[Array, State], tuple[Array, State, Info]]
+) -> Aggregator:
+    """An `Aggregator` from `init(d) -> state` and `aggregate(rows [n, d], state) -> (aggregate [d], state, info)`.
+
+    `aggregate` is jitted once here and sees float32 or float64; the aggregate is returned in the dtype of the rows, the
+    state in those that `init` gave, so that a loop over updates compiles once.
+    """
+
+    @jax.jit
+    def compiled(rows: Array, state: State) -> tuple[Array, State, Info]:
+        expected = jax.eval_shape(lambda: init(rows.shape[1]))
+        shapes = [jax.tree.map(jnp.shape, tree) for tree in (state, expected)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"state must be what init(d={rows.shape[1]}) or the last update gave, got {state!r}")
+        result, new, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
+        return result.astype(rows.dtype), jax.tree.map(lambda now, old: now.astype(old.dtype), new, state), info
+
+    def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
+        check_rows(rows, n)
+        return compiled(rows, state)
+
+    return Aggregator(init=init, apply=apply)
 
 
 def check_rows(rows: Any, n: int) -> None:

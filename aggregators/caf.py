@@ -24,16 +24,17 @@ class Filter(NamedTuple):
 def caf(n: int, f: int) -> Aggregator:
     """The weighted mean whose weighted covariance has the smallest largest eigenvalue on the way of a filter.
 
-        c = 1; while the sum of c is above n - 2f: mu = weighted mean, (lambda, v) = first eigenpair of the weighted covariance,
-        mu is kept where lambda is the smallest so far; c_i = c_i (1 - t_i / max t), t_i = <v, x_i - mu>² (max over c_i > 0)
+        c = 1; while the sum of c is above n - 2f:
+            mu = weighted mean, (lambda, v) = first eigenpair of weighted covariance; mu is kept if lambda is smallest
+            c_i = c_i (1 - t_i / max t),  t_i = <v, x_i - mu>² (max over c_i > 0)
 
     Condition: n >= 2f + 1
     Cost: O(n² d), and O(n³) for each of at most 2f + 1 steps
-    Source: Allouah, Guerraoui and Stephan, ICML 2025, "Towards Trustworthy Federated Learning with Untrusted Participants",
-        algorithm 2
+    Source: Allouah, Guerraoui and Stephan, ICML 2025, "Towards Trustworthy Federated Learning with Untrusted
+        Participants", algorithm 2
 
     Every step takes the weight of at least one row away, so that there are at most 2f + 1, whatever the outliers. All
-    eigenvectors come from one n by n matrix of products. Rows with a NaN or infinite entry have no weight from the start.
+    eigenvectors come from one n by n matrix. Rows with a NaN or infinite entry have no weight from the start.
     Weights: c over its sum, at the mean that is kept.
 
     Raises:

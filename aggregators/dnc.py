@@ -14,15 +14,16 @@ from aggregators.kernels.norms import norms
 def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: float = 1.0) -> Aggregator:
     """The mean of the rows that never stand out along the direction in which rows differ most.
 
-        iterations times: b random coordinates; s_i = <x_i - mean, v>², v = first right singular vector of the centred rows;
-        the c f rows with the largest s are dropped.  F = mean of the rows that no iteration drops
+        iterations times: on b random coordinates the c f rows with the largest s are dropped,
+            s_i = <x_i - mean, v>², v = first right singular vector of the centred rows
+        F = mean of the rows that no iteration drops
 
     Condition: n >= 2f + 1
     Cost: O(iterations n² b + n d)
     Source: Shejwalkar and Houmansadr, NDSS 2021, algorithm 2
 
     Where every row is dropped by some iteration, the rows dropped least often are averaged. Rows with a NaN or infinite
-    entry have the largest s of all. The direction comes from the n by n matrix of products of the centred rows: its first
+    entry have the largest s. The direction comes from the n by n matrix of products of the centred rows: its first
     eigenvector holds <x_i - mean, v> up to a common factor. Ties: of equal s the higher index is dropped.
 
     Args:
@@ -31,7 +32,8 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
         c: rows dropped in one iteration, as a multiple of f (rounded up).
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, coordinates or iterations < 1, c < 0 or c f >= n; without a context: it draws.
+        ValueError: n < 1, f < 0, n < 2f + 1, coordinates or iterations < 1, c < 0 or c f >= n; without a context, since
+            it draws.
     """
     require("dnc", n, f, factor=2, offset=1)
     for name, value in (("coordinates", coordinates), ("iterations", iterations)):

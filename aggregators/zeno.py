@@ -18,8 +18,8 @@ def zeno(n: int, f: int, *, learning_rate: float = 0.1, rho: float = 5e-4) -> Ag
     Source: Xie, Koyejo and Gupta, ICML 2019, "Zeno", definitions 2 and 3
 
     Any f below n is tolerated as far as the server's data are like those of the workers. Rows that are not finite, or
-    whose loss is not, come last. Ties: the lowest index. Weights: 1/(n-f) for the rows averaged. The authors' code takes
-    the mean of squares in place of |x_i|², which is rho d times as large here.
+    whose loss is not, come last. Ties: the lowest index. Weights: 1/(n-f) for the rows averaged. The authors' code
+    takes the mean of squares in place of |x_i|²: rho is d times as large there.
 
     Args:
         learning_rate: of the step that is judged; the optimizer's own is not known to the rule.

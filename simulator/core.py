@@ -23,7 +23,7 @@ Value = Any  # a scalar array; on the host a float, or a series of them
 
 
 class Server(NamedTuple):
-    """What the parameter server holds: the model `params` `[d]`, the optimizer's and the rule's state, its own count."""
+    """What the parameter server holds: the model `params` `[d]`, the states of optimizer and rule, updates so far."""
 
     params: Array
     optimizer: Any

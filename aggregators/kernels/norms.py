@@ -9,7 +9,7 @@ Array = jax.Array
 
 
 def norms(rows: Array) -> Array:
-    """`[n]` Euclidean lengths of `rows` `[n, d]`; +inf for a row with a NaN or infinite entry. Squares never overflow."""
+    """`[n]` lengths of `rows` `[n, d]`; +inf for a row with a NaN or infinite entry. Squares never overflow."""
     radius = longest(rows)
     exponent = exponents(jnp.where(jnp.isfinite(radius), radius, 0))
     scaled = rows * power(-exponent, rows.dtype)[:, None]

@@ -12,8 +12,8 @@ from aggregators.base import Aggregator, Array, Context, Info, State, check_rows
 class Mixer(NamedTuple):
     """A pre-aggregation of n rows, as pure functions.
 
-    `mix(rows [n, d], context)` gives `(rows [kept, d], shares [kept, n])`: what the rule sees in place of the rows, and the
-    share that each of the n rows has in each of them.
+    `mix(rows [n, d], context)` gives `(rows [kept, d], shares [kept, n])`: what the rule sees in place of the rows, and
+    the share that each of the n rows has in each of them.
     """
 
     kept: int

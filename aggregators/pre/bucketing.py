@@ -12,7 +12,7 @@ from aggregators.pre.base import Mixer
 def bucketing(n: int, f: int, *, s: int = 2) -> Mixer:
     """Means of buckets of s rows each, dealt at random at every update, `[n, d] -> [ceil(n/s), d]`.
 
-        y_i = mean of x_pi(s i), ..., x_pi(s i + s - 1), pi a random permutation of the rows; the last bucket may be smaller
+        y_i = mean of x_pi(s i), ..., x_pi(s i + s - 1), pi a random permutation; the last bucket may be smaller
 
     Condition: n >= 2f + 1, and what follows must accept ceil(n/s) rows with the same f
     Cost: O(n d)

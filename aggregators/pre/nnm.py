@@ -18,8 +18,8 @@ def nnm(n: int, f: int) -> Mixer:
     Cost: O(n² d), two matrix products
     Source: Allouah et al., AISTATS 2023, "Fixing by Mixing", algorithm 2
 
-    Ties: the lowest index. A row with a NaN or infinite entry is nobody's neighbour while there are n-f others; in its own
-    place stands the mean of the first n-f others.
+    Ties: the lowest index. A row with a NaN or infinite entry is nobody's neighbour while there are n-f others; in its
+    own place stands the mean of the first n-f others.
 
     Raises:
         ValueError: n < 1, f < 0 or n < 2f + 1.
