@@ -1,17 +1,15 @@
 """Bulyan: a selection by another rule, then an average around the median of each coordinate."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import jax.numpy as jnp
 from jax import lax
 
 import aggregators
 from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
-from aggregators.kernels.columns import middle, sorted_rows
+from aggregators.kernels.columns import Median, mean_around_median
 from aggregators.kernels.distances import distances_to, first_smallest, pairwise, sums_of_nearest
-
-Median = Literal["lower", "mid", "upper"]
 
 
 def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> Aggregator:
@@ -51,7 +49,7 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
     choice("bulyan", "median", median, get_args(Median))
     if base == "bulyan":
         raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
-    theta, beta = n - 2 * f, n - 4 * f
+    theta = n - 2 * f
     select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, theta)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
@@ -64,7 +62,7 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
 
         order, alive = lax.fori_loop(0, theta, move, (jnp.zeros(theta, jnp.int32), jnp.ones(n, bool)))
         weights = (~alive).astype(rows.dtype) / theta
-        return mean_around_median(rows[order], beta, median), Info(weights)
+        return mean_around_median(rows[order], 2 * f, median), Info(weights)
 
     return stateless(n, aggregate)
 
@@ -123,25 +121,3 @@ def pool_rule(base: str, n: int, size: int, f: int) -> Aggregator:
             f"bulyan with n={n}, f={f} asks its base for pools of {n} down to {2 * f + 1} rows; {base} refuses one of "
             f"{size} rows: {error}. Give {base} an `among` that accepts them, or choose another base"
         ) from error
-
-
-def mean_around_median(rows: Array, beta: int, kind: str) -> Array:
-    """Per column of `rows` `[theta, d]` the mean of the `beta` values closest to the column's median, `[d]`.
-
-    Of two values equally far from the median the smaller is kept. Cost: O(theta log² theta d).
-    """
-    theta = rows.shape[0]
-    values = sorted_rows(rows, range(theta))
-    median = middle(values, kind)
-    # The values closest to the median are `beta` neighbours in sorted order. The window starts after values[k] exactly
-    # if values[k + beta] is closer, so one comparison per value tells who is in, without a second sort.
-    closer_above = [median - values[k] > values[k + beta] - median for k in range(theta - beta)]
-    total = jnp.zeros_like(median)
-    for k, value in enumerate(values):
-        kept = jnp.ones_like(median, dtype=bool)
-        if k < theta - beta:
-            kept &= ~closer_above[k]
-        if k >= beta:
-            kept &= closer_above[k - beta]
-        total = total + jnp.where(kept, value / beta, 0)
-    return total

@@ -1,12 +1,16 @@
 """Sorting each column of a matrix of few rows, without a comparison sort: networks of minimum and maximum."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aggregators.kernels.means import power_of_share
+
 Array = jax.Array
+Median = Literal["lower", "mid", "upper"]  # of an even number of values
 
 UNROLLED = 96  # up to this many rows the network is written out: compile time grows as n log²n (0.4 s at 64 rows)
 BLOCK = 512  # columns at a time for more rows: every stage of the staged network passes over a block in the cache
@@ -19,19 +23,88 @@ def sorted_rows(rows: Array, wanted: Iterable[int]) -> list[Array]:
     """
     n, wanted = rows.shape[0], list(wanted)
     if n > UNROLLED:
-        return _staged(rows, wanted)
+        return list(_blockwise(rows, lambda ascending: jnp.stack([ascending[rank] for rank in wanted])))
     values = [_nan_last(rows[i]) for i in range(n)]
     for low, high in network(n, wanted):
         values[low], values[high] = jnp.minimum(values[low], values[high]), jnp.maximum(values[low], values[high])
     return [values[rank] for rank in wanted]
 
 
-def middle(values: Sequence[Array], kind: str) -> Array:
+def over_columns(rows: Array, reduce: Callable[[list[Array] | Array], Array]) -> Array:
+    """`reduce` of the sorted columns of `rows` `[n, d]`, `[d]`; NaN counts as +inf. Cost: O(n log²n d).
+
+    `reduce` gets the ascending values as a list of n arrays `[d]`, which XLA fuses with the sorting into one pass; for
+    many rows as an array `[n, width]`, some columns at a time. The sorted matrix is never there as a whole.
+    """
+    n = rows.shape[0]
+    return reduce(sorted_rows(rows, range(n))) if n <= UNROLLED else _blockwise(rows, reduce)
+
+
+def middle(values: Sequence[Array] | Array, kind: Median) -> Array:
     """The median of ascending `values`: of an even number the `lower`, the `upper`, or the mean (`mid`) of the two."""
-    lower, upper = values[(len(values) - 1) // 2], values[len(values) // 2]
-    if kind == "mid" and lower is not upper:
-        return 0.5 * lower + 0.5 * upper  # halves first: the sum of two large values would overflow
-    return upper if kind == "upper" else lower
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    if kind == "mid" and low < high:
+        return 0.5 * values[low] + 0.5 * values[high]  # halves first: the sum of two large values would overflow
+    return values[high if kind == "upper" else low]
+
+
+def mean_between(ascending: list[Array] | Array, low: Array | int, high: Array | int) -> Array:
+    """The mean of `ascending[low:high]` of each column; what lies outside is never added. The bounds may be traced."""
+    n = len(ascending)
+    if isinstance(low, int) and isinstance(high, int):
+        return _mean(ascending[low:high], high - low)
+    if isinstance(ascending, list):
+        kept = [(rank >= low) & (rank < high) for rank in range(n)]
+        return _mean([jnp.where(keep, value, 0) for keep, value in zip(kept, ascending, strict=True)], high - low)
+    ranks = jnp.arange(n)[:, None]
+    return _mean(jnp.where((ranks >= low) & (ranks < high), ascending, 0), high - low)
+
+
+def mean_of_closest(
+    ascending: list[Array] | Array, dropped: int, centre: Array, size: Array | int | None = None
+) -> Array:
+    """The mean of all but `dropped` of the `ascending` values, those closest to the `centre` of each column, `[d]`.
+
+    Of two values equally far from the centre the smaller is kept. `size`: only so many of the values are there, the
+    first ones (it may be traced).
+    """
+    n = len(ascending)
+    count = (n if size is None else size) - dropped
+    # The values closest to the centre are neighbours in sorted order. The window starts after value k exactly if
+    # value k + count is closer, so one comparison for each dropped value tells who is in, without a second sort.
+    if isinstance(ascending, list) and isinstance(count, int):
+        closer_above = [centre - ascending[k] > ascending[k + count] - centre for k in range(dropped)]
+        kept = []
+        for k, value in enumerate(ascending):
+            conditions = [~closer_above[k]] if k < dropped else []
+            conditions += [closer_above[k - count]] if k >= count else []
+            for condition in conditions:
+                value = jnp.where(condition, value, 0)
+            kept.append(value)
+        return _mean(kept, count)
+    ascending = jnp.stack(ascending) if isinstance(ascending, list) else ascending
+    above = lax.dynamic_slice_in_dim(ascending, count, dropped)
+    start = jnp.sum(centre - ascending[:dropped] > above - centre, axis=0)
+    ranks = jnp.arange(n)[:, None]
+    return _mean(jnp.where((ranks >= start) & (ranks < start + count), ascending, 0), count)
+
+
+def mean_around_median(rows: Array, dropped: int, kind: Median) -> Array:
+    """Per column of `rows` `[n, d]` the mean of all but `dropped` values, those closest to its median, `[d]`."""
+    return over_columns(rows, lambda ascending: mean_of_closest(ascending, dropped, middle(ascending, kind)))
+
+
+def _mean(values: list[Array] | Array, count: Array | int) -> Array:
+    """The sum of `values` over `count`, in a power of two in which it cannot overflow."""
+    shrink = power_of_share(len(values), values[0].dtype)
+    if isinstance(values, list):
+        total = values[0] * shrink
+        for value in values[1:]:
+            total = total + value * shrink
+    else:
+        # a product: XLA on CPU takes many times as long to sum over the leading axis
+        total = jnp.matmul(jnp.broadcast_to(shrink, len(values)), values, precision=lax.Precision.HIGHEST)
+    return total / (count * shrink)
 
 
 def network(n: int, wanted: Iterable[int]) -> list[tuple[int, int]]:
@@ -63,18 +136,22 @@ def _nan_last(values: Array) -> Array:
     return jnp.where(jnp.isnan(values), jnp.inf, values)  # minimum and maximum would spread a NaN over its column
 
 
-def _staged(rows: Array, wanted: list[int]) -> list[Array]:
-    """The same for many rows: log²n stages, each over all rows at once, so that compile time hardly grows with n."""
+def _blockwise(rows: Array, reduce: Callable[[Array], Array]) -> Array:
+    """`reduce` `[n, width] -> [..., width]` of the sorted columns, some at a time: compile time hardly grows with n."""
     n, d = rows.shape
-    padding = ((0, (1 << (n - 1).bit_length()) - n), (0, -d % BLOCK))
-    rows = jnp.pad(rows, padding, constant_values=jnp.inf)
+    width = min(BLOCK, d)
+    blocks = -(-d // width)
+    padding = jnp.full(((1 << (n - 1).bit_length()) - n, width), jnp.inf, rows.dtype)
 
-    def sort_block(index: Array) -> Array:
-        block = bitonic(_nan_last(lax.dynamic_slice_in_dim(rows, index * BLOCK, BLOCK, axis=1)))
-        return jnp.stack([block[rank] for rank in wanted])
+    def reduce_block(number: Array) -> Array:
+        start = jnp.minimum(number * width, d - width)  # the last block begins within the one before
+        block = _nan_last(lax.dynamic_slice_in_dim(rows, start, width, axis=1))
+        return reduce(bitonic(jnp.concatenate([block, padding]))[:n])
 
-    blocks = lax.map(sort_block, jnp.arange(rows.shape[1] // BLOCK))  # [blocks, wanted, BLOCK]
-    return list(jnp.moveaxis(blocks, 0, 1).reshape(len(wanted), -1)[:, :d])
+    parts = lax.map(reduce_block, jnp.arange(blocks))
+    whole = jnp.moveaxis(parts[:-1], 0, -2)
+    whole = whole.reshape(*whole.shape[:-2], (blocks - 1) * width)
+    return jnp.concatenate([whole, parts[-1][..., blocks * width - d :]], axis=-1)
 
 
 def bitonic(rows: Array) -> Array:

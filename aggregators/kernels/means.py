@@ -34,3 +34,29 @@ def pull(rows: Array, weights: Array, point: Array) -> Array:
             total = total + weights[i] * (rows[i] - point)
         return total
     return jnp.matmul(weights, rows - point, precision=lax.Precision.HIGHEST)
+
+
+def group_means(rows: Array, groups: int) -> Array:
+    """The means `[groups, d]` of neighbouring rows; the first n mod `groups` groups have one row more."""
+    n, d = rows.shape
+    size, larger = divmod(n, groups)
+
+    def of_size(part: Array, size: int) -> Array:
+        part = part.reshape(-1, size, d)
+        if size > UNROLLED:
+            return jnp.matmul(jnp.full(size, 1 / size, rows.dtype), part, precision=lax.Precision.HIGHEST)
+        share = power_of_share(size, rows.dtype)
+        total = part[:, 0] * share
+        for i in range(1, size):
+            total = total + part[:, i] * share
+        return total / (size * share)
+
+    split = larger * (size + 1)
+    parts = [of_size(rows[:split], size + 1)] if larger else []
+    return jnp.concatenate([*parts, of_size(rows[split:], size)])
+
+
+def power_of_share(count: int, dtype: jnp.dtype) -> Array:
+    """A power of two that is at most 1/`count`: the sum of so many values times it is exact and cannot overflow."""
+    # XLA would add first and multiply by a power of two afterwards, if it knew that it is one
+    return lax.optimization_barrier(jnp.asarray(0.5 ** (count - 1).bit_length(), dtype))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import aggregators
-from aggregators.bulyan import mean_around_median
+from aggregators.kernels.columns import mean_around_median
 from aggregators.kernels.distances import pairwise
 
 SIZES = ["25,5,100000", "50,10,1000000"]
@@ -61,7 +61,7 @@ def measure(n: int, f: int, d: int, repeats: int) -> list[dict]:
         if name in in_numpy:
             records[-1]["numpy_s"] = seconds(in_numpy[name], repeats=2)["best_s"]
     record("  distances", jax.jit(pairwise), rows)
-    second_stage = jax.jit(lambda selected: mean_around_median(selected, n - 4 * f, "lower"))
+    second_stage = jax.jit(lambda selected: mean_around_median(selected, 2 * f, "lower"))
     record("  bulyan stage 2", second_stage, rows[: n - 2 * f])
     record("copy again", copy, rows)
     # Best against best: on a shared machine a median of milliseconds measures the neighbours.
