@@ -103,3 +103,76 @@ def bulyan(rows, f, base=krum, kind="lower"):
     rows = np.asarray(rows, np.float64)
     selected = rows[bulyan_selection(rows, f, base)]
     return np.array([around_median(column, len(rows) - 4 * f, kind) for column in selected.T])
+
+
+def trimmed_mean(rows, f):
+    ascending = np.sort(np.asarray(rows, np.float64), axis=0)
+    return ascending[f : len(rows) - f].mean(axis=0)
+
+
+def mean_around_median(rows, f, count=None, kind="mid"):
+    columns = np.asarray(rows, np.float64).T
+    return np.array([around_median(column, len(rows) - f if count is None else count, kind) for column in columns])
+
+
+def phocas(rows, f):
+    rows = np.asarray(rows, np.float64)
+    centres = trimmed_mean(rows, f)
+    kept = [
+        sorted(column, key=lambda value: (abs(value - centre), value))[: len(rows) - f]
+        for column, centre in zip(rows.T, centres, strict=True)
+    ]
+    return np.mean(kept, axis=1)
+
+
+def median_of_means(rows, f, groups=None, of=geometric_median):
+    means = [group.mean(axis=0) for group in np.array_split(np.asarray(rows, np.float64), groups or 2 * f + 1)]
+    return of(np.array(means), f)
+
+
+def closest(rows, distances, count):
+    return np.asarray(rows, np.float64)[np.argsort(distances, kind="stable")[:count]].mean(axis=0)
+
+
+def cge(rows, f, count=None):
+    return closest(rows, np.sum(np.asarray(rows, np.float64) ** 2, axis=1), len(rows) - f if count is None else count)
+
+
+def aksel(rows, f, count=None, centre=median):
+    rows = np.asarray(rows, np.float64)
+    squared = np.sum((rows - centre(rows, f)) ** 2, axis=1)
+    return closest(rows, squared, len(rows) - f if count is None else count)
+
+
+def monna(rows, f, pivot=-1, count=None):
+    rows = np.asarray(rows, np.float64)
+    return closest(rows, np.sum((rows - rows[pivot]) ** 2, axis=1), len(rows) - f if count is None else count)
+
+
+def norm_clipping(rows, f, tau=None):
+    return centered_clipping(rows, f, tau)
+
+
+def centered_clipping(rows, f, tau=None, iterations=1, last=0.0):
+    rows, v = np.asarray(rows, np.float64), last + np.zeros(np.shape(rows)[1])
+    for _ in range(iterations):
+        lengths = [np.linalg.norm(row - v) for row in rows]
+        radius = np.median(lengths) if tau is None else tau
+        clipped = [(x - v) * min(1, radius / length) for x, length in zip(rows, lengths, strict=True) if length > 0]
+        v = v + np.sum(clipped, axis=0) / len(rows)
+    return v
+
+
+def sign_majority(rows, f):
+    return np.sign(np.sign(np.asarray(rows, np.float64)).sum(axis=0))
+
+
+def covariance(rows):
+    centred = rows - rows.mean(axis=0)
+    return centred.T @ centred / len(rows)
+
+
+def smea(rows, f, size_of=lambda rows: np.linalg.eigvalsh(covariance(rows))[-1]):
+    rows = np.asarray(rows, np.float64)
+    subsets = itertools.combinations(range(len(rows)), len(rows) - f)
+    return rows[list(min(subsets, key=lambda subset: size_of(rows[list(subset)])))].mean(axis=0)

@@ -2,6 +2,8 @@
 
 import functools
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -15,6 +17,9 @@ class Member(NamedTuple):
     """A rule with options, its oracle, and whether it promises anything against Byzantine rows.
 
     `nightly`: a further option of a rule that is in the table already; the contract tests take it at night only.
+    `lacks`: which of the SYMMETRIES the definition of the rule has not, and why. `weights`: `shares` of the aggregate,
+    or the rule's own `selection` (they sum to 1, but the aggregate is not that combination), or `none`. `pools`: it has
+    an `among`. `trusted`: rows that are never Byzantine. `nan`: what a NaN counts as.
     """
 
     name: str
@@ -22,6 +27,11 @@ class Member(NamedTuple):
     oracle: object
     robust: bool = True
     nightly: bool = False
+    lacks: Mapping = MappingProxyType({})
+    weights: str = "shares"
+    pools: bool = True
+    trusted: tuple = ()
+    nan: float = 1e30
 
     @property
     def id(self):
@@ -37,6 +47,32 @@ class Member(NamedTuple):
         ).groups()
         return max(1, int(factor or 1) * f + int(offset or 0))
 
+    def suspects(self, n):
+        """The rows that may be Byzantine."""
+        return np.delete(np.arange(n), list(self.trusted))
+
+
+SYMMETRIES = {
+    "order": "the order of the rows does not matter",
+    "translation": "moving all rows moves the aggregate",
+    "scale": "scaling all rows scales the aggregate",
+    "repetition": "columns that are repeated are decided as before",
+    "unanimity": "equal rows are their own aggregate",
+    "majority": "where all but f rows agree the others do not matter",
+}
+FROM_ORIGIN = "norms are taken from the origin"
+LAST = "differences are taken from the last aggregate, at first 0"
+EACH_PULLS = "a row is shortened, not removed"
+SIGNS = "signs have no length"
+GROUPS = {"order": "rows form groups by their place"}
+SHORT = {"translation": FROM_ORIGIN, "majority": "short rows stay, Byzantine or not"}
+PIVOT = {"order": "the trusted row is known by its place"}
+FIXED = {
+    "scale": "tau is a length",
+    "repetition": "tau is a length, which repeated columns change",
+    "unanimity": "an aggregate is no longer than tau",
+}
+
 
 def _bulyan(base, kind="lower"):
     return lambda rows, f: oracles.bulyan(rows, f, base, kind)
@@ -44,7 +80,7 @@ def _bulyan(base, kind="lower"):
 
 MEMBERS = [
     Member("average", {}, oracles.average, robust=False),
-    Member("median", {}, oracles.median),
+    Member("median", {}, oracles.median, weights="none"),
     Member("geometric_median", {}, oracles.geometric_median),
     Member("krum", {}, oracles.krum),
     Member("krum", {"distance": "plain"}, lambda rows, f: oracles.krum(rows, f, power=1)),
@@ -57,14 +93,133 @@ MEMBERS = [
     Member("multi_krum", {}, oracles.multi_krum),
     Member("multi_krum", {"m": 1}, lambda rows, f: oracles.multi_krum(rows, f, m=1), nightly=True),
     Member("brute", {}, oracles.brute),
-    Member("bulyan", {}, _bulyan(oracles.krum)),
-    Member("bulyan", {"median": "mid"}, _bulyan(oracles.krum, "mid"), nightly=True),
-    Member("bulyan", {"median": "upper"}, _bulyan(oracles.krum, "upper"), nightly=True),
-    Member("bulyan", {"base": "median"}, _bulyan(oracles.median)),
-    Member("bulyan", {"base": "geometric_median"}, _bulyan(oracles.geometric_median), nightly=True),
-    Member("bulyan", {"base": "average"}, _bulyan(oracles.average), nightly=True),
-    Member("bulyan", {"base": "brute"}, _bulyan(oracles.brute), nightly=True),
-    Member("bulyan", {"base": "multi_krum"}, _bulyan(oracles.multi_krum), nightly=True),
+    Member("bulyan", {}, _bulyan(oracles.krum), weights="selection", pools=False),
+    Member("bulyan", {"median": "mid"}, _bulyan(oracles.krum, "mid"), nightly=True, weights="selection", pools=False),
+    Member(
+        "bulyan", {"median": "upper"}, _bulyan(oracles.krum, "upper"), nightly=True, weights="selection", pools=False
+    ),
+    Member("bulyan", {"base": "median"}, _bulyan(oracles.median), weights="selection", pools=False),
+    Member(
+        "bulyan",
+        {"base": "geometric_median"},
+        _bulyan(oracles.geometric_median),
+        nightly=True,
+        weights="selection",
+        pools=False,
+    ),
+    Member("bulyan", {"base": "average"}, _bulyan(oracles.average), nightly=True, weights="selection", pools=False),
+    Member("bulyan", {"base": "brute"}, _bulyan(oracles.brute), nightly=True, weights="selection", pools=False),
+    Member(
+        "bulyan", {"base": "multi_krum"}, _bulyan(oracles.multi_krum), nightly=True, weights="selection", pools=False
+    ),
+    Member(
+        "bulyan",
+        {"base": "trimmed_mean"},
+        _bulyan(oracles.trimmed_mean),
+        nightly=True,
+        weights="selection",
+        pools=False,
+    ),
+    Member(
+        "bulyan",
+        {"base": "mean_around_median"},
+        _bulyan(oracles.mean_around_median),
+        nightly=True,
+        weights="selection",
+        pools=False,
+    ),
+    Member("bulyan", {"base": "phocas"}, _bulyan(oracles.phocas), nightly=True, weights="selection", pools=False),
+    Member("bulyan", {"base": "aksel"}, _bulyan(oracles.aksel), nightly=True, weights="selection", pools=False),
+    Member("trimmed_mean", {}, oracles.trimmed_mean, weights="none"),
+    Member("mean_around_median", {}, oracles.mean_around_median, weights="none"),
+    Member(
+        "mean_around_median",
+        {"count": "n-f-1"},
+        lambda rows, f: oracles.mean_around_median(rows, f, count=len(rows) - f - 1),
+        nightly=True,
+        weights="none",
+    ),
+    Member(
+        "mean_around_median",
+        {"median": "lower"},
+        lambda rows, f: oracles.mean_around_median(rows, f, kind="lower"),
+        nightly=True,
+        weights="none",
+    ),
+    Member("phocas", {}, oracles.phocas, weights="none"),
+    Member("median_of_means", {}, oracles.median_of_means, lacks=GROUPS, pools=False),
+    Member(
+        "median_of_means",
+        {"median": "coordinate"},
+        lambda rows, f: oracles.median_of_means(rows, f, of=oracles.median),
+        nightly=True,
+        lacks=GROUPS,
+        weights="none",
+        pools=False,
+    ),
+    Member("cge", {}, oracles.cge, lacks=SHORT),
+    Member(
+        "cge",
+        {"output": "sum"},
+        lambda rows, f: oracles.cge(rows, f) * (len(rows) - f),
+        nightly=True,
+        lacks={**SHORT, "unanimity": "it is a sum"},
+        weights="selection",
+    ),
+    Member(
+        "norm_clipping",
+        {},
+        oracles.norm_clipping,
+        lacks={"translation": FROM_ORIGIN, "majority": EACH_PULLS},
+        weights="none",
+        pools=False,
+    ),
+    Member(
+        "norm_clipping",
+        {"tau": 1.0},
+        lambda rows, f: oracles.norm_clipping(rows, f, tau=1.0),
+        nightly=True,
+        lacks={**FIXED, "translation": FROM_ORIGIN, "majority": EACH_PULLS},
+        weights="none",
+        pools=False,
+    ),
+    Member(
+        "centered_clipping",
+        {},
+        oracles.centered_clipping,
+        lacks={"translation": LAST, "majority": EACH_PULLS},
+        weights="none",
+        pools=False,
+    ),
+    Member(
+        "centered_clipping",
+        {"tau": 0.5, "iterations": 3},
+        lambda rows, f: oracles.centered_clipping(rows, f, tau=0.5, iterations=3),
+        nightly=True,
+        lacks={**FIXED, "translation": LAST, "majority": EACH_PULLS},
+        weights="none",
+        pools=False,
+    ),
+    Member(
+        "sign_majority",
+        {},
+        oracles.sign_majority,
+        lacks={"translation": SIGNS, "scale": SIGNS, "unanimity": SIGNS},
+        nan=0,
+        weights="none",
+    ),
+    Member("aksel", {}, oracles.aksel),
+    Member("aksel", {"count": "mid"}, lambda rows, f: oracles.aksel(rows, f, count=(len(rows) + 1) // 2), nightly=True),
+    Member("monna", {}, oracles.monna, lacks=PIVOT, pools=False, trusted=(-1,)),
+    Member(
+        "monna",
+        {"pivot": 0},
+        lambda rows, f: oracles.monna(rows, f, pivot=0),
+        nightly=True,
+        lacks=PIVOT,
+        pools=False,
+        trusted=(0,),
+    ),
 ]
 ROBUST = [member for member in MEMBERS if member.robust]
 

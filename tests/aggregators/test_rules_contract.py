@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rules_table import MEMBERS, ROBUST, normal
+from rules_table import MEMBERS, ROBUST, SYMMETRIES, normal
 
 import aggregators
 
@@ -29,6 +29,11 @@ OURS = [
 def each(members):
     marked = [pytest.param(m, marks=pytest.mark.slow) if m.nightly else m for m in members]
     return pytest.mark.parametrize("member", marked, ids=[m.id for m in members])
+
+
+def having(symmetry, members=MEMBERS):
+    assert symmetry in SYMMETRIES
+    return each([m for m in members if symmetry not in m.lacks])
 
 
 every_rule, every_robust_rule = each(MEMBERS), each(ROBUST)
@@ -96,38 +101,64 @@ def test_rows_of_the_wrong_kind_are_refused_with_what_came(member, rows, words):
         RULES[member.id].apply(rows, ())
 
 
-@every_rule
+@having("order")
 def test_the_order_of_rows_does_not_matter(member):
     shuffled = np.random.default_rng(1).permutation(N)
     np.testing.assert_allclose(aggregate(member, ROWS[shuffled]), aggregate(member, ROWS), rtol=1e-5, atol=1e-6)
 
 
-@every_rule
+@having("translation")
 def test_moving_all_rows_moves_the_aggregate(member):
     rows = np.round(ROWS * 64)
     np.testing.assert_allclose(aggregate(member, rows + 2048), aggregate(member, rows) + 2048, rtol=2e-6)
 
 
-@every_rule
+@having("scale")
 @pytest.mark.parametrize("factor", [2.0**-70, 2.0**-20, 2.0**70])
 def test_scaling_all_rows_scales_the_aggregate(member, factor):
     expected = aggregate(member, ROWS) * factor
     np.testing.assert_allclose(aggregate(member, ROWS * factor), expected, rtol=1e-5, atol=1e-6 * factor)
 
 
-@every_rule
+@having("unanimity")
 def test_equal_rows_are_their_own_aggregate(member):
     rows = np.tile(ROWS[:1], (N, 1))
     np.testing.assert_allclose(aggregate(member, rows), ROWS[0], rtol=1e-6)
 
 
-@every_robust_rule
+@having("majority", ROBUST)
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=F * D, max_size=F * D), st.integers(0, 1000))
 def test_where_all_but_f_rows_agree_they_decide(member, bad, seed):
     rows = np.tile(ROWS[:1], (N, 1))
-    rows[np.random.default_rng(seed).permutation(N)[:F]] = np.reshape(bad, (F, D))
-    np.testing.assert_allclose(aggregate(member, rows), ROWS[0], rtol=1e-5)
+    agreed = aggregate(member, rows)
+    rows[np.random.default_rng(seed).permutation(member.suspects(N))[:F]] = np.reshape(bad, (F, D))
+    np.testing.assert_allclose(aggregate(member, rows), agreed, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("member", "symmetry"),
+    [
+        pytest.param(m, symmetry, marks=[pytest.mark.slow] if m.nightly else [], id=f"{m.id}-{symmetry}")
+        for m in MEMBERS
+        for symmetry in m.lacks
+    ],
+)
+def test_what_a_definition_is_said_to_lack_it_lacks(member, symmetry):
+    aggregates = aggregate(member, ROWS)
+    equal = np.tile(ROWS[:1], (N, 1))
+    given, expected = {
+        "order": lambda: (aggregate(member, ROWS[::-1]), aggregates),
+        "translation": lambda: (aggregate(member, ROWS + 2048) - 2048, aggregates),
+        "scale": lambda: (aggregate(member, ROWS * 1024), aggregates * 1024),
+        "repetition": lambda: (aggregate(member, np.tile(ROWS, (1, 500))), np.tile(aggregates, 500)),
+        "unanimity": lambda: (aggregate(member, equal), ROWS[0]),
+        "majority": lambda: (
+            aggregate(member, np.where(np.arange(N)[:, None] < F, 0, equal)),
+            aggregate(member, equal),
+        ),
+    }[symmetry]()
+    assert not np.allclose(given, expected, rtol=1e-2)
 
 
 BAD = {
@@ -144,7 +175,8 @@ BAD = {
 @pytest.mark.parametrize("bad", [*BAD, "one of each", "in one coordinate"])
 def test_f_bad_rows_leave_the_aggregate_near_the_honest_rows(member, bad):
     """Near: farther from their mean by no more than 1.5 diameters, which rows that are merely far away reach."""
-    for positions in ([0, 1, 2, 3], [15, 16, 17, 18], [3, 7, 8, 12]):
+    suspects = member.suspects(N)
+    for positions in (suspects[:F], suspects[-F:], suspects[[3, 7, 8, 12]]):
         rows = ROWS.copy()
         if bad == "one of each":
             rows[positions] = [[np.nan], [np.inf], [-np.inf], [1e30]]
@@ -161,13 +193,14 @@ def test_f_bad_rows_leave_the_aggregate_near_the_honest_rows(member, bad):
 def test_one_bad_number_among_many_columns_is_seen(member):
     """XLA's maximum on CPU drops a NaN where it is vectorised, which six columns are too few for."""
     rows = np.tile(ROWS, (1, 500))
-    rows[[0, 3, 9, 18], [1, 700, 1501, 2999]] = [np.nan, np.inf, -np.inf, np.nan]
-    honest = np.delete(rows, [0, 3, 9, 18], axis=0)
+    positions = member.suspects(N)[[0, 3, 9, -1]]
+    rows[positions, [1, 700, 1501, 2999]] = [np.nan, np.inf, -np.inf, np.nan]
+    honest = np.delete(rows, positions, axis=0)
     diameter = max(np.linalg.norm(a - b) for a in honest for b in honest)
     assert np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) <= 1.5 * diameter
 
 
-@every_robust_rule
+@having("repetition", ROBUST)
 def test_many_columns_are_decided_as_few(member):
     few = aggregate(member, ROWS)
     np.testing.assert_allclose(aggregate(member, np.tile(ROWS, (1, 500))), np.tile(few, 500), rtol=1e-4, atol=1e-5)
@@ -179,15 +212,16 @@ def test_at_the_smallest_n_f_bad_rows_leave_the_aggregate_finite(member):
     rule = member.build(n, 1)
     for bad in BAD.values():
         rows = normal(1, n, 3, seed=2)[0]
-        rows[0] = bad
+        rows[member.suspects(n)[0]] = bad
         assert np.abs(np.asarray(rule.apply(rows, rule.init(3))[0])).max() <= 5 * np.abs(rows[1:]).max()
 
 
-@every_rule
+@having("unanimity")
 def test_one_row_alone_is_its_own_aggregate_where_the_rule_allows_it(member):
     n = member.smallest_n(0)
     rows = normal(1, n, 1, seed=3)[0]
-    result = np.asarray(member.build(n, 0).apply(rows, ())[0])
+    rule = member.build(n, 0)
+    result = np.asarray(rule.apply(rows, rule.init(1))[0])
     assert result.shape == (1,)
     assert rows.min() <= result[0] <= rows.max()
 
@@ -197,8 +231,8 @@ def test_one_row_alone_is_its_own_aggregate_where_the_rule_allows_it(member):
 def test_the_dtype_of_the_rows_is_kept_for_numpy_and_jax_arrays(member, dtype):
     rows = jnp.asarray(ROWS, dtype)
     rule = RULES[member.id]
-    from_jax, _, _ = rule.apply(rows, ())
-    from_numpy, _, _ = rule.apply(np.asarray(rows), ())
+    from_jax, _, _ = rule.apply(rows, rule.init(D))
+    from_numpy, _, _ = rule.apply(np.asarray(rows), rule.init(D))
     assert from_jax.dtype == from_numpy.dtype == dtype
     np.testing.assert_array_equal(np.asarray(from_jax, np.float32), np.asarray(from_numpy, np.float32))
     # computed in float32 and rounded once
@@ -206,7 +240,17 @@ def test_the_dtype_of_the_rows_is_kept_for_numpy_and_jax_arrays(member, dtype):
     np.testing.assert_array_equal(np.asarray(from_jax, np.float32), np.asarray(expected, np.float32))
 
 
-@every_rule
+@each([m for m in MEMBERS if "translation" in m.lacks])
+def test_float64_rows_give_what_the_oracle_gives_to_twelve_digits(member):
+    with jax.enable_x64(True):
+        rule = member.build(N, F)
+        rows = ROWS.astype(np.float64) / 3
+        result, _, _ = rule.apply(rows, rule.init(D))
+        assert result.dtype == np.float64
+    np.testing.assert_allclose(result, member.oracle(rows, F), rtol=1e-12)
+
+
+@having("translation")
 def test_float64_rows_are_computed_in_float64(member):
     with jax.enable_x64(True):
         rule = member.build(N, F)
@@ -252,29 +296,31 @@ def test_the_rows_are_not_written_to(member):
 @every_rule
 def test_weights_are_a_share_of_each_row(member):
     rule = RULES[member.id]
-    for rows in (ROWS, np.concatenate([ROWS[:15], np.full((4, D), np.nan, np.float32)])):
-        result, _, info = rule.apply(rows, ())
-        if member.name == "median":
+    bad = ROWS.copy()
+    bad[member.suspects(N)[-F:]] = np.nan
+    for rows in (ROWS, bad):
+        result, _, info = rule.apply(rows, rule.init(D))
+        if member.weights == "none":
             assert info.weights is None
         elif member.robust or np.isfinite(rows).all():
             weights = np.asarray(info.weights, np.float64)
             assert weights.shape == (N,)
             assert (weights >= 0).all()
             assert weights.sum() == pytest.approx(1, abs=1e-5)
-            if member.name != "bulyan":  # its coordinates come from different rows of the selection
+            if member.weights == "shares":
                 np.testing.assert_allclose(weights[weights > 0] @ rows[weights > 0], result, atol=1e-5)
 
 
 @every_rule
 def test_a_pool_within_the_rows_gives_what_the_rule_gives_for_the_pool_alone(member):
     rule = RULES[member.id]
+    assert (rule.among is not None) == member.pools
     if rule.among is None:
-        assert member.name == "bulyan"
         return
     alive = np.ones(N, bool)
     alive[[0, 4]] = False
     rows = np.where(alive[:, None], ROWS, np.nan)  # what is not alive must not be looked at
-    alone = member.build(N - 2, F).apply(ROWS[alive], ())[0]
+    alone = member.build(N - 2, F).apply(ROWS[alive], rule.init(D))[0]
     np.testing.assert_allclose(
         jax.jit(lambda rows, alive: rule.among(rows)(alive))(rows, alive), alone, rtol=1e-5, atol=1e-6
     )

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from rules_table import integers, normal
 
 import aggregators
+from aggregators.kernels import columns
+from aggregators.kernels.clipping import clipped_mean, lengths, median_length
 from aggregators.kernels.columns import sorted_rows
 from aggregators.kernels.cover import coverable
 from aggregators.kernels.distances import BLOCK, distances_to, pairwise
+from aggregators.kernels.means import group_means
 
 
 def exact_squared(rows):
@@ -120,6 +123,89 @@ def test_columns_come_out_sorted_with_nan_as_the_largest(n):
     np.testing.assert_array_equal(sorted_rows(jnp.asarray(rows), [middle])[0], expected[middle])
 
 
+@pytest.mark.parametrize(
+    ("n", "dropped", "d"), [(1, 0, 3), (2, 1, 3), (9, 0, 3), (9, 4, 3), (97, 30, 3), (130, 129, 1030)]
+)
+def test_means_of_sorted_columns_are_those_of_numpy_whatever_lies_outside(n, dropped, d):
+    """Rows written out, rows in blocks, and a pool within the rows: three forms of one formula."""
+    rows = np.round(8 * normal(1, n, d, seed=n)[0])
+    rows[: dropped // 2] = 1e30
+    rows[dropped // 2 : dropped] = -np.inf
+    low, high = dropped - dropped // 2, n - dropped // 2
+    ascending = np.sort(rows.astype(np.float64), axis=0)
+    centre = 0.25 + np.arange(d) % 3  # never as far from one whole number as from another
+    distance = np.abs(ascending - centre)
+    kept = np.take_along_axis(ascending, np.argsort(distance, axis=0, kind="stable")[: n - dropped], axis=0)
+    expected = ascending[low:high].mean(axis=0), kept.mean(axis=0)
+
+    padded = np.concatenate([rows, np.full((4, d), np.inf, np.float32)])
+    point = centre.astype(np.float32)
+
+    def both(rows, low, high, size=None):
+        def reduce(ascending):
+            near = columns.mean_of_closest(ascending, dropped, around, size)
+            return jnp.stack([columns.mean_between(ascending, low, high), near])
+
+        around = point if n + 4 <= columns.UNROLLED else 0.25
+        return columns.over_columns(rows, reduce)
+
+    if n + 4 > columns.UNROLLED:  # the centre of some columns at a time: one for all
+        distance = np.abs(ascending - 0.25)
+        kept = np.take_along_axis(ascending, np.argsort(distance, axis=0, kind="stable")[: n - dropped], axis=0)
+        expected = expected[0], kept.mean(axis=0)
+    np.testing.assert_allclose(jax.jit(lambda rows: both(rows, low, high))(rows), expected, rtol=1e-6, atol=1e-6)
+    traced = jax.jit(both)(padded, jnp.asarray(low), jnp.asarray(high), jnp.asarray(n))
+    np.testing.assert_allclose(traced, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [5, 30, 100])
+def test_means_of_floats_near_the_largest_do_not_overflow(n):
+    rows = np.full((n, 3), 3e38, np.float32)
+    for name in ("trimmed_mean", "phocas"):
+        np.testing.assert_allclose(aggregators.build(name, n, 1).apply(rows, ())[0], rows[0], rtol=1e-6)
+
+
+def test_sorting_many_rows_takes_no_more_memory_than_the_rows():
+    rows = jax.ShapeDtypeStruct((1000, 4096), jnp.float32)
+    program = jax.jit(lambda rows: columns.mean_around_median(rows, 300, "mid")).lower(rows).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 1000 * 4096 * 4
+
+
+@pytest.mark.parametrize("size", [1e-30, 1, 1e30, 1e37])
+def test_rows_of_any_size_are_shortened_to_the_median_length(size):
+    rows = (normal(1, 9, 40)[0] * np.float32(size)).astype(np.float32)
+    rows[[2, 5]] = np.float32(3e38) * np.sign(rows[[2, 5]])
+    rows[7, 3] = np.nan
+    origin = np.float32(0.1) * rows[0]
+    exact = rows.astype(np.float64) - origin
+    norms = np.linalg.norm(exact, axis=1)
+    bound = np.median(np.where(np.isnan(norms), np.inf, norms))
+    expected = origin + np.nansum(exact * np.minimum(1, bound / norms)[:, None], axis=0) / 9
+
+    def shortened(rows, origin):
+        found = lengths(rows, origin)
+        return clipped_mean(rows, origin, found, median_length(found))
+
+    np.testing.assert_allclose(jax.jit(shortened)(rows, origin), expected, rtol=1e-5, atol=1e-6 * bound)
+
+
+def test_differences_whose_squares_vanish_are_not_taken_for_none():
+    rows = np.zeros((4, 3), np.float32)
+    rows[1:, 0] = [1e-25, 3e-25, 2e-25]
+    found = np.asarray(jax.jit(distances_to)(rows, rows[0]))
+    assert list(np.argsort(found)) == [0, 1, 3, 2]
+    assert found[0] == 0 < found[1]
+
+
+@pytest.mark.parametrize(("n", "groups"), [(7, 7), (7, 3), (6, 3), (5, 1), (250, 2)])
+def test_group_means_do_not_overflow(n, groups):
+    rows = normal(1, n, 4)[0]
+    rows[0] = np.finfo(np.float32).max
+    rows[1] = np.finfo(np.float32).max
+    expected = [part.mean(axis=0) for part in np.array_split(rows.astype(np.float64), groups)]
+    np.testing.assert_allclose(jax.jit(group_means, static_argnums=1)(rows, groups), expected, rtol=1e-5)
+
+
 COVERABLE = jax.jit(lambda graph, budget: coverable(graph, jnp.ones(9, bool), budget, 9))
 
 
@@ -155,6 +241,23 @@ def test_multi_krum_of_all_rows_is_the_average_to_the_bit():
         ("multi_krum", {"m": 2.5}, "whole number m, got m=2.5"),
         ("geometric_median", {"tolerance": 0}, "tolerance > 0"),
         ("geometric_median", {"max_iterations": 0}, "max_iterations >= 1"),
+        ("trimmed_mean", {"trim": 1}, "f = 2 <= trim <= .* = 5.*got trim=1"),
+        ("trimmed_mean", {"trim": 6}, "f = 2 <= trim <= .* = 5.*got trim=6"),
+        ("trimmed_mean", {"trim": 0.1}, "whole number trim, got trim=0.1"),
+        ("mean_around_median", {"count": "n"}, "count must be one of n-f, n-f-1, got 'n'"),
+        ("mean_around_median", {"median": "low"}, "median must be one of lower, mid, upper, got 'low'"),
+        ("median_of_means", {"groups": 4}, "2f \\+ 1 = 5 <= groups <= n = 11.*got groups=4"),
+        ("median_of_means", {"groups": 12}, "got groups=12"),
+        ("median_of_means", {"groups": "all"}, "whole number of groups, got groups='all'"),
+        ("median_of_means", {"median": "mean"}, "median must be one of geometric, coordinate, got 'mean'"),
+        ("cge", {"output": "max"}, "output must be one of mean, sum, got 'max'"),
+        ("norm_clipping", {"tau": 0}, "norm tau > 0.*got tau=0"),
+        ("centered_clipping", {"tau": -1.0}, "radius tau > 0.*got tau=-1.0"),
+        ("centered_clipping", {"iterations": 0}, "iterations >= 1, got 0"),
+        ("centered_clipping", {"iterations": 1.5}, "whole number iterations, got 1.5"),
+        ("aksel", {"count": "half"}, "count must be one of n-f, mid, got 'half'"),
+        ("monna", {"pivot": 11}, "-11 to 10, got pivot=11"),
+        ("monna", {"pivot": None}, "whole number pivot, got pivot=None"),
         ("bulyan", {"median": "paper"}, "median must be one of lower, mid, upper, got 'paper'"),
         ("bulyan", {"base": "bulyan"}, "cannot be its own base"),
         ("bulyan", {"base": "krun"}, "did you mean 'krum'"),

@@ -36,10 +36,6 @@ def nan_as_minimum(rows, f):
     return np.where(np.isnan(rows).any(axis=1), np.nan, scores)  # argmin returns the first NaN
 
 
-def krum_with_nan_last(rows, f):
-    return oracles.krum(np.where(np.isnan(rows), 1e30, rows), f)
-
-
 def bulyan_by(selection=oracles.bulyan_selection, last=oracles.around_median, beta=lambda n, f: n - 4 * f):
     def rule(rows, f):
         rows = np.asarray(rows, np.float64)
@@ -104,6 +100,40 @@ def weiszfeld_three_steps_from_zero(rows, f):
         weights = 1 / np.maximum(0.1, np.linalg.norm(rows - z, axis=1))
         z = weights @ rows / weights.sum()
     return z
+
+
+def closest_to(centre_of, kept=lambda n, f: n - f, larger=False):
+    def rule(rows, f):
+        rows = np.asarray(rows, np.float64)
+        columns = zip(rows.T, centre_of(rows, f), strict=True)
+        key = lambda value, centre: (abs(value - centre), -value if larger else value)  # noqa: E731
+        return np.array([np.mean(sorted(c, key=lambda v: key(v, z))[: kept(len(rows), f)]) for c, z in columns])
+
+    return rule
+
+
+def clipped(factor, last=lambda rows: 0.0, divisor=len):
+    """A step of (centred) clipping in which a difference of length l is multiplied by factor(l, median of all l)."""
+
+    def rule(rows, f):
+        rows = np.asarray(rows, np.float64)
+        differences = rows - last(rows)
+        lengths = np.linalg.norm(differences, axis=1)
+        factors = np.array([factor(length, np.median(lengths)) for length in lengths])
+        return last(rows) + (differences * factors[:, None]).sum(axis=0) / divisor(rows)
+
+    return rule
+
+
+def interleaved_groups(rows, f):
+    means = [rows[start :: 2 * f + 1].mean(axis=0) for start in range(2 * f + 1)]
+    return oracles.geometric_median(np.array(means), f)
+
+
+def groups_of_equal_size_and_a_rest(rows, f):
+    size = -(-len(rows) // (2 * f + 1))
+    means = [rows[start : start + size].mean(axis=0) for start in range(0, len(rows), size)]
+    return oracles.geometric_median(np.array(means), f)
 
 
 def medoid(rows, f):
@@ -175,6 +205,110 @@ MUTANTS = [
     ("bulyan-base=median", "krum as base", RANDOM, oracles.bulyan),
     ("bulyan-base=average", "median as base", RANDOM, lambda rows, f: oracles.bulyan(rows, f, oracles.median)),
     ("bulyan-base=multi_krum", "krum as base", RANDOM, oracles.bulyan),
+    ("trimmed_mean", "2f from above", RANDOM, lambda rows, f: np.sort(rows, axis=0)[: len(rows) - 2 * f].mean(axis=0)),
+    ("trimmed_mean", "f+1 at each end", RANDOM, lambda rows, f: oracles.trimmed_mean(rows, f + 1)),
+    ("trimmed_mean", "divided by n-f", RANDOM, lambda rows, f: oracles.trimmed_mean(rows, f) * 7 / 9),
+    (
+        "trimmed_mean",
+        "closest to the median (ALIE's code)",
+        RANDOM,
+        lambda rows, f: oracles.mean_around_median(rows, f, 8),
+    ),
+    (
+        "trimmed_mean",
+        "NaN is the minimum",
+        WITH_NAN,
+        lambda rows, f: oracles.trimmed_mean(np.nan_to_num(rows, nan=-1e30), f),
+    ),
+    ("mean_around_median", "n-f-1 values", RANDOM, lambda rows, f: oracles.mean_around_median(rows, f, 8)),
+    ("mean_around_median", "n-2f values", RANDOM, lambda rows, f: oracles.mean_around_median(rows, f, 7)),
+    ("mean_around_median", "trimmed mean", RANDOM, oracles.trimmed_mean),
+    ("mean_around_median", "closest to the mean", RANDOM, closest_to(oracles.average)),
+    ("mean_around_median", "larger value of ties", TIES, closest_to(oracles.median, larger=True)),
+    ("mean_around_median", "lower median", EVEN, lambda rows, f: oracles.mean_around_median(rows, f, kind="lower")),
+    ("mean_around_median-count=n-f-1", "n-f values", RANDOM, oracles.mean_around_median),
+    ("mean_around_median-median=lower", "middle median", EVEN, oracles.mean_around_median),
+    ("phocas", "closest to the median", RANDOM, oracles.mean_around_median),
+    ("phocas", "closest to the mean", RANDOM, closest_to(oracles.average)),
+    ("phocas", "n-2f values", RANDOM, closest_to(oracles.trimmed_mean, kept=lambda n, f: n - 2 * f)),
+    ("phocas", "n-f-1 values", RANDOM, closest_to(oracles.trimmed_mean, kept=lambda n, f: n - f - 1)),
+    ("phocas", "larger value of ties", TIES, closest_to(oracles.trimmed_mean, larger=True)),
+    ("phocas", "no second step", RANDOM, oracles.trimmed_mean),
+    ("median_of_means", "f+1 groups", RANDOM, lambda rows, f: oracles.median_of_means(rows, f, groups=3)),
+    ("median_of_means", "2f+2 groups", RANDOM, lambda rows, f: oracles.median_of_means(rows, f, groups=6)),
+    ("median_of_means", "interleaved groups", RANDOM, interleaved_groups),
+    ("median_of_means", "ceil(n/k) rows each and a rest", RANDOM, groups_of_equal_size_and_a_rest),
+    (
+        "median_of_means",
+        "median of coordinates",
+        RANDOM,
+        lambda rows, f: oracles.median_of_means(rows, f, of=oracles.median),
+    ),
+    ("median_of_means-median=coordinate", "geometric median", RANDOM, oracles.median_of_means),
+    ("cge", "sum instead of mean", RANDOM, lambda rows, f: oracles.cge(rows, f) * (len(rows) - f)),
+    ("cge", "n-f-1 rows", RANDOM, lambda rows, f: oracles.cge(rows, f + 1)),
+    ("cge", "sums of absolute values", RANDOM, lambda rows, f: oracles.closest(rows, np.abs(rows).sum(axis=1), 9)),
+    ("cge", "largest absolute values", RANDOM, lambda rows, f: oracles.closest(rows, np.abs(rows).max(axis=1), 9)),
+    ("cge", "farthest from the mean dropped", RANDOM, lambda rows, f: oracles.aksel(rows, f, centre=oracles.average)),
+    ("cge", "highest index of ties", TIES, lambda rows, f: oracles.cge(rows[::-1], f)),
+    ("cge-output=sum", "mean instead of sum", RANDOM, oracles.cge),
+    ("norm_clipping", "short rows lengthened", RANDOM, clipped(lambda length, tau: tau / length)),
+    ("norm_clipping", "long rows dropped", RANDOM, clipped(lambda length, tau: float(length <= tau))),
+    ("norm_clipping", "squared norms", RANDOM, clipped(lambda length, tau: min(1, (tau / length) ** 2))),
+    (
+        "norm_clipping",
+        "divided by n-f",
+        RANDOM,
+        clipped(lambda length, tau: min(1, tau / length), divisor=lambda rows: 9),
+    ),
+    ("norm_clipping", "not clipped", RANDOM, oracles.average),
+    ("centered_clipping", "squared distances", RANDOM, clipped(lambda length, tau: min(1, (tau / length) ** 2))),
+    (
+        "centered_clipping",
+        "divided by n-f",
+        RANDOM,
+        clipped(lambda length, tau: min(1, tau / length), divisor=lambda rows: 9),
+    ),
+    (
+        "centered_clipping",
+        "starts at the mean",
+        RANDOM,
+        clipped(lambda length, tau: min(1, tau / length), last=lambda rows: rows.mean(axis=0)),
+    ),
+    ("centered_clipping", "three iterations", RANDOM, lambda rows, f: oracles.centered_clipping(rows, f, iterations=3)),
+    (
+        "centered_clipping-tau=0.5-iterations=3",
+        "one iteration",
+        RANDOM,
+        lambda rows, f: oracles.centered_clipping(rows, f, 0.5),
+    ),
+    ("sign_majority", "sign of the mean", RANDOM, lambda rows, f: np.sign(rows.mean(axis=0))),
+    ("sign_majority", "a tie is a yes", TIES, lambda rows, f: np.where(np.sign(rows).sum(axis=0) >= 0, 1, -1)),
+    ("sign_majority", "zero is a yes", TIES, lambda rows, f: np.sign(np.where(rows >= 0, 1, -1).sum(axis=0))),
+    ("sign_majority", "NaN is a yes", WITH_NAN, lambda rows, f: oracles.sign_majority(np.nan_to_num(rows, nan=1), f)),
+    ("aksel", "ceil(n/2) rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=6)),
+    ("aksel", "n-f-1 rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=8)),
+    ("aksel", "closest to the mean", RANDOM, lambda rows, f: oracles.aksel(rows, f, centre=oracles.average)),
+    (
+        "aksel",
+        "closest to the geometric median",
+        RANDOM,
+        lambda rows, f: oracles.aksel(rows, f, centre=oracles.geometric_median),
+    ),
+    ("aksel", "lower median", EVEN, lambda rows, f: oracles.aksel(rows, f, centre=lambda r, f: np.sort(r, axis=0)[5])),
+    ("aksel", "highest index of ties", TIES, lambda rows, f: oracles.aksel(rows[::-1], f)),
+    ("aksel-count=mid", "n-f rows", RANDOM, oracles.aksel),
+    ("monna", "first row trusted", RANDOM, lambda rows, f: oracles.monna(rows, f, pivot=0)),
+    (
+        "monna",
+        "without the pivot",
+        RANDOM,
+        lambda rows, f: oracles.closest(rows[:-1], np.linalg.norm(rows[:-1] - rows[-1], axis=1), 9),
+    ),
+    ("monna", "n-f-1 rows", RANDOM, lambda rows, f: oracles.monna(rows, f, count=8)),
+    ("monna", "n-f+1 rows", RANDOM, lambda rows, f: oracles.monna(rows, f, count=10)),
+    ("monna", "highest index of ties", TIES, lambda rows, f: oracles.monna(np.roll(rows[::-1], -1, axis=0), f)),
+    ("monna-pivot=0", "last row trusted", RANDOM, oracles.monna),
 ]
 CACHE = {}
 
@@ -199,10 +333,7 @@ def test_the_comparison_with_the_oracle_rejects_the_mutant(name, mistake, batche
         wrong = mutant
     oracle = member.oracle
     if batches is WITH_NAN:
-        oracle = {
-            "krum": krum_with_nan_last,
-            "median": lambda rows, f: np.median(np.nan_to_num(rows, nan=1e30), axis=0),
-        }[name]
+        oracle = lambda rows, f: member.oracle(np.where(np.isnan(rows), member.nan, rows), f)  # noqa: E731
     scale_from = np.nan_to_num(batches)
     assert agree_on(found, batches, scale_from, oracle).all()
     assert not agree_on(found, batches, scale_from, wrong).all()
@@ -215,7 +346,24 @@ def agree_on(found, batches, scale_from, oracle):
 
 @pytest.mark.parametrize(
     ("name", "smallest"),
-    [("krum", 7), ("multi_krum", 7), ("brute", 5), ("bulyan", 11), ("median", 5), ("geometric_median", 5)],
+    [
+        ("krum", 7),
+        ("multi_krum", 7),
+        ("brute", 5),
+        ("bulyan", 11),
+        ("median", 5),
+        ("geometric_median", 5),
+        ("trimmed_mean", 5),
+        ("mean_around_median", 5),
+        ("phocas", 5),
+        ("median_of_means", 5),
+        ("cge", 5),
+        ("norm_clipping", 5),
+        ("sign_majority", 5),
+        ("centered_clipping", 5),
+        ("aksel", 5),
+        ("monna", 5),
+    ],
 )
 def test_conditions_are_not_off_by_one(name, smallest):
     """With f = 2: 2f + 3, not 2f + 1 or 2f + 2; 2f + 1, not 2f; 4f + 3, not 4f + 2."""

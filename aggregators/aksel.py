@@ -1,0 +1,63 @@
+"""Aksel: the average of the rows closest to the coordinate-wise median."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from jax import lax
+
+from aggregators.base import Aggregator, Array, Info, choice, require, stateless
+from aggregators.kernels.columns import middle, sorted_rows
+from aggregators.kernels.distances import distances_to, smallest
+from aggregators.kernels.means import mean_of
+from aggregators.median import median
+
+Count = Literal["n-f", "mid"]
+
+
+def aksel(n: int, f: int, *, count: Count = "n-f") -> Aggregator:
+    """The mean of the n-f rows closest to the median of the coordinates, `[n, d] -> [d]`.
+
+        F = mean of the x_i with the n-f smallest |x_i - M|²,  M = median(x_1..x_n), coordinate by coordinate
+
+    Condition: n >= 2f + 1
+    Cost: O(n log² n d)
+    Source: Boussetta et al., OPODIS 2020, "AKSEL: Fast Byzantine SGD"
+
+    Args:
+        count: `mid` averages the ceil(n/2) closest rows, whose distances are at most the median distance (the default
+            of LPD's code).
+
+    Raises:
+        ValueError: n < 1, f < 0, n < 2f + 1, or a count that is none of those named.
+
+    Ties: of rows equally far from the median the lowest index. The median of an even number of values is the mean of
+    the two middle ones; LPD's code takes the lower. Rows with a NaN or infinite entry are infinitely far from it; in
+    the median NaN counts as +inf. Weights: 1/(n-f) for each row averaged.
+
+    >>> import numpy as np
+    >>> rule = aksel(n=5, f=2)
+    >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [9], [np.nan]], np.float32), rule.init(1))
+    >>> aggregate.tolist(), (info.weights > 0).tolist()
+    ([1.0], [True, True, True, False, False])
+    """
+    require("aksel", n, f, factor=2, offset=1)
+    choice("aksel", "count", count, get_args(Count))
+
+    def closest(rows: Array, centre: Array, alive: Array) -> tuple[Array, Array]:
+        # else XLA fuses the median into its uses and computes it for each row
+        distances = distances_to(rows, lax.optimization_barrier(centre))
+        size = jnp.sum(alive)
+        return mean_of(rows, smallest(distances, size - f if count == "n-f" else (size + 1) // 2, alive))
+
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        centre = middle(sorted_rows(rows, sorted({(n - 1) // 2, n // 2})), "mid")
+        result, weights = closest(rows, centre, jnp.ones(n, bool))
+        return result, Info(weights)
+
+    def among(rows: Array):
+        centre = median(n, f).among
+        assert centre is not None
+        centre_of = centre(rows)
+        return lambda alive: closest(rows, centre_of(alive), alive)[0]
+
+    return stateless(n, aggregate, among)

@@ -1,0 +1,60 @@
+"""Centered clipping: the last aggregate, moved by the average of the clipped differences to it."""
+
+import operator
+
+import jax.numpy as jnp
+from jax import lax
+
+from aggregators.base import Aggregator, Array, Info, require, stateful
+from aggregators.kernels.clipping import clipped_mean, lengths, median_length
+
+
+def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: int = 1) -> Aggregator:
+    """The last aggregate v, moved by the mean of the clipped differences to the rows, `[n, d] -> [d]`.
+
+        v <- v + (1/n) sum of (x_i - v) min(1, tau / |x_i - v|),  `iterations` times;  F = v
+
+    Condition: n >= 2f + 1
+    Cost: O(n d) for each iteration
+    Source: Karimireddy, He and Jaggi, ICML 2021, "Learning from History for Byzantine Robust Optimization"
+
+    The state is the last aggregate, zero before the first update. One update moves it by `iterations` tau at most.
+
+    Args:
+        tau: the radius of the clipping, a number > 0 that fits the size of the rows: the paper takes 10 or 100, divided
+            by 1 - beta where workers send momentum that is not averaged. None: the median of the n distances to v,
+            anew in each iteration.
+        iterations: 1 (paper) or 3 (Karimireddy et al. 2022) are usual.
+
+    Raises:
+        ValueError: n < 1, f < 0, n < 2f + 1, tau <= 0 or iterations < 1.
+
+    Rows with a NaN or infinite entry have no direction and pull nowhere; among the distances they are the largest. A
+    row that is v pulls nowhere. No weights: the shares of rows do not sum to 1.
+
+    >>> import numpy as np
+    >>> rule = centered_clipping(n=3, f=1, tau=3.0)
+    >>> first, state, _ = rule.apply(np.array([[30], [3], [np.nan]], np.float32), rule.init(1))
+    >>> first.tolist(), rule.apply(np.array([[2], [2], [-1e30]], np.float32), state)[0].tolist()
+    ([2.0], [1.0])
+    """
+    require("centered_clipping", n, f, factor=2, offset=1)
+    if tau is not None and not tau > 0:
+        raise ValueError(f"centered_clipping needs a radius tau > 0, or none for the median distance, got tau={tau!r}")
+    try:
+        operator.index(iterations)
+    except TypeError:
+        raise ValueError(f"centered_clipping needs a whole number iterations, got {iterations!r}") from None
+    if iterations < 1:
+        raise ValueError(f"centered_clipping needs iterations >= 1, got {iterations}")
+
+    def aggregate(rows: Array, last: Array) -> tuple[Array, Array, Info]:
+        def move(_: int, centre: Array) -> Array:
+            found = lengths(rows, centre)
+            bound = median_length(found) if tau is None else jnp.asarray(0.5 * tau, rows.dtype)
+            return clipped_mean(rows, centre, found, bound)
+
+        centre = lax.fori_loop(0, iterations, move, last.astype(rows.dtype))
+        return centre, centre, Info()
+
+    return stateful(n, lambda d: jnp.zeros(d), aggregate)

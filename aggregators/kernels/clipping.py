@@ -1,0 +1,82 @@
+"""Rows shortened to a norm as seen from a point, whatever their size: to 1 from 1e30 as well."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from aggregators.kernels.distances import exponents, halved, longest, power, safe_squares
+
+Array = jax.Array
+
+UNROLLED = 96  # rows added one by one up to here, which XLA fuses into one pass
+
+
+class Lengths(NamedTuple):
+    """Norms of the halves of n differences, each in a power of two of its own: `fraction` 2^`exponent`, `[n]`.
+
+    Thus neither overflows nor vanishes. `finite` `[n]`: rows without NaN and infinity; the fraction of others is 0.
+    """
+
+    fraction: Array
+    exponent: Array
+    finite: Array
+
+
+def lengths(rows: Array, origin: Array) -> Lengths:
+    """How far `rows` `[n, d]` are from `origin` `[d]`. Cost: O(n d)."""
+    n, _ = rows.shape
+
+    def one_by_one(rows: Array, origin: Array, _: Array) -> Lengths:
+        halves = halved(rows, origin)
+        radius = longest(halves)
+        finite = jnp.isfinite(radius)
+        # Not the largest power: XLA may multiply its inverse by one half first, and what is below a float becomes 0.
+        exponent = jnp.minimum(exponents(jnp.where(finite, radius, 0)), -jnp.finfo(rows.dtype).minexp - 6)
+        scaled = halves * power(-exponent, rows.dtype)[:, None]
+        fraction = jnp.sqrt(jnp.sum(scaled * scaled, axis=1))
+        return Lengths(jnp.where(finite, fraction, 0), exponent, finite)
+
+    def as_they_are(rows: Array, origin: Array, squared: Array) -> Lengths:
+        return Lengths(jnp.sqrt(squared), jnp.zeros_like(exponents(squared)), jnp.ones(n, bool))
+
+    squared, safe = safe_squares(rows, origin)
+    return lax.cond(safe, as_they_are, one_by_one, rows, origin, squared)
+
+
+def median_length(found: Lengths) -> Array:
+    """Half the median of the norms, of which those that are not finite are the largest; +inf if it is one of them."""
+    dtype, n = found.fraction.dtype, len(found.fraction)
+    # In the power of two of the middle one only what is far from it overflows or vanishes.
+    positive = found.finite & (found.fraction > 0)
+    own = found.exponent + exponents(found.fraction)
+    ascending = jnp.sort(jnp.where(positive, own, jnp.iinfo(own.dtype).max))
+    unit = jnp.where(positive.any(), ascending[jnp.maximum(jnp.sum(positive) - 1, 0) // 2], 0)
+    sizes = jnp.where(found.finite, found.fraction * power(found.exponent - unit, dtype), jnp.inf)
+    ascending = jnp.sort(sizes)
+    return (0.5 * ascending[(n - 1) // 2] + 0.5 * ascending[n // 2]) * power(unit, dtype)
+
+
+def clipped_mean(rows: Array, origin: Array, found: Lengths, bound: Array) -> Array:
+    """`origin` plus the mean of the n differences to it, each shortened to twice the `bound` where it is longer.
+
+    Rows that are not finite have no direction and count as 0. Cost: O(n d).
+    """
+    n, _ = rows.shape
+    # A row at 1e30 is divided by its power of two first and by the rest then: their product would vanish.
+    shrink = power(-found.exponent, rows.dtype)
+    shortened = found.fraction > bound * shrink
+    first = jnp.where(shortened, shrink, 1)
+    second = jnp.where(shortened, bound / jnp.where(shortened, found.fraction, 1), 1)
+    share = 0.5 ** (n - 1).bit_length()  # no larger than 1/n, so that no sum overflows
+
+    if n <= UNROLLED:
+        total = jnp.zeros_like(origin)
+        for i in range(n):
+            clipped = halved(rows[i], origin) * first[i] * (share * second[i])
+            total = total + jnp.where(found.finite[i], clipped, 0)
+    else:
+        halves = jnp.where(found.finite[:, None], halved(rows, origin) * first[:, None], 0)
+        total = jnp.matmul(share * second, halves, precision=lax.Precision.HIGHEST)
+    return origin + 2 * (total / (n * share))

@@ -1,0 +1,51 @@
+"""The majority vote of signSGD."""
+
+import jax.numpy as jnp
+from jax import lax
+
+from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.kernels.means import UNROLLED
+
+
+def sign_majority(n: int, f: int) -> Aggregator:
+    """The sign that most rows have in a coordinate, -1, 0 or 1, `[n, d] -> [d]`.
+
+        F[c] = sign(sign(x_1[c]) + ... + sign(x_n[c])),  sign(0) = 0
+
+    Condition: n >= 2f + 1
+    Cost: O(n d)
+    Source: Bernstein et al., ICLR 2019, "signSGD with majority vote is communication efficient and fault tolerant"
+
+    The length of the rows is lost: the step of the model in each coordinate is the learning rate. Byzantine rows that
+    do not know the others' are outvoted; those that do decide wherever honest votes are close.
+
+    Raises:
+        ValueError: n < 1, f < 0 or n < 2f + 1.
+
+    Ties: as many votes for as against give 0, no move. NaN and 0 are no vote, an infinity is one like any other.
+    No weights: rows have no share in a vote.
+
+    >>> import numpy as np
+    >>> rule = sign_majority(n=3, f=1)
+    >>> rows = np.array([[1e-9, 2, np.nan], [3, -5, 1], [-1e30, 0, -1]], np.float32)
+    >>> rule.apply(rows, rule.init(3))[0].tolist()
+    [1.0, 0.0, 0.0]
+    """
+    require("sign_majority", n, f, factor=2, offset=1)
+
+    def vote(rows: Array, alive: Array) -> Array:
+        def signs(values: Array) -> Array:
+            return (values > 0).astype(rows.dtype) - (values < 0).astype(rows.dtype)
+
+        if n <= UNROLLED:
+            total = jnp.zeros_like(rows[0])
+            for i in range(n):
+                total = total + jnp.where(alive[i], signs(rows[i]), 0)
+        else:
+            total = jnp.matmul(alive.astype(rows.dtype), signs(rows), precision=lax.Precision.HIGHEST)
+        return signs(total)
+
+    def among(rows: Array):
+        return lambda alive: vote(rows, alive)
+
+    return stateless(n, lambda rows: (vote(rows, jnp.ones(n, bool)), Info()), among)
