@@ -245,3 +245,50 @@ def test_each_seed_has_a_key_a_split_a_partition_and_a_training_sample_of_its_ow
 
     assert not any(np.array_equal(zero, one) for zero, one in zip(drawn(0), drawn(1), strict=True))
     assert all(np.array_equal(once, again) for once, again in zip(drawn(1), drawn(1), strict=True))
+
+
+def test_what_a_rule_draws_changes_with_the_step_and_not_with_the_rows():
+    _, core, here, server = prepared(rule="median", pre=[{"name": "bucketing", "s": 2}])
+    rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
+    first, again = (core.update(here, server, np.arange(7), rows)[0] for _ in range(2))
+    assert np.array_equal(first.params, again.params)
+    assert (server.step, first.step) == (0, 1)
+    later, _ = core.update(here, server._replace(step=first.step), np.arange(7), rows)
+    assert not np.array_equal(first.params, later.params)
+
+
+def test_the_servers_own_row_is_a_gradient_on_validation_samples_alone():
+    scenario, core, here, server = prepared(rule="fltrust", optimizer={"name": "sgd", "learning_rate": 1})
+    parts, _ = share_out(scenario.data, scenario.workers.total, scenario.seed)
+    assert np.array_equal(here.own, parts.validation)
+    # rows that all agree with the server's: the aggregate has their direction and its length
+    one = here._replace(own=here.own[:1])
+    gradient = softmax_gradient(
+        np.asarray(server.params, np.float64),
+        np.asarray(here.x, np.float64)[[parts.validation[0]]].reshape(1, -1),
+        np.asarray(here.y)[[parts.validation[0]]],
+    )
+    rows = np.tile(3 * gradient, (7, 1)).astype(np.float32)
+    after, seen = core.update(one, server, np.arange(7), rows)
+    np.testing.assert_allclose(np.asarray(server.params) - after.params, gradient, rtol=1e-3, atol=1e-5)
+    assert seen.byzantine_weight == pytest.approx(1 / 7)
+
+
+def test_zeno_keeps_the_rows_that_lower_the_loss():
+    _, core, here, server = prepared(
+        rule="zeno", workers={"total": 7, "byzantine": 3}, data={"name": "digits", "batch_size": 100}
+    )
+    gradients = np.stack([core.work(here, server.params, (), worker, 0)[0] for worker in range(7)])
+    rows = np.where(np.arange(7)[:, None] < 3, -5 * gradients, gradients)
+    _, seen = core.update(here, server, np.arange(7), rows)
+    assert seen.byzantine_weight == 0
+
+
+def test_an_adversary_that_asks_the_rule_does_not_know_what_it_will_draw():
+    changes = {"rule": "median", "pre": [{"name": "bucketing", "s": 2}], "attack": "counting"}
+    _, core, here, server = prepared(**changes)
+    rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
+    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, core.adversary(len(server.params)))
+    after, _ = core.update(here, server, np.arange(7), rows)
+    asked, given = -10 * np.asarray(forged)[0], (np.asarray(server.params) - after.params) / 0.1
+    assert not np.allclose(asked, given, atol=1e-3)

@@ -33,6 +33,7 @@ SCENARIOS = {
     "subset": {"rule": "median", "attack": "sign_flip", "schedule": "subset"},
     "late": {"rule": "median", "attack": "sign_flip", "schedule": {"name": "subset", "age": 1}},
     "remembering": {"rule": "remembering", "attack": "counting", "worker_momentum": 0.5},
+    "drawing": {"rule": "fltrust", "pre": ["nnm", {"name": "bucketing", "s": 2}], "attack": "counting"},
     # more updates than are submitted ahead
     "lagging": {
         "rule": "remembering",
