@@ -210,6 +210,7 @@ MEMBERS = [
     ),
     Member("aksel", {}, oracles.aksel),
     Member("aksel", {"count": "mid"}, lambda rows, f: oracles.aksel(rows, f, count=(len(rows) + 1) // 2), nightly=True),
+    Member("smea", {}, oracles.smea, pools=False),
     Member("monna", {}, oracles.monna, lacks=PIVOT, pools=False, trusted=(-1,)),
     Member(
         "monna",

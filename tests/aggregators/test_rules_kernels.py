@@ -19,6 +19,7 @@ from aggregators.kernels.columns import sorted_rows
 from aggregators.kernels.cover import coverable
 from aggregators.kernels.distances import BLOCK, distances_to, pairwise
 from aggregators.kernels.means import group_means
+from aggregators.kernels.spectrum import flattest_subset, subsets
 
 
 def exact_squared(rows):
@@ -206,6 +207,31 @@ def test_group_means_do_not_overflow(n, groups):
     np.testing.assert_allclose(jax.jit(group_means, static_argnums=1)(rows, groups), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "size"), [(5, 3), (6, 6), (7, 1), (9, 5)])
+def test_subsets_come_in_lexicographic_order(n, size):
+    expected = list(itertools.combinations(range(n), size))
+    found = np.asarray(subsets(jnp.arange(len(expected)), n, size))
+    assert [tuple(np.flatnonzero(one)) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    "scene", ["normal", "outliers", "liars close to each other", "ever smaller", "huge", "on a line"]
+)
+def test_no_subset_is_flatter_than_the_one_found(scene):
+    """More subsets than are bounded at a time; bounds that exclude too much would show."""
+    n, size = 16, 11
+    rows = SCENES[scene](np.random.default_rng(3), n, 40).astype(np.float32).astype(np.float64)
+    rows /= np.abs(rows).max()
+    found = np.asarray(FLATTEST(rows.astype(np.float32)))
+    assert found.sum() == size
+    every = np.array(list(itertools.combinations(range(n), size)))
+    centred = rows[every] - rows[every].mean(axis=1, keepdims=True)
+    largest = np.linalg.eigvalsh(centred @ centred.transpose(0, 2, 1))[:, -1]
+    chosen = largest[(every == np.flatnonzero(found)).all(axis=1)]
+    assert chosen <= largest.min() * (1 + 1e-5)
+
+
+FLATTEST = jax.jit(lambda rows: flattest_subset(pairwise(rows), 11))
 COVERABLE = jax.jit(lambda graph, budget: coverable(graph, jnp.ones(9, bool), budget, 9))
 
 
@@ -266,6 +292,11 @@ def test_multi_krum_of_all_rows_is_the_average_to_the_bit():
 def test_options_out_of_range_are_refused_with_what_would_work(name, options, words):
     with pytest.raises(ValueError, match=words):
         aggregators.build(name, 11, 2, **options)
+
+
+def test_smea_refuses_more_subsets_than_it_can_look_at_and_says_what_would_work():
+    with pytest.raises(ValueError, match=r"all C\(n, f\) = 10,272,278,170 subsets of n=50.*f is at most 4; brute"):
+        aggregators.build("smea", 50, 10)
 
 
 USERS_RULE = '''

@@ -298,6 +298,15 @@ MUTANTS = [
     ("aksel", "lower median", EVEN, lambda rows, f: oracles.aksel(rows, f, centre=lambda r, f: np.sort(r, axis=0)[5])),
     ("aksel", "highest index of ties", TIES, lambda rows, f: oracles.aksel(rows[::-1], f)),
     ("aksel-count=mid", "n-f rows", RANDOM, oracles.aksel),
+    ("smea", "n-f-1 rows", RANDOM, lambda rows, f: oracles.smea(rows, f + 1)),
+    (
+        "smea",
+        "smallest variance",
+        RANDOM,
+        lambda rows, f: oracles.smea(rows, f, lambda s: np.trace(oracles.covariance(s))),
+    ),
+    ("smea", "not centred", RANDOM, lambda rows, f: oracles.smea(rows, f, lambda s: np.linalg.norm(s, ord=2))),
+    ("smea", "smallest diameter", RANDOM, oracles.brute),
     ("monna", "first row trusted", RANDOM, lambda rows, f: oracles.monna(rows, f, pivot=0)),
     (
         "monna",
@@ -363,6 +372,7 @@ def agree_on(found, batches, scale_from, oracle):
         ("centered_clipping", 5),
         ("aksel", 5),
         ("monna", 5),
+        ("smea", 5),
     ],
 )
 def test_conditions_are_not_off_by_one(name, smallest):

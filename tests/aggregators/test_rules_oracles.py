@@ -153,7 +153,7 @@ def test_all_pairs_of_small_whole_rows_are_decided_as_by_the_median_oracle():
 
 
 @pytest.mark.parametrize(
-    "name", ["trimmed_mean", "mean_around_median", "phocas", "brute", "cge", "aksel", "monna", "multi_krum"]
+    "name", ["trimmed_mean", "mean_around_median", "phocas", "brute", "cge", "aksel", "monna", "multi_krum", "smea"]
 )
 def test_without_byzantine_rows_the_rules_that_drop_them_are_the_average(name):
     """The trap is a slice [f:-f], which is empty for f = 0."""

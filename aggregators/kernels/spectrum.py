@@ -1,0 +1,113 @@
+"""The subset of rows whose covariance has the smallest largest eigenvalue, from the distances between the rows alone.
+
+Centred within a subset S of m rows, -1/2 the squared distances are the products of its rows around their mean, and
+their largest eigenvalue is m times that of the covariance: an m by m matrix, whatever d.
+"""
+
+from math import comb
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from aggregators.kernels.distances import Distances
+
+Array = jax.Array
+
+CHUNK = 4096  # subsets bounded at a time
+EXACT = 32  # subsets whose eigenvalues are computed at a time
+STEPS = 16  # of the power method for a bound
+FAR = 1e30  # a squared distance that no subset can have if there is one without
+
+
+def flattest_subset(apart: Distances, size: int) -> Array:
+    """`[n]`: true for the `size` of n rows with the smallest largest eigenvalue of their covariance.
+
+    Every subset is looked at, but few closely: any vector's Rayleigh quotient is at most the largest eigenvalue, so
+    that a few steps of the power method for all subsets at once, one matrix product each, bound it from below. Exact
+    eigenvalues follow from the smallest bound upwards, until the next bound is above the best of them.
+    Cost: O(C(n, size) n²).
+    """
+    squared, n = apart.squared, apart.squared.shape[0]
+    dtype, count = squared.dtype, comb(n, size)
+    both = apart.finite[:, None] & apart.finite[None, :]
+    halves = 0.5 * jnp.where(both, jnp.minimum(squared, FAR), jnp.where(jnp.eye(n, dtype=bool), 0, 100 * FAR))
+    chunk = min(CHUNK, count)
+    start = jnp.asarray(np.random.default_rng(0).normal(size=n), dtype)  # any vector gives a bound
+
+    spread = jnp.linalg.eigvalsh(products_within(jnp.ones((1, n), bool), halves))[0]
+    least = jnp.maximum(spread[min(1, n - 1)] - n * jnp.finfo(dtype).eps * spread[-1], 0)  # spread[0] is that of 1..1
+
+    def centred(vectors: Array, masks: Array) -> Array:
+        return masks * (vectors - jnp.sum(masks * vectors, axis=1, keepdims=True) / size)
+
+    def bound(number: Array) -> Array:
+        masks = subsets(jnp.minimum(number * chunk + jnp.arange(chunk), count - 1), n, size).astype(dtype)
+
+        def products(vectors: Array) -> Array:
+            return -jnp.matmul(vectors, halves, precision=lax.Precision.HIGHEST)
+
+        # The mean eigenvalue is no larger than the largest, the least of all rows no larger than that of a subset:
+        # seen from the middle of the two the largest stands out as far as it can be known to.
+        mean = jnp.sum(masks * jnp.matmul(masks, halves, precision=lax.Precision.HIGHEST), axis=1)
+        middle = 0.5 * (least + mean / (size * max(size - 1, 1)))[:, None]
+
+        def step(_: int, vectors: Array) -> Array:
+            # centred again: what rounding adds along 1..1 would grow
+            vectors = centred(products(vectors) - middle * vectors, masks)
+            return vectors / jnp.maximum(jnp.max(jnp.abs(vectors), axis=1, keepdims=True), jnp.finfo(dtype).tiny)
+
+        vectors = lax.fori_loop(0, STEPS, step, centred(start, masks))
+        length = jnp.sum(vectors * vectors, axis=1)
+        return jnp.sum(vectors * centred(products(vectors), masks), axis=1) / jnp.where(length > 0, length, 1)
+
+    bounds = lax.map(bound, jnp.arange(-(-count // chunk))).reshape(-1)[:count]
+    # what rounding may have added must not exclude a subset
+    bounds = jnp.pad(bounds * (1 - n * jnp.finfo(dtype).eps), (0, -count % EXACT), constant_values=jnp.inf)
+    order = jnp.argsort(bounds, stable=True)
+
+    def promising(state: tuple[Array, Array, Array]) -> Array:
+        position, smallest, _ = state
+        return (position < count) & (bounds[order[jnp.minimum(position, count - 1)]] <= smallest)
+
+    def look_closer(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        position, smallest, best = state
+        index = lax.dynamic_slice(order, [position], [EXACT])
+        masks = subsets(jnp.minimum(index, count - 1), n, size)
+        largest = jnp.where(index < count, jnp.linalg.eigvalsh(products_within(masks, halves))[:, -1], jnp.inf)
+        found = jnp.min(largest)
+        first = jnp.min(jnp.where(largest == found, index, count)).astype(best.dtype)
+        best = jnp.where(found < smallest, first, jnp.where(found == smallest, jnp.minimum(first, best), best))
+        return position + EXACT, jnp.minimum(found, smallest), best
+
+    nothing = jnp.asarray(0), jnp.asarray(jnp.inf, dtype), jnp.asarray(count - 1)
+    _, _, best = lax.while_loop(promising, look_closer, nothing)
+    return subsets(best[None], n, size)[0]
+
+
+def products_within(masks: Array, halves: Array) -> Array:
+    """`[len(masks), n, n]`: the products of the rows of each subset around their mean, 0 for other rows."""
+    both = masks[:, :, None] & masks[:, None, :]
+    size = jnp.sum(masks, axis=1)[:, None]
+    inside = jnp.where(both, halves, 0)
+    means = jnp.sum(inside, axis=2) / size
+    total = jnp.sum(means, axis=1, keepdims=True) / size
+    return jnp.where(both, means[:, :, None] + means[:, None, :] - inside - total[:, :, None], 0)
+
+
+def subsets(ranks: Array, n: int, size: int) -> Array:
+    """`[len(ranks), n]`: the subsets of `size` of n indices with these places in lexicographic order."""
+    # beginning[i, k]: how many subsets of k of the indices from i on begin with i
+    beginning = jnp.asarray(
+        [[comb(n - i - 1, k - 1) if k else 0 for k in range(size + 1)] for i in range(n)], ranks.dtype
+    )
+
+    def decide(i: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        ranks, left, masks = state
+        begins = beginning[i][left]
+        taken = ranks < begins
+        return jnp.where(taken, ranks, ranks - begins), left - taken, masks.at[:, i].set(taken)
+
+    state = ranks, jnp.full_like(ranks, size), jnp.zeros((len(ranks), n), bool)
+    return lax.fori_loop(0, n, decide, state)[2]
