@@ -45,7 +45,7 @@ def monna(n: int, f: int, *, pivot: int = -1) -> Aggregator:
         raise ValueError(f"monna needs a pivot among its rows, -{n} to {n - 1}, got pivot={pivot}")
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        distances = distances_to(rows, rows[pivot])
+        distances = distances_to(rows, rows[pivot], itself=pivot)
         result, weights = mean_of(rows, smallest(distances, n - f, jnp.ones(n, bool)))
         return result, Info(weights)
 

@@ -150,8 +150,11 @@ def middle_row(rows: Array) -> Array:
     return candidates[jnp.argmin(typical)]
 
 
-def distances_to(rows: Array, point: Array) -> Array:
-    """`[n]` squared distances of `rows` `[n, d]` to `point` `[d]` in a unit of their own; +inf where not finite."""
+def distances_to(rows: Array, point: Array, itself: int | None = None) -> Array:
+    """`[n]` squared distances of `rows` `[n, d]` to `point` `[d]` in a unit of their own; +inf where not finite.
+
+    `itself`: the index of a row that is known to be the point, which saves a look at it.
+    """
 
     def in_a_unit(rows: Array, point: Array, _: Array) -> Array:
         halves = halved(rows, point)
@@ -161,18 +164,26 @@ def distances_to(rows: Array, point: Array) -> Array:
         total = jnp.sum(scaled * scaled, axis=1)
         return jnp.where(jnp.isnan(total), jnp.inf, total)
 
-    squared, safe = safe_squares(rows, point)
+    squared, safe = safe_squares(rows, point, itself)
     return lax.cond(safe, lambda *known: known[2], in_a_unit, rows, point, squared)
 
 
-def safe_squares(rows: Array, point: Array) -> tuple[Array, Array]:
+def safe_squares(rows: Array, point: Array, itself: int | None = None) -> tuple[Array, Array]:
     """`[n]` sums of the squares of half the differences, and whether neither size nor NaN did harm to any.
 
-    One pass that XLA vectorises, a seventh of the time of what is needed where rows are out of the common.
+    One pass over the rows, a third of the time of what is needed where one of them is out of the common.
     """
     halves = halved(rows, point)
     squared = jnp.sum(halves * halves, axis=1)
-    nothing = jnp.sum(jnp.abs(halves), axis=1) == 0  # a square that vanished is not
+    known = jnp.zeros(len(rows), bool) if itself is None else jnp.zeros(len(rows), bool).at[itself].set(True)
+    # 0 may be a square that vanished
+    nothing = lax.cond(
+        jnp.any((squared == 0) & ~known),
+        lambda rows, point: longest(halved(rows, point)) == 0,
+        lambda *_: known,
+        rows,
+        point,
+    )
     least = jnp.finfo(rows.dtype).tiny / jnp.finfo(rows.dtype).eps ** 2
     return squared, jnp.all(jnp.isfinite(squared) & ((squared >= least) | nothing))
 
