@@ -10,6 +10,7 @@ from aggregators.kernels.distances import pairwise
 from aggregators.kernels.means import pull
 
 FAR = 1e8  # times the usual squared distance
+TIE = 1e-5  # rows as far as the farthest, up to rounding, lose their weight together
 
 
 class Filter(NamedTuple):
@@ -62,7 +63,7 @@ def caf(n: int, f: int) -> Aggregator:
             better = values[-1] < state.smallest
             reduced = state.weights * (1 - distance / jnp.where(largest > 0, largest, 1))
             return Filter(
-                weights=jnp.where(distance >= largest, 0, reduced),
+                weights=jnp.where(distance >= (1 - TIE) * largest, 0, reduced),
                 share=jnp.where(better, share, state.share),
                 smallest=jnp.where(better, values[-1], state.smallest),
                 done=largest <= 0,

@@ -13,7 +13,7 @@ def fltrust(n: int, f: int) -> Aggregator:
 
         F = sum of t_i (|g| / |x_i|) x_i / sum of t_i,  t_i = max(0, cos(x_i, g)),  g = the server's row
 
-    Condition: n >= f
+    Condition: n >= f + 1
     Cost: O(n d), and one gradient on the server's own data
     Source: Cao et al., NDSS 2021, "FLTrust", algorithm 2
 
@@ -22,7 +22,7 @@ def fltrust(n: int, f: int) -> Aggregator:
     sum.
 
     Raises:
-        ValueError: n < 1, f < 0 or f > n; without a context that has the server's gradient.
+        ValueError: n < 1, f < 0 or f >= n; without a context that has the server's gradient.
 
     >>> import numpy as np
     >>> rule, own = fltrust(n=2, f=1), np.array([1, 0], np.float32)
@@ -31,7 +31,7 @@ def fltrust(n: int, f: int) -> Aggregator:
     >>> [round(float(x), 4) for x in aggregate], info.weights.tolist()
     ([0.6, 0.8], [1.0, 0.0])
     """
-    require("fltrust", n, f, factor=1, offset=0)
+    require("fltrust", n, f, factor=1, offset=1)
 
     @jax.jit
     def trusted(rows: Array, own: Array) -> tuple[Array, Array]:
@@ -41,7 +41,9 @@ def fltrust(n: int, f: int) -> Aggregator:
         usable = jnp.isfinite(lengths) & (lengths > 0)
         directions = jnp.where(usable[:, None], kept / jnp.where(usable, lengths, 1)[:, None], 0)
         own_direction = own / jnp.where(own_length > 0, own_length, 1)
-        trust = jnp.maximum(jnp.matmul(directions, own_direction, precision=jax.lax.Precision.HIGHEST), 0)
+        cosine = jnp.matmul(directions, own_direction, precision=jax.lax.Precision.HIGHEST)
+        # a cosine that is 0 but for rounding is no trust: alone it would have all the weight
+        trust = jnp.where(cosine > 16 * jnp.finfo(wide).eps, cosine, 0)
         weights = trust / jnp.where(trust.sum() > 0, trust.sum(), 1)
         return (own_length * pull(directions, weights, jnp.zeros_like(own))).astype(rows.dtype), weights
 

@@ -189,11 +189,10 @@ def safe_squares(rows: Array, point: Array, itself: int | None = None) -> tuple[
 
 
 def usual(sizes: Array, finite: Array) -> Array:
-    """The median of the finite `sizes` `[n]`; of the positive ones where that is 0."""
+    """The median of the finite `sizes` `[n]`; where that is 0, the smallest other one: larger ones may overflow."""
     ascending = jnp.sort(jnp.where(finite, sizes, jnp.inf))
-    count, zeros = jnp.sum(finite), jnp.sum(finite & (sizes == 0))
-    common = jnp.maximum(count - 1, 0) // 2
-    return ascending[jnp.where(common < zeros, (zeros + jnp.maximum(count - 1, zeros)) // 2, common)]
+    last, zeros = jnp.maximum(jnp.sum(finite) - 1, 0), jnp.sum(finite & (sizes == 0))
+    return ascending[jnp.clip(zeros, last // 2, last)]
 
 
 def exponents(sizes: Array) -> Array:

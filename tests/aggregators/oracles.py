@@ -176,3 +176,57 @@ def smea(rows, f, size_of=lambda rows: np.linalg.eigvalsh(covariance(rows))[-1])
     rows = np.asarray(rows, np.float64)
     subsets = itertools.combinations(range(len(rows)), len(rows) - f)
     return rows[list(min(subsets, key=lambda subset: size_of(rows[list(subset)])))].mean(axis=0)
+
+
+OWN = 1.0  # every coordinate of the server's own row, and of the point where its loss is smallest, with another sign
+
+
+def fltrust(rows, f):
+    rows = np.asarray(rows, np.float64)
+    own = np.full(rows.shape[1], OWN)
+    total, result = 0.0, np.zeros_like(own)
+    for row in rows:
+        cosine = row @ own / (np.linalg.norm(row) * np.linalg.norm(own)) if row.any() else 0.0
+        if cosine > 0:
+            total += cosine
+            result += cosine * np.linalg.norm(own) / np.linalg.norm(row) * row
+    return result / total if total else result
+
+
+def zeno(rows, f, learning_rate=0.1, rho=5e-4):
+    rows = np.asarray(rows, np.float64)
+
+    def loss(params):
+        return 0.5 * ((params + OWN) ** 2).sum()
+
+    scores = [loss(0 * row) - loss(-learning_rate * row) - rho * (row**2).sum() for row in rows]
+    best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[: len(rows) - f]
+    return rows[best].mean(axis=0)
+
+
+def dnc(rows, f):
+    """One iteration over all coordinates, by a singular value decomposition."""
+    rows = np.asarray(rows, np.float64)
+    centred = rows - rows.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    scores = (centred @ directions[0]) ** 2
+    return rows[np.argsort(scores, kind="stable")[: len(rows) - f]].mean(axis=0)
+
+
+def caf(rows, f):
+    """With the whole covariance matrix, `[d, d]`."""
+    rows, n = np.asarray(rows, np.float64), len(rows)
+    weights, best, smallest = np.ones(n), None, np.inf
+    while weights.sum() > n - 2 * f:
+        mean = weights @ rows / weights.sum()
+        covariance = sum(w * np.outer(row - mean, row - mean) for w, row in zip(weights, rows, strict=True))
+        values, vectors = np.linalg.eigh(covariance / weights.sum())
+        if values[-1] < smallest:
+            best, smallest = mean, values[-1]
+        distances = ((rows - mean) @ vectors[:, -1]) ** 2
+        largest = distances[weights > 0].max()
+        if largest <= 1e-12 * (rows**2).max():
+            break
+        weights = np.where(weights > 0, weights * (1 - distances / largest), 0).clip(0)
+        weights[weights < 1e-12] = 0
+    return best

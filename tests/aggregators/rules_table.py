@@ -7,10 +7,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import oracles
 
 import aggregators
+from aggregators import Context
 
 
 class Member(NamedTuple):
@@ -19,7 +21,7 @@ class Member(NamedTuple):
     `nightly`: a further option of a rule that is in the table already; the contract tests take it at night only.
     `lacks`: which of the SYMMETRIES the definition of the rule has not, and why. `weights`: `shares` of the aggregate,
     or the rule's own `selection` (they sum to 1, but the aggregate is not that combination), or `none`. `pools`: it has
-    an `among`. `trusted`: rows that are never Byzantine. `nan`: what a NaN counts as.
+    an `among`. `trusted`: rows that are never Byzantine. `nan`: what a NaN counts as. `asks`: it needs a context.
     """
 
     name: str
@@ -32,13 +34,15 @@ class Member(NamedTuple):
     pools: bool = True
     trusted: tuple = ()
     nan: float = 1e30
+    asks: bool = False
 
     @property
     def id(self):
         return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
 
     def build(self, n, f):
-        return aggregators.build(self.name, n, f, **self.options)
+        rule = aggregators.build(self.name, n, f, **self.options)
+        return within(rule) if self.asks else rule
 
     def smallest_n(self, f):
         """From the docstring, so that the docstring cannot say anything else than the code."""
@@ -52,6 +56,26 @@ class Member(NamedTuple):
         return np.delete(np.arange(n), list(self.trusted))
 
 
+def context(d):
+    """What a server knows whose own data want every coordinate to grow."""
+    return Context(
+        jax.random.key(3),
+        jnp.zeros(d),
+        gradient=lambda: jnp.full(d, oracles.OWN),
+        loss=lambda params: 0.5 * jnp.sum((params + oracles.OWN) ** 2),
+    )
+
+
+def within(rule):
+    """The rule as a server uses it: in a compiled update, where its context is at hand."""
+    compiled = jax.jit(lambda rows, state: rule.apply(rows, state, context(rows.shape[-1])))
+
+    def apply(rows, state):
+        return compiled(rows, state) if hasattr(rows, "shape") else rule.apply(rows, state, None)
+
+    return rule._replace(apply=apply)
+
+
 SYMMETRIES = {
     "order": "the order of the rows does not matter",
     "translation": "moving all rows moves the aggregate",
@@ -63,6 +87,8 @@ SYMMETRIES = {
 FROM_ORIGIN = "norms are taken from the origin"
 LAST = "differences are taken from the last aggregate, at first 0"
 EACH_PULLS = "a row is shortened, not removed"
+OWN_LENGTH = "the aggregate is as long as the server's own row"
+DESCENT = "the server's loss decides, after a step of fixed length"
 SIGNS = "signs have no length"
 GROUPS = {"order": "rows form groups by their place"}
 SHORT = {"translation": FROM_ORIGIN, "majority": "short rows stay, Byzantine or not"}
@@ -162,6 +188,7 @@ MEMBERS = [
         "cge",
         {"output": "sum"},
         lambda rows, f: oracles.cge(rows, f) * (len(rows) - f),
+        robust=False,  # no mean: n-f times as far from the honest rows
         nightly=True,
         lacks={**SHORT, "unanimity": "it is a sum"},
         weights="selection",
@@ -193,8 +220,8 @@ MEMBERS = [
     ),
     Member(
         "centered_clipping",
-        {"tau": 0.5, "iterations": 3},
-        lambda rows, f: oracles.centered_clipping(rows, f, tau=0.5, iterations=3),
+        {"tau": 0.1, "iterations": 3},
+        lambda rows, f: oracles.centered_clipping(rows, f, tau=0.1, iterations=3),
         nightly=True,
         lacks={**FIXED, "translation": LAST, "majority": EACH_PULLS},
         weights="none",
@@ -221,6 +248,37 @@ MEMBERS = [
         pools=False,
         trusted=(0,),
     ),
+    Member(
+        "fltrust",
+        {},
+        oracles.fltrust,
+        lacks={
+            "translation": FROM_ORIGIN,
+            "scale": OWN_LENGTH,
+            "unanimity": OWN_LENGTH,
+            "majority": "it is not the majority that is trusted",
+        },
+        weights="selection",
+        pools=False,
+        asks=True,
+    ),
+    Member(
+        "zeno",
+        {},
+        oracles.zeno,
+        lacks={"translation": DESCENT, "scale": DESCENT, "majority": DESCENT},
+        pools=False,
+        asks=True,
+    ),
+    Member(
+        "dnc",
+        {},
+        oracles.dnc,
+        lacks={"majority": "only what stands out in one direction is dropped"},
+        pools=False,
+        asks=True,
+    ),
+    Member("caf", {}, oracles.caf, pools=False),
 ]
 ROBUST = [member for member in MEMBERS if member.robust]
 
@@ -266,7 +324,7 @@ def _applied(name, options, n, f):
     rule = aggregators.build(name, n, f, **dict(options))
 
     def one(rows):
-        aggregate, _, info = rule.apply(rows, rule.init(rows.shape[1]))
+        aggregate, _, info = rule.apply(rows, rule.init(rows.shape[1]), context(rows.shape[1]))
         return aggregate, info
 
     return jax.jit(lambda batches: jax.lax.map(one, batches))
