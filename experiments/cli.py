@@ -33,6 +33,7 @@ class Kind(StrEnum):
     """What `byzax list` can list."""
 
     RULES = "rules"
+    PRE = "pre"
     ATTACKS = "attacks"
     MODELS = "models"
     DATA = "data"
@@ -201,12 +202,18 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
 
 @app.command("list")
 @_plainly
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
+) -> None:
     """List what a scenario can name, with conditions, options and sources."""
     from rich.console import Console
 
     from experiments import listing
 
+    if markdown:
+        typer.echo(listing.markdown(kind.value))
+        return
     Console(width=None if sys.stdout.isatty() else 140).print(listing.table(kind.value))
 
 

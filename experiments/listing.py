@@ -16,6 +16,7 @@ from simulator.scenario import EXECUTORS
 # kind of component -> its factories and the fields of a docstring that are worth a column
 KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
     "rules": (components.RULES, ("Condition", "Cost", "Source")),
+    "pre": (components.PRE, ("Condition", "Cost", "Source")),
     "attacks": (components.ATTACKS, ("Formula", "Knows", "Source")),
     "models": (components.MODELS, ("Parameters", "Source")),
     "data": (components.DATA, ("Samples", "Source")),
@@ -41,6 +42,19 @@ def table(kind: str) -> Table:
         cells = [Text(chosen.get(column, "")) for column in columns]
         made.add_row(name, Text(_plain(text.split("\n")[0])), *cells, Text("\n".join(options(function))))
     return made
+
+
+def markdown(kind: str) -> str:
+    """The same as a table in Markdown, without the options: what the README holds of rules and attacks."""
+    factories, columns = KINDS[kind]
+    lines = [f"| {' | '.join([kind, 'what it is', *map(str.lower, columns)])} |", f"|{'---|' * (2 + len(columns))}"]
+    for name, function in factories.items():
+        text = inspect.getdoc(function) or ""
+        chosen = fields(text)
+        what = re.sub(r",? \[n, d\] -> \[[^]]*\]", "", _plain(text.split("\n")[0]))
+        cells = [f"`{name}`", what, *(chosen.get(column, "") for column in columns)]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
 
 
 def fields(text: str) -> dict[str, str]:
