@@ -277,10 +277,10 @@ MUTANTS = [
     ),
     ("centered_clipping", "three iterations", RANDOM, lambda rows, f: oracles.centered_clipping(rows, f, iterations=3)),
     (
-        "centered_clipping-tau=0.5-iterations=3",
+        "centered_clipping-tau=0.1-iterations=3",
         "one iteration",
         RANDOM,
-        lambda rows, f: oracles.centered_clipping(rows, f, 0.5),
+        lambda rows, f: oracles.centered_clipping(rows, f, 0.1),
     ),
     ("sign_majority", "sign of the mean", RANDOM, lambda rows, f: np.sign(rows.mean(axis=0))),
     ("sign_majority", "a tie is a yes", TIES, lambda rows, f: np.where(np.sign(rows).sum(axis=0) >= 0, 1, -1)),
