@@ -151,32 +151,32 @@ BROKEN = {
     "gives no rule": ("rule", lambda n, f: "krum", "rule: average must give an Aggregator, got str"),
     "aggregate of another shape": (
         "rule",
-        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows, state, Info())),
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (rows, state, Info())),
         r"rule: average: apply must give an aggregate \[d=650\], got float32\[7, 650\]",
     ),
     "aggregate of whole numbers": (
         "rule",
-        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows[0].astype(int), state, Info())),
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (rows[0].astype(int), state, Info())),
         r"rule: average: apply must give an aggregate \[d=650\], got int32\[650\]",
     ),
     "no Info": (
         "rule",
-        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows[0], state)),
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (rows[0], state)),
         r"rule: average: apply must give \(aggregate, state, Info\), got \(float32\[650\], \(\)\)",
     ),
     "weights of another shape": (
         "rule",
-        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (rows[0], state, Info(rows[0]))),
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (rows[0], state, Info(rows[0]))),
         r"rule: average: Info.weights must be \[n=7\] or None, got float32\[650\]",
     ),
     "state that changes": (
         "rule",
-        lambda n, f: Aggregator(lambda d: jnp.zeros(d), lambda rows, state: (state, rows, Info())),
+        lambda n, f: Aggregator(lambda d: jnp.zeros(d), lambda rows, state, context: (state, rows, Info())),
         r"rule: average: apply changes its state from float32\[650\] to float32\[7, 650\]",
     ),
     "NumPy in a rule": (
         "rule",
-        lambda n, f: Aggregator(lambda d: (), lambda rows, state: (np.sort(rows)[0], state, Info())),
+        lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (np.sort(rows)[0], state, Info())),
         "rule: average: apply fails: TracerArrayConversionError: .*test_bad_input.py:",
     ),
     "gives no attack": ("attack", lambda n, f: None, "attack: none must give an Attack, got None"),
