@@ -25,7 +25,7 @@ def aksel(n: int, f: int, *, count: Count = "n-f") -> Aggregator:
 
     Args:
         count: `mid` averages the ceil(n/2) closest rows, whose distances are at most the median distance (the default
-            of LPD's code).
+            of LPD's code; the paper itself could not be looked up).
 
     Raises:
         ValueError: n < 1, f < 0, n < 2f + 1, or a count that is none of those named.

@@ -23,9 +23,16 @@ def available() -> tuple[str, ...]:
 
 
 def factory(name: str) -> Callable[..., Mixer]:
-    """The function behind a name: `factory("nnm")(n, f)`. Raises ValueError for an unknown name."""
+    """The function behind a name: `factory("nnm")(n, f)`. Raises ValueError for an unknown name or a file without it.
+
+    >>> factory("bucketing")(15, 3, s=2).kept
+    8
+    """
     if name not in available():
         near = difflib.get_close_matches(name, available(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown pre-aggregation {name!r}: {hint}available: {', '.join(available())}")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    module = importlib.import_module(f"{__name__}.{name}")
+    if not hasattr(module, name):
+        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
+    return getattr(module, name)

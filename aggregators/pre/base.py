@@ -42,7 +42,6 @@ def chained(
 
 
 def _preceded(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggregator:
-
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         check_rows(rows, n)
         # at least float32: a mean of rounded means is not the mean

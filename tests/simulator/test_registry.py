@@ -16,6 +16,7 @@ from simulator.registry import FOLDERS, PluginError, members
 
 PACKAGES = {
     "aggregators": aggregators,
+    "pre": aggregators.pre,
     "attacks": attacks,
     "models": models,
     "data": data,
