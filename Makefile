@@ -33,8 +33,8 @@ check: $(READY)  ## formatting, lint, types
 	$(BIN)/pyright
 
 bench: $(READY)  ## speed of rules and training, as ratios within one run
-	$(BIN)/python -m experiments.benchmarks.rules
-	$(BIN)/python -m experiments.benchmarks.training
+	$(BIN)/byzax bench rules
+	$(BIN)/byzax bench training
 
 lock:            ## renew requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements.lock

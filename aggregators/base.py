@@ -15,9 +15,11 @@ class Info(NamedTuple):
     """What a rule says about one aggregation, beside the aggregate.
 
     `weights`: `[n]`, the share of each row in the aggregate (sums to 1), or None where rows have no share of their own.
+    `iterations`: how many steps a rule took that iterates until it is done; None for all others.
     """
 
     weights: Array | None = None
+    iterations: Array | None = None
 
 
 class Context(NamedTuple):

@@ -1,9 +1,11 @@
-"""The command line: `byzax run`, `list`, `show`, `schema`."""
+"""The command line: `byzax run`, `list`, `show`, `schema`, `bench`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
+import difflib
 import functools
 import importlib.metadata
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -228,6 +230,82 @@ def schema() -> None:
 
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
     typer.echo(json.dumps(described, indent=2))
+
+
+bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
+
+
+@bench.command("rules")
+@_plainly
+def bench_rules(
+    rules: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="NAME", help="Only this one (may be repeated).")
+    ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="N,F,D", help="Rows, Byzantine rows, parameters (may be repeated)."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls, of which the best counts.")] = 7,
+    threads: Annotated[int | None, typer.Option(min=1, help="For XLA; by default one for each core.")] = None,
+    plain: Annotated[
+        bool, typer.Option(help="Measure the rules as usually written, in jax.numpy and NumPy, too.")
+    ] = True,
+    peers: Annotated[bool, typer.Option(help="Measure byzfl and byzpy too, where they are installed.")] = True,
+    path: NUMBERS = None,
+) -> None:
+    """Time and memory of every rule beside the memory's speed, plain versions and other packages."""
+    # XLA reads it when it starts
+    os.environ["NPROC"] = str(threads or len(os.sched_getaffinity(0)))
+    from experiments.benchmarks import peers as others
+    from experiments.benchmarks import rules as benchmark
+
+    found = sizes or [",".join(map(str, size)) for size in benchmark.SIZES]
+    parsed = []
+    for text in found:
+        parts = text.replace("_", "").split(",")
+        if (
+            len(parts) != 3
+            or not all(part.strip().isdigit() for part in parts)
+            or not int(parts[0])
+            or not int(parts[2])
+        ):
+            _refuse(f"--size {text}: three whole numbers N,F,D are needed, such as --size 25,5,100000")
+        parsed.append(tuple(map(int, parts)))
+    for name in rules or []:
+        if name not in benchmark.names():
+            near = difflib.get_close_matches(name, benchmark.names(), n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            _refuse(f"--rule {name}: {hint}there are: {', '.join(benchmark.names())}")
+    if path is not None and not path.absolute().parent.is_dir():
+        _refuse(f"--json {path}: there is no folder {path.parent}")
+    installed = tuple(others.installed()) if peers else ()
+    benchmark.run(parsed, rules or benchmark.names(), repeats, plain, installed, path, typer.echo)
+
+
+@bench.command("training")
+@_plainly
+def bench_training(
+    rules: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="NAME", help="Only this one (may be repeated).")
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", metavar="NAME", help="mlp or cnn (may be repeated); both by default.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Updates of a run; by default 200 for the mlp, 10 for the cnn.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
+    path: NUMBERS = None,
+) -> None:
+    """Updates per second of the three executors, beside the time of the gradients alone."""
+    from experiments.benchmarks import training as benchmark
+
+    for name in models or []:
+        if name not in benchmark.MODELS:
+            _refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
+    benchmark.run(rules or benchmark.RULES, models or list(benchmark.MODELS), steps, repeats, path, typer.echo)
 
 
 def main() -> None:

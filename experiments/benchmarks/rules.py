@@ -1,113 +1,255 @@
-"""How long each aggregation rule takes, beside the time to copy its matrix in the same run.
+"""Time and memory of each rule beside the memory's speed, plain versions and peers: one run, one table."""
 
-python -m experiments.benchmarks.rules [--json PATH] [--sizes 25,5,100000 50,10,1000000] [--repeats 7]
-"""
-
-import argparse
 import json
+import os
 import platform
-import statistics
+import resource
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from math import comb
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import aggregators
-from aggregators.kernels.columns import mean_around_median
-from aggregators.kernels.distances import pairwise
+from aggregators import Context
+from aggregators import pre as before
 from aggregators.smea import MOST_SUBSETS
+from experiments.benchmarks import peers, straightforward
+from experiments.benchmarks.timing import peak_extra_bytes, rows_of, timed
 
-SIZES = ["25,5,100000", "50,10,1000000"]
-RULES = (
-    *("average", "sign_majority", "median", "trimmed_mean", "mean_around_median", "phocas"),
-    *("cge", "monna", "aksel", "norm_clipping", "centered_clipping"),
-    *("median_of_means", "geometric_median", "krum", "multi_krum", "brute", "smea", "bulyan"),
+SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
+# What each rule must do at least: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
+FLOORS: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("cge", "monna", "norm_clipping", "centered_clipping", "fltrust", "clip", "arc"), (2, 0)),
+    **dict.fromkeys(("aksel", "signguard"), (3, 0)),
+    **dict.fromkeys(("krum", "brute", "smea", "caf", "clipped_clustering", "foolsgold"), (0, 1)),
+    **dict.fromkeys(("multi_krum", "bulyan"), (1, 1)),
+    "nnm": (0, 2),
+}
+AT_LEAST_ONE_PASS = (1, 0)
+
+
+class Subject(NamedTuple):
+    """What is measured: a rule or what stands before one, `call(rows, own, key) -> (result, iterations or None)`."""
+
+    name: str
+    call: Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
+
+
+class Floors(NamedTuple):
+    """Seconds that the machine takes to copy the rows, to read them once, and to multiply them with themselves."""
+
+    copy_s: float
+    pass_s: float
+    product_s: float
+
+
+def names() -> tuple[str, ...]:
+    """All that can be measured."""
+    return (*aggregators.available(), *before.available())
+
+
+def subject(name: str, n: int, f: int, d: int) -> Subject | str:
+    """What is behind a name, or the reason why it cannot be measured at this size."""
+    if name == "smea" and comb(n, f) > MOST_SUBSETS:
+        return "too many subsets"
+    try:
+        if name in before.available():
+            mixer = before.factory(name)(n, f)
+            return Subject(name, lambda rows, own, key: (mixer.mix(rows, Context(key))[0], None))
+        rule = aggregators.build(name, n, f)
+    except ValueError as error:
+        return str(error)
+    state = rule.init(d)
+
+    def call(rows: jax.Array, own: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+        context = Context(key, own, gradient=lambda: own, loss=lambda params: 0.5 * jnp.sum((params - own) ** 2))
+        aggregate, _, info = rule.apply(rows, state, context)
+        return aggregate, info.iterations
+
+    return Subject(name, call)
+
+
+def floors(rows: jax.Array, repeats: int) -> Floors:
+    """The machine's own speed on these rows."""
+
+    def best(function: Callable[[jax.Array], jax.Array]) -> float:
+        compiled = jax.jit(function)
+        jax.block_until_ready(compiled(rows))
+        return timed(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+
+    def product(rows: jax.Array) -> jax.Array:
+        return jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
+
+    ones = jnp.ones(len(rows), rows.dtype)
+    return Floors(best(jnp.copy), best(lambda rows: ones @ rows), best(product))
+
+
+def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int) -> dict[str, Any]:
+    """Times one rule of byzax; `answer` is what it gave."""
+    d = rows.shape[1]
+    made = subject(name, n, f, d)
+    if isinstance(made, str):
+        return {"name": name, "failed": made}
+    own, key = jnp.full(d, 0.1, rows.dtype), jax.random.key(0)
+    start = time.perf_counter()
+    compiled = jax.jit(made.call).lower(rows, own, key).compile()
+    compile_s = time.perf_counter() - start
+    plan = compiled.memory_analysis()
+    answer, iterations = jax.block_until_ready(compiled(rows, own, key))
+    record: dict[str, Any] = {
+        "name": name,
+        "compile_s": compile_s,
+        "planned_bytes": None if plan is None else plan.temp_size_in_bytes + plan.output_size_in_bytes,
+        "answer": np.asarray(answer),
+        "iterations": None if iterations is None else int(iterations),
+    }
+    del answer
+    record["memory_bytes"] = peak_extra_bytes(lambda: jax.block_until_ready(compiled(rows, own, key)))
+    return record | timed(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
+
+
+def compare(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeats: int) -> dict[str, float]:
+    """Best seconds of the straightforward versions."""
+    found = {}
+    function = straightforward.RULES.get(name)
+    if straightforward.feasible(name, jnp, n, f):
+        assert function is not None
+        compiled = jax.jit(lambda rows: function(jnp, rows, f))
+        jax.block_until_ready(compiled(rows))
+        found["jnp_s"] = timed(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+    if straightforward.feasible(name, np, n, f):
+        assert function is not None
+        found["numpy_s"] = timed(lambda: function(np, host, f), repeats)["best_s"]
+    return found
+
+
+def records(
+    n: int, f: int, d: int, chosen: Sequence[str], repeats: int, plain: bool, others: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Measures at one size: first the machine, then each of the `chosen` names, with `others` the peers beside it."""
+    host = rows_of(n, d)
+    rows = jnp.asarray(host)
+    machine = floors(rows, repeats)
+    yield {"name": "machine", **machine._asdict()}
+    with ExitStack() as stack:
+        asked = {peer: stack.enter_context(peers.running(peer, n, f, d, repeats)) for peer in others}
+        for name in chosen:
+            record = {"n": n, "f": f, "d": d, **measure(name, rows, n, f, repeats)}
+            answer = record.pop("answer", None)
+            if answer is not None:
+                passes, products = FLOORS.get(name, AT_LEAST_ONE_PASS)
+                if record["iterations"] is not None:
+                    passes = record["iterations"]
+                record["floor_s"] = passes * machine.pass_s + products * machine.product_s
+                record["floor"] = {"passes": passes, "products": products}
+                if plain:
+                    record |= compare(name, rows, host, n, f, repeats)
+            for peer, ask in asked.items():
+                found = ask(name)
+                if found is not None:
+                    theirs = found.pop("answer", None)
+                    if theirs is not None and answer is not None:
+                        found["same_answer"] = theirs.shape == answer.shape and bool(
+                            np.allclose(theirs, answer, rtol=0, atol=1e-3 * np.abs(answer).max())
+                        )
+                    record[peer] = found
+            yield record | {"copy_s": machine.copy_s}
+
+
+HEADER = (
+    f"{'rule':19}{'ms':>9}{'/ copy':>8}{'floor':>22}{'/ floor':>9}{'compile s':>11}{'memory':>8}{'jnp':>8}{'NumPy':>8}"
 )
 
 
-def seconds(function: Callable, *arguments, repeats: int) -> dict[str, float]:
-    """Seconds of the first call (compilation and all), then the median and the best of `repeats` calls."""
-    taken = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        taken.append(time.perf_counter() - start)
-    return {"time_s": statistics.median(taken[1:]), "best_s": min(taken[1:]), "first_call_s": taken[0]}
+def line(record: dict[str, Any], others: Sequence[str]) -> str:
+    """One row of the table."""
+    if record["name"] == "machine":
+        parts = (f"{1000 * record[key + '_s']:.2f} ms to {what}" for key, what in MACHINE.items())
+        return "the machine: " + ", ".join(parts)
+    name, size = f"{record['name']:19}", 4 * record["n"] * record["d"]
+    if "failed" in record:
+        return f"{name} {record['failed']}"
+    best = record["best_s"]
+    passes, products = record["floor"].values()
+    floor = ", ".join(
+        f"{count} {what}{'' if count == 1 else 'es' if what == 'pass' else 's'}"
+        for count, what in ((products, "product"), (passes, "pass"))
+        if count
+    )
+    text = f"{name}{1000 * best:9.2f}{best / record['copy_s']:8.2f}{floor:>22}{best / record['floor_s']:9.2f}"
+    planned = record["planned_bytes"]
+    text += f"{record['compile_s']:11.2f}{'-' if planned is None else f'{planned / size:.2f}':>8}"
+    for key in ("jnp_s", "numpy_s"):
+        text += f"{record[key] / best:8.1f}" if key in record else f"{'-':>8}"
+    for peer in others:
+        text += f"{_theirs(record.get(peer), best):>10}"
+    return text
 
 
-def numpy_krum(rows: np.ndarray, f: int) -> np.ndarray:
-    """Krum as it is usually written, one row of distances at a time."""
-    squared = np.stack([((rows - row) ** 2).sum(axis=1) for row in rows])
-    np.fill_diagonal(squared, np.inf)
-    return rows[np.sort(squared, axis=1)[:, : len(rows) - f - 2].sum(axis=1).argmin()]
+MACHINE = {"copy": "copy the rows", "pass": "read them once (a pass)", "product": "multiply them with themselves"}
 
 
-def measure(n: int, f: int, d: int, repeats: int) -> list[dict]:
-    """Times each rule and the copy of its matrix (before and after the rules) at one size; one record each."""
-    host = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
-    rows = jnp.asarray(host)
-    in_numpy = {
-        "average": lambda: host.mean(axis=0),
-        "median": lambda: np.median(host, axis=0),
-        "krum": lambda: numpy_krum(host, f),
+def _theirs(found: dict[str, Any] | None, best: float) -> str:
+    if found is None:
+        return "-"
+    if "longer_than_s" in found:
+        return f">{found['longer_than_s'] / best:.0f}"
+    if "failed" in found:
+        return "fails"
+    return f"{found['best_s'] / best:.1f}{'' if found.get('same_answer') else '*'}"
+
+
+LEGEND = """\
+/ copy: best time over that of a copy of the rows. floor: what the definition needs at least, in passes over the rows
+and products [n, d] x [d, n] (iterations, where a rule iterates, count one pass each). memory: what XLA plans beside the
+rows, in sizes of the rows. jnp, NumPy: how many times as long the rule as it is usually written takes there"""
+
+
+def run(
+    sizes: Sequence[tuple[int, int, int]],
+    chosen: Sequence[str],
+    repeats: int,
+    plain: bool,
+    others: Sequence[str],
+    path: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Measures and says the tables line by line; with a `path` all numbers go there as JSON."""
+    versions = peers.installed()
+    about = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        "device": jax.devices()[0].device_kind,
+        "threads": os.environ.get("NPROC", str(os.cpu_count())),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        **{peer: versions[peer] for peer in others},
     }
-    copy = jax.jit(lambda rows: rows.copy())
-    records = []
-
-    def record(name: str, function: Callable, *arguments) -> None:
-        records.append({"name": name, **seconds(function, *arguments, repeats=repeats)})
-
-    record("copy", copy, rows)
-    for name in RULES:
-        if name == "smea" and comb(n, f) > MOST_SUBSETS:
-            continue
-        rule = aggregators.build(name, n, f)
-        record(name, rule.apply, rows, rule.init(d))
-        if name in in_numpy:
-            records[-1]["numpy_s"] = seconds(in_numpy[name], repeats=2)["best_s"]
-    record("  distances", jax.jit(pairwise), rows)
-    second_stage = jax.jit(lambda selected: mean_around_median(selected, 2 * f, "lower"))
-    record("  bulyan stage 2", second_stage, rows[: n - 2 * f])
-    record("copy again", copy, rows)
-    # Best against best: on a shared machine a median of milliseconds measures the neighbours.
-    copy_s = min(r["best_s"] for r in records if r["name"].startswith("copy"))
-    return [{"n": n, "f": f, "d": d, "copies": r["best_s"] / copy_s, **r} for r in records]
+    say(", ".join(f"{key}: {value}" for key, value in about.items()))
+    say(LEGEND + (f"; {', '.join(others)}: the same, * where the answer differs." if others else "."))
+    found: list[dict[str, Any]] = []
+    for n, f, d in sizes:
+        say(f"\nn={n} f={f} d={d:,}")
+        for record in records(n, f, d, chosen, repeats, plain, others):
+            say(line(record, others))
+            if record["name"] == "machine":
+                say(HEADER + "".join(f"{peer:>10}" for peer in others))
+            found.append(record)
+            if path is not None:  # what was measured is kept, whatever comes
+                path.write_text(json.dumps({**about, "records": found}, indent=2) + "\n")
+    if sys.platform == "linux":
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        say(f"\nthe most memory of this process, all in all: {peak / 2**30:.2f} GiB")
 
 
-def table(records: list[dict]) -> str:
-    """The records of one size as text, one line each."""
-    lines = ["rule                 median ms   best ms  best / copy  first call s  numpy / ours"]
-    for r in records:
-        numpy = f"{r['numpy_s'] / r['best_s']:13.1f}" if "numpy_s" in r else ""
-        times = f"{1000 * r['time_s']:10.2f} {1000 * r['best_s']:9.2f}"
-        lines.append(f"{r['name']:19} {times} {r['copies']:12.2f} {r['first_call_s']:13.2f} {numpy}")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Prints a table for each size and, with --json, writes all numbers to a file."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.rules", description=measure.__doc__)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the numbers here")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="N,F,D", help="rows, Byzantine rows, parameters")
-    parser.add_argument("--repeats", type=int, default=7, help="timed calls, of which the median counts")
-    options = parser.parse_args(arguments)
-
-    device = jax.devices()[0]
-    about = {"jax": jax.__version__, "device": device.device_kind, "system": platform.platform(terse=True)}
-    print(" ".join(f"{key}={value}" for key, value in about.items()))
-    records = []
-    for size in options.sizes:
-        n, f, d = (int(part) for part in size.split(","))
-        print(f"\nn={n} f={f} d={d:,}", flush=True)
-        records += (fresh := measure(n, f, d, options.repeats))
-        print(table(fresh), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps({**about, "records": records}, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [row for row in info.read_text().splitlines() if row.startswith("model name")] if info.exists() else []
+    return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()

@@ -1,15 +1,15 @@
-"""Updates per second of the three executors: `python -m experiments.benchmarks.training`.
+"""Updates per second of the three executors.
 
 Data are made (the size of MNIST images): nothing is read, and times do not depend on the values. Each executor runs
 every scenario several times in one session, and the median of the later runs counts: compilation and the start of Ray
 are timed apart. The floor is what the gradients alone take in one thread, one worker after the other.
 """
 
-import argparse
 import json
 import os
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from simulator.scenario import Scenario, parse
 from simulator.world import world
 
 WORKERS = 20
+RULES = ("average", "median", "krum")
 MODELS = {"mlp": {"name": "mlp", "hidden": [100]}, "cnn": {"name": "cnn"}}
+STEPS = {"mlp": 200, "cnn": 10}  # updates of a run
 EXECUTORS = {
     "loop": {"name": "loop"},
     "vectorised": {"name": "vectorised"},
@@ -82,40 +84,31 @@ def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict
     }
 
 
-def main() -> None:
-    """Prints the table; `--json PATH` writes it as well."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--steps", type=int, default=0, help="updates per run (default: 200 for the mlp, 10 for the cnn)"
-    )
-    parser.add_argument("--runs", type=int, default=3, help="runs after the first one, of which the median counts")
-    parser.add_argument("--rules", nargs="+", default=["average", "median", "krum"])
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+def run(
+    rules: Sequence[str],
+    models: Sequence[str],
+    steps: int | None,
+    repeats: int,
+    path: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Says the table line by line; with a `path` all numbers go there as JSON."""
     compilation.keep()
-    print(f"{WORKERS} workers, batch 32, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
-    print(
-        f"{'model':6} {'rule':9} {'executor':26} {'updates/s':>10} {'of floor':>9} {'start s':>8} {'first run s':>12}"
-    )
+    say(f"{WORKERS} workers, batch 32, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
+    say(f"{'model':6} {'rule':9} {'executor':26} {'updates/s':>10} {'of floor':>9} {'start s':>8} {'first run s':>12}")
     table = []
-    for model in arguments.models:
-        steps = arguments.steps or {"mlp": 200, "cnn": 10}[model]
-        for rule in arguments.rules:
-            floor = steps / gradients_alone(scenario(MODELS[model], rule, {"name": "loop"}, steps), steps)
-            print(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
+    for model in models:
+        updates = steps or STEPS[model]
+        for rule in rules:
+            floor = updates / gradients_alone(scenario(MODELS[model], rule, {"name": "loop"}, updates), updates)
+            say(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
             for executor in EXECUTORS:
-                row = {**measure(model, rule, executor, steps, arguments.runs), "floor_updates_per_s": floor}
+                row = {**measure(model, rule, executor, updates, repeats), "floor_updates_per_s": floor}
                 table.append(row)
-                print(
+                say(
                     f"{model:6} {rule:9} {executor:26} {row['updates_per_s']:10.1f} "
                     f"{row['updates_per_s'] / floor:9.2f} "
-                    f"{row['start_s']:8.1f} {row['first_s']:12.1f}",
-                    flush=True,
+                    f"{row['start_s']:8.1f} {row['first_s']:12.1f}"
                 )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    if path is not None:
+        path.write_text(json.dumps(table, indent=2) + "\n")

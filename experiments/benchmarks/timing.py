@@ -1,0 +1,49 @@
+"""What the benchmarks share: the rows, the clock and the memory."""
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BUDGET_S = 10.0  # for the repeats of one measurement; at least one is made
+
+
+def rows_of(n: int, d: int) -> np.ndarray:
+    """The rows `[n, d]`, float32, that all are measured on: normal, the same in every process."""
+    return np.random.default_rng(0).standard_normal((n, d), np.float32)
+
+
+def timed(function: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Seconds of `repeats` calls (fewer where they take long): median and best. The caller has made a first call."""
+    taken: list[float] = []
+    while len(taken) < repeats and (not taken or sum(taken) + min(taken) < BUDGET_S):
+        start = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - start)
+    return {"time_s": sorted(taken)[len(taken) // 2], "best_s": min(taken), "calls": len(taken)}
+
+
+def peak_extra_bytes(function: Callable[[], Any]) -> int | None:
+    """The most memory this process held during the call beyond what it held before; None where Linux is not there."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not (sys.platform == "linux" and status.exists()):
+        return None
+
+    def resident(field: str) -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+        return 1024 * int(line.split()[1])
+
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before is given back, else it would be used unseen
+        reset.write_text("5")  # the peak is now the present
+    except (OSError, AttributeError):
+        return None
+    before = resident("VmRSS")
+    kept = function()  # its result counts
+    peak = resident("VmHWM")
+    del kept
+    return max(peak - before, 0)
