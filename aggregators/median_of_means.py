@@ -68,6 +68,7 @@ def median_of_means(n: int, f: int, *, groups: int | None = None, median: Median
         if info.weights is None:
             return centre + result, Info()
         sizes = jnp.full(k, n // k).at[: n % k].add(1)
-        return centre + result, Info(jnp.repeat(info.weights / sizes, sizes, total_repeat_length=n))
+        weights = jnp.repeat(info.weights / sizes, sizes, total_repeat_length=n)
+        return centre + result, info._replace(weights=weights)
 
     return stateless(n, aggregate)

@@ -29,12 +29,11 @@ def lengths(rows: Array, origin: Array) -> Lengths:
     n, _ = rows.shape
 
     def one_by_one(rows: Array, origin: Array, _: Array) -> Lengths:
-        halves = halved(rows, origin)
-        radius = longest(halves)
+        radius = longest(rows, lambda columns, part: halved(columns, part(origin)))
         finite = jnp.isfinite(radius)
         # Not the largest power: XLA may multiply its inverse by one half first, and what is below a float becomes 0.
         exponent = jnp.minimum(exponents(jnp.where(finite, radius, 0)), -jnp.finfo(rows.dtype).minexp - 6)
-        scaled = halves * power(-exponent, rows.dtype)[:, None]
+        scaled = halved(rows, origin) * power(-exponent, rows.dtype)[:, None]
         fraction = jnp.sqrt(jnp.sum(scaled * scaled, axis=1))
         return Lengths(jnp.where(finite, fraction, 0), exponent, finite)
 

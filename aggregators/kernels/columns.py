@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aggregators.kernels.blocks import Part, assembled
 from aggregators.kernels.means import power_of_share
 
 Array = jax.Array
@@ -140,18 +141,12 @@ def _blockwise(rows: Array, reduce: Callable[[Array], Array]) -> Array:
     """`reduce` `[n, width] -> [..., width]` of the sorted columns, some at a time: compile time hardly grows with n."""
     n, d = rows.shape
     width = min(BLOCK, d)
-    blocks = -(-d // width)
     padding = jnp.full(((1 << (n - 1).bit_length()) - n, width), jnp.inf, rows.dtype)
 
-    def reduce_block(number: Array) -> Array:
-        start = jnp.minimum(number * width, d - width)  # the last block begins within the one before
-        block = _nan_last(lax.dynamic_slice_in_dim(rows, start, width, axis=1))
-        return reduce(bitonic(jnp.concatenate([block, padding]))[:n])
+    def reduce_block(part: Part) -> Array:
+        return reduce(bitonic(jnp.concatenate([_nan_last(part(rows)), padding]))[:n])
 
-    parts = lax.map(reduce_block, jnp.arange(blocks))
-    whole = jnp.moveaxis(parts[:-1], 0, -2)
-    whole = whole.reshape(*whole.shape[:-2], (blocks - 1) * width)
-    return jnp.concatenate([whole, parts[-1][..., blocks * width - d :]], axis=-1)
+    return assembled(d, width, reduce_block)
 
 
 def bitonic(rows: Array) -> Array:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aggregators.kernels.blocks import Part, fold, width_for
+
 Array = jax.Array
 
 BLOCK = 2048  # columns at a time: the rows of a block stay in the cache, and their sums keep their digits
@@ -49,37 +51,27 @@ def pairwise(rows: Array) -> Distances:
     """
     n, d = rows.shape
     width = d if d <= 2 * BLOCK else BLOCK
-    blocks = -(-d // width)
     index = jnp.arange(n)
     itself = jnp.eye(n, dtype=bool)
-
-    def block(number: Array) -> tuple[Array, Array]:
-        """Some columns, and which of them no other block has."""
-        start = jnp.minimum(number * width, d - width)
-        return lax.dynamic_slice_in_dim(rows, start, width, axis=1), start + jnp.arange(width) >= number * width
 
     def seen_from(leader: Array, columns: Array) -> Array:
         reference = columns[leader]
         return halved(columns, jnp.where(jnp.isfinite(reference), reference, 0))
 
     def radii(leader: Array) -> Array:
-        def add(number: Array, largest: Array) -> Array:
-            return jnp.maximum(largest, longest(seen_from(leader, block(number)[0])))
-
-        return jnp.where(finite, lax.fori_loop(0, blocks, add, jnp.zeros(n, rows.dtype)), 0)
+        return longest(rows, lambda columns, _: seen_from(leader, columns))
 
     def products(leader: Array, radius: Array) -> Array:
         factor = power(-exponents(radius), rows.dtype)[:, None]
 
-        def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        def add(part: Part, new: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
             total, lost = sums
-            columns, new = block(number)
-            seen = jnp.where(finite[:, None] & new, seen_from(leader, columns) * factor, 0)
+            seen = jnp.where(finite[:, None] & new, seen_from(leader, part(rows)) * factor, 0)
             term = jnp.matmul(seen, seen.T, precision=lax.Precision.HIGHEST) - lost
             # Kahan: what a sum rounds away is taken from the next term, however many blocks there are
             return total + term, ((total + term) - total) - term
 
-        total, _ = lax.fori_loop(0, blocks, add, (no_products, no_products))
+        total, _ = fold(d, width, add, (no_products, no_products))
         return jnp.where(index[:, None] < index[None, :], total, total.T)  # else not quite symmetric
 
     def close(pairs: Pairs, leader: Array, radius: Array, product: Array) -> Pairs:
@@ -102,7 +94,7 @@ def pairwise(rows: Array) -> Distances:
 
     def look_closer(pairs: Pairs) -> Pairs:
         leader = jnp.min(jnp.where(pairs.pending | itself, index, n), axis=1)
-        radius = radii(leader)
+        radius = jnp.where(finite, radii(leader), 0)
         # rows that are equal to their leader are seen without a product
         different = (radius[:, None] > 0) | (radius[None, :] > 0)
         wanted = jnp.any(pairs.pending & (leader == leader[:, None]) & different)
@@ -111,7 +103,7 @@ def pairwise(rows: Array) -> Distances:
 
     # at first one leader for all, as a number: a slice is faster than looking up a leader for each
     middle = middle_row(rows)
-    radius = longest(seen_from(middle, rows))
+    radius = radii(middle)
     finite = jnp.isfinite(radius)
     radius = jnp.where(finite, radius, 0)
     unit = exponents(usual(radius, finite))
@@ -130,10 +122,20 @@ def halved(one: Array, other: Array) -> Array:
     return 0.5 * one - 0.5 * other
 
 
-def longest(differences: Array) -> Array:
-    """`[n]`: the largest absolute value in each row of `differences` `[n, d]`, +inf where one is not a number."""
-    # XLA's maximum on CPU drops a NaN where it is vectorised (openxla/xla issue 21461)
-    return jnp.max(jnp.where(jnp.isnan(differences), jnp.inf, jnp.abs(differences)), axis=1)
+def longest(rows: Array, seen: Callable[[Array, Part], Array] = lambda columns, part: columns) -> Array:
+    """`[n]`: the largest absolute value in each row of `rows` `[n, d]` as `seen`, +inf where one is not a number.
+
+    `seen(columns, part)` is given some of the columns at a time, since XLA on CPU would write all of what a maximum is
+    taken of; `part` gives the same columns of another array `[..., d]`.
+    """
+    n, d = rows.shape
+
+    def look(part: Part, _: Array, largest: Array) -> Array:
+        values = seen(part(rows), part)
+        # XLA's maximum on CPU drops a NaN where it is vectorised (openxla/xla issue 21461)
+        return jnp.maximum(largest, jnp.max(jnp.where(jnp.isnan(values), jnp.inf, jnp.abs(values)), axis=1))
+
+    return fold(d, width_for(rows), look, jnp.zeros(n, rows.dtype))
 
 
 def middle_row(rows: Array) -> Array:
@@ -157,10 +159,9 @@ def distances_to(rows: Array, point: Array, itself: int | None = None) -> Array:
     """
 
     def in_a_unit(rows: Array, point: Array, _: Array) -> Array:
-        halves = halved(rows, point)
-        radius = longest(halves)
+        radius = longest(rows, lambda columns, part: halved(columns, part(point)))
         unit = exponents(usual(radius, jnp.isfinite(radius)))
-        scaled = halves * power(-unit, rows.dtype)
+        scaled = halved(rows, point) * power(-unit, rows.dtype)
         total = jnp.sum(scaled * scaled, axis=1)
         return jnp.where(jnp.isnan(total), jnp.inf, total)
 
@@ -179,7 +180,7 @@ def safe_squares(rows: Array, point: Array, itself: int | None = None) -> tuple[
     # 0 may be a square that vanished
     nothing = lax.cond(
         jnp.any((squared == 0) & ~known),
-        lambda rows, point: longest(halved(rows, point)) == 0,
+        lambda rows, point: longest(rows, lambda columns, part: halved(columns, part(point))) == 0,
         lambda *_: known,
         rows,
         point,

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aggregators.kernels.blocks import Part, assembled, width_for
+
 Array = jax.Array
 
 UNROLLED = 96  # rows added one by one up to here: XLA fuses that into one pass, where jnp.mean takes 40 times as long
@@ -27,13 +29,11 @@ def mean_of(rows: Array, chosen: Array) -> tuple[Array, Array]:
 
 def pull(rows: Array, weights: Array, point: Array) -> Array:
     """The sum of weights[i] (rows[i] - point), `[d]`; differences come first, since rows may be close to the point."""
-    n = rows.shape[0]
-    if n <= UNROLLED:
-        total = jnp.zeros_like(point)
-        for i in range(n):
-            total = total + weights[i] * (rows[i] - point)
-        return total
-    return jnp.matmul(weights, rows - point, precision=lax.Precision.HIGHEST)
+
+    def pulled(part: Part) -> Array:
+        return jnp.matmul(weights, part(rows) - part(point), precision=lax.Precision.HIGHEST)
+
+    return assembled(rows.shape[1], width_for(rows), pulled)
 
 
 def group_means(rows: Array, groups: int) -> Array:

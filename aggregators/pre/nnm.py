@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from aggregators.base import Array, Context, require
+from aggregators.kernels.blocks import Part, assembled, width_for
 from aggregators.kernels.distances import pairwise
 from aggregators.pre.base import Mixer
 
@@ -38,8 +39,12 @@ def nnm(n: int, f: int) -> Mixer:
         order = jnp.lexsort((squared, away), axis=1)[:, : n - f]
         shares = jnp.zeros((n, n), rows.dtype).at[jnp.arange(n)[:, None], order].set(1 / (n - f))
         # 0 times NaN or infinity is NaN; rows that are not finite have no share unless they are more than f
-        kept = jnp.where(finite[:, None] | (jnp.sum(finite) < n - f), rows, 0)
-        return jnp.matmul(shares, kept, precision=lax.Precision.HIGHEST), shares
+        used = finite[:, None] | (jnp.sum(finite) < n - f)
+
+        def means(part: Part) -> Array:
+            return jnp.matmul(shares, jnp.where(used, part(rows), 0), precision=lax.Precision.HIGHEST)
+
+        return assembled(rows.shape[1], width_for(rows), means), shares
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
         return mixed(rows)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rules_table import MEMBERS, ROBUST, SYMMETRIES, normal
 
@@ -129,6 +129,7 @@ def test_equal_rows_are_their_own_aggregate(member):
 @having("majority", ROBUST)
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=F * D, max_size=F * D), st.integers(0, 1000))
+@example([0.0] * (F * D - 1) + [float(np.float32(5e20))], 0)  # some are near, one is so far that the near ones vanish
 def test_where_all_but_f_rows_agree_they_decide(member, bad, seed):
     rows = np.tile(ROWS[:1], (N, 1))
     agreed = aggregate(member, rows)
