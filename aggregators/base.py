@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 Array = jax.Array
 State = Any
+
+LIMIT = "the steps that `effort` allows; give it more, or take another rule, such as multi_krum"
 
 
 class Info(NamedTuple):
@@ -16,10 +19,13 @@ class Info(NamedTuple):
 
     `weights`: `[n]`, the share of each row in the aggregate (sums to 1), or None where rows have no share of their own.
     `iterations`: how many steps a rule took that iterates until it is done; None for all others.
+    `undecided`: true where the search of a rule did not end within its limit of work, so that the aggregate is NaN and
+    no answer; None for rules without a limit.
     """
 
     weights: Array | None = None
     iterations: Array | None = None
+    undecided: Array | None = None
 
 
 class Context(NamedTuple):
@@ -45,12 +51,14 @@ class Aggregator(NamedTuple):
 
     `among(rows)` does the work that all sub-pools of the rows share (their distances, say) and gives a function of
     `alive` `[n]`: the aggregate of the rows where `alive` is true, at the same `f`. Shapes stay fixed, so a loop that
-    removes rows one by one compiles once. A rule without one has None there.
+    removes rows one by one compiles once. A rule without one has None there. `limited`: the rule may be undecided, and
+    then `among` gives NaN.
     """
 
     init: Callable[[int], State]
     apply: Callable[..., tuple[Array, State, Info]]
     among: Callable[[Array], Callable[[Array], Array]] | None = None
+    limited: bool = False
 
 
 def require(rule: str, n: int, f: int, factor: int = 2, offset: int = 1) -> None:
@@ -124,6 +132,18 @@ def stateful(
         return compiled(rows, state)
 
     return Aggregator(init=init, apply=apply)
+
+
+def limited(rule: str, aggregator: Aggregator) -> Aggregator:
+    """The same, which raises RuntimeError where it is undecided; in compiled code the caller has to look at `Info`."""
+
+    def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
+        aggregate, state, info = aggregator.apply(rows, state, context)
+        if not isinstance(info.undecided, Tracer) and info.undecided:
+            raise RuntimeError(f"{rule} is undecided: its search did not end within {LIMIT}")
+        return aggregate, state, info
+
+    return aggregator._replace(apply=apply, limited=True)
 
 
 def check_rows(rows: Any, n: int) -> None:

@@ -35,13 +35,15 @@ class Update(NamedTuple):
     """One update, looked at: scalars, NaN where they have no meaning.
 
     `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
-    honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows.
+    honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows. `undecided`: 1 where
+    the rule reached its limit of work and the aggregate is no answer, else 0.
     """
 
     aggregate_norm: Value
     honest_cosine: Value
     honest_distance: Value
     byzantine_weight: Value
+    undecided: Value
 
 
 class Evaluation(NamedTuple):
@@ -221,6 +223,7 @@ def _update(
             honest_cosine=cosine,
             honest_distance=jnp.where(byzantine.all(), jnp.nan, distance),
             byzantine_weight=jnp.nan if info.weights is None else jnp.where(byzantine, info.weights, 0).sum(),
+            undecided=jnp.asarray(False if info.undecided is None else info.undecided),
         )
         return Server(params, optimizer_state, rule_state, server.step + 1), jax.tree.map(jnp.float32, seen)
 

@@ -3,6 +3,8 @@
 Keeping all but f rows with diameter <= t is covering, with f vertices, the graph that joins rows farther apart than t.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -11,10 +13,25 @@ from aggregators.kernels.distances import Distances
 
 Array = jax.Array
 
+EFFORT = 300_000  # steps of the searches of one subset, each O(n²): the rows of a training take some hundreds
 
-def coverable(graph: Array, left: Array, budget: Array | int, depth: int) -> Array:
+
+class Cover(NamedTuple):
+    """A stack of sets of vertices that may still have to be covered, and how many may be spent on each."""
+
+    masks: Array
+    budgets: Array
+    top: Array
+    covered: Array
+    effort: Array
+
+
+def coverable(
+    graph: Array, left: Array, budget: Array | int, depth: int, effort: Array | int = EFFORT
+) -> tuple[Array, Array]:
     """Whether at most `budget` of the vertices `left` `[n]` touch every edge of `graph` `[n, n]` between them.
 
+    Gives the answer and what is left of the `effort`, a number of steps; the answer has no meaning where that is 0.
     `depth` is a static bound of the budget. Branch and bound on an explicit stack: take the vertex v of largest degree,
     or else all its neighbours. No branch is needed where
     - a vertex has one neighbour: the neighbour covers at least as much;
@@ -25,8 +42,8 @@ def coverable(graph: Array, left: Array, budget: Array | int, depth: int) -> Arr
     """
     n = graph.shape[0]
 
-    def step(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        masks, budgets, top, _ = state
+    def step(state: Cover) -> Cover:
+        masks, budgets, top, _, effort = state
         left, budget = masks[top], budgets[top]
         degrees = jnp.where(left, jnp.sum(graph & left, axis=1, dtype=jnp.int32), 0)
         largest, vertex = jnp.max(degrees), jnp.argmax(degrees)
@@ -46,25 +63,27 @@ def coverable(graph: Array, left: Array, budget: Array | int, depth: int) -> Arr
         top = jnp.where(branches, top + 1, top)
         masks = masks.at[top].set(left & (jnp.arange(n) != taken))
         budgets = budgets.at[top].set(budget - 1)
-        return masks, budgets, jnp.where(hopeless, top - 1, top), covered
+        return Cover(masks, budgets, jnp.where(hopeless, top - 1, top), covered, effort - 1)
 
-    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-        _, _, top, covered = state
-        return (top >= 0) & ~covered
+    def unfinished(state: Cover) -> Array:
+        return (state.top >= 0) & ~state.covered & (state.effort > 0)
 
     budget = jnp.asarray(budget, jnp.int32)
     # Every branch leaves one alternative on the stack and spends at least one of the budget.
     masks = jnp.zeros((depth + 2, n), bool).at[0].set(left)
     budgets = jnp.zeros(depth + 2, jnp.int32).at[0].set(budget)
     top = jnp.where(budget >= 0, 0, -1)
-    *_, covered = lax.while_loop(unfinished, step, (masks, budgets, top, jnp.asarray(False)))
-    return covered
+    start = Cover(masks, budgets, top, jnp.asarray(False), jnp.asarray(effort, jnp.int32))
+    end = lax.while_loop(unfinished, step, start)
+    return end.covered, end.effort
 
 
-def closest_subset(apart: Distances, alive: Array, f: int) -> Array:
+def closest_subset(apart: Distances, alive: Array, f: int, effort: int = EFFORT) -> tuple[Array, Array]:
     """All but f of the `alive` rows `[n]` with the smallest diameter; of equal ones the lexicographically first subset.
 
-    `apart`: the distances between the n rows; a row that is not finite is left out first, and counts against f.
+    Gives the subset `[n]` and whether it is `undecided`, since `effort` steps of the search did not suffice: then it is
+    no answer. `apart`: the distances between the n rows; a row that is not finite is left out first, and counts against
+    f.
     """
     squared, n = apart.squared, apart.squared.shape[0]
     size = jnp.sum(alive) - f
@@ -74,27 +93,29 @@ def closest_subset(apart: Distances, alive: Array, f: int) -> Array:
     between = finite[:, None] & finite[None, :]
     diameters = jnp.sort(jnp.where(between, squared, jnp.inf), axis=None)
 
-    def bisect(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds  # the smallest diameter is in diameters[low : high + 1]
+    def bisect(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, effort = state  # the smallest diameter is in diameters[low : high + 1]
         centre = (low + high) // 2
-        wide_enough = coverable(squared > diameters[centre], finite, budget, f)
-        return jnp.where(wide_enough, low, centre + 1), jnp.where(wide_enough, centre, high)
+        wide_enough, effort = coverable(squared > diameters[centre], finite, budget, f, effort)
+        return jnp.where(wide_enough, low, centre + 1), jnp.where(wide_enough, centre, high), effort
 
     # The last step of a bisection that has ended asks the same question again and keeps the bounds.
     last = jnp.asarray(n * n - 1, jnp.int32)
-    _, smallest = lax.fori_loop(0, (n * n - 1).bit_length(), bisect, (jnp.zeros_like(last), last))
+    start = jnp.zeros_like(last), last, jnp.asarray(effort, jnp.int32)
+    _, smallest, left_over = lax.fori_loop(0, (n * n - 1).bit_length(), bisect, start)
     graph = (squared > diameters[smallest]) & between
 
-    def keep_if_possible(i: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        kept, left, budget = state
+    def keep_if_possible(i: int, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        kept, left, budget, effort = state
         neighbours = graph[i] & left
         rest = left & ~neighbours & (jnp.arange(n) != i)
         rest_budget = budget - jnp.sum(neighbours, dtype=jnp.int32)
-        possible = left[i] & coverable(graph, rest, jnp.where(left[i], rest_budget, -1), f)
+        covered, effort = coverable(graph, rest, jnp.where(left[i], rest_budget, -1), f, effort)
+        possible = left[i] & covered
         dropped = left[i] & ~possible
         left = jnp.where(possible, rest, left & (jnp.arange(n) != i))
         budget = jnp.where(possible, rest_budget, budget - dropped)
-        return kept.at[i].set(possible), left, budget
+        return kept.at[i].set(possible), left, budget, effort
 
-    kept, _, _ = lax.fori_loop(0, n, keep_if_possible, (jnp.zeros(n, bool), finite, budget))
-    return kept & (jnp.cumsum(kept) <= size)
+    kept, _, _, left_over = lax.fori_loop(0, n, keep_if_possible, (jnp.zeros(n, bool), finite, budget, left_over))
+    return kept & (jnp.cumsum(kept) <= size), left_over <= 0

@@ -232,7 +232,7 @@ def test_no_subset_is_flatter_than_the_one_found(scene):
 
 
 FLATTEST = jax.jit(lambda rows: flattest_subset(pairwise(rows), 11))
-COVERABLE = jax.jit(lambda graph, budget: coverable(graph, jnp.ones(9, bool), budget, 9))
+COVERABLE = jax.jit(lambda graph, budget: coverable(graph, jnp.ones(9, bool), budget, 9)[0])
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simulator import executors
 from simulator.executors import RunError
 from simulator.executors import actors as roles
 from simulator.executors import ray as ray_executor
@@ -162,6 +163,21 @@ def test_a_failing_rule_is_named_with_step_and_stage(ray_session):
         scenario = small(rule="failing", executor=executor)
         with pytest.raises(RunError, match=r"update failed \(step 0\): ArithmeticError: this rule always fails"):
             run(scenario) if executor == "loop" else list(ray_session(scenario))
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised", "ray"])
+def test_a_rule_without_an_answer_ends_the_run_at_its_update_and_what_was_before_is_kept(ray_session, executor):
+    described = small(rule={"name": "brute", "effort": 1}, executor=executor)
+    reached = []
+    with pytest.raises(RunError, match=r"^update 1 failed: brute is undecided.*effort"):
+        for checkpoint in (ray_session if executor == "ray" else execute_alone)(described):
+            reached.append(checkpoint)
+    assert [each.step for each in reached] == [0]
+
+
+def execute_alone(scenario):
+    with executors.session(scenario.executor) as execute:
+        yield from execute(scenario)
 
 
 @pytest.mark.parametrize(
