@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, drawn, require
+from aggregators.kernels.clipping import norms
 from aggregators.kernels.means import mean_of
-from aggregators.kernels.norms import norms
 
 
 def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: float = 1.0) -> Aggregator:

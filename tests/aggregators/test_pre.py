@@ -61,6 +61,22 @@ def test_arc_shortens_as_many_rows_as_the_paper_says():
         assert (mixed("arc", rows, f)[0] < rows).sum() == shortened
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1, 1e20, 1e30, 1e38])
+@pytest.mark.parametrize("bound", [1e-30, 1, 1e30])
+def test_a_row_of_any_size_is_shortened_to_the_bound(size, bound):
+    rows = np.float32(size) * np.array([[0, 1, 0], [0.6, 0, -0.8], [-1, 0, 0]], np.float32)
+    expected = np.minimum(1, bound / size) * rows.astype(np.float64)
+    np.testing.assert_allclose(mixed("clip", rows, 0, bound=bound)[0], expected, rtol=3e-7, atol=0)
+    # arc: the longest to the length of the next
+    shorter = np.stack([rows[0], expected[1].astype(np.float32), np.zeros(3, np.float32)])
+    np.testing.assert_allclose(mixed("arc", shorter, 1)[0], [expected[0], expected[1], [0, 0, 0]], rtol=3e-7, atol=0)
+
+
+def test_rows_no_longer_than_the_bound_are_left_as_they_are_to_the_last_bit():
+    np.testing.assert_array_equal(mixed("clip", ROWS, bound=100.0)[0], ROWS)
+    np.testing.assert_array_equal(mixed("arc", ROWS, 0)[0], ROWS)
+
+
 @pytest.mark.parametrize("s", [1, 2, 4, 7, 15])
 def test_buckets_hold_each_row_once_and_are_means(s):
     result, shares = mixed("bucketing", ROWS, s=s)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rules_table import integers, normal
 
 import aggregators
+from aggregators import Context
 from aggregators.kernels import columns
 from aggregators.kernels.clipping import clipped_mean, lengths, median_length
 from aggregators.kernels.columns import sorted_rows
@@ -188,6 +189,17 @@ def test_rows_of_any_size_are_shortened_to_the_median_length(size):
         return clipped_mean(rows, origin, found, median_length(found))
 
     np.testing.assert_allclose(jax.jit(shortened)(rows, origin), expected, rtol=1e-5, atol=1e-6 * bound)
+
+
+def test_the_size_of_a_row_is_nothing_to_fltrust():
+    rows = normal(1, 7, 5, seed=4)[0]
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
+    own = np.full(5, 2.0, np.float32)
+    rule = aggregators.build("fltrust", 7, 2)
+    sizes = np.float32([1e-37, 1e-30, 1e-20, 1, 1e20, 1e30, 3e38])[:, None]
+    context = Context(jax.random.key(0), gradient=lambda: own)
+    found, expected = (rule.apply(scaled, (), context)[0] for scaled in (sizes * rows, rows))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_differences_whose_squares_vanish_are_not_taken_for_none():
