@@ -163,6 +163,28 @@ def centered_clipping(rows, f, tau=None, iterations=1, last=0.0):
     return v
 
 
+def clipped_clustering(rows, f, past=(), linkage=np.mean, size=max):
+    """`past`: norms of earlier updates. Clusters are lists of rows, joined two by two until two are left."""
+    rows = np.asarray(rows, np.float64)
+    norms = np.linalg.norm(rows, axis=1)
+    units = [row / norm if norm > 0 else row for row, norm in zip(rows, norms, strict=True)]
+
+    def apart(i, j):
+        if norms[i] == 0 or norms[j] == 0:
+            return float(norms[i] != norms[j])
+        return np.sum((units[i] - units[j]) ** 2) / 2
+
+    clusters = [[i] for i in range(len(rows))]
+    while len(clusters) > 2:
+        pairs = list(itertools.combinations(range(len(clusters)), 2))
+        distances = [linkage([apart(i, j) for i in clusters[a] for j in clusters[b]]) for a, b in pairs]
+        a, b = pairs[int(np.argmax(np.array(distances) <= min(distances) * (1 + 1e-5)))]
+        clusters[a] += clusters.pop(b)
+    tau = np.median([*past, *norms])
+    chosen = size(clusters, key=len)
+    return np.mean([rows[i] * (min(1, tau / norms[i]) if norms[i] else 1) for i in chosen], axis=0)
+
+
 def sign_majority(rows, f):
     return np.sign(np.sign(np.asarray(rows, np.float64)).sum(axis=0))
 

@@ -228,6 +228,14 @@ MEMBERS = [
         pools=False,
     ),
     Member(
+        "clipped_clustering",
+        {},
+        oracles.clipped_clustering,
+        lacks={"translation": FROM_ORIGIN, "majority": "one of two clusters is larger, whoever is in it"},
+        weights="selection",
+        pools=False,
+    ),
+    Member(
         "sign_majority",
         {},
         oracles.sign_majority,

@@ -136,6 +136,13 @@ def groups_of_equal_size_and_a_rest(rows, f):
     return oracles.geometric_median(np.array(means), f)
 
 
+def clipped_within(rows, unclipped):
+    """The mean of the rows with this mean, shortened to the median of their own norms."""
+    subsets = (list(s) for size in range(5, len(rows)) for s in itertools.combinations(range(len(rows)), size))
+    (chosen,) = [s for s in subsets if np.allclose(rows[s].mean(axis=0), unclipped)]
+    return oracles.norm_clipping(rows[chosen], 2)
+
+
 def medoid(rows, f):
     return min(rows, key=lambda z: np.linalg.norm(rows - z, axis=1).sum())
 
@@ -282,6 +289,27 @@ MUTANTS = [
         RANDOM,
         lambda rows, f: oracles.centered_clipping(rows, f, 0.1),
     ),
+    (
+        "clipped_clustering",
+        "single linkage",
+        RANDOM,
+        lambda rows, f: oracles.clipped_clustering(rows, f, linkage=np.min),
+    ),
+    (
+        "clipped_clustering",
+        "complete linkage",
+        RANDOM,
+        lambda rows, f: oracles.clipped_clustering(rows, f, linkage=np.max),
+    ),
+    ("clipped_clustering", "smaller cluster", RANDOM, lambda rows, f: oracles.clipped_clustering(rows, f, size=min)),
+    ("clipped_clustering", "not clipped", RANDOM, lambda rows, f: oracles.clipped_clustering(rows, f, past=[1e9] * 11)),
+    (
+        "clipped_clustering",
+        "norms of the cluster only",
+        RANDOM,
+        lambda rows, f: clipped_within(rows, oracles.clipped_clustering(rows, f, past=[1e9] * 11)),
+    ),
+    ("clipped_clustering", "every row clipped, none dropped", RANDOM, oracles.norm_clipping),
     ("sign_majority", "sign of the mean", RANDOM, lambda rows, f: np.sign(rows.mean(axis=0))),
     ("sign_majority", "a tie is a yes", TIES, lambda rows, f: np.where(np.sign(rows).sum(axis=0) >= 0, 1, -1)),
     ("sign_majority", "zero is a yes", TIES, lambda rows, f: np.sign(np.where(rows >= 0, 1, -1).sum(axis=0))),
@@ -370,6 +398,7 @@ def agree_on(found, batches, scale_from, oracle):
         ("norm_clipping", 5),
         ("sign_majority", 5),
         ("centered_clipping", 5),
+        ("clipped_clustering", 5),
         ("aksel", 5),
         ("monna", 5),
         ("smea", 5),

@@ -6,6 +6,8 @@ import numpy as np
 import oracles
 import pytest
 from rules_table import attacked
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics.pairwise import cosine_similarity
 
 import aggregators
 
@@ -38,9 +40,52 @@ def test_centered_clipping_stays_where_it_is_if_every_row_is_there_or_nowhere(op
     np.testing.assert_array_equal(rule.apply(np.full_like(rows, np.nan), state)[0], state)
 
 
+@pytest.mark.parametrize("history", [1, 3, 1000])
+def test_clipped_clustering_clips_to_the_median_of_the_norms_of_so_many_updates(history):
+    rule = aggregators.build("clipped_clustering", N, F, history=history)
+    state, past = rule.init(D), []
+    for rows in UPDATES:
+        aggregate, state, _ = rule.apply(rows, state)
+        kept = past[max(0, len(past) - (history - 1)) :] if history > 1 else []
+        expected = oracles.clipped_clustering(rows, F, past=np.ravel(kept))
+        np.testing.assert_allclose(aggregate, expected, rtol=1e-4, atol=1e-4)
+        past.append(np.linalg.norm(rows.astype(np.float64), axis=1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30, 0])
+def test_the_norms_of_liars_do_not_outlive_their_share_of_the_history(bad):
+    """With f of n rows so in every update the median stays among the norms of honest rows."""
+    rule = aggregators.build("clipped_clustering", N, F)
+    state, honest = rule.init(D), []
+    for rows in UPDATES:
+        liars = rows.copy()
+        liars[:F] = bad
+        honest += np.linalg.norm(rows[F:], axis=1).tolist()
+        aggregate, state, _ = rule.apply(liars, state)
+        assert np.linalg.norm(aggregate) <= np.sort(honest)[int(0.75 * len(honest))]
+    after, _, _ = rule.apply(UPDATES[0], state)
+    if not np.isfinite(bad):
+        expected = oracles.clipped_clustering(UPDATES[0], F, past=honest)
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(after).max() > 0.01
+
+
+@pytest.mark.parametrize("n", [5, 6, 12, 25])
+def test_the_clusters_are_those_of_scikit_learn(n):
+    rule = aggregators.build("clipped_clustering", n, 2)
+    for rows in attacked(20, n, D, 2, seed=n):
+        weights = np.asarray(rule.apply(rows, rule.init(D))[2].weights)
+        cosines = np.clip(1 - cosine_similarity(rows.astype(np.float64)), 0, None)
+        labels = AgglomerativeClustering(2, metric="precomputed", linkage="average").fit(cosines).labels_
+        taken = labels == labels[weights.argmax()]
+        np.testing.assert_array_equal(weights > 0, taken)
+        assert 2 * taken.sum() >= n
+
+
+@pytest.mark.parametrize("name", ["centered_clipping", "clipped_clustering"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_loop_over_updates_keeps_the_type_of_the_state_and_compiles_once(dtype):
-    rule = aggregators.build("centered_clipping", N, F)
+def test_a_loop_over_updates_keeps_the_type_of_the_state_and_compiles_once(name, dtype):
+    rule = aggregators.build(name, N, F)
     updates = jnp.asarray(UPDATES, dtype)
     state, one_by_one, compiled = rule.init(D), [], []
     listener = lambda event, duration, **_: compiled.append(event)  # noqa: E731
