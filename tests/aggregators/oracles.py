@@ -200,6 +200,65 @@ def smea(rows, f, size_of=lambda rows: np.linalg.eigvalsh(covariance(rows))[-1])
     return rows[list(min(subsets, key=lambda subset: size_of(rows[list(subset)])))].mean(axis=0)
 
 
+def mean_shift(points):
+    """The largest cluster, as a list of indices."""
+    n = len(points)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    reach = np.mean(np.sort(apart, axis=1)[:, max(n // 2, 1) - 1]) + 1e-5
+    peaks, heights = [], []
+    for peak in points:
+        before = None
+        while True:
+            near = np.linalg.norm(points - peak, axis=1) <= reach
+            if before is not None and (near == before).all():
+                break
+            before, peak = near, points[near].mean(axis=0)
+        peaks.append(peak)
+        heights.append(near.sum())
+    kept = []
+    for i in sorted(range(n), key=lambda i: (-heights[i], i)):
+        if all(np.linalg.norm(peaks[i] - other) > reach for other in kept):
+            kept.append(peaks[i])
+    clusters = [[] for _ in kept]
+    for j, point in enumerate(points):
+        distances = [np.linalg.norm(point - peak) for peak in kept]
+        if min(distances) <= reach:
+            clusters[int(np.argmax(np.array(distances) <= min(distances) + 1e-5))].append(j)
+    return max(clusters, key=len)
+
+
+def sign_shares(rows):
+    return np.array([[np.mean(row > 0), np.mean(row == 0), np.mean(row < 0)] for row in rows])
+
+
+def similar(rows, kind):
+    """The median cosine to the other rows, or the median distance to them over the median of these."""
+    norms = np.linalg.norm(rows, axis=1)
+    found = []
+    for i, row in enumerate(rows):
+        others = [j for j in range(len(rows)) if j != i]
+        if kind == "cosine":
+            found.append(np.median([row @ rows[j] / ((norms[i] * norms[j]) or 1) for j in others]))
+        else:
+            found.append(np.median([np.linalg.norm(row - rows[j]) for j in others]))
+    if kind == "cosine":
+        return np.array(found)
+    return np.array([min(x / np.median(found), 2) if np.median(found) else 2.0 * (x > 0) for x in found])
+
+
+def signguard(rows, f, similarity=None, low=0.1, high=3.0, features=sign_shares, cluster=mean_shift, clip=True):
+    rows = np.asarray(rows, np.float64)
+    norms = np.linalg.norm(rows, axis=1)
+    middle = np.median(norms)
+    usual = [i for i in range(len(rows)) if (1 - 1e-5) * low * middle <= norms[i] <= (1 + 1e-5) * high * middle]
+    points = features(rows)
+    if similarity:
+        points = np.column_stack([points, similar(rows, similarity)])
+    guarded = cluster(points)
+    chosen = [i for i in usual if i in guarded] or usual
+    return np.mean([rows[i] * (min(1, middle / norms[i]) if clip and norms[i] else 1) for i in chosen], axis=0)
+
+
 OWN = 1.0  # every coordinate of the server's own row, and of the point where its loss is smallest, with another sign
 
 

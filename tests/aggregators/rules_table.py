@@ -91,6 +91,7 @@ OWN_LENGTH = "the aggregate is as long as the server's own row"
 DESCENT = "the server's loss decides, after a step of fixed length"
 SIGNS = "signs have no length"
 GROUPS = {"order": "rows form groups by their place"}
+COUNTED = {"translation": SIGNS, "majority": "a row with as many numbers of each sign stays"}
 SHORT = {"translation": FROM_ORIGIN, "majority": "short rows stay, Byzantine or not"}
 PIVOT = {"order": "the trusted row is known by its place"}
 FIXED = {
@@ -287,6 +288,19 @@ MEMBERS = [
         asks=True,
     ),
     Member("caf", {}, oracles.caf, pools=False),
+    Member("signguard", {"share": 1.0}, oracles.signguard, lacks=COUNTED, weights="selection", pools=False),
+    *(
+        Member(
+            "signguard",
+            {"share": 1.0, "similarity": kind},
+            functools.partial(oracles.signguard, similarity=kind),
+            nightly=True,
+            lacks=lacks,
+            weights="selection",
+            pools=False,
+        )
+        for kind, lacks in (("cosine", COUNTED), ("distance", {"translation": SIGNS}))
+    ),
 ]
 ROBUST = [member for member in MEMBERS if member.robust]
 

@@ -3,6 +3,7 @@
 Every mutant is the oracle with one mistake. If one survived, the inputs of the oracle tests could not tell it either.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -147,9 +148,19 @@ def medoid(rows, f):
     return min(rows, key=lambda z: np.linalg.norm(rows - z, axis=1).sum())
 
 
+def every_point(points):
+    return range(len(points))
+
+
+def over_the_largest(rows):
+    shares = oracles.sign_shares(rows)
+    return shares / (shares.max(axis=0) + 1e-8)
+
+
 RANDOM = np.round(100 * np.concatenate([normal(60, 11, 5, seed=1), attacked(60, 11, 5, 2, seed=2)]))  # f = 2
 EVEN = np.round(100 * normal(60, 12, 5, seed=4))
 TIES = integers(150, 11, 2, seed=3)
+SHORT_ROWS = RANDOM * np.where(np.arange(11) % 3, 1, 0.01)[None, :, None].astype(np.float32)
 FAR = 1000 + (0.01 * normal(60, 11, 400, seed=5)).astype(np.float32)
 WITH_NAN = RANDOM.copy()
 WITH_NAN[:, 4, 0] = np.nan
@@ -310,6 +321,29 @@ MUTANTS = [
         lambda rows, f: clipped_within(rows, oracles.clipped_clustering(rows, f, past=[1e9] * 11)),
     ),
     ("clipped_clustering", "every row clipped, none dropped", RANDOM, oracles.norm_clipping),
+    ("signguard-share=1.0", "rows of any length", RANDOM, functools.partial(oracles.signguard, low=0, high=np.inf)),
+    ("signguard-share=1.0", "none too short", SHORT_ROWS, functools.partial(oracles.signguard, low=0)),
+    ("signguard-share=1.0", "clusters of any sign", RANDOM, functools.partial(oracles.signguard, cluster=every_point)),
+    ("signguard-share=1.0", "not clipped", RANDOM, functools.partial(oracles.signguard, clip=False)),
+    (
+        "signguard-share=1.0",
+        "no share of zeros",
+        TIES,
+        functools.partial(oracles.signguard, features=lambda rows: oracles.sign_shares(rows)[:, ::2] * [1, 0]),
+    ),
+    (
+        "signguard-share=1.0",
+        "shares over the largest of them (the authors' code)",
+        RANDOM,
+        functools.partial(oracles.signguard, features=over_the_largest),
+    ),
+    (
+        "signguard-share=1.0-similarity=cosine",
+        "the median distance",
+        RANDOM,
+        functools.partial(oracles.signguard, similarity="distance"),
+    ),
+    ("signguard-share=1.0-similarity=distance", "signs alone", RANDOM, oracles.signguard),
     ("sign_majority", "sign of the mean", RANDOM, lambda rows, f: np.sign(rows.mean(axis=0))),
     ("sign_majority", "a tie is a yes", TIES, lambda rows, f: np.where(np.sign(rows).sum(axis=0) >= 0, 1, -1)),
     ("sign_majority", "zero is a yes", TIES, lambda rows, f: np.sign(np.where(rows >= 0, 1, -1).sum(axis=0))),
@@ -401,11 +435,16 @@ def agree_on(found, batches, scale_from, oracle):
         ("clipped_clustering", 5),
         ("aksel", 5),
         ("monna", 5),
+        ("signguard-share=1.0", 5),
+        ("fltrust", 3),
+        ("zeno", 3),
+        ("dnc", 5),
+        ("caf", 5),
         ("smea", 5),
     ],
 )
 def test_conditions_are_not_off_by_one(name, smallest):
-    """With f = 2: 2f + 3, not 2f + 1 or 2f + 2; 2f + 1, not 2f; 4f + 3, not 4f + 2."""
+    """With f = 2: 2f + 3, not 2f + 1 or 2f + 2; 2f + 1, not 2f; 4f + 3, not 4f + 2; f + 1, not f."""
     MEMBER[name].build(smallest, 2)
     for n in range(1, smallest):
         with pytest.raises(ValueError, match="needs n >="):
