@@ -259,6 +259,30 @@ def signguard(rows, f, similarity=None, low=0.1, high=3.0, features=sign_shares,
     return np.mean([rows[i] * (min(1, middle / norms[i]) if clip and norms[i] else 1) for i in chosen], axis=0)
 
 
+def foolsgold(rows, f, past=0.0, kappa=1.0, divide=False, pardon=True, rescale=True, logit=True):
+    """`past`: the sums of the rows of each worker in earlier updates."""
+    rows = np.asarray(rows, np.float64)
+    n, history = len(rows), rows + past
+    lengths = np.linalg.norm(history, axis=1)
+    cosines = np.zeros((n, n))  # 0 to itself, as in the authors' code
+    for i, j in itertools.combinations(range(n), 2):
+        if lengths[i] and lengths[j]:
+            cosine = 1 - ((history[i] / lengths[i] - history[j] / lengths[j]) ** 2).sum() / 2
+            cosines[i, j] = cosines[j, i] = cosine
+    v = cosines.max(axis=1)
+    for i, j in itertools.permutations(range(n), 2):
+        if pardon and v[j] > v[i]:
+            cosines[i, j] *= v[i] / v[j]
+    alpha = np.array([1 - cosines[i].max() if lengths[i] else 0.0 for i in range(n)])
+    if not alpha.any():
+        alpha = 1.0 * (lengths > 0)
+    if rescale and alpha.any():
+        alpha /= alpha.max()
+    weights = np.array([0.0 if a == 0 else 1.0 if a == 1 else kappa * (np.log(a / (1 - a)) + 0.5) for a in alpha])
+    weights = weights.clip(0, 1) if logit else alpha
+    return weights @ rows / ((weights.sum() or 1) if divide else 1)
+
+
 OWN = 1.0  # every coordinate of the server's own row, and of the point where its loss is smallest, with another sign
 
 

@@ -92,6 +92,7 @@ DESCENT = "the server's loss decides, after a step of fixed length"
 SIGNS = "signs have no length"
 GROUPS = {"order": "rows form groups by their place"}
 COUNTED = {"translation": SIGNS, "majority": "a row with as many numbers of each sign stays"}
+SYBILS = {"translation": FROM_ORIGIN, "majority": "rows that agree are sybils"}
 SHORT = {"translation": FROM_ORIGIN, "majority": "short rows stay, Byzantine or not"}
 PIVOT = {"order": "the trusted row is known by its place"}
 FIXED = {
@@ -300,6 +301,26 @@ MEMBERS = [
             pools=False,
         )
         for kind, lacks in (("cosine", COUNTED), ("distance", {"translation": SIGNS}))
+    ),
+]
+MEMBERS += [
+    Member(
+        "foolsgold",
+        {},
+        oracles.foolsgold,
+        robust=False,  # a liar alone has the largest weight
+        lacks={**SYBILS, "unanimity": "it is a sum"},
+        weights="selection",
+        pools=False,
+    ),
+    Member(
+        "foolsgold",
+        {"output": "mean"},
+        functools.partial(oracles.foolsgold, divide=True),
+        robust=False,
+        nightly=True,
+        lacks=SYBILS,
+        pools=False,
     ),
 ]
 ROBUST = [member for member in MEMBERS if member.robust]
