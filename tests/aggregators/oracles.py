@@ -99,10 +99,10 @@ def around_median(values, beta, kind="lower"):
     return np.mean(sorted(values, key=lambda value: (abs(value - centre), value))[:beta])
 
 
-def bulyan(rows, f, base=krum, kind="lower"):
+def bulyan(rows, f, base=krum, kind="lower", theta=None):
     rows = np.asarray(rows, np.float64)
-    selected = rows[bulyan_selection(rows, f, base)]
-    return np.array([around_median(column, len(rows) - 4 * f, kind) for column in selected.T])
+    selected = rows[bulyan_selection(rows, f, base, theta)]
+    return np.array([around_median(column, len(selected) - 2 * f, kind) for column in selected.T])
 
 
 def trimmed_mean(rows, f):

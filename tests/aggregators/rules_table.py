@@ -106,6 +106,10 @@ def _bulyan(base, kind="lower"):
     return lambda rows, f: oracles.bulyan(rows, f, base, kind)
 
 
+def _bulyan_of_less(rows, f, base):
+    return oracles.bulyan(rows, f, base, theta=len(rows) - 2 * f - 2)
+
+
 MEMBERS = [
     Member("average", {}, oracles.average, robust=False),
     Member("median", {}, oracles.median, weights="none"),
@@ -125,6 +129,17 @@ MEMBERS = [
     Member("bulyan", {"median": "mid"}, _bulyan(oracles.krum, "mid"), nightly=True, weights="selection", pools=False),
     Member(
         "bulyan", {"median": "upper"}, _bulyan(oracles.krum, "upper"), nightly=True, weights="selection", pools=False
+    ),
+    *(
+        Member(
+            "bulyan",
+            {"theta": "n-2f-2", **options},
+            functools.partial(_bulyan_of_less, base=base),
+            nightly=True,
+            weights="selection",
+            pools=False,
+        )
+        for options, base in (({}, oracles.krum), ({"base": "median"}, oracles.median))
     ),
     Member("bulyan", {"base": "median"}, _bulyan(oracles.median), weights="selection", pools=False),
     Member(
@@ -302,8 +317,6 @@ MEMBERS = [
         )
         for kind, lacks in (("cosine", COUNTED), ("distance", {"translation": SIGNS}))
     ),
-]
-MEMBERS += [
     Member(
         "foolsgold",
         {},
@@ -323,6 +336,8 @@ MEMBERS += [
         pools=False,
     ),
 ]
+
+
 ROBUST = [member for member in MEMBERS if member.robust]
 
 
