@@ -286,52 +286,56 @@ def foolsgold(rows, f, past=0.0, kappa=1.0, divide=False, pardon=True, rescale=T
 OWN = 1.0  # every coordinate of the server's own row, and of the point where its loss is smallest, with another sign
 
 
-def fltrust(rows, f):
+def fltrust(rows, f, trust=lambda cosine: max(cosine, 0.0), resized=True, counted=False):
     rows = np.asarray(rows, np.float64)
     own = np.full(rows.shape[1], OWN)
     total, result = 0.0, np.zeros_like(own)
     for row in rows:
         cosine = row @ own / (np.linalg.norm(row) * np.linalg.norm(own)) if row.any() else 0.0
-        if cosine > 0:
-            total += cosine
-            result += cosine * np.linalg.norm(own) / np.linalg.norm(row) * row
+        if row.any():
+            total += 1 if counted else trust(cosine)
+            result += trust(cosine) * (np.linalg.norm(own) / np.linalg.norm(row) if resized else 1) * row
     return result / total if total else result
 
 
-def zeno(rows, f, learning_rate=0.1, rho=5e-4):
+def zeno(rows, f, learning_rate=0.1, rho=5e-4, power=2, count=None):
     rows = np.asarray(rows, np.float64)
 
     def loss(params):
         return 0.5 * ((params + OWN) ** 2).sum()
 
-    scores = [loss(0 * row) - loss(-learning_rate * row) - rho * (row**2).sum() for row in rows]
-    best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[: len(rows) - f]
+    lengths = np.linalg.norm(rows, axis=1)
+    scores = [
+        loss(0 * x) - loss(-learning_rate * x) - rho * length**power for x, length in zip(rows, lengths, strict=True)
+    ]
+    best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[: len(rows) - f if count is None else count]
     return rows[best].mean(axis=0)
 
 
-def dnc(rows, f):
+def dnc(rows, f, which=0, centred=True, size=np.square, dropped=None):
     """One iteration over all coordinates, by a singular value decomposition."""
     rows = np.asarray(rows, np.float64)
-    centred = rows - rows.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    scores = (centred @ directions[0]) ** 2
-    return rows[np.argsort(scores, kind="stable")[: len(rows) - f]].mean(axis=0)
+    seen = rows - rows.mean(axis=0) if centred else rows
+    _, _, directions = np.linalg.svd(seen, full_matrices=False)
+    scores = size(seen @ directions[which])
+    return rows[np.argsort(scores, kind="stable")[: len(rows) - (f if dropped is None else dropped)]].mean(axis=0)
 
 
-def caf(rows, f):
+def caf(rows, f, until=lambda n, f: n - 2 * f, keeps=lambda now, smallest: now < smallest, hard=False, divided=True):
     """With the whole covariance matrix, `[d, d]`."""
     rows, n = np.asarray(rows, np.float64), len(rows)
     weights, best, smallest = np.ones(n), None, np.inf
-    while weights.sum() > n - 2 * f:
+    while weights.sum() > until(n, f):
         mean = weights @ rows / weights.sum()
         covariance = sum(w * np.outer(row - mean, row - mean) for w, row in zip(weights, rows, strict=True))
-        values, vectors = np.linalg.eigh(covariance / weights.sum())
-        if values[-1] < smallest:
+        values, vectors = np.linalg.eigh(covariance / (weights.sum() if divided else n))
+        if keeps(values[-1], smallest):
             best, smallest = mean, values[-1]
         distances = ((rows - mean) @ vectors[:, -1]) ** 2
         largest = distances[weights > 0].max()
         if largest <= 1e-12 * (rows**2).max():
             break
-        weights = np.where(weights > 0, weights * (1 - distances / largest), 0).clip(0)
+        shrunk = distances < largest * (1 - 1e-9) if hard else 1 - distances / largest
+        weights = np.where(weights > 0, weights * shrunk, 0).clip(0)
         weights[weights < 1e-12] = 0
     return best

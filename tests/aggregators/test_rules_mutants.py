@@ -160,6 +160,9 @@ def over_the_largest(rows):
 RANDOM = np.round(100 * np.concatenate([normal(60, 11, 5, seed=1), attacked(60, 11, 5, 2, seed=2)]))  # f = 2
 EVEN = np.round(100 * normal(60, 12, 5, seed=4))
 TIES = integers(150, 11, 2, seed=3)
+SMALL = normal(60, 11, 5, seed=6)
+# long enough for their squared lengths to decide
+LONG = np.float32(30) * normal(60, 11, 5, seed=7)
 SHORT_ROWS = RANDOM * np.where(np.arange(11) % 3, 1, 0.01)[None, :, None].astype(np.float32)
 FAR = 1000 + (0.01 * normal(60, 11, 400, seed=5)).astype(np.float32)
 WITH_NAN = RANDOM.copy()
@@ -325,6 +328,26 @@ MUTANTS = [
         lambda rows, f: clipped_within(rows, oracles.clipped_clustering(rows, f, past=[1e9] * 11)),
     ),
     ("clipped_clustering", "every row clipped, none dropped", RANDOM, oracles.norm_clipping),
+    ("fltrust", "rows that disagree count negatively", RANDOM, functools.partial(oracles.fltrust, trust=lambda c: c)),
+    ("fltrust", "rows that disagree count as well", RANDOM, functools.partial(oracles.fltrust, trust=abs)),
+    ("fltrust", "equal weights", RANDOM, functools.partial(oracles.fltrust, trust=lambda c: float(c > 0))),
+    ("fltrust", "rows of their own length", RANDOM, functools.partial(oracles.fltrust, resized=False)),
+    ("fltrust", "divided by n", RANDOM, functools.partial(oracles.fltrust, counted=True)),
+    ("zeno", "n-f-1 rows", SMALL, functools.partial(oracles.zeno, count=8)),
+    ("zeno", "a step up the gradient", SMALL, functools.partial(oracles.zeno, learning_rate=-0.1)),
+    ("zeno", "a step of length 1", SMALL, functools.partial(oracles.zeno, learning_rate=1)),
+    ("zeno", "length, not squared", LONG, functools.partial(oracles.zeno, power=1)),
+    ("zeno", "no weight of the length", LONG, functools.partial(oracles.zeno, rho=0)),
+    ("zeno", "mean of squares (the authors' code)", LONG, functools.partial(oracles.zeno, rho=5e-4 / 5)),
+    ("dnc", "not centred", RANDOM, functools.partial(oracles.dnc, centred=False)),
+    ("dnc", "the second direction", RANDOM, functools.partial(oracles.dnc, which=1)),
+    ("dnc", "signed, not squared", RANDOM, functools.partial(oracles.dnc, size=lambda along: along)),
+    ("dnc", "the nearest dropped", RANDOM, functools.partial(oracles.dnc, size=lambda along: -(along**2))),
+    ("dnc", "2f rows dropped", RANDOM, functools.partial(oracles.dnc, dropped=4)),
+    ("caf", "until n-f", RANDOM, functools.partial(oracles.caf, until=lambda n, f: n - f)),
+    ("caf", "the last mean", RANDOM, functools.partial(oracles.caf, keeps=lambda now, smallest: True)),
+    ("caf", "the farthest dropped, no other touched", RANDOM, functools.partial(oracles.caf, hard=True)),
+    ("caf", "covariance over n", RANDOM, functools.partial(oracles.caf, divided=False)),
     ("signguard-share=1.0", "rows of any length", RANDOM, functools.partial(oracles.signguard, low=0, high=np.inf)),
     ("signguard-share=1.0", "none too short", SHORT_ROWS, functools.partial(oracles.signguard, low=0)),
     ("signguard-share=1.0", "clusters of any sign", RANDOM, functools.partial(oracles.signguard, cluster=every_point)),
