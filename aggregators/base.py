@@ -86,6 +86,16 @@ def choice(rule: str, option: str, value: object, allowed: Sequence[str]) -> Non
         raise ValueError(f"{rule}: {option} must be one of {', '.join(allowed)}, got {value!r}")
 
 
+def whole(rule: str, option: str, value: Any, least: int | None = None) -> None:
+    """Raises ValueError unless `value` is a whole number, and no less than `least` where that is given."""
+    try:
+        operator.index(value)
+    except TypeError:
+        raise ValueError(f"{rule} needs a whole number {option}, got {option}={value!r}") from None
+    if least is not None and value < least:
+        raise ValueError(f"{rule} needs {option} >= {least}, got {option}={value}")
+
+
 def stateless(
     n: int,
     aggregate: Callable[[Array], tuple[Array, Info]],

@@ -1,7 +1,7 @@
 """Bulyan: a selection by another rule, then an average around the median of each coordinate."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax import lax
@@ -11,8 +11,10 @@ from aggregators.base import Aggregator, Array, Info, choice, eligible, require,
 from aggregators.kernels.columns import Median, mean_around_median
 from aggregators.kernels.distances import distances_to, first_smallest, pairwise, sums_of_nearest
 
+Theta = Literal["n-2f", "n-2f-2"]
 
-def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> Aggregator:
+
+def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", theta: Theta = "n-2f") -> Aggregator:
     """The mean of the selected values closest to their median, coordinate by coordinate, `[n, d] -> [d]`.
 
         selection: theta = n-2f times, the remaining row closest to A(remaining rows), which is then removed
@@ -27,16 +29,19 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
             Krum is computed again on each pool; where it would have less than one neighbour, it uses one.
         median: which median of an even number of values is meant. The paper's is one of the values (`lower`); `mid` is
             the mean of the two middle ones.
+        theta: how many rows are selected. `n-2f` is the paper's; with `n-2f-2` beta = n-4f-2, at least 1 under the same
+            condition, and the last pool holds 2f + 3 rows, enough for Krum.
 
     Raises:
         ValueError: n < 1, f < 0, n < 4f + 3, an unknown base, `bulyan` itself, a base that refuses one of the pools, or
-            a median that is none of those named.
+            a median or theta that is none of those named.
 
     Ties: of rows equally close to A's output the lowest index is selected (with Krum and f <= 2 the last pools leave
     one neighbour, and two mutual neighbours tie); of values equally far from the median the smaller is kept. Rows with
-    a NaN or infinite entry are selected after all finite ones. Variants in circulation: theta = n-2f-2, and neighbours
-    that are never refreshed (LPD's native code); one selection instead of a recursion, and a trimmed mean (CRYPTO-KU).
-    Weights: 1/theta for each selected row, its share of the selection.
+    a NaN or infinite entry are selected after all finite ones. Variants in circulation: LPD's native code (AggregaThor,
+    Garfield) has theta = n-2f-2, but what it selects in step k is the mean of the n-f-2-k best rows, and neighbours are
+    never refreshed: neither is an option here. CRYPTO-KU's selects once instead of recursively, and takes a trimmed
+    mean. Weights: 1/theta for each selected row, its share of the selection.
 
     >>> import numpy as np
     >>> rule = bulyan(n=7, f=1)
@@ -49,8 +54,9 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
     choice("bulyan", "median", median, get_args(Median))
     if base == "bulyan":
         raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
-    theta = n - 2 * f
-    select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, theta)
+    choice("bulyan", "theta", theta, get_args(Theta))
+    count = n - 2 * f if theta == "n-2f" else n - 2 * f - 2
+    select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, count)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
         next_row = select(rows)
@@ -60,8 +66,8 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower") -> A
             row = next_row(alive, k)
             return order.at[k].set(row), alive.at[row].set(False)
 
-        order, alive = lax.fori_loop(0, theta, move, (jnp.zeros(theta, jnp.int32), jnp.ones(n, bool)))
-        weights = (~alive).astype(rows.dtype) / theta
+        order, alive = lax.fori_loop(0, count, move, (jnp.zeros(count, jnp.int32), jnp.ones(n, bool)))
+        weights = (~alive).astype(rows.dtype) / count
         return mean_around_median(rows[order], 2 * f, median), Info(weights)
 
     return stateless(n, aggregate)
@@ -83,12 +89,12 @@ def krum_selection(n: int, f: int):
     return prepare
 
 
-def selection_by(base: str, n: int, f: int, theta: int):
+def selection_by(base: str, n: int, f: int, count: int):
     """Any rule as the base: the remaining row closest to what the rule makes of the remaining rows."""
     rules = [aggregators.build(base, n, f)]
     among = rules[0].among
     if among is None:
-        rules = [pool_rule(base, n, n - k, f) for k in range(theta)]
+        rules = [pool_rule(base, n, n - k, f, n - count + 1) for k in range(count)]
 
     def prepare(rows: Array) -> Callable[[Array, Array | int], Array]:
         finite = jnp.all(jnp.isfinite(rows), axis=1)
@@ -112,12 +118,12 @@ def selection_by(base: str, n: int, f: int, theta: int):
     return prepare
 
 
-def pool_rule(base: str, n: int, size: int, f: int) -> Aggregator:
-    """The base rule for a pool of `size` of the n rows; a refusal is reported as one of Bulyan's condition."""
+def pool_rule(base: str, n: int, size: int, f: int, last: int) -> Aggregator:
+    """The base rule for a pool of `size` of n rows, `last` being the fewest; a refusal is one of Bulyan's condition."""
     try:
         return aggregators.build(base, size, f)
     except ValueError as error:
         raise ValueError(
-            f"bulyan with n={n}, f={f} asks its base for pools of {n} down to {2 * f + 1} rows; {base} refuses one of "
+            f"bulyan with n={n}, f={f} asks its base for pools of {n} down to {last} rows; {base} refuses one of "
             f"{size} rows: {error}. Give {base} an `among` that accepts them, or choose another base"
         ) from error

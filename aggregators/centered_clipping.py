@@ -1,11 +1,9 @@
 """Centered clipping: the last aggregate, moved by the average of the clipped differences to it."""
 
-import operator
-
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateful
+from aggregators.base import Aggregator, Array, Info, require, stateful, whole
 from aggregators.kernels.clipping import clipped_mean, lengths, median_length
 
 
@@ -41,12 +39,7 @@ def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: i
     require("centered_clipping", n, f, factor=2, offset=1)
     if tau is not None and not tau > 0:
         raise ValueError(f"centered_clipping needs a radius tau > 0, or none for the median distance, got tau={tau!r}")
-    try:
-        operator.index(iterations)
-    except TypeError:
-        raise ValueError(f"centered_clipping needs a whole number iterations, got {iterations!r}") from None
-    if iterations < 1:
-        raise ValueError(f"centered_clipping needs iterations >= 1, got {iterations}")
+    whole("centered_clipping", "iterations", iterations, 1)
 
     def aggregate(rows: Array, last: Array) -> tuple[Array, Array, Info]:
         def move(_: int, centre: Array) -> Array:

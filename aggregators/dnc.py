@@ -1,14 +1,12 @@
 """Divide and conquer (DnC): spectral filtering on random coordinates."""
 
-import operator
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, drawn, require
+from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, drawn, require, whole
+from aggregators.kernels.clipping import norms
 from aggregators.kernels.means import mean_of
-from aggregators.kernels.norms import norms
 
 
 def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: float = 1.0) -> Aggregator:
@@ -36,13 +34,8 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
             it draws.
     """
     require("dnc", n, f, factor=2, offset=1)
-    for name, value in (("coordinates", coordinates), ("iterations", iterations)):
-        try:
-            operator.index(value)
-        except TypeError:
-            raise ValueError(f"dnc needs a whole number {name}, got {value!r}") from None
-        if value < 1:
-            raise ValueError(f"dnc needs {name} >= 1, got {value}")
+    whole("dnc", "coordinates", coordinates, 1)
+    whole("dnc", "iterations", iterations, 1)
     dropped = -(-(c * f) // 1)
     if not 0 <= dropped < n:
         raise ValueError(f"dnc needs c >= 0 and c f < n = {n}, got c={c}, f={f}")

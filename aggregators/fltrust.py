@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
+from aggregators.kernels.clipping import directions, lengths, norms
 from aggregators.kernels.means import pull
-from aggregators.kernels.norms import norms
 
 
 def fltrust(n: int, f: int) -> Aggregator:
@@ -37,15 +37,14 @@ def fltrust(n: int, f: int) -> Aggregator:
     def trusted(rows: Array, own: Array) -> tuple[Array, Array]:
         wide = jnp.promote_types(rows.dtype, jnp.float32)
         kept, own = rows.astype(wide), own.astype(wide)
-        lengths, own_length = norms(kept), norms(own[None])[0]
-        usable = jnp.isfinite(lengths) & (lengths > 0)
-        directions = jnp.where(usable[:, None], kept / jnp.where(usable, lengths, 1)[:, None], 0)
-        own_direction = own / jnp.where(own_length > 0, own_length, 1)
-        cosine = jnp.matmul(directions, own_direction, precision=jax.lax.Precision.HIGHEST)
+        origin = jnp.zeros_like(own)
+        units = directions(kept, lengths(kept, origin))
+        own_unit = directions(own[None], lengths(own[None], origin))[0]
+        cosine = jnp.matmul(units, own_unit, precision=jax.lax.Precision.HIGHEST)
         # a cosine that is 0 but for rounding is no trust: alone it would have all the weight
         trust = jnp.where(cosine > 16 * jnp.finfo(wide).eps, cosine, 0)
         weights = trust / jnp.where(trust.sum() > 0, trust.sum(), 1)
-        return (own_length * pull(directions, weights, jnp.zeros_like(own))).astype(rows.dtype), weights
+        return (norms(own[None])[0] * pull(units, weights, origin)).astype(rows.dtype), weights
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         check_rows(rows, n)

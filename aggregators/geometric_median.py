@@ -1,12 +1,11 @@
 """The geometric median: the point with the smallest sum of distances to the rows."""
 
-import operator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.base import Aggregator, Array, Info, require, stateless, whole
 from aggregators.kernels.columns import sorted_rows
 from aggregators.kernels.distances import longest, pairwise, usual
 from aggregators.kernels.means import pull
@@ -92,12 +91,7 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
     require("geometric_median", n, f, factor=2, offset=1)
     if not tolerance > 0:
         raise ValueError(f"geometric_median needs a tolerance > 0, for instance 1e-6, got {tolerance!r}")
-    try:
-        operator.index(max_iterations)
-    except TypeError:
-        raise ValueError(f"geometric_median needs a whole number max_iterations, got {max_iterations!r}") from None
-    if max_iterations < 1:
-        raise ValueError(f"geometric_median needs max_iterations >= 1, got {max_iterations}")
+    whole("geometric_median", "max_iterations", max_iterations, 1)
 
     def minimiser(scene: Scene, squared: Array, alive: Array, steps: Array) -> tuple[Array, Array, Array]:
         rows, points, pool = scene.rows, scene.points, alive & scene.finite

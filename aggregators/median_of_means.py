@@ -1,12 +1,11 @@
 """Median of means: the median of the averages of groups of rows."""
 
-import operator
 from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless
+from aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
 from aggregators.geometric_median import geometric_median
 from aggregators.kernels.columns import middle, sorted_rows
 from aggregators.kernels.means import group_means
@@ -48,10 +47,7 @@ def median_of_means(n: int, f: int, *, groups: int | None = None, median: Median
     require("median_of_means", n, f, factor=2, offset=1)
     choice("median_of_means", "median", median, get_args(Median))
     if groups is not None:
-        try:
-            operator.index(groups)
-        except TypeError:
-            raise ValueError(f"median_of_means needs a whole number of groups, got groups={groups!r}") from None
+        whole("median_of_means", "groups", groups)
         if not 2 * f + 1 <= groups <= n:
             raise ValueError(
                 f"median_of_means needs 2f + 1 = {2 * f + 1} <= groups <= n = {n}: of fewer groups most could hold a "

@@ -1,10 +1,8 @@
 """MoNNA: the average of the rows closest to one that is trusted."""
 
-import operator
-
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.base import Aggregator, Array, Info, require, stateless, whole
 from aggregators.kernels.distances import distances_to, smallest
 from aggregators.kernels.means import mean_of
 
@@ -37,10 +35,7 @@ def monna(n: int, f: int, *, pivot: int = -1) -> Aggregator:
     ([1.0], [True, False, True, True])
     """
     require("monna", n, f, factor=2, offset=1)
-    try:
-        operator.index(pivot)
-    except TypeError:
-        raise ValueError(f"monna needs a whole number pivot, got pivot={pivot!r}") from None
+    whole("monna", "pivot", pivot)
     if not -n <= pivot < n:
         raise ValueError(f"monna needs a pivot among its rows, -{n} to {n - 1}, got pivot={pivot}")
 

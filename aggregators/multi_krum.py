@@ -1,11 +1,9 @@
 """Multi-Krum: the average of the rows that Krum likes best."""
 
-import operator
-
 import jax.numpy as jnp
 
 from aggregators.average import average
-from aggregators.base import Aggregator, Array, Info, eligible, require, stateless
+from aggregators.base import Aggregator, Array, Info, eligible, require, stateless, whole
 from aggregators.kernels.distances import pairwise, sums_of_nearest
 from aggregators.kernels.means import mean_of
 
@@ -38,10 +36,7 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
     """
     require("multi_krum", n, f, factor=2, offset=3)
     if m is not None:
-        try:
-            operator.index(m)
-        except TypeError:
-            raise ValueError(f"multi_krum needs a whole number m, got m={m!r}") from None
+        whole("multi_krum", "m", m)
         if m == n:
             return average(n, f)
         if not 1 <= m <= n - f - 2:

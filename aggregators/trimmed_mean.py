@@ -1,10 +1,8 @@
 """The coordinate-wise trimmed mean."""
 
-import operator
-
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.base import Aggregator, Array, Info, require, stateless, whole
 from aggregators.kernels.columns import mean_between, over_columns
 
 
@@ -36,10 +34,7 @@ def trimmed_mean(n: int, f: int, *, trim: int | None = None) -> Aggregator:
     """
     require("trimmed_mean", n, f, factor=2, offset=1)
     if trim is not None:
-        try:
-            operator.index(trim)
-        except TypeError:
-            raise ValueError(f"trimmed_mean needs a whole number trim, got trim={trim!r}") from None
+        whole("trimmed_mean", "trim", trim)
         if not f <= trim <= (n - 1) // 2:
             raise ValueError(
                 f"trimmed_mean needs f = {f} <= trim <= (n - 1) / 2 = {(n - 1) // 2}: fewer would leave Byzantine "

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
+from aggregators.kernels.clipping import norms
 from aggregators.kernels.means import mean_of
-from aggregators.kernels.norms import norms
 
 
 def zeno(n: int, f: int, *, learning_rate: float = 0.1, rho: float = 5e-4) -> Aggregator:

@@ -44,6 +44,26 @@ def lengths(rows: Array, origin: Array) -> Lengths:
     return lax.cond(safe, as_they_are, one_by_one, rows, origin, squared)
 
 
+def norms(rows: Array) -> Array:
+    """`[n]` lengths of `rows` `[n, d]`; +inf for a row that is not finite, or longer than any number of its type."""
+    found = lengths(rows, jnp.zeros_like(rows[0]))
+    return jnp.where(found.finite, 2 * found.fraction * power(found.exponent, rows.dtype), jnp.inf)
+
+
+def half_norms(found: Lengths) -> Array:
+    """`[n]`: halves of the norms, the largest number of the type where they are beyond it; +inf where not finite."""
+    dtype = found.fraction.dtype
+    halves = jnp.minimum(found.fraction * power(found.exponent, dtype), jnp.finfo(dtype).max)
+    return jnp.where(found.finite, halves, jnp.inf)
+
+
+def directions(rows: Array, found: Lengths) -> Array:
+    """`rows` `[n, d]` of these lengths from the origin, each brought to length 1; 0 where a row is 0 or not finite."""
+    usable = found.finite & (found.fraction > 0)
+    scaled = 0.5 * rows * power(-found.exponent, rows.dtype)[:, None]
+    return jnp.where(usable[:, None], scaled / jnp.where(usable, found.fraction, 1)[:, None], 0)
+
+
 def median_length(found: Lengths) -> Array:
     """Half the median of the norms, of which those that are not finite are the largest; +inf if it is one of them."""
     dtype, n = found.fraction.dtype, len(found.fraction)
@@ -57,25 +77,41 @@ def median_length(found: Lengths) -> Array:
     return (0.5 * ascending[(n - 1) // 2] + 0.5 * ascending[n // 2]) * power(unit, dtype)
 
 
-def clipped_mean(rows: Array, origin: Array, found: Lengths, bound: Array) -> Array:
+def factors(found: Lengths, bound: Array) -> tuple[Array, Array, Array]:
+    """Which lengths are above twice the `bound`, and the two factors, one after the other, that bring them there.
+
+    A row at 1e30 is divided by its power of two first and by the rest then: their product would vanish.
+    """
+    shrink = power(-found.exponent, found.fraction.dtype)
+    longer = found.fraction > bound * shrink
+    return longer, jnp.where(longer, shrink, 1), jnp.where(longer, bound / jnp.where(longer, found.fraction, 1), 1)
+
+
+def shortened(rows: Array, found: Lengths, bound: Array) -> Array:
+    """`rows` `[n, d]` of these lengths from the origin, none longer than twice the `bound`; 0 where not finite."""
+    longer, first, second = factors(found, bound)
+    clipped = 0.5 * rows * first[:, None] * (2 * second)[:, None]
+    return jnp.where(found.finite[:, None], jnp.where(longer[:, None], clipped, rows), 0)
+
+
+def clipped_mean(rows: Array, origin: Array, found: Lengths, bound: Array, chosen: Array | None = None) -> Array:
     """`origin` plus the mean of the n differences to it, each shortened to twice the `bound` where it is longer.
 
-    Rows that are not finite have no direction and count as 0. Cost: O(n d).
+    Rows that are not finite have no direction and count as 0. `chosen` `[n]`: the rows to take the mean of, where not
+    all. Cost: O(n d).
     """
     n, _ = rows.shape
-    # A row at 1e30 is divided by its power of two first and by the rest then: their product would vanish.
-    shrink = power(-found.exponent, rows.dtype)
-    shortened = found.fraction > bound * shrink
-    first = jnp.where(shortened, shrink, 1)
-    second = jnp.where(shortened, bound / jnp.where(shortened, found.fraction, 1), 1)
+    _, first, second = factors(found, bound)
+    counted = found.finite if chosen is None else found.finite & chosen
+    count = n if chosen is None else jnp.maximum(jnp.sum(chosen), 1)
     share = 0.5 ** (n - 1).bit_length()  # no larger than 1/n, so that no sum overflows
 
     if n <= UNROLLED:
         total = jnp.zeros_like(origin)
         for i in range(n):
             clipped = halved(rows[i], origin) * first[i] * (share * second[i])
-            total = total + jnp.where(found.finite[i], clipped, 0)
+            total = total + jnp.where(counted[i], clipped, 0)
     else:
-        halves = jnp.where(found.finite[:, None], halved(rows, origin) * first[:, None], 0)
+        halves = jnp.where(counted[:, None], halved(rows, origin) * first[:, None], 0)
         total = jnp.matmul(share * second, halves, precision=lax.Precision.HIGHEST)
-    return origin + 2 * (total / (n * share))
+    return origin + 2 * (total / (count * share))

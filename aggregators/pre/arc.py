@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from aggregators.base import Array, Context, require
-from aggregators.kernels.norms import norms, shortened
+from aggregators.kernels.clipping import half_norms, lengths, shortened
 from aggregators.pre.base import Mixer
 
 
@@ -33,8 +33,8 @@ def arc(n: int, f: int) -> Mixer:
 
     @jax.jit
     def shorter(rows: Array) -> Array:
-        lengths = norms(rows)
-        return shortened(rows, lengths, jnp.sort(lengths)[n - clipped - 1])
+        found = lengths(rows, jnp.zeros_like(rows[0]))
+        return shortened(rows, found, jnp.sort(half_norms(found))[n - clipped - 1])
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
         return shorter(rows), jnp.eye(n, dtype=rows.dtype)

@@ -1,11 +1,9 @@
 """Bucketing."""
 
-import operator
-
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Array, Context, drawn, require
+from aggregators.base import Array, Context, drawn, require, whole
 from aggregators.pre.base import Mixer
 
 
@@ -27,10 +25,7 @@ def bucketing(n: int, f: int, *, s: int = 2) -> Mixer:
         ValueError: n < 1, f < 0, n < 2f + 1, or s outside 1..n; without a context, since it draws.
     """
     require("bucketing", n, f, factor=2, offset=1)
-    try:
-        operator.index(s)
-    except TypeError:
-        raise ValueError(f"bucketing needs a whole number s, got s={s!r}") from None
+    whole("bucketing", "s", s)
     if not 1 <= s <= n:
         raise ValueError(f"bucketing needs 1 <= s <= n = {n} rows in a bucket, got s={s}")
     buckets = -(-n // s)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from aggregators.base import Array, Context, require
-from aggregators.kernels.norms import norms, shortened
+from aggregators.kernels.clipping import lengths, shortened
 from aggregators.pre.base import Mixer
 
 
@@ -36,7 +36,7 @@ def clip(n: int, f: int, *, bound: float = 1.0) -> Mixer:
 
     @jax.jit
     def clipped(rows: Array) -> Array:
-        return shortened(rows, norms(rows), bound)
+        return shortened(rows, lengths(rows, jnp.zeros_like(rows[0])), jnp.asarray(0.5 * bound, rows.dtype))
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
         return clipped(rows), jnp.eye(n, dtype=rows.dtype)

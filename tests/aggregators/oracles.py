@@ -99,10 +99,10 @@ def around_median(values, beta, kind="lower"):
     return np.mean(sorted(values, key=lambda value: (abs(value - centre), value))[:beta])
 
 
-def bulyan(rows, f, base=krum, kind="lower"):
+def bulyan(rows, f, base=krum, kind="lower", theta=None):
     rows = np.asarray(rows, np.float64)
-    selected = rows[bulyan_selection(rows, f, base)]
-    return np.array([around_median(column, len(rows) - 4 * f, kind) for column in selected.T])
+    selected = rows[bulyan_selection(rows, f, base, theta)]
+    return np.array([around_median(column, len(selected) - 2 * f, kind) for column in selected.T])
 
 
 def trimmed_mean(rows, f):
@@ -163,6 +163,28 @@ def centered_clipping(rows, f, tau=None, iterations=1, last=0.0):
     return v
 
 
+def clipped_clustering(rows, f, past=(), linkage=np.mean, size=max):
+    """`past`: norms of earlier updates. Clusters are lists of rows, joined two by two until two are left."""
+    rows = np.asarray(rows, np.float64)
+    norms = np.linalg.norm(rows, axis=1)
+    units = [row / norm if norm > 0 else row for row, norm in zip(rows, norms, strict=True)]
+
+    def apart(i, j):
+        if norms[i] == 0 or norms[j] == 0:
+            return float(norms[i] != norms[j])
+        return np.sum((units[i] - units[j]) ** 2) / 2
+
+    clusters = [[i] for i in range(len(rows))]
+    while len(clusters) > 2:
+        pairs = list(itertools.combinations(range(len(clusters)), 2))
+        distances = [linkage([apart(i, j) for i in clusters[a] for j in clusters[b]]) for a, b in pairs]
+        a, b = pairs[int(np.argmax(np.array(distances) <= min(distances) * (1 + 1e-5)))]
+        clusters[a] += clusters.pop(b)
+    tau = np.median([*past, *norms])
+    chosen = size(clusters, key=len)
+    return np.mean([rows[i] * (min(1, tau / norms[i]) if norms[i] else 1) for i in chosen], axis=0)
+
+
 def sign_majority(rows, f):
     return np.sign(np.sign(np.asarray(rows, np.float64)).sum(axis=0))
 
@@ -178,55 +200,142 @@ def smea(rows, f, size_of=lambda rows: np.linalg.eigvalsh(covariance(rows))[-1])
     return rows[list(min(subsets, key=lambda subset: size_of(rows[list(subset)])))].mean(axis=0)
 
 
+def mean_shift(points):
+    """The largest cluster, as a list of indices."""
+    n = len(points)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    reach = np.mean(np.sort(apart, axis=1)[:, max(n // 2, 1) - 1]) + 1e-5
+    peaks, heights = [], []
+    for peak in points:
+        before = None
+        while True:
+            near = np.linalg.norm(points - peak, axis=1) <= reach
+            if before is not None and (near == before).all():
+                break
+            before, peak = near, points[near].mean(axis=0)
+        peaks.append(peak)
+        heights.append(near.sum())
+    kept = []
+    for i in sorted(range(n), key=lambda i: (-heights[i], i)):
+        if all(np.linalg.norm(peaks[i] - other) > reach for other in kept):
+            kept.append(peaks[i])
+    clusters = [[] for _ in kept]
+    for j, point in enumerate(points):
+        distances = [np.linalg.norm(point - peak) for peak in kept]
+        if min(distances) <= reach:
+            clusters[int(np.argmax(np.array(distances) <= min(distances) + 1e-5))].append(j)
+    return max(clusters, key=len)
+
+
+def sign_shares(rows):
+    return np.array([[np.mean(row > 0), np.mean(row == 0), np.mean(row < 0)] for row in rows])
+
+
+def similar(rows, kind):
+    """The median cosine to the other rows, or the median distance to them over the median of these."""
+    norms = np.linalg.norm(rows, axis=1)
+    found = []
+    for i, row in enumerate(rows):
+        others = [j for j in range(len(rows)) if j != i]
+        if kind == "cosine":
+            found.append(np.median([row @ rows[j] / ((norms[i] * norms[j]) or 1) for j in others]))
+        else:
+            found.append(np.median([np.linalg.norm(row - rows[j]) for j in others]))
+    if kind == "cosine":
+        return np.array(found)
+    return np.array([min(x / np.median(found), 2) if np.median(found) else 2.0 * (x > 0) for x in found])
+
+
+def signguard(rows, f, similarity=None, low=0.1, high=3.0, features=sign_shares, cluster=mean_shift, clip=True):
+    rows = np.asarray(rows, np.float64)
+    norms = np.linalg.norm(rows, axis=1)
+    middle = np.median(norms)
+    usual = [i for i in range(len(rows)) if (1 - 1e-5) * low * middle <= norms[i] <= (1 + 1e-5) * high * middle]
+    points = features(rows)
+    if similarity:
+        points = np.column_stack([points, similar(rows, similarity)])
+    guarded = cluster(points)
+    chosen = [i for i in usual if i in guarded] or usual
+    return np.mean([rows[i] * (min(1, middle / norms[i]) if clip and norms[i] else 1) for i in chosen], axis=0)
+
+
+def foolsgold(rows, f, past=0.0, kappa=1.0, divide=False, pardon=True, rescale=True, logit=True):
+    """`past`: the sums of the rows of each worker in earlier updates."""
+    rows = np.asarray(rows, np.float64)
+    n, history = len(rows), rows + past
+    lengths = np.linalg.norm(history, axis=1)
+    cosines = np.zeros((n, n))  # 0 to itself, as in the authors' code
+    for i, j in itertools.combinations(range(n), 2):
+        if lengths[i] and lengths[j]:
+            cosine = 1 - ((history[i] / lengths[i] - history[j] / lengths[j]) ** 2).sum() / 2
+            cosines[i, j] = cosines[j, i] = cosine
+    v = cosines.max(axis=1)
+    for i, j in itertools.permutations(range(n), 2):
+        if pardon and v[j] > v[i]:
+            cosines[i, j] *= v[i] / v[j]
+    alpha = np.array([1 - cosines[i].max() if lengths[i] else 0.0 for i in range(n)])
+    if not alpha.any():
+        alpha = 1.0 * (lengths > 0)
+    if rescale and alpha.any():
+        alpha /= alpha.max()
+    weights = np.array([0.0 if a == 0 else 1.0 if a == 1 else kappa * (np.log(a / (1 - a)) + 0.5) for a in alpha])
+    weights = weights.clip(0, 1) if logit else alpha
+    return weights @ rows / ((weights.sum() or 1) if divide else 1)
+
+
 OWN = 1.0  # every coordinate of the server's own row, and of the point where its loss is smallest, with another sign
 
 
-def fltrust(rows, f):
+def fltrust(rows, f, trust=lambda cosine: max(cosine, 0.0), resized=True, counted=False):
     rows = np.asarray(rows, np.float64)
     own = np.full(rows.shape[1], OWN)
     total, result = 0.0, np.zeros_like(own)
     for row in rows:
         cosine = row @ own / (np.linalg.norm(row) * np.linalg.norm(own)) if row.any() else 0.0
-        if cosine > 0:
-            total += cosine
-            result += cosine * np.linalg.norm(own) / np.linalg.norm(row) * row
+        if row.any():
+            total += 1 if counted else trust(cosine)
+            result += trust(cosine) * (np.linalg.norm(own) / np.linalg.norm(row) if resized else 1) * row
     return result / total if total else result
 
 
-def zeno(rows, f, learning_rate=0.1, rho=5e-4):
+def zeno(rows, f, learning_rate=0.1, rho=5e-4, power=2, count=None):
     rows = np.asarray(rows, np.float64)
 
     def loss(params):
         return 0.5 * ((params + OWN) ** 2).sum()
 
-    scores = [loss(0 * row) - loss(-learning_rate * row) - rho * (row**2).sum() for row in rows]
-    best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[: len(rows) - f]
+    lengths = np.linalg.norm(rows, axis=1)
+    scores = [
+        loss(0 * x) - loss(-learning_rate * x) - rho * length**power for x, length in zip(rows, lengths, strict=True)
+    ]
+    best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[: len(rows) - f if count is None else count]
     return rows[best].mean(axis=0)
 
 
-def dnc(rows, f):
+def dnc(rows, f, which=0, centred=True, size=np.square, dropped=None):
     """One iteration over all coordinates, by a singular value decomposition."""
     rows = np.asarray(rows, np.float64)
-    centred = rows - rows.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    scores = (centred @ directions[0]) ** 2
-    return rows[np.argsort(scores, kind="stable")[: len(rows) - f]].mean(axis=0)
+    seen = rows - rows.mean(axis=0) if centred else rows
+    _, _, directions = np.linalg.svd(seen, full_matrices=False)
+    scores = size(seen @ directions[which])
+    return rows[np.argsort(scores, kind="stable")[: len(rows) - (f if dropped is None else dropped)]].mean(axis=0)
 
 
-def caf(rows, f):
+def caf(rows, f, until=lambda n, f: n - 2 * f, keeps=lambda now, smallest: now < smallest, hard=False, divided=True):
     """With the whole covariance matrix, `[d, d]`."""
     rows, n = np.asarray(rows, np.float64), len(rows)
     weights, best, smallest = np.ones(n), None, np.inf
-    while weights.sum() > n - 2 * f:
+    while weights.sum() > until(n, f):
         mean = weights @ rows / weights.sum()
         covariance = sum(w * np.outer(row - mean, row - mean) for w, row in zip(weights, rows, strict=True))
-        values, vectors = np.linalg.eigh(covariance / weights.sum())
-        if values[-1] < smallest:
+        values, vectors = np.linalg.eigh(covariance / (weights.sum() if divided else n))
+        if keeps(values[-1], smallest):
             best, smallest = mean, values[-1]
         distances = ((rows - mean) @ vectors[:, -1]) ** 2
         largest = distances[weights > 0].max()
         if largest <= 1e-12 * (rows**2).max():
             break
-        weights = np.where(weights > 0, weights * (1 - distances / largest), 0).clip(0)
+        shrunk = distances < largest * (1 - 1e-9) if hard else 1 - distances / largest
+        weights = np.where(weights > 0, weights * shrunk, 0).clip(0)
         weights[weights < 1e-12] = 0
     return best

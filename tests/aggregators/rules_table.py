@@ -91,6 +91,8 @@ OWN_LENGTH = "the aggregate is as long as the server's own row"
 DESCENT = "the server's loss decides, after a step of fixed length"
 SIGNS = "signs have no length"
 GROUPS = {"order": "rows form groups by their place"}
+COUNTED = {"translation": SIGNS, "majority": "a row with as many numbers of each sign stays"}
+SYBILS = {"translation": FROM_ORIGIN, "majority": "rows that agree are sybils"}
 SHORT = {"translation": FROM_ORIGIN, "majority": "short rows stay, Byzantine or not"}
 PIVOT = {"order": "the trusted row is known by its place"}
 FIXED = {
@@ -102,6 +104,10 @@ FIXED = {
 
 def _bulyan(base, kind="lower"):
     return lambda rows, f: oracles.bulyan(rows, f, base, kind)
+
+
+def _bulyan_of_less(rows, f, base):
+    return oracles.bulyan(rows, f, base, theta=len(rows) - 2 * f - 2)
 
 
 MEMBERS = [
@@ -123,6 +129,17 @@ MEMBERS = [
     Member("bulyan", {"median": "mid"}, _bulyan(oracles.krum, "mid"), nightly=True, weights="selection", pools=False),
     Member(
         "bulyan", {"median": "upper"}, _bulyan(oracles.krum, "upper"), nightly=True, weights="selection", pools=False
+    ),
+    *(
+        Member(
+            "bulyan",
+            {"theta": "n-2f-2", **options},
+            functools.partial(_bulyan_of_less, base=base),
+            nightly=True,
+            weights="selection",
+            pools=False,
+        )
+        for options, base in (({}, oracles.krum), ({"base": "median"}, oracles.median))
     ),
     Member("bulyan", {"base": "median"}, _bulyan(oracles.median), weights="selection", pools=False),
     Member(
@@ -228,6 +245,14 @@ MEMBERS = [
         pools=False,
     ),
     Member(
+        "clipped_clustering",
+        {},
+        oracles.clipped_clustering,
+        lacks={"translation": FROM_ORIGIN, "majority": "one of two clusters is larger, whoever is in it"},
+        weights="selection",
+        pools=False,
+    ),
+    Member(
         "sign_majority",
         {},
         oracles.sign_majority,
@@ -279,7 +304,40 @@ MEMBERS = [
         asks=True,
     ),
     Member("caf", {}, oracles.caf, pools=False),
+    Member("signguard", {"share": 1.0}, oracles.signguard, lacks=COUNTED, weights="selection", pools=False),
+    *(
+        Member(
+            "signguard",
+            {"share": 1.0, "similarity": kind},
+            functools.partial(oracles.signguard, similarity=kind),
+            nightly=True,
+            lacks=lacks,
+            weights="selection",
+            pools=False,
+        )
+        for kind, lacks in (("cosine", COUNTED), ("distance", {"translation": SIGNS}))
+    ),
+    Member(
+        "foolsgold",
+        {},
+        oracles.foolsgold,
+        robust=False,  # a liar alone has the largest weight
+        lacks={**SYBILS, "unanimity": "it is a sum"},
+        weights="selection",
+        pools=False,
+    ),
+    Member(
+        "foolsgold",
+        {"output": "mean"},
+        functools.partial(oracles.foolsgold, divide=True),
+        robust=False,
+        nightly=True,
+        lacks=SYBILS,
+        pools=False,
+    ),
 ]
+
+
 ROBUST = [member for member in MEMBERS if member.robust]
 
 

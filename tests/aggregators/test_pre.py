@@ -1,6 +1,7 @@
 """What stands before a rule, against float64 versions written from the papers."""
 
 import inspect
+import itertools
 import re
 
 import jax
@@ -51,14 +52,39 @@ def mixed(name, rows, f=F, **options):
 @pytest.mark.parametrize(("n", "f"), [(15, 3), (15, 0), (7, 3), (12, 4)])
 def test_each_equals_its_oracle(name, n, f):
     oracle, options = ORACLES[name]
+    mixer = pre.factory(name)(n, f, **options)
     for rows in 3 * normal(20, n, D, seed=n):
-        np.testing.assert_allclose(mixed(name, rows, f, **options)[0], oracle(rows, f), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(mixer.mix(rows, CONTEXT)[0], oracle(rows, f), rtol=1e-4, atol=1e-5)
 
 
 def test_arc_shortens_as_many_rows_as_the_paper_says():
     rows = np.arange(1, 16, dtype=np.float32)[:, None]
     for f, shortened in [(0, 0), (1, 1), (3, 4), (5, 6), (7, 7)]:
         assert (mixed("arc", rows, f)[0] < rows).sum() == shortened
+
+
+SIZES = np.array([1e-30, 1e-20, 1, 1e20, 1e30, 1e38])
+UNITS = np.array([[0, 1, 0], [0.6, 0, -0.8], [-1, 0, 0]] * 2)
+
+
+@pytest.mark.parametrize("bound", [1e-30, 1, 1e30])
+def test_rows_of_any_size_are_shortened_to_the_bound(bound):
+    rows = (SIZES[:, None] * UNITS).astype(np.float32)
+    expected = np.minimum(SIZES, bound)[:, None] * UNITS
+    np.testing.assert_allclose(mixed("clip", rows, 0, bound=bound)[0], expected, rtol=3e-7, atol=0)
+
+
+def test_the_longest_row_of_any_size_is_shortened_to_the_next_of_any_size():
+    mixer = pre.factory("arc")(3, 1)
+    for size, following in itertools.product(SIZES, SIZES):
+        rows = (np.array([[size], [min(size, following)], [0]]) * UNITS[:3]).astype(np.float32)
+        expected = np.array([[min(size, following)], [min(size, following)], [0]]) * UNITS[:3]
+        np.testing.assert_allclose(mixer.mix(rows, None)[0], expected, rtol=3e-7, atol=0)
+
+
+def test_rows_no_longer_than_the_bound_are_left_as_they_are_to_the_last_bit():
+    np.testing.assert_array_equal(mixed("clip", ROWS, bound=100.0)[0], ROWS)
+    np.testing.assert_array_equal(mixed("arc", ROWS, 0)[0], ROWS)
 
 
 @pytest.mark.parametrize("s", [1, 2, 4, 7, 15])

@@ -147,12 +147,15 @@ def test_where_all_but_f_rows_agree_they_decide(member, bad, seed):
 )
 def test_what_a_definition_is_said_to_lack_it_lacks(member, symmetry):
     def minorities():
-        """Short rows, long rows, and some that stand out in one direction beside one that goes there less far."""
-        beside = ROWS[:1] + 1000 * np.eye(1, D, 0)
+        """Short rows, long rows, some that stand out in one direction beside one that goes there less far, some that
+        are opposed beside one that is not far, and some with the same numbers in other places."""
+        one, place = np.eye(1, D, 0), np.arange(N)[:, None]
         return (
             0,
             100,
-            np.where(np.arange(N)[:, None] < F - 1, beside, ROWS[0] + 100 * np.eye(1, D, 0)).astype(np.float32),
+            np.where(place < F - 1, ROWS[:1] + 1000 * one, ROWS[0] + 100 * one).astype(np.float32),
+            np.where(place < F - 1, -ROWS[0], ROWS[0] + one).astype(np.float32),
+            ROWS[0][::-1],
         )
 
     aggregates = aggregate(member, ROWS)
@@ -165,7 +168,7 @@ def test_what_a_definition_is_said_to_lack_it_lacks(member, symmetry):
         "unanimity": lambda: (aggregate(member, equal), ROWS[0]),
         "majority": lambda: (
             np.stack([aggregate(member, np.where(np.arange(N)[:, None] < F, liars, equal)) for liars in minorities()]),
-            np.stack([aggregate(member, equal)] * 3),
+            np.stack([aggregate(member, equal)] * 5),
         ),
     }[symmetry]()
     assert not np.allclose(given, expected, rtol=1e-2)

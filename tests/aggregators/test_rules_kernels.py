@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rules_table import integers, normal
 
 import aggregators
+from aggregators import Context
 from aggregators.kernels import columns
 from aggregators.kernels.clipping import clipped_mean, lengths, median_length
 from aggregators.kernels.columns import sorted_rows
@@ -190,6 +191,17 @@ def test_rows_of_any_size_are_shortened_to_the_median_length(size):
     np.testing.assert_allclose(jax.jit(shortened)(rows, origin), expected, rtol=1e-5, atol=1e-6 * bound)
 
 
+def test_the_size_of_a_row_is_nothing_to_fltrust():
+    rows = normal(1, 7, 5, seed=4)[0]
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
+    own = np.full(5, 2.0, np.float32)
+    rule = aggregators.build("fltrust", 7, 2)
+    sizes = np.float32([1e-35, 1e-30, 1e-20, 1, 1e20, 1e30, 3e38])[:, None]
+    context = Context(jax.random.key(0), gradient=lambda: own)
+    found, expected = (rule.apply(scaled, (), context)[0] for scaled in (sizes * rows, rows))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_differences_whose_squares_vanish_are_not_taken_for_none():
     rows = np.zeros((4, 3), np.float32)
     rows[1:, 0] = [1e-25, 3e-25, 2e-25]
@@ -274,17 +286,22 @@ def test_multi_krum_of_all_rows_is_the_average_to_the_bit():
         ("mean_around_median", {"median": "low"}, "median must be one of lower, mid, upper, got 'low'"),
         ("median_of_means", {"groups": 4}, "2f \\+ 1 = 5 <= groups <= n = 11.*got groups=4"),
         ("median_of_means", {"groups": 12}, "got groups=12"),
-        ("median_of_means", {"groups": "all"}, "whole number of groups, got groups='all'"),
+        ("median_of_means", {"groups": "all"}, "whole number groups, got groups='all'"),
         ("median_of_means", {"median": "mean"}, "median must be one of geometric, coordinate, got 'mean'"),
         ("cge", {"output": "max"}, "output must be one of mean, sum, got 'max'"),
         ("norm_clipping", {"tau": 0}, "norm tau > 0.*got tau=0"),
         ("centered_clipping", {"tau": -1.0}, "radius tau > 0.*got tau=-1.0"),
-        ("centered_clipping", {"iterations": 0}, "iterations >= 1, got 0"),
-        ("centered_clipping", {"iterations": 1.5}, "whole number iterations, got 1.5"),
+        ("centered_clipping", {"iterations": 0}, "iterations >= 1, got iterations=0"),
+        ("centered_clipping", {"iterations": 1.5}, "whole number iterations, got iterations=1.5"),
         ("aksel", {"count": "half"}, "count must be one of n-f, mid, got 'half'"),
         ("monna", {"pivot": 11}, "-11 to 10, got pivot=11"),
         ("monna", {"pivot": None}, "whole number pivot, got pivot=None"),
         ("bulyan", {"median": "paper"}, "median must be one of lower, mid, upper, got 'paper'"),
+        ("bulyan", {"theta": "n-f"}, "theta must be one of n-2f, n-2f-2, got 'n-f'"),
+        ("foolsgold", {"kappa": 0}, "kappa > 0.*got 0"),
+        ("foolsgold", {"output": "max"}, "output must be one of sum, mean, got 'max'"),
+        ("signguard", {"similarity": "dist"}, "similarity must be one of none, cosine, distance, got 'dist'"),
+        ("clipped_clustering", {"history": 0}, "history >= 1, got history=0"),
         ("bulyan", {"base": "bulyan"}, "cannot be its own base"),
         ("bulyan", {"base": "krun"}, "did you mean 'krum'"),
     ],

@@ -3,6 +3,7 @@
 Every mutant is the oracle with one mistake. If one survived, the inputs of the oracle tests could not tell it either.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -136,13 +137,33 @@ def groups_of_equal_size_and_a_rest(rows, f):
     return oracles.geometric_median(np.array(means), f)
 
 
+def clipped_within(rows, unclipped):
+    """The mean of the rows with this mean, shortened to the median of their own norms."""
+    subsets = (list(s) for size in range(5, len(rows)) for s in itertools.combinations(range(len(rows)), size))
+    (chosen,) = [s for s in subsets if np.allclose(rows[s].mean(axis=0), unclipped)]
+    return oracles.norm_clipping(rows[chosen], 2)
+
+
 def medoid(rows, f):
     return min(rows, key=lambda z: np.linalg.norm(rows - z, axis=1).sum())
+
+
+def every_point(points):
+    return range(len(points))
+
+
+def over_the_largest(rows):
+    shares = oracles.sign_shares(rows)
+    return shares / (shares.max(axis=0) + 1e-8)
 
 
 RANDOM = np.round(100 * np.concatenate([normal(60, 11, 5, seed=1), attacked(60, 11, 5, 2, seed=2)]))  # f = 2
 EVEN = np.round(100 * normal(60, 12, 5, seed=4))
 TIES = integers(150, 11, 2, seed=3)
+SMALL = normal(60, 11, 5, seed=6)
+# long enough for their squared lengths to decide
+LONG = np.float32(30) * normal(60, 11, 5, seed=7)
+SHORT_ROWS = RANDOM * np.where(np.arange(11) % 3, 1, 0.01)[None, :, None].astype(np.float32)
 FAR = 1000 + (0.01 * normal(60, 11, 400, seed=5)).astype(np.float32)
 WITH_NAN = RANDOM.copy()
 WITH_NAN[:, 4, 0] = np.nan
@@ -190,6 +211,10 @@ MUTANTS = [
     ("brute", "n-f-1 rows", RANDOM, lambda rows, f: oracles.brute(rows, f + 1)),
     ("brute", "n-f+1 rows", RANDOM, lambda rows, f: oracles.brute(rows, f - 1)),
     ("bulyan", "theta = n-2f-2", RANDOM, bulyan_by(lambda rows, f: oracles.bulyan_selection(rows, f)[:-2])),
+    ("bulyan", "theta = n-2f-2, beta = n-4f-2", RANDOM, functools.partial(oracles.bulyan, theta=11 - 2 * 2 - 2)),
+    ("bulyan-theta=n-2f-2", "theta = n-2f", RANDOM, oracles.bulyan),
+    ("bulyan-theta=n-2f-2", "theta = n-2f-1", RANDOM, functools.partial(oracles.bulyan, theta=11 - 2 * 2 - 1)),
+    ("bulyan-theta=n-2f-2", "beta = n-4f", RANDOM, bulyan_by(lambda rows, f: oracles.bulyan_selection(rows, f)[:-2])),
     ("bulyan", "beta = theta-2f-1", RANDOM, bulyan_by(beta=lambda n, f: n - 4 * f - 1)),
     ("bulyan", "beta = theta", RANDOM, bulyan_by(beta=lambda n, f: n - 2 * f)),
     ("bulyan", "one selection, no recursion", RANDOM, bulyan_by(one_shot)),
@@ -282,6 +307,76 @@ MUTANTS = [
         RANDOM,
         lambda rows, f: oracles.centered_clipping(rows, f, 0.1),
     ),
+    (
+        "clipped_clustering",
+        "single linkage",
+        RANDOM,
+        lambda rows, f: oracles.clipped_clustering(rows, f, linkage=np.min),
+    ),
+    (
+        "clipped_clustering",
+        "complete linkage",
+        RANDOM,
+        lambda rows, f: oracles.clipped_clustering(rows, f, linkage=np.max),
+    ),
+    ("clipped_clustering", "smaller cluster", RANDOM, lambda rows, f: oracles.clipped_clustering(rows, f, size=min)),
+    ("clipped_clustering", "not clipped", RANDOM, lambda rows, f: oracles.clipped_clustering(rows, f, past=[1e9] * 11)),
+    (
+        "clipped_clustering",
+        "norms of the cluster only",
+        RANDOM,
+        lambda rows, f: clipped_within(rows, oracles.clipped_clustering(rows, f, past=[1e9] * 11)),
+    ),
+    ("clipped_clustering", "every row clipped, none dropped", RANDOM, oracles.norm_clipping),
+    ("fltrust", "rows that disagree count negatively", RANDOM, functools.partial(oracles.fltrust, trust=lambda c: c)),
+    ("fltrust", "rows that disagree count as well", RANDOM, functools.partial(oracles.fltrust, trust=abs)),
+    ("fltrust", "equal weights", RANDOM, functools.partial(oracles.fltrust, trust=lambda c: float(c > 0))),
+    ("fltrust", "rows of their own length", RANDOM, functools.partial(oracles.fltrust, resized=False)),
+    ("fltrust", "divided by n", RANDOM, functools.partial(oracles.fltrust, counted=True)),
+    ("zeno", "n-f-1 rows", SMALL, functools.partial(oracles.zeno, count=8)),
+    ("zeno", "a step up the gradient", SMALL, functools.partial(oracles.zeno, learning_rate=-0.1)),
+    ("zeno", "a step of length 1", SMALL, functools.partial(oracles.zeno, learning_rate=1)),
+    ("zeno", "length, not squared", LONG, functools.partial(oracles.zeno, power=1)),
+    ("zeno", "no weight of the length", LONG, functools.partial(oracles.zeno, rho=0)),
+    ("zeno", "mean of squares (the authors' code)", LONG, functools.partial(oracles.zeno, rho=5e-4 / 5)),
+    ("dnc", "not centred", RANDOM, functools.partial(oracles.dnc, centred=False)),
+    ("dnc", "the second direction", RANDOM, functools.partial(oracles.dnc, which=1)),
+    ("dnc", "signed, not squared", RANDOM, functools.partial(oracles.dnc, size=lambda along: along)),
+    ("dnc", "the nearest dropped", RANDOM, functools.partial(oracles.dnc, size=lambda along: -(along**2))),
+    ("dnc", "2f rows dropped", RANDOM, functools.partial(oracles.dnc, dropped=4)),
+    ("caf", "until n-f", RANDOM, functools.partial(oracles.caf, until=lambda n, f: n - f)),
+    ("caf", "the last mean", RANDOM, functools.partial(oracles.caf, keeps=lambda now, smallest: True)),
+    ("caf", "the farthest dropped, no other touched", RANDOM, functools.partial(oracles.caf, hard=True)),
+    ("caf", "covariance over n", RANDOM, functools.partial(oracles.caf, divided=False)),
+    ("signguard-share=1.0", "rows of any length", RANDOM, functools.partial(oracles.signguard, low=0, high=np.inf)),
+    ("signguard-share=1.0", "none too short", SHORT_ROWS, functools.partial(oracles.signguard, low=0)),
+    ("signguard-share=1.0", "clusters of any sign", RANDOM, functools.partial(oracles.signguard, cluster=every_point)),
+    ("signguard-share=1.0", "not clipped", RANDOM, functools.partial(oracles.signguard, clip=False)),
+    (
+        "signguard-share=1.0",
+        "no share of zeros",
+        TIES,
+        functools.partial(oracles.signguard, features=lambda rows: oracles.sign_shares(rows)[:, ::2] * [1, 0]),
+    ),
+    (
+        "signguard-share=1.0",
+        "shares over the largest of them (the authors' code)",
+        RANDOM,
+        functools.partial(oracles.signguard, features=over_the_largest),
+    ),
+    (
+        "signguard-share=1.0-similarity=cosine",
+        "the median distance",
+        RANDOM,
+        functools.partial(oracles.signguard, similarity="distance"),
+    ),
+    ("signguard-share=1.0-similarity=distance", "signs alone", RANDOM, oracles.signguard),
+    ("foolsgold", "no pardoning", RANDOM, functools.partial(oracles.foolsgold, pardon=False)),
+    ("foolsgold", "not rescaled to 1", RANDOM, functools.partial(oracles.foolsgold, rescale=False)),
+    ("foolsgold", "no logit", RANDOM, functools.partial(oracles.foolsgold, logit=False)),
+    ("foolsgold", "kappa = 2", RANDOM, functools.partial(oracles.foolsgold, kappa=2)),
+    ("foolsgold", "mean instead of sum", RANDOM, functools.partial(oracles.foolsgold, divide=True)),
+    ("foolsgold-output=mean", "sum instead of mean", RANDOM, oracles.foolsgold),
     ("sign_majority", "sign of the mean", RANDOM, lambda rows, f: np.sign(rows.mean(axis=0))),
     ("sign_majority", "a tie is a yes", TIES, lambda rows, f: np.where(np.sign(rows).sum(axis=0) >= 0, 1, -1)),
     ("sign_majority", "zero is a yes", TIES, lambda rows, f: np.sign(np.where(rows >= 0, 1, -1).sum(axis=0))),
@@ -370,13 +465,20 @@ def agree_on(found, batches, scale_from, oracle):
         ("norm_clipping", 5),
         ("sign_majority", 5),
         ("centered_clipping", 5),
+        ("clipped_clustering", 5),
         ("aksel", 5),
         ("monna", 5),
+        ("signguard-share=1.0", 5),
+        ("foolsgold", 3),
+        ("fltrust", 3),
+        ("zeno", 3),
+        ("dnc", 5),
+        ("caf", 5),
         ("smea", 5),
     ],
 )
 def test_conditions_are_not_off_by_one(name, smallest):
-    """With f = 2: 2f + 3, not 2f + 1 or 2f + 2; 2f + 1, not 2f; 4f + 3, not 4f + 2."""
+    """With f = 2: 2f + 3, not 2f + 1 or 2f + 2; 2f + 1, not 2f; 4f + 3, not 4f + 2; f + 1, not f."""
     MEMBER[name].build(smallest, 2)
     for n in range(1, smallest):
         with pytest.raises(ValueError, match="needs n >="):
