@@ -174,6 +174,18 @@ def drawn(rule: str, context: Context | None) -> Array:
     return context.key
 
 
+def distinct(key: Array, d: int, count: int) -> Array:
+    """`count` of the numbers below `d`, each set of them equally likely, `[count]`; all of them if d is no larger."""
+    if 4 * count > d:
+        return jax.random.permutation(key, d)[:count]
+    # Numbers drawn one after the other, those that were there before left out: cheaper than to permute all, and that
+    # so many do not suffice has a chance below 1e-12. Then the last ones are there twice.
+    picked = jax.random.randint(key, (4 * count // 3 + 60,), 0, d)
+    order = jnp.argsort(picked, stable=True)
+    again = jnp.zeros(len(picked), bool).at[order[1:]].set(picked[order][1:] == picked[order][:-1])
+    return picked[jnp.argsort(again, stable=True)[:count]]
+
+
 def eligible(alive: Array, finite: Array) -> Array:
     """Rows to choose from: those alive and finite, or all alive ones where none is finite."""
     good = alive & finite

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 
 import aggregators
-from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
+from aggregators.base import Aggregator, Array, Info, choice, eligible, limited, require, stateless
 from aggregators.kernels.columns import Median, mean_around_median
 from aggregators.kernels.distances import distances_to, first_smallest, pairwise, sums_of_nearest
 
 Theta = Literal["n-2f", "n-2f-2"]
+# from the rows alive `[n]` and how many were taken before: the row to take, and whether the base rule gave no answer
+NextRow = Callable[[Array, Array | int], tuple[Array, Array]]
 
 
 def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", theta: Theta = "n-2f") -> Aggregator:
@@ -35,6 +37,7 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
     Raises:
         ValueError: n < 1, f < 0, n < 4f + 3, an unknown base, `bulyan` itself, a base that refuses one of the pools, or
             a median or theta that is none of those named.
+        RuntimeError: by apply, where the base is brute and its effort does not suffice.
 
     Ties: of rows equally close to A's output the lowest index is selected (with Krum and f <= 2 the last pools leave
     one neighbour, and two mutual neighbours tie); of values equally far from the median the smaller is kept. Rows with
@@ -56,33 +59,39 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
         raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
     choice("bulyan", "theta", theta, get_args(Theta))
     count = n - 2 * f if theta == "n-2f" else n - 2 * f - 2
+    may_give_up = base != "krum" and aggregators.build(base, n, f).limited
     select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, count)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
         next_row = select(rows)
 
-        def move(k: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-            order, alive = state
-            row = next_row(alive, k)
-            return order.at[k].set(row), alive.at[row].set(False)
+        def move(k: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            order, alive, undecided = state
+            row, no_answer = next_row(alive, k)
+            return order.at[k].set(row), alive.at[row].set(False), undecided | no_answer
 
-        order, alive = lax.fori_loop(0, count, move, (jnp.zeros(count, jnp.int32), jnp.ones(n, bool)))
+        start = jnp.zeros(count, jnp.int32), jnp.ones(n, bool), jnp.asarray(False)
+        order, alive, undecided = lax.fori_loop(0, count, move, start)
         weights = (~alive).astype(rows.dtype) / count
-        return mean_around_median(rows[order], 2 * f, median), Info(weights)
+        result = mean_around_median(rows[order], 2 * f, median)
+        if not may_give_up:
+            return result, Info(weights)
+        return jnp.where(undecided, jnp.nan, result), Info(weights, undecided=undecided)
 
-    return stateless(n, aggregate)
+    rule = stateless(n, aggregate)
+    return limited("bulyan", rule) if may_give_up else rule
 
 
 def krum_selection(n: int, f: int):
     """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³)."""
 
-    def prepare(rows: Array) -> Callable[[Array, Array | int], Array]:
+    def prepare(rows: Array) -> NextRow:
         squared, finite, _ = pairwise(rows)
         sums = sums_of_nearest(squared)
 
-        def next_row(alive: Array, k: Array | int) -> Array:
+        def next_row(alive: Array, k: Array | int) -> tuple[Array, Array]:
             scores = sums(alive, jnp.maximum(n - k - f - 2, 1))
-            return first_smallest(scores, eligible(alive, finite)).astype(jnp.int32)
+            return first_smallest(scores, eligible(alive, finite)).astype(jnp.int32), jnp.asarray(False)
 
         return next_row
 
@@ -96,7 +105,7 @@ def selection_by(base: str, n: int, f: int, count: int):
     if among is None:
         rules = [pool_rule(base, n, n - k, f, n - count + 1) for k in range(count)]
 
-    def prepare(rows: Array) -> Callable[[Array, Array | int], Array]:
+    def prepare(rows: Array) -> NextRow:
         finite = jnp.all(jnp.isfinite(rows), axis=1)
         aggregate_alive = among(rows) if among is not None else None
 
@@ -109,9 +118,11 @@ def selection_by(base: str, n: int, f: int, count: int):
 
         pools = [gathered(n - k, rule) for k, rule in enumerate(rules)]
 
-        def next_row(alive: Array, k: Array | int) -> Array:
+        def next_row(alive: Array, k: Array | int) -> tuple[Array, Array]:
             output = lax.switch(k, pools, alive) if aggregate_alive is None else aggregate_alive(alive)
-            return first_smallest(distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
+            row = first_smallest(distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
+            # more than f rows of NaN are no fault of the search
+            return row, jnp.isnan(output).any() & (jnp.sum(alive & ~finite) <= f)
 
         return next_row
 

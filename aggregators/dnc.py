@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, drawn, require, whole
+from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, distinct, drawn, require, whole
 from aggregators.kernels.clipping import norms
 from aggregators.kernels.means import mean_of
 
@@ -51,7 +51,7 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
 
         def drop(key: Array) -> Array:
             count = min(coordinates, rows.shape[1])
-            chosen = jax.random.choice(key, rows.shape[1], (count,), replace=False)
+            chosen = distinct(key, rows.shape[1], count)
             some = wide_scaled[:, chosen] if count < rows.shape[1] else wide_scaled
             mean, _ = mean_of(some, finite)
             centred = jnp.where(finite[:, None], some - mean, 0)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, choice, drawn, require
+from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, choice, distinct, drawn, require
 from aggregators.kernels.clipping import clipped_mean, half_norms, lengths, median_length
 from aggregators.kernels.cosines import cosine_distances
 from aggregators.kernels.distances import pairwise
@@ -71,7 +71,7 @@ def signguard(n: int, f: int, *, share: float = 0.1, similarity: Similarity = "n
         usual = found.finite & (halves >= (1 - ROUNDING) * LOW * middle) & (halves <= (1 + ROUNDING) * HIGH * middle)
 
         count = math.ceil(share * rows.shape[1])
-        some = wide if key is None else wide[:, jax.random.choice(key, rows.shape[1], (count,), replace=False)]
+        some = wide if key is None else wide[:, distinct(key, rows.shape[1], count)]
         features = [jnp.mean(sign, axis=1, dtype=wide.dtype) for sign in (some > 0, some == 0, some < 0)]
         if similarity == "cosine":
             features.append(1 - median_of_others(cosine_distances(wide, found), found.finite))

@@ -32,7 +32,7 @@ def test_every_effort_gives_the_right_subset_or_none(seed):
 
 def test_beyond_its_effort_brute_raises_and_names_the_way_out():
     rule = aggregators.build("brute", 11, 3, effort=5)
-    with pytest.raises(RuntimeError, match="brute is undecided.*effort.*multi_krum"):
+    with pytest.raises(RuntimeError, match=r"brute is undecided.*effort.*multi_krum"):
         rule.apply(ROWS, rule.init(5))
 
 
