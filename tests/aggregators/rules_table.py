@@ -336,8 +336,6 @@ MEMBERS = [
         pools=False,
     ),
 ]
-
-
 ROBUST = [member for member in MEMBERS if member.robust]
 
 

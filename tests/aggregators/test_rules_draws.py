@@ -63,7 +63,7 @@ def test_liars_that_are_the_largest_cluster_of_signs_but_too_long_leave_the_rows
 @pytest.mark.parametrize("n", [5, 12, 30])
 def test_the_mean_shift_of_the_oracle_is_that_of_scikit_learn_where_groups_stand_apart(n):
     rng = np.random.default_rng(n)
-    for _ in range(20):
+    for _ in range(6):
         points = rng.normal(size=(n, 3)) * 0.02 + np.where(np.arange(n)[:, None] < n // 3, 1.0, 0.0)
         shift = MeanShift(bandwidth=estimate_bandwidth(points, quantile=0.5), cluster_all=False).fit(points)
         largest = np.bincount(shift.labels_[shift.labels_ >= 0]).argmax()

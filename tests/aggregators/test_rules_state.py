@@ -70,7 +70,7 @@ def test_the_norms_of_liars_do_not_outlive_their_share_of_the_history(bad):
     assert np.abs(after).max() > 0.01
 
 
-@pytest.mark.parametrize("n", [5, 6, 12, 25])
+@pytest.mark.parametrize("n", [6, 25])
 def test_the_clusters_are_those_of_scikit_learn(n):
     rule = aggregators.build("clipped_clustering", n, 2)
     for rows in attacked(20, n, D, 2, seed=n):
