@@ -22,10 +22,10 @@ demo: $(READY)   ## six rules against the attacks on real digits: table and plot
 	$(BIN)/byzax run experiments/scenarios/demo.yaml --out $(RESULTS) --overwrite
 
 test: $(READY)   ## the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 nightly: $(READY)  ## everything, the slow tests too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'
 
 check: $(READY)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
