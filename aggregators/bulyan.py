@@ -1,7 +1,7 @@
 """Bulyan: a selection by another rule, then an average around the median of each coordinate."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from jax import lax
@@ -9,11 +9,12 @@ from jax import lax
 import aggregators
 from aggregators.base import Aggregator, Array, Info, choice, eligible, limited, require, stateless
 from aggregators.kernels.columns import Median, mean_around_median
-from aggregators.kernels.distances import distances_to, first_smallest, pairwise, sums_of_nearest
+from aggregators.kernels.distances import Nearest, distances_to, first_smallest, nearest, pairwise, sums, without
 
 Theta = Literal["n-2f", "n-2f-2"]
-# from the rows alive `[n]` and how many were taken before: the row to take, and whether the base rule gave no answer
-NextRow = Callable[[Array, Array | int], tuple[Array, Array]]
+# From what a selection keeps, the rows alive `[n]` and how many were taken before: the row to take, whether the base
+# rule gave no answer, and what it keeps from then on.
+NextRow = Callable[[Any, Array, Array], tuple[Array, Array, Any]]
 
 
 def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", theta: Theta = "n-2f") -> Aggregator:
@@ -63,15 +64,15 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
     select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, count)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        next_row = select(rows)
+        begin, next_row = select(rows)
 
-        def move(k: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            order, alive, undecided = state
-            row, no_answer = next_row(alive, k)
-            return order.at[k].set(row), alive.at[row].set(False), undecided | no_answer
+        def move(k: Array, state: tuple[Array, Array, Array, Any]) -> tuple[Array, Array, Array, Any]:
+            order, alive, undecided, own = state
+            row, no_answer, own = next_row(own, alive, k)
+            return order.at[k].set(row), alive.at[row].set(False), undecided | no_answer, own
 
-        start = jnp.zeros(count, jnp.int32), jnp.ones(n, bool), jnp.asarray(False)
-        order, alive, undecided = lax.fori_loop(0, count, move, start)
+        start = jnp.zeros(count, jnp.int32), jnp.ones(n, bool), jnp.asarray(False), begin
+        order, alive, undecided, _ = lax.fori_loop(0, count, move, start)
         weights = (~alive).astype(rows.dtype) / count
         result = mean_around_median(rows[order], 2 * f, median)
         if not may_give_up:
@@ -85,15 +86,14 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
 def krum_selection(n: int, f: int):
     """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³)."""
 
-    def prepare(rows: Array) -> NextRow:
+    def prepare(rows: Array) -> tuple[Nearest, NextRow]:
         squared, finite, _ = pairwise(rows)
-        sums = sums_of_nearest(squared)
 
-        def next_row(alive: Array, k: Array | int) -> tuple[Array, Array]:
-            scores = sums(alive, jnp.maximum(n - k - f - 2, 1))
-            return first_smallest(scores, eligible(alive, finite)).astype(jnp.int32), jnp.asarray(False)
+        def next_row(near: Nearest, alive: Array, k: Array) -> tuple[Array, Array, Nearest]:
+            row = first_smallest(sums(near), eligible(alive, finite)).astype(jnp.int32)
+            return row, jnp.asarray(False), without(near, row, jnp.maximum(n - k - f - 3, 1))
 
-        return next_row
+        return nearest(squared, n - f - 2), next_row
 
     return prepare
 
@@ -105,7 +105,7 @@ def selection_by(base: str, n: int, f: int, count: int):
     if among is None:
         rules = [pool_rule(base, n, n - k, f, n - count + 1) for k in range(count)]
 
-    def prepare(rows: Array) -> NextRow:
+    def prepare(rows: Array) -> tuple[tuple[()], NextRow]:
         finite = jnp.all(jnp.isfinite(rows), axis=1)
         aggregate_alive = among(rows) if among is not None else None
 
@@ -118,13 +118,13 @@ def selection_by(base: str, n: int, f: int, count: int):
 
         pools = [gathered(n - k, rule) for k, rule in enumerate(rules)]
 
-        def next_row(alive: Array, k: Array | int) -> tuple[Array, Array]:
+        def next_row(own: tuple[()], alive: Array, k: Array) -> tuple[Array, Array, tuple[()]]:
             output = lax.switch(k, pools, alive) if aggregate_alive is None else aggregate_alive(alive)
             row = first_smallest(distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
             # more than f rows of NaN are no fault of the search
-            return row, jnp.isnan(output).any() & (jnp.sum(alive & ~finite) <= f)
+            return row, jnp.isnan(output).any() & (jnp.sum(alive & ~finite) <= f), own
 
-        return next_row
+        return (), next_row
 
     return prepare
 

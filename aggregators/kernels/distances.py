@@ -232,6 +232,53 @@ def sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Array]:
     return sums
 
 
+class Nearest(NamedTuple):
+    """The distances of each of n rows to the others, from near to far, while rows leave one by one.
+
+    `values` `[n, n]`: ascending along a row, 0 for the row itself and those that left, which are not `there`. `rank`
+    `[n, n]`: the place of each row. `last` `[n]`: up to this place are as many as are `summed`.
+    """
+
+    values: Array
+    there: Array
+    rank: Array
+    last: Array
+    summed: Array
+
+
+def nearest(distances: Array, count: int) -> Nearest:
+    """Sorts each row of `distances` `[n, n]`, of which the `count` smallest to others are to be summed. O(n² log n)."""
+    n = distances.shape[0]
+    itself = jnp.eye(n, dtype=bool)
+    others = jnp.where(itself, jnp.inf, distances)
+    order = jnp.argsort(others, axis=1, stable=True)
+    there = ~jnp.take_along_axis(itself, order, axis=1)
+    values = jnp.where(there, jnp.take_along_axis(others, order, axis=1), 0)
+    last = jnp.argmax(jnp.cumsum(there, axis=1) == count, axis=1)
+    return Nearest(values, there, jnp.argsort(order, axis=1), last, jnp.asarray(count))
+
+
+def sums(near: Nearest) -> Array:
+    """`[n]`: for each row the sum of its smallest distances. Nothing is subtracted, and no digit is lost."""
+    return jnp.sum(jnp.where(jnp.arange(len(near.last)) <= near.last[:, None], near.values, 0), axis=1)
+
+
+def without(near: Nearest, row: Array, count: Array) -> Nearest:
+    """After a `row` has left; `count` is as before or one less. O(n²), and cheaper than to sort or count anew."""
+    n = len(near.last)
+    places, each = jnp.arange(n), jnp.arange(n)
+    gone = near.rank[:, row]
+    there = near.there.at[each, gone].set(False)
+    values = near.values.at[each, gone].set(0)
+    counted = near.summed - (gone <= near.last)
+    within = places <= near.last[:, None]
+    # one too many: up to before the last that is there; one too few: up to the next that is
+    before = jnp.max(jnp.where(there & within, places, -1), axis=1) - 1
+    after = jnp.min(jnp.where(there & ~within, places, n), axis=1)
+    last = jnp.where(counted > count, before, jnp.where(counted < count, after, near.last))
+    return Nearest(values, there, near.rank, last, count)
+
+
 def first_smallest(values: Array, candidates: Array) -> Array:
     """The lowest index among `candidates` `[n]` of the smallest of `values` `[n]`, which may be +inf but not NaN."""
     smallest = jnp.min(jnp.where(candidates, values, jnp.inf))
