@@ -1,16 +1,13 @@
 """Aggregation rules: `build(name, n, f, **options)` gives an `Aggregator`; one file per rule, found by its name."""
 
-import difflib
-import importlib
 import os
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aggregators import pre as before
-from aggregators.base import Aggregator, Context, Info
+from aggregators.base import Aggregator, Context, Info, files, function_of
 
 __all__ = ["Aggregator", "Context", "Info", "available", "build", "factory"]
 
@@ -22,21 +19,12 @@ __path__.extend(
 
 def available() -> tuple[str, ...]:
     """The names of all rules: one for each file of this folder, `base` aside."""
-    return tuple(
-        sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name[0] != "_" and m.name != "base")
-    )
+    return files(__path__)
 
 
 def factory(name: str) -> Callable[..., Aggregator]:
     """The function behind a rule's name: `factory("krum")(n, f)`. Raises ValueError for an unknown name."""
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown rule {name!r}: {hint}available: {', '.join(available())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    if not hasattr(module, name):
-        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
-    return getattr(module, name)
+    return function_of(__name__, "rule", name, available())
 
 
 def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any) -> Aggregator:

@@ -1,7 +1,10 @@
-"""What a rule is, and what every file of this folder shares: types, the check of (n, f), the check of rows."""
+"""What a rule is, and what every file of this folder shares: types, how a file is found, how arguments are checked."""
 
+import difflib
+import importlib
 import operator
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -94,6 +97,27 @@ def whole(rule: str, option: str, value: Any, least: int | None = None) -> None:
         raise ValueError(f"{rule} needs a whole number {option}, got {option}={value!r}") from None
     if least is not None and value < least:
         raise ValueError(f"{rule} needs {option} >= {least}, got {option}={value}")
+
+
+def files(folders: Iterable[str]) -> tuple[str, ...]:
+    """The names of all files in these folders, `base` and those that begin with `_` aside."""
+    found = pkgutil.iter_modules(folders)
+    return tuple(sorted(m.name for m in found if not m.ispkg and m.name[0] != "_" and m.name != "base"))
+
+
+def function_of(package: str, kind: str, name: str, names: Sequence[str]) -> Callable[..., Any]:
+    """The function `name` of the file `name` in a package, one of `names`.
+
+    Raises ValueError for a name that is none of them, with the nearest, or a file without its function.
+    """
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown {kind} {name!r}: {hint}available: {', '.join(names)}")
+    module = importlib.import_module(f"{package}.{name}")
+    if not hasattr(module, name):
+        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
+    return getattr(module, name)
 
 
 def stateless(
