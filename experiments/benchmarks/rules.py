@@ -135,7 +135,7 @@ def records(
 ) -> Iterator[dict[str, Any]]:
     """Measures at one size: first the machine, then each of the `chosen` names, with `others` the peers beside it."""
     host = rows_of(n, d)
-    rows = jnp.asarray(host)
+    rows = jax.device_put(host, may_alias=True)
     machine = floors(rows, repeats)
     yield {"name": "machine", **machine._asdict()}
     with ExitStack() as stack:
