@@ -99,8 +99,8 @@ def measure(subject: Subject, scene: Scene, found: search.Found | None, tell: Ca
 
 def deviation(subject: Subject, scene: Scene, liars: int) -> tuple[float, str]:
     """The largest distance of the answer from the honest mean, in honest spreads, and the pattern that makes it."""
-    rows = honest(scene, key(scene.seed, Purpose.BREAKDOWN), np.arange(DRAWS))
-    own = honest(scene, key(scene.seed, Purpose.OWN, 2), np.arange(DRAWS), rows=1)[:, 0]
+    rows = honest(scene, (Purpose.BREAKDOWN,), np.arange(DRAWS))
+    own = honest(scene, (Purpose.OWN, 2), np.arange(DRAWS), rows=1)[:, 0]
     mean = rows[:, liars:].mean(axis=1, dtype=np.float64)
     made: list[tuple[str, np.ndarray]] = [("no liars", rows)]
     if liars:
@@ -156,8 +156,8 @@ def _patterns(liars: int, scene: Scene) -> dict[str, np.ndarray]:
 def turning(subject: Subject, scene: Scene, plan: search.Plan | None) -> Window | None:
     """The first strengths at which the mean of <F, g> is negative: of `plan`, else of -epsilon * honest mean."""
     numbers = np.arange(TURNED_DRAWS)
-    rows = honest(scene, key(scene.seed, Purpose.STRENGTH), numbers)
-    own = honest(scene, key(scene.seed, Purpose.OWN, 3), numbers, rows=1)[:, 0]
+    rows = honest(scene, (Purpose.STRENGTH,), numbers)
+    own = honest(scene, (Purpose.OWN, 3), numbers, rows=1)[:, 0]
     where = search.ground(scene, rows) if plan else None
     mean = rows[:, scene.f :].mean(axis=1)
 

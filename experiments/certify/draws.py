@@ -6,7 +6,6 @@ the noise is still normal and the same in every direction.
 """
 
 from enum import IntEnum
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -71,9 +70,10 @@ def key(seed: int, purpose: Purpose, *numbers: int) -> Array:
     return made
 
 
-def host(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
+def host(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
     """The same for what is drawn on the host."""
-    return np.random.default_rng([seed, int(purpose), *numbers])
+    # a spawn key and no list of entropy: there [1, 2] and [1, 2, 0] are the same
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(purpose), *map(int, numbers))))
 
 
 def scene(asked: Certificate) -> Scene:
@@ -81,7 +81,7 @@ def scene(asked: Certificate) -> Scene:
     if asked.gradients:
         gradient, sigma = measured(asked.gradients, asked.seed)
     else:
-        gradient = np.asarray(jax.random.normal(key(asked.seed, Purpose.GRADIENT), (asked.d,)), np.float64)
+        gradient = host(asked.seed, Purpose.GRADIENT).standard_normal(asked.d)
         gradient *= asked.norm / np.linalg.norm(gradient)
         sigma = asked.sigma or asked.norm / float(np.sqrt(asked.d))
     norm = float(np.linalg.norm(gradient.astype(np.float64)))
@@ -116,12 +116,9 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     return whole, float(np.sqrt(np.mean(squares) / len(whole)))
 
 
-@partial(jax.jit, static_argnums=(2,))
-def _around(keys: Array, gradient: Array, rows: int, sigma: Array) -> Array:
-    return jax.vmap(lambda each: gradient + sigma * jax.random.normal(each, (rows, len(gradient))))(keys)
-
-
-def honest(scene: Scene, root: Array, numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
-    """Rows `[m, rows, d]` of the draws `numbers` `[m]`: draw i is the same whatever the others are."""
-    keys = jax.vmap(lambda number: jax.random.fold_in(root, number))(jnp.asarray(numbers))
-    return np.asarray(_around(keys, jnp.asarray(scene.gradient), rows or scene.n, jnp.float32(scene.sigma)))
+def honest(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
+    """Rows `[m, rows, d]` of the draws `numbers` `[m]` for a purpose: draw i is the same whatever the others are."""
+    # on the host: JAX would compile its normal numbers anew for every shape, which takes longer than all the draws
+    shape = (rows or scene.n, scene.d)
+    noise = [host(scene.seed, *purpose, int(number)).standard_normal(shape, np.float32) for number in numbers]
+    return scene.gradient + np.float32(scene.sigma) * np.stack(noise)

@@ -80,8 +80,8 @@ def slope(points: list[Point]) -> float:
 def largest(subject: Subject, scene: Scene) -> np.ndarray:
     """For every draw the largest deviation of coordinate 0 over gamma, in sigma, `[DRAWS]`."""
     numbers = np.arange(DRAWS)
-    rows = honest(scene, key(scene.seed, Purpose.LEAK, scene.d), numbers)
-    own = honest(scene, key(scene.seed, Purpose.OWN, 4), numbers, rows=1)[:, 0]
+    rows = honest(scene, (Purpose.LEAK, scene.d), numbers)
+    own = honest(scene, (Purpose.OWN, 4), numbers, rows=1)[:, 0]
     mean = rows[:, scene.f :].mean(axis=1)
     root = key(scene.seed, Purpose.RULE, 4)
     limit = FAR * np.sqrt(scene.d * scene.n)

@@ -18,6 +18,7 @@ from experiments.plots import DASHES, STYLE, colours
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # what is farther is an arrow at the edge
 LOWEST, HIGHEST = 1e-2, 1e6  # of the deviation, in spreads; what is beyond is at the edge
+SHADE = "#f4e3dc"
 TITLE: Any = {"loc": "left", "fontweight": "bold", "fontsize": 9.5, "color": "#222222"}
 ASIDE: Any = {"fontsize": 7, "color": "#777777"}
 
@@ -84,7 +85,7 @@ def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
                 continue
             axes.plot([case.sine.value], [y], marker=MARKS[i % len(MARKS)], markersize=4, linestyle="none", **style)
             axes.plot([case.sine.low, min(case.sine.high, WIDEST_SINE)], [y, y], linewidth=1.6, alpha=0.6, **style)
-    axes.axvspan(1, WIDEST_SINE, color="#f4e3dc", zorder=0, linewidth=0)
+    axes.axvspan(1, WIDEST_SINE, color=SHADE, zorder=0, linewidth=0)
     axes.text(1.02, len(attacks) - 0.52, "no angle left", va="bottom", **ASIDE)
     axes.set_xlim(0, WIDEST_SINE)
     axes.set_ylim(len(attacks) - 0.5, -0.5)
@@ -123,10 +124,10 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
         said = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
         said += f", at most {bound:.3g}" if bound else ", no bound known" if np.isfinite(robust.found) else ""
         axes.annotate(said, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
-    if some and (lower := some[0].robustness) and lower.lower > 0:
-        axes.axvline(lower.lower, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    if lower := max((r.lower for each in some if (r := each.robustness) and r.lower > 0), default=0.0):
+        axes.axvline(lower, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
-            f"any rule: at least {lower.lower:.3g}", (lower.lower, 0), xycoords=("data", "axes fraction"),
+            f"any rule: at least {lower:.3g}", (lower, 0), xycoords=("data", "axes fraction"),
             xytext=(3, 4), textcoords="offset points", **ASIDE,
         )  # fmt: skip
     axes.set_xscale("log")
@@ -155,13 +156,14 @@ def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str],
             axes.annotate(
                 str(broken.liars), (broken.liars, height), xytext=(4, 0), textcoords="offset points", va="center",
                 fontsize=8, fontweight="bold", color=paint[each.label], zorder=5,
+                bbox={"facecolor": SHADE, "edgecolor": "none", "pad": 0.6},
             )  # fmt: skip
     axes.axvline(plan.scene.f, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate(
         f"declared f = {plan.scene.f}", (plan.scene.f, 0.03), xycoords=("data", "axes fraction"), xytext=(3, 0),
         textcoords="offset points", **ASIDE,
     )  # fmt: skip
-    axes.axhspan(BEYOND, HIGHEST, color="#f4e3dc", zorder=0, linewidth=0)
+    axes.axhspan(BEYOND, HIGHEST, color=SHADE, zorder=0, linewidth=0)
     axes.set_yscale("log")
     axes.set_ylim(LOWEST / 1.5, HIGHEST)
     axes.annotate("broken", (1, BEYOND), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right",

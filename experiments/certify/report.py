@@ -41,18 +41,18 @@ def show(plan: Plan, findings: Sequence[Findings], console: Console) -> None:
         if each.resilience:
             console.print(_attacks(each))
     notes = list(dict.fromkeys(line for each in findings for line in [*plan.skipped, *_notes(each)]))
-    for line in notes:
+    for line in [*notes, "Searched numbers come from attacks that exist: they are lower bounds on the worst case."]:
         console.print(Text(line, style="dim"), soft_wrap=True)
 
 
 def _summary(findings: Sequence[Findings]) -> Table:
     made = Table(box=box.SIMPLE_HEAD, title="certificate", title_style="bold", padding=(0, 1, 0, 0))
-    made.add_column("rule", style="bold", vertical="bottom")
+    made.add_column("rule", style="bold", no_wrap=True, min_width=max(len(each.label) for each in findings))
     made.add_column("worst sin alpha", no_wrap=True, vertical="bottom")
     made.add_column("(alpha, f)", no_wrap=True, vertical="bottom")
     for heading in ("kappa found", "kappa at most", "broken by", "proven to stand"):
         made.add_column(heading, justify="right", vertical="bottom")
-    made.add_column("turned by epsilon", no_wrap=True, vertical="bottom")
+    made.add_column("turned by epsilon", vertical="bottom")
     made.add_column("one coordinate", no_wrap=True, vertical="bottom")
     for each in findings:
         cells: list[str | Text] = ["-"] * 8
@@ -103,9 +103,8 @@ def _notes(each: Findings) -> list[str]:
         lines += [f"{each.label}: {case.attack}: {case.note}" for case in measured.cases if case.note]
     if robust := each.robustness:
         bound = f"; bound: {robust.bound.note}" if robust.bound else ""
-        lines.append(
-            f"{each.label}: kappa of any rule is at least {number(robust.lower)}; found with {robust.where}{bound}"
-        )
+        least = "" if math.isnan(robust.lower) else f" (of any rule at least {number(robust.lower)})"
+        lines.append(f"{each.label}: kappa{least} found with {robust.where}{bound}")
     if broken := each.breakdown:
         how = f"broken by {_liars(broken.liars)}, {broken.pattern}" if broken.liars else "not broken"
         more = f"; sizes that turn it round ({broken.plan}): {window(broken.searched)}" if broken.plan else ""
@@ -117,8 +116,6 @@ def _notes(each: Findings) -> list[str]:
             for point in leaking.points
         )
         lines.append(f"{each.label}: largest deviation of one coordinate, in sigma: {values}")
-    if any(each[2:]):
-        lines.append("Searched numbers come from attacks that exist: they are lower bounds on the worst case.")
     return lines
 
 

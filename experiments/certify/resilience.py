@@ -105,8 +105,8 @@ def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callabl
         # a last chunk that is not full is filled up with further draws: one shape, one compilation
         numbers = np.arange(start, min(start + chunk, -(-samples // size) * size))
         kept = min(len(numbers), samples - start)
-        rows = honest(scene, key(scene.seed, Purpose.HONEST), numbers)
-        own = honest(scene, key(scene.seed, Purpose.OWN), numbers, rows=1)[:, 0]
+        rows = honest(scene, (Purpose.HONEST,), numbers)
+        own = honest(scene, (Purpose.OWN,), numbers, rows=1)[:, 0]
         lengths.append(np.sqrt(np.square(rows[:kept, scene.f :], dtype=np.float64).sum(axis=2)))
         attacked = np.concatenate(
             [attack(rows[i : i + size], own[i : i + size], numbers[i : i + size]) for i in range(0, len(numbers), size)]

@@ -13,6 +13,7 @@ best are then perturbed. n rows span n-1 dimensions, so that rules which treat a
 case in n.
 """
 
+import math
 from collections.abc import Callable
 from itertools import combinations
 from math import comb
@@ -31,7 +32,10 @@ ROUNDING = 2e-5  # of the answer, in lengths of the longest row of S: what float
 
 
 class Robustness(NamedTuple):
-    """`found`: the largest ratio, inf where it grows with the strength; `lower`: q; `bound`: what is proven."""
+    """`found`: the largest ratio, inf where it grows with the strength; `lower`: q; `bound`: what is proven.
+
+    A rule that trusts a row of the server's own can be below q, which is then NaN.
+    """
 
     found: float
     lower: float
@@ -58,6 +62,9 @@ def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None
         lower = 0.0
     generator, root = host(seed, Purpose.ROBUSTNESS), key(seed, Purpose.ROBUSTNESS)
     subsets = _all_subsets(n, f) if comb(n, f) <= ALL_SUBSETS else None
+    if subject.trusting:
+        # the server's own row is the mean of one S: of no other is anything promised
+        subsets, lower = np.arange(n)[None] >= f, math.nan
 
     def tried(rows: np.ndarray) -> np.ndarray:
         own = rows[:, f:].mean(axis=1)

@@ -142,8 +142,8 @@ def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], No
 
 def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[list[Plan]], np.ndarray]:
     """The function that tries plans on so many draws: `[2, plans]`, |E F - g|² and -<E F, g>, larger is worse."""
-    rows = honest(scene, key(scene.seed, Purpose.SEARCH_DRAWS, turn), np.arange(draws))
-    own = honest(scene, key(scene.seed, Purpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
+    rows = honest(scene, (Purpose.SEARCH_DRAWS, turn), np.arange(draws))
+    own = honest(scene, (Purpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
     where = ground(scene, rows)
     root = key(scene.seed, Purpose.RULE, 1, turn)
     at_once = max(1, PLANS_BYTES // (4 * draws * scene.n * scene.d))

@@ -24,7 +24,8 @@ class Subject(NamedTuple):
 
     `ask(rows [b, n, d], own [b, d], keys [b])` gives the answers `[b, d]`, each from the rule's state before its first
     update (centered_clipping: the last aggregate is 0). `own` is the server's own row where a rule asks for one; the
-    loss of the server's data is then <own, w> + |w|²/2, whose gradient at the model, w = 0, is `own`.
+    loss of the server's data is then <own, w> + |w|²/2, whose gradient at the model, w = 0, is `own`. `trusting`:
+    whether the rule asks for it.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Subject(NamedTuple):
     n: int
     f: int
     ask: Callable[[Array, Array, Array], Array]
+    trusting: bool
 
 
 def build(label: str, part: Component, pre: Sequence[Component], n: int, f: int, d: int) -> Subject:
@@ -54,7 +56,20 @@ def build(label: str, part: Component, pre: Sequence[Component], n: int, f: int,
             raise ValueError(f"apply must give an aggregate [d={d}], got {list(answer.shape[1:])}")
     except Exception as error:
         raise ScenarioError(f"rule: {part.name} fails: {said(error, file_of(function))}") from error
-    return Subject(label, part, tuple(pre), n, f, ask)
+    return Subject(label, part, tuple(pre), n, f, ask, _trusting(rule, n, d))
+
+
+def _trusting(rule: Aggregator, n: int, d: int) -> bool:
+    """Whether a rule that can be computed cannot without the server's own data."""
+
+    def bare(rows: Array, key: Array) -> Array:
+        return rule.apply(rows, rule.init(d), Context(key, rows[0]))[0]
+
+    try:
+        jax.eval_shape(bare, jax.ShapeDtypeStruct((n, d), jnp.float32), jax.eval_shape(lambda: jax.random.key(0)))
+    except Exception:
+        return True
+    return False
 
 
 def batched(rule: Aggregator) -> Callable[[Array, Array, Array], Array]:
