@@ -86,7 +86,8 @@ def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
             axes.plot([case.sine.value], [y], marker=MARKS[i % len(MARKS)], markersize=4, linestyle="none", **style)
             axes.plot([case.sine.low, min(case.sine.high, WIDEST_SINE)], [y, y], linewidth=1.6, alpha=0.6, **style)
     axes.axvspan(1, WIDEST_SINE, color=SHADE, zorder=0, linewidth=0)
-    axes.text(1.02, len(attacks) - 0.52, "no angle left", va="bottom", **ASIDE)
+    axes.annotate("no angle left", (1, 1), xycoords=("data", "axes fraction"), xytext=(3, -2), va="top",
+                  textcoords="offset points", **ASIDE)  # fmt: skip
     axes.set_xlim(0, WIDEST_SINE)
     axes.set_ylim(len(attacks) - 0.5, -0.5)
     axes.set_yticks(range(len(attacks)), attacks)

@@ -46,7 +46,13 @@ def show(plan: Plan, findings: Sequence[Findings], console: Console) -> None:
 
 
 def _summary(findings: Sequence[Findings]) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, title="certificate", title_style="bold", padding=(0, 1, 0, 0))
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title="certificate",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+        caption="kappa at most, liars proven to stand: from theory (? nothing known to us); the rest is measured",
+    )
     made.add_column("rule", style="bold", no_wrap=True, min_width=max(len(each.label) for each in findings))
     made.add_column("worst sin alpha", no_wrap=True, vertical="bottom")
     made.add_column("(alpha, f)", no_wrap=True, vertical="bottom")

@@ -114,7 +114,8 @@ def test_the_search_breaks_the_average_and_turns_krum_where_no_attack_of_the_fol
     # n=11, f=2: Krum accepts rows up to sqrt(2 7/6 - 1) = 1.15 spreads away, and a spread is |g|
     cases, found, _ = measured("krum", d=1000, samples=100, budget=4000)
     assert cases["searched inner"].inner.high < 0
-    assert all(case.sine.high < 1 for name, case in cases.items() if not name.startswith("searched"))
+    shipped = {"empire", "gaussian", "hijack", "little", "non_finite", "none", "sign_flip"}
+    assert max(cases[name].sine.high for name in shipped) < 0.5
     assert any("label_flip" in line for line in found.skipped)
 
 
