@@ -263,6 +263,7 @@ def _rules(asked: Any) -> str:
 def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> None:
     """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured."""
     from rich.console import Console
+    from rich.markup import escape
 
     from experiments import results
     from experiments.certify import measuring, plot, report
@@ -277,7 +278,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     errors = Console(stderr=True)
     if errors.is_terminal:
         with errors.status("measuring") as status:
-            findings = measuring.perform(plan, status.update)
+            findings = measuring.perform(plan, lambda text: status.update(escape(text)))
     else:
         findings = measuring.perform(plan, lambda text: typer.echo(text, err=True))
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]

@@ -13,13 +13,14 @@ grid comes first.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments.certify import search, theory
 from experiments.certify.draws import Purpose, Scene, honest, host, key
-from experiments.certify.subject import Subject, answers
+from experiments.certify.subject import Subject, answers, batch_size, within_memory
 
 STRENGTHS = (1e3, 1e6, 1e12, 1e30)  # distances of the liars in honest spreads
 BEYOND = 1e3  # spreads, and the rule counts as broken
@@ -27,6 +28,7 @@ POINTS = 33  # numbers of liars that are looked at before the bisection
 DRAWS = 2
 TURNED_DRAWS = 64
 WEAKEST, STRONGEST, GRID = 1e-3, 1e6, 46
+NO_NUMBERS = {"NaN": [np.nan], "infinite": [np.inf], "mixed": [np.nan, np.inf, -np.inf, 1e30]}
 BRIDGES = (0.03, 0.1, 0.3)
 
 
@@ -102,25 +104,30 @@ def deviation(subject: Subject, scene: Scene, liars: int) -> tuple[float, str]:
     rows = honest(scene, (Purpose.BREAKDOWN,), np.arange(DRAWS))
     own = honest(scene, (Purpose.OWN, 2), np.arange(DRAWS), rows=1)[:, 0]
     mean = rows[:, liars:].mean(axis=1, dtype=np.float64)
-    made: list[tuple[str, np.ndarray]] = [("no liars", rows)]
+    made: list[tuple[str, Callable[[], np.ndarray]]] = [("no liars", lambda: rows)]
     if liars:
         made = [
-            (f"{name} at {strength:g} spreads", _moved(rows, mean, scene.spread, offsets, strength))
+            (f"{name} at {strength:g} spreads", partial(_moved, rows, mean, scene.spread, offsets, strength))
             for name, offsets in _patterns(liars, scene).items()
             for strength in STRENGTHS
         ]
-        for name, values in {"NaN": [np.nan], "infinite": [np.inf], "mixed": [np.nan, np.inf, -np.inf, 1e30]}.items():
-            bad = rows.copy()
-            bad[:, :liars] = np.resize(values, liars)[None, :, None]
-            made.append((name, bad))
-    attacked = np.concatenate([each for _, each in made])
-    given = answers(subject, attacked, np.tile(own, (len(made), 1)), key(scene.seed, Purpose.RULE, 2)).astype(
-        np.float64
-    )
-    away = np.linalg.norm(given - np.tile(mean, (len(made), 1)), axis=1) / scene.spread
-    away = np.where(np.isfinite(away), away, np.inf).reshape(len(made), DRAWS).max(axis=1)
-    worst = int(away.argmax())
-    return float(away[worst]), made[worst][0]
+        made += [(name, partial(_filled, rows, liars, values)) for name, values in NO_NUMBERS.items()]
+    at_once = max(1, batch_size(scene.n, scene.d) // DRAWS)
+    found: list[float] = []
+    for start in range(0, len(made), at_once):
+        some = made[start : start + at_once]
+        attacked = np.concatenate([make() for _, make in some])
+        given = answers(subject, attacked, np.tile(own, (len(some), 1)), key(scene.seed, Purpose.RULE, 2))
+        away = np.linalg.norm(given.astype(np.float64) - np.tile(mean, (len(some), 1)), axis=1) / scene.spread
+        found += np.where(np.isfinite(away), away, np.inf).reshape(len(some), DRAWS).max(axis=1).tolist()
+    worst = int(np.argmax(found))
+    return found[worst], made[worst][0]
+
+
+def _filled(rows: np.ndarray, liars: int, values: list[float]) -> np.ndarray:
+    bad = rows.copy()
+    bad[:, :liars] = np.resize(values, liars)[None, :, None]
+    return bad
 
 
 def _moved(rows: np.ndarray, mean: np.ndarray, spread: float, offsets: np.ndarray, strength: float) -> np.ndarray:
@@ -155,7 +162,7 @@ def _patterns(liars: int, scene: Scene) -> dict[str, np.ndarray]:
 
 def turning(subject: Subject, scene: Scene, plan: search.Plan | None) -> Window | None:
     """The first strengths at which the mean of <F, g> is negative: of `plan`, else of -epsilon * honest mean."""
-    numbers = np.arange(TURNED_DRAWS)
+    numbers = np.arange(within_memory(TURNED_DRAWS, scene.n, scene.d))
     rows = honest(scene, (Purpose.STRENGTH,), numbers)
     own = honest(scene, (Purpose.OWN, 3), numbers, rows=1)[:, 0]
     where = search.ground(scene, rows) if plan else None

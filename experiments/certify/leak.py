@@ -17,9 +17,8 @@ import numpy as np
 from experiments.certify import theory
 from experiments.certify.draws import Purpose, Scene, honest, key
 from experiments.certify.intervals import Estimate
-from experiments.certify.subject import Subject, answers
+from experiments.certify.subject import Subject, answers, batch_size
 
-# the sizes that are tried at once times the draws: one full batch of `subject.answers`
 DRAWS, GRID, ROUNDS, FINER = 8, 32, 3, 8
 SMALLEST = 0.1  # of gamma, in sigma; the largest is FAR times what Krum could hide at f = (n-3)/2
 FAR = 10.0
@@ -84,12 +83,13 @@ def largest(subject: Subject, scene: Scene) -> np.ndarray:
     own = honest(scene, (Purpose.OWN, 4), numbers, rows=1)[:, 0]
     mean = rows[:, scene.f :].mean(axis=1)
     root = key(scene.seed, Purpose.RULE, 4)
+    at_once = max(1, batch_size(scene.n, scene.d) // DRAWS)
     limit = FAR * np.sqrt(scene.d * scene.n)
 
     def deviations(sizes: np.ndarray) -> np.ndarray:
         """`[m, DRAWS]` for sizes `[m, DRAWS]` in sigma."""
         found = []
-        for some in np.split(sizes, range(FINER, len(sizes), FINER)):
+        for some in np.split(sizes, range(at_once, len(sizes), at_once)):
             attacked = np.tile(rows, (len(some), 1, 1))
             attacked[:, : scene.f] = np.tile(mean, (len(some), 1))[:, None]
             attacked[:, : scene.f, 0] += (some * scene.sigma).reshape(-1, 1)

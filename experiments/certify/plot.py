@@ -113,7 +113,7 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
         assert robust is not None
         place = findings.index(each)
         style: Any = {"color": paint[each.label], "zorder": 3, "clip_on": False}
-        found = min(robust.found, high)
+        found = float(np.clip(robust.found, low, high))
         bound = robust.bound.value if robust.bound else None
         axes.plot([low, found], [i, i], linewidth=1.6, alpha=0.6, **style)
         if not np.isfinite(robust.found):
@@ -125,7 +125,7 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
         said = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
         said += f", at most {bound:.3g}" if bound else ", no bound known" if np.isfinite(robust.found) else ""
         axes.annotate(said, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
-    if lower := max((r.lower for each in some if (r := each.robustness) and r.lower > 0), default=0.0):
+    if lower := max((r.lower for each in some if (r := each.robustness) and 0 < r.lower < np.inf), default=0.0):
         axes.axvline(lower, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
             f"any rule: at least {lower:.3g}", (lower, 0), xycoords=("data", "axes fraction"),

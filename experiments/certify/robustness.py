@@ -131,7 +131,7 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
         made += [(f"{name}, moved by {shift:g}", rows + shift * _first(n)) for name, rows in made[: len(values) * 3]]
     while len(made) < most:
         # honest rows in few or many directions, normal or with heavy tails; liars alike, split, or a little apart
-        dimensions = int(generator.choice([1, 2, 3, n]))
+        dimensions = int(generator.choice([each for each in (1, 2, 3, n) if each <= n]))
         heavy = generator.random() < 0.3
         good = generator.standard_t(2, (h, dimensions)) if heavy else generator.normal(size=(h, dimensions))
         good /= np.sqrt(np.square(good - good.mean(axis=0)).sum(axis=1).mean()) or 1.0

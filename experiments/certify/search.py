@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.certify.draws import Purpose, Scene, honest, host, key
-from experiments.certify.subject import Subject, answers
+from experiments.certify.subject import Subject, answers, within_memory
 
 Array = jax.Array
 DRAWS, FRESH = 16, 64  # that every candidate is tried on, and the last few
@@ -116,7 +116,7 @@ def carry_out(scene: Scene, where: Ground, plan: Plan) -> np.ndarray:
 
 def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> Found:
     """The worst plans that about `budget` answers of the rule find."""
-    some, fresh = _trial(subject, scene, DRAWS, 0), _trial(subject, scene, FRESH, 1)
+    some, fresh = _trial(subject, scene, DRAWS, 0), _trial(subject, scene, within_memory(FRESH, scene.n, scene.d), 1)
     ways = [(i, name, w) for i in range(len(DIRECTIONS)) for name, w in patterns(scene.f).items()]
     steps = int(np.clip(budget // 2 // (DRAWS * len(ways)), 3, 24))
     sizes = np.geomspace(SMALLEST, LARGEST, steps)

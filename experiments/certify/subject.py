@@ -93,6 +93,11 @@ def batch_size(n: int, d: int) -> int:
     return int(np.clip(BATCH_BYTES // (4 * n * d), 1, BATCH_UPDATES))
 
 
+def within_memory(draws: int, n: int, d: int) -> int:
+    """So many draws, or as many (at least 8) as have room at once: four batches."""
+    return int(np.clip(BATCH_BYTES // (n * d), 8, draws))
+
+
 def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> np.ndarray:
     """The answers `[m, d]` for rows `[m, n, d]` on the host and the server's own rows `[m, d]`, batch by batch.
 

@@ -143,6 +143,13 @@ def test_without_a_file_a_mistake_has_no_file_before_it():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("n", "f", "d"), [(1, 0, 1), (2, 1, 2), (3, 0, 3)])
+def test_the_smallest_numbers_of_rows_can_be_measured(tmp_path, n, f, d):
+    path = write(tmp_path, rule="average", n=n, f=f, d=d)
+    result = byzax("certify", path, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_certificates_can_be_measured(path):
     asked = load(path, {})
