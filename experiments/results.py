@@ -47,8 +47,8 @@ class Run(NamedTuple):
 
 def runs(study: Study) -> list[Run]:
     """Every run of a study, in order; their folder names are readable and differ."""
-    rules = _labels((cell.scenario.rule for cell in study.cells), RULES)
-    attacks = _labels((cell.scenario.attack for cell in study.cells), ATTACKS)
+    rules = labels((cell.scenario.rule for cell in study.cells), RULES)
+    attacks = labels((cell.scenario.attack for cell in study.cells), ATTACKS)
     made: list[Run] = []
     taken: list[str] = []
     for cell in study.cells:
@@ -66,7 +66,7 @@ def _is_other(key: str) -> bool:
     return key.partition(".")[0] not in {"rule", "attack", "seed"}
 
 
-def _labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., Any]]) -> dict[Component, str]:
+def labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., Any]]) -> dict[Component, str]:
     """A name for each different component: its own, with the options that are not the default everywhere."""
     different = list(dict.fromkeys(parts))
     labels = {}
@@ -78,13 +78,18 @@ def _labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., An
     return labels
 
 
-def claim(folders: Sequence[Path], inputs: Sequence[Path], overwrite: bool = False) -> None:
+def claim(
+    folders: Sequence[Path],
+    inputs: Sequence[Path],
+    overwrite: bool = False,
+    mine: Callable[[Path], list[Path]] | None = None,
+) -> None:
     """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
 
     With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file.
+    input file. `mine` gives what the command wrote in a folder; by default the files of a study.
     """
-    written = {folder: _written(folder) if overwrite else [] for folder in folders}
+    written = {folder: (mine or _written)(folder) if overwrite else [] for folder in folders}
     read = {path.resolve() for path in inputs}
     for folder, files in written.items():
         if any(path.resolve() in read for path in files):
@@ -130,10 +135,10 @@ def begin(folder: Path, run: Run) -> None:
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
     (here / "scenario.yaml").write_text(dump(described))
-    _write_json(here / "versions.json", versions())
+    write_json(here / "versions.json", versions())
     _append(here / "metrics.csv", [("step", "time_s", "wall_s", *Evaluation._fields)])
     _append(here / "updates.csv", [("step", *Update._fields)])
-    _write_json(here / "summary.json", _summary(run, "running", None))
+    write_json(here / "summary.json", _summary(run, "running", None))
     here.rename(folder / "runs" / run.slug)
 
 
@@ -160,7 +165,7 @@ def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reas
         summary |= {"step": seen[-1].step, "time_s": seen[-1].time_s, "wall_s": round(seen[-1].wall_s, 6)}
         # JSON has no NaN
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in seen[-1].evaluation._asdict().items()}
-    _write_json(here / "summary.json", summary)
+    write_json(here / "summary.json", summary)
 
 
 def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
@@ -222,7 +227,8 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a mapping as JSON, whole or not at all."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     _atomically(path, lambda file: file.write(text.encode()))
 

@@ -105,8 +105,11 @@ def parse_text(text: str, source: str) -> Any:
         raise ScenarioError(f"{source}: no valid YAML: {error}") from None
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds. Raises ScenarioError, one line that begins with the file's name."""
+def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dict[str, Any]:
+    """The mapping that a YAML file holds; `needed` says in words which keys it must have.
+
+    Raises ScenarioError, one line that begins with the file's name.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -121,9 +124,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         what = "is empty" if found is None else f"holds {type(found).__name__} {found!r:.40}"
         hint = ": is the space after a colon missing?" if isinstance(found, str) and ":" in found else ""
-        raise ScenarioError(
-            f"{path}: a mapping with at least name, data, rule and attack is needed, the file {what}{hint}"
-        )
+        raise ScenarioError(f"{path}: a mapping with at least {needed} is needed, the file {what}{hint}")
     return found
 
 

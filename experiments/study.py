@@ -63,8 +63,10 @@ def prefixed(path: Path) -> Iterator[None]:
         raise ScenarioError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
 
 
-def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
+def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Scenario) -> dict[str, Any]:
     """The mapping with `key=value` set: a dotted key, a value in YAML. Setting a key ends a sweep over it.
+
+    `description` is what the mapping describes.
 
     >>> override({"rule": "krum", "grid": {"rule.name": ["krum", "median"]}}, "rule.name=bulyan")
     {'rule': {'name': 'bulyan'}, 'grid': {}}
@@ -76,6 +78,8 @@ def override(raw: dict[str, Any], text: str) -> dict[str, Any]:
     if not equals or not key:
         raise ScenarioError(f"--set {text}: key=value is needed, such as --set steps=50")
     chosen = parse_text(value, f"--set {key}")
+    if "grid" not in description.model_fields:
+        return put(raw, key, chosen, description)
     if key == "grid":
         return raw | {"grid": chosen}
     swept = key.removeprefix("grid.")
@@ -98,7 +102,7 @@ def _decides(key: str, other: str) -> bool:
     return other == key or other.startswith(f"{key}.") or key == f"{other}.name"
 
 
-def put(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def put(mapping: Mapping[str, Any], key: str, value: Any, description: type[BaseModel] = Scenario) -> dict[str, Any]:
     """The mapping with `value` at the dotted key.
 
     A component takes its bare name or a mapping. A new name replaces the whole component: options written for another
@@ -109,22 +113,26 @@ def put(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     >>> put({"rule": "krum"}, "rule.distance", "plain")
     {'rule': {'name': 'krum', 'distance': 'plain'}}
     """
-    return _put(mapping, key.split("."), value, "")
+    return _put(mapping, key.split("."), value, "", description)
 
 
-def _put(mapping: Mapping[str, Any], path: list[str], value: Any, above: str) -> dict[str, Any]:
+def _put(
+    mapping: Mapping[str, Any], path: list[str], value: Any, above: str, description: type[BaseModel]
+) -> dict[str, Any]:
     head, *rest = path
     place = f"{above}{head}"
-    old = mapping.get(head, _keys().get(place))
-    inside = {"name": old} if isinstance(old, str) and _is_component(place) else old
-    if rest == ["name"] and _is_component(place):
+    known = _keys(description)
+    component = f"{place}.name" in known
+    old = mapping.get(head, known.get(place))
+    inside = {"name": old} if isinstance(old, str) and component else old
+    if rest == ["name"] and component:
         same = isinstance(inside, dict) and inside.get("name") == value
         new = inside if same else {"name": value, **_shared(place, inside)}
     elif rest:
         if inside is not None and not isinstance(inside, dict):
             raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {inside!r} and has no keys")
-        new = _put(inside or {}, rest, value, f"{place}.")
-    elif _is_component(place) and isinstance(value, (str, dict)):
+        new = _put(inside or {}, rest, value, f"{place}.", description)
+    elif component and isinstance(value, (str, dict)):
         chosen = {"name": value} if isinstance(value, str) else value
         new = chosen | {field: kept for field, kept in _shared(place, inside).items() if field not in chosen}
     else:
@@ -139,9 +147,9 @@ def _shared(place: str, inside: Any) -> dict[str, Any]:
 
 
 @cache
-def _keys() -> dict[str, Any]:
-    """Every dotted key of a scenario, with the name that a component has where none is given."""
-    return dict(_walk(Scenario, ""))
+def _keys(description: type[BaseModel] = Scenario) -> dict[str, Any]:
+    """Every dotted key of a description, with the name that a component has where none is given."""
+    return dict(_walk(description, ""))
 
 
 def _walk(description: type[BaseModel], above: str) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, Strict, ValidationError, model_validator
 
@@ -184,12 +184,20 @@ class ScenarioError(ValueError):
 
 def parse(mapping: Mapping[str, Any]) -> Scenario:
     """The scenario that a mapping describes. Raises ScenarioError with one line for each mistake."""
+    return parse_as(Scenario, mapping)
+
+
+Described = TypeVar("Described", bound=BaseModel)
+
+
+def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Described:
+    """What a mapping describes, as any description made of the same parts; mistakes are said as those of a scenario."""
     try:
-        return Scenario.model_validate(mapping)
+        return description.model_validate(mapping)
     except ValidationError as error:
         # a union of types gives one mistake for each of them: the first is enough
         lines = {
-            ".".join(_locate(mistake["loc"])[0]): _explain(mistake)
+            ".".join(_locate(mistake["loc"], description)[0]): _explain(mistake, description)
             for mistake in reversed(error.errors())
             # the default of a field that follows a wrong one
             if mistake["type"] != "default_factory_not_called"
@@ -203,9 +211,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
 
 
-def _explain(mistake: Any) -> str:
+def _explain(mistake: Any, description: type[BaseModel]) -> str:
     """One line for one of pydantic's errors."""
-    path, place = _locate(mistake["loc"])
+    path, place = _locate(mistake["loc"], description)
     key, value, context = ".".join(path), mistake["input"], mistake.get("ctx", {})
     match mistake["type"]:
         case "extra_forbidden":
@@ -214,21 +222,22 @@ def _explain(mistake: Any) -> str:
             return f"{key}: is missing"
         case "union_tag_invalid":
             known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            return f"{key}: unknown {path[-1]} {context['tag']!r}; {nearest(context['tag'], known)}"
+            word = path[-1] if not path[-1].isdigit() else path[-2].removesuffix("s")
+            return f"{key}: unknown {word} {context['tag']!r}; {nearest(context['tag'], known)}"
         case "union_tag_not_found":
             return f"{key}.name: is missing"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{key or 'scenario'}: a mapping is needed, got {value!r}"
+            return f"{key or description.__name__.lower()}: a mapping is needed, got {value!r}"
         case "value_error":
             return f"{key}: {context['error']}" if key else str(context["error"])
         case _:
             return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {value!r}"
 
 
-def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | None]:
+def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
     """The dotted key of pydantic's location (which also holds the tags of unions) and the description it lies in."""
     path: list[str] = []
-    place: type[BaseModel] | None = Scenario
+    place: type[BaseModel] | None = description
     inner: Any = None
     for part in location:
         if isinstance(part, str) and get_origin(inner) in (Union, UnionType):
@@ -236,10 +245,23 @@ def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | Non
             inner = None
             continue
         path.append(str(part))
+        if isinstance(part, int) and get_origin(inner) is tuple:
+            # an item of a list: below the annotations lies the union of what it can be
+            inner = _bare(get_args(inner)[0])
+            continue
         inner = place.model_fields[part].annotation if place and part in place.model_fields else None
+        if get_origin(inner) in (Union, UnionType) and len(given := set(get_args(inner)) - {type(None)}) == 1:
+            # a part that may be left out
+            inner = _bare(given.pop())
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             place = inner
     return path, place
+
+
+def _bare(annotation: Any) -> Any:
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:

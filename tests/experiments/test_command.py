@@ -25,7 +25,7 @@ def schema():
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["certify", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments):
     code = f"""
 import sys

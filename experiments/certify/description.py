@@ -1,0 +1,116 @@
+"""What `byzax certify` is asked: a strict, frozen description made of the same parts as a scenario."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, Strict, model_validator
+
+from experiments.strict_yaml import read_mapping
+from experiments.study import override, prefixed
+from simulator.components import ATTACKS, Component, Description
+from simulator.scenario import SEEDS, Attack, Count, Data, Model, Pre, Rule, ScenarioError, parse_as
+
+Part = Literal["resilience", "robustness", "breakdown", "leak"]
+PARTS: tuple[Part, ...] = ("resilience", "robustness", "breakdown", "leak")
+
+
+class Gradients(Description, frozen=True):
+    """The true gradient, its dimension and the noise, measured on a model at its initial point."""
+
+    model: Model = Field(default="mlp", validate_default=True)
+    data: Data = Field(default="digits", validate_default=True, description="Data and batch size of one row.")
+    batches: Annotated[int, Field(ge=2)] = Field(default=200, description="Rows that the noise is measured on.")
+
+
+def _listed(value: Any) -> Any:
+    if value == "all":
+        return ()
+    return (value,) if isinstance(value, (str, dict)) else value
+
+
+class Certificate(Description, frozen=True):
+    """One or several rules, the numbers of rows they are built for, and what is measured of them."""
+
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the results; by default the rules."
+    )
+    rule: Rule | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
+    rules: Annotated[tuple[Rule, ...], Strict(False)] = ()
+    pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(default=(), description="What stands before every rule.")
+    n: Annotated[Count, Field(le=10_000)] = Field(default=25, description="Rows.")
+    f: int = Field(default=5, ge=0, description="Byzantine rows, declared and real (breakdown: declared).")
+    d: Annotated[Count, Field(le=10_000_000)] = Field(default=1000, description="Parameters.")
+    norm: float = Field(default=1.0, gt=0, le=1e9, description="Length of the true gradient g.")
+    sigma: float | None = Field(
+        default=None, gt=0, le=1e9, description="Deviation of each coordinate of an honest row; default norm / sqrt(d)."
+    )
+    gradients: Gradients | None = Field(default=None, description="In place of d, norm and sigma: those of a model.")
+    attacks: Annotated[tuple[Attack, ...], Strict(False), BeforeValidator(_listed)] = Field(
+        default=(), description="Names and options; all: every attack that makes rows. A searched one always joins."
+    )
+    samples: Annotated[int, Field(ge=3, le=1_000_000)] = Field(default=200, description="Draws of honest rows.")
+    budget: Annotated[int, Field(ge=100, le=10_000_000)] = Field(
+        default=8000, description="Times that a search asks the rule."
+    )
+    dimensions: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Strict(False)] = Field(
+        default=(10, 100, 1000, 10_000), description="d of each point of the leak."
+    )
+    parts: Annotated[tuple[Part, ...], Strict(False)] = Field(default=PARTS, description="What is measured.")
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.rule is None) == (not self.rules):
+            raise ValueError("rule: one rule is needed, or rules, a list of them")
+        if len(set(self.subjects)) < len(self.subjects):
+            raise ValueError("rules: the same rule twice: remove one")
+        if self.f >= self.n:
+            raise ValueError(f"f: of n={self.n} rows at least one must be honest: f is at most {self.n - 1}")
+        if self.gradients and (given := {"d", "norm", "sigma"} & self.model_fields_set):
+            raise ValueError(f"gradients: {', '.join(sorted(given))} would be measured: leave one of the two out")
+        if not self.parts:
+            raise ValueError(f"parts: at least one of {', '.join(PARTS)} is needed")
+        if "leak" in self.parts and len(set(self.dimensions)) < 2:
+            raise ValueError("dimensions: two different ones are needed, such as [100, 10000]")
+        return self
+
+    @property
+    def subjects(self) -> tuple[Component, ...]:
+        """The rules that are measured."""
+        return self.rules or ((self.rule,) if self.rule else ())
+
+    @property
+    def attackers(self) -> tuple[Component, ...]:
+        """The attacks that are asked for; those without rows are among them where all are meant."""
+        return self.attacks or parse_as(_Attacks, {"attacks": list(ATTACKS)}).attacks
+
+
+class _Attacks(Description, frozen=True):
+    attacks: Annotated[tuple[Attack, ...], Strict(False)] = ()
+
+
+def load(path: Path | None, flags: dict[str, Any], settings: Sequence[str] = ()) -> Certificate:
+    """What a file asks, or nothing, with the `flags` of a command line and overrides `key=value` over it.
+
+    Raises ScenarioError, one line for each mistake, each beginning with the file's name where there is one.
+    """
+    raw = read_mapping(path, "rule or rules") if path else {}
+    if path is None:
+        return _described(raw, flags, settings)
+    with prefixed(path):
+        return _described(raw, flags, settings)
+
+
+def _described(raw: dict[str, Any], flags: dict[str, Any], settings: Sequence[str]) -> Certificate:
+    if "rules" in flags:
+        raw = {key: value for key, value in raw.items() if key != "rule"}
+    raw = raw | flags
+    if isinstance(raw.get("rules"), list) and len(raw["rules"]) == 1 and "rule" not in raw:
+        # one rule is one rule: --set rule.KEY=VALUE can follow, and mistakes are said of `rule`
+        raw = {"rule": raw["rules"][0], **{key: value for key, value in raw.items() if key != "rules"}}
+    for text in settings:
+        raw = override(raw, text, Certificate)
+    if not raw.get("rule") and not raw.get("rules"):
+        raise ScenarioError("rule: is missing: --rule NAME, or a file with rule or rules")
+    return parse_as(Certificate, raw)

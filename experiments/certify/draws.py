@@ -1,0 +1,124 @@
+"""Honest rows: independent draws g + sigma N(0, I) around a true gradient, chosen or measured on a model.
+
+That is the setting of the theorems (Blanchard et al. 2017, definition 1): G_1, ..., G_(n-f) independent with E G = g
+and E |G - g|² = d sigma². The noise is normal; where the numbers come from a model, its g, d and sigma are measured and
+the noise is still normal and the same in every direction.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.certify.description import Certificate, Gradients
+from simulator.components import MODELS
+from simulator.data.base import split
+from simulator.keys import Purpose as Base
+from simulator.keys import derive, generator
+from simulator.scenario import ScenarioError
+from simulator.world import load
+
+Array = jax.Array
+FULL_GRADIENT_AT_ONCE = 500  # samples
+
+
+class Purpose(IntEnum):
+    """What a key is used for. The numbers are part of every recorded result: append, never renumber."""
+
+    GRADIENT = 0
+    HONEST = 1
+    OWN = 2
+    RULE = 3
+    FORGE = 4
+    SEARCH = 5
+    SEARCH_DRAWS = 6
+    BOOTSTRAP = 7
+    ROBUSTNESS = 8
+    BREAKDOWN = 9
+    STRENGTH = 10
+    LEAK = 11
+
+
+class Scene(NamedTuple):
+    """The true gradient `gradient` `[d]`, its length, the deviation `sigma` of a coordinate, and the seed."""
+
+    n: int
+    f: int
+    gradient: np.ndarray
+    norm: float
+    sigma: float
+    seed: int
+
+    @property
+    def d(self) -> int:
+        """Parameters."""
+        return len(self.gradient)
+
+    @property
+    def spread(self) -> float:
+        """sigma sqrt(d), the usual distance of an honest row from g."""
+        return self.sigma * float(np.sqrt(self.d))
+
+
+def key(seed: int, purpose: Purpose, *numbers: int) -> Array:
+    """The key for a purpose, and for numbers within it."""
+    made = jax.random.fold_in(jax.random.key(seed), int(purpose))
+    for number in numbers:
+        made = jax.random.fold_in(made, number)
+    return made
+
+
+def host(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
+    """The same for what is drawn on the host."""
+    # a spawn key and no list of entropy: there [1, 2] and [1, 2, 0] are the same
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(purpose), *map(int, numbers))))
+
+
+def scene(asked: Certificate) -> Scene:
+    """The scene of a certificate. Raises ScenarioError where the model or its data cannot be had."""
+    if asked.gradients:
+        gradient, sigma = measured(asked.gradients, asked.seed)
+    else:
+        gradient = host(asked.seed, Purpose.GRADIENT).standard_normal(asked.d)
+        gradient *= asked.norm / np.linalg.norm(gradient)
+        sigma = asked.sigma or asked.norm / float(np.sqrt(asked.d))
+    norm = float(np.linalg.norm(gradient.astype(np.float64)))
+    return Scene(asked.n, asked.f, gradient.astype(np.float32), norm, sigma, asked.seed)
+
+
+def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
+    """`(g [d], sigma)` of a model at its initial point: g over all training samples, sigma from rows of one batch.
+
+    sigma² = mean |row - g|² / d, with batches drawn as workers of a scenario draw them.
+    """
+    try:
+        data = load(gradients.data)
+        model = MODELS[gradients.model.name](data.x.shape[1:], data.classes, **gradients.model.options())
+        train = split(data, generator(seed, Base.SPLIT), gradients.data.validation, gradients.data.test).train
+    except ValueError as error:
+        raise ScenarioError(f"gradients: {' '.join(str(error).split())}") from error
+    root = jax.random.key(seed)
+    params, x, y = model.init(derive(root, Base.INIT)), jnp.asarray(data.x), jnp.asarray(data.y)
+    gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, x[chosen], y[chosen]))
+    total = np.zeros(len(params))
+    for start in range(0, len(train), FULL_GRADIENT_AT_ONCE):
+        part = train[start : start + FULL_GRADIENT_AT_ONCE]
+        total += np.asarray(gradient(part), np.float64) * len(part)
+    whole = total / len(train)
+    squares = []
+    for batch in range(gradients.batches):
+        draw = jax.random.randint(derive(root, Base.WORK, 0, batch), (gradients.data.batch_size,), 0, len(train))
+        squares.append(np.square(np.asarray(gradient(train[np.asarray(draw)]), np.float64) - whole).sum())
+    if not (np.isfinite(squares).all() and np.linalg.norm(whole) > 0):
+        raise ScenarioError("gradients: the gradient of the model at its initial point is 0 or not finite")
+    return whole, float(np.sqrt(np.mean(squares) / len(whole)))
+
+
+def honest(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
+    """Rows `[m, rows, d]` of the draws `numbers` `[m]` for a purpose: draw i is the same whatever the others are."""
+    # on the host: JAX would compile its normal numbers anew for every shape, which takes longer than all the draws
+    shape = (rows or scene.n, scene.d)
+    noise = [host(scene.seed, *purpose, int(number)).standard_normal(shape, np.float32) for number in numbers]
+    return scene.gradient + np.float32(scene.sigma) * np.stack(noise)

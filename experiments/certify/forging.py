@@ -1,0 +1,78 @@
+"""The attacks of the folder `attacks/` as functions over a batch of updates."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attacks import View
+from experiments.certify.subject import Subject, numbered
+from simulator.components import ATTACKS, Component
+from simulator.registry import file_of, said
+from simulator.scenario import ScenarioError
+
+Array = jax.Array
+
+
+class Forger(NamedTuple):
+    """`forge(rows [m, n, d], numbers [m], key)` gives the rows with the first f replaced (`none`: as they were)."""
+
+    label: str
+    forge: Callable[[np.ndarray, np.ndarray, Array], np.ndarray]
+
+
+def forgers(
+    attacks: Sequence[Component], labels: dict[Component, str], subject: Subject, named: bool
+) -> tuple[list[Forger], list[str]]:
+    """Every attack that makes rows of its own, and a line for each that cannot be asked here.
+
+    Raises ScenarioError instead of such a line where the attacks were `named` one by one.
+    """
+    made, skipped = [], []
+    for part in attacks:
+        function, label = ATTACKS[part.name], labels[part]
+        why = None
+        try:
+            attack = function(subject.n, subject.f, **part.options())
+            if attack.forge is not None:
+                made.append(Forger(label, _batched(attack.forge, attack.init, subject)))
+            elif attack.corrupt is not None:
+                why = f"{label}: changes data and makes no rows: left out"
+            else:
+                made.append(Forger(label, lambda rows, numbers, key: rows))
+        except ValueError as error:
+            why = f"{' '.join(str(error).split())}: left out"
+        except Exception as error:
+            raise ScenarioError(f"attacks: {part.name} fails: {said(error, file_of(function))}") from error
+        if why and named:
+            raise ScenarioError(f"attacks: {why.removesuffix(': left out')}")
+        if why:
+            skipped.append(why)
+    return made, skipped
+
+
+def _batched(
+    forge: Callable, init: Callable, subject: Subject
+) -> Callable[[np.ndarray, np.ndarray, Array], np.ndarray]:
+    byzantine = jnp.arange(subject.n) < subject.f
+
+    @jax.jit
+    def all_of(rows: Array, keys: Array) -> Array:
+        def one(update: tuple[Array, Array]) -> Array:
+            own, key = update
+            known = own[-1]
+            params = jnp.zeros(own.shape[1], own.dtype)
+
+            def aggregate(attempt: Array) -> Array:
+                # what the rule will draw, and the server's own row, the adversary can only guess
+                guess = jax.random.fold_in(key, 1)
+                return subject.ask(attempt[None], known[None], guess[None])[0]
+
+            forged, _ = forge(key, View(own, byzantine, params, aggregate, jnp.asarray(0)), init(own.shape[1]))
+            return jnp.where(byzantine[:, None], forged, own)
+
+        return jax.lax.map(one, (rows, keys))
+
+    return lambda rows, numbers, key: np.asarray(all_of(jnp.asarray(rows), numbered(key, jnp.asarray(numbers))))

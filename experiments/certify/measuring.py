@@ -1,0 +1,79 @@
+"""All parts of a certificate, rule after rule."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from experiments.certify import breakdown, draws, forging, leak, resilience, robustness, search, subject
+from experiments.certify.description import Certificate
+from experiments.names import compact
+from experiments.results import labels
+from simulator.components import ATTACKS, RULES
+from simulator.scenario import ScenarioError
+
+
+class Findings(NamedTuple):
+    """What was found of one rule; None for a part that was not asked for."""
+
+    label: str
+    subject: subject.Subject
+    resilience: resilience.Resilience | None
+    robustness: robustness.Robustness | None
+    breakdown: breakdown.Breakdown | None
+    leak: leak.Leak | None
+
+
+class Plan(NamedTuple):
+    """Everything that is built and traced before anything is measured."""
+
+    asked: Certificate
+    scene: draws.Scene
+    subjects: list[subject.Subject]
+    forgers: list[list[forging.Forger]]
+    skipped: list[str]
+
+
+def prepare(asked: Certificate) -> Plan:
+    """Builds and traces every rule and attack. Raises ScenarioError, a line for each rule that cannot be had."""
+    scene = draws.scene(asked)
+    names = labels(asked.subjects, RULES)
+    before = [compact({"name": each.name, **each.model_dump(exclude_defaults=True)}) for each in asked.pre]
+    subjects, mistakes = [], []
+    for part in asked.subjects:
+        try:
+            label = " + ".join([*before, names[part]])
+            subjects.append(subject.build(label, part, asked.pre, asked.n, asked.f, scene.d))
+        except ScenarioError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ScenarioError("\n".join(dict.fromkeys(mistakes)))
+    attackers = asked.attackers
+    called = labels(attackers, ATTACKS)
+    made = [forging.forgers(attackers, called, each, bool(asked.attacks)) for each in subjects]
+    return Plan(asked, scene, subjects, [forgers for forgers, _ in made], made[0][1])
+
+
+def perform(plan: Plan, tell: Callable[[str], None]) -> list[Findings]:
+    """Measures every part that is asked for; `tell` hears what is under way."""
+    return [
+        _one(plan, each, forgers, lambda text, each=each: tell(f"{each.label}: {text}"))
+        for each, forgers in zip(plan.subjects, plan.forgers, strict=True)
+    ]
+
+
+def _one(plan: Plan, rule: subject.Subject, forgers: list[forging.Forger], tell: Callable[[str], None]) -> Findings:
+    asked, scene, parts = plan.asked, plan.scene, plan.asked.parts
+    measured = found = robust = broken = leaking = None
+    if "resilience" in parts:
+        measured, found = resilience.measure(rule, scene, forgers, plan.skipped, asked.samples, asked.budget, tell)
+    if "robustness" in parts:
+        robust = robustness.measure(rule, asked.budget, asked.seed, tell)
+    if "breakdown" in parts:
+        if found is None and scene.f:
+            found = search.search(rule, scene, asked.budget, tell)
+        broken = breakdown.measure(rule, scene, found, tell)
+    if "leak" in parts and scene.f:
+        build = partial(subject.build, rule.label, rule.part, rule.pre, rule.n, rule.f)
+        plain = asked.model_copy(update={"gradients": None, "norm": 1.0, "sigma": None})
+        leaking = leak.measure(build, lambda d: draws.scene(plain.model_copy(update={"d": d})), asked.dimensions, tell)
+    return Findings(rule.label, rule, measured, robust, broken, leaking)

@@ -1,0 +1,253 @@
+"""A certificate on a terminal, as JSON with every number, and as a long ("tidy") table."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.certify.breakdown import Window
+from experiments.certify.intervals import Estimate
+from experiments.certify.measuring import Findings, Plan
+from experiments.results import versions, write_json
+
+FILES = ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg")
+COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
+MOMENTS = (2, 3, 4)
+
+
+def files(folder: Path) -> list[Path]:
+    """What a certificate left in a folder: what --overwrite removes."""
+    return [path for name in FILES if (path := folder / name).exists()]
+
+
+def show(plan: Plan, findings: Sequence[Findings], console: Console) -> None:
+    """Prints what was asked, one table of all rules, and one of the attacks for each rule."""
+    scene = plan.scene
+    noise = scene.spread / scene.norm
+    console.print(
+        f"n={scene.n} rows, f={scene.f} liars, d={scene.d}, |g|={scene.norm:.4g}, sigma={scene.sigma:.4g} "
+        f"(sqrt(d) sigma / |g| = {noise:.3g}), {plan.asked.samples} draws, seed {scene.seed}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(_summary(findings))
+    for each in findings:
+        if each.resilience:
+            console.print(_attacks(each))
+    notes = list(dict.fromkeys(line for each in findings for line in [*plan.skipped, *_notes(each)]))
+    for line in [*notes, "Searched numbers come from attacks that exist: they are lower bounds on the worst case."]:
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _summary(findings: Sequence[Findings]) -> Table:
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title="certificate",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+        caption="kappa at most, liars proven to stand: from theory (? nothing known to us); the rest is measured",
+    )
+    made.add_column("rule", style="bold", no_wrap=True, min_width=max(len(each.label) for each in findings))
+    made.add_column("worst sin alpha", no_wrap=True, vertical="bottom")
+    made.add_column("(alpha, f)", no_wrap=True, vertical="bottom")
+    for heading in ("kappa found", "kappa at most", "broken by", "proven to stand"):
+        made.add_column(heading, justify="right", vertical="bottom")
+    made.add_column("turned by epsilon", vertical="bottom")
+    made.add_column("one coordinate", no_wrap=True, vertical="bottom")
+    for each in findings:
+        cells: list[str | Text] = ["-"] * 8
+        if each.resilience:
+            worst = each.resilience.worst
+            cells[:2] = [interval(worst.sine), _coloured(worst.verdict)]
+        if robust := each.robustness:
+            cells[2:4] = [
+                _coloured(number(robust.found), robust.verdict),
+                number(robust.bound.value) if robust.bound else "?",
+            ]
+        if broken := each.breakdown:
+            proven = f"{broken.standing.value:g}" if broken.standing else "?"
+            cells[4:7] = ["none" if broken.liars is None else str(broken.liars), proven, window(broken.epsilon)]
+        if each.leak:
+            cells[7] = _coloured(each.leak.verdict)
+        made.add_row(each.label, *cells)
+    return made
+
+
+def _liars(count: int | None) -> str:
+    return "none" if count is None else "1 liar" if count == 1 else f"{count} liars"
+
+
+def _attacks(each: Findings) -> Table:
+    assert each.resilience is not None
+    title = f"{each.label}: (alpha, f)-resilience, 95 % intervals"
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", padding=(0, 1, 0, 0))
+    made.add_column("attack")
+    for heading in ("sin alpha = r/|g|", "<E F, g>/|g|²"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    for power in "²³\N{SUPERSCRIPT FOUR}":
+        made.add_column(f"E|F|{power}/E|G|{power}", justify="right")
+    made.add_column("verdict", no_wrap=True)
+    for case in each.resilience.cases:
+        moments = [number(moment.value) for moment in case.moments]
+        made.add_row(case.attack, interval(case.sine), interval(case.inner), *moments, _coloured(case.verdict))
+    return made
+
+
+def _notes(each: Findings) -> list[str]:
+    lines = []
+    if measured := each.resilience:
+        if measured.proven:
+            says = "proven" if measured.proven.value < 1 else "from 1 on it says nothing"
+            sine = number(measured.proven.value)
+            lines.append(f"{each.label}: sin alpha of the theorem {sine}: {says} ({measured.proven.note})")
+        lines += [f"{each.label}: {case.attack}: {case.note}" for case in measured.cases if case.note]
+    if robust := each.robustness:
+        bound = f"; bound: {robust.bound.note}" if robust.bound else ""
+        least = "" if math.isnan(robust.lower) else f" (of any rule at least {number(robust.lower)})"
+        lines.append(f"{each.label}: kappa{least} found with {robust.where}{bound}")
+    if broken := each.breakdown:
+        how = f"broken by {_liars(broken.liars)}, {broken.pattern}" if broken.liars else "not broken"
+        more = f"; sizes that turn it round ({broken.plan}): {window(broken.searched)}" if broken.plan else ""
+        lines.append(f"{each.label}: {how}{more}")
+    if leaking := each.leak:
+        values = ", ".join(
+            f"d={point.d}: {number(point.value.value)}"
+            + (f" (closed form {number(point.closed)})" if point.closed else "")
+            for point in leaking.points
+        )
+        lines.append(f"{each.label}: largest deviation of one coordinate, in sigma: {values}")
+    return lines
+
+
+def number(value: float) -> str:
+    """Three digits, or a word."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "no limit"
+    return f"{value:.3g}" if abs(value) < 1e4 or not value else f"{value:.1e}"
+
+
+def interval(estimate: Estimate) -> str:
+    """`0.97 [0.89, 1.04]`."""
+    if not math.isfinite(estimate.value):
+        return number(estimate.value)
+    if abs(estimate.value) >= 1e4:
+        return number(estimate.value)
+    low, high = (0.0 if abs(end) < 5e-4 else end for end in estimate[1:])
+    return f"{estimate.value:.3f} [{low:.3f}, {high:.3f}]" if abs(estimate.value) < 10 else (
+        f"{estimate.value:.4g} [{low:.4g}, {high:.4g}]"
+    )  # fmt: skip
+
+
+def window(found: Window | None) -> str:
+    """`4.01 and more`, `up to 0.25`, `none up to 1e6`."""
+    if found is None:
+        return "none up to 1e6"
+    if not found.low:
+        return "any up to 1e6" if math.isinf(found.high) else f"any up to {found.high:.3g}"
+    return f"{found.low:.3g} and more" if math.isinf(found.high) else f"{found.low:.3g} to {found.high:.3g}"
+
+
+def _coloured(text: str, verdict: str | None = None) -> Text:
+    said = verdict or text
+    bad = said.startswith(("fails", "above", "grows", "no limit"))
+    good = said.startswith(("holds", "within", "flat"))
+    return Text(text, style="red" if bad else "green" if good else "")
+
+
+def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
+    """Writes the JSON and the long table; gives the paths."""
+    scene = plan.scene
+    described = {
+        "settings": plan.asked.model_dump(mode="json"),
+        "scene": {
+            "n": scene.n,
+            "f": scene.f,
+            "d": scene.d,
+            "norm": scene.norm,
+            "sigma": scene.sigma,
+            "seed": scene.seed,
+        },
+        "skipped": plan.skipped,
+        "rules": [{"rule": each.label, **_plain(each)} for each in findings],
+        "versions": versions(),
+    }
+    write_json(folder / FILES[0], plain(described))
+    with (folder / FILES[1]).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list[str](COLUMNS), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records(findings))
+    return [folder / name for name in FILES[:2]]
+
+
+def _plain(each: Findings) -> dict[str, Any]:
+    parts = {name: getattr(each, name) for name in ("resilience", "robustness", "breakdown", "leak")}
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        if part is not None:
+            found[name] = {**part._asdict(), "verdict": part.worst.verdict if name == "resilience" else part.verdict}
+    if each.resilience:
+        found["resilience"]["cases"] = [{**c._asdict(), "verdict": c.verdict} for c in each.resilience.cases]
+        del found["resilience"]["skipped"]
+    return found
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON takes it: tuples with names as mappings, numbers that are none as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    return value
+
+
+def records(findings: Sequence[Findings]) -> list[dict[str, Any]]:
+    """One row for each number: rule, part, case, quantity, value and, where known, interval, bound and words."""
+    rows: list[dict[str, Any]] = []
+    for each in findings:
+
+        def row(part: str, case: Any, quantity: str, value: Any, rule: str = each.label, **more: Any) -> None:
+            if isinstance(value, Estimate):
+                more |= {"low": value.low, "high": value.high}
+                value = value.value
+            rows.append({"rule": rule, "part": part, "case": case, "quantity": quantity, "value": value, **more})
+
+        if measured := each.resilience:
+            for case in measured.cases:
+                bound = measured.proven.value if measured.proven else ""
+                row(
+                    "resilience", case.attack, "sin_alpha", case.sine, bound=bound, verdict=case.verdict, note=case.note
+                )
+                row("resilience", case.attack, "inner_product", case.inner)
+                for r, moment in zip(MOMENTS, case.moments, strict=True):
+                    row("resilience", case.attack, f"moment_{r}", moment)
+        if robust := each.robustness:
+            bound = robust.bound.value if robust.bound else ""
+            row("robustness", "search", "kappa", robust.found, bound=bound, verdict=robust.verdict, note=robust.where)
+            row("robustness", "any rule", "kappa_lower", robust.lower)
+        if broken := each.breakdown:
+            liars = "" if broken.liars is None else broken.liars
+            row("breakdown", "search", "liars", liars, verdict=broken.verdict, note=broken.pattern)
+            for count, deviation in broken.curve.items():
+                row("breakdown", count, "deviation", deviation)
+            for name, found in (("empire", broken.epsilon), ("searched", broken.searched)):
+                if found:
+                    row("breakdown", name, "turned_from", found.low)
+                    row("breakdown", name, "turned_to", found.high)
+        if leaking := each.leak:
+            for point in leaking.points:
+                bound = "" if point.closed is None else point.closed
+                row("leak", point.d, "deviation", point.value, bound=bound)
+            row("leak", "fit", "slope", leaking.slope, verdict=leaking.verdict)
+    return rows

@@ -1,0 +1,131 @@
+"""(alpha, f)-Byzantine resilience, measured.
+
+A rule F is (alpha, f)-resilient if for independent honest rows G with E G = g and any f other rows (i) <E F, g> >= (1 -
+sin alpha) |g|² > 0 and (ii) for r = 2, 3, 4 E |F|^r is bounded by a linear combination of terms E |G|^r1 ... E |G|^rk
+with r1 + ... + rk = r (Blanchard et al., NeurIPS 2017, definition 1). Where r = |E F - g| < |g|, (i) holds with sin
+alpha = r / |g|, for <E F, g> >= |g|² - |g| |E F - g|; from r = |g| on no alpha is left.
+
+Measured for each attack over the same draws: sin alpha with r from the unbiased U-statistic
+(`intervals.length_of_mean`), the inner product <E F, g> / |g|² with a normal interval, and E |F|^r / E |G|^r with a
+bootstrap, 95 % each. (ii) asks for some constant, which no finite number of attacks can deny or prove: the ratios say
+how large it would have to be here.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.certify import intervals, search, theory
+from experiments.certify.draws import Purpose, Scene, honest, host, key
+from experiments.certify.forging import Forger
+from experiments.certify.intervals import Estimate
+from experiments.certify.subject import Subject, answers, batch_size
+
+SEARCHED = ("searched angle", "searched inner")
+CHUNK_BYTES = 2**28
+
+
+class Case(NamedTuple):
+    """One attack. `sine`: |E F - g| / |g|; `inner`: <E F, g> / |g|²; `moments`: E |F|^r / E |G|^r, r = 2..4."""
+
+    attack: str
+    note: str
+    sine: Estimate
+    inner: Estimate
+    moments: tuple[Estimate, Estimate, Estimate]
+
+    @property
+    def verdict(self) -> str:
+        """In words: holds, fails, or not decided by these draws."""
+        if not np.isfinite(self.sine.value):
+            return "fails: not finite"
+        if self.inner.high < 0:
+            return "fails: turned round"
+        if self.sine.low >= 1:
+            return "fails: no angle"
+        if self.sine.high < 1:
+            return f"holds at {np.degrees(np.arcsin(self.sine.value)):.0f}\N{DEGREE SIGN}"
+        return "not decided"
+
+
+class Resilience(NamedTuple):
+    """All attacks; `proven`: sin alpha of the theorem for this rule (from 1 on it says nothing), or None."""
+
+    cases: list[Case]
+    proven: theory.Bound | None
+    skipped: list[str]
+
+    @property
+    def worst(self) -> Case:
+        """The attack with the largest angle."""
+        return max(self.cases, key=lambda case: case.sine.value)
+
+
+def measure(
+    subject: Subject,
+    scene: Scene,
+    attacks: Sequence[Forger],
+    skipped: list[str],
+    samples: int,
+    budget: int,
+    tell: Callable[[str], None],
+) -> tuple[Resilience, search.Found | None]:
+    """Every attack, then the searched one, over `samples` draws; also what the search found (None without liars)."""
+    made: list[tuple[str, str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = [
+        (
+            each.label,
+            "",
+            lambda rows, own, numbers, each=each: each.forge(rows, numbers, key(scene.seed, Purpose.FORGE)),
+        )
+        for each in attacks
+    ]
+    found = None
+    if scene.f:
+        found = search.search(subject, scene, budget, tell)
+        for label, plan in zip(SEARCHED, found, strict=True):
+
+            def carried_out(rows: np.ndarray, own: np.ndarray, _: Any, plan: search.Plan = plan) -> np.ndarray:
+                return search.carry_out(scene, search.ground(scene, rows), plan)
+
+            made.append((label, search.describe(plan), carried_out))
+    cases = []
+    for label, note, attack in made:
+        tell(f"{label}: {samples} draws")
+        cases.append(_case(subject, scene, label, note, attack, samples))
+    proven = theory.sine(subject.part, subject.pre, scene.n, scene.f, scene.spread, scene.norm)
+    return Resilience(cases, proven, skipped), found
+
+
+def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callable, samples: int) -> Case:
+    size = batch_size(scene.n, scene.d)
+    chunk = max(1, CHUNK_BYTES // (4 * scene.n * scene.d * size)) * size
+    given, lengths = [], []
+    for start in range(0, samples, chunk):
+        # a last chunk that is not full is filled up with further draws: one shape, one compilation
+        numbers = np.arange(start, min(start + chunk, -(-samples // size) * size))
+        kept = min(len(numbers), samples - start)
+        rows = honest(scene, (Purpose.HONEST,), numbers)
+        own = honest(scene, (Purpose.OWN,), numbers, rows=1)[:, 0]
+        lengths.append(np.sqrt(np.square(rows[:kept, scene.f :], dtype=np.float64).sum(axis=2)))
+        attacked = np.concatenate(
+            [attack(rows[i : i + size], own[i : i + size], numbers[i : i + size]) for i in range(0, len(numbers), size)]
+        )
+        given.append(answers(subject, attacked, own, key(scene.seed, Purpose.RULE, 0, start))[:kept])
+    return case(label, note, np.concatenate(given), np.concatenate(lengths), scene)
+
+
+def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: Scene) -> Case:
+    """The estimates from the answers `[m, d]` and the lengths `[m, n-f]` of the honest rows."""
+    gradient = scene.gradient
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = intervals.products(found, np.concatenate([found, gradient[None]]))
+        gram, along = products[:, :-1], products[:, -1]
+        off = gram - along[:, None] - along[None, :] + float(gradient.astype(np.float64) @ gradient)
+        sine = intervals.length_of_mean(off)
+        inner = intervals.mean(along / scene.norm**2)
+        own = np.sqrt(np.maximum(np.diag(gram), 0))
+    generator = host(scene.seed, Purpose.BOOTSTRAP)
+    moments = [intervals.ratio(own**r, (lengths**r).mean(axis=1), generator) for r in (2, 3, 4)]
+    sine = Estimate(*(value / scene.norm for value in sine))
+    return Case(label, note, sine, inner, (moments[0], moments[1], moments[2]))

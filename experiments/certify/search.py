@@ -1,0 +1,204 @@
+"""An attack of our own: the worst direction, pattern and size that a search of fixed length finds.
+
+Liar j sends m + size * spread * (w_j v + p_j): m is the mean of the honest rows of the update, spread the root of their
+mean squared distance to m, v a direction, w a pattern that says who goes how far, p `[f, d]` a fixed perturbation. All
+directions with all patterns and a grid of sizes come first, then ever finer sizes around the best, then normal
+perturbations, each kept where it makes things worse. The result is an attack that exists, so what it does is a **lower
+bound** on the worst case. It is found on draws of its own and then measured on fresh ones.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.certify.draws import Purpose, Scene, honest, host, key
+from experiments.certify.subject import Subject, answers, within_memory
+
+Array = jax.Array
+DRAWS, FRESH = 16, 64  # that every candidate is tried on, and the last few
+SMALLEST, LARGEST = 0.03, 100.0  # sizes of the grid
+PLANS_BYTES = 2**28  # of rows that are made at once
+FINER = 8  # sizes in one round of refinement
+DIRECTIONS = (
+    "against the gradient", "against the mean", "largest coordinate", "every coordinate", "principal", "farthest row",
+    "random",
+)  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """One attack: a direction (its place in `DIRECTIONS`), `weights` `[f]`, `size`, `perturbation` `[f, d]` or None."""
+
+    direction: int
+    pattern: str
+    weights: np.ndarray
+    size: float
+    perturbation: np.ndarray | None = None
+
+
+class Found(NamedTuple):
+    """The plan that makes the angle largest, and the one that makes the inner product smallest."""
+
+    angle: Plan
+    inner: Plan
+
+
+def describe(plan: Plan) -> str:
+    """A plan in words."""
+    more = ", perturbed" if plan.perturbation is not None else ""
+    return f"{DIRECTIONS[plan.direction]}, {plan.pattern}, size {plan.size:.3g}{more}"
+
+
+def patterns(f: int) -> dict[str, np.ndarray]:
+    """Who goes how far, each `[f]`: all alike, half to the other side, as rungs of a ladder, one while others hide."""
+    made = {
+        "all alike": np.ones(f),
+        "split": np.where(np.arange(f) % 2, -1.0, 1.0),
+        "ladder": np.arange(1, f + 1) / f,
+        "one": np.eye(f)[0],
+    }
+    return {
+        name: w for i, (name, w) in enumerate(made.items()) if not any((w == o).all() for o in [*made.values()][:i])
+    }
+
+
+@jax.jit
+def directions(rows: Array, gradient: Array) -> Array:
+    """Unit vectors `[m, D, d]` for the honest rows `[m, h, d]`, in the order of `DIRECTIONS`; the random one is 0."""
+
+    def of(honest: Array) -> Array:
+        mean = honest.mean(axis=0)
+        deviations = honest - mean
+        _, vectors = jnp.linalg.eigh(jnp.matmul(deviations, deviations.T, precision=jax.lax.Precision.HIGHEST))
+        principal = vectors[:, -1] @ deviations
+        principal = principal * jnp.where(principal @ gradient > 0, -1, 1)
+        c = jnp.argmax(jnp.abs(gradient))
+        coordinate = jnp.zeros_like(gradient).at[c].set(-jnp.sign(gradient[c]))
+        farthest = deviations[jnp.argmin(deviations @ gradient)]
+        every = -jnp.where(gradient >= 0, 1.0, -1.0).astype(gradient.dtype)
+        vectors = jnp.stack([-gradient, -mean, coordinate, every, principal, farthest, jnp.zeros_like(mean)])
+        lengths = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / jnp.where(lengths > 0, lengths, 1)
+
+    return jax.lax.map(of, rows)
+
+
+class Ground(NamedTuple):
+    """Draws that plans are tried on: rows `[m, n, d]`, means `[m, d]`, spreads `[m]`, directions `[m, D, d]`."""
+
+    rows: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+    directions: np.ndarray
+
+
+def ground(scene: Scene, rows: np.ndarray) -> Ground:
+    """What every plan needs to know of the rows `[m, n, d]`, of which the first f are the liars'."""
+    good = rows[:, scene.f :]
+    mean = good.mean(axis=1)
+    spread = np.sqrt(np.square(good - mean[:, None]).sum(axis=2).mean(axis=1))
+    found = np.array(directions(jnp.asarray(good), jnp.asarray(scene.gradient)))
+    random = host(scene.seed, Purpose.SEARCH).normal(size=scene.d)
+    found[:, DIRECTIONS.index("random")] = random / np.linalg.norm(random)
+    return Ground(rows, mean, spread, found)
+
+
+def carry_out(scene: Scene, where: Ground, plan: Plan) -> np.ndarray:
+    """The rows `[m, n, d]` after the attack."""
+    offset = plan.weights[:, None] * where.directions[:, None, plan.direction]
+    if plan.perturbation is not None:
+        offset = offset + plan.perturbation
+    liars = where.mean[:, None] + plan.size * where.spread[:, None, None] * offset
+    return np.concatenate([liars.astype(np.float32), where.rows[:, scene.f :]], axis=1)
+
+
+def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> Found:
+    """The worst plans that about `budget` answers of the rule find."""
+    some, fresh = _trial(subject, scene, DRAWS, 0), _trial(subject, scene, within_memory(FRESH, scene.n, scene.d), 1)
+    ways = [(i, name, w) for i in range(len(DIRECTIONS)) for name, w in patterns(scene.f).items()]
+    steps = int(np.clip(budget // 2 // (DRAWS * len(ways)), 3, 24))
+    sizes = np.geomspace(SMALLEST, LARGEST, steps)
+    plans = [Plan(i, name, w, float(size)) for i, name, w in ways for size in sizes]
+    tell(f"search: {len(plans)} directions, patterns and sizes")
+    scores = some(plans)
+    best = []
+    for aim in (0, 1):
+        plan, score = plans[int(np.argmax(scores[aim]))], float(scores[aim].max())
+        plan, score = _resized(plan, score, aim, (LARGEST / SMALLEST) ** (1 / (steps - 1)), some)
+        rounds = budget // 4 // (DRAWS * FINER)
+        tell(f"search: {rounds} rounds of perturbations of {describe(plan)}")
+        perturbed = _perturbed(plan, score, aim, rounds, scene, some)
+        # a size at the edge of what is accepted fits the draws that it was found on: the last word have fresh ones
+        last = [
+            each._replace(size=each.size * float(scale))
+            for each in (plan, perturbed)
+            for scale in np.geomspace(0.7, 1, FINER)
+        ]
+        best.append(last[int(np.argmax(fresh(last)[aim]))])
+    return Found(*best)
+
+
+def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[list[Plan]], np.ndarray]:
+    """The function that tries plans on so many draws: `[2, plans]`, |E F - g|² and -<E F, g>, larger is worse."""
+    rows = honest(scene, (Purpose.SEARCH_DRAWS, turn), np.arange(draws))
+    own = honest(scene, (Purpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
+    where = ground(scene, rows)
+    root = key(scene.seed, Purpose.RULE, 1, turn)
+    at_once = max(1, PLANS_BYTES // (4 * draws * scene.n * scene.d))
+
+    def tried(plans: list[Plan]) -> np.ndarray:
+        scores = []
+        for start in range(0, len(plans), at_once):
+            few = plans[start : start + at_once]
+            attacked = np.concatenate([carry_out(scene, where, plan) for plan in few])
+            found = answers(subject, attacked, np.tile(own, (len(few), 1)), root).reshape(len(few), draws, -1)
+            scores += [_scores(each.astype(np.float64), scene) for each in found]
+        return np.array(scores).T
+
+    return tried
+
+
+def _scores(answers: np.ndarray, scene: Scene) -> tuple[float, float]:
+    if not np.isfinite(answers).all():
+        return np.inf, np.inf
+    gradient = scene.gradient.astype(np.float64)
+    off = answers - gradient
+    gram = off @ off.T
+    unbiased = (gram.sum() - np.trace(gram)) / (len(off) * (len(off) - 1))
+    return float(unbiased), float(-(answers @ gradient).mean())
+
+
+def _resized(
+    plan: Plan, score: float, aim: int, step: float, tried: Callable[[list[Plan]], np.ndarray]
+) -> tuple[Plan, float]:
+    # what a rule accepts ends at a certain size: no smooth maximum, so a finer grid and no golden section
+    for _ in range(3):
+        finer = [plan._replace(size=float(size)) for size in plan.size * np.geomspace(1 / step, step, FINER)]
+        scores = tried(finer)[aim]
+        if scores.max() > score:
+            plan, score = finer[int(np.argmax(scores))], float(scores.max())
+        step = step ** (2 / (FINER - 1))
+    return plan, score
+
+
+def _perturbed(
+    plan: Plan, score: float, aim: int, rounds: int, scene: Scene, tried: Callable[[list[Plan]], np.ndarray]
+) -> Plan:
+    generator, width = host(scene.seed, Purpose.SEARCH, aim), 0.3
+    shape = (scene.f, scene.d)
+    for _ in range(rounds):
+        if not np.isfinite(score):
+            break
+        noise = generator.normal(size=(FINER, *shape)).astype(np.float32) / np.sqrt(scene.d)
+        # liars together or each on its own
+        noise[::2] = noise[::2, :1]
+        before = 0 if plan.perturbation is None else plan.perturbation
+        options = [plan._replace(perturbation=before + np.float32(width) * each) for each in noise]
+        scores = tried(options)[aim]
+        if scores.max() > score:
+            plan, score, width = options[int(np.argmax(scores))], float(scores.max()), width * 1.5
+        else:
+            width *= 0.7
+    return plan

@@ -1,0 +1,120 @@
+"""The rule that is measured, as one compiled function over a batch of updates."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aggregators import Aggregator, Context
+from aggregators.pre import chained
+from simulator.components import PRE, RULES, Component
+from simulator.registry import file_of, said
+from simulator.scenario import ScenarioError
+
+Array = jax.Array
+# Rows of one batch, in bytes: bounds the memory. A batch is a whole number of updates, and at most so many.
+BATCH_BYTES, BATCH_UPDATES = 2**26, 64
+
+
+class Subject(NamedTuple):
+    """A rule for n rows of which f are declared Byzantine.
+
+    `ask(rows [b, n, d], own [b, d], keys [b])` gives the answers `[b, d]`, each from the rule's state before its first
+    update (centered_clipping: the last aggregate is 0). `own` is the server's own row where a rule asks for one; the
+    loss of the server's data is then <own, w> + |w|²/2, whose gradient at the model, w = 0, is `own`. `trusting`:
+    whether the rule asks for it.
+    """
+
+    label: str
+    part: Component
+    pre: tuple[Component, ...]
+    n: int
+    f: int
+    ask: Callable[[Array, Array, Array], Array]
+    trusting: bool
+
+
+def build(label: str, part: Component, pre: Sequence[Component], n: int, f: int, d: int) -> Subject:
+    """The rule of a description, traced at its sizes.
+
+    Raises ScenarioError, one line, for an impossible (n, f), an option out of range, or a rule that cannot be computed.
+    """
+    function = RULES[part.name]
+    try:
+        mixers = [partial(PRE[each.name], **each.options()) for each in pre]
+        rule = chained(partial(function, **part.options()), n, f, mixers)
+    except ValueError as error:
+        raise ScenarioError(f"rule: {' '.join(str(error).split())}") from error
+    ask = batched(rule)
+    try:
+        shapes = (jax.ShapeDtypeStruct((1, n, d), jnp.float32), jax.ShapeDtypeStruct((1, d), jnp.float32))
+        answer: Any = jax.eval_shape(ask, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))
+        if answer.shape != (1, d):
+            raise ValueError(f"apply must give an aggregate [d={d}], got {list(answer.shape[1:])}")
+    except Exception as error:
+        raise ScenarioError(f"rule: {part.name} fails: {said(error, file_of(function))}") from error
+    return Subject(label, part, tuple(pre), n, f, ask, _trusting(rule, n, d))
+
+
+def _trusting(rule: Aggregator, n: int, d: int) -> bool:
+    """Whether a rule that can be computed cannot without the server's own data."""
+
+    def bare(rows: Array, key: Array) -> Array:
+        return rule.apply(rows, rule.init(d), Context(key, rows[0]))[0]
+
+    try:
+        jax.eval_shape(bare, jax.ShapeDtypeStruct((n, d), jnp.float32), jax.eval_shape(lambda: jax.random.key(0)))
+    except Exception:
+        return True
+    return False
+
+
+def batched(rule: Aggregator) -> Callable[[Array, Array, Array], Array]:
+    """`Subject.ask` of a rule."""
+
+    def one(update: tuple[Array, Array, Array]) -> Array:
+        rows, own, key = update
+
+        def loss(params: Array) -> Array:
+            return own @ params + 0.5 * params @ params
+
+        context = Context(key, jnp.zeros_like(own), gradient=lambda: own, loss=loss)
+        return rule.apply(rows, rule.init(rows.shape[1]), context)[0]
+
+    # a loop and no vmap: rules with loops of their own would run them in step, and it compiles once per shape
+    return jax.jit(lambda rows, own, keys: jax.lax.map(one, (rows, own, keys)))
+
+
+def batch_size(n: int, d: int) -> int:
+    """Updates of one batch: fixed for n and d, so that a rule is compiled once for them."""
+    return int(np.clip(BATCH_BYTES // (4 * n * d), 1, BATCH_UPDATES))
+
+
+def within_memory(draws: int, n: int, d: int) -> int:
+    """So many draws, or as many (at least 8) as have room at once: four batches."""
+    return int(np.clip(BATCH_BYTES // (n * d), 8, draws))
+
+
+def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> np.ndarray:
+    """The answers `[m, d]` for rows `[m, n, d]` on the host and the server's own rows `[m, d]`, batch by batch.
+
+    The last batch is filled up with its last update. What the rule draws for update i depends on `key` and i alone.
+    """
+    count, n, d = rows.shape
+    size = batch_size(n, d)
+    found = []
+    for start in range(0, count, size):
+        chosen = np.minimum(np.arange(start, start + size), count - 1)
+        found.append(
+            np.asarray(subject.ask(jnp.asarray(rows[chosen]), jnp.asarray(own[chosen]), numbered(key, chosen)))
+        )
+    return np.concatenate(found)[:count]
+
+
+@jax.jit
+def numbered(key: Array, numbers: Array) -> Array:
+    """A key for each number."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

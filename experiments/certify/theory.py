@@ -1,0 +1,118 @@
+"""What is proven of the rules, with sources: one table, asked by name; None where nothing is known to us.
+
+Throughout q = f / (n - 2f), and S is a set of n-f honest rows. The coefficients kappa are those of Allouah et al.,
+"Fixing by Mixing", AISTATS 2023, table 1, except where `note` says that the bound is derived here.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from simulator.components import Component
+
+
+class Bound(NamedTuple):
+    """An upper bound, and where it comes from."""
+
+    value: float
+    note: str
+
+
+def fraction(n: int, f: int) -> float:
+    """q = f / (n - 2f), below which no rule's kappa can be (Allouah et al. 2023, proposition 6); inf from n = 2f on."""
+    return f / (n - 2 * f) if n > 2 * f else math.inf
+
+
+def eta(n: int, f: int) -> float:
+    """eta(n, f) of Krum: sqrt(2 (n - f + (f (n-f-2) + f² (n-f-1)) / (n - 2f - 2))) (Blanchard et al. 2017, prop. 1)."""
+    if n < 2 * f + 3:
+        return math.inf
+    return math.sqrt(2 * (n - f + (f * (n - f - 2) + f**2 * (n - f - 1)) / (n - 2 * f - 2)))
+
+
+def sine(rule: Component, pre: tuple[Component, ...], n: int, f: int, spread: float, norm: float) -> Bound | None:
+    """sin alpha = eta sqrt(d) sigma / |g| where it is proven: for Krum as in the paper. From 1 on nothing is proven."""
+    options: dict[str, Any] = rule.options()
+    if pre or rule.name != "krum" or (options["distance"], options["neighbours"]) != ("squared", "n-f-2"):
+        return None
+    return Bound(eta(n, f) * spread / norm, "Blanchard et al. 2017, proposition 1")
+
+
+def kappa(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound | None:
+    """An upper bound on the kappa of a rule, nnm in front of it included; None where none is known.
+
+    nnm in front gives 8f/(n-f) (kappa + 1) (Allouah et al. 2023, lemma 1).
+    """
+    if [each.name for each in pre] == ["nnm"]:
+        alone = kappa(rule, (), n, f)
+        return alone and Bound(8 * f / (n - f) * (alone.value + 1), f"nnm: Allouah et al. 2023; rule: {alone.note}")
+    if pre or n <= 2 * f:
+        return None
+    q, table, options = fraction(n, f), "Allouah et al. 2023, table 1", rule.options()
+    match rule.name:
+        case "average" if f == 0:
+            return Bound(0.0, "it is the mean")
+        case "krum" if options["distance"] != "squared":
+            return None
+        case "krum" if options["neighbours"] == "n-f-1":
+            return Bound(6 * (1 + q), f"{table} (n-f nearest rows, itself among them)")
+        case "krum":
+            # The paper's Krum sums over the n-f nearest rows, itself among them; that of 2017 over one row fewer, of
+            # which n-2f-1 and not n-2f are sure to be honest. The same proof: sum over them of |x_k - x_j|² is at most
+            # 2 sum over S of |x - mean|², and |x_k - mean|² <= (1+a) |x_k - x_j|² + (1+1/a) |x_j - mean|².
+            return Bound(
+                6 * (n - f) / (n - 2 * f - 1), "the proof for n-f nearest rows (Allouah et al. 2023) for n-f-1"
+            )
+        case "geometric_median":
+            return Bound(4 * (1 + q) ** 2, table)
+        case "median":
+            # At least a honest rows lie beyond the median, and by Cantelli's inequality a share p of them at a distance
+            # t from their mean means p <= v / (v + t²). For odd n an instance attains it.
+            beyond = (n + 1) // 2 - f if n % 2 else n // 2 - f
+            return Bound(
+                min(4 * (1 + q) ** 2, (n - f - beyond) / beyond),
+                f"Cantelli's inequality{', exact' if n % 2 else ''}; {table} has {4 * (1 + q) ** 2:.3g}",
+            )
+        case "trimmed_mean" if options["trim"] in (None, f):
+            return Bound(6 * q * (1 + q), table)
+        case "brute":
+            # |F - mean| <= f/(n-f) 2 diameter(S) (Farhadkhani et al. 2022), diameter² <= 2 (n-f) mean squared deviation
+            return Bound(8 * f**2 / (n - f), "lambda = 2f/(n-f) (Farhadkhani et al. 2022), diameter² <= 2 (n-f) v")
+        case "smea":
+            # two sets whose largest eigenvalues are at most v: each mean is within sqrt(q v) of that of the common rows
+            return Bound(4 * q, "derived: means of two sets with eigenvalues <= v, q between each and what they share")
+    return None
+
+
+def leak(rule: Component, pre: tuple[Component, ...], n: int, f: int, d: int) -> float | None:
+    """The largest gamma / sigma at which Krum selects one of f equal rows mu + gamma e_c among normal honest rows.
+
+    sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a liar has f-1 equal neighbours and n-2f-1 honest ones at gamma² + d sigma²,
+    an honest row n-f-2 at 2 d sigma², as d grows (El Mhamdi et al. 2018 has Omega(sqrt(d)), without the constant).
+    """
+    options: dict[str, Any] = rule.options()
+    if pre or f < 1 or rule.name != "krum" or options["neighbours"] != "n-f-2" or options["distance"] != "squared":
+        return None
+    return math.sqrt(d) * math.sqrt(2 * (n - f - 2) / (n - 2 * f - 1) - 1)
+
+
+def standing(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound | None:
+    """Liars that are proven to be too few, whatever they send; the rule may stand more."""
+    if pre:
+        return None
+    half, blanchard, options = (n - 1) // 2, "Blanchard et al. 2017", rule.options()
+    match rule.name:
+        case "average":
+            return Bound(0, f"{blanchard}, lemma 1")
+        case "median":
+            return Bound(half, "Donoho and Huber 1983: half of the rows")
+        case "geometric_median":
+            return Bound(half, "Lopuhaä and Rousseeuw 1991: half of the rows")
+        case "trimmed_mean":
+            return Bound(f if options["trim"] is None else options["trim"], "Yin et al. 2018: those that are cut")
+        case "krum" | "multi_krum":
+            return Bound(f, f"{blanchard}, 2f + 2 < n")
+        case "bulyan":
+            return Bound(f, "El Mhamdi et al. 2018, n >= 4f + 3")
+        case "brute":
+            return Bound(f, "El Mhamdi et al. 2018, n >= 2f + 1")
+    return None

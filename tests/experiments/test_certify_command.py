@@ -1,0 +1,167 @@
+"""`byzax certify` as a person calls it."""
+
+import csv
+import json
+
+import pytest
+
+from experiments.certify import measuring
+from experiments.certify.description import PARTS, load
+from experiments.strict_yaml import dump
+from tests.experiments.command import ROOT, byzax
+
+SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))
+# a second each: few draws, short searches
+SMALL = {"n": 7, "f": 1, "d": 6, "samples": 12, "budget": 100, "dimensions": [10, 40], "attacks": ["empire", "none"]}
+FILES = ["certificate.csv", "certificate.json", "certificate.png", "certificate.svg"]
+
+
+def write(folder, **changes):
+    path = folder / "asked.yaml"
+    path.write_text(dump({key: value for key, value in {**SMALL, **changes}.items() if value is not None}))
+    return path
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "certificate.csv").read_text().splitlines()))
+
+
+def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path):
+    path = write(tmp_path, rules=["average", "krum", {"name": "bulyan", "base": "median"}], name="three")
+    result = byzax("certify", path, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == FILES
+    for word in ("average", "krum", "bulyan base=median", "no limit", "broken by", "searched angle", "E|F|²/E|G|²"):
+        assert word in result.stdout
+    found = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert [each["rule"] for each in found["rules"]] == ["average", "krum", "bulyan base=median"]
+    assert all(set(PARTS) <= set(each) for each in found["rules"])
+    assert found["settings"]["n"] == 7
+    assert "jax" in found["versions"]
+    table = rows(tmp_path / "out")
+    assert {row["part"] for row in table} == set(PARTS)
+    liars = {row["rule"]: row["value"] for row in table if row["quantity"] == "liars"}
+    assert liars["average"] == "1"
+    kappas = {row["rule"]: (row["value"], row["bound"]) for row in table if row["quantity"] == "kappa"}
+    assert kappas["average"] == ("inf", "")
+    assert float(kappas["krum"][0]) <= float(kappas["krum"][1])
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
+    # bucketing draws its buckets
+    path = write(tmp_path, rule="median", n=9, pre=["bucketing"], parts=["resilience", "robustness", "breakdown"])
+    for folder, seed in (("one", 3), ("two", 3), ("three", 4)):
+        assert byzax("certify", path, "--out", tmp_path / folder, "--seed", seed).exit_code == 0
+    one, two, three = ((tmp_path / each / "certificate.csv").read_bytes() for each in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+def test_a_folder_that_is_used_is_kept_unless_it_may_be_overwritten(tmp_path):
+    path, out = write(tmp_path, rule="average", parts=["resilience"]), tmp_path / "out"
+    assert byzax("certify", path, "--out", out).exit_code == 0
+    refused = byzax("certify", path, "--out", out)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"{out}: this output folder is used already")
+    assert byzax("certify", path, "--out", out, "--overwrite").exit_code == 0
+    (out / "mine.txt").touch()
+    foreign = byzax("certify", path, "--out", out, "--overwrite")
+    assert foreign.exit_code == 2
+    assert "mine.txt, which byzax did not write" in foreign.stderr
+    assert sorted(each.name for each in out.iterdir()) == [*FILES, "mine.txt"]
+
+
+def test_the_sample_of_the_readme_is_understood(tmp_path):
+    path = tmp_path / "readme.yaml"
+    blocks = (ROOT / "README.md").read_text().split("```yaml\n")[1:]
+    path.write_text(next(block.split("```")[0] for block in blocks if block.startswith("rules:")))
+    asked = load(path, {})
+    assert [part.name for part in asked.subjects] == ["krum", "bulyan"]
+    assert asked.gradients is not None
+    assert asked.parts == PARTS
+
+
+def test_flags_come_before_the_file_and_settings_before_flags(tmp_path):
+    path = write(tmp_path, rules=["average", "median"])
+    asked = load(path, {"rules": ["krum"], "n": 9}, ["rule.distance=plain", "d=3"])
+    assert (asked.subjects[0].name, asked.n, asked.f, asked.d) == ("krum", 9, 1, 3)
+    assert asked.subjects[0].options()["distance"] == "plain"
+
+
+def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path):
+    # tests/plugins, by $BYZAX_PLUGINS; the attack also tries to rewrite honest rows
+    path = write(tmp_path, rule="remembering", attacks=None)
+    result = byzax("certify", path, "--out", tmp_path / "out", "--set", "parts=[resilience, breakdown]")
+    assert result.exit_code == 0, result.output
+    table = rows(tmp_path / "out")
+    assert {"overreaching", "empire", "searched inner"} <= {row["case"] for row in table}
+    assert "label_flip: changes data and makes no rows: left out" in result.stdout
+    # half the mean of the rows: one liar at seven sends it to 1/2 of 6/7 of g and half of 7
+    assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
+
+
+def test_noise_can_be_that_of_a_model(tmp_path):
+    path = write(tmp_path, rule="median", d=None, gradients={"model": "softmax", "batches": 20}, parts=["resilience"])
+    assert byzax("certify", path, "--out", tmp_path / "out").exit_code == 0
+    assert json.loads((tmp_path / "out" / "certificate.json").read_text())["scene"]["d"] == 650
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"rule": "krum", "n": 8, "f": 3}, "rule: krum needs n >= 2f + 3: with n=8 rows f is at most 2, got f=3"),
+        (
+            {"rules": ["krum", "bulyan"], "f": 2},
+            "rule: bulyan needs n >= 4f + 3: with n=7 rows f is at most 1, got f=2",
+        ),
+        ({"rule": {"name": "krum", "distanse": "plain"}}, "rule.distanse: unknown key; did you mean 'distance'?"),
+        ({"rules": ["median", {"name": "bulyan", "bas": "krum"}]}, "rules.1.bas: unknown key; did you mean 'base'?"),
+        ({"rules": ["median", "krun"]}, "rules.1: unknown rule 'krun'; did you mean 'krum'?"),
+        ({"rules": ["median", "median"]}, "rules: the same rule twice: remove one"),
+        ({"rule": "median", "rules": ["krum"]}, "rule: one rule is needed, or rules, a list of them"),
+        ({"rule": "median", "sampels": 3}, "sampels: unknown key; did you mean 'samples'?"),
+        ({"rule": "median", "attacks": ["emprie"]}, "attacks.0: unknown attack 'emprie'; did you mean 'empire'?"),
+        ({"rule": "median", "attacks": ["label_flip"]}, "attacks: label_flip: changes data and makes no rows"),
+        ({"rule": "median", "pre": [{"name": "nnm", "s": 2}]}, "pre.0.s: unknown key; known: name"),
+        ({"rule": "median", "sigma": 0}, "sigma: input should be greater than 0, got 0"),
+        ({"rule": "median", "f": 7}, "f: of n=7 rows at least one must be honest: f is at most 6"),
+        ({"rule": "median", "parts": ["leek"]}, "parts.0: input should be 'resilience'"),
+        (
+            {"rule": "median", "gradients": {"model": "cnnn"}},
+            "gradients.model: unknown model 'cnnn'; did you mean 'cnn'?",
+        ),
+        ({"rule": "median", "gradients": {}}, "gradients: d would be measured: leave one of the two out"),
+        ({"rule": "median", "dimensions": [10, 10]}, "dimensions: two different ones are needed"),
+        ({"rule": "failing"}, "rule: failing fails: ArithmeticError: this rule always fails"),
+        ({}, "rule: is missing: --rule NAME, or a file with rule or rules"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(tmp_path, changes, expected):
+    path = write(tmp_path, **changes)
+    result = byzax("certify", path, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith(f"{path}: {expected}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_file_a_mistake_has_no_file_before_it():
+    result = byzax("certify", "--rule", "krum", "-n", 8, "-f", 3)
+    assert (result.exit_code, result.stderr) == (
+        2, "rule: krum needs n >= 2f + 3: with n=8 rows f is at most 2, got f=3\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "f", "d"), [(1, 0, 1), (2, 1, 2), (3, 0, 3)])
+def test_the_smallest_numbers_of_rows_can_be_measured(tmp_path, n, f, d):
+    path = write(tmp_path, rule="average", n=n, f=f, d=d)
+    result = byzax("certify", path, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_certificates_can_be_measured(path):
+    asked = load(path, {})
+    assert path.read_text().startswith("#"), "a comment says what the certificate shows"
+    assert len(measuring.prepare(asked).subjects) == len(asked.subjects)
