@@ -1,0 +1,84 @@
+"""The commands `byzax bench rules` and `byzax bench training`."""
+
+# what takes long to import is imported inside: `byzax --help` answers at once
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.refusing import plainly, refuse
+
+bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
+NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
+
+
+@bench.command()
+@plainly
+def rules(
+    rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(metavar="N,F,D", help="Rows, Byzantine rows, parameters; again for more.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls, of which the best counts.")] = 7,
+    threads: Annotated[int | None, typer.Option(min=1, help="For XLA; by default one for each core.")] = None,
+    plain: Annotated[
+        bool, typer.Option(help="Measure the rules as usually written, in jax.numpy and NumPy, too.")
+    ] = True,
+    peers: Annotated[bool, typer.Option(help="Measure byzfl and byzpy too, where they are installed.")] = True,
+    path: NUMBERS = None,
+) -> None:
+    """Time and memory of every rule beside the memory's speed, plain versions and other packages."""
+    # XLA reads it when it starts
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ["NPROC"] = str(threads or cores)
+    from experiments.benchmarks import peers as others
+    from experiments.benchmarks import rules as benchmark
+
+    sizes = [_numbers(text) for text in size] if size else benchmark.SIZES
+    for name in rule or []:
+        if name not in benchmark.names():
+            near = difflib.get_close_matches(name, benchmark.names(), n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            refuse(f"--rule {name}: {hint}there are: {', '.join(benchmark.names())}")
+    if path is not None and not path.absolute().parent.is_dir():
+        refuse(f"--json {path}: there is no folder {path.parent}")
+    installed = tuple(others.installed()) if peers else ()
+    benchmark.run(sizes, rule or benchmark.names(), repeats, plain, installed, path, typer.echo)
+
+
+def _numbers(size: str) -> tuple[int, int, int]:
+    try:
+        n, f, d = map(int, size.split(","))
+    except ValueError:
+        n = f = d = -1
+    if n < 1 or f < 0 or d < 1:
+        refuse(f"--size {size}: three whole numbers N,F,D are needed, such as --size 25,5,100000")
+    return n, f, d
+
+
+@bench.command()
+@plainly
+def training(
+    rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="mlp or cnn; again for more; by default both.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Updates of a run; by default 200 for the mlp, 10 for the cnn.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
+    path: NUMBERS = None,
+) -> None:
+    """Updates per second of the three executors, beside the time of the gradients alone."""
+    from experiments.benchmarks import training as benchmark
+    from simulator.scenario import ScenarioError
+
+    for name in model or []:
+        if name not in benchmark.MODELS:
+            refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
+    try:
+        benchmark.run(rule or benchmark.RULES, model or list(benchmark.MODELS), steps, repeats, path, typer.echo)
+    except ScenarioError as error:
+        refuse(error)

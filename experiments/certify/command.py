@@ -1,0 +1,100 @@
+"""The command `byzax certify`."""
+
+# what takes long to import is imported inside: `byzax --help` answers at once
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.refusing import INTERRUPTED, plainly, refuse
+
+EXIT_CODES = (
+    "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130, "
+    "interrupted, and nothing is kept."
+)
+
+
+@plainly
+def certify(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="What to measure, in YAML.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A rule, by name or as {name: ..., option: ...}; again for more."),
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", metavar="ROWS", help="Rows; by default 25.")] = None,
+    f: Annotated[int | None, typer.Option("-f", metavar="LIARS", help="Byzantine rows; by default 5.")] = None,
+    d: Annotated[int | None, typer.Option("-d", metavar="PARAMETERS", help="By default 1000.")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An attack; again for more; by default all.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(metavar="DRAWS", help="Draws of honest rows; by default 200.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(metavar="SIGMA", help="Noise of each coordinate; by default |g| / sqrt(d).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="SEED", help="By default 0.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the results; by default results/certify-RULE.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override: --set norm=2 --set 'parts=[leak]'."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the certificate that --out holds.")] = False,
+) -> None:
+    """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
+    from experiments.certify import description
+    from experiments.names import file_name
+    from experiments.strict_yaml import parse_text
+    from simulator.scenario import ScenarioError
+
+    if out is not None and not out.strip():
+        refuse("--out: is empty: give it a value, or leave it out")
+    try:
+        numbers = {"n": n, "f": f, "d": d, "samples": samples, "sigma": sigma, "seed": seed}
+        flags: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
+        if rule:
+            flags["rules"] = [parse_text(text, "--rule") for text in rule]
+        if attack:
+            flags["attacks"] = "all" if "all" in attack else [parse_text(text, "--attack") for text in attack]
+        asked = description.load(file, flags, settings or [])
+        folder = Path(out) if out else Path("results", file_name(["certify", asked.name or _rules(asked)], []))
+        _certify(asked, file, folder, overwrite)
+    except ScenarioError as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _rules(asked: Any) -> str:
+    return "-".join(dict.fromkeys(part.name for part in asked.subjects))
+
+
+def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> None:
+    """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from experiments import results
+    from experiments.certify import measuring, plot, report
+    from experiments.study import prefixed
+    from simulator import compilation
+
+    compilation.keep()
+    with prefixed(file) if file else nullcontext():
+        plan = measuring.prepare(asked)
+    results.versions()
+    results.claim([folder], [file] if file else [], overwrite, mine=report.files)
+    errors = Console(stderr=True)
+    if errors.is_terminal:
+        with errors.status("measuring") as status:
+            findings = measuring.perform(plan, lambda text: status.update(escape(text)))
+    else:
+        findings = measuring.perform(plan, lambda text: typer.echo(text, err=True))
+    written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    report.show(plan, findings, console)
+    for path in written:
+        console.print(str(path), highlight=False, soft_wrap=True)

@@ -1,0 +1,104 @@
+"""The benchmark of rules: what it compares is the same rule, and its command says what it measured."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aggregators
+from aggregators import Context, pre
+from experiments.benchmarks import peers, straightforward
+from experiments.benchmarks.timing import peak_extra_bytes, rows_of
+from tests.experiments.command import command
+
+N, F, D = 11, 2, 40
+
+
+def bench(*arguments):
+    """In a process of its own: the command decides how many threads XLA has. `(exit code, stdout, stderr)`."""
+    process = command("bench", *arguments)
+    stdout, stderr = process.communicate()
+    return process.returncode, stdout, stderr
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jnp"])
+@pytest.mark.parametrize("name", sorted(straightforward.RULES))
+def test_the_straightforward_rule_is_the_rule(name, xp):
+    rows = rows_of(N, D) + np.float32(0.1)
+    if name in pre.available():
+        ours, _ = pre.factory(name)(N, F).mix(rows, Context(None))
+    else:
+        rule = aggregators.build(name, N, F)
+        ours, _, _ = rule.apply(rows, rule.init(D))
+    assert straightforward.feasible(name, xp, N, F)
+    np.testing.assert_allclose(straightforward.RULES[name](xp, xp.asarray(rows), F), ours, atol=1e-4)
+
+
+def test_the_rows_are_the_same_each_time_and_begin_where_jax_takes_them_without_a_copy():
+    rows = rows_of(5, 33)
+    assert rows.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(rows, rows_of(5, 33))
+
+
+def test_the_peak_of_memory_is_that_of_the_call():
+    def call():
+        return np.ones(40_000_000).sum()  # 320 MB for a moment
+
+    peak = peak_extra_bytes(call)
+    if peak is None:
+        pytest.skip("this system does not tell the peak of a process's memory")
+    assert 300e6 < peak < 400e6
+
+
+def test_a_table_has_a_line_for_each_rule_and_the_numbers_go_to_a_file(tmp_path):
+    path = tmp_path / "numbers.json"
+    code, stdout, stderr = bench(
+        *("rules", "--size", "11,2,50", "--repeats", "2", "--no-peers", "--json", path),
+        *("--rule", "krum", "--rule", "nnm", "--rule", "geometric_median"),
+    )
+    assert code == 0, stderr
+    lines = [line.split() for line in stdout.splitlines()]
+    found = {line[0]: line for line in lines if line and line[0] in ("krum", "nnm", "geometric_median")}
+    assert list(found) == ["krum", "nnm", "geometric_median"]
+    records = {each["name"]: each for each in json.loads(path.read_text())["records"]}
+    assert set(records) == {"machine", *found}
+    for name in found:
+        assert float(found[name][1]) == pytest.approx(1000 * records[name]["best_s"], abs=0.01)
+        assert records[name]["best_s"] > 0
+        assert records[name]["compile_s"] > 0
+        assert records[name]["planned_bytes"] > 0
+        assert {"jnp_s", "numpy_s"} <= set(records[name])
+    assert records["geometric_median"]["iterations"] >= 1
+
+
+def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
+    code, stdout, stderr = bench(
+        *("rules", "--size", "5,1,20", "--repeats", "1", "--no-peers", "--no-plain"),
+        *("--rule", "bulyan", "--rule", "average"),
+    )
+    assert code == 0, stderr
+    assert "\nbulyan              bulyan needs n >= 4f + 3" in stdout
+    assert "\naverage " in stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rules", "--size", "25,5"], "--size 25,5: three whole numbers N,F,D are needed"),
+        (["rules", "--size", "0,0,5"], "--size 0,0,5: three whole numbers"),
+        (["rules", "--rule", "krumm"], "--rule krumm: did you mean krum?"),
+        (["rules", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        (["training", "--model", "rnn"], "--model rnn: there are: mlp, cnn"),
+        (["training", "--rule", "krumm"], "rule"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, said):
+    code, _, stderr = bench(*arguments)
+    assert code == 2
+    assert said in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+def test_peers_that_are_not_installed_are_left_out():
+    assert set(peers.installed()) <= set(peers.PEERS)
