@@ -107,33 +107,28 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
         return result, share / jnp.sum(share), search.iterations
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        (centre,) = sorted_rows(rows, [(n - 1) // 2])
-        centre = lax.optimization_barrier(
-            centre
-        )  # else XLA fuses the median into its uses and computes it for each row
-        quick = descend(rows, centre, tolerance, max_iterations)
+        quick = descend(rows, tolerance, max_iterations)
 
-        def slowly(rows: Array, centre: Array) -> tuple[Array, Array, Array]:
-            scene = scene_of(rows, centre)
+        def slowly(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
+            scene = scene_of(rows)
             return minimiser(scene, squared_between(scene), jnp.ones(n, bool), quick.iterations)
 
-        def at_once(rows: Array, centre: Array) -> tuple[Array, Array, Array]:
+        def at_once(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
 
-        result, weights, iterations = lax.cond(quick.done, at_once, slowly, rows, centre)
+        result, weights, iterations = lax.cond(quick.done, at_once, slowly, rows, quick)
         return result, Info(weights, iterations)
 
     def among(rows: Array):
-        (centre,) = sorted_rows(rows, [(n - 1) // 2])
-        scene = scene_of(rows, lax.optimization_barrier(centre))
+        scene = scene_of(rows)
         squared = squared_between(scene)
         return lambda alive: minimiser(scene, squared, alive, jnp.asarray(0))[0]
 
     return stateless(n, aggregate, among)
 
 
-def descend(rows: Array, start: Array, tolerance: float, max_iterations: int) -> Descent:
-    """Weiszfeld's steps, two passes over the `rows` each, as long as they get on fast.
+def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
+    """Weiszfeld's steps from the mean, two passes over the `rows` each, as long as they get on fast.
 
     In many dimensions rows are nearly orthogonal as seen from the optimum, and each step makes the sum of the unit
     vectors about n times as short. Given up where a step does not make it `FAST` times as short, or where floats do
@@ -166,7 +161,7 @@ def descend(rows: Array, start: Array, tolerance: float, max_iterations: int) ->
         return descent.fast & ~descent.done & (descent.iterations < max_iterations)
 
     first = Descent(
-        point=start,
+        point=jnp.matmul(jnp.full(n, 1 / n, dtype), rows, precision=lax.Precision.HIGHEST),
         weights=jnp.zeros(n, dtype),
         length=jnp.asarray(jnp.inf, dtype),
         fast=jnp.asarray(True),
@@ -176,12 +171,14 @@ def descend(rows: Array, start: Array, tolerance: float, max_iterations: int) ->
     return lax.while_loop(going_on, step, first)
 
 
-def scene_of(rows: Array, centre: Array) -> Scene:
-    """Rows around a `centre` `[d]` in their middle, in units of their usual distance from it, if most are not there.
+def scene_of(rows: Array) -> Scene:
+    """Rows around their coordinate-wise median, in units of their usual distance from it, if most are not there.
 
     A row at 1e30 pulls with a unit vector like any other, but its square overflows. It is drawn in to a distance at
     which moving it farther would not change a float.
     """
+    (centre,) = sorted_rows(rows, [(len(rows) - 1) // 2])
+    centre = lax.optimization_barrier(centre)  # else XLA fuses the median into its uses and computes it for each row
     radii = longest(rows, lambda columns, part: columns - part(centre))
     finite = jnp.isfinite(radii)
     common = usual(radii, finite)

@@ -22,10 +22,14 @@ def rows_of(n: int, d: int) -> np.ndarray:
     return rows
 
 
-def timed(function: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Seconds of `repeats` calls (fewer where they take long): median and best. The caller has made a first call."""
+def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] = lambda: None) -> dict[str, float]:
+    """Seconds of `repeats` calls (fewer where they take long): median and best. The caller has made a first call.
+
+    `prepare` is called before each of them and not timed.
+    """
     taken: list[float] = []
     while len(taken) < repeats and (not taken or sum(taken) + min(taken) < BUDGET_S):
+        prepare()
         start = time.perf_counter()
         function()
         taken.append(time.perf_counter() - start)
