@@ -20,9 +20,11 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
     Cost: O(iterations n² b + n d)
     Source: Shejwalkar and Houmansadr, NDSS 2021, algorithm 2
 
-    Where every row is dropped by some iteration, the rows dropped least often are averaged. Rows with a NaN or infinite
-    entry have the largest s. The direction comes from the n by n matrix of products of the centred rows: its first
-    eigenvector holds <x_i - mean, v> up to a common factor. Ties: of equal s the higher index is dropped.
+    One row far out can hide others: as many rows are dropped as may be Byzantine, but along the direction of the
+    farthest alone (`byzax certify --rule dnc -n 11 -f 2` finds two that break it). Where every row is dropped by some
+    iteration, the rows dropped least often are averaged. Rows with a NaN or infinite entry have the largest s. The
+    direction comes from the n by n matrix of products of the centred rows: its first eigenvector holds <x_i - mean, v>
+    up to a common factor. Ties: of equal s the higher index is dropped.
 
     Args:
         coordinates: b, drawn anew in each iteration; all of them where there are fewer.
