@@ -6,6 +6,7 @@ from jax import lax
 
 from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, distinct, drawn, require, whole
 from aggregators.kernels.clipping import norms
+from aggregators.kernels.distances import exponents, power
 from aggregators.kernels.means import mean_of
 
 
@@ -47,9 +48,10 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
         wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
         lengths = norms(wide)
         finite = jnp.isfinite(lengths)
-        # only directions count: a common factor keeps squares in range
-        scale = jnp.max(jnp.where(finite, lengths, 0))
-        wide_scaled = jnp.where(finite[:, None], wide / jnp.where(scale > 0, scale, 1), 0)
+        # only directions count: a common factor keeps squares in range; XLA would multiply by the inverse of a divisor,
+        # and that of the largest floats is 0
+        scale = power(-exponents(jnp.max(jnp.where(finite, lengths, 0))), wide.dtype)
+        wide_scaled = jnp.where(finite[:, None], wide * scale, 0)
 
         def drop(key: Array) -> Array:
             count = min(coordinates, rows.shape[1])

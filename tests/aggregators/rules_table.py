@@ -83,6 +83,7 @@ SYMMETRIES = {
     "repetition": "columns that are repeated are decided as before",
     "unanimity": "equal rows are their own aggregate",
     "majority": "where all but f rows agree the others do not matter",
+    "masking": "f rows of any numbers leave the aggregate near the others",
 }
 FROM_ORIGIN = "norms are taken from the origin"
 LAST = "differences are taken from the last aggregate, at first 0"
@@ -299,7 +300,10 @@ MEMBERS = [
         "dnc",
         {},
         oracles.dnc,
-        lacks={"majority": "only what stands out in one direction is dropped"},
+        lacks={
+            "majority": "only what stands out in one direction is dropped",
+            "masking": "a row far out hides another that is less far",
+        },
         pools=False,
         asks=True,
     ),

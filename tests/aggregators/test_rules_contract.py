@@ -170,6 +170,7 @@ def test_what_a_definition_is_said_to_lack_it_lacks(member, symmetry):
             np.stack([aggregate(member, np.where(np.arange(N)[:, None] < F, liars, equal)) for liars in minorities()]),
             np.stack([aggregate(member, equal)] * 5),
         ),
+        "masking": lambda: (diameters_away(member, ONE_HIDES_ANOTHER, 0) <= 1.5, True),
     }[symmetry]()
     assert not np.allclose(given, expected, rtol=1e-2)
 
@@ -181,6 +182,7 @@ BAD = {
     "1e30": 1e30,
     "-1e30": -1e30,
     "largest float": np.finfo(np.float32).max,
+    "subnormal": 1e-40,
 }
 
 
@@ -200,6 +202,36 @@ def test_f_bad_rows_leave_the_aggregate_near_the_honest_rows(member, bad):
         honest = np.delete(rows, positions, axis=0)
         diameter = max(np.linalg.norm(a - b) for a in honest for b in honest)
         assert np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) <= 1.5 * diameter
+
+
+def diameters_away(member, bad, seed):
+    """How far the aggregate is from the mean of the honest rows, in diameters of these, with F `bad` rows somewhere."""
+    rows = ROWS.copy()
+    positions = np.random.default_rng(seed).permutation(member.suspects(N))[:F]
+    rows[positions] = bad
+    honest = np.delete(rows, positions, axis=0)
+    diameter = max(np.linalg.norm(a - b) for a in honest for b in honest)
+    return np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) / diameter
+
+
+ONE_HIDES_ANOTHER = np.array([[0] * (D - 1) + [last] for last in (795, 0, 0, 94)], np.float32)
+
+
+@having("masking", ROBUST)
+@settings(max_examples=15, deadline=None)
+@example(ONE_HIDES_ANOTHER.ravel().tolist(), 0)
+@example([0.0] * (F * D - 1) + [2.0**126], 0)  # its inverse is no float that XLA keeps
+@given(st.lists(st.floats(width=32), min_size=F * D, max_size=F * D), st.integers(0, 1000))
+def test_f_rows_of_any_numbers_leave_the_aggregate_near_the_honest_rows(member, bad, seed):
+    assert diameters_away(member, np.reshape(bad, (F, D)), seed) <= 1.5
+
+
+def test_the_largest_floats_hide_no_direction_from_dnc():
+    """By themselves; beside others they may, as any row far out: see what dnc is said to lack."""
+    member = next(m for m in MEMBERS if m.name == "dnc")
+    assert (
+        diameters_away(member, np.eye(F, D, D - F, dtype=np.float32) * np.float32([[0], [0], [0], [2.0**126]]), 0) < 1.5
+    )
 
 
 @every_robust_rule
