@@ -19,6 +19,7 @@ import numpy as np
 import aggregators
 from aggregators import Context
 from aggregators import pre as before
+from aggregators.kernels.columns import mean_around_median
 from aggregators.smea import MOST_SUBSETS
 from experiments.benchmarks import peers, straightforward
 from experiments.benchmarks.timing import peak_extra_bytes, rows_of, timed
@@ -50,15 +51,23 @@ class Floors(NamedTuple):
     product_s: float
 
 
+SECOND_STAGE = "bulyan's second stage"
+
+
 def names() -> tuple[str, ...]:
     """All that can be measured."""
-    return (*aggregators.available(), *before.available())
+    return (*aggregators.available(), SECOND_STAGE, *before.available())
 
 
 def subject(name: str, n: int, f: int, d: int) -> Subject | str:
     """What is behind a name, or the reason why it cannot be measured at this size."""
     if name == "smea" and comb(n, f) > MOST_SUBSETS:
         return "too many subsets"
+    if name == SECOND_STAGE:
+        if n <= 4 * f:
+            return "no rows are left by the first"
+        count = n - 2 * f
+        return Subject(name, lambda rows, own, key: (mean_around_median(rows[:count], 2 * f, "lower"), None))
     try:
         if name in before.available():
             mixer = before.factory(name)(n, f)
@@ -173,7 +182,7 @@ def line(record: dict[str, Any], others: Sequence[str]) -> str:
     if record["name"] == "machine":
         parts = (f"{1000 * record[key + '_s']:.2f} ms to {what}" for key, what in MACHINE.items())
         return "the machine: " + ", ".join(parts)
-    name, size = f"{record['name']:19}", 4 * record["n"] * record["d"]
+    name, size = f"{record['name']:22}", 4 * record["n"] * record["d"]
     if "failed" in record:
         return f"{name} {record['failed']}"
     best = record["best_s"]

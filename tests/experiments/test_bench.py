@@ -78,7 +78,7 @@ def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
         *("--rule", "bulyan", "--rule", "average"),
     )
     assert code == 0, stderr
-    assert "\nbulyan              bulyan needs n >= 4f + 3" in stdout
+    assert "\nbulyan                 bulyan needs n >= 4f + 3" in stdout
     assert "\naverage " in stdout
 
 
