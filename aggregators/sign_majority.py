@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from aggregators.base import Aggregator, Array, Info, require, stateless
+from aggregators.kernels.blocks import Part, assembled, width_for
 from aggregators.kernels.means import UNROLLED
 
 
@@ -42,7 +43,12 @@ def sign_majority(n: int, f: int) -> Aggregator:
             for i in range(n):
                 total = total + jnp.where(alive[i], signs(rows[i]), 0)
         else:
-            total = jnp.matmul(alive.astype(rows.dtype), signs(rows), precision=lax.Precision.HIGHEST)
+            votes = alive.astype(rows.dtype)
+
+            def counted(part: Part) -> Array:
+                return jnp.matmul(votes, signs(part(rows)), precision=lax.Precision.HIGHEST)
+
+            total = assembled(rows.shape[1], width_for(rows), counted)
         return signs(total)
 
     def among(rows: Array):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aggregators.kernels.blocks import Part, assembled, width_for
 from aggregators.kernels.distances import exponents, halved, longest, power, safe_squares
 
 Array = jax.Array
@@ -112,6 +113,10 @@ def clipped_mean(rows: Array, origin: Array, found: Lengths, bound: Array, chose
             clipped = halved(rows[i], origin) * first[i] * (share * second[i])
             total = total + jnp.where(counted[i], clipped, 0)
     else:
-        halves = jnp.where(counted[:, None], halved(rows, origin) * first[:, None], 0)
-        total = jnp.matmul(share * second, halves, precision=lax.Precision.HIGHEST)
+
+        def weighted(part: Part) -> Array:
+            halves = jnp.where(counted[:, None], halved(part(rows), part(origin)) * first[:, None], 0)
+            return jnp.matmul(share * second, halves, precision=lax.Precision.HIGHEST)
+
+        total = assembled(rows.shape[1], width_for(rows), weighted)
     return origin + 2 * (total / (count * share))

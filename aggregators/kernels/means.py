@@ -23,8 +23,11 @@ def mean_of(rows: Array, chosen: Array) -> tuple[Array, Array]:
         for i in range(n):
             total = total + jnp.where(chosen[i], weights[i] * rows[i], 0)
         return total, weights
-    kept = jnp.where(chosen[:, None], rows, 0)
-    return jnp.matmul(weights, kept, precision=lax.Precision.HIGHEST), weights
+
+    def weighted(part: Part) -> Array:
+        return jnp.matmul(weights, jnp.where(chosen[:, None], part(rows), 0), precision=lax.Precision.HIGHEST)
+
+    return assembled(rows.shape[1], width_for(rows), weighted), weights
 
 
 def pull(rows: Array, weights: Array, point: Array) -> Array:
