@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.timing import peak_extra_bytes, timed
+from experiments.benchmarks.timing import peak_of, timed
 
 PEERS = ("byzfl", "byzpy")
 LIMIT_S = 60.0  # for a first call and the repeats of one rule
@@ -166,7 +166,8 @@ def _serve(peer: str, n: int, f: int, d: int, repeats: int) -> None:
     for line in sys.stdin:
         try:
             rule = TABLES[peer][line.strip()](n, f)
-            record: dict[str, Any] = {"memory_bytes": peak_extra_bytes(lambda rule=rule: rule(rows))}
+            peak = peak_of(lambda rule=rule: rule(rows))
+            record: dict[str, Any] = {"memory_bytes": peak and peak.extra}
             # some change the rows that they are given: each call gets them as they were
             record["in_place"] = not torch.equal(rows, original)
             fresh = (lambda: rows.copy_(original)) if record["in_place"] else (lambda: None)

@@ -3,8 +3,6 @@
 import json
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,7 +20,7 @@ from aggregators import pre as before
 from aggregators.kernels.columns import mean_around_median
 from aggregators.smea import MOST_SUBSETS
 from experiments.benchmarks import peers, straightforward
-from experiments.benchmarks.timing import peak_extra_bytes, rows_of, timed
+from experiments.benchmarks.timing import peak_of, rows_of, timed
 
 SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
 # What each rule must do at least: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
@@ -100,8 +98,8 @@ def floors(rows: jax.Array, repeats: int) -> Floors:
     return Floors(best(jnp.copy), best(lambda rows: ones @ rows), best(product))
 
 
-def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int) -> dict[str, Any]:
-    """Times one rule of byzax; `answer` is what it gave."""
+def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool) -> dict[str, Any]:
+    """Times one rule of byzax; `answer` is what it gave, where it is to `keep` it."""
     d = rows.shape[1]
     made = subject(name, n, f, d)
     if isinstance(made, str):
@@ -116,11 +114,12 @@ def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int) -> dict[st
         "name": name,
         "compile_s": compile_s,
         "planned_bytes": None if plan is None else plan.temp_size_in_bytes + plan.output_size_in_bytes,
-        "answer": np.asarray(answer),
+        "answer": np.asarray(answer) if keep else None,
         "iterations": None if iterations is None else int(iterations),
     }
     del answer
-    record["memory_bytes"] = peak_extra_bytes(lambda: jax.block_until_ready(compiled(rows, own, key)))
+    if peak := peak_of(lambda: jax.block_until_ready(compiled(rows, own, key))):
+        record |= {"memory_bytes": peak.extra, "process_bytes": peak.total}
     return record | timed(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
 
 
@@ -150,9 +149,9 @@ def records(
     with ExitStack() as stack:
         asked = {peer: stack.enter_context(peers.running(peer, n, f, d, repeats)) for peer in others}
         for name in chosen:
-            record = {"n": n, "f": f, "d": d, **measure(name, rows, n, f, repeats)}
+            record = {"n": n, "f": f, "d": d, **measure(name, rows, n, f, repeats, bool(others))}
             answer = record.pop("answer", None)
-            if answer is not None:
+            if "failed" not in record:
                 passes, products = FLOORS.get(name, AT_LEAST_ONE_PASS)
                 if record["iterations"] is not None:
                     passes = record["iterations"]
@@ -253,9 +252,8 @@ def run(
             found.append(record)
             if path is not None:  # what was measured is kept, whatever comes
                 path.write_text(json.dumps({**about, "records": found}, indent=2) + "\n")
-    if sys.platform == "linux":
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        say(f"\nthe most memory of this process, all in all: {peak / 2**30:.2f} GiB")
+    if peaks := [record["process_bytes"] for record in found if "process_bytes" in record]:
+        say(f"\nthe most memory of this process while a rule ran, rows and all: {max(peaks) / 2**30:.2f} GiB")
 
 
 def _processor() -> str:

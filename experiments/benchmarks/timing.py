@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,15 @@ def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] 
     return {"time_s": sorted(taken)[len(taken) // 2], "best_s": min(taken), "calls": len(taken)}
 
 
-def peak_extra_bytes(function: Callable[[], Any]) -> int | None:
-    """The most memory this process held during the call beyond what it held before; None where Linux is not there."""
+class Peak(NamedTuple):
+    """The most memory that a process held during a call: beyond what it held before, and all in all, in bytes."""
+
+    extra: int
+    total: int
+
+
+def peak_of(function: Callable[[], Any]) -> Peak | None:
+    """The most memory this process holds during the call, its result included; None where Linux is not there."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not (sys.platform == "linux" and status.exists()):
         return None
@@ -55,4 +62,4 @@ def peak_extra_bytes(function: Callable[[], Any]) -> int | None:
     kept = function()  # its result counts
     peak = resident("VmHWM")
     del kept
-    return max(peak - before, 0)
+    return Peak(max(peak - before, 0), peak)

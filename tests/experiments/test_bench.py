@@ -9,7 +9,7 @@ import pytest
 import aggregators
 from aggregators import Context, pre
 from experiments.benchmarks import peers, straightforward
-from experiments.benchmarks.timing import peak_extra_bytes, rows_of
+from experiments.benchmarks.timing import peak_of, rows_of
 from tests.experiments.command import command
 
 N, F, D = 11, 2, 40
@@ -45,10 +45,11 @@ def test_the_peak_of_memory_is_that_of_the_call():
     def call():
         return np.ones(40_000_000).sum()  # 320 MB for a moment
 
-    peak = peak_extra_bytes(call)
+    peak = peak_of(call)
     if peak is None:
         pytest.skip("this system does not tell the peak of a process's memory")
-    assert 300e6 < peak < 400e6
+    assert 300e6 < peak.extra < 400e6
+    assert peak.total > peak.extra
 
 
 def test_a_table_has_a_line_for_each_rule_and_the_numbers_go_to_a_file(tmp_path):
