@@ -14,7 +14,7 @@ from jax.core import Tracer
 Array = jax.Array
 State = Any
 
-LIMIT = "the steps that `effort` allows; give it more, or take another rule, such as multi_krum"
+LIMIT = "the steps that brute's `effort` allows; give it more, or take another rule or base, such as multi_krum"
 
 
 class Info(NamedTuple):

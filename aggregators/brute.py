@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, limited, require, stateless
+from aggregators.base import Aggregator, Array, Info, limited, require, stateless, whole
 from aggregators.kernels.cover import EFFORT, closest_subset
 from aggregators.kernels.distances import Distances, pairwise
 from aggregators.kernels.means import mean_of
@@ -39,8 +39,7 @@ def brute(n: int, f: int, *, effort: int = EFFORT) -> Aggregator:
     ([1.0], [True, True, True, False, False])
     """
     require("brute", n, f, factor=2, offset=1)
-    if effort < 1:
-        raise ValueError(f"brute needs effort >= 1 steps, got {effort}")
+    whole("brute", "effort", effort, 1)
 
     def mean_of_closest(rows: Array, apart: Distances, alive: Array) -> tuple[Array, Info]:
         subset, undecided = closest_subset(apart, alive, f, effort)

@@ -8,10 +8,9 @@ from jax import lax
 
 from aggregators.kernels.blocks import Part, assembled, width_for
 from aggregators.kernels.distances import exponents, halved, longest, power, safe_squares
+from aggregators.kernels.means import UNROLLED
 
 Array = jax.Array
-
-UNROLLED = 96  # rows added one by one up to here, which XLA fuses into one pass
 
 
 class Lengths(NamedTuple):

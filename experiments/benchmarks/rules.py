@@ -34,11 +34,9 @@ FLOORS: dict[str, tuple[int, int]] = {
 AT_LEAST_ONE_PASS = (1, 0)
 
 
-class Subject(NamedTuple):
-    """What is measured: a rule or what stands before one, `call(rows, own, key) -> (result, iterations or None)`."""
-
-    name: str
-    call: Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
+# What is measured, a rule or what stands before one: of rows, the server's own row and a key the result and, where it
+# iterates, the number of iterations.
+Subject = Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
 
 
 class Floors(NamedTuple):
@@ -65,11 +63,11 @@ def subject(name: str, n: int, f: int, d: int) -> Subject | str:
         if n <= 4 * f:
             return "no rows are left by the first"
         count = n - 2 * f
-        return Subject(name, lambda rows, own, key: (mean_around_median(rows[:count], 2 * f, "lower"), None))
+        return lambda rows, own, key: (mean_around_median(rows[:count], 2 * f, "lower"), None)
     try:
         if name in before.available():
             mixer = before.factory(name)(n, f)
-            return Subject(name, lambda rows, own, key: (mixer.mix(rows, Context(key))[0], None))
+            return lambda rows, own, key: (mixer.mix(rows, Context(key))[0], None)
         rule = aggregators.build(name, n, f)
     except ValueError as error:
         return str(error)
@@ -80,7 +78,7 @@ def subject(name: str, n: int, f: int, d: int) -> Subject | str:
         aggregate, _, info = rule.apply(rows, state, context)
         return aggregate, info.iterations
 
-    return Subject(name, call)
+    return call
 
 
 def floors(rows: jax.Array, repeats: int) -> Floors:
@@ -106,7 +104,7 @@ def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool
         return {"name": name, "failed": made}
     own, key = jnp.full(d, 0.1, rows.dtype), jax.random.key(0)
     start = time.perf_counter()
-    compiled = jax.jit(made.call).lower(rows, own, key).compile()
+    compiled = jax.jit(made).lower(rows, own, key).compile()
     compile_s = time.perf_counter() - start
     plan = compiled.memory_analysis()
     answer, iterations = jax.block_until_ready(compiled(rows, own, key))
