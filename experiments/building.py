@@ -8,16 +8,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aggregators import Aggregator, Context, Info
 from aggregators.pre import Mixer, chained
 from attacks import Attack, Batch, View
 from models import Model
-from simulator.components import ATTACKS, DATA, MODELS, OPTIMIZERS, PARTITIONS, PRE, RULES, SCHEDULES, Component
+from simulator.components import (
+    ATTACKS,
+    DATA,
+    LATENCIES,
+    MODELS,
+    OPTIMIZERS,
+    PARTITIONS,
+    PRE,
+    RULES,
+    SCHEDULES,
+    Component,
+)
 from simulator.data import Dataset
 from simulator.executors.base import plan
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario, ScenarioError
+from simulator.schedules import Schedule
+from simulator.timeline import Timeline
 from simulator.world import load, share_out
 
 Factory = Callable[..., Any]
@@ -30,6 +44,15 @@ def build(scenario: Scenario) -> None:
     n, byzantine, declared = scenario.workers.total, scenario.workers.byzantine, scenario.workers.declared
     with _part("attack", scenario.attack, ATTACKS) as attack:
         attack(n, byzantine, **scenario.attack.options())
+    with _part("schedule", scenario.schedule, SCHEDULES) as factory:
+        schedule = factory(n, declared, **scenario.schedule.options())
+        _need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {_type(schedule)}")
+        if scenario.local and scenario.local.send == "model" and schedule.weight is not None:
+            raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
+    with _part("latency", scenario.latency, LATENCIES) as latency:
+        latency(**scenario.latency.options())
+        for link in (scenario.latency.up, scenario.latency.down):
+            LATENCIES[link.delay.name](**link.delay.options())
     with _part("optimizer", scenario.optimizer, OPTIMIZERS) as optimizer:
         optimizer(**scenario.optimizer.options())
     with _part("data", scenario.data, DATA):
@@ -40,18 +63,26 @@ def build(scenario: Scenario) -> None:
         d = _parameters(model, scenario.model, sample, data.classes)
     for seed in scenario.seeds:
         with _part("schedule", scenario.schedule, SCHEDULES):
-            k = plan(scenario, seed).workers.shape[1]
+            timeline = plan(scenario, seed)
+        kinds = np.unique(np.stack([timeline.seen, timeline.sizes]), axis=1).T.tolist()
         with _part("model", scenario.model, MODELS):
             # with Ray the rows are elsewhere
-            _fits(d, 1 if scenario.executor.name == "ray" else k)
-        left = k
-        for each in scenario.pre:
-            with _part("pre", each, PRE) as mixer:
-                left = _kept(mixer, each, left, declared)
-        with _part("rule", scenario.rule, RULES) as rule:
-            _trace_rule(rule, scenario.rule, scenario.pre, k, declared, d, scenario.data.validation > 0)
-        with _part("attack", scenario.attack, ATTACKS) as attack:
-            _trace_attack(attack, scenario.attack, n, byzantine, k, d, sample)
+            _fits(d, 1 if scenario.executor.name == "ray" else max(map(max, kinds)))
+        for seen in sorted({seen for seen, _ in kinds}):
+            left = seen
+            for each in scenario.pre:
+                with _part("pre", each, PRE) as mixer:
+                    left = _kept(mixer, each, left, declared)
+            with _part("rule", scenario.rule, RULES) as rule:
+                own = scenario.data.validation > 0
+                state = _trace_rule(rule, scenario.rule, scenario.pre, seen, n, declared, d, own)
+                _keeps_places(scenario.rule, state, left, d, timeline, n)
+        sees = schedule.sees
+        for seen, size in kinds:
+            with _part("attack", scenario.attack, ATTACKS) as attack:
+                # the rows that the adversary looks at: those of the update, or the last ones of many workers
+                k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
+                _trace_attack(attack, scenario.attack, n, byzantine, k, d, sample)
         with _part("data", scenario.data.partition, PARTITIONS):
             parts, _ = share_out(scenario.data, n, seed)
             if scenario.data.batch_size > len(parts.train):
@@ -127,10 +158,15 @@ def _kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 @cache
 def _trace_rule(
-    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool
-) -> None:
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, n: int, f: int, d: int, own: bool
+) -> Any:
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    rule = chained(partial(function, **part.options()), k, f, mixers)
+    try:
+        rule = chained(partial(function, **part.options()), k, f, mixers)
+    except ValueError as error:
+        if k == n:
+            raise
+        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
     _need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {_type(rule)}")
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
@@ -149,6 +185,21 @@ def _trace_rule(
         f"{part.name}: Info.weights must be [n={k}] or None, got {_type(info.weights)}",
     )
     _keeps(part, "apply", start, after)
+    return start
+
+
+def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timeline, n: int) -> None:
+    """Raises ValueError where a rule remembers rows by their place, and a place is not always the same worker's."""
+    by_place = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (k,) and leaf.shape != (d,)]
+    size = int(timeline.sizes[0])
+    same = (timeline.sizes == size).all() and (
+        timeline.rows.workers.reshape(-1, size) == timeline.rows.workers[:size]
+    ).all()
+    if by_place and not same and not (timeline.seen == n).all():
+        raise ValueError(
+            f"{part.name} remembers rows by their place, and with this schedule other workers have it in each update: "
+            "choose synchronous, or asynchronous with apply table and warm_up all"
+        )
 
 
 @cache

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     DATA = "data"
     PARTITIONS = "partitions"
     SCHEDULES = "schedules"
+    LATENCY = "latency"
     OPTIMIZERS = "optimizers"
     EXECUTORS = "executors"
 

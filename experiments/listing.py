@@ -11,7 +11,7 @@ from rich.text import Text
 
 from experiments.names import compact
 from simulator import components
-from simulator.scenario import EXECUTORS
+from simulator.parts import EXECUTORS
 
 # kind of component -> its factories and the fields of a docstring that are worth a column
 KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
@@ -21,7 +21,8 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
     "models": (components.MODELS, ("Parameters", "Source")),
     "data": (components.DATA, ("Samples", "Source")),
     "partitions": (components.PARTITIONS, ("Splits", "Source")),
-    "schedules": (components.SCHEDULES, ("Waits", "Source")),
+    "schedules": (components.SCHEDULES, ("Waits", "Ages", "Source")),
+    "latency": (components.LATENCIES, ("Formula", "Source")),
     "optimizers": (components.OPTIMIZERS, ()),
     "executors": (EXECUTORS, ()),
 }

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from experiments.building import build
 from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
-from simulator.components import COMMON
 from simulator.data.base import DataError
+from simulator.parts import SHARED
 from simulator.scenario import Scenario, ScenarioError, parse
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
@@ -141,9 +141,9 @@ def _put(
 
 
 def _shared(place: str, inside: Any) -> dict[str, Any]:
-    if place != "data" or not isinstance(inside, dict):
+    if not isinstance(inside, dict):
         return {}
-    return {field: value for field, value in inside.items() if field in COMMON}
+    return {field: value for field, value in inside.items() if field in SHARED.get(place, ())}
 
 
 @cache

@@ -11,7 +11,7 @@ import aggregators
 import aggregators.pre
 import attacks
 import models
-from simulator import data, partitions, registry, schedules
+from simulator import data, latency, partitions, registry, schedules
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -25,12 +25,9 @@ class Component(Description, frozen=True):
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments for the function of this name."""
-        common = {field for field in COMMON if field in type(self).model_fields}
+        # what the base has besides belongs to byzax and not to that function
+        common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
         return {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
-
-
-# Fields of `data` that belong to byzax and not to the function that loads the data set.
-COMMON = frozenset({"partition", "batch_size", "validation", "test"})
 
 
 def one_of(kind: str, factories: dict[str, Callable[..., Any]], base: type[Component] = Component) -> Any:
@@ -78,6 +75,7 @@ MODELS = registry.members(models)
 DATA = registry.members(data)
 PARTITIONS = registry.members(partitions)
 SCHEDULES = registry.members(schedules)
+LATENCIES = registry.members(latency)
 
 
 NOT_NEGATIVE = Annotated[float, Field(ge=0)]

@@ -1,5 +1,6 @@
 """The formulas of a run as pure functions; executors call them and contain no formula of their own."""
 
+import bisect
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -11,24 +12,46 @@ import optax
 from aggregators import Aggregator, Context
 from aggregators.kernels.means import mean_of
 from aggregators.pre import chained
-from attacks import Attack, Batch, View
+from attacks import Attack, View
 from models import Model
-from simulator.components import ATTACKS, MODELS, OPTIMIZERS, PRE, RULES, Component
+from simulator.components import ATTACKS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
+from simulator.jobs import working
 from simulator.keys import Purpose, derive
-from simulator.scenario import DataSource, Scenario
+from simulator.parts import DataSource
+from simulator.scenario import Scenario
+from simulator.schedules import Schedule
 from simulator.world import World, load
 
 Array = jax.Array
 Value = Any  # a scalar array; on the host a float, or a series of them
 
 
+class Table(NamedTuple):
+    """The last row of every worker: `rows` `[n, d]`, the `versions` `[n]` they were asked for from, who has one."""
+
+    rows: Array
+    versions: Array
+    present: Array
+
+
 class Server(NamedTuple):
-    """What the parameter server holds: the model `params` `[d]`, the states of optimizer and rule, updates so far."""
+    """What the parameter server holds: the model `params` `[d]`, the states of optimizer and rule, updates so far.
+
+    `table`: the last row of every worker where the schedule keeps them, else None.
+    """
 
     params: Array
     optimizer: Any
     rule: Any
+    table: Table | None
     step: Array
+
+
+class Arrived(NamedTuple):
+    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row."""
+
+    workers: Any
+    versions: Any
 
 
 class Update(NamedTuple):
@@ -36,7 +59,8 @@ class Update(NamedTuple):
 
     `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
     honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows. `undecided`: 1 where
-    the rule reached its limit of work and the aggregate is no answer, else 0.
+    the rule reached its limit of work and the aggregate is no answer, else 0. `age`: how many updates old the
+    versions were that the rows were asked for from, on average over the rows that the rule was given.
     """
 
     aggregate_norm: Value
@@ -44,6 +68,7 @@ class Update(NamedTuple):
     honest_distance: Value
     byzantine_weight: Value
     undecided: Value
+    age: Value
 
 
 class Evaluation(NamedTuple):
@@ -56,12 +81,12 @@ class Evaluation(NamedTuple):
 
 
 class Core(NamedTuple):
-    """The functions of a scenario; k is the number of rows of an update, n the number of workers.
+    """The functions of a scenario; r is the number of new rows of an update, n the number of workers.
 
     `start(world)` gives the `Server` before the first update. `memory(d)` is what a worker keeps between its jobs,
-    `adversary(d)` what the attack keeps. `work(world, params, memory, worker, job)` gives `(row [d], memory)`.
-    `forge(world, step, workers [k], rows [k, d], params, rule state, adversary state)` gives `(rows [k, d], adversary
-    state)`, honest rows untouched; None where the attack forges nothing. `update(world, server, workers, rows)` gives
+    `adversary(d)` what the adversary keeps. `work(world, params, memory, worker, job)` gives `(row [d], memory)`.
+    `forge(world, step, arrived, rows [r, d], params, rule state, adversary state)` gives `(rows [r, d], adversary
+    state)`, honest rows untouched; None where the attack forges nothing. `update(world, server, arrived, rows)` gives
     `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
     """
 
@@ -74,32 +99,77 @@ class Core(NamedTuple):
     evaluate: Callable[[World, Array], Evaluation]
 
 
-def build(scenario: Scenario, k: int) -> Core:
-    """The core of a scenario whose updates have `k` rows.
+def build(scenario: Scenario, seen: int) -> Core:
+    """The core of a scenario for updates in which the rule sees `seen` rows.
 
     Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
     numbers of workers do not fit.
     """
-    attack = _attack(scenario.attack, scenario.workers.total, scenario.workers.byzantine)
-    rule = _rule(scenario.rule, scenario.pre, k, scenario.workers.declared)
+    n = scenario.workers.total
+    attack = _attack(scenario.attack, n, scenario.workers.byzantine)
+    rule = _rule(scenario.rule, scenario.pre, seen, scenario.workers.declared)
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes
+    context = _context(model, scenario.data.batch_size)
+    decides = schedule(scenario)
+    showing = _showing(decides.sees, decides.buckets, decides.weight, seen)
+    # an adversary that sees one row at a time remembers the others
+    remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
-        start=_start(model, optimizer, rule),
+        start=_start(model, optimizer, rule, n if decides.sees == "table" else 0),
         memory=_velocity if scenario.worker_momentum else _nothing,
-        adversary=attack.init,
-        work=_work(model, classes, scenario.data.batch_size, scenario.worker_momentum, attack.corrupt),
-        forge=None if attack.forge is None else _forge(attack, rule, _context(model, scenario.data.batch_size)),
-        update=_update(rule, optimizer, _context(model, scenario.data.batch_size)),
+        adversary=_adversary(attack, n if remembers else 0),
+        work=working(
+            model, classes, scenario.data.batch_size, scenario.local, scenario.worker_momentum, attack.corrupt
+        ),
+        forge=None if attack.forge is None else _forge(attack, rule, context, showing, decides.sees == "table"),
+        update=_update(
+            rule, optimizer, context, showing, scenario.local is not None and scenario.local.send == "model"
+        ),
         evaluate=_evaluate(model),
     )
+
+
+def schedule(scenario: Scenario) -> Schedule:
+    """The schedule of a scenario. Raises ValueError for an option out of range."""
+    return _schedule(scenario.schedule, scenario.workers.total, scenario.workers.declared)
+
+
+def least(scenario: Scenario) -> int:
+    """The fewest rows, up to n, that the rule accepts with what stands before it; n where it accepts none."""
+    n = scenario.workers.total
+
+    def accepts(seen: int) -> bool:
+        try:
+            _rule(scenario.rule, scenario.pre, seen, scenario.workers.declared)
+        except ValueError:
+            return False
+        return True
+
+    return bisect.bisect_left(range(1, n), True, key=accepts) + 1
+
+
+def message_bits(scenario: Scenario) -> int:
+    """The bits of a model or row that travels: 32 for each parameter."""
+    dataset, part = load(scenario.data), scenario.model
+
+    def init(key: Array) -> Array:
+        return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options()).init(key)
+
+    # the factory inside too: of a model that does not fit into memory the size is known all the same
+    return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
 # The parts, each made once: functions made from equal parts are then the same functions, compiled once.
 @lru_cache
 def _attack(part: Component, n: int, byzantine: int) -> Attack:
     return ATTACKS[part.name](n, byzantine, **part.options())
+
+
+@lru_cache
+def _schedule(part: Component, n: int, f: int) -> Schedule:
+    return SCHEDULES[part.name](n, f, **part.options())
 
 
 @lru_cache
@@ -127,36 +197,28 @@ def _nothing(d: int) -> tuple[()]:
     return ()
 
 
+def _empty(n: int, d: int) -> Table:
+    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool))
+
+
 @lru_cache
-def _start(model: Model, optimizer: optax.GradientTransformation, rule: Aggregator) -> Callable[[World], Server]:
+def _adversary(attack: Attack, remembered: int) -> Callable[[int], Any]:
+    """The attack's own state, and the last row of so many workers as they were sent."""
+    return lambda d: (attack.init(d), _empty(remembered, d) if remembered else None)
+
+
+@lru_cache
+def _start(
+    model: Model, optimizer: optax.GradientTransformation, rule: Aggregator, kept: int
+) -> Callable[[World], Server]:
     @jax.jit
     def start(world: World) -> Server:
         params = model.init(derive(world.key, Purpose.INIT))
-        return Server(params, optimizer.init(params), rule.init(len(params)), jnp.asarray(0))
+        d = len(params)
+        table = _empty(kept, d) if kept else None
+        return Server(params, optimizer.init(params), rule.init(d), table, jnp.asarray(0))
 
     return start
-
-
-@lru_cache
-def _work(
-    model: Model, classes: int, batch_size: int, beta: float, corrupt: Callable[[Array, Batch], Batch] | None
-) -> Callable[..., tuple[Array, Any]]:
-    @jax.jit
-    def work(world: World, params: Array, memory: Any, worker: Array, job: Array) -> tuple[Array, Any]:
-        draw = jax.random.randint(derive(world.key, Purpose.WORK, worker, job), (batch_size,), 0, world.sizes[worker])
-        position = world.shards[worker, draw]
-        batch = Batch(world.x[position], world.y[position], jnp.asarray(classes))
-        if corrupt is not None:
-            poisoned = corrupt(derive(world.key, Purpose.CORRUPT, worker, job), batch)
-            lies = world.byzantine[worker]
-            batch = jax.tree.map(lambda bad, good: jnp.where(lies, bad, good), poisoned, batch)
-        gradient = jax.grad(model.loss)(params, batch.x, batch.y)
-        if not beta:
-            return gradient, memory
-        velocity = beta * memory + (1 - beta) * gradient
-        return velocity, velocity
-
-    return work
 
 
 @lru_cache
@@ -182,50 +244,141 @@ def _context(model: Model, batch_size: int) -> Callable[[World, Array, Array], C
     return context
 
 
+class Showing(NamedTuple):
+    """How new and kept rows become the `seen` rows that the rule is given.
+
+    `shown(rows [m, d], their workers [m], their ages [m])` gives these, `[seen, d]`.
+    """
+
+    sees: str
+    buckets: int
+    seen: int
+    shown: Callable[[Array, Array, Array], Array]
+
+
+@lru_cache
+def _showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
+    def shown(rows: Array, workers: Array, ages: Array) -> Array:
+        if weight is not None:
+            rows = rows * weight(ages.astype(rows.dtype))[:, None]
+        return _bucket_means(rows, workers, buckets)[0] if sees == "buckets" else rows
+
+    return Showing(sees, buckets, seen, shown)
+
+
+def _bucket_means(rows: Array, workers: Array, buckets: int) -> tuple[Array, Array]:
+    """The mean of the rows in each bucket `[buckets, d]`, and the share of each row in its own `[r]`."""
+    # no row, worker -1, falls into one bucket more
+    place = jnp.where(workers < 0, buckets, workers % buckets)
+    counts = jax.ops.segment_sum(jnp.ones(len(rows), rows.dtype), place, buckets + 1)
+    shares = 1 / counts[place]
+    return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None], shares
+
+
+def _entered(table: Table, arrived: Arrived, rows: Array) -> Table:
+    return Table(
+        table.rows.at[arrived.workers].set(rows),
+        table.versions.at[arrived.workers].set(arrived.versions),
+        table.present.at[arrived.workers].set(True),
+    )
+
+
 @lru_cache
 def _forge(
-    attack: Attack, rule: Aggregator, context: Callable[[World, Array, Array], Context]
+    attack: Attack,
+    rule: Aggregator,
+    context: Callable[[World, Array, Array], Context],
+    how: Showing,
+    kept: bool,
 ) -> Callable[..., tuple[Array, Any]]:
     assert attack.forge is not None
     forge_rows = attack.forge
 
     @jax.jit
     def forge(
-        world: World, step: Array, workers: Array, rows: Array, params: Array, rule_state: Any, state: Any
+        world: World, step: Array, arrived: Arrived, rows: Array, params: Array, rule_state: Any, state: Any
     ) -> tuple[Array, Any]:
-        byzantine = world.byzantine[workers]
+        own, table = state
+        lies = world.byzantine[arrived.workers] & (arrived.workers >= 0)
         # what the rule will draw, and the server's batch, the adversary can only guess
         guess = context(world, params, derive(world.key, Purpose.GUESS, step))
-        view = View(rows, byzantine, params, lambda attempt: rule.apply(attempt, rule_state, guess)[0], step)
-        forged, state = forge_rows(derive(world.key, Purpose.FORGE, step), view, state)
-        # whatever an attack returns, honest rows are the honest workers'
-        return jnp.where(byzantine[:, None], forged, rows), state
+        key = derive(world.key, Purpose.FORGE, step)
+
+        def judged(given: Array) -> Array:
+            return rule.apply(given, rule_state, guess)[0]
+
+        if table is None:
+            byzantine = lies | (arrived.workers < 0)
+
+            def aggregate(attempt: Array) -> Array:
+                return judged(how.shown(attempt, arrived.workers, step - arrived.versions))
+
+            view = View(rows, byzantine, params, aggregate, step)
+            forged, own = forge_rows(key, view, own)
+            # whatever an attack returns, honest rows are the honest workers'
+            return jnp.where(lies[:, None], forged, rows), (own, None)
+
+        table = _entered(table, arrived, rows)
+        everyone = jnp.arange(len(table.present))
+        workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
+        last = jax.tree.map(lambda each: each[workers], table)
+        fresh = jnp.zeros(len(everyone), bool).at[arrived.workers].set(lies)[workers]
+
+        def aggregate(attempt: Array) -> Array:
+            # of the liars' rows only the new ones can still be chosen
+            asked = jnp.where(fresh[:, None], attempt, last.rows)
+            if kept:
+                return judged(how.shown(asked, workers, step - last.versions))
+            return judged(how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions))
+
+        # a worker of which nothing was seen yet is none of the honest ones
+        view = View(last.rows, world.byzantine[workers] | ~last.present, params, aggregate, step)
+        forged, own = forge_rows(key, view, own)
+        sent = jnp.where(lies[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
+        return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)))
 
     return forge
 
 
 @lru_cache
 def _update(
-    rule: Aggregator, optimizer: optax.GradientTransformation, context: Callable[[World, Array, Array], Context]
+    rule: Aggregator,
+    optimizer: optax.GradientTransformation,
+    context: Callable[[World, Array, Array], Context],
+    how: Showing,
+    models: bool,
 ) -> Callable[..., tuple[Server, Update]]:
     @jax.jit
-    def update(world: World, server: Server, workers: Array, rows: Array) -> tuple[Server, Update]:
+    def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
+        table, workers, versions = server.table, arrived.workers, arrived.versions
+        if table is not None:
+            table = _entered(table, arrived, rows)
+            everyone = jnp.arange(len(table.present))
+            workers = everyone if how.seen == len(everyone) else jnp.nonzero(table.present, size=how.seen)[0]
+            rows, versions = table.rows[workers], table.versions[workers]
+        there = workers >= 0
+        ages = server.step - versions
         known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
-        aggregate, rule_state, info = rule.apply(rows, server.rule, known)
-        change, optimizer_state = optimizer.update(aggregate, server.optimizer, server.params)
+        aggregate, rule_state, info = rule.apply(how.shown(rows, workers, ages), server.rule, known)
+        descent = server.params - aggregate if models else aggregate
+        change, optimizer_state = optimizer.update(descent, server.optimizer, server.params)
         params = jnp.asarray(optax.apply_updates(server.params, change))
 
-        byzantine = world.byzantine[workers]
-        honest, _ = mean_of(rows, ~byzantine)
+        byzantine = world.byzantine[workers] & there
+        weights = info.weights
+        if weights is not None and how.sees == "buckets":
+            weights = weights[workers % how.buckets] * _bucket_means(rows, workers, how.buckets)[1]
+        honest, _ = mean_of(rows, ~byzantine & there)
         norm, cosine, distance = _compared(aggregate, honest)
         seen = Update(
             aggregate_norm=norm,
             honest_cosine=cosine,
-            honest_distance=jnp.where(byzantine.all(), jnp.nan, distance),
-            byzantine_weight=jnp.nan if info.weights is None else jnp.where(byzantine, info.weights, 0).sum(),
+            honest_distance=jnp.where((byzantine | ~there).all(), jnp.nan, distance),
+            byzantine_weight=jnp.nan if weights is None else jnp.where(byzantine, weights, 0).sum(),
             undecided=jnp.asarray(False if info.undecided is None else info.undecided),
+            age=jnp.where(there, ages, 0).sum() / there.sum(),
         )
-        return Server(params, optimizer_state, rule_state, server.step + 1), jax.tree.map(jnp.float32, seen)
+        return Server(params, optimizer_state, rule_state, table, server.step + 1), jax.tree.map(jnp.float32, seen)
 
     return update
 

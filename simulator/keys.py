@@ -20,6 +20,10 @@ class Purpose(IntEnum):
     RULE = 8
     SERVER_BATCH = 9
     GUESS = 10
+    LATENCY = 11
+    FACTORS = 12
+    STRAGGLERS = 13
+    MESSAGES = 14
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:
@@ -30,6 +34,6 @@ def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.
     return key
 
 
-def generator(seed: int, purpose: Purpose) -> np.random.Generator:
+def generator(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:
     """NumPy's counterpart of `derive`, for what is prepared on the host: the split, the partition, the schedule."""
-    return np.random.default_rng([seed, int(purpose)])
+    return np.random.default_rng([seed, int(purpose), *indices])

@@ -3,129 +3,29 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, Strict, ValidationError, model_validator
+from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
-from simulator.components import (
-    ATTACKS,
-    DATA,
-    MODELS,
-    OPTIMIZERS,
-    PARTITIONS,
-    PRE,
-    RULES,
-    SCHEDULES,
-    Component,
-    Description,
-    one_of,
+from simulator.components import Description
+from simulator.parts import (
+    Attack,
+    Count,
+    Data,
+    Executor,
+    Latency,
+    Local,
+    Model,
+    Optimizer,
+    Pre,
+    Ray,
+    Rule,
+    Schedule,
+    Workers,
 )
 
-Count = Annotated[int, Field(ge=1)]
-# Seeds are below this; and so many jobs of one run are planned ahead at most (a few gigabytes).
-SEEDS, JOBS = 2**31, 200_000_000
-
-if TYPE_CHECKING:
-    Partition: TypeAlias = Component
-    Optimizer: TypeAlias = Component
-    Rule: TypeAlias = Component
-    Pre: TypeAlias = Component
-    Attack: TypeAlias = Component
-    Model: TypeAlias = Component
-    Schedule: TypeAlias = Component
-else:
-    Partition = one_of("partition", PARTITIONS)
-    Optimizer = one_of("optimizer", OPTIMIZERS)
-    Rule = one_of("rule", RULES)
-    Pre = one_of("pre", PRE)
-    Attack = one_of("attack", ATTACKS)
-    Model = one_of("model", MODELS)
-    Schedule = one_of("schedule", SCHEDULES)
-
-
-class DataSource(Component, frozen=True):
-    """A data set and how the workers share it."""
-
-    partition: Partition = Field(
-        default="iid", validate_default=True, description="How training data is split over workers."
-    )
-    batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
-    validation: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the samples (official test samples aside) kept for validation."
-    )
-    test: float = Field(
-        default=0.2,
-        gt=0,
-        lt=1,
-        description="Share of the samples kept for the test, unless the data set has a test set of its own.",
-    )
-
-
-if TYPE_CHECKING:
-    Data: TypeAlias = DataSource
-else:
-    Data = one_of("data", DATA, DataSource)
-
-
-class Workers(Description, frozen=True):
-    """Who takes part. The Byzantine workers are the first ones: ties, which go to the lowest index, favour them."""
-
-    total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
-    byzantine: int = Field(default=3, ge=0, description="How many of them really are Byzantine.")
-    declared: int = Field(
-        default_factory=lambda given: given.get("byzantine", 0),
-        ge=0,
-        description="What the rule is told, f; by default the real number.",
-    )
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        for field in ("byzantine", "declared"):
-            if (value := getattr(self, field)) > self.total:
-                raise ValueError(f"{field} is {value}, but there are only {self.total} workers (workers.total)")
-        return self
-
-
-class Loop(Description, frozen=True):
-    """The reference: one worker after the other in this process; defines the numbers."""
-
-    name: Literal["loop"] = "loop"
-
-
-class Vectorised(Description, frozen=True):
-    """Whole rounds compiled, workers and repeats batched; each update within rtol 1e-5 of `loop`."""
-
-    name: Literal["vectorised"] = "vectorised"
-
-
-class Ray(Description, frozen=True):
-    """Ray actors on a laptop or a cluster; bitwise equal to `loop` unless `batch` is on."""
-
-    name: Literal["ray"] = "ray"
-    actors: Literal["auto"] | Count = Field(default="auto", description="Worker actors; auto: one per core or GPU.")
-    workers_per_actor: Count | None = Field(
-        default=None, description="In place of `actors`: workers that one actor hosts."
-    )
-    batch: bool = Field(
-        default=False, description="Let an actor batch its workers: faster, under the promise of vectorised."
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.workers_per_actor is not None and self.actors != "auto":
-            raise ValueError("actors and workers_per_actor exclude each other: give one of them")
-        return self
-
-
-EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
-Executor = Annotated[
-    Annotated[Loop | Vectorised | Ray, Field(discriminator="name")],
-    BeforeValidator(
-        lambda value: {"name": value} if isinstance(value, str) else value,
-        json_schema_input_type=Literal["loop", "vectorised", "ray"]
-        | Annotated[Loop | Vectorised | Ray, Field(discriminator="name")],
-    ),
-]
+# Seeds are below this; and so many jobs of one run are planned ahead at most (44 bytes each).
+SEEDS, JOBS = 2**31, 100_000_000
 
 
 class Scenario(Description, frozen=True):
@@ -138,8 +38,11 @@ class Scenario(Description, frozen=True):
     data: Data
     model: Model = Field(default="mlp", validate_default=True)
     optimizer: Optimizer = Field(
-        default="sgd", validate_default=True, description="optax name and options, at the server."
+        default="sgd",
+        validate_default=True,
+        description="optax name and options, at the server; with `local` sgd with learning rate 1 unless given.",
     )
+    local: Local | None = Field(default=None, description="Steps at the worker for each row; null: one gradient.")
     worker_momentum: float = Field(
         default=0.0, ge=0, lt=1, description="beta of m = beta m + (1 - beta) g at each worker; a worker sends m."
     )
@@ -149,6 +52,9 @@ class Scenario(Description, frozen=True):
     )
     attack: Attack
     schedule: Schedule = Field(default="synchronous", validate_default=True)
+    latency: Latency = Field(
+        default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
+    )
     executor: Executor = Ray()
     evaluate_every: Count = Field(
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
@@ -158,8 +64,26 @@ class Scenario(Description, frozen=True):
         default_factory=dict, description="Dotted key to list of values: every combination is a run."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_steps(cls, given: Any) -> Any:
+        # with learning rate 1 the server takes the workers' mean as it is
+        if isinstance(given, dict) and given.get("local") is not None and "optimizer" not in given:
+            return given | {"optimizer": {"name": "sgd", "learning_rate": 1.0}}
+        return given
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        n = self.workers.total
+        if self.local and self.local.send == "model" and self.worker_momentum:
+            raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
+        if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:
+            raise ValueError(
+                f"latency.factors: {len(self.latency.factors)} factors for {n} workers (workers.total): "
+                "give one for each"
+            )
+        if wrong := [crash.worker for crash in self.latency.crashes if crash.worker >= n]:
+            raise ValueError(f"latency.crashes: worker {wrong[0]} is outside 0..{n - 1} (workers.total is {n})")
         if self.seed + self.repeats > SEEDS:
             raise ValueError(
                 f"seed: the repeats need the seeds {self.seed} to {self.seed + self.repeats - 1}, and seeds are below "

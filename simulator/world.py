@@ -10,7 +10,8 @@ import numpy as np
 from simulator.components import DATA, PARTITIONS
 from simulator.data.base import Dataset, Split, split
 from simulator.keys import Purpose, generator
-from simulator.scenario import DataSource, Scenario
+from simulator.parts import DataSource
+from simulator.scenario import Scenario
 
 Array = jax.Array
 

@@ -52,7 +52,7 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
 
 def gradients_alone(described: Scenario, steps: int) -> float:
     """Seconds for the jobs of `steps` updates in one thread, nothing aggregated."""
-    _, core = prepare(described, 0)
+    core = prepare(described, 0).core
     here = world(described, 0)
     params = core.start(here).params
     jax.block_until_ready(core.work(here, params, (), 0, 0))

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from experiments.strict_yaml import read_mapping
 from experiments.study import override, prefixed
 from simulator.components import ATTACKS, Component, Description
-from simulator.scenario import SEEDS, Attack, Count, Data, Model, Pre, Rule, ScenarioError, parse_as
+from simulator.parts import Attack, Count, Data, Model, Pre, Rule
+from simulator.scenario import SEEDS, ScenarioError, parse_as
 
 Part = Literal["resilience", "robustness", "breakdown", "leak"]
 PARTS: tuple[Part, ...] = ("resilience", "robustness", "breakdown", "leak")

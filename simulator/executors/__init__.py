@@ -10,7 +10,8 @@ import numpy as np
 
 from aggregators.base import LIMIT
 from simulator.executors.base import Checkpoint, RunError
-from simulator.scenario import Executor, Scenario
+from simulator.parts import Executor
+from simulator.scenario import Scenario
 
 __all__ = ["Checkpoint", "RunError", "session"]
 

@@ -1,5 +1,6 @@
 """The roles of a distributed run. Ray makes actors of these classes; nothing here needs Ray."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,30 +9,63 @@ import numpy as np
 
 from simulator import compilation
 from simulator.core import Core, Evaluation, Update
-from simulator.executors.base import batched, floats, prepare, stage
-from simulator.scenario import Ray, Scenario, parse
+from simulator.executors.base import arrived, batched, floats, prepare, stage
+from simulator.parts import Ray
+from simulator.scenario import Scenario, parse
 from simulator.timeline import Timeline
 from simulator.world import World, world
 
 
-class Setting(NamedTuple):
-    """What every actor of a run knows; each process makes it for itself from the scenario and the seed.
+class Post(NamedTuple):
+    """How rows travel: those that one actor computes from one version are one message.
 
-    `hosts` `[n]`: the number of the worker actor that hosts each worker.
+    Message g holds the rows `order[begins[g]:begins[g + 1]]` of the timeline and comes from actor `hosts[g]`; version v
+    has the messages `of_version[v]` to `of_version[v + 1]`. Row r is in message `message[r]`, at place `place[r]`.
     """
+
+    order: np.ndarray
+    begins: np.ndarray
+    hosts: np.ndarray
+    of_version: np.ndarray
+    message: np.ndarray
+    place: np.ndarray
+
+
+def posted(timeline: Timeline, hosts: np.ndarray) -> Post:
+    """The messages of a run whose workers are hosted by the actors `hosts` `[n]`."""
+    rows = timeline.rows
+    host = hosts[rows.workers]
+    # a worker's jobs in order
+    order = np.lexsort((rows.jobs, rows.workers, host, rows.versions))
+    new = np.diff(rows.versions[order], prepend=-1) != 0
+    new |= np.diff(host[order], prepend=-1) != 0
+    begins = np.flatnonzero(new)
+    message, place = np.empty_like(order), np.empty_like(order)
+    message[order] = np.cumsum(new) - 1
+    place[order] = np.arange(len(order)) - begins[message[order]]
+    of_version = np.searchsorted(rows.versions[order][begins], np.arange(timeline.steps + 2))
+    return Post(order, np.append(begins, len(order)), host[order][begins], of_version, message, place)
+
+
+class Setting(NamedTuple):
+    """What every actor of a run knows; each process makes it for itself from the scenario and the seed."""
 
     scenario: Scenario
     timeline: Timeline
     core: Core
+    core_of: Callable[[int], Core]
     world: World
-    hosts: np.ndarray
+    post: Post
 
 
 def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
-    """The setting of one repeat."""
+    """The setting of one repeat; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
     compilation.keep()
     described = parse(scenario)
-    return Setting(described, *prepare(described, seed), world(described, seed), hosts)
+    ready = prepare(described, seed)
+    return Setting(
+        described, ready.timeline, ready.core, ready.core_of, world(described, seed), posted(ready.timeline, hosts)
+    )
 
 
 class Public(NamedTuple):
@@ -41,26 +75,19 @@ class Public(NamedTuple):
     rule: Any
 
 
-class Message(NamedTuple):
-    """Rows that travel together: what actor `host` computes from `version` for the `places` `[m]` of one update."""
-
-    host: int
-    version: int
-    places: np.ndarray
-
-
-def messages(timeline: Timeline, hosts: np.ndarray, step: int) -> list[Message]:
-    """How the rows of an update are asked for: one message for each host and version."""
-    host, version = hosts[timeline.workers[step]], timeline.versions[step]
-    pairs = np.unique(np.stack([host, version], axis=1), axis=0)
-    return [Message(int(h), int(v), np.flatnonzero((host == h) & (version == v))) for h, v in pairs]
+def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
+    """The messages that hold the new rows of an update, ascending."""
+    return np.unique(post.message[timeline.of(step)])
 
 
 def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The rows of an update `[k, d]`, stacked by their place and not by arrival."""
-    rows = np.empty((run.timeline.workers.shape[1], parts[0].shape[1]), parts[0].dtype)
-    for message, part in zip(messages(run.timeline, run.hosts, step), parts, strict=True):
-        rows[message.places] = part
+    """The new rows of an update `[r, d]` out of the messages that hold them, by their place and not by arrival."""
+    own = run.timeline.of(step)
+    message, place = run.post.message[own], run.post.place[own]
+    rows = np.empty((len(message), parts[0].shape[1]), parts[0].dtype)
+    for number, part in zip(asked(run.timeline, run.post, step), parts, strict=True):
+        here = message == number
+        rows[here] = part[place[here]]
     return rows
 
 
@@ -72,29 +99,35 @@ class Workers:
         self.memory: dict[int, Any] = {}
         self.d = d
 
-    def work(self, step: int, places: np.ndarray, public: Public) -> np.ndarray:
-        """The rows `[m, d]` of the workers at these places of the update, each computed from the public model."""
-        core, timeline, here = self.run.core, self.run.timeline, self.run.world
-        workers, jobs = timeline.workers[step][places], timeline.jobs[step][places]
-        memory = [self.memory.get(int(worker), core.memory(self.d)) for worker in workers]
+    def work(self, version: int, turn: int, public: Public) -> np.ndarray:
+        """The rows `[m, d]` of the version's message of this turn, each computed from the public model."""
+        post, rows = self.run.post, self.run.timeline.rows
+        message = post.of_version[version] + turn
+        which = post.order[post.begins[message] : post.begins[message + 1]]
+        workers, jobs = rows.workers[which], rows.jobs[which]
         executor = self.run.scenario.executor
-        if isinstance(executor, Ray) and executor.batch:
-            with stage("work", step=step):
-                stacked_memory = jax.tree.map(lambda *each: jnp.stack(each), *memory)
-                made, stacked_memory = batched(core.work)(here, public.params, stacked_memory, workers, jobs)
-            rows = np.asarray(made)
-            kept = [jax.tree.map(lambda each, i=i: each[i], stacked_memory) for i in range(len(workers))]
-        else:
-            made, kept = [], []
-            model = jnp.asarray(public.params)
-            for before, worker, job in zip(memory, workers, jobs, strict=True):
-                with stage("work", worker=int(worker), job=int(job)):
-                    row, after = core.work(here, model, before, worker, job)
-                made.append(row)
-                kept.append(after)
-            rows = np.stack([np.asarray(row) for row in made])
-        self.memory.update(zip(map(int, workers), kept, strict=True))
-        return rows
+        # one after the other where a worker has two rows: the second needs what the first leaves
+        if isinstance(executor, Ray) and executor.batch and len(np.unique(workers)) == len(workers):
+            return self._at_once(workers, jobs, public)
+        core, here, made = self.run.core, self.run.world, []
+        model = jnp.asarray(public.params)
+        for worker, job in zip(workers.tolist(), jobs.tolist(), strict=True):
+            with stage("work", worker=worker, job=job):
+                row, self.memory[worker] = core.work(here, model, self._memory(worker), np.int32(worker), np.int32(job))
+            made.append(row)
+        return np.stack([np.asarray(row) for row in made])
+
+    def _at_once(self, workers: np.ndarray, jobs: np.ndarray, public: Public) -> np.ndarray:
+        with stage("work", worker=int(workers[0]), job=int(jobs[0])):
+            memory = jax.tree.map(lambda *each: jnp.stack(each), *map(self._memory, workers.tolist()))
+            work = batched(self.run.core.work)
+            rows, memory = work(self.run.world, public.params, memory, workers, jobs)
+        for i, worker in enumerate(workers.tolist()):
+            self.memory[worker] = jax.tree.map(lambda each, i=i: each[i], memory)
+        return np.asarray(rows)
+
+    def _memory(self, worker: int) -> Any:
+        return self.memory[worker] if worker in self.memory else self.run.core.memory(self.d)
 
 
 class Adversary:
@@ -106,14 +139,13 @@ class Adversary:
 
     def forge(self, step: int, public: Public, *parts: np.ndarray) -> np.ndarray:
         """The rows `[b, d]` that the b Byzantine workers of the update send."""
-        workers = self.run.timeline.workers[step]
+        new = arrived(self.run.timeline, step)
+        core = self.run.core_of(int(self.run.timeline.seen[step]))
         rows = by_place(self.run, step, parts)
         with stage("forge", step=step):
-            assert self.run.core.forge is not None
-            rows, self.state = self.run.core.forge(
-                self.run.world, step, workers, rows, public.params, public.rule, self.state
-            )
-        return np.asarray(rows)[np.asarray(self.run.world.byzantine)[workers]]
+            assert core.forge is not None
+            rows, self.state = core.forge(self.run.world, step, new, rows, public.params, public.rule, self.state)
+        return np.asarray(rows)[np.asarray(self.run.world.byzantine)[new.workers]]
 
 
 class ParameterServer:
@@ -132,12 +164,13 @@ class ParameterServer:
 
     def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> Update:
         """One update; gives what was seen of it."""
-        workers = self.run.timeline.workers[step]
+        new = arrived(self.run.timeline, step)
+        core = self.run.core_of(int(self.run.timeline.seen[step]))
         rows = by_place(self.run, step, parts)
         if forged is not None:
-            rows[np.asarray(self.run.world.byzantine)[workers]] = forged
+            rows[np.asarray(self.run.world.byzantine)[new.workers]] = forged
         with stage("update", step=step):
-            self.server, seen = self.run.core.update(self.run.world, self.server, workers, rows)
+            self.server, seen = core.update(self.run.world, self.server, new, rows)
         # floats: arrays would be views of the message, which could not be reused while the driver keeps them
         return Update(*map(float, seen))
 

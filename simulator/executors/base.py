@@ -3,17 +3,21 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from simulator import timeline
-from simulator.components import SCHEDULES
-from simulator.core import Core, Evaluation, Update, build
+from simulator.arrivals import open_book
+from simulator.core import Arrived, Core, Evaluation, Update, build, least, message_bits, schedule
+from simulator.durations import drawing
 from simulator.keys import Purpose, generator
+from simulator.parts import Honest
+from simulator.planning import in_step, planned
 from simulator.scenario import Scenario
+from simulator.schedules import Situation
 from simulator.timeline import Timeline
 from simulator.world import World
 
@@ -51,21 +55,71 @@ def stage(name: str, **place: int) -> Iterator[None]:
 
 
 def plan(scenario: Scenario, seed: int) -> Timeline:
-    """The timeline of one repeat: it depends on the scenario and the seed alone."""
-    n = scenario.workers.total
-    schedule = SCHEDULES[scenario.schedule.name](**scenario.schedule.options())
-    return timeline.check(schedule(n, scenario.steps, generator(seed, Purpose.SCHEDULE)), n)
+    """The timeline of one repeat: it depends on the scenario and the seed alone.
+
+    Raises ValueError where a part of schedule or latency cannot be made, or where no update ever happens.
+    """
+    # without what no timeline depends on
+    parts = scenario.model_dump_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"})
+    kept = _kept(parts, seed)
+    if not kept:
+        kept.append(_plan(scenario, seed))
+    return kept[0]
 
 
-def prepare(scenario: Scenario, seed: int) -> tuple[Timeline, Core]:
-    """The timeline of one repeat and the core for updates of its size."""
-    events = plan(scenario, seed)
-    return events, build(scenario, events.workers.shape[1])
+@lru_cache(maxsize=1)
+def _kept(parts: str, seed: int) -> list[Timeline]:
+    """The place where the last timeline is kept: runs, and checks before them, ask for it several times."""
+    return []
 
 
-def evaluation_steps(scenario: Scenario) -> list[int]:
-    """The steps after which a model is evaluated: 0, every `evaluate_every`, and the last."""
-    return sorted({*range(0, scenario.steps, scenario.evaluate_every), scenario.steps})
+def _plan(scenario: Scenario, seed: int) -> Timeline:
+    n, source, decides = scenario.workers.total, scenario.latency, schedule(scenario)
+    if decides.plan is not None:
+        return timeline.check(decides.plan(Situation(n, scenario.steps, generator(seed, Purpose.SCHEDULE))), n)
+    draws = drawing(source, n, seed, message_bits(scenario))
+    timing = scenario.attack.timing if scenario.workers.byzantine else Honest()
+    if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
+        return in_step(scenario.steps, draws)
+    book = open_book(decides, timing, n, scenario.workers.byzantine, scenario.steps, least(scenario))
+    made = planned(book, draws, source.crashes)
+    if not made.steps:
+        raise ValueError(made.stopped)
+    return made
+
+
+class Prepared(NamedTuple):
+    """What an executor replays: the timeline of one repeat, and the core for updates in which the rule sees k rows."""
+
+    timeline: Timeline
+    core_of: Callable[[int], Core]
+
+    @property
+    def core(self) -> Core:
+        """The core of the first update; all but `update` and `forge` is the same in every one."""
+        return self.core_of(int(self.timeline.seen[0]))
+
+
+def prepare(scenario: Scenario, seed: int) -> Prepared:
+    """The timeline of one repeat and the cores for its updates."""
+    return Prepared(plan(scenario, seed), lru_cache(partial(build, scenario)))
+
+
+def arrived(timeline: Timeline, step: int) -> Arrived:
+    """Whose rows are new in an update."""
+    own = timeline.of(step)
+    return Arrived(timeline.rows.workers[own], timeline.rows.handed[own])
+
+
+def evaluation_steps(scenario: Scenario, steps: int) -> list[int]:
+    """The steps after which a model is evaluated: 0, every `evaluate_every`, and the last of `steps`."""
+    return sorted({*range(0, steps, scenario.evaluate_every), steps})
+
+
+def ended(timeline: Timeline) -> None:
+    """To be called after the last checkpoint. Raises RunError where the timeline has fewer updates than asked for."""
+    if timeline.stopped:
+        raise RunError(timeline.stopped)
 
 
 def floats(evaluation: Evaluation) -> Evaluation:

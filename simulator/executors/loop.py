@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import compilation
-from simulator.executors.base import Checkpoint, evaluation_steps, floats, prepare, stacked, stage
-from simulator.scenario import Loop, Scenario
+from simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
+from simulator.parts import Loop
+from simulator.scenario import Scenario
 from simulator.world import world
 
 
@@ -28,8 +29,9 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
 def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
     compilation.keep()
     begin = time.perf_counter()
-    timeline, core = prepare(scenario, seed)
-    evaluated = set(evaluation_steps(scenario))
+    timeline, core_of = prepare(scenario, seed)
+    core = core_of(int(timeline.seen[0]))
+    evaluated = set(evaluation_steps(scenario, timeline.steps))
     here = world(scenario, seed)
     with stage("start", seed=seed):
         server = core.start(here)
@@ -39,7 +41,7 @@ def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
     last_use = timeline.last_use()
     updates = []
 
-    for step in range(scenario.steps + 1):
+    for step in range(timeline.steps + 1):
         if step in evaluated:
             with stage("evaluate", step=step):
                 evaluation = floats(core.evaluate(here, server.params))
@@ -47,20 +49,21 @@ def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
             elapsed = time.perf_counter() - begin
             yield Checkpoint(seed, step, time_s, elapsed, evaluation, stacked(updates), np.asarray(server.params))
             updates = []
-        if step == scenario.steps:
-            return
+        if step == timeline.steps:
+            return ended(timeline)
 
-        workers, rows = timeline.workers[step], []
-        for worker, version, job in zip(workers, timeline.versions[step], timeline.jobs[step], strict=True):
+        own, core = timeline.of(step), core_of(int(timeline.seen[step]))
+        new, rows = arrived(timeline, step), []
+        for worker, version, job in zip(new.workers, timeline.rows.versions[own], timeline.rows.jobs[own], strict=True):
             with stage("work", worker=int(worker), job=int(job)):
                 row, memory[worker] = core.work(here, versions[version], memory[worker], worker, job)
             rows.append(row)
         rows = jnp.stack(rows)
         if core.forge is not None:
             with stage("forge", step=step):
-                rows, adversary = core.forge(here, step, workers, rows, server.params, server.rule, adversary)
+                rows, adversary = core.forge(here, step, new, rows, server.params, server.rule, adversary)
         with stage("update", step=step):
-            server, seen = core.update(here, server, workers, rows)
+            server, seen = core.update(here, server, new, rows)
         updates.append(seen)
         versions[step + 1] = server.params
         for version in [v for v in versions if v != step + 1 and last_use[v] <= step]:

@@ -25,9 +25,10 @@ import attacks
 import models
 import simulator
 from simulator.core import Core, Evaluation, Update
-from simulator.executors.actors import Adversary, ParameterServer, Public, Workers, messages
-from simulator.executors.base import Checkpoint, RunError, evaluation_steps, prepare, stacked
-from simulator.scenario import Ray, Scenario
+from simulator.executors.actors import Adversary, ParameterServer, Post, Public, Workers, asked, posted
+from simulator.executors.base import Checkpoint, RunError, ended, evaluation_steps, prepare, stacked
+from simulator.parts import Ray
+from simulator.scenario import Scenario
 from simulator.timeline import Timeline
 
 # Updates submitted before the oldest of them is waited for: enough to keep every actor busy, and bounded.
@@ -63,15 +64,15 @@ class Cast(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One repeat, ready to go: its actors are configured. `hosts` `[n]`: the worker actor of each worker."""
+    """One repeat, ready to go: its actors are configured."""
 
     workers: list[Any]
     adversary: Any
     server: Any
     scenario: Scenario
     seed: int
-    hosts: np.ndarray
     timeline: Timeline
+    post: Post
     core: Core
     d: int
     begin: float
@@ -233,6 +234,7 @@ def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
             run = _configure(cast, count, scenario, seed)
             yield from (_streamed(run, _graph(cast, run)) if _can_stream(run) else _submitted(run))
             finished = True
+            ended(run.timeline)
         except RayTaskError as error:
             if isinstance(error.cause, RayError):
                 raise RunError(_obituary(cast, error.cause)) from None
@@ -276,9 +278,10 @@ def _configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
     described = scenario.model_dump(mode="json")
     d = server.configure.remote(described, seed, hosts)
     ready = [handle.configure.remote(described, seed, hosts, d) for handle in (*workers, adversary)]
-    timeline, core = prepare(scenario, seed)
+    mine = prepare(scenario, seed)
+    post = posted(mine.timeline, hosts)
     d, *_ = ray.get([d, *ready])
-    return Run(workers, adversary, server, scenario, seed, hosts, timeline, core, d, begin)
+    return Run(workers, adversary, server, scenario, seed, mine.timeline, post, mine.core, d, begin)
 
 
 def _checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen: list[Update]) -> Checkpoint:
@@ -288,60 +291,68 @@ def _checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, see
 
 
 def _submitted(run: Run) -> Iterator[Checkpoint]:
-    """Any timeline: each update is a few tasks that hand on references; versions live as long as they are read."""
-    scenario, timeline, server = run.scenario, run.timeline, run.server
-    last_use, evaluated = timeline.last_use(), set(evaluation_steps(scenario))
-    versions = {0: server.publish.remote(0)}
+    """Any timeline: a row is asked for as soon as the version it needs is promised; tasks hand on references."""
+    scenario, timeline, post, server = run.scenario, run.timeline, run.post, run.server
+    evaluated = set(evaluation_steps(scenario, timeline.steps))
+    last = np.zeros(len(post.hosts), int)
+    np.maximum.at(last, post.message, timeline.updates)
+    parts: dict[int, Any] = {}
     updates: list[Any] = []
     checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
-    for step in range(scenario.steps + 1):
+    for step in range(timeline.steps + 1):
+        public = server.publish.remote(step)
         if step in evaluated:
-            checkpoints.append((step, server.evaluate.remote(step), versions[step], updates))
+            checkpoints.append((step, server.evaluate.remote(step), public, updates))
             updates = []
-        while checkpoints and (step - checkpoints[0][0] >= AHEAD or step == scenario.steps):
+        while checkpoints and (step - checkpoints[0][0] >= AHEAD or step == timeline.steps):
             at, *results, seen = checkpoints.popleft()
-            evaluation, public, *seen = ray.get([*results, *seen])
-            yield _checkpoint(run, at, evaluation, public, seen)
-        if step == scenario.steps:
+            evaluation, model, *seen = ray.get([*results, *seen])
+            yield _checkpoint(run, at, evaluation, model, seen)
+        if step == timeline.steps:
             return
 
         if len(updates) >= AHEAD:
             ray.wait([updates[-AHEAD]], fetch_local=False)
-        parts = [
-            run.workers[message.host].work.remote(step, message.places, versions[message.version])
-            for message in messages(timeline, run.hosts, step)
-        ]
-        forged = run.adversary.forge.remote(step, versions[step], *parts) if run.core.forge else None
-        updates.append(server.update.remote(step, forged, *parts))
-        versions[step + 1] = server.publish.remote(step + 1)
-        for version in [v for v in versions if v != step + 1 and last_use[v] <= step]:
-            del versions[version]
+        begin, end = post.of_version[step : step + 2].tolist()
+        for message in range(begin, end):
+            parts[message] = run.workers[post.hosts[message]].work.remote(step, message - begin, public)
+        needed = asked(timeline, post, step).tolist()
+        rows = [parts[message] for message in needed]
+        forged = run.adversary.forge.remote(step, public, *rows) if run.core.forge else None
+        updates.append(server.update.remote(step, forged, *rows))
+        for message in needed:
+            if last[message] == step:
+                del parts[message]
 
 
 def _can_stream(run: Run) -> bool:
     """Whether every update is made of the same messages, all from the newest model, which fit the buffers of a node."""
-    workers = run.timeline.workers
+    timeline, post = run.timeline, run.post
+    size = int(timeline.sizes[0])
+    fresh = bool((timeline.rows.versions == timeline.updates).all() and (timeline.sizes == size).all())
     return (
         # between nodes Ray 2.60 hands messages on one after the other: a graph with several under way comes to a halt
         len([node for node in ray.nodes() if node["Alive"]]) == 1
-        and not run.timeline.ages.any()
-        and bool((workers == workers[0]).all())
-        and workers.shape[1] * run.d * 4 <= LARGEST_MESSAGE
+        and fresh
+        and bool((timeline.rows.workers.reshape(-1, size) == timeline.rows.workers[:size]).all())
+        and bool((timeline.seen == timeline.seen[0]).all())
+        and bool((np.diff(post.of_version[:-1]) == post.of_version[1]).all())
+        and size * run.d * 4 <= LARGEST_MESSAGE
     )
 
 
 def _graph(cast: Cast, run: Run) -> Any:
     """One update as a compiled graph: actors hand messages on through shared memory, without the driver in between."""
-    size = run.hosts.size * run.d * 4 + 2**20
-    # whatever a graph is made of: another schedule or seed may ask other hosts for other places
-    asked = messages(run.timeline, run.hosts, 0)
-    key = (size, run.core.forge is None, *((message.host, message.places.tobytes()) for message in asked))
+    hosts = run.post.hosts[: run.post.of_version[1]].tolist()
+    size = int(run.timeline.sizes[0]) * run.d * 4 + 2**20
+    # whatever a graph is made of: another schedule or seed may ask other hosts
+    key = (size, run.core.forge is None, *hosts)
     if key not in cast.graphs:
         # an actor serves one graph at a time
         _forget_graphs(cast)
         with InputNode() as step:
             public = run.server.publish.bind(step)
-            parts = [run.workers[message.host].work.bind(step, message.places, public) for message in asked]
+            parts = [run.workers[host].work.bind(step, turn, public) for turn, host in enumerate(hosts)]
             forged = None if run.core.forge is None else run.adversary.forge.bind(step, public, *parts)
             update = run.server.update.bind(step, forged, *parts)
         cast.graphs[key] = update.experimental_compile(_buffer_size_bytes=size, _max_inflight_executions=IN_FLIGHT)
@@ -350,17 +361,17 @@ def _graph(cast: Cast, run: Run) -> Any:
 
 def _streamed(run: Run, graph: Any) -> Iterator[Checkpoint]:
     """A timeline whose updates all look the same: one execution of the graph each."""
-    evaluated = set(evaluation_steps(run.scenario))
+    evaluated = set(evaluation_steps(run.scenario, run.timeline.steps))
     under_way: deque[Any] = deque()
     seen: list[Any] = []
-    for step in range(run.scenario.steps + 1):
+    for step in range(run.timeline.steps + 1):
         if step in evaluated:
             seen += [ray.get(update, timeout=-1) for update in under_way]
             under_way.clear()
             evaluation, public = ray.get([run.server.evaluate.remote(step), run.server.publish.remote(step)])
             yield _checkpoint(run, step, evaluation, public, seen)
             seen = []
-        if step == run.scenario.steps:
+        if step == run.timeline.steps:
             return
         under_way.append(graph.execute(step))
         if len(under_way) >= IN_FLIGHT:

@@ -1,4 +1,4 @@
-"""The fastest executor on one machine: the updates between two evaluations are one compiled loop."""
+"""The fastest executor on one machine: stretches of updates are compiled loops, workers and repeats batched."""
 
 import itertools
 import time
@@ -12,30 +12,50 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import compilation
-from simulator.core import Core, Evaluation, Server, Update
-from simulator.executors.base import Checkpoint, batched, evaluation_steps, floats, prepare, stacked, stage
-from simulator.scenario import Scenario, Vectorised
+from simulator.core import Arrived, Core, Evaluation, Server, Update, schedule
+from simulator.executors.base import (
+    Checkpoint,
+    Prepared,
+    batched,
+    ended,
+    evaluation_steps,
+    floats,
+    prepare,
+    stacked,
+    stage,
+)
+from simulator.parts import Vectorised
+from simulator.scenario import Scenario
+from simulator.timeline import Timeline
 from simulator.world import SEED_AXES, World, stack, world
 
 Array = jax.Array
 
 
 class State(NamedTuple):
-    """What changes during a run. `versions` `[r, d]`: the newest models, version v at place v mod r."""
+    """What changes during a run. `held` `[m n, d]`: rows that were computed and are not applied yet, m for a worker."""
 
     server: Server
     memory: Any
     adversary: Any
-    versions: Array
+    held: Array
 
 
-class Events(NamedTuple):
-    """A stretch of the timeline: `step` `[t]`; `workers`, `versions` and `jobs` `[t, k]`."""
+class Layout(NamedTuple):
+    """A timeline as compiled loops need it: a row is computed when its version is made, and held until its update.
 
-    step: Array | np.ndarray
-    workers: Array | np.ndarray
-    versions: Array | np.ndarray
-    jobs: Array | np.ndarray
+    Rows are computed in groups of one version, no worker twice in one: group g are `counts[g]` rows from place
+    `begins[g]` on of `readers`; version v has the groups `groups[v]` to `groups[v + 1]`. Row r is held at `places[r]`
+    of m times n places; m is 0 where the rows of a version are just those of the next update.
+    """
+
+    timeline: Timeline
+    readers: np.ndarray
+    places: np.ndarray
+    begins: np.ndarray
+    counts: np.ndarray
+    groups: np.ndarray
+    m: int
 
 
 @contextmanager
@@ -45,37 +65,161 @@ def session(executor: Vectorised) -> Iterator[Any]:
 
 
 def run(scenario: Scenario) -> Iterator[Checkpoint]:
-    """The checkpoints of all repeats, which advance together. Raises RunError naming the stage."""
-    begin = time.perf_counter()
-    compilation.keep()
-    timelines, cores = zip(*(prepare(scenario, seed) for seed in scenario.seeds), strict=True)
-    core, ring = cores[0], 1 + max(int(timeline.ages.max()) for timeline in timelines)
-    worlds = stack([world(scenario, seed) for seed in scenario.seeds])
-    with stage("start"):
-        state = _start(core, scenario.workers.total, ring)(worlds)
-    updates = None
+    """The checkpoints of all repeats. Raises RunError naming the stage.
 
-    for since, step in itertools.pairwise([0, *evaluation_steps(scenario)]):
+    Repeats whose timelines have the same form advance together, others one after the other.
+    """
+    compilation.keep()
+    ready = {seed: prepare(scenario, seed) for seed in scenario.seeds}
+    layouts = {seed: layout(each.timeline, scenario.workers.total) for seed, each in ready.items()}
+    together: dict[Any, list[int]] = {}
+    for seed, each in layouts.items():
+        form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
+        together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
+    for seeds in together.values():
+        yield from _run(scenario, ready[seeds[0]], [layouts[seed] for seed in seeds], seeds)
+
+
+def layout(timeline: Timeline, n: int) -> Layout:
+    """How the rows of a timeline are computed and held."""
+    rows, updates = timeline.rows, timeline.updates
+    readers, first = timeline.readers()
+    count = len(readers)
+    # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
+    mine = np.lexsort((rows.jobs, rows.workers))
+    turn = np.arange(count) - np.searchsorted(rows.workers[mine], rows.workers[mine])
+    m = 1
+    while not _fits(rows.workers[mine], rows.versions[mine], updates[mine], m):
+        m += 1
+    places = np.empty(count, np.int32)
+    places[mine] = rows.workers[mine] * m + turn % m
+    # a second row of one worker from the same version goes into the version's next group
+    again = np.zeros(count, np.int64)
+    by_version = np.lexsort((rows.jobs, rows.workers, rows.versions))
+    pair = rows.versions[by_version].astype(np.int64) * n + rows.workers[by_version]
+    again[by_version] = np.arange(count) - np.searchsorted(pair, pair)
+    widths = _widths(np.bincount(rows.versions * (again.max(initial=0) + 1) + again))
+    readers = readers[np.lexsort((rows.workers[readers], again[readers], rows.versions[readers]))]
+    edges = np.flatnonzero(np.diff(rows.versions[readers]) | np.diff(again[readers])) + 1
+    begins, counts = [], []
+    for begin, end in itertools.pairwise([0, *edges.tolist(), count]):
+        while begin < end:
+            width = max(width for width in widths if width <= end - begin)
+            begins.append(begin)
+            counts.append(width)
+            begin += width
+    groups = np.searchsorted(np.array(begins), first)
+    if (readers == np.arange(count)).all() and not timeline.ages.any() and (np.diff(groups[:-1]) == 1).all():
+        m = 0
+    return Layout(timeline, readers, places, np.array(begins), np.array(counts), groups, m)
+
+
+def _fits(workers: np.ndarray, versions: np.ndarray, updates: np.ndarray, m: int) -> bool:
+    """Whether each worker's row is applied before its m-th next one is computed."""
+    same = workers[m:] == workers[:-m]
+    return bool((~same | (versions[m:] > updates[:-m])).all())
+
+
+def _widths(sizes: np.ndarray) -> list[int]:
+    """The numbers of rows that are computed at once: a version's rows are put together from them."""
+    found = np.unique(sizes[sizes > 0]).tolist()
+    # each width is compiled
+    return found if len(found) <= 2 else [*(4**i for i in range(found[-1].bit_length()) if 4**i < found[-1]), found[-1]]
+
+
+def _run(scenario: Scenario, ready: Prepared, layouts: list[Layout], seeds: list[int]) -> Iterator[Checkpoint]:
+    begin = time.perf_counter()
+    timeline, (core, n) = layouts[0].timeline, (ready.core, scenario.workers.total)
+    # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
+    fill = int(timeline.sizes.max()) if schedule(scenario).sees == "buckets" else 0
+    worlds = stack([world(scenario, seed) for seed in seeds])
+    with stage("start"):
+        state = _start(core, n, layouts[0].m)(worlds)
+    parts: list[Update] = []
+    widths = tuple(np.unique(layouts[0].counts).tolist())
+    single = bool((np.diff(layouts[0].groups[:-1]) == 1).all())
+    changes = 1 + np.flatnonzero(np.diff(timeline.seen) | (0 if fill else np.diff(timeline.sizes)))
+    evaluated = set(evaluation_steps(scenario, timeline.steps))
+
+    for since, step in itertools.pairwise([0, *sorted(evaluated | set(changes.tolist()))]):
         if step > since:
-            events = Events(
-                np.broadcast_to(np.arange(since, step), (len(timelines), step - since)),
-                *(np.stack([getattr(t, name)[since:step] for t in timelines]) for name in Events._fields[1:]),
-            )
+            events = jax.tree.map(lambda *each: np.stack(each), *(_events(own, since, step, fill) for own in layouts))
+            own_core = ready.core_of(int(timeline.seen[since]))
             with stage("advance", step=step):
-                state, updates = _advance(core, ring)(worlds, state, events)
+                state, updates = _advance(own_core, widths, single, fill > 0)(worlds, state, events)
+            parts.append(Update(*(series[:, : step - since] for series in jax.device_get(updates))))
+        if step not in evaluated:
+            continue
         with stage("evaluate", step=step):
             evaluations = jax.device_get(_evaluate(core)(worlds, state.server.params))
-        params, seen = np.asarray(state.server.params), jax.device_get(updates)
-        for i, seed in enumerate(scenario.seeds):
+        params = np.asarray(state.server.params)
+        seen = Update(*(np.concatenate(series, axis=1) for series in zip(*parts, strict=True))) if parts else None
+        parts = []
+        for i, seed in enumerate(seeds):
             yield Checkpoint(
                 seed=seed,
                 step=step,
-                time_s=float(timelines[i].time_s[step - 1]) if step else 0.0,
+                time_s=float(layouts[i].timeline.time_s[step - 1]) if step else 0.0,
                 wall_s=time.perf_counter() - begin,
                 evaluation=floats(Evaluation(*(value[i] for value in evaluations))),
                 updates=stacked([]) if seen is None else Update(*(series[i] for series in seen)),
                 params=params[i],
             )
+    ended(timeline)
+
+
+class Events(NamedTuple):
+    """A stretch of a timeline, filled up so that few lengths are compiled: its first `length` updates count.
+
+    `step` `[t]`. `groups` `[t, 2]`: the groups of rows computed at each version, from and up to. `begins` and `kinds`
+    `[g]`: where each group begins and which width it has. `workers`, `jobs` and `places`: of the rows, in the order of
+    computing. `arrived` and `taken` `[t, r]`: whose rows go into each update, and where they are held.
+    """
+
+    length: np.ndarray
+    step: np.ndarray
+    groups: np.ndarray
+    begins: np.ndarray
+    kinds: np.ndarray
+    workers: np.ndarray
+    jobs: np.ndarray
+    places: np.ndarray
+    arrived: Arrived
+    taken: np.ndarray
+
+
+def _events(own: Layout, since: int, step: int, fill: int) -> Events:
+    timeline = own.timeline
+    rows, first = timeline.rows, timeline.first
+    groups = own.groups[since : step + 1]
+    begins, counts = own.begins[groups[0] : groups[-1]], own.counts[groups[0] : groups[-1]]
+    origin = begins[0] if len(begins) else 0
+    readers = own.readers[origin : origin + counts.sum()]
+    widest = int(own.counts.max())
+    size = fill or int(timeline.sizes[since])
+    taken = first[since:step, None] + np.arange(size)
+    there = taken < first[since + 1 : step + 1, None]
+    taken = np.where(there, taken, 0)
+    return Events(
+        length=np.array(step - since),
+        step=_padded(np.arange(since, step)),
+        groups=_padded(np.stack([groups[:-1], groups[1:]], axis=1) - groups[0]),
+        begins=_padded(begins - origin),
+        kinds=_padded(np.searchsorted(np.unique(own.counts), counts)),
+        workers=_padded(rows.workers[readers], 16 * widest),
+        jobs=_padded(rows.jobs[readers], 16 * widest),
+        places=_padded(own.places[readers], 16 * widest),
+        arrived=Arrived(
+            _padded(np.where(there, rows.workers[taken], -1)), _padded(np.where(there, rows.handed[taken], 0))
+        ),
+        taken=_padded(np.where(there, own.places[taken], 0)),
+    )
+
+
+def _padded(values: np.ndarray, least: int = 16) -> np.ndarray:
+    """Filled up with zeros to a power of two, and at least to `least`."""
+    whole = 1 << (max(len(values), least) - 1).bit_length()
+    return np.concatenate([values, np.zeros((whole - len(values), *values.shape[1:]), values.dtype)]).astype(np.int32)
 
 
 def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,12 +241,12 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @lru_cache
-def _start(core: Core, n: int, ring: int) -> Callable[[World], State]:
+def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     def start(here: World) -> State:
         server = core.start(here)
         d = len(server.params)
         memory = jax.tree.map(lambda each: jnp.zeros((n, *each.shape), each.dtype), core.memory(d))
-        return State(server, memory, core.adversary(d), jnp.tile(server.params, (ring, 1)))
+        return State(server, memory, core.adversary(d), jnp.zeros((m * n, d), server.params.dtype))
 
     return _over_seeds(start)
 
@@ -113,22 +257,58 @@ def _evaluate(core: Core) -> Callable[[World, Array], Evaluation]:
 
 
 @lru_cache
-def _advance(core: Core, ring: int) -> Callable[[World, State, Events], tuple[State, Update]]:
-    def update(here: World, state: State, now: Events) -> tuple[State, Update]:
-        # with one version at a time all workers read the same parameters, which the compiler may use
-        params = state.versions[0] if ring == 1 else state.versions[now.versions % ring]
-        mine = jax.tree.map(lambda each: each[now.workers], state.memory)
-        rows, mine = batched(core.work)(here, params, mine, now.workers, now.jobs)
-        memory = jax.tree.map(lambda each, new: each.at[now.workers].set(new), state.memory, mine)
-        adversary = state.adversary
+def _advance(
+    core: Core, widths: tuple[int, ...], single: bool, filled: bool
+) -> Callable[[World, State, Events], tuple[State, Update]]:
+    """A loop over updates; `single`: every version has just one group; `filled`: places may hold no row."""
+
+    def computed(here: World, events: Events, group: Array, params: Array, memory: Any, held: Array) -> Any:
+        def of(width: int) -> Callable[[Any, Array], tuple[Any, Array]]:
+            def branch(memory: Any, held: Array) -> tuple[Any, Array]:
+                begin = events.begins[group]
+                workers, jobs, places = (
+                    jax.lax.dynamic_slice_in_dim(each, begin, width)
+                    for each in (events.workers, events.jobs, events.places)
+                )
+                mine = jax.tree.map(lambda each: each[workers], memory)
+                rows, mine = batched(core.work)(here, params, mine, workers, jobs)
+                memory = jax.tree.map(lambda each, new: each.at[workers].set(new), memory, mine)
+                return memory, held.at[places].set(rows) if len(held) else rows
+
+            return branch
+
+        branches = [of(width) for width in widths]
+        return (
+            jax.lax.switch(events.kinds[group], branches, memory, held) if branches[1:] else branches[0](memory, held)
+        )
+
+    def update(here: World, state: State, events: Events, now: Any) -> tuple[State, Update]:
+        step, groups, arrived, taken = now
+        server, memory, adversary, held = state
+        if single:
+            memory, held = computed(here, events, groups[0], server.params, memory, held)
+        else:
+            memory, held = jax.lax.fori_loop(
+                groups[0], groups[1], lambda g, kept: computed(here, events, g, server.params, *kept), (memory, held)
+            )
+        if not len(state.held):
+            rows, held = held, state.held
+        elif filled:
+            rows = jnp.where(arrived.workers[:, None] >= 0, held[taken], 0)
+        else:
+            rows = held[taken]
         if core.forge is not None:
-            server = state.server
-            rows, adversary = core.forge(here, now.step, now.workers, rows, server.params, server.rule, adversary)
-        server, seen = core.update(here, state.server, now.workers, rows)
-        versions = state.versions.at[(now.step + 1) % ring].set(server.params)
-        return State(server, memory, adversary, versions), seen
+            rows, adversary = core.forge(here, step, arrived, rows, server.params, server.rule, adversary)
+        server, seen = core.update(here, server, arrived, rows)
+        return State(server, memory, adversary, held), seen
 
     def advance(here: World, state: State, events: Events) -> tuple[State, Update]:
-        return jax.lax.scan(lambda carry, now: update(here, carry, now), state, events)
+        def body(i: Array, carry: tuple[State, Update]) -> tuple[State, Update]:
+            now = jax.tree.map(lambda each: each[i], (events.step, events.groups, events.arrived, events.taken))
+            state, seen = update(here, carry[0], events, now)
+            return state, jax.tree.map(lambda series, value: series.at[i].set(value), carry[1], seen)
+
+        nothing = Update(*(jnp.zeros(len(events.step)) for _ in Update._fields))
+        return jax.lax.fori_loop(0, events.length, body, (state, nothing))
 
     return _over_seeds(advance)

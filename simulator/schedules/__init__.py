@@ -1,4 +1,4 @@
-"""Who computes what from which model, and when: `build(name, **options)` gives a `Schedule`; one file for each."""
+"""Who computes what from which model, and when: `build(name, n, f, **options)` gives a `Schedule`, one file each."""
 
 import os
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from simulator import registry
-from simulator.schedules.base import Schedule
+from simulator.schedules.base import Board, Schedule, Situation
 
-__all__ = ["Schedule", "available", "build", "factory"]
+__all__ = ["Board", "Schedule", "Situation", "available", "build", "factory"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose schedules/ holds more files of this kind, found by name too
 __path__.extend(
@@ -22,17 +22,17 @@ def available() -> tuple[str, ...]:
 
 
 def factory(name: str) -> Callable[..., Schedule]:
-    """The function behind a schedule's name: `factory("synchronous")()`. Raises ValueError for an unknown name."""
+    """The function behind a schedule's name: `factory("synchronous")(n, f)`. Raises ValueError for an unknown name."""
     return registry.factory(__name__, name)
 
 
-def build(name: str, **options: Any) -> Schedule:
-    """The schedule `name`: the way to have one from Python.
+def build(name: str, n: int, f: int, **options: Any) -> Schedule:
+    """The schedule `name` for `n` workers of which `f` may be Byzantine: the way to have one from Python.
 
     Raises ValueError for an unknown name or an option out of range.
 
-    >>> import numpy as np
-    >>> build("synchronous")(3, 2, np.random.default_rng(0)).workers.tolist()
-    [[0, 1, 2], [0, 1, 2]]
+    >>> board = Board(step=0, least=1, waiting={0, 2}, known=set(), clocks=[1, 0, 1], slowest=lambda: 0)
+    >>> build("synchronous", 3, 1, quorum="n-f").due(board), build("synchronous", 3, 1).due(board)
+    (True, False)
     """
-    return factory(name)(**options)
+    return factory(name)(n, f, **options)

@@ -1,10 +1,125 @@
-"""What a schedule is: the type shared by every file of this folder."""
+"""What a schedule is: types and checks shared by every file of this folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from simulator.timeline import Timeline
 
-# (n workers, steps, random generator) -> the whole order of events
-Schedule = Callable[[int, int, np.random.Generator], Timeline]
+Array = Any
+
+
+class Board(NamedTuple):
+    """What the server knows of its workers; a schedule decides by it and never changes it.
+
+    `step`: updates so far, which is the newest version. `least`: the fewest rows that the rule accepts. `waiting`: the
+    workers whose row is there for the next update. `known`: those of which it ever had one for an update. `clocks`
+    `[n]`: rows that each worker has delivered. `slowest()`: the smallest clock of the workers not under suspicion.
+    """
+
+    step: int
+    least: int
+    waiting: Set[int]
+    known: Set[int]
+    clocks: list[int]
+    slowest: Callable[[], int]
+
+
+class Situation(NamedTuple):
+    """For what a plan is made: `n` workers, so many server updates, a random generator of the seed's own."""
+
+    n: int
+    steps: int
+    rng: np.random.Generator
+
+
+class Schedule(NamedTuple):
+    """The decisions of a parameter server, asked in virtual time and on the clock alike.
+
+    `due(board)`: whether the rows that wait make an update now. `free(board, worker)`: whether an idle worker may begin
+    its next job, from the newest model. `waits(board)`: what the next update waits for, in words.
+    `oldest`: a row whose version is more updates old than this is dropped, None takes any age.
+    `newest`: of several rows of one worker in wait for one update the last one counts, else the first.
+    `sees`: whether the rule gets the rows of the update, the last row of every worker (`table`), or the means of the
+    rows in `buckets` buckets, worker i in bucket i mod `buckets`.
+    `weight(ages)` multiplies the rows, None for 1.
+    `together`: whether every update waits for one row of every worker from the newest model.
+    `suspect_after_s`: a worker that delivered nothing for so long does not count as slowest until it does again.
+
+    A schedule that decides nothing has a `plan` in place of all this, which gives the order of events outright.
+    """
+
+    due: Callable[[Board], bool] = lambda board: True
+    free: Callable[[Board, int], bool] = lambda board, worker: True
+    waits: Callable[[Board], str] = lambda board: "a row"
+    oldest: int | None = None
+    newest: bool = False
+    sees: Literal["rows", "table", "buckets"] = "rows"
+    buckets: int = 0
+    weight: Callable[[Array], Array] | None = None
+    together: bool = False
+    suspect_after_s: float | None = None
+    plan: Callable[[Situation], Timeline] | None = None
+
+
+Staleness = Literal["constant", "polynomial", "exponential"]
+
+
+@lru_cache
+def weighing(name: str, staleness: Staleness, exponent: float) -> Callable[[Array], Array] | None:
+    """The weight of a row that is `age` updates old: 1, (1 + age)^-exponent, or exp(-exponent age)."""
+    if staleness not in ("constant", "polynomial", "exponential"):
+        raise ValueError(f"{name} knows the staleness weights constant, polynomial and exponential, got {staleness!r}")
+    if not exponent >= 0:
+        raise ValueError(f"{name} needs an exponent >= 0, such as 0.5, got {exponent}")
+    if staleness == "constant":
+        return None
+    if staleness == "polynomial":
+        return lambda ages: (1.0 + ages) ** -exponent
+    return lambda ages: jnp.exp(-exponent * ages)
+
+
+def at_least(name: str, option: str, value: float | None, least: int, most: int | None = None) -> None:
+    """Raises ValueError unless an option is None or within its limits."""
+    if value is not None and not (value >= least and (most is None or value <= most)):
+        limits = f">= {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} needs {option} {limits}, got {value}")
+
+
+def asynchrony(
+    name: str, n: int, apply: str, rows: int, warm_up: str, max_age: int | None, staleness: Staleness, exponent: float
+) -> Schedule:
+    """How rows meet a rule where nobody waits for all: what `asynchronous` and `stale_synchronous` share."""
+    at_least(name, "max_age", max_age, 0)
+    common = Schedule(oldest=max_age, weight=weighing(name, staleness, exponent))
+    if apply == "table":
+        if warm_up not in ("all", "partial"):
+            raise ValueError(f"{name} knows the warm_up all and partial, got {warm_up!r}")
+
+        def needed(board: Board) -> int:
+            return n if warm_up == "all" else board.least
+
+        return common._replace(
+            sees="table",
+            newest=True,
+            due=lambda board: (
+                len(board.known | board.waiting) >= needed(board) if len(board.known) < n else bool(board.waiting)
+            ),
+            waits=lambda board: (
+                f"a first row of {needed(board)} workers, and has those of {len(board.known | board.waiting)}"
+                if len(board.known | board.waiting) < needed(board)
+                else "a new row"
+            ),
+        )
+    if apply == "buffer":
+        at_least(name, "rows", rows, 1, n)
+    elif apply != "each":
+        raise ValueError(f"{name} knows apply table, buffer and each, got {apply!r}")
+    count = rows if apply == "buffer" else 1
+    return common._replace(
+        due=lambda board: len(board.waiting) >= count,
+        waits=lambda board: f"the rows of {count} different workers, and has {len(board.waiting)}",
+    )

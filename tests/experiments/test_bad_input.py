@@ -50,7 +50,7 @@ MISTAKES = {
     "too many workers": ({"workers": {"total": 10**6}}, ["workers.total", "less than or equal to 100000"]),
     "too many jobs": (
         {"steps": 10**6, "workers": {"total": 1000}},
-        ["steps: 1000000 steps of 1000", "at most 200000 steps"],
+        ["steps: 1000000 steps of 1000", "at most 100000 steps"],
     ),
     "too many repeats": ({"repeats": 10**6}, ["repeats", "less than or equal to 10000"]),
     "seeds too large": ({"seed": 2**31 - 2, "repeats": 3}, ["seed: ", "2147483646 to 2147483648", "smaller seed"]),

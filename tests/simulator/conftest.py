@@ -12,7 +12,8 @@ import pytest
 
 from simulator import executors
 from simulator.executors.base import Checkpoint
-from simulator.scenario import Ray, Scenario, parse
+from simulator.parts import Ray
+from simulator.scenario import Scenario, parse
 
 
 def small(**changes: Any) -> Scenario:

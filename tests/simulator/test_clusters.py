@@ -10,7 +10,7 @@ import pytest
 
 from simulator import executors
 from simulator.executors.ray import ray
-from simulator.scenario import Ray
+from simulator.parts import Ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
 

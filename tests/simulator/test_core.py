@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import models
-from simulator.core import EVALUATED_AT_ONCE, build
+from simulator.core import EVALUATED_AT_ONCE, Arrived, build
 from simulator.keys import Purpose, derive, generator
 from simulator.world import share_out, world
 from tests.simulator.conftest import small
@@ -15,6 +15,11 @@ def prepared(**changes):
     scenario = small(**changes)
     core, here = build(scenario, scenario.workers.total), world(scenario, scenario.seed)
     return scenario, core, here, core.start(here)
+
+
+def new(workers) -> Arrived:
+    """Rows of these workers, all from the first model."""
+    return Arrived(np.array([*workers]), np.zeros(len(workers), int))
 
 
 def batch_of(here, worker: int, job: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +92,11 @@ def test_poison_is_drawn_anew_for_each_worker_and_job():
 def test_an_attack_cannot_touch_honest_rows():
     _, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, ())
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server.params, server.rule, core.adversary(650))
     assert np.array_equal(np.asarray(forged)[2:], rows[2:])
     assert (np.asarray(forged)[:2] == 7).all()
     # who lies goes by the worker, not by the place in the update
-    forged, _ = core.forge(here, 0, np.arange(7)[::-1], rows, server.params, server.rule, ())
+    forged, _ = core.forge(here, 0, new(range(6, -1, -1)), rows, server.params, server.rule, core.adversary(650))
     assert (np.asarray(forged)[5:] == 7).all()
     assert np.array_equal(np.asarray(forged)[:5], rows[:5])
 
@@ -101,14 +106,14 @@ def test_an_update_is_the_rule_then_the_optimizer_and_says_what_it_saw():
         workers={"total": 7, "byzantine": 2}, optimizer={"name": "sgd", "learning_rate": 0.5}
     )
     rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
-    after, seen = core.update(here, server, np.arange(7), rows)
+    after, seen = core.update(here, server, new(range(7)), rows)
     aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
     np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * aggregate, rtol=1e-5, atol=1e-6)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
-    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0]
+    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0]
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
     # who lies goes by the worker, not by the place in the update
-    _, seen = core.update(here, server, np.arange(7)[::-1], rows[::-1])
+    _, seen = core.update(here, server, new(range(6, -1, -1)), rows[::-1])
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
 
 
@@ -116,7 +121,7 @@ def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
     _, core, here, server = prepared(rule="median", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
     rows[:2] = np.nan
-    after, seen = core.update(here, server, np.arange(7), rows)
+    after, seen = core.update(here, server, new(range(7)), rows)
     assert np.isfinite(after.params).all()
     assert np.isfinite([seen.aggregate_norm, seen.honest_cosine, seen.honest_distance]).all()
     assert np.isnan(seen.byzantine_weight)
@@ -126,22 +131,22 @@ def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
 def test_what_is_said_of_an_update_is_right_also_where_squares_leave_float32(size):
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 2})
     rows = (size * np.random.default_rng(1).normal(size=(7, len(server.params)))).astype(np.float32)
-    _, seen = core.update(here, server, np.arange(7), rows)
+    _, seen = core.update(here, server, new(range(7)), rows)
     aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
-    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0]
+    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0]
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
 
 
 def test_what_has_no_meaning_is_nan_and_nothing_else_is():
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 2})
     rows = np.zeros((7, len(server.params)), np.float32)
-    np.testing.assert_allclose(core.update(here, server, np.arange(7), rows)[1], [0, np.nan, 0, 2 / 7, 0])
+    np.testing.assert_allclose(core.update(here, server, new(range(7)), rows)[1], [0, np.nan, 0, 2 / 7, 0, 0])
     rows[0, 3] = np.inf
-    np.testing.assert_allclose(core.update(here, server, np.arange(7), rows)[1], [np.inf, np.nan, np.inf, 2 / 7, 0])
+    np.testing.assert_allclose(core.update(here, server, new(range(7)), rows)[1], [np.inf, np.nan, np.inf, 2 / 7, 0, 0])
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 7, "declared": 0})
-    _, seen = core.update(here, server, np.arange(7), np.ones((7, len(server.params)), np.float32))
-    np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1, 0], rtol=1e-6)
+    _, seen = core.update(here, server, new(range(7)), np.ones((7, len(server.params)), np.float32))
+    np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [300, EVALUATED_AT_ONCE * 5, 2 * EVALUATED_AT_ONCE * 5 + 35])
@@ -196,7 +201,7 @@ def test_the_adversary_sees_the_model_and_the_rule_in_its_present_state():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(rule="remembering", attack="counting")
     remembered = np.linspace(-1, 1, 650, dtype=np.float32)
-    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, remembered, core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server.params, remembered, core.adversary(650))
     expected = (np.asarray(server.params) - (rows.mean(axis=0) + remembered) / 2) / 10
     np.testing.assert_allclose(forged[0], expected, rtol=1e-5, atol=1e-7)
 
@@ -205,7 +210,7 @@ def test_the_adversary_draws_anew_at_every_step():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(attack="gaussian")
     first, again, later = (
-        core.forge(here, t, np.arange(7), rows, server.params, server.rule, ())[0] for t in (0, 0, 1)
+        core.forge(here, t, new(range(7)), rows, server.params, server.rule, core.adversary(650))[0] for t in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first[0], later[0])
@@ -217,7 +222,7 @@ def test_rule_and_optimizer_remember_from_one_update_to_the_next():
     params, aggregate, velocity = np.asarray(server.params, np.float64), 0.0, 0.0
     for seed in range(3):
         rows = np.random.default_rng(seed).normal(size=(7, 650)).astype(np.float32)
-        server, _ = core.update(here, server, np.arange(7), rows)
+        server, _ = core.update(here, server, new(range(7)), rows)
         aggregate = (rows.mean(0, dtype=np.float64) + aggregate) / 2
         velocity = aggregate + 0.9 * velocity
         params = params - 0.5 * velocity
@@ -250,10 +255,10 @@ def test_each_seed_has_a_key_a_split_a_partition_and_a_training_sample_of_its_ow
 def test_what_a_rule_draws_changes_with_the_step_and_not_with_the_rows():
     _, core, here, server = prepared(rule="median", pre=[{"name": "bucketing", "s": 2}])
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    first, again = (core.update(here, server, np.arange(7), rows)[0] for _ in range(2))
+    first, again = (core.update(here, server, new(range(7)), rows)[0] for _ in range(2))
     assert np.array_equal(first.params, again.params)
     assert (server.step, first.step) == (0, 1)
-    later, _ = core.update(here, server._replace(step=first.step), np.arange(7), rows)
+    later, _ = core.update(here, server._replace(step=first.step), new(range(7)), rows)
     assert not np.array_equal(first.params, later.params)
 
 
@@ -269,7 +274,7 @@ def test_the_servers_own_row_is_a_gradient_on_validation_samples_alone():
         np.asarray(here.y)[[parts.validation[0]]],
     )
     rows = np.tile(3 * gradient, (7, 1)).astype(np.float32)
-    after, seen = core.update(one, server, np.arange(7), rows)
+    after, seen = core.update(one, server, new(range(7)), rows)
     np.testing.assert_allclose(np.asarray(server.params) - after.params, gradient, rtol=1e-3, atol=1e-5)
     assert seen.byzantine_weight == pytest.approx(1 / 7)
 
@@ -280,7 +285,7 @@ def test_zeno_keeps_the_rows_that_lower_the_loss():
     )
     gradients = np.stack([core.work(here, server.params, (), worker, 0)[0] for worker in range(7)])
     rows = np.where(np.arange(7)[:, None] < 3, -5 * gradients, gradients)
-    _, seen = core.update(here, server, np.arange(7), rows)
+    _, seen = core.update(here, server, new(range(7)), rows)
     assert seen.byzantine_weight == 0
 
 
@@ -288,7 +293,7 @@ def test_an_adversary_that_asks_the_rule_does_not_know_what_it_will_draw():
     changes = {"rule": "median", "pre": [{"name": "bucketing", "s": 2}], "attack": "counting"}
     _, core, here, server = prepared(**changes)
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    forged, _ = core.forge(here, 0, np.arange(7), rows, server.params, server.rule, core.adversary(len(server.params)))
-    after, _ = core.update(here, server, np.arange(7), rows)
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server.params, server.rule, core.adversary(len(server.params)))
+    after, _ = core.update(here, server, new(range(7)), rows)
     asked, given = -10 * np.asarray(forged)[0], (np.asarray(server.params) - after.params) / 0.1
     assert not np.allclose(asked, given, atol=1e-3)

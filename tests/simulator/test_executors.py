@@ -21,7 +21,10 @@ from tests.simulator.conftest import loop, processes, run, same, small
 errors = ray.exceptions
 
 # Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule
-# and an attack that remember, an attack that asks the rule, updates of some workers, rows from models of several ages.
+# and an attack that remember, an attack that asks the rule, updates of some workers, rows from models of several ages;
+# every schedule, and liars with every timing.
+RANDOM = {"latency": {"name": "lognormal", "sigma": 1.0}}
+TWO = {"workers": {"total": 7, "byzantine": 2}}
 SCENARIOS = {
     "selecting": {
         "rule": "krum",
@@ -43,6 +46,55 @@ SCENARIOS = {
         "worker_momentum": 0.5,
         "steps": 20,
     },
+    "quorum": {
+        **RANDOM,
+        "schedule": {"name": "synchronous", "quorum": "n-f"},
+        "rule": "median",
+        "attack": {"name": "little", "timing": {"name": "chosen", "every": 2}},
+        "worker_momentum": 0.5,
+        "steps": 25,
+    },
+    "table": {
+        **RANDOM,
+        "schedule": {"name": "asynchronous", "staleness": "polynomial"},
+        "rule": "krum",
+        "attack": {"name": "empire", "timing": {"name": "replay", "age": 4}},
+        "worker_momentum": 0.5,
+        "steps": 25,
+    },
+    "warming up": {
+        **RANDOM,
+        "schedule": {"name": "asynchronous", "warm_up": "partial"},
+        "rule": "median",
+        "attack": "sign_flip",
+        "steps": 12,
+    },
+    "buffer": {
+        **RANDOM,
+        **TWO,
+        "schedule": {"name": "asynchronous", "apply": "buffer", "rows": 5, "max_age": 6},
+        "rule": "trimmed_mean",
+        "attack": {"name": "empire", "timing": "first"},
+        "worker_momentum": 0.9,
+        "steps": 20,
+    },
+    "each": {
+        "latency": {"name": "exponential", "loss": 0.2, "crashes": [{"worker": 3, "at": 1.0, "back": 2.0}]},
+        "workers": {"total": 7, "byzantine": 2, "declared": 0},
+        "schedule": {"name": "stale_synchronous", "bound": 1, "apply": "each"},
+        "attack": {"name": "empire", "timing": {"name": "late", "age": 3}},
+        "steps": 25,
+    },
+    "suspecting": {
+        "latency": "exponential",
+        "schedule": {"name": "stale_synchronous", "bound": 1, "suspect_after_s": 4.0},
+        "rule": "median",
+        "attack": "counting",
+        "local": {"steps": 2},
+        "steps": 20,
+    },
+    "buckets": {**RANDOM, **TWO, "schedule": "basgd", "rule": "median", "attack": "little", "steps": 20},
+    "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
 }
 
 
@@ -88,6 +140,7 @@ def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_
         # other workers in every update, all with the newest model; the same workers, some with an older one
         ({"name": "lagging", "age": 0}, "_streamed"),
         ({"name": "subset", "age": 1}, "_streamed"),
+        ("asynchronous", "_streamed"),
     ):
         with monkeypatch.context() as without:
             without.delattr(ray_executor, other)
@@ -102,7 +155,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
         host = roles.Workers()
         scenario = small(executor={"name": "ray", "batch": batch})
         host.configure(scenario.model_dump(mode="json"), 0, np.zeros(7, int), 650)
-        rows.append(host.work(0, np.arange(7), roles.Public(np.zeros(650, np.float32), ())))
+        rows.append(host.work(0, 0, roles.Public(np.zeros(650, np.float32), ())))
         assert len(counted) == batch
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
 
@@ -118,7 +171,7 @@ def test_seven_workers_are_hosted_by_as_many_actors_as_asked_for_and_needed(exec
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("executor", ["vectorised", {"name": "ray", "batch": True, "actors": 1}])
 def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor):
-    changes = {**SCENARIOS[name], "repeats": 2, "steps": 4, "evaluate_every": 1}
+    changes = {**SCENARIOS[name], "repeats": 2, "steps": min(SCENARIOS[name].get("steps", 4), 12), "evaluate_every": 4}
     scenario = small(**changes, executor=executor)
     got = run(scenario) if executor == "vectorised" else list(ray_session(scenario))
     got = sorted(got, key=lambda checkpoint: (checkpoint.seed, checkpoint.step))
@@ -132,7 +185,7 @@ def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor
 
 def test_the_order_of_events_is_the_seeds_own():
     scenario = small(schedule="subset")
-    zero, again, one = (plan(scenario, seed).workers for seed in (0, 0, 1))
+    zero, again, one = (plan(scenario, seed).rows.workers for seed in (0, 0, 1))
     assert np.array_equal(zero, again)
     assert not np.array_equal(zero, one)
 

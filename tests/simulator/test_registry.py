@@ -10,7 +10,7 @@ import pytest
 import aggregators
 import attacks
 import models
-from simulator import data, partitions, schedules
+from simulator import data, latency, partitions, schedules
 from simulator.components import one_of
 from simulator.registry import FOLDERS, PluginError, members
 
@@ -22,6 +22,7 @@ PACKAGES = {
     "data": data,
     "partitions": partitions,
     "schedules": schedules,
+    "latency": latency,
 }
 
 

@@ -1,63 +1,406 @@
-"""Timelines: what can happen, and what cannot."""
+"""Timelines: what can happen and what cannot, and what every schedule promises of those it makes."""
+
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator import schedules
-from simulator.timeline import Timeline, check
+from simulator.arrivals import open_book
+from simulator.durations import drawing
+from simulator.planning import in_step, planned
+from simulator.scenario import ScenarioError
+from simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
+from tests.simulator.conftest import small
+
+
+def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=1000, **changes) -> Timeline:
+    """The timeline of a schedule by events, whatever shorter way there may be."""
+    options = {"name": schedule} if isinstance(schedule, str) else dict(schedule)
+    scenario = small(
+        workers={"total": n, "byzantine": f if byzantine is None else byzantine, "declared": f}, steps=steps, **changes
+    )
+    decides = schedules.build(options.pop("name"), n, f, **options)
+    book = open_book(decides, scenario.attack.timing, n, scenario.workers.byzantine, steps, least)
+    return planned(book, drawing(scenario.latency, n, seed, bits), scenario.latency.crashes)
 
 
 def synchronous(n: int, steps: int) -> Timeline:
-    return schedules.build("synchronous")(n, steps, np.random.default_rng(0))
+    return made("synchronous", n, steps, f=0)
 
 
+latencies = st.sampled_from(
+    [
+        "constant",
+        "exponential",
+        {"name": "lognormal", "sigma": 1.0, "up": {"delay": 0.3}},
+        {"name": "pareto", "alpha": 1.5, "stragglers": {"share": 0.3, "burst": 3.0}, "down": {"bandwidth": 1e4}},
+        {"name": "exponential", "loss": 0.2, "factors": {"name": "lognormal"}},
+        {"name": "lognormal", "crashes": [{"worker": 1, "at": 4.0, "back": 9.0}, {"worker": 3, "at": 6.0}]},
+    ]
+)
+timings = st.sampled_from(
+    [
+        "honest",
+        "first",
+        {"name": "late", "age": 3},
+        "silent",
+        {"name": "chosen", "every": 3},
+        {"name": "replay", "age": 4},
+    ]
+)
+asynchronies = st.sampled_from(
+    [
+        {},
+        {"warm_up": "partial"},
+        {"apply": "buffer", "rows": 3},
+        {"apply": "buffer", "rows": 7},
+        {"apply": "each"},
+        {"apply": "each", "max_age": 4},
+        {"apply": "buffer", "rows": 2, "max_age": 1},
+    ]
+)
+every_schedule = st.one_of(
+    st.sampled_from(["all", "n-f", 1]).map(lambda quorum: {"name": "synchronous", "quorum": quorum}),
+    st.sampled_from([{"name": "basgd"}, {"name": "basgd", "buckets": 2, "max_age": 2}]),
+    asynchronies.map(lambda options: {"name": "asynchronous", **options}),
+    st.builds(
+        lambda options, bound, after: {
+            "name": "stale_synchronous", "bound": bound, **options, **({"suspect_after_s": after} if after else {})
+        },
+        asynchronies, st.integers(0, 4), st.sampled_from([None, None, 2.5, 20.0]),
+    ),
+)  # fmt: skip
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(every_schedule, latencies, timings, st.integers(0, 3))
+def test_what_every_timeline_promises(schedule, latency, timing, seed):
+    n, steps, f = 7, 25, 2
+    plan = made(schedule, n, steps, f, seed=seed, latency=latency, attack={"name": "empire", "timing": timing})
+    # no row from the future, none twice, time never goes back, workers distinct, jobs in order: and no gap in them,
+    # so that the outcomes counted add up to the jobs started
+    check(plan, n)
+    assert plan.steps == steps or (plan.stopped and plan.steps < steps)
+    counted = usage(plan, n)
+    started = np.bincount(np.concatenate([plan.rows.workers, plan.unused.workers]), minlength=n)
+    assert (counted.used + counted.dropped + counted.lost + counted.unfinished == started).all()
+    assert counted.used.sum() == len(plan.rows.workers)
+    spent = counted.computing_s + counted.messages_s + counted.waiting_s
+    if plan.steps:
+        np.testing.assert_allclose(spent, plan.time_s[-1], rtol=1e-9)
+    # a row that is honest in time is computed from the version that was handed
+    assert (plan.rows.versions == plan.rows.handed).all() or timing == {"name": "replay", "age": 4}
+    oldest = schedule.get("max_age")
+    if schedule["name"] == "synchronous" or schedule.get("bound") == 0:
+        oldest = 0
+        quorum = {"n-f": n - f, 1: 1}.get(schedule.get("quorum"), n)
+        assert (plan.sizes == quorum).all()
+        assert (plan.seen == quorum).all()
+    if oldest is not None:
+        assert (plan.ages <= oldest).all()
+    if schedule.get("apply") == "each" and oldest != 0:
+        assert (plan.sizes == 1).all()
+    if schedule.get("bound") and not schedule.get("suspect_after_s"):
+        assert gap(plan, n) <= schedule["bound"]
+
+
+def gap(plan: Timeline, n: int) -> int:
+    """The largest lead, over all jobs begun, of their worker's clock over the smallest one at that moment."""
+    lost = np.where(plan.outcomes == Outcome.LOST, np.nan, plan.unused.arrived_s)
+    workers, jobs, begun = (
+        np.concatenate([getattr(plan.rows, name), getattr(plan.unused, name)])
+        for name in ("workers", "jobs", "started_s")
+    )
+    arrived = np.concatenate([plan.rows.arrived_s, lost])
+    largest = 0
+    for worker, job, moment in zip(workers, jobs, begun, strict=True):
+        mine = (~np.isnan(arrived) & (workers == worker) & (jobs < job)).sum()
+        # what arrives at that very moment may come after: to count it makes the lead smaller, never larger
+        others = np.bincount(workers[arrived <= moment], minlength=n)
+        largest = max(largest, mine - others.min())
+    return int(largest)
+
+
+def test_the_clock_gap_that_the_tests_measure_is_seen_where_nobody_waits():
+    slow = {"name": "constant", "factors": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]}
+    assert gap(made({"name": "asynchronous", "apply": "each"}, latency=slow), 7) > 3
+    assert gap(made({"name": "stale_synchronous", "bound": 2, "apply": "each"}, latency=slow), 7) == 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(latencies, st.integers(1, 9), st.integers(1, 40), st.integers(0, 5))
+def test_blocks_of_updates_in_step_are_what_the_events_would_give(latency, n, steps, seed):
+    if isinstance(latency, dict):
+        latency = {key: value for key, value in latency.items() if key not in ("loss", "crashes")}
+    scenario = small(latency=latency, workers={"total": n, "byzantine": 0})
+    one = made("synchronous", n, steps, f=0, seed=seed, latency=latency)
+    other = in_step(steps, drawing(scenario.latency, n, seed, 1000))
+    for x, y in zip(
+        (*one.rows, one.first, one.seen, one.time_s), (*other.rows, other.first, other.seen, other.time_s), strict=True
+    ):
+        assert np.array_equal(x, y)
+    check(other, n)
+
+
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 30))
 def test_synchronous_updates_hold_one_fresh_row_of_every_worker(n, steps):
-    timeline = check(synchronous(n, steps), n)
-    assert timeline.workers.shape == (steps, n)
-    assert (np.sort(timeline.workers, axis=1) == np.arange(n)).all()
-    assert (timeline.ages == 0).all()
-    assert (np.diff(timeline.time_s) > 0).all()
+    plan = check(synchronous(n, steps), n)
+    assert (plan.sizes == n).all()
+    assert (np.sort(plan.rows.workers.reshape(steps, n), axis=1) == np.arange(n)).all()
+    assert (plan.ages == 0).all()
+    assert plan.time_s.tolist() == list(range(1, steps + 1))
+
+
+@pytest.mark.parametrize("apply", ["table", "buffer", "each"])
+def test_a_bound_of_zero_is_synchronous(apply):
+    options = {"name": "stale_synchronous", "bound": 0, "apply": apply, "rows": 3}
+    one, other = made(options, latency="exponential"), made("synchronous", latency="exponential")
+    for x, y in zip((*one.rows, one.first, one.time_s), (*other.rows, other.first, other.time_s), strict=True):
+        assert np.array_equal(x, y)
 
 
 def test_last_use_is_the_last_update_that_reads_a_version():
-    timeline = Timeline(
-        workers=np.array([[0], [1], [2]]),
-        versions=np.array([[0], [0], [1]]),
-        jobs=np.zeros((3, 1), int),
-        time_s=np.array([1.0, 2.0, 3.0]),
-    )
-    assert timeline.last_use().tolist() == [1, 2, -1, -1]
-    assert timeline.ages.ravel().tolist() == [0, 1, 1]
+    plan = timeline([[0], [1], [2]], [[0], [0], [1]], np.zeros((3, 1), int), [1.0, 2.0, 3.0])
+    assert plan.last_use().tolist() == [1, 2, -1, -1]
+    assert plan.ages.tolist() == [0, 1, 1]
+    order, first = plan.readers()
+    assert order.tolist() == [0, 1, 2]
+    assert first.tolist() == [0, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize(
     ("field", "place", "value", "message"),
     [
-        ("workers", (1, 0), 3, "update 1 names a worker outside 0..2"),
-        ("workers", (1, 0), 2, "update 1 has two rows of one worker"),
-        ("versions", (1, 2), 2, "update 1 has a row from a version that does not exist yet"),
-        ("versions", (0, 0), -1, "update 0 has a row from a version that does not exist yet"),
-        ("jobs", (2, 1), 1, "update 2 has jobs out of order"),
-        ("time_s", (2,), 0.5, "update 2 happens before the one before it"),
+        ("workers", 3, 3, "update 1 names a worker outside 0..2"),
+        ("workers", 3, 2, "update 1 has two rows of one worker"),
+        ("handed", 5, 2, "update 1 has a row from a version that does not exist yet"),
+        ("versions", 5, 2, "update 1 has a row from a version that does not exist yet"),
+        ("versions", 0, -1, "update 0 has a row from a version that does not exist yet"),
+        ("jobs", 7, 1, "update 2 has jobs out of order"),
+        ("started_s", 4, 0.5, "update 1 has a row that was started before its version was made"),
+        ("arrived_s", 4, 2.5, "update 1 has a row that arrives too late"),
+        ("computed_s", 4, 2.5, "update 1 has a row that arrives too late, or before it was computed"),
     ],
 )
 def test_an_impossible_timeline_is_refused_with_the_update(field, place, value, message):
-    timeline = synchronous(3, 4)
-    broken = getattr(timeline, field).copy()
+    plan = synchronous(3, 4)
+    broken = getattr(plan.rows, field).copy()
     broken[place] = value
     with pytest.raises(ValueError, match=message):
-        check(timeline._replace(**{field: broken}), 3)
+        check(plan._replace(rows=plan.rows._replace(**{field: broken})), 3)
+
+
+def test_updates_that_go_back_in_time_or_hold_no_row_are_refused():
+    plan = synchronous(3, 4)
+    with pytest.raises(ValueError, match="update 2 happens before the one before it"):
+        check(plan._replace(time_s=np.array([1.0, 2.0, 0.5, 4.0])), 3)
+    with pytest.raises(ValueError, match="update 1 has no row"):
+        check(plan._replace(first=np.array([0, 3, 3, 9, 12])), 3)
+
+
+def test_a_job_may_be_used_or_unused_and_not_both():
+    plan = made({"name": "synchronous", "quorum": 3}, latency="exponential")
+    assert (plan.outcomes == Outcome.DROPPED).sum() > 5
+    again = plan._replace(unused=plan.unused._replace(jobs=plan.unused.jobs - 1))
+    with pytest.raises(ValueError, match="jobs out of order"):
+        check(again, 7)
 
 
 def test_several_updates_may_happen_at_one_time():
-    timeline = synchronous(3, 4)
-    assert check(timeline._replace(time_s=np.zeros(4)), 3).time_s.tolist() == [0, 0, 0, 0]
+    plan = timeline([[0], [1]], [[0], [1]], [[0], [0]], [1.0, 1.0])
+    assert check(plan, 2).time_s.tolist() == [1, 1]
 
 
 def test_arrays_of_other_shapes_are_refused():
-    timeline = synchronous(3, 4)
     with pytest.raises(ValueError, match=r"must be \[T, k\]"):
-        check(timeline._replace(jobs=timeline.jobs[:, :2]), 3)
+        timeline([[0, 1]], [[0, 0]], [[0]], [1.0])
+    plan = synchronous(3, 4)
+    with pytest.raises(ValueError, match=r"must all be \[R\]"):
+        check(plan._replace(rows=plan.rows._replace(jobs=plan.rows.jobs[:-1])), 3)
+    with pytest.raises(ValueError, match=r"first must be \[T \+ 1\]"):
+        check(plan._replace(seen=plan.seen[:-1]), 3)
+
+
+def test_a_timeline_comes_back_as_it_was_saved_and_a_damaged_one_is_refused(tmp_path):
+    file = tmp_path / "timeline.npz"
+    plan = made(
+        "asynchronous", latency={"name": "exponential", "loss": 0.3}, attack={"name": "empire", "timing": "silent"}
+    )
+    assert plan.stopped
+    save(plan, file)
+    back = load(file)
+    for x, y in zip((*plan.rows, *plan.unused), (*back.rows, *back.unused), strict=True):
+        assert np.array_equal(x, y, equal_nan=True)
+        assert x.dtype == y.dtype
+    assert back.stopped == plan.stopped
+    for name in ("first", "seen", "time_s", "outcomes"):
+        assert np.array_equal(getattr(plan, name), getattr(back, name))
+    with pytest.raises(ValueError, match="cannot be read"):
+        load(tmp_path / "nothing.npz")
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"timeline.npz: is no timeline, or damaged"):
+        load(file)
+    np.savez(file, params=np.zeros(3))
+    with pytest.raises(ValueError, match=r"timeline.npz: is no timeline"):
+        load(file)
+
+
+# Who is missed, and that it is said: nothing hangs.
+SILENT = {"attack": {"name": "empire", "timing": "silent"}}
+DEAD = [{"worker": worker, "at": 0.0} for worker in range(7)]
+STOPS = [
+    ("synchronous", SILENT, "rows of 7 workers, and has 5.*workers 0, 1 do not answer"),
+    ({"name": "synchronous", "quorum": 6}, SILENT, "rows of 6 workers, and has 5"),
+    ("synchronous", {"latency": {"name": "constant", "crashes": [{"worker": 4, "at": 3.5}]}}, "3 of 30.*worker 4 died"),
+    ({"name": "asynchronous", "apply": "buffer", "rows": 6}, SILENT, "6 different workers"),
+    ("asynchronous", SILENT, "a first row of 7 workers, and has those of 5"),
+    ({"name": "stale_synchronous", "apply": "each"}, SILENT, "3 rows ahead of the slowest, which has delivered 0"),
+    ({"name": "basgd", "buckets": 7}, SILENT, "each of 7 buckets, and has one in 5"),
+    ("basgd", {"latency": {"name": "exponential", "crashes": DEAD}}, "after 0 of 30 updates.*died"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "changes", "said"), STOPS)
+def test_where_no_update_can_come_any_more_the_timeline_ends_and_says_why(schedule, changes, said):
+    plan = check(made(schedule, **changes), 7)
+    assert re.search(said, plan.stopped), plan.stopped
+    assert plan.steps < 30
+
+
+def test_a_worker_that_comes_back_is_waited_for():
+    crash = {"name": "constant", "crashes": [{"worker": 4, "at": 3.5, "back": 50.0}]}
+    plan = made("synchronous", latency=crash)
+    assert plan.steps == 30
+    assert plan.time_s[2:5].tolist() == [3.0, 51.0, 52.0]
+    assert usage(plan, 7).lost.tolist() == [0, 0, 0, 0, 1, 0, 0]
+
+
+def test_a_silent_worker_is_waited_for_or_suspected_as_asked():
+    silent = {"attack": {"name": "empire", "timing": "silent"}, "latency": "constant"}
+    waiting = {"name": "stale_synchronous", "bound": 2, "apply": "each"}
+    assert made(waiting, **silent).stopped
+    plan = made({**waiting, "suspect_after_s": 5.0}, **silent)
+    assert not plan.stopped
+    assert set(plan.rows.workers.tolist()) == {2, 3, 4, 5, 6}
+    # three rows of each within three seconds, then the wait for the suspicion
+    assert plan.time_s[[14, 15]].tolist() == [3.0, 6.0]
+
+
+def test_lost_messages_are_computed_again():
+    plan = made("synchronous", latency={"name": "exponential", "loss": 0.4}, steps=200)
+    assert plan.steps == 200
+    lost = (plan.outcomes == Outcome.LOST).sum()
+    # 1400 rows that came through with probability 0.6 each: 933 lost, deviation 39
+    assert 933 - 4 * 39 < lost < 933 + 4 * 39
+
+
+def test_liars_that_are_first_are_in_every_quorum_and_buffer_and_late_ones_in_none():
+    for schedule in ({"name": "synchronous", "quorum": 5}, {"name": "asynchronous", "apply": "buffer", "rows": 5}):
+        counts = {}
+        for timing in ("honest", "first", {"name": "late", "age": 1000}):
+            plan = made(schedule, latency="exponential", attack={"name": "empire", "timing": timing}, steps=100)
+            counts[str(timing)] = np.bincount(plan.updates[plan.rows.workers < 2], minlength=100)
+        honest, first, late = counts.values()
+        assert 0.5 < honest.mean() < 1.95
+        assert (first == 2).all()
+        assert (late == 0).all()
+
+
+def test_a_late_row_is_just_as_old_as_asked_and_never_older_than_the_server_accepts():
+    for max_age, expected in ((None, 6), (4, 4)):
+        plan = made(
+            {"name": "asynchronous", "apply": "each", "max_age": max_age},
+            latency="exponential", attack={"name": "empire", "timing": {"name": "late", "age": 6}}, steps=100,
+        )  # fmt: skip
+        lies = plan.rows.workers < 2
+        ages = plan.ages[lies]
+        # both liars' rows may fall due at once: the second is then one update older
+        assert ages.min() == expected
+        assert len(ages) > 10
+        assert (ages <= (expected if max_age else expected + 1)).all()
+
+
+def test_chosen_updates_are_the_only_ones_with_liars_rows():
+    timing = {"name": "chosen", "every": 7, "start": 3}
+    plan = made({"name": "synchronous", "quorum": 5}, attack={"name": "empire", "timing": timing}, steps=50)
+    assert set(plan.updates[plan.rows.workers < 2].tolist()) == {3, 10, 17, 24, 31, 38, 45}
+
+
+def test_a_replayed_row_is_older_than_the_server_believes():
+    timing = {"name": "replay", "age": 4}
+    plan = made("synchronous", attack={"name": "empire", "timing": timing})
+    lies = plan.rows.workers < 2
+    assert (plan.ages == 0).all()
+    assert (plan.rows.versions[lies] == np.maximum(0, plan.updates[lies] - 4)).all()
+    assert (plan.rows.versions[~lies] == plan.updates[~lies]).all()
+
+
+def test_rows_after_the_first_of_a_worker_wait_for_no_buffer():
+    # worker 6 is nine times as fast as the others
+    fast = {"name": "constant", "factors": [9.0] * 6 + [1.0]}
+    plan = made({"name": "asynchronous", "apply": "buffer", "rows": 4}, latency=fast, steps=40)
+    assert (plan.sizes == 4).all()
+    counted = usage(plan, 7)
+    # in nine seconds six slow rows make two buffers with three of them each, and seven of nine fast rows have no place
+    assert counted.dropped[6] == 3.5 * counted.used[6]
+    assert counted.dropped[:6].sum() == 0
+
+
+def test_each_bucket_has_the_rows_of_its_own_workers():
+    plan = made({"name": "basgd", "buckets": 3}, latency="exponential")
+    for step in range(plan.steps):
+        assert {*(plan.rows.workers[plan.of(step)] % 3)} == {0, 1, 2}
+    assert (plan.seen == 3).all()
+
+
+def test_a_table_warms_up_with_all_workers_or_with_as_many_as_the_rule_needs():
+    full, partial = (
+        made({"name": "asynchronous", "warm_up": word}, latency="exponential", least=5) for word in ("all", "partial")
+    )
+    assert full.seen[0] == full.sizes[0] == 7
+    assert (full.seen == 7).all()
+    assert (full.sizes[1:] == 1).all()
+    assert partial.seen[0] == 5
+    assert partial.seen[-1] == 7
+    assert (np.diff(partial.seen) >= 0).all()
+    assert partial.time_s[0] < full.time_s[0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ({"name": "synchronous", "quorum": 8}, "quorum from 1 to 7, got 8"),
+        ({"name": "synchronous", "quorum": 0}, "quorum from 1 to 7, got 0"),
+        ({"name": "synchronous", "quorum": "half"}, "knows a number, all and n-f as quorum"),
+        ({"name": "asynchronous", "apply": "heap"}, "knows apply table, buffer and each, got 'heap'"),
+        ({"name": "asynchronous", "apply": "buffer", "rows": 8}, "rows from 1 to 7, got 8"),
+        ({"name": "asynchronous", "warm_up": "none"}, "knows the warm_up all and partial"),
+        ({"name": "asynchronous", "max_age": -1}, "max_age >= 0"),
+        ({"name": "asynchronous", "staleness": "linear"}, "staleness weights constant, polynomial and exponential"),
+        ({"name": "asynchronous", "exponent": -1.0}, "exponent >= 0"),
+        ({"name": "stale_synchronous", "bound": -1}, "a bound >= 0"),
+        ({"name": "stale_synchronous", "suspect_after_s": 0.0}, "suspect_after_s > 0"),
+        ({"name": "basgd", "buckets": 8}, "buckets from 1 to 7"),
+    ],
+)
+def test_options_out_of_range_are_refused(schedule, message):
+    options = dict(schedule)
+    with pytest.raises(ValueError, match=message):
+        schedules.build(options.pop("name"), 7, 2, **options)
+
+
+def test_a_scenario_with_impossible_latency_is_refused_with_the_key():
+    for latency, message in (
+        ({"name": "constant", "factors": [1.0, 2.0]}, r"latency.factors: 2 factors for 7 workers"),
+        ({"name": "constant", "crashes": [{"worker": 7, "at": 1.0}]}, r"latency.crashes: worker 7 is outside 0..6"),
+        ({"name": "constant", "crashes": [{"worker": 1, "at": 2.0, "back": 1.0}]}, r"back at 1.0 and must die before"),
+        ({"name": "constant", "loss": 1.0}, r"latency.loss"),
+        ({"name": "normal"}, r"latency: unknown latency 'normal'"),
+        ({"name": "pareto", "alpha": 0.0}, r"latency.alpha"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            small(latency=latency)

@@ -2,20 +2,23 @@
 
 import numpy as np
 
-from simulator.timeline import Timeline
+from simulator.schedules import Schedule, Situation
+from simulator.timeline import Timeline, timeline
 
 
-def subset(*, count: int = 5, age: int = 0):
+def subset(n: int, f: int, *, count: int = 5, age: int = 0) -> Schedule:
     """`count` workers drawn once, in the order drawn; every second row is `age` updates old.
 
     Waits: for the workers drawn.
+    Ages: up to `age`.
     Source: made for the tests
     """
 
-    def plan(n: int, steps: int, rng: np.random.Generator) -> Timeline:
-        step = np.arange(steps)
+    def plan(situation: Situation) -> Timeline:
+        step = np.arange(situation.steps)
         rows = step[:, None].repeat(count, axis=1)
         versions = np.maximum(0, rows - age * (np.arange(count) % 2))
-        return Timeline(np.tile(rng.permutation(n)[:count], (steps, 1)), versions, rows, step + 1.0)
+        workers = np.tile(situation.rng.permutation(situation.n)[:count], (situation.steps, 1))
+        return timeline(workers, versions, rows, step + 1.0)
 
-    return plan
+    return Schedule(plan=plan)

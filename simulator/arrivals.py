@@ -1,0 +1,354 @@
+"""The server's book of who works on what, and what it does when a row arrives: the same in virtual and in real time."""
+
+from array import array
+from collections.abc import Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simulator.parts import Chosen, Honest, Late, Replay, Silent, Timing
+from simulator.schedules import Board, Schedule
+from simulator.timeline import Outcome, Rows, Timeline
+
+NEVER = float("nan")
+
+
+@dataclass(slots=True)
+class Job:
+    """A job under way or waiting; the fields of `timeline.Rows`."""
+
+    worker: int
+    job: int
+    version: int
+    handed: int
+    started_s: float
+    received_s: float = NEVER
+    computed_s: float = NEVER
+    arrived_s: float = NEVER
+
+
+@dataclass(slots=True)
+class Columns:
+    """Jobs that are over, column by column: much smaller than a list of them."""
+
+    whole: tuple[array, ...] = field(default_factory=lambda: tuple(array("i") for _ in range(4)))
+    seconds: tuple[array, ...] = field(default_factory=lambda: tuple(array("d") for _ in range(4)))
+
+    def add(self, job: Job, until: float = float("inf")) -> None:
+        """One more; what lies after `until` has not happened."""
+        worker, number, version, handed = self.whole
+        worker.append(job.worker)
+        number.append(job.job)
+        version.append(job.version)
+        handed.append(job.handed)
+        for column, value in zip(
+            self.seconds, (job.started_s, job.received_s, job.computed_s, job.arrived_s), strict=True
+        ):
+            column.append(value if value <= until else NEVER)
+
+    def rows(self) -> Rows:
+        """As NumPy arrays."""
+        return Rows(*(np.array(c, np.int32) for c in self.whole), *(np.array(c, float) for c in self.seconds))
+
+
+@dataclass
+class Book:
+    """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that liars hold back.
+
+    Whoever calls keeps the time, and says when an open job arrives.
+    """
+
+    schedule: Schedule
+    timing: Timing
+    n: int
+    byzantine: int
+    steps: int
+    least: int
+    step: int = 0
+    open: dict[int, Job] = field(default_factory=dict)
+    ready: dict[int, Job] = field(default_factory=dict)
+    waiting: dict[int, Job] = field(default_factory=dict)
+    idle: set[int] = field(default_factory=set)
+    dead: set[int] = field(default_factory=set)
+    suspected: set[int] = field(default_factory=set)
+    answered: dict[int, int] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)
+    numbers: list[int] = field(default_factory=list)
+    clocks: list[int] = field(default_factory=list)
+    heard_s: list[float] = field(default_factory=list)
+    at_clock: dict[int, int] = field(default_factory=dict)
+    arrivals: int = 0
+    rows: Columns = field(default_factory=Columns)
+    unused: Columns = field(default_factory=Columns)
+    outcomes: list[Outcome] = field(default_factory=list)
+    first: list[int] = field(default_factory=lambda: [0])
+    seen: list[int] = field(default_factory=list)
+    time_s: list[float] = field(default_factory=list)
+    board: Any = None
+
+
+def open_book(schedule: Schedule, timing: Timing, n: int, byzantine: int, steps: int, least: int) -> Book:
+    """The book before anything happened: all workers idle."""
+    book = Book(schedule, timing, n, byzantine, steps, least)
+    book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
+    book.heard_s = [0.0] * n
+    _look(book)
+    return book
+
+
+def start(book: Book, now: float) -> list[Job]:
+    """What idle workers begin now, for the caller to carry out."""
+    begun: list[Job] = []
+    if over(book):
+        return begun
+    for worker in sorted(book.idle):
+        if book.schedule.free(book.board, worker):
+            _begin(book, worker, now, begun)
+    return begun
+
+
+def arrive(book: Book, worker: int, now: float) -> list[Job]:
+    """The row of an open job is there. Gives what workers begin thereupon."""
+    changed, liars = False, []
+    if worker >= book.byzantine and book.timing.name == "first":
+        liars = sorted(book.ready)
+        for liar in liars:
+            if not over(book):
+                changed |= _deliver(book, book.ready.pop(liar), now)
+    if over(book):
+        return []
+    changed |= _deliver(book, book.open.pop(worker), now)
+    return _go_on(book, [*liars, worker], changed, now)
+
+
+def held(book: Book) -> int | None:
+    """The liar that should send what it holds back when nothing else can happen; None where that cannot help."""
+    useful = [liar for liar in book.ready if liar not in _there(book)] or ([] if stuck(book) else book.ready)
+    return min(useful, default=None)
+
+
+def release(book: Book, liar: int, now: float) -> list[Job]:
+    """A liar sends the row that it holds back."""
+    changed = _deliver(book, book.ready.pop(liar), now)
+    return _go_on(book, [liar], changed, now)
+
+
+def lose(book: Book, worker: int, now: float) -> list[Job]:
+    """The message with a row is lost."""
+    _end(book, book.open.pop(worker), Outcome.LOST, now)
+    book.idle.add(worker)
+    return _go_on(book, [worker], False, now)
+
+
+def die(book: Book, worker: int, now: float) -> None:
+    """A worker dies, with what it was at."""
+    book.dead.add(worker)
+    book.idle.discard(worker)
+    for jobs in (book.open, book.ready):
+        if worker in jobs:
+            _end(book, jobs.pop(worker), Outcome.LOST, now)
+
+
+def back(book: Book, worker: int, now: float) -> list[Job]:
+    """A dead worker is there again."""
+    book.dead.discard(worker)
+    book.idle.add(worker)
+    return _go_on(book, [worker], False, now)
+
+
+def suspect(book: Book, worker: int, now: float) -> list[Job]:
+    """A worker that delivered nothing for too long no longer counts as slowest."""
+    book.suspected.add(worker)
+    moved = _uncount(book, book.clocks[worker])
+    return _go_on(book, [worker], moved, now)
+
+
+def over(book: Book) -> bool:
+    """Whether all updates are made."""
+    return book.step >= book.steps
+
+
+def stuck(book: Book) -> bool:
+    """Whether no worker that still works can bring the next update nearer, however many rows it sends.
+
+    Found out after every second row of each at the latest, and at once where a liar waits for just that.
+    """
+    if not book.arrivals or (book.arrivals % (2 * book.n) and not book.ready):
+        return False
+    there = _there(book)
+    silent = book.timing.name == "silent"
+    open_ = (worker for worker in book.open if not (silent and worker < book.byzantine))
+    idle = (worker for worker in book.idle if not _mute(book, worker))
+    return all(worker in there for worker in (*open_, *idle))
+
+
+def since(book: Book, worker: int) -> float:
+    """When a worker last gave a sign: it delivered a row, or was handed the job that it is at."""
+    return book.open[worker].started_s if worker in book.open else book.heard_s[worker]
+
+
+def why(book: Book, now: float) -> str:
+    """Why no further update comes, in words."""
+    numbers = sorted(book.dead)
+    causes = [f"{_named(numbers)} died"] if numbers else []
+    if book.byzantine and book.timing.name in ("silent", "chosen"):
+        liars = _named([worker for worker in range(book.byzantine) if worker not in book.dead])
+        causes.append(
+            f"{liars} {'does' if book.byzantine == 1 else 'do'} not answer (attack.timing {book.timing.name})"
+        )
+    return (
+        f"stopped after {book.step} of {book.steps} updates, at {now:.6g} s: the next one waits for "
+        f"{book.schedule.waits(book.board)}, and nothing more can come"
+        + (f": {'; '.join(causes)}" if causes else "")
+        + ": choose a smaller quorum or number of rows, another schedule, or fewer workers that fail"
+    )
+
+
+def closed(book: Book, stopped: str, now: float) -> Timeline:
+    """The timeline of what happened until now."""
+    for job in book.waiting.values():
+        _end(book, job, Outcome.DROPPED, now)
+    for job in (*book.open.values(), *book.ready.values()):
+        _end(book, job, Outcome.UNFINISHED, now)
+    return Timeline(
+        rows=book.rows.rows(),
+        first=np.array(book.first),
+        seen=np.array(book.seen, int),
+        time_s=np.array(book.time_s, float),
+        unused=book.unused.rows(),
+        outcomes=np.array(book.outcomes, np.int8),
+        stopped=stopped,
+    )
+
+
+def _there(book: Book) -> Set[int]:
+    """The workers of which one more row would bring the next update no nearer."""
+    return book.waiting.keys() | book.known if book.schedule.newest else book.waiting.keys()
+
+
+def _mute(book: Book, worker: int) -> bool:
+    return worker < book.byzantine and book.timing.name in ("silent", "chosen")
+
+
+def _named(workers: list[int]) -> str:
+    listed = ", ".join(map(str, workers[:8])) + (", ..." if len(workers) > 8 else "")
+    return f"worker {listed}" if len(workers) == 1 else f"workers {listed}"
+
+
+def _look(book: Book) -> None:
+    """What the schedule sees from now on; the sets in it are the book's own."""
+    slowest = lambda: min(book.at_clock or book.clocks)  # noqa: E731
+    book.board = Board(book.step, book.least, book.waiting.keys(), book.known, book.clocks, slowest)
+
+
+def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Job]:
+    """What begins after an event at `workers`; where the newest version or slowest clock `changed`, at any worker."""
+    begun: list[Job] = []
+    if over(book):
+        return begun
+    if changed and book.timing.name == "late":
+        changed |= _overdue(book, now)
+    for each in sorted(book.idle) if changed else workers:
+        if not over(book) and each in book.idle and book.schedule.free(book.board, each):
+            _begin(book, each, now, begun)
+    return begun
+
+
+def _overdue(book: Book, now: float) -> bool:
+    """Late liars send what has become old enough."""
+    changed = False
+    assert isinstance(book.timing, Late)
+    limit = book.timing.age if book.schedule.oldest is None else min(book.timing.age, book.schedule.oldest)
+    # at limit 0 only what nothing else can happen without
+    while limit and not over(book):
+        due = [liar for liar, job in sorted(book.ready.items()) if book.step - job.handed >= limit]
+        if not due:
+            break
+        changed |= _deliver(book, book.ready.pop(due[0]), now)
+    return changed
+
+
+def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
+    job = Job(worker, book.numbers[worker], book.step, book.step, now)
+    timing = book.timing if worker < book.byzantine else Honest()
+    if isinstance(timing, Chosen):
+        chosen = book.step >= timing.start and (book.step - timing.start) % timing.every == 0
+        if not chosen or book.answered.get(worker) == book.step:
+            return
+        book.answered[worker] = book.step
+    if isinstance(timing, Replay):
+        job.version = max(0, book.step - timing.age)
+    book.numbers[worker] += 1
+    book.idle.remove(worker)
+    if timing.name in ("first", "late"):
+        job.received_s = job.computed_s = now
+        book.ready[worker] = job
+        return
+    book.open[worker] = job
+    if not isinstance(timing, Silent):
+        begun.append(job)
+
+
+def _deliver(book: Book, job: Job, now: float) -> bool:
+    """A row is there; gives whether the newest version or the slowest clock changed."""
+    worker, schedule = job.worker, book.schedule
+    job.arrived_s = book.heard_s[worker] = now
+    book.idle.add(worker)
+    book.arrivals += 1
+    moved = _tick(book, worker)
+    if schedule.oldest is not None and book.step - job.handed > schedule.oldest:
+        _end(book, job, Outcome.DROPPED, now)
+    elif worker not in book.waiting:
+        book.waiting[worker] = job
+    elif schedule.newest:
+        _end(book, book.waiting[worker], Outcome.DROPPED, now)
+        book.waiting[worker] = job
+    else:
+        _end(book, job, Outcome.DROPPED, now)
+    if book.waiting and schedule.due(book.board):
+        _update(book, now)
+        moved = True
+    return moved
+
+
+def _update(book: Book, now: float) -> None:
+    for worker in sorted(book.waiting):
+        book.rows.add(book.waiting[worker])
+    book.known |= book.waiting.keys()
+    sees = book.schedule.sees
+    book.seen.append(
+        len(book.known) if sees == "table" else book.schedule.buckets if sees == "buckets" else len(book.waiting)
+    )
+    book.first.append(book.first[-1] + len(book.waiting))
+    book.time_s.append(now)
+    book.waiting = {}
+    book.step += 1
+    book.arrivals = 0
+    _look(book)
+
+
+def _end(book: Book, job: Job, outcome: Outcome, now: float) -> None:
+    if outcome == Outcome.LOST:
+        job.arrived_s = now
+    book.unused.add(job, until=now)
+    book.outcomes.append(outcome)
+
+
+def _tick(book: Book, worker: int) -> bool:
+    """The worker's clock goes on; gives whether the slowest one did."""
+    clock = book.clocks[worker]
+    book.clocks[worker] = clock + 1
+    book.at_clock[clock + 1] = book.at_clock.get(clock + 1, 0) + 1
+    if worker in book.suspected:
+        book.suspected.remove(worker)
+        return False
+    return _uncount(book, clock)
+
+
+def _uncount(book: Book, clock: int) -> bool:
+    was = min(book.at_clock)
+    book.at_clock[clock] -= 1
+    if not book.at_clock[clock]:
+        del book.at_clock[clock]
+    return not book.at_clock or min(book.at_clock) != was

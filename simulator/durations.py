@@ -1,0 +1,108 @@
+"""How long each job of each worker takes: the latency part of a scenario, for one seed."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.components import LATENCIES, Component
+from simulator.keys import Purpose, generator
+from simulator.latency import Latency
+from simulator.parts import LatencySource, Stragglers
+
+# Jobs of a worker that are drawn at once.
+BLOCK = 256
+
+
+class Spans(NamedTuple):
+    """Seconds that the model is on its way, that computing takes and that the row is on its way; whether it is lost.
+
+    One entry for each of a worker's jobs, `[count]`.
+    """
+
+    down: np.ndarray
+    compute: np.ndarray
+    up: np.ndarray
+    lost: np.ndarray
+
+
+# (first job, count) -> the spans of one worker's jobs, asked for in order
+Draw = Callable[[int, int], Spans]
+
+
+def drawing(source: LatencySource, n: int, seed: int, bits: int) -> list[Draw]:
+    """For each of `n` workers what its jobs take, where a model or row has so many `bits`.
+
+    Everything is drawn by worker and job: no number depends on the schedule, or on how many are drawn at once. Raises
+    ValueError where a part of the latency cannot be made.
+    """
+    compute, up, down = map(_latency, (source, source.up.delay, source.down.delay))
+    factors = _factors(source.factors, n, seed)
+    slow = _stragglers(source.stragglers, n, seed)
+    fixed = [0.0 if link.bandwidth is None else bits / link.bandwidth for link in (source.up, source.down)]
+
+    def worker(number: int) -> Draw:
+        rng = [
+            generator(seed, Purpose.LATENCY, number),
+            *(generator(seed, Purpose.MESSAGES, number, i) for i in range(3)),
+        ]
+
+        def draw(first: int, count: int) -> Spans:
+            taken = compute(rng[0], number, first, count) * factors[number] * slow[number](count)
+            return Spans(
+                down=down(rng[2], number, first, count) + fixed[1],
+                compute=taken,
+                up=up(rng[1], number, first, count) + fixed[0],
+                lost=rng[3].random(count) < source.loss if source.loss else np.zeros(count, bool),
+            )
+
+        return draw
+
+    return [worker(number) for number in range(n)]
+
+
+def one_by_one(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
+    """(down, compute, up, lost) of a worker's jobs, in order and without end."""
+    first = 0
+    while True:
+        yield from zip(*(part.tolist() for part in draw(first, BLOCK)), strict=True)
+        first += BLOCK
+
+
+def _latency(part: Component) -> Latency:
+    return LATENCIES[part.name](**part.options())
+
+
+def _factors(factors: tuple[float, ...] | Component | None, n: int, seed: int) -> np.ndarray:
+    if factors is None:
+        return np.ones(n)
+    if isinstance(factors, tuple):
+        return np.array(factors)
+    latency = _latency(factors)
+    return np.array([latency(generator(seed, Purpose.FACTORS, i), i, 0, 1)[0] for i in range(n)])
+
+
+def _stragglers(stragglers: Stragglers | None, n: int, seed: int) -> list[Callable[[int], np.ndarray]]:
+    """For each worker what multiplies its next so many jobs."""
+    slow: list[Callable[[int], np.ndarray]] = [np.ones] * n
+    if stragglers is None:
+        return slow
+    count = round(stragglers.share * n)
+    for worker in generator(seed, Purpose.STRAGGLERS).permutation(n)[:count].tolist():
+        if stragglers.burst is None:
+            slow[worker] = lambda jobs: np.full(jobs, stragglers.factor)
+        else:
+            spells = _spells(
+                stragglers.factor, stragglers.burst, stragglers.pause, generator(seed, Purpose.STRAGGLERS, worker)
+            )
+            slow[worker] = lambda jobs, spells=spells: np.fromiter(spells, float, jobs)
+    return slow
+
+
+def _spells(factor: float, burst: float, pause: float, rng: np.random.Generator) -> Iterator[float]:
+    """1 and `factor` in turn, for geometrically many jobs with these means, beginning anywhere."""
+    is_slow = rng.random() < burst / (burst + pause)
+    while True:
+        for _ in range(rng.geometric(1 / (burst if is_slow else pause))):
+            yield factor if is_slow else 1.0
+        is_slow = not is_slow

@@ -1,0 +1,103 @@
+"""One worker's job: a gradient on a batch of its own, or several steps of SGD."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attacks import Batch
+from models import Model
+from simulator.keys import Purpose, derive
+from simulator.parts import Local
+from simulator.world import World
+
+Array = jax.Array
+Corrupt = Callable[[Array, Batch], Batch]
+# (world, params [d], worker, job) -> row [d]
+Row = Callable[[World, Array, Array, Array], Array]
+
+
+@lru_cache
+def working(
+    model: Model, classes: int, batch_size: int, local: Local | None, beta: float, corrupt: Corrupt | None
+) -> Callable[..., tuple[Array, Any]]:
+    """`work(world, params, memory, worker, job) -> (row [d], memory)`; with `beta` the row is the worker's momentum.
+
+    A Byzantine worker trains on what `corrupt` makes of its batches.
+    """
+    gradient = _gradient(model, classes, corrupt)
+    row = _one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local)
+
+    @jax.jit
+    def work(world: World, params: Array, memory: Any, worker: Array, job: Array) -> tuple[Array, Any]:
+        fresh = row(world, params, worker, job)
+        if not beta:
+            return fresh, memory
+        velocity = beta * memory + (1 - beta) * fresh
+        return velocity, velocity
+
+    return work
+
+
+def _gradient(model: Model, classes: int, corrupt: Corrupt | None) -> Callable[..., Array]:
+    def gradient(world: World, params: Array, worker: Array, places: Array, poison: Array) -> Array:
+        position = world.shards[worker, places]
+        batch = Batch(world.x[position], world.y[position], jnp.asarray(classes))
+        if corrupt is not None:
+            poisoned = corrupt(poison, batch)
+            lies = world.byzantine[worker]
+            batch = jax.tree.map(lambda bad, good: jnp.where(lies, bad, good), poisoned, batch)
+        return jax.grad(model.loss)(params, batch.x, batch.y)
+
+    return gradient
+
+
+def _keys(world: World, worker: Array, job: Array) -> tuple[Array, Array]:
+    return derive(world.key, Purpose.WORK, worker, job), derive(world.key, Purpose.CORRUPT, worker, job)
+
+
+def _one_batch(gradient: Callable[..., Array], batch_size: int) -> Row:
+    def row(world: World, params: Array, worker: Array, job: Array) -> Array:
+        draw, poison = _keys(world, worker, job)
+        places = jax.random.randint(draw, (batch_size,), 0, world.sizes[worker])
+        return gradient(world, params, worker, places, poison)
+
+    return row
+
+
+def _several(gradient: Callable[..., Array], batch_size: int, local: Local) -> Row:
+    """Steps with batches drawn as ever, or passes over permutations of the worker's samples."""
+
+    def row(world: World, params: Array, worker: Array, job: Array) -> Array:
+        draw, poison = _keys(world, worker, job)
+        held = world.sizes[worker]
+
+        def step(at: Array, number: Array, places: Array) -> Array:
+            own = jax.random.fold_in(poison, number)
+            return at - local.learning_rate * gradient(world, at, worker, places, own)
+
+        def drawn(number: Array, at: Array) -> Array:
+            return step(at, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))
+
+        def epoch(number: Array, at: Array) -> Array:
+            # what does not fill a batch is left out this time; who has too few for one batch takes some twice
+            batches = jnp.maximum(held // batch_size, 1)
+            longest = world.shards.shape[1]
+            numbers = jax.random.uniform(jax.random.fold_in(draw, number), (longest,))
+            order = jnp.argsort(jnp.where(jnp.arange(longest) < held, numbers, jnp.inf))
+
+            def one(batch: Array, at: Array) -> Array:
+                places = order[(batch * batch_size + jnp.arange(batch_size)) % held]
+                return step(at, number * batches + batch, places)
+
+            return jax.lax.fori_loop(0, batches, one, at)
+
+        if local.steps is not None:
+            after = jax.lax.fori_loop(0, local.steps, drawn, params)
+        else:
+            after = jax.lax.fori_loop(0, local.epochs, epoch, params)
+        return after if local.send == "model" else params - after
+
+    return row

@@ -1,0 +1,61 @@
+"""Times that were measured."""
+
+import csv
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from simulator.latency.base import Latency
+
+
+def trace(*, file: str) -> Latency:
+    """Times from a CSV with the columns `worker` and `seconds`, a line for each job of each worker, in order.
+
+    A worker that has done all its lines begins with the first again. With fewer workers in the file than in the
+    scenario, worker i has the times of the (i mod their number)-th of the file, in the order in which they appear.
+
+    Formula: the file's
+    Source: measured, such as the clock of a real run
+
+    Args:
+        file: path of the CSV; relative to the folder that byzax is started in.
+
+    Raises:
+        ValueError: for a file that cannot be read, lacks a column or holds no line, and for a time that is no number
+            >= 0, with its line.
+    """
+    times = _read(str(Path(file).expanduser()))
+
+    def latency(rng: np.random.Generator, worker: int, first: int, count: int) -> np.ndarray:
+        mine = times[worker % len(times)]
+        return mine[np.arange(first, first + count) % len(mine)]
+
+    return latency
+
+
+@lru_cache(maxsize=4)
+def _read(file: str) -> list[np.ndarray]:
+    found: dict[str, list[float]] = {}
+    try:
+        with open(file, newline="") as lines:
+            reader = csv.DictReader(lines)
+            if missing := {"worker", "seconds"} - {*(reader.fieldnames or ())}:
+                raise ValueError(f"trace {file}: lacks the column {' and '.join(sorted(missing))} in its first line")
+            for line in reader:
+                text = line["seconds"] or ""
+                try:
+                    seconds = float(text)
+                except ValueError:
+                    seconds = math.nan
+                if not 0 <= seconds < math.inf:
+                    raise ValueError(
+                        f"trace {file}: line {reader.line_num}: seconds must be a number >= 0, got {text!r}"
+                    )
+                found.setdefault(str(line["worker"]), []).append(seconds)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"trace {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not found:
+        raise ValueError(f"trace {file}: holds no line after the first: one for each job is needed")
+    return [np.array(times) for times in found.values()]

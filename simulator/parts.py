@@ -1,0 +1,275 @@
+"""The parts of a scenario: what can be chosen by name, and the settings around it."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
+
+from pydantic import BeforeValidator, Field, Strict, model_validator
+
+from simulator.components import (
+    ATTACKS,
+    DATA,
+    LATENCIES,
+    MODELS,
+    OPTIMIZERS,
+    PARTITIONS,
+    PRE,
+    RULES,
+    SCHEDULES,
+    Component,
+    Description,
+    one_of,
+)
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0)]
+if TYPE_CHECKING:
+    Partition: TypeAlias = Component
+    Optimizer: TypeAlias = Component
+    Rule: TypeAlias = Component
+    Pre: TypeAlias = Component
+    Delay: TypeAlias = Component
+    Model: TypeAlias = Component
+    Schedule: TypeAlias = Component
+else:
+    Partition = one_of("partition", PARTITIONS)
+    Optimizer = one_of("optimizer", OPTIMIZERS)
+    Rule = one_of("rule", RULES)
+    Pre = one_of("pre", PRE)
+    # a bare number of seconds is a constant
+    Delay = Annotated[
+        one_of("latency", LATENCIES),
+        BeforeValidator(
+            lambda value: {"name": "constant", "seconds": value} if type(value) in (int, float) else value,
+            json_schema_input_type=float | one_of("latency", LATENCIES),
+        ),
+    ]
+    Model = one_of("model", MODELS)
+    Schedule = one_of("schedule", SCHEDULES)
+
+
+class DataSource(Component, frozen=True):
+    """A data set and how the workers share it."""
+
+    partition: Partition = Field(
+        default="iid", validate_default=True, description="How training data is split over workers."
+    )
+    batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the samples (official test samples aside) kept for validation."
+    )
+    test: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+
+
+if TYPE_CHECKING:
+    Data: TypeAlias = DataSource
+else:
+    Data = one_of("data", DATA, DataSource)
+
+
+def _union(*members: type[Description]) -> Any:
+    """One of several descriptions told apart by `name`, or its bare name where it needs nothing else."""
+    together: Any = Annotated[Union[members], Field(discriminator="name")]  # noqa: UP007
+    names: Any = Literal[tuple(member.model_fields["name"].default for member in members)]
+    return Annotated[
+        together,
+        BeforeValidator(
+            lambda value: {"name": value} if isinstance(value, str) else value, json_schema_input_type=names | together
+        ),
+    ]
+
+
+class Honest(Description, frozen=True):
+    """As the latency model has it, like honest workers."""
+
+    name: Literal["honest"] = "honest"
+
+
+class First(Description, frozen=True):
+    """Before each row of an honest worker every liar that may sends one: always in time, whatever the latency."""
+
+    name: Literal["first"] = "first"
+
+
+class Late(Description, frozen=True):
+    """As late as allowed: a row waits until it is `age` updates old, or until nothing else can happen without it."""
+
+    name: Literal["late"] = "late"
+    age: int = Field(
+        default=10, ge=0, description="Updates that a row waits; never longer than the schedule's max_age."
+    )
+
+
+class Silent(Description, frozen=True):
+    """Never: liars take the model and send nothing."""
+
+    name: Literal["silent"] = "silent"
+
+
+class Chosen(Description, frozen=True):
+    """Only in the updates start, start + every, ...: in others liars do not answer."""
+
+    name: Literal["chosen"] = "chosen"
+    every: Count = Field(default=10, description="Updates from one answer to the next.")
+    start: int = Field(default=0, ge=0, description="The first update with an answer.")
+
+
+class Replay(Description, frozen=True):
+    """In time, but computed from a model `age` updates older than the one handed, which the server cannot see."""
+
+    name: Literal["replay"] = "replay"
+    age: Count = Field(default=10, description="Updates between the model handed and the one the row is from.")
+
+
+Timing = Honest | First | Late | Silent | Chosen | Replay
+
+
+class AttackSource(Component, frozen=True):
+    """An attack: what the Byzantine workers send, and when."""
+
+    timing: _union(Honest, First, Late, Silent, Chosen, Replay) = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default=Honest(), description="When they send: honest, first, late, silent, chosen or replay."
+    )
+
+
+class Stragglers(Description, frozen=True):
+    """Workers that are slow, drawn by the seed from all workers."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(default=0.2, description="Share of the workers.")
+    factor: Annotated[float, Field(ge=1)] = Field(
+        default=10.0, description="Their computing takes so many times longer."
+    )
+    burst: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="Mean number of jobs that a slow spell lasts; null: they are slow always."
+    )
+    pause: Annotated[float, Field(ge=1)] = Field(default=20.0, description="Mean number of jobs between two spells.")
+
+
+class Link(Description, frozen=True):
+    """One direction between server and worker: a message takes its delay and bits / bandwidth."""
+
+    delay: Delay = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")  # pyright: ignore[reportAssignmentType]
+    bandwidth: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Bits a second; null: any number."
+    )
+
+
+class Crash(Description, frozen=True):
+    """A worker that dies, with what it was computing."""
+
+    worker: int = Field(ge=0, description="Its number, from 0; the first ones are the Byzantine.")
+    at: Seconds = Field(description="Second at which it dies.")
+    back: Seconds | None = Field(default=None, description="Second at which it comes back; null: never.")
+
+    @model_validator(mode="after")
+    def _later(self) -> Self:
+        if self.back is not None and self.back <= self.at:
+            raise ValueError(f"worker {self.worker} is back at {self.back} and must die before that, not at {self.at}")
+        return self
+
+
+class LatencySource(Component, frozen=True):
+    """How long a job's computing takes, and what else happens between server and workers."""
+
+    factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False)] | Delay | None = Field(
+        default=None,
+        description="What a worker's times are multiplied by: a number for each, or a latency model to draw it from.",
+    )
+    stragglers: Stragglers | None = Field(default=None, description="Workers that are slow always or in spells.")
+    up: Link = Field(default=Link(), description="Worker to server.")
+    down: Link = Field(default=Link(), description="Server to worker.")
+    loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
+    crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Who dies when.")
+
+
+if TYPE_CHECKING:
+    Attack: TypeAlias = AttackSource
+    Latency: TypeAlias = LatencySource
+else:
+    Attack = one_of("attack", ATTACKS, AttackSource)
+    Latency = one_of("latency", LATENCIES, LatencySource)
+
+# What a part keeps when its name changes, by key: settings that all its choices share.
+SHARED = {
+    key: frozenset(base.model_fields) - {"name"}
+    for key, base in {"data": DataSource, "attack": AttackSource, "latency": LatencySource}.items()
+}
+
+
+class Local(Description, frozen=True):
+    """Several steps of plain SGD at the worker for one row (Local SGD, FedAvg)."""
+
+    steps: Count | None = Field(default=None, description="Steps, H.")
+    epochs: Count | None = Field(default=None, description="In place of `steps`: passes over the worker's samples.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(default=0.1, description="Of the worker's steps.")
+    send: Literal["delta", "model"] = Field(
+        default="delta",
+        description="The change from the model it was handed (as a descent, before minus after), or its model.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("steps and epochs exclude each other: give one of them")
+        return self
+
+
+class Workers(Description, frozen=True):
+    """Who takes part. The Byzantine workers are the first ones: ties, which go to the lowest index, favour them."""
+
+    total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
+    byzantine: int = Field(default=3, ge=0, description="How many of them really are Byzantine.")
+    declared: int = Field(
+        default_factory=lambda given: given.get("byzantine", 0),
+        ge=0,
+        description="What the rule is told, f; by default the real number.",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for field in ("byzantine", "declared"):
+            if (value := getattr(self, field)) > self.total:
+                raise ValueError(f"{field} is {value}, but there are only {self.total} workers (workers.total)")
+        return self
+
+
+class Loop(Description, frozen=True):
+    """The reference: one worker after the other in this process; defines the numbers."""
+
+    name: Literal["loop"] = "loop"
+
+
+class Vectorised(Description, frozen=True):
+    """Whole rounds compiled, workers and repeats batched; each update within rtol 1e-5 of `loop`."""
+
+    name: Literal["vectorised"] = "vectorised"
+
+
+class Ray(Description, frozen=True):
+    """Ray actors on a laptop or a cluster; bitwise equal to `loop` unless `batch` is on."""
+
+    name: Literal["ray"] = "ray"
+    actors: Literal["auto"] | Count = Field(default="auto", description="Worker actors; auto: one per core or GPU.")
+    workers_per_actor: Count | None = Field(
+        default=None, description="In place of `actors`: workers that one actor hosts."
+    )
+    batch: bool = Field(
+        default=False, description="Let an actor batch its workers: faster, under the promise of vectorised."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.workers_per_actor is not None and self.actors != "auto":
+            raise ValueError("actors and workers_per_actor exclude each other: give one of them")
+        return self
+
+
+EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
+if TYPE_CHECKING:
+    Executor: TypeAlias = Loop | Vectorised | Ray
+else:
+    Executor = _union(Loop, Vectorised, Ray)

@@ -1,0 +1,227 @@
+"""What schedules do to the numbers, against the formulas of the papers written out: rows, tables, buffers, buckets."""
+
+import numpy as np
+import pytest
+
+from simulator.core import Arrived, build, least
+from simulator.executors.base import plan
+from simulator.world import world
+from tests.simulator.conftest import run, small
+from tests.simulator.test_core import batch_of, softmax_gradient
+
+ETA = 0.5
+EXACT = {"attack": "none", "optimizer": {"name": "sgd", "learning_rate": ETA}, "evaluate_every": 1, "steps": 60}
+RANDOM = {"latency": {"name": "lognormal", "sigma": 1.0}}
+
+
+def history(**changes):
+    """A run with its timeline: the model of every version, and every row as the core computes it, in float64."""
+    scenario = small(**EXACT, **changes)
+    timeline = plan(scenario, 0)
+    models = np.stack([checkpoint.params for checkpoint in run(scenario)])
+    core, here = build(scenario, int(timeline.seen[0])), world(scenario, 0)
+    rows = [
+        np.asarray(core.work(here, models[version], (), worker, job)[0], np.float64)
+        for worker, job, version in zip(timeline.rows.workers, timeline.rows.jobs, timeline.rows.versions, strict=True)
+    ]
+    return timeline, models.astype(np.float64), np.stack(rows)
+
+
+@pytest.mark.parametrize("bound", [1, 3])
+def test_a_stale_synchronous_worker_reads_the_three_sums_of_ho_and_others(bound):
+    timeline, models, rows = history(schedule={"name": "stale_synchronous", "bound": bound, "apply": "each"}, **RANDOM)
+    who, clock, read = timeline.rows.workers, timeline.rows.jobs, timeline.rows.versions
+    ahead = []
+    for i, c, v, moment in zip(who, clock, read, timeline.rows.started_s, strict=True):
+        # delivered by then; nothing of two workers arrives at one time here
+        there = timeline.rows.arrived_s <= moment
+        guaranteed = (who != i) & (clock < c - bound)
+        own = (who == i) & (clock < c)
+        beyond = there & (who != i) & ~guaranteed
+        assert there[guaranteed | own].all()
+        expected = models[0] - ETA * (rows[guaranteed].sum(0) + rows[own].sum(0) + rows[beyond].sum(0))
+        np.testing.assert_allclose(models[v], expected, rtol=1e-4, atol=1e-5)
+        ahead.append(c - min(np.bincount(who[there], minlength=7)))
+    # the bound is reached, and so it is what holds the workers
+    assert max(ahead) == bound
+
+
+def test_an_asynchronous_table_applies_the_last_row_of_every_worker():
+    timeline, models, rows = history(schedule="asynchronous", **RANDOM)
+    last = np.zeros((7, rows.shape[1]))
+    ages = []
+    for t in range(timeline.steps):
+        new = timeline.of(t)
+        last[timeline.rows.workers[new]] = rows[new]
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * last.mean(0), rtol=1e-4, atol=1e-5)
+        ages += timeline.ages[new].tolist()
+    assert max(ages) > 7
+
+
+def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
+    for staleness, weight in (("polynomial", lambda a: (1 + a) ** -0.7), ("exponential", lambda a: np.exp(-0.7 * a))):
+        schedule = {"name": "asynchronous", "apply": "buffer", "rows": 3, "staleness": staleness, "exponent": 0.7}
+        timeline, models, rows = history(schedule=schedule, **RANDOM)
+        assert timeline.ages.max() > 2
+        for t in range(timeline.steps):
+            new = timeline.of(t)
+            weighted = weight(timeline.ages[new])[:, None] * rows[new]
+            np.testing.assert_allclose(models[t + 1], models[t] - ETA * weighted.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_rows_of_a_table_become_lighter_as_they_grow_older():
+    schedule = {"name": "asynchronous", "staleness": "polynomial", "exponent": 1.0}
+    timeline, models, rows = history(schedule=schedule, **RANDOM)
+    last, made = np.zeros((7, rows.shape[1])), np.zeros(7)
+    for t in range(timeline.steps):
+        new = timeline.of(t)
+        last[timeline.rows.workers[new]], made[timeline.rows.workers[new]] = rows[new], timeline.rows.handed[new]
+        step = (last / (1 + t - made)[:, None]).mean(0)
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * step, rtol=1e-4, atol=1e-5)
+
+
+def test_basgd_gives_the_rule_the_means_of_its_buckets():
+    timeline, models, rows = history(schedule={"name": "basgd", "buckets": 3}, rule="median", **RANDOM)
+    assert timeline.sizes.max() > 3
+    for t in range(timeline.steps):
+        new = timeline.of(t)
+        bucket = timeline.rows.workers[new] % 3
+        means = np.stack([rows[new][bucket == b].mean(0) for b in range(3)])
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * np.median(means, axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_quorum_applies_the_first_rows_alone():
+    timeline, models, rows = history(schedule={"name": "synchronous", "quorum": 4}, **RANDOM)
+    for t in range(timeline.steps):
+        new = timeline.of(t)
+        assert new.stop - new.start == 4
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * rows[new].mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_fewest_rows_a_rule_accepts_count_what_stands_before_it():
+    krum = {"rule": "krum", "workers": {"total": 20, "byzantine": 3}}
+    assert least(small(**krum)) == 9
+    assert least(small(**krum, pre=[{"name": "bucketing", "s": 2}])) == 17
+    assert least(small(rule="average")) == 1
+
+
+# --- what the adversary sees where rows come one by one ---------------------------------------------------------------
+
+
+def fed(core, here, server, state, arrivals):
+    """Gives every row sent, where rows come in this order: `(worker, row)` each."""
+    sent = []
+    for step, (worker, row) in enumerate(arrivals):
+        new = Arrived(np.array([worker]), np.array([step]))
+        forged, state = core.forge(here, step, new, row[None], server.params, server.rule, state)
+        sent.append(np.asarray(forged)[0])
+    return sent
+
+
+@pytest.mark.parametrize("schedule", ["asynchronous", "stale_synchronous"])
+def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule):
+    scenario = small(
+        schedule={"name": schedule, "apply": "each"}, attack={"name": "empire", "epsilon": 2.0},
+        workers={"total": 7, "byzantine": 2, "declared": 0},
+    )  # fmt: skip
+    core, here = build(scenario, 1), world(scenario, 0)
+    server = core.start(here)
+    rows = np.random.default_rng(0).normal(size=(5, 650)).astype(np.float32)
+    order = [(3, rows[0]), (0, rows[1]), (5, rows[2]), (3, rows[3]), (1, rows[4])]
+    sent = fed(core, here, server, core.adversary(650), order)
+    for place in (0, 2, 3):
+        assert np.array_equal(sent[place], rows[place])
+    np.testing.assert_allclose(sent[1], -2 * rows[0], rtol=1e-5)
+    # worker 3's first row was replaced by its second, and what liars sent is no honest row
+    np.testing.assert_allclose(sent[4], -(rows[2] + rows[3]), rtol=1e-5, atol=1e-6)
+
+
+def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_will_be():
+    scenario = small(
+        schedule="asynchronous",
+        attack="counting",
+        rule="remembering",
+        workers={"total": 3, "byzantine": 1, "declared": 0},
+    )
+    core, here = build(scenario, 3), world(scenario, 0)
+    server = core.start(here)
+    rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
+    new = Arrived(np.arange(3), np.zeros(3, int))
+    forged, state = core.forge(here, 0, new, rows, server.params, server.rule, core.adversary(650))
+    first = (np.asarray(server.params) - rows.mean(0) / 2) / 10
+    np.testing.assert_allclose(forged[0], first, rtol=1e-4, atol=1e-6)
+    fresh = np.ones((1, 650), np.float32)
+    new = Arrived(np.array([2]), np.zeros(1, int))
+    again, state = core.forge(here, 1, new, fresh, server.params, server.rule, state)
+    assert np.array_equal(again, fresh)
+    new = Arrived(np.array([0]), np.zeros(1, int))
+    forged, _ = core.forge(here, 2, new, fresh, server.params, server.rule, state)
+    table = np.stack([fresh[0], rows[1], fresh[0]])
+    # (params - j times what the rule would give) / 10 in the j-th update
+    third = (np.asarray(server.params) - 3 * table.mean(0) / 2) / 10
+    np.testing.assert_allclose(forged[0], third, rtol=1e-4, atol=1e-6)
+
+
+# --- local steps ------------------------------------------------------------------------------------------------------
+
+
+def test_a_local_row_is_what_that_many_steps_of_sgd_change():
+    import jax
+
+    from simulator.keys import Purpose, derive
+
+    scenario = small(local={"steps": 4, "learning_rate": 0.3})
+    core, here = build(scenario, 7), world(scenario, 0)
+    params = np.asarray(core.start(here).params)
+    at = params.astype(np.float64)
+    for step in range(4):
+        key = jax.random.fold_in(derive(here.key, Purpose.WORK, 3, 5), step)
+        draw = np.asarray(jax.random.randint(key, (8,), 0, int(here.sizes[3])))
+        position = np.asarray(here.shards)[3][draw]
+        x, y = np.asarray(here.x, np.float64)[position].reshape(8, -1), np.asarray(here.y)[position]
+        at = at - 0.3 * softmax_gradient(at, x, y)
+    np.testing.assert_allclose(core.work(here, params, (), 3, 5)[0], params - at, rtol=1e-4, atol=1e-6)
+    models = build(small(local={"steps": 4, "learning_rate": 0.3, "send": "model"}), 7)
+    np.testing.assert_allclose(models.work(here, params, (), 3, 5)[0], at, rtol=1e-4, atol=1e-6)
+
+
+def test_one_local_step_is_the_gradient_times_its_learning_rate():
+    plain, local = small(), small(local={"steps": 1, "learning_rate": 0.25})
+    here = world(plain, 0)
+    params = np.asarray(build(plain, 7).start(here).params)
+    # another batch: only the length and kind of the row can be compared with a job of plain SGD
+    row = np.asarray(build(local, 7).work(here, params, (), 2, 0)[0])
+    assert 0 < np.linalg.norm(row) < 2 * 0.25 * np.linalg.norm(softmax_gradient(params, *batch_of(here, 2, 0, 8))) * 2
+    assert local.optimizer.learning_rate == 1.0
+    assert small(local={"steps": 1}, optimizer="sgd").optimizer.learning_rate == 0.1
+
+
+def test_an_epoch_visits_every_sample_of_the_worker_once():
+    # 70 training samples over 7 workers: one batch holds all ten of a worker
+    data = {"name": "gaussian_mixture", "samples": 100, "shape": [3], "classes": 4, "batch_size": 10}
+    scenario = small(data=data, local={"epochs": 3, "learning_rate": 0.2})
+    core, here = build(scenario, 7), world(scenario, 0)
+    assert set(np.asarray(here.sizes).tolist()) == {10}
+    params = np.asarray(core.start(here).params)
+    at = params.astype(np.float64)
+    x, y = np.asarray(here.x, np.float64)[here.shards[4]], np.asarray(here.y)[here.shards[4]]
+    for _ in range(3):
+        at = at - 0.2 * softmax_gradient(at, x, y, classes=4)
+    np.testing.assert_allclose(core.work(here, params, (), 4, 1)[0], params - at, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_of_models_is_the_next_model():
+    for send in ("model", "delta"):
+        scenario = small(local={"steps": 3, "send": send}, attack="none", steps=1)
+        core, here = build(scenario, 7), world(scenario, 0)
+        server = core.start(here)
+        rows = np.stack([core.work(here, server.params, (), worker, 0)[0] for worker in range(7)])
+        after, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
+        models = rows if send == "model" else np.asarray(server.params) - rows
+        np.testing.assert_allclose(after.params, models.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_local_steps_learn_faster_per_update_than_one_gradient():
+    plain = run(small(steps=30, attack="none"))[-1]
+    local = run(small(steps=30, attack="none", local={"steps": 10, "learning_rate": 0.1}))[-1]
+    assert local.evaluation.test_loss < plain.evaluation.test_loss - 0.3
