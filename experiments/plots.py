@@ -1,4 +1,4 @@
-"""Plots of a study: test accuracy over server updates, one panel per attack, one line per rule."""
+"""Plots of a study: test accuracy over updates, time and gradients; ages of rows and the workers' time."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.names import file_name, short
-from experiments.summary import diverged, others
+from experiments.summary import MEASURES, WAYS, differs, diverged, lines, others, timed
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
@@ -28,6 +28,11 @@ COLOURS = {
 SPARE = ["#CC79A7", "#332288", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC", "#117733"]
 # Lines that lie on each other remain visible: every rule has dashes of its own.
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
+# What workers do, and its colours.
+KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
+# Runs whose ends are farther apart than by this factor are drawn over a logarithmic axis.
+FAR = 8
+NO_AGES = pd.DataFrame({"age": [0], "rows": [0]})
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -49,22 +54,34 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
     """Draws a figure for each combination of the other swept keys, as PNG and SVG; gives the paths."""
     if curves.empty:
         return []
-    keys = others(frame)
+    frame = frame.assign(line=lines(frame))
+    curves = curves.merge(frame[["run", "line"]], on="run")
+    keys = [key for key in others(frame) if key.partition(".")[0] not in WAYS]
     groups: list[Any] = list(frame.groupby(keys, sort=False)) if keys else [((), frame)]
+    axes = {"accuracy": "step"} | {
+        f"accuracy-by-{measure.removesuffix('_s')}": measure for measure in MEASURES if differs(curves, measure)
+    }
     paths: list[Path] = []
+
+    def keep(figure: Figure, parts: list[str]) -> None:
+        name = file_name(parts, [path.stem for path in paths])
+        for suffix in ("png", "svg"):
+            path = folder / f"{name}.{suffix}"
+            # without a date the same results give the same file
+            figure.savefig(path, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+            paths.append(path)
+
     for chosen, group in groups:
         measured = curves.loc[curves["run"].isin(group["run"])]
         if measured.empty:
             continue
         words = short({key: str(value) for key, value in zip(keys, chosen, strict=True)})
-        name = file_name(["accuracy", *words], [path.stem for path in paths])
+        every = list(frame["line"].unique())
         with rc_context(STYLE):
-            figure = accuracy(group, measured, list(frame["rule"].unique()), words)
-            for suffix in ("png", "svg"):
-                path = folder / f"{name}.{suffix}"
-                # without a date the same results give the same file
-                figure.savefig(path, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
-                paths.append(path)
+            for name, measure in axes.items():
+                keep(accuracy(group, measured, every, words, measure), [name, *words])
+            if timed(frame, curves):
+                keep(spending(folder, group, words), ["time", *words])
     return paths
 
 
@@ -78,8 +95,10 @@ def colours(rules: list[str]) -> dict[str, str]:
     return taken
 
 
-def accuracy(frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str]) -> Figure:
-    """Mean test accuracy over server updates with a band of one standard deviation over the repeats.
+def accuracy(
+    frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str], measure: str = "step"
+) -> Figure:
+    """Mean test accuracy over a measure (server updates) with a band of one standard deviation over the repeats.
 
     Runs that were not completed are thin lines of their own, which end in a cross, and count in no mean.
     """
@@ -93,13 +112,13 @@ def accuracy(frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words:
     panels = list(grid.flat)
     paint, classes = colours(rules), int(curves["classes"].iloc[0])
     for axes, attack in zip(panels, attacks, strict=False):
-        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, classes)
+        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, classes, measure)
         axes.set_title(str(attack), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
     for spare in panels[len(attacks) :]:
         spare.set_visible(False)
     for i, axes in enumerate(panels[: len(attacks)]):
         if i + columns >= len(attacks):
-            axes.set_xlabel("server updates")
+            axes.set_xlabel({"step": "server updates", **MEASURES}[measure])
             axes.tick_params(labelbottom=True)
         if i % columns == 0:
             axes.set_ylabel("test accuracy")
@@ -107,6 +126,12 @@ def accuracy(frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words:
             # outside, where no line can run through the word
             place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, 0)}
             axes.annotate("chance", (1, 1 / classes), va="center", fontsize=7, color="#888888", **place)
+    ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
+    if ends.max() > FAR * ends[ends > 0].min():
+        # runs of which one takes many times as long as another
+        panels[0].set_xscale("log")
+        places = curves[measure].to_numpy()
+        panels[0].set_xlim(left=places[places > 0].min())
     seeds = len(set(curves["seed"]))
     notes = [", ".join([*words, f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"])]
     if stopped := sum(frame["status"] != "complete"):
@@ -136,23 +161,87 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
-def _panel(axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], classes: int) -> None:
+def _panel(
+    axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], classes: int, measure: str
+) -> None:
     for i, rule in enumerate(rules):
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
-        mine = curves.loc[curves["rule"] == rule]
+        mine = curves.loc[curves["line"] == rule]
         complete = mine.loc[mine["status"] == "complete"]
-        mean = complete.groupby("step")["test_accuracy"].agg(["mean", "std"]).fillna(0)
+        mean = _mean(complete, measure)
         axes.plot(mean.index, mean["mean"], label=rule, linewidth=1.7, zorder=3, **style)
         low, high = (mean["mean"] - mean["std"]).clip(0, 1), (mean["mean"] + mean["std"]).clip(0, 1)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
         for _, run in mine.loc[mine["status"] != "complete"].groupby("run"):
-            axes.plot(run["step"], run["test_accuracy"], linewidth=0.8, zorder=3, **style)
-            axes.plot(run["step"].iloc[-1:], run["test_accuracy"].iloc[-1:], marker="x", markersize=6, **mark)
+            axes.plot(run[measure], run["test_accuracy"], linewidth=0.8, zorder=3, **style)
+            axes.plot(run[measure].iloc[-1:], run["test_accuracy"].iloc[-1:], marker="x", markersize=6, **mark)
         for _, run in complete.loc[~np.isfinite(complete["test_loss"])].groupby("run"):
             first = run.iloc[:1]
-            axes.plot(first["step"], first["test_accuracy"], marker="v", markersize=6, markerfacecolor="white", **mark)
+            axes.plot(first[measure], first["test_accuracy"], marker="v", markersize=6, markerfacecolor="white", **mark)
     axes.axhline(1 / classes, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     axes.set_ylim(0, 1.02)
     axes.margins(x=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    if measure == "step":
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+
+
+def _mean(complete: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """`mean` and `std` of the test accuracy over the repeats, at each place of the measure."""
+    if measure == "step" or complete.empty:
+        return complete.groupby(measure)["test_accuracy"].agg(["mean", "std"]).fillna(0)
+    runs = [run for _, run in complete.groupby("run")]
+    # repeats are evaluated at different places: their lines are read off at the same ones, up to the first end
+    places = np.linspace(0, min(run[measure].max() for run in runs), 200)
+    read = np.stack([np.interp(places, run[measure], run["test_accuracy"]) for run in runs])
+    spread = read.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(places))
+    return pd.DataFrame({"mean": read.mean(axis=0), "std": spread}, index=places)
+
+
+def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
+    """How time was used, a line of panels for each schedule: ages of the rows, and what workers did, in mean shares.
+
+    Runs of all rules, attacks and repeats count that have the same ways to spend time.
+    """
+    ways, oldest = list(frame["line"].unique()), 1
+    figure = Figure(figsize=(8.2, 1.75 * len(ways) + 0.8), layout="constrained")
+    grid = figure.subplots(len(ways), 2, squeeze=False, sharex="col", width_ratios=[1, 1.35])
+    for (left, right), way in zip(grid, ways, strict=True):
+        runs = [folder / "runs" / run for run in frame.loc[frame["line"] == way, "run"]]
+        ages = pd.concat([pd.read_csv(run / "ages.csv") for run in runs if (run / "ages.csv").exists()] or [NO_AGES])
+        rows = np.bincount(ages["age"], ages["rows"])
+        below = np.cumsum(rows) / max(1, rows.sum())
+        oldest = max(oldest, int(np.searchsorted(below, 0.995)) if rows.any() else 0)
+        left.bar(
+            np.arange(len(rows)),
+            rows / max(1, rows.sum()),
+            width=1.0,
+            color="#56B4E9",
+            edgecolor="white",
+            linewidth=0.3,
+        )
+        left.set_title(str(way), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+        left.set_ylabel("share of rows")
+        parts = [pd.read_csv(run / "workers.csv") for run in runs if (run / "workers.csv").exists()]
+        if not parts:
+            continue
+        spent: Any = pd.concat(parts).groupby("worker")[[f"{kind}_s" for kind in KINDS]].sum()
+        seconds = spent.to_numpy()
+        shares = seconds / np.maximum(seconds.sum(axis=1, keepdims=True), 1e-300)
+        bottoms = np.cumsum(shares, axis=1) - shares
+        for (kind, colour), share, bottom in zip(KINDS.items(), shares.T, bottoms.T, strict=True):
+            right.bar(np.arange(len(share)), share, bottom=bottom, width=0.9, color=colour, label=kind)
+        right.set_ylabel("share of time")
+        right.set_ylim(0, 1)
+    # a few rows of slow workers can be very old
+    grid[-1][0].set_xlim(-0.7, oldest + 0.7)
+    grid[-1][0].set_xlabel("age of a row, in updates")
+    grid[-1][1].set_xlabel("worker (the Byzantine ones first)")
+    for axes in grid[-1]:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = grid[0][1].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper right", ncols=3, frameon=False, title=", ".join(words) or None,
+        title_fontproperties={"size": 8.5},
+    )  # fmt: skip
+    return figure

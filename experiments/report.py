@@ -15,16 +15,34 @@ from experiments.strict_yaml import read_mapping
 def write(folder: Path) -> list[Path]:
     """Makes `summary.csv`, `summary.md` and the plots of a study from the files of its runs; gives their paths."""
     frame = summary.gather(folder)
-    drawn = plots.draw(folder, frame, summary.curves(folder, frame))
+    curves = summary.curves(folder, frame)
+    drawn = plots.draw(folder, frame, curves)
     frame.to_csv(folder / "summary.csv", index=False)
-    page = summary.markdown(_name(folder), frame, [path for path in drawn if path.suffix == ".png"])
+    page = summary.markdown(_name(folder), frame, curves, [path for path in drawn if path.suffix == ".png"])
     (folder / "summary.md").write_text(page)
     return [folder / "summary.csv", folder / "summary.md", *drawn]
 
 
 def show(folder: Path, console: Console) -> None:
-    """Prints the table of a study, in parts that fit the width, and a line for each run that was not completed."""
+    """Prints the tables of a study, in parts that fit the width, and a line for each run that was not completed."""
     frame = summary.gather(folder)
+    curves = summary.curves(folder, frame)
+    for i, (words, each) in enumerate(summary.tables(frame, curves)):
+        _accuracies(each, words, None if i else _name(folder), console)
+    if summary.timed(frame, curves):
+        headings, rows = summary.spent_rows(frame)
+        names = len(headings) - 6
+        used = Table(caption="how the time was used, on average over the repeats", box=box.SIMPLE_HEAD)
+        for j, heading in enumerate(headings):
+            used.add_column(heading, justify="left" if j < names else "right", vertical="bottom")
+        for row in rows:
+            used.add_row(*(Text(value, style="bold" if j < names else "") for j, value in enumerate(row)))
+        console.print(used)
+    for line in summary.troubles(frame):
+        console.print(Text(line, style="red"))
+
+
+def _accuracies(frame: pd.DataFrame, words: str, title: str | None, console: Console) -> None:
     wide = summary.table(frame)
     headings, rows = summary.text_rows(wide)
     names = wide.index.nlevels
@@ -41,8 +59,8 @@ def show(folder: Path, console: Console) -> None:
         chosen = [*range(names), *range(start, min(start + fit, len(headings)))]
         last = chosen[-1] == len(headings) - 1
         part = Table(
-            title=_name(folder) if start == names else None,
-            caption=summary.caption(frame) if last else None,
+            title=title if start == names else None,
+            caption=words if last else None,
             box=box.SIMPLE_HEAD,
             title_style="bold",
         )
@@ -54,8 +72,6 @@ def show(folder: Path, console: Console) -> None:
         for row in texts:
             part.add_row(*(row[i] for i in chosen))
         console.print(part)
-    for line in summary.troubles(frame):
-        console.print(Text(line, style="red"))
 
 
 def _styled(frame: pd.DataFrame, wide: pd.DataFrame, rows: list[list[str]]) -> list[list[Text]]:

@@ -22,12 +22,24 @@ from simulator.core import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import digest
 from simulator.scenario import Scenario, ScenarioError
+from simulator.timeline import Timeline, usage
 from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 # Everything that a study writes beside its runs; --overwrite removes this and nothing else.
-STUDY_FILES = ("scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg")
-RUN_FILES = ("scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "versions.json", "summary.json", "error.txt")
+STUDY_FILES = ("scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg", "time*.png", "time*.svg")
+RUN_FILES = (
+    "scenario.yaml",
+    "metrics.csv",
+    "updates.csv",
+    "params.npz",
+    "workers.csv",
+    "ages.csv",
+    "timeline.npz",
+    "versions.json",
+    "summary.json",
+    "error.txt",
+)
 
 
 class Run(NamedTuple):
@@ -136,7 +148,7 @@ def begin(folder: Path, run: Run) -> None:
     del described["repeats"], described["grid"]
     (here / "scenario.yaml").write_text(dump(described))
     write_json(here / "versions.json", versions())
-    _append(here / "metrics.csv", [("step", "time_s", "wall_s", *Evaluation._fields)])
+    _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
     _append(here / "updates.csv", [("step", *Update._fields)])
     write_json(here / "summary.json", _summary(run, "running", None))
     here.rename(folder / "runs" / run.slug)
@@ -145,7 +157,8 @@ def begin(folder: Path, run: Run) -> None:
 def record(folder: Path, run: Run, checkpoint: Checkpoint) -> None:
     """Appends what a checkpoint says."""
     here = folder / "runs" / run.slug
-    row = (checkpoint.step, checkpoint.time_s, round(checkpoint.wall_s, 6), *checkpoint.evaluation)
+    wall_s = round(checkpoint.wall_s, 6)
+    row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *checkpoint.evaluation)
     _append(here / "metrics.csv", [row])
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
@@ -162,10 +175,31 @@ def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reas
     if status == "complete":
         summary["digest"] = digest(list(seen))
     if seen:
-        summary |= {"step": seen[-1].step, "time_s": seen[-1].time_s, "wall_s": round(seen[-1].wall_s, 6)}
+        last = seen[-1]
+        summary |= {"step": last.step, "time_s": last.time_s, "gradients": last.gradients}
+        summary |= {"wall_s": round(last.wall_s, 6)}
+        if last.timeline is not None:
+            summary |= _times(here, last.timeline, run.scenario.workers.total, run.scenario.workers.byzantine)
         # JSON has no NaN
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in seen[-1].evaluation._asdict().items()}
     write_json(here / "summary.json", summary)
+
+
+def _times(here: Path, timeline: Timeline, n: int, byzantine: int) -> dict[str, float]:
+    """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it."""
+    spent = usage(timeline, n)
+    _append(here / "workers.csv", [("worker", "byzantine", *spent._fields)])
+    columns = [part.tolist() for part in spent]
+    _append(here / "workers.csv", zip(range(n), (i < byzantine for i in range(n)), *columns, strict=True))
+    ages = np.bincount(timeline.ages)
+    _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
+    end = timeline.time_s[-1] if timeline.steps else 0.0
+    return {
+        "updates_per_s": float(timeline.steps / end) if end else 0.0,
+        "mean_age": float(timeline.ages.mean()) if len(timeline.ages) else 0.0,
+        "waiting": float(spent.waiting_s.sum() / (n * end)) if end else 0.0,
+        "unused": float(1 - spent.used.sum() / max(1, sum(part.sum() for part in spent[:4]))),
+    }
 
 
 def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:

@@ -13,8 +13,15 @@ from simulator.scenario import ScenarioError
 
 MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 STATISTICS = ["mean", "std", "count"]
-METRICS = ",".join(["step", "time_s", "wall_s", *MEASURED])
-DETAIL = ["step", "time_s", "wall_s", *MEASURED, "classes", "digest", "reason"]
+METRICS = ",".join(["step", "time_s", "gradients", "wall_s", *MEASURED])
+# How a schedule used its time: updates per second, mean age of the rows, share of the workers' time spent waiting, and
+# of the jobs begun those whose rows went into no update.
+TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
+DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]
+# Keys of a grid that choose between ways to spend time: they share a figure.
+WAYS = {"schedule", "filter", "local"}
+# What a run is measured by besides its updates, with the words for it.
+MEASURES = {"time_s": "seconds", "gradients": "gradients computed"}
 
 
 def gather(folder: Path) -> pd.DataFrame:
@@ -38,7 +45,7 @@ def gather(folder: Path) -> pd.DataFrame:
     if not rows:
         raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
     frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: pair[0])])
-    return frame.astype(dict.fromkeys(MEASURED, float))
+    return frame.astype(dict.fromkeys([*MEASURED, *TIMES, "time_s", "gradients"], float))
 
 
 def metrics(run: Path) -> pd.DataFrame:
@@ -61,8 +68,32 @@ def others(frame: pd.DataFrame) -> list[str]:
     return columns[columns.index("attack") + 1 : columns.index("seed")]
 
 
+def lines(frame: pd.DataFrame) -> list[str]:
+    """What a line of a plot stands for: the rule, where ways to spend time are swept these, or both where both are."""
+    keys = [key for key in others(frame) if key.partition(".")[0] in WAYS]
+    if not keys or len(set(frame["rule"])) > 1:
+        keys.insert(0, "rule")
+    return [", ".join(map(str, chosen)) for chosen in frame[keys].to_numpy()]
+
+
+def differs(curves: pd.DataFrame, measure: str) -> bool:
+    """Whether runs at the same update are at different places of another measure."""
+    return bool((curves.groupby("step")[measure].nunique() > 1).any())
+
+
+def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, float]:
+    """The frame with the test accuracy that each run had when the shortest one ended, and where that was.
+
+    The accuracy is that of the last model evaluated by then.
+    """
+    complete = curves.loc[curves["status"] == "complete"]
+    end = float(complete.groupby("run")[measure].max().min())
+    then = complete.loc[complete[measure] <= end].groupby("run")["test_accuracy"].last()
+    return frame.assign(test_accuracy=frame["run"].map(then)), end
+
+
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rules (and other swept keys) by attacks: `mean` and `std` of the final test accuracy and `count` of the repeats.
+    """Rules (and other swept keys) by attacks: `mean` and `std` of the test accuracy and `count` of the repeats.
 
     Columns are pairs (attack, statistic); the standard deviation is that of a sample (n - 1), NaN for one repeat.
     """
@@ -83,11 +114,11 @@ def cell(mean: float, std: float, count: float) -> str:
     return f"{mean:.3f}" if count == 1 else f"{mean:.3f} ± {std:.3f}"
 
 
-def caption(frame: pd.DataFrame) -> str:
+def caption(frame: pd.DataFrame, what: str = "final test accuracy") -> str:
     """What the numbers of the table are."""
     seeds = len(set(frame["seed"]))
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {frame['seed'].iloc[0]}"
-    return f"final test accuracy, {spread}"
+    return f"{what}, {spread}"
 
 
 def text_rows(wide: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -120,14 +151,61 @@ def diverged(frame: pd.DataFrame) -> Any:
     return (frame["status"] == "complete") & ~np.isfinite(frame["test_loss"])
 
 
-def markdown(title: str, frame: pd.DataFrame, plots: Sequence[Path]) -> str:
-    """The study as a page: table, what failed, plots."""
-    headings, rows = text_rows(table(frame))
-    lines = [f"# {title}", "", f"{caption(frame)[0].upper()}{caption(frame)[1:]}.", ""]
-    lines += [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+def tables(frame: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The captions and frames of all accuracy tables: at the end, and where it matters at equal time and work."""
+    made = [(caption(frame), frame)]
+    for measure, words in MEASURES.items():
+        if bool((frame["status"] == "complete").any()) and differs(curves, measure):
+            then, end = at_equal(frame, curves, measure)
+            made.append((f"{caption(frame, 'test accuracy')}, at {end:.4g} {words}, where the shortest run ends", then))
+    return made
+
+
+def spent(frame: pd.DataFrame) -> pd.DataFrame:
+    """How each rule and schedule under each attack used its time: means over the repeats."""
+    names = [*others(frame), "rule", "attack"]
+    means: Any = frame.groupby(names, sort=False)[["time_s", "gradients", *TIMES]].mean()
+    return means
+
+
+def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The same as headings and rows of text."""
+    wide = spent(frame)
+    headings = [
+        "seconds",
+        "gradients",
+        "updates per second",
+        "mean age of a row",
+        "workers' time waiting",
+        "jobs unused",
+    ]
+    rows = []
+    for key, (time_s, gradients, rate, age, waiting, unused) in zip(wide.index, wide.to_numpy(), strict=True):
+        numbers = [f"{time_s:.4g}", f"{gradients:.0f}", f"{rate:.3g}", f"{age:.2f}", f"{waiting:.0%}", f"{unused:.0%}"]
+        rows.append([*map(str, key), *numbers])
+    return [*map(str, wide.index.names), *headings], rows
+
+
+def markdown(title: str, frame: pd.DataFrame, curves: pd.DataFrame, plots: Sequence[Path]) -> str:
+    """The study as a page: tables, what failed, plots."""
+    lines = [f"# {title}"]
+    for words, each in tables(frame, curves):
+        lines += ["", f"{words[0].upper()}{words[1:]}.", "", *_in_markdown(*text_rows(table(each)))]
+    if timed(frame, curves):
+        lines += ["", "How the time was used, on average over the repeats.", "", *_in_markdown(*spent_rows(frame))]
     if bad := troubles(frame):
         lines += ["", "Not completed or diverged:", "", *[f"- {line}" for line in bad]]
     for plot in plots:
-        lines += ["", f"![Test accuracy over server updates]({plot.name})"]
+        lines += ["", f"![{plot.stem.replace('_', ' ').replace('-', ' ')}]({plot.name})"]
     return "\n".join(lines) + "\n"
+
+
+def timed(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
+    """Whether there is something to say about time: not where every update takes a second and every row is fresh."""
+    idle = frame[["mean_age", "waiting", "unused"]].fillna(0).to_numpy()
+    return bool(idle.any()) or any(differs(curves, measure) for measure in MEASURES)
+
+
+def _in_markdown(headings: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]

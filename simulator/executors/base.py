@@ -19,23 +19,26 @@ from simulator.planning import in_step, planned
 from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.timeline import Timeline
-from simulator.world import World
+from simulator.world import World, share_out
 
 
 class Checkpoint(NamedTuple):
     """The run of one seed, after `step` updates.
 
-    `time_s`: virtual seconds. `wall_s`: real seconds since the run began. `evaluation`: floats. `updates`: arrays, one
-    entry for each update since the last checkpoint. `params` `[d]`: the model, NumPy.
+    `time_s`: seconds of the timeline. `gradients`: how many the workers had computed by then, used or not. `wall_s`:
+    real seconds since the run began. `evaluation`: floats. `updates`: arrays, one entry for each update since the last
+    checkpoint. `params` `[d]`: the model, NumPy. `timeline`: the order of events of the run, as far as it is known.
     """
 
     seed: int
     step: int
     time_s: float
+    gradients: int
     wall_s: float
     evaluation: Evaluation
     updates: Update
     params: np.ndarray
+    timeline: Timeline | None = None
 
 
 class RunError(RuntimeError):
@@ -89,10 +92,14 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
 
 
 class Prepared(NamedTuple):
-    """What an executor replays: the timeline of one repeat, and the core for updates in which the rule sees k rows."""
+    """What an executor replays: the timeline of one repeat, and the core for updates in which the rule sees k rows.
+
+    `gradients` `[T + 1]`: how many were computed when each version was made.
+    """
 
     timeline: Timeline
     core_of: Callable[[int], Core]
+    gradients: np.ndarray
 
     @property
     def core(self) -> Core:
@@ -102,7 +109,28 @@ class Prepared(NamedTuple):
 
 def prepare(scenario: Scenario, seed: int) -> Prepared:
     """The timeline of one repeat and the cores for its updates."""
-    return Prepared(plan(scenario, seed), lru_cache(partial(build, scenario)))
+    planned = plan(scenario, seed)
+    return Prepared(planned, lru_cache(partial(build, scenario)), computed(planned, per_job(scenario, seed)))
+
+
+def per_job(scenario: Scenario, seed: int) -> np.ndarray:
+    """The gradients of one job of each worker, `[n]`: 1, or those of its local steps."""
+    local, n = scenario.local, scenario.workers.total
+    if local is None or local.steps is not None:
+        return np.full(n, 1 if local is None else local.steps)
+    _, shares = share_out(scenario.data, n, seed)
+    batches = [max(1, len(share) // scenario.data.batch_size) for share in shares]
+    return np.array(batches) * local.epochs
+
+
+def computed(timeline: Timeline, each: np.ndarray) -> np.ndarray:
+    """`[T + 1]`: the gradients computed when each version was made, `each` `[n]` of them for a job."""
+    parts = timeline.rows, timeline.unused
+    when, workers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("computed_s", "workers"))
+    order = np.argsort(when, kind="stable")
+    until = np.concatenate([[0], np.cumsum(each[workers[order]])])
+    # what was never done stands last, as NaN
+    return until[np.concatenate([[0], np.searchsorted(when[order], timeline.time_s, side="right")])]
 
 
 def arrived(timeline: Timeline, step: int) -> Arrived:
@@ -159,7 +187,7 @@ def digest(checkpoints: list[Checkpoint]) -> str:
     """SHA-256 over everything a seed's checkpoints say that the clock on the wall does not decide."""
     sha = hashlib.sha256()
     for each in checkpoints:
-        sha.update(np.array([each.seed, each.step, each.time_s, *each.evaluation]).tobytes())
+        sha.update(np.array([each.seed, each.step, each.time_s, each.gradients, *each.evaluation]).tobytes())
         for series in each.updates:
             sha.update(np.asarray(series, np.float64).tobytes())
     sha.update(checkpoints[-1].params.tobytes())

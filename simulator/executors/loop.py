@@ -29,7 +29,7 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
 def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
     compilation.keep()
     begin = time.perf_counter()
-    timeline, core_of = prepare(scenario, seed)
+    timeline, core_of, gradients = prepare(scenario, seed)
     core = core_of(int(timeline.seen[0]))
     evaluated = set(evaluation_steps(scenario, timeline.steps))
     here = world(scenario, seed)
@@ -45,9 +45,17 @@ def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
         if step in evaluated:
             with stage("evaluate", step=step):
                 evaluation = floats(core.evaluate(here, server.params))
-            time_s = float(timeline.time_s[step - 1]) if step else 0.0
-            elapsed = time.perf_counter() - begin
-            yield Checkpoint(seed, step, time_s, elapsed, evaluation, stacked(updates), np.asarray(server.params))
+            yield Checkpoint(
+                seed=seed,
+                step=step,
+                time_s=float(timeline.time_s[step - 1]) if step else 0.0,
+                gradients=int(gradients[step]),
+                wall_s=time.perf_counter() - begin,
+                evaluation=evaluation,
+                updates=stacked(updates),
+                params=np.asarray(server.params),
+                timeline=timeline,
+            )
             updates = []
         if step == timeline.steps:
             return ended(timeline)

@@ -72,6 +72,7 @@ class Run(NamedTuple):
     scenario: Scenario
     seed: int
     timeline: Timeline
+    gradients: np.ndarray
     post: Post
     core: Core
     d: int
@@ -281,13 +282,22 @@ def _configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
     mine = prepare(scenario, seed)
     post = posted(mine.timeline, hosts)
     d, *_ = ray.get([d, *ready])
-    return Run(workers, adversary, server, scenario, seed, mine.timeline, post, mine.core, d, begin)
+    return Run(workers, adversary, server, scenario, seed, mine.timeline, mine.gradients, post, mine.core, d, begin)
 
 
 def _checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen: list[Update]) -> Checkpoint:
     time_s = float(run.timeline.time_s[step - 1]) if step else 0.0
-    wall_s = time.perf_counter() - run.begin
-    return Checkpoint(run.seed, step, time_s, wall_s, evaluation, stacked(seen), public.params)
+    return Checkpoint(
+        seed=run.seed,
+        step=step,
+        time_s=time_s,
+        gradients=int(run.gradients[step]),
+        wall_s=time.perf_counter() - run.begin,
+        evaluation=evaluation,
+        updates=stacked(seen),
+        params=public.params,
+        timeline=run.timeline,
+    )
 
 
 def _submitted(run: Run) -> Iterator[Checkpoint]:

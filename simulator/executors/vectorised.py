@@ -77,7 +77,7 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
         form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
         together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
     for seeds in together.values():
-        yield from _run(scenario, ready[seeds[0]], [layouts[seed] for seed in seeds], seeds)
+        yield from _run(scenario, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], seeds)
 
 
 def layout(timeline: Timeline, n: int) -> Layout:
@@ -127,9 +127,10 @@ def _widths(sizes: np.ndarray) -> list[int]:
     return found if len(found) <= 2 else [*(4**i for i in range(found[-1].bit_length()) if 4**i < found[-1]), found[-1]]
 
 
-def _run(scenario: Scenario, ready: Prepared, layouts: list[Layout], seeds: list[int]) -> Iterator[Checkpoint]:
+def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds: list[int]) -> Iterator[Checkpoint]:
     begin = time.perf_counter()
-    timeline, (core, n) = layouts[0].timeline, (ready.core, scenario.workers.total)
+    timeline, core, n = layouts[0].timeline, ready[0].core, scenario.workers.total
+    gradients = [each.gradients for each in ready]
     # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
     fill = int(timeline.sizes.max()) if schedule(scenario).sees == "buckets" else 0
     worlds = stack([world(scenario, seed) for seed in seeds])
@@ -144,7 +145,7 @@ def _run(scenario: Scenario, ready: Prepared, layouts: list[Layout], seeds: list
     for since, step in itertools.pairwise([0, *sorted(evaluated | set(changes.tolist()))]):
         if step > since:
             events = jax.tree.map(lambda *each: np.stack(each), *(_events(own, since, step, fill) for own in layouts))
-            own_core = ready.core_of(int(timeline.seen[since]))
+            own_core = ready[0].core_of(int(timeline.seen[since]))
             with stage("advance", step=step):
                 state, updates = _advance(own_core, widths, single, fill > 0)(worlds, state, events)
             parts.append(Update(*(series[:, : step - since] for series in jax.device_get(updates))))
@@ -160,10 +161,12 @@ def _run(scenario: Scenario, ready: Prepared, layouts: list[Layout], seeds: list
                 seed=seed,
                 step=step,
                 time_s=float(layouts[i].timeline.time_s[step - 1]) if step else 0.0,
+                gradients=int(gradients[i][step]),
                 wall_s=time.perf_counter() - begin,
                 evaluation=floats(Evaluation(*(value[i] for value in evaluations))),
                 updates=stacked([]) if seen is None else Update(*(series[i] for series in seen)),
                 params=params[i],
+                timeline=layouts[i].timeline,
             )
     ended(timeline)
 

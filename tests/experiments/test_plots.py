@@ -24,7 +24,7 @@ def figure():
     )  # fmt: skip
     curves = pd.DataFrame(
         {
-            "run": run, "rule": "krum", "attack": "none", "seed": i, "status": status, "classes": 10, "step": step,
+            "run": run, "line": "krum", "attack": "none", "seed": i, "status": status, "classes": 10, "step": step,
             "test_accuracy": value, "test_loss": loss if step else 2.3,
         }
         for i, (run, (status, values, loss)) in enumerate(RUNS.items())
