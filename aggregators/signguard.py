@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, choice, distinct, drawn, require
 from aggregators.kernels.clipping import clipped_mean, half_norms, lengths, median_length
+from aggregators.kernels.columns import sorted_columns
 from aggregators.kernels.cosines import cosine_distances
 from aggregators.kernels.distances import pairwise
 from aggregators.kernels.shifts import largest_cluster
@@ -96,10 +97,10 @@ def signguard(n: int, f: int, *, share: float = 0.1, similarity: Similarity = "n
 
 
 def median_of_others(between: Array, alive: Array) -> Array:
-    """`[n]`: the median of each row of `between` `[n, n]` over the other rows alive; 0 where there is no other."""
-    others = alive[None, :] & ~jnp.eye(len(alive), dtype=bool)
-    count = jnp.sum(others, axis=1)
-    ascending = jnp.sort(jnp.where(others, between, jnp.inf), axis=1)
+    """`[n]`: the median of each row of `between` `[n, n]`, symmetric, over the other rows alive; 0 without others."""
+    count = jnp.sum(alive) - alive
+    itself = jnp.eye(len(alive), dtype=bool)
+    ascending = sorted_columns(jnp.where(alive[:, None] & ~itself, between, jnp.inf))
     low, high = jnp.maximum(count - 1, 0) // 2, count // 2
-    middle = 0.5 * (jnp.take_along_axis(ascending, low[:, None], 1) + jnp.take_along_axis(ascending, high[:, None], 1))
-    return jnp.where(count > 0, middle[:, 0], 0)
+    middle = 0.5 * (jnp.take_along_axis(ascending, low[None], 0) + jnp.take_along_axis(ascending, high[None], 0))
+    return jnp.where(count > 0, middle[0], 0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from aggregators.kernels.blocks import Part, fold, width_for
+from aggregators.kernels.columns import sorted_columns
 
 Array = jax.Array
 
@@ -213,21 +214,17 @@ def power(exponent: Array, dtype: jnp.dtype) -> Array:
 
 
 def sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Array]:
-    """Sorts each row of `distances` `[n, n]` once; the result gives the sums of the smallest over any sub-pool.
+    """Sums of the smallest of each row of `distances` `[n, n]`, symmetric, over any sub-pool.
 
     `sums_of_nearest(distances)(alive, count)` is `[n]`: for each row the sum of its `count` smallest distances to other
-    rows that are alive. Each call costs O(n²).
+    rows that are alive, where there are so many. Each call costs O(n² log²n).
     """
-    n = distances.shape[0]
+    n = len(distances)
     others = jnp.where(jnp.eye(n, dtype=bool), jnp.inf, distances)
-    order = jnp.argsort(others, axis=1, stable=True)
-    ascending = jnp.take_along_axis(others, order, axis=1)
-    itself = order == jnp.arange(n)[:, None]
 
     def sums(alive: Array, count: Array | int) -> Array:
-        pool = alive[order] & ~itself
-        taken = pool & (jnp.cumsum(pool, axis=1) <= count)
-        return jnp.sum(jnp.where(taken, ascending, 0), axis=1)
+        ascending = sorted_columns(jnp.where(alive[:, None], others, jnp.inf))
+        return jnp.sum(jnp.where(jnp.arange(n)[:, None] < count, ascending, 0), axis=0)
 
     return sums
 
@@ -255,7 +252,9 @@ def nearest(distances: Array, count: int) -> Nearest:
     there = ~jnp.take_along_axis(itself, order, axis=1)
     values = jnp.where(there, jnp.take_along_axis(others, order, axis=1), 0)
     last = jnp.argmax(jnp.cumsum(there, axis=1) == count, axis=1)
-    return Nearest(values, there, jnp.argsort(order, axis=1), last, jnp.asarray(count))
+    # a permutation turned round by writing it: a sort takes many times as long
+    rank = jnp.zeros((n, n), order.dtype).at[jnp.arange(n)[:, None], order].set(jnp.arange(n))
+    return Nearest(values, there, rank, last, jnp.asarray(count))
 
 
 def sums(near: Nearest) -> Array:

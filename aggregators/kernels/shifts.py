@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aggregators.kernels.columns import sorted_columns
+
 Array = jax.Array
 
 STEPS = 300  # at most; points that stop moving stop sooner
@@ -26,8 +28,8 @@ def largest_cluster(points: Array, alive: Array) -> Array:
         return jnp.sqrt(jnp.sum((here[:, None] - there[None, :]) ** 2, axis=2))
 
     count = jnp.sum(alive)
-    ascending = jnp.sort(jnp.where(alive[None, :], distances(points, points), jnp.inf), axis=1)
-    half = ascending[:, jnp.maximum(count // 2, 1) - 1]
+    ascending = sorted_columns(jnp.where(alive[:, None], distances(points, points), jnp.inf))
+    half = ascending[jnp.maximum(count // 2, 1) - 1]
     reach = jnp.sum(jnp.where(alive, half, 0)) / jnp.maximum(count, 1) + ROUNDING
 
     def around(here: Array) -> Array:

@@ -6,6 +6,7 @@ from jax import lax
 
 from aggregators.base import Array, Context, require
 from aggregators.kernels.blocks import Part, assembled, width_for
+from aggregators.kernels.columns import sorted_columns
 from aggregators.kernels.distances import pairwise
 from aggregators.pre.base import Mixer
 
@@ -35,9 +36,12 @@ def nnm(n: int, f: int) -> Mixer:
     @jax.jit
     def mixed(rows: Array) -> tuple[Array, Array]:
         squared, finite, _ = pairwise(rows)
-        away = jnp.broadcast_to(~finite, (n, n))
-        order = jnp.lexsort((squared, away), axis=1)[:, : n - f]
-        shares = jnp.zeros((n, n), rows.dtype).at[jnp.arange(n)[:, None], order].set(1 / (n - f))
+        # by the n-f-th smallest distance: to sort indices with the distances takes ten times as long
+        farthest = sorted_columns(squared)[n - f - 1][:, None]
+        closer, tied = squared < farthest, (squared == farthest) & finite
+        place = jnp.where(finite, jnp.cumsum(tied, axis=1), jnp.sum(tied, axis=1, keepdims=True) + jnp.cumsum(~finite))
+        last = (tied | ~finite) & (place <= n - f - jnp.sum(closer, axis=1, keepdims=True))
+        shares = (closer | last).astype(rows.dtype) / (n - f)
         # 0 times NaN or infinity is NaN; rows that are not finite have no share unless they are more than f
         used = finite[:, None] | (jnp.sum(finite) < n - f)
 

@@ -109,6 +109,25 @@ def test_buckets_are_dealt_anew_with_every_key():
     assert 5 < others.min() <= others.max() < 45
 
 
+@pytest.mark.parametrize(
+    ("n", "f", "bad"), [(15, 3, 0), (15, 3, 2), (15, 7, 9), (15, 3, 15), (130, 40, 12), (130, 40, 95)]
+)
+def test_nnm_takes_of_equally_near_rows_the_lowest_and_those_with_bad_numbers_last(n, f, bad):
+    generator = np.random.default_rng(bad)
+    rows = generator.integers(-2, 3, (n, 3)).astype(np.float32)  # many distances tie, and all are exact
+    spoilt = generator.permutation(n)[:bad]
+    rows[spoilt, generator.integers(0, 3, bad)] = generator.choice([np.nan, np.inf], bad)
+    away = ~np.isfinite(rows).all(axis=1)
+    clean = np.where(away[:, None], 0, rows)
+    squared = ((clean[:, None] - clean[None]) ** 2).sum(axis=2)
+    squared[away | away[:, None]] = np.inf
+    nearest = np.lexsort((squared, np.broadcast_to(away, (n, n))), axis=1)[:, : n - f]
+    expected = np.zeros((n, n))
+    np.put_along_axis(expected, nearest, 1 / (n - f), axis=1)
+    _, shares = pre.factory("nnm")(n, f).mix(jnp.asarray(rows), CONTEXT)
+    np.testing.assert_allclose(shares, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["nnm", "arc", "clip"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30, -1e30, 1e-40])
 def test_f_bad_rows_leave_the_honest_rows_finite(name, bad):

@@ -16,11 +16,11 @@ import aggregators
 from aggregators import Context
 from aggregators.kernels import columns
 from aggregators.kernels.clipping import clipped_mean, lengths, median_length
-from aggregators.kernels.columns import sorted_rows
+from aggregators.kernels.columns import sorted_columns, sorted_rows
 from aggregators.kernels.cover import coverable
-from aggregators.kernels.distances import BLOCK, distances_to, pairwise
+from aggregators.kernels.distances import BLOCK, distances_to, pairwise, sums_of_nearest
 from aggregators.kernels.means import group_means
-from aggregators.kernels.spectrum import flattest_subset, subsets
+from aggregators.kernels.spectrum import LARGE, flattest_subset, leading, subsets
 
 
 def exact_squared(rows):
@@ -82,6 +82,29 @@ def test_equal_rows_are_equally_far_from_the_others_to_the_bit():
         np.testing.assert_array_equal(
             np.delete(squared[twin], [1, 17, 30, 44]), np.delete(squared[30], [1, 17, 30, 44])
         )
+
+
+@pytest.mark.parametrize("n", [7, 96, 97, 300])
+def test_the_nearest_of_a_pool_are_summed_and_equal_rows_tie_to_the_bit(n):
+    generator = np.random.default_rng(n)
+    rows = generator.normal(size=(n, 40)).astype(np.float32)
+    rows[n - 1] = rows[0]
+    squared = np.asarray(pairwise(jnp.asarray(rows)).squared)
+    alive = generator.random(n) < 0.8
+    alive[[0, n - 1]] = True
+    count = int(alive.sum()) - 3
+    found = np.asarray(sums_of_nearest(jnp.asarray(squared))(jnp.asarray(alive), count))
+    for i in range(n):
+        others = np.sort(squared[i, alive & (np.arange(n) != i)].astype(np.float64))
+        np.testing.assert_allclose(found[i], others[:count].sum(), rtol=1e-5)
+    assert found[0] == found[n - 1]
+
+
+@pytest.mark.parametrize("n", [3, 96, 97, 200])
+def test_sorted_columns_are_those_of_numpy(n):
+    matrix = np.random.default_rng(n).integers(-9, 9, (n, 700)).astype(np.float32)
+    matrix[1, :300] = np.inf
+    np.testing.assert_array_equal(sorted_columns(jnp.asarray(matrix)), np.sort(matrix, axis=0))
 
 
 def test_rows_that_are_not_finite_are_infinitely_far_from_all():
@@ -224,6 +247,26 @@ def test_subsets_come_in_lexicographic_order(n, size):
     expected = list(itertools.combinations(range(n), size))
     found = np.asarray(subsets(jnp.arange(len(expected)), n, size))
     assert [tuple(np.flatnonzero(one)) for one in found] == expected
+
+
+@pytest.mark.parametrize("scene", ["noise", "one direction", "two alike", "one row", "equal rows", "hard"])
+def test_the_first_eigenpair_of_many_rows_is_that_of_lapack(scene):
+    n, generator = LARGE + 3, np.random.default_rng(0)
+    directions, _ = np.linalg.qr(generator.normal(size=(n, n)))
+    sizes = {
+        "noise": np.linspace(1, 2, n) ** 2,
+        "one direction": np.where(np.arange(n) < n - 1, generator.uniform(0, 1e-3, n), 1),
+        "two alike": np.where(np.arange(n) < n - 2, 0.5, 1),
+        "one row": np.where(np.arange(n) < n - 1, 0, 3e4),
+        "equal rows": np.zeros(n),
+        "hard": 1 - 1e-7 * np.arange(n)[::-1] ** 2,  # no gap that float32 could see
+    }[scene]
+    matrix = (directions * sizes) @ directions.T
+    value, vector = jax.jit(leading)(jnp.asarray(0.5 * (matrix + matrix.T), jnp.float32))
+    np.testing.assert_allclose(value, sizes.max(), rtol=1e-5)
+    assert np.linalg.norm(matrix @ np.asarray(vector, np.float64) - sizes.max() * vector) <= 1e-5 * sizes.max()
+    if scene != "equal rows":
+        np.testing.assert_allclose(np.linalg.norm(vector), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
