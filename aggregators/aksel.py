@@ -24,8 +24,8 @@ def aksel(n: int, f: int, *, count: Count = "mid") -> Aggregator:
     Cost: O(n log² n d)
     Source: Boussetta et al., OPODIS 2020, "AKSEL: Fast Byzantine SGD"
 
-    f is in the condition only, unless `count` says otherwise. The paper itself could not be looked up: this is what LPD's
-    code, by some of its authors, takes by default, and what other codes in circulation call Aksel.
+    f is in the condition only, unless `count` says otherwise. The paper itself could not be looked up: this is what
+    LPD's code, by some of its authors, takes by default, and what other codes in circulation call Aksel.
 
     Args:
         count: `n-f` averages the n-f closest rows (LPD's other mode): with f = 0 the average.

@@ -21,9 +21,11 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
     Cost: O(iterations n² b + n d)
     Source: Shejwalkar and Houmansadr, NDSS 2021, algorithm 2
 
-    One row far out can hide others: as many rows are dropped as may be Byzantine, but along the direction of the
-    farthest alone (`byzax certify --rule dnc -n 11 -f 2` finds two that break it). Where every row is dropped by some
-    iteration, the rows dropped least often are averaged. Rows with a NaN or infinite entry have the largest s. The
+    One row far out can hide others, and two liars break the rule: as many rows are dropped as may be Byzantine, but all
+    of them along the direction of the farthest, to which another liar at a right angle is as near as the honest rows.
+    That is so in exact arithmetic too: the attacks of the paper stay near the honest rows (`byzax certify --rule dnc
+    -n 11 -f 2` finds two liars that do not). Where every row is dropped by some iteration, the rows dropped least often
+    are averaged. Rows with a NaN or infinite entry have the largest s. The
     direction comes from the n by n matrix of products of the centred rows: its first eigenvector holds <x_i - mean, v>
     up to a common factor. Ties: of equal s the higher index is dropped.
 
