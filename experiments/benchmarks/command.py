@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.refusing import plainly, refuse
+from experiments.refusing import check_environment, plainly, refuse
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
 NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
@@ -75,6 +75,7 @@ def training(
     from experiments.benchmarks import training as benchmark
     from simulator.scenario import ScenarioError
 
+    check_environment()
     for name in model or []:
         if name not in benchmark.MODELS:
             refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
