@@ -9,6 +9,8 @@ from aggregators.kernels.clipping import norms
 from aggregators.kernels.distances import exponents, power
 from aggregators.kernels.means import mean_of
 
+MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends
+
 
 def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: float = 1.0) -> Aggregator:
     """The mean of the rows that never stand out along the direction in which rows differ most.
@@ -35,12 +37,12 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
         c: rows dropped in one iteration, as a multiple of f (rounded up).
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, coordinates or iterations < 1, c < 0 or c f >= n; without a context, since
-            it draws.
+        ValueError: n < 1, f < 0, n < 2f + 1, coordinates < 1, iterations outside 1..1000, c < 0 or c f >= n; without
+            a context, since it draws.
     """
     require("dnc", n, f, factor=2, offset=1)
     whole("dnc", "coordinates", coordinates, 1)
-    whole("dnc", "iterations", iterations, 1)
+    whole("dnc", "iterations", iterations, 1, MOST_ITERATIONS)
     dropped = -(-(c * f) // 1)
     if not 0 <= dropped < n:
         raise ValueError(f"dnc needs c >= 0 and c f < n = {n}, got c={c}, f={f}")

@@ -152,7 +152,7 @@ def interval(estimate: Estimate) -> str:
 def give_or_take(estimate: Estimate) -> str:
     """`0.561 ± 0.012`: the value and the longer side of its interval."""
     side = max(estimate.high - estimate.value, estimate.value - estimate.low)
-    if not math.isfinite(estimate.value) or not math.isfinite(side):
+    if not math.isfinite(estimate.value) or not math.isfinite(side) or abs(estimate.value) >= 1e4:
         return number(estimate.value)
     if abs(estimate.value) < 10:
         return f"{estimate.value:.3f} ± {max(side, 0):.3f}"
