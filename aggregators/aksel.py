@@ -14,28 +14,31 @@ from aggregators.median import median
 Count = Literal["n-f", "mid"]
 
 
-def aksel(n: int, f: int, *, count: Count = "n-f") -> Aggregator:
-    """The mean of the n-f rows closest to the median of the coordinates, `[n, d] -> [d]`.
+def aksel(n: int, f: int, *, count: Count = "mid") -> Aggregator:
+    """The mean of the half of the rows closest to the median of the coordinates, `[n, d] -> [d]`.
 
-        F = mean of the x_i with the n-f smallest |x_i - M|²,  M = median(x_1..x_n), coordinate by coordinate
+        F = mean of the x_i with |x_i - M|² <= median of |x_1 - M|², ..., |x_n - M|²:  the ceil(n/2) smallest
+        M = median(x_1..x_n), coordinate by coordinate
 
     Condition: n >= 2f + 1
     Cost: O(n log² n d)
     Source: Boussetta et al., OPODIS 2020, "AKSEL: Fast Byzantine SGD"
 
+    f is in the condition only, unless `count` says otherwise. The paper itself could not be looked up: this is what
+    LPD's code, by some of its authors, takes by default, and what other codes in circulation call Aksel.
+
     Args:
-        count: `mid` averages the ceil(n/2) closest rows, whose distances are at most the median distance (the default
-            of LPD's code; the paper itself could not be looked up).
+        count: `n-f` averages the n-f closest rows (LPD's other mode): with f = 0 the average.
 
     Raises:
         ValueError: n < 1, f < 0, n < 2f + 1, or a count that is none of those named.
 
     Ties: of rows equally far from the median the lowest index. The median of an even number of values is the mean of
     the two middle ones; LPD's code takes the lower. Rows with a NaN or infinite entry are infinitely far from it; in
-    the median NaN counts as +inf. Weights: 1/(n-f) for each row averaged.
+    the median NaN counts as +inf. Weights: the same for each row averaged.
 
     >>> import numpy as np
-    >>> rule = aksel(n=5, f=2)
+    >>> rule = aksel(n=5, f=1)
     >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [9], [np.nan]], np.float32), rule.init(1))
     >>> aggregate.tolist(), (info.weights > 0).tolist()
     ([1.0], [True, True, True, False, False])

@@ -89,14 +89,16 @@ def choice(rule: str, option: str, value: object, allowed: Sequence[str]) -> Non
         raise ValueError(f"{rule}: {option} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def whole(rule: str, option: str, value: Any, least: int | None = None) -> None:
-    """Raises ValueError unless `value` is a whole number, and no less than `least` where that is given."""
+def whole(rule: str, option: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+    """Raises ValueError unless `value` is a whole number, and within `least` and `most` where they are given."""
     try:
         operator.index(value)
     except TypeError:
         raise ValueError(f"{rule} needs a whole number {option}, got {option}={value!r}") from None
     if least is not None and value < least:
         raise ValueError(f"{rule} needs {option} >= {least}, got {option}={value}")
+    if most is not None and value > most:
+        raise ValueError(f"{rule} needs {option} <= {most}, got {option}={value}")
 
 
 def files(folders: Iterable[str]) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from jax import lax
 from aggregators.base import Aggregator, Array, Info, require, stateful, whole
 from aggregators.kernels.clipping import clipped_mean, lengths, median_length
 
+MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends
+
 
 def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: int = 1) -> Aggregator:
     """The last aggregate v, moved by the mean of the clipped differences to the rows, `[n, d] -> [d]`.
@@ -25,7 +27,7 @@ def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: i
         iterations: 1 (paper) or 3 (Karimireddy et al. 2022) are usual.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, tau <= 0 or iterations < 1.
+        ValueError: n < 1, f < 0, n < 2f + 1, tau <= 0 or iterations outside 1..1000.
 
     Rows with a NaN or infinite entry have no direction and pull nowhere; among the distances they are the largest. A
     row that is v pulls nowhere. No weights: the shares of rows do not sum to 1.
@@ -39,7 +41,7 @@ def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: i
     require("centered_clipping", n, f, factor=2, offset=1)
     if tau is not None and not tau > 0:
         raise ValueError(f"centered_clipping needs a radius tau > 0, or none for the median distance, got tau={tau!r}")
-    whole("centered_clipping", "iterations", iterations, 1)
+    whole("centered_clipping", "iterations", iterations, 1, MOST_ITERATIONS)
 
     def aggregate(rows: Array, last: Array) -> tuple[Array, Array, Info]:
         def move(_: int, centre: Array) -> Array:

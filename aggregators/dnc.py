@@ -9,6 +9,8 @@ from aggregators.kernels.clipping import norms
 from aggregators.kernels.distances import exponents, power
 from aggregators.kernels.means import mean_of
 
+MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends
+
 
 def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: float = 1.0) -> Aggregator:
     """The mean of the rows that never stand out along the direction in which rows differ most.
@@ -21,9 +23,11 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
     Cost: O(iterations n² b + n d)
     Source: Shejwalkar and Houmansadr, NDSS 2021, algorithm 2
 
-    One row far out can hide others: as many rows are dropped as may be Byzantine, but along the direction of the
-    farthest alone (`byzax certify --rule dnc -n 11 -f 2` finds two that break it). Where every row is dropped by some
-    iteration, the rows dropped least often are averaged. Rows with a NaN or infinite entry have the largest s. The
+    One row far out can hide others, and two liars break the rule: as many rows are dropped as may be Byzantine, but all
+    of them along the direction of the farthest, to which another liar at a right angle is as near as the honest rows.
+    That is so in exact arithmetic too: the attacks of the paper stay near the honest rows (`byzax certify --rule dnc
+    -n 11 -f 2` finds two liars that do not). Where every row is dropped by some iteration, the rows dropped least often
+    are averaged. Rows with a NaN or infinite entry have the largest s. The
     direction comes from the n by n matrix of products of the centred rows: its first eigenvector holds <x_i - mean, v>
     up to a common factor. Ties: of equal s the higher index is dropped.
 
@@ -33,12 +37,12 @@ def dnc(n: int, f: int, *, coordinates: int = 10_000, iterations: int = 1, c: fl
         c: rows dropped in one iteration, as a multiple of f (rounded up).
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, coordinates or iterations < 1, c < 0 or c f >= n; without a context, since
-            it draws.
+        ValueError: n < 1, f < 0, n < 2f + 1, coordinates < 1, iterations outside 1..1000, c < 0 or c f >= n; without
+            a context, since it draws.
     """
     require("dnc", n, f, factor=2, offset=1)
     whole("dnc", "coordinates", coordinates, 1)
-    whole("dnc", "iterations", iterations, 1)
+    whole("dnc", "iterations", iterations, 1, MOST_ITERATIONS)
     dropped = -(-(c * f) // 1)
     if not 0 <= dropped < n:
         raise ValueError(f"dnc needs c >= 0 and c f < n = {n}, got c={c}, f={f}")

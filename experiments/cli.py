@@ -15,7 +15,7 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, plainly, refuse
+from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
 
 app = typer.Typer(
     name="byzax",
@@ -81,6 +81,7 @@ def run(
     from experiments import progress, results, running, study
     from simulator.scenario import ScenarioError
 
+    check_environment()
     for option, value in {"--out": out, "--executor": executor, "--ray-address": ray_address}.items():
         if value is not None and not value.strip():
             refuse(f"{option}: is empty: give it a value, or leave it out")
@@ -198,17 +199,27 @@ def list_(
     Console(width=None if sys.stdout.isatty() else 140).print(listing.table(kind.value))
 
 
+class Described(StrEnum):
+    """What `byzax schema` can describe."""
+
+    SCENARIO = "scenario"
+    CERTIFICATE = "certificate"
+
+
 @app.command()
 @plainly
-def schema() -> None:
-    """Print the JSON Schema of a scenario; editors complete and check YAML files with it.
+def schema(
+    described: Annotated[Described, typer.Argument(help="The file of byzax run, or of certify.")] = Described.SCENARIO,
+) -> None:
+    """Print the JSON Schema of a scenario or a certificate; editors complete and check YAML files with it.
 
     Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
     """
+    from experiments.certify.description import Certificate
     from simulator.scenario import Scenario
 
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
-    typer.echo(json.dumps(described, indent=2))
+    made = (Scenario if described is Described.SCENARIO else Certificate).model_json_schema()
+    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))
 
 
 def main() -> None:

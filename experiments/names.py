@@ -27,6 +27,15 @@ def compact(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "run"), counted(84, "run")
+    ('1 run', '84 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def short(others: Mapping[str, str]) -> list[str]:
     """The choices with the last word of each key: `byzantine=3`, `partition=iid`."""
     return [f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in others.items()]

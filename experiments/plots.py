@@ -186,7 +186,7 @@ def _panel(
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 
-def _mean(complete: pd.DataFrame, measure: str) -> pd.DataFrame:
+def _mean(complete: pd.DataFrame, measure: str) -> Any:
     """`mean` and `std` of the test accuracy over the repeats, at each place of the measure."""
     if measure == "step" or complete.empty:
         return complete.groupby(measure)["test_accuracy"].agg(["mean", "std"]).fillna(0)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from experiments.names import counted
 from experiments.results import Run
 from simulator.executors import Checkpoint
 
@@ -39,7 +40,7 @@ def name(run: Run) -> str:
 
 def _count(completed: int, lost: int, runs: int) -> str:
     """`83 of 84 runs, 1 failed`: how many were completed, and how many never will be."""
-    return f"{completed} of {runs} runs" + (f", {lost} failed" if lost else "")
+    return f"{completed} of {counted(runs, 'run')}" + (f", {lost} failed" if lost else "")
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
             say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {accuracy}")
 
     yield Report(
-        starting=lambda executor: say(f"{runs} runs, {steps} updates; starting {executor}"),
+        starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),
         begin=lambda some, steps: None,
         advance=advance,
         done=done,

@@ -1,6 +1,8 @@
 """What commands share: how a mistake in what was asked is said, and the exit codes."""
 
 import functools
+import os
+import tempfile
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -8,6 +10,7 @@ import typer
 
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
+MOST_THREADS = 1024
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,6 +28,19 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
             refuse(f"this needs more memory than there is: {error}")
 
     return called
+
+
+def check_environment() -> None:
+    """Refuses $BYZAX_THREADS that is no number of threads, and $BYZAX_CACHE that cannot be written."""
+    threads = os.environ.get("BYZAX_THREADS")
+    if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
+        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {threads!r}: such as 4, or unset it")
+    if named := os.environ.get("BYZAX_CACHE"):
+        try:
+            os.makedirs(named, exist_ok=True)
+            tempfile.TemporaryFile(dir=named).close()
+        except OSError as error:
+            refuse(f"$BYZAX_CACHE: {named} cannot be written ({error.strerror}): name another folder, or unset it")
 
 
 def refuse(error: Exception | str) -> NoReturn:

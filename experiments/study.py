@@ -76,7 +76,8 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Scen
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ScenarioError(f"--set {text}: key=value is needed, such as --set steps=50")
+        example = "steps=50" if "steps" in description.model_fields else "samples=50"
+        raise ScenarioError(f"--set {text}: key=value is needed, such as --set {example}")
     chosen = parse_text(value, f"--set {key}")
     if "grid" not in description.model_fields:
         return put(raw, key, chosen, description)

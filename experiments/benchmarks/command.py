@@ -4,11 +4,11 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.refusing import plainly, refuse
+from experiments.refusing import INTERRUPTED, check_environment, plainly, refuse
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
 NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
@@ -42,10 +42,34 @@ def rules(
             near = difflib.get_close_matches(name, benchmark.names(), n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             refuse(f"--rule {name}: {hint}there are: {', '.join(benchmark.names())}")
-    if path is not None and not path.absolute().parent.is_dir():
-        refuse(f"--json {path}: there is no folder {path.parent}")
+    _writable(path)
     installed = tuple(others.installed()) if peers else ()
-    benchmark.run(sizes, rule or benchmark.names(), repeats, plain, installed, path, typer.echo)
+    chosen = list(dict.fromkeys(rule or benchmark.names()))
+    try:
+        benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, typer.echo)
+    except KeyboardInterrupt:
+        _interrupted(path)
+
+
+def _writable(path: Path | None) -> None:
+    """Refuses a file that the numbers could not be written to after all the measuring."""
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        refuse(f"--json {path}: there is no folder {path.parent}")
+    new = not path.exists()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        refuse(f"--json {path}: cannot be written ({error.strerror}): name another file")
+    if new:
+        path.unlink()
+
+
+def _interrupted(path: Path | None) -> NoReturn:
+    kept = f": what was measured is in {path}" if path and path.exists() else ""
+    typer.echo(f"interrupted{kept}", err=True)
+    raise typer.Exit(INTERRUPTED)
 
 
 def _numbers(size: str) -> tuple[int, int, int]:
@@ -75,10 +99,15 @@ def training(
     from experiments.benchmarks import training as benchmark
     from simulator.scenario import ScenarioError
 
+    check_environment()
+    _writable(path)
     for name in model or []:
         if name not in benchmark.MODELS:
             refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
+    rules, models = (list(dict.fromkeys(each)) for each in (rule or benchmark.RULES, model or benchmark.MODELS))
     try:
-        benchmark.run(rule or benchmark.RULES, model or list(benchmark.MODELS), steps, repeats, path, typer.echo)
+        benchmark.run(rules, models, steps, repeats, path, typer.echo)
     except ScenarioError as error:
         refuse(error)
+    except KeyboardInterrupt:
+        _interrupted(path)

@@ -58,7 +58,7 @@ def monna(xp: Any, rows: Any, f: int) -> Any:
 
 
 def aksel(xp: Any, rows: Any, f: int) -> Any:
-    return rows[xp.argsort(_norms(xp, rows - median(xp, rows, f)))[: len(rows) - f]].mean(axis=0)
+    return rows[xp.argsort(_norms(xp, rows - median(xp, rows, f)))[: (len(rows) + 1) // 2]].mean(axis=0)
 
 
 def norm_clipping(xp: Any, rows: Any, f: int) -> Any:

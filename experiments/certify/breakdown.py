@@ -131,10 +131,11 @@ def _filled(rows: np.ndarray, liars: int, values: list[float]) -> np.ndarray:
 
 
 def _moved(rows: np.ndarray, mean: np.ndarray, spread: float, offsets: np.ndarray, strength: float) -> np.ndarray:
-    far = mean[:, None] + strength * spread * offsets
-    # beyond the largest float a liar is the largest float: infinity is a pattern of its own
-    far = np.clip(far, -np.finfo(np.float32).max, np.finfo(np.float32).max).astype(np.float32)
-    return np.concatenate([far, rows[:, len(offsets) :]], axis=1)
+    attacked, largest = rows.copy(), np.finfo(np.float32).max
+    for i, each in enumerate(attacked):
+        # beyond the largest float a liar is the largest float: infinity is a pattern of its own
+        each[: len(offsets)] = np.clip(mean[i] + strength * spread * offsets, -largest, largest)
+    return attacked
 
 
 def _patterns(liars: int, scene: Scene) -> dict[str, np.ndarray]:
@@ -166,14 +167,13 @@ def turning(subject: Subject, scene: Scene, plan: search.Plan | None) -> Window 
     rows = honest(scene, (Purpose.STRENGTH,), numbers)
     own = honest(scene, (Purpose.OWN, 3), numbers, rows=1)[:, 0]
     where = search.ground(scene, rows) if plan else None
-    mean = rows[:, scene.f :].mean(axis=1)
+    mean, attacked = rows[:, scene.f :].mean(axis=1), rows.copy()
 
     def turned(strength: float) -> bool:
         if plan and where:
-            attacked = search.carry_out(scene, where, plan._replace(size=strength))
+            search.carry_out(scene, where, plan._replace(size=strength), attacked)
         else:
-            liars = np.broadcast_to(np.float32(-strength) * mean[:, None], (len(rows), scene.f, scene.d))
-            attacked = np.concatenate([liars, rows[:, scene.f :]], axis=1)
+            attacked[:, : scene.f] = np.float32(-strength) * mean[:, None]
         given = answers(subject, attacked, own, key(scene.seed, Purpose.RULE, 3)).astype(np.float64)
         return bool((given @ scene.gradient.astype(np.float64)).mean() < 0)
 

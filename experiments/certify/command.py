@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.refusing import INTERRUPTED, plainly, refuse
+from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
 
 EXIT_CODES = (
-    "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130, "
-    "interrupted, and nothing is kept."
+    "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
+    "and 143, interrupted (Ctrl-C, SIGTERM), and the rules that were measured are kept."
 )
 
 
@@ -44,11 +44,13 @@ def certify(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the certificate that --out holds.")] = False,
 ) -> None:
     """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
+    from experiments import running
     from experiments.certify import description
     from experiments.names import file_name
     from experiments.strict_yaml import parse_text
     from simulator.scenario import ScenarioError
 
+    check_environment()
     if out is not None and not out.strip():
         refuse("--out: is empty: give it a value, or leave it out")
     try:
@@ -60,12 +62,21 @@ def certify(
             flags["attacks"] = "all" if "all" in attack else [parse_text(text, "--attack") for text in attack]
         asked = description.load(file, flags, settings or [])
         folder = Path(out) if out else Path("results", file_name(["certify", asked.name or _rules(asked)], []))
-        _certify(asked, file, folder, overwrite)
+        with running.heard():
+            _certify(asked, file, folder, overwrite)
     except ScenarioError as error:
         refuse(error)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as interrupt:
+        word, code = _said(interrupt)
+        typer.echo(f"{word}: no rule was measured to its end", err=True)
+        raise typer.Exit(code) from None
+
+
+def _said(interrupt: KeyboardInterrupt) -> tuple[str, int]:
+    """What ended the command, in a word, and the exit code."""
+    from experiments.running import Terminated
+
+    return ("terminated", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
 
 
 def _rules(asked: Any) -> str:
@@ -73,7 +84,10 @@ def _rules(asked: Any) -> str:
 
 
 def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> None:
-    """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured."""
+    """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured.
+
+    KeyboardInterrupt passes where nothing is there to keep.
+    """
     from rich.console import Console
     from rich.markup import escape
 
@@ -88,13 +102,26 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     results.versions()
     results.claim([folder], [file] if file else [], overwrite, mine=report.files)
     errors = Console(stderr=True)
-    if errors.is_terminal:
-        with errors.status("measuring") as status:
-            findings = measuring.perform(plan, lambda text: status.update(escape(text)))
-    else:
-        findings = measuring.perform(plan, lambda text: typer.echo(text, err=True))
+    findings: list[measuring.Findings] = []
+    end: tuple[str, int] | None = None
+    try:
+        with errors.status("measuring") if errors.is_terminal else nullcontext() as status:
+            for each in measuring.perform(
+                plan, lambda text: status.update(escape(text)) if status else typer.echo(text, err=True)
+            ):
+                findings.append(each)
+                # a rule may take an hour: whatever comes, those that are measured are on disk
+                report.write(folder, plan, findings)
+    except KeyboardInterrupt as interrupt:
+        if not findings:
+            raise
+        end = _said(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(plan, findings, console)
     for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
+    if end:
+        word, code = end
+        typer.echo(f"{word}: {len(findings)} of {len(plan.subjects)} rules are measured, and kept", err=True)
+        raise typer.Exit(code)

@@ -1,5 +1,6 @@
 """What `byzax certify` is asked: a strict, frozen description made of the same parts as a scenario."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,39 +26,56 @@ class Gradients(Description, frozen=True):
 
 
 def _listed(value: Any) -> Any:
-    if value == "all":
-        return ()
-    return (value,) if isinstance(value, (str, dict)) else value
+    return (value,) if isinstance(value, (str, dict, int)) else value
 
 
-class Certificate(Description, frozen=True):
+def _all_or_listed(value: Any) -> Any:
+    return () if value == "all" else _listed(value)
+
+
+ONE_OR_MORE = BeforeValidator(_listed)
+# float32 keeps nothing of noise that is smaller beside the gradient
+SMALLEST_NOISE = 1e-6
+
+
+class Certificate(
+    Description, frozen=True, json_schema_extra={"oneOf": [{"required": ["rule"]}, {"required": ["rules"]}]}
+):
     """One or several rules, the numbers of rows they are built for, and what is measured of them."""
 
     name: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the results; by default the rules."
     )
     rule: Rule | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
-    rules: Annotated[tuple[Rule, ...], Strict(False)] = ()
-    pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(default=(), description="What stands before every rule.")
+    rules: Annotated[tuple[Rule, ...], Strict(False), ONE_OR_MORE] = ()
+    pre: Annotated[tuple[Pre, ...], Strict(False), ONE_OR_MORE] = Field(
+        default=(), description="What stands before every rule."
+    )
     n: Annotated[Count, Field(le=10_000)] = Field(default=25, description="Rows.")
     f: int = Field(default=5, ge=0, description="Byzantine rows, declared and real (breakdown: declared).")
     d: Annotated[Count, Field(le=10_000_000)] = Field(default=1000, description="Parameters.")
-    norm: float = Field(default=1.0, gt=0, le=1e9, description="Length of the true gradient g.")
+    norm: float = Field(default=1.0, ge=1e-9, le=1e9, description="Length of the true gradient g.")
     sigma: float | None = Field(
         default=None, gt=0, le=1e9, description="Deviation of each coordinate of an honest row; default norm / sqrt(d)."
     )
     gradients: Gradients | None = Field(default=None, description="In place of d, norm and sigma: those of a model.")
-    attacks: Annotated[tuple[Attack, ...], Strict(False), BeforeValidator(_listed)] = Field(
+    attacks: Annotated[
+        tuple[Attack, ...],
+        Strict(False),
+        BeforeValidator(_all_or_listed, json_schema_input_type=Literal["all"] | tuple[Attack, ...]),
+    ] = Field(
         default=(), description="Names and options; all: every attack that makes rows. A searched one always joins."
     )
     samples: Annotated[int, Field(ge=3, le=1_000_000)] = Field(default=200, description="Draws of honest rows.")
     budget: Annotated[int, Field(ge=100, le=10_000_000)] = Field(
         default=8000, description="Times that a search asks the rule."
     )
-    dimensions: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Strict(False)] = Field(
+    dimensions: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Strict(False), ONE_OR_MORE] = Field(
         default=(10, 100, 1000, 10_000), description="d of each point of the leak."
     )
-    parts: Annotated[tuple[Part, ...], Strict(False)] = Field(default=PARTS, description="What is measured.")
+    parts: Annotated[tuple[Part, ...], Strict(False), ONE_OR_MORE] = Field(
+        default=PARTS, description="What is measured."
+    )
     seed: int = Field(default=0, ge=0, lt=SEEDS)
 
     @model_validator(mode="after")
@@ -70,6 +88,11 @@ class Certificate(Description, frozen=True):
             raise ValueError(f"f: of n={self.n} rows at least one must be honest: f is at most {self.n - 1}")
         if self.gradients and (given := {"d", "norm", "sigma"} & self.model_fields_set):
             raise ValueError(f"gradients: {', '.join(sorted(given))} would be measured: leave one of the two out")
+        if self.sigma is not None and self.sigma < (least := SMALLEST_NOISE * self.norm / math.sqrt(self.d)):
+            raise ValueError(
+                f"sigma: beside a gradient of length {self.norm:g} in d={self.d} parameters float32 keeps no noise "
+                f"below {least:.2g}: take a larger sigma, got {self.sigma:g}"
+            )
         if not self.parts:
             raise ValueError(f"parts: at least one of {', '.join(PARTS)} is needed")
         if "leak" in self.parts and len(set(self.dimensions)) < 2:

@@ -119,6 +119,9 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
 def honest(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
     """Rows `[m, rows, d]` of the draws `numbers` `[m]` for a purpose: draw i is the same whatever the others are."""
     # on the host: JAX would compile its normal numbers anew for every shape, which takes longer than all the draws
-    shape = (rows or scene.n, scene.d)
-    noise = [host(scene.seed, *purpose, int(number)).standard_normal(shape, np.float32) for number in numbers]
-    return scene.gradient + np.float32(scene.sigma) * np.stack(noise)
+    drawn = np.empty((len(numbers), rows or scene.n, scene.d), np.float32)
+    for place, number in zip(drawn, numbers, strict=True):
+        host(scene.seed, *purpose, int(number)).standard_normal(dtype=np.float32, out=place)
+    drawn *= np.float32(scene.sigma)
+    drawn += scene.gradient
+    return drawn

@@ -1,6 +1,7 @@
 """All parts of a certificate, rule after rule."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,9 @@ from experiments.names import compact
 from experiments.results import labels
 from simulator.components import ATTACKS, RULES
 from simulator.scenario import ScenarioError
+
+# Bytes for each number of the rows of one update: draws of a search, the same attacked, and directions for each draw.
+BYTES_FOR_ROWS, BYTES_FOR_INSTANCES = 200, 12
 
 
 class Findings(NamedTuple):
@@ -36,6 +40,7 @@ class Plan(NamedTuple):
 def prepare(asked: Certificate) -> Plan:
     """Builds and traces every rule and attack. Raises ScenarioError, a line for each rule that cannot be had."""
     scene = draws.scene(asked)
+    _fits(asked, scene.d)
     names = labels(asked.subjects, RULES)
     before = [compact({"name": each.name, **each.model_dump(exclude_defaults=True)}) for each in asked.pre]
     subjects, mistakes = [], []
@@ -53,12 +58,30 @@ def prepare(asked: Certificate) -> Plan:
     return Plan(asked, scene, subjects, [forgers for forgers, _ in made], made[0][1])
 
 
-def perform(plan: Plan, tell: Callable[[str], None]) -> list[Findings]:
-    """Measures every part that is asked for; `tell` hears what is under way."""
-    return [
-        _one(plan, each, forgers, lambda text, each=each: tell(f"{each.label}: {text}"))
-        for each, forgers in zip(plan.subjects, plan.forgers, strict=True)
-    ]
+def _fits(asked: Certificate, d: int) -> None:
+    """Raises ScenarioError where the rows alone are more than this machine's memory."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        # not every system tells
+        return
+    widest = max([d, *(asked.dimensions if "leak" in asked.parts else ())])
+    needed = {f"d={widest}, n={asked.n}": BYTES_FOR_ROWS * asked.n * widest}
+    if "robustness" in asked.parts:
+        needed[f"budget={asked.budget}, n={asked.n}"] = BYTES_FOR_INSTANCES * (asked.budget // 2) * asked.n**2
+    what, most = max(needed.items(), key=lambda item: item[1])
+    if most > memory:
+        key = what.partition("=")[0]
+        raise ScenarioError(
+            f"{key}: measuring takes {most / 1e9:,.0f} GB with {what}, this machine has {memory / 1e9:,.0f} GB: take a "
+            f"smaller {key}, or fewer rows" + (", or leave out the part robustness" if key == "budget" else "")
+        )
+
+
+def perform(plan: Plan, tell: Callable[[str], None]) -> Iterator[Findings]:
+    """Measures every part that is asked for, rule after rule; `tell` hears what is under way."""
+    for each, forgers in zip(plan.subjects, plan.forgers, strict=True):
+        yield _one(plan, each, forgers, lambda text, each=each: tell(f"{each.label}: {text}"))
 
 
 def _one(plan: Plan, rule: subject.Subject, forgers: list[forging.Forger], tell: Callable[[str], None]) -> Findings:

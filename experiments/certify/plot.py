@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -41,11 +42,13 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     columns = min(2, max(1, len(shown)))
     lines = -(-len(shown) // columns) or 1
     attacks = max((len(each.resilience.cases) for each in findings if each.resilience), default=0)
-    height = 0.85 + max(2.9, 0.9 + attacks * (0.12 + 0.075 * len(findings))) + 2.9 * (lines - 1)
+    # a line of text for each rule beside the last panel
+    lower = max(2.9, 0.9 + 0.125 * len(findings))
+    height = 0.85 + max(2.9, 0.9 + attacks * (0.12 + 0.075 * len(findings))) + lower * (lines - 1)
     figure = Figure(figsize=(9.4 if columns == 2 else 5.4, height), layout="constrained")
-    heights = [height - 0.85 - 2.9 * (lines - 1), *[2.9] * (lines - 1)]
+    heights = [height - 0.85 - lower * (lines - 1), *[lower] * (lines - 1)]
     grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    paint = colours([each.label for each in findings])
+    paint = _different(colours([each.label for each in findings]))
     for axes, (_, panel) in zip(grid.flat, shown, strict=False):
         panel(axes, findings, paint, plan)
     for spare in list(grid.flat)[len(shown) :]:
@@ -70,6 +73,15 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
         alignment="left",
     )
     return figure
+
+
+def _different(paint: dict[str, str]) -> dict[str, str]:
+    """The colours, with others in place of one that several rules have."""
+    spare = iter([to_hex(each) for each in np.asarray(colormaps["tab20b"].colors)])  # pyright: ignore[reportAttributeAccessIssue]
+    taken: dict[str, str] = {}
+    for rule, colour in paint.items():
+        taken[rule] = next(spare, colour) if colour in taken.values() else colour
+    return taken
 
 
 def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
@@ -120,10 +132,13 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
             axes.plot([high], [i], marker=">", markersize=6, linestyle="none", **style)
         else:
             axes.plot([found], [i], marker=MARKS[place % len(MARKS)], markersize=5, linestyle="none", **style)
-        if bound:
+        if bound:  # 0 has no place on the axis
             axes.plot([bound], [i], marker="|", markersize=14, markeredgewidth=2, linestyle="none", **style)
         said = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
-        said += f", at most {bound:.3g}" if bound else ", no bound known" if np.isfinite(robust.found) else ""
+        if bound is not None:
+            said += f", at most {bound:.3g}"
+        elif np.isfinite(robust.found):
+            said += ", no bound known"
         axes.annotate(said, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
     if lower := max((r.lower for each in some if (r := each.robustness) and 0 < r.lower < np.inf), default=0.0):
         axes.axvline(lower, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
@@ -160,10 +175,14 @@ def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str],
                 bbox={"facecolor": SHADE, "edgecolor": "none", "pad": 0.6},
             )  # fmt: skip
     axes.axvline(plan.scene.f, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    beside: Any = (
+        {"xytext": (3, 0), "ha": "left"} if 2 * plan.scene.f < plan.scene.n else {"xytext": (-3, 0), "ha": "right"}
+    )
     axes.annotate(
-        f"declared f = {plan.scene.f}", (plan.scene.f, 0.03), xycoords=("data", "axes fraction"), xytext=(3, 0),
-        textcoords="offset points", **ASIDE,
+        f"declared f = {plan.scene.f}", (plan.scene.f, 0.03), xycoords=("data", "axes fraction"),
+        textcoords="offset points", **beside, **ASIDE,
     )  # fmt: skip
+    axes.set_xlim(-0.5, plan.scene.n - 0.5)
     axes.axhspan(BEYOND, HIGHEST, color=SHADE, zorder=0, linewidth=0)
     axes.set_yscale("log")
     axes.set_ylim(LOWEST / 1.5, HIGHEST)
@@ -207,12 +226,16 @@ def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan
     axes.set_xscale("log")
     axes.set_yscale("log")
     heights = sorted(end for end in ends if np.isfinite(end[0]))
-    low, high = axes.get_ylim()
-    at = -np.inf
-    for value, word, colour in heights:
-        # one above the other where they would lie on each other
-        at = max(np.log(value), at + 0.055 * np.log(high / low))
-        axes.annotate(word, (last, np.exp(at)), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5,
+    low, high = np.log(axes.get_ylim())
+    # one above the other where they would lie on each other, and none above the panel
+    gap = min(0.055, 1 / max(len(heights) - 1, 1)) * (high - low)
+    places = [float(np.log(value)) for value, _, _ in heights]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], places[i + 1] - gap if i + 1 < len(places) else high)
+    for place, (_, word, colour) in zip(places, heights, strict=True):
+        axes.annotate(word, (last, np.exp(place)), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5,
                       color=colour, annotation_clip=False)  # fmt: skip
     if unlimited := [each.label for each in findings if each.leak and not np.isfinite(each.leak.slope)]:
         axes.annotate(

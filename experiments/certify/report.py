@@ -53,12 +53,13 @@ def _summary(findings: Sequence[Findings]) -> Table:
         padding=(0, 1, 0, 0),
         caption="kappa at most, liars proven to stand: from theory (? nothing known to us); the rest is measured",
     )
-    made.add_column("rule", style="bold", no_wrap=True, min_width=max(len(each.label) for each in findings))
+    widest = max(len(each.label) for each in findings)
+    made.add_column("rule", style="bold", no_wrap=True, min_width=widest, vertical="bottom")
     made.add_column("worst sin alpha", no_wrap=True, vertical="bottom")
     made.add_column("(alpha, f)", no_wrap=True, vertical="bottom")
-    for heading in ("kappa found", "kappa at most", "broken by", "proven to stand"):
+    for heading in ("kappa\nfound", "kappa\nat most", "broken\nby", "proven\nto stand"):
         made.add_column(heading, justify="right", vertical="bottom")
-    made.add_column("turned by epsilon", vertical="bottom")
+    made.add_column("turned by\nepsilon", no_wrap=True, vertical="bottom")
     made.add_column("one coordinate", no_wrap=True, vertical="bottom")
     for each in findings:
         cells: list[str | Text] = ["-"] * 8
@@ -72,7 +73,9 @@ def _summary(findings: Sequence[Findings]) -> Table:
             ]
         if broken := each.breakdown:
             proven = f"{broken.standing.value:g}" if broken.standing else "?"
-            cells[4:7] = ["none" if broken.liars is None else str(broken.liars), proven, window(broken.epsilon)]
+            # without liars no strength was tried
+            turned = window(broken.epsilon) if each.subject.f else "-"
+            cells[4:7] = ["none" if broken.liars is None else str(broken.liars), proven, turned]
         if each.leak:
             cells[7] = _coloured(each.leak.verdict)
         made.add_row(each.label, *cells)
@@ -85,7 +88,7 @@ def _liars(count: int | None) -> str:
 
 def _attacks(each: Findings) -> Table:
     assert each.resilience is not None
-    title = f"{each.label}: (alpha, f)-resilience, 95 % intervals"
+    title = f"{each.label}: (alpha, f)-resilience, 95 % intervals (of moments the longer side)"
     made = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", padding=(0, 1, 0, 0))
     made.add_column("attack")
     for heading in ("sin alpha = r/|g|", "<E F, g>/|g|²"):
@@ -94,7 +97,7 @@ def _attacks(each: Findings) -> Table:
         made.add_column(f"E|F|{power}/E|G|{power}", justify="right")
     made.add_column("verdict", no_wrap=True)
     for case in each.resilience.cases:
-        moments = [number(moment.value) for moment in case.moments]
+        moments = [give_or_take(moment) for moment in case.moments]
         made.add_row(case.attack, interval(case.sine), interval(case.inner), *moments, _coloured(case.verdict))
     return made
 
@@ -146,6 +149,16 @@ def interval(estimate: Estimate) -> str:
     )  # fmt: skip
 
 
+def give_or_take(estimate: Estimate) -> str:
+    """`0.561 ± 0.012`: the value and the longer side of its interval."""
+    side = max(estimate.high - estimate.value, estimate.value - estimate.low)
+    if not math.isfinite(estimate.value) or not math.isfinite(side) or abs(estimate.value) >= 1e4:
+        return number(estimate.value)
+    if abs(estimate.value) < 10:
+        return f"{estimate.value:.3f} ± {max(side, 0):.3f}"
+    return f"{number(estimate.value)} ± {number(side)}"
+
+
 def window(found: Window | None) -> str:
     """`4.01 and more`, `up to 0.25`, `none up to 1e6`."""
     if found is None:
@@ -176,6 +189,8 @@ def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
             "seed": scene.seed,
         },
         "skipped": plan.skipped,
+        # not empty where the command was interrupted
+        "not_measured": [each.label for each in plan.subjects[len(findings) :]],
         "rules": [{"rule": each.label, **_plain(each)} for each in findings],
         "versions": versions(),
     }

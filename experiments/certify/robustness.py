@@ -8,7 +8,8 @@ is.
 
 The search begins with the instances that are known to be the worst for some rule (two honest values and liars at any
 one, on a line: equality for trimmed_mean, for the median of an odd n, and in the proof of the lower bound), with rows
-in general position, liars at many distances in few and in n dimensions, and with all of these far from the origin. The
+in general position, liars at many distances in few and in n dimensions, with all of these far from the origin, and with
+liars far away of whom one is on the way to the others, which a rule that looks along one direction does not see. The
 best are then perturbed. n rows span n-1 dimensions, so that rules which treat all directions alike have their worst
 case in n.
 """
@@ -24,7 +25,9 @@ import numpy as np
 from experiments.certify import theory
 from experiments.certify.draws import Purpose, host, key
 from experiments.certify.subject import Subject, answers
+from experiments.names import counted
 
+BRIDGES, FAR = (0.03, 0.1, 0.3), 1e7  # shares of the way to liars that are far away
 ALL_SUBSETS = 1500  # and more are not enumerated
 KEPT = 16  # instances that are perturbed
 LARGEST = 1e6  # a ratio that only strength without limit reaches
@@ -126,7 +129,7 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
             rows = line.copy()
             rows[:f, 0] = value
             rows[f : f + ones, 0] = 1
-            made.append((f"{h - ones} honest rows at 0, {ones} at 1, liars at {value:g}", rows))
+            made.append((f"{counted(h - ones, 'honest row')} at 0, {ones} at 1, liars at {value:g}", rows))
     for shift in (100.0, -100.0):
         made += [(f"{name}, moved by {shift:g}", rows + shift * _first(n)) for name, rows in made[: len(values) * 3]]
     while len(made) < most:
@@ -144,7 +147,14 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
         rows[:f, :dimensions] = good.mean(axis=0) + size * (side[:, None] * direction + apart)
         rows[f:, :dimensions] = good
         tails = "heavy tails" if heavy else "normal rows"
-        made.append((f"{tails} in {dimensions} dimensions, liars at {size:.2g} deviations", rows))
+        where = f"{tails} in {counted(dimensions, 'dimension')}"
+        made.append((f"{where}, liars at {size:.2g} deviations", rows))
+    (bridges,) = generator.spawn(1)
+    for share in BRIDGES if f > 1 else ():
+        rows = line.copy()
+        rows[f:] = bridges.normal(size=(h, n))
+        rows[:f] = FAR * np.where(np.arange(f), 1, share)[:, None] * bridges.normal(size=n)
+        made.append((f"normal rows, liars far away, one at {share:g} of the way to the others", rows))
     return np.stack([rows for _, rows in made]).astype(np.float32), [name for name, _ in made]
 
 

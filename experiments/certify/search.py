@@ -105,13 +105,16 @@ def ground(scene: Scene, rows: np.ndarray) -> Ground:
     return Ground(rows, mean, spread, found)
 
 
-def carry_out(scene: Scene, where: Ground, plan: Plan) -> np.ndarray:
-    """The rows `[m, n, d]` after the attack."""
-    offset = plan.weights[:, None] * where.directions[:, None, plan.direction]
-    if plan.perturbation is not None:
-        offset = offset + plan.perturbation
-    liars = where.mean[:, None] + plan.size * where.spread[:, None, None] * offset
-    return np.concatenate([liars.astype(np.float32), where.rows[:, scene.f :]], axis=1)
+def carry_out(scene: Scene, where: Ground, plan: Plan, into: np.ndarray | None = None) -> np.ndarray:
+    """The rows `[m, n, d]` after the attack; `into` holds them already, but for the liars, and is written to."""
+    attacked = where.rows.copy() if into is None else into
+    # one draw at a time: for many parameters the memory of all of them at once takes longer to get than to fill
+    for i, rows in enumerate(attacked):
+        offset = plan.weights[:, None] * where.directions[i, plan.direction]
+        if plan.perturbation is not None:
+            offset += plan.perturbation
+        rows[: scene.f] = where.mean[i] + plan.size * where.spread[i] * offset
+    return attacked
 
 
 def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> Found:
@@ -150,9 +153,12 @@ def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[l
 
     def tried(plans: list[Plan]) -> np.ndarray:
         scores = []
+        attacked = np.tile(rows, (min(at_once, len(plans)), 1, 1))
         for start in range(0, len(plans), at_once):
             few = plans[start : start + at_once]
-            attacked = np.concatenate([carry_out(scene, where, plan) for plan in few])
+            attacked = attacked[: len(few) * draws]
+            for place, plan in enumerate(few):
+                carry_out(scene, where, plan, attacked[place * draws : (place + 1) * draws])
             found = answers(subject, attacked, np.tile(own, (len(few), 1)), root).reshape(len(few), draws, -1)
             scores += [_scores(each.astype(np.float64), scene) for each in found]
         return np.array(scores).T

@@ -15,8 +15,10 @@ from simulator.registry import file_of, said
 from simulator.scenario import ScenarioError
 
 Array = jax.Array
-# Rows of one batch, in bytes: bounds the memory. A batch is a whole number of updates, and at most so many.
-BATCH_BYTES, BATCH_UPDATES = 2**26, 64
+# Rows of one batch, in bytes: less than what the C library asks the system for anew each time (32 MiB), since to get
+# the pages takes longer than most rules. A batch is a whole number of updates, and at most so many.
+BATCH_BYTES, BATCH_UPDATES = 2**24, 64
+DRAWS_BYTES = 2**28  # of draws that are held at once
 
 
 class Subject(NamedTuple):
@@ -94,8 +96,8 @@ def batch_size(n: int, d: int) -> int:
 
 
 def within_memory(draws: int, n: int, d: int) -> int:
-    """So many draws, or as many (at least 8) as have room at once: four batches."""
-    return int(np.clip(BATCH_BYTES // (n * d), 8, draws))
+    """So many draws, or as many (at least 8) as have room at once."""
+    return int(np.clip(DRAWS_BYTES // (4 * n * d), 8, draws))
 
 
 def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> np.ndarray:
@@ -108,9 +110,8 @@ def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> 
     found = []
     for start in range(0, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
-        found.append(
-            np.asarray(subject.ask(jnp.asarray(rows[chosen]), jnp.asarray(own[chosen]), numbered(key, chosen)))
-        )
+        some = slice(start, start + size) if start + size <= count else chosen  # a slice is no copy
+        found.append(np.asarray(subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered(key, chosen))))
     return np.concatenate(found)[:count]
 
 

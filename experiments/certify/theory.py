@@ -109,6 +109,8 @@ def standing(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bou
             return Bound(half, "Lopuhaä and Rousseeuw 1991: half of the rows")
         case "trimmed_mean":
             return Bound(f if options["trim"] is None else options["trim"], "Yin et al. 2018: those that are cut")
+        case "multi_krum" if options["m"] == n:
+            return Bound(0, f"{blanchard}, lemma 1: it is the average")
         case "krum" | "multi_krum":
             return Bound(f, f"{blanchard}, 2f + 2 < n")
         case "bulyan":

@@ -141,7 +141,7 @@ def cge(rows, f, count=None):
 def aksel(rows, f, count=None, centre=median):
     rows = np.asarray(rows, np.float64)
     squared = np.sum((rows - centre(rows, f)) ** 2, axis=1)
-    return closest(rows, squared, len(rows) - f if count is None else count)
+    return closest(rows, squared, (len(rows) + 1) // 2 if count is None else count)
 
 
 def monna(rows, f, pivot=-1, count=None):

@@ -262,7 +262,7 @@ MEMBERS = [
         weights="none",
     ),
     Member("aksel", {}, oracles.aksel),
-    Member("aksel", {"count": "mid"}, lambda rows, f: oracles.aksel(rows, f, count=(len(rows) + 1) // 2), nightly=True),
+    Member("aksel", {"count": "n-f"}, lambda rows, f: oracles.aksel(rows, f, count=len(rows) - f), nightly=True),
     Member("smea", {}, oracles.smea, pools=False),
     Member("monna", {}, oracles.monna, lacks=PIVOT, pools=False, trusted=(-1,)),
     Member(

@@ -335,6 +335,8 @@ def test_multi_krum_of_all_rows_is_the_average_to_the_bit():
         ("norm_clipping", {"tau": 0}, "norm tau > 0.*got tau=0"),
         ("centered_clipping", {"tau": -1.0}, "radius tau > 0.*got tau=-1.0"),
         ("centered_clipping", {"iterations": 0}, "iterations >= 1, got iterations=0"),
+        ("centered_clipping", {"iterations": 1001}, "iterations <= 1000, got iterations=1001"),
+        ("dnc", {"iterations": 10**10}, "iterations <= 1000, got iterations=10000000000"),
         ("centered_clipping", {"iterations": 1.5}, "whole number iterations, got iterations=1.5"),
         ("aksel", {"count": "half"}, "count must be one of n-f, mid, got 'half'"),
         ("monna", {"pivot": 11}, "-11 to 10, got pivot=11"),

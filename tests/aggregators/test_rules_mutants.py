@@ -381,8 +381,9 @@ MUTANTS = [
     ("sign_majority", "a tie is a yes", TIES, lambda rows, f: np.where(np.sign(rows).sum(axis=0) >= 0, 1, -1)),
     ("sign_majority", "zero is a yes", TIES, lambda rows, f: np.sign(np.where(rows >= 0, 1, -1).sum(axis=0))),
     ("sign_majority", "NaN is a yes", WITH_NAN, lambda rows, f: oracles.sign_majority(np.nan_to_num(rows, nan=1), f)),
-    ("aksel", "ceil(n/2) rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=6)),
-    ("aksel", "n-f-1 rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=8)),
+    ("aksel", "n-f rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=9)),
+    ("aksel", "floor(n/2) rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=5)),
+    ("aksel", "n/2 + 1 rows", EVEN, lambda rows, f: oracles.aksel(rows, f, count=7)),
     ("aksel", "closest to the mean", RANDOM, lambda rows, f: oracles.aksel(rows, f, centre=oracles.average)),
     (
         "aksel",
@@ -392,7 +393,8 @@ MUTANTS = [
     ),
     ("aksel", "lower median", EVEN, lambda rows, f: oracles.aksel(rows, f, centre=lambda r, f: np.sort(r, axis=0)[5])),
     ("aksel", "highest index of ties", TIES, lambda rows, f: oracles.aksel(rows[::-1], f)),
-    ("aksel-count=mid", "n-f rows", RANDOM, oracles.aksel),
+    ("aksel-count=n-f", "ceil(n/2) rows", RANDOM, oracles.aksel),
+    ("aksel-count=n-f", "n-f-1 rows", RANDOM, lambda rows, f: oracles.aksel(rows, f, count=8)),
     ("smea", "n-f-1 rows", RANDOM, lambda rows, f: oracles.smea(rows, f + 1)),
     (
         "smea",

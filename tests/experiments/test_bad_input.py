@@ -424,3 +424,23 @@ def test_a_lack_of_memory_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("experiments.study.load", load)
     refused(byzax("run", write(tmp_path)), "more memory than there is: Unable to allocate 149. TiB")
+
+
+@pytest.mark.parametrize("command", [["run"], ["certify"]])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BYZAX_THREADS", "abc", "$BYZAX_THREADS: 1 to 1024 threads can be had, got 'abc'"),
+        ("BYZAX_THREADS", "0", "got '0'"),
+        ("BYZAX_THREADS", "", "got '': such as 4, or unset it"),
+        ("BYZAX_CACHE", "a file", "a file cannot be written (Not a directory): name another folder, or unset it"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_refused(tmp_path, monkeypatch, command, name, value, said):
+    if name == "BYZAX_CACHE":
+        (tmp_path / value).touch()
+        value = str(tmp_path / value / "below")
+        said = said.replace("a file", value)
+    monkeypatch.setenv(name, value)
+    refused(byzax(*command, write(tmp_path), "--out", tmp_path / "out"), said)
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,9 @@
 """The benchmark of rules: what it compares is the same rule, and its command says what it measured."""
 
 import json
+import os
+import signal
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,13 +59,15 @@ def test_a_table_has_a_line_for_each_rule_and_the_numbers_go_to_a_file(tmp_path)
     path = tmp_path / "numbers.json"
     code, stdout, stderr = bench(
         *("rules", "--size", "11,2,50", "--repeats", "2", "--no-peers", "--json", path),
-        *("--rule", "krum", "--rule", "nnm", "--rule", "geometric_median"),
+        *("--rule", "krum", "--rule", "nnm", "--rule", "geometric_median", "--rule", "krum"),
     )
     assert code == 0, stderr
     lines = [line.split() for line in stdout.splitlines()]
     found = {line[0]: line for line in lines if line and line[0] in ("krum", "nnm", "geometric_median")}
     assert list(found) == ["krum", "nnm", "geometric_median"]
-    records = {each["name"]: each for each in json.loads(path.read_text())["records"]}
+    written = json.loads(path.read_text())["records"]
+    records = {each["name"]: each for each in written}
+    assert len(written) == len(records), "a rule that is named twice is measured once"
     assert set(records) == {"machine", *found}
     for name in found:
         assert float(found[name][1]) == pytest.approx(1000 * records[name]["best_s"], abs=0.01)
@@ -91,14 +96,34 @@ def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
         (["rules", "--rule", "krumm"], "--rule krumm: did you mean krum?"),
         (["rules", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         (["training", "--model", "rnn"], "--model rnn: there are: mlp, cnn"),
-        (["training", "--rule", "krumm"], "rule"),
+        (["training", "--rule", "krumm"], "rule: unknown rule 'krumm'; did you mean 'krum'?"),
+        (["training", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        (["rules", "--json", "tests"], "--json tests: cannot be written (Is a directory): name another file"),
+        (["training", "--json", "tests"], "--json tests: cannot be written (Is a directory): name another file"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, said):
-    code, _, stderr = bench(*arguments)
-    assert code == 2
+    code, stdout, stderr = bench(*arguments)
+    assert (code, stdout) == (2, "")
     assert said in stderr
     assert len(stderr.splitlines()) == 1
+
+
+def test_an_interrupted_benchmark_keeps_what_was_measured(tmp_path):
+    path = tmp_path / "numbers.json"
+    process = command(
+        *("bench", "rules", "--size", "11,2,50", "--size", "51,12,100000", "--no-peers", "--repeats", "50"),
+        *("--rule", "average", "--rule", "brute", "--json", path),
+    )
+    limit = time.monotonic() + 200
+    while time.monotonic() < limit and not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=100)
+    assert (process.returncode, stderr) == (130, f"interrupted: what was measured is in {path}\n")
+    assert json.loads(path.read_text())["records"][0]["name"] == "machine"
 
 
 def test_peers_that_are_not_installed_are_left_out():

@@ -228,6 +228,12 @@ def test_kappa_of_rules_that_have_none_is_found_to_grow(rule):
     assert found.verdict == "fails: grows with the attack"
 
 
+def test_kappa_of_a_rule_that_fewer_liars_break_is_found_to_grow():
+    """One row far out hides another from dnc, whose direction is that of the farthest."""
+    found = robustness.measure(subject_of(asked("dnc")), 400, 0, quiet)
+    assert found.found == np.inf, found
+
+
 def test_kappa_of_the_average_without_liars_is_0():
     assert kappa("average", f=0, budget=200).found == 0
 
@@ -283,6 +289,12 @@ def test_no_rule_breaks_at_the_liars_it_was_built_for(rule):
     assert found.liars is not None
     assert found.liars > found.standing.value == 2
     assert found.curve[2] < 10
+
+
+def test_multi_krum_over_all_rows_is_proven_to_stand_no_liar():
+    (every,), (some,) = asked({"name": "multi_krum", "m": 11}).subjects, asked("multi_krum").subjects
+    stands = [theory.standing(part, (), 11, 2) for part in (every, some)]
+    assert [bound and bound.value for bound in stands] == [0, 2]
 
 
 def test_krum_is_broken_by_a_liar_on_the_way_to_the_others():

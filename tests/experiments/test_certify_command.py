@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
+import signal
+import time
 
 import pytest
 
 from experiments.certify import measuring
 from experiments.certify.description import PARTS, load
 from experiments.strict_yaml import dump
-from tests.experiments.command import ROOT, byzax
+from tests.experiments.command import ROOT, byzax, command
 
 SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))
 # a second each: few draws, short searches
@@ -132,6 +135,17 @@ def test_noise_can_be_that_of_a_model(tmp_path):
         ),
         ({"rule": "median", "gradients": {}}, "gradients: d would be measured: leave one of the two out"),
         ({"rule": "median", "dimensions": [10, 10]}, "dimensions: two different ones are needed"),
+        ({"rule": "median", "dimensions": 10}, "dimensions: two different ones are needed"),
+        ({"rule": "median", "norm": 1e-300}, "norm: input should be greater than or equal to 0.000000001, got 1e-300"),
+        ({"rule": "median", "sigma": 1e-8}, "sigma: beside a gradient of length 1 in d=6 parameters float32 keeps no"),
+        (
+            {"rule": "median", "n": 10_000, "d": 10_000_000},
+            "d: measuring takes 20,000 GB with d=10000000, n=10000, this",
+        ),
+        (
+            {"rule": "median", "n": 10_000, "budget": 10_000_000},
+            "budget: measuring takes 6,000,000 GB with budget=10000000, n=10000, this",
+        ),
         ({"rule": "failing"}, "rule: failing fails: ArithmeticError: this rule always fails"),
         ({}, "rule: is missing: --rule NAME, or a file with rule or rules"),
     ],
@@ -165,3 +179,64 @@ def test_shipped_certificates_can_be_measured(path):
     asked = load(path, {})
     assert path.read_text().startswith("#"), "a comment says what the certificate shows"
     assert len(measuring.prepare(asked).subjects) == len(asked.subjects)
+
+
+@pytest.mark.parametrize("attack", ["all", "empire"])
+def test_one_item_may_stand_for_a_list_of_one(tmp_path, attack):
+    path = write(tmp_path, rules="krum", pre="nnm", parts="leak", attacks=attack)
+    asked = load(path, {})
+    assert [[each.name for each in some] for some in (asked.subjects, asked.pre)] == [["krum"], ["nnm"]]
+    assert asked.parts == ("leak",)
+    assert "empire" in [each.name for each in asked.attackers]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupt_keeps_the_rules_that_are_measured(tmp_path, sent, code, word):
+    # thousands of draws: after the first rule there is time for a signal
+    path, out = write(tmp_path, rules=["average", "median"], parts="resilience", samples=20_000), tmp_path / "out"
+    process = command("certify", path, "--out", out)
+    limit = time.monotonic() + 200
+    while time.monotonic() < limit and not (out / "certificate.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process.pid, sent)
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == code, stderr
+    assert stderr.splitlines()[-1] == f"{word}: 1 of 2 rules are measured, and kept"
+    assert "Traceback" not in stderr
+    assert "average: (alpha, f)-resilience" in stdout
+    assert sorted(each.name for each in out.iterdir()) == FILES
+    found = json.loads((out / "certificate.json").read_text())
+    assert ([each["rule"] for each in found["rules"]], found["not_measured"]) == (["average"], ["median"])
+    assert {row["rule"] for row in rows(out)} == {"average"}
+
+
+def test_an_interrupt_before_the_first_rule_is_measured_leaves_an_empty_folder(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "_one", interrupted)
+    result = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (130, "interrupted: no rule was measured to its end\n")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_liars(tmp_path):
+    with_liars = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "one").stdout
+    moment = next(row for row in rows(tmp_path / "one") if (row["case"], row["quantity"]) == ("none", "moment_2"))
+    value, low, high = (float(moment[key]) for key in ("value", "low", "high"))
+    assert f"{value:.3f} \N{PLUS-MINUS SIGN} {max(high - value, value - low):.3f}" in with_liars
+    assert "none up to 1e6" in with_liars
+    without = byzax("certify", write(tmp_path, rule="median", f=0, parts="breakdown"), "--out", tmp_path / "two")
+    assert without.exit_code == 0, without.output
+    assert "up to 1e6" not in without.stdout
+
+
+def test_the_table_of_many_rules_has_one_line_for_each(tmp_path):
+    long = ["centered_clipping", "clipped_clustering", "median"]
+    result = byzax("certify", write(tmp_path, rules=long, parts=["resilience", "breakdown"]), "--out", tmp_path / "out")
+    table = result.stdout[: result.stdout.index("label_flip") if "label_flip" in result.stdout else None]
+    lines = [line for line in table.splitlines() if line.strip().startswith(tuple(long))][: len(long)]
+    assert all("sin" not in line and "[" in line and "up to" in line for line in lines), lines

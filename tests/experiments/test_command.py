@@ -59,6 +59,19 @@ def test_shipped_scenarios_fit_the_schema_and_can_run(path, schema):
         check(study)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "certificates").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_certificates_fit_the_schema_of_certificates(path):
+    found = json.loads(byzax("schema", "certificate").stdout)
+    jsonschema.Draft202012Validator.check_schema(found)
+    validator = jsonschema.Draft202012Validator(found)
+    asked = read_mapping(path)
+    validator.validate(asked)
+    assert not validator.is_valid(asked | {"sampels": 3})
+    assert not validator.is_valid(asked | {"rules": [{"name": "krum", "distance": "cubed"}]})
+    assert not validator.is_valid(asked | {"rule": "krum"}), "rule and rules"
+    assert not validator.is_valid({"n": 5, "f": 1}), "neither rule nor rules"
+
+
 def test_the_schema_refuses_an_unknown_key(schema):
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(SMALL)

@@ -46,6 +46,13 @@ def study(tmp_path_factory):
     return folder / "out", result
 
 
+def test_one_run_is_no_runs(tmp_path):
+    result = byzax("run", write(tmp_path, steps=1), "--out", tmp_path / "out")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "1 run, 1 update; starting loop"
+    assert re.fullmatch(r"1 of 1 run, in \d+ s", lines[-1])
+
+
 def test_every_run_leaves_all_its_files(study):
     folder, _ = study
     names = [
