@@ -15,7 +15,7 @@ from aggregators.pre import chained
 from attacks import Attack, View
 from models import Model
 from simulator.components import ATTACKS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
-from simulator.jobs import working
+from simulator.jobs import remembering, working
 from simulator.keys import Purpose, derive
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
@@ -83,17 +83,18 @@ class Evaluation(NamedTuple):
 class Core(NamedTuple):
     """The functions of a scenario; r is the number of new rows of an update, n the number of workers.
 
-    `start(world)` gives the `Server` before the first update. `memory(d)` is what a worker keeps between its jobs,
-    `adversary(d)` what the adversary keeps. `work(world, params, memory, worker, job)` gives `(row [d], memory)`.
+    `start(world)` gives the `Server` before the first update. `work(world, params, worker, job)` gives the row `[d]` of
+    a job. `remember(velocity, row)` gives the worker's velocity `[d]`, zero at first, which it sends in place of the
+    row; None without worker momentum. `adversary(d)` is what the adversary keeps.
     `forge(world, step, arrived, rows [r, d], params, rule state, adversary state)` gives `(rows [r, d], adversary
     state)`, honest rows untouched; None where the attack forges nothing. `update(world, server, arrived, rows)` gives
     `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
     """
 
     start: Callable[[World], Server]
-    memory: Callable[[int], Any]
+    work: Callable[..., Array]
+    remember: Callable[[Array, Array], Array] | None
     adversary: Callable[[int], Any]
-    work: Callable[..., tuple[Array, Any]]
     forge: Callable[..., tuple[Array, Any]] | None
     update: Callable[..., tuple[Server, Update]]
     evaluate: Callable[[World, Array], Evaluation]
@@ -118,11 +119,9 @@ def build(scenario: Scenario, seen: int) -> Core:
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
         start=_start(model, optimizer, rule, n if decides.sees == "table" else 0),
-        memory=_velocity if scenario.worker_momentum else _nothing,
+        work=working(model, classes, scenario.data.batch_size, scenario.local, attack.corrupt),
+        remember=remembering(scenario.worker_momentum) if scenario.worker_momentum else None,
         adversary=_adversary(attack, n if remembers else 0),
-        work=working(
-            model, classes, scenario.data.batch_size, scenario.local, scenario.worker_momentum, attack.corrupt
-        ),
         forge=None if attack.forge is None else _forge(attack, rule, context, showing, decides.sees == "table"),
         update=_update(
             rule, optimizer, context, showing, scenario.local is not None and scenario.local.send == "model"
@@ -187,14 +186,6 @@ def _optimizer(part: Component) -> optax.GradientTransformation:
 def _model(part: Component, data: DataSource) -> Model:
     dataset = load(data)
     return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())
-
-
-def _velocity(d: int) -> Array:
-    return jnp.zeros(d)
-
-
-def _nothing(d: int) -> tuple[()]:
-    return ()
 
 
 def _empty(n: int, d: int) -> Table:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,25 +19,20 @@ Row = Callable[[World, Array, Array, Array], Array]
 
 
 @lru_cache
-def working(
-    model: Model, classes: int, batch_size: int, local: Local | None, beta: float, corrupt: Corrupt | None
-) -> Callable[..., tuple[Array, Any]]:
-    """`work(world, params, memory, worker, job) -> (row [d], memory)`; with `beta` the row is the worker's momentum.
-
-    A Byzantine worker trains on what `corrupt` makes of its batches.
-    """
+def working(model: Model, classes: int, batch_size: int, local: Local | None, corrupt: Corrupt | None) -> Row:
+    """The row of a worker's job; a Byzantine worker trains on what `corrupt` makes of its batches."""
     gradient = _gradient(model, classes, corrupt)
-    row = _one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local)
+    return jax.jit(_one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local))
 
-    @jax.jit
-    def work(world: World, params: Array, memory: Any, worker: Array, job: Array) -> tuple[Array, Any]:
-        fresh = row(world, params, worker, job)
-        if not beta:
-            return fresh, memory
-        velocity = beta * memory + (1 - beta) * fresh
-        return velocity, velocity
 
-    return work
+@lru_cache
+def remembering(beta: float) -> Callable[[Array, Array], Array]:
+    """Worker momentum: `(velocity [d], row [d]) -> velocity [d]`, which is what the worker sends.
+
+    It is no part of the job: on the clock a row is computed before anybody knows whether it will be used, and only used
+    rows count.
+    """
+    return jax.jit(lambda velocity, row: beta * velocity + (1 - beta) * row)
 
 
 def _gradient(model: Model, classes: int, corrupt: Corrupt | None) -> Callable[..., Array]:

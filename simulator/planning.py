@@ -1,8 +1,9 @@
-"""A schedule in virtual time: the whole order of events, before any gradient."""
+"""The events of a run in their order: in virtual time, before any gradient, or as they happen."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,33 +27,63 @@ class Event(IntEnum):
     SUSPECT = 4
 
 
+# (when, event, worker, its job number) puts an event into the queue
+Foresee = Callable[[float, Event, int, int], None]
+
+
+class Clock(NamedTuple):
+    """Who carries out jobs, and how time goes on.
+
+    `begin(job, foresee)` carries out a job that was begun; what becomes of it is foreseen then or later. `wait(due,
+    foresee)` returns when the next event of the queue is `due` (None: the queue is empty, and a job under way must put
+    one there); None where time is virtual and every event is foreseen at once.
+    """
+
+    begin: Callable[[Job, Foresee], None]
+    wait: Callable[[Callable[[], float | None], Foresee], None] | None = None
+
+
 def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline:
     """The timeline of a run whose jobs take what `draws` says, and whose workers die as `crashes` says.
 
-    Events are ordered by time, then by the order in which they were foreseen. Where no further update can come the
-    timeline ends with the last one, and says why.
+    Where no further update can come it ends with the last one, and says why.
     """
-    queue: list[tuple[float, int, Event, int, int]] = []
     spans = [one_by_one(draw) for draw in draws]
+
+    def begin(job: Job, foresee: Foresee) -> None:
+        down, compute, up, lost = next(spans[job.worker])
+        job.received_s = job.started_s + down
+        job.computed_s = job.received_s + compute
+        job.arrived_s = job.computed_s + up
+        foresee(job.arrived_s, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
+
+    events = follow(book, Clock(begin), crashes)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value
+
+
+def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None, None, Timeline]:
+    """What happens, event by event, ordered by time and then by the order in which they were foreseen."""
+    queue: list[tuple[float, int, Event, int, int]] = []
     watched: set[int] = set()
     foreseen = 0
-    # events after which an update is still possible
+    # jobs under way and workers that come back: what may still bring an update
     hopes = 0
 
     def foresee(when: float, event: Event, worker: int, job: int = 0) -> None:
-        nonlocal foreseen, hopes
+        nonlocal foreseen
         heapq.heappush(queue, (when, foreseen, event, worker, job))
         foreseen += 1
-        hopes += event in (Event.ARRIVE, Event.LOSE, Event.BACK)
 
-    def carry_out(begun: list[Job], now: float) -> None:
+    def carry_out(begun: list[Job]) -> None:
+        nonlocal hopes
         for job in begun:
-            down, compute, up, lost = next(spans[job.worker])
-            job.received_s = now + down
-            job.computed_s = job.received_s + compute
-            job.arrived_s = job.computed_s + up
-            foresee(job.arrived_s, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
-            watch(job.worker, now)
+            hopes += 1
+            clock.begin(job, foresee)
+            watch(job.worker, job.started_s)
 
     def watch(worker: int, from_s: float) -> None:
         if book.schedule.suspect_after_s is not None and worker not in watched:
@@ -62,19 +93,23 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
     for crash in crashes:
         foresee(crash.at, Event.DIE, crash.worker)
         if crash.back is not None:
+            hopes += 1
             foresee(crash.back, Event.BACK, crash.worker)
     now = 0.0
     for worker in range(book.n):
         watch(worker, now)
-    carry_out(arrivals.start(book, now), now)
+    carry_out(arrivals.start(book, now))
     while not arrivals.over(book):
+        yield
         stuck = arrivals.stuck(book)
         liar = arrivals.held(book) if book.ready and (stuck or not hopes) else None
         if liar is not None:
-            carry_out(arrivals.release(book, liar, now), now)
+            carry_out(arrivals.release(book, liar, now))
             continue
-        if not queue or (stuck and not _returning(queue)):
+        if (not queue and not hopes) or (stuck and not _returning(queue)):
             return arrivals.closed(book, arrivals.why(book, now), now)
+        if clock.wait is not None:
+            clock.wait(lambda: queue[0][0] if queue else None, foresee)
         when, _, event, worker, number = heapq.heappop(queue)
         hopes -= event in (Event.ARRIVE, Event.LOSE, Event.BACK)
         match event:
@@ -85,12 +120,12 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
                     continue
                 now = when
                 happened = arrivals.arrive if event == Event.ARRIVE else arrivals.lose
-                carry_out(happened(book, worker, now), now)
+                carry_out(happened(book, worker, now))
             case Event.DIE:
                 arrivals.die(book, worker, when)
             case Event.BACK:
                 now = when
-                carry_out(arrivals.back(book, worker, now), now)
+                carry_out(arrivals.back(book, worker, now))
             case Event.SUSPECT:
                 watched.remove(worker)
                 blocked = worker in book.idle and not book.schedule.free(book.board, worker)
@@ -102,7 +137,7 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
                     watch(worker, when)
                 elif not blocked and worker not in book.suspected:
                     now = when
-                    carry_out(arrivals.suspect(book, worker, now), now)
+                    carry_out(arrivals.suspect(book, worker, now))
     return arrivals.closed(book, "", now)
 
 

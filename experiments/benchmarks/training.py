@@ -55,10 +55,10 @@ def gradients_alone(described: Scenario, steps: int) -> float:
     core = prepare(described, 0).core
     here = world(described, 0)
     params = core.start(here).params
-    jax.block_until_ready(core.work(here, params, (), 0, 0))
+    jax.block_until_ready(core.work(here, params, 0, 0))
     begin = time.perf_counter()
     for job in range(steps):
-        jax.block_until_ready([core.work(here, params, (), worker, job)[0] for worker in range(WORKERS)])
+        jax.block_until_ready([core.work(here, params, worker, job) for worker in range(WORKERS)])
     return time.perf_counter() - begin
 
 

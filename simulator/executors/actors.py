@@ -96,7 +96,7 @@ class Workers:
 
     def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
         self.run = setting(scenario, seed, hosts)
-        self.memory: dict[int, Any] = {}
+        self.velocities: dict[int, jax.Array] = {}
         self.d = d
 
     def work(self, version: int, turn: int, public: Public) -> np.ndarray:
@@ -106,28 +106,29 @@ class Workers:
         which = post.order[post.begins[message] : post.begins[message + 1]]
         workers, jobs = rows.workers[which], rows.jobs[which]
         executor = self.run.scenario.executor
-        # one after the other where a worker has two rows: the second needs what the first leaves
-        if isinstance(executor, Ray) and executor.batch and len(np.unique(workers)) == len(workers):
-            return self._at_once(workers, jobs, public)
-        core, here, made = self.run.core, self.run.world, []
         model = jnp.asarray(public.params)
-        for worker, job in zip(workers.tolist(), jobs.tolist(), strict=True):
-            with stage("work", worker=worker, job=job):
-                row, self.memory[worker] = core.work(here, model, self._memory(worker), np.int32(worker), np.int32(job))
-            made.append(row)
-        return np.stack([np.asarray(row) for row in made])
+        if isinstance(executor, Ray) and executor.batch:
+            with stage("work", worker=int(workers[0]), job=int(jobs[0])):
+                made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs)]
+        else:
+            made = [self._row(*each, model) for each in zip(workers.tolist(), jobs.tolist(), strict=True)]
+        return self.remember(workers.tolist(), *map(np.asarray, made))
 
-    def _at_once(self, workers: np.ndarray, jobs: np.ndarray, public: Public) -> np.ndarray:
-        with stage("work", worker=int(workers[0]), job=int(jobs[0])):
-            memory = jax.tree.map(lambda *each: jnp.stack(each), *map(self._memory, workers.tolist()))
-            work = batched(self.run.core.work)
-            rows, memory = work(self.run.world, public.params, memory, workers, jobs)
-        for i, worker in enumerate(workers.tolist()):
-            self.memory[worker] = jax.tree.map(lambda each, i=i: each[i], memory)
-        return np.asarray(rows)
+    def _row(self, worker: int, job: int, model: jax.Array) -> jax.Array:
+        with stage("work", worker=worker, job=job):
+            return self.run.core.work(self.run.world, model, np.int32(worker), np.int32(job))
 
-    def _memory(self, worker: int) -> Any:
-        return self.memory[worker] if worker in self.memory else self.run.core.memory(self.d)
+    def remember(self, workers: list[int], *rows: np.ndarray) -> np.ndarray:
+        """What these workers send for their rows, `[m, d]`: with momentum their velocities."""
+        remember = self.run.core.remember
+        if remember is None:
+            return np.stack(rows)
+        sent = []
+        for worker, row in zip(workers, rows, strict=True):
+            before = self.velocities.get(worker, jnp.zeros(self.d))
+            self.velocities[worker] = remember(before, jnp.asarray(row))
+            sent.append(np.asarray(self.velocities[worker]))
+        return np.stack(sent)
 
 
 class Adversary:

@@ -35,7 +35,7 @@ def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
     here = world(scenario, seed)
     with stage("start", seed=seed):
         server = core.start(here)
-    memory = [core.memory(len(server.params)) for _ in range(scenario.workers.total)]
+    velocities = [jnp.zeros_like(server.params)] * scenario.workers.total
     adversary = core.adversary(len(server.params))
     versions = {0: server.params}
     last_use = timeline.last_use()
@@ -64,7 +64,9 @@ def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
         new, rows = arrived(timeline, step), []
         for worker, version, job in zip(new.workers, timeline.rows.versions[own], timeline.rows.jobs[own], strict=True):
             with stage("work", worker=int(worker), job=int(job)):
-                row, memory[worker] = core.work(here, versions[version], memory[worker], worker, job)
+                row = core.work(here, versions[version], worker, job)
+                if core.remember is not None:
+                    row = velocities[worker] = core.remember(velocities[worker], row)
             rows.append(row)
         rows = jnp.stack(rows)
         if core.forge is not None:

@@ -33,10 +33,14 @@ Array = jax.Array
 
 
 class State(NamedTuple):
-    """What changes during a run. `held` `[m n, d]`: rows that were computed and are not applied yet, m for a worker."""
+    """What changes during a run.
+
+    `velocities` `[n, d]`: the workers' momentum, `[0, d]` without. `held` `[m n, d]`: rows that were computed and are
+    not applied yet, m for a worker.
+    """
 
     server: Server
-    memory: Any
+    velocities: Array
     adversary: Any
     held: Array
 
@@ -248,8 +252,8 @@ def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     def start(here: World) -> State:
         server = core.start(here)
         d = len(server.params)
-        memory = jax.tree.map(lambda each: jnp.zeros((n, *each.shape), each.dtype), core.memory(d))
-        return State(server, memory, core.adversary(d), jnp.zeros((m * n, d), server.params.dtype))
+        velocities = jnp.zeros((n if core.remember else 0, d), server.params.dtype)
+        return State(server, velocities, core.adversary(d), jnp.zeros((m * n, d), server.params.dtype))
 
     return _over_seeds(start)
 
@@ -265,35 +269,40 @@ def _advance(
 ) -> Callable[[World, State, Events], tuple[State, Update]]:
     """A loop over updates; `single`: every version has just one group; `filled`: places may hold no row."""
 
-    def computed(here: World, events: Events, group: Array, params: Array, memory: Any, held: Array) -> Any:
-        def of(width: int) -> Callable[[Any, Array], tuple[Any, Array]]:
-            def branch(memory: Any, held: Array) -> tuple[Any, Array]:
+    def computed(
+        here: World, events: Events, group: Array, params: Array, velocities: Array, held: Array
+    ) -> tuple[Array, Array]:
+        def of(width: int) -> Callable[[Array, Array], tuple[Array, Array]]:
+            def branch(velocities: Array, held: Array) -> tuple[Array, Array]:
                 begin = events.begins[group]
                 workers, jobs, places = (
                     jax.lax.dynamic_slice_in_dim(each, begin, width)
                     for each in (events.workers, events.jobs, events.places)
                 )
-                mine = jax.tree.map(lambda each: each[workers], memory)
-                rows, mine = batched(core.work)(here, params, mine, workers, jobs)
-                memory = jax.tree.map(lambda each, new: each.at[workers].set(new), memory, mine)
-                return memory, held.at[places].set(rows) if len(held) else rows
+                rows = batched(core.work)(here, params, workers, jobs)
+                if core.remember is not None:
+                    rows = jax.vmap(core.remember)(velocities[workers], rows)
+                    velocities = velocities.at[workers].set(rows)
+                return velocities, held.at[places].set(rows) if len(held) else rows
 
             return branch
 
         branches = [of(width) for width in widths]
-        return (
-            jax.lax.switch(events.kinds[group], branches, memory, held) if branches[1:] else branches[0](memory, held)
-        )
+        if len(branches) == 1:
+            return branches[0](velocities, held)
+        return jax.lax.switch(events.kinds[group], branches, velocities, held)
 
     def update(here: World, state: State, events: Events, now: Any) -> tuple[State, Update]:
         step, groups, arrived, taken = now
-        server, memory, adversary, held = state
+        server, velocities, adversary, held = state
+
+        def compute(group: Array, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+            return computed(here, events, group, server.params, *kept)
+
         if single:
-            memory, held = computed(here, events, groups[0], server.params, memory, held)
+            velocities, held = compute(groups[0], (velocities, held))
         else:
-            memory, held = jax.lax.fori_loop(
-                groups[0], groups[1], lambda g, kept: computed(here, events, g, server.params, *kept), (memory, held)
-            )
+            velocities, held = jax.lax.fori_loop(groups[0], groups[1], compute, (velocities, held))
         if not len(state.held):
             rows, held = held, state.held
         elif filled:
@@ -303,7 +312,7 @@ def _advance(
         if core.forge is not None:
             rows, adversary = core.forge(here, step, arrived, rows, server.params, server.rule, adversary)
         server, seen = core.update(here, server, arrived, rows)
-        return State(server, memory, adversary, held), seen
+        return State(server, velocities, adversary, held), seen
 
     def advance(here: World, state: State, events: Events) -> tuple[State, Update]:
         def body(i: Array, carry: tuple[State, Update]) -> tuple[State, Update]:
