@@ -1,4 +1,4 @@
-"""The command line: `byzax run`, `certify`, `show`, `list`, `schema`, `bench`."""
+"""The command line: `byzax run`, `replay`, `timeline`, `certify`, `show`, `list`, `schema`, `bench`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
@@ -180,6 +180,60 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
             _summarise(each)
     except (ScenarioError, OSError) as error:
         refuse(error)
+
+
+@app.command()
+@plainly
+def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, of byzax run.")]) -> None:
+    """Do a recorded run again, one worker after the other, and say whether it gives the same numbers, bit for bit.
+
+    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, else 1.
+    """
+    from experiments import replay as again
+    from simulator.scenario import ScenarioError
+
+    same = True
+    try:
+        for run in again.runs(folder):
+            for each in again.replay(run):
+                if isinstance(each, again.Replayed):
+                    same &= not each.problem
+                    said = each.problem or "the same, bit for bit"
+                    typer.echo(f"{run.name}: {each.updates} updates: {said}")
+    except ScenarioError as error:
+        refuse(error)
+    raise typer.Exit(0 if same else 1)
+
+
+@app.command()
+@plainly
+def timeline(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, the folder of a run, or its timeline.npz.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set steps=50.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The chart, .png or .svg; by default timeline.png here.")
+    ] = None,
+    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Where the chart begins.")] = 0.0,
+    until: Annotated[
+        float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends; by default where it can be read.")
+    ] = None,
+) -> None:
+    """Draw who computes when, and which update each row goes into; print how every worker spent its time."""
+    from rich.console import Console
+
+    from experiments import timelines
+    from simulator.scenario import ScenarioError
+
+    try:
+        found = timelines.read(file, settings or [])
+        picture = timelines.draw(found, since, until, out or Path("timeline.png"))
+    except ScenarioError as error:
+        refuse(error)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(timelines.table(found))
+    console.print(str(picture), highlight=False, soft_wrap=True)
 
 
 @app.command("list")

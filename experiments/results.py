@@ -22,7 +22,7 @@ from simulator.core import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import digest
 from simulator.scenario import Scenario, ScenarioError
-from simulator.timeline import Timeline, usage
+from simulator.timeline import Timeline, save, usage
 from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
@@ -179,6 +179,9 @@ def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reas
         summary |= {"step": last.step, "time_s": last.time_s, "gradients": last.gradients}
         summary |= {"wall_s": round(last.wall_s, 6)}
         if last.timeline is not None:
+            if run.scenario.clock == "wall":
+                timeline = last.timeline
+                _atomically(here / "timeline.npz", lambda file: save(timeline, file))
             summary |= _times(here, last.timeline, run.scenario.workers.total, run.scenario.workers.byzantine)
         # JSON has no NaN
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in seen[-1].evaluation._asdict().items()}

@@ -47,6 +47,10 @@ class Columns:
         ):
             column.append(value if value <= until else NEVER)
 
+    def copied(self) -> "Columns":
+        """The same jobs, in columns of their own."""
+        return Columns(tuple(column[:] for column in self.whole), tuple(column[:] for column in self.seconds))
+
     def rows(self) -> Rows:
         """As NumPy arrays."""
         return Rows(*(np.array(c, np.int32) for c in self.whole), *(np.array(c, float) for c in self.seconds))
@@ -206,18 +210,21 @@ def why(book: Book, now: float) -> str:
 
 
 def closed(book: Book, stopped: str, now: float) -> Timeline:
-    """The timeline of what happened until now."""
-    for job in book.waiting.values():
-        _end(book, job, Outcome.DROPPED, now)
-    for job in (*book.open.values(), *book.ready.values()):
-        _end(book, job, Outcome.UNFINISHED, now)
+    """The timeline of what happened until now; the book stays as it is."""
+    unused, outcomes = book.unused.copied(), list(book.outcomes)
+    for jobs, outcome in (
+        (book.waiting, Outcome.DROPPED), (book.open, Outcome.UNFINISHED), (book.ready, Outcome.UNFINISHED)
+    ):  # fmt: skip
+        for job in jobs.values():
+            unused.add(job, until=now)
+            outcomes.append(outcome)
     return Timeline(
         rows=book.rows.rows(),
         first=np.array(book.first),
         seen=np.array(book.seen, int),
         time_s=np.array(book.time_s, float),
-        unused=book.unused.rows(),
-        outcomes=np.array(book.outcomes, np.int8),
+        unused=unused.rows(),
+        outcomes=np.array(outcomes, np.int8),
         stopped=stopped,
     )
 

@@ -11,7 +11,7 @@ from simulator import arrivals
 from simulator.arrivals import Book, Job
 from simulator.durations import Draw, one_by_one
 from simulator.parts import Crash
-from simulator.timeline import EMPTY, Rows, Timeline
+from simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
 DRAWN_AT_ONCE = 1_000_000
@@ -184,6 +184,6 @@ def in_step(steps: int, draws: list[Draw]) -> Timeline:
         first=np.arange(steps + 1) * n,
         seen=np.full(steps, n),
         time_s=time_s,
-        unused=EMPTY,
+        unused=NO_ROWS,
         outcomes=np.empty(0, np.int8),
     )  # fmt: skip

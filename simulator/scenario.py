@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
@@ -55,6 +55,10 @@ class Scenario(Description, frozen=True):
     latency: Latency = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
     )
+    clock: Literal["virtual", "wall"] = Field(
+        default="virtual",
+        description="Virtual seconds, the same every time; or real ones: workers race, and times of `latency` pass.",
+    )
     executor: Executor = Ray()
     evaluate_every: Count = Field(
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
@@ -66,15 +70,22 @@ class Scenario(Description, frozen=True):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_steps(cls, given: Any) -> Any:
-        # with learning rate 1 the server takes the workers' mean as it is
-        if isinstance(given, dict) and given.get("local") is not None and "optimizer" not in given:
-            return given | {"optimizer": {"name": "sgd", "learning_rate": 1.0}}
+    def _fitting_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("local") is not None and "optimizer" not in given:
+            # with learning rate 1 the server takes the workers' mean as it is
+            given = given | {"optimizer": {"name": "sgd", "learning_rate": 1.0}}
+        if given.get("clock") == "wall" and "latency" not in given:
+            # nothing but what computing takes
+            given = given | {"latency": {"name": "constant", "seconds": 0.0}}
         return given
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         n = self.workers.total
+        if self.clock == "wall" and self.executor.name != "ray":
+            raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
         if self.local and self.local.send == "model" and self.worker_momentum:
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
         if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:

@@ -93,7 +93,11 @@ class Timeline(NamedTuple):
         return order, np.searchsorted(self.rows.versions[order], np.arange(self.steps + 2))
 
 
-EMPTY = Rows(*(np.empty(0, np.int32),) * 4, *(np.empty(0),) * 4)
+NO_ROWS = Rows(*(np.empty(0, np.int32),) * 4, *(np.empty(0),) * 4)
+
+
+# Of a run whose order of events is not known before.
+UNPLANNED = Timeline(NO_ROWS, np.zeros(1, int), np.empty(0, int), np.empty(0), NO_ROWS, np.empty(0, np.int8))
 
 
 def timeline(
@@ -121,7 +125,7 @@ def timeline(
         first=np.arange(count + 1) * k,
         seen=np.full(count, k) if seen is None else np.asarray(seen),
         time_s=when,
-        unused=EMPTY,
+        unused=NO_ROWS,
         outcomes=np.empty(0, np.int8),
     )
 

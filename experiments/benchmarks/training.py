@@ -17,7 +17,7 @@ import jax
 
 from simulator import compilation
 from simulator.executors import session
-from simulator.executors.base import prepare
+from simulator.executors.base import first_core
 from simulator.scenario import Scenario, parse
 from simulator.world import world
 
@@ -52,7 +52,7 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
 
 def gradients_alone(described: Scenario, steps: int) -> float:
     """Seconds for the jobs of `steps` updates in one thread, nothing aggregated."""
-    core = prepare(described, 0).core
+    core = first_core(described, 0)
     here = world(described, 0)
     params = core.start(here).params
     jax.block_until_ready(core.work(here, params, 0, 0))

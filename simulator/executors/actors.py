@@ -1,5 +1,6 @@
 """The roles of a distributed run. Ray makes actors of these classes; nothing here needs Ray."""
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import compilation
-from simulator.core import Core, Evaluation, Update
-from simulator.executors.base import arrived, batched, floats, prepare, stage
+from simulator.core import Arrived, Core, Evaluation, Update
+from simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
 from simulator.parts import Ray
 from simulator.scenario import Scenario, parse
-from simulator.timeline import Timeline
+from simulator.timeline import UNPLANNED, Timeline
 from simulator.world import World, world
 
 
@@ -62,10 +63,9 @@ def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
     """The setting of one repeat; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
     compilation.keep()
     described = parse(scenario)
-    ready = prepare(described, seed)
-    return Setting(
-        described, ready.timeline, ready.core, ready.core_of, world(described, seed), posted(ready.timeline, hosts)
-    )
+    ready = prepare(described, seed, UNPLANNED if described.clock == "wall" else None)
+    post = posted(ready.timeline, hosts)
+    return Setting(described, ready.timeline, first_core(described, seed), ready.core_of, world(described, seed), post)
 
 
 class Public(NamedTuple):
@@ -73,6 +73,26 @@ class Public(NamedTuple):
 
     params: np.ndarray
     rule: Any
+
+
+class New(NamedTuple):
+    """An update as it happens: whose rows are new, how many the rule sees, and where the rows of each part stand."""
+
+    arrived: Arrived
+    seen: int
+    places: tuple[np.ndarray, ...] = ()
+
+    def placed(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        """The rows `[r, d]` of the parts `[m, d]`, by their place."""
+        rows = np.empty((len(self.arrived.workers), parts[0].shape[1]), parts[0].dtype)
+        for here, part in zip(self.places, parts, strict=True):
+            rows[here] = part
+        return rows
+
+
+def new_of(timeline: Timeline, step: int) -> New:
+    """An update of a planned run."""
+    return New(arrived(timeline, step), int(timeline.seen[step]))
 
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
@@ -112,21 +132,27 @@ class Workers:
                 made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs)]
         else:
             made = [self._row(*each, model) for each in zip(workers.tolist(), jobs.tolist(), strict=True)]
-        return self.remember(workers.tolist(), *map(np.asarray, made))
+        return self.remember(workers.tolist(), *(np.asarray(row)[None] for row in made))
+
+    def race(self, worker: int, job: int, public: Public) -> tuple[np.ndarray, tuple[float, float]]:
+        """The row `[1, d]` of one job, before momentum, and when it was begun and done by the clock of this machine."""
+        begin = time.time()
+        row = np.asarray(self._row(worker, job, jnp.asarray(public.params)))
+        return row[None], (begin, time.time())
 
     def _row(self, worker: int, job: int, model: jax.Array) -> jax.Array:
         with stage("work", worker=worker, job=job):
             return self.run.core.work(self.run.world, model, np.int32(worker), np.int32(job))
 
     def remember(self, workers: list[int], *rows: np.ndarray) -> np.ndarray:
-        """What these workers send for their rows, `[m, d]`: with momentum their velocities."""
+        """What these workers send for their rows `[1, d]` each, `[m, d]`: with momentum their velocities."""
         remember = self.run.core.remember
         if remember is None:
-            return np.stack(rows)
+            return np.concatenate(rows)
         sent = []
         for worker, row in zip(workers, rows, strict=True):
             before = self.velocities.get(worker, jnp.zeros(self.d))
-            self.velocities[worker] = remember(before, jnp.asarray(row))
+            self.velocities[worker] = remember(before, jnp.asarray(row[0]))
             sent.append(np.asarray(self.velocities[worker]))
         return np.stack(sent)
 
@@ -140,13 +166,19 @@ class Adversary:
 
     def forge(self, step: int, public: Public, *parts: np.ndarray) -> np.ndarray:
         """The rows `[b, d]` that the b Byzantine workers of the update send."""
-        new = arrived(self.run.timeline, step)
-        core = self.run.core_of(int(self.run.timeline.seen[step]))
-        rows = by_place(self.run, step, parts)
+        return self._forged(step, new_of(self.run.timeline, step), by_place(self.run, step, parts), public)
+
+    def forge_now(self, step: int, new: New, public: Public, *rows: np.ndarray) -> np.ndarray:
+        """The same of an update that was not planned, of rows `[1, d]` each or several together."""
+        return self._forged(step, new, new.placed(rows), public)
+
+    def _forged(self, step: int, new: New, rows: np.ndarray, public: Public) -> np.ndarray:
+        core = self.run.core_of(new.seen)
         with stage("forge", step=step):
             assert core.forge is not None
-            rows, self.state = core.forge(self.run.world, step, new, rows, public.params, public.rule, self.state)
-        return np.asarray(rows)[np.asarray(self.run.world.byzantine)[new.workers]]
+            here = self.run.world
+            forged, self.state = core.forge(here, step, new.arrived, rows, public.params, public.rule, self.state)
+        return np.asarray(forged)[np.asarray(self.run.world.byzantine)[new.arrived.workers]]
 
 
 class ParameterServer:
@@ -165,13 +197,18 @@ class ParameterServer:
 
     def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> Update:
         """One update; gives what was seen of it."""
-        new = arrived(self.run.timeline, step)
-        core = self.run.core_of(int(self.run.timeline.seen[step]))
-        rows = by_place(self.run, step, parts)
+        return self._updated(step, new_of(self.run.timeline, step), by_place(self.run, step, parts), forged)
+
+    def update_now(self, step: int, new: New, forged: np.ndarray | None, *rows: np.ndarray) -> Update:
+        """The same of an update that was not planned, of rows `[1, d]` each or several together."""
+        return self._updated(step, new, new.placed(rows), forged)
+
+    def _updated(self, step: int, new: New, rows: np.ndarray, forged: np.ndarray | None) -> Update:
+        core = self.run.core_of(new.seen)
         if forged is not None:
-            rows[np.asarray(self.run.world.byzantine)[new.workers]] = forged
+            rows[np.asarray(self.run.world.byzantine)[new.arrived.workers]] = forged
         with stage("update", step=step):
-            self.server, seen = core.update(self.run.world, self.server, new, rows)
+            self.server, seen = core.update(self.run.world, self.server, new.arrived, rows)
         # floats: arrays would be views of the message, which could not be reused while the driver keeps them
         return Update(*map(float, seen))
 

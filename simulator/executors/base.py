@@ -18,14 +18,14 @@ from simulator.parts import Honest
 from simulator.planning import in_step, planned
 from simulator.scenario import Scenario
 from simulator.schedules import Situation
-from simulator.timeline import Timeline
+from simulator.timeline import Outcome, Timeline
 from simulator.world import World, share_out
 
 
 class Checkpoint(NamedTuple):
     """The run of one seed, after `step` updates.
 
-    `time_s`: seconds of the timeline. `gradients`: how many the workers had computed by then, used or not. `wall_s`:
+    `time_s`: seconds of the timeline. `gradients`: how many had been delivered by then, used or not. `wall_s`:
     real seconds since the run began. `evaluation`: floats. `updates`: arrays, one entry for each update since the last
     checkpoint. `params` `[d]`: the model, NumPy. `timeline`: the order of events of the run, as far as it is known.
     """
@@ -94,23 +94,25 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
 class Prepared(NamedTuple):
     """What an executor replays: the timeline of one repeat, and the core for updates in which the rule sees k rows.
 
-    `gradients` `[T + 1]`: how many were computed when each version was made.
+    `gradients` `[T + 1]`: how many had been delivered when each version was made.
     """
 
     timeline: Timeline
     core_of: Callable[[int], Core]
     gradients: np.ndarray
 
-    @property
-    def core(self) -> Core:
-        """The core of the first update; all but `update` and `forge` is the same in every one."""
-        return self.core_of(int(self.timeline.seen[0]))
+
+def first_core(scenario: Scenario, seed: int) -> Core:
+    """The core of the first update; all but `update` and `forge` is the same in every one."""
+    # on the clock the first one is not known before; a planned one sees as many rows
+    described = scenario if scenario.clock == "virtual" else scenario.model_copy(update={"steps": 1})
+    return build(scenario, int(plan(described, seed).seen[0]))
 
 
-def prepare(scenario: Scenario, seed: int) -> Prepared:
-    """The timeline of one repeat and the cores for its updates."""
-    planned = plan(scenario, seed)
-    return Prepared(planned, lru_cache(partial(build, scenario)), computed(planned, per_job(scenario, seed)))
+def prepare(scenario: Scenario, seed: int, observed: Timeline | None = None) -> Prepared:
+    """The timeline of one repeat, planned or `observed`, and the cores for its updates."""
+    planned = observed or plan(scenario, seed)
+    return Prepared(planned, lru_cache(partial(build, scenario)), delivered(planned, per_job(scenario, seed)))
 
 
 def per_job(scenario: Scenario, seed: int) -> np.ndarray:
@@ -123,14 +125,14 @@ def per_job(scenario: Scenario, seed: int) -> np.ndarray:
     return np.array(batches) * local.epochs
 
 
-def computed(timeline: Timeline, each: np.ndarray) -> np.ndarray:
-    """`[T + 1]`: the gradients computed when each version was made, `each` `[n]` of them for a job."""
+def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
+    """`[T + 1]`: the gradients in the rows delivered until each version was made, `each` `[n]` of them in a row."""
     parts = timeline.rows, timeline.unused
-    when, workers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("computed_s", "workers"))
-    order = np.argsort(when, kind="stable")
-    until = np.concatenate([[0], np.cumsum(each[workers[order]])])
-    # what was never done stands last, as NaN
-    return until[np.concatenate([[0], np.searchsorted(when[order], timeline.time_s, side="right")])]
+    when, workers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("arrived_s", "workers"))
+    there = np.concatenate([np.ones(len(timeline.rows.jobs), bool), timeline.outcomes == Outcome.DROPPED])
+    order = np.argsort(when[there], kind="stable")
+    until = np.concatenate([[0], np.cumsum(each[workers[there][order]])])
+    return until[np.concatenate([[0], np.searchsorted(when[there][order], timeline.time_s, side="right")])]
 
 
 def arrived(timeline: Timeline, step: int) -> Arrived:

@@ -11,6 +11,7 @@ from simulator import compilation
 from simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
 from simulator.parts import Loop
 from simulator.scenario import Scenario
+from simulator.timeline import Timeline
 from simulator.world import world
 
 
@@ -26,10 +27,15 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
         yield from _repeat(scenario, seed)
 
 
-def _repeat(scenario: Scenario, seed: int) -> Iterator[Checkpoint]:
+def replay(scenario: Scenario, seed: int, observed: Timeline) -> Iterator[Checkpoint]:
+    """The checkpoints of a repeat whose order of events was recorded."""
+    return _repeat(scenario, seed, observed)
+
+
+def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> Iterator[Checkpoint]:
     compilation.keep()
     begin = time.perf_counter()
-    timeline, core_of, gradients = prepare(scenario, seed)
+    timeline, core_of, gradients = prepare(scenario, seed, observed)
     core = core_of(int(timeline.seen[0]))
     evaluated = set(evaluation_steps(scenario, timeline.steps))
     here = world(scenario, seed)

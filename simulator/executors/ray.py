@@ -1,11 +1,12 @@
 """Ray actors: workers, adversary and parameter server. The only file that imports ray."""
 
 import logging
+import math
 import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,12 +25,24 @@ import aggregators
 import attacks
 import models
 import simulator
-from simulator.core import Core, Evaluation, Update
-from simulator.executors.actors import Adversary, ParameterServer, Post, Public, Workers, asked, posted
-from simulator.executors.base import Checkpoint, RunError, ended, evaluation_steps, prepare, stacked
+from simulator import arrivals
+from simulator.core import Arrived, Core, Evaluation, Update
+from simulator.executors.actors import Adversary, New, ParameterServer, Post, Public, Workers, asked, posted
+from simulator.executors.base import (
+    Checkpoint,
+    RunError,
+    delivered,
+    ended,
+    evaluation_steps,
+    first_core,
+    per_job,
+    prepare,
+    stacked,
+)
+from simulator.executors.racing import Crew, Done, race
 from simulator.parts import Ray
 from simulator.scenario import Scenario
-from simulator.timeline import Timeline
+from simulator.timeline import UNPLANNED, Timeline
 
 # Updates submitted before the oldest of them is waited for: enough to keep every actor busy, and bounded.
 AHEAD = 16
@@ -64,13 +77,14 @@ class Cast(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One repeat, ready to go: its actors are configured."""
+    """One repeat, ready to go: its actors are configured. `hosts` `[n]`: the worker actor of each worker."""
 
     workers: list[Any]
     adversary: Any
     server: Any
     scenario: Scenario
     seed: int
+    hosts: np.ndarray
     timeline: Timeline
     gradients: np.ndarray
     post: Post
@@ -233,6 +247,10 @@ def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
         finished = False
         try:
             run = _configure(cast, count, scenario, seed)
+            if scenario.clock == "wall":
+                yield from _raced(cast, run)
+                finished = True
+                continue
             yield from (_streamed(run, _graph(cast, run)) if _can_stream(run) else _submitted(run))
             finished = True
             ended(run.timeline)
@@ -279,18 +297,17 @@ def _configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
     described = scenario.model_dump(mode="json")
     d = server.configure.remote(described, seed, hosts)
     ready = [handle.configure.remote(described, seed, hosts, d) for handle in (*workers, adversary)]
-    mine = prepare(scenario, seed)
-    post = posted(mine.timeline, hosts)
+    mine = prepare(scenario, seed, UNPLANNED if scenario.clock == "wall" else None)
+    post, core = posted(mine.timeline, hosts), first_core(scenario, seed)
     d, *_ = ray.get([d, *ready])
-    return Run(workers, adversary, server, scenario, seed, mine.timeline, mine.gradients, post, mine.core, d, begin)
+    return Run(workers, adversary, server, scenario, seed, hosts, mine.timeline, mine.gradients, post, core, d, begin)
 
 
 def _checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen: list[Update]) -> Checkpoint:
-    time_s = float(run.timeline.time_s[step - 1]) if step else 0.0
     return Checkpoint(
         seed=run.seed,
         step=step,
-        time_s=time_s,
+        time_s=float(run.timeline.time_s[step - 1]) if step else 0.0,
         gradients=int(run.gradients[step]),
         wall_s=time.perf_counter() - run.begin,
         evaluation=evaluation,
@@ -386,3 +403,84 @@ def _streamed(run: Run, graph: Any) -> Iterator[Checkpoint]:
         under_way.append(graph.execute(step))
         if len(under_way) >= IN_FLIGHT:
             seen.append(ray.get(under_way.popleft(), timeout=-1))
+
+
+class Handle(NamedTuple):
+    """A job of a race: the references of when it was done, and of its row."""
+
+    done: Any
+    row: Any
+
+
+def _raced(cast: Cast, run: Run) -> Iterator[Checkpoint]:
+    """A run on the clock: the driver keeps the book, actors hand on references."""
+    scenario, server = run.scenario, run.server
+    evaluated = set(evaluation_steps(scenario, scenario.steps))
+    versions = {0: server.publish.remote(0)}
+    updates: list[Any] = []
+    checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
+
+    def look(step: int) -> None:
+        checkpoints.append((step, server.evaluate.remote(step), versions[step], [*updates]))
+        updates.clear()
+
+    def begin(worker: int, job: int, version: int) -> Handle:
+        actor = run.workers[run.hosts[worker]]
+        row, done = actor.race.options(num_returns=2).remote(worker, job, versions[version])
+        return Handle(done, row)
+
+    def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
+        by_done = {handle.done: handle for handle in handles}
+        ready, _ = ray.wait(list(by_done), num_returns=1, timeout=timeout_s)
+        if ready:
+            # who else is done by now: the clock of their machine says who was first
+            ready, _ = ray.wait(list(by_done), num_returns=len(by_done), timeout=0)
+        return [_over(cast, by_done[done]) for done in ready]
+
+    def update(step: int, seen: int, new: Arrived, handles: list[Handle]) -> None:
+        sent = [handle.row for handle in handles]
+        places = tuple(np.array([i]) for i in range(len(sent)))
+        if run.core.remember is not None:
+            hosts = run.hosts[new.workers]
+            places = tuple(np.flatnonzero(hosts == host) for host in np.unique(hosts))
+            sent = [
+                run.workers[hosts[here[0]]].remember.remote(new.workers[here].tolist(), *(sent[i] for i in here))
+                for here in places
+            ]
+        told = New(new, seen, places)
+        forged = run.adversary.forge_now.remote(step, told, versions[step], *sent) if run.core.forge else None
+        updates.append(server.update_now.remote(step, told, forged, *sent))
+        versions[step + 1] = server.publish.remote(step + 1)
+        if step + 1 in evaluated:
+            look(step + 1)
+
+    def taken(timeline: Timeline) -> Checkpoint:
+        at, *results, seen = checkpoints.popleft()
+        evaluation, public, *seen = ray.get([*results, *seen])
+        gradients = delivered(timeline, per_job(scenario, run.seed))
+        return _checkpoint(run._replace(timeline=timeline, gradients=gradients), at, evaluation, public, seen)
+
+    look(0)
+    events = race(scenario, run.seed, Crew(begin, over, update, lambda version: versions.pop(version, None)))
+    while True:
+        try:
+            book = next(events)
+        except StopIteration as end:
+            timeline = end.value
+            break
+        if checkpoints and ray.wait([checkpoints[0][1]], timeout=0)[0]:
+            yield taken(arrivals.closed(book, "", math.inf))._replace(timeline=None)
+    if timeline.steps not in evaluated:
+        look(timeline.steps)
+    while checkpoints:
+        yield taken(timeline)
+    ended(timeline)
+
+
+def _over(cast: Cast, handle: Handle) -> Done:
+    try:
+        return Done(handle, ray.get(handle.done))
+    except RayActorError:
+        if {SERVER, ADVERSARY} & _missing(cast).keys():
+            raise
+        return Done(handle, None)

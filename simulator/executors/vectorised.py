@@ -133,7 +133,8 @@ def _widths(sizes: np.ndarray) -> list[int]:
 
 def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds: list[int]) -> Iterator[Checkpoint]:
     begin = time.perf_counter()
-    timeline, core, n = layouts[0].timeline, ready[0].core, scenario.workers.total
+    timeline, n = layouts[0].timeline, scenario.workers.total
+    core = ready[0].core_of(int(timeline.seen[0]))
     gradients = [each.gradients for each in ready]
     # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
     fill = int(timeline.sizes.max()) if schedule(scenario).sees == "buckets" else 0

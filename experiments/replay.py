@@ -1,0 +1,77 @@
+"""A recorded run again, one worker after the other, and whether it gives the same numbers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import study
+from simulator.executors import loop
+from simulator.executors.base import Checkpoint, RunError, digest, plan
+from simulator.scenario import ScenarioError
+from simulator.timeline import Timeline, load
+
+
+class Replayed(NamedTuple):
+    """What came of a replay. `problem` is empty where every number is the same, bit for bit."""
+
+    run: Path
+    updates: int
+    problem: str
+
+
+def runs(folder: Path) -> list[Path]:
+    """The runs of a folder: itself, or those of a study. Raises ScenarioError where there are none."""
+    if (folder / "summary.json").exists():
+        return [folder]
+    if found := sorted(path.parent for path in folder.glob("runs/*/summary.json")):
+        return found
+    raise ScenarioError(f"{folder}: no run here: a folder that byzax run wrote is needed, of a run or of a study")
+
+
+def timeline_of(run: Path) -> Timeline:
+    """The order of events of a run: the one recorded, or the one that its scenario plans. Raises ScenarioError."""
+    scenario = study.load(run / "scenario.yaml").cells[0].scenario
+    try:
+        recorded = run / "timeline.npz"
+        if recorded.exists():
+            return load(recorded)
+        if scenario.clock == "wall":
+            raise ValueError(f"{run}: raced on the clock, and was not recorded to its end: it cannot be replayed")
+        return plan(scenario, scenario.seed)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from error
+
+
+def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
+    """The checkpoints of the replay, then what came of it. Raises ScenarioError for a run that left nothing."""
+    try:
+        before = json.loads((run / "summary.json").read_text())
+    except ValueError:
+        raise ScenarioError(f"{run / 'summary.json'}: damaged") from None
+    scenario, timeline = study.load(run / "scenario.yaml").cells[0].scenario, timeline_of(run)
+    if not (run / "params.npz").exists():
+        raise ScenarioError(f"{run}: it ended before its first evaluation: there is nothing to compare")
+    with (run / "params.npz").open("rb") as file, np.load(file) as arrays:
+        params, step = arrays["params"], int(arrays["step"])
+    seen: list[Checkpoint] = []
+    try:
+        for checkpoint in loop.replay(scenario, scenario.seed, timeline):
+            seen.append(checkpoint)
+            yield checkpoint
+    except RunError as error:
+        # a timeline that stopped stops again
+        if not timeline.stopped:
+            raise ScenarioError(f"{run}: the replay failed: {error}") from error
+    again = next((each.params for each in seen if each.step == step), None)
+    problem = ""
+    if again is None:
+        problem = f"the replay has no evaluation after {step} updates, the run has"
+    elif not np.array_equal(params, again, equal_nan=True):
+        far = float(np.max(np.abs(params - again)))
+        problem = f"parameters differ, by {far:.3g} at most: other packages, another machine, or batch: true?"
+    elif "digest" in before and before["digest"] != digest(seen):
+        problem = "final parameters are the same, but what was measured on the way differs"
+    yield Replayed(run, timeline.steps, problem)

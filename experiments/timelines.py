@@ -1,0 +1,145 @@
+"""A timeline to look at: a chart of workers over time, and a table of what became of their jobs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from experiments import study
+from experiments.plots import KINDS, STYLE
+from experiments.replay import timeline_of
+from simulator.executors.base import plan
+from simulator.scenario import ScenarioError
+from simulator.timeline import Outcome, Rows, Timeline, load, usage
+
+# A chart shows so many jobs of a worker, unless it is told from where to where.
+JOBS_SHOWN = 12
+# Up to so many rows their updates stand beside them in numbers.
+NUMBERED = 150
+ENDS = {Outcome.DROPPED: ("dropped", "x", "#555555"), Outcome.LOST: ("lost", "X", "#D55E00")}
+
+
+class Found(NamedTuple):
+    """A timeline, how many workers it has and how many of these lie, and what it is called."""
+
+    timeline: Timeline
+    n: int
+    byzantine: int
+    name: str
+
+
+def read(path: Path, overrides: Sequence[str]) -> Found:
+    """The timeline of a scenario (its first run), of a run's folder, or of a file. Raises ScenarioError."""
+    if path.suffix in (".yaml", ".yml") or path.is_dir():
+        file = path / "scenario.yaml" if path.is_dir() else path
+        cell = study.load(file, overrides).cells[0].scenario
+        try:
+            made = timeline_of(path) if path.is_dir() else plan(cell, cell.seed)
+        except ValueError as error:
+            raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+        name = f"{cell.name}: {cell.schedule.name}, {cell.latency.name} latency, seed {cell.seed}"
+        return Found(made, cell.workers.total, cell.workers.byzantine, name)
+    if overrides:
+        raise ScenarioError(f"--set: changes a scenario, and {path} is none")
+    try:
+        made = load(path)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from error
+    n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=0))
+    return Found(made, n, 0, path.name)
+
+
+def table(found: Found) -> Table:
+    """A line for each worker: its jobs by their end, and its time."""
+    spent = usage(found.timeline, found.n)
+    end = float(found.timeline.time_s[-1]) if found.timeline.steps else 0.0
+    caption = f"{found.timeline.steps} updates in {end:.6g} s"
+    if found.timeline.stopped:
+        caption += f"; {found.timeline.stopped}"
+    made = Table(title=found.name, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
+    for heading in ("worker", "used", "dropped", "lost", "unfinished", "computing", "messages", "waiting", "mean age"):
+        made.add_column(heading, justify="right")
+    ages = np.bincount(found.timeline.rows.workers, found.timeline.ages, found.n) / np.maximum(spent.used, 1)
+    for worker in range(found.n):
+        counts = [str(int(part[worker])) for part in spent[:4]]
+        shares = [f"{part[worker] / end:.0%}" if end else "-" for part in spent[4:]]
+        name = f"{worker} (Byzantine)" if worker < found.byzantine else str(worker)
+        made.add_row(name, *counts, *shares, f"{ages[worker]:.2f}" if spent.used[worker] else "-")
+    return made
+
+
+def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
+    """Draws the chart. Raises ScenarioError where nothing lies in it or it cannot be written."""
+    timeline = found.timeline
+    last = until if until is not None else _readable(timeline, found.n, since)
+    everything = Rows(*(np.concatenate(pair) for pair in zip(timeline.rows, timeline.unused, strict=True)))
+    updates = np.concatenate([timeline.updates, np.full(len(timeline.outcomes), -1)])
+    ends = np.concatenate([np.full(len(timeline.updates), -1), timeline.outcomes])
+    over = np.where(np.isnan(everything.arrived_s), max(last, since), everything.arrived_s)
+    shown = (everything.started_s < last) & (over >= since)
+    if not last > since or not shown.any():
+        raise ScenarioError(f"--from and --to: nothing happens from {since:g} to {last:g} seconds")
+    if path.suffix not in (".png", ".svg"):
+        raise ScenarioError(f"--out {path}: .png or .svg is needed")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11, 0.32 * found.n + 1.6), layout="constrained")
+        axes: Any = figure.subplots()
+        # what did not happen lasted until the job was over
+        times = [np.fmin(t, over)[shown] for t in everything[4:7]] + [over[shown]]
+        workers = everything.workers[shown]
+        for kind, begin, end in (("messages", 0, 1), ("computing", 1, 2), ("messages", 2, 3)):
+            label = kind if begin < 2 else None
+            axes.barh(
+                workers, times[end] - times[begin], 0.62, times[begin], color=KINDS[kind], edgecolor="white",
+                linewidth=0.4, label=label,
+            )  # fmt: skip
+        _mark(axes, workers, over[shown], updates[shown], ends[shown])
+        for time_s in timeline.time_s[(timeline.time_s >= since) & (timeline.time_s <= last)]:
+            axes.axvline(time_s, color="#0072B2", linewidth=0.5, alpha=0.5, zorder=0)
+        axes.plot([], [], color="#0072B2", linewidth=0.8, label="update")
+        axes.set_xlim(since, last)
+        axes.set_ylim(found.n - 0.5, -0.5)
+        axes.set_yticks(range(found.n))
+        axes.tick_params(axis="y", labelsize=max(3, min(8, 240 / found.n)))
+        for label in axes.get_yticklabels()[: found.byzantine]:
+            label.set_color("#D55E00")
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("seconds; numbers are the update that a row went into, the first is 0")
+        axes.set_ylabel("worker" + (" (Byzantine in red)" if found.byzantine else ""))
+        figure.legend(
+            loc="outside upper left", ncols=6, frameon=False, title=found.name, alignment="left",
+            title_fontproperties={"size": 9.5, "weight": "bold"},
+        )  # fmt: skip
+        try:
+            figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+        except OSError as error:
+            raise ScenarioError(f"--out {path}: cannot be written ({error.strerror})") from None
+    return path
+
+
+def _mark(axes: Any, workers: np.ndarray, over: np.ndarray, updates: np.ndarray, ends: np.ndarray) -> None:
+    """The end of each job: the number of the update that took its row, or what else became of it."""
+    for outcome, (word, marker, colour) in ENDS.items():
+        mine = ends == outcome
+        if mine.any():
+            axes.plot(over[mine], workers[mine], marker, color=colour, markersize=5, label=word, linestyle="none")
+    used = updates >= 0
+    if used.sum() > NUMBERED:
+        axes.plot(over[used], workers[used], "|", color="#0072B2", markersize=6, label="used", linestyle="none")
+        return
+    for worker, moment, number in zip(workers[used], over[used], updates[used], strict=True):
+        axes.annotate(str(number), (moment, worker), ha="right", va="center", fontsize=6, xytext=(-1.5, 0),
+                      textcoords="offset points", annotation_clip=True)  # fmt: skip
+
+
+def _readable(timeline: Timeline, n: int, since: float) -> float:
+    """The end of a chart in which most workers have no more than JOBS_SHOWN jobs."""
+    begun = np.sort(np.concatenate([timeline.rows.started_s, timeline.unused.started_s]))
+    later = begun[begun >= since]
+    end = float(timeline.time_s[-1]) if timeline.steps else float(later.max(initial=since + 1.0))
+    return min(end, float(later[JOBS_SHOWN * n])) if len(later) > JOBS_SHOWN * n else end

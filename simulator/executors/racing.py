@@ -1,0 +1,120 @@
+"""A race on the clock: who is first is not known before; the schedule decides as rows come, and the order is kept."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simulator.arrivals import Book, Job, open_book
+from simulator.core import Arrived, least, message_bits, schedule
+from simulator.durations import drawing, one_by_one
+from simulator.planning import Clock, Event, Foresee, follow
+from simulator.scenario import Scenario
+from simulator.timeline import Timeline
+
+# Seconds after which a wait looks around again.
+PATIENCE_S = 1.0
+
+
+class Done(NamedTuple):
+    """A job that is over: when it was begun and done, by `time.time()`; None where its worker's actor died."""
+
+    handle: Any
+    times: tuple[float, float] | None
+
+
+class Crew(NamedTuple):
+    """Those who do the work. A handle stands for a job, or its row, that may not be done yet.
+
+    `begin(worker, job, version)` starts a job and gives its handle. `done(handles, timeout_s)` gives those that are
+    done after so many seconds at most. `update(step, seen, arrived, handles)` sends an update with the rows of these
+    handles, and makes the version after it public. `forget(version)`: no job will read this version any more.
+    """
+
+    begin: Callable[[int, int, int], Any]
+    done: Callable[[Sequence[Any], float], list[Done]]
+    update: Callable[[int, int, Arrived, list[Any]], None]
+    forget: Callable[[int], None]
+
+
+def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[Book, None, Timeline]:
+    """Yields the book after every event; ends with the timeline of what happened.
+
+    Times of the scenario's latency pass for real: a row counts as there when its job is done, and not before those
+    seconds are over. What is lost, and who dies, is drawn as in virtual time.
+    """
+    n, latency, timing = scenario.workers.total, scenario.latency, scenario.attack.timing
+    book = open_book(schedule(scenario), timing, n, scenario.workers.byzantine, scenario.steps, least(scenario))
+    spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(scenario))]
+    under_way: dict[Any, tuple[Job, float, bool]] = {}
+    rows: dict[tuple[int, int], Any] = {}
+    oldest = getattr(timing, "age", 0) if timing.name == "replay" else 0
+    begin_s = time.time()
+    last_s, sent = 0.0, 0
+
+    def now() -> float:
+        # strictly after whatever was before: events have an order
+        nonlocal last_s
+        last_s = max(time.time() - begin_s, np.nextafter(last_s, np.inf))
+        return last_s
+
+    def begin(job: Job, foresee: Foresee) -> None:
+        nonlocal sent
+        # the version that it reads may just have been made
+        sent = send(sent)
+        down, compute, up, lost = next(spans[job.worker])
+        handle = crew.begin(job.worker, job.job, job.version)
+        under_way[handle] = job, down + compute + up, lost
+        rows[job.worker, job.job] = handle
+        job.received_s, job.computed_s = job.started_s + down, job.started_s + down + compute
+
+    def wait(due: Callable[[], float | None], foresee: Foresee) -> None:
+        while True:
+            at, present = due(), now()
+            if at is not None and at <= present:
+                return
+            patience = PATIENCE_S if at is None else min(PATIENCE_S, at - present)
+            over = crew.done(list(under_way), patience) if under_way else time.sleep(patience)
+            for handle, times in sorted(over or [], key=lambda each: each.times or (0.0, 0.0)):
+                job, least_s, lost = under_way.pop(handle)
+                there = now()
+                if times is None:
+                    foresee(there, Event.DIE, job.worker, 0)
+                else:
+                    job.received_s = max(job.received_s, times[0] - begin_s)
+                    job.computed_s = min(max(job.received_s, job.computed_s, times[1] - begin_s), there)
+                    job.received_s = min(job.received_s, job.computed_s)
+                    there = max(there, job.started_s + least_s)
+                foresee(there, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
+
+    def send(sent: int) -> int:
+        for step in range(sent, book.step):
+            own = slice(book.first[step], book.first[step + 1])
+            workers, jobs, _, handed = (np.array(column[own], np.int32) for column in book.rows.whole)
+            handles = [rows.pop(key) for key in zip(workers.tolist(), jobs.tolist(), strict=True)]
+            crew.update(step, book.seen[step], Arrived(workers, handed), handles)
+            if step - oldest >= 0:
+                crew.forget(step - oldest)
+        if len(rows) > 4 * n:
+            kept = {(job.worker, job.job) for part in (book.open, book.ready, book.waiting) for job in part.values()}
+            for key in rows.keys() - kept:
+                del rows[key]
+        return book.step
+
+    def hold() -> None:
+        # what liars hold back has to be computed too
+        for job in book.ready.values():
+            if (job.worker, job.job) not in rows:
+                rows[job.worker, job.job] = crew.begin(job.worker, job.job, job.version)
+
+    events = follow(book, Clock(begin, wait), latency.crashes)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            send(sent)
+            return end.value
+        sent = send(sent)
+        hold()
+        yield book
