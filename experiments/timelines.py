@@ -109,7 +109,8 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
         for label in axes.get_yticklabels()[: found.byzantine]:
             label.set_color("#D55E00")
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("seconds; numbers are the update that a row went into, the first is 0")
+        numbered = (updates[shown] >= 0).sum() <= NUMBERED
+        axes.set_xlabel("seconds" + ("; numbers are the update that a row went into, from 0" if numbered else ""))
         axes.set_ylabel("worker" + (" (Byzantine in red)" if found.byzantine else ""))
         figure.legend(
             loc="outside upper left", ncols=6, frameon=False, title=found.name, alignment="left",

@@ -104,9 +104,12 @@ class Prepared(NamedTuple):
 
 def first_core(scenario: Scenario, seed: int) -> Core:
     """The core of the first update; all but `update` and `forge` is the same in every one."""
-    # on the clock the first one is not known before; a planned one sees as many rows
-    described = scenario if scenario.clock == "virtual" else scenario.model_copy(update={"steps": 1})
-    return build(scenario, int(plan(described, seed).seen[0]))
+    if scenario.clock == "wall":
+        # the first one is not known before; one that is planned without mishaps sees as many rows
+        attack = scenario.attack.model_copy(update={"timing": Honest()})
+        latency = scenario.latency.model_copy(update={"loss": 0.0, "crashes": ()})
+        scenario = scenario.model_copy(update={"steps": 1, "attack": attack, "latency": latency})
+    return build(scenario, int(plan(scenario, seed).seen[0]))
 
 
 def prepare(scenario: Scenario, seed: int, observed: Timeline | None = None) -> Prepared:

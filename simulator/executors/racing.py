@@ -82,10 +82,10 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[Book, None, Tim
                 if times is None:
                     foresee(there, Event.DIE, job.worker, 0)
                 else:
-                    job.received_s = max(job.received_s, times[0] - begin_s)
-                    job.computed_s = min(max(job.received_s, job.computed_s, times[1] - begin_s), there)
-                    job.received_s = min(job.received_s, job.computed_s)
+                    begun, done = (moment - begin_s for moment in times)
                     there = max(there, job.started_s + least_s)
+                    job.computed_s = min(max(job.computed_s, done), there)
+                    job.received_s = min(max(job.received_s, begun), job.computed_s)
                 foresee(there, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
 
     def send(sent: int) -> int:

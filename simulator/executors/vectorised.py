@@ -76,6 +76,9 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
     compilation.keep()
     ready = {seed: prepare(scenario, seed) for seed in scenario.seeds}
     layouts = {seed: layout(each.timeline, scenario.workers.total) for seed, each in ready.items()}
+    # one size for all: functions are compiled once
+    m = max(each.m for each in layouts.values())
+    layouts = {s: layout(ready[s].timeline, scenario.workers.total, m) if o.m < m else o for s, o in layouts.items()}
     together: dict[Any, list[int]] = {}
     for seed, each in layouts.items():
         form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
@@ -84,15 +87,15 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
         yield from _run(scenario, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], seeds)
 
 
-def layout(timeline: Timeline, n: int) -> Layout:
-    """How the rows of a timeline are computed and held."""
+def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
+    """How the rows of a timeline are computed and held, with `least` places for each worker or more."""
     rows, updates = timeline.rows, timeline.updates
     readers, first = timeline.readers()
     count = len(readers)
     # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
     mine = np.lexsort((rows.jobs, rows.workers))
     turn = np.arange(count) - np.searchsorted(rows.workers[mine], rows.workers[mine])
-    m = 1
+    m = max(1, least)
     while not _fits(rows.workers[mine], rows.versions[mine], updates[mine], m):
         m += 1
     places = np.empty(count, np.int32)
@@ -113,7 +116,12 @@ def layout(timeline: Timeline, n: int) -> Layout:
             counts.append(width)
             begin += width
     groups = np.searchsorted(np.array(begins), first)
-    if (readers == np.arange(count)).all() and not timeline.ages.any() and (np.diff(groups[:-1]) == 1).all():
+    if (
+        not least
+        and (readers == np.arange(count)).all()
+        and not timeline.ages.any()
+        and (np.diff(groups[:-1]) == 1).all()
+    ):
         m = 0
     return Layout(timeline, readers, places, np.array(begins), np.array(counts), groups, m)
 
@@ -142,17 +150,24 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
     with stage("start"):
         state = _start(core, n, layouts[0].m)(worlds)
     parts: list[Update] = []
-    widths = tuple(np.unique(layouts[0].counts).tolist())
-    single = bool((np.diff(layouts[0].groups[:-1]) == 1).all())
-    changes = 1 + np.flatnonzero(np.diff(timeline.seen) | (0 if fill else np.diff(timeline.sizes)))
+    # updates of one kind share a compiled loop
+    kinds = np.stack([timeline.seen, np.full(timeline.steps, fill) if fill else timeline.sizes])
+    changes = 1 + np.flatnonzero(np.diff(kinds, axis=1).any(axis=0))
     evaluated = set(evaluation_steps(scenario, timeline.steps))
+    loops = {
+        (seen, size): _loop_of(layouts[0], (kinds[0] == seen) & (kinds[1] == size))
+        for seen, size in np.unique(kinds, axis=1).T.tolist()
+    }
 
     for since, step in itertools.pairwise([0, *sorted(evaluated | set(changes.tolist()))]):
         if step > since:
-            events = jax.tree.map(lambda *each: np.stack(each), *(_events(own, since, step, fill) for own in layouts))
-            own_core = ready[0].core_of(int(timeline.seen[since]))
+            seen, size = kinds[:, since].tolist()
+            widths, single = loops[seen, size]
+            parts_of_seeds = (_events(own, since, step, size, widths) for own in layouts)
+            events = jax.tree.map(lambda *each: np.stack(each), *parts_of_seeds)
+            advance = _advance(ready[0].core_of(seen), widths, single, fill > 0)
             with stage("advance", step=step):
-                state, updates = _advance(own_core, widths, single, fill > 0)(worlds, state, events)
+                state, updates = advance(worlds, state, events)
             parts.append(Update(*(series[:, : step - since] for series in jax.device_get(updates))))
         if step not in evaluated:
             continue
@@ -176,6 +191,13 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
     ended(timeline)
 
 
+def _loop_of(own: Layout, mine: np.ndarray) -> tuple[tuple[int, ...], bool]:
+    """The widths of the groups that are computed for some updates, and whether each of these has just one group."""
+    count = np.diff(own.groups[:-1])
+    widths = np.unique(own.counts[np.repeat(mine, count)])
+    return tuple(widths.tolist()) or (1,), bool((count[mine] == 1).all())
+
+
 class Events(NamedTuple):
     """A stretch of a timeline, filled up so that few lengths are compiled: its first `length` updates count.
 
@@ -196,15 +218,14 @@ class Events(NamedTuple):
     taken: np.ndarray
 
 
-def _events(own: Layout, since: int, step: int, fill: int) -> Events:
+def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ...]) -> Events:
     timeline = own.timeline
     rows, first = timeline.rows, timeline.first
     groups = own.groups[since : step + 1]
     begins, counts = own.begins[groups[0] : groups[-1]], own.counts[groups[0] : groups[-1]]
     origin = begins[0] if len(begins) else 0
     readers = own.readers[origin : origin + counts.sum()]
-    widest = int(own.counts.max())
-    size = fill or int(timeline.sizes[since])
+    room = 16 * widths[-1]
     taken = first[since:step, None] + np.arange(size)
     there = taken < first[since + 1 : step + 1, None]
     taken = np.where(there, taken, 0)
@@ -213,10 +234,10 @@ def _events(own: Layout, since: int, step: int, fill: int) -> Events:
         step=_padded(np.arange(since, step)),
         groups=_padded(np.stack([groups[:-1], groups[1:]], axis=1) - groups[0]),
         begins=_padded(begins - origin),
-        kinds=_padded(np.searchsorted(np.unique(own.counts), counts)),
-        workers=_padded(rows.workers[readers], 16 * widest),
-        jobs=_padded(rows.jobs[readers], 16 * widest),
-        places=_padded(own.places[readers], 16 * widest),
+        kinds=_padded(np.searchsorted(widths, counts)),
+        workers=_padded(rows.workers[readers], room),
+        jobs=_padded(rows.jobs[readers], room),
+        places=_padded(own.places[readers], room),
         arrived=Arrived(
             _padded(np.where(there, rows.workers[taken], -1)), _padded(np.where(there, rows.handed[taken], 0))
         ),

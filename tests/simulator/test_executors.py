@@ -64,6 +64,7 @@ SCENARIOS = {
     },
     "warming up": {
         **RANDOM,
+        "workers": {"total": 5, "byzantine": 1},
         "schedule": {"name": "asynchronous", "warm_up": "partial"},
         "rule": "median",
         "attack": "sign_flip",
