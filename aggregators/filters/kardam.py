@@ -17,7 +17,7 @@ class Memory(NamedTuple):
     with this `weight`. `moved`: how far an accepted row moved the model last, at full weight; 1 before the first.
     `coefficients` `[n]`: of each worker's last row, -inf where none is known. `clock`: accepted rows so far, and turns
     given up. `turns` `[n]`: the clock when a row of the worker was last accepted. `refused` `[n]`: the workers that
-    were refused since the clock moved.
+    were refused since the clock moved. `rows` `[n, d]`: the last row of each worker, `[0, d]` where K are kept.
     """
 
     last: Array
@@ -28,6 +28,7 @@ class Memory(NamedTuple):
     clock: Array
     turns: Array
     refused: Array
+    rows: Array
 
 
 def kardam(
@@ -36,6 +37,7 @@ def kardam(
     *,
     dampening: Literal["exponential", "inverse", "constant"] = "exponential",
     alpha: Annotated[float, Field(ge=0)] = 0.2,
+    coefficients: Literal["kept", "renewed"] = "kept",
 ) -> Filter:
     """Rows that differ no more from the last one than those of n-f workers do, at most f of any 2f+1 from f workers.
 
@@ -43,7 +45,7 @@ def kardam(
         of the 2f rows accepted before; the rule sees L(age) x_p,  L = exp(-alpha age), 1 / (1 + age) or 1
 
     Condition: n >= 3f + 1
-    Cost: O(d + n log n) for each row, and the memory of two rows
+    Cost: O(d + n log n) for each row and the memory of two rows; O(n d), and of n + 2 rows, where K are renewed
     Source: Damaskinos, El Mhamdi, Guerraoui, Patra and Taziki, ICML 2018, "Asynchronous Byzantine Machine Learning"
 
     `last` is the last accepted row, w_t the model and w_{t-1} the one that this row changed. Each worker counts with
@@ -62,18 +64,24 @@ def kardam(
     and the next bound too wide. Where a row left the model as it was, the move before stands. Ages count refused rows
     as well. The authors' code bounds by the 2/3 quantile of the largest of 25 coefficients of each worker, these
     between rows and models of its own, and interpolates, which lets through a share of a liar's coefficient; it has no
-    turns, and accepts anything after n refused rows. Not mended here, since it is in the definition: a liar whose
-    accepted row is close to 0 makes every K large, and the bound wide, until all workers have sent again.
+    turns, and accepts anything after n refused rows.
+
+    A weakness of the definition: after an accepted row close to 0, a liar's or one of a batch that is learnt, the move
+    is small and every K large; when f+1 workers have sent the bound is wide, and stays so while they are not heard
+    again. With renewed coefficients all K are those of one moment, and the move, which they share, decides nothing.
 
     Args:
         dampening: how rows become lighter with age; the schedule's own staleness weights would come on top.
         alpha: of the exponential dampening.
+        coefficients: kept are those of the time when each row came; renewed, all K are made anew for every row from the
+            last rows of all workers.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 3f + 1, alpha < 0 or an unknown dampening.
+        ValueError: n < 1, f < 0, n < 3f + 1, alpha < 0 or an unknown word.
     """
     require("kardam", n, f, factor=3, offset=1)
     choice("kardam", "dampening", dampening, ("exponential", "inverse", "constant"))
+    choice("kardam", "coefficients", coefficients, ("kept", "renewed"))
     if not alpha >= 0:
         raise ValueError(f"kardam needs alpha >= 0, such as 0.2, got {alpha!r}")
 
@@ -87,23 +95,29 @@ def kardam(
             clock=jnp.zeros((), jnp.int32),
             turns=jnp.full(n, -2 * f - 1, jnp.int32),
             refused=jnp.zeros(n, bool),
+            rows=jnp.zeros((n if coefficients == "renewed" else 0, len(params)), params.dtype),
         )
 
     def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
         assert context.params is not None
         moved = norms((context.params - state.before)[None])[0] / state.weight
         moved = jnp.where(moved > 0, moved, state.moved)
-        gap = norms((row - state.last)[None])[0]
-        coefficient = jnp.where(jnp.isfinite(gap), gap / moved, jnp.inf)
-        coefficients = state.coefficients.at[sent.worker].set(coefficient)
-        smooth = jnp.isfinite(coefficient) & (coefficient <= jnp.sort(coefficients)[n - f - 1])
-        accepted = smooth & (state.clock - state.turns[sent.worker] > 2 * f)
+        if coefficients == "renewed":
+            rows = state.rows.at[sent.worker].set(row)
+            heard = (state.coefficients > -jnp.inf).at[sent.worker].set(True)
+            known = jnp.where(heard, grown(rows - state.last, moved), -jnp.inf)
+        else:
+            rows = state.rows
+            known = state.coefficients.at[sent.worker].set(grown((row - state.last)[None], moved)[0])
+        own = known[sent.worker]
+        accepted = jnp.isfinite(own) & (own <= jnp.sort(known)[n - f - 1])
+        accepted &= state.clock - state.turns[sent.worker] > 2 * f
 
         age = sent.age.astype(row.dtype)
         weight = {"exponential": jnp.exp(-alpha * age), "inverse": 1 / (1 + age), "constant": jnp.ones_like(age)}[
             dampening
         ]
-        first = accepted & (state.turns < 0).all()
+        unit = accepted & (state.turns < 0).all() if coefficients == "kept" else False
         refused = state.refused.at[sent.worker].set(True)
         onward = accepted | (refused.sum() >= n - f)
         return (
@@ -114,11 +128,18 @@ def kardam(
                 before=jnp.where(accepted, context.params, state.before),
                 weight=jnp.where(accepted, weight, state.weight),
                 moved=moved,
-                coefficients=jnp.where(first, -jnp.inf, coefficients),
+                coefficients=jnp.where(unit, -jnp.inf, known),
                 clock=state.clock + onward,
                 turns=jnp.where(accepted, state.turns.at[sent.worker].set(state.clock), state.turns),
                 refused=refused & ~onward,
+                rows=rows,
             ),
         )
 
     return Filter(init, judge)
+
+
+def grown(differences: Array, moved: Array) -> Array:
+    """`[m]`: lengths of `differences` `[m, d]` for each unit of the move, +inf where not finite."""
+    gaps = norms(differences)
+    return jnp.where(jnp.isfinite(gaps), gaps / moved, jnp.inf)

@@ -72,9 +72,9 @@ def zeno_plus_plus(
         pair = jnp.stack([row, own])
         unit, own_unit = directions(pair, lengths(pair, jnp.zeros_like(own)))
         both = norms(pair)
-        # of |v|² each: what is left has no square that could leave the range of the numbers
+        # divided by |v|², which may leave the range of the numbers: then what is left of epsilon is 0 or infinite
         cosine = jnp.matmul(unit, own_unit, precision=jax.lax.Precision.HIGHEST)
-        score = learning_rate * cosine - rho + learning_rate * epsilon / both[1] / both[1]
+        score = learning_rate * cosine - rho + (learning_rate * epsilon / both[1] ** 2 if epsilon else 0)
         usable = jnp.isfinite(both) & (both > 0)
         return both[1] * unit, usable.all() & (score >= 0), Memory(own, state.judged + 1)
 
