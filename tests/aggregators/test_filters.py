@@ -89,7 +89,7 @@ def in_turn(before, worker, f):
     return f == 0 or sum(sorted(counts.values())[-f:]) <= f
 
 
-def kardam(sequence, models, n, f, dampening="exponential", alpha=0.2, **wrong):
+def kardam(sequence, models, n, f, dampening="exponential", alpha=0.2, coefficients="kept", **wrong):
     """What Kardam says of each row, as the paper and the docstring have it; `wrong` replaces a part of it."""
     part = {
         "bound": bound, "in_turn": in_turn, "finite": lambda row: np.isfinite(row).all(), "forgets": True,
@@ -97,25 +97,31 @@ def kardam(sequence, models, n, f, dampening="exponential", alpha=0.2, **wrong):
         "compared": lambda last, worker, newest: last, "moves": True, "bad": np.inf,
     } | wrong  # fmt: skip
     last, before, weight, moved = np.zeros(models.shape[1]), models[0].astype(float), 1.0, 1.0
-    coefficients, order, refused, newest, said = {}, [], [], {}, []
+    kept, order, refused, newest, said = {}, [], [], {}, []
     for row, worker, age, model in zip(*sequence, models, strict=True):
         row, model = row.astype(float), model.astype(float)
         step = np.linalg.norm(model - before) / (weight if part["divided"] else 1)
         if step > 0 or not part["moves"]:
             moved = step
-        with np.errstate(all="ignore"):
-            gap = np.linalg.norm(row - part["compared"](last, worker, newest))
-            coefficient = gap / moved
-        if not np.isfinite(row).all():
-            coefficient = part["bad"]
-        known = coefficients | {worker: coefficient}
-        right = part["finite"](row) and coefficient <= part["bound"](known, n, f) and part["in_turn"](order, worker, f)
+        now = newest | {worker: row}
+
+        def growth(x, against, moved=moved):
+            with np.errstate(all="ignore"):
+                return np.linalg.norm(x - against) / moved if np.isfinite(x).all() else part["bad"]
+
+        if coefficients == "renewed":
+            known = {each: growth(x, last) for each, x in now.items()}
+        else:
+            known = kept | {worker: growth(row, part["compared"](last, worker, newest))}
+        right = (
+            part["finite"](row) and known[worker] <= part["bound"](known, n, f) and part["in_turn"](order, worker, f)
+        )
         if right or part["keeps_refused"]:
-            coefficients = known
+            kept = known
         newest[worker] = row
         if right:
             if not any(said) and part["forgets"]:
-                coefficients = {}
+                kept = {}
             last, before, weight, refused = row, model, DAMPENING[dampening](age, alpha), []
             order.append(worker)
         else:
@@ -128,7 +134,7 @@ def kardam(sequence, models, n, f, dampening="exponential", alpha=0.2, **wrong):
 
 
 CASES = [(4, 1, 0), (4, 1, 1), (7, 2, 0), (10, 3, 2), (13, 2, 1), (6, 0, 0), (1, 0, 0), (9, 2, 0)]
-OPTIONS = [{}, {"dampening": "inverse"}, {"dampening": "constant"}, {"alpha": 0.7}]
+OPTIONS = [{}, {"dampening": "inverse"}, {"dampening": "constant"}, {"alpha": 0.7}, {"coefficients": "renewed"}]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -196,6 +202,23 @@ def test_no_accepted_row_differs_more_than_the_one_of_an_honest_worker():
             assert coefficients[workers[place]] <= coefficients[f:].max()
             lies += 1
     assert lies > 20
+
+
+def test_after_a_row_close_to_0_kept_coefficients_let_much_through_and_renewed_ones_do_not():
+    """What the docstring warns of: the small move makes the coefficients of f+1 workers large, and so the bound."""
+    n, f, rng = 7, 2, np.random.default_rng(0)
+    workers = np.arange(70) % n
+    rows = (1 + 0.3 * rng.normal(size=(70, 50))).astype(np.float32)
+    rows[36:43] *= 1e-4
+    # a round of rows close to 0, a round of usual ones, and the lie
+    lie = 49
+    rows[lie] = -20
+    for coefficients, through in (("kept", True), ("renewed", False)):
+        _, _, states, _ = served(
+            made("kardam", n, f, dampening="constant", coefficients=coefficients), (rows, workers, np.zeros(70, int))
+        )
+        own, bound = states.coefficients[lie, workers[lie]], np.sort(states.coefficients[lie])[n - f - 1]
+        assert (own <= bound) == through, (coefficients, own, bound)
 
 
 @pytest.mark.parametrize(("n", "f"), [(4, 1), (7, 2), (10, 3), (12, 2)])
@@ -410,6 +433,8 @@ def test_impossible_numbers_are_refused_with_the_way_out():
         filters.factory("kardam")(4, 1, alpha=-1)
     with pytest.raises(ValueError, match="dampening must be one of exponential, inverse, constant"):
         filters.factory("kardam")(4, 1, dampening="linear")
+    with pytest.raises(ValueError, match="coefficients must be one of kept, renewed"):
+        filters.factory("kardam")(4, 1, coefficients="new")
     for option, value in (("learning_rate", 0.0), ("rho", -1.0), ("delay", 0), ("delay", 2.5)):
         with pytest.raises(ValueError, match=f"zeno_plus_plus needs .*{option}"):
             filters.factory("zeno_plus_plus")(4, 1, **{option: value})
