@@ -15,8 +15,8 @@ class View(NamedTuple):
 
     `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included. `byzantine` `[n]`: which
     rows the adversary may replace; an update of fewer than all workers may hold fewer than f of them. `params` `[d]`:
-    the model the server holds. `aggregate`: the rule in use with its present state, `[n, d] -> [d]`. `step`: the
-    server's count of updates so far.
+    the model the server holds. `aggregate`: the rule in use with its present state, `[n, d] -> [d]`, without the
+    filter where there is one. `step`: the server's count of updates so far.
     """
 
     rows: Array

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from aggregators import Aggregator, Context, Info
+from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
 from attacks import Attack, Batch, View
 from models import Model
 from simulator.components import (
     ATTACKS,
     DATA,
+    FILTERS,
     LATENCIES,
     MODELS,
     OPTIMIZERS,
@@ -26,6 +28,7 @@ from simulator.components import (
     SCHEDULES,
     Component,
 )
+from simulator.core import doubted
 from simulator.data import Dataset
 from simulator.executors.base import plan
 from simulator.registry import file_of, said
@@ -68,14 +71,18 @@ def build(scenario: Scenario) -> None:
         with _part("model", scenario.model, MODELS):
             # with Ray the rows are elsewhere
             _fits(d, 1 if scenario.executor.name == "ray" else max(map(max, kinds)))
+        own = scenario.data.validation > 0
+        if scenario.filter is not None:
+            with _part("filter", scenario.filter, FILTERS) as judge:
+                _sees_single_rows(scenario, kinds)
+                _trace_filter(judge, scenario.filter, n, declared, d, own)
         for seen in sorted({seen for seen, _ in kinds}):
-            left = seen
+            left, f = seen, doubted(scenario, seen)
             for each in scenario.pre:
                 with _part("pre", each, PRE) as mixer:
-                    left = _kept(mixer, each, left, declared)
+                    left = _kept(mixer, each, left, f)
             with _part("rule", scenario.rule, RULES) as rule:
-                own = scenario.data.validation > 0
-                state = _trace_rule(rule, scenario.rule, scenario.pre, seen, n, declared, d, own)
+                state = _trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own)
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         sees = schedule.sees
         for seen, size in kinds:
@@ -186,6 +193,41 @@ def _trace_rule(
     )
     _keeps(part, "apply", start, after)
     return start
+
+
+def _sees_single_rows(scenario: Scenario, kinds: list[list[int]]) -> None:
+    assert scenario.filter is not None
+    name, most = scenario.filter.name, max(map(max, kinds))
+    if most > 1:
+        raise ValueError(
+            f"{name} judges single rows, and with {scenario.schedule.name} as it is an update has or sees {most}: "
+            "choose asynchronous or stale_synchronous with apply each"
+        )
+    if scenario.local and scenario.local.send == "model":
+        raise ValueError(f"{name} judges gradients and changes: with local.send model leave it out")
+
+
+@cache
+def _trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own: bool) -> None:
+    judge = function(n, f, **part.options())
+    _need(isinstance(judge, Filter), f"{part.name} must give a Filter, got {_type(judge)}")
+
+    def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
+        state = judge.init(row)
+        asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
+        return state, judge.judge(row, Sent(worker, worker), Context(key, row, **asked), state)
+
+    with _tracing(part, "judge", function):
+        shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
+        start, given = jax.eval_shape(look, *shapes)
+    named = isinstance(given, tuple) and len(given) == 3
+    _need(named, f"{part.name}: judge must give (row, accepted, state), got {_type(given)}")
+    row, accepted, after = given
+    _need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {_type(row)}")
+    _need(
+        _is(accepted, (), jnp.bool_), f"{part.name}: judge must give a truth value for accepted, got {_type(accepted)}"
+    )
+    _keeps(part, "judge", start, after)
 
 
 def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timeline, n: int) -> None:

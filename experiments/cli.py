@@ -37,6 +37,7 @@ class Kind(StrEnum):
 
     RULES = "rules"
     PRE = "pre"
+    FILTERS = "filters"
     ATTACKS = "attacks"
     MODELS = "models"
     DATA = "data"

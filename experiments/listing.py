@@ -17,6 +17,7 @@ from simulator.parts import EXECUTORS
 KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
     "rules": (components.RULES, ("Condition", "Cost", "Source")),
     "pre": (components.PRE, ("Condition", "Cost", "Source")),
+    "filters": (components.FILTERS, ("Condition", "Cost", "Source")),
     "attacks": (components.ATTACKS, ("Formula", "Knows", "Source")),
     "models": (components.MODELS, ("Parameters", "Source")),
     "data": (components.DATA, ("Samples", "Source")),

@@ -8,6 +8,7 @@ import optax
 from pydantic import BaseModel, BeforeValidator, Field, Strict, create_model
 
 import aggregators
+import aggregators.filters
 import aggregators.pre
 import attacks
 import models
@@ -70,6 +71,7 @@ def _from_yaml(annotation: Any) -> Any:
 
 RULES = registry.members(aggregators)
 PRE = registry.members(aggregators.pre)
+FILTERS = registry.members(aggregators.filters)
 ATTACKS = registry.members(attacks)
 MODELS = registry.members(models)
 DATA = registry.members(data)

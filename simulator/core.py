@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aggregators import Aggregator, Context
+from aggregators import Aggregator, Context, Info
+from aggregators.filters import Filter, Sent
 from aggregators.kernels.means import mean_of
 from aggregators.pre import chained
 from attacks import Attack, View
 from models import Model
-from simulator.components import ATTACKS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
+from simulator.components import ATTACKS, FILTERS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
 from simulator.jobs import remembering, working
 from simulator.keys import Purpose, derive
 from simulator.parts import DataSource
@@ -35,14 +36,15 @@ class Table(NamedTuple):
 
 
 class Server(NamedTuple):
-    """What the parameter server holds: the model `params` `[d]`, the states of optimizer and rule, updates so far.
+    """What the parameter server holds: the model `params` `[d]`, the states of its parts, the number of updates so far.
 
-    `table`: the last row of every worker where the schedule keeps them, else None.
+    `filter`: None where there is none. `table`: the last row of every worker where the schedule keeps them, else None.
     """
 
     params: Array
     optimizer: Any
     rule: Any
+    filter: Any
     table: Table | None
     step: Array
 
@@ -60,7 +62,8 @@ class Update(NamedTuple):
     `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
     honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows. `undecided`: 1 where
     the rule reached its limit of work and the aggregate is no answer, else 0. `age`: how many updates old the
-    versions were that the rows were asked for from, on average over the rows that the rule was given.
+    versions were that the rows were asked for from, on average over the rows that the rule was given. `accepted`: the
+    share of the rows that the filter let through, 1 where there is none; a refused row is an aggregate of zeros.
     """
 
     aggregate_norm: Value
@@ -69,6 +72,7 @@ class Update(NamedTuple):
     byzantine_weight: Value
     undecided: Value
     age: Value
+    accepted: Value
 
 
 class Evaluation(NamedTuple):
@@ -104,27 +108,30 @@ def build(scenario: Scenario, seen: int) -> Core:
     """The core of a scenario for updates in which the rule sees `seen` rows.
 
     Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
-    numbers of workers do not fit.
+    numbers of workers do not fit, or where a filter would see more than one row.
     """
     n = scenario.workers.total
     attack = _attack(scenario.attack, n, scenario.workers.byzantine)
-    rule = _rule(scenario.rule, scenario.pre, seen, scenario.workers.declared)
+    rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes
     context = _context(model, scenario.data.batch_size)
+    judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
+    if judge is not None and seen != 1:
+        raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
     decides = schedule(scenario)
     showing = _showing(decides.sees, decides.buckets, decides.weight, seen)
     # an adversary that sees one row at a time remembers the others
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
-        start=_start(model, optimizer, rule, n if decides.sees == "table" else 0),
+        start=_start(model, optimizer, rule, judge, n if decides.sees == "table" else 0),
         work=working(model, classes, scenario.data.batch_size, scenario.local, attack.corrupt),
         remember=remembering(scenario.worker_momentum) if scenario.worker_momentum else None,
         adversary=_adversary(attack, n if remembers else 0),
         forge=None if attack.forge is None else _forge(attack, rule, context, showing, decides.sees == "table"),
         update=_update(
-            rule, optimizer, context, showing, scenario.local is not None and scenario.local.send == "model"
+            rule, judge, optimizer, context, showing, scenario.local is not None and scenario.local.send == "model"
         ),
         evaluate=_evaluate(model),
     )
@@ -135,13 +142,18 @@ def schedule(scenario: Scenario) -> Schedule:
     return _schedule(scenario.schedule, scenario.workers.total, scenario.workers.declared)
 
 
+def doubted(scenario: Scenario, seen: int) -> int:
+    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter."""
+    return min(scenario.workers.declared, seen) if scenario.filter is None else 0
+
+
 def least(scenario: Scenario) -> int:
     """The fewest rows, up to n, that the rule accepts with what stands before it; n where it accepts none."""
     n = scenario.workers.total
 
     def accepts(seen: int) -> bool:
         try:
-            _rule(scenario.rule, scenario.pre, seen, scenario.workers.declared)
+            _rule(scenario.rule, scenario.pre, seen, doubted(scenario, n))
         except ValueError:
             return False
         return True
@@ -178,6 +190,11 @@ def _rule(part: Component, before: tuple[Component, ...], k: int, f: int) -> Agg
 
 
 @lru_cache
+def _filter(part: Component, n: int, f: int) -> Filter:
+    return FILTERS[part.name](n, f, **part.options())
+
+
+@lru_cache
 def _optimizer(part: Component) -> optax.GradientTransformation:
     return OPTIMIZERS[part.name](**part.options())
 
@@ -200,14 +217,15 @@ def _adversary(attack: Attack, remembered: int) -> Callable[[int], Any]:
 
 @lru_cache
 def _start(
-    model: Model, optimizer: optax.GradientTransformation, rule: Aggregator, kept: int
+    model: Model, optimizer: optax.GradientTransformation, rule: Aggregator, judge: Filter | None, kept: int
 ) -> Callable[[World], Server]:
     @jax.jit
     def start(world: World) -> Server:
         params = model.init(derive(world.key, Purpose.INIT))
         d = len(params)
         table = _empty(kept, d) if kept else None
-        return Server(params, optimizer.init(params), rule.init(d), table, jnp.asarray(0))
+        judging = None if judge is None else judge.init(params)
+        return Server(params, optimizer.init(params), rule.init(d), judging, table, jnp.asarray(0))
 
     return start
 
@@ -334,6 +352,7 @@ def _forge(
 @lru_cache
 def _update(
     rule: Aggregator,
+    judge: Filter | None,
     optimizer: optax.GradientTransformation,
     context: Callable[[World, Array, Array], Context],
     how: Showing,
@@ -350,10 +369,24 @@ def _update(
         there = workers >= 0
         ages = server.step - versions
         known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
-        aggregate, rule_state, info = rule.apply(how.shown(rows, workers, ages), server.rule, known)
-        descent = server.params - aggregate if models else aggregate
-        change, optimizer_state = optimizer.update(descent, server.optimizer, server.params)
-        params = jnp.asarray(optax.apply_updates(server.params, change))
+
+        def applied(given: Array) -> tuple[Array, Info, Array, Any, Any]:
+            aggregate, rule_state, info = rule.apply(how.shown(given, workers, ages), server.rule, known)
+            descent = server.params - aggregate if models else aggregate
+            change, optimizer_state = optimizer.update(descent, server.optimizer, server.params)
+            return aggregate, info, jnp.asarray(optax.apply_updates(server.params, change)), optimizer_state, rule_state
+
+        def stayed(given: Array) -> tuple[Array, Info, Array, Any, Any]:
+            nothing = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), jax.eval_shape(applied, given)[:2])
+            return *nothing, server.params, server.optimizer, server.rule
+
+        if judge is None:
+            accepted, filter_state, new = jnp.ones(()), None, applied(rows)
+        else:
+            own = context(world, server.params, derive(world.key, Purpose.FILTER, server.step))
+            row, accepted, filter_state = judge.judge(rows[0], Sent(workers[0], ages[0]), own, server.filter)
+            new = jax.lax.cond(accepted, applied, stayed, row[None])
+        aggregate, info, params, optimizer_state, rule_state = new
 
         byzantine = world.byzantine[workers] & there
         weights = info.weights
@@ -368,8 +401,10 @@ def _update(
             byzantine_weight=jnp.nan if weights is None else jnp.where(byzantine, weights, 0).sum(),
             undecided=jnp.asarray(False if info.undecided is None else info.undecided),
             age=jnp.where(there, ages, 0).sum() / there.sum(),
+            accepted=accepted,
         )
-        return Server(params, optimizer_state, rule_state, table, server.step + 1), jax.tree.map(jnp.float32, seen)
+        after = Server(params, optimizer_state, rule_state, filter_state, table, server.step + 1)
+        return after, jax.tree.map(jnp.float32, seen)
 
     return update
 

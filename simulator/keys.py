@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     FACTORS = 12
     STRAGGLERS = 13
     MESSAGES = 14
+    FILTER = 15
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from simulator.components import (
     ATTACKS,
     DATA,
+    FILTERS,
     LATENCIES,
     MODELS,
     OPTIMIZERS,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Optimizer: TypeAlias = Component
     Rule: TypeAlias = Component
     Pre: TypeAlias = Component
+    Filter: TypeAlias = Component
     Delay: TypeAlias = Component
     Model: TypeAlias = Component
     Schedule: TypeAlias = Component
@@ -35,6 +37,7 @@ else:
     Optimizer = one_of("optimizer", OPTIMIZERS)
     Rule = one_of("rule", RULES)
     Pre = one_of("pre", PRE)
+    Filter = one_of("filter", FILTERS)
     # a bare number of seconds is a constant
     Delay = Annotated[
         one_of("latency", LATENCIES),

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-FOLDERS = ("aggregators", "attacks", "models", "pre", "data", "partitions", "schedules", "latency")
+FOLDERS = ("aggregators", "attacks", "models", "pre", "filters", "data", "partitions", "schedules", "latency")
 
 
 class PluginError(ImportError):

@@ -13,6 +13,7 @@ from simulator.parts import (
     Count,
     Data,
     Executor,
+    Filter,
     Latency,
     Local,
     Model,
@@ -49,6 +50,9 @@ class Scenario(Description, frozen=True):
     rule: Rule
     pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(
         default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
+    )
+    filter: Filter | None = Field(
+        default=None, description="What judges each row where an update has one; null: every row counts."
     )
     attack: Attack
     schedule: Schedule = Field(default="synchronous", validate_default=True)

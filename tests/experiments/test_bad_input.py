@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aggregators import Aggregator, Info
+from aggregators.filters import Filter
 from attacks import Attack
 from models import Model
 from simulator import components
@@ -27,6 +28,7 @@ def refused(result, *expected):
         assert words in lines[0]
 
 
+EACH = {"name": "asynchronous", "apply": "each"}
 MISTAKES = {
     "unknown key": ({"stesp": 3}, ["stesp: unknown key; did you mean 'steps'?"]),
     "unknown key of a part": ({"rule": {"name": "krum", "distanse": "plain"}}, ["rule.distanse", "'distance'"]),
@@ -63,6 +65,20 @@ MISTAKES = {
         {"rule": "krum", "workers": {"total": 8, "byzantine": 3}},
         ["rule: krum needs n >= 2f + 3", "n=8", "at most 2", "got f=3"],
     ),
+    "a filter of many rows": ({"filter": "kardam"}, ["filter: kardam judges single rows", "synchronous", "apply each"]),
+    "a filter with too many liars": (
+        {"filter": "kardam", "schedule": EACH, "workers": {"total": 6, "byzantine": 2}},
+        ["filter: kardam needs n >= 3f + 1", "n=6", "at most 1", "got f=2"],
+    ),
+    "a filter without the data it needs": (
+        {"filter": "zeno_plus_plus", "schedule": EACH, "data": {"name": "digits", "validation": 0.0}},
+        ["filter: zeno_plus_plus", "data.validation above 0"],
+    ),
+    "a filter of models": (
+        {"filter": "kardam", "schedule": EACH, "local": {"steps": 2, "send": "model"}},
+        ["filter: kardam judges gradients and changes", "local.send model"],
+    ),
+    "unknown filter": ({"filter": "kardm", "schedule": EACH}, ["filter: unknown filter 'kardm'", "'kardam'"]),
     "declared above n": ({"workers": {"total": 7, "declared": 9}}, ["workers", "declared is 9", "only 7 workers"]),
     "declared below 0": ({"workers": {"total": 7, "byzantine": 0, "declared": -1}}, ["workers.declared", "-1"]),
     "more Byzantine workers than workers": ({"workers": {"total": 2, "byzantine": 3}}, ["workers", "byzantine is 3"]),
@@ -143,6 +159,7 @@ def test_a_mistake_in_a_scenario_gets_one_line_with_file_and_key(tmp_path, mista
 
 
 ATTACK = lambda **parts: lambda n, f: Attack(**parts)  # noqa: E731
+FILTER = lambda judge: lambda n, f, **o: Filter(lambda params: (), judge)  # noqa: E731
 # what a plug-in of a user gives -> what is said about it
 BROKEN = {
     "takes no n and f": ("rule", lambda: None, "rule: average fails: TypeError: .* takes 0 positional arguments"),
@@ -227,6 +244,27 @@ BROKEN = {
         lambda: lambda labels, workers, rng: [np.array([10**6])] * workers,
         "data: iid fails: IndexError",
     ),
+    "gives no filter": ("filter", lambda n, f, **o: 3, "filter: kardam must give a Filter, got int"),
+    "accepted alone": (
+        "filter",
+        FILTER(lambda row, sent, context, state: row > 0),
+        r"filter: kardam: judge must give \(row, accepted, state\), got bool\[650\]",
+    ),
+    "a truth value for each number": (
+        "filter",
+        FILTER(lambda row, sent, context, state: (row, row > 0, state)),
+        r"filter: kardam: judge must give a truth value for accepted, got bool\[650\]",
+    ),
+    "a filter whose state changes": (
+        "filter",
+        FILTER(lambda row, sent, context, state: (row, row[0] > 0, row)),
+        r"filter: kardam: judge changes its state from \(\) to float32\[650\]",
+    ),
+    "a filtered row of another shape": (
+        "filter",
+        FILTER(lambda row, sent, context, state: (row[:2], row[0] > 0, state)),
+        r"filter: kardam: judge must give a row \[d=650\], got float32\[2\]",
+    ),
     "schedule that is no timeline": ("schedule", lambda: lambda n, steps, rng: [0] * 4, "schedule: synchronous fails"),
 }  # fmt: skip
 PLACES = {
@@ -237,6 +275,7 @@ PLACES = {
     "model": (components.MODELS, "softmax"),
     "partition": (components.PARTITIONS, "iid"),
     "schedule": (components.SCHEDULES, "synchronous"),
+    "filter": (components.FILTERS, "kardam"),
 }
 
 
@@ -246,7 +285,8 @@ def test_a_part_that_breaks_its_contract_is_refused_before_a_start(tmp_path, mon
     monkeypatch.setitem(*PLACES[place], factory)
     # data and partition of their own: those of the other tests are kept by the process
     data = {"name": "gaussian_mixture", "samples": 77} if place == "data" else {"name": "digits", "batch_size": 77}
-    path = write(tmp_path, data=data)
+    judged = {"filter": "kardam", "schedule": EACH} if place == "filter" else {}
+    path = write(tmp_path, data=data, **judged)
     result = byzax("run", path, "--out", tmp_path / "out")
     refused(result, f"{path}: ")
     assert re.search(expected, result.stderr), result.stderr

@@ -110,7 +110,7 @@ def test_an_update_is_the_rule_then_the_optimizer_and_says_what_it_saw():
     aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
     np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * aggregate, rtol=1e-5, atol=1e-6)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
-    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0]
+    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0, 1]
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
     # who lies goes by the worker, not by the place in the update
     _, seen = core.update(here, server, new(range(6, -1, -1)), rows[::-1])
@@ -134,19 +134,21 @@ def test_what_is_said_of_an_update_is_right_also_where_squares_leave_float32(siz
     _, seen = core.update(here, server, new(range(7)), rows)
     aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
-    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0]
+    expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0, 1]
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
 
 
 def test_what_has_no_meaning_is_nan_and_nothing_else_is():
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 2})
     rows = np.zeros((7, len(server.params)), np.float32)
-    np.testing.assert_allclose(core.update(here, server, new(range(7)), rows)[1], [0, np.nan, 0, 2 / 7, 0, 0])
+    np.testing.assert_allclose(core.update(here, server, new(range(7)), rows)[1], [0, np.nan, 0, 2 / 7, 0, 0, 1])
     rows[0, 3] = np.inf
-    np.testing.assert_allclose(core.update(here, server, new(range(7)), rows)[1], [np.inf, np.nan, np.inf, 2 / 7, 0, 0])
+    np.testing.assert_allclose(
+        core.update(here, server, new(range(7)), rows)[1], [np.inf, np.nan, np.inf, 2 / 7, 0, 0, 1]
+    )
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 7, "declared": 0})
     _, seen = core.update(here, server, new(range(7)), np.ones((7, len(server.params)), np.float32))
-    np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1, 0, 0, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [300, EVALUATED_AT_ONCE * 5, 2 * EVALUATED_AT_ONCE * 5 + 35])

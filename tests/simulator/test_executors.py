@@ -86,6 +86,25 @@ SCENARIOS = {
         "attack": {"name": "empire", "timing": {"name": "late", "age": 3}},
         "steps": 25,
     },
+    # refused rows, an optimizer and a rule with states behind them, and a filter that asks the server's data
+    "filtered": {
+        "latency": {"name": "exponential", "loss": 0.1},
+        "workers": {"total": 7, "byzantine": 2},
+        "schedule": {"name": "asynchronous", "apply": "each"},
+        "filter": {"name": "kardam", "dampening": "inverse"},
+        "rule": "remembering",
+        "attack": {"name": "sign_flip", "scale": 10.0},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+        "steps": 30,
+    },
+    "scored": {
+        **RANDOM,
+        **TWO,
+        "schedule": {"name": "stale_synchronous", "bound": 2, "apply": "each"},
+        "filter": {"name": "zeno_plus_plus", "delay": 3},
+        "attack": {"name": "empire", "timing": "first"},
+        "steps": 25,
+    },
     "suspecting": {
         "latency": "exponential",
         "schedule": {"name": "stale_synchronous", "bound": 1, "suspect_after_s": 4.0},

@@ -17,6 +17,7 @@ from simulator.registry import FOLDERS, PluginError, members
 PACKAGES = {
     "aggregators": aggregators,
     "pre": aggregators.pre,
+    "filters": aggregators.filters,
     "attacks": attacks,
     "models": models,
     "data": data,

@@ -1,0 +1,26 @@
+"""What stands between a single row and the rule: lets it through, changed or not, or refuses it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aggregators.base import Array, Context, State
+
+
+class Sent(NamedTuple):
+    """Where a row comes from: its `worker`, and its `age`, how many updates old the version is that it was handed."""
+
+    worker: Array
+    age: Array
+
+
+class Filter(NamedTuple):
+    """A judge of the rows of `n` workers of which up to `f` may be Byzantine, one row at a time, as pure functions.
+
+    `init(params [d])` gives the state before the first row. `judge(row [d], sent, context, state)` gives `(row [d],
+    accepted, state)`: the row as the rule shall see it, whether it shall (a truth value, `[]`), and the new state. A
+    refused row changes neither the model nor the states of rule and optimizer. `context` is that of a rule: a key, the
+    model, and a gradient and a loss on the server's own data where there are any.
+    """
+
+    init: Callable[[Array], State]
+    judge: Callable[[Array, Sent, Context, State], tuple[Array, Array, State]]

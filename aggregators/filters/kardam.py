@@ -1,0 +1,145 @@
+"""Kardam: rows that differ no more from the last one than those of most workers, and not twice from one worker."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import jax.numpy as jnp
+from pydantic import Field
+
+from aggregators.base import Array, Context, choice, require
+from aggregators.filters.base import Filter, Sent
+from aggregators.kernels.clipping import norms
+
+
+class Memory(NamedTuple):
+    """What Kardam knows of the past.
+
+    `last` `[d]`: the last accepted row as it was sent, 0 before the first. `before` `[d]`: the model that it changed,
+    with this `weight`. `moved`: how far an accepted row moved the model last, at full weight; 1 before the first.
+    `coefficients` `[n]`: of each worker's last row, -inf where none is known. `clock`: accepted rows so far, and turns
+    given up. `turns` `[n]`: the clock when a row of the worker was last accepted. `refused` `[n]`: the workers that
+    were refused since the clock moved. `rows` `[n, d]`: the last row of each worker, `[0, d]` where K are kept.
+    """
+
+    last: Array
+    before: Array
+    weight: Array
+    moved: Array
+    coefficients: Array
+    clock: Array
+    turns: Array
+    refused: Array
+    rows: Array
+
+
+def kardam(
+    n: int,
+    f: int,
+    *,
+    dampening: Literal["exponential", "inverse", "constant"] = "exponential",
+    alpha: Annotated[float, Field(ge=0)] = 0.2,
+    coefficients: Literal["kept", "renewed"] = "kept",
+) -> Filter:
+    """Rows that differ no more from the last one than those of n-f workers do, at most f of any 2f+1 from f workers.
+
+        K_p = |x_p - last| / |w_t - w_{t-1}|,  accepted if K_p <= the (n-f)-th smallest K and p is none of the workers
+        of the 2f rows accepted before; the rule sees L(age) x_p,  L = exp(-alpha age), 1 / (1 + age) or 1
+
+    Condition: n >= 3f + 1
+    Cost: O(d + n log n) for each row and the memory of two rows; O(n d), and of n + 2 rows, where K are renewed
+    Source: Damaskinos, El Mhamdi, Guerraoui, Patra and Taziki, ICML 2018, "Asynchronous Byzantine Machine Learning"
+
+    `last` is the last accepted row, w_t the model and w_{t-1} the one that this row changed. Each worker counts with
+    the K of its last row, refused ones too, and with -infinity before its first: so the bound is never above the
+    largest K of an honest worker, and the first f rows are refused. Before the first accepted row K is the length of a
+    row, and afterwards all K are forgotten once, since they are in another unit. Rows that are not finite are refused.
+
+    That at least f+1 of any 2f+1 rows accepted in a row are honest ones', whoever lies, means that they are of 2f+1
+    different workers: two of one worker and f-1 of others would be f+1 of f workers. With n > 3f there is always an
+    honest worker whose turn it is. If its K were always the largest everything would stop, so whenever n-f different
+    workers were refused since the last accepted row, the first of the 2f is let off. Thus rows are accepted as long as
+    n-f workers send; where more have died the model may stand still. Beside the rows that come out of turn, f/n of the
+    honest rows are refused without liars, and up to f/(n-f) with them.
+
+    Differences: |w_t - w_{t-1}| is divided by the L of the row behind it, else a light row would make every K large
+    and the next bound too wide. Where a row left the model as it was, the move before stands. Ages count refused rows
+    as well. The authors' code bounds by the 2/3 quantile of the largest of 25 coefficients of each worker, these
+    between rows and models of its own, and interpolates, which lets through a share of a liar's coefficient; it has no
+    turns, and accepts anything after n refused rows.
+
+    A weakness of the definition: after an accepted row close to 0, a liar's or one of a batch that is learnt, the move
+    is small and every K large; when f+1 workers have sent the bound is wide, and stays so while they are not heard
+    again. With renewed coefficients all K are those of one moment, and the move, which they share, decides nothing.
+
+    Args:
+        dampening: how rows become lighter with age; the schedule's own staleness weights would come on top.
+        alpha: of the exponential dampening.
+        coefficients: kept are those of the time when each row came; renewed, all K are made anew for every row from the
+            last rows of all workers.
+
+    Raises:
+        ValueError: n < 1, f < 0, n < 3f + 1, alpha < 0 or an unknown word.
+    """
+    require("kardam", n, f, factor=3, offset=1)
+    choice("kardam", "dampening", dampening, ("exponential", "inverse", "constant"))
+    choice("kardam", "coefficients", coefficients, ("kept", "renewed"))
+    if not alpha >= 0:
+        raise ValueError(f"kardam needs alpha >= 0, such as 0.2, got {alpha!r}")
+
+    def init(params: Array) -> Memory:
+        return Memory(
+            last=jnp.zeros_like(params),
+            before=params,
+            weight=jnp.ones((), params.dtype),
+            moved=jnp.ones((), params.dtype),
+            coefficients=jnp.full(n, -jnp.inf, params.dtype),
+            clock=jnp.zeros((), jnp.int32),
+            turns=jnp.full(n, -2 * f - 1, jnp.int32),
+            refused=jnp.zeros(n, bool),
+            rows=jnp.zeros((n if coefficients == "renewed" else 0, len(params)), params.dtype),
+        )
+
+    def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
+        assert context.params is not None
+        moved = norms((context.params - state.before)[None])[0] / state.weight
+        moved = jnp.where(moved > 0, moved, state.moved)
+        if coefficients == "renewed":
+            rows = state.rows.at[sent.worker].set(row)
+            heard = (state.coefficients > -jnp.inf).at[sent.worker].set(True)
+            known = jnp.where(heard, grown(rows - state.last, moved), -jnp.inf)
+        else:
+            rows = state.rows
+            known = state.coefficients.at[sent.worker].set(grown((row - state.last)[None], moved)[0])
+        own = known[sent.worker]
+        accepted = jnp.isfinite(own) & (own <= jnp.sort(known)[n - f - 1])
+        accepted &= state.clock - state.turns[sent.worker] > 2 * f
+
+        age = sent.age.astype(row.dtype)
+        weight = {"exponential": jnp.exp(-alpha * age), "inverse": 1 / (1 + age), "constant": jnp.ones_like(age)}[
+            dampening
+        ]
+        unit = accepted & (state.turns < 0).all() if coefficients == "kept" else False
+        refused = state.refused.at[sent.worker].set(True)
+        onward = accepted | (refused.sum() >= n - f)
+        return (
+            weight * row,
+            accepted,
+            Memory(
+                last=jnp.where(accepted, row, state.last),
+                before=jnp.where(accepted, context.params, state.before),
+                weight=jnp.where(accepted, weight, state.weight),
+                moved=moved,
+                coefficients=jnp.where(unit, -jnp.inf, known),
+                clock=state.clock + onward,
+                turns=jnp.where(accepted, state.turns.at[sent.worker].set(state.clock), state.turns),
+                refused=refused & ~onward,
+                rows=rows,
+            ),
+        )
+
+    return Filter(init, judge)
+
+
+def grown(differences: Array, moved: Array) -> Array:
+    """`[m]`: lengths of `differences` `[m, d]` for each unit of the move, +inf where not finite."""
+    gaps = norms(differences)
+    return jnp.where(jnp.isfinite(gaps), gaps / moved, jnp.inf)
