@@ -1,0 +1,200 @@
+"""What a person sees of time: columns, tables, plots, the chart of a timeline, replays."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import summary
+from experiments.timelines import read
+from tests.experiments.command import byzax, write
+
+RANDOM = {"latency": {"name": "lognormal", "sigma": 0.5}, "workers": {"total": 7, "byzantine": 0}, "steps": 12}
+SWEPT = {"schedule": ["synchronous", "asynchronous", {"name": "asynchronous", "apply": "buffer", "rows": 3}]}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("time")
+    file = write(folder, grid=SWEPT, repeats=2, **RANDOM)
+    done = byzax("run", file, "--out", folder / "out")
+    assert done.exit_code == 0, done.output
+    return folder / "out", done.stdout
+
+
+def test_metrics_count_seconds_and_gradients_and_runs_say_what_became_of_both(study):
+    folder, _ = study
+    for run in folder.glob("runs/*"):
+        metrics = pd.read_csv(run / "metrics.csv")
+        assert metrics["time_s"].is_monotonic_increasing
+        assert metrics["gradients"].iloc[0] == 0
+        updates = pd.read_csv(run / "updates.csv")
+        workers, ages = pd.read_csv(run / "workers.csv"), pd.read_csv(run / "ages.csv")
+        told = json.loads((run / "summary.json").read_text())
+        end = metrics["time_s"].iloc[-1]
+        spent = workers[["computing_s", "messages_s", "waiting_s"]].sum(axis=1)
+        np.testing.assert_allclose(spent, end, rtol=1e-6)
+        assert workers["used"].sum() == ages["rows"].sum()
+        assert told["updates_per_s"] == pytest.approx(12 / end)
+        assert told["mean_age"] == pytest.approx((ages["age"] * ages["rows"]).sum() / ages["rows"].sum())
+        if told["others"]["schedule"] == "synchronous":
+            assert metrics["gradients"].tolist() == (7 * metrics["step"]).tolist()
+            assert (updates["age"] == 0).all()
+            assert workers["waiting_s"].min() > 0
+        else:
+            assert updates["age"].max() > 0
+            assert workers["waiting_s"].max() < 1e-9
+
+
+def test_tables_compare_at_the_end_at_equal_time_and_at_equal_work(study):
+    folder, printed = study
+    frame = summary.gather(folder)
+    curves = summary.curves(folder, frame)
+    captions = [words for words, _ in summary.tables(frame, curves)]
+    assert len(captions) == 3
+    assert "seconds, where the shortest run ends" in captions[1]
+    assert "gradients computed, where the shortest run ends" in captions[2]
+    then, end = summary.at_equal(frame, curves, "time_s")
+    assert end == curves.groupby("run")["time_s"].max().min()
+    for run, value in zip(then["run"], then["test_accuracy"], strict=True):
+        mine = curves.loc[(curves["run"] == run) & (curves["time_s"] <= end)]
+        assert value == mine["test_accuracy"].iloc[-1]
+    for words in ("updates per second", "mean age of a row", "how the time was used"):
+        assert words in " ".join(printed.split())
+    assert "jobs unused" in (folder / "summary.md").read_text()
+
+
+def test_schedules_share_a_figure_and_each_measure_has_its_own(study):
+    folder, _ = study
+    assert sorted(path.name for path in folder.glob("*.png")) == [
+        "accuracy-by-gradients.png", "accuracy-by-time.png", "accuracy.png", "time.png",
+    ]  # fmt: skip
+    drawn = (folder / "accuracy-by-time.svg").read_text()
+    for line in ("synchronous", "asynchronous", "asynchronous apply=buffer rows=3"):
+        assert f">{line}<" in drawn
+    assert "seconds" in drawn
+
+
+def test_a_study_in_which_time_says_nothing_has_no_tables_and_plots_of_it(tmp_path):
+    done = byzax("run", write(tmp_path), "--out", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "updates per second" not in done.stdout
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["accuracy.png"]
+
+
+def test_one_kind_of_schedule_and_several_rules_are_lines_by_rule_and_both_are_both():
+    frame = pd.DataFrame({"attack": "none", "schedule": ["a", "b"], "seed": 0, "rule": "krum"})
+    assert summary.lines(frame) == ["a", "b"]
+    assert summary.lines(frame.assign(rule=["krum", "median"])) == ["krum, a", "median, b"]
+    assert summary.lines(frame[["attack", "seed", "rule"]]) == ["krum", "krum"]
+
+
+def test_a_replay_gives_the_same_bits_or_says_what_differs(study, tmp_path):
+    folder, _ = study
+    done = byzax("replay", folder)
+    assert done.exit_code == 0
+    assert done.stdout.count("12 updates: the same, bit for bit") == 6
+    file = write(tmp_path, **RANDOM)
+    assert byzax("run", file, "--out", tmp_path / "out").exit_code == 0
+    run = next((tmp_path / "out" / "runs").iterdir())
+    with np.load(run / "params.npz") as arrays:
+        params = arrays["params"].copy()
+    params[3] = np.nextafter(params[3], np.inf)
+    np.savez(run / "params.npz", params=params, step=12)
+    done = byzax("replay", run)
+    assert done.exit_code == 1
+    assert "parameters differ" in done.stdout
+    params[3] = np.nextafter(params[3], -np.inf)
+    np.savez(run / "params.npz", params=params, step=12)
+    told = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(told | {"digest": "0" * 64}))
+    done = byzax("replay", run)
+    assert done.exit_code == 1
+    assert "what was measured on the way differs" in done.stdout
+
+
+def test_what_cannot_be_replayed_is_one_line(tmp_path):
+    done = byzax("replay", tmp_path)
+    assert done.exit_code == 2
+    assert "no run here" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_race_is_recorded_and_replayed_by_the_command(tmp_path):
+    file = write(
+        tmp_path, clock="wall", schedule="asynchronous", executor={"name": "ray", "actors": 2}, steps=30,
+        latency={"name": "exponential", "mean": 0.005},
+    )  # fmt: skip
+    done = byzax("run", file, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    run = next((tmp_path / "out" / "runs").iterdir())
+    done = byzax("replay", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "30 updates: the same, bit for bit" in done.stdout
+    assert read(run, []).timeline.steps == 30
+    (run / "timeline.npz").unlink()
+    done = byzax("replay", run)
+    assert done.exit_code == 2
+    assert "was not recorded to its end" in done.output
+
+
+@pytest.mark.parametrize("kind", ["scenario", "run", "file"])
+def test_a_timeline_is_drawn_from_a_scenario_a_run_and_a_file(study, tmp_path, kind):
+    from simulator.timeline import save
+
+    folder, _ = study
+    run = next(path for path in folder.glob("runs/*") if "apply-buffer" in path.name)
+    source = run / "scenario.yaml" if kind == "scenario" else run
+    if kind == "file":
+        source = tmp_path / "timeline.npz"
+        save(read(run, []).timeline, source)
+    picture = tmp_path / f"{kind}.svg"
+    done = byzax("timeline", source, "--out", picture)
+    assert done.exit_code == 0, done.output
+    assert "12 updates in" in done.stdout
+    drawn = picture.read_text()
+    for word in ("computing", "update", "worker"):
+        assert f">{word}" in drawn
+    # the number of an update at each of its rows
+    assert drawn.count(">5<") >= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.yaml"], "nothing.yaml"),
+        (["nothing.npz"], "cannot be read"),
+        (["SCENARIO", "--from", "1e9"], "nothing happens from"),
+        (["SCENARIO", "--from", "5", "--to", "2"], "nothing happens from 5 to 2 seconds"),
+        (["SCENARIO", "--out", "chart.txt"], ".png or .svg is needed"),
+        (["SCENARIO", "--out", "/nowhere/chart.png"], "cannot be written"),
+        (["SCENARIO", "--set", "schedule.name=later"], "unknown schedule 'later'"),
+        (
+            ["SCENARIO", "--set", "attack.timing=silent", "--set", "workers.byzantine=1"],
+            "stopped after 0 of 12 updates",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(tmp_path, arguments, said):
+    file = write(tmp_path, **RANDOM)
+    done = byzax("timeline", *[str(file) if each == "SCENARIO" else each for each in arguments])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+
+
+def test_a_run_whose_timeline_stops_fails_with_the_reason_and_keeps_what_it_reached(tmp_path):
+    crash = {"name": "constant", "crashes": [{"worker": 2, "at": 3.5}]}
+    for executor in ("loop", "vectorised"):
+        out = tmp_path / executor
+        done = byzax("run", write(tmp_path, steps=50, latency=crash, executor=executor), "--out", out)
+        assert done.exit_code == 1
+        run = next((out / "runs").iterdir())
+        told = json.loads((run / "summary.json").read_text())
+        assert told["status"] == "failed"
+        assert "stopped after 3 of 50 updates" in told["reason"]
+        assert "worker 2 died" in told["reason"]
+        assert told["step"] == 3
+        assert pd.read_csv(run / "metrics.csv")["step"].tolist() == [0, 2, 3]
+        assert byzax("replay", run).exit_code == 0
