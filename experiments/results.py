@@ -3,7 +3,6 @@
 import csv
 import functools
 import importlib.metadata
-import inspect
 import json
 import os
 import platform
@@ -17,7 +16,7 @@ import numpy as np
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
-from simulator.components import ATTACKS, RULES, Component
+from simulator.components import Component
 from simulator.core import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import digest
@@ -59,8 +58,8 @@ class Run(NamedTuple):
 
 def runs(study: Study) -> list[Run]:
     """Every run of a study, in order; their folder names are readable and differ."""
-    rules = labels((cell.scenario.rule for cell in study.cells), RULES)
-    attacks = labels((cell.scenario.attack for cell in study.cells), ATTACKS)
+    rules = labels(cell.scenario.rule for cell in study.cells)
+    attacks = labels(cell.scenario.attack for cell in study.cells)
     made: list[Run] = []
     taken: list[str] = []
     for cell in study.cells:
@@ -78,16 +77,22 @@ def _is_other(key: str) -> bool:
     return key.partition(".")[0] not in {"rule", "attack", "seed"}
 
 
-def labels(parts: Iterable[Component], factories: Mapping[str, Callable[..., Any]]) -> dict[Component, str]:
+def labels(parts: Iterable[Component]) -> dict[Component, str]:
     """A name for each different component: its own, with the options that are not the default everywhere."""
     different = list(dict.fromkeys(parts))
     labels = {}
     for part in different:
-        defaults = {name: each.default for name, each in inspect.signature(factories[part.name]).parameters.items()}
-        namesakes = [other.options() for other in different if other.name == part.name]
-        said = [key for key in part.options() if any(each[key] != defaults[key] for each in namesakes)]
-        labels[part] = compact({"name": part.name, **{key: part.options()[key] for key in said}})
+        defaults = {key: field.default for key, field in type(part).model_fields.items()}
+        namesakes = [other for other in different if other.name == part.name]
+        said = [key for key in defaults if any(getattr(each, key) != defaults[key] for each in namesakes)]
+        values = part.model_dump(include={*said} - {"name"})
+        labels[part] = compact({"name": part.name, **{key: _short(values[key]) for key in said if key in values}})
     return labels
+
+
+def _short(value: Any) -> Any:
+    """The name alone of a part that has no other setting: honest for {name: honest}."""
+    return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
 def claim(

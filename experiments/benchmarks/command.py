@@ -111,3 +111,23 @@ def training(
         refuse(error)
     except KeyboardInterrupt:
         _interrupted(path)
+
+
+@bench.command()
+@plainly
+def schedules(
+    steps: Annotated[int, typer.Option(min=1, help="Updates of a run.")] = 400,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
+    workers: Annotated[int, typer.Option(min=3, help="Workers of the timelines that are planned.")] = 1000,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of the timelines that are planned.")] = 100_000,
+    path: NUMBERS = None,
+) -> None:
+    """Updates per second of each schedule in each executor, and how long planning a long timeline takes."""
+    from experiments.benchmarks import schedules as benchmark
+
+    check_environment()
+    _writable(path)
+    try:
+        benchmark.run(steps, repeats, workers, updates, path, typer.echo)
+    except KeyboardInterrupt:
+        _interrupted(path)

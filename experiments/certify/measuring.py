@@ -9,7 +9,6 @@ from experiments.certify import breakdown, draws, forging, leak, resilience, rob
 from experiments.certify.description import Certificate
 from experiments.names import compact
 from experiments.results import labels
-from simulator.components import ATTACKS, RULES
 from simulator.scenario import ScenarioError
 
 # Bytes for each number of the rows of one update: draws of a search, the same attacked, and directions for each draw.
@@ -41,7 +40,7 @@ def prepare(asked: Certificate) -> Plan:
     """Builds and traces every rule and attack. Raises ScenarioError, a line for each rule that cannot be had."""
     scene = draws.scene(asked)
     _fits(asked, scene.d)
-    names = labels(asked.subjects, RULES)
+    names = labels(asked.subjects)
     before = [compact({"name": each.name, **each.model_dump(exclude_defaults=True)}) for each in asked.pre]
     subjects, mistakes = [], []
     for part in asked.subjects:
@@ -53,7 +52,7 @@ def prepare(asked: Certificate) -> Plan:
     if mistakes:
         raise ScenarioError("\n".join(dict.fromkeys(mistakes)))
     attackers = asked.attackers
-    called = labels(attackers, ATTACKS)
+    called = labels(attackers)
     made = [forging.forgers(attackers, called, each, bool(asked.attacks)) for each in subjects]
     return Plan(asked, scene, subjects, [forgers for forgers, _ in made], made[0][1])
 

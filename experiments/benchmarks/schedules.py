@@ -1,0 +1,112 @@
+"""Updates per second of each schedule in each executor, and the time that planning takes.
+
+Runs train an mlp on digits with 20 workers whose times are lognormal; each executor runs every scenario several times
+in one session, and the median of the later runs counts. Planning is timed alone: the timeline of many workers and
+updates, for each schedule; the floor is what drawing the times of its jobs takes.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from simulator import compilation
+from simulator.durations import drawing
+from simulator.executors import session
+from simulator.executors.base import plan
+from simulator.scenario import Scenario, parse
+
+WORKERS = 20
+EXECUTORS = {
+    "loop": {"name": "loop"},
+    "vectorised": {"name": "vectorised"},
+    "ray": {"name": "ray"},
+    "ray, on the clock": {"name": "ray"},
+}
+SCHEDULES = {
+    "synchronous": {"name": "synchronous"},
+    "synchronous, quorum n-f": {"name": "synchronous", "quorum": "n-f"},
+    "stale_synchronous, bound 3": {"name": "stale_synchronous", "bound": 3},
+    "asynchronous, table": {"name": "asynchronous"},
+    "asynchronous, buffer of 10": {"name": "asynchronous", "apply": "buffer", "rows": 10},
+    "asynchronous, each": {"name": "asynchronous", "apply": "each"},
+    "basgd, 11 buckets": {"name": "basgd", "buckets": 11},
+}
+
+
+def scenario(schedule: dict[str, Any], n: int, steps: int, **changes: Any) -> Scenario:
+    """A run without evaluations in between; single rows know no rule but average."""
+    alone = schedule.get("apply") == "each"
+    return parse(
+        {
+            "name": "schedules",
+            "steps": steps,
+            "evaluate_every": steps,
+            "workers": {"total": n, "byzantine": n // 5, "declared": 0 if alone else n // 5},
+            "data": {"name": "digits", "batch_size": 32},
+            "model": {"name": "mlp", "hidden": [100]},
+            "rule": "average" if alone else "median",
+            "attack": "empire",
+            "schedule": schedule,
+            "latency": {"name": "lognormal", "median": 1.0, "sigma": 0.5},
+            **changes,
+        }
+    )
+
+
+def measure(schedule: dict[str, Any], executor: str, steps: int, runs: int) -> float:
+    """Updates per second of the later runs."""
+    wall = {"clock": "wall", "latency": {"name": "constant", "seconds": 0.0}} if "clock" in executor else {}
+    described = scenario(schedule, WORKERS, steps, executor=EXECUTORS[executor], **wall)
+    seconds = []
+    with session(described.executor) as execute:
+        for _ in range(runs + 1):
+            first, *_, last = execute(described)
+            seconds.append(last.wall_s - first.wall_s)
+    return steps / statistics.median(seconds[1:])
+
+
+def planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]:
+    """Seconds of planning, the jobs in the timeline, and the seconds that drawing as many times takes."""
+    described = scenario(schedule, n, updates)
+    begin = time.perf_counter()
+    timeline = plan(described, 0)
+    took = time.perf_counter() - begin
+    jobs = len(timeline.rows.jobs) + len(timeline.unused.jobs)
+    begin = time.perf_counter()
+    for draw in drawing(described.latency, n, 0, 0):
+        draw(0, jobs // n)
+    return {"planning_s": took, "jobs": jobs, "drawing_s": time.perf_counter() - begin}
+
+
+def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None, say: Callable[[str], None]) -> None:
+    """Says both tables line by line; with a `path` all numbers go there as JSON."""
+    compilation.keep()
+    table: list[dict[str, Any]] = []
+
+    def keep(row: dict[str, Any]) -> None:
+        table.append(row)
+        if path is not None:
+            path.write_text(json.dumps(table, indent=2) + "\n")
+
+    say(f"{os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
+    say(f"planning {updates} updates of {workers} workers")
+    say(f"{'schedule':28} {'s':>8} {'jobs':>11} {'us a job':>9} {'drawing s':>10}")
+    for name, schedule in SCHEDULES.items():
+        found = planning(schedule, workers, updates)
+        keep({"schedule": name, **found})
+        each = found["planning_s"] / found["jobs"] * 1e6
+        say(f"{name:28} {found['planning_s']:8.2f} {found['jobs']:11.0f} {each:9.2f} {found['drawing_s']:10.2f}")
+    say(f"updates per second: mlp on digits, {WORKERS} workers, {steps} updates")
+    say(f"{'schedule':28} " + " ".join(f"{executor:>18}" for executor in EXECUTORS))
+    for name, schedule in SCHEDULES.items():
+        rates = []
+        for executor in EXECUTORS:
+            rates.append(measure(schedule, executor, steps, repeats))
+            keep({"schedule": name, "executor": executor, "updates_per_s": rates[-1]})
+        say(f"{name:28} " + " ".join(f"{rate:18.1f}" for rate in rates))
