@@ -3,15 +3,21 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from experiments.strict_yaml import read_mapping
 from experiments.study import override, prefixed
-from simulator.components import ATTACKS, Component, Description
-from simulator.parts import Attack, Count, Data, Model, Pre, Rule
+from simulator.components import ATTACKS, Component, Description, one_of
+from simulator.parts import Count, Data, Model, Pre, Rule
 from simulator.scenario import SEEDS, ScenarioError, parse_as
+
+# without a timing: nothing is sent here
+if TYPE_CHECKING:
+    Attack: TypeAlias = Component
+else:
+    Attack = one_of("attack", ATTACKS)
 
 Part = Literal["resilience", "robustness", "breakdown", "leak"]
 PARTS: tuple[Part, ...] = ("resilience", "robustness", "breakdown", "leak")

@@ -20,10 +20,9 @@ def asynchronous(
 ) -> Schedule:
     """No worker waits: it goes on with the newest model as soon as its row is there.
 
-    Waits: for nobody, but for the first update.
-    Ages: not bounded, unless `max_age` is given.
-    Source: Agarwal and Duchi, NeurIPS 2011 (delayed gradients); Nguyen et al., AISTATS 2022, "FedBuff"; Xie, Koyejo and
-        Gupta 2019, "FedAsync" (staleness weights)
+    Waits: for nobody, after the first update
+    Ages: not bounded, unless by `max_age`
+    Source: Agarwal and Duchi, NeurIPS 2011; Nguyen et al., AISTATS 2022, "FedBuff"; Xie et al. 2019, "FedAsync"
 
     `apply` says how rows meet the rule, and what is then guaranteed. An update never has two rows of one worker.
 

@@ -18,13 +18,13 @@ def basgd(
 ) -> Schedule:
     """No worker waits; the rule sees the means of `buckets` buckets, as soon as each holds a row.
 
-    Waits: for a row in every bucket; worker i's rows go to bucket i mod `buckets`.
-    Ages: not bounded, unless `max_age` is given.
+    Waits: for a row in every bucket
+    Ages: not bounded, unless by `max_age`
     Source: Yang and Li, ICML 2021, "BASGD: Buffered Asynchronous SGD for Byzantine Learning", algorithm 1
 
-    f liars reach at most f buckets, so a rule for `buckets` rows of which f lie is safe with 2f + 1 of them. As
-    everywhere an update has one row of each worker: the paper lets a fast worker's rows count several times in the
-    mean of its bucket, here those after the first are dropped.
+    Worker i's rows go to bucket i mod `buckets`. f liars reach at most f of them, so a rule for `buckets` rows of which
+    f lie is safe with 2f + 1 of them. As everywhere an update has one row of each worker: the paper lets a fast worker's
+    rows count several times in the mean of its bucket, here those after the first are dropped.
 
     Args:
         buckets: B; by default 2f + 1, as few as can be.

@@ -23,14 +23,15 @@ def stale_synchronous(
 ) -> Schedule:
     """The fastest worker may be `bound` rows ahead of the slowest and waits when it would be more.
 
-    Waits: a worker's clock is the number of rows it has delivered; one at clock c begins its next job when the smallest
-        clock is at least c - bound.
-    Ages: the bound is on clocks. The version a worker reads then holds every update of all workers up to its clock
-        minus the bound, all of its own, and what others have delivered besides (with `apply: each`, or a table). The
-        age of a row in updates is not bounded by it (it can reach about n (2 bound + 1) where every row is an
-        update), but by `max_age`.
-    Source: Ho et al., NeurIPS 2013, "More effective distributed ML via a stale synchronous parallel parameter server";
-        Tang et al. 2020, section 3.2
+    Waits: for the slowest worker, when it is more than `bound` rows behind
+    Ages: of clocks at most `bound`; of versions not bounded, unless by `max_age`
+    Source: Ho et al., NeurIPS 2013, "More effective distributed ML via a stale synchronous parallel parameter server"
+
+    A worker's clock is the number of rows it has delivered; one at clock c begins its next job when the smallest clock
+    is at least c - bound (Ho et al. 2013; Tang et al. 2020, section 3.2). The version it reads then holds every update
+    of all workers up to clock c - bound, all of its own, and what others have delivered besides (with `apply: each`, or
+    a table). How many updates old a row is when it is applied is another thing: about n (2 bound + 1) at most where
+    every row is an update.
 
     With bound 0 all workers wait for all: that is `synchronous`, one update of n rows for each clock. With `average`
     and `apply: each` the parameters that a worker at clock c reads are w0 - eta times the sum of the rows of all

@@ -8,11 +8,13 @@ from simulator.schedules.base import Schedule, at_least
 def synchronous(n: int, f: int, *, quorum: int | Literal["all", "n-f"] = "all") -> Schedule:
     """Every update takes rows computed from the newest model, of all workers or of those that are first.
 
-    Waits: for `quorum` rows. Rows that come later are dropped and counted, and their workers go on with the newest
-        model; a worker whose message was lost computes again. Where too few answer the run ends and says so.
-    Ages: 0.
-    Source: Valiant, CACM 1990 (bulk-synchronous); Blanchard et al., NeurIPS 2017, section 2; Chen et al. 2016,
-        "Revisiting Distributed Synchronous SGD" (the first n - f rows, "backup workers")
+    Waits: for all workers, or for the first `quorum` of them
+    Ages: 0
+    Source: Valiant, CACM 1990 (bulk-synchronous); Blanchard et al., NeurIPS 2017, section 2; Chen et al. 2016 (quorum)
+
+    Rows that come after the quorum ("Revisiting Distributed Synchronous SGD" calls their workers backups) are dropped
+    and counted, and their workers go on with the newest model; one whose message was lost computes again. Where too
+    few answer the run ends and says so.
 
     Args:
         quorum: rows of an update: all, a number, or n-f, the most that can be waited for when f workers are silent.
