@@ -23,8 +23,8 @@ def basgd(
     Source: Yang and Li, ICML 2021, "BASGD: Buffered Asynchronous SGD for Byzantine Learning", algorithm 1
 
     Worker i's rows go to bucket i mod `buckets`. f liars reach at most f of them, so a rule for `buckets` rows of which
-    f lie is safe with 2f + 1 of them. As everywhere an update has one row of each worker: the paper lets a fast worker's
-    rows count several times in the mean of its bucket, here those after the first are dropped.
+    f lie is safe with 2f + 1 of them. As everywhere an update has one row of each worker: the paper lets a fast
+    worker's rows count several times in the mean of its bucket, here those after the first are dropped.
 
     Args:
         buckets: B; by default 2f + 1, as few as can be.
