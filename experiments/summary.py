@@ -21,7 +21,7 @@ DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes",
 # Keys of a grid that choose between ways to spend time: they share a figure.
 WAYS = {"schedule", "filter", "local"}
 # What a run is measured by besides its updates, with the words for it.
-MEASURES = {"time_s": "seconds", "gradients": "gradients computed"}
+MEASURES = {"time_s": "seconds", "gradients": "gradients delivered"}
 
 
 def gather(folder: Path) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def test_tables_compare_at_the_end_at_equal_time_and_at_equal_work(study):
     captions = [words for words, _ in summary.tables(frame, curves)]
     assert len(captions) == 3
     assert "seconds, where the shortest run ends" in captions[1]
-    assert "gradients computed, where the shortest run ends" in captions[2]
+    assert "gradients delivered, where the shortest run ends" in captions[2]
     then, end = summary.at_equal(frame, curves, "time_s")
     assert end == curves.groupby("run")["time_s"].max().min()
     for run, value in zip(then["run"], then["test_accuracy"], strict=True):

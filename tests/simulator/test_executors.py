@@ -257,6 +257,9 @@ def execute_alone(scenario):
     [
         ("Workers", "worker actor 0", "synchronous"),
         ("Workers", "worker actor 0", "lagging"),
+        ("Workers", "worker actor 0", "asynchronous"),
+        ("Workers", "worker actor 0", "stale_synchronous"),
+        ("Workers", "worker actor 0", "basgd"),
         ("Adversary", "the adversary actor", "synchronous"),
         ("ParameterServer", "the parameter-server actor", "synchronous"),
     ],
