@@ -118,8 +118,22 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.parametrize("actors", [1, 2, 5])
-@pytest.mark.parametrize("name", SCENARIOS)
+# These have most of what the others have; the others take minutes and run at night, but for two actors each.
+ALWAYS = ["selecting", "poisoned", "late", "lagging", "table", "buffer", "filtered"]
+
+
+def nightly(chosen, *others):
+    """The cases, of which all but the chosen ones are slow."""
+    return [pytest.param(*each, marks=[] if each in chosen else pytest.mark.slow) for each in others]
+
+
+@pytest.mark.parametrize(
+    ("name", "actors"),
+    nightly(
+        [*((name, 2) for name in SCENARIOS), *((name, actors) for name in ALWAYS for actors in (1, 5))],
+        *((name, actors) for name in SCENARIOS for actors in (1, 2, 5)),
+    ),
+)
 def test_ray_is_bitwise_equal_to_loop_for_any_number_of_actors(ray_session, name, actors):
     expected = loop(**SCENARIOS[name], repeats=2)
     got = list(ray_session(small(**SCENARIOS[name], repeats=2, executor={"name": "ray", "actors": actors})))
@@ -188,8 +202,20 @@ def test_seven_workers_are_hosted_by_as_many_actors_as_asked_for_and_needed(exec
     assert ray_executor._count(small(executor={"name": "ray", **executor})) == count
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("executor", ["vectorised", {"name": "ray", "batch": True, "actors": 1}])
+BATCHED = {"name": "ray", "batch": True, "actors": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "executor"),
+    nightly(
+        [
+            *((name, "vectorised") for name in [*ALWAYS, "quorum", "buckets"]),
+            ("selecting", BATCHED),
+            ("table", BATCHED),
+        ],
+        *((name, executor) for name in SCENARIOS for executor in ("vectorised", BATCHED)),
+    ),
+)
 def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor):
     changes = {**SCENARIOS[name], "repeats": 2, "steps": min(SCENARIOS[name].get("steps", 4), 12), "evaluate_every": 4}
     scenario = small(**changes, executor=executor)
@@ -258,8 +284,8 @@ def execute_alone(scenario):
         ("Workers", "worker actor 0", "synchronous"),
         ("Workers", "worker actor 0", "lagging"),
         ("Workers", "worker actor 0", "asynchronous"),
-        ("Workers", "worker actor 0", "stale_synchronous"),
-        ("Workers", "worker actor 0", "basgd"),
+        pytest.param("Workers", "worker actor 0", "stale_synchronous", marks=pytest.mark.slow),
+        pytest.param("Workers", "worker actor 0", "basgd", marks=pytest.mark.slow),
         ("Adversary", "the adversary actor", "synchronous"),
         ("ParameterServer", "the parameter-server actor", "synchronous"),
     ],

@@ -38,7 +38,10 @@ def race(session, **changes):
     return scenario, list(session(scenario))
 
 
-@pytest.mark.parametrize("name", RACES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in ("table", "buffer", "bound") else pytest.mark.slow) for name in RACES],
+)
 def test_a_race_replays_to_the_same_bits(ray_session, name):
     scenario, raced = race(ray_session, **RACES[name])
     timeline = raced[-1].timeline
@@ -82,11 +85,11 @@ def test_times_of_the_latency_pass_for_real(ray_session):
     [
         ({"name": "synchronous", "quorum": 3}, True),
         ("synchronous", False),
-        ({"name": "asynchronous", "warm_up": "partial"}, True),
-        ({"name": "asynchronous", "apply": "buffer", "rows": 6}, False),
+        pytest.param({"name": "asynchronous", "warm_up": "partial"}, True, marks=pytest.mark.slow),
+        pytest.param({"name": "asynchronous", "apply": "buffer", "rows": 6}, False, marks=pytest.mark.slow),
         ({"name": "stale_synchronous", "bound": 2, "apply": "each"}, False),
         ({"name": "stale_synchronous", "bound": 2, "apply": "each", "suspect_after_s": 0.5}, True),
-        ("basgd", False),
+        pytest.param("basgd", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_within_seconds(
