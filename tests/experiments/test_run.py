@@ -24,7 +24,16 @@ from simulator.executors.base import digest
 from simulator.scenario import parse
 from tests.experiments.command import SMALL, byzax, command, write
 
-FILES = {"scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "versions.json", "summary.json"}
+FILES = {
+    "workers.csv",
+    "ages.csv",
+    "scenario.yaml",
+    "metrics.csv",
+    "updates.csv",
+    "params.npz",
+    "versions.json",
+    "summary.json",
+}
 GRID = {"rule.name": ["average", "median"], "attack": ["none", {"name": "sign_flip", "scale": 10}]}
 
 

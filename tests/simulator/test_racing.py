@@ -55,7 +55,7 @@ def test_a_race_replays_to_the_same_bits(ray_session, name):
 def test_two_hundred_updates_of_five_racing_actors_replay_to_the_same_digest(ray_session):
     scenario, raced = race(
         ray_session, **TWO, schedule="asynchronous", rule="median", attack="little", steps=240,
-        latency={"name": "exponential", "mean": 0.003},
+        latency={"name": "exponential", "mean": 0.05},
         executor={"name": "ray", "actors": 5},
     )  # fmt: skip
     timeline = raced[-1].timeline
@@ -75,7 +75,7 @@ def test_times_of_the_latency_pass_for_real(ray_session):
     timeline = raced[-1].timeline
     took = timeline.rows.computed_s - timeline.rows.started_s
     slowest = timeline.rows.workers == 6
-    assert took[slowest].min() >= 0.2
+    assert took[slowest].min() > 0.2 - 1e-9
     # the others are not held up by it, though it shares an actor with three of them
     assert np.median(took[~slowest]) < 0.2
 
