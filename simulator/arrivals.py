@@ -250,11 +250,11 @@ def _look(book: Book) -> None:
 
 
 def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Job]:
-    """What begins after an event at `workers`; where the newest version or slowest clock `changed`, at any worker."""
+    """What begins after an event at `workers`; where others may have become free (`changed`), at any worker."""
     begun: list[Job] = []
     if over(book):
         return begun
-    if changed and book.timing.name == "late":
+    if book.timing.name == "late":
         changed |= _overdue(book, now)
     for each in sorted(book.idle) if changed else workers:
         if not over(book) and each in book.idle and book.schedule.free(book.board, each):
@@ -298,7 +298,7 @@ def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
 
 
 def _deliver(book: Book, job: Job, now: float) -> bool:
-    """A row is there; gives whether the newest version or the slowest clock changed."""
+    """A row is there; gives whether other workers than its own may have become free."""
     worker, schedule = job.worker, book.schedule
     job.arrived_s = book.heard_s[worker] = now
     book.idle.add(worker)
@@ -315,7 +315,7 @@ def _deliver(book: Book, job: Job, now: float) -> bool:
         _end(book, job, Outcome.DROPPED, now)
     if book.waiting and schedule.due(book.board):
         _update(book, now)
-        moved = True
+        moved |= not schedule.by_clock or book.timing.name == "chosen"
     return moved
 
 

@@ -159,10 +159,10 @@ def in_step(steps: int, draws: list[Draw]) -> Timeline:
     for first in range(0, steps, block):
         count = min(block, steps - first)
         own = slice(first, first + count)
-        down, compute, up, _ = (
-            np.stack(part, axis=1) for part in zip(*(draw(first, count) for draw in draws), strict=True)
-        )
-        if down.any() or up.any():
+        drawn = [draw(first, count) for draw in draws]
+        compute = np.stack([each.compute for each in drawn]).T
+        if any(each.down.any() or each.up.any() for each in drawn):
+            down, up = (np.stack(part).T for part in ([e.down for e in drawn], [e.up for e in drawn]))
             for t in range(count):
                 started[first + t] = now
                 received[first + t] = now + down[t]

@@ -104,9 +104,8 @@ def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None,
         found = {"updates": count, **planning(schedule, workers, count)}
         keep({"schedule": name, **found})
         each = found["planning_s"] / found["jobs"] * 1e6
-        say(
-            f"{name:28} {count:9} {found['planning_s']:8.2f} {found['jobs']:11.0f} {each:9.2f} {found['drawing_s']:10.2f}"
-        )
+        numbers = f"{found['planning_s']:8.2f} {found['jobs']:11.0f} {each:9.2f} {found['drawing_s']:10.2f}"
+        say(f"{name:28} {count:9} {numbers}")
     say(f"updates per second: mlp on digits, {WORKERS} workers, {steps} updates")
     say(f"{'schedule':28} " + " ".join(f"{executor:>18}" for executor in EXECUTORS))
     for name, schedule in SCHEDULES.items():

@@ -46,6 +46,7 @@ class Schedule(NamedTuple):
     `sees`: whether the rule gets the rows of the update, the last row of every worker (`table`), or the means of the
     rows in `buckets` buckets, worker i in bucket i mod `buckets`.
     `weight(ages)` multiplies the rows, None for 1.
+    `by_clock`: a worker that waits becomes free when the slowest clock goes on, and by nothing else.
     `together`: whether every update waits for one row of every worker from the newest model.
     `suspect_after_s`: a worker that delivered nothing for so long does not count as slowest until it does again.
 
@@ -60,6 +61,7 @@ class Schedule(NamedTuple):
     sees: Literal["rows", "table", "buckets"] = "rows"
     buckets: int = 0
     weight: Callable[[Array], Array] | None = None
+    by_clock: bool = False
     together: bool = False
     suspect_after_s: float | None = None
     plan: Callable[[Situation], Timeline] | None = None

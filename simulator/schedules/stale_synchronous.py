@@ -64,5 +64,6 @@ def stale_synchronous(
     return stale._replace(
         free=lambda board, worker: board.clocks[worker] - board.slowest() <= bound,
         waits=waits,
+        by_clock=True,
         suspect_after_s=suspect_after_s,
     )
