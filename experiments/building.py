@@ -54,8 +54,15 @@ def build(scenario: Scenario) -> None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with _part("latency", scenario.latency, LATENCIES) as latency:
         latency(**scenario.latency.options())
-        for link in (scenario.latency.up, scenario.latency.down):
-            LATENCIES[link.delay.name](**link.delay.options())
+    parts = {
+        "up.delay": scenario.latency.up.delay,
+        "down.delay": scenario.latency.down.delay,
+        "factors": scenario.latency.factors,
+    }
+    for key, part in parts.items():
+        if isinstance(part, Component):
+            with _part(f"latency.{key}", part, LATENCIES) as latency:
+                latency(**part.options())
     with _part("optimizer", scenario.optimizer, OPTIMIZERS) as optimizer:
         optimizer(**scenario.optimizer.options())
     with _part("data", scenario.data, DATA):

@@ -127,7 +127,8 @@ def accuracy(
             place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, 0)}
             axes.annotate("chance", (1, 1 / classes), va="center", fontsize=7, color="#888888", **place)
     ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
-    if ends.max() > FAR * ends[ends > 0].min():
+    # a run that failed early has nothing but its start
+    if ends.max() > FAR * ends[ends > 0].min(initial=ends.max()):
         # runs of which one takes many times as long as another
         panels[0].set_xscale("log")
         places = curves[measure].to_numpy()

@@ -49,6 +49,10 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM)."""
 
 
+# set by SIGTERM: whatever a signal raises while Ray waits comes out of Ray as a plain KeyboardInterrupt
+terminated = threading.Event()
+
+
 @contextmanager
 def heard() -> Iterator[None]:
     """Makes SIGTERM end what is inside as Ctrl-C does, and sends either again where Python swallowed it.
@@ -66,9 +70,12 @@ def heard() -> Iterator[None]:
             before(event)
 
     sys.unraisablehook = hook
+    terminated.clear()
     hear_terminate()
     try:
         yield
+    except KeyboardInterrupt as end:
+        raise (Terminated if terminated.is_set() else end) from None
     except SystemExit as end:
         # a SIGTERM while Ray starts, which has a handler of its own
         raise (Terminated if end.code == signal.SIGTERM else end) from None
@@ -81,6 +88,7 @@ def hear_terminate() -> None:
     """Makes SIGTERM raise `Terminated` in the main thread."""
 
     def terminate(number: int, frame: Any) -> None:
+        terminated.set()
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
@@ -118,8 +126,8 @@ def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
             for checkpoint in checkpoints:
                 run, mine = job.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
                 results.record(job.folder, run, checkpoint)
-                # only the last model is kept: a model per evaluation may not fit into memory
-                mine[-1:] = [each._replace(params=np.empty(0)) for each in mine[-1:]]
+                # only the last model and timeline are kept: one for each evaluation may not fit into memory
+                mine[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in mine[-1:]]
                 mine.append(checkpoint)
                 report.advance(run, checkpoint)
                 if checkpoint.step == job.scenario.steps:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from experiments import study
 from experiments.plots import KINDS, STYLE
-from experiments.replay import timeline_of
+from experiments.replay import runs, timeline_of
 from simulator.executors.base import plan
 from simulator.scenario import ScenarioError
 from simulator.timeline import Outcome, Rows, Timeline, load, usage
@@ -34,18 +34,26 @@ class Found(NamedTuple):
 
 
 def read(path: Path, overrides: Sequence[str]) -> Found:
-    """The timeline of a scenario (its first run), of a run's folder, or of a file. Raises ScenarioError."""
-    if path.suffix in (".yaml", ".yml") or path.is_dir():
-        file = path / "scenario.yaml" if path.is_dir() else path
-        cell = study.load(file, overrides).cells[0].scenario
+    """The timeline of a scenario, of the folder of a run (or study: its first run), or of a file.
+
+    Raises ScenarioError.
+    """
+    scenario = path.suffix in (".yaml", ".yml") and not path.is_dir()
+    if overrides and not scenario:
+        raise ScenarioError(f"--set: changes a scenario, and {path} is none")
+    if scenario or path.is_dir():
+        run = path if scenario else runs(path)[0]
+        cell = study.load(path if scenario else run / "scenario.yaml", overrides).cells[0].scenario
+        if scenario and cell.clock == "wall":
+            raise ScenarioError(
+                f"{path}: clock: wall has no timeline before the race: run it, and name its folder here"
+            )
         try:
-            made = timeline_of(path) if path.is_dir() else plan(cell, cell.seed)
+            made = plan(cell, cell.seed) if scenario else timeline_of(run)
         except ValueError as error:
             raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
         name = f"{cell.name}: {cell.schedule.name}, {cell.latency.name} latency, seed {cell.seed}"
         return Found(made, cell.workers.total, cell.workers.byzantine, name)
-    if overrides:
-        raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     try:
         made = load(path)
     except ValueError as error:
@@ -77,6 +85,8 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
     """Draws the chart. Raises ScenarioError where nothing lies in it or it cannot be written."""
     timeline = found.timeline
     last = until if until is not None else _readable(timeline, found.n, since)
+    if not np.isfinite([since, last]).all():
+        raise ScenarioError(f"--from and --to: seconds are needed, got {since:g} and {last:g}")
     everything = Rows(*(np.concatenate(pair) for pair in zip(timeline.rows, timeline.unused, strict=True)))
     updates = np.concatenate([timeline.updates, np.full(len(timeline.outcomes), -1)])
     ends = np.concatenate([np.full(len(timeline.updates), -1), timeline.outcomes])

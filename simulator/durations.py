@@ -12,6 +12,8 @@ from simulator.parts import LatencySource, Stragglers
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256
+# Seconds of a part of a job, if any: their sums over a run, and counts divided by these, are numbers.
+SHORTEST_S, LONGEST_S = 1e-100, 1e100
 
 
 class Spans(NamedTuple):
@@ -34,7 +36,7 @@ def drawing(source: LatencySource, n: int, seed: int, bits: int) -> list[Draw]:
     """For each of `n` workers what its jobs take, where a model or row has so many `bits`.
 
     Everything is drawn by worker and job: no number depends on the schedule, or on how many are drawn at once. Raises
-    ValueError where a part of the latency cannot be made.
+    ValueError where a part of the latency cannot be made; drawing raises one where a time is no number to count with.
     """
     compute, up, down = map(_latency, (source, source.up.delay, source.down.delay))
     factors = _factors(source.factors, n, seed)
@@ -48,13 +50,21 @@ def drawing(source: LatencySource, n: int, seed: int, bits: int) -> list[Draw]:
         ]
 
         def draw(first: int, count: int) -> Spans:
-            taken = compute(rng[0], number, first, count) * factors[number] * slow[number](count)
-            return Spans(
-                down=down(rng[2], number, first, count) + fixed[1],
-                compute=taken,
-                up=up(rng[1], number, first, count) + fixed[0],
-                lost=rng[3].random(count) < source.loss if source.loss else np.zeros(count, bool),
-            )
+            with np.errstate(over="ignore"):
+                spans = Spans(
+                    down=down(rng[2], number, first, count) + fixed[1],
+                    compute=compute(rng[0], number, first, count) * factors[number] * slow[number](count),
+                    up=up(rng[1], number, first, count) + fixed[0],
+                    lost=rng[3].random(count) < source.loss if source.loss else np.zeros(count, bool),
+                )
+            for name, times in zip(("latency.down", "latency", "latency.up"), spans[:3], strict=True):
+                wrong = (times != 0) & ~((times >= SHORTEST_S) & (times <= LONGEST_S))
+                if wrong.any():
+                    raise ValueError(
+                        f"{name} gives worker {number} a time of {times[wrong][0]:g} s, which cannot be counted: "
+                        f"choose options that give 0, or {SHORTEST_S:g} to {LONGEST_S:g} s"
+                    )
+            return spans
 
         return draw
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, model_validator
 
 from simulator.components import (
     ATTACKS,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Pre: TypeAlias = Component
     Filter: TypeAlias = Component
     Delay: TypeAlias = Component
+    Factors: TypeAlias = tuple[float, ...] | Component
     Model: TypeAlias = Component
     Schedule: TypeAlias = Component
 else:
@@ -45,6 +46,12 @@ else:
             lambda value: {"name": "constant", "seconds": value} if type(value) in (int, float) else value,
             json_schema_input_type=float | one_of("latency", LATENCIES),
         ),
+    ]
+    # told apart by what is written, so that a mistake is one of this kind and not of both
+    Factors = Annotated[
+        Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Tag("numbers")]
+        | Annotated[Delay, Tag("latency")],
+        Discriminator(lambda value: "numbers" if isinstance(value, (list, tuple)) else "latency"),
     ]
     Model = one_of("model", MODELS)
     Schedule = one_of("schedule", SCHEDULES)
@@ -178,7 +185,7 @@ class Crash(Description, frozen=True):
 class LatencySource(Component, frozen=True):
     """How long a job's computing takes, and what else happens between server and workers."""
 
-    factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False)] | Delay | None = Field(
+    factors: Factors | None = Field(
         default=None,
         description="What a worker's times are multiplied by: a number for each, or a latency model to draw it from.",
     )
@@ -206,8 +213,10 @@ SHARED = {
 class Local(Description, frozen=True):
     """Several steps of plain SGD at the worker for one row (Local SGD, FedAvg)."""
 
-    steps: Count | None = Field(default=None, description="Steps, H.")
-    epochs: Count | None = Field(default=None, description="In place of `steps`: passes over the worker's samples.")
+    steps: Count | None = Field(default=None, le=1_000_000, description="Steps, H.")
+    epochs: Count | None = Field(
+        default=None, le=10_000, description="In place of `steps`: passes over the worker's samples."
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(default=0.1, description="Of the worker's steps.")
     send: Literal["delta", "model"] = Field(
         default="delta",
@@ -217,7 +226,7 @@ class Local(Description, frozen=True):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("steps and epochs exclude each other: give one of them")
+            raise ValueError("steps or epochs must be given, and not both: such as steps: 5")
         return self
 
 

@@ -15,6 +15,8 @@ from simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
 DRAWN_AT_ONCE = 1_000_000
+# Rows, for each worker, that may arrive at one moment without an update: far more than bad luck with lost messages.
+AT_ONE_MOMENT = 100
 
 
 class Event(IntEnum):
@@ -66,12 +68,17 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
 
 
 def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None, None, Timeline]:
-    """What happens, event by event, ordered by time and then by the order in which they were foreseen."""
+    """What happens, event by event, ordered by time and then by the order in which they were foreseen.
+
+    Raises ValueError where time stands still: workers deliver rows without end, and the next update waits for others.
+    """
     queue: list[tuple[float, int, Event, int, int]] = []
     watched: set[int] = set()
     foreseen = 0
     # jobs under way and workers that come back: what may still bring an update
     hopes = 0
+    # rows that arrived at this moment since the last update
+    at_once, step = 0, 0
 
     def foresee(when: float, event: Event, worker: int, job: int = 0) -> None:
         nonlocal foreseen
@@ -118,7 +125,14 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
                 if job is None or job.job != number:
                     # it died over it
                     continue
-                now = when
+                at_once = at_once + 1 if (when, book.step) == (now, step) else 0
+                now, step = when, book.step
+                if at_once > AT_ONE_MOMENT * book.n:
+                    raise ValueError(
+                        f"time stands still at {now:.6g} s: workers whose jobs take no time deliver rows without end, "
+                        f"and the next update waits for {book.schedule.waits(book.board)}: give every job a latency "
+                        "above 0"
+                    )
                 happened = arrivals.arrive if event == Event.ARRIVE else arrivals.lose
                 carry_out(happened(book, worker, now))
             case Event.DIE:

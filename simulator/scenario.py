@@ -1,11 +1,12 @@
 """A scenario: the frozen, strict description of an experiment, the only thing that is written, compared and sent."""
 
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
+from pydantic import BaseModel, Field, Strict, Tag, ValidationError, model_validator
 
 from simulator.components import Description
 from simulator.parts import (
@@ -25,7 +26,7 @@ from simulator.parts import (
     Workers,
 )
 
-# Seeds are below this; and so many jobs of one run are planned ahead at most (44 bytes each).
+# Seeds are below this; and so many jobs of one run are planned ahead at most (48 bytes each).
 SEEDS, JOBS = 2**31, 100_000_000
 
 
@@ -99,6 +100,14 @@ class Scenario(Description, frozen=True):
             )
         if wrong := [crash.worker for crash in self.latency.crashes if crash.worker >= n]:
             raise ValueError(f"latency.crashes: worker {wrong[0]} is outside 0..{n - 1} (workers.total is {n})")
+        lives = sorted(self.latency.crashes, key=lambda crash: (crash.worker, crash.at))
+        for one, other in itertools.pairwise(lives):
+            if one.worker == other.worker and (one.back is None or other.at <= one.back):
+                until = "for good" if one.back is None else f"until {one.back:g} s"
+                raise ValueError(
+                    f"latency.crashes: worker {one.worker} cannot die at {other.at:g} s: it is dead from {one.at:g} s "
+                    f"on, {until}: remove one of the two"
+                )
         if self.seed + self.repeats > SEEDS:
             raise ValueError(
                 f"seed: the repeats need the seeds {self.seed} to {self.seed + self.repeats - 1}, and seeds are below "
@@ -134,14 +143,17 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
     try:
         return description.model_validate(mapping)
     except ValidationError as error:
-        # a union of types gives one mistake for each of them: the first is enough
-        lines = {
-            ".".join(_locate(mistake["loc"], description)[0]): _explain(mistake, description)
-            for mistake in reversed(error.errors())
-            # the default of a field that follows a wrong one
-            if mistake["type"] != "default_factory_not_called"
-        }
-        raise ScenarioError("\n".join(reversed(lines.values()))) from None
+        # a union of types gives one mistake for each of them: the first is enough, with the words that would do too
+        lines: dict[str, str] = {}
+        for mistake in error.errors():
+            key = ".".join(_locate(mistake["loc"], description)[0])
+            if key not in lines:
+                # the default of a field that follows a wrong one
+                if mistake["type"] != "default_factory_not_called":
+                    lines[key] = _explain(mistake, description)
+            elif mistake["type"] == "literal_error":
+                lines[key] += f"; or {mistake.get('ctx', {}).get('expected')}"
+        raise ScenarioError("\n".join(lines.values())) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -165,6 +177,8 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             return f"{key}: unknown {word} {context['tag']!r}; {nearest(context['tag'], known)}"
         case "union_tag_not_found":
             return f"{key}.name: is missing"
+        case "tuple_type" | "list_type":
+            return f"{key}: a list is needed, got {value!r}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{key or description.__name__.lower()}: a mapping is needed, got {value!r}"
         case "value_error":
@@ -181,7 +195,10 @@ def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[li
     for part in location:
         if isinstance(part, str) and get_origin(inner) in (Union, UnionType):
             place = {str(member.model_fields["name"].default): member for member in _members(inner)}.get(part, place)
-            inner = None
+            # members of a union that are told apart by a function have tags
+            inner = next(
+                (_bare(each) for each in get_args(inner) if Tag(part) in getattr(each, "__metadata__", ())), None
+            )
             continue
         path.append(str(part))
         if isinstance(part, int) and get_origin(inner) is tuple:

@@ -12,7 +12,7 @@ import numpy as np
 from simulator import timeline
 from simulator.arrivals import open_book
 from simulator.core import Arrived, Core, Evaluation, Update, build, least, message_bits, schedule
-from simulator.durations import drawing
+from simulator.durations import Draw, Spans, drawing
 from simulator.keys import Purpose, generator
 from simulator.parts import Honest
 from simulator.planning import in_step, planned
@@ -20,6 +20,9 @@ from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.timeline import Outcome, Timeline
 from simulator.world import World, share_out
+
+# What computing takes where a race is planned to see whether it can be run.
+COMPUTING_S = 1e-3
 
 
 class Checkpoint(NamedTuple):
@@ -81,6 +84,9 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
     if decides.plan is not None:
         return timeline.check(decides.plan(Situation(n, scenario.steps, generator(seed, Purpose.SCHEDULE))), n)
     draws = drawing(source, n, seed, message_bits(scenario))
+    if scenario.clock == "wall":
+        # what computing really takes is not known before, but it is not nothing
+        draws = [_computing(draw) for draw in draws]
     timing = scenario.attack.timing if scenario.workers.byzantine else Honest()
     if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
         return in_step(scenario.steps, draws)
@@ -89,6 +95,14 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def _computing(draw: Draw) -> Draw:
+    def longer(first: int, count: int) -> Spans:
+        spans = draw(first, count)
+        return spans._replace(compute=spans.compute + COMPUTING_S)
+
+    return longer
 
 
 class Prepared(NamedTuple):

@@ -38,8 +38,8 @@ class Crew(NamedTuple):
     forget: Callable[[int], None]
 
 
-def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[Book, None, Timeline]:
-    """Yields the book after every event; ends with the timeline of what happened.
+def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
+    """Yields the book after every event, and the second of the race; ends with the timeline of what happened.
 
     Times of the scenario's latency pass for real: a row counts as there when its job is done, and not before those
     seconds are over. What is lost, and who dies, is drawn as in virtual time.
@@ -117,4 +117,4 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[Book, None, Tim
             return end.value
         sent = send(sent)
         hold()
-        yield book
+        yield book, now()

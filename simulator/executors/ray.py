@@ -1,7 +1,6 @@
 """Ray actors: workers, adversary and parameter server. The only file that imports ray."""
 
 import logging
-import math
 import os
 import time
 import warnings
@@ -464,12 +463,12 @@ def _raced(cast: Cast, run: Run) -> Iterator[Checkpoint]:
     events = race(scenario, run.seed, Crew(begin, over, update, lambda version: versions.pop(version, None)))
     while True:
         try:
-            book = next(events)
+            book, now = next(events)
         except StopIteration as end:
             timeline = end.value
             break
         if checkpoints and ray.wait([checkpoints[0][1]], timeout=0)[0]:
-            yield taken(arrivals.closed(book, "", math.inf))._replace(timeline=None)
+            yield taken(arrivals.closed(book, "", now))
     if timeline.steps not in evaluated:
         look(timeline.steps)
     while checkpoints:

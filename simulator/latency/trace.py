@@ -23,10 +23,10 @@ def trace(*, file: str) -> Latency:
         file: path of the CSV; relative to the folder that byzax is started in.
 
     Raises:
-        ValueError: for a file that cannot be read, lacks a column or holds no line, and for a time that is no number
-            >= 0, with its line.
+        ValueError: for a file that cannot be read, lacks a column or holds no line; and for a line without a worker,
+            of another length than the first, or with a time that is no number >= 0.
     """
-    times = _read(str(Path(file).expanduser()))
+    times = _read(file)
 
     def latency(rng: np.random.Generator, worker: int, first: int, count: int) -> np.ndarray:
         mine = times[worker % len(times)]
@@ -39,12 +39,18 @@ def trace(*, file: str) -> Latency:
 def _read(file: str) -> list[np.ndarray]:
     found: dict[str, list[float]] = {}
     try:
-        with open(file, newline="") as lines:
-            reader = csv.DictReader(lines)
+        # spreadsheets put a mark before the first column's name
+        with Path(file).expanduser().open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, skipinitialspace=True)
             if missing := {"worker", "seconds"} - {*(reader.fieldnames or ())}:
                 raise ValueError(f"trace {file}: lacks the column {' and '.join(sorted(missing))} in its first line")
             for line in reader:
-                text = line["seconds"] or ""
+                if None in line or None in line.values() or not line["worker"]:
+                    raise ValueError(
+                        f"trace {file}: line {reader.line_num}: {len(reader.fieldnames or ())} values are needed, as "
+                        "many as there are columns, and a worker among them (decimals have a point)"
+                    )
+                text = line["seconds"]
                 try:
                     seconds = float(text)
                 except ValueError:
@@ -53,8 +59,8 @@ def _read(file: str) -> list[np.ndarray]:
                     raise ValueError(
                         f"trace {file}: line {reader.line_num}: seconds must be a number >= 0, got {text!r}"
                     )
-                found.setdefault(str(line["worker"]), []).append(seconds)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                found.setdefault(line["worker"], []).append(seconds)
+    except (OSError, RuntimeError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"trace {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not found:
         raise ValueError(f"trace {file}: holds no line after the first: one for each job is needed")

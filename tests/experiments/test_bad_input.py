@@ -78,6 +78,57 @@ MISTAKES = {
         {"filter": "kardam", "schedule": EACH, "local": {"steps": 2, "send": "model"}},
         ["filter: kardam judges gradients and changes", "local.send model"],
     ),
+    "neither steps nor epochs": ({"local": {}}, ["local: steps or epochs must be given"]),
+    "more local steps than can be counted": ({"local": {"steps": 10**12}}, ["local.steps", "equal to 1000000"]),
+    "more local epochs than can be counted": ({"local": {"epochs": 10**9}}, ["local.epochs", "equal to 10000"]),
+    "a word for a quorum": (
+        {"schedule": {"name": "synchronous", "quorum": "most"}},
+        ["schedule.quorum", "integer", "'most'", "or 'all' or 'n-f'"],
+    ),
+    "a mapping for a list": (
+        {"latency": {"name": "constant", "crashes": {"worker": 1}}},
+        ["latency.crashes: a list is needed"],
+    ),
+    "a worker that dies while it is dead": (
+        {"latency": {"name": "constant", "crashes": [{"worker": 1, "at": 1, "back": 5}, {"worker": 1, "at": 2}]}},
+        ["latency.crashes: worker 1 cannot die at 2 s: it is dead from 1 s on, until 5 s"],
+    ),
+    "a factor below 0": (
+        {"latency": {"name": "constant", "factors": [1, 1, 1, -1, 1, 1, 1]}},
+        ["latency.factors.3: input should be greater than 0, got -1"],
+    ),
+    "a factor that is a word": ({"latency": {"name": "constant", "factors": "fast"}}, ["latency.factors: unknown"]),
+    "an unknown key of the factors": (
+        {"latency": {"name": "constant", "factors": {"name": "lognormal", "sgma": 1}}},
+        ["latency.factors.sgma: unknown key; did you mean 'sigma'?"],
+    ),
+    "a trace that is not there": (
+        {"latency": {"name": "constant", "factors": {"name": "trace", "file": "/nowhere.csv"}}},
+        ["latency.factors: trace /nowhere.csv: cannot be read"],
+    ),
+    "a delay that is not there": (
+        {"latency": {"name": "constant", "up": {"delay": {"name": "trace", "file": "~nobody-at-all/trace.csv"}}}},
+        ["latency.up.delay: trace ~nobody-at-all/trace.csv: cannot be read"],
+    ),
+    "a time that cannot be counted": (
+        {"latency": {"name": "lognormal", "sigma": 1000}},
+        ["schedule: latency gives worker", "inf s", "1e-100 to 1e+100 s"],
+    ),
+    "a time so short that updates a second cannot be counted": (
+        {"latency": {"name": "constant", "seconds": 1e-320}},
+        ["schedule: latency gives worker 0", "1e-100 to"],
+    ),
+    "a bandwidth that is nothing": (
+        {"latency": {"name": "constant", "up": {"bandwidth": 1e-310}}},
+        ["schedule: latency.up gives worker 0 a time of inf s"],
+    ),
+    "time that stands still": (
+        {
+            "schedule": "asynchronous",
+            "latency": {"name": "constant", "seconds": 0, "crashes": [{"worker": 6, "at": 0, "back": 1}]},
+        },
+        ["schedule: time stands still at 0 s", "a first row of 7 workers, and has those of 6", "latency above 0"],
+    ),
     "unknown filter": ({"filter": "kardm", "schedule": EACH}, ["filter: unknown filter 'kardm'", "'kardam'"]),
     "declared above n": ({"workers": {"total": 7, "declared": 9}}, ["workers", "declared is 9", "only 7 workers"]),
     "declared below 0": ({"workers": {"total": 7, "byzantine": 0, "declared": -1}}, ["workers.declared", "-1"]),

@@ -19,6 +19,7 @@ from rich.console import Console
 from experiments.progress import report
 from experiments.results import Run
 from experiments.running import Terminated, heard
+from simulator import timeline
 from simulator.executors import session
 from simulator.executors.base import digest
 from simulator.scenario import parse
@@ -268,6 +269,30 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     assert not psutil.wait_procs(helpers, timeout=20)[1]
 
 
+def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(tmp_path):
+    pace = {"name": "exponential", "mean": 0.02}
+    executor, schedule = {"name": "ray", "actors": 1}, {"name": "stale_synchronous", "apply": "each"}
+    path = write(tmp_path, clock="wall", steps=30000, latency=pace, schedule=schedule, executor=executor)
+    out = tmp_path / "out"
+    process = command("run", path, "--out", out)
+    metrics = out / "runs" / "average_none_seed-0" / "metrics.csv"
+    limit = time.monotonic() + 200
+    while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    told = summaries(out)["average_none_seed-0"]
+    assert told["status"] == "interrupted"
+    recorded = timeline.load(out / "runs" / "average_none_seed-0" / "timeline.npz")
+    assert 30000 > recorded.steps >= told["step"] >= 4
+    # nothing in it is later than its end
+    assert np.nanmax(recorded.unused.computed_s) <= max(recorded.time_s[-1], recorded.unused.started_s.max())
+    done = byzax("replay", out)
+    assert done.exit_code == 0, done.output
+
+
 def test_what_a_killed_process_wrote_can_be_shown(study, tmp_path):
     folder, _ = study
     out = tmp_path / "out" / "runs" / "killed"
@@ -324,6 +349,21 @@ def test_an_interrupt_that_python_swallows_is_sent_again(kind):
     with pytest.raises(KeyboardInterrupt) as caught, heard():
         loses_it()
     assert caught.type is kind
+
+
+def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
+    def waits():
+        # what Ray does where a signal comes while it waits
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(Terminated), heard():
+        waits()
+    with pytest.raises(KeyboardInterrupt) as caught, heard():
+        raise KeyboardInterrupt
+    assert caught.type is KeyboardInterrupt
 
 
 def test_a_sigterm_while_ray_starts_ends_as_any_other():

@@ -1,6 +1,7 @@
 """What a person sees of time: columns, tables, plots, the chart of a timeline, replays."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -136,7 +137,52 @@ def test_a_race_is_recorded_and_replayed_by_the_command(tmp_path):
     (run / "timeline.npz").unlink()
     done = byzax("replay", run)
     assert done.exit_code == 2
-    assert "was not recorded to its end" in done.output
+    assert "its timeline.npz is not there" in done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("params.npz", "x", "params.npz: is no model, or damaged"),
+        ("timeline.npz", "x", "timeline.npz: is no timeline, or damaged"),
+        ("summary.json", "{", "summary.json: damaged"),
+        ("scenario.yaml", None, "timeline.npz: does not fit"),
+    ],
+)
+def test_a_damaged_run_is_not_replayed_and_one_line_says_what_is_wrong(study, tmp_path, file, text, said):
+    from simulator.timeline import save
+
+    folder, _ = study
+    run = tmp_path / "run"
+    shutil.copytree(next(folder.glob("runs/*")), run)
+    save(read(run, []).timeline, run / "timeline.npz")
+    kept = (run / file).read_bytes().decode(errors="ignore")
+    (run / file).write_text(kept.replace("total: 7", "total: 6") if text is None else text)
+    done = byzax("replay", run)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_replay_of_a_run_that_was_batched_says_that_it_need_not_be_the_same(tmp_path):
+    out = tmp_path / "out"
+    assert byzax("run", write(tmp_path, executor="vectorised", model="mlp", steps=30), "--out", out).exit_code == 0
+    run = next((out / "runs").iterdir())
+    with np.load(run / "params.npz") as arrays:
+        np.savez(run / "params.npz", params=arrays["params"] * 1.001, step=30)
+    done = byzax("replay", run)
+    assert done.exit_code == 1
+    assert "vectorised and batch: true promise no more than 1e-5" in done.stdout
+
+
+def test_the_folder_of_a_study_is_its_first_run_and_takes_no_overrides(study, tmp_path):
+    folder, _ = study
+    done = byzax("timeline", folder, "--out", tmp_path / "chart.svg")
+    assert done.exit_code == 0
+    assert "synchronous, lognormal latency" in done.stdout
+    done = byzax("timeline", folder, "--set", "steps=3")
+    assert done.exit_code == 2
+    assert "--set: changes a scenario" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["scenario", "run", "file"])
@@ -167,6 +213,8 @@ def test_a_timeline_is_drawn_from_a_scenario_a_run_and_a_file(study, tmp_path, k
         (["nothing.npz"], "cannot be read"),
         (["SCENARIO", "--from", "1e9"], "nothing happens from"),
         (["SCENARIO", "--from", "5", "--to", "2"], "nothing happens from 5 to 2 seconds"),
+        (["SCENARIO", "--to", "inf"], "seconds are needed, got 0 and inf"),
+        (["SCENARIO", "--set", "clock=wall", "--set", "executor.name=ray"], "no timeline before the race"),
         (["SCENARIO", "--out", "chart.txt"], ".png or .svg is needed"),
         (["SCENARIO", "--out", "/nowhere/chart.png"], "cannot be written"),
         (["SCENARIO", "--set", "schedule.name=later"], "unknown schedule 'later'"),
@@ -198,3 +246,11 @@ def test_a_run_whose_timeline_stops_fails_with_the_reason_and_keeps_what_it_reac
         assert told["step"] == 3
         assert pd.read_csv(run / "metrics.csv")["step"].tolist() == [0, 2, 3]
         assert byzax("replay", run).exit_code == 0
+
+
+def test_a_run_that_fails_at_its_first_update_keeps_its_start_and_ends_without_a_traceback(tmp_path):
+    done = byzax("run", write(tmp_path, attack="crashing"), "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "failed: " in done.stderr
+    assert (tmp_path / "out" / "accuracy.png").exists()

@@ -57,6 +57,28 @@ def test_a_jobs_time_depends_on_seed_worker_and_job_and_on_nothing_else(name):
         assert not np.array_equal(whole[0].compute, drawing(source, 3, 2, 100)[0](0, 50).compute)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0,-1", "seconds must be a number >= 0, got '-1'"),
+        ("0,1,5", "2 values are needed"),
+        ("0", "2 values are needed"),
+        (",1", "a worker among them"),
+    ],
+)
+def test_a_line_of_a_trace_that_says_nothing_clear_is_refused_with_its_number(tmp_path, line, said):
+    file = tmp_path / "trace.csv"
+    file.write_text(f"worker,seconds\n0,1\n{line}\n")
+    with pytest.raises(ValueError, match=f"line 3: .*{said}"):
+        latency.build("trace", file=str(file))
+
+
+def test_a_trace_of_a_spreadsheet_is_read(tmp_path):
+    file = tmp_path / "trace.csv"
+    file.write_bytes("\ufeffworker, seconds\r\nä, 1.5\r\n".encode())
+    assert latency.build("trace", file=str(file))(np.random.default_rng(0), 0, 0, 2).tolist() == [1.5, 1.5]
+
+
 def test_messages_take_their_delay_and_bits_over_bandwidth():
     link = {"up": {"delay": 0.25, "bandwidth": 1e3}, "down": {"bandwidth": 4e3}}
     drawn = spans({"name": "constant", **link}, bits=2000)[0]
