@@ -11,7 +11,6 @@ from experiments.certify import breakdown, draws, forging, intervals, leak, resi
 from experiments.certify.description import load
 from experiments.certify.subject import answers, build
 from experiments.results import labels
-from simulator.components import ATTACKS
 
 Q = 2 / 7  # q = f / (n - 2f) at n = 11, f = 2
 
@@ -34,7 +33,7 @@ def measured(rule, **flags):
     certificate = asked(rule, **flags)
     scene, subject = draws.scene(certificate), subject_of(certificate)
     attackers = certificate.attackers
-    forgers, skipped = forging.forgers(attackers, labels(attackers, ATTACKS), subject, bool(certificate.attacks))
+    forgers, skipped = forging.forgers(attackers, labels(attackers), subject, bool(certificate.attacks))
     found, _ = resilience.measure(subject, scene, forgers, skipped, certificate.samples, certificate.budget, quiet)
     return {case.attack: case for case in found.cases}, found, scene
 

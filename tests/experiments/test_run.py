@@ -287,8 +287,6 @@ def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(t
     assert told["status"] == "interrupted"
     recorded = timeline.load(out / "runs" / "average_none_seed-0" / "timeline.npz")
     assert 30000 > recorded.steps >= told["step"] >= 4
-    # nothing in it is later than its end
-    assert np.nanmax(recorded.unused.computed_s) <= max(recorded.time_s[-1], recorded.unused.started_s.max())
     done = byzax("replay", out)
     assert done.exit_code == 0, done.output
 

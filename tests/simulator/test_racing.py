@@ -71,7 +71,7 @@ def test_times_of_the_latency_pass_for_real(ray_session):
     begin = time.monotonic()
     _, raced = race(ray_session, schedule="synchronous", latency=slow, steps=5, workers={"total": 7, "byzantine": 0})
     assert time.monotonic() - begin > 5 * 0.2
-    assert raced[-1].time_s > 5 * 0.2
+    assert raced[-1].time_s > 5 * 0.2 - 1e-9
     timeline = raced[-1].timeline
     took = timeline.rows.computed_s - timeline.rows.started_s
     slowest = timeline.rows.workers == 6
