@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from simulator.parts import Chosen, Honest, Late, Replay, Silent, Timing
+from simulator.parts import Chosen, Honest, Late, Replay, Timing
 from simulator.schedules import Board, Schedule
 from simulator.timeline import Outcome, Rows, Timeline
 
 NEVER = float("nan")
+HONEST = Honest()
 
 
 @dataclass(slots=True)
@@ -30,30 +31,21 @@ class Job:
 
 @dataclass(slots=True)
 class Columns:
-    """Jobs that are over, column by column: much smaller than a list of them."""
+    """Jobs that are over, one after the other: much smaller than a list of them."""
 
-    whole: tuple[array, ...] = field(default_factory=lambda: tuple(array("i") for _ in range(4)))
-    seconds: tuple[array, ...] = field(default_factory=lambda: tuple(array("d") for _ in range(4)))
+    whole: array = field(default_factory=lambda: array("i"))
+    seconds: array = field(default_factory=lambda: array("d"))
 
-    def add(self, job: Job, until: float = float("inf")) -> None:
-        """One more; what lies after `until` has not happened."""
-        worker, number, version, handed = self.whole
-        worker.append(job.worker)
-        number.append(job.job)
-        version.append(job.version)
-        handed.append(job.handed)
-        for column, value in zip(
-            self.seconds, (job.started_s, job.received_s, job.computed_s, job.arrived_s), strict=True
-        ):
-            column.append(value if value <= until else NEVER)
+    def add(self, job: Job) -> None:
+        """One more."""
+        self.whole.extend((job.worker, job.job, job.version, job.handed))
+        self.seconds.extend((job.started_s, job.received_s, job.computed_s, job.arrived_s))
 
-    def copied(self) -> "Columns":
-        """The same jobs, in columns of their own."""
-        return Columns(tuple(column[:] for column in self.whole), tuple(column[:] for column in self.seconds))
-
-    def rows(self) -> Rows:
-        """As NumPy arrays."""
-        return Rows(*(np.array(c, np.int32) for c in self.whole), *(np.array(c, float) for c in self.seconds))
+    def rows(self, first: int = 0, end: int | None = None) -> Rows:
+        """Those from place `first` up to `end`, as NumPy arrays."""
+        own = slice(4 * first, None if end is None else 4 * end)
+        whole, seconds = np.array(self.whole[own], np.int32), np.array(self.seconds[own], float)
+        return Rows(*whole.reshape(-1, 4).T.copy(), *seconds.reshape(-1, 4).T.copy())
 
 
 @dataclass
@@ -82,6 +74,7 @@ class Book:
     clocks: list[int] = field(default_factory=list)
     heard_s: list[float] = field(default_factory=list)
     at_clock: dict[int, int] = field(default_factory=dict)
+    slowest: int = 0
     arrivals: int = 0
     rows: Columns = field(default_factory=Columns)
     unused: Columns = field(default_factory=Columns)
@@ -211,12 +204,12 @@ def why(book: Book, now: float) -> str:
 
 def closed(book: Book, stopped: str, now: float) -> Timeline:
     """The timeline of what happened until now; the book stays as it is."""
-    unused, outcomes = book.unused.copied(), list(book.outcomes)
+    unused, outcomes = Columns(book.unused.whole[:], book.unused.seconds[:]), list(book.outcomes)
     for jobs, outcome in (
         (book.waiting, Outcome.DROPPED), (book.open, Outcome.UNFINISHED), (book.ready, Outcome.UNFINISHED)
     ):  # fmt: skip
         for job in jobs.values():
-            unused.add(job, until=now)
+            unused.add(_until(now, job))
             outcomes.append(outcome)
     return Timeline(
         rows=book.rows.rows(),
@@ -245,8 +238,7 @@ def _named(workers: list[int]) -> str:
 
 def _look(book: Book) -> None:
     """What the schedule sees from now on; the sets in it are the book's own."""
-    slowest = lambda: min(book.at_clock or book.clocks)  # noqa: E731
-    book.board = Board(book.step, book.least, book.waiting.keys(), book.known, book.clocks, slowest)
+    book.board = Board(book.step, book.least, book.waiting.keys(), book.known, book.clocks, lambda: book.slowest)
 
 
 def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Job]:
@@ -278,14 +270,17 @@ def _overdue(book: Book, now: float) -> bool:
 
 def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
     job = Job(worker, book.numbers[worker], book.step, book.step, now)
-    timing = book.timing if worker < book.byzantine else Honest()
-    if isinstance(timing, Chosen):
-        chosen = book.step >= timing.start and (book.step - timing.start) % timing.every == 0
-        if not chosen or book.answered.get(worker) == book.step:
-            return
-        book.answered[worker] = book.step
-    if isinstance(timing, Replay):
-        job.version = max(0, book.step - timing.age)
+    if worker < book.byzantine:
+        timing = book.timing
+        if isinstance(timing, Chosen):
+            chosen = book.step >= timing.start and (book.step - timing.start) % timing.every == 0
+            if not chosen or book.answered.get(worker) == book.step:
+                return
+            book.answered[worker] = book.step
+        if isinstance(timing, Replay):
+            job.version = max(0, book.step - timing.age)
+    else:
+        timing = HONEST
     book.numbers[worker] += 1
     book.idle.remove(worker)
     if timing.name in ("first", "late"):
@@ -293,7 +288,7 @@ def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
         book.ready[worker] = job
         return
     book.open[worker] = job
-    if not isinstance(timing, Silent):
+    if timing.name != "silent":
         begun.append(job)
 
 
@@ -338,24 +333,42 @@ def _update(book: Book, now: float) -> None:
 def _end(book: Book, job: Job, outcome: Outcome, now: float) -> None:
     if outcome == Outcome.LOST:
         job.arrived_s = now
-    book.unused.add(job, until=now)
+    book.unused.add(_until(now, job))
     book.outcomes.append(outcome)
+
+
+def _until(now: float, job: Job) -> Job:
+    """The job without what has not happened yet."""
+    if job.started_s <= job.received_s <= job.computed_s <= job.arrived_s <= now:
+        return job
+    times = (job.started_s, job.received_s, job.computed_s, job.arrived_s)
+    return Job(job.worker, job.job, job.version, job.handed, *(t if t <= now else NEVER for t in times))
 
 
 def _tick(book: Book, worker: int) -> bool:
     """The worker's clock goes on; gives whether the slowest one did."""
     clock = book.clocks[worker]
     book.clocks[worker] = clock + 1
+    counted = worker not in book.suspected
+    alone = not book.at_clock
     book.at_clock[clock + 1] = book.at_clock.get(clock + 1, 0) + 1
-    if worker in book.suspected:
-        book.suspected.remove(worker)
-        return False
-    return _uncount(book, clock)
+    if counted:
+        return _uncount(book, clock)
+    book.suspected.remove(worker)
+    was = book.slowest
+    book.slowest = clock + 1 if alone else min(was, clock + 1)
+    return book.slowest > was
 
 
 def _uncount(book: Book, clock: int) -> bool:
-    was = min(book.at_clock)
+    """One worker less at this clock; gives whether the slowest clock went on."""
+    was = book.slowest
     book.at_clock[clock] -= 1
     if not book.at_clock[clock]:
         del book.at_clock[clock]
-    return not book.at_clock or min(book.at_clock) != was
+        if not book.at_clock:
+            # all are under suspicion, and count again
+            book.slowest = min(book.clocks)
+        elif clock == was:
+            book.slowest = min(book.at_clock)
+    return not book.at_clock or book.slowest > was

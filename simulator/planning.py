@@ -14,7 +14,7 @@ from simulator.parts import Crash
 from simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
-DRAWN_AT_ONCE = 1_000_000
+DRAWN_AT_ONCE = 4_000_000
 # Rows, for each worker, that may arrive at one moment without an update: far more than bad luck with lost messages.
 AT_ONE_MOMENT = 100
 
@@ -28,6 +28,9 @@ class Event(IntEnum):
     BACK = 3
     SUSPECT = 4
 
+
+# What may bring an update.
+HOPES = (Event.ARRIVE, Event.LOSE, Event.BACK)
 
 # (when, event, worker, its job number) puts an event into the queue
 Foresee = Callable[[float, Event, int, int], None]
@@ -73,6 +76,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
     Raises ValueError where time stands still: workers deliver rows without end, and the next update waits for others.
     """
     queue: list[tuple[float, int, Event, int, int]] = []
+    patience = book.schedule.suspect_after_s
     watched: set[int] = set()
     foreseen = 0
     # jobs under way and workers that come back: what may still bring an update
@@ -87,15 +91,16 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
 
     def carry_out(begun: list[Job]) -> None:
         nonlocal hopes
+        hopes += len(begun)
         for job in begun:
-            hopes += 1
             clock.begin(job, foresee)
-            watch(job.worker, job.started_s)
+            if patience is not None:
+                watch(job.worker, job.started_s)
 
     def watch(worker: int, from_s: float) -> None:
-        if book.schedule.suspect_after_s is not None and worker not in watched:
+        if patience is not None and worker not in watched:
             watched.add(worker)
-            foresee(from_s + book.schedule.suspect_after_s, Event.SUSPECT, worker)
+            foresee(from_s + patience, Event.SUSPECT, worker)
 
     for crash in crashes:
         foresee(crash.at, Event.DIE, crash.worker)
@@ -118,7 +123,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         if clock.wait is not None:
             clock.wait(lambda: queue[0][0] if queue else None, foresee)
         when, _, event, worker, number = heapq.heappop(queue)
-        hopes -= event in (Event.ARRIVE, Event.LOSE, Event.BACK)
+        hopes -= event in HOPES
         match event:
             case Event.ARRIVE | Event.LOSE:
                 job = book.open.get(worker)
@@ -143,8 +148,8 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
             case Event.SUSPECT:
                 watched.remove(worker)
                 blocked = worker in book.idle and not book.schedule.free(book.board, worker)
-                assert book.schedule.suspect_after_s is not None
-                if arrivals.since(book, worker) + book.schedule.suspect_after_s > when:
+                assert patience is not None
+                if arrivals.since(book, worker) + patience > when:
                     watch(worker, arrivals.since(book, worker))
                 elif blocked and hopes:
                     # it waits for others, which is not its fault
@@ -168,26 +173,32 @@ def in_step(steps: int, draws: list[Draw]) -> Timeline:
     block = max(1, DRAWN_AT_ONCE // n)
     step = np.arange(steps, dtype=np.int32)
     time_s = np.empty(steps)
-    started, received, computed, arrived = (np.empty((steps, n)) for _ in range(4))
+    started, computed = np.empty((2, steps, n))
+    # what messages without delay would only repeat is not written twice
+    received, arrived = started, computed
     now = 0.0
     for first in range(0, steps, block):
         count = min(block, steps - first)
         own = slice(first, first + count)
         drawn = [draw(first, count) for draw in draws]
-        compute = np.stack([each.compute for each in drawn]).T
+        compute = np.stack([each.compute for each in drawn])
         if any(each.down.any() or each.up.any() for each in drawn):
+            if received is started:
+                received, arrived = started.copy(), computed.copy()
             down, up = (np.stack(part).T for part in ([e.down for e in drawn], [e.up for e in drawn]))
             for t in range(count):
                 started[first + t] = now
                 received[first + t] = now + down[t]
-                computed[first + t] = received[first + t] + compute[t]
+                computed[first + t] = received[first + t] + compute[:, t]
                 arrived[first + t] = computed[first + t] + up[t]
                 time_s[first + t] = now = arrived[first + t].max()
         else:
             # sums of one after the other, as events would add them
-            ends = np.add.accumulate(np.concatenate([[now], compute.max(axis=1)]))
-            started[own] = received[own] = ends[:-1, None]
-            computed[own] = arrived[own] = ends[:-1, None] + compute
+            ends = np.add.accumulate(np.concatenate([[now], compute.max(axis=0)]))
+            started[own] = ends[:-1, None]
+            np.add(ends[:-1, None], compute.T, out=computed[own])
+            if received is not started:
+                received[own], arrived[own] = started[own], computed[own]
             time_s[own], now = ends[1:], ends[-1]
     numbers = np.repeat(step, n)
     return Timeline(

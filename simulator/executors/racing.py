@@ -90,10 +90,9 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
 
     def send(sent: int) -> int:
         for step in range(sent, book.step):
-            own = slice(book.first[step], book.first[step + 1])
-            workers, jobs, _, handed = (np.array(column[own], np.int32) for column in book.rows.whole)
-            handles = [rows.pop(key) for key in zip(workers.tolist(), jobs.tolist(), strict=True)]
-            crew.update(step, book.seen[step], Arrived(workers, handed), handles)
+            new = book.rows.rows(book.first[step], book.first[step + 1])
+            handles = [rows.pop(key) for key in zip(new.workers.tolist(), new.jobs.tolist(), strict=True)]
+            crew.update(step, book.seen[step], Arrived(new.workers, new.handed), handles)
             if step - oldest >= 0:
                 crew.forget(step - oldest)
         if len(rows) > 4 * n:
