@@ -17,7 +17,7 @@ from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
 from simulator.components import Component
-from simulator.core import Evaluation, Update
+from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import digest
 from simulator.scenario import Scenario, ScenarioError

@@ -1,4 +1,4 @@
-"""One process, one Ray, one compilation cache for the whole session."""
+"""What all tests share: plug-ins of their own, and one compilation cache, of all processes that run them."""
 
 import os
 import tempfile
@@ -6,8 +6,12 @@ from pathlib import Path
 
 # before anything imports the packages: rules, attacks and schedules that only the tests need
 os.environ["BYZAX_PLUGINS"] = str(Path(__file__).parent / "plugins")
-if "BYZAX_TEST_CACHE" in os.environ:
-    os.environ["BYZAX_CACHE"] = os.environ["BYZAX_TEST_CACHE"]
-else:
+if "BYZAX_TEST_CACHE" not in os.environ:
     folder = tempfile.TemporaryDirectory(prefix="byzax-tests-", ignore_cleanup_errors=True)
-    os.environ["BYZAX_CACHE"] = folder.name
+    # processes that run tests side by side begin with the environment of this one
+    os.environ["BYZAX_TEST_CACHE"] = folder.name
+os.environ["BYZAX_CACHE"] = os.environ["BYZAX_TEST_CACHE"]
+
+from simulator import compilation
+
+compilation.keep()

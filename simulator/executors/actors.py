@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import compilation
-from simulator.core import Arrived, Core, Evaluation, Update
+from simulator.core import Core
+from simulator.diagnostics import Evaluation, Update
 from simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
 from simulator.parts import Ray
 from simulator.scenario import Scenario, parse
+from simulator.serving import Arrived
 from simulator.timeline import UNPLANNED, Timeline
 from simulator.world import World, world
 

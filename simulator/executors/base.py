@@ -11,13 +11,15 @@ import numpy as np
 
 from simulator import timeline
 from simulator.arrivals import open_book
-from simulator.core import Arrived, Core, Evaluation, Update, build, least, message_bits, schedule
+from simulator.core import Core, build, least, message_bits, schedule
+from simulator.diagnostics import Evaluation, Update
 from simulator.durations import Draw, Spans, drawing
 from simulator.keys import Purpose, generator
 from simulator.parts import Honest
 from simulator.planning import in_step, planned
 from simulator.scenario import Scenario
 from simulator.schedules import Situation
+from simulator.serving import Arrived
 from simulator.timeline import Outcome, Timeline
 from simulator.world import World, share_out
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator.arrivals import Book, Job, open_book
-from simulator.core import Arrived, least, message_bits, schedule
+from simulator.core import least, message_bits, schedule
 from simulator.durations import drawing, one_by_one
 from simulator.planning import Clock, Event, Foresee, follow
 from simulator.scenario import Scenario
+from simulator.serving import Arrived
 from simulator.timeline import Timeline
 
 # Seconds after which a wait looks around again.

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import compilation
-from simulator.core import Arrived, Core, Evaluation, Server, Update, schedule
+from simulator.core import Core, schedule
+from simulator.diagnostics import Evaluation, Update
 from simulator.executors.base import (
     Checkpoint,
     Prepared,
@@ -26,6 +27,7 @@ from simulator.executors.base import (
 )
 from simulator.parts import Vectorised
 from simulator.scenario import Scenario
+from simulator.serving import Arrived, Server
 from simulator.timeline import Timeline
 from simulator.world import SEED_AXES, World, stack, world
 

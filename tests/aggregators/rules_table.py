@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import pytest
 
 import aggregators
 from aggregators import Context
@@ -341,6 +342,12 @@ MEMBERS = [
     ),
 ]
 ROBUST = [member for member in MEMBERS if member.robust]
+
+
+def each(members):
+    """A test of each of these; those that are `nightly` at night only."""
+    marked = [pytest.param(m, marks=pytest.mark.slow) if m.nightly else m for m in members]
+    return pytest.mark.parametrize("member", marked, ids=[m.id for m in members])
 
 
 def normal(count, n, d, seed=0):

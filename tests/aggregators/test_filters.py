@@ -137,8 +137,15 @@ CASES = [(4, 1, 0), (4, 1, 1), (7, 2, 0), (10, 3, 2), (13, 2, 1), (6, 0, 0), (1,
 OPTIONS = [{}, {"dampening": "inverse"}, {"dampening": "constant"}, {"alpha": 0.7}, {"coefficients": "renewed"}]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize(("n", "f", "silent"), CASES)
+@pytest.mark.parametrize(
+    ("n", "f", "silent", "options"),
+    [
+        pytest.param(*case, options, marks=[pytest.mark.slow] if options and case not in CASES[2:4] else [])
+        for options in OPTIONS
+        for case in CASES
+    ],
+    ids=str,
+)
 def test_kardam_says_of_every_row_what_the_paper_says(n, f, silent, options):
     for seed in range(3):
         sequence = rows_of(seed, n, f, silent=silent)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import models
-from simulator.core import EVALUATED_AT_ONCE, Arrived, build
+from simulator.core import build
+from simulator.diagnostics import EVALUATED_AT_ONCE
 from simulator.keys import Purpose, derive, generator
+from simulator.serving import Arrived
 from simulator.world import share_out, world
 from tests.simulator.conftest import small
 

@@ -14,6 +14,7 @@ from simulator.executors import RunError
 from simulator.executors import actors as roles
 from simulator.executors import ray as ray_executor
 from simulator.executors.base import batched, digest, plan
+from simulator.executors.ray import cast as casting
 from simulator.executors.ray import ray
 from tests.simulator.conftest import loop, processes, run, same, small
 
@@ -170,11 +171,11 @@ def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
 def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch):
     executor = {"name": "ray", "actors": 1}
     for schedule, other in (
-        ("synchronous", "_submitted"),
+        ("synchronous", "submitted"),
         # other workers in every update, all with the newest model; the same workers, some with an older one
-        ({"name": "lagging", "age": 0}, "_streamed"),
-        ({"name": "subset", "age": 1}, "_streamed"),
-        ("asynchronous", "_streamed"),
+        ({"name": "lagging", "age": 0}, "streamed"),
+        ({"name": "subset", "age": 1}, "streamed"),
+        ("asynchronous", "streamed"),
     ):
         with monkeypatch.context() as without:
             without.delattr(ray_executor, other)
@@ -199,7 +200,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
     [({"actors": 3}, 3), ({"actors": 9}, 7), ({"workers_per_actor": 3}, 3), ({"workers_per_actor": 7}, 1)],
 )
 def test_seven_workers_are_hosted_by_as_many_actors_as_asked_for_and_needed(executor, count):
-    assert ray_executor._count(small(executor={"name": "ray", **executor})) == count
+    assert casting.hosting(small(executor={"name": "ray", **executor})) == count
 
 
 BATCHED = {"name": "ray", "batch": True, "actors": 1}
@@ -320,7 +321,7 @@ def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_ses
 
 
 def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, monkeypatch):
-    monkeypatch.setattr(ray_executor, "START_S", 3)
+    monkeypatch.setattr(casting, "START_S", 3)
     # hired as if there were a GPU, which the cluster of the tests lacks
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0, "CPU": 2.0})
     line = (
@@ -347,8 +348,8 @@ def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, m
     ],
 )
 def test_why_an_actor_is_gone_is_said_in_one_line(error, said):
-    assert ray_executor._cause(error).startswith(said)
-    assert "\n" not in ray_executor._cause(error)
+    assert casting.cause(error).startswith(said)
+    assert "\n" not in casting.cause(error)
 
 
 def test_an_embedded_ray_reports_no_usage(ray_session):

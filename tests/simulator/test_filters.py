@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.core import Arrived, build
+from simulator.core import build
 from simulator.executors.base import plan
+from simulator.serving import Arrived
 from simulator.world import world
 from tests.simulator.conftest import run, small
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from simulator.core import Arrived, build, least
+from simulator.core import build, least
 from simulator.executors.base import plan
+from simulator.serving import Arrived
 from simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, softmax_gradient

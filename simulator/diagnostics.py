@@ -1,0 +1,95 @@
+"""What is written down of updates and models: scalars that change nothing in a run."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from models import Model
+from simulator.world import World
+
+Array = jax.Array
+Value = Any  # a scalar array; on the host a float, or a series of them
+
+# Samples that are evaluated at once: bounds the memory that the activations take.
+EVALUATED_AT_ONCE = 500
+
+
+class Update(NamedTuple):
+    """One update, looked at: scalars, NaN where they have no meaning.
+
+    `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
+    honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows. `undecided`: 1 where
+    the rule reached its limit of work and the aggregate is no answer, else 0. `age`: how many updates old the
+    versions were that the rows were asked for from, on average over the rows that the rule was given. `accepted`: the
+    share of the rows that the filter let through, 1 where there is none; a refused row is an aggregate of zeros.
+    """
+
+    aggregate_norm: Value
+    honest_cosine: Value
+    honest_distance: Value
+    byzantine_weight: Value
+    undecided: Value
+    age: Value
+    accepted: Value
+
+
+class Evaluation(NamedTuple):
+    """One model, looked at: mean losses and accuracies in [0, 1]."""
+
+    train_loss: Value
+    train_accuracy: Value
+    test_loss: Value
+    test_accuracy: Value
+
+
+def compared(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:
+    """Length of the aggregate, its cosine and its distance to the honest mean, right where squares leave float32."""
+    vectors = (aggregate, honest, aggregate - honest)
+
+    def measured(scale: Callable[[Array], Array | float]) -> tuple[Array, tuple[Array, Array, Array]]:
+        scales = [scale(vector) for vector in vectors]
+        one, other, gap = (vector / by for vector, by in zip(vectors, scales, strict=True))
+        lengths = jnp.stack([jnp.linalg.norm(each) for each in (one, other, gap)])
+        cosine = one @ other / (lengths[0] * lengths[1])
+        return lengths, (lengths[0] * scales[0], cosine, lengths[2] * scales[2])
+
+    lengths, straight = measured(lambda vector: 1.0)
+    # looking for the largest values takes longer than all the rest, and is hardly ever needed
+    usual = ((lengths > 1e-12) & (lengths < 1e18)).all()
+    return jax.lax.cond(usual, lambda: straight, lambda: measured(_magnitude)[1])
+
+
+def _magnitude(vector: Array) -> Array:
+    """The power of two below the largest absolute value: dividing by it is exact. 1 for zeros and non-finite values."""
+    largest = jnp.max(jnp.abs(vector))
+    power = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+    return jnp.where((largest > 0) & jnp.isfinite(largest), power, 1)
+
+
+@lru_cache
+def evaluating(model: Model) -> Callable[[World, Array], Evaluation]:
+    """The losses and accuracies of parameters `[d]`, over all training and test samples of a world."""
+
+    def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
+        y = world.y[positions]
+        logits = model.predict(params, world.x[positions])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
+
+    def mean_over(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
+        whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
+        parts = [look(world, params, rest)] if len(rest) else []
+        if len(whole):
+            looked = jax.lax.map(lambda some: look(world, params, some), whole.reshape(-1, EVALUATED_AT_ONCE))
+            parts.append(jax.tree.map(jnp.ravel, looked))
+        losses, right = (jnp.concatenate(each) for each in zip(*parts, strict=True))
+        return losses.mean(), right.mean()
+
+    @jax.jit
+    def evaluate(world: World, params: Array) -> Evaluation:
+        return Evaluation(*mean_over(world, params, world.train), *mean_over(world, params, world.test))
+
+    return evaluate

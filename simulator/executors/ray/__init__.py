@@ -1,0 +1,88 @@
+"""Ray actors: workers, adversary and parameter server. Only the files of this folder import ray."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Read when ray is imported. What failed is said once, by the run that needed it: not again for each update that depends
+# on it, and not with a screenful on standard output for each process that ended.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died or was killed|killed due to memory pressure")
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from simulator.executors.base import Checkpoint, RunError, ended
+from simulator.executors.ray.cast import (
+    Cast,
+    causes,
+    connect,
+    dismiss,
+    forget_graphs,
+    hire,
+    hosting,
+    line,
+    not_answering,
+)
+from simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
+from simulator.executors.ray.raced import observed
+from simulator.executors.ray.run import configure
+from simulator.parts import Ray
+from simulator.scenario import Scenario
+
+
+@contextmanager
+def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
+    """Starts Ray (or joins the cluster at `address`, if given) and ends at the close what was started here.
+
+    The actors live across the runs of a grid; one that died is replaced before the next run. Raises RunError where Ray
+    does not start or no cluster answers.
+    """
+    started = not ray.is_initialized()
+    if started:
+        connect(address)
+    cast = Cast({}, {})
+    try:
+        yield lambda scenario: _run(cast, scenario)
+    finally:
+        dismiss(cast, list(cast.actors))
+        if started:
+            ray.shutdown()
+
+
+def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
+    count = hosting(scenario)
+    hire(cast, count)
+    for seed in scenario.seeds:
+        finished = False
+        try:
+            run = configure(cast, count, scenario, seed)
+            if scenario.clock == "wall":
+                yield from observed(cast, run)
+                finished = True
+                continue
+            yield from (streamed(run, compiled(cast, run)) if can_stream(run) else submitted(run))
+            finished = True
+            ended(run.timeline)
+        except RayTaskError as error:
+            if isinstance(error.cause, RayError):
+                raise RunError(_obituary(cast, error.cause)) from None
+            if isinstance(error.cause, RunError):
+                raise error.cause from None
+            raise RunError(f"{type(error.cause).__name__}: {line(error.cause)}") from None
+        except RayError as error:
+            raise RunError(_obituary(cast, error)) from None
+        finally:
+            if not finished:
+                # what is still under way in a graph would come out in the next run
+                forget_graphs(cast)
+
+
+def _obituary(cast: Cast, error: RayError) -> str:
+    missing = not_answering(cast)
+    if not missing:
+        return f"Ray: {type(error).__name__}: {line(error)}"
+    return (
+        f"{' and '.join(missing)} died in the middle of the run: {causes(missing)}; the next run starts with a new one"
+    )

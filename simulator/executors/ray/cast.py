@@ -1,0 +1,180 @@
+"""Who takes part in a session: Ray is started or joined, actors are hired, found dead and let go."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
+
+import aggregators
+import attacks
+import models
+import simulator
+from simulator.executors.actors import Adversary, ParameterServer, Workers
+from simulator.executors.base import RunError
+from simulator.parts import Ray
+from simulator.scenario import Scenario
+
+# How often Ray tries to reach a cluster.
+ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
+# Part of a CPU that an actor asks for: those that ask for none are placed at random and not on one node after another.
+TRACE = 0.001
+# Seconds in which the actors must have found a place on the cluster and started.
+START_S = 120
+
+SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
+
+
+class Actor(NamedTuple):
+    """An actor's handle, and the part of a GPU that it holds."""
+
+    handle: Any
+    gpu: float
+
+
+class Cast(NamedTuple):
+    """Who takes part in a session: actors by what they are called, and compiled graphs by what they connect."""
+
+    actors: dict[str, Actor]
+    graphs: dict[tuple[Any, ...], Any]
+
+
+def connect(address: str | None) -> None:
+    # an actor must see as many threads as this process: they change the last bits of some sums
+    environment: dict[str, Any] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": os.environ["NPROC"]}}
+    if address:
+        # a node of a cluster may have other code than this one: it gets these packages; plug-ins it must have itself
+        packages = (aggregators, attacks, models, simulator)
+        environment["py_modules"] = [os.path.dirname(str(package.__file__)) for package in packages]
+        folders = filter(None, os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep))
+        environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, folders))
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address and address.startswith("ray://"):
+        raise RunError(
+            f"Ray at {address}: Ray Client carries no compiled graphs: run byzax on a node of the cluster, with the "
+            "address that `ray start` printed there, or auto"
+        )
+    # Ray would make 20 attempts of 40 s each to reach what is not a cluster
+    if impatient := bool(address) and ATTEMPTS not in os.environ:
+        os.environ[ATTEMPTS] = "1"
+    logging.getLogger("ray.dag.compiled_dag_node").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        try:
+            ray.init(
+                # without an address Ray would join whatever cluster the environment names
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                runtime_env=environment,
+                # Ray's default of 15 starves the actors of an embedded Ray beside any other process
+                _system_config=None if address else {"worker_niceness": 0},
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"Ray at {address} (with RAY_AUTH_MODE=token if it asks for one)" if address else "Ray"
+            raise RunError(f"{where}: {line(error)}") from None
+        finally:
+            # an embedded Ray, started later, needs more than that
+            if impatient:
+                del os.environ[ATTEMPTS]
+
+
+def line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def worker_name(number: int) -> str:
+    return f"worker actor {number}"
+
+
+def hosting(scenario: Scenario) -> int:
+    """How many worker actors host the workers of a scenario."""
+    executor, n = scenario.executor, scenario.workers.total
+    assert isinstance(executor, Ray)
+    if executor.workers_per_actor is not None:
+        return -(-n // executor.workers_per_actor)
+    if executor.actors != "auto":
+        return min(executor.actors, n)
+    resources = ray.cluster_resources()
+    return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
+
+
+def hire(cast: Cast, count: int) -> None:
+    """Fills the cast: `count` worker actors, adversary and server, those that are not there yet or died."""
+    dismiss(cast, not_answering(cast))
+    roles = {SERVER: ParameterServer, ADVERSARY: Adversary} | {worker_name(i): Workers for i in range(count)}
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
+    small, workers = min(gpus, 0.05), len({*cast.actors, *roles} - {SERVER, ADVERSARY})
+    share = 0.9 / -(-workers // gpus) if gpus else 0.0
+    # who was hired when there were fewer holds more than that
+    hosts = cast.actors.keys() - {SERVER, ADVERSARY}
+    dismiss(cast, [name for name in hosts if cast.actors[name].gpu > share])
+    for name, role in roles.items():
+        if name not in cast.actors:
+            gpu = share if role is Workers else small
+            options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
+            cast.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
+    if missing := not_answering(cast):
+        who = " and ".join(f"{name} (asks for {cast.actors[name].gpu:.3g} GPU, {TRACE} CPU)" for name in missing)
+        free, whole = ray.available_resources(), ray.cluster_resources()
+        offer = " and ".join(f"{free.get(kind, 0):.4g} of {whole.get(kind, 0):g} {kind}" for kind in ("GPU", "CPU"))
+        dismiss(cast, missing)
+        raise RunError(f"{who} did not start: {causes(missing)}; free in the cluster: {offer}")
+
+
+def dismiss(cast: Cast, names: Iterable[str]) -> None:
+    """Ends these actors, and the compiled graphs they may be part of."""
+    for name in names:
+        forget_graphs(cast)
+        ray.kill(cast.actors.pop(name).handle)
+
+
+def not_answering(cast: Cast) -> dict[str, RayError]:
+    """Those of the cast that do not answer, and what Ray says of them."""
+    answers = {name: actor.handle.__ray_ready__.remote() for name, actor in cast.actors.items()}
+    if answers:
+        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S)
+    missing = {}
+    for name, answer in answers.items():
+        try:
+            ray.get(answer, timeout=0)
+        except RayError as error:
+            missing[name] = error
+    return missing
+
+
+def causes(missing: dict[str, RayError]) -> str:
+    return " and ".join(sorted({cause(error) for error in missing.values()}))
+
+
+def cause(error: RayError) -> str:
+    """Why an actor is gone, in a few words: Ray's own text fills a screen."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError):
+        return "Ray ended it because its node ran out of memory: try fewer actors or a smaller batch_size"
+    if isinstance(error, GetTimeoutError):
+        return f"no answer within {START_S} s"
+    if isinstance(error, RayActorError) and not error.actor_init_failed:
+        lost = "node has died" in text or "node was terminated" in text
+        return (
+            "its node was lost" if lost else "its process was killed (from outside, or for want of memory) or crashed"
+        )
+    # the last line names the error, those above it are a traceback
+    return text.strip().splitlines()[-1][:300]
+
+
+def forget_graphs(cast: Cast) -> None:
+    for graph in cast.graphs.values():
+        try:
+            graph.teardown()
+        except RayError:
+            # an actor of the graph is dead: the others have left it all the same
+            continue
+    cast.graphs.clear()

@@ -1,0 +1,62 @@
+"""One repeat of a scenario, told to all actors."""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+
+from simulator.core import Core
+from simulator.diagnostics import Evaluation, Update
+from simulator.executors.actors import Post, Public, posted
+from simulator.executors.base import Checkpoint, first_core, prepare, stacked
+from simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, worker_name
+from simulator.scenario import Scenario
+from simulator.timeline import UNPLANNED, Timeline
+
+
+class Run(NamedTuple):
+    """One repeat, ready to go: its actors are configured. `hosts` `[n]`: the worker actor of each worker."""
+
+    workers: list[Any]
+    adversary: Any
+    server: Any
+    scenario: Scenario
+    seed: int
+    hosts: np.ndarray
+    timeline: Timeline
+    gradients: np.ndarray
+    post: Post
+    core: Core
+    d: int
+    begin: float
+
+
+def configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
+    begin = time.perf_counter()
+    n = scenario.workers.total
+    hosts = np.arange(n) * count // n
+    adversary, server, *workers = (
+        cast.actors[each].handle for each in (ADVERSARY, SERVER, *map(worker_name, range(count)))
+    )
+    described = scenario.model_dump(mode="json")
+    d = server.configure.remote(described, seed, hosts)
+    ready = [handle.configure.remote(described, seed, hosts, d) for handle in (*workers, adversary)]
+    mine = prepare(scenario, seed, UNPLANNED if scenario.clock == "wall" else None)
+    post, core = posted(mine.timeline, hosts), first_core(scenario, seed)
+    d, *_ = ray.get([d, *ready])
+    return Run(workers, adversary, server, scenario, seed, hosts, mine.timeline, mine.gradients, post, core, d, begin)
+
+
+def checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen: list[Update]) -> Checkpoint:
+    return Checkpoint(
+        seed=run.seed,
+        step=step,
+        time_s=float(run.timeline.time_s[step - 1]) if step else 0.0,
+        gradients=int(run.gradients[step]),
+        wall_s=time.perf_counter() - run.begin,
+        evaluation=evaluation,
+        updates=stacked(seen),
+        params=public.params,
+        timeline=run.timeline,
+    )

@@ -1,0 +1,253 @@
+"""The two ends of an update: what the adversary makes of the rows, and what the parameter server does with them."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aggregators import Aggregator, Context, Info
+from aggregators.filters import Filter, Sent
+from aggregators.kernels.means import mean_of
+from attacks import Attack, View
+from models import Model
+from simulator.diagnostics import Update, compared
+from simulator.keys import Purpose, derive
+from simulator.world import World
+
+Array = jax.Array
+
+
+class Table(NamedTuple):
+    """The last row of every worker: `rows` `[n, d]`, the `versions` `[n]` they were asked for from, who has one."""
+
+    rows: Array
+    versions: Array
+    present: Array
+
+
+class Server(NamedTuple):
+    """What the parameter server holds: the model `params` `[d]`, the states of its parts, the number of updates so far.
+
+    `filter`: None where there is none. `table`: the last row of every worker where the schedule keeps them, else None.
+    """
+
+    params: Array
+    optimizer: Any
+    rule: Any
+    filter: Any
+    table: Table | None
+    step: Array
+
+
+class Arrived(NamedTuple):
+    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row."""
+
+    workers: Any
+    versions: Any
+
+
+def _empty(n: int, d: int) -> Table:
+    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool))
+
+
+@lru_cache
+def remembered_by(attack: Attack, remembered: int) -> Callable[[int], Any]:
+    """The attack's own state, and the last row of so many workers as they were sent."""
+    return lambda d: (attack.init(d), _empty(remembered, d) if remembered else None)
+
+
+@lru_cache
+def starting(
+    model: Model, optimizer: optax.GradientTransformation, rule: Aggregator, judge: Filter | None, kept: int
+) -> Callable[[World], Server]:
+    @jax.jit
+    def start(world: World) -> Server:
+        params = model.init(derive(world.key, Purpose.INIT))
+        d = len(params)
+        table = _empty(kept, d) if kept else None
+        judging = None if judge is None else judge.init(params)
+        return Server(params, optimizer.init(params), rule.init(d), judging, table, jnp.asarray(0))
+
+    return start
+
+
+@lru_cache
+def knowing(model: Model, batch_size: int) -> Callable[[World, Array, Array], Context]:
+    """What the server knows beside the rows; its batch is drawn only where the rule asks for it."""
+
+    def context(world: World, params: Array, key: Array) -> Context:
+        if not len(world.own):
+            return Context(key, params)
+
+        def batch() -> tuple[Array, Array]:
+            own = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
+            position = world.own[jax.random.randint(own, (batch_size,), 0, len(world.own))]
+            return world.x[position], world.y[position]
+
+        return Context(
+            key,
+            params,
+            gradient=lambda: jax.grad(model.loss)(params, *batch()),
+            loss=lambda other: model.loss(other, *batch()),
+        )
+
+    return context
+
+
+class Showing(NamedTuple):
+    """How new and kept rows become the `seen` rows that the rule is given.
+
+    `shown(rows [m, d], their workers [m], their ages [m])` gives these, `[seen, d]`.
+    """
+
+    sees: str
+    buckets: int
+    seen: int
+    shown: Callable[[Array, Array, Array], Array]
+
+
+@lru_cache
+def showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
+    def shown(rows: Array, workers: Array, ages: Array) -> Array:
+        if weight is not None:
+            rows = rows * weight(ages.astype(rows.dtype))[:, None]
+        return _bucket_means(rows, workers, buckets)[0] if sees == "buckets" else rows
+
+    return Showing(sees, buckets, seen, shown)
+
+
+def _bucket_means(rows: Array, workers: Array, buckets: int) -> tuple[Array, Array]:
+    """The mean of the rows in each bucket `[buckets, d]`, and the share of each row in its own `[r]`."""
+    # no row, worker -1, falls into one bucket more
+    place = jnp.where(workers < 0, buckets, workers % buckets)
+    counts = jax.ops.segment_sum(jnp.ones(len(rows), rows.dtype), place, buckets + 1)
+    shares = 1 / counts[place]
+    return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None], shares
+
+
+def _entered(table: Table, arrived: Arrived, rows: Array) -> Table:
+    return Table(
+        table.rows.at[arrived.workers].set(rows),
+        table.versions.at[arrived.workers].set(arrived.versions),
+        table.present.at[arrived.workers].set(True),
+    )
+
+
+@lru_cache
+def forging(
+    attack: Attack,
+    rule: Aggregator,
+    context: Callable[[World, Array, Array], Context],
+    how: Showing,
+    kept: bool,
+) -> Callable[..., tuple[Array, Any]]:
+    assert attack.forge is not None
+    forge_rows = attack.forge
+
+    @jax.jit
+    def forge(
+        world: World, step: Array, arrived: Arrived, rows: Array, params: Array, rule_state: Any, state: Any
+    ) -> tuple[Array, Any]:
+        own, table = state
+        lies = world.byzantine[arrived.workers] & (arrived.workers >= 0)
+        # what the rule will draw, and the server's batch, the adversary can only guess
+        guess = context(world, params, derive(world.key, Purpose.GUESS, step))
+        key = derive(world.key, Purpose.FORGE, step)
+
+        def judged(given: Array) -> Array:
+            return rule.apply(given, rule_state, guess)[0]
+
+        if table is None:
+            byzantine = lies | (arrived.workers < 0)
+
+            def aggregate(attempt: Array) -> Array:
+                return judged(how.shown(attempt, arrived.workers, step - arrived.versions))
+
+            view = View(rows, byzantine, params, aggregate, step)
+            forged, own = forge_rows(key, view, own)
+            # whatever an attack returns, honest rows are the honest workers'
+            return jnp.where(lies[:, None], forged, rows), (own, None)
+
+        table = _entered(table, arrived, rows)
+        everyone = jnp.arange(len(table.present))
+        workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
+        last = jax.tree.map(lambda each: each[workers], table)
+        fresh = jnp.zeros(len(everyone), bool).at[arrived.workers].set(lies)[workers]
+
+        def aggregate(attempt: Array) -> Array:
+            # of the liars' rows only the new ones can still be chosen
+            asked = jnp.where(fresh[:, None], attempt, last.rows)
+            if kept:
+                return judged(how.shown(asked, workers, step - last.versions))
+            return judged(how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions))
+
+        # a worker of which nothing was seen yet is none of the honest ones
+        view = View(last.rows, world.byzantine[workers] | ~last.present, params, aggregate, step)
+        forged, own = forge_rows(key, view, own)
+        sent = jnp.where(lies[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
+        return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)))
+
+    return forge
+
+
+@lru_cache
+def updating(
+    rule: Aggregator,
+    judge: Filter | None,
+    optimizer: optax.GradientTransformation,
+    context: Callable[[World, Array, Array], Context],
+    how: Showing,
+    models: bool,
+) -> Callable[..., tuple[Server, Update]]:
+    @jax.jit
+    def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
+        table, workers, versions = server.table, arrived.workers, arrived.versions
+        if table is not None:
+            table = _entered(table, arrived, rows)
+            everyone = jnp.arange(len(table.present))
+            workers = everyone if how.seen == len(everyone) else jnp.nonzero(table.present, size=how.seen)[0]
+            rows, versions = table.rows[workers], table.versions[workers]
+        there = workers >= 0
+        ages = server.step - versions
+        known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
+
+        def applied(given: Array) -> tuple[Array, Info, Array, Any, Any]:
+            aggregate, rule_state, info = rule.apply(how.shown(given, workers, ages), server.rule, known)
+            descent = server.params - aggregate if models else aggregate
+            change, optimizer_state = optimizer.update(descent, server.optimizer, server.params)
+            return aggregate, info, jnp.asarray(optax.apply_updates(server.params, change)), optimizer_state, rule_state
+
+        def stayed(given: Array) -> tuple[Array, Info, Array, Any, Any]:
+            nothing = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), jax.eval_shape(applied, given)[:2])
+            return *nothing, server.params, server.optimizer, server.rule
+
+        if judge is None:
+            accepted, filter_state, new = jnp.ones(()), None, applied(rows)
+        else:
+            own = context(world, server.params, derive(world.key, Purpose.FILTER, server.step))
+            row, accepted, filter_state = judge.judge(rows[0], Sent(workers[0], ages[0]), own, server.filter)
+            new = jax.lax.cond(accepted, applied, stayed, row[None])
+        aggregate, info, params, optimizer_state, rule_state = new
+
+        byzantine = world.byzantine[workers] & there
+        weights = info.weights
+        if weights is not None and how.sees == "buckets":
+            weights = weights[workers % how.buckets] * _bucket_means(rows, workers, how.buckets)[1]
+        honest, _ = mean_of(rows, ~byzantine & there)
+        norm, cosine, distance = compared(aggregate, honest)
+        seen = Update(
+            aggregate_norm=norm,
+            honest_cosine=cosine,
+            honest_distance=jnp.where((byzantine | ~there).all(), jnp.nan, distance),
+            byzantine_weight=jnp.nan if weights is None else jnp.where(byzantine, weights, 0).sum(),
+            undecided=jnp.asarray(False if info.undecided is None else info.undecided),
+            age=jnp.where(there, ages, 0).sum() / there.sum(),
+            accepted=accepted,
+        )
+        after = Server(params, optimizer_state, rule_state, filter_state, table, server.step + 1)
+        return after, jax.tree.map(jnp.float32, seen)
+
+    return update
