@@ -344,9 +344,14 @@ MEMBERS = [
 ROBUST = [member for member in MEMBERS if member.robust]
 
 
-def each(members):
-    """A test of each of these; those that are `nightly` at night only."""
-    marked = [pytest.param(m, marks=pytest.mark.slow) if m.nightly else m for m in members]
+# Where a test compiles each rule anew, the others are tested at night.
+CORE = {"average", "median", "geometric_median", "krum", "bulyan", "trimmed_mean", "centered_clipping", "smea", "dnc"}
+
+
+def each(members, by_day=None):
+    """A test of each of these; those that are `nightly`, or of a rule that is not named `by_day`, at night only."""
+    slow = [m.nightly or not (by_day is None or m.name in by_day) for m in members]
+    marked = [pytest.param(m, marks=pytest.mark.slow) if late else m for m, late in zip(members, slow, strict=True)]
     return pytest.mark.parametrize("member", marked, ids=[m.id for m in members])
 
 

@@ -84,7 +84,7 @@ def test_equal_rows_are_equally_far_from_the_others_to_the_bit():
         )
 
 
-@pytest.mark.parametrize("n", [7, 96, 97, 300])
+@pytest.mark.parametrize("n", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (96, 300)), 97])
 def test_the_nearest_of_a_pool_are_summed_and_equal_rows_tie_to_the_bit(n):
     generator = np.random.default_rng(n)
     rows = generator.normal(size=(n, 40)).astype(np.float32)

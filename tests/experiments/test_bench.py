@@ -25,8 +25,15 @@ def bench(*arguments):
     return process.returncode, stdout, stderr
 
 
-@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jnp"])
-@pytest.mark.parametrize("name", sorted(straightforward.RULES))
+@pytest.mark.parametrize(
+    ("name", "xp"),
+    [
+        pytest.param(name, xp, marks=[pytest.mark.slow] if xp is jnp and name not in ("median", "krum", "clip") else [])
+        for name in sorted(straightforward.RULES)
+        for xp in (np, jnp)
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_the_straightforward_rule_is_the_rule(name, xp):
     rows = rows_of(N, D) + np.float32(0.1)
     if name in pre.available():

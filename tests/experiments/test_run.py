@@ -241,7 +241,7 @@ def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     ("executor", "sent", "code", "word"),
     [
         ("loop", signal.SIGINT, 130, "interrupted"),
-        ("loop", signal.SIGTERM, 143, "terminated"),
+        pytest.param("loop", signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
         ("ray", signal.SIGTERM, 143, "terminated"),
     ],
 )
@@ -269,6 +269,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     assert not psutil.wait_procs(helpers, timeout=20)[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(tmp_path):
     pace = {"name": "exponential", "mean": 0.02}
     executor, schedule = {"name": "ray", "actors": 1}, {"name": "stale_synchronous", "apply": "each"}
@@ -318,6 +319,7 @@ def test_what_a_killed_process_wrote_can_be_shown(study, tmp_path):
     assert "damaged" in result.stderr
 
 
+@pytest.mark.slow
 def test_ray_gives_the_digest_of_the_loop_and_one_line_for_a_failed_worker(tmp_path):
     path = write(tmp_path, rule="krum", grid={"attack": ["crashing", {"name": "empire", "epsilon": 10}]})
     assert byzax("run", path, "--out", tmp_path / "loop").exit_code == 1

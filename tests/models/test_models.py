@@ -105,7 +105,9 @@ def test_mlp_is_layers_with_the_activation_between_them_and_none_at_the_end(acti
     np.testing.assert_allclose(model.predict(params, x), hidden @ kernel2.reshape(5, 3) + bias2, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("softmax", (8, 8)), ("mlp", (8, 8)), ("cnn", IMAGE)])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("softmax", (8, 8)), ("mlp", (8, 8)), pytest.param("cnn", IMAGE, marks=pytest.mark.slow)]
+)
 def test_gradients_agree_with_finite_differences(name, shape):
     options = {"mlp": {"activation": "tanh"}}.get(name, {})
     model = models.build(name, shape, 10, **options)

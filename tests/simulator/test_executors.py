@@ -119,8 +119,9 @@ SCENARIOS = {
 }
 
 
-# These have most of what the others have; the others take minutes and run at night, but for two actors each.
-ALWAYS = ["selecting", "poisoned", "late", "lagging", "table", "buffer", "filtered"]
+# These have most of what the others have, which take minutes and run at night.
+BY_DAY = ["selecting", "lagging", "table", "filtered"]
+WITH_TWO_ACTORS = [*BY_DAY, "poisoned", "late", "quorum", "buffer", "each", "suspecting", "epochs"]
 
 
 def nightly(chosen, *others):
@@ -131,7 +132,7 @@ def nightly(chosen, *others):
 @pytest.mark.parametrize(
     ("name", "actors"),
     nightly(
-        [*((name, 2) for name in SCENARIOS), *((name, actors) for name in ALWAYS for actors in (1, 5))],
+        [*((name, 2) for name in WITH_TWO_ACTORS), *((name, actors) for name in BY_DAY for actors in (1, 5))],
         *((name, actors) for name in SCENARIOS for actors in (1, 2, 5)),
     ),
 )
@@ -210,7 +211,7 @@ BATCHED = {"name": "ray", "batch": True, "actors": 1}
     ("name", "executor"),
     nightly(
         [
-            *((name, "vectorised") for name in [*ALWAYS, "quorum", "buckets"]),
+            *((name, "vectorised") for name in BY_DAY),
             ("selecting", BATCHED),
             ("table", BATCHED),
         ],
