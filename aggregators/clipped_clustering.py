@@ -29,7 +29,7 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
         history: updates whose norms are kept. The paper keeps all, and so does the rule for so many updates.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1 or history < 1.
+        ValueError: n < 1, f < 0, n < 2f + 1, history < 1 or history n > 2^28, a gigabyte.
 
     Rows with a NaN or infinite entry have no direction: they are in no cluster, and their norms are not kept, as if
     they had not come. A row that is 0 has none either: its cosine to other rows counts as 0, to another row that is 0
@@ -44,7 +44,8 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
     ([1.6667, 0.0], [0.3333, 0.3333, 0.3333, 0.0])
     """
     require("clipped_clustering", n, f, factor=2, offset=1)
-    whole("clipped_clustering", "history", history, 1)
+    # a gigabyte of norms
+    whole("clipped_clustering", "history", history, 1, 2**28 // max(1, n))
 
     def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
         origin = jnp.zeros_like(rows[0])

@@ -229,7 +229,7 @@ def test_the_largest_floats_hide_no_direction_from_dnc():
     )
 
 
-@every_robust_rule
+@each(ROBUST, CORE)
 def test_one_bad_number_among_many_columns_is_seen(member):
     """XLA's maximum on CPU drops a NaN where it is vectorised, which six columns are too few for."""
     rows = np.tile(ROWS, (1, 500))
@@ -240,7 +240,7 @@ def test_one_bad_number_among_many_columns_is_seen(member):
     assert np.linalg.norm(aggregate(member, rows) - honest.mean(axis=0)) <= 1.5 * diameter
 
 
-@each([m for m in ROBUST if "base" not in m.options and "translation" not in m.lacks])
+@each([m for m in ROBUST if "base" not in m.options and "translation" not in m.lacks], CORE)
 def test_rows_close_together_far_from_the_origin_are_told_apart(member):
     """Raw |x|² + |y|² - 2xy has no digit left here: all distances between the rows would be rounding."""
     rule = RULES[member.id]
@@ -250,7 +250,7 @@ def test_rows_close_together_far_from_the_origin_are_told_apart(member):
             np.testing.assert_allclose(far, near, atol=1e-6)
 
 
-@having("repetition", ROBUST)
+@having("repetition", ROBUST, by_day=CORE)
 def test_many_columns_are_decided_as_few(member):
     few = aggregate(member, ROWS)
     np.testing.assert_allclose(aggregate(member, np.tile(ROWS, (1, 500))), np.tile(few, 500), rtol=1e-4, atol=1e-5)
@@ -363,7 +363,7 @@ def test_weights_are_a_share_of_each_row(member):
                 np.testing.assert_allclose(weights[weights > 0] @ rows[weights > 0], result, atol=1e-5)
 
 
-@every_rule
+@each(MEMBERS, CORE)
 def test_a_pool_within_the_rows_gives_what_the_rule_gives_for_the_pool_alone(member):
     rule = RULES[member.id]
     assert (rule.among is not None) == member.pools

@@ -347,6 +347,7 @@ def test_multi_krum_of_all_rows_is_the_average_to_the_bit():
         ("foolsgold", {"output": "max"}, "output must be one of sum, mean, got 'max'"),
         ("signguard", {"similarity": "dist"}, "similarity must be one of none, cosine, distance, got 'dist'"),
         ("clipped_clustering", {"history": 0}, "history >= 1, got history=0"),
+        ("clipped_clustering", {"history": 10**10}, "history <= .*, got history=10000000000"),
         ("bulyan", {"base": "bulyan"}, "cannot be its own base"),
         ("bulyan", {"base": "krun"}, "did you mean 'krum'"),
     ],

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import oracles
 import pytest
-from rules_table import MEMBERS, agree, attacked, integers, normal, outputs
+from rules_table import CORE, MEMBERS, agree, attacked, integers, normal, outputs
 
 MEMBER = {member.id: member for member in MEMBERS}
 
@@ -435,7 +435,9 @@ def rule_outputs(member, batches):
 
 
 @pytest.mark.parametrize(
-    ("name", "mistake", "batches", "mutant"), MUTANTS, ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "mistake", "batches", "mutant"),
+    [each if each[0] in CORE else pytest.param(*each, marks=pytest.mark.slow) for each in MUTANTS],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_comparison_with_the_oracle_rejects_the_mutant(name, mistake, batches, mutant):
     member = MEMBER[name]

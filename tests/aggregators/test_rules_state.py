@@ -141,7 +141,7 @@ def test_workers_that_are_nearly_alike_are_weighted_by_how_far_they_are_from_it(
 
 
 @pytest.mark.parametrize("name", ["centered_clipping", "clipped_clustering", "foolsgold"])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_a_loop_over_updates_keeps_the_type_of_the_state_and_compiles_once(name, dtype):
     rule = aggregators.build(name, N, F)
     updates = jnp.asarray(UPDATES, dtype)
