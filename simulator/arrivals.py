@@ -1,7 +1,6 @@
 """The server's book of who works on what, and what it does when a row arrives: the same in virtual and in real time."""
 
 from array import array
-from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,7 +120,7 @@ def arrive(book: Book, worker: int, now: float) -> list[Job]:
 
 def held(book: Book) -> int | None:
     """The liar that should send what it holds back when nothing else can happen; None where that cannot help."""
-    useful = [liar for liar in book.ready if liar not in _there(book)] or ([] if stuck(book) else book.ready)
+    useful = [liar for liar in book.ready if liar not in book.waiting] or ([] if stuck(book) else book.ready)
     return min(useful, default=None)
 
 
@@ -173,11 +172,11 @@ def stuck(book: Book) -> bool:
     """
     if not book.arrivals or (book.arrivals % (2 * book.n) and not book.ready):
         return False
-    there = _there(book)
     silent = book.timing.name == "silent"
     open_ = (worker for worker in book.open if not (silent and worker < book.byzantine))
     idle = (worker for worker in book.idle if not _mute(book, worker))
-    return all(worker in there for worker in (*open_, *idle))
+    # a second row of a worker brings no update nearer; in a table, after its first update, no row waits
+    return all(worker in book.waiting for worker in (*open_, *idle))
 
 
 def since(book: Book, worker: int) -> float:
@@ -222,11 +221,6 @@ def closed(book: Book, stopped: str, now: float) -> Timeline:
     )
 
 
-def _there(book: Book) -> Set[int]:
-    """The workers of which one more row would bring the next update no nearer."""
-    return book.waiting.keys() | book.known if book.schedule.newest else book.waiting.keys()
-
-
 def _mute(book: Book, worker: int) -> bool:
     return worker < book.byzantine and book.timing.name in ("silent", "chosen")
 
@@ -247,15 +241,17 @@ def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Jo
     if over(book):
         return begun
     if book.timing.name == "late":
-        changed |= _overdue(book, now)
+        late, moved = _overdue(book, now)
+        workers, changed = [*workers, *late], changed or moved
     for each in sorted(book.idle) if changed else workers:
         if not over(book) and each in book.idle and book.schedule.free(book.board, each):
             _begin(book, each, now, begun)
     return begun
 
 
-def _overdue(book: Book, now: float) -> bool:
-    """Late liars send what has become old enough."""
+def _overdue(book: Book, now: float) -> tuple[list[int], bool]:
+    """Late liars send what has become old enough; gives who, and whether others may have become free."""
+    sent: list[int] = []
     changed = False
     assert isinstance(book.timing, Late)
     limit = book.timing.age if book.schedule.oldest is None else min(book.timing.age, book.schedule.oldest)
@@ -264,8 +260,9 @@ def _overdue(book: Book, now: float) -> bool:
         due = [liar for liar, job in sorted(book.ready.items()) if book.step - job.handed >= limit]
         if not due:
             break
+        sent += due[:1]
         changed |= _deliver(book, book.ready.pop(due[0]), now)
-    return changed
+    return sent, changed
 
 
 def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:

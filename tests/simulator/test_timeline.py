@@ -130,6 +130,29 @@ def test_the_clock_gap_that_the_tests_measure_is_seen_where_nobody_waits():
     assert gap(made({"name": "stale_synchronous", "bound": 2, "apply": "each"}, latency=slow), 7) == 2
 
 
+@pytest.mark.parametrize(
+    ("schedule", "latency", "age"),
+    [
+        # suspected until their next row, which sends no other worker on
+        (
+            {"name": "stale_synchronous", "bound": 1, "apply": "buffer", "rows": 5, "suspect_after_s": 6.0},
+            {"name": "lognormal", "stragglers": {"share": 0.3, "factor": 5.0}},
+            3,
+        ),
+        ({"name": "stale_synchronous", "bound": 3, "warm_up": "partial"}, {"name": "constant"}, 2),
+        # rows are dropped, and the next ones are young enough
+        ({"name": "asynchronous", "max_age": 3}, {"name": "exponential"}, 3),
+    ],
+)
+def test_liars_that_are_late_go_on_and_hold_up_nobody(schedule, latency, age):
+    attack = {"name": "empire", "timing": {"name": "late", "age": age}}
+    plan = made(schedule, 7, 60, f=2, latency=latency, attack=attack)
+    assert not plan.stopped
+    assert plan.steps == 60
+    jobs = np.bincount(np.concatenate([plan.rows.workers, plan.unused.workers]), minlength=7)
+    assert jobs[:2].min() > 60 / 7 / 3
+
+
 @settings(max_examples=30, deadline=None)
 @given(latencies, st.integers(1, 9), st.integers(1, 40), st.integers(0, 5))
 def test_blocks_of_updates_in_step_are_what_the_events_would_give(latency, n, steps, seed):
