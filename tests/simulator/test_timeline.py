@@ -1,15 +1,17 @@
 """Timelines: what can happen and what cannot, and what every schedule promises of those it makes."""
 
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator import schedules
+from simulator import arrivals, schedules
 from simulator.arrivals import open_book
 from simulator.durations import drawing
+from simulator.parts import Chosen
 from simulator.planning import in_step, planned
 from simulator.scenario import ScenarioError
 from simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
@@ -128,6 +130,22 @@ def test_the_clock_gap_that_the_tests_measure_is_seen_where_nobody_waits():
     slow = {"name": "constant", "factors": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]}
     assert gap(made({"name": "asynchronous", "apply": "each"}, latency=slow), 7) > 3
     assert gap(made({"name": "stale_synchronous", "bound": 2, "apply": "each"}, latency=slow), 7) == 2
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(every_schedule, latencies, timings, st.integers(0, 3))
+def test_whoever_may_begin_a_job_has_begun_it(schedule, latency, timing, seed):
+    looked = []
+
+    def looking(book):
+        if not (isinstance(book.timing, Chosen) or arrivals.over(book)):
+            looked.append([worker for worker in book.idle if book.schedule.free(book.board, worker)])
+        return was(book)
+
+    was = arrivals.stuck
+    with mock.patch.object(arrivals, "stuck", looking):
+        made(schedule, latency=latency, seed=seed, attack={"name": "empire", "timing": timing})
+    assert not [idle for idle in looked if idle]
 
 
 @pytest.mark.parametrize(
