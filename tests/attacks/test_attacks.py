@@ -16,7 +16,7 @@ from attacks.little import default_z
 N, F, D = 9, 3, 6
 MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}
 FOLDER = Path(inspect.getfile(attacks)).parent
-SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
+SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
 FORGING = [name for name in SHIPPED if attacks.build(name, N, F).forge]
 
 
@@ -74,6 +74,42 @@ def times_mean(factor):
     return lambda rows, byzantine: np.tile(factor * honest_statistics(rows, byzantine)[0], (byzantine.sum(), 1))
 
 
+def direction(kind, rows, byzantine):
+    mean, deviation = honest_statistics(rows, byzantine)
+    return {"unit": -mean / np.sqrt(mean @ mean), "sign": -np.sign(mean), "std": -deviation}[kind]
+
+
+def bisected(fits, mean, towards):
+    """The farthest point of a ray that still fits, to the last bit of its length."""
+    low, high = 0.0, 1.0
+    while fits(mean + high * towards):
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(mean + middle * towards) else (low, middle)
+    return mean + low * towards
+
+
+def min_max(kind):
+    def oracle(rows, byzantine):
+        honest = rows[~byzantine].astype(np.float64)
+        widest = max(np.linalg.norm(x - y) for x in honest for y in honest)
+        fits = lambda z: max(np.linalg.norm(z - x) for x in honest) <= widest  # noqa: E731
+        return np.tile(bisected(fits, honest.mean(axis=0), direction(kind, rows, byzantine)), (byzantine.sum(), 1))
+
+    return oracle
+
+
+def min_sum(kind, measure=max):
+    def oracle(rows, byzantine):
+        honest = rows[~byzantine].astype(np.float64)
+        most = measure(sum(((x - y) ** 2).sum() for y in honest) for x in honest)
+        fits = lambda z: sum(((z - x) ** 2).sum() for x in honest) <= most  # noqa: E731
+        return np.tile(bisected(fits, honest.mean(axis=0), direction(kind, rows, byzantine)), (byzantine.sum(), 1))
+
+    return oracle
+
+
 # little for (9, 3): s = 4 + 1 - 3 = 2 supporters of 6 honest, Phi^-1(4/6) = 0.430727
 ORACLES = [
     ("sign_flip", {}, lambda rows, byzantine: -rows[byzantine]),
@@ -87,6 +123,19 @@ ORACLES = [
     ("hijack", {"target": "reverse", "scale": 5.0}, hijacked("reverse", 5)),
     ("hijack", {"target": "zero"}, hijacked("zero")),
     ("hijack", {"target": "constant", "scale": -2.0}, hijacked("constant", -2)),
+    ("min_max", {}, min_max("std")),
+    ("min_max", {"perturbation_of": "unit"}, min_max("unit")),
+    ("min_max", {"perturbation_of": "sign"}, min_max("sign")),
+    ("min_sum", {}, min_sum("std")),
+    ("min_sum", {"perturbation_of": "unit"}, min_sum("unit")),
+    ("min_sum", {"perturbation_of": "sign", "bound": "smallest"}, min_sum("sign", min)),
+    ("reverse_gradient", {}, times_mean(-2.0 * (N - F))),
+    ("reverse_gradient", {"scale": 0.5}, times_mean(-0.5 * (N - F))),
+    ("scaled", {}, lambda rows, byzantine: 3 * rows[byzantine]),
+    ("scaled", {"boost": 10.0}, lambda rows, byzantine: 10 * rows[byzantine]),
+    ("zero", {}, lambda rows, byzantine: np.zeros((F, D))),
+    ("constant", {}, lambda rows, byzantine: np.full((F, D), 100.0)),
+    ("constant", {"value": -0.5}, lambda rows, byzantine: np.full((F, D), -0.5)),
     ("non_finite", {}, lambda rows, byzantine: np.full((F, D), np.nan)),
     ("non_finite", {"value": "inf"}, lambda rows, byzantine: np.full((F, D), np.inf)),
     ("non_finite", {"value": "-inf"}, lambda rows, byzantine: np.full((F, D), -np.inf)),
@@ -105,7 +154,7 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "none", "label_flip"}
+    random_or_empty = {"gaussian", "uniform", "none", "label_flip"}
     assert {name for name, _, _ in ORACLES} | random_or_empty == set(SHIPPED)
 
 
@@ -124,6 +173,29 @@ def mutants():
     yield "empire with the sum over n", "empire", {}, -1.1 * honest.sum(axis=0) / N
     yield "empire with the wrong sign", "empire", {}, 1.1 * mean
     yield "sign_flip of the mean", "sign_flip", {}, -mean
+    far = np.linalg.norm(honest[:, None] - honest[None], axis=2)
+    yield "min_max along the mean", "min_max", {}, min_max("unit")(rows, byzantine)[0]
+    yield (
+        "min_max up to the mean distance",
+        "min_max",
+        {},
+        bisected(lambda z: np.linalg.norm(honest - z, axis=1).max() <= far.mean(), mean, -deviation),
+    )
+    yield (
+        "min_max towards the gradient",
+        "min_max",
+        {},
+        bisected(lambda z: np.linalg.norm(honest - z, axis=1).max() <= far.max(), mean, deviation),
+    )
+    yield "min_sum by the smallest sum", "min_sum", {}, min_sum("std", min)(rows, byzantine)[0]
+    yield (
+        "min_sum of plain distances",
+        "min_sum",
+        {},
+        bisected(lambda z: np.linalg.norm(honest - z, axis=1).sum() <= far.sum(axis=1).max(), mean, -deviation),
+    )
+    yield "reverse_gradient of the mean", "reverse_gradient", {}, -2 * mean
+    yield "scaled for the honest alone", "scaled", {}, (N - F) / F * rows[byzantine][0]
     yield "hijack for honest rows alone", "hijack", {"target": "zero"}, -honest.sum(axis=0)
     yield "hijack for n - f rows", "hijack", {}, (N - F) * -mean - (rows.sum(axis=0) - rows[byzantine][0])
 
@@ -135,7 +207,7 @@ def test_the_known_wrong_variants_are_told_apart(name, options, wrong):
     assert np.abs(first - wrong).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["empire", "little", "hijack", "gaussian"])
+@pytest.mark.parametrize("name", ["empire", "little", "hijack", "gaussian", "min_max", "min_sum", "reverse_gradient"])
 def test_what_the_byzantine_workers_computed_does_not_enter_the_honest_statistics(name):
     options = {"gaussian": {"centre": "mean", "standard_deviation": 0.0}}.get(name, {})
     rows, byzantine = example([2], d=4)
@@ -173,6 +245,35 @@ def test_gaussian_rows_have_the_stated_moments_and_are_different_draws():
     np.testing.assert_array_equal(got, forged("gaussian", rows, byzantine)[byzantine])
     centred = forged("gaussian", rows, byzantine, centre="mean")[byzantine]
     np.testing.assert_allclose(centred - got, np.tile(honest_statistics(rows, byzantine)[0], (F, 1)), atol=1e-3)
+
+
+def test_uniform_rows_fill_their_limits_and_are_different_draws():
+    rows, byzantine = example(MASKS["scattered"], d=20_000)
+    got = forged("uniform", rows, byzantine, low=2.0, high=5.0)[byzantine]
+    assert got.min() >= 2
+    assert got.max() <= 5
+    np.testing.assert_allclose(got.mean(axis=1), 3.5, atol=0.05)
+    np.testing.assert_allclose(got.std(axis=1), 3 / 12**0.5, rtol=0.03)
+    assert np.abs(np.corrcoef(got) - np.eye(F)).max() < 0.04
+    assert not np.array_equal(got, forged("uniform", rows, byzantine, seed=1, low=2.0, high=5.0)[byzantine])
+
+
+@pytest.mark.parametrize("name", ["min_max", "min_sum"])
+@pytest.mark.parametrize("kind", ["unit", "sign", "std"])
+def test_rows_that_hide_among_equal_rows_are_these_rows(name, kind):
+    """No honest row is away from another: nothing may be moved, and nothing is divided by 0."""
+    rows, byzantine = example(MASKS["first"])
+    for same in (rows[-1], 0 * rows[-1]):
+        equal = np.where(byzantine[:, None], rows, same)
+        np.testing.assert_allclose(
+            forged(name, equal, byzantine, perturbation_of=kind)[byzantine], np.tile(same, (F, 1)), rtol=1e-6
+        )
+
+
+def test_reverse_gradient_turns_the_average_round_with_one_liar():
+    rows, byzantine = example([4])
+    mean, _ = honest_statistics(rows, byzantine)
+    assert forged("reverse_gradient", rows, byzantine, f=1).mean(axis=0) @ mean < 0
 
 
 # ALGORITHMS, section 2: z_max of the paper's formula
@@ -302,6 +403,10 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("hijack", {"target": "up"}, "targets"),
         ("little", {"sign": "-"}, "signs"),
         ("non_finite", {"value": "0"}, "values"),
+        ("min_max", {"perturbation_of": "mean"}, "perturbations unit, sign and std"),
+        ("min_sum", {"perturbation_of": "mean"}, "perturbations unit, sign and std"),
+        ("min_sum", {"bound": "mean"}, "bounds largest and smallest"),
+        ("uniform", {"low": 1.0, "high": 0.0}, "low <= high"),
     ],
 )
 def test_options_out_of_range_are_refused(name, options, message):
@@ -311,7 +416,7 @@ def test_options_out_of_range_are_refused(name, options, message):
 
 def test_every_file_of_the_folder_is_an_attack_that_is_found():
     assert set(SHIPPED) <= set(attacks.available())
-    assert set(SHIPPED) == {"none", "gaussian", "sign_flip", "hijack", "little", "empire", "non_finite", "label_flip"}
+    assert {"none", "scaled", "zero"} <= set(SHIPPED)
 
 
 def test_an_unknown_name_gets_the_nearest_one():

@@ -1,0 +1,32 @@
+"""How far honest rows lie from their mean and from each other."""
+
+import jax
+import jax.numpy as jnp
+
+from attacks.base import Array, View, honest_deviation, honest_mean
+
+
+def honest_distances(view: View) -> tuple[Array, Array]:
+    """Squared distances of the honest rows to their mean `[n]`, and between each other `[n, n]`; 0 for other rows."""
+    mean = honest_mean(view)
+    honest = ~view.byzantine
+    # from the mean: what all rows share is gone before anything is squared
+    centred = jnp.where(honest[:, None], view.rows.astype(mean.dtype) - mean, 0)
+    to_mean = jnp.square(centred).sum(axis=1)
+    products = jnp.matmul(centred, centred.T, precision=jax.lax.Precision.HIGHEST)
+    between = jnp.maximum(to_mean[:, None] + to_mean[None, :] - 2 * products, 0)
+    return to_mean, jnp.where(honest[:, None] & honest[None, :], between, 0)
+
+
+def perturbation(view: View, kind: str) -> Array:
+    """The direction from the honest mean in which rows are moved away, `[d]`, turned against it.
+
+    `unit`: the mean at length 1; `sign`: its signs; `std`: the honest standard deviations (ddof 0).
+    """
+    mean = honest_mean(view)
+    if kind == "sign":
+        return -jnp.sign(mean)
+    if kind == "std":
+        return -honest_deviation(view)
+    length = jnp.linalg.norm(mean)
+    return -mean / jnp.where(length > 0, length, 1)

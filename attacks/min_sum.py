@@ -1,0 +1,52 @@
+"""As far away, all in all, as the honest rows are from each other."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+
+from attacks._distances import honest_distances, perturbation
+from attacks.base import Array, Attack, View, check, honest_mean, stateless
+
+
+def min_sum(
+    n: int,
+    f: int,
+    *,
+    perturbation_of: Literal["unit", "sign", "std"] = "std",
+    bound: Literal["largest", "smallest"] = "largest",
+) -> Attack:
+    """All Byzantine rows lie as far from the honest mean as possible, but their squared distances to the honest rows
+    sum to no more than those of an honest row do.
+
+    Formula: mean + gamma p, the largest gamma with sum_i |mean + gamma p - x_i|² <= max_i sum_j |x_i - x_j|² over
+        honest rows; p = -mean / |mean|, -sign(mean) or -deviation (ddof 0)
+    Knows: all honest rows
+    Source: Shejwalkar and Houmansadr, NDSS 2021, "Manipulating the Byzantine" (AGR-agnostic, Min-Sum)
+
+    The sum is one quadratic in gamma, so gamma is its root: exact, where the paper's code halves steps.
+
+    Args:
+        perturbation_of: the direction p.
+        bound: the honest row that is the measure: the one with the largest sum, as in the paper's text, or with the
+            smallest, as in its code.
+
+    Raises:
+        ValueError: unless 0 <= f <= n, or for an unknown direction or bound.
+    """
+    check("min_sum", n, f)
+    if perturbation_of not in ("unit", "sign", "std"):
+        raise ValueError(f"min_sum knows the perturbations unit, sign and std, got {perturbation_of!r}")
+    if bound not in ("largest", "smallest"):
+        raise ValueError(f"min_sum knows the bounds largest and smallest, got {bound!r}")
+
+    def forged(key: Array, view: View) -> Array:
+        mean, direction = honest_mean(view), perturbation(view, perturbation_of)
+        to_mean, between = honest_distances(view)
+        sums = between.sum(axis=1)
+        most = sums.max() if bound == "largest" else jnp.min(jnp.where(view.byzantine, jnp.inf, sums))
+        squared = (~view.byzantine).sum() * jnp.vdot(direction, direction)
+        # the distances to the mean add up to sum |mean - x_i|² + m |p|² gamma²: what is linear in gamma cancels
+        gamma = jnp.sqrt(jnp.maximum(most - to_mean.sum(), 0) / squared)
+        return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * direction
+
+    return stateless(forged)
