@@ -9,16 +9,15 @@ from attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 
 def min_max(n: int, f: int, *, perturbation_of: Literal["unit", "sign", "std"] = "std") -> Attack:
-    """All Byzantine rows lie as far from the honest mean as possible, but no farther from any honest row than two
-    honest rows are from each other.
+    """All Byzantine rows are moved against the honest mean, no farther from honest rows than these are from each other.
 
-    Formula: mean + gamma p, the largest gamma with max_i |mean + gamma p - x_i| <= max_ij |x_i - x_j| over honest rows;
-        p = -mean / |mean|, -sign(mean) or -deviation (ddof 0)
+    Formula: mean + gamma p, the largest gamma with max_i |mean + gamma p - x_i| <= max_ij |x_i - x_j| over honest rows
     Knows: all honest rows
     Source: Shejwalkar and Houmansadr, NDSS 2021, "Manipulating the Byzantine" (AGR-agnostic, Min-Max)
 
-    The bound is a quadratic in gamma for each honest row, so the largest gamma is the smallest of their roots: exact,
-    where the paper's code halves steps until they are below 1e-5.
+    The direction p is -mean / |mean| (unit), -sign(mean) or -deviation (std, ddof 0). The bound is a quadratic in gamma
+    for each honest row, so the largest gamma is the smallest of their roots: exact, where the paper's code halves steps
+    until they are below 1e-5.
 
     Args:
         perturbation_of: the direction p; of the paper's three, std mostly harms most.

@@ -15,15 +15,14 @@ def min_sum(
     perturbation_of: Literal["unit", "sign", "std"] = "std",
     bound: Literal["largest", "smallest"] = "largest",
 ) -> Attack:
-    """All Byzantine rows lie as far from the honest mean as possible, but their squared distances to the honest rows
-    sum to no more than those of an honest row do.
+    """All Byzantine rows are moved against the honest mean, all in all no farther from honest rows than one of them.
 
-    Formula: mean + gamma p, the largest gamma with sum_i |mean + gamma p - x_i|² <= max_i sum_j |x_i - x_j|² over
-        honest rows; p = -mean / |mean|, -sign(mean) or -deviation (ddof 0)
+    Formula: mean + gamma p, the largest gamma with sum_i |mean + gamma p - x_i|² <= max_i sum_j |x_i - x_j|²
     Knows: all honest rows
     Source: Shejwalkar and Houmansadr, NDSS 2021, "Manipulating the Byzantine" (AGR-agnostic, Min-Sum)
 
-    The sum is one quadratic in gamma, so gamma is its root: exact, where the paper's code halves steps.
+    The direction p is -mean / |mean| (unit), -sign(mean) or -deviation (std, ddof 0). The sum is one quadratic in
+    gamma, so gamma is its root: exact, where the paper's code halves steps.
 
     Args:
         perturbation_of: the direction p.
