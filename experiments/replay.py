@@ -15,7 +15,7 @@ from simulator.timeline import Timeline, check, load
 
 
 class Replayed(NamedTuple):
-    """What came of a replay. `problem` is empty where every number is the same, bit for bit."""
+    """What came of a replay: the `updates` compared, and a `problem`, empty where all is the same to the bit."""
 
     run: Path
     updates: int
@@ -68,6 +68,9 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
         for checkpoint in loop.replay(scenario, scenario.seed, timeline):
             seen.append(checkpoint)
             yield checkpoint
+            if checkpoint.step >= step:
+                # a run that was cut short has nothing to compare with what would have come
+                break
     except RunError as error:
         # a timeline that stopped stops again
         if not timeline.stopped:
@@ -87,4 +90,4 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
         problem = f"parameters differ, by {far:.3g} at most: {cause}"
     elif "digest" in before and before["digest"] != digest(seen):
         problem = "final parameters are the same, but what was measured on the way differs"
-    yield Replayed(run, timeline.steps, problem)
+    yield Replayed(run, step, problem)

@@ -58,8 +58,10 @@ def stale_synchronous(
         return synchronous(n, f)
 
     def waits(board: Board) -> str:
-        slowest = board.slowest()
-        return f"{stale.waits(board)}; all others are {bound} rows ahead of the slowest, which has delivered {slowest}"
+        return (
+            f"{stale.waits(board)}; nobody goes on that is more than {bound} rows ahead of the slowest, which has "
+            f"delivered {board.slowest()}"
+        )
 
     return stale._replace(
         free=lambda board, worker: board.clocks[worker] - board.slowest() <= bound,

@@ -140,6 +140,21 @@ def test_a_race_is_recorded_and_replayed_by_the_command(tmp_path):
     assert "its timeline.npz is not there" in done.output
 
 
+def test_of_a_run_that_was_cut_short_the_replay_compares_what_there_is(tmp_path):
+    assert byzax("run", write(tmp_path, steps=6, evaluate_every=3), "--out", tmp_path / "out").exit_code == 0
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    # as if it had been cut short: its scenario asks for more than its parameters and summary hold
+    scenario = (run / "scenario.yaml").read_text()
+    (run / "scenario.yaml").write_text(scenario.replace("steps: 6", "steps: 30"))
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({k: v for k, v in summary.items() if k != "digest"}))
+    (run / "timeline.npz").unlink(missing_ok=True)
+    done = byzax("replay", run)
+    assert done.exit_code == 0, done.output
+    assert "6 updates: the same, bit for bit" in done.stdout
+    assert "30 updates" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
