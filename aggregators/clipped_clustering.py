@@ -45,7 +45,7 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
     """
     require("clipped_clustering", n, f, factor=2, offset=1)
     # a gigabyte of norms
-    whole("clipped_clustering", "history", history, 1, 2**28 // max(1, n))
+    whole("clipped_clustering", "history", history, 1, 2**28 // n)
 
     def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
         origin = jnp.zeros_like(rows[0])

@@ -1,4 +1,6 @@
-"""How far honest rows lie from their mean and from each other."""
+"""How far honest rows lie from their mean and from each other, and where a hidden row is moved."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +20,22 @@ def honest_distances(view: View) -> tuple[Array, Array]:
     return to_mean, jnp.where(honest[:, None] & honest[None, :], between, 0)
 
 
-def perturbation(view: View, kind: str) -> Array:
-    """The direction from the honest mean in which rows are moved away, `[d]`, turned against it.
+def direction(name: str, perturbation: str) -> Callable[[View], Array]:
+    """Gives the direction in which the attack `name` moves rows away from the honest mean, `[d]`, turned against it.
 
-    `unit`: the mean at length 1; `sign`: its signs; `std`: the honest standard deviations (ddof 0).
+    `unit`: the mean at length 1; `sign`: its signs; `std`: the honest standard deviations (ddof 0). Raises ValueError
+    for any other word.
     """
-    mean = honest_mean(view)
-    if kind == "sign":
-        return -jnp.sign(mean)
-    if kind == "std":
-        return -honest_deviation(view)
-    length = jnp.linalg.norm(mean)
-    return -mean / jnp.where(length > 0, length, 1)
+    if perturbation not in ("unit", "sign", "std"):
+        raise ValueError(f"{name} knows the perturbations unit, sign and std, got {perturbation!r}")
+
+    def against(view: View) -> Array:
+        if perturbation == "std":
+            return -honest_deviation(view)
+        mean = honest_mean(view)
+        if perturbation == "sign":
+            return -jnp.sign(mean)
+        length = jnp.linalg.norm(mean)
+        return -mean / jnp.where(length > 0, length, 1)
+
+    return against

@@ -4,11 +4,11 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks._distances import honest_distances, perturbation
+from attacks._distances import direction, honest_distances
 from attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 
-def min_max(n: int, f: int, *, perturbation_of: Literal["unit", "sign", "std"] = "std") -> Attack:
+def min_max(n: int, f: int, *, perturbation: Literal["unit", "sign", "std"] = "std") -> Attack:
     """All Byzantine rows are moved against the honest mean, no farther from honest rows than these are from each other.
 
     Formula: mean + gamma p, the largest gamma with max_i |mean + gamma p - x_i| <= max_ij |x_i - x_j| over honest rows
@@ -20,23 +20,22 @@ def min_max(n: int, f: int, *, perturbation_of: Literal["unit", "sign", "std"] =
     until they are below 1e-5.
 
     Args:
-        perturbation_of: the direction p; of the paper's three, std mostly harms most.
+        perturbation: the direction p, one of the paper's three.
 
     Raises:
         ValueError: unless 0 <= f <= n, or for an unknown direction.
     """
     check("min_max", n, f)
-    if perturbation_of not in ("unit", "sign", "std"):
-        raise ValueError(f"min_max knows the perturbations unit, sign and std, got {perturbation_of!r}")
+    against = direction("min_max", perturbation)
 
     def forged(key: Array, view: View) -> Array:
-        mean, direction = honest_mean(view), perturbation(view, perturbation_of)
+        mean, towards = honest_mean(view), against(view)
         to_mean, between = honest_distances(view)
-        squared = jnp.vdot(direction, direction)
+        squared = jnp.vdot(towards, towards)
         # |gamma p + mean - x_i|² = |p|² gamma² - 2 gamma b_i + |mean - x_i|²
-        b = (view.rows.astype(mean.dtype) - mean) @ direction
+        b = (view.rows.astype(mean.dtype) - mean) @ towards
         root = (b + jnp.sqrt(jnp.maximum(b**2 + squared * (between.max() - to_mean), 0))) / squared
         gamma = jnp.min(jnp.where(view.byzantine, jnp.inf, root))
-        return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * direction
+        return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * towards
 
     return stateless(forged)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks._distances import honest_distances, perturbation
+from attacks._distances import direction, honest_distances
 from attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 
@@ -12,7 +12,7 @@ def min_sum(
     n: int,
     f: int,
     *,
-    perturbation_of: Literal["unit", "sign", "std"] = "std",
+    perturbation: Literal["unit", "sign", "std"] = "std",
     bound: Literal["largest", "smallest"] = "largest",
 ) -> Attack:
     """All Byzantine rows are moved against the honest mean, all in all no farther from honest rows than one of them.
@@ -25,7 +25,7 @@ def min_sum(
     gamma, so gamma is its root: exact, where the paper's code halves steps.
 
     Args:
-        perturbation_of: the direction p.
+        perturbation: the direction p, one of the paper's three.
         bound: the honest row that is the measure: the one with the largest sum, as in the paper's text, or with the
             smallest, as in its code.
 
@@ -33,19 +33,18 @@ def min_sum(
         ValueError: unless 0 <= f <= n, or for an unknown direction or bound.
     """
     check("min_sum", n, f)
-    if perturbation_of not in ("unit", "sign", "std"):
-        raise ValueError(f"min_sum knows the perturbations unit, sign and std, got {perturbation_of!r}")
+    against = direction("min_sum", perturbation)
     if bound not in ("largest", "smallest"):
         raise ValueError(f"min_sum knows the bounds largest and smallest, got {bound!r}")
 
     def forged(key: Array, view: View) -> Array:
-        mean, direction = honest_mean(view), perturbation(view, perturbation_of)
+        mean, towards = honest_mean(view), against(view)
         to_mean, between = honest_distances(view)
         sums = between.sum(axis=1)
         most = sums.max() if bound == "largest" else jnp.min(jnp.where(view.byzantine, jnp.inf, sums))
-        squared = (~view.byzantine).sum() * jnp.vdot(direction, direction)
+        squared = (~view.byzantine).sum() * jnp.vdot(towards, towards)
         # the distances to the mean add up to sum |mean - x_i|² + m |p|² gamma²: what is linear in gamma cancels
         gamma = jnp.sqrt(jnp.maximum(most - to_mean.sum(), 0) / squared)
-        return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * direction
+        return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * towards
 
     return stateless(forged)

@@ -72,9 +72,7 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
                 # a run that was cut short has nothing to compare with what would have come
                 break
     except RunError as error:
-        # a timeline that stopped stops again
-        if not timeline.stopped:
-            raise ScenarioError(f"{run}: the replay failed: {error}") from error
+        raise ScenarioError(f"{run}: the replay failed: {error}") from error
     again = next((each.params for each in seen if each.step == step), None)
     problem = ""
     if again is None:

@@ -94,8 +94,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         hopes += len(begun)
         for job in begun:
             clock.begin(job, foresee)
-            if patience is not None:
-                watch(job.worker, job.started_s)
+            watch(job.worker, job.started_s)
 
     def watch(worker: int, from_s: float) -> None:
         if patience is not None and worker not in watched:

@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     Worker `workers` was handed model version `handed` (version v is the model after v updates) for its job number
     `jobs` at `started_s`, had it at `received_s`, was done at `computed_s`, and its row was at the server at
     `arrived_s`, or was lost then: seconds since the run began, NaN for what did not happen. `versions` is the model
-    that the row was computed from: the one handed, or an older one where a liar replays.
+    that the row was computed from: the one handed, or an older one where a liar replays. Two columns may be one array.
     """
 
     workers: np.ndarray

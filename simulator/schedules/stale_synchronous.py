@@ -21,7 +21,7 @@ def stale_synchronous(
     exponent: Annotated[float, Field(ge=0)] = 0.5,
     suspect_after_s: Annotated[float, Field(gt=0)] | None = None,
 ) -> Schedule:
-    """The fastest worker may be `bound` rows ahead of the slowest and waits when it would be more.
+    """A worker begins a job when it is at most `bound` rows ahead of the slowest, and waits while it is more.
 
     Waits: for the slowest worker, when it is more than `bound` rows behind
     Ages: of clocks at most `bound`; of versions not bounded, unless by `max_age`

@@ -376,5 +376,5 @@ def test_a_pool_within_the_rows_gives_what_the_rule_gives_for_the_pool_alone(mem
         jax.jit(lambda rows, alive: rule.among(rows)(alive))(rows, alive),
         member.oracle(ROWS[alive], F),
         rtol=1e-5,
-        atol=1e-5,
+        atol=1e-6,
     )

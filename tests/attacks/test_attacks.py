@@ -124,11 +124,11 @@ ORACLES = [
     ("hijack", {"target": "zero"}, hijacked("zero")),
     ("hijack", {"target": "constant", "scale": -2.0}, hijacked("constant", -2)),
     ("min_max", {}, min_max("std")),
-    ("min_max", {"perturbation_of": "unit"}, min_max("unit")),
-    ("min_max", {"perturbation_of": "sign"}, min_max("sign")),
+    ("min_max", {"perturbation": "unit"}, min_max("unit")),
+    ("min_max", {"perturbation": "sign"}, min_max("sign")),
     ("min_sum", {}, min_sum("std")),
-    ("min_sum", {"perturbation_of": "unit"}, min_sum("unit")),
-    ("min_sum", {"perturbation_of": "sign", "bound": "smallest"}, min_sum("sign", min)),
+    ("min_sum", {"perturbation": "unit"}, min_sum("unit")),
+    ("min_sum", {"perturbation": "sign", "bound": "smallest"}, min_sum("sign", min)),
     ("reverse_gradient", {}, times_mean(-2.0 * (N - F))),
     ("reverse_gradient", {"scale": 0.5}, times_mean(-0.5 * (N - F))),
     ("scaled", {}, lambda rows, byzantine: 3 * rows[byzantine]),
@@ -266,7 +266,7 @@ def test_rows_that_hide_among_equal_rows_are_these_rows(name, kind):
     for same in (rows[-1], 0 * rows[-1]):
         equal = np.where(byzantine[:, None], rows, same)
         np.testing.assert_allclose(
-            forged(name, equal, byzantine, perturbation_of=kind)[byzantine], np.tile(same, (F, 1)), rtol=1e-6
+            forged(name, equal, byzantine, perturbation=kind)[byzantine], np.tile(same, (F, 1)), rtol=1e-6
         )
 
 
@@ -403,8 +403,8 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("hijack", {"target": "up"}, "targets"),
         ("little", {"sign": "-"}, "signs"),
         ("non_finite", {"value": "0"}, "values"),
-        ("min_max", {"perturbation_of": "mean"}, "perturbations unit, sign and std"),
-        ("min_sum", {"perturbation_of": "mean"}, "perturbations unit, sign and std"),
+        ("min_max", {"perturbation": "mean"}, "perturbations unit, sign and std"),
+        ("min_sum", {"perturbation": "mean"}, "perturbations unit, sign and std"),
         ("min_sum", {"bound": "mean"}, "bounds largest and smallest"),
         ("uniform", {"low": 1.0, "high": 0.0}, "low <= high"),
     ],
