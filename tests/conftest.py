@@ -12,6 +12,13 @@ if "BYZAX_TEST_CACHE" not in os.environ:
     os.environ["BYZAX_TEST_CACHE"] = folder.name
 os.environ["BYZAX_CACHE"] = os.environ["BYZAX_TEST_CACHE"]
 
+import pytest
+
 from simulator import compilation
 
 compilation.keep()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_compiled_code():
+    compilation.make_room()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aggregators.base import LIMIT
+from simulator import compilation
 from simulator.executors.base import Checkpoint, RunError
 from simulator.parts import Executor
 from simulator.scenario import Scenario
@@ -32,6 +33,7 @@ def session(executor: Executor, **where: Any) -> Iterator[Execute]:
 
 def _decided(execute: Execute, scenario: Scenario) -> Iterator[Checkpoint]:
     """The checkpoints up to the one with an update in which the rule gave no answer. Raises RunError there."""
+    compilation.make_room()
     with closing(execute(scenario)) as checkpoints:  # pyright: ignore[reportArgumentType]
         for checkpoint in checkpoints:
             if (places := np.flatnonzero(checkpoint.updates.undecided)).size:

@@ -64,6 +64,7 @@ class Setting(NamedTuple):
 def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
     """The setting of one repeat; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
     compilation.keep()
+    compilation.make_room()
     described = parse(scenario)
     ready = prepare(described, seed, UNPLANNED if described.clock == "wall" else None)
     post = posted(ready.timeline, hosts)
