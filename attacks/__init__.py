@@ -45,7 +45,10 @@ def build(name: str, n: int, f: int, **options: Any) -> Attack:
     >>> import jax, jax.numpy as jnp
     >>> attack, rows = build("sign_flip", n=3, f=1, scale=2.0), jnp.ones((3, 2))
     >>> byzantine = jnp.array([True, False, False])
-    >>> view = View(rows, byzantine, jnp.zeros(2), lambda attempt: attempt.mean(0), jnp.asarray(0))
+    >>> view = View(
+    ...     rows, byzantine, known=~byzantine, workers=jnp.arange(3), params=jnp.zeros(2), step=jnp.asarray(0),
+    ...     aggregate=lambda attempt: attempt.mean(0), loss=jnp.sum,
+    ... )
     >>> attack.forge(jax.random.key(0), view, attack.init(2))[0].tolist()
     [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]
     """

@@ -11,7 +11,7 @@ from attacks.base import Array, View, honest_deviation, honest_mean
 def honest_distances(view: View) -> tuple[Array, Array]:
     """Squared distances of the honest rows to their mean `[n]`, and between each other `[n, n]`; 0 for other rows."""
     mean = honest_mean(view)
-    honest = ~view.byzantine
+    honest = view.known
     # from the mean: what all rows share is gone before anything is squared
     centred = jnp.where(honest[:, None], view.rows.astype(mean.dtype) - mean, 0)
     to_mean = jnp.square(centred).sum(axis=1)

@@ -11,18 +11,24 @@ State = Any
 
 
 class View(NamedTuple):
-    """What an omniscient adversary sees of one update.
+    """What the adversary sees of one update.
 
-    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included. `byzantine` `[n]`: which
-    rows the adversary may replace; an update of fewer than all workers may hold fewer than f of them. `params` `[d]`:
-    the model the server holds. `aggregate`: the rule in use with its present state, `[n, d] -> [d]`, without the
-    filter where there is one. `step`: the server's count of updates so far.
+    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included; where a row is hidden from
+    the adversary, one that it knows stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an
+    update of fewer than all workers may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest
+    workers send, from which all statistics are taken: those of the honest workers where it sees everything.
+    `workers` `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `aggregate`: the rule in use
+    with its present state, `[n, d] -> [d]`, without the filter where there is one. `loss`: of a model `[d]`, on
+    samples of the Byzantine workers. `step`: the server's count of updates so far.
     """
 
     rows: Array
     byzantine: Array
+    known: Array
+    workers: Array
     params: Array
     aggregate: Callable[[Array], Array]
+    loss: Callable[[Array], Array]
     step: Array
 
 
@@ -69,21 +75,20 @@ def rank(byzantine: Array) -> Array:
 
 
 def honest_mean(view: View, values: Array | None = None) -> Array:
-    """Mean of the honest rows (or of the same rows of `values` `[n, d]`), `[d]`, in float32 or wider.
+    """Mean of the honest rows that are known (or of these rows of `values` `[n, d]`), `[d]`, in float32 or wider.
 
-    Zeros where there is no honest row.
+    Zeros where there is none.
     """
     values = view.rows if values is None else values
     wide = jnp.promote_types(values.dtype, jnp.float32)
-    honest = ~view.byzantine
     # a mask, not a product with 0: what Byzantine workers computed may be NaN or infinite
-    kept = jnp.where(honest[:, None], values.astype(wide), 0)
-    weights = honest / jnp.maximum(honest.sum(), 1).astype(wide)
+    kept = jnp.where(view.known[:, None], values.astype(wide), 0)
+    weights = view.known / jnp.maximum(view.known.sum(), 1).astype(wide)
     # XLA on CPU takes several times as long for a sum over the leading axis
     return jnp.matmul(weights, kept, precision=jax.lax.Precision.HIGHEST)
 
 
 def honest_deviation(view: View) -> Array:
-    """Standard deviation of the honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
+    """Standard deviation of the known honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
     mean = honest_mean(view)
     return jnp.sqrt(honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean)))

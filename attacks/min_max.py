@@ -35,7 +35,7 @@ def min_max(n: int, f: int, *, perturbation: Literal["unit", "sign", "std"] = "s
         # |gamma p + mean - x_i|² = |p|² gamma² - 2 gamma b_i + |mean - x_i|²
         b = (view.rows.astype(mean.dtype) - mean) @ towards
         root = (b + jnp.sqrt(jnp.maximum(b**2 + squared * (between.max() - to_mean), 0))) / squared
-        gamma = jnp.min(jnp.where(view.byzantine, jnp.inf, root))
+        gamma = jnp.min(jnp.where(view.known, root, jnp.inf))
         return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * towards
 
     return stateless(forged)

@@ -41,8 +41,8 @@ def min_sum(
         mean, towards = honest_mean(view), against(view)
         to_mean, between = honest_distances(view)
         sums = between.sum(axis=1)
-        most = sums.max() if bound == "largest" else jnp.min(jnp.where(view.byzantine, jnp.inf, sums))
-        squared = (~view.byzantine).sum() * jnp.vdot(towards, towards)
+        most = sums.max() if bound == "largest" else jnp.min(jnp.where(view.known, sums, jnp.inf))
+        squared = view.known.sum() * jnp.vdot(towards, towards)
         # the distances to the mean add up to sum |mean - x_i|² + m |p|² gamma²: what is linear in gamma cancels
         gamma = jnp.sqrt(jnp.maximum(most - to_mean.sum(), 0) / squared)
         return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * towards

@@ -258,7 +258,16 @@ def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d:
 
     def forge(key: jax.Array, rows: jax.Array, byzantine: jax.Array, params: jax.Array, step: jax.Array) -> Any:
         state = attack.init(d)
-        view = View(rows, byzantine, params, lambda attempt: attempt.mean(axis=0), step)
+        view = View(
+            rows,
+            byzantine,
+            known=~byzantine,
+            workers=jnp.arange(k),
+            params=params,
+            aggregate=lambda attempt: attempt.mean(axis=0),
+            loss=jnp.sum,
+            step=step,
+        )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 
     if attack.forge is not None:

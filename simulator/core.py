@@ -19,7 +19,7 @@ from simulator.jobs import remembering, working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
-from simulator.serving import Server, forging, knowing, remembered_by, showing, starting, updating
+from simulator.serving import Server, forging, harming, knowing, remembered_by, showing, starting, updating
 from simulator.world import World, load
 
 Array = jax.Array
@@ -57,7 +57,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes
-    context = knowing(model, scenario.data.batch_size)
+    context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size)
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
@@ -70,7 +70,7 @@ def build(scenario: Scenario, seen: int) -> Core:
         work=working(model, classes, scenario.data.batch_size, scenario.local, attack.corrupt),
         remember=remembering(scenario.worker_momentum) if scenario.worker_momentum else None,
         adversary=remembered_by(attack, n if remembers else 0),
-        forge=None if attack.forge is None else forging(attack, rule, context, shown, decides.sees == "table"),
+        forge=None if attack.forge is None else forging(attack, rule, context, harm, shown, decides.sees == "table"),
         update=updating(
             rule, judge, optimizer, context, shown, scenario.local is not None and scenario.local.send == "model"
         ),

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     STRAGGLERS = 13
     MESSAGES = 14
     FILTER = 15
+    HARM = 16
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

@@ -1,7 +1,7 @@
 """The two ends of an update: what the adversary makes of the rows, and what the parameter server does with them."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -97,6 +97,20 @@ def knowing(model: Model, batch_size: int) -> Callable[[World, Array, Array], Co
     return context
 
 
+@lru_cache
+def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array], Array]:
+    """The loss of a model by which an adversary measures harm: on a batch of the Byzantine workers' samples."""
+
+    def own_loss(world: World, step: Array, params: Array) -> Array:
+        whose, which = jax.random.split(derive(world.key, Purpose.HARM, step))
+        liars = world.byzantine / jnp.maximum(world.byzantine.sum(), 1)
+        workers = jax.random.choice(whose, len(liars), (batch_size,), p=liars)
+        positions = world.shards[workers, jax.random.randint(which, (batch_size,), 0, world.sizes[workers])]
+        return model.loss(params, world.x[positions], world.y[positions])
+
+    return own_loss
+
+
 class Showing(NamedTuple):
     """How new and kept rows become the `seen` rows that the rule is given.
 
@@ -141,6 +155,7 @@ def forging(
     attack: Attack,
     rule: Aggregator,
     context: Callable[[World, Array, Array], Context],
+    own_loss: Callable[[World, Array, Array], Array],
     how: Showing,
     kept: bool,
 ) -> Callable[..., tuple[Array, Any]]:
@@ -156,6 +171,7 @@ def forging(
         # what the rule will draw, and the server's batch, the adversary can only guess
         guess = context(world, params, derive(world.key, Purpose.GUESS, step))
         key = derive(world.key, Purpose.FORGE, step)
+        seen = {"params": params, "loss": partial(own_loss, world, step), "step": step}
 
         def judged(given: Array) -> Array:
             return rule.apply(given, rule_state, guess)[0]
@@ -166,7 +182,7 @@ def forging(
             def aggregate(attempt: Array) -> Array:
                 return judged(how.shown(attempt, arrived.workers, step - arrived.versions))
 
-            view = View(rows, byzantine, params, aggregate, step)
+            view = View(rows, byzantine, ~byzantine, arrived.workers, aggregate=aggregate, **seen)
             forged, own = forge_rows(key, view, own)
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where(lies[:, None], forged, rows), (own, None)
@@ -185,7 +201,8 @@ def forging(
             return judged(how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions))
 
         # a worker of which nothing was seen yet is none of the honest ones
-        view = View(last.rows, world.byzantine[workers] | ~last.present, params, aggregate, step)
+        byzantine = world.byzantine[workers] | ~last.present
+        view = View(last.rows, byzantine, ~byzantine, workers, aggregate=aggregate, **seen)
         forged, own = forge_rows(key, view, own)
         sent = jnp.where(lies[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
         return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)))

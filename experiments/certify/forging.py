@@ -70,7 +70,17 @@ def _batched(
                 guess = jax.random.fold_in(key, 1)
                 return subject.ask(attempt[None], known[None], guess[None])[0]
 
-            forged, _ = forge(key, View(own, byzantine, params, aggregate, jnp.asarray(0)), init(own.shape[1]))
+            view = View(
+                own,
+                byzantine,
+                known=~byzantine,
+                workers=jnp.arange(subject.n),
+                params=params,
+                aggregate=aggregate,
+                loss=lambda w: known @ w + w @ w / 2,
+                step=jnp.asarray(0),
+            )
+            forged, _ = forge(key, view, init(own.shape[1]))
             return jnp.where(byzantine[:, None], forged, own)
 
         return jax.lax.map(one, (rows, keys))

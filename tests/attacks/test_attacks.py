@@ -22,7 +22,17 @@ FORGING = [name for name in SHIPPED if attacks.build(name, N, F).forge]
 
 def view_of(rows, byzantine):
     rows = jnp.asarray(rows)
-    return View(rows, jnp.asarray(byzantine), jnp.zeros(rows.shape[1]), lambda r: r.mean(0), jnp.int32(0))
+    byzantine = jnp.asarray(byzantine)
+    return View(
+        rows,
+        byzantine,
+        known=~byzantine,
+        workers=jnp.arange(len(rows)),
+        params=jnp.zeros(rows.shape[1]),
+        aggregate=lambda r: r.mean(0),
+        loss=lambda params: jnp.sum(params**2),
+        step=jnp.int32(0),
+    )
 
 
 def example(positions, d=D, seed=0):
