@@ -33,11 +33,15 @@ class View(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar."""
+    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar.
+
+    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
+    """
 
     x: Array
     y: Array
     classes: Array
+    rank: Array | int = 0
 
 
 class Attack(NamedTuple):

@@ -44,9 +44,10 @@ ROWS_OF_A_BATCH = 4
 
 def build(scenario: Scenario) -> None:
     """Builds every part, for each seed. Raises ScenarioError, one line that begins with the key of the part."""
-    n, byzantine, declared = scenario.workers.total, scenario.workers.byzantine, scenario.workers.declared
-    with _part("attack", scenario.attack, ATTACKS) as attack:
-        attack(n, byzantine, **scenario.attack.options())
+    n, declared = scenario.workers.total, scenario.workers.declared
+    for key, lie, f in _lies(scenario):
+        with _part(key, lie, ATTACKS) as attack:
+            attack(n, f, **lie.options())
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         _need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {_type(schedule)}")
@@ -93,16 +94,23 @@ def build(scenario: Scenario) -> None:
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         sees = schedule.sees
         for seen, size in kinds:
-            with _part("attack", scenario.attack, ATTACKS) as attack:
-                # the rows that the adversary looks at: those of the update, or the last ones of many workers
-                k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
-                _trace_attack(attack, scenario.attack, n, byzantine, k, d, sample)
+            # the rows that the adversary looks at: those of the update, or the last ones of many workers
+            k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
+            for key, lie, f in _lies(scenario):
+                with _part(key, lie, ATTACKS) as attack:
+                    _trace_attack(attack, lie, n, f, k, d, sample)
         with _part("data", scenario.data.partition, PARTITIONS):
             parts, _ = share_out(scenario.data, n, seed)
             if scenario.data.batch_size > len(parts.train):
                 raise ValueError(
                     f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
                 )
+
+
+def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
+    """Each attack with its key, and how many workers carry it out."""
+    keys = ["attack", *(f"attack.beside.{i}" for i in range(len(scenario.attack.beside)))]
+    return [(key, lie, end - first) for key, (lie, first, end) in zip(keys, scenario.lies, strict=True)]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from experiments.study import Study
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
-from simulator.executors.base import digest
+from simulator.executors.base import digest, fixed_liars
 from simulator.scenario import Scenario, ScenarioError
 from simulator.timeline import Timeline, save, usage
 from simulator.world import load as load_data
@@ -78,15 +78,26 @@ def _is_other(key: str) -> bool:
 
 
 def labels(parts: Iterable[Component]) -> dict[Component, str]:
-    """A name for each different component: its own, with the options that are not the default everywhere."""
+    """A name for each different component: its own, with the options that are not the default everywhere.
+
+    Of settings that byzax has for all of a kind (who carries out an attack, and when) only those in which namesakes
+    differ. Attacks at the same time are joined by +.
+    """
     different = list(dict.fromkeys(parts))
     labels = {}
     for part in different:
-        defaults = {key: field.default for key, field in type(part).model_fields.items()}
+        defaults = {key: field.default for key, field in type(part).model_fields.items() if key != "beside"}
+        own = part.options()
         namesakes = [other for other in different if other.name == part.name]
-        said = [key for key in defaults if any(getattr(each, key) != defaults[key] for each in namesakes)]
+        said = [
+            key
+            for key, default in defaults.items()
+            if any(getattr(each, key) != (default if key in own else getattr(part, key)) for each in namesakes)
+        ]
         values = part.model_dump(include={*said} - {"name"})
-        labels[part] = compact({"name": part.name, **{key: _short(values[key]) for key in said if key in values}})
+        named = {"name": part.name, **{key: _short(values[key]) for key in said if key in values}}
+        beside = [{"name": each.name, **each.options()} for each in getattr(part, "beside", ())]
+        labels[part] = " + ".join(map(compact, [named, *beside]))
     return labels
 
 
@@ -187,18 +198,18 @@ def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reas
             if run.scenario.clock == "wall":
                 timeline = last.timeline
                 _atomically(here / "timeline.npz", lambda file: save(timeline, file))
-            summary |= _times(here, last.timeline, run.scenario.workers.total, run.scenario.workers.byzantine)
+            summary |= _times(here, last.timeline, run.scenario.workers.total, fixed_liars(run.scenario, last.seed))
         # JSON has no NaN
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in seen[-1].evaluation._asdict().items()}
     write_json(here / "summary.json", summary)
 
 
-def _times(here: Path, timeline: Timeline, n: int, byzantine: int) -> dict[str, float]:
+def _times(here: Path, timeline: Timeline, n: int, liars: list[int]) -> dict[str, float]:
     """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it."""
     spent = usage(timeline, n)
     _append(here / "workers.csv", [("worker", "byzantine", *spent._fields)])
     columns = [part.tolist() for part in spent]
-    _append(here / "workers.csv", zip(range(n), (i < byzantine for i in range(n)), *columns, strict=True))
+    _append(here / "workers.csv", zip(range(n), (i in liars for i in range(n)), *columns, strict=True))
     ages = np.bincount(timeline.ages)
     _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
     end = timeline.time_s[-1] if timeline.steps else 0.0

@@ -13,7 +13,7 @@ from rich.table import Table
 from experiments import study
 from experiments.plots import KINDS, STYLE
 from experiments.replay import runs, timeline_of
-from simulator.executors.base import plan
+from simulator.executors.base import fixed_liars, plan
 from simulator.scenario import ScenarioError
 from simulator.timeline import Outcome, Rows, Timeline, load, usage
 
@@ -25,11 +25,11 @@ ENDS = {Outcome.DROPPED: ("dropped", "x", "#555555"), Outcome.LOST: ("lost", "X"
 
 
 class Found(NamedTuple):
-    """A timeline, how many workers it has and how many of these lie, and what it is called."""
+    """A timeline, how many workers it has and which of these always lie, and what it is called."""
 
     timeline: Timeline
     n: int
-    byzantine: int
+    liars: list[int]
     name: str
 
 
@@ -53,13 +53,13 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
         except ValueError as error:
             raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
         name = f"{cell.name}: {cell.schedule.name}, {cell.latency.name} latency, seed {cell.seed}"
-        return Found(made, cell.workers.total, cell.workers.byzantine, name)
+        return Found(made, cell.workers.total, fixed_liars(cell, cell.seed), name)
     try:
         made = load(path)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
     n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=0))
-    return Found(made, n, 0, path.name)
+    return Found(made, n, [], path.name)
 
 
 def table(found: Found) -> Table:
@@ -76,7 +76,7 @@ def table(found: Found) -> Table:
     for worker in range(found.n):
         counts = [str(int(part[worker])) for part in spent[:4]]
         shares = [f"{part[worker] / end:.0%}" if end else "-" for part in spent[4:]]
-        name = f"{worker} (Byzantine)" if worker < found.byzantine else str(worker)
+        name = f"{worker} (Byzantine)" if worker in found.liars else str(worker)
         made.add_row(name, *counts, *shares, f"{ages[worker]:.2f}" if spent.used[worker] else "-")
     return made
 
@@ -116,12 +116,12 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
         axes.set_ylim(found.n - 0.5, -0.5)
         axes.set_yticks(range(found.n))
         axes.tick_params(axis="y", labelsize=max(3, min(8, 240 / found.n)))
-        for label in axes.get_yticklabels()[: found.byzantine]:
-            label.set_color("#D55E00")
+        for liar in found.liars:
+            axes.get_yticklabels()[liar].set_color("#D55E00")
         axes.grid(axis="y", visible=False)
         numbered = (updates[shown] >= 0).sum() <= NUMBERED
         axes.set_xlabel("seconds" + ("; numbers are the update that a row went into, from 0" if numbered else ""))
-        axes.set_ylabel("worker" + (" (Byzantine in red)" if found.byzantine else ""))
+        axes.set_ylabel("worker" + (" (Byzantine in red)" if found.liars else ""))
         figure.legend(
             loc="outside upper left", ncols=6, frameon=False, title=found.name, alignment="left",
             title_fontproperties={"size": 9.5, "weight": "bold"},

@@ -1,6 +1,7 @@
 """The server's book of who works on what, and what it does when a row arrives: the same in virtual and in real time."""
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,7 @@ class Book:
     schedule: Schedule
     timing: Timing
     n: int
-    byzantine: int
+    liars: frozenset[int]
     steps: int
     least: int
     step: int = 0
@@ -84,9 +85,9 @@ class Book:
     board: Any = None
 
 
-def open_book(schedule: Schedule, timing: Timing, n: int, byzantine: int, steps: int, least: int) -> Book:
+def open_book(schedule: Schedule, timing: Timing, n: int, liars: Iterable[int], steps: int, least: int) -> Book:
     """The book before anything happened: all workers idle."""
-    book = Book(schedule, timing, n, byzantine, steps, least)
+    book = Book(schedule, timing, n, frozenset(liars), steps, least)
     book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
     book.heard_s = [0.0] * n
     _look(book)
@@ -107,7 +108,7 @@ def start(book: Book, now: float) -> list[Job]:
 def arrive(book: Book, worker: int, now: float) -> list[Job]:
     """The row of an open job is there. Gives what workers begin thereupon."""
     changed, liars = False, []
-    if worker >= book.byzantine and book.timing.name == "first":
+    if worker not in book.liars and book.timing.name == "first":
         liars = sorted(book.ready)
         for liar in liars:
             if not over(book):
@@ -173,7 +174,7 @@ def stuck(book: Book) -> bool:
     if not book.arrivals or (book.arrivals % (2 * book.n) and not book.ready):
         return False
     silent = book.timing.name == "silent"
-    open_ = (worker for worker in book.open if not (silent and worker < book.byzantine))
+    open_ = (worker for worker in book.open if not (silent and worker in book.liars))
     idle = (worker for worker in book.idle if not _mute(book, worker))
     # a second row of a worker brings no update nearer; in a table, after its first update, no row waits
     return all(worker in book.waiting for worker in (*open_, *idle))
@@ -188,10 +189,10 @@ def why(book: Book, now: float) -> str:
     """Why no further update comes, in words."""
     numbers = sorted(book.dead)
     causes = [f"{_named(numbers)} died"] if numbers else []
-    if book.byzantine and book.timing.name in ("silent", "chosen"):
-        liars = _named([worker for worker in range(book.byzantine) if worker not in book.dead])
+    if book.liars and book.timing.name in ("silent", "chosen"):
+        liars = _named(sorted(book.liars - book.dead))
         causes.append(
-            f"{liars} {'does' if book.byzantine == 1 else 'do'} not answer (attack.timing {book.timing.name})"
+            f"{liars} {'does' if len(book.liars) == 1 else 'do'} not answer (attack.timing {book.timing.name})"
         )
     return (
         f"stopped after {book.step} of {book.steps} updates, at {now:.6g} s: the next one waits for "
@@ -222,7 +223,7 @@ def closed(book: Book, stopped: str, now: float) -> Timeline:
 
 
 def _mute(book: Book, worker: int) -> bool:
-    return worker < book.byzantine and book.timing.name in ("silent", "chosen")
+    return worker in book.liars and book.timing.name in ("silent", "chosen")
 
 
 def _named(workers: list[int]) -> str:
@@ -267,7 +268,7 @@ def _overdue(book: Book, now: float) -> tuple[list[int], bool]:
 
 def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
     job = Job(worker, book.numbers[worker], book.step, book.step, now)
-    if worker < book.byzantine:
+    if worker in book.liars:
         timing = book.timing
         if isinstance(timing, Chosen):
             chosen = book.step >= timing.start and (book.step - timing.start) % timing.every == 0

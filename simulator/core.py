@@ -13,6 +13,7 @@ from aggregators.filters import Filter
 from aggregators.pre import chained
 from attacks import Attack
 from models import Model
+from simulator.adversary import Lying, Part, joined, lying, window
 from simulator.components import ATTACKS, FILTERS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
 from simulator.diagnostics import Evaluation, Update, evaluating
 from simulator.jobs import remembering, working
@@ -30,15 +31,17 @@ class Core(NamedTuple):
 
     `start(world)` gives the `Server` before the first update. `work(world, params, worker, job)` gives the row `[d]` of
     a job. `remember(velocity, row)` gives the worker's velocity `[d]`, zero at first, which it sends in place of the
-    row; None without worker momentum. `adversary(d)` is what the adversary keeps.
-    `forge(world, step, arrived, rows [r, d], params, rule state, adversary state)` gives `(rows [r, d], adversary
-    state)`, honest rows untouched; None where the attack forges nothing. `update(world, server, arrived, rows)` gives
-    `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
+    row; None without worker momentum. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for
+    the honest. `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], params, rule
+    state, adversary state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges
+    anything. `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an
+    `Evaluation`.
     """
 
     start: Callable[[World], Server]
     work: Callable[..., Array]
     remember: Callable[[Array, Array], Array] | None
+    lies: Lying
     adversary: Callable[[int], Any]
     forge: Callable[..., tuple[Array, Any]] | None
     update: Callable[..., tuple[Server, Update]]
@@ -52,12 +55,12 @@ def build(scenario: Scenario, seen: int) -> Core:
     numbers of workers do not fit, or where a filter would see more than one row.
     """
     n = scenario.workers.total
-    attack = _attack(scenario.attack, n, scenario.workers.byzantine)
+    adversary, lies = joined(_parts(scenario)), lying(_sampled(scenario))
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes
-    context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size)
+    context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size, lies)
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
@@ -67,12 +70,15 @@ def build(scenario: Scenario, seen: int) -> Core:
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
         start=starting(model, optimizer, rule, judge, n if decides.sees == "table" else 0),
-        work=working(model, classes, scenario.data.batch_size, scenario.local, attack.corrupt),
+        work=working(model, classes, scenario.data.batch_size, scenario.local, lies, adversary.corrupt),
         remember=remembering(scenario.worker_momentum) if scenario.worker_momentum else None,
-        adversary=remembered_by(attack, n if remembers else 0),
-        forge=None if attack.forge is None else forging(attack, rule, context, harm, shown, decides.sees == "table"),
+        lies=lies,
+        adversary=remembered_by(adversary, n if remembers else 0),
+        forge=None
+        if adversary.forge is None
+        else forging(adversary, lies, rule, context, harm, shown, decides.sees == "table"),
         update=updating(
-            rule, judge, optimizer, context, shown, scenario.local is not None and scenario.local.send == "model"
+            rule, judge, optimizer, context, lies, shown, scenario.local is not None and scenario.local.send == "model"
         ),
         evaluate=evaluating(model),
     )
@@ -114,6 +120,18 @@ def message_bits(scenario: Scenario) -> int:
 
 
 # The parts, each made once: functions made from equal parts are then the same functions, compiled once.
+def _parts(scenario: Scenario) -> tuple[Part, ...]:
+    return tuple(
+        Part(_attack(lie, scenario.workers.total, end - first), first, end, lie.knowledge, window(lie))
+        for lie, first, end in scenario.lies
+    )
+
+
+def _sampled(scenario: Scenario) -> int | None:
+    byzantine = scenario.workers.byzantine
+    return byzantine.count if byzantine.per_round == "sampled" else None
+
+
 @lru_cache
 def _attack(part: Component, n: int, byzantine: int) -> Attack:
     return ATTACKS[part.name](n, byzantine, **part.options())

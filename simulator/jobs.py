@@ -8,20 +8,23 @@ import jax.numpy as jnp
 
 from attacks import Batch
 from models import Model
+from simulator.adversary import Lying
 from simulator.keys import Purpose, derive
 from simulator.parts import Local
 from simulator.world import World
 
 Array = jax.Array
-Corrupt = Callable[[Array, Batch], Batch]
+Corrupt = Callable[[Array, Batch, Array, Array], Batch]
 # (world, params [d], worker, job) -> row [d]
 Row = Callable[[World, Array, Array, Array], Array]
 
 
 @lru_cache
-def working(model: Model, classes: int, batch_size: int, local: Local | None, corrupt: Corrupt | None) -> Row:
+def working(
+    model: Model, classes: int, batch_size: int, local: Local | None, lies: Lying, corrupt: Corrupt | None
+) -> Row:
     """The row of a worker's job; a Byzantine worker trains on what `corrupt` makes of its batches."""
-    gradient = _gradient(model, classes, corrupt)
+    gradient = _gradient(model, classes, lies, corrupt)
     return jax.jit(_one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local))
 
 
@@ -35,14 +38,13 @@ def remembering(beta: float) -> Callable[[Array, Array], Array]:
     return jax.jit(lambda velocity, row: beta * velocity + (1 - beta) * row)
 
 
-def _gradient(model: Model, classes: int, corrupt: Corrupt | None) -> Callable[..., Array]:
-    def gradient(world: World, params: Array, worker: Array, places: Array, poison: Array) -> Array:
+def _gradient(model: Model, classes: int, lies: Lying, corrupt: Corrupt | None) -> Callable[..., Array]:
+    def gradient(world: World, params: Array, worker: Array, job: Array, places: Array, poison: Array) -> Array:
         position = world.shards[worker, places]
         batch = Batch(world.x[position], world.y[position], jnp.asarray(classes))
         if corrupt is not None:
-            poisoned = corrupt(poison, batch)
-            lies = world.byzantine[worker]
-            batch = jax.tree.map(lambda bad, good: jnp.where(lies, bad, good), poisoned, batch)
+            # nobody but the server counts updates: who lies in this job goes by the worker's own count
+            batch = corrupt(poison, batch, lies(world, job)[worker], job)
         return jax.grad(model.loss)(params, batch.x, batch.y)
 
     return gradient
@@ -56,7 +58,7 @@ def _one_batch(gradient: Callable[..., Array], batch_size: int) -> Row:
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
         draw, poison = _keys(world, worker, job)
         places = jax.random.randint(draw, (batch_size,), 0, world.sizes[worker])
-        return gradient(world, params, worker, places, poison)
+        return gradient(world, params, worker, job, places, poison)
 
     return row
 
@@ -70,7 +72,7 @@ def _several(gradient: Callable[..., Array], batch_size: int, local: Local) -> R
 
         def step(at: Array, number: Array, places: Array) -> Array:
             own = jax.random.fold_in(poison, number)
-            return at - local.learning_rate * gradient(world, at, worker, places, own)
+            return at - local.learning_rate * gradient(world, at, worker, job, places, own)
 
         def drawn(number: Array, at: Array) -> Array:
             return step(at, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
-from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
 
 from simulator.components import (
     ATTACKS,
@@ -138,9 +138,61 @@ class Replay(Description, frozen=True):
 Timing = Honest | First | Late | Silent | Chosen | Replay
 
 
-class AttackSource(Component, frozen=True):
+Knowledge = Literal["omniscient", "colluding", "own"]
+
+if TYPE_CHECKING:
+    _Beginning: TypeAlias = Component
+else:
+    # a class body can have no field of this name
+    _Beginning = create_model(
+        "_Beginning",
+        __base__=Component,
+        **{"from": (int, Field(default=0, ge=0, description="The first update in which it is carried out."))},
+    )
+
+
+class Lie(_Beginning, frozen=True):
+    """An attack: who carries it out, what it is told of honest workers, and in which updates.
+
+    Rows are forged by the server's count of updates, batches are poisoned by the worker's own count of jobs; they are
+    the same where all wait for all.
+    """
+
+    workers: Count | None = Field(
+        default=None, description="How many of the Byzantine workers carry it out; null: all that are left."
+    )
+    knowledge: Knowledge = Field(
+        default="omniscient",
+        description="All rows; only what its workers computed, together (colluding) or each for itself (own).",
+    )
+    until: Count | None = Field(default=None, description="The update before which it ends; null: never.")
+    every: Count = Field(default=1, description="Updates from one in which it is carried out to the next.")
+
+    @model_validator(mode="after")
+    def _begins_first(self) -> Self:
+        begin = getattr(self, "from")
+        if self.until is not None and self.until <= begin:
+            raise ValueError(f"until is {self.until} and must be above from, which is {begin}")
+        return self
+
+    @property
+    def always(self) -> bool:
+        """Whether it is carried out in every update."""
+        return (getattr(self, "from"), self.until, self.every) == (0, None, 1)
+
+
+if TYPE_CHECKING:
+    Beside: TypeAlias = Lie
+else:
+    Beside = one_of("attack", ATTACKS, Lie)
+
+
+class AttackSource(Lie, frozen=True):
     """An attack: what the Byzantine workers send, and when."""
 
+    beside: Annotated[tuple[Beside, ...], Strict(False)] = Field(
+        default=(), description="Other attacks at the same time, by other Byzantine workers."
+    )
     timing: _union(Honest, First, Late, Silent, Chosen, Replay) = Field(  # pyright: ignore[reportInvalidTypeForm]
         default=Honest(), description="When they send: honest, first, late, silent, chosen or replay."
     )
@@ -230,21 +282,46 @@ class Local(Description, frozen=True):
         return self
 
 
+class Byzantine(Description, frozen=True):
+    """Who really is Byzantine."""
+
+    count: int = Field(default=3, ge=0, description="How many workers.")
+    which: Literal["first", "random", "by_data"] = Field(
+        default="first",
+        description="The first ones (ties, which go to the lowest index, favour them), some drawn by the seed, or "
+        "those whose labels are least like everybody's.",
+    )
+    per_round: Literal["fixed", "sampled"] = Field(
+        default="fixed", description="The same workers always, or others drawn for every update."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.per_round == "sampled" and self.which == "by_data":
+            raise ValueError("which: by_data is for the same workers always: with per_round sampled leave it out")
+        return self
+
+
 class Workers(Description, frozen=True):
-    """Who takes part. The Byzantine workers are the first ones: ties, which go to the lowest index, favour them."""
+    """Who takes part."""
 
     total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
-    byzantine: int = Field(default=3, ge=0, description="How many of them really are Byzantine.")
+    byzantine: Annotated[
+        Byzantine,
+        BeforeValidator(
+            lambda value: {"count": value} if type(value) is int else value, json_schema_input_type=int | Byzantine
+        ),
+    ] = Field(default=Byzantine(), description="How many of them really are Byzantine: a number, or a mapping.")
     declared: int = Field(
-        default_factory=lambda given: given.get("byzantine", 0),
+        default_factory=lambda given: given["byzantine"].count if "byzantine" in given else 0,
         ge=0,
         description="What the rule is told, f; by default the real number.",
     )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        for field in ("byzantine", "declared"):
-            if (value := getattr(self, field)) > self.total:
+        for field, value in {"byzantine": self.byzantine.count, "declared": self.declared}.items():
+            if value > self.total:
                 raise ValueError(f"{field} is {value}, but there are only {self.total} workers (workers.total)")
         return self
 

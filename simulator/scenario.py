@@ -16,6 +16,7 @@ from simulator.parts import (
     Executor,
     Filter,
     Latency,
+    Lie,
     Local,
     Model,
     Optimizer,
@@ -93,6 +94,7 @@ class Scenario(Description, frozen=True):
             raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
         if self.local and self.local.send == "model" and self.worker_momentum:
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
+        self._who_lies()
         if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:
             raise ValueError(
                 f"latency.factors: {len(self.latency.factors)} factors for {n} workers (workers.total): "
@@ -119,6 +121,39 @@ class Scenario(Description, frozen=True):
                 f"workers take at most {JOBS // self.workers.total} steps"
             )
         return self
+
+    def _who_lies(self) -> None:
+        """Raises ValueError where the attacks cannot be shared among the Byzantine workers, or do not go together."""
+        attacks, count = (self.attack, *self.attack.beside), self.workers.byzantine.count
+        open_ = [each.name for each in attacks if each.workers is None]
+        given = sum(each.workers or 0 for each in attacks)
+        if len(open_) > 1:
+            raise ValueError(
+                f"attack.beside: {' and '.join(open_)} would both take all Byzantine workers that are left: say "
+                "workers for all of them but one"
+            )
+        if given > count or (not open_ and given < count) or (given and open_ and given == count):
+            raise ValueError(
+                f"attack.workers: the attacks are for {given} Byzantine workers{' and more' if open_ else ''}, "
+                f"and there are {count} (workers.byzantine): change one of the two"
+            )
+        changing = self.workers.byzantine.per_round == "sampled"
+        if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks)):
+            what = "workers.byzantine.per_round sampled" if changing else "from, until and every"
+            raise ValueError(
+                f"attack.timing: {self.attack.timing.name} is for the same liars in all updates, not with {what}"
+            )
+
+    @property
+    def lies(self) -> list[tuple[Lie, int, int]]:
+        """Each attack, and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
+        left = self.workers.byzantine.count - sum(each.workers or 0 for each in (self.attack, *self.attack.beside))
+        found, first = [], 0
+        for each in (self.attack, *self.attack.beside):
+            end = first + (left if each.workers is None else each.workers)
+            found.append((each, first, end))
+            first = end
+        return found
 
     @property
     def seeds(self) -> range:
@@ -174,6 +209,7 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
         case "union_tag_invalid":
             known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             word = path[-1] if not path[-1].isdigit() else path[-2].removesuffix("s")
+            word = "attack" if word == "beside" else word
             return f"{key}: unknown {word} {context['tag']!r}; {nearest(context['tag'], known)}"
         case "union_tag_not_found":
             return f"{key}.name: is missing"

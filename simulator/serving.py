@@ -11,8 +11,9 @@ import optax
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.kernels.means import mean_of
-from attacks import Attack, View
+from attacks import View
 from models import Model
+from simulator.adversary import Adversary, Lying
 from simulator.diagnostics import Update, compared
 from simulator.keys import Purpose, derive
 from simulator.world import World
@@ -54,9 +55,17 @@ def _empty(n: int, d: int) -> Table:
 
 
 @lru_cache
-def remembered_by(attack: Attack, remembered: int) -> Callable[[int], Any]:
-    """The attack's own state, and the last row of so many workers as they were sent."""
-    return lambda d: (attack.init(d), _empty(remembered, d) if remembered else None)
+def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]:
+    """The attacks' own states, and the last row of so many workers as they were sent.
+
+    An adversary that does not see everything also keeps the rows as its own workers computed them.
+    """
+    kept = remembered if adversary.curious else 0
+    return lambda d: (
+        adversary.init(d),
+        _empty(remembered, d) if remembered else None,
+        jnp.zeros((kept, d)) if kept else None,
+    )
 
 
 @lru_cache
@@ -98,12 +107,13 @@ def knowing(model: Model, batch_size: int) -> Callable[[World, Array, Array], Co
 
 
 @lru_cache
-def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array], Array]:
+def harming(model: Model, batch_size: int, lies: Lying) -> Callable[[World, Array, Array], Array]:
     """The loss of a model by which an adversary measures harm: on a batch of the Byzantine workers' samples."""
 
     def own_loss(world: World, step: Array, params: Array) -> Array:
         whose, which = jax.random.split(derive(world.key, Purpose.HARM, step))
-        liars = world.byzantine / jnp.maximum(world.byzantine.sum(), 1)
+        byzantine = lies(world, step) >= 0
+        liars = byzantine / jnp.maximum(byzantine.sum(), 1)
         workers = jax.random.choice(whose, len(liars), (batch_size,), p=liars)
         positions = world.shards[workers, jax.random.randint(which, (batch_size,), 0, world.sizes[workers])]
         return model.loss(params, world.x[positions], world.y[positions])
@@ -152,22 +162,24 @@ def _entered(table: Table, arrived: Arrived, rows: Array) -> Table:
 
 @lru_cache
 def forging(
-    attack: Attack,
+    adversary: Adversary,
+    lies: Lying,
     rule: Aggregator,
     context: Callable[[World, Array, Array], Context],
     own_loss: Callable[[World, Array, Array], Array],
     how: Showing,
     kept: bool,
 ) -> Callable[..., tuple[Array, Any]]:
-    assert attack.forge is not None
-    forge_rows = attack.forge
+    assert adversary.forge is not None
+    forge_rows = adversary.forge
 
     @jax.jit
     def forge(
         world: World, step: Array, arrived: Arrived, rows: Array, params: Array, rule_state: Any, state: Any
     ) -> tuple[Array, Any]:
-        own, table = state
-        lies = world.byzantine[arrived.workers] & (arrived.workers >= 0)
+        own, table, computed = state
+        ranks = lies(world, step)
+        new = jnp.where(arrived.workers >= 0, ranks[arrived.workers], -1)
         # what the rule will draw, and the server's batch, the adversary can only guess
         guess = context(world, params, derive(world.key, Purpose.GUESS, step))
         key = derive(world.key, Purpose.FORGE, step)
@@ -177,35 +189,41 @@ def forging(
             return rule.apply(given, rule_state, guess)[0]
 
         if table is None:
-            byzantine = lies | (arrived.workers < 0)
 
-            def aggregate(attempt: Array) -> Array:
-                return judged(how.shown(attempt, arrived.workers, step - arrived.versions))
+            def asking(known: Array) -> Callable[[Array], Array]:
+                return lambda attempt: judged(how.shown(attempt, arrived.workers, step - arrived.versions))
 
-            view = View(rows, byzantine, ~byzantine, arrived.workers, aggregate=aggregate, **seen)
-            forged, own = forge_rows(key, view, own)
+            byzantine = (new >= 0) | (arrived.workers < 0)
+            view = View(rows, byzantine, ~byzantine, arrived.workers, aggregate=asking(rows), **seen)
+            forged, own = forge_rows(key, view, new, rows, asking, own)
             # whatever an attack returns, honest rows are the honest workers'
-            return jnp.where(lies[:, None], forged, rows), (own, None)
+            return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
 
         table = _entered(table, arrived, rows)
         everyone = jnp.arange(len(table.present))
         workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
         last = jax.tree.map(lambda each: each[workers], table)
-        fresh = jnp.zeros(len(everyone), bool).at[arrived.workers].set(lies)[workers]
+        fresh = jnp.zeros(len(everyone), bool).at[arrived.workers].set(new >= 0)[workers]
+        if computed is not None:
+            computed = computed.at[arrived.workers].set(rows)
 
-        def aggregate(attempt: Array) -> Array:
-            # of the liars' rows only the new ones can still be chosen
-            asked = jnp.where(fresh[:, None], attempt, last.rows)
-            if kept:
-                return judged(how.shown(asked, workers, step - last.versions))
-            return judged(how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions))
+        def asking(known: Array) -> Callable[[Array], Array]:
+            def aggregate(attempt: Array) -> Array:
+                # of the liars' rows only the new ones can still be chosen
+                asked = jnp.where(fresh[:, None], attempt, known)
+                if kept:
+                    return judged(how.shown(asked, workers, step - last.versions))
+                return judged(how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions))
+
+            return aggregate
 
         # a worker of which nothing was seen yet is none of the honest ones
-        byzantine = world.byzantine[workers] | ~last.present
-        view = View(last.rows, byzantine, ~byzantine, workers, aggregate=aggregate, **seen)
-        forged, own = forge_rows(key, view, own)
-        sent = jnp.where(lies[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
-        return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)))
+        byzantine = (ranks[workers] >= 0) | ~last.present
+        view = View(last.rows, byzantine, ~byzantine, workers, aggregate=asking(last.rows), **seen)
+        mine = jnp.where(last.present, ranks[workers], -1)
+        forged, own = forge_rows(key, view, mine, last.rows if computed is None else computed[workers], asking, own)
+        sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
+        return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)), computed)
 
     return forge
 
@@ -216,6 +234,7 @@ def updating(
     judge: Filter | None,
     optimizer: optax.GradientTransformation,
     context: Callable[[World, Array, Array], Context],
+    lies: Lying,
     how: Showing,
     models: bool,
 ) -> Callable[..., tuple[Server, Update]]:
@@ -249,7 +268,7 @@ def updating(
             new = jax.lax.cond(accepted, applied, stayed, row[None])
         aggregate, info, params, optimizer_state, rule_state = new
 
-        byzantine = world.byzantine[workers] & there
+        byzantine = (lies(world, server.step)[workers] >= 0) & there
         weights = info.weights
         if weights is not None and how.sees == "buckets":
             weights = weights[workers % how.buckets] * _bucket_means(rows, workers, how.buckets)[1]

@@ -22,7 +22,8 @@ class World(NamedTuple):
     `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
     (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
-    `own`: positions of the server's own samples, those kept for validation. `byzantine` `[n]`: who lies.
+    `own`: positions of the server's own samples, those kept for validation. `liars` `[n]`: which of the Byzantine
+    workers each worker is, -1 for the honest; where others lie in every update, -1 for all.
     """
 
     key: Array
@@ -33,14 +34,14 @@ class World(NamedTuple):
     train: Array
     test: Array
     own: Array
-    byzantine: Array
+    liars: Array
 
 
 # Training samples on which loss and accuracy are measured; the test set is measured whole.
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, byzantine=None)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, liars=0)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4)
@@ -74,8 +75,40 @@ def world(scenario: Scenario, seed: int) -> World:
         train=jnp.asarray(evaluated, jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
         own=jnp.asarray(parts.validation, jnp.int32),
-        byzantine=jnp.arange(n) < scenario.workers.byzantine,
+        liars=jnp.asarray(liars(scenario, seed)),
     )
+
+
+def liars(scenario: Scenario, seed: int) -> np.ndarray:
+    """Which of the Byzantine workers each worker is, `[n]`, -1 for the honest; on the host.
+
+    All are -1 where others lie in every update. Raises ValueError where the data cannot be split as asked.
+    """
+    n, byzantine = scenario.workers.total, scenario.workers.byzantine
+    ranks = np.full(n, -1, np.int32)
+    if byzantine.per_round == "sampled":
+        return ranks
+    if byzantine.which == "first":
+        chosen = np.arange(n)
+    elif byzantine.which == "random":
+        chosen = generator(seed, Purpose.LIARS).permutation(n)
+    else:
+        parts, shares = share_out(scenario.data, n, seed)
+        chosen = np.argsort(-_unlike(load(scenario.data), parts.train, shares), kind="stable")
+    ranks[np.sort(chosen[: byzantine.count])] = np.arange(byzantine.count)
+    return ranks
+
+
+def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.ndarray:
+    """How far each worker's labels are from those of all, `[n]`: total variation, or between means of values."""
+    if data.classes is None:
+        return np.array([abs(data.y[share].mean() - data.y[train].mean()) for share in shares])
+
+    def distribution(positions: np.ndarray) -> np.ndarray:
+        return np.bincount(data.y[positions], minlength=data.classes) / len(positions)
+
+    whole = distribution(train)
+    return np.array([np.abs(distribution(share) - whole).sum() / 2 for share in shares])
 
 
 @lru_cache(maxsize=64)

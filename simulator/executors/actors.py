@@ -114,6 +114,11 @@ def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarr
     return rows
 
 
+def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
+    """Which rows of an update are forged, `[r]`."""
+    return np.asarray(run.core.lies(run.world, jnp.asarray(step)))[new.arrived.workers] >= 0
+
+
 class Workers:
     """Hosts one or more workers, honest and Byzantine alike."""
 
@@ -181,7 +186,7 @@ class Adversary:
             assert core.forge is not None
             here = self.run.world
             forged, self.state = core.forge(here, step, new.arrived, rows, public.params, public.rule, self.state)
-        return np.asarray(forged)[np.asarray(self.run.world.byzantine)[new.arrived.workers]]
+        return np.asarray(forged)[_forged_of(self.run, step, new)]
 
 
 class ParameterServer:
@@ -209,7 +214,7 @@ class ParameterServer:
     def _updated(self, step: int, new: New, rows: np.ndarray, forged: np.ndarray | None) -> Update:
         core = self.run.core_of(new.seen)
         if forged is not None:
-            rows[np.asarray(self.run.world.byzantine)[new.arrived.workers]] = forged
+            rows[_forged_of(self.run, step, new)] = forged
         with stage("update", step=step):
             self.server, seen = core.update(self.run.world, self.server, new.arrived, rows)
         # floats: arrays would be views of the message, which could not be reused while the driver keeps them

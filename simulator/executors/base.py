@@ -21,7 +21,7 @@ from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.serving import Arrived
 from simulator.timeline import Outcome, Timeline
-from simulator.world import World, share_out
+from simulator.world import World, liars, share_out
 
 # What computing takes where a race is planned to see whether it can be run.
 COMPUTING_S = 1e-3
@@ -89,14 +89,19 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
     if scenario.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_computing(draw) for draw in draws]
-    timing = scenario.attack.timing if scenario.workers.byzantine else Honest()
+    timing = scenario.attack.timing if scenario.workers.byzantine.count else Honest()
     if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
         return in_step(scenario.steps, draws)
-    book = open_book(decides, timing, n, scenario.workers.byzantine, scenario.steps, least(scenario))
+    book = open_book(decides, timing, n, fixed_liars(scenario, seed), scenario.steps, least(scenario))
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def fixed_liars(scenario: Scenario, seed: int) -> list[int]:
+    """The Byzantine workers, where they are always the same."""
+    return np.flatnonzero(liars(scenario, seed) >= 0).tolist()
 
 
 def _computing(draw: Draw) -> Draw:

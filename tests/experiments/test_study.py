@@ -130,7 +130,7 @@ SWEEPS = {
     "rule.name": ["average", "median", "krum"],
     "attack.name": ["none", "empire"],
     "steps": [1, 2, 3],
-    "workers.byzantine": [0, 1],
+    "workers.declared": [0, 1],
     "optimizer.learning_rate": [0.1, 1],
 }
 

@@ -172,7 +172,7 @@ def test_the_parts_of_the_world_share_no_sample():
     shares = [set(np.asarray(here.shards)[i][: int(here.sizes[i])]) for i in range(scenario.workers.total)]
     assert len(set.union(*shares)) == sum(map(len, shares))
     assert not set.union(*shares) & set(np.asarray(here.test).tolist())
-    assert np.asarray(here.byzantine).tolist() == [True] + [False] * 6
+    assert np.asarray(here.liars).tolist() == [0] + [-1] * 6
 
 
 def test_keys_differ_by_purpose_worker_and_job_and_nothing_else():

@@ -115,12 +115,24 @@ SCENARIOS = {
         "steps": 20,
     },
     "buckets": {**RANDOM, **TWO, "schedule": "basgd", "rule": "median", "attack": "little", "steps": 20},
+    # who lies changes, two attacks of which one asks the rule, and neither knows everything or lies always
+    "mixed": {
+        "workers": {"total": 7, "byzantine": {"count": 3, "per_round": "sampled"}},
+        "attack": {
+            "name": "counting",
+            "knowledge": "colluding",
+            "workers": 2,
+            "every": 2,
+            "beside": [{"name": "empire", "knowledge": "own", "from": 1}],
+        },
+        "rule": "median",
+    },
     "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
 }
 
 
 # These have most of what the others have, which take minutes and run at night.
-BY_DAY = ["selecting", "lagging", "table", "filtered"]
+BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed"]
 WITH_TWO_ACTORS = [*BY_DAY, "poisoned", "late", "quorum", "buffer", "each", "suspecting", "epochs"]
 
 

@@ -46,7 +46,7 @@ def test_what_is_written_is_read_back_the_same():
 def test_declared_follows_byzantine_unless_it_is_given():
     assert parse({**SMALLEST, "workers": {"byzantine": 2}}).workers.declared == 2
     assert parse({**SMALLEST, "workers": {"byzantine": 2, "declared": 0}}).workers.declared == 0
-    assert parse(SMALLEST).workers.declared == parse(SMALLEST).workers.byzantine
+    assert parse(SMALLEST).workers.declared == parse(SMALLEST).workers.byzantine.count
 
 
 def test_a_scenario_is_frozen():

@@ -25,7 +25,7 @@ def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=100
         workers={"total": n, "byzantine": f if byzantine is None else byzantine, "declared": f}, steps=steps, **changes
     )
     decides = schedules.build(options.pop("name"), n, f, **options)
-    book = open_book(decides, scenario.attack.timing, n, scenario.workers.byzantine, steps, least)
+    book = open_book(decides, scenario.attack.timing, n, range(scenario.workers.byzantine.count), steps, least)
     return planned(book, drawing(scenario.latency, n, seed, bits), scenario.latency.crashes)
 
 

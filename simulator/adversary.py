@@ -1,0 +1,174 @@
+"""The Byzantine workers of a run as one adversary: who carries out which attack, knowing what, and when."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from attacks import Attack, Batch, View
+from simulator.keys import Purpose, derive
+from simulator.parts import Knowledge, Lie
+from simulator.world import World
+
+Array = jax.Array
+# (world, step) -> which of the Byzantine workers each worker is, [n]; -1 for the honest
+Lying = Callable[[World, Array], Array]
+
+
+class Part(NamedTuple):
+    """An attack and who carries it out: the Byzantine workers number `first` to `end` - 1.
+
+    `active(round)`: whether it is carried out, None for always.
+    """
+
+    attack: Attack
+    first: int
+    end: int
+    knowledge: Knowledge
+    active: Callable[[Array], Array] | None
+
+
+class Adversary(NamedTuple):
+    """All attacks of a run.
+
+    `init(d)` gives the state before the first update. `forge(key, view, ranks [m], own [m, d], asking, state)` gives
+    `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]`
+    (-1: of none), `own` are the rows as the Byzantine workers computed them, and `asking(rows)` is the view's
+    `aggregate` where these rows stand for those that are not its own. `corrupt(key, batch, rank, job)` gives what a
+    worker trains on. Each of the two is None where no attack uses it.
+    """
+
+    init: Callable[[int], Any]
+    forge: Callable[..., tuple[Array, Any]] | None
+    corrupt: Callable[[Array, Batch, Array, Array], Batch] | None
+    curious: bool
+
+
+@lru_cache
+def lying(sampled: int | None) -> Lying:
+    """Who lies: the same workers always, or so many drawn anew for every update."""
+
+    def drawn(world: World, step: Array) -> Array:
+        n = len(world.sizes)
+        order = jax.random.permutation(derive(world.key, Purpose.LIARS, step), n)
+        return jnp.full(n, -1, jnp.int32).at[order[:sampled]].set(jnp.arange(sampled, dtype=jnp.int32))
+
+    return (lambda world, step: world.liars) if sampled is None else drawn
+
+
+@lru_cache
+def window(lie: Lie) -> Callable[[Array], Array] | None:
+    """Whether an attack is carried out in a round, None where it always is."""
+    begin, until, every = getattr(lie, "from"), lie.until, lie.every
+    if (begin, until, every) == (0, None, 1):
+        return None
+
+    def active(now: Array) -> Array:
+        started = (now >= begin) & ((now - begin) % every == 0)
+        return started if until is None else started & (now < until)
+
+    return active
+
+
+@lru_cache
+def joined(parts: tuple[Part, ...]) -> Adversary:
+    """The adversary that carries out all these attacks, each by its own workers."""
+    forging = [part for part in parts if part.attack.forge is not None]
+
+    def init(d: int) -> Any:
+        return tuple(_state(part, d) for part in forging)
+
+    def forge(
+        key: Array, view: View, ranks: Array, own: Array, asking: Callable[[Array], Any], states: Any
+    ) -> tuple[Array, Any]:
+        rows, after = view.rows, []
+        for number, (part, state) in enumerate(zip(forging, states, strict=True)):
+            lies = (ranks >= part.first) & (ranks < part.end)
+            key_of = key if len(forging) == 1 else jax.random.fold_in(key, number)
+
+            def carry_out(
+                state: Any, part: Part = part, lies: Array = lies, key_of: Array = key_of
+            ) -> tuple[Array, Any]:
+                return _KNOWING[part.knowledge](part, key_of, view, lies, ranks, own, asking, state)
+
+            if part.active is None:
+                forged, state = carry_out(state)
+            else:
+                forged, state = jax.lax.cond(part.active(view.step), carry_out, lambda state: (view.rows, state), state)
+            rows = jnp.where(lies[:, None], forged, rows)
+            after.append(state)
+        return rows, tuple(after)
+
+    poisoning = [part for part in parts if part.attack.corrupt is not None]
+
+    def corrupt(key: Array, batch: Batch, rank: Array, job: Array) -> Batch:
+        made = batch
+        for part in poisoning:
+            lies = (rank >= part.first) & (rank < part.end)
+            if part.active is not None:
+                lies &= part.active(job)
+            assert part.attack.corrupt is not None
+            bad = part.attack.corrupt(key, batch._replace(rank=rank - part.first))
+            made = made._replace(
+                x=jnp.where(lies, bad.x.astype(batch.x.dtype), made.x),
+                y=jnp.where(lies, bad.y.astype(batch.y.dtype), made.y),
+            )
+        return made
+
+    curious = all(part.knowledge == "omniscient" for part in forging)
+    return Adversary(init, forge if forging else None, corrupt if poisoning else None, not curious)
+
+
+def _state(part: Part, d: int) -> Any:
+    state = part.attack.init(d)
+    if part.knowledge != "own":
+        return state
+    # each of its workers has one of its own
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (part.end - part.first, *jnp.shape(leaf))), state)
+
+
+def _omniscient(
+    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, asking: Any, state: Any
+) -> tuple[Array, Any]:
+    assert part.attack.forge is not None
+    others = (ranks >= 0) & ~lies
+    return part.attack.forge(key, view._replace(byzantine=view.byzantine & ~others), state)
+
+
+def _colluding(
+    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, asking: Any, state: Any
+) -> tuple[Array, Any]:
+    """Only what the workers of this part computed: it stands for the rows of all others, in turn."""
+    assert part.attack.forge is not None
+    places = jnp.nonzero(lies, size=len(lies))[0]
+    stand_in = places[jnp.arange(len(lies)) % jnp.maximum(lies.sum(), 1)]
+    rows = jnp.where(lies[:, None], own, own[stand_in])
+    rows = jnp.where(lies.any(), rows, jnp.zeros_like(rows))
+    hidden = view._replace(rows=rows, byzantine=lies, known=lies, aggregate=asking(rows))
+    return part.attack.forge(key, hidden, state)
+
+
+def _alone(
+    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, asking: Any, states: Any
+) -> tuple[Array, Any]:
+    """Each worker of this part knows its own row only, and keeps a state of its own."""
+    assert part.attack.forge is not None
+    forge = part.attack.forge
+
+    def one(worker: tuple[Array, Any]) -> tuple[Array, Any]:
+        rank, state = worker
+        me = ranks == rank
+        place = jnp.argmax(me)
+        rows = jnp.broadcast_to(jnp.where(me.any(), own[place], 0), own.shape)
+        alone = view._replace(rows=rows, byzantine=me, known=me, aggregate=asking(rows))
+        forged, after = forge(jax.random.fold_in(key, rank), alone, state)
+        # who is not in this update learns nothing from it
+        return forged[place], jax.tree.map(lambda new, old: jnp.where(me.any(), new, old), after, state)
+
+    forged, states = jax.lax.map(one, (jnp.arange(part.first, part.end), states))
+    return forged[jnp.clip(ranks - part.first, 0, part.end - part.first - 1)], states
+
+
+_KNOWING = {"omniscient": _omniscient, "colluding": _colluding, "own": _alone}

@@ -1,0 +1,246 @@
+"""Who lies, with which attack, when, and what it is told."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simulator.core import build
+from simulator.scenario import ScenarioError
+from simulator.serving import Arrived
+from simulator.world import liars, share_out, world
+from tests.simulator.conftest import small
+
+THREE = {"total": 9, "byzantine": 3}
+
+
+def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, **changes):
+    """What an update of these rows is after the adversary, and where asked what it remembers."""
+    scenario = small(**{"workers": THREE, **changes})
+    core, here = build(scenario, len(rows)), world(scenario, seed)
+    workers = range(len(rows)) if workers is None else workers
+    server = core.start(here)
+    state = core.adversary(rows.shape[1]) if state is None else state
+    arrived = Arrived(np.array([*workers]), np.zeros(len(rows), int))
+    made, state = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server.params, server.rule, state)
+    return (np.asarray(made), state) if with_state else np.asarray(made)
+
+
+def some_rows(seed=0, n=9):
+    return np.random.default_rng(seed).normal(size=(n, 650)).astype(np.float32) + 1
+
+
+@pytest.mark.parametrize(
+    ("when", "active"),
+    [
+        ({"from": 3}, {3, 4, 5, 6, 7, 8}),
+        ({"until": 2}, {0, 1}),
+        ({"every": 3}, {0, 3, 6}),
+        ({"from": 1, "until": 8, "every": 3}, {1, 4, 7}),
+    ],
+)
+def test_an_attack_is_carried_out_in_its_updates_only(when, active):
+    rows = some_rows()
+    changed = {
+        step for step in range(9) if not np.array_equal(forged(rows, step, attack={"name": "zero", **when}), rows)
+    }
+    assert changed == active
+
+
+def test_an_attack_learns_nothing_in_updates_in_which_it_is_not_carried_out():
+    rows, attack = some_rows(), {"name": "counting", "every": 2}
+    state, seen = None, []
+    for step in range(4):
+        made, state = forged(rows, step, attack=attack, state=state, with_state=True)
+        seen.append(made)
+    # the second time it pulls twice as hard
+    params = seen[0][0] * 10 + rows.mean(0)
+    np.testing.assert_allclose(seen[2][0], (params - 2 * rows.mean(0)) / 10, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(seen[1], rows)
+
+
+def test_poisoned_batches_go_by_the_workers_own_count_of_jobs():
+    attack = {"name": "label_flip", "from": 1, "until": 3}
+    scenario, clean = small(workers=THREE, attack=attack), small(workers=THREE, attack="none")
+    core, other, here = build(scenario, 9), build(clean, 9), world(scenario, 0)
+    params = core.start(here).params
+    for worker in (0, 2, 3):
+        for job in range(4):
+            same = np.array_equal(core.work(here, params, worker, job), other.work(here, params, worker, job))
+            assert same == (worker >= 3 or job not in (1, 2))
+
+
+def test_attacks_beside_each_other_have_their_own_workers():
+    rows = some_rows()
+    attack = {
+        "name": "zero",
+        "workers": 1,
+        "beside": [{"name": "sign_flip"}, {"name": "constant", "workers": 1, "value": 7.0}],
+    }
+    made = forged(rows, attack=attack)
+    assert not made[0].any()
+    np.testing.assert_array_equal(made[1], -rows[1])
+    assert (made[2] == 7).all()
+    np.testing.assert_array_equal(made[3:], rows[3:])
+    # who does what goes by the worker, not by the place in the update
+    np.testing.assert_array_equal(forged(rows[::-1], workers=range(8, -1, -1), attack=attack), made[::-1])
+
+
+def test_an_attack_is_told_how_many_workers_carry_it_out():
+    rows = some_rows()
+    # the paper's z for (9, 2): 3 supporters of 7, Phi^-1(4/7)
+    attack = {"name": "little", "workers": 2, "beside": ["zero"]}
+    honest = rows[3:].astype(np.float64)
+    expected = honest.mean(0) - 0.1800124 * honest.std(0)
+    np.testing.assert_allclose(forged(rows, attack=attack)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_poison_and_forged_rows_stand_beside_each_other():
+    attack = {"name": "label_flip", "workers": 1, "beside": ["zero"]}
+    scenario, clean = small(workers=THREE, attack=attack), small(workers=THREE, attack="none")
+    core, other, here = build(scenario, 9), build(clean, 9), world(scenario, 0)
+    params = core.start(here).params
+    changed = [
+        not np.array_equal(core.work(here, params, worker, 0), other.work(here, params, worker, 0))
+        for worker in range(9)
+    ]
+    assert changed == [True] + [False] * 8
+    rows = some_rows()
+    assert np.array_equal(forged(rows, attack=attack)[0], rows[0])
+    assert not forged(rows, attack=attack)[1:3].any()
+
+
+def test_those_who_collude_take_statistics_from_their_own_rows_alone():
+    rows = some_rows()
+    own = rows[:3].astype(np.float64)
+    made = forged(rows, attack={"name": "little", "z": 1.5, "knowledge": "colluding"})
+    np.testing.assert_allclose(made[:3], np.tile(own.mean(0) - 1.5 * own.std(0), (3, 1)), rtol=1e-4, atol=1e-5)
+
+
+def test_who_knows_its_own_row_only_sees_no_deviation_and_no_other():
+    rows = some_rows()
+    made = forged(rows, attack={"name": "little", "z": 1.5, "knowledge": "own"})
+    np.testing.assert_allclose(made[:3], rows[:3], rtol=1e-5)
+    made = forged(rows, attack={"name": "empire", "epsilon": 0.5, "knowledge": "own"})
+    np.testing.assert_allclose(made[:3], -0.5 * rows[:3], rtol=1e-5)
+
+
+# attacks that use statistics, distances, all rows, and the rule in use
+CURIOUS = ["little", "min_max", "hijack", "reverse_gradient", "counting"]
+
+
+@pytest.mark.parametrize("attack", CURIOUS)
+@pytest.mark.parametrize("rule", ["median", "krum"])
+def test_what_is_hidden_changes_no_lie(attack, rule):
+    rows, others = some_rows(0), some_rows(1)
+    others[:3] = rows[:3]
+    for knowledge, unseen in (("colluding", [3, 4, 5, 6, 7, 8]), ("own", [1, 2, 3, 4, 5, 6, 7, 8])):
+        changed = rows.copy()
+        changed[unseen] = 5 * some_rows(2)[unseen] - 3
+        lie = {"name": attack, "knowledge": knowledge}
+        one, other = (forged(each, attack=lie, rule=rule)[0] for each in (rows, changed))
+        np.testing.assert_array_equal(one, other)
+        seen = rows.copy()
+        seen[0] = 5 * rows[0] - 3
+        assert not np.array_equal(forged(seen, attack=lie, rule=rule)[0], one)
+
+
+@pytest.mark.parametrize("knowledge", ["omniscient", "colluding", "own"])
+def test_one_row_at_a_time_the_colluding_remember_what_their_workers_computed(knowledge):
+    """Under `each` a lie is made from the last row that every worker computed, of all or of one's own."""
+    rows = some_rows()
+    lie = {"name": "empire", "epsilon": 2.0, "knowledge": knowledge}
+    changes = {"attack": lie, "schedule": {"name": "asynchronous", "apply": "each"}}
+    state = None
+    for worker in (3, 4, 1, 0):
+        made, state = forged(rows[[worker]], workers=[worker], state=state, with_state=True, **changes)
+    heard = {"omniscient": [3, 4], "colluding": [1, 0], "own": [0]}[knowledge]
+    np.testing.assert_allclose(made[0], -2 * rows[heard].mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_without_a_liar_of_an_attack_teaches_it_nothing():
+    rows = some_rows(n=6)
+    for knowledge in ("omniscient", "colluding", "own"):
+        lie = {"name": "counting", "knowledge": knowledge}
+        made = forged(rows, workers=range(3, 9), attack=lie, schedule={"name": "synchronous", "quorum": 6})
+        np.testing.assert_array_equal(made, rows)
+
+
+# -- who ------------------------------------------------------------------------------------------------------------
+
+
+def test_liars_are_the_first_or_drawn_by_the_seed():
+    assert liars(small(workers=THREE), 0).tolist() == [0, 1, 2] + [-1] * 6
+    drawn = [
+        liars(small(workers={"total": 9, "byzantine": {"count": 3, "which": "random"}}), seed) for seed in range(20)
+    ]
+    for each in drawn:
+        assert sorted(each[each >= 0].tolist()) == [0, 1, 2]
+    assert len({tuple(np.flatnonzero(each >= 0)) for each in drawn}) > 10
+
+
+def test_by_data_those_lie_whose_labels_are_least_like_everybodys():
+    partition = {"name": "dirichlet", "alpha": 0.3}
+    scenario = small(
+        workers={"total": 7, "byzantine": {"count": 2, "which": "by_data"}},
+        data={"name": "digits", "partition": partition},
+    )
+    parts, shares = share_out(scenario.data, 7, 0)
+    labels = np.asarray(world(scenario, 0).y)
+    everybody = np.array([(labels[parts.train] == c).mean() for c in range(10)])
+    distances = [sum(abs((labels[share] == c).mean() - everybody[c]) for c in range(10)) for share in shares]
+    assert set(np.flatnonzero(liars(scenario, 0) >= 0)) == set(np.argsort(distances)[-2:])
+
+
+def test_others_lie_in_every_update_where_they_are_sampled():
+    workers = {"total": 9, "byzantine": {"count": 3, "per_round": "sampled"}}
+    scenario = small(workers=workers, attack="label_flip")
+    core, here = build(scenario, 9), world(scenario, 0)
+    rounds = [np.asarray(core.lies(here, jnp.asarray(step))) for step in range(60)]
+    for each in rounds:
+        assert sorted(each[each >= 0].tolist()) == [0, 1, 2]
+    times = np.sum([each >= 0 for each in rounds], axis=0)
+    # 60 draws of 3 of 9: 20 each on average, deviation 3.7
+    assert times.min() > 5
+    assert times.max() < 35
+    other = build(small(workers=workers, attack="none"), 9)
+    params = core.start(here).params
+    for job in range(3):
+        changed = [
+            not np.array_equal(core.work(here, params, worker, job), other.work(here, params, worker, job))
+            for worker in range(9)
+        ]
+        assert changed == (rounds[job] >= 0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"attack": {"name": "zero", "workers": 2}},
+            "attack.workers: the attacks are for 2 Byzantine workers, and there are 3",
+        ),
+        ({"attack": {"name": "zero", "workers": 4}}, "for 4 Byzantine workers, and there are 3"),
+        ({"attack": {"name": "zero", "workers": 3, "beside": ["empire"]}}, "for 3 Byzantine workers and more"),
+        ({"attack": {"name": "zero", "beside": ["empire"]}}, "zero and empire would both take all"),
+        ({"attack": {"name": "zero", "from": 5, "until": 5}}, "until is 5 and must be above from, which is 5"),
+        ({"attack": {"name": "zero", "until": 5, "timing": "late"}}, "attack.timing: late is for the same liars"),
+        (
+            {
+                "workers": {"byzantine": {"count": 1, "per_round": "sampled"}},
+                "attack": {"name": "zero", "timing": "silent"},
+            },
+            "attack.timing: silent is for the same liars",
+        ),
+        (
+            {"workers": {"byzantine": {"count": 1, "per_round": "sampled", "which": "by_data"}}},
+            "workers.byzantine: which: by_data is for the same workers always",
+        ),
+        ({"workers": {"byzantine": {"count": 1, "witch": "first"}}}, "workers.byzantine.witch: unknown key"),
+        ({"workers": {"total": 2, "byzantine": 3}}, "byzantine is 3, but there are only 2 workers"),
+        ({"attack": {"name": "zero", "beside": ["nothing"]}}, "attack.beside.0: unknown attack 'nothing'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_the_way_out(changes, expected):
+    with pytest.raises(ScenarioError) as caught:
+        small(**{"workers": THREE, **changes})
+    assert expected in str(caught.value)
