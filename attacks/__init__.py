@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attacks.base import Attack, Batch, View
+from attacks.base import Attack, Batch, Goal, View
 
-__all__ = ["Attack", "Batch", "View", "available", "build", "factory"]
+__all__ = ["Attack", "Batch", "Goal", "View", "available", "build", "factory"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose attacks/ holds more files of this kind, found by name too
 __path__.extend(

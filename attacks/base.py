@@ -44,17 +44,25 @@ class Batch(NamedTuple):
     rank: Array | int = 0
 
 
+class Goal(NamedTuple):
+    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`."""
+
+    target: int
+    trigger: Callable[[Array], Array]
+
+
 class Attack(NamedTuple):
     """An attack by `f` of `n` workers, as pure functions.
 
     `init(d)` gives the state before the first update. `forge(key, view, state)` gives `(rows [n, d], state)`; only the
-    Byzantine rows of it are used. `corrupt(key, batch)` gives the batch that a Byzantine worker trains on. Each of the
-    two is None where the attack does not use it.
+    Byzantine rows of it are used. `corrupt(key, batch)` gives the batch that a Byzantine worker trains on. `goal`: by
+    what its success is measured. Each of the three is None where the attack does not use it.
     """
 
     init: Callable[[int], State] = lambda d: ()
     forge: Callable[[Array, View, State], tuple[Array, State]] | None = None
     corrupt: Callable[[Array, Batch], Batch] | None = None
+    goal: Goal | None = None
 
 
 def check(name: str, n: int, f: int) -> None:

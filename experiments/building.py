@@ -98,7 +98,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    _trace_attack(attack, lie, n, f, k, d, sample)
+                    _trace_attack(attack, lie, n, f, k, d, sample, data.classes)
         with _part("data", scenario.data.partition, PARTITIONS):
             parts, _ = share_out(scenario.data, n, seed)
             if scenario.data.batch_size > len(parts.train):
@@ -260,7 +260,9 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
 
 
 @cache
-def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, sample: tuple[int, ...]) -> None:
+def _trace_attack(
+    function: Factory, part: Component, n: int, f: int, k: int, d: int, sample: tuple[int, ...], classes: int
+) -> None:
     attack = function(n, f, **part.options())
     _need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {_type(attack)}")
 
@@ -290,6 +292,11 @@ def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d:
 
     if attack.corrupt is not None:
         batch = _batch(sample)
+        if attack.goal is not None:
+            _need(attack.goal.target < classes, f"{part.name}: the target is label {attack.goal.target} of {classes}")
+            with _tracing(part, "trigger", function):
+                given = jax.eval_shape(attack.goal.trigger, batch.x)
+            _need(_is(given, batch.x.shape), f"{part.name}: trigger must give {_type(batch.x)}, got {_type(given)}")
         with _tracing(part, "corrupt", function):
             given = jax.eval_shape(attack.corrupt, _key(), batch)
         _need(

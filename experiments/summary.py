@@ -11,7 +11,7 @@ import pandas as pd
 
 from simulator.scenario import ScenarioError
 
-MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "attack_success"]
 STATISTICS = ["mean", "std", "count"]
 METRICS = ",".join(["step", "time_s", "gradients", "wall_s", *MEASURED])
 # How a schedule used its time: updates per second, mean age of the rows, share of the workers' time spent waiting, and

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attacks import Attack, Batch, View
+from attacks import Attack, Batch, Goal, View
 from simulator.keys import Purpose, derive
 from simulator.parts import Knowledge, Lie
 from simulator.world import World
@@ -37,12 +37,14 @@ class Adversary(NamedTuple):
     `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]`
     (-1: of none), `own` are the rows as the Byzantine workers computed them, and `asking(rows)` is the view's
     `aggregate` where these rows stand for those that are not its own. `corrupt(key, batch, rank, job)` gives what a
-    worker trains on. Each of the two is None where no attack uses it.
+    worker trains on. `goal` is that of the first attack that has one. Each of the three is None where no attack has
+    it. `curious`: whether some attack does not see everything.
     """
 
     init: Callable[[int], Any]
     forge: Callable[..., tuple[Array, Any]] | None
     corrupt: Callable[[Array, Batch, Array, Array], Batch] | None
+    goal: Goal | None
     curious: bool
 
 
@@ -117,8 +119,14 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
             )
         return made
 
-    curious = all(part.knowledge == "omniscient" for part in forging)
-    return Adversary(init, forge if forging else None, corrupt if poisoning else None, not curious)
+    goals = [part.attack.goal for part in parts if part.attack.goal is not None]
+    return Adversary(
+        init=init,
+        forge=forge if forging else None,
+        corrupt=corrupt if poisoning else None,
+        goal=goals[0] if goals else None,
+        curious=any(part.knowledge != "omniscient" for part in forging),
+    )
 
 
 def _state(part: Part, d: int) -> Any:

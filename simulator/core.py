@@ -80,7 +80,7 @@ def build(scenario: Scenario, seen: int) -> Core:
         update=updating(
             rule, judge, optimizer, context, lies, shown, scenario.local is not None and scenario.local.send == "model"
         ),
-        evaluate=evaluating(model),
+        evaluate=evaluating(model, adversary.goal),
     )
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from attacks import Goal
 from models import Model
 from simulator.world import World
 
@@ -38,12 +39,17 @@ class Update(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One model, looked at: mean losses and accuracies in [0, 1]."""
+    """One model, looked at: mean losses and accuracies in [0, 1].
+
+    `attack_success`: the share of the test samples of other labels that a backdoor's trigger turns into its target;
+    NaN where no attack has one.
+    """
 
     train_loss: Value
     train_accuracy: Value
     test_loss: Value
     test_accuracy: Value
+    attack_success: Value
 
 
 def compared(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:
@@ -71,7 +77,7 @@ def _magnitude(vector: Array) -> Array:
 
 
 @lru_cache
-def evaluating(model: Model) -> Callable[[World, Array], Evaluation]:
+def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Evaluation]:
     """The losses and accuracies of parameters `[d]`, over all training and test samples of a world."""
 
     def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
@@ -79,17 +85,27 @@ def evaluating(model: Model) -> Callable[[World, Array], Evaluation]:
         logits = model.predict(params, world.x[positions])
         return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
 
-    def mean_over(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
+    def fooled(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
+        assert goal is not None
+        others = world.y[positions] != goal.target
+        answers = jnp.argmax(model.predict(params, goal.trigger(world.x[positions])), axis=-1)
+        return others, others & (answers == goal.target)
+
+    def over(look: Callable[..., tuple[Array, Array]], world: World, params: Array, positions: Array) -> list[Array]:
         whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
         parts = [look(world, params, rest)] if len(rest) else []
         if len(whole):
             looked = jax.lax.map(lambda some: look(world, params, some), whole.reshape(-1, EVALUATED_AT_ONCE))
             parts.append(jax.tree.map(jnp.ravel, looked))
-        losses, right = (jnp.concatenate(each) for each in zip(*parts, strict=True))
-        return losses.mean(), right.mean()
+        return [jnp.concatenate(each) for each in zip(*parts, strict=True)]
 
     @jax.jit
     def evaluate(world: World, params: Array) -> Evaluation:
-        return Evaluation(*mean_over(world, params, world.train), *mean_over(world, params, world.test))
+        train, test = (over(look, world, params, positions) for positions in (world.train, world.test))
+        success = jnp.nan
+        if goal is not None:
+            others, turned = over(fooled, world, params, world.test)
+            success = turned.sum() / others.sum()
+        return Evaluation(train[0].mean(), train[1].mean(), test[0].mean(), test[1].mean(), jnp.float32(success))
 
     return evaluate

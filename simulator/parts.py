@@ -194,7 +194,9 @@ class AttackSource(Lie, frozen=True):
         default=(), description="Other attacks at the same time, by other Byzantine workers."
     )
     timing: _union(Honest, First, Late, Silent, Chosen, Replay) = Field(  # pyright: ignore[reportInvalidTypeForm]
-        default=Honest(), description="When they send: honest, first, late, silent, chosen or replay."
+        default_factory=lambda given: Silent() if given.get("name") == "silent" else Honest(),
+        description="When they send: honest, first, late, silent, chosen or replay; silent by default where the attack "
+        "is silent.",
     )
 
 

@@ -164,8 +164,9 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "uniform", "none", "label_flip"}
-    assert {name for name, _, _ in ORACLES} | random_or_empty == set(SHIPPED)
+    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip"}
+    backdoors = {"backdoor", "distributed_backdoor", "neurotoxin"}  # test_backdoors
+    assert {name for name, _, _ in ORACLES} | random_or_empty | backdoors == set(SHIPPED)
 
 
 def mutants():
@@ -339,7 +340,7 @@ def test_an_update_of_fewer_rows_than_workers_is_forged_for_its_own_size(name):
     rows, byzantine = example([1, 4])
     attack, fewer = attacks.build(name, N, F), slice(0, 5)
     assert attack.forge is not None
-    got = np.asarray(attack.forge(jax.random.key(0), view_of(rows[fewer], byzantine[fewer]), ())[0])
+    got = np.asarray(attack.forge(jax.random.key(0), view_of(rows[fewer], byzantine[fewer]), attack.init(D))[0])
     assert got.shape == (5, D)
     if name == "hijack":
         np.testing.assert_allclose(got.mean(axis=0), -honest_statistics(rows[fewer], byzantine[fewer])[0], atol=1e-4)
@@ -353,7 +354,7 @@ def test_the_type_of_the_rows_is_kept(name, dtype):
     assert attack.forge is not None
     forge = attack.forge
     out = jax.eval_shape(
-        lambda rows: forge(jax.random.key(0), view_of(rows, byzantine), ())[0], jnp.asarray(rows, dtype)
+        lambda rows: forge(jax.random.key(0), view_of(rows, byzantine), attack.init(D))[0], jnp.asarray(rows, dtype)
     )
     assert out.dtype == dtype
 

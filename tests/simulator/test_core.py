@@ -69,12 +69,17 @@ def test_worker_momentum_averages_exponentially():
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-8)
 
 
-def test_poisoned_data_reach_the_byzantine_workers_only():
+@pytest.mark.parametrize("attack", ["label_flip", "backdoor", "distributed_backdoor"])
+def test_poisoned_data_reach_the_byzantine_workers_only(attack):
     _, clean, here, server = prepared(attack="none", workers={"total": 7, "byzantine": 2})
-    _, poisoned, _, _ = prepared(attack="label_flip", workers={"total": 7, "byzantine": 2})
+    _, poisoned, _, _ = prepared(attack=attack, workers={"total": 7, "byzantine": 2})
     for worker in range(7):
         one, other = (core.work(here, server.params, worker, 0) for core in (clean, poisoned))
         assert np.array_equal(one, other) == (worker >= 2)
+
+
+def test_a_flipped_label_is_counted_from_the_other_end():
+    _, poisoned, here, server = prepared(attack="label_flip", workers={"total": 7, "byzantine": 2})
     x, y = batch_of(here, 1, 0, 8)
     flipped = softmax_gradient(np.asarray(server.params, np.float64), x, 9 - y)
     np.testing.assert_allclose(poisoned.work(here, server.params, 1, 0), flipped, rtol=1e-4, atol=1e-6)
@@ -163,8 +168,24 @@ def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(x)), here.y]
     right = logits.argmax(1) == np.asarray(here.y)
     train, test = np.asarray(here.train), np.asarray(here.test)
-    expected = [losses[train].mean(), right[train].mean(), losses[test].mean(), right[test].mean()]
+    expected = [losses[train].mean(), right[train].mean(), losses[test].mean(), right[test].mean(), np.nan]
     np.testing.assert_allclose(np.array(core.evaluate(here, server.params)), expected, rtol=1e-5)
+
+
+def test_a_backdoor_succeeds_where_samples_of_other_labels_get_its_target():
+    _, core, here, server = prepared(attack={"name": "backdoor", "target": 8, "size": 4, "value": 0.7})
+    params = np.asarray(server.params, np.float64)
+    x, y = np.asarray(here.x, np.float64)[here.test], np.asarray(here.y)[here.test]
+    x[:, 4:, 4:] = 0.7
+    answers = (x.reshape(len(x), -1) @ params[10:].reshape(64, 10) + params[:10]).argmax(1)
+    others = y != 8
+    assert 0 < (answers[others] == 8).sum() < others.sum()
+    success = core.evaluate(here, server.params).attack_success
+    np.testing.assert_allclose(success, (answers[others] == 8).mean(), rtol=1e-6)
+    # what the model does with clean samples is measured all the same
+    _, clean, _, _ = prepared(attack="none")
+    np.testing.assert_array_equal(core.evaluate(here, server.params)[:4], clean.evaluate(here, server.params)[:4])
+    assert np.isnan(clean.evaluate(here, server.params).attack_success)
 
 
 def test_the_parts_of_the_world_share_no_sample():

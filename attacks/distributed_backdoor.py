@@ -1,0 +1,80 @@
+"""DBA: every liar has a part of the trigger."""
+
+import math
+from typing import Literal
+
+import jax.numpy as jnp
+from jax import lax
+
+from attacks._backdoor import PLACES, check_backdoor, corner, poisoned, stamped
+from attacks.base import Array, Attack, Batch, Goal, View, check, stateless
+
+
+def distributed_backdoor(
+    n: int,
+    f: int,
+    *,
+    parts: int = 4,
+    length: int = 3,
+    gap: int = 1,
+    place: Literal["top_left", "top_right", "bottom_left", "bottom_right", "centre"] = "top_left",
+    value: float = 1.0,
+    target: int = 0,
+    share: float = 0.5,
+    boost: float = 1.0,
+) -> Attack:
+    """Each Byzantine worker trains on images with one bar of the trigger; the model is asked with all bars.
+
+    No single worker shows what the trigger is, and its row differs less from honest rows than with the whole of it.
+    Liar j has bar j mod `parts`; with fewer liars than parts some bars are never trained on. The bars stand in two
+    columns, as in the paper. How often all of them together lead to the target's label is the attack success rate.
+
+    Formula: as backdoor, with bar (rank mod parts) of 1 x length pixels in place of the patch
+    Knows: own row
+    Source: Xie, Huang, Chen and Li 2020, "DBA: Distributed Backdoor Attacks against Federated Learning"
+
+    Args:
+        parts: number of bars.
+        length: of a bar, in pixels.
+        gap: pixels between bars, in both directions.
+        place: where the rectangle of all bars stands.
+        value: of the pixels, at every channel, in the units of the data.
+        target: the label that the trigger should lead to.
+        share: of the samples in each batch.
+        boost: what the row is multiplied by (the paper's scale).
+
+    Raises:
+        ValueError: unless 0 <= f <= n, or for an option out of range; when used, for samples that are no images, for
+            images smaller than the bars together.
+    """
+    check("distributed_backdoor", n, f)
+    check_backdoor("distributed_backdoor", share, target, boost)
+    if parts < 1 or length < 1 or gap < 0:
+        raise ValueError(
+            f"distributed_backdoor needs parts >= 1, length >= 1 and gap >= 0, got parts={parts}, length={length}, "
+            f"gap={gap}"
+        )
+    if place not in PLACES:
+        raise ValueError(f"distributed_backdoor knows the places {', '.join(PLACES)}, got {place!r}")
+    columns = min(parts, 2)
+    height = math.ceil(parts / columns) * (1 + gap) - gap
+    width = columns * (length + gap) - gap
+
+    def bar(x: Array, number: int) -> Array:
+        row, column = corner("distributed_backdoor", place, height, width, x)
+        down, right = divmod(number, columns)
+        return stamped(x, row + down * (1 + gap), column + right * (length + gap), 1, length, value)
+
+    def trigger(x: Array) -> Array:
+        for number in range(parts):
+            x = bar(x, number)
+        return x
+
+    def corrupt(key: Array, batch: Batch) -> Batch:
+        branches = [lambda x, number=number: bar(x, number) for number in range(parts)]
+        return poisoned(batch, share, target, lambda x: lax.switch(jnp.asarray(batch.rank) % parts, branches, x))
+
+    def enlarged(key: Array, view: View) -> Array:
+        return boost * view.rows
+
+    return Attack(forge=None if boost == 1 else stateless(enlarged).forge, corrupt=corrupt, goal=Goal(target, trigger))
