@@ -79,7 +79,7 @@ def build(scenario: Scenario) -> None:
         with _part("model", scenario.model, MODELS):
             # with Ray the rows are elsewhere
             _fits(d, 1 if scenario.executor.name == "ray" else max(map(max, kinds)))
-        own = scenario.data.validation > 0
+        own, sees = scenario.data.validation > 0, schedule.sees
         if scenario.filter is not None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
@@ -90,9 +90,14 @@ def build(scenario: Scenario) -> None:
                 with _part("pre", each, PRE) as mixer:
                     left = _kept(mixer, each, left, f)
             with _part("rule", scenario.rule, RULES) as rule:
-                state = _trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own)
+                state, weighs = _trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own)
+                if scenario.weights == "samples":
+                    _need(
+                        weighs,
+                        f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
+                    )
+                    _need(sees != "buckets", "with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
-        sees = schedule.sees
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
@@ -207,7 +212,7 @@ def _trace_rule(
         f"{part.name}: Info.weights must be [n={k}] or None, got {_type(info.weights)}",
     )
     _keeps(part, "apply", start, after)
-    return start
+    return start, info.weights is not None
 
 
 def _sees_single_rows(scenario: Scenario, kinds: list[list[int]]) -> None:

@@ -1,14 +1,14 @@
 """The server's book of who works on what, and what it does when a row arrives: the same in virtual and in real time."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from simulator.parts import Chosen, Honest, Late, Replay, Timing
-from simulator.schedules import Board, Schedule
+from simulator.schedules import Board, Schedule, Situation
 from simulator.timeline import Outcome, Rows, Timeline
 
 NEVER = float("nan")
@@ -61,6 +61,7 @@ class Book:
     liars: frozenset[int]
     steps: int
     least: int
+    order: Callable[[int], Sequence[int]] | None = None
     step: int = 0
     open: dict[int, Job] = field(default_factory=dict)
     ready: dict[int, Job] = field(default_factory=dict)
@@ -85,9 +86,11 @@ class Book:
     board: Any = None
 
 
-def open_book(schedule: Schedule, timing: Timing, n: int, liars: Iterable[int], steps: int, least: int) -> Book:
+def open_book(schedule: Schedule, timing: Timing, liars: Iterable[int], least: int, situation: Situation) -> Book:
     """The book before anything happened: all workers idle."""
-    book = Book(schedule, timing, n, frozenset(liars), steps, least)
+    n, steps = situation.n, situation.steps
+    order = None if schedule.order is None else schedule.order(situation)
+    book = Book(schedule, timing, n, frozenset(liars), steps, least, order)
     book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
     book.heard_s = [0.0] * n
     _look(book)
@@ -98,6 +101,9 @@ def start(book: Book, now: float) -> list[Job]:
     """What idle workers begin now, for the caller to carry out."""
     begun: list[Job] = []
     if over(book):
+        return begun
+    if book.order is not None:
+        _ask(book, book.order, now, begun)
         return begun
     for worker in sorted(book.idle):
         if book.schedule.free(book.board, worker):
@@ -138,13 +144,14 @@ def lose(book: Book, worker: int, now: float) -> list[Job]:
     return _go_on(book, [worker], False, now)
 
 
-def die(book: Book, worker: int, now: float) -> None:
-    """A worker dies, with what it was at."""
+def die(book: Book, worker: int, now: float) -> list[Job]:
+    """A worker dies, with what it was at. Gives what another begins in its place."""
     book.dead.add(worker)
     book.idle.discard(worker)
     for jobs in (book.open, book.ready):
         if worker in jobs:
             _end(book, jobs.pop(worker), Outcome.LOST, now)
+    return [] if book.order is None else _go_on(book, [], False, now)
 
 
 def back(book: Book, worker: int, now: float) -> list[Job]:
@@ -244,10 +251,28 @@ def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Jo
     if book.timing.name == "late":
         late, moved = _overdue(book, now)
         workers, changed = [*workers, *late], changed or moved
+    if book.order is not None:
+        if not over(book):
+            _ask(book, book.order, now, begun)
+        return begun
     for each in sorted(book.idle) if changed else workers:
         if not over(book) and each in book.idle and book.schedule.free(book.board, each):
             _begin(book, each, now, begun)
     return begun
+
+
+def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: list[Job]) -> None:
+    """Asks for rows until so many are on their way, in the order of this update."""
+    of_now = [job for jobs in (book.open, book.ready) for job in jobs.values() if job.handed == book.step]
+    missing = book.schedule.asked - len(book.waiting) - len(of_now)
+    if missing <= 0:
+        return
+    for worker in order(book.step):
+        if worker in book.idle and worker not in book.waiting:
+            _begin(book, worker, now, begun)
+            missing -= worker not in book.idle
+            if not missing:
+                return
 
 
 def _overdue(book: Book, now: float) -> tuple[list[int], bool]:

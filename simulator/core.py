@@ -20,7 +20,7 @@ from simulator.jobs import remembering, working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
-from simulator.serving import Server, forging, harming, knowing, remembered_by, showing, starting, updating
+from simulator.serving import Server, applying, forging, harming, knowing, remembered_by, showing, starting, updating
 from simulator.world import World, load
 
 Array = jax.Array
@@ -57,6 +57,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     n = scenario.workers.total
     adversary, lies = joined(_parts(scenario)), lying(_sampled(scenario))
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
+    apply = applying(rule, scenario.weights)
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario.optimizer)
     classes = load(scenario.data).classes
@@ -76,9 +77,9 @@ def build(scenario: Scenario, seen: int) -> Core:
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
         if adversary.forge is None
-        else forging(adversary, lies, rule, context, harm, shown, decides.sees == "table"),
+        else forging(adversary, lies, apply, context, harm, shown, decides.sees == "table"),
         update=updating(
-            rule, judge, optimizer, context, lies, shown, scenario.local is not None and scenario.local.send == "model"
+            apply, judge, optimizer, context, lies, shown, scenario.local is not None and scenario.local.send == "model"
         ),
         evaluate=evaluating(model, adversary.goal),
     )
@@ -91,7 +92,8 @@ def schedule(scenario: Scenario) -> Schedule:
 
 def doubted(scenario: Scenario, seen: int) -> int:
     """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter."""
-    return min(scenario.workers.declared, seen) if scenario.filter is None else 0
+    told = schedule(scenario).doubted
+    return min(scenario.workers.declared if told is None else told, seen) if scenario.filter is None else 0
 
 
 def least(scenario: Scenario) -> int:

@@ -140,7 +140,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
                 happened = arrivals.arrive if event == Event.ARRIVE else arrivals.lose
                 carry_out(happened(book, worker, now))
             case Event.DIE:
-                arrivals.die(book, worker, when)
+                carry_out(arrivals.die(book, worker, when))
             case Event.BACK:
                 now = when
                 carry_out(arrivals.back(book, worker, now))

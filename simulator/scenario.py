@@ -50,6 +50,10 @@ class Scenario(Description, frozen=True):
         default=0.0, ge=0, lt=1, description="beta of m = beta m + (1 - beta) g at each worker; a worker sends m."
     )
     rule: Rule
+    weights: Literal["equal", "samples"] = Field(
+        default="equal",
+        description="What a row weighs: samples multiplies the rule's own weights by the samples its worker holds.",
+    )
     pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(
         default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
     )

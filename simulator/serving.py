@@ -19,6 +19,8 @@ from simulator.keys import Purpose, derive
 from simulator.world import World
 
 Array = jax.Array
+# (rows [m, d], state, context, samples [m] behind each row) -> (aggregate [d], state, info)
+Apply = Callable[..., tuple[Array, Any, Info]]
 
 
 class Table(NamedTuple):
@@ -66,6 +68,32 @@ def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]
         _empty(remembered, d) if remembered else None,
         jnp.zeros((kept, d)) if kept else None,
     )
+
+
+@lru_cache
+def applying(rule: Aggregator, weights: str) -> Apply:
+    """The rule in use; where rows weigh by `samples`, its weights times their numbers: FedAvg, if it is the average.
+
+    The sum of the weights stays what it is.
+    """
+    if weights == "equal":
+        return lambda rows, state, context, samples: rule.apply(rows, state, context)
+
+    def apply(rows: Array, state: Any, context: Context, samples: Array) -> tuple[Array, Any, Info]:
+        aggregate, state, info = rule.apply(rows, state, context)
+        weights = info.weights
+        assert weights is not None
+        shared = weights * samples
+        total = shared.sum()
+        shared = jnp.where(total > 0, shared * (weights.sum() / total), weights).astype(rows.dtype)
+        # a row without weight may be infinite
+        sound = jnp.where((shared != 0)[:, None], rows, 0)
+        weighted = jnp.matmul(shared, sound, precision=jax.lax.Precision.HIGHEST)
+        if info.undecided is not None:
+            weighted = jnp.where(info.undecided, aggregate, weighted)
+        return weighted, state, info._replace(weights=shared)
+
+    return apply
 
 
 @lru_cache
@@ -164,7 +192,7 @@ def _entered(table: Table, arrived: Arrived, rows: Array) -> Table:
 def forging(
     adversary: Adversary,
     lies: Lying,
-    rule: Aggregator,
+    apply: Apply,
     context: Callable[[World, Array, Array], Context],
     own_loss: Callable[[World, Array, Array], Array],
     how: Showing,
@@ -185,13 +213,15 @@ def forging(
         key = derive(world.key, Purpose.FORGE, step)
         seen = {"params": params, "loss": partial(own_loss, world, step), "step": step}
 
-        def judged(given: Array) -> Array:
-            return rule.apply(given, rule_state, guess)[0]
+        def judged(given: Array, workers: Array) -> Array:
+            return apply(given, rule_state, guess, world.sizes[workers])[0]
 
         if table is None:
 
             def asking(known: Array) -> Callable[[Array], Array]:
-                return lambda attempt: judged(how.shown(attempt, arrived.workers, step - arrived.versions))
+                return lambda attempt: judged(
+                    how.shown(attempt, arrived.workers, step - arrived.versions), arrived.workers
+                )
 
             byzantine = (new >= 0) | (arrived.workers < 0)
             view = View(rows, byzantine, ~byzantine, arrived.workers, aggregate=asking(rows), **seen)
@@ -212,8 +242,9 @@ def forging(
                 # of the liars' rows only the new ones can still be chosen
                 asked = jnp.where(fresh[:, None], attempt, known)
                 if kept:
-                    return judged(how.shown(asked, workers, step - last.versions))
-                return judged(how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions))
+                    return judged(how.shown(asked, workers, step - last.versions), workers)
+                new_rows = how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions)
+                return judged(new_rows, arrived.workers)
 
             return aggregate
 
@@ -230,7 +261,7 @@ def forging(
 
 @lru_cache
 def updating(
-    rule: Aggregator,
+    apply: Apply,
     judge: Filter | None,
     optimizer: optax.GradientTransformation,
     context: Callable[[World, Array, Array], Context],
@@ -249,9 +280,10 @@ def updating(
         there = workers >= 0
         ages = server.step - versions
         known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
+        samples = world.sizes[workers]
 
         def applied(given: Array) -> tuple[Array, Info, Array, Any, Any]:
-            aggregate, rule_state, info = rule.apply(how.shown(given, workers, ages), server.rule, known)
+            aggregate, rule_state, info = apply(how.shown(given, workers, ages), server.rule, known, samples)
             descent = server.params - aggregate if models else aggregate
             change, optimizer_state = optimizer.update(descent, server.optimizer, server.params)
             return aggregate, info, jnp.asarray(optax.apply_updates(server.params, change)), optimizer_state, rule_state

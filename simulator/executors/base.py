@@ -84,7 +84,7 @@ def _kept(parts: str, seed: int) -> list[Timeline]:
 def _plan(scenario: Scenario, seed: int) -> Timeline:
     n, source, decides = scenario.workers.total, scenario.latency, schedule(scenario)
     if decides.plan is not None:
-        return timeline.check(decides.plan(Situation(n, scenario.steps, generator(seed, Purpose.SCHEDULE))), n)
+        return timeline.check(decides.plan(situation(scenario, seed)), n)
     draws = drawing(source, n, seed, message_bits(scenario))
     if scenario.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
@@ -92,11 +92,23 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
     timing = scenario.attack.timing if scenario.workers.byzantine.count else Honest()
     if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
         return in_step(scenario.steps, draws)
-    book = open_book(decides, timing, n, fixed_liars(scenario, seed), scenario.steps, least(scenario))
+    book = open_book(decides, timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed))
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def situation(scenario: Scenario, seed: int) -> Situation:
+    """For what the schedule of a repeat decides."""
+    n = scenario.workers.total
+
+    def sizes() -> np.ndarray:
+        return np.array([len(share) for share in share_out(scenario.data, n, seed)[1]])
+
+    return Situation(
+        n, scenario.steps, generator(seed, Purpose.SCHEDULE), partial(generator, seed, Purpose.SCHEDULE), sizes
+    )
 
 
 def fixed_liars(scenario: Scenario, seed: int) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from simulator.arrivals import Book, Job, open_book
 from simulator.core import least, message_bits, schedule
 from simulator.durations import drawing, one_by_one
-from simulator.executors.base import fixed_liars
+from simulator.executors.base import fixed_liars, situation
 from simulator.planning import Clock, Event, Foresee, follow
 from simulator.scenario import Scenario
 from simulator.serving import Arrived
@@ -47,7 +47,9 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
     seconds are over. What is lost, and who dies, is drawn as in virtual time.
     """
     n, latency, timing = scenario.workers.total, scenario.latency, scenario.attack.timing
-    book = open_book(schedule(scenario), timing, n, fixed_liars(scenario, seed), scenario.steps, least(scenario))
+    book = open_book(
+        schedule(scenario), timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed)
+    )
     spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(scenario))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}

@@ -1,6 +1,6 @@
 """What a schedule is: types and checks shared by every file of this folder."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -29,11 +29,16 @@ class Board(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """For what a plan is made: `n` workers, so many server updates, a random generator of the seed's own."""
+    """For what a plan is made: `n` workers, so many server updates, a random generator of the seed's own.
+
+    `at(step)`: a generator for one update. `sizes()`: the number of samples that each worker holds, `[n]`.
+    """
 
     n: int
     steps: int
     rng: np.random.Generator
+    at: Callable[[int], np.random.Generator]
+    sizes: Callable[[], np.ndarray]
 
 
 class Schedule(NamedTuple):
@@ -49,6 +54,8 @@ class Schedule(NamedTuple):
     `by_clock`: a worker that waits becomes free when the slowest clock goes on, and by nothing else.
     `together`: whether every update waits for one row of every worker from the newest model.
     `suspect_after_s`: a worker that delivered nothing for so long does not count as slowest until it does again.
+    `order(situation)` gives for each update the order in which workers are asked for a row, `asked` of them at a time;
+    None where any may begin that is `free`. `doubted`: the f that the rule is told, None for what is declared.
 
     A schedule that decides nothing has a `plan` in place of all this, which gives the order of events outright.
     """
@@ -64,6 +71,9 @@ class Schedule(NamedTuple):
     by_clock: bool = False
     together: bool = False
     suspect_after_s: float | None = None
+    order: Callable[[Situation], Callable[[int], Sequence[int]]] | None = None
+    asked: int = 0
+    doubted: int | None = None
     plan: Callable[[Situation], Timeline] | None = None
 
 

@@ -124,6 +124,34 @@ def test_an_update_is_the_rule_then_the_optimizer_and_says_what_it_saw():
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
 
 
+def test_rows_that_weigh_by_samples_are_averaged_as_fedavg_does():
+    data = {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}}
+    changes = {"workers": {"total": 7, "byzantine": 2}, "weights": "samples", "data": data}
+    _, core, here, server = prepared(**changes, optimizer={"name": "sgd", "learning_rate": 0.5})
+    rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
+    sizes = np.asarray(here.sizes, np.float64)
+    after, seen = core.update(here, server, new([6, 0, 1, 2, 3, 4, 5]), rows)
+    samples = sizes[[6, 0, 1, 2, 3, 4, 5]]
+    expected = samples @ rows / samples.sum()
+    np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen.byzantine_weight, (sizes[0] + sizes[1]) / sizes.sum(), rtol=1e-5)
+
+
+def test_samples_multiply_the_weights_that_a_rule_gives():
+    data = {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}}
+    changes = {"workers": {"total": 7, "byzantine": 2}, "data": data, "rule": {"name": "multi_krum", "m": 3}}
+    _, core, here, server = prepared(**changes, weights="samples", optimizer={"name": "sgd", "learning_rate": 1.0})
+    rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
+    # what has no weight may be anything
+    rows[:2] = np.inf
+    scores = [sorted(((x - y) ** 2).sum() for y in rows[2:])[1:4] for x in rows[2:]]
+    chosen = 2 + np.argsort([sum(score) for score in scores])[:3]
+    samples = np.asarray(here.sizes, np.float64)[chosen]
+    after, _ = core.update(here, server, new(range(7)), rows)
+    expected = samples @ rows[chosen] / samples.sum()
+    np.testing.assert_allclose(after.params, np.asarray(server.params) - expected, rtol=1e-4, atol=1e-6)
+
+
 def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
     _, core, here, server = prepared(rule="median", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)

@@ -127,12 +127,23 @@ SCENARIOS = {
         },
         "rule": "median",
     },
+    "rounds": {
+        **RANDOM,
+        "workers": {"total": 20, "byzantine": 5},
+        "schedule": {"name": "sampled", "participants": 6, "asked": 8, "doubted": 1},
+        "weights": "samples",
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}},
+        "rule": "multi_krum",
+        "attack": "little",
+        "worker_momentum": 0.5,
+        "steps": 12,
+    },
     "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
 }
 
 
 # These have most of what the others have, which take minutes and run at night.
-BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed"]
+BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed", "rounds"]
 WITH_TWO_ACTORS = [*BY_DAY, "poisoned", "late", "quorum", "buffer", "each", "suspecting", "epochs"]
 
 

@@ -1,5 +1,6 @@
 """Timelines: what can happen and what cannot, and what every schedule promises of those it makes."""
 
+import itertools
 import re
 from unittest import mock
 
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from simulator import arrivals, schedules
 from simulator.arrivals import open_book
 from simulator.durations import drawing
+from simulator.executors.base import situation
 from simulator.parts import Chosen
 from simulator.planning import in_step, planned
 from simulator.scenario import ScenarioError
+from simulator.schedules.sampled import most_likely
 from simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
 from tests.simulator.conftest import small
 
@@ -25,7 +28,9 @@ def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=100
         workers={"total": n, "byzantine": f if byzantine is None else byzantine, "declared": f}, steps=steps, **changes
     )
     decides = schedules.build(options.pop("name"), n, f, **options)
-    book = open_book(decides, scenario.attack.timing, n, range(scenario.workers.byzantine.count), steps, least)
+    book = open_book(
+        decides, scenario.attack.timing, range(scenario.workers.byzantine.count), least, situation(scenario, seed)
+    )
     return planned(book, drawing(scenario.latency, n, seed, bits), scenario.latency.crashes)
 
 
@@ -67,6 +72,9 @@ asynchronies = st.sampled_from(
 every_schedule = st.one_of(
     st.sampled_from(["all", "n-f", 1]).map(lambda quorum: {"name": "synchronous", "quorum": quorum}),
     st.sampled_from([{"name": "basgd"}, {"name": "basgd", "buckets": 2, "max_age": 2}]),
+    st.sampled_from([("uniform", 3), ("samples", 4), ("cyclic", 5)]).map(
+        lambda how: {"name": "sampled", "participants": 3, "by": how[0], "asked": how[1]}
+    ),
     asynchronies.map(lambda options: {"name": "asynchronous", **options}),
     st.builds(
         lambda options, bound, after: {
@@ -101,6 +109,10 @@ def test_what_every_timeline_promises(schedule, latency, timing, seed):
         quorum = {"n-f": n - f, 1: 1}.get(schedule.get("quorum"), n)
         assert (plan.sizes == quorum).all()
         assert (plan.seen == quorum).all()
+    if schedule["name"] == "sampled":
+        oldest = 0
+        assert (plan.sizes == 3).all()
+        assert (plan.seen == 3).all()
     if oldest is not None:
         assert (plan.ages <= oldest).all()
     if schedule.get("apply") == "each" and oldest != 0:
@@ -139,7 +151,12 @@ def test_whoever_may_begin_a_job_has_begun_it(schedule, latency, timing, seed):
 
     def looking(book):
         if not (isinstance(book.timing, Chosen) or arrivals.over(book)):
-            looked.append([worker for worker in book.idle if book.schedule.free(book.board, worker)])
+            may = [worker for worker in book.idle if book.schedule.free(book.board, worker)]
+            if book.order is not None:
+                under_way = [job for jobs in (book.open, book.ready) for job in jobs.values()]
+                asked = len(book.waiting) + sum(job.handed == book.step for job in under_way)
+                may = [worker for worker in may if worker not in book.waiting and asked < book.schedule.asked]
+            looked.append(may)
         return was(book)
 
     was = arrivals.stuck
@@ -202,6 +219,79 @@ def test_a_bound_of_zero_is_synchronous(apply):
     one, other = made(options, latency="exponential"), made("synchronous", latency="exponential")
     for x, y in zip((*one.rows, one.first, one.time_s), (*other.rows, other.first, other.time_s), strict=True):
         assert np.array_equal(x, y)
+
+
+def participants(**options):
+    """Who takes part, `[T, k]`, of 40 workers in 200 updates."""
+    plan = made({"name": "sampled", "participants": 5, **options}, 40, 200)
+    return plan.rows.workers.reshape(200, -1)
+
+
+def test_all_workers_are_drawn_equally_often_and_independently_of_the_update_before():
+    drawn = participants()
+    times = np.bincount(drawn.ravel(), minlength=40)
+    # 200 draws of 5 of 40: 25 each on average, deviation 4.7
+    assert times.min() > 8
+    assert times.max() < 45
+    again = np.mean([len(set(one) & set(other)) for one, other in itertools.pairwise(drawn)])
+    assert 0.4 < again < 0.9
+    assert not np.array_equal(drawn, made({"name": "sampled", "participants": 5}, 40, 200, seed=1).rows.workers)
+
+
+def test_in_turn_everybody_takes_part_once_before_anybody_does_twice():
+    drawn = participants(by="cyclic")
+    for first in range(0, 200, 8):
+        assert sorted(drawn[first : first + 8].ravel()) == list(range(40))
+    assert sorted(drawn[0]) != [0, 1, 2, 3, 4]
+
+
+def test_by_samples_who_holds_more_is_drawn_more_often():
+    data = {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}}
+    plan = made({"name": "sampled", "participants": 1, "by": "samples"}, 10, 3000, data=data)
+    scenario = small(workers={"total": 10, "byzantine": 2}, data=data)
+    sizes = situation(scenario, 0).sizes()
+    assert sizes.max() > 3 * sizes.min()
+    # one at a time the chances are the shares
+    expected = 3000 * sizes / sizes.sum()
+    times = np.bincount(plan.rows.workers, minlength=10)
+    assert (np.abs(times - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_asking_more_than_are_needed_takes_the_fastest_and_passes_over_who_is_busy():
+    slow = {"name": "constant", "factors": [20.0] * 4 + [1.0] * 6}
+    options = {"name": "sampled", "participants": 2, "asked": 6}
+    plan = made(options, 10, 40, latency=slow)
+    # at least two of six asked are fast
+    assert plan.rows.workers.min() == 4
+    assert plan.time_s.tolist() == list(range(1, 41))
+    asked = np.concatenate([plan.rows.started_s, plan.unused.started_s])
+    who = np.concatenate([plan.rows.workers, plan.unused.workers])
+    # who is slow is asked again when it is done, and not before
+    for worker in range(4):
+        assert (np.diff(np.sort(asked[who == worker])) >= 20).all()
+    # without it every slow participant is waited for
+    assert made({**options, "asked": 2}, 10, 40, latency=slow).time_s[-1] > 200
+
+
+def test_the_dead_are_passed_over_and_a_lost_row_is_asked_of_another():
+    crashes = [{"worker": worker, "at": 10.5} for worker in range(5)]
+    plan = made({"name": "sampled", "participants": 3}, 10, 50, latency={"name": "constant", "crashes": crashes})
+    assert plan.steps == 50
+    assert plan.rows.workers[plan.rows.handed > 12].min() == 5
+    plan = made({"name": "sampled", "participants": 3}, 10, 50, latency={"name": "constant", "loss": 0.3})
+    assert plan.steps == 50
+    assert (plan.outcomes == Outcome.LOST).sum() > 20
+
+
+def test_a_rule_is_told_how_many_liars_a_round_is_likely_to_have():
+    rng = np.random.default_rng(0)
+    for n, f, participants in ((1000, 200, 50), (100, 10, 10), (20, 5, 20)):
+        told = most_likely(n, f, participants)
+        liars = rng.hypergeometric(f, n - f, participants, 200_000)
+        assert (liars > told).mean() <= 0.0013
+        assert told == 0 or (liars > told - 1).mean() > 0.0007
+    assert schedules.build("sampled", 1000, 200, participants=50).doubted == most_likely(1000, 200, 50)
+    assert schedules.build("sampled", 1000, 200, participants=50, doubted=7).doubted == 7
 
 
 def test_last_use_is_the_last_update_that_reads_a_version():
