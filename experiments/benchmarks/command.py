@@ -1,4 +1,4 @@
-"""The commands `byzax bench rules` and `byzax bench training`."""
+"""The commands `byzax bench rules`, `training`, `population` and `schedules`."""
 
 # what takes long to import is imported inside: `byzax --help` answers at once
 import difflib
@@ -109,6 +109,28 @@ def training(
         benchmark.run(rules, models, steps, repeats, path, typer.echo)
     except ScenarioError as error:
         refuse(error)
+    except KeyboardInterrupt:
+        _interrupted(path)
+
+
+@bench.command()
+@plainly
+def population(
+    clients: Annotated[int, typer.Option(min=20, help="Clients in all.")] = 1000,
+    participants: Annotated[int, typer.Option(min=5, help="Clients of an update.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of a run.")] = 100,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
+    path: NUMBERS = None,
+) -> None:
+    """Updates per second, and memory, where each update takes a few of many clients."""
+    from experiments.benchmarks import population as benchmark
+
+    check_environment()
+    _writable(path)
+    if participants > clients:
+        refuse(f"--participants {participants}: there are only {clients} clients (--clients)")
+    try:
+        benchmark.run(clients, participants, steps, repeats, path, typer.echo)
     except KeyboardInterrupt:
         _interrupted(path)
 

@@ -50,16 +50,16 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
     )
 
 
-def gradients_alone(described: Scenario, steps: int) -> float:
-    """Seconds for the jobs of `steps` updates in one thread, nothing aggregated."""
+def rows_alone(described: Scenario, workers: int, steps: int = 20) -> float:
+    """Seconds for the jobs of so many workers in one update, in one thread, nothing aggregated."""
     core = first_core(described, 0)
     here = world(described, 0)
     params = core.start(here).params
     jax.block_until_ready(core.work(here, params, 0, 0))
     begin = time.perf_counter()
     for job in range(steps):
-        jax.block_until_ready([core.work(here, params, worker, job) for worker in range(WORKERS)])
-    return time.perf_counter() - begin
+        jax.block_until_ready([core.work(here, params, worker, job) for worker in range(workers)])
+    return (time.perf_counter() - begin) / steps
 
 
 def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def run(
     for model in models:
         updates = steps or STEPS[model]
         for rule in rules:
-            floor = updates / gradients_alone(scenario(MODELS[model], rule, {"name": "loop"}, updates), updates)
+            floor = 1 / rows_alone(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
             say(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
             for executor in EXECUTORS:
                 row = {**measure(model, rule, executor, updates, repeats), "floor_updates_per_s": floor}

@@ -103,6 +103,7 @@ def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
         (["rules", "--rule", "krumm"], "--rule krumm: did you mean krum?"),
         (["rules", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         (["training", "--model", "rnn"], "--model rnn: there are: mlp, cnn"),
+        (["population", "--clients", "30"], "--participants 50: there are only 30 clients (--clients)"),
         (["training", "--rule", "krumm"], "rule: unknown rule 'krumm'; did you mean 'krum'?"),
         (["training", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         (["rules", "--json", "tests"], "--json tests: cannot be written (Is a directory): name another file"),
