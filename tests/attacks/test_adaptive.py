@@ -287,3 +287,136 @@ def test_an_average_accepts_the_largest_size_that_is_tried():
 def test_a_coordinate_that_rows_do_not_have_is_refused():
     with pytest.raises(ValueError, match=r"coordinates 0\.\.5, got 6"):
         forged("hidden_vulnerability", *example(MASKS["first"]), coordinate=6)
+
+
+# -- spectral --------------------------------
+
+
+def kept_by_dnc(rows, byzantine, row, drop=F):
+    """Divide and conquer on all coordinates, in float64: which rows are not dropped."""
+    attacked = np.where(byzantine[:, None], row, rows.astype(np.float64))
+    centred = attacked - attacked.mean(axis=0)
+    scores = np.square(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])
+    return ~np.isin(np.arange(N), np.argsort(scores)[N - drop :])
+
+
+@pytest.mark.parametrize("where", MASKS)
+def test_dnc_keeps_every_liar_of_spectral_and_none_that_is_farther_out(where):
+    for seed in range(4):
+        rows, byzantine = example(MASKS[where], d=30, seed=seed)
+        got = forged("spectral", rows, byzantine, margin=0.99)[byzantine].astype(np.float64)
+        assert kept_by_dnc(rows, byzantine, got[0])[byzantine].all()
+        m, _ = honest_statistics(rows, byzantine)
+        assert (got[0] - m) @ m < 0
+        # the closed form is the edge: a little beyond, and the liars are what stands out
+        beyond = forged("spectral", rows, byzantine, margin=1.05)[byzantine].astype(np.float64)
+        assert not kept_by_dnc(rows, byzantine, beyond[0])[byzantine].all()
+
+
+def test_the_size_of_spectral_is_where_the_first_direction_turns_to_the_liars():
+    rows, byzantine = example(MASKS["scattered"], d=30)
+    honest = rows[~byzantine].astype(np.float64)
+    m = honest.mean(axis=0)
+    top = np.linalg.svd(honest - m, full_matrices=False)[2][0]
+    aside = -m + (m @ top) * top
+    aside /= np.linalg.norm(aside)
+
+    def looks_along_the_honest(size):
+        attacked = np.where(byzantine[:, None], m + size * aside, rows.astype(np.float64))
+        first = np.linalg.svd(attacked - attacked.mean(axis=0), full_matrices=False)[2][0]
+        return abs(first @ top) > 0.99
+
+    sizes = np.linspace(0, 10, 5001)
+    edge = sizes[[not looks_along_the_honest(size) for size in sizes].index(True)]
+    got = forged("spectral", rows, byzantine, margin=1.0)[byzantine]
+    np.testing.assert_allclose(got, np.tile(m + edge * aside, (F, 1)), atol=0.005)
+
+
+# -- gradient ascent --------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "start", "together"),
+    [
+        ("average", "little", True),
+        ("trimmed_mean", "empire", False),
+        ("krum", "little", True),
+        ("krum", "empire", False),
+        pytest.param("dnc", "little", False, marks=pytest.mark.slow),
+        # loops until it is done
+        pytest.param("geometric_median", "little", True, marks=pytest.mark.slow),
+    ],
+)
+def test_gradient_ascent_is_never_less_harmful_than_its_start(rule, start, together):
+    rows, byzantine = example(MASKS["scattered"], d=20)
+    changes = {"aggregate": rule_of(rule)}
+    harm = _search.harm(view_of(rows, byzantine, **changes))
+    began = forged(start, rows, byzantine, changes=changes)
+    got = forged("gradient_ascent", rows, byzantine, changes=changes, start=start, together=together)
+    assert float(harm(got)) >= float(harm(began)) * (1 - 1e-6)
+    np.testing.assert_array_equal(got[~byzantine], rows[~byzantine])
+    if rule in ("average", "geometric_median") or (rule, start) == ("krum", "little"):
+        assert float(harm(got)) > 1.01 * float(harm(began))
+
+
+def test_a_rule_without_a_way_back_is_climbed_along_random_directions():
+    rows, byzantine = example(MASKS["scattered"])
+
+    def aggregate(attempt):
+        return jax.lax.while_loop(lambda carried: carried[0] < 2, lambda c: (c[0] + 1, c[1] / 2), (0, attempt.mean(0)))[
+            1
+        ]
+
+    changes = {"aggregate": aggregate}
+    harm = _search.harm(view_of(rows, byzantine, **changes))
+    got = forged("gradient_ascent", rows, byzantine, changes=changes)
+    assert float(harm(got)) > 1.5 * float(harm(forged("little", rows, byzantine)))
+
+
+def test_a_step_goes_up_the_slope_of_the_harm():
+    """One coordinate moves the aggregate, and only the last liar's row: each of the others keeps its start."""
+    rows, byzantine = example(MASKS["first"])
+    changes = {"aggregate": lambda attempt: jnp.zeros(D).at[1].set(attempt[2, 1])}
+    _, s = honest_statistics(rows, byzantine)
+    usual = np.sqrt((s**2).sum())
+    options = {"changes": changes, "start": "zero", "steps": 2, "step_size": 0.5}
+    apart = forged("gradient_ascent", rows, byzantine, together=False, **options)[byzantine]
+    # harm |(-m_0, x - m_1, ...)| grows for x below m_1: steps of 0.5 and 1 usual distances, away from the mean
+    np.testing.assert_allclose(apart[2], np.eye(D)[1] * -1.5 * usual, rtol=1e-5)
+    np.testing.assert_array_equal(apart[:2], 0)
+    one = forged("gradient_ascent", rows, byzantine, together=True, **options)[byzantine]
+    np.testing.assert_allclose(one, np.tile(np.eye(D)[1] * -1.5 * usual, (F, 1)), rtol=1e-5)
+
+
+def test_a_step_that_overshoots_is_taken_back_and_halved():
+    rows, byzantine = example(MASKS["first"])
+    m, s = honest_statistics(rows, byzantine)
+    usual = np.sqrt((s**2).sum())
+    # thrown out where the first coordinate is beyond -0.3 usual distances
+    inside = jnp.asarray(-0.3 * usual, jnp.float32)
+
+    def aggregate(attempt):
+        return jnp.asarray(m, jnp.float32).at[0].set(jnp.where(attempt[0, 0] > inside, attempt[0, 0], m[0]))
+
+    options = {"changes": {"aggregate": aggregate}, "start": "zero", "steps": 5, "step_size": 0.5}
+    got = forged("gradient_ascent", rows, byzantine, **options)[byzantine]
+    # 0.5 too far, 0.25 fits, 0.5 more does not, 0.25 not, 0.125 not
+    np.testing.assert_allclose(got[0], np.eye(D)[0] * -0.25 * usual, rtol=1e-4)
+
+
+def test_slopes_and_answers_that_are_no_numbers_leave_the_start():
+    rows, byzantine = example(MASKS["scattered"])
+    for broken in (lambda attempt: attempt.mean(axis=0) * jnp.nan, lambda attempt: jnp.sqrt(0 * attempt.mean(axis=0))):
+        got = forged("gradient_ascent", rows, byzantine, changes={"aggregate": broken})
+        np.testing.assert_array_equal(got, forged("little", rows, byzantine))
+
+
+def test_a_rule_that_jax_does_not_see_leaves_the_start():
+    rows, byzantine = example(MASKS["scattered"])
+
+    def aggregate(attempt):
+        shape = jax.ShapeDtypeStruct((D,), jnp.float32)
+        return jax.pure_callback(lambda rows: np.asarray(rows).mean(axis=0), shape, attempt)
+
+    got = forged("gradient_ascent", rows, byzantine, changes={"aggregate": aggregate})
+    np.testing.assert_array_equal(got, forged("little", rows, byzantine))

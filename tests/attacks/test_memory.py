@@ -117,3 +117,88 @@ def test_mimic_follows_the_protocol_where_no_honest_row_is_known():
     got, state = attack.forge(jax.random.key(0), view, attack.init(rows.shape[1]))
     np.testing.assert_array_equal(got, rows)
     assert int(state.updates) == 0
+
+
+# -- rop --------------------------------
+
+
+def test_rop_stands_at_the_last_aggregate_and_leaves_its_direction():
+    """The rule is the mean here, so that the last aggregate is known in float64."""
+    rng = np.random.default_rng(3)
+    byzantine = np.arange(N) < F
+    updates = [((rng.normal(size=(N, 8)) + 2 * t).astype(np.float32), byzantine) for t in range(4)]
+    sent = played("rop", updates, z=2.0, location=0.75, angle=60.0)
+    last = None
+    for (rows, _), out in zip(updates, sent, strict=True):
+        mean = rows[F:].astype(np.float64).mean(axis=0)
+        reference = mean if last is None else 0.9 * last + 0.1 * mean
+        reference = reference / np.linalg.norm(reference)
+        aside = np.ones(8) - reference.sum() * reference
+        turned = np.sin(np.pi / 3) * aside / np.linalg.norm(aside) + np.cos(np.pi / 3) * reference
+        lie = (0 if last is None else 0.75 * last) + 0.25 * mean + 2 * turned
+        np.testing.assert_allclose(out[:F], np.tile(lie, (F, 1)), rtol=1e-4, atol=1e-4)
+        last = np.concatenate([np.tile(lie, (F, 1)), rows[F:]]).mean(axis=0)
+
+
+def test_rop_forgets_no_aggregate_for_one_that_is_no_number():
+    rows, byzantine = example([0, 1, 2])
+    attack = attacks.build("rop", N, F)
+    state = attack.init(rows.shape[1])
+    broken = view_of(rows, byzantine, aggregate=lambda attempt: attempt[0] * jnp.nan)
+    _, after = attack.forge(jax.random.key(0), broken, state)
+    assert not after.any
+    np.testing.assert_array_equal(after.aggregate, state.aggregate)
+
+
+# -- stale_replay --------------------------------
+
+
+@pytest.mark.parametrize("age", [1, 3])
+def test_what_is_replayed_is_so_many_updates_old(age):
+    updates = shuffled_updates(9)
+    sent = played("stale_replay", updates, age=age)
+    means = [rows[~byzantine].astype(np.float64).mean(axis=0) for rows, byzantine, _ in updates]
+    for t, ((_, byzantine, _), out) in enumerate(zip(updates, sent, strict=True)):
+        expected = means[t - age] if t >= age else np.zeros(12)
+        np.testing.assert_allclose(out[byzantine], np.tile(expected, (byzantine.sum(), 1)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("age", [1, 2])
+def test_each_liar_replays_its_own_rows_wherever_it_stands_and_however_often_it_comes(age):
+    rng, liars = np.random.default_rng(1), 3
+    updates, computed = [], {w: [] for w in range(liars)}
+    for _ in range(12):
+        workers = rng.permutation(N)[:6]
+        updates.append((rng.normal(size=(6, 5)).astype(np.float32), workers < liars, workers))
+    for (rows, byzantine, workers), out in zip(
+        updates, played("stale_replay", updates, what="own", age=age), strict=True
+    ):
+        for row, lies, worker, got in zip(rows, byzantine, workers, out, strict=True):
+            if lies:
+                past = computed[worker]
+                np.testing.assert_array_equal(got, past[-age] if len(past) >= age else np.zeros(5, np.float32))
+                past.append(row)
+    assert all(len(past) > age for past in computed.values())
+
+
+def test_lies_that_the_adversary_is_shown_again_are_not_taken_for_computed_rows():
+    """Where a row comes at a time, the rows of the other liars are those they sent last."""
+    attack = attacks.build("stale_replay", 4, 2, what="own", age=1)
+    byzantine = np.array([True, True, False, False])
+    rng, state, table = np.random.default_rng(2), attack.init(3), np.zeros((4, 3), np.float32)
+    computed = {0: [np.zeros(3, np.float32)], 1: [np.zeros(3, np.float32)]}
+    for worker in (0, 1, 1, 0, 1, 0, 0):
+        table[worker] = row = rng.normal(size=3).astype(np.float32)
+        out, state = attack.forge(jax.random.key(0), view_of(table, byzantine), state)
+        np.testing.assert_array_equal(out[worker], computed[worker][-1])
+        computed[worker].append(row)
+        table[worker] = out[worker]
+
+
+def test_a_place_without_a_worker_is_nobodys_past():
+    attack = attacks.build("stale_replay", 4, 2, what="own", age=1)
+    rows, workers = np.ones((3, 2), np.float32), jnp.array([1, -1, 3])
+    view = view_of(rows, np.array([True, True, False]), workers=workers)
+    _, state = attack.forge(jax.random.key(0), view, attack.init(2))
+    assert np.asarray(state.counts).tolist() == [0, 1, 0, 0]
+    assert (np.asarray(state.past)[[0, 2, 3]] == 0).all()
