@@ -8,10 +8,10 @@ from attacks.base import Array, Attack, View, check, honest_mean
 
 
 class Mean(NamedTuple):
-    """The honest means `[age, d]` of the last updates, each at its number modulo `age`, and how many there were."""
+    """The honest means `[age, d]` of the last updates, each at its number modulo `age`; how many `updates` so far."""
 
     past: Array
-    count: Array
+    updates: Array
 
 
 class Own(NamedTuple):
@@ -47,10 +47,10 @@ def stale_replay(n: int, f: int, *, what: Literal["mean", "own"] = "mean", age: 
         raise ValueError(f"stale_replay needs age >= 1 updates, got {age}")
 
     def of_mean(key: Array, view: View, memory: Mean) -> tuple[Array, Mean]:
-        place = memory.count % age
+        place = memory.updates % age
         old, now = memory.past[place], honest_mean(view).astype(memory.past.dtype)
         rows = jnp.where(view.byzantine[:, None], old.astype(view.rows.dtype), view.rows)
-        return rows, Mean(memory.past.at[place].set(now), memory.count + 1)
+        return rows, Mean(memory.past.at[place].set(now), memory.updates + 1)
 
     def of_own(key: Array, view: View, memory: Own) -> tuple[Array, Own]:
         place = memory.counts[view.workers] % age

@@ -163,7 +163,7 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "uniform", "none", "label_flip", "feature_noise"}
+    random_or_empty = {"gaussian", "uniform", "none", "label_flip", "feature_noise", "edge_case"}
     asking_the_rule = {"fang", "gradient_ascent", "hidden_vulnerability", "optimised", "spectral"}  # test_adaptive
     remembering = {"mimic"}  # test_memory
     assert {name for name, _, _ in ORACLES} | random_or_empty | asking_the_rule | remembering == set(SHIPPED)
@@ -477,6 +477,34 @@ def test_feature_noise_has_the_stated_deviation_and_leaves_labels_and_whole_numb
         corrupted("feature_noise", x.astype(np.int32), y)
 
 
+def tail(x, chosen, share):
+    """The samples farthest from the mean of the chosen ones, one by one in float64."""
+    x = x.reshape(len(x), -1).astype(np.float64)
+    mean = sum(x[chosen]) / chosen.sum()
+    far = sorted(np.flatnonzero(chosen), key=lambda i: -np.linalg.norm(x[i] - mean))
+    return sorted(far[: math.ceil(share * chosen.sum())])
+
+
+@pytest.mark.parametrize("source", [None, 3])
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_edge_case_gives_the_target_to_the_samples_farthest_out_and_to_no_others(source, share):
+    rng = np.random.default_rng(6)
+    x = (rng.normal(size=(40, 3, 4)) * rng.gamma(2, size=(40, 1, 1))).astype(np.float32) + 5
+    y = rng.integers(1, 6, 40).astype(np.int32)
+    got = corrupted("edge_case", x, y, share=share, source=source)
+    expected = y.copy()
+    expected[tail(x, (y == source) if source else np.ones(40, bool), share)] = 0
+    np.testing.assert_array_equal(got.y, expected)
+    np.testing.assert_array_equal(got.x, x)
+    assert (expected != y).sum() >= 1
+
+
+def test_edge_case_without_a_sample_of_the_source_or_a_label_for_the_target_changes_nothing():
+    x, y = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32), np.arange(8, dtype=np.int32) % 3
+    np.testing.assert_array_equal(corrupted("edge_case", x, y, source=5).y, y)
+    np.testing.assert_array_equal(corrupted("edge_case", x, y, target=7).y, y)
+
+
 def test_label_flip_turns_labels_round_and_leaves_the_samples():
     attack = attacks.build("label_flip", N, F)
     assert attack.forge is None
@@ -541,6 +569,9 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("label_flip", {"source": -1}, "labels from 0"),
         ("label_flip", {"labels": "targeted", "source": 2, "target": 2}, "not the source"),
         ("feature_noise", {"standard_deviation": -1.0}, "standard_deviation >= 0"),
+        ("edge_case", {"share": 0.0}, "share <= 1"),
+        ("edge_case", {"target": -1}, "labels from 0"),
+        ("edge_case", {"source": 2, "target": 2}, "not the source"),
         ("mimic", {"target": 9}, r"workers 0\.\.8"),
         ("mimic", {"target": "first"}, "number of a worker"),
         ("mimic", {"warm_up": 0}, "warm_up >= 1"),
