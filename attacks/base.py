@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 State = Any
@@ -19,7 +20,8 @@ class View(NamedTuple):
     workers send, from which all statistics are taken: those of the honest workers where it sees everything.
     `workers` `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `aggregate`: the rule in use
     with its present state, `[n, d] -> [d]`, without the filter where there is one. `loss`: of a model `[d]`, on
-    samples of the Byzantine workers. `step`: the server's count of updates so far.
+    samples of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server
+    that the rows go to, always 0 where there is one server.
     """
 
     rows: Array
@@ -30,6 +32,7 @@ class View(NamedTuple):
     aggregate: Callable[[Array], Array]
     loss: Callable[[Array], Array]
     step: Array
+    receiver: Array | np.int32 = np.int32(0)
 
 
 class Batch(NamedTuple):

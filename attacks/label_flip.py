@@ -1,21 +1,47 @@
 """Poisoned labels."""
 
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
 from attacks.base import Array, Attack, Batch, check
 
 
-def label_flip(n: int, f: int) -> Attack:
+def label_flip(
+    n: int, f: int, *, labels: Literal["all", "targeted", "random"] = "all", source: int = 0, target: int = 1
+) -> Attack:
     """Byzantine workers train honestly, on samples whose labels are turned round.
 
-    Formula: y -> classes - 1 - y in every batch; the row is then computed by the protocol
+    Formula: y -> classes - 1 - y in every batch (all), source -> target (targeted) or another label, each equally
+        likely (random); the row is then computed by the protocol
     Knows: own row
-    Source: Fang et al. 2020 ("label flipping"); Karimireddy et al. 2022 (bucketing)
+    Source: Fang et al. 2020 ("label flipping"); Karimireddy et al. 2022 (bucketing); Tolpegin et al. 2020 (targeted)
+
+    Args:
+        labels: which are turned round, and into what.
+        source: for targeted: the label that is replaced.
+        target: for targeted: what replaces it; where the data has no such label nothing is replaced.
 
     Raises:
-        ValueError: unless 0 <= f <= n.
+        ValueError: unless 0 <= f <= n, for an unknown word, a negative label, or source = target where they count.
     """
     check("label_flip", n, f)
+    if labels not in ("all", "targeted", "random"):
+        raise ValueError(f"label_flip knows the labels all, targeted and random, got {labels!r}")
+    if min(source, target) < 0:
+        raise ValueError(f"label_flip needs labels from 0, got source={source}, target={target}")
+    if labels == "targeted" and source == target:
+        raise ValueError(f"label_flip needs a target that is not the source, got {source} for both")
 
     def corrupt(key: Array, batch: Batch) -> Batch:
-        return batch._replace(y=(batch.classes - 1 - batch.y).astype(batch.y.dtype))
+        y = batch.y
+        if labels == "all":
+            turned = batch.classes - 1 - y
+        elif labels == "targeted":
+            turned = jnp.where((y == source) & (target < batch.classes), target, y)
+        else:
+            turned = (y + jax.random.randint(key, y.shape, 1, jnp.maximum(batch.classes, 2))) % batch.classes
+        return batch._replace(y=turned.astype(y.dtype))
 
     return Attack(corrupt=corrupt)

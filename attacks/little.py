@@ -3,10 +3,20 @@
 from statistics import NormalDist
 from typing import Literal
 
+import jax.numpy as jnp
+
+from attacks._search import check_evaluations, harm, strongest
 from attacks.base import Array, Attack, View, check, honest_deviation, honest_mean, stateless
 
 
-def little(n: int, f: int, *, z: float | None = None, sign: Literal["minus", "plus"] = "minus") -> Attack:
+def little(
+    n: int,
+    f: int,
+    *,
+    z: float | Literal["search"] | None = None,
+    sign: Literal["minus", "plus"] = "minus",
+    evaluations: int = 20,
+) -> Attack:
     """All Byzantine rows are the honest mean, shifted at every coordinate by as many deviations as go unnoticed.
 
     The default z is the paper's: with s = floor(n/2 + 1) - f honest workers needed for a majority, the largest shift
@@ -18,20 +28,34 @@ def little(n: int, f: int, *, z: float | None = None, sign: Literal["minus", "pl
     Source: Baruch, Baruch and Goldberg 2019, "A Little Is Enough", preventing convergence
 
     Args:
-        z: number of standard deviations; None takes the paper's formula.
+        z: number of standard deviations; None takes the paper's formula, "search" at every update the number that takes
+            the rule in use farthest from the honest mean (as Shejwalkar and Houmansadr search for a size).
         sign: "minus" as in the paper; several published codes add.
+        evaluations: how often a search asks the rule in one update; not used by a given z.
 
     Raises:
-        ValueError: unless 0 <= f <= n, for an unknown sign, or without z where the formula has no finite value.
+        ValueError: unless 0 <= f <= n, for an unknown sign, fewer than 4 evaluations or more than 1000, a word that is
+            not "search", or without z where the formula has no finite value.
     """
     check("little", n, f)
     if sign not in ("minus", "plus"):
         raise ValueError(f'little knows the signs "minus" and "plus", got {sign!r}')
-    shift = z if z is not None else default_z(n, f)
-    shift = -shift if sign == "minus" else shift
+    if isinstance(z, str) and z != "search":
+        raise ValueError(f'little needs a number z, none, or "search", got {z!r}')
+    check_evaluations("little", evaluations)
+    number = z if z is not None else default_z(n, f)
+    towards = -1.0 if sign == "minus" else 1.0
 
     def forged(key: Array, view: View) -> Array:
-        return honest_mean(view) + shift * honest_deviation(view)
+        mean, deviation = honest_mean(view), honest_deviation(view)
+
+        def row(strength: Array | float) -> Array:
+            return mean + towards * strength * deviation
+
+        if not isinstance(number, str):
+            return row(number)
+        harm_of = harm(view)
+        return row(strongest(lambda strength: harm_of(jnp.broadcast_to(row(strength), view.rows.shape)), evaluations))
 
     return stateless(forged)
 

@@ -397,3 +397,27 @@ def test_bulyan_says_which_pool_a_base_refuses(users_folder):
         ValueError, match=r"pools of 11 down to 5 rows; choosy refuses one of 6 rows: choosy needs n >= 2f \+ 3"
     ):
         aggregators.build("bulyan", 11, 2, base="choosy")
+
+
+def test_the_slope_of_an_order_statistic_is_that_of_the_row_it_came_from():
+    rows = integers_apart(np.random.default_rng(4), 13, 6)
+    weights = np.random.default_rng(5).normal(size=6).astype(np.float32)
+    wanted = [2, 6, 12]
+
+    def total(rows):
+        return sum((rank + 1) * value @ weights for rank, value in zip(wanted, sorted_rows(rows, wanted), strict=True))
+
+    expected = np.zeros((13, 6))
+    for column in range(6):
+        for rank in wanted:
+            expected[np.argsort(rows[:, column])[rank], column] = (rank + 1) * weights[column]
+    np.testing.assert_allclose(jax.grad(total)(jnp.asarray(rows)), expected, rtol=1e-6)
+    # forwards, along each row
+    moved = np.random.default_rng(6).normal(size=rows.shape).astype(np.float32)
+    along = jax.jvp(total, (jnp.asarray(rows),), (jnp.asarray(moved),))[1]
+    np.testing.assert_allclose(along, (expected * moved).sum(), rtol=1e-4)
+
+
+def integers_apart(rng, n, d):
+    """Rows whose columns hold different numbers, in another order each."""
+    return np.stack([rng.permutation(n) for _ in range(d)], axis=1).astype(np.float32)

@@ -8,57 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from examples import MASKS, D, F, N, example, forged, honest_statistics, view_of
 
+import aggregators
 import attacks
-from attacks import Batch, View
+from attacks import Batch
 from attacks.little import default_z
 
-N, F, D = 9, 3, 6
-MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}
 FOLDER = Path(inspect.getfile(attacks)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
 FORGING = [name for name in SHIPPED if attacks.build(name, N, F).forge]
 
 
-def view_of(rows, byzantine):
-    rows = jnp.asarray(rows)
-    byzantine = jnp.asarray(byzantine)
-    return View(
-        rows,
-        byzantine,
-        known=~byzantine,
-        workers=jnp.arange(len(rows)),
-        params=jnp.zeros(rows.shape[1]),
-        aggregate=lambda r: r.mean(0),
-        loss=lambda params: jnp.sum(params**2),
-        step=jnp.int32(0),
-    )
-
-
-def example(positions, d=D, seed=0):
-    """Rows far from the origin, so that the mean over all rows, ddof and the sign each change the answer."""
-    rng = np.random.default_rng(seed)
-    byzantine = np.isin(np.arange(N), positions)
-    rows = rng.normal(size=(N, d)).astype(np.float32) + 3
-    rows[byzantine] += 40  # what the Byzantine workers computed must not enter the honest statistics
-    return rows, byzantine
-
-
-def forged(name, rows, byzantine, f=F, seed=0, **options):
-    attack = attacks.build(name, len(rows), f, **options)
-    assert attack.forge is not None
-    out, _ = attack.forge(jax.random.key(seed), view_of(rows, byzantine), attack.init(rows.shape[1]))
-    return np.asarray(out)
-
-
 # -- oracles: the Byzantine rows [f, d], straight from the formulas, in float64 --------------------------------
-
-
-def honest_statistics(rows, byzantine):
-    """Loops over the honest rows, two passes, ddof 0."""
-    honest = [row.astype(np.float64) for row, liar in zip(rows, byzantine, strict=True) if not liar]
-    mean = sum(honest) / len(honest)
-    return mean, (sum((row - mean) ** 2 for row in honest) / len(honest)) ** 0.5
 
 
 def hijacked(target, scale=1.0):
@@ -120,6 +82,35 @@ def min_sum(kind, measure=max):
     return oracle
 
 
+def orthogonal_to_the_mean(location, angle, z=None):
+    """rop before there was an aggregate: seen from the mean, relocated to 0; z of little for (9, 3)."""
+
+    def oracle(rows, byzantine):
+        mean, _ = honest_statistics(rows, byzantine)
+        towards = mean / np.linalg.norm(mean)
+        aside = np.ones(len(mean)) - towards.sum() * towards
+        aside /= np.linalg.norm(aside)
+        turned = np.sin(np.deg2rad(angle)) * aside + np.cos(np.deg2rad(angle)) * towards
+        return np.tile((1 - location) * mean + (0.4307273 if z is None else z) * turned, (byzantine.sum(), 1))
+
+    return oracle
+
+
+def as_long_as_kept(cut):
+    """The longest liars that no cut of the longest rows takes away, by trying: lengths in small steps from above."""
+
+    def oracle(rows, byzantine):
+        mean, _ = honest_statistics(rows, byzantine)
+        norms = np.linalg.norm(rows[~byzantine].astype(np.float64), axis=1)
+        for size in np.linspace(norms.max(), 0, 400_001):
+            # a liar is kept where fewer than n - cut - (f - 1) honest rows are shorter
+            if (norms <= size).sum() + F <= N - cut:
+                return np.tile(-size * mean / np.linalg.norm(mean), (F, 1))
+        return None
+
+    return oracle
+
+
 # little for (9, 3): s = 4 + 1 - 3 = 2 supporters of 6 honest, Phi^-1(4/6) = 0.430727
 ORACLES = [
     ("sign_flip", {}, lambda rows, byzantine: -rows[byzantine]),
@@ -143,6 +134,14 @@ ORACLES = [
     ("reverse_gradient", {"scale": 0.5}, times_mean(-0.5 * (N - F))),
     ("scaled", {}, lambda rows, byzantine: 3 * rows[byzantine]),
     ("scaled", {"boost": 10.0}, lambda rows, byzantine: 10 * rows[byzantine]),
+    ("equivocate", {}, at(-1.5)),
+    ("equivocate", {"gamma": 0.5, "perturbation": "sign"}, lambda rows, byzantine: at(0)(rows, byzantine) - 0.5),
+    ("rop", {}, orthogonal_to_the_mean(1, 90)),
+    ("rop", {"location": 0.25, "angle": 180.0, "z": 2.0}, orthogonal_to_the_mean(0.25, 180, 2.0)),
+    ("rop", {"location": 0.0, "angle": 60.0}, orthogonal_to_the_mean(0, 60)),
+    ("anti_cge", {}, as_long_as_kept(F)),
+    ("anti_cge", {"cut": 1}, as_long_as_kept(1)),
+    ("stale_replay", {}, lambda rows, byzantine: np.zeros((F, D))),
     ("zero", {}, lambda rows, byzantine: np.zeros((F, D))),
     ("constant", {}, lambda rows, byzantine: np.full((F, D), 100.0)),
     ("constant", {"value": -0.5}, lambda rows, byzantine: np.full((F, D), -0.5)),
@@ -164,9 +163,11 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip"}
+    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip", "feature_noise", "edge_case"}
+    asking_the_rule = {"fang", "gradient_ascent", "hidden_vulnerability", "optimised", "spectral"}  # test_adaptive
     backdoors = {"backdoor", "distributed_backdoor", "neurotoxin"}  # test_backdoors
-    assert {name for name, _, _ in ORACLES} | random_or_empty | backdoors == set(SHIPPED)
+    elsewhere = random_or_empty | asking_the_rule | backdoors | {"mimic"}  # test_memory
+    assert {name for name, _, _ in ORACLES} | elsewhere == set(SHIPPED)
 
 
 def mutants():
@@ -205,6 +206,22 @@ def mutants():
         {},
         bisected(lambda z: np.linalg.norm(honest - z, axis=1).sum() <= far.sum(axis=1).max(), mean, -deviation),
     )
+    yield "rop along the ones", "rop", {"location": 0.0}, mean + 0.4307273 / np.sqrt(D)
+    yield (
+        "rop with the length of the ones",
+        "rop",
+        {"location": 0.0},
+        mean + 0.4307273 * (1 - mean * mean.sum() / (mean @ mean)),
+    )
+    yield (
+        "anti_cge at the longest honest norm",
+        "anti_cge",
+        {},
+        -mean / np.linalg.norm(mean) * np.linalg.norm(honest, axis=1).max(),
+    )
+    kept = np.sort(np.linalg.norm(honest, axis=1))
+    # n - 2f = 3 honest rows are kept: the liars may be as long as the fourth
+    yield "anti_cge at the last kept honest norm", "anti_cge", {}, -mean / np.linalg.norm(mean) * kept[N - 2 * F - 1]
     yield "reverse_gradient of the mean", "reverse_gradient", {}, -2 * mean
     yield "scaled for the honest alone", "scaled", {}, (N - F) / F * rows[byzantine][0]
     yield "hijack for honest rows alone", "hijack", {"target": "zero"}, -honest.sum(axis=0)
@@ -329,10 +346,19 @@ def test_without_a_byzantine_row_nothing_changes(name):
 @pytest.mark.parametrize("name", FORGING)
 def test_with_byzantine_rows_only_nothing_fails(name):
     rows, everybody = example(np.arange(N))
-    options = {"little": {"z": 1.0}}.get(name, {})
+    options = {"little": {"z": 1.0}, "rop": {"z": 1.0}, "gradient_ascent": {"start": "empire"}}.get(name, {})
     got = forged(name, rows, everybody, f=N, **options)
     assert got.shape == rows.shape
     assert np.isfinite(got).all() or name == "non_finite"
+
+
+@pytest.mark.parametrize("name", FORGING)
+def test_who_knows_no_row_or_meets_large_ones_still_sends_numbers(name):
+    rows, byzantine = example(MASKS["scattered"])
+    got = forged(name, rows, byzantine, changes={"known": jnp.zeros(N, bool)})
+    assert np.isfinite(got).all() or name == "non_finite"
+    large = forged(name, np.float32(1e16) * rows, byzantine)
+    assert not np.isnan(large).any() or name == "non_finite"
 
 
 @pytest.mark.parametrize("name", FORGING)
@@ -382,6 +408,104 @@ def test_jit_and_vmap_give_the_same_rows_and_the_mask_is_data(name):
     np.testing.assert_allclose(jax.vmap(rows_of)(keys, rows, masks), plain, rtol=1e-5, atol=1e-4)
 
 
+def test_equivocate_tells_servers_of_odd_number_the_opposite():
+    rows, byzantine = example(MASKS["scattered"])
+    got = [forged("equivocate", rows, byzantine, changes={"receiver": jnp.int32(k)})[byzantine] for k in range(3)]
+    mean, deviation = honest_statistics(rows, byzantine)
+    np.testing.assert_allclose(got[0], np.tile(mean - 1.5 * deviation, (F, 1)), rtol=1e-5)
+    np.testing.assert_allclose(got[1], np.tile(mean + 1.5 * deviation, (F, 1)), rtol=1e-5)
+    np.testing.assert_array_equal(got[2], got[0])
+
+
+@pytest.mark.parametrize("where", MASKS)
+def test_cge_keeps_every_liar_of_anti_cge_and_cuts_honest_rows(where):
+    rows, byzantine = example(MASKS[where], d=30)
+    rule = aggregators.build("cge", n=N, f=F)
+    attacked = forged("anti_cge", rows, byzantine)
+    _, _, info = rule.apply(attacked, rule.init(30))
+    kept = np.asarray(info.weights) > 0
+    assert kept[byzantine].all()
+    # a hundredth longer, and they are cut
+    longer = np.where(byzantine[:, None], np.float32(1.01 / (1 - 1e-5)) * attacked, attacked)
+    slightly = np.sort(np.linalg.norm(attacked[~byzantine], axis=1))
+    assert (
+        slightly[4] < 1.01 * slightly[3]
+        or not (np.asarray(rule.apply(longer, rule.init(30))[2].weights)[byzantine] > 0).all()
+    )
+
+
+def corrupted(name, x, y, classes=7, seed=0, **options):
+    attack = attacks.build(name, N, F, **options)
+    assert attack.forge is None
+    assert attack.corrupt is not None
+    return jax.jit(attack.corrupt)(jax.random.key(seed), Batch(jnp.asarray(x), jnp.asarray(y), jnp.int32(classes)))
+
+
+def test_targeted_labels_are_those_of_the_source_alone():
+    y = np.array([0, 1, 4, 6, 4], np.int32)
+    got = corrupted("label_flip", np.zeros((5, 2)), y, labels="targeted", source=4, target=2)
+    assert got.y.tolist() == [0, 1, 2, 6, 2]
+    # a label that the data does not have would make the loss no number
+    assert corrupted("label_flip", np.zeros((5, 2)), y, labels="targeted", source=4, target=7).y.tolist() == y.tolist()
+
+
+def test_random_labels_are_each_of_the_others_equally_often_and_never_the_own():
+    y = np.tile(np.arange(4, dtype=np.int32), 5_000)
+    got = np.asarray(corrupted("label_flip", np.zeros((len(y), 1)), y, classes=4, labels="random").y)
+    counts = np.zeros((4, 4), int)
+    np.add.at(counts, (y, got), 1)
+    assert (np.diag(counts) == 0).all()
+    assert np.abs(counts[~np.eye(4, dtype=bool)] - 5_000 / 3).max() < 5 * np.sqrt(5_000 * 2 / 9)
+    other = np.asarray(corrupted("label_flip", np.zeros((len(y), 1)), y, classes=4, labels="random", seed=1).y)
+    assert (got != other).any()
+    # of one class there is no other
+    assert corrupted("label_flip", np.zeros((2, 1)), np.zeros(2, np.int32), classes=1, labels="random").y.tolist() == [
+        0,
+        0,
+    ]
+
+
+def test_feature_noise_has_the_stated_deviation_and_leaves_labels_and_whole_numbers_alone():
+    x, y = np.full((2_000, 10), 5, np.float32), np.arange(2_000, dtype=np.int32) % 7
+    got = corrupted("feature_noise", x, y, standard_deviation=0.5)
+    noise = np.asarray(got.x) - x
+    assert noise.std() == pytest.approx(0.5, rel=0.03)
+    assert abs(noise.mean()) < 0.02
+    assert np.unique(noise[:, 0]).size > 1_900
+    np.testing.assert_array_equal(got.y, y)
+    assert got.x.dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"samples of this data are int32.*label_flip"):
+        corrupted("feature_noise", x.astype(np.int32), y)
+
+
+def tail(x, chosen, share):
+    """The samples farthest from the mean of the chosen ones, one by one in float64."""
+    x = x.reshape(len(x), -1).astype(np.float64)
+    mean = sum(x[chosen]) / chosen.sum()
+    far = sorted(np.flatnonzero(chosen), key=lambda i: -np.linalg.norm(x[i] - mean))
+    return sorted(far[: math.ceil(share * chosen.sum())])
+
+
+@pytest.mark.parametrize("source", [None, 3])
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_edge_case_gives_the_target_to_the_samples_farthest_out_and_to_no_others(source, share):
+    rng = np.random.default_rng(6)
+    x = (rng.normal(size=(40, 3, 4)) * rng.gamma(2, size=(40, 1, 1))).astype(np.float32) + 5
+    y = rng.integers(1, 6, 40).astype(np.int32)
+    got = corrupted("edge_case", x, y, share=share, source=source)
+    expected = y.copy()
+    expected[tail(x, (y == source) if source else np.ones(40, bool), share)] = 0
+    np.testing.assert_array_equal(got.y, expected)
+    np.testing.assert_array_equal(got.x, x)
+    assert (expected != y).sum() >= 1
+
+
+def test_edge_case_without_a_sample_of_the_source_or_a_label_for_the_target_changes_nothing():
+    x, y = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32), np.arange(8, dtype=np.int32) % 3
+    np.testing.assert_array_equal(corrupted("edge_case", x, y, source=5).y, y)
+    np.testing.assert_array_equal(corrupted("edge_case", x, y, target=7).y, y)
+
+
 def test_label_flip_turns_labels_round_and_leaves_the_samples():
     attack = attacks.build("label_flip", N, F)
     assert attack.forge is None
@@ -414,6 +538,46 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("hijack", {"target": "up"}, "targets"),
         ("little", {"sign": "-"}, "signs"),
         ("non_finite", {"value": "0"}, "values"),
+        ("little", {"z": "find"}, '"search"'),
+        ("little", {"z": "search", "evaluations": 3}, r"evaluations in 4\.\.1000"),
+        ("empire", {"epsilon": "find"}, '"search"'),
+        ("optimised", {"attack": "litle"}, "did you mean 'little'"),
+        ("optimised", {"attack": "label_flip", "strength": "source"}, "makes none"),
+        ("optimised", {"attack": "min_max"}, "name the option"),
+        ("optimised", {"attack": "gaussian", "strength": "standard_deviation"}, "before it is known"),
+        ("optimised", {"attack": "little", "strength": "zz"}, "no option zz"),
+        ("optimised", {"measure": "angle"}, "measures distance, cosine, loss"),
+        ("optimised", {"learning_rate": 0.0}, "learning_rate > 0"),
+        ("fang", {"against": "brute"}, "krum or trimmed_mean"),
+        ("fang", {"bounds": "sigma"}, "bounds rows and deviations"),
+        ("fang", {"b": 0.5}, "b >= 1"),
+        ("fang", {"epsilon": -1.0}, "epsilon >= 0"),
+        ("fang", {"share": 0.0}, "share <= 1"),
+        ("gradient_ascent", {"start": "litle"}, "did you mean 'little'"),
+        ("gradient_ascent", {"start": "label_flip"}, "makes none"),
+        ("gradient_ascent", {"steps": 0}, r"steps in 1\.\.1000"),
+        ("gradient_ascent", {"step_size": 0.0}, "step_size > 0"),
+        ("gradient_ascent", {"measure": "angle"}, "measures distance, cosine, loss"),
+        ("rop", {"location": 1.5}, "location <= 1"),
+        ("rop", {"reference": -0.5}, "reference <= 1"),
+        ("rop", {"angle": 270.0}, r"\[0, 180\] degrees"),
+        ("anti_cge", {"cut": 10}, "cut <= n = 9"),
+        ("spectral", {"margin": 0.0}, "margin > 0"),
+        ("equivocate", {"perturbation": "mean"}, "perturbations unit, sign and std"),
+        ("stale_replay", {"what": "rows"}, "mean and own"),
+        ("stale_replay", {"age": 0}, "age >= 1"),
+        ("label_flip", {"labels": "some"}, "all, targeted and random"),
+        ("label_flip", {"source": -1}, "labels from 0"),
+        ("label_flip", {"labels": "targeted", "source": 2, "target": 2}, "not the source"),
+        ("feature_noise", {"standard_deviation": -1.0}, "standard_deviation >= 0"),
+        ("edge_case", {"share": 0.0}, "share <= 1"),
+        ("edge_case", {"target": -1}, "labels from 0"),
+        ("edge_case", {"source": 2, "target": 2}, "not the source"),
+        ("mimic", {"target": 9}, r"workers 0\.\.8"),
+        ("mimic", {"target": "first"}, "number of a worker"),
+        ("mimic", {"warm_up": 0}, "warm_up >= 1"),
+        ("hidden_vulnerability", {"coordinate": "first"}, "last, deviation, all"),
+        ("hidden_vulnerability", {"coordinate": -1}, "from 0"),
         ("min_max", {"perturbation": "mean"}, "perturbations unit, sign and std"),
         ("min_sum", {"perturbation": "mean"}, "perturbations unit, sign and std"),
         ("min_sum", {"bound": "mean"}, "bounds largest and smallest"),
@@ -442,4 +606,4 @@ def test_docstrings_hold_the_lines_that_other_code_reads(name):
     for field in ("Formula", "Knows", "Source"):
         assert sum(line.startswith(f"{field}: ") for line in text.splitlines()) == 1, field
     knows = next(line.removeprefix("Knows: ") for line in text.splitlines() if line.startswith("Knows: "))
-    assert knows in ("nothing", "own row", "all honest rows")
+    assert knows in ("nothing", "own row", "all honest rows", "all honest rows, the rule")

@@ -1,0 +1,150 @@
+"""How much harm rows do to the answer of the rule in use, and the strength of an attack that does the most."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from attacks.base import Array, View, honest_mean
+
+# the next point lies at this share of the wider side of a bracket: golden section
+GOLDEN = (3 - 5**0.5) / 2
+MEASURES = ("distance", "cosine", "loss")
+MOST_EVALUATIONS = 1000  # one compiled loop, which no signal ends
+
+
+def check_evaluations(name: str, evaluations: int, least: int = 4) -> None:
+    """Raises ValueError unless `evaluations` is a whole number from `least` to 1000."""
+    if not isinstance(evaluations, int) or not least <= evaluations <= MOST_EVALUATIONS:
+        raise ValueError(
+            f"{name} needs a whole number of evaluations in {least}..{MOST_EVALUATIONS}, got {evaluations}"
+        )
+
+
+def check_measure(name: str, measure: str, learning_rate: float) -> None:
+    """Raises ValueError for a measure that is none of `MEASURES`, or a learning rate that is not above 0."""
+    if measure not in MEASURES:
+        raise ValueError(f"{name} knows the measures {', '.join(MEASURES)}, got {measure!r}")
+    if not learning_rate > 0:
+        raise ValueError(f"{name} needs learning_rate > 0, got {learning_rate}")
+
+
+def length(vector: Array) -> Array:
+    """The Euclidean norm of a vector `[d]`, also where its square is no float."""
+    largest = jnp.max(jnp.abs(vector))
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    squares = jnp.square(vector / scale).sum()
+    # the root of 0 has no slope, and 0 times infinity is NaN
+    return scale * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), squares)
+
+
+def harm(view: View, measure: str = "distance", learning_rate: float = 0.1) -> Callable[[Array], Array]:
+    """The harm of rows `[n, d]`, of which only the Byzantine count: what the rule in use makes of them, as a number.
+
+    `distance`: of the aggregate to the honest mean; `cosine`: minus that of the angle between the two; `loss`: of the
+    model after a step of `learning_rate` along the aggregate. What is no finite number is -infinity: it never wins.
+    """
+    mean = honest_mean(view)
+
+    def of(rows: Array) -> Array:
+        attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)
+        aggregate = view.aggregate(attempt).astype(mean.dtype)
+        if measure == "loss":
+            found = view.loss(view.params - learning_rate * aggregate).astype(mean.dtype)
+        elif measure == "cosine":
+            sizes = length(aggregate), length(mean)
+            one, other = (
+                vector / jnp.where(size > 0, size, 1) for vector, size in zip((aggregate, mean), sizes, strict=True)
+            )
+            found = -jnp.vdot(one, other)
+        else:
+            found = length(aggregate - mean)
+        return jnp.where(jnp.isfinite(found), found, -jnp.inf)
+
+    return of
+
+
+class Bracket(NamedTuple):
+    """The best strength so far with its harm, and the strengths on either side between which a better one may be."""
+
+    low: Array
+    best: Array
+    high: Array
+    harm: Array
+
+
+def strongest(harm_of: Callable[[Array], Array], evaluations: int, middle: float = 1.0) -> Array:
+    """The strength that does the most harm of `evaluations` many that are tried; a scalar.
+
+    The first half are doublings, `middle` among them, all of which are tried: a rule that throws rows out from some
+    strength on makes harm a saw, and the way up from a strength that is thrown out leads nowhere. The others are golden
+    section between the neighbours of the best. `middle` where no harm is finite.
+    """
+    doublings = evaluations // 2
+
+    def attempt(number: Array, found: Bracket) -> Bracket:
+        bracketing = number < doublings
+        upwards = found.high - found.best > found.best - found.low
+        inner = jnp.where(
+            upwards,
+            found.best + GOLDEN * (found.high - found.best),
+            found.best - GOLDEN * (found.best - found.low),
+        )
+        strength = jnp.where(bracketing, middle * jnp.exp2(jnp.asarray(number - doublings // 2, inner.dtype)), inner)
+        reached = harm_of(strength).astype(inner.dtype)
+        better = reached > found.harm
+        low = jnp.where(bracketing, strength / 2, jnp.where(upwards, found.best, found.low))
+        high = jnp.where(bracketing, strength * 2, jnp.where(upwards, found.high, found.best))
+        # a worse strength is the new end of its side
+        kept_low = jnp.where(bracketing | upwards, found.low, strength)
+        kept_high = jnp.where(bracketing | ~upwards, found.high, strength)
+        return Bracket(
+            jnp.where(better, low, kept_low),
+            jnp.where(better, strength, found.best),
+            jnp.where(better, high, kept_high),
+            jnp.where(better, reached, found.harm),
+        )
+
+    first = jnp.asarray(middle, float)
+    start = Bracket(first / 2, first, first * 2, jnp.full_like(first, -jnp.inf))
+    return lax.fori_loop(0, evaluations, attempt, start).best
+
+
+def farthest(accepted: Callable[[Array], Array], most: Array, evaluations: int) -> Array:
+    """The largest size up to `most` that is `accepted`, by bisection; where none of those tried is, the smallest."""
+
+    def attempt(_: Array, limits: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = limits
+        middle = low + (high - low) / 2
+        fits = accepted(middle)
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    low, high = lax.fori_loop(0, evaluations, attempt, (jnp.zeros_like(most), most))
+    return jnp.where(low > 0, low, high)
+
+
+def follows(view: View, share: float | None) -> Callable[[Array, Array], Array]:
+    """Whether the rule in use goes along with rows: `(rows [n, d], a place [d])`, a truth value.
+
+    It does where the aggregate lies from the honest mean towards the place by at least `share` of the way: 1 is a rule
+    that selects a row there, b / n an average of n rows with b of them there. None: half of what an average does.
+    """
+    mean = honest_mean(view)
+    least = view.byzantine.sum() / (2 * len(view.rows)) if share is None else share
+
+    def goes_along(rows: Array, place: Array) -> Array:
+        attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)
+        way = place - mean
+        largest = jnp.max(jnp.abs(way))
+        scale = jnp.where(largest > 0, largest, 1)
+        moved = (view.aggregate(attempt).astype(mean.dtype) - mean) / scale
+        return jnp.vdot(moved, way / scale) >= least * jnp.square(way / scale).sum()
+
+    return goes_along
+
+
+def check_share(name: str, share: float | None) -> None:
+    """Raises ValueError unless `share` is None or above 0 and at most 1."""
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"{name} needs 0 < share <= 1, or none for half of what an average does, got {share}")

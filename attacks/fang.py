@@ -1,0 +1,108 @@
+"""Local model poisoning, made for one kind of rule."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from attacks._distances import honest_distances
+from attacks._search import check_evaluations, check_share, farthest, follows
+from attacks.base import Array, Attack, View, check, honest_deviation, honest_mean, rank, stateless
+
+
+def fang(
+    n: int,
+    f: int,
+    *,
+    against: Literal["krum", "trimmed_mean"] = "krum",
+    bounds: Literal["rows", "deviations"] = "rows",
+    b: float = 2.0,
+    epsilon: float = 0.01,
+    share: float | None = None,
+    evaluations: int = 16,
+) -> Attack:
+    """All Byzantine rows go against the signs of the honest mean, as far as a rule of one kind lets them.
+
+    Formula: krum: -lambda sign(mean), the largest lambda that is selected; trimmed_mean: where the mean is positive a
+        number in [min / b, min] or [b min, min], else in [max, b max] or [max, max / b], of the honest rows
+    Knows: all honest rows, the rule
+    Source: Fang, Cao, Jia and Gong, USENIX Security 2020, "Local Model Poisoning Attacks to Byzantine-Robust FL"
+
+    Rows are gradients or changes here: what the paper writes around the received model is written around 0. Against
+    krum, twice the bound of the paper's theorem 1 is the limit below which lambda is bisected, where the paper halves
+    and stops at the first lambda that is selected. The rule in use is asked, whatever it is. The first liar's row is
+    -lambda sign(mean); the others support it from nearby. The attack on the trimmed mean is the paper's on the median.
+
+    Args:
+        against: the kind of rule.
+        bounds: for trimmed_mean: "rows", the smallest and largest value of the honest rows (full knowledge), or
+            "deviations", mean -+ 3 to 4 standard deviations (ddof 0) in their place, as the paper does where only some
+            rows are known.
+        b: for trimmed_mean with the bounds "rows": how far beyond the honest values.
+        epsilon: for krum: the largest distance between the first liar's row and those of the others.
+        share: for krum: how much of the way from the honest mean to the first liar's row an aggregate has to go to
+            count as selected: 1 is all of it; None is half of what an average of all rows goes.
+        evaluations: for krum: how often the rule is asked in one update.
+
+    Raises:
+        ValueError: unless 0 <= f <= n, b >= 1, epsilon >= 0 and 0 < share <= 1, for fewer than 4 evaluations or more
+            than 1000, or an unknown kind of rule or of bounds.
+    """
+    check("fang", n, f)
+    if against not in ("krum", "trimmed_mean"):
+        raise ValueError(f"fang is made against krum or trimmed_mean (and median), got {against!r}")
+    if bounds not in ("rows", "deviations"):
+        raise ValueError(f"fang knows the bounds rows and deviations, got {bounds!r}")
+    if not b >= 1:
+        raise ValueError(f"fang needs b >= 1, got {b}")
+    if not epsilon >= 0:
+        raise ValueError(f"fang needs epsilon >= 0, got {epsilon}")
+    check_share("fang", share)
+    check_evaluations("fang", evaluations)
+
+    def selected(key: Array, view: View) -> Array:
+        signs = jnp.sign(honest_mean(view))
+        away, how_far = jax.random.split(key)
+        # f draws, not n
+        noise = jax.random.normal(away, (max(f, 1), len(signs)), signs.dtype)
+        reach = epsilon * jax.random.uniform(how_far, (max(f, 1), 1), signs.dtype)
+        noise = (reach * noise / jnp.linalg.norm(noise, axis=1, keepdims=True)).at[0].set(0)[rank(view.byzantine)]
+        goes_along = follows(view, share)
+        size = farthest(
+            lambda size: goes_along(noise - size * signs, -size * signs), 2 * _theorem(view, f), evaluations
+        )
+        return noise - size * signs
+
+    def beyond(key: Array, view: View) -> Array:
+        mean = honest_mean(view)
+        shape = (max(f, 1), len(mean))
+        # towards the side that the honest mean is not on
+        up, still = mean < 0, mean == 0
+        if bounds == "deviations":
+            several = jax.random.uniform(key, shape, mean.dtype, 3, 4) * honest_deviation(view)
+            values = mean + jnp.where(up, several, -several)
+        else:
+            wide = view.rows.astype(mean.dtype)
+            known = view.known[:, None]
+            largest = jnp.max(jnp.where(known, wide, -jnp.inf), axis=0)
+            smallest = jnp.min(jnp.where(known, wide, jnp.inf), axis=0)
+            bound = jnp.where(view.known.any(), jnp.where(up, largest, smallest), 0)
+            factor = jax.random.uniform(key, shape, mean.dtype, 1, b)
+            values = jnp.where(up == (bound > 0), bound * factor, bound / factor)
+        return jnp.where(still, 0, values)[rank(view.byzantine)]
+
+    return stateless(selected if against == "krum" else beyond)
+
+
+def _theorem(view: View, f: int) -> Array:
+    """The largest lambda that Krum can select, by the paper's theorem 1 with Krum's squared distances; a scalar."""
+    mean = honest_mean(view)
+    _, between = honest_distances(view)
+    known, n, d = view.known, len(view.rows), len(mean)
+    # its n - f - 2 nearest honest rows; the first of all is the row itself
+    nearest = jnp.sort(jnp.where(known[:, None] & known[None, :], between, jnp.inf), axis=1)[:, 1 : max(n - f - 1, 1)]
+    scores = jnp.where(jnp.isfinite(nearest), nearest, 0).sum(axis=1)
+    least = jnp.min(jnp.where(known, scores, jnp.inf))
+    longest = jnp.max(jnp.where(known, jnp.linalg.norm(view.rows.astype(mean.dtype), axis=1), 0))
+    bound = (jnp.sqrt(least / max(n - 2 * f - 1, 1)) + longest) / d**0.5
+    return jnp.where(jnp.isfinite(bound), bound, 0)

@@ -1,0 +1,60 @@
+"""Updates to forge, what an attack makes of them, and honest statistics in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import aggregators
+import attacks
+from aggregators import Context
+from attacks import View
+
+N, F, D = 9, 3, 6
+MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}
+
+
+def rule_of(name, n=N, f=F, **options):
+    """A rule as an adversary asks it: `[n, d] -> [d]`, in its first state."""
+    rule = aggregators.build(name, n=n, f=f, **options)
+    return lambda rows: rule.apply(rows, rule.init(rows.shape[1]), Context(jax.random.key(7)))[0]
+
+
+def view_of(rows, byzantine, **changes):
+    rows = jnp.asarray(rows)
+    byzantine = jnp.asarray(byzantine)
+    view = View(
+        rows,
+        byzantine,
+        known=~byzantine,
+        workers=jnp.arange(len(rows)),
+        params=jnp.zeros(rows.shape[1]),
+        aggregate=lambda r: r.mean(0),
+        loss=lambda params: jnp.sum(params**2),
+        step=jnp.int32(0),
+    )
+    return view._replace(**changes)
+
+
+def example(positions, d=D, seed=0):
+    """Rows far from the origin, so that the mean over all rows, ddof and the sign each change the answer."""
+    rng = np.random.default_rng(seed)
+    byzantine = np.isin(np.arange(N), positions)
+    rows = rng.normal(size=(N, d)).astype(np.float32) + 3
+    rows[byzantine] += 40  # what the Byzantine workers computed must not enter the honest statistics
+    return rows, byzantine
+
+
+def forged(name, rows, byzantine, f=F, seed=0, changes=(), **options):
+    """What an attack makes of an update; `changes` are fields of its view."""
+    attack = attacks.build(name, len(rows), f, **options)
+    assert attack.forge is not None
+    view = view_of(rows, byzantine, **dict(changes))
+    out, _ = attack.forge(jax.random.key(seed), view, attack.init(rows.shape[1]))
+    return np.asarray(out)
+
+
+def honest_statistics(rows, byzantine):
+    """Loops over the honest rows, two passes, ddof 0."""
+    honest = [row.astype(np.float64) for row, liar in zip(rows, byzantine, strict=True) if not liar]
+    mean = sum(honest) / len(honest)
+    return mean, (sum((row - mean) ** 2 for row in honest) / len(honest)) ** 0.5
