@@ -14,11 +14,11 @@ from jax import lax
 from jax.test_util import check_grads
 
 import models
+from models._convolution import convolution, pool
 from models.base import from_module
-from models.cnn import convolution, pool
 
 FOLDER = Path(inspect.getfile(models)).parent
-SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
+SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
 IMAGE = (28, 28)
 
 
@@ -162,7 +162,7 @@ def relative(found, wanted):
 
 
 def test_cnn_gives_the_values_and_gradients_of_flaxs_own_layers_in_a_call_in_a_loop_and_batched():
-    model, plain = models.build("cnn", IMAGE, 10), from_module(Plain)
+    model, plain = models.build("cnn", IMAGE, 10), from_module(Plain, 10)
     params = model.init(jax.random.key(0))
     np.testing.assert_array_equal(params, plain.init(jax.random.key(0)))
     x, y = (part.reshape(2, 4, *part.shape[1:]) for part in batch_of(IMAGE, 10, size=8))
