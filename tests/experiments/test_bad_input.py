@@ -274,7 +274,7 @@ BROKEN = {
     "logits of another shape": (
         "model",
         MODEL(predict=lambda params, x: params),
-        r"model: softmax: predict must give logits \[77, 10\], got float32\[3\]",
+        r"model: softmax: predict must give logits \[77, 10\], got float32\[650\]",
     ),
     "parameters in a tree": (
         "model",
