@@ -46,8 +46,8 @@ def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple
         for part, (row, column) in zip(spread, corners, strict=True)
     )
 
-    if x.shape[-1] == 1 and stride == 1:
-        # samples and channels change places: with one channel this is fastest outside of loops, and as fast inside
+    if stride == 1 and (x.shape[-1] == 1 or len(corners) <= 9):
+        # samples and channels change places: with one channel, and for small kernels, this is the fastest
         to_kernel = _slide(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), 1).transpose(1, 2, 0, 3)
     else:
         read = [x[:, row : row + high : stride, column : column + wide : stride] for row, column in corners]
