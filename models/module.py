@@ -34,8 +34,8 @@ def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters
         characters: samples are whole numbers; a Linen module is then made with such ones.
 
     Raises:
-        ValueError: for a file or class that is not there or fails, and for a class that is no module, asks for something
-            else or holds more than parameters.
+        ValueError: for a file or class that is not there or fails, and for a class that is no module, asks for
+            something else or holds more than parameters.
     """
     check(shape, classes)
     file, _, name = path.rpartition(":")
