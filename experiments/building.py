@@ -310,9 +310,10 @@ def _key() -> Any:
 
 
 def _batch(samples: Kind) -> Any:
-    shapes: list[Any] = [((samples.batch_size, *samples.shape), samples.x), ((samples.batch_size,), samples.y)]
+    shapes = [((samples.batch_size, *samples.shape), samples.x), ((samples.batch_size,), samples.y)]
+    x, y = (jax.ShapeDtypeStruct(*each) for each in shapes)
     classes = None if samples.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
-    return Batch(*(jax.ShapeDtypeStruct(*each) for each in shapes), classes)  # pyright: ignore[reportArgumentType]
+    return Batch(x, y, classes)  # pyright: ignore[reportArgumentType]
 
 
 def _keeps(part: Component, what: str, before: Any, after: Any) -> None:

@@ -133,7 +133,7 @@ def text_rows(wide: pd.DataFrame, score: Score) -> tuple[list[str], list[list[st
     headings = [*[str(name) for name in wide.index.names], *attacks]
     rows = []
     for key, values in zip(wide.index, wide.to_numpy(), strict=True):
-        cells = [cell(*values[3 * i : 3 * i + 3], score.digits) for i in range(len(attacks))]
+        cells = [cell(*values[3 * i : 3 * i + 3], digits=score.digits) for i in range(len(attacks))]
         rows.append([*(map(str, key) if isinstance(key, tuple) else [str(key)]), *cells])
     return headings, rows
 

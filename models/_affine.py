@@ -1,5 +1,7 @@
 """One linear layer over the flattened sample, with penalties: what softmax and linear have in common."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 
@@ -22,7 +24,7 @@ def affine(name: str, features: int, classes: int | None, l1: float, l2: float, 
     known(name, "initialiser", initialiser, INITIALISERS)
 
     def penalty(params: nnx.State) -> Array:
-        weights = params["output"]["kernel"][...]  # pyright: ignore[reportIndexIssue]
+        weights: Any = params["output"]["kernel"][...]
         return l1 * jnp.abs(weights).sum() + l2 * jnp.square(weights).sum()
 
     return from_module(

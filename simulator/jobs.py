@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,9 @@ def remembering(beta: float) -> Callable[[Array, Array], Array]:
 def _gradient(model: Model, classes: int | None, corrupt: Corrupt | None) -> Callable[..., Array]:
     def gradient(world: World, params: Array, worker: Array, places: Array, poison: Array, drop: Array) -> Array:
         position = world.shards[worker, places]
-        batch = Batch(world.x[position], world.y[position], None if classes is None else jnp.asarray(classes))
+        # values have no classes, and attacks on labels are not for them
+        labels: Any = None if classes is None else jnp.asarray(classes)
+        batch = Batch(world.x[position], world.y[position], labels)
         if corrupt is not None:
             poisoned = corrupt(poison, batch)
             lies = world.byzantine[worker]
