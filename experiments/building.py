@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,16 @@ from simulator.timeline import Timeline
 from simulator.world import load, share_out
 
 Factory = Callable[..., Any]
-# batch sizes, jobs and labels do not matter for whether a part can be computed
-ROWS_OF_A_BATCH = 4
+
+
+class Kind(NamedTuple):
+    """What of a data set decides whether a part can be computed: `shape` of a sample, types, classes; and the batch."""
+
+    shape: tuple[int, ...]
+    x: np.dtype[Any]
+    y: np.dtype[Any]
+    classes: int | None
+    batch_size: int
 
 
 def build(scenario: Scenario) -> None:
@@ -69,9 +77,11 @@ def build(scenario: Scenario) -> None:
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         _need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {_type(data)}")
-    sample = data.x.shape[1:]
+    # what is larger than the data is refused below
+    batch = min(scenario.data.batch_size, len(data.y))
+    samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
     with _part("model", scenario.model, MODELS) as model:
-        d = _parameters(model, scenario.model, sample, data.classes)
+        d = _parameters(model, scenario.model, samples)
     for seed in scenario.seeds:
         with _part("schedule", scenario.schedule, SCHEDULES):
             timeline = plan(scenario, seed)
@@ -103,7 +113,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    _trace_attack(attack, lie, n, f, k, d, sample, data.classes)
+                    _trace_attack(attack, lie, n, f, k, d, samples)
         with _part("data", scenario.data.partition, PARTITIONS):
             parts, _ = share_out(scenario.data, n, seed)
             if scenario.data.batch_size > len(parts.train):
@@ -145,21 +155,26 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
 
 
 @cache
-def _parameters(function: Factory, part: Component, sample: tuple[int, ...], classes: int) -> int:
+def _parameters(function: Factory, part: Component, samples: Kind) -> int:
     """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
 
-    def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, Any, Any]:
-        model = function(sample, classes, **part.options())
+    def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
+        model = function(samples.shape, samples.classes, **part.options())
         _need(isinstance(model, Model), f"{part.name} must give a Model, got {_type(model)}")
         with _tracing(part, "the model", function):
             params = model.init(key)
-            return params, model.loss(params, x, y), model.predict(params, x)
+            loss, outputs = model.loss(params, x, y, key), model.predict(params, x)
+            return params, loss, outputs, model.judge(outputs, y) if _is(outputs, expected) else None
 
-    params, loss, logits = jax.eval_shape(look, _key(), *_batch(sample)[:2])
+    # values in place of logits where there are no classes
+    expected = (samples.batch_size,) if samples.classes is None else (samples.batch_size, samples.classes)
+    what = "values" if samples.classes is None else "logits"
+    params, loss, outputs, judged = jax.eval_shape(look, _key(), *_batch(samples)[:2])
     _need(_is(params, (None,)), f"{part.name}: init must give parameters [d], got {_type(params)}")
     _need(_is(loss, ()), f"{part.name}: loss must give a number, got {_type(loss)}")
-    expected = (ROWS_OF_A_BATCH, classes)
-    _need(_is(logits, expected), f"{part.name}: predict must give logits {list(expected)}, got {_type(logits)}")
+    _need(_is(outputs, expected), f"{part.name}: predict must give {what} {list(expected)}, got {_type(outputs)}")
+    pair = isinstance(judged, tuple) and len(judged) == 2 and all(_is(each, expected[:1], None) for each in judged)
+    _need(pair, f"{part.name}: judge must give (losses, right), each {list(expected[:1])}, got {_type(judged)}")
     return params.shape[0]
 
 
@@ -265,9 +280,7 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
 
 
 @cache
-def _trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, sample: tuple[int, ...], classes: int
-) -> None:
+def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind) -> None:
     attack = function(n, f, **part.options())
     _need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {_type(attack)}")
 
@@ -296,16 +309,19 @@ def _trace_attack(
         _keeps(part, "forge", before, after)
 
     if attack.corrupt is not None:
-        batch = _batch(sample)
+        batch = _batch(samples)
         if attack.goal is not None:
-            _need(attack.goal.target < classes, f"{part.name}: the target is label {attack.goal.target} of {classes}")
+            _need(
+                attack.goal.target < (samples.classes or 0),
+                f"{part.name}: the target is label {attack.goal.target} of {samples.classes or 0}",
+            )
             with _tracing(part, "trigger", function):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)
             _need(_is(given, batch.x.shape), f"{part.name}: trigger must give {_type(batch.x)}, got {_type(given)}")
         with _tracing(part, "corrupt", function):
             given = jax.eval_shape(attack.corrupt, _key(), batch)
         _need(
-            isinstance(given, Batch) and _is(given.x, batch.x.shape) and _is(given.y, batch.y.shape, jnp.integer),
+            isinstance(given, Batch) and _like(given.x, batch.x) and _like(given.y, batch.y),
             f"{part.name}: corrupt must give a Batch of x {_type(batch.x)} and y {_type(batch.y)}, got {_type(given)}",
         )
 
@@ -314,9 +330,11 @@ def _key() -> Any:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _batch(sample: tuple[int, ...]) -> Any:
-    shapes = [((ROWS_OF_A_BATCH, *sample), jnp.float32), ((ROWS_OF_A_BATCH,), jnp.int32), ((), jnp.int32)]
-    return Batch(*(jax.ShapeDtypeStruct(*each) for each in shapes))  # pyright: ignore[reportArgumentType]
+def _batch(samples: Kind) -> Any:
+    shapes = [((samples.batch_size, *samples.shape), samples.x), ((samples.batch_size,), samples.y)]
+    x, y = (jax.ShapeDtypeStruct(*each) for each in shapes)
+    classes = None if samples.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
+    return Batch(x, y, classes)  # pyright: ignore[reportArgumentType]
 
 
 def _keeps(part: Component, what: str, before: Any, after: Any) -> None:
@@ -327,10 +345,16 @@ def _keeps(part: Component, what: str, before: Any, after: Any) -> None:
 
 
 def _is(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
-    """Whether a traced value is one array of such numbers; None in the shape stands for any size."""
-    if not isinstance(value, jax.ShapeDtypeStruct) or len(value.shape) != len(shape):
+    """Whether a traced value is one array of such numbers, None: of any; None in the shape stands for any size."""
+    if not isinstance(value, (jax.ShapeDtypeStruct, jax.Array)) or len(value.shape) != len(shape):
         return False
-    return jnp.issubdtype(value.dtype, kind) and all(w in (None, s) for w, s in zip(shape, value.shape, strict=True))
+    fits = kind is None or jnp.issubdtype(value.dtype, kind)
+    return fits and all(w in (None, s) for w, s in zip(shape, value.shape, strict=True))
+
+
+def _like(value: Any, wanted: Any) -> bool:
+    """Whether a traced value has the shape of another, and is whole numbers where that is."""
+    return _is(value, wanted.shape, jnp.integer if jnp.issubdtype(wanted.dtype, jnp.integer) else jnp.floating)
 
 
 def _type(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Plots of a study: test accuracy over updates, time and gradients; ages of rows and the workers' time."""
+"""Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the workers' time."""
 
 import math
 from pathlib import Path
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.names import file_name, short
+from experiments.scores import ACCURACY, Score, score_of
 from experiments.summary import MEASURES, WAYS, differs, diverged, lines, others, timed
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
@@ -32,6 +33,8 @@ DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 
 KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
 # Runs whose ends are farther apart than by this factor are drawn over a logarithmic axis.
 FAR = 8
+# A loss is drawn up to so many times the largest one at the start.
+HIGHEST = 10
 NO_AGES = pd.DataFrame({"age": [0], "rows": [0]})
 STYLE: Any = {
     "font.size": 9,
@@ -58,8 +61,8 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
     curves = curves.merge(frame[["run", "line"]], on="run")
     keys = [key for key in others(frame) if key.partition(".")[0] not in WAYS]
     groups: list[Any] = list(frame.groupby(keys, sort=False)) if keys else [((), frame)]
-    axes = {"accuracy": "step"} | {
-        f"accuracy-by-{measure.removesuffix('_s')}": measure for measure in MEASURES if differs(curves, measure)
+    axes = {"": "step"} | {
+        f"-by-{measure.removesuffix('_s')}": measure for measure in MEASURES if differs(curves, measure)
     }
     paths: list[Path] = []
 
@@ -79,7 +82,8 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
         every = list(frame["line"].unique())
         with rc_context(STYLE):
             for name, measure in axes.items():
-                keep(accuracy(group, measured, every, words, measure), [name, *words])
+                figure = scores(group, measured, every, words, measure)
+                keep(figure, [f"{score_of(group).file}{name}", *words])
             if timed(frame, curves):
                 keep(spending(folder, group, words), ["time", *words])
     return paths
@@ -95,11 +99,12 @@ def colours(rules: list[str]) -> dict[str, str]:
     return taken
 
 
-def accuracy(
+def scores(
     frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str], measure: str = "step"
 ) -> Figure:
     """Mean test accuracy over a measure (server updates) with a band of one standard deviation over the repeats.
 
+    Where the data has values in place of classes it is the test loss, over a logarithmic axis if its range is wide.
     Runs that were not completed are thin lines of their own, which end in a cross, and count in no mean.
     """
     attacks = list(curves["attack"].unique())
@@ -110,9 +115,9 @@ def accuracy(
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
-    paint, classes = colours(rules), int(curves["classes"].iloc[0])
+    paint, score = colours(rules), score_of(curves)
     for axes, attack in zip(panels, attacks, strict=False):
-        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, classes, measure)
+        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, score, measure)
         axes.set_title(str(attack), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
     for spare in panels[len(attacks) :]:
         spare.set_visible(False)
@@ -121,11 +126,13 @@ def accuracy(
             axes.set_xlabel({"step": "server updates", **MEASURES}[measure])
             axes.tick_params(labelbottom=True)
         if i % columns == 0:
-            axes.set_ylabel("test accuracy")
-        if i % columns == columns - 1 or i == len(attacks) - 1:
+            axes.set_ylabel(score.words)
+        if score is ACCURACY and (i % columns == columns - 1 or i == len(attacks) - 1):
             # outside, where no line can run through the word
             place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, 0)}
-            axes.annotate("chance", (1, 1 / classes), va="center", fontsize=7, color="#888888", **place)
+            axes.annotate(
+                "chance", (1, 1 / curves["classes"].iloc[0]), va="center", fontsize=7, color="#888888", **place
+            )
     ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
     # a run that failed early has nothing but its start
     if ends.max() > FAR * ends[ends > 0].min(initial=ends.max()):
@@ -133,6 +140,8 @@ def accuracy(
         panels[0].set_xscale("log")
         places = curves[measure].to_numpy()
         panels[0].set_xlim(left=places[places > 0].min())
+    if score is not ACCURACY:
+        _fitted(panels[0], curves, score)
     seeds = len(set(curves["seed"]))
     notes = [", ".join([*words, f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"])]
     if stopped := sum(frame["status"] != "complete"):
@@ -162,39 +171,63 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
+def _fitted(axes: Axes, curves: pd.DataFrame, score: Score) -> None:
+    """The axis of a loss: what rises far above the start leaves it, and it is logarithmic where its range is wide."""
+    values = curves[score.column].to_numpy()
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        return
+    start = curves.loc[curves["step"] == curves["step"].min(), score.column]
+    top = min(values.max(), HIGHEST * start.where(np.isfinite(start)).max())
+    wide = top > FAR * values.min()
+    if wide:
+        axes.set_yscale("log")
+    axes.set_ylim(values.min() / 1.2 if wide else 0, 1.2 * top)
+
+
 def _panel(
-    axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], classes: int, measure: str
+    axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], score: Score, measure: str
 ) -> None:
     for i, rule in enumerate(rules):
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
         mine = curves.loc[curves["line"] == rule]
         complete = mine.loc[mine["status"] == "complete"]
-        mean = _mean(complete, measure)
+        mean = _mean(complete, score, measure)
         axes.plot(mean.index, mean["mean"], label=rule, linewidth=1.7, zorder=3, **style)
-        low, high = (mean["mean"] - mean["std"]).clip(0, 1), (mean["mean"] + mean["std"]).clip(0, 1)
+        most = 1 if score is ACCURACY else np.inf
+        low, high = (mean["mean"] - mean["std"]).clip(0, most), (mean["mean"] + mean["std"]).clip(0, most)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
         for _, run in mine.loc[mine["status"] != "complete"].groupby("run"):
-            axes.plot(run[measure], run["test_accuracy"], linewidth=0.8, zorder=3, **style)
-            axes.plot(run[measure].iloc[-1:], run["test_accuracy"].iloc[-1:], marker="x", markersize=6, **mark)
+            axes.plot(run[measure], run[score.column], linewidth=0.8, zorder=3, **style)
+            axes.plot(run[measure].iloc[-1:], run[score.column].iloc[-1:], marker="x", markersize=6, **mark)
         for _, run in complete.loc[~np.isfinite(complete["test_loss"])].groupby("run"):
-            first = run.iloc[:1]
-            axes.plot(first[measure], first["test_accuracy"], marker="v", markersize=6, markerfacecolor="white", **mark)
-    axes.axhline(1 / classes, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-    axes.set_ylim(0, 1.02)
+            first, place = run.iloc[:1], mark | {"marker": "v", "markersize": 6, "markerfacecolor": "white"}
+            if score is ACCURACY:
+                axes.plot(first[measure], first[score.column], **place)
+            else:
+                # the loss itself is nowhere
+                axes.plot(first[measure], [1], transform=axes.get_xaxis_transform(), **place)
+    if score is ACCURACY:
+        axes.axhline(1 / curves["classes"].iloc[0], color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        axes.set_ylim(0, 1.02)
     axes.margins(x=0.01)
     if measure == "step":
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 
-def _mean(complete: pd.DataFrame, measure: str) -> Any:
-    """`mean` and `std` of the test accuracy over the repeats, at each place of the measure."""
+def _mean(complete: pd.DataFrame, score: Score, measure: str) -> Any:
+    """`mean` and `std` of the score over the repeats, at each place of the measure; NaN where one is not finite."""
+    values = complete[score.column]
+    complete = complete.assign(value=values.where(np.isfinite(values)))
     if measure == "step" or complete.empty:
-        return complete.groupby(measure)["test_accuracy"].agg(["mean", "std"]).fillna(0)
+        mean: Any = complete.groupby(measure)["value"].agg(["mean", "std", "count", "size"])
+        mean["std"] = mean["std"].fillna(0)
+        return mean[["mean", "std"]].where(mean["count"] == mean["size"])
     runs = [run for _, run in complete.groupby("run")]
     # repeats are evaluated at different places: their lines are read off at the same ones, up to the first end
     places = np.linspace(0, min(run[measure].max() for run in runs), 200)
-    read = np.stack([np.interp(places, run[measure], run["test_accuracy"]) for run in runs])
+    read = np.stack([np.interp(places, run[measure], run["value"]) for run in runs])
     spread = read.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(places))
     return pd.DataFrame({"mean": read.mean(axis=0), "std": spread}, index=places)
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from experiments.names import counted
 from experiments.results import Run
+from experiments.scores import said
 from simulator.executors import Checkpoint
 
 # Without a terminal a long run says where it is, but not more often than this.
@@ -78,7 +79,7 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
         progress.update(whole, advance=new)
         if checkpoint.step:
             total = run.scenario.steps * len(before)
-            note = f"accuracy {checkpoint.evaluation.test_accuracy:.3f}"
+            note = said(checkpoint.evaluation).removeprefix("test ")
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
     def done(run: Run, checkpoint: Checkpoint) -> None:
@@ -113,8 +114,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        accuracy = f"test accuracy {checkpoint.evaluation.test_accuracy:.3f}"
-        end(f"{name(run)}: {accuracy} ({checkpoint.wall_s:.1f} s)")
+        end(f"{name(run)}: {said(checkpoint.evaluation)} ({checkpoint.wall_s:.1f} s)")
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
@@ -123,8 +123,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
 
     def advance(run: Run, checkpoint: Checkpoint) -> None:
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
-            accuracy = f"test accuracy {checkpoint.evaluation.test_accuracy:.3f}"
-            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {accuracy}")
+            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation)}")
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),

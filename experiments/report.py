@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import plots, summary
+from experiments.scores import score_of
 from experiments.strict_yaml import read_mapping
 
 
@@ -28,7 +29,7 @@ def show(folder: Path, console: Console) -> None:
     frame = summary.gather(folder)
     curves = summary.curves(folder, frame)
     for i, (words, each) in enumerate(summary.tables(frame, curves)):
-        _accuracies(each, words, None if i else _name(folder), console)
+        _scores(each, words, None if i else _name(folder), console)
     if summary.timed(frame, curves):
         headings, rows = summary.spent_rows(frame)
         names = len(headings) - 6
@@ -42,9 +43,9 @@ def show(folder: Path, console: Console) -> None:
         console.print(Text(line, style="red"))
 
 
-def _accuracies(frame: pd.DataFrame, words: str, title: str | None, console: Console) -> None:
+def _scores(frame: pd.DataFrame, words: str, title: str | None, console: Console) -> None:
     wide = summary.table(frame)
-    headings, rows = summary.text_rows(wide)
+    headings, rows = summary.text_rows(wide, score_of(frame))
     names = wide.index.nlevels
     widths = [
         max(map(len, column)) + 2 for column in zip(headings[:names], *(row[:names] for row in rows), strict=True)
@@ -77,15 +78,17 @@ def _accuracies(frame: pd.DataFrame, words: str, title: str | None, console: Con
 def _styled(frame: pd.DataFrame, wide: pd.DataFrame, rows: list[list[str]]) -> list[list[Text]]:
     names = wide.index.nlevels
     means = wide.xs("mean", axis=1, level=1)
+    higher = score_of(frame).higher_is_better
     classes = frame.groupby(list(wide.index.names), sort=False)["classes"].first()
     styled = []
     for i, row in enumerate(rows):
-        # twice as good as guessing, or less: the attack has won
-        lost = 2 / float(classes.loc[wide.index[i]])
         texts = [Text(value, style="bold") for value in row[:names]]
         for j, value in enumerate(row[names:]):
-            mean, best = means.iloc[i, j], means.iloc[:, j].max()
-            texts.append(Text(value, style="red" if mean <= lost else "bold green" if mean >= best else ""))
+            mean, all_of_attack = means.iloc[i, j], means.iloc[:, j]
+            # twice as good as guessing, or less: the attack has won
+            lost = mean <= 2 / float(classes.loc[wide.index[i]]) if higher else mean == float("inf")
+            best = mean == (all_of_attack.max() if higher else all_of_attack.min())
+            texts.append(Text(value, style="red" if lost else "bold green" if best else ""))
         styled.append(texts)
     return styled
 

@@ -16,6 +16,7 @@ import numpy as np
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
+from models.module import sha256
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
@@ -26,7 +27,10 @@ from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 # Everything that a study writes beside its runs; --overwrite removes this and nothing else.
-STUDY_FILES = ("scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg", "time*.png", "time*.svg")
+STUDY_FILES = (
+    "scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg", "loss*.png", "loss*.svg",
+    "time*.png", "time*.svg",
+)  # fmt: skip
 RUN_FILES = (
     "scenario.yaml",
     "metrics.csv",
@@ -163,7 +167,7 @@ def begin(folder: Path, run: Run) -> None:
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
     (here / "scenario.yaml").write_text(dump(described))
-    write_json(here / "versions.json", versions())
+    write_json(here / "versions.json", {**versions(), **_own_module(run.scenario)})
     _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
     _append(here / "updates.csv", [("step", *Update._fields)])
     write_json(here / "summary.json", _summary(run, "running", None))
@@ -262,6 +266,14 @@ def versions() -> Mapping[str, Any]:
         "threads": os.environ["NPROC"],
         "commit": _commit(),
     }
+
+
+def _own_module(scenario: Scenario) -> dict[str, Any]:
+    """The file that the model comes from, where it is the user's own, and what it held."""
+    if scenario.model.name != "module":
+        return {}
+    file, digest = sha256(scenario.model.options()["path"])
+    return {"module": {"file": file, "sha256": digest}}
 
 
 def _commit() -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.scores import Score, score_of
 from simulator.scenario import ScenarioError
 
 MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "attack_success"]
@@ -82,24 +83,26 @@ def differs(curves: pd.DataFrame, measure: str) -> bool:
 
 
 def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, float]:
-    """The frame with the test accuracy that each run had when the shortest one ended, and where that was.
+    """The frame with the test accuracy, or loss, that each run had when the shortest one ended, and where that was.
 
-    The accuracy is that of the last model evaluated by then.
+    It is that of the last model evaluated by then.
     """
+    column = score_of(frame).column
     complete = curves.loc[curves["status"] == "complete"]
     end = float(complete.groupby("run")[measure].max().min())
-    then = complete.loc[complete[measure] <= end].groupby("run")["test_accuracy"].last()
-    return frame.assign(test_accuracy=frame["run"].map(then)), end
+    then = complete.loc[complete[measure] <= end].groupby("run").tail(1).set_index("run")[column]
+    return frame.assign(**{column: frame["run"].map(then)}), end
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Rules (and other swept keys) by attacks: `mean` and `std` of the test accuracy and `count` of the repeats.
 
-    Columns are pairs (attack, statistic); the standard deviation is that of a sample (n - 1), NaN for one repeat.
+    Of regressions it is the test loss, infinite where it is NaN. Columns are pairs (attack, statistic); the standard
+    deviation is that of a sample (n - 1), NaN for one repeat.
     """
     rows = [*others(frame), "rule"]
-    done = frame.assign(test_accuracy=frame["test_accuracy"].where(frame["status"] == "complete"))
-    grouped = done.groupby([*rows, "attack"], sort=False)["test_accuracy"].agg(STATISTICS)
+    values = frame[score_of(frame).column].fillna(np.inf).where(frame["status"] == "complete")
+    grouped = frame.assign(score=values).groupby([*rows, "attack"], sort=False)["score"].agg(STATISTICS)
     wide: Any = grouped.unstack("attack")
     wide.columns = wide.columns.swaplevel()
     columns = pd.MultiIndex.from_product([frame["attack"].unique(), STATISTICS])
@@ -107,27 +110,30 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.reindex(index=names, columns=columns)
 
 
-def cell(mean: float, std: float, count: float) -> str:
+def cell(mean: float, std: float, count: float, digits: str) -> str:
     """`0.912 ± 0.004`; a dash where no run was completed."""
     if not count > 0:
         return "-"
-    return f"{mean:.3f}" if count == 1 else f"{mean:.3f} ± {std:.3f}"
+    if not np.isfinite(mean):
+        return "not finite"
+    return f"{mean:{digits}}" if count == 1 else f"{mean:{digits}} ± {std:{digits}}"
 
 
-def caption(frame: pd.DataFrame, what: str = "final test accuracy") -> str:
-    """What the numbers of the table are."""
+def caption(frame: pd.DataFrame, when: str = "") -> str:
+    """What the numbers of the table are, `when` being such as "final "."""
+    what = f"{when}{score_of(frame).words}"
     seeds = len(set(frame["seed"]))
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {frame['seed'].iloc[0]}"
     return f"{what}, {spread}"
 
 
-def text_rows(wide: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def text_rows(wide: pd.DataFrame, score: Score) -> tuple[list[str], list[list[str]]]:
     """The table as headings and rows of text."""
     attacks = list(dict.fromkeys(wide.columns.get_level_values(0)))
     headings = [*[str(name) for name in wide.index.names], *attacks]
     rows = []
     for key, values in zip(wide.index, wide.to_numpy(), strict=True):
-        cells = [cell(*values[3 * i : 3 * i + 3]) for i in range(len(attacks))]
+        cells = [cell(*values[3 * i : 3 * i + 3], digits=score.digits) for i in range(len(attacks))]
         rows.append([*(map(str, key) if isinstance(key, tuple) else [str(key)]), *cells])
     return headings, rows
 
@@ -141,7 +147,7 @@ def troubles(frame: pd.DataFrame) -> list[str]:
             reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
             lines.append(f"{run['run']}: {run['status']}{step}{reason}")
     return lines + [
-        f"{run}: diverged (its test loss is not finite; the accuracy is that of a broken model)"
+        f"{run}: diverged (its test loss is not finite: what else is measured is that of a broken model)"
         for run in frame.loc[diverged(frame), "run"]
     ]
 
@@ -152,12 +158,20 @@ def diverged(frame: pd.DataFrame) -> Any:
 
 
 def tables(frame: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The captions and frames of all accuracy tables: at the end, and where it matters at equal time and work."""
-    made = [(caption(frame), frame)]
-    for measure, words in MEASURES.items():
-        if bool((frame["status"] == "complete").any()) and differs(curves, measure):
-            then, end = at_equal(frame, curves, measure)
-            made.append((f"{caption(frame, 'test accuracy')}, at {end:.4g} {words}, where the shortest run ends", then))
+    """The captions and frames of all tables of scores: at the end, and where it matters at equal time and work.
+
+    Runs whose data has classes and runs whose data has values are not in one table.
+    """
+    made = []
+    for part in (frame.loc[frame["classes"].notna()], frame.loc[frame["classes"].isna()]):
+        if part.empty:
+            continue
+        mine = curves.loc[curves["run"].isin(part["run"])]
+        made.append((caption(part, "final "), part))
+        for measure, words in MEASURES.items():
+            if bool((part["status"] == "complete").any()) and differs(mine, measure):
+                then, end = at_equal(part, mine, measure)
+                made.append((f"{caption(part)}, at {end:.4g} {words}, where the shortest run ends", then))
     return made
 
 
@@ -190,7 +204,7 @@ def markdown(title: str, frame: pd.DataFrame, curves: pd.DataFrame, plots: Seque
     """The study as a page: tables, what failed, plots."""
     lines = [f"# {title}"]
     for words, each in tables(frame, curves):
-        lines += ["", f"{words[0].upper()}{words[1:]}.", "", *_in_markdown(*text_rows(table(each)))]
+        lines += ["", f"{words[0].upper()}{words[1:]}.", "", *_in_markdown(*text_rows(table(each), score_of(each)))]
     if timed(frame, curves):
         lines += ["", "How the time was used, on average over the repeats.", "", *_in_markdown(*spent_rows(frame))]
     if bad := troubles(frame):

@@ -37,8 +37,10 @@ def factory(name: str) -> Callable[..., Model]:
     return getattr(module, name)
 
 
-def build(name: str, shape: tuple[int, ...], classes: int, **options: Any) -> Model:
-    """The model `name` for inputs of `shape` (one sample) and `classes` labels: the way to have one from Python.
+def build(name: str, shape: tuple[int, ...], classes: int | None, **options: Any) -> Model:
+    """The model `name` for inputs of `shape` (one sample): the way to have one from Python.
+
+    `classes` is the number of labels, or None where the data has values (regression).
 
     Raises ValueError for an unknown name, an impossible shape or an option out of range.
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from attacks import Goal
 from models import Model
@@ -39,7 +38,7 @@ class Update(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One model, looked at: mean losses and accuracies in [0, 1].
+    """One model, looked at: mean losses, without a penalty, and accuracies in [0, 1]; these are NaN for regression.
 
     `attack_success`: the share of the test samples of other labels that a backdoor's trigger turns into its target;
     NaN where no attack has one.
@@ -81,9 +80,7 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
     """The losses and accuracies of parameters `[d]`, over all training and test samples of a world."""
 
     def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
-        y = world.y[positions]
-        logits = model.predict(params, world.x[positions])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
+        return model.judge(model.predict(params, world.x[positions]), world.y[positions])
 
     def fooled(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
         assert goal is not None
@@ -93,7 +90,11 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
 
     def over(look: Callable[..., tuple[Array, Array]], world: World, params: Array, positions: Array) -> list[Array]:
         whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
-        parts = [look(world, params, rest)] if len(rest) else []
+        parts = []
+        if len(rest):
+            # as many at once as ever where there are so many, for a norm over the batch needs more than a few
+            filled = jnp.asarray(positions)[-EVALUATED_AT_ONCE:]
+            parts.append(jax.tree.map(lambda each: each[-len(rest) :], look(world, params, filled)))
         if len(whole):
             looked = jax.lax.map(lambda some: look(world, params, some), whole.reshape(-1, EVALUATED_AT_ONCE))
             parts.append(jax.tree.map(jnp.ravel, looked))

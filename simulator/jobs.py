@@ -1,7 +1,8 @@
 """One worker's job: a gradient on a batch of its own, or several steps of SGD."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ Row = Callable[[World, Array, Array, Array], Array]
 
 @lru_cache
 def working(
-    model: Model, classes: int, batch_size: int, local: Local | None, lies: Lying, corrupt: Corrupt | None
+    model: Model, classes: int | None, batch_size: int, local: Local | None, lies: Lying, corrupt: Corrupt | None
 ) -> Row:
     """The row of a worker's job; a Byzantine worker trains on what `corrupt` makes of its batches."""
     gradient = _gradient(model, classes, lies, corrupt)
@@ -38,27 +39,31 @@ def remembering(beta: float) -> Callable[[Array, Array], Array]:
     return jax.jit(lambda velocity, row: beta * velocity + (1 - beta) * row)
 
 
-def _gradient(model: Model, classes: int, lies: Lying, corrupt: Corrupt | None) -> Callable[..., Array]:
-    def gradient(world: World, params: Array, worker: Array, job: Array, places: Array, poison: Array) -> Array:
+def _gradient(model: Model, classes: int | None, lies: Lying, corrupt: Corrupt | None) -> Callable[..., Array]:
+    def gradient(
+        world: World, params: Array, worker: Array, job: Array, places: Array, poison: Array, drop: Array
+    ) -> Array:
         position = world.shards[worker, places]
-        batch = Batch(world.x[position], world.y[position], jnp.asarray(classes))
+        # values have no classes, and attacks on labels are not for them
+        labels: Any = None if classes is None else jnp.asarray(classes)
+        batch = Batch(world.x[position], world.y[position], labels)
         if corrupt is not None:
             # nobody but the server counts updates: who lies in this job goes by the worker's own count
             batch = corrupt(poison, batch, lies(world, job)[worker], job)
-        return jax.grad(model.loss)(params, batch.x, batch.y)
+        return jax.grad(model.loss)(params, batch.x, batch.y, drop)
 
     return gradient
 
 
-def _keys(world: World, worker: Array, job: Array) -> tuple[Array, Array]:
-    return derive(world.key, Purpose.WORK, worker, job), derive(world.key, Purpose.CORRUPT, worker, job)
+def _keys(world: World, worker: Array, job: Array) -> Iterator[Array]:
+    return (derive(world.key, purpose, worker, job) for purpose in (Purpose.WORK, Purpose.CORRUPT, Purpose.DROPOUT))
 
 
 def _one_batch(gradient: Callable[..., Array], batch_size: int) -> Row:
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
-        draw, poison = _keys(world, worker, job)
+        draw, poison, drop = _keys(world, worker, job)
         places = jax.random.randint(draw, (batch_size,), 0, world.sizes[worker])
-        return gradient(world, params, worker, job, places, poison)
+        return gradient(world, params, worker, job, places, poison, drop)
 
     return row
 
@@ -67,12 +72,12 @@ def _several(gradient: Callable[..., Array], batch_size: int, local: Local) -> R
     """Steps with batches drawn as ever, or passes over permutations of the worker's samples."""
 
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
-        draw, poison = _keys(world, worker, job)
+        draw, poison, drop = _keys(world, worker, job)
         held = world.sizes[worker]
 
         def step(at: Array, number: Array, places: Array) -> Array:
-            own = jax.random.fold_in(poison, number)
-            return at - local.learning_rate * gradient(world, at, worker, job, places, own)
+            own = (jax.random.fold_in(key, number) for key in (poison, drop))
+            return at - local.learning_rate * gradient(world, at, worker, job, places, *own)
 
         def drawn(number: Array, at: Array) -> Array:
             return step(at, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))

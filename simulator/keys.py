@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     FILTER = 15
     HARM = 16
     LIARS = 17
+    DROPOUT = 18
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

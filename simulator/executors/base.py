@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -219,9 +219,15 @@ def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 def digest(checkpoints: list[Checkpoint]) -> str:
     """SHA-256 over everything a seed's checkpoints say that the clock on the wall does not decide."""
     sha = hashlib.sha256()
+
+    def add(values: Any) -> None:
+        numbers = np.asarray(values, np.float64)
+        # NaN, which has many forms, is NaN
+        sha.update(np.where(np.isnan(numbers), np.nan, numbers).tobytes())
+
     for each in checkpoints:
-        sha.update(np.array([each.seed, each.step, each.time_s, each.gradients, *each.evaluation]).tobytes())
+        add([each.seed, each.step, each.time_s, each.gradients, *each.evaluation])
         for series in each.updates:
-            sha.update(np.asarray(series, np.float64).tobytes())
+            add(series)
     sha.update(checkpoints[-1].params.tobytes())
     return sha.hexdigest()

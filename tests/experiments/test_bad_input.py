@@ -12,7 +12,7 @@ import pytest
 from aggregators import Aggregator, Info
 from aggregators.filters import Filter
 from attacks import Attack
-from models import Model
+from models import softmax
 from simulator import components
 from tests.experiments.command import byzax, command, write
 
@@ -210,6 +210,8 @@ def test_a_mistake_in_a_scenario_gets_one_line_with_file_and_key(tmp_path, mista
 
 
 ATTACK = lambda **parts: lambda n, f: Attack(**parts)  # noqa: E731
+WHOLE = softmax.softmax((8, 8), 10)
+MODEL = lambda **parts: lambda shape, classes, **o: WHOLE._replace(**parts)  # noqa: E731
 FILTER = lambda judge: lambda n, f, **o: Filter(lambda params: (), judge)  # noqa: E731
 # what a plug-in of a user gives -> what is said about it
 BROKEN = {
@@ -266,23 +268,28 @@ BROKEN = {
     "batch of another shape": (
         "attack",
         ATTACK(corrupt=lambda key, batch: batch._replace(y=batch.y / 2)),
-        r"attack: none: corrupt must give a Batch of x float32\[4, 8, 8\] and y int32\[4\], got Batch",
+        r"attack: none: corrupt must give a Batch of x float32\[77, 8, 8\] and y int32\[77\], got Batch",
     ),
-    "gives no model": ("model", lambda shape, classes: [], r"model: softmax must give a Model, got \(\)"),
+    "gives no model": ("model", lambda shape, classes, **o: [], r"model: softmax must give a Model, got \(\)"),
     "logits of another shape": (
         "model",
-        lambda shape, classes: Model(lambda key: jnp.zeros(3), lambda params, x, y: x.sum(), lambda params, x: params),
-        r"model: softmax: predict must give logits \[4, 10\], got float32\[3\]",
+        MODEL(predict=lambda params, x: params),
+        r"model: softmax: predict must give logits \[77, 10\], got float32\[650\]",
     ),
     "parameters in a tree": (
         "model",
-        lambda shape, classes: Model(lambda key: {}, lambda params, x, y: x.sum(), lambda params, x: x),
+        MODEL(init=lambda key: {}, loss=lambda params, x, y, key: x.sum(), predict=lambda params, x: x),
         r"model: softmax: init must give parameters \[d\], got dict",
     ),
     "losses of a batch": (
         "model",
-        lambda shape, classes: Model(lambda key: jnp.zeros(3), lambda params, x, y: y, lambda params, x: x),
-        r"model: softmax: loss must give a number, got int32\[4\]",
+        MODEL(loss=lambda params, x, y, key: y),
+        r"model: softmax: loss must give a number, got int32\[77\]",
+    ),
+    "one loss of a batch": (
+        "model",
+        MODEL(judge=lambda logits, y: (logits.sum(), y == 0)),
+        r"model: softmax: judge must give \(losses, right\), each \[77\], got \(float32\[\], bool\[77\]\)",
     ),
     "gives no data": ("data", lambda **options: 3, "data: gaussian_mixture must give a Dataset, got int"),
     "partition that forgets a worker": (

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.plots import accuracy
+from experiments.plots import scores
 
 STEPS = [0, 10, 20]
 # run -> status, accuracies at the steps it reached, final test loss
@@ -30,7 +30,7 @@ def figure():
         for i, (run, (status, values, loss)) in enumerate(RUNS.items())
         for step, value in zip(STEPS, values, strict=False)
     )  # fmt: skip
-    return accuracy(frame, curves, ["krum"], [])
+    return scores(frame, curves, ["krum"], [])
 
 
 def lines(figure):

@@ -1,12 +1,13 @@
 """The core against NumPy: one worker's job, the adversary's reach, one update, one evaluation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import models
 from simulator.core import build
-from simulator.diagnostics import EVALUATED_AT_ONCE
+from simulator.diagnostics import EVALUATED_AT_ONCE, evaluating
 from simulator.keys import Purpose, derive, generator
 from simulator.serving import Arrived
 from simulator.world import share_out, world
@@ -214,6 +215,34 @@ def test_a_backdoor_succeeds_where_samples_of_other_labels_get_its_target():
     _, clean, _, _ = prepared(attack="none")
     np.testing.assert_array_equal(core.evaluate(here, server.params)[:4], clean.evaluate(here, server.params)[:4])
     assert np.isnan(clean.evaluate(here, server.params).attack_success)
+
+
+@pytest.mark.parametrize(("samples", "at_once"), [(300, 300), (500, 500), (501, 500), (1300, 500)])
+def test_models_that_look_at_a_whole_batch_are_never_shown_a_few_samples(samples, at_once):
+    def shown(params, x):
+        return jnp.full(len(x), len(x), jnp.float32)
+
+    model = models.build("linear", (3,), None)._replace(predict=shown, judge=lambda outputs, y: (outputs, y))
+    here = world(small(), 0)._replace(x=jnp.zeros((2000, 3)), y=jnp.arange(2000.0))
+    # all are shown with so many, and each is counted once
+    positions = jnp.arange(samples)
+    seen = evaluating(model, None)(here._replace(train=positions, test=positions), jnp.zeros(4))
+    assert float(seen.test_loss) == pytest.approx(at_once, rel=1e-6)
+    assert float(seen.test_accuracy) == pytest.approx((samples - 1) / 2, rel=1e-6)
+
+
+def test_what_is_dropped_is_drawn_anew_for_each_worker_and_job_and_not_from_the_key_of_the_batch():
+    model = {"name": "mlp", "hidden": [6], "dropout": 0.5}
+    data = {"name": "gaussian_mixture", "samples": 70, "shape": [3], "batch_size": 1}
+    _, core, here, server = prepared(model=model, data=data)
+    # everybody has the same one sample
+    here = here._replace(shards=jnp.zeros_like(here.shards), sizes=jnp.ones_like(here.sizes))
+    rows = {(worker, job): core.work(here, server.params, worker, job) for worker in range(3) for job in range(3)}
+    assert len({np.asarray(row).tobytes() for row in rows.values()}) > 6
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(here.key, int(Purpose.DROPOUT)), 2), 1)
+    built = models.build("mlp", (3,), 10, hidden=(6,), dropout=0.5)
+    wanted = jax.grad(built.loss)(server.params, here.x[:1], here.y[:1], key)
+    np.testing.assert_allclose(rows[2, 1], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_the_parts_of_the_world_share_no_sample():

@@ -23,7 +23,7 @@ errors = ray.exceptions
 
 # Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule
 # and an attack that remember, an attack that asks the rule, updates of some workers, rows from models of several ages;
-# every schedule, and liars with every timing.
+# every schedule, and liars with every timing; whole numbers as samples, values in place of labels, dropout.
 RANDOM = {"latency": {"name": "lognormal", "sigma": 1.0}}
 TWO = {"workers": {"total": 7, "byzantine": 2}}
 SCENARIOS = {
@@ -138,6 +138,21 @@ SCENARIOS = {
         "worker_momentum": 0.5,
         "steps": 12,
     },
+    "recurrent": {
+        "data": {"name": "letters", "batch_size": 8},
+        "model": {"name": "rnn", "hidden": 6, "embedding": 4, "truncate": 5, "dropout": 0.3},
+        "rule": "median",
+        "attack": "sign_flip",
+        "worker_momentum": 0.5,
+    },
+    "regression": {
+        **TWO,
+        "data": {"name": "slope", "batch_size": 8, "validation": 0.2},
+        "model": {"name": "linear", "l1": 0.01, "l2": 0.01},
+        "rule": "fltrust",
+        "optimizer": {"name": "sgd", "learning_rate": 0.05},
+        "local": {"steps": 2, "learning_rate": 0.05},
+    },
     "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
 }
 
@@ -234,7 +249,7 @@ BATCHED = {"name": "ray", "batch": True, "actors": 1}
     ("name", "executor"),
     nightly(
         [
-            *((name, "vectorised") for name in BY_DAY),
+            *((name, "vectorised") for name in [*BY_DAY, "recurrent", "regression"]),
             ("selecting", BATCHED),
             ("table", BATCHED),
         ],

@@ -1,0 +1,70 @@
+"""Modules as a user writes them, for the tests of the model `module`."""
+
+import jax.numpy as jnp
+from flax import linen, nnx
+
+
+class Small(nnx.Module):
+    def __init__(self, shape, classes, *, rngs):
+        self.hidden = nnx.Linear(shape[0] * shape[1], 16, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.output = nnx.Linear(16, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.output(self.drop(jnp.tanh(self.hidden(x.reshape(len(x), -1)))))
+
+
+class Linen(linen.Module):
+    classes: int
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        x = jnp.tanh(linen.Dense(16)(x.reshape(len(x), -1)))
+        return linen.Dense(self.classes)(linen.Dropout(0.5, deterministic=not train)(x))
+
+
+class Deterministic(linen.Module):
+    @linen.compact
+    def __call__(self, x, deterministic: bool):
+        return linen.Dense(1)(linen.Dropout(0.5)(x.reshape(len(x), -1), deterministic=deterministic))
+
+
+class Letters(linen.Module):
+    classes: int
+
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(self.classes)(linen.Embed(self.classes, 3)(x).mean(axis=1))
+
+
+class Value(nnx.Module):
+    """A regression that gives `[b]`."""
+
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jnp.ones(()))
+
+    def __call__(self, x):
+        return self.weight[...] * x.reshape(len(x), -1).sum(axis=1)
+
+
+class Statistics(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(x)
+
+
+class LinenStatistics(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.BatchNorm(use_running_average=False)(x)
+
+
+class Wide(nnx.Module):
+    def __init__(self, width, rngs):
+        self.width = width
+
+
+def function(shape, classes):
+    return None
