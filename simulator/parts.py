@@ -19,6 +19,7 @@ from simulator.components import (
     Description,
     one_of,
 )
+from simulator.partitions import ALIASES
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Model: TypeAlias = Component
     Schedule: TypeAlias = Component
 else:
-    Partition = one_of("partition", PARTITIONS)
+    Partition = one_of("partition", PARTITIONS, aliases=ALIASES)
     Optimizer = one_of("optimizer", OPTIMIZERS)
     Rule = one_of("rule", RULES)
     Pre = one_of("pre", PRE)

@@ -10,6 +10,7 @@ import numpy as np
 from simulator.components import DATA, PARTITIONS
 from simulator.data.base import Dataset, Split, split
 from simulator.keys import Purpose, generator
+from simulator.partitions import Samples
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 
@@ -84,7 +85,9 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     dataset = load(data)
     parts = split(dataset, generator(seed, Purpose.SPLIT), data.validation, data.test)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
-    positions = divide(dataset.y[parts.train], n, generator(seed, Purpose.PARTITION))
+    owners = None if dataset.owners is None else dataset.owners[parts.train]
+    samples = Samples(dataset.y[parts.train], owners, lambda: dataset.x[parts.train])
+    positions = divide(samples, n, generator(seed, Purpose.PARTITION))
     if len(positions) != n or not all(map(len, positions)):
         raise ValueError(f"{data.partition.name} leaves one of the {n} workers without a sample")
     return parts, [parts.train[position] for position in positions]
