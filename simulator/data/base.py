@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What is made, or unfolded from zeros that were left out, holds at most so many numbers: 8 GB in float64.
+LARGEST = 10**9
+
 
 class DataError(ValueError):
     """Data that is missing or damaged; the message names the file and the way out."""

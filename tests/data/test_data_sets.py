@@ -100,16 +100,17 @@ def test_an_impossible_split_is_refused(samples, official, validation, test, mes
 
 
 def test_every_file_of_the_folder_is_a_data_set_that_is_found():
-    assert {"digits", "mnist", "fashion_mnist", "gaussian_mixture"} <= set(SHIPPED) <= set(data.available())
+    assert {"digits", "mnist", "cifar10", "csv", "gaussian_mixture"} <= set(SHIPPED) <= set(data.available())
     assert not any(name.startswith("_") for name in data.available())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_options_are_typed_keywords_with_defaults_and_docstrings_hold_their_lines(name):
+def test_options_are_typed_keywords_and_docstrings_hold_their_lines(name):
     for option in inspect.signature(data.factory(name), eval_str=True).parameters.values():
         assert option.kind is option.KEYWORD_ONLY
         assert option.annotation is not option.empty
-        assert option.default is not option.empty
+        # where the files of a person are, nobody can know
+        assert option.default is not option.empty or option.name in {"path", "target"}
     lines = (inspect.getdoc(data.factory(name)) or "").splitlines()
     for field in ("Samples", "Source"):
         assert sum(line.startswith(f"{field}: ") for line in lines) == 1, field
