@@ -40,7 +40,7 @@ def _load(place: Path, tokens: bool) -> Dataset:
         if key not in held:
             raise DataError(f"{place} lacks the array {key}: it has {_files.listed(held) if held else 'none we know'}")
     for key, array in held.items():
-        partner = "x_test" if key == "y_test" else "x"
+        partner = "x_test" if key.endswith("_test") else "x"
         if array.dtype.kind not in "fiub":
             raise DataError(f"{place}: {key} must hold numbers, got {array.dtype}")
         if array.ndim != 1 if key not in ("x", "x_test") else array.ndim < 2:
@@ -77,7 +77,8 @@ def _read(place: Path) -> dict[str, np.ndarray]:
         if place.is_dir():
             files = {key: place / f"{key}.npy" for key in KEYS}
             return {key: np.load(file, mmap_mode="r") for key, file in files.items() if file.is_file()}
-        with np.load(place) as held:
+        with place.open("rb") as file:
+            held = np.load(file)
             if not isinstance(held, np.lib.npyio.NpzFile):
                 raise DataError(f"{place} holds one array: an .npz with x and y is needed, or a folder of .npy files")
             return {key: held[key] for key in KEYS if key in held}

@@ -2,36 +2,16 @@
 
 import gzip
 import hashlib
-import struct
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
-import pooch
 import pytest
 
 from simulator import data
 from simulator.data import DataError, _files, _idx, fashion_mnist, mnist
+from tests.data.conftest import idx
 
 FILES = _idx.FILES
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No environment, an empty cache folder and no network."""
-
-    def offline(url, **_):
-        raise OSError(f"no route to {url}")
-
-    monkeypatch.delenv("BYZAX_DATA", raising=False)
-    monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pooch, "retrieve", offline)
-
-
-def idx(array):
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def small(seed=0):
@@ -143,28 +123,6 @@ def test_every_place_is_named_with_what_it_lacks(tmp_path, monkeypatch):
 def test_a_home_of_nobody_is_refused():
     with pytest.raises(DataError, match=r"data.root '~nobody-of-this-name/x': there is no such user"):
         data.build("mnist", root="~nobody-of-this-name/x")
-
-
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    """Serves `folder` over HTTP on this machine; gives the folder, its address, and the paths asked for."""
-    monkeypatch.undo()
-    monkeypatch.delenv("BYZAX_DATA", raising=False)
-    monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    asked = []
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            asked.append(self.path)
-
-    folder = tmp_path / "served"
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
 
 
 def fetched(mirrors, sha256):
