@@ -23,8 +23,8 @@ def synthetic_alpha_beta(
     Device k: y = argmax(W_k x + b_k), all entries of W_k and b_k from N(u_k, 1), u_k ~ N(0, alpha²);
     x ~ N(v_k, diag(j^-1.2)), entries of v_k from N(B_k, 1), B_k ~ N(0, beta²); and of samples it has
     50 + floor(lognormal(4, 2)). The deviations are alpha and beta, as in the authors' code, where the paper writes
-    N(0, alpha). Both have it that u_k is one number for all entries: it moves all logits of a sample alike, and the labels
-    do not depend on it. Owners are the devices: share them out with the partition by_writer.
+    N(0, alpha). As u_k is one number for all entries it moves all logits of a sample alike, and labels do not depend on
+    it. Owners are the devices: share them out with the partition by_writer.
 
     Samples: about 150 for most devices and thousands for some, no test set of its own
     Source: Li et al., MLSys 2020, "Federated optimization in heterogeneous networks" (FedProx), section 5.1
