@@ -17,6 +17,7 @@ from attacks import Attack, Batch, View
 from models import Model
 from simulator.components import (
     ATTACKS,
+    AUGMENTATIONS,
     DATA,
     FILTERS,
     LATENCIES,
@@ -35,7 +36,7 @@ from simulator.registry import file_of, said
 from simulator.scenario import Scenario, ScenarioError
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
-from simulator.world import load, share_out
+from simulator.world import load, scaling_of, share_out
 
 Factory = Callable[..., Any]
 # batch sizes, jobs and labels do not matter for whether a part can be computed
@@ -69,6 +70,9 @@ def build(scenario: Scenario) -> None:
         data = load(scenario.data)
         _need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {_type(data)}")
     sample = data.x.shape[1:]
+    for each in scenario.data.augment:
+        with _part("data.augment", each, AUGMENTATIONS) as augmentation:
+            _trace_augmentation(augmentation, each, sample, data.x.dtype)
     with _part("model", scenario.model, MODELS) as model:
         d = _parameters(model, scenario.model, sample, data.classes)
     for seed in scenario.seeds:
@@ -103,6 +107,8 @@ def build(scenario: Scenario) -> None:
                 raise ValueError(
                     f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
                 )
+        with _part("data.normalise", scenario.data, DATA):
+            scaling_of(scenario.data, n, seed)
 
 
 @contextmanager
@@ -129,6 +135,19 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+
+
+@cache
+def _trace_augmentation(function: Factory, part: Component, sample: tuple[int, ...], kind: np.dtype) -> None:
+    augment = function(**part.options())
+    batch = jax.ShapeDtypeStruct((ROWS_OF_A_BATCH, *sample), kind)
+    try:
+        given = jax.eval_shape(augment, _key(), batch)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{part.name} fails: {said(error, file_of(function))}") from error
+    _need(_type(given) == _type(batch), f"{part.name} must give {_type(batch)}, got {_type(given)}")
 
 
 @cache

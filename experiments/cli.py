@@ -42,6 +42,7 @@ class Kind(StrEnum):
     MODELS = "models"
     DATA = "data"
     PARTITIONS = "partitions"
+    AUGMENTATIONS = "augmentations"
     SCHEDULES = "schedules"
     LATENCY = "latency"
     OPTIMIZERS = "optimizers"

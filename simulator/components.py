@@ -14,7 +14,7 @@ import aggregators.filters
 import aggregators.pre
 import attacks
 import models
-from simulator import data, latency, partitions, registry, schedules
+from simulator import augmentations, data, latency, partitions, registry, schedules
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -90,6 +90,7 @@ ATTACKS = registry.members(attacks)
 MODELS = registry.members(models)
 DATA = registry.members(data)
 PARTITIONS = registry.members(partitions)
+AUGMENTATIONS = registry.members(augmentations)
 SCHEDULES = registry.members(schedules)
 LATENCIES = registry.members(latency)
 

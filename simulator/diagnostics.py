@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from models import Model
+from simulator.normalising import normalised
 from simulator.world import World
 
 Array = jax.Array
@@ -76,7 +77,7 @@ def evaluating(model: Model) -> Callable[[World, Array], Evaluation]:
 
     def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
         y = world.y[positions]
-        logits = model.predict(params, world.x[positions])
+        logits = model.predict(params, normalised(world.scaling, world.x[positions]))
         return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
 
     def mean_over(world: World, params: Array, positions: Array) -> tuple[Array, Array]:

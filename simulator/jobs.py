@@ -1,6 +1,6 @@
 """One worker's job: a gradient on a batch of its own, or several steps of SGD."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import jax
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from attacks import Batch
 from models import Model
+from simulator.augmentations import Augmentation
 from simulator.keys import Purpose, derive
+from simulator.normalising import normalised
 from simulator.parts import Local
 from simulator.world import World
 
@@ -19,9 +21,16 @@ Row = Callable[[World, Array, Array, Array], Array]
 
 
 @lru_cache
-def working(model: Model, classes: int, batch_size: int, local: Local | None, corrupt: Corrupt | None) -> Row:
-    """The row of a worker's job; a Byzantine worker trains on what `corrupt` makes of its batches."""
-    gradient = _gradient(model, classes, corrupt)
+def working(
+    model: Model,
+    classes: int,
+    batch_size: int,
+    local: Local | None,
+    augment: Augmentation | None,
+    corrupt: Corrupt | None,
+) -> Row:
+    """The row of a worker's job, on what `augment` makes of its batches, and of a liar's `corrupt` after that."""
+    gradient = _gradient(model, classes, augment, corrupt)
     return jax.jit(_one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local))
 
 
@@ -35,10 +44,13 @@ def remembering(beta: float) -> Callable[[Array, Array], Array]:
     return jax.jit(lambda velocity, row: beta * velocity + (1 - beta) * row)
 
 
-def _gradient(model: Model, classes: int, corrupt: Corrupt | None) -> Callable[..., Array]:
-    def gradient(world: World, params: Array, worker: Array, places: Array, poison: Array) -> Array:
+def _gradient(
+    model: Model, classes: int, augment: Augmentation | None, corrupt: Corrupt | None
+) -> Callable[..., Array]:
+    def gradient(world: World, params: Array, worker: Array, places: Array, change: Array, poison: Array) -> Array:
         position = world.shards[worker, places]
-        batch = Batch(world.x[position], world.y[position], jnp.asarray(classes))
+        x = world.x[position] if augment is None else augment(change, world.x[position])
+        batch = Batch(normalised(world.scaling, x), world.y[position], jnp.asarray(classes))
         if corrupt is not None:
             poisoned = corrupt(poison, batch)
             lies = world.byzantine[worker]
@@ -48,15 +60,15 @@ def _gradient(model: Model, classes: int, corrupt: Corrupt | None) -> Callable[.
     return gradient
 
 
-def _keys(world: World, worker: Array, job: Array) -> tuple[Array, Array]:
-    return derive(world.key, Purpose.WORK, worker, job), derive(world.key, Purpose.CORRUPT, worker, job)
+def _keys(world: World, worker: Array, job: Array) -> Iterator[Array]:
+    return (derive(world.key, purpose, worker, job) for purpose in (Purpose.WORK, Purpose.AUGMENT, Purpose.CORRUPT))
 
 
 def _one_batch(gradient: Callable[..., Array], batch_size: int) -> Row:
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
-        draw, poison = _keys(world, worker, job)
+        draw, change, poison = _keys(world, worker, job)
         places = jax.random.randint(draw, (batch_size,), 0, world.sizes[worker])
-        return gradient(world, params, worker, places, poison)
+        return gradient(world, params, worker, places, change, poison)
 
     return row
 
@@ -65,12 +77,12 @@ def _several(gradient: Callable[..., Array], batch_size: int, local: Local) -> R
     """Steps with batches drawn as ever, or passes over permutations of the worker's samples."""
 
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
-        draw, poison = _keys(world, worker, job)
+        draw, change, poison = _keys(world, worker, job)
         held = world.sizes[worker]
 
         def step(at: Array, number: Array, places: Array) -> Array:
-            own = jax.random.fold_in(poison, number)
-            return at - local.learning_rate * gradient(world, at, worker, places, own)
+            own = (jax.random.fold_in(key, number) for key in (change, poison))
+            return at - local.learning_rate * gradient(world, at, worker, places, *own)
 
         def drawn(number: Array, at: Array) -> Array:
             return step(at, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, model_v
 
 from simulator.components import (
     ATTACKS,
+    AUGMENTATIONS,
     DATA,
     FILTERS,
     LATENCIES,
@@ -19,6 +20,7 @@ from simulator.components import (
     Description,
     one_of,
 )
+from simulator.normalising import Normalise
 from simulator.partitions import ALIASES
 
 Count = Annotated[int, Field(ge=1)]
@@ -26,6 +28,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0)]
 if TYPE_CHECKING:
     Partition: TypeAlias = Component
+    Augmentation: TypeAlias = Component
     Optimizer: TypeAlias = Component
     Rule: TypeAlias = Component
     Pre: TypeAlias = Component
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     Schedule: TypeAlias = Component
 else:
     Partition = one_of("partition", PARTITIONS, aliases=ALIASES)
+    Augmentation = one_of("augmentation", AUGMENTATIONS)
     Optimizer = one_of("optimizer", OPTIMIZERS)
     Rule = one_of("rule", RULES)
     Pre = one_of("pre", PRE)
@@ -73,6 +77,13 @@ class DataSource(Component, frozen=True):
         gt=0,
         lt=1,
         description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+    normalise: Normalise = Field(
+        default="none",
+        description="Samples on one scale, by the training samples: in [0, 1] (unit), or of mean 0 and deviation 1.",
+    )
+    augment: Annotated[tuple[Augmentation, ...], Strict(False)] = Field(
+        default=(), description="What changes the images that workers train on, in this order."
     )
 
 

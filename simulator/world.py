@@ -10,6 +10,7 @@ import numpy as np
 from simulator.components import DATA, PARTITIONS
 from simulator.data.base import Dataset, Split, split
 from simulator.keys import Purpose, generator
+from simulator.normalising import Scaling, scaling
 from simulator.partitions import Samples
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
@@ -23,7 +24,8 @@ class World(NamedTuple):
     `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
     (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
-    `own`: positions of the server's own samples, those kept for validation. `byzantine` `[n]`: who lies.
+    `own`: positions of the server's own samples, those kept for validation. `byzantine` `[n]`: who lies. `scaling`: of
+    the samples (`simulator/normalising.py`), None where they stay as they are.
     """
 
     key: Array
@@ -35,13 +37,14 @@ class World(NamedTuple):
     test: Array
     own: Array
     byzantine: Array
+    scaling: Scaling | None
 
 
 # Training samples on which loss and accuracy are measured; the test set is measured whole.
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, byzantine=None)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, byzantine=None, scaling=0)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4)
@@ -76,6 +79,7 @@ def world(scenario: Scenario, seed: int) -> World:
         test=jnp.asarray(parts.test, jnp.int32),
         own=jnp.asarray(parts.validation, jnp.int32),
         byzantine=jnp.arange(n) < scenario.workers.byzantine,
+        scaling=scaling_of(scenario.data, n, seed),
     )
 
 
@@ -93,6 +97,12 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     return parts, [parts.train[position] for position in positions]
 
 
+@lru_cache(maxsize=8)
+def scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
+    """What brings the samples of one repeat to one scale. Raises ValueError where that cannot be done."""
+    return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
+
+
 def stack(worlds: list[World]) -> World:
     """One world with a leading seed axis where worlds differ (`SEED_AXES`); the shards are padded to one length."""
     longest = max(each.shards.shape[1] for each in worlds)
@@ -100,7 +110,9 @@ def stack(worlds: list[World]) -> World:
         each._replace(shards=jnp.pad(each.shards, ((0, 0), (0, longest - each.shards.shape[1])))) for each in worlds
     ]
     fields = {
-        name: getattr(worlds[0], name) if axis is None else jnp.stack([getattr(each, name) for each in worlds])
+        name: getattr(worlds[0], name)
+        if axis is None
+        else jax.tree.map(lambda *each: jnp.stack(each), *(getattr(each, name) for each in worlds))
         for name, axis in SEED_AXES._asdict().items()
     }
     return World(**fields)
