@@ -9,7 +9,7 @@ from simulator.augmentations.base import Array, Augmentation, each
 
 
 def flip(*, axis: Literal["horizontal", "vertical"] = "horizontal", probability: float = 0.5) -> Augmentation:
-    """Every other image is turned left to right (or upside down).
+    """Images are turned left to right (or upside down), each with a probability.
 
     Formula: image[i, j] -> image[i, w - 1 - j] with the probability, or image[h - 1 - i, j]
     Source: Krizhevsky, Sutskever and Hinton, NeurIPS 2012, "ImageNet classification", section 4.1

@@ -17,7 +17,7 @@ def linear_regression(
     squared loss has the condition number `condition`; w ~ N(0, I), e ~ N(0, 1).
 
     Samples: as many as asked for, no test set of its own
-    Source: made by byzax; the setting of the theorems of, such as, Chen, Su and Xu 2017 (linear regression)
+    Source: made by byzax; the setting of Chen, Su and Xu 2017 (linear regression with Gaussian features)
 
     Args:
         samples: number of samples.

@@ -16,7 +16,7 @@ def feature_skew(*, strictness: float = 1.0) -> Partition:
     depend on that direction the workers differ in their features alone. Needs a copy of the training samples.
 
     Splits: all samples; the workers' numbers of samples differ by at most one
-    Source: flwr-datasets 0.5 ("ContinuousPartitioner", of a property of the samples, here their first component)
+    Source: flwr-datasets ("ContinuousPartitioner", of a property of the samples; here it is their first component)
 
     Args:
         strictness: 0 is iid, 1 follows the order of the scores.
