@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich import box
@@ -193,8 +195,8 @@ def _bubbles(found: Found) -> Figure:
 
 def _scale(figure: Figure, axes: Any, found: Found) -> None:
     """What the colours of many labels mean."""
-    norm = matplotlib.colors.Normalize(0, len(found.labels) - 1)
-    figure.colorbar(matplotlib.cm.ScalarMappable(norm, "viridis"), ax=axes, label="label")
+    norm = Normalize(0, len(found.labels) - 1)
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="label")
 
 
 def _name(axes: Any, found: Found) -> None:

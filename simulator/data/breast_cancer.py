@@ -18,4 +18,4 @@ def breast_cancer() -> Dataset:
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    return dataset(x, y, 2)
+    return dataset(x, y, 2)  # pyright: ignore[reportArgumentType]

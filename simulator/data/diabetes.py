@@ -20,4 +20,4 @@ def diabetes() -> Dataset:
 
     # not scikit-learn's own scaling, which the test samples are part of
     x, y = load_diabetes(return_X_y=True, scaled=False)
-    return dataset(x, y / 100, None)
+    return dataset(x, y / 100, None)  # pyright: ignore[reportArgumentType, reportOperatorIssue]

@@ -76,7 +76,7 @@ def _read(place: Path) -> tuple[Any, np.ndarray]:
     from sklearn.datasets import load_svmlight_file
 
     try:
-        x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]
+        x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError, OverflowError) as error:
