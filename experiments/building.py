@@ -17,6 +17,7 @@ from attacks import Attack, Batch, View
 from models import Model
 from simulator.components import (
     ATTACKS,
+    AUGMENTATIONS,
     DATA,
     FILTERS,
     LATENCIES,
@@ -35,7 +36,7 @@ from simulator.registry import file_of, said
 from simulator.scenario import Scenario, ScenarioError
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
-from simulator.world import load, share_out
+from simulator.world import load, scaling_of, share_out
 
 Factory = Callable[..., Any]
 
@@ -80,6 +81,9 @@ def build(scenario: Scenario) -> None:
     # what is larger than the data is refused below
     batch = min(scenario.data.batch_size, len(data.y))
     samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
+    for each in scenario.data.augment:
+        with _part("data.augment", each, AUGMENTATIONS) as augmentation:
+            _trace_augmentation(augmentation, each, samples)
     with _part("model", scenario.model, MODELS) as model:
         d = _parameters(model, scenario.model, samples)
     for seed in scenario.seeds:
@@ -120,6 +124,8 @@ def build(scenario: Scenario) -> None:
                 raise ValueError(
                     f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
                 )
+        with _part("data.normalise", scenario.data, DATA):
+            scaling_of(scenario.data, n, seed)
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
@@ -152,6 +158,19 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+
+
+@cache
+def _trace_augmentation(function: Factory, part: Component, samples: Kind) -> None:
+    augment = function(**part.options())
+    batch = _batch(samples).x
+    try:
+        given = jax.eval_shape(augment, _key(), batch)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{part.name} fails: {said(error, file_of(function))}") from error
+    _need(_type(given) == _type(batch), f"{part.name} must give {_type(batch)}, got {_type(given)}")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The command line: `byzax run`, `replay`, `timeline`, `certify`, `show`, `list`, `schema`, `bench`."""
+"""The command line: `byzax run`, `replay`, `timeline`, `partition`, `certify`, `show`, `list`, `schema`, `bench`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
@@ -42,6 +42,7 @@ class Kind(StrEnum):
     MODELS = "models"
     DATA = "data"
     PARTITIONS = "partitions"
+    AUGMENTATIONS = "augmentations"
     SCHEDULES = "schedules"
     LATENCY = "latency"
     OPTIMIZERS = "optimizers"
@@ -235,6 +236,47 @@ def timeline(
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(timelines.table(found))
     console.print(str(picture), highlight=False, soft_wrap=True)
+
+
+class Chart(StrEnum):
+    """How `byzax partition` can draw."""
+
+    AUTO = "auto"
+    BARS = "bars"
+    BUBBLES = "bubbles"
+
+
+@app.command()
+@plainly
+def partition(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, or the folder of a run.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set data.partition=iid."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the split; by default the scenario's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The chart, as .png and .svg; by default partition.png here.")
+    ] = None,
+    chart: Annotated[
+        Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
+    ] = Chart.AUTO,
+) -> None:
+    """Say which samples every worker holds, and how uneven their labels are; draw it. Of a grid its first run."""
+    from rich.console import Console
+
+    from experiments import shares
+    from simulator.scenario import ScenarioError
+
+    try:
+        found = shares.read(file, settings or [], seed)
+        pictures = shares.draw(found, chart.value, out or Path("partition.png"))
+    except ScenarioError as error:
+        refuse(error)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(shares.table(found))
+    for picture in pictures:
+        console.print(str(picture), highlight=False, soft_wrap=True)
 
 
 @app.command("list")

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
     "models": (components.MODELS, ("Parameters", "Source")),
     "data": (components.DATA, ("Samples", "Source")),
     "partitions": (components.PARTITIONS, ("Splits", "Source")),
+    "augmentations": (components.AUGMENTATIONS, ("Formula", "Source")),
     "schedules": (components.SCHEDULES, ("Waits", "Ages", "Source")),
     "latency": (components.LATENCIES, ("Formula", "Source")),
     "optimizers": (components.OPTIMIZERS, ()),

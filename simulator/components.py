@@ -1,7 +1,9 @@
 """The parts of a scenario that have a name and options: their types are made from the signatures of the factories."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_origin
 
 import optax
@@ -12,7 +14,7 @@ import aggregators.filters
 import aggregators.pre
 import attacks
 import models
-from simulator import data, latency, partitions, registry, schedules
+from simulator import augmentations, data, latency, partitions, registry, schedules
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -31,8 +33,15 @@ class Component(Description, frozen=True):
         return {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
 
 
-def one_of(kind: str, factories: dict[str, Callable[..., Any]], base: type[Component] = Component) -> Any:
+def one_of(
+    kind: str,
+    factories: dict[str, Callable[..., Any]],
+    base: type[Component] = Component,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """The type of a field that holds one of `factories`: a mapping with `name` and options, or the bare name.
+
+    `aliases`: other names that may be written for some of them.
 
     Raises PluginError, naming the file, where the options of a function cannot be written in YAML.
     """
@@ -42,12 +51,17 @@ def one_of(kind: str, factories: dict[str, Callable[..., Any]], base: type[Compo
             members.append(_component(kind, name, function, base))
     # pydantic refuses a discriminator where there is nothing to choose from.
     union = Annotated[Union[tuple(members)], Field(discriminator="name")] if len(members) > 1 else members[0]  # noqa: UP007
-    names: Any = Literal[tuple(factories)]
-    return Annotated[union, BeforeValidator(_named, json_schema_input_type=names | union)]
+    # a plug-in may have a name that is ours for something else
+    aliases = {alias: name for alias, name in aliases.items() if alias not in factories}
+    names: Any = Literal[(*factories, *aliases)]
+    return Annotated[union, BeforeValidator(partial(_named, aliases), json_schema_input_type=names | union)]
 
 
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+def _named(aliases: Mapping[str, str], value: Any) -> Any:
+    named = {"name": value} if isinstance(value, str) else value
+    if isinstance(named, Mapping) and isinstance(name := named.get("name"), str) and name in aliases:
+        return {**named, "name": aliases[name]}
+    return named
 
 
 def _component(kind: str, name: str, function: Callable[..., Any], base: type[Component]) -> type[Component]:
@@ -76,6 +90,7 @@ ATTACKS = registry.members(attacks)
 MODELS = registry.members(models)
 DATA = registry.members(data)
 PARTITIONS = registry.members(partitions)
+AUGMENTATIONS = registry.members(augmentations)
 SCHEDULES = registry.members(schedules)
 LATENCIES = registry.members(latency)
 

@@ -14,7 +14,8 @@ from aggregators.pre import chained
 from attacks import Attack
 from models import Model
 from simulator.adversary import Lying, Part, joined, lying, window
-from simulator.components import ATTACKS, FILTERS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
+from simulator.augmentations import Augmentation
+from simulator.components import ATTACKS, AUGMENTATIONS, FILTERS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
 from simulator.diagnostics import Evaluation, Update, evaluating
 from simulator.jobs import remembering, working
 from simulator.parts import DataSource
@@ -71,7 +72,15 @@ def build(scenario: Scenario, seen: int) -> Core:
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
         start=starting(model, optimizer, rule, judge, n if decides.sees == "table" else 0),
-        work=working(model, classes, scenario.data.batch_size, scenario.local, lies, adversary.corrupt),
+        work=working(
+            model,
+            classes,
+            scenario.data.batch_size,
+            scenario.local,
+            augmenting(scenario.data.augment),
+            lies,
+            adversary.corrupt,
+        ),
         remember=remembering(scenario.worker_momentum) if scenario.worker_momentum else None,
         lies=lies,
         adversary=remembered_by(adversary, n if remembers else 0),
@@ -119,6 +128,19 @@ def message_bits(scenario: Scenario) -> int:
 
     # the factory inside too: of a model that does not fit into memory the size is known all the same
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
+
+
+@lru_cache
+def augmenting(parts: tuple[Component, ...]) -> Augmentation | None:
+    """What all augmentations make of images, one after the other; None without any."""
+    made = [AUGMENTATIONS[part.name](**part.options()) for part in parts]
+
+    def augment(key: Array, x: Array) -> Array:
+        for place, change in enumerate(made):
+            x = change(jax.random.fold_in(key, place), x)
+        return x
+
+    return augment if made else None
 
 
 # The parts, each made once: functions made from equal parts are then the same functions, compiled once.

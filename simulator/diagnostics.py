@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from attacks import Goal
 from models import Model
+from simulator.normalising import normalised
 from simulator.world import World
 
 Array = jax.Array
@@ -80,12 +81,15 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
     """The losses and accuracies of parameters `[d]`, over all training and test samples of a world."""
 
     def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
-        return model.judge(model.predict(params, world.x[positions]), world.y[positions])
+        outputs = model.predict(params, normalised(world.scaling, world.x[positions]))
+        return model.judge(outputs, world.y[positions])
 
     def fooled(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
         assert goal is not None
         others = world.y[positions] != goal.target
-        answers = jnp.argmax(model.predict(params, goal.trigger(world.x[positions])), axis=-1)
+        answers = jnp.argmax(
+            model.predict(params, goal.trigger(normalised(world.scaling, world.x[positions]))), axis=-1
+        )
         return others, others & (answers == goal.target)
 
     def over(look: Callable[..., tuple[Array, Array]], world: World, params: Array, positions: Array) -> list[Array]:

@@ -1,8 +1,8 @@
 """One worker's job: a gradient on a batch of its own, or several steps of SGD."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from attacks import Batch
 from models import Model
 from simulator.adversary import Lying
+from simulator.augmentations import Augmentation
 from simulator.keys import Purpose, derive
+from simulator.normalising import normalised
 from simulator.parts import Local
 from simulator.world import World
 
@@ -22,10 +24,16 @@ Row = Callable[[World, Array, Array, Array], Array]
 
 @lru_cache
 def working(
-    model: Model, classes: int | None, batch_size: int, local: Local | None, lies: Lying, corrupt: Corrupt | None
+    model: Model,
+    classes: int | None,
+    batch_size: int,
+    local: Local | None,
+    augment: Augmentation | None,
+    lies: Lying,
+    corrupt: Corrupt | None,
 ) -> Row:
-    """The row of a worker's job; a Byzantine worker trains on what `corrupt` makes of its batches."""
-    gradient = _gradient(model, classes, lies, corrupt)
+    """The row of a worker's job, on what `augment` makes of its batches, and of a liar's `corrupt` after that."""
+    gradient = _gradient(model, classes, augment, lies, corrupt)
     return jax.jit(_one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local))
 
 
@@ -39,31 +47,44 @@ def remembering(beta: float) -> Callable[[Array, Array], Array]:
     return jax.jit(lambda velocity, row: beta * velocity + (1 - beta) * row)
 
 
-def _gradient(model: Model, classes: int | None, lies: Lying, corrupt: Corrupt | None) -> Callable[..., Array]:
-    def gradient(
-        world: World, params: Array, worker: Array, job: Array, places: Array, poison: Array, drop: Array
-    ) -> Array:
+class Own(NamedTuple):
+    """Keys of one batch: for changed images, for poison, for what a model drops."""
+
+    change: Array
+    poison: Array
+    drop: Array
+
+
+def _gradient(
+    model: Model, classes: int | None, augment: Augmentation | None, lies: Lying, corrupt: Corrupt | None
+) -> Callable[..., Array]:
+    def gradient(world: World, params: Array, worker: Array, job: Array, places: Array, own: Own) -> Array:
         position = world.shards[worker, places]
+        x = world.x[position] if augment is None else augment(own.change, world.x[position])
         # values have no classes, and attacks on labels are not for them
         labels: Any = None if classes is None else jnp.asarray(classes)
-        batch = Batch(world.x[position], world.y[position], labels)
+        batch = Batch(normalised(world.scaling, x), world.y[position], labels)
         if corrupt is not None:
             # nobody but the server counts updates: who lies in this job goes by the worker's own count
-            batch = corrupt(poison, batch, lies(world, job)[worker], job)
-        return jax.grad(model.loss)(params, batch.x, batch.y, drop)
+            batch = corrupt(own.poison, batch, lies(world, job)[worker], job)
+        return jax.grad(model.loss)(params, batch.x, batch.y, own.drop)
 
     return gradient
 
 
-def _keys(world: World, worker: Array, job: Array) -> Iterator[Array]:
-    return (derive(world.key, purpose, worker, job) for purpose in (Purpose.WORK, Purpose.CORRUPT, Purpose.DROPOUT))
+def _keys(world: World, worker: Array, job: Array) -> tuple[Array, Own]:
+    draw, *own = (
+        derive(world.key, purpose, worker, job)
+        for purpose in (Purpose.WORK, Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT)
+    )
+    return draw, Own(*own)
 
 
 def _one_batch(gradient: Callable[..., Array], batch_size: int) -> Row:
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
-        draw, poison, drop = _keys(world, worker, job)
+        draw, own = _keys(world, worker, job)
         places = jax.random.randint(draw, (batch_size,), 0, world.sizes[worker])
-        return gradient(world, params, worker, job, places, poison, drop)
+        return gradient(world, params, worker, job, places, own)
 
     return row
 
@@ -72,12 +93,12 @@ def _several(gradient: Callable[..., Array], batch_size: int, local: Local) -> R
     """Steps with batches drawn as ever, or passes over permutations of the worker's samples."""
 
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
-        draw, poison, drop = _keys(world, worker, job)
+        draw, keys = _keys(world, worker, job)
         held = world.sizes[worker]
 
         def step(at: Array, number: Array, places: Array) -> Array:
-            own = (jax.random.fold_in(key, number) for key in (poison, drop))
-            return at - local.learning_rate * gradient(world, at, worker, job, places, *own)
+            own = Own(*(jax.random.fold_in(key, number) for key in keys))
+            return at - local.learning_rate * gradient(world, at, worker, job, places, own)
 
         def drawn(number: Array, at: Array) -> Array:
             return step(at, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))

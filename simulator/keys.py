@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     HARM = 16
     LIARS = 17
     DROPOUT = 18
+    AUGMENT = 19
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

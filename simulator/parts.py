@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_
 
 from simulator.components import (
     ATTACKS,
+    AUGMENTATIONS,
     DATA,
     FILTERS,
     LATENCIES,
@@ -19,12 +20,15 @@ from simulator.components import (
     Description,
     one_of,
 )
+from simulator.normalising import Normalise
+from simulator.partitions import ALIASES
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0)]
 if TYPE_CHECKING:
     Partition: TypeAlias = Component
+    Augmentation: TypeAlias = Component
     Optimizer: TypeAlias = Component
     Rule: TypeAlias = Component
     Pre: TypeAlias = Component
@@ -34,7 +38,8 @@ if TYPE_CHECKING:
     Model: TypeAlias = Component
     Schedule: TypeAlias = Component
 else:
-    Partition = one_of("partition", PARTITIONS)
+    Partition = one_of("partition", PARTITIONS, aliases=ALIASES)
+    Augmentation = one_of("augmentation", AUGMENTATIONS)
     Optimizer = one_of("optimizer", OPTIMIZERS)
     Rule = one_of("rule", RULES)
     Pre = one_of("pre", PRE)
@@ -72,6 +77,13 @@ class DataSource(Component, frozen=True):
         gt=0,
         lt=1,
         description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+    normalise: Normalise = Field(
+        default="none",
+        description="Samples on one scale, by the training samples: in [0, 1] (unit), or of mean 0 and deviation 1.",
+    )
+    augment: Annotated[tuple[Augmentation, ...], Strict(False)] = Field(
+        default=(), description="What changes the images that workers train on, in this order."
     )
 
 

@@ -16,6 +16,7 @@ from models import Model
 from simulator.adversary import Adversary, Lying
 from simulator.diagnostics import Update, compared
 from simulator.keys import Purpose, derive
+from simulator.normalising import normalised
 from simulator.world import World
 
 Array = jax.Array
@@ -122,7 +123,7 @@ def knowing(model: Model, batch_size: int) -> Callable[[World, Array, Array], Co
         def batch() -> tuple[Array, Array]:
             own = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
             position = world.own[jax.random.randint(own, (batch_size,), 0, len(world.own))]
-            return world.x[position], world.y[position]
+            return normalised(world.scaling, world.x[position]), world.y[position]
 
         return Context(
             key,
@@ -144,7 +145,7 @@ def harming(model: Model, batch_size: int, lies: Lying) -> Callable[[World, Arra
         liars = byzantine / jnp.maximum(byzantine.sum(), 1)
         workers = jax.random.choice(whose, len(liars), (batch_size,), p=liars)
         positions = world.shards[workers, jax.random.randint(which, (batch_size,), 0, world.sizes[workers])]
-        return model.loss(params, world.x[positions], world.y[positions])
+        return model.loss(params, normalised(world.scaling, world.x[positions]), world.y[positions])
 
     return own_loss
 

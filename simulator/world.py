@@ -10,6 +10,8 @@ import numpy as np
 from simulator.components import DATA, PARTITIONS
 from simulator.data.base import Dataset, Split, split
 from simulator.keys import Purpose, generator
+from simulator.normalising import Scaling, scaling
+from simulator.partitions import Samples
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 
@@ -23,7 +25,8 @@ class World(NamedTuple):
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
     (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
     `own`: positions of the server's own samples, those kept for validation. `liars` `[n]`: which of the Byzantine
-    workers each worker is, -1 for the honest; where others lie in every update, -1 for all.
+    workers each worker is, -1 for the honest; where others lie in every update, -1 for all. `scaling`: of the samples
+    (`simulator/normalising.py`), None where they stay as they are.
     """
 
     key: Array
@@ -35,13 +38,14 @@ class World(NamedTuple):
     test: Array
     own: Array
     liars: Array
+    scaling: Scaling | None
 
 
 # Training samples on which loss and accuracy are measured; the test set is measured whole.
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, liars=0)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, liars=0, scaling=0)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4)
@@ -76,6 +80,7 @@ def world(scenario: Scenario, seed: int) -> World:
         test=jnp.asarray(parts.test, jnp.int32),
         own=jnp.asarray(parts.validation, jnp.int32),
         liars=jnp.asarray(liars(scenario, seed)),
+        scaling=scaling_of(scenario.data, n, seed),
     )
 
 
@@ -101,11 +106,12 @@ def liars(scenario: Scenario, seed: int) -> np.ndarray:
 
 def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.ndarray:
     """How far each worker's labels are from those of all, `[n]`: total variation, or between means of values."""
-    if data.classes is None:
+    classes = data.classes
+    if classes is None:
         return np.array([abs(data.y[share].mean() - data.y[train].mean()) for share in shares])
 
     def distribution(positions: np.ndarray) -> np.ndarray:
-        return np.bincount(data.y[positions], minlength=data.classes) / len(positions)
+        return np.bincount(data.y[positions], minlength=classes) / len(positions)
 
     whole = distribution(train)
     return np.array([np.abs(distribution(share) - whole).sum() / 2 for share in shares])
@@ -117,10 +123,18 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     dataset = load(data)
     parts = split(dataset, generator(seed, Purpose.SPLIT), data.validation, data.test)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
-    positions = divide(dataset.y[parts.train], n, generator(seed, Purpose.PARTITION))
+    owners = None if dataset.owners is None else dataset.owners[parts.train]
+    samples = Samples(dataset.y[parts.train], owners, lambda: dataset.x[parts.train])
+    positions = divide(samples, n, generator(seed, Purpose.PARTITION))
     if len(positions) != n or not all(map(len, positions)):
         raise ValueError(f"{data.partition.name} leaves one of the {n} workers without a sample")
     return parts, [parts.train[position] for position in positions]
+
+
+@lru_cache(maxsize=8)
+def scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
+    """What brings the samples of one repeat to one scale. Raises ValueError where that cannot be done."""
+    return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
 
 
 def stack(worlds: list[World]) -> World:
@@ -130,7 +144,9 @@ def stack(worlds: list[World]) -> World:
         each._replace(shards=jnp.pad(each.shards, ((0, 0), (0, longest - each.shards.shape[1])))) for each in worlds
     ]
     fields = {
-        name: getattr(worlds[0], name) if axis is None else jnp.stack([getattr(each, name) for each in worlds])
+        name: getattr(worlds[0], name)
+        if axis is None
+        else jax.tree.map(lambda *each: jnp.stack(each), *(getattr(each, name) for each in worlds))
         for name, axis in SEED_AXES._asdict().items()
     }
     return World(**fields)

@@ -17,6 +17,7 @@ from simulator.components import MODELS
 from simulator.data.base import split
 from simulator.keys import Purpose as Base
 from simulator.keys import derive, generator
+from simulator.normalising import normalised, scaling
 from simulator.scenario import ScenarioError
 from simulator.world import load
 
@@ -97,11 +98,14 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
         data = load(gradients.data)
         model = MODELS[gradients.model.name](data.x.shape[1:], data.classes, **gradients.model.options())
         train = split(data, generator(seed, Base.SPLIT), gradients.data.validation, gradients.data.test).train
+        scale = scaling(gradients.data.normalise, data.x, train)
     except ValueError as error:
         raise ScenarioError(f"gradients: {' '.join(str(error).split())}") from error
+    if gradients.data.augment:
+        raise ScenarioError("gradients.data.augment: is for training, and nothing is trained here: leave it out")
     root = jax.random.key(seed)
     params, x, y = model.init(derive(root, Base.INIT)), jnp.asarray(data.x), jnp.asarray(data.y)
-    gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, x[chosen], y[chosen]))
+    gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, normalised(scale, x[chosen]), y[chosen]))
     total = np.zeros(len(params))
     for start in range(0, len(train), FULL_GRADIENT_AT_ONCE):
         part = train[start : start + FULL_GRADIENT_AT_ONCE]

@@ -4,22 +4,28 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What is made, or unfolded from zeros that were left out, holds at most so many numbers: 8 GB in float64.
+LARGEST = 10**9
+
 
 class DataError(ValueError):
     """Data that is missing or damaged; the message names the file and the way out."""
 
 
 class Dataset(NamedTuple):
-    """Labelled samples, training and test in one pool.
+    """Samples with labels or values, training and test in one pool.
 
-    `x`: `[N, ...]` float32. `y`: `[N]` int32, labels in 0..`classes`-1. `test`: positions `[T]` of the official test
-    samples, or None where the data set has none of its own. The arrays are read-only: all runs of a process share them.
+    `x`: `[N, ...]` float32, or int32 for characters. `y`: `[N]` int32, labels in 0..`classes`-1; or float32, values to
+    predict, where `classes` is None (regression). `test`: positions `[T]` of the official test samples, or None where
+    the data set has none of its own. `owners`: `[N]` int32, whose sample each is by nature (writer, speaker, device),
+    or None. The arrays are read-only, for all runs of a process share them, and may be memory maps.
     """
 
     x: np.ndarray
     y: np.ndarray
-    classes: int
+    classes: int | None
     test: np.ndarray | None = None
+    owners: np.ndarray | None = None
 
 
 class Split(NamedTuple):
@@ -30,10 +36,22 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def dataset(x: np.ndarray, y: np.ndarray, classes: int, test: np.ndarray | None = None) -> Dataset:
-    """A `Dataset` of read-only arrays of the agreed types."""
-    made = Dataset(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.int32), classes, test)
-    for array in (made.x, made.y, made.test):
+def dataset(
+    x: np.ndarray,
+    y: np.ndarray,
+    classes: int | None,
+    test: np.ndarray | None = None,
+    owners: np.ndarray | None = None,
+) -> Dataset:
+    """A `Dataset` of read-only arrays of the agreed types: whole numbers stay such, and nothing is copied in vain."""
+    made = Dataset(
+        np.ascontiguousarray(x, np.int32 if np.issubdtype(x.dtype, np.integer) else np.float32),
+        np.ascontiguousarray(y, np.float32 if classes is None else np.int32),
+        classes,
+        test,
+        None if owners is None else np.ascontiguousarray(owners, np.int32),
+    )
+    for array in (made.x, made.y, made.test, made.owners):
         if array is not None:
             array.flags.writeable = False
     return made

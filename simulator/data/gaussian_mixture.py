@@ -5,10 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from simulator.data.base import Dataset, dataset
-
-# 8 GB while they are made, in float64
-LARGEST = 10**9
+from simulator.data.base import LARGEST, Dataset, dataset
 
 
 @lru_cache(maxsize=4)

@@ -1,8 +1,6 @@
 """Handwritten digits of 28x28 pixels."""
 
-from typing import Literal
-
-from simulator.data import _idx
+from simulator.data import _files, _idx
 from simulator.data.base import Dataset
 
 MIRRORS = (
@@ -18,8 +16,8 @@ SHA256 = {
 }
 
 
-def mnist(*, root: str | None = None, scale: Literal["unit", "standard"] = "unit") -> Dataset:
-    """MNIST, `[70000, 28, 28]`, from IDX files (gzip or not) or downloaded once with a checksum.
+def mnist(*, root: str | None = None) -> Dataset:
+    """MNIST, `[70000, 28, 28]` in [0, 1], from IDX files (gzip or not) or downloaded once with a checksum.
 
     The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `mnist`),
     then in `data/mnist` of the cache folder ($BYZAX_CACHE, else the user's).
@@ -29,10 +27,8 @@ def mnist(*, root: str | None = None, scale: Literal["unit", "standard"] = "unit
 
     Args:
         root: folder of the four files; None looks further, as said above.
-        scale: "unit" for pixels in [0, 1], "standard" for mean 0 and deviation 1 over the training pixels.
 
     Raises:
-        ValueError: for an unknown scale.
         DataError: where a file is missing and cannot be fetched, or is damaged.
     """
-    return _idx.load("mnist", root, scale, MIRRORS, SHA256)
+    return _idx.load("mnist", _files.find("mnist", _idx.FILES, root, _idx.fetches(MIRRORS, SHA256)))

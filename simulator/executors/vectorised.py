@@ -258,7 +258,7 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def one(common: World, own: tuple[Any, ...]) -> Any:
         fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
-        return function(World(*fields), *own[1:])
+        return function(World._make(fields), *own[1:])
 
     @jax.jit
     def all_seeds(worlds: World, *others: Any) -> Any:

@@ -6,14 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from simulator import registry
-from simulator.partitions.base import Partition
+from simulator.partitions.base import Partition, Samples
 
-__all__ = ["Partition", "available", "build", "factory"]
+__all__ = ["ALIASES", "Partition", "Samples", "available", "build", "factory"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose partitions/ holds more files of this kind, found by name too
 __path__.extend(
     str(Path(folder, "partitions")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
 )
+
+# What flwr-datasets and byzfl call them: a scenario may say either, with our options.
+ALIASES = {
+    "pathological": "by_label",
+    "shard": "shards",
+    "natural_id": "by_writer",
+    "grouped_natural_id": "by_writer",
+    "continuous": "feature_skew",
+    "gamma_similarity": "similarity",
+    "gamma_similarity_niid": "similarity",
+    "dirichlet_niid": "dirichlet",
+    "extreme_niid": "extreme",
+}
 
 
 def available() -> tuple[str, ...]:
@@ -32,8 +45,8 @@ def build(name: str, **options: Any) -> Partition:
     Raises ValueError for an unknown name or an option out of range.
 
     >>> import numpy as np
-    >>> labels, rng = np.array([0, 1] * 5), np.random.default_rng(0)
-    >>> [len(positions) for positions in build("iid")(labels, 3, rng)]
+    >>> samples = Samples(labels=np.array([0, 1] * 5), owners=None, x=lambda: np.zeros((10, 2), np.float32))
+    >>> [len(positions) for positions in build("iid")(samples, 3, np.random.default_rng(0))]
     [4, 3, 3]
     """
     return factory(name)(**options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, check
+from simulator.partitions.base import Partition, Samples, check, known_labels
 
 
 def by_label(*, labels: int = 2) -> Partition:
@@ -18,16 +18,16 @@ def by_label(*, labels: int = 2) -> Partition:
         labels: number of labels per worker.
 
     Raises:
-        ValueError: for labels < 1; from the partition for more labels than there are, fewer samples than workers, or a
-            label with fewer samples than workers that should hold it.
+        ValueError: for labels < 1; from the partition for more labels than there are, fewer samples than workers, data
+            without labels (regression), or a label with fewer samples than workers that should hold it.
     """
     if labels < 1:
         raise ValueError(f"by_label needs labels >= 1, got {labels}")
     per_worker = labels
 
-    def partition(labels: np.ndarray, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
-        check(labels, workers)
-        known = np.unique(labels)
+    def partition(samples: Samples, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        check(samples, workers)
+        labels, known = samples.labels, known_labels("by_label", samples)
         if per_worker > len(known):
             raise ValueError(f"by_label cannot give {per_worker} labels to each worker: the data has {len(known)}")
         held = np.zeros((workers, len(known)), bool)

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, check
-
-ATTEMPTS = 1000
+from simulator.partitions.base import ATTEMPTS, Partition, Samples, check, known_labels
 
 
 def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing: bool = True) -> Partition:
@@ -22,20 +20,22 @@ def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing
         self_balancing: a worker that has its equal share of all samples gets none of the labels dealt after that.
 
     Raises:
-        ValueError: for an option out of range; from the partition for too few samples, or when no draw succeeded.
+        ValueError: for an option out of range; from the partition for too few samples, data without labels
+            (regression), or when no draw succeeded.
     """
     if not 0 < alpha < np.inf:
         raise ValueError(f"dirichlet needs alpha > 0, such as 0.5, got {alpha}")
     if min_partition_size < 1:
         raise ValueError(f"dirichlet needs min_partition_size >= 1, got {min_partition_size}")
 
-    def partition(labels: np.ndarray, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
-        check(labels, workers, min_partition_size)
+    def partition(samples: Samples, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        check(samples, workers, min_partition_size)
+        labels, known = samples.labels, known_labels("dirichlet", samples)
         for _ in range(ATTEMPTS):
             parts: list[list[np.ndarray]] = [[] for _ in range(workers)]
             sizes = np.zeros(workers, int)
             # in random order, since with self_balancing the last labels have fewer workers left to go to
-            for label in rng.permutation(np.unique(labels)):
+            for label in rng.permutation(known):
                 members = rng.permutation(np.flatnonzero(labels == label))
                 shares = rng.dirichlet(np.full(workers, alpha))
                 if self_balancing:

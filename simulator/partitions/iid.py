@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, check
+from simulator.partitions.base import Partition, Samples, check
 
 
 def iid() -> Partition:
@@ -15,8 +15,8 @@ def iid() -> Partition:
         ValueError: (from the partition) for fewer samples than workers.
     """
 
-    def partition(labels: np.ndarray, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
-        check(labels, workers)
-        return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), workers)]
+    def partition(samples: Samples, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        check(samples, workers)
+        return [np.sort(part) for part in np.array_split(rng.permutation(len(samples.labels)), workers)]
 
     return partition

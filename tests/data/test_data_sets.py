@@ -54,6 +54,99 @@ def test_gaussian_mixture_refuses_impossible_sizes(options):
         data.build("gaussian_mixture", **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "first"), [("breast_cancer", (569, 30), 2, 17.99), ("diabetes", (442, 10), None, 59)]
+)
+def test_what_ships_with_scikit_learn_comes_as_it_was_measured(name, shape, classes, first):
+    found = data.build(name)
+    assert (found.x.shape, found.classes) == (shape, classes)
+    assert found.x[0, 0] == np.float32(first)
+    assert data.build(name).x is found.x
+
+
+def test_values_of_diabetes_are_in_hundreds():
+    np.testing.assert_allclose(data.build("diabetes").y[:5], [1.51, 0.75, 1.41, 2.06, 1.35], rtol=1e-6)
+
+
+@pytest.mark.parametrize("condition", [1.0, 100.0])
+def test_linear_regression_has_the_noise_and_the_condition_number_asked_for(condition):
+    made = data.build("linear_regression", samples=20_000, features=5, condition=condition, noise=0.5)
+    x, y = made.x.astype(np.float64), made.y.astype(np.float64)
+    _, squares, _, values = np.linalg.lstsq(x, y)
+    assert squares[0] / 20_000 == pytest.approx(0.25, rel=0.05)
+    assert (values[0] / values[-1]) ** 2 == pytest.approx(condition, rel=0.1)
+    assert (made.classes, made.y.dtype, made.test) == (None, np.float32, None)
+
+
+def test_linear_regression_without_noise_is_linear():
+    made = data.build("linear_regression", samples=50, features=3, noise=0.0)
+    weights = np.linalg.lstsq(made.x.astype(np.float64), made.y)[0]
+    np.testing.assert_allclose(made.x @ weights, made.y, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"samples": 0}, {"features": 0}, {"condition": 0.5}, {"noise": -1.0}, {"condition": float("inf")}]
+)
+def test_linear_regression_refuses_options_out_of_range(wrong):
+    with pytest.raises(ValueError, match="linear_regression needs samples >= 1"):
+        data.build("linear_regression", **wrong)
+
+
+def by_device(made):
+    return [made.x[made.owners == device].astype(np.float64) for device in np.unique(made.owners)]
+
+
+def test_devices_of_synthetic_data_have_50_samples_or_more_in_lognormal_numbers():
+    made = data.build("synthetic_alpha_beta", devices=300, features=2)
+    counts = np.bincount(made.owners)
+    assert (len(counts), counts.min()) == (300, 50)
+    # of the number without the 50: median e^4, and the deviation of its logarithm 2, where it is not cut to 0 or so
+    assert np.median(counts) - 50 == pytest.approx(np.exp(4), rel=0.35)
+    large = np.log(np.sort(counts)[150:] - 50)
+    assert np.sqrt(np.mean((large - 4) ** 2)) == pytest.approx(2, rel=0.2)
+
+
+def test_features_of_synthetic_data_have_a_spread_that_falls_as_j_to_the_minus_0_6():
+    made = data.build("synthetic_alpha_beta", devices=30, features=20)
+    within = np.concatenate([mine - mine.mean(axis=0) for mine in by_device(made)]).std(axis=0)
+    np.testing.assert_allclose(within, np.arange(1, 21) ** -0.6, rtol=0.05)
+
+
+@pytest.mark.parametrize("beta", [0.0, 3.0])
+def test_beta_is_the_deviation_of_the_devices_centres(beta):
+    made = data.build("synthetic_alpha_beta", devices=200, features=40, beta=beta)
+    # the mean of v_k over features has the variance beta² + 1/40, not beta + 1/40
+    centres = [mine.mean() for mine in by_device(made)]
+    assert np.var(centres) == pytest.approx(beta**2 + 1 / 40, rel=0.25)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 4.0])
+def test_alpha_shifts_all_weights_of_a_device_alike_which_no_label_shows(alpha):
+    # u_k is added to every entry of W_k and b_k: to all logits of a sample the same
+    made = data.build("synthetic_alpha_beta", devices=5, features=6, alpha=alpha, seed=3)
+    same = data.build("synthetic_alpha_beta", devices=5, features=6, alpha=0.0, seed=3)
+    np.testing.assert_array_equal(made.x, same.x)
+    assert (made.y == same.y).mean() > 0.99
+
+
+def test_iid_devices_share_one_model_and_others_do_not():
+    def share_of_one_model(iid):
+        from sklearn.linear_model import LogisticRegression
+
+        made = data.build("synthetic_alpha_beta", devices=20, features=4, classes=3, alpha=0, beta=0, iid=iid)
+        fitted = LogisticRegression(max_iter=200).fit(made.x, made.y)
+        return fitted.score(made.x, made.y)
+
+    assert share_of_one_model(True) > 0.95
+    assert share_of_one_model(False) < 0.8
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": -1.0}, {"beta": float("nan")}, {"devices": 0}, {"classes": 1}])
+def test_synthetic_data_refuse_options_out_of_range(wrong):
+    with pytest.raises(ValueError, match="synthetic_alpha_beta needs alpha >= 0"):
+        data.build("synthetic_alpha_beta", **wrong)
+
+
 @settings(deadline=None)
 @given(
     samples=st.integers(5, 200),  # with 4, two shares of 0.375 are all of them, and refused
@@ -100,16 +193,17 @@ def test_an_impossible_split_is_refused(samples, official, validation, test, mes
 
 
 def test_every_file_of_the_folder_is_a_data_set_that_is_found():
-    assert {"digits", "mnist", "fashion_mnist", "gaussian_mixture"} <= set(SHIPPED) <= set(data.available())
+    assert {"digits", "mnist", "cifar10", "csv", "gaussian_mixture"} <= set(SHIPPED) <= set(data.available())
     assert not any(name.startswith("_") for name in data.available())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_options_are_typed_keywords_with_defaults_and_docstrings_hold_their_lines(name):
+def test_options_are_typed_keywords_and_docstrings_hold_their_lines(name):
     for option in inspect.signature(data.factory(name), eval_str=True).parameters.values():
         assert option.kind is option.KEYWORD_ONLY
         assert option.annotation is not option.empty
-        assert option.default is not option.empty
+        # where the files of a person are, nobody can know
+        assert option.default is not option.empty or option.name in {"path", "target"}
     lines = (inspect.getdoc(data.factory(name)) or "").splitlines()
     for field in ("Samples", "Source"):
         assert sum(line.startswith(f"{field}: ") for line in lines) == 1, field

@@ -2,36 +2,16 @@
 
 import gzip
 import hashlib
-import struct
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
-import pooch
 import pytest
 
 from simulator import data
-from simulator.data import DataError, _idx, fashion_mnist, mnist
+from simulator.data import DataError, _files, _idx, fashion_mnist, mnist
+from tests.data.conftest import idx
 
-FILES = tuple(_idx.FILES)
+FILES = _idx.FILES
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No environment, an empty cache folder and no network."""
-
-    def offline(url, **_):
-        raise OSError(f"no route to {url}")
-
-    monkeypatch.delenv("BYZAX_DATA", raising=False)
-    monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pooch, "retrieve", offline)
-
-
-def idx(array):
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def small(seed=0):
@@ -63,20 +43,6 @@ def test_images_and_labels_are_read_in_order_with_the_official_test_samples_last
     assert loaded.test is not None
     assert loaded.test.tolist() == [12, 13, 14, 15, 16]
     assert loaded.classes == 10
-
-
-def test_standard_scale_uses_the_training_pixels_only(tmp_path):
-    arrays = small()
-    arrays[TEST_IMAGES] = np.full_like(arrays[TEST_IMAGES], 255)
-    loaded = data.build("mnist", root=write(tmp_path, arrays), scale="standard")
-    pixels = arrays[TRAIN_IMAGES] / 255
-    np.testing.assert_allclose(loaded.x[:12], (pixels - pixels.mean()) / pixels.std(), atol=1e-5)
-    np.testing.assert_allclose(loaded.x[12:], (1 - pixels.mean()) / pixels.std(), rtol=1e-5)
-
-
-def test_constant_images_stay_finite_in_standard_scale(tmp_path):
-    arrays = small() | {TRAIN_IMAGES: np.full((12, 4, 3), 7, np.uint8)}
-    assert np.isfinite(data.build("mnist", root=write(tmp_path, arrays), scale="standard").x).all()
 
 
 def test_a_file_may_be_plain_under_a_gz_name_and_packed_under_a_plain_one(tmp_path):
@@ -159,26 +125,8 @@ def test_a_home_of_nobody_is_refused():
         data.build("mnist", root="~nobody-of-this-name/x")
 
 
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    """Serves `folder` over HTTP on this machine; gives the folder, its address, and the paths asked for."""
-    monkeypatch.undo()
-    monkeypatch.delenv("BYZAX_DATA", raising=False)
-    monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    asked = []
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            asked.append(self.path)
-
-    folder = tmp_path / "served"
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
+def fetched(mirrors, sha256):
+    return _idx.load("mnist", _files.find("mnist", FILES, None, _idx.fetches(mirrors, sha256)))
 
 
 def checksums(folder):
@@ -194,7 +142,7 @@ def test_a_download_fetches_what_is_missing_once_from_the_first_mirror_that_has_
     write(cache, {TRAIN_IMAGES: arrays[TRAIN_IMAGES]})
     mirrors = tuple(f"{address}/{name}" for name in ("nowhere", "changed", "good"))
     for _ in range(2):
-        loaded = _idx.load("mnist", None, "unit", mirrors, checksums(folder / "good"))
+        loaded = fetched(mirrors, checksums(folder / "good"))
         assert (loaded.y == np.concatenate([arrays[TRAIN_LABELS], arrays[TEST_LABELS]])).all()
     tried = {file: [path.split("/")[1] for path in asked if file in path] for file in FILES}
     # "nowhere" has nothing, "changed" another last file; what log_message is told twice is a 404
@@ -213,7 +161,7 @@ def test_a_download_that_fails_everywhere_says_why_at_each_mirror_and_leaves_not
     write(folder / "changed", small(6), packed=True)
     mirrors = (f"{address}/nowhere", f"{address}/changed", "http://127.0.0.1:1")
     with pytest.raises(DataError) as caught:
-        _idx.load("mnist", None, "unit", mirrors, checksums(folder / "good"))
+        fetched(mirrors, checksums(folder / "good"))
     why = (
         f"{TRAIN_IMAGES}.gz could not be downloaded ({address}/nowhere: 404 File not found; "
         f"{address}/changed: its checksum is not the published one; http://127.0.0.1:1: ConnectionError)"
@@ -282,8 +230,3 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
     with pytest.raises(DataError, match=rf"{TRAIN_IMAGES} cannot be read: Permission denied"):
         data.build("mnist", root=folder)
-
-
-def test_an_unknown_scale_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="scales"):
-        data.build("mnist", root=write(tmp_path, small()), scale="raw")  # pyright: ignore[reportArgumentType]

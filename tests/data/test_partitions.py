@@ -9,6 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from simulator import partitions, registry
+from simulator.partitions import Samples
+from simulator.scenario import parse
 
 FOLDER = Path(inspect.getfile(partitions)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
@@ -18,12 +20,35 @@ def labels_of(samples, classes, seed=0):
     return np.random.default_rng(seed).permutation(np.arange(samples) % classes)
 
 
-def parts_of(name, samples, workers, seed=0, /, **options):
+def samples_of(labels, owners=None, x=None):
+    """Samples whose features say nothing, unless they are given."""
+    made = np.random.default_rng(3).normal(size=(len(labels), 4)).astype(np.float32) if x is None else x
+    return Samples(labels, owners, lambda: made.copy())
+
+
+def parts_of(name, labels, workers, seed=0, /, **options):
+    # every third sample or so has another owner, in no order
+    owners = np.random.default_rng(7).permutation(np.arange(len(labels)) // 3).astype(np.int32)
+    samples = labels if isinstance(labels, Samples) else samples_of(labels, owners)
     return partitions.build(name, **options)(samples, workers, np.random.default_rng(seed))
 
 
 # each partition with options under which it deals out every sample
 CASES = [
+    ("by_writer", {}),
+    ("extreme", {}),
+    ("feature_skew", {}),
+    ("feature_skew", {"strictness": 0.5}),
+    ("long_tail", {"gamma": 1.0}),
+    ("long_tail", {"gamma": 1.0, "deal": "sorted"}),
+    ("quantity_skew", {}),
+    ("quantity_skew", {"alpha": 5.0, "min_partition_size": 3}),
+    ("shards", {}),
+    ("shards", {"per_worker": 5}),
+    ("similarity", {}),
+    ("similarity", {"gamma": 0.0}),
+    ("similarity", {"gamma": 1.0}),
+    ("similarity", {"gamma": 0.03}),
     ("iid", {}),
     ("dirichlet", {"alpha": 1.0}),
     ("dirichlet", {"alpha": 0.1}),
@@ -145,7 +170,215 @@ def test_by_label_knows_labels_by_value_not_by_count():
     assert sorted(int(np.unique(labels[part])[0]) for part in parts) == [3, 7, 9]
 
 
+# -- sorted ones ---------------------------------------------------------------------------
+
+
+def test_every_partition_has_a_case_here():
+    assert {name for name, _ in CASES} == set(SHIPPED)
+
+
+@settings(deadline=None, max_examples=30)
+@given(workers=st.integers(1, 20), per_worker=st.integers(1, 4), extra=st.integers(0, 60), seed=st.integers(0, 2**32))
+def test_shards_are_pieces_of_the_sorted_samples_dealt_in_equal_numbers(workers, per_worker, extra, seed):
+    # values that are all different: the place of each in the order is known
+    labels = np.random.default_rng(seed).permutation(workers * per_worker + extra).astype(np.int32)
+    cuts = np.array_split(np.sort(labels), workers * per_worker)
+    shards = {tuple(cut) for cut in cuts}
+    for part in parts_of("shards", labels, workers, seed, per_worker=per_worker):
+        mine = set(labels[part])
+        own = {shard for shard in shards if mine & set(shard)}
+        assert len(own) == per_worker
+        assert mine == set().union(*own)
+
+
+def test_two_shards_a_worker_are_few_labels_but_not_always_two():
+    labels = labels_of(1000, 10)
+    held = [
+        len(np.unique(labels[part])) for seed in range(20) for part in parts_of("shards", labels, 10, seed)
+    ]  # 100 of each label and 20 shards of 50: no shard lies across a border
+    assert set(held) == {1, 2}
+
+
+@pytest.mark.parametrize("name", ["extreme", "similarity"])
+def test_the_sorted_split_gives_each_worker_a_run_of_labels_and_the_first_worker_not_always_the_first(name):
+    labels = labels_of(100, 10)
+    options = {} if name == "extreme" else {"gamma": 0}
+    first = set()
+    for seed in range(20):
+        parts = parts_of(name, labels, 5, seed, **options)
+        assert sorted(tuple(np.unique(labels[part])) for part in parts) == [(i, i + 1) for i in range(0, 10, 2)]
+        first.add(int(labels[parts[0]].min()))
+    assert len(first) > 2
+
+
+def test_values_of_a_regression_are_sorted_too():
+    values = np.random.default_rng(0).normal(size=90).astype(np.float32)
+    expected = sorted(tuple(piece) for piece in np.array_split(np.sort(values), 4))
+    assert sorted(tuple(np.sort(values[part])) for part in parts_of("extreme", values, 4)) == expected
+
+
+@pytest.mark.parametrize("gamma", [0.29, 0.5, 0.8])
+def test_similarity_deals_just_the_share_gamma_at_random(gamma):
+    # 100 samples of each of 10 labels, 10 workers: a worker's own label is its sorted piece, with the share it draws
+    labels = np.repeat(np.arange(10), 100)
+    for seed in range(5):
+        parts = parts_of("similarity", labels, 10, seed, gamma=gamma)
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 2
+        most = sum(np.bincount(labels[part]).max() for part in parts)
+        # the sorted share, and a tenth of the others that have this label by chance; pieces may cross a border
+        assert most / 1000 == pytest.approx(1 - gamma + gamma / 10, abs=0.1)
+
+
+def entropy_of(labels, parts):
+    """Mean entropy of the workers' labels, in bits."""
+    shares = [np.bincount(labels[part]) / len(part) for part in parts]
+    return np.mean([-(p[p > 0] * np.log2(p[p > 0])).sum() for p in shares])
+
+
+def test_entropy_of_the_labels_falls_from_iid_over_similarity_to_extreme():
+    labels = labels_of(2000, 10)
+    entropies = [entropy_of(labels, parts_of("iid", labels, 10))] + [
+        entropy_of(labels, parts_of("similarity", labels, 10, gamma=gamma)) for gamma in (0.9, 0.5, 0.1, 0.0)
+    ]
+    assert entropies == sorted(entropies, reverse=True)
+    assert entropies[-1] == 0
+    assert entropies[0] > np.log2(10) - 0.1
+
+
+# -- sizes, owners, rare labels, features ------------------------------------------------
+
+
+def test_quantity_skew_has_shares_of_the_variance_of_the_distribution_and_the_labels_of_all():
+    labels, workers, alpha = labels_of(10_000, 2), 5, 0.5
+    runs = [parts_of("quantity_skew", labels, workers, seed, alpha=alpha) for seed in range(200)]
+    shares = [len(part) / 10_000 for parts in runs for part in parts]
+    # of one worker Beta(a, (m-1) a)
+    assert np.var(shares) == pytest.approx(0.2 * 0.8 / (workers * alpha + 1), rel=0.15)
+    large = [labels[part].mean() for parts in runs for part in parts if len(part) > 1000]
+    assert np.std(large) < 0.02
+
+
+@settings(deadline=None, max_examples=30)
+@given(workers=st.integers(1, 10), more=st.integers(0, 30), seed=st.integers(0, 2**32))
+def test_owners_stay_whole_and_are_dealt_in_equal_numbers(workers, more, seed):
+    rng = np.random.default_rng(seed)
+    # ids with gaps, of unequal sizes, mixed
+    ids = rng.choice(10_000, workers + more, replace=False)
+    owners = rng.permutation(np.repeat(ids, rng.integers(1, 9, len(ids)))).astype(np.int32)
+    samples = samples_of(np.zeros(len(owners), np.int32), owners)
+    found = [np.unique(owners[part]) for part in parts_of("by_writer", samples, workers, seed)]
+    assert sorted(np.concatenate(found)) == sorted(ids)
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+def test_by_writer_leaves_the_other_owners_out_where_it_is_told_how_many():
+    owners = np.repeat(np.arange(20), 5)
+    parts = parts_of("by_writer", samples_of(np.zeros(100, np.int32), owners), 4, per_worker=2)
+    assert [len(part) for part in parts] == [10] * 4
+    assert len(np.unique(owners[np.concatenate(parts)])) == 8
+    with pytest.raises(ValueError, match=r"20 owners of training samples are too few for 7 workers .* at most 6"):
+        parts_of("by_writer", samples_of(np.zeros(100, np.int32), owners), 7, per_worker=3)
+
+
+def test_data_without_owners_cannot_be_split_by_them():
+    with pytest.raises(ValueError, match="by_writer needs data that says whose each sample is"):
+        parts_of("by_writer", samples_of(labels_of(50, 5)), 3)
+
+
+@pytest.mark.parametrize("deal", ["iid", "sorted"])
+def test_a_long_tail_keeps_a_power_of_gamma_of_each_label(deal):
+    # not 0..9: the i-th label that there is counts; 100 * 0.7^i, rounded down
+    values = np.array([2, 3, 5, 8, 11])
+    labels = np.random.default_rng(0).permutation(np.repeat(values, 100)).astype(np.int32)
+    parts = parts_of("long_tail", labels, 4, gamma=0.7, deal=deal)
+    left = labels[np.concatenate(parts)]
+    assert [int((left == value).sum()) for value in values] == [100, 70, 49, 34, 24]
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    held = sorted(len(np.unique(labels[part])) for part in parts)
+    assert held == [5] * 4 if deal == "iid" else held[0] == 1
+
+
+def test_a_tail_so_thin_that_workers_are_left_without_samples_is_refused():
+    with pytest.raises(ValueError, match=r"gamma=0.01 leaves 4 of 20 training samples, too few for 5 workers"):
+        parts_of("long_tail", labels_of(20, 5), 5, gamma=0.01)
+
+
+def features(samples=600, size=(5, 4)):
+    """Samples that differ most along one direction, which is no axis, a bit less along another; and far from 0."""
+    rng = np.random.default_rng(1)
+    axes = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    spread = np.array([3.0, 2.5, *np.full(18, 0.5)])
+    return (100 + rng.normal(size=(samples, 20)) * spread @ axes.T).astype(np.float32).reshape(samples, *size)
+
+
+def test_feature_skew_sorts_by_the_first_principal_component():
+    x = features()
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    left, values, _ = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    assert values[0] > 1.1 * values[1]
+    order = np.argsort(left[:, 0])
+    expected = {frozenset(piece.tolist()) for piece in np.array_split(order, 4)}
+    found = parts_of("feature_skew", samples_of(labels_of(600, 3), x=x), 4)
+    # rounding may swap two neighbours at a border
+    overlap = [max(len(set(part.tolist()) & piece) for piece in expected) for part in found]
+    assert min(overlap) >= 149
+
+
+def test_feature_skew_leaves_labels_as_they_are_and_loosens_with_less_strictness():
+    x = features()
+    labels = labels_of(600, 3)
+    before = x.copy()
+    scores = x.reshape(600, -1) @ np.linalg.svd(x.reshape(600, -1) - x.reshape(600, -1).mean(axis=0))[2][0]
+
+    def spread(strictness):
+        parts = parts_of("feature_skew", samples_of(labels, x=x), 6, strictness=strictness)
+        assert entropy_of(labels, parts) > np.log2(3) - 0.1
+        return np.std([scores[part].mean() for part in parts]) / scores.std()
+
+    spreads = [spread(strictness) for strictness in (1.0, 0.7, 0.4, 0.0)]
+    assert spreads == sorted(spreads, reverse=True)
+    assert spreads[0] > 0.9
+    assert spreads[-1] < 0.3
+    np.testing.assert_array_equal(x, before)
+
+
+def test_feature_skew_of_equal_samples_is_a_random_split_and_characters_are_refused():
+    flat = samples_of(labels_of(50, 5), x=np.ones((50, 3), np.float32))
+    assert sorted(np.concatenate(parts_of("feature_skew", flat, 5)).tolist()) == list(range(50))
+    with pytest.raises(ValueError, match="these samples are characters"):
+        parts_of("feature_skew", samples_of(labels_of(50, 5), x=np.ones((50, 3), np.int32)), 5)
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "by_label", "long_tail"])
+def test_partitions_by_label_refuse_values_and_name_some_that_take_them(name):
+    with pytest.raises(ValueError, match=f"{name} deals by label, and this data has values .* take iid"):
+        parts_of(name, np.linspace(0, 1, 60, dtype=np.float32), 3)
+
+
+@pytest.mark.parametrize("name", ["iid", "quantity_skew", "feature_skew", "similarity", "shards", "extreme"])
+def test_the_partitions_that_the_refusal_names_take_values(name):
+    parts = parts_of(name, np.linspace(0, 1, 60, dtype=np.float32), 3)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(60))
+
+
+@pytest.mark.parametrize(("alias", "name"), partitions.ALIASES.items())
+def test_a_scenario_may_say_the_names_of_other_libraries(alias, name):
+    scenario = {"name": "alias", "rule": "average", "attack": "none"}
+    for said in (alias, {"name": alias}):
+        assert parse(scenario | {"data": {"name": "digits", "partition": said}}).data.partition.name == name
+
+
 REFUSED = [
+    ("shards", {"per_worker": 3}, 14, 5, "14 training samples are too few for 5 workers with at least 3 each"),
+    ("extreme", {}, 3, 4, "3 training samples are too few for 4 workers"),
+    ("similarity", {}, 3, 4, "3 training samples are too few for 4 workers"),
+    ("quantity_skew", {"min_partition_size": 5}, 9, 2, "too few for 2 workers with at least 5 each: at most 1"),
+    ("quantity_skew", {"alpha": 0.01, "min_partition_size": 9}, 60, 6, r"no split of 60 .*raise alpha \(now 0.01\)"),
+    ("by_writer", {}, 9, 4, "3 owners of training samples are too few for 4 workers"),
+    ("long_tail", {}, 3, 4, "3 training samples are too few for 4 workers"),
+    ("feature_skew", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("iid", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("dirichlet", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("dirichlet", {"min_partition_size": 5}, 9, 2, "too few for 2 workers with at least 5 each: at most 1"),
@@ -169,6 +402,15 @@ def test_samples_that_do_not_suffice_are_refused(name, options, samples, workers
         ("dirichlet", {"alpha": float("nan")}, "alpha > 0"),
         ("dirichlet", {"min_partition_size": 0}, "min_partition_size >= 1"),
         ("by_label", {"labels": 0}, "labels >= 1"),
+        ("shards", {"per_worker": 0}, "per_worker >= 1"),
+        ("by_writer", {"per_worker": 0}, "per_worker >= 1"),
+        ("similarity", {"gamma": 1.1}, "0 <= gamma <= 1"),
+        ("similarity", {"gamma": float("nan")}, "0 <= gamma <= 1"),
+        ("long_tail", {"gamma": 0.0}, "0 < gamma <= 1"),
+        ("long_tail", {"deal": "dirichlet"}, 'deals "iid" or "sorted"'),
+        ("quantity_skew", {"alpha": float("inf")}, "alpha > 0"),
+        ("quantity_skew", {"min_partition_size": 0}, "min_partition_size >= 1"),
+        ("feature_skew", {"strictness": -0.1}, "0 <= strictness <= 1"),
     ],
 )
 def test_options_out_of_range_are_refused(name, options, message):
@@ -190,5 +432,5 @@ def test_docstrings_hold_the_lines_that_other_code_reads(name):
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(ValueError, match=r"unknown partition 'dirichle': did you mean 'dirichlet'\?"):
         partitions.build("dirichle")
-    with pytest.raises(ValueError, match=r"unknown thing 'xyz': available: by_label, dirichlet, iid"):
+    with pytest.raises(ValueError, match=r"unknown thing 'xyz': available: by_label, by_writer, dirichlet, .*iid"):
         registry.factory("simulator.partitions", "xyz", "thing")

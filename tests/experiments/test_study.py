@@ -116,7 +116,11 @@ def test_declared_follows_a_swept_byzantine_unless_it_is_given(tmp_path):
 def test_a_grid_takes_names_and_whole_components(tmp_path):
     grid = {"attack": ["none", "empire", {"name": "empire", "epsilon": 10}]}
     cells = load(write(tmp_path, attack={"name": "empire", "epsilon": 3}, grid=grid)).cells
-    assert [cell.scenario.attack.options() for cell in cells] == [{}, {"epsilon": 1.1, "evaluations": 20}, {"epsilon": 10, "evaluations": 20}]
+    assert [cell.scenario.attack.options() for cell in cells] == [
+        {},
+        {"epsilon": 1.1, "evaluations": 20},
+        {"epsilon": 10, "evaluations": 20},
+    ]
 
 
 def test_names_are_chosen_before_options_in_whatever_order_the_grid_says(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import aggregators
 import attacks
 import models
-from simulator import data, latency, partitions, schedules
+from simulator import augmentations, data, latency, partitions, schedules
 from simulator.components import one_of
 from simulator.registry import FOLDERS, PluginError, members
 
@@ -22,6 +22,7 @@ PACKAGES = {
     "models": models,
     "data": data,
     "partitions": partitions,
+    "augmentations": augmentations,
     "schedules": schedules,
     "latency": latency,
 }

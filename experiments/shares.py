@@ -1,0 +1,212 @@
+"""Who holds which samples: a table of the workers' labels, and a chart."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich import box
+from rich.table import Table
+
+from experiments import study
+from experiments.names import compact
+from experiments.plots import STYLE
+from experiments.replay import runs
+from simulator.components import Component
+from simulator.executors.base import fixed_liars
+from simulator.scenario import ScenarioError
+from simulator.world import load, share_out
+
+# Up to so many workers are bars; beyond, where a bar would be a line, circles.
+BARS = 50
+# Values to predict are counted in so many groups of equally many training samples; labels up to so many have names.
+GROUPS, NAMED = 10, 20
+BYZANTINE = "#D55E00"
+
+
+class Found(NamedTuple):
+    """How many samples of which label each worker holds.
+
+    `counts` `[n, labels]`; of a regression the labels are groups of values in their order, and `means` `[n]` are the
+    workers' mean values (None for labels). `labels` are their names. `training` is the number of all training samples.
+    """
+
+    counts: np.ndarray
+    means: np.ndarray | None
+    labels: list[str]
+    training: int
+    liars: list[int]
+    name: str
+
+
+def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
+    """The shares of a scenario, or of the folder of a run or study (its first run). Raises ScenarioError."""
+    if overrides and path.is_dir():
+        raise ScenarioError(f"--set: changes a scenario, and {path} is none")
+    file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
+    cell = study.load(file, [*overrides, *([] if seed is None else [f"seed={seed}"])]).cells[0].scenario
+    n = cell.workers.total
+    try:
+        dataset = load(cell.data)
+        parts, shares = share_out(cell.data, n, cell.seed)
+    except ValueError as error:
+        raise ScenarioError(f"{path}: data: {' '.join(str(error).split())}") from error
+    means = None
+    if dataset.classes is None:
+        # equal values are one group
+        edges = np.unique(np.quantile(dataset.y[parts.train], np.linspace(0, 1, GROUPS + 1)))
+        numbers = np.clip(np.searchsorted(edges, dataset.y, side="right") - 1, 0, max(len(edges) - 2, 0))
+        labels = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)] or ["all"]
+        means = np.array([dataset.y[share].mean(dtype=np.float64) for share in shares])
+    else:
+        numbers, labels = dataset.y, [str(label) for label in range(dataset.classes)]
+    counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
+    how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
+    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {cell.seed}"
+    return Found(counts, means, labels, len(parts.train), fixed_liars(cell, cell.seed), name)
+
+
+def table(found: Found) -> Table:
+    """A line for each worker: its samples, its labels and their entropy (or its mean value); and one for all."""
+    sizes, bits = found.counts.sum(axis=1), entropies(found.counts)
+    held = int(sizes.sum())
+    what = "labels" if found.means is None else "groups"
+    most = f"log2({len(found.labels)}) = {np.log2(len(found.labels)):.3g}"
+    caption = f"entropy of the {what} in bits: mean {bits.mean():.3g}, at most {most}"
+    if held < found.training:
+        caption += f"; {found.training - held} of {found.training} training samples are held by nobody"
+    made = Table(title=found.name, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
+    for heading in ("worker", "samples", "entropy", what):
+        made.add_column(heading, justify="right")
+    made.add_column("which" if found.means is None else "mean value", overflow="fold")
+    means = [None] * len(sizes) if found.means is None else found.means
+    for worker, (counts, mean) in enumerate(zip(found.counts, means, strict=True)):
+        name = f"{worker} (Byzantine)" if worker in found.liars else str(worker)
+        made.add_row(name, str(sizes[worker]), f"{bits[worker]:.2f}", *_labels(found, counts, mean))
+    whole = found.counts.sum(axis=0)
+    mean = None if found.means is None else float(np.average(found.means, weights=sizes))
+    made.add_section()
+    made.add_row("all", str(held), f"{entropies(whole[None])[0]:.2f}", *_labels(found, whole, mean))
+    return made
+
+
+def _chosen(partition: Component) -> dict[str, Any]:
+    """The options that are not the defaults."""
+    fields = type(partition).model_fields
+    return {key: value for key, value in partition.options().items() if value != fields[key].default}
+
+
+def entropies(counts: np.ndarray) -> np.ndarray:
+    """The entropy in bits of each worker's labels, `[n, labels] -> [n]`."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1)
+
+
+def draw(found: Found, chart: str, path: Path) -> list[Path]:
+    """Draws the shares as PNG and SVG; gives the paths. Raises ScenarioError where they cannot be written."""
+    if path.suffix not in (".png", ".svg"):
+        raise ScenarioError(f"--out {path}: .png or .svg is needed")
+    bars = chart == "bars" or (chart == "auto" and len(found.counts) <= BARS)
+    written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    with rc_context(STYLE):
+        figure = _bars(found) if bars else _bubbles(found)
+        for place in written:
+            try:
+                figure.savefig(place, dpi=160, metadata={"Date": None} if place.suffix == ".svg" else None)
+            except OSError as error:
+                raise ScenarioError(f"--out {place}: cannot be written ({error.strerror})") from None
+    return written
+
+
+def _labels(found: Found, counts: np.ndarray, mean: float | None) -> tuple[str, str]:
+    """How many labels, and which (a run of them as `3-7`); of a regression the mean value."""
+    held = np.flatnonzero(counts)
+    if mean is not None:
+        return str(len(held)), f"{mean:.4g}"
+    spans = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1)
+    words = [str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans]
+    return str(len(held)), " ".join(words)
+
+
+def _colours(found: Found) -> list[Any]:
+    """One for each label, in pairs of dark and light up to twenty; beyond, and for values, along a scale."""
+    if found.means is None and len(found.labels) <= NAMED:
+        return [matplotlib.colormaps["tab20"](label % 10 * 2 + label // 10) for label in range(len(found.labels))]
+    scale = matplotlib.colormaps["viridis"]
+    return [scale(place) for place in np.linspace(0, 1, len(found.labels))]
+
+
+def _bars(found: Found) -> Figure:
+    n = len(found.counts)
+    figure = Figure(figsize=(max(5.5, 0.24 * n + 2.2), 4.2), layout="constrained")
+    axes: Any = figure.subplots()
+    workers, below = np.arange(n), np.zeros(n)
+    for label, colour in enumerate(_colours(found)):
+        axes.bar(
+            workers, found.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
+            label=found.labels[label],
+        )  # fmt: skip
+        below += found.counts[:, label]
+    axes.set_ylabel("samples")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(0, 1.03 * below.max())
+    axes.grid(axis="x", visible=False)
+    if len(found.labels) <= NAMED:
+        handles, names = axes.get_legend_handles_labels()
+        # in the order of the bars, the highest first
+        title = "label" if found.means is None else "value"
+        axes.legend(
+            handles[::-1], names[::-1], loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=title,
+            fontsize=8,
+        )  # fmt: skip
+    else:
+        _scale(figure, axes, found)
+    _name(axes, found)
+    return figure
+
+
+def _bubbles(found: Found) -> Figure:
+    n, labels = found.counts.shape
+    size = (min(14.0, max(5.5, 0.13 * n + 1.5)), min(9.0, max(3.2, 0.26 * labels + 1.6)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes: Any = figure.subplots()
+    worker, label = np.nonzero(found.counts)
+    counts = found.counts[worker, label]
+    # the largest circle fills the room between two workers or two labels, whichever is less; area is the number
+    room = 0.72 * 72 * min((size[0] - 1.2) / n, (size[1] - 1.2) / labels)
+    area = np.maximum((1.6 * room) ** 2 * counts / counts.max(), 0.3)
+    lies = np.isin(worker, found.liars)
+    for who, colour in ((~lies, "#0072B2"), (lies, BYZANTINE)):
+        axes.scatter(worker[who], label[who], area[who], color=colour, alpha=0.6, linewidth=0)
+    axes.set_ylabel("label" if found.means is None else "value")
+    if labels <= NAMED:
+        axes.set_yticks(range(labels), found.labels)
+    axes.set_ylim(-0.8, labels - 0.2)
+    axes.set_title(f"the largest circle: {counts.max()} samples", fontsize=8, loc="right", color="#666666")
+    _name(axes, found)
+    return figure
+
+
+def _scale(figure: Figure, axes: Any, found: Found) -> None:
+    """What the colours of many labels mean."""
+    norm = Normalize(0, len(found.labels) - 1)
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="label")
+
+
+def _name(axes: Any, found: Found) -> None:
+    n = len(found.counts)
+    axes.set_xlim(-0.7, n - 0.3)
+    axes.set_xlabel("worker" + (" (Byzantine in red)" if found.liars else ""))
+    if n <= BARS:
+        axes.set_xticks(range(n))
+        axes.tick_params(axis="x", labelsize=max(5, min(8, 240 / n)))
+        for liar in found.liars:
+            axes.get_xticklabels()[liar].set_color(BYZANTINE)
+    axes.set_title(found.name, fontsize=9.5, fontweight="bold", loc="left")

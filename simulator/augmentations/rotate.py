@@ -1,0 +1,30 @@
+"""Images a little aslant."""
+
+import jax
+import jax.numpy as jnp
+
+from simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
+
+
+def rotate(*, degrees: float = 15.0) -> Augmentation:
+    """Each image is turned about its middle, and what comes in at the corners is 0.
+
+    Formula: by an angle uniform on [-degrees, degrees], pixels between others in proportion
+    Source: Simard, Steinkraus and Platt, ICDAR 2003, "Best practices for convolutional neural networks"
+
+    Args:
+        degrees: the largest angle, in (0, 180].
+
+    Raises:
+        ValueError: for degrees outside (0, 180]; from the augmentation for samples that are no images.
+    """
+    if not 0 < degrees <= 180:
+        raise ValueError(f"rotate needs 0 < degrees <= 180, got {degrees}")
+
+    def change(key: Array, image: Array) -> Array:
+        angle = jnp.deg2rad(jax.random.uniform(key, minval=-degrees, maxval=degrees))
+        rows, columns = places(image)
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        return resampled(image, *from_middle(image, cosine * rows - sine * columns, sine * rows + cosine * columns))
+
+    return each("rotate", change)

@@ -1,0 +1,46 @@
+"""Data sets in the binary form of CIFAR: rows of labels and of pixels, one colour after the other."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from simulator.data import _files
+from simulator.data._files import WAY_OUT
+from simulator.data.base import DataError, Dataset, dataset
+
+SIDE, COLOURS = 32, 3
+PIXELS = SIDE * SIDE * COLOURS
+
+
+@lru_cache(maxsize=2)
+def load(name: str, folder: Path, train: Sequence[str], test: str, labels: int, label: int, classes: int) -> Dataset:
+    """Images `[N, 32, 32, 3]` in [0, 1] of the files of a folder, with the `label`-th of `labels` bytes before each.
+
+    Raises DataError where a file is damaged.
+    """
+    places = [place for file in (*train, test) if (place := _files.path(folder, file))]
+    parts = [_rows(name, place, labels, label, classes) for place in places]
+    # written once, as float32: a copy of the bytes of one file is all there is besides
+    x = np.empty((sum(map(len, parts)), SIDE, SIDE, COLOURS), np.float32)
+    start = 0
+    for rows in parts:
+        x[start : start + len(rows)] = rows[:, labels:].reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1)
+        start += len(rows)
+    x /= 255
+    y = np.concatenate([rows[:, label] for rows in parts])
+    return dataset(x, y, classes, np.arange(len(x) - len(parts[-1]), len(x)))
+
+
+def _rows(name: str, place: Path, labels: int, label: int, classes: int) -> np.ndarray:
+    content = _files.content(place)
+    if not content or len(content) % (labels + PIXELS):
+        raise DataError(
+            f"{place} is no whole number of images: {len(content)} bytes, and an image of {name} has "
+            f"{labels + PIXELS}: {WAY_OUT}"
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, labels + PIXELS)
+    if rows[:, label].max() >= classes:
+        raise DataError(f"{place} has the label {rows[:, label].max()}, {name} has 0..{classes - 1} only: {WAY_OUT}")
+    return rows
