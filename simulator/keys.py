@@ -26,7 +26,7 @@ class Purpose(IntEnum):
     MESSAGES = 14
     FILTER = 15
     HARM = 16
-    DROPOUT = 18
+    DROPOUT = 20
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:
