@@ -96,7 +96,7 @@ def test_list_names_everything_of_a_kind(kind):
         assert f" {name} " in result.stdout
 
 
-@pytest.mark.parametrize("kind", ["rules", "pre", "filters", "attacks", "schedules", "latency"])
+@pytest.mark.parametrize("kind", ["rules", "pre", "filters", "attacks", "models", "schedules", "latency"])
 def test_the_readme_holds_the_table_that_the_files_give(kind):
     result = byzax("list", kind, "--markdown")
     assert result.exit_code == 0
