@@ -22,7 +22,7 @@ def linear(
 
     Parameters: features + 1
     Source: Hoerl and Kennard, Technometrics 1970 (ridge); Tibshirani, JRSS B 1996 (lasso); with both Zou and Hastie,
-        JRSS B 2005 (elastic net)
+    JRSS B 2005 (elastic net)
 
     Args:
         l1: weight of the sum of absolute values.

@@ -20,7 +20,7 @@ def resnet18(
 
     Parameters: 11,173,962 for images of 3 channels and 10 classes, with either norm; 576 for a channel, 513 for a class
     Source: He, Zhang, Ren and Sun, CVPR 2016, table 1, with the first layers of its section 4.2; Wu and He, ECCV 2018
-        (group norm); Hsieh et al., ICML 2020 (batch norm fails where workers hold different labels)
+    (group norm); Hsieh et al., ICML 2020 (batch norm fails where workers hold different labels)
 
     Args:
         norm: group: over groups of channels of one sample; batch: over the batch at hand, in training and when

@@ -20,7 +20,7 @@ def resnet20(
 
     Parameters: 269,722 for images of 3 channels and 10 classes, with either norm; 144 for a channel, 65 for a class
     Source: He, Zhang, Ren and Sun, CVPR 2016, section 4.2; Wu and He, ECCV 2018 (group norm); Hsieh et al., ICML 2020
-        (batch norm fails where workers hold different labels)
+    (batch norm fails where workers hold different labels)
 
     Args:
         norm: group: over groups of channels of one sample; batch: over the batch at hand, in training and when

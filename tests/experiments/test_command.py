@@ -97,7 +97,8 @@ def test_list_names_everything_of_a_kind(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["rules", "pre", "filters", "attacks", "data", "partitions", "augmentations", "schedules", "latency"]
+    "kind",
+    ["rules", "pre", "filters", "attacks", "models", "data", "partitions", "augmentations", "schedules", "latency"],
 )
 def test_the_readme_holds_the_table_that_the_files_give(kind):
     result = byzax("list", kind, "--markdown")
