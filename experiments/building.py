@@ -24,9 +24,11 @@ from simulator.components import (
     OPTIMIZERS,
     PARTITIONS,
     PRE,
+    RATES,
     RULES,
     SCHEDULES,
     Component,
+    RateSource,
 )
 from simulator.core import doubted
 from simulator.data import Dataset
@@ -35,6 +37,7 @@ from simulator.registry import file_of, said
 from simulator.scenario import Scenario, ScenarioError
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
+from simulator.training import optimizing, rate
 from simulator.world import load, share_out
 
 Factory = Callable[..., Any]
@@ -64,8 +67,7 @@ def build(scenario: Scenario) -> None:
         if isinstance(part, Component):
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
-    with _part("optimizer", scenario.optimizer, OPTIMIZERS) as optimizer:
-        optimizer(**scenario.optimizer.options())
+    _optimizers(scenario)
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         _need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {_type(data)}")
@@ -105,6 +107,22 @@ def build(scenario: Scenario) -> None:
                 raise ValueError(
                     f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
                 )
+
+
+def _optimizers(scenario: Scenario) -> None:
+    """Builds the optimizers of server and workers, and the schedules of their learning rates."""
+    local = scenario.local
+    optimizers = {"optimizer": scenario.optimizer, "local.optimizer": local and local.optimizer}
+    rates = {f"{key}.learning_rate": part and part.options().get("learning_rate") for key, part in optimizers.items()}
+    rates["local.learning_rate"] = local and local.learning_rate
+    for key, speed in rates.items():
+        if isinstance(speed, RateSource):
+            with _part(key, speed, RATES):
+                rate(speed, scenario.steps)
+    for key, part in optimizers.items():
+        if part is not None:
+            with _part(key, part, OPTIMIZERS):
+                optimizing(part, scenario.steps)
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:

@@ -44,6 +44,7 @@ class Kind(StrEnum):
     PARTITIONS = "partitions"
     SCHEDULES = "schedules"
     LATENCY = "latency"
+    RATES = "rates"
     OPTIMIZERS = "optimizers"
     EXECUTORS = "executors"
 

@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
     "partitions": (components.PARTITIONS, ("Splits", "Source")),
     "schedules": (components.SCHEDULES, ("Waits", "Ages", "Source")),
     "latency": (components.LATENCIES, ("Formula", "Source")),
+    "rates": (components.RATES, ("Formula", "Source")),
     "optimizers": (components.OPTIMIZERS, ()),
     "executors": (EXECUTORS, ()),
 }

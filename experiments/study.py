@@ -226,8 +226,8 @@ def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
 
 
 def _turn(key: str) -> tuple[int, int]:
-    # a name decides which other keys there are, a whole component decides the name
-    return (0 if _is_component(key) else 1 if key.endswith(".name") else 2), key.count(".")
+    # a name decides which other keys there are inside, a whole component decides the name
+    return key.removesuffix(".name").count("."), 0 if _is_component(key) else 1 if key.endswith(".name") else 2
 
 
 def check(study: Study) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-FOLDERS = ("aggregators", "attacks", "models", "pre", "filters", "data", "partitions", "schedules", "latency")
+FOLDERS = (
+    "aggregators", "attacks", "models", "pre", "filters", "data", "partitions", "schedules", "latency", "rates",
+)  # fmt: skip
 
 
 class PluginError(ImportError):

@@ -61,11 +61,11 @@ def test_worker_momentum_averages_exponentially():
     beta = 0.9
     _, plain, here, server = prepared()
     _, core, _, _ = prepared(worker_momentum=beta)
-    row, expected = np.zeros(len(server.params), np.float32), 0.0
+    memory, expected = core.memory.start(here, len(server.params)), 0.0
     for job in range(4):
         gradient = plain.work(here, server.params, 2, job)
         expected = beta * expected + (1 - beta) * np.asarray(gradient, np.float64)
-        row = core.remember(row, core.work(here, server.params, 2, job))
+        memory, row = core.memory.remember(here, memory, core.work(here, server.params, 2, job), 2, job)
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-8)
 
 

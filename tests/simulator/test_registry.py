@@ -10,7 +10,7 @@ import pytest
 import aggregators
 import attacks
 import models
-from simulator import data, latency, partitions, schedules
+from simulator import data, latency, partitions, rates, schedules
 from simulator.components import one_of
 from simulator.registry import FOLDERS, PluginError, members
 
@@ -24,6 +24,7 @@ PACKAGES = {
     "partitions": partitions,
     "schedules": schedules,
     "latency": latency,
+    "rates": rates,
 }
 
 
