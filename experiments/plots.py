@@ -189,8 +189,12 @@ def _panel(
 
 def _mean(complete: pd.DataFrame, measure: str) -> Any:
     """`mean` and `std` of the test accuracy over the repeats, at each place of the measure."""
-    if measure == "step" or complete.empty:
-        return complete.groupby(measure)["test_accuracy"].agg(["mean", "std"]).fillna(0)
+    if complete.empty:
+        return complete.groupby(measure)["test_accuracy"].agg(["mean", "std"])
+    if measure == "step":
+        # a run that was stopped early keeps the accuracy it ended with
+        wide = complete.pivot(index="step", columns="run", values="test_accuracy").ffill()
+        return pd.DataFrame({"mean": wide.mean(axis=1), "std": wide.std(axis=1).fillna(0)})
     runs = [run for _, run in complete.groupby("run")]
     # repeats are evaluated at different places: their lines are read off at the same ones, up to the first end
     places = np.linspace(0, min(run[measure].max() for run in runs), 200)

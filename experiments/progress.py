@@ -27,9 +27,17 @@ class Report(NamedTuple):
     failed: Callable[[Run, str], None]
 
 
-def report(console: Console, runs: int, steps: int):
-    """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all."""
-    return _bars(console, runs, steps) if console.is_terminal else _lines(console, runs, steps)
+def report(console: Console, runs: int, steps: int, measure: str = "test_accuracy"):
+    """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
+
+    `measure`: the field of an evaluation that is told.
+    """
+    fitting = _bars if console.is_terminal else _lines
+    return fitting(console, runs, steps, measure)
+
+
+def _measured(checkpoint: Checkpoint, measure: str) -> str:
+    return f"{measure.replace('_', ' ')} {getattr(checkpoint.evaluation, measure):.3f}"
 
 
 def name(run: Run) -> str:
@@ -44,7 +52,7 @@ def _count(completed: int, lost: int, runs: int) -> str:
 
 
 @contextmanager
-def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
+def _bars(console: Console, runs: int, steps: int, measure: str) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=30),
@@ -78,13 +86,14 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
         progress.update(whole, advance=new)
         if checkpoint.step:
             total = run.scenario.steps * len(before)
-            note = f"accuracy {checkpoint.evaluation.test_accuracy:.3f}"
+            note = _measured(checkpoint, measure)
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        progress.update(whole, note=_count(completed, lost, runs))
+        # what an early end leaves undone is done
+        progress.update(whole, note=_count(completed, lost, runs), advance=run.scenario.steps - checkpoint.step)
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
@@ -98,7 +107,7 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
 
 
 @contextmanager
-def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
+def _lines(console: Console, runs: int, steps: int, measure: str) -> Iterator[Report]:
     completed, lost = 0, 0
     last = began = time.monotonic()
 
@@ -113,8 +122,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        accuracy = f"test accuracy {checkpoint.evaluation.test_accuracy:.3f}"
-        end(f"{name(run)}: {accuracy} ({checkpoint.wall_s:.1f} s)")
+        end(f"{name(run)}: {_measured(checkpoint, measure)} ({checkpoint.wall_s:.1f} s)")
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
@@ -123,8 +131,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
 
     def advance(run: Run, checkpoint: Checkpoint) -> None:
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
-            accuracy = f"test accuracy {checkpoint.evaluation.test_accuracy:.3f}"
-            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {accuracy}")
+            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {_measured(checkpoint, measure)}")
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),
