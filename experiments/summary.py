@@ -19,8 +19,8 @@ METRICS = ",".join(["step", "time_s", "gradients", "wall_s", *MEASURED])
 # of the jobs begun those whose rows went into no update.
 TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
 DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]
-# Keys of a grid that choose between ways to spend time: they share a figure.
-WAYS = {"schedule", "filter", "local"}
+# Keys of a grid that choose between ways to spend time, or to train: they share a figure.
+WAYS = {"schedule", "filter", "local", "optimizer", "worker_momentum"}
 # What a run is measured by besides its updates, with the words for it.
 MEASURES = {"time_s": "seconds", "gradients": "gradients delivered"}
 
