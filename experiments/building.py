@@ -25,9 +25,11 @@ from simulator.components import (
     OPTIMIZERS,
     PARTITIONS,
     PRE,
+    RATES,
     RULES,
     SCHEDULES,
     Component,
+    RateSource,
 )
 from simulator.core import doubted
 from simulator.data import Dataset
@@ -36,6 +38,7 @@ from simulator.registry import file_of, said
 from simulator.scenario import Scenario, ScenarioError
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
+from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out
 
 Factory = Callable[..., Any]
@@ -73,8 +76,7 @@ def build(scenario: Scenario) -> None:
         if isinstance(part, Component):
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
-    with _part("optimizer", scenario.optimizer, OPTIMIZERS) as optimizer:
-        optimizer(**scenario.optimizer.options())
+    _optimizers(scenario)
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         _need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {_type(data)}")
@@ -126,6 +128,22 @@ def build(scenario: Scenario) -> None:
                 )
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
+
+
+def _optimizers(scenario: Scenario) -> None:
+    """Builds the optimizers of server and workers, and the schedules of their learning rates."""
+    local = scenario.local
+    optimizers = {"optimizer": scenario.optimizer, "local.optimizer": local and local.optimizer}
+    rates = {f"{key}.learning_rate": part and part.options().get("learning_rate") for key, part in optimizers.items()}
+    rates["local.learning_rate"] = local and local.learning_rate
+    for key, speed in rates.items():
+        if isinstance(speed, RateSource):
+            with _part(key, speed, RATES):
+                rate(speed, scenario.steps)
+    for key, part in optimizers.items():
+        if part is not None:
+            with _part(key, part, OPTIMIZERS):
+                optimizing(part, scenario.steps)
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:

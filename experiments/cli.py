@@ -1,10 +1,11 @@
-"""The command line: `byzax run`, `replay`, `timeline`, `partition`, `certify`, `show`, `list`, `schema`, `bench`."""
+"""The command line: `byzax run`, `tune`, `replay`, `timeline`, `partition`, `certify`, `show`, `list`, `bench`..."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
 import json
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -45,8 +46,16 @@ class Kind(StrEnum):
     AUGMENTATIONS = "augmentations"
     SCHEDULES = "schedules"
     LATENCY = "latency"
+    RATES = "rates"
     OPTIMIZERS = "optimizers"
     EXECUTORS = "executors"
+
+
+class Measure(StrEnum):
+    """What `byzax tune` can choose by."""
+
+    ACCURACY = "validation_accuracy"
+    LOSS = "validation_loss"
 
 
 def _version(wanted: bool) -> None:
@@ -78,26 +87,13 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from rich.console import Console
-
-    from experiments import progress, results, running, study
+    from experiments import results, study
     from simulator.scenario import ScenarioError
 
-    check_environment()
-    for option, value in {"--out": out, "--executor": executor, "--ray-address": ray_address}.items():
-        if value is not None and not value.strip():
-            refuse(f"{option}: is empty: give it a value, or leave it out")
-    overrides = [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
+    overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
         studies = [study.load(path, overrides) for path in files]
-        with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
-            for each in studies:
-                study.check(each)
-        executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
-        if ray_address and "ray" not in executors:
-            raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
-        if ray_address:
-            _reach(ray_address)
+        _check(studies, ray_address)
         folders = _folders(studies, Path(out) if out else None)
         results.versions()
         results.claim(folders, files, overwrite)
@@ -106,24 +102,134 @@ def run(
 
     for folder, each in zip(folders, studies, strict=True):
         results.save_study(folder, each)
-    todo = [job for each, folder in zip(studies, folders, strict=True) for job in running.jobs(each, folder)]
-    count = sum(len(job.runs) for job in todo)
-    updates = sum(job.scenario.steps * len(job.runs) for job in todo)
-    code = 0
-    try:
-        with running.heard(), progress.report(Console(stderr=True), count, updates) as report:
-            code = 0 if running.perform(todo, ray_address, report) else 1
-    except running.Terminated:
-        typer.echo("terminated: what is done is kept", err=True)
-        code = TERMINATED
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what is done is kept", err=True)
-        code = INTERRUPTED
+    code = _perform(list(zip(studies, folders, strict=True)), ray_address)
     for folder in folders:
         if any(folder.glob("runs/[!.]*/summary.json")):
             _summarise(folder)
         else:
             results.discard(folder)
+    raise typer.Exit(code)
+
+
+def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
+    """All that overrides a scenario, after a look at the environment and at options that are there and empty."""
+    check_environment()
+    for option, value in given.items():
+        if value is not None and not value.strip():
+            refuse(f"{option}: is empty: give it a value, or leave it out")
+    executor = given["--executor"]
+    return [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
+
+
+def _check(studies: list[Any], ray_address: str | None) -> None:
+    """Raises ScenarioError where a study cannot be run."""
+    from rich.console import Console
+
+    from experiments import study
+    from simulator.scenario import ScenarioError
+
+    with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
+        for each in studies:
+            study.check(each)
+    executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
+    if ray_address and "ray" not in executors:
+        raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
+    if ray_address:
+        _reach(ray_address)
+
+
+def _perform(
+    studies: list[tuple[Any, Path]], ray_address: str | None, measure: str | None = None, hidden: Sequence[str] = ()
+) -> int:
+    """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
+    from rich.console import Console
+
+    from experiments import progress, running
+
+    todo = [job for each, folder in studies for job in running.jobs(each, folder)]
+    count = sum(len(job.runs) for job in todo)
+    updates = sum(job.scenario.steps * len(job.runs) for job in todo)
+    try:
+        with running.heard(), progress.report(Console(stderr=True), count, updates, measure) as report:
+            return 0 if running.perform(todo, ray_address, report, hidden) else 1
+    except running.Terminated:
+        typer.echo("terminated: what is done is kept", err=True)
+        return TERMINATED
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what is done is kept", err=True)
+        return INTERRUPTED
+
+
+@app.command(epilog=EXIT_CODES)
+@plainly
+def tune(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario in YAML.")],
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=[...]",
+            help="What to choose from; by default five learning rates around the scenario's, and momentum 0 or 0.9.",
+        ),
+    ] = None,
+    by: Annotated[
+        Measure | None, typer.Option(help="What to choose by; by default the accuracy, and without classes the loss.")
+    ] = None,
+    each: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Choose for each value of this key of the grid; by default once for all."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the results; by default results/NAME-tuning.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override: --set steps=50.")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
+    ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+) -> None:
+    """Choose learning rate, momentum or what you like on the validation samples, before any test number is taken.
+
+    Runs every combination with the grid and the repeats of the scenario, and chooses the one with the best mean; ties
+    go to the first. Test samples are not looked at. Writes tune.csv, and tuned.yaml for byzax run.
+    """
+    from rich.console import Console
+
+    from experiments import results
+    from experiments import tune as tuning
+    from simulator.scenario import ScenarioError
+
+    overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
+    try:
+        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None)
+        _check([planned.study], ray_address)
+        folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
+        results.versions()
+        results.claim([folder], [file], overwrite)
+    except ScenarioError as error:
+        refuse(error)
+
+    results.save_study(folder, planned.study)
+    if tuning.shares_test_samples(planned):
+        typer.echo(
+            f"{file}: each repeat draws test samples of its own, which are others' validation samples: to keep them "
+            "apart set repeats=1, or take data with a test set",
+            err=True,
+        )
+    code = _perform([(planned.study, folder)], ray_address, planned.by, tuning.HIDDEN)
+    if tuning.discard_if_empty(folder):
+        raise typer.Exit(code)
+    rows = tuning.tried(folder, planned)
+    if code in (INTERRUPTED, TERMINATED):
+        # a choice among those that happened to be first would be none
+        rows = [row._replace(best=False) for row in rows]
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(tuning.table(planned, rows))
+    for path in tuning.write(folder, planned, rows):
+        console.print(str(path), highlight=False, soft_wrap=True)
+    if not any(row.best for row in rows):
+        typer.echo("nothing is chosen: no combination has all its runs, with finite numbers", err=True)
+        raise typer.Exit(code or 1)
     raise typer.Exit(code)
 
 

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
     "augmentations": (components.AUGMENTATIONS, ("Formula", "Source")),
     "schedules": (components.SCHEDULES, ("Waits", "Ages", "Source")),
     "latency": (components.LATENCIES, ("Formula", "Source")),
+    "rates": (components.RATES, ("Formula", "Source")),
     "optimizers": (components.OPTIMIZERS, ()),
     "executors": (EXECUTORS, ()),
 }

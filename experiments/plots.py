@@ -220,10 +220,14 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str) -> Any:
     """`mean` and `std` of the score over the repeats, at each place of the measure; NaN where one is not finite."""
     values = complete[score.column]
     complete = complete.assign(value=values.where(np.isfinite(values)))
-    if measure == "step" or complete.empty:
-        mean: Any = complete.groupby(measure)["value"].agg(["mean", "std", "count", "size"])
-        mean["std"] = mean["std"].fillna(0)
-        return mean[["mean", "std"]].where(mean["count"] == mean["size"])
+    if complete.empty:
+        return complete.groupby(measure)["value"].agg(["mean", "std"])
+    if measure == "step":
+        # infinity marks what is not finite while a run that was stopped early keeps what it ended with
+        wide = complete.fillna({"value": np.inf}).pivot(index="step", columns="run", values="value").ffill()
+        wide = wide.where(np.isfinite(wide))
+        mean = wide.mean(axis=1, skipna=False)
+        return pd.DataFrame({"mean": mean, "std": wide.std(axis=1).fillna(0).where(mean.notna())})
     runs = [run for _, run in complete.groupby("run")]
     # repeats are evaluated at different places: their lines are read off at the same ones, up to the first end
     places = np.linspace(0, min(run[measure].max() for run in runs), 200)

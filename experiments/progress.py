@@ -28,9 +28,13 @@ class Report(NamedTuple):
     failed: Callable[[Run, str], None]
 
 
-def report(console: Console, runs: int, steps: int):
-    """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all."""
-    return _bars(console, runs, steps) if console.is_terminal else _lines(console, runs, steps)
+def report(console: Console, runs: int, steps: int, measure: str | None = None):
+    """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
+
+    `measure`: the field of an evaluation that is told, None for the test accuracy or loss.
+    """
+    fitting = _bars if console.is_terminal else _lines
+    return fitting(console, runs, steps, measure)
 
 
 def name(run: Run) -> str:
@@ -45,7 +49,7 @@ def _count(completed: int, lost: int, runs: int) -> str:
 
 
 @contextmanager
-def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
+def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=30),
@@ -79,13 +83,14 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
         progress.update(whole, advance=new)
         if checkpoint.step:
             total = run.scenario.steps * len(before)
-            note = said(checkpoint.evaluation).removeprefix("test ")
+            note = said(checkpoint.evaluation, measure).removeprefix("test ")
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        progress.update(whole, note=_count(completed, lost, runs))
+        # what an early end leaves undone is done
+        progress.update(whole, note=_count(completed, lost, runs), advance=run.scenario.steps - checkpoint.step)
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
@@ -99,7 +104,7 @@ def _bars(console: Console, runs: int, steps: int) -> Iterator[Report]:
 
 
 @contextmanager
-def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
+def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     completed, lost = 0, 0
     last = began = time.monotonic()
 
@@ -114,7 +119,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        end(f"{name(run)}: {said(checkpoint.evaluation)} ({checkpoint.wall_s:.1f} s)")
+        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)")
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
@@ -123,7 +128,7 @@ def _lines(console: Console, runs: int, steps: int) -> Iterator[Report]:
 
     def advance(run: Run, checkpoint: Checkpoint) -> None:
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
-            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation)}")
+            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),

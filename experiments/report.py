@@ -41,6 +41,8 @@ def show(folder: Path, console: Console) -> None:
         console.print(used)
     for line in summary.troubles(frame):
         console.print(Text(line, style="red"))
+    for line in summary.early(frame):
+        console.print(Text(line, style="dim"))
 
 
 def _scores(frame: pd.DataFrame, words: str, title: str | None, console: Console) -> None:

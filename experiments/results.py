@@ -29,7 +29,7 @@ PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 # Everything that a study writes beside its runs; --overwrite removes this and nothing else.
 STUDY_FILES = (
     "scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg", "loss*.png", "loss*.svg",
-    "time*.png", "time*.svg",
+    "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
 )  # fmt: skip
 RUN_FILES = (
     "scenario.yaml",
@@ -174,18 +174,25 @@ def begin(folder: Path, run: Run) -> None:
     here.rename(folder / "runs" / run.slug)
 
 
-def record(folder: Path, run: Run, checkpoint: Checkpoint) -> None:
-    """Appends what a checkpoint says."""
+def record(folder: Path, run: Run, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
+    """Appends what a checkpoint says, but for the `hidden` fields of its evaluation."""
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
-    row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *checkpoint.evaluation)
+    row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
     _append(here / "metrics.csv", [row])
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
     _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
 
 
-def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reason: str | None = None) -> None:
+def finish(
+    folder: Path,
+    run: Run,
+    seen: Sequence[Checkpoint],
+    status: str,
+    reason: str | None = None,
+    hidden: Sequence[str] = (),
+) -> None:
     """Writes the last model and the summary; `status` is complete, failed or interrupted."""
     here = folder / "runs" / run.slug
     if seen:
@@ -204,8 +211,13 @@ def finish(folder: Path, run: Run, seen: Sequence[Checkpoint], status: str, reas
                 _atomically(here / "timeline.npz", lambda file: save(timeline, file))
             summary |= _times(here, last.timeline, run.scenario.workers.total, fixed_liars(run.scenario, last.seed))
         # JSON has no NaN
-        summary |= {k: v if np.isfinite(v) else str(v) for k, v in seen[-1].evaluation._asdict().items()}
+        measured = _shown(seen[-1].evaluation, hidden)._asdict()
+        summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
     write_json(here / "summary.json", summary)
+
+
+def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
+    return evaluation._replace(**dict.fromkeys(hidden, np.nan))
 
 
 def _times(here: Path, timeline: Timeline, n: int, liars: list[int]) -> dict[str, float]:

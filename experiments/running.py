@@ -94,8 +94,11 @@ def hear_terminate() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
-def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
-    """Does all jobs. Gives whether every run was completed; KeyboardInterrupt passes, with the files in order."""
+def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
+    """Does all jobs. Gives whether every run was completed; KeyboardInterrupt passes, with the files in order.
+
+    `hidden`: fields of the evaluations that are not written down.
+    """
     complete = True
     for executor, group in itertools.groupby(todo, key=lambda job: job.scenario.executor):
         where = {"address": address} if executor.name == "ray" and address else {}
@@ -108,14 +111,14 @@ def perform(todo: Sequence[Job], address: str | None, report: Report) -> bool:
             except Exception as error:
                 for job in group:
                     complete = False
-                    _fail(job, {}, report, f"{executor.name} did not start: {error}", traceback.format_exc())
+                    _fail(job, {}, report, f"{executor.name} did not start: {error}", traceback.format_exc(), hidden)
                 continue
             for job in group:
-                complete &= _perform_one(job, execute, report)
+                complete &= _perform_one(job, execute, report, hidden)
     return complete
 
 
-def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
+def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
     interrupt: type[KeyboardInterrupt] | None = None
     try:
@@ -125,39 +128,43 @@ def _perform_one(job: Job, execute: Execute, report: Report) -> bool:
         with closing(execute(job.scenario)) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
                 run, mine = job.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
-                results.record(job.folder, run, checkpoint)
+                results.record(job.folder, run, checkpoint, hidden)
                 # only the last model and timeline are kept: one for each evaluation may not fit into memory
                 mine[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in mine[-1:]]
                 mine.append(checkpoint)
                 report.advance(run, checkpoint)
-                if checkpoint.step == job.scenario.steps:
-                    results.finish(job.folder, run, mine, "complete")
+                if checkpoint.step == job.scenario.steps or checkpoint.stopped:
+                    results.finish(job.folder, run, mine, "complete", checkpoint.stopped or None, hidden)
                     report.done(run, checkpoint)
     except KeyboardInterrupt as error:
         interrupt = type(error)
     except Exception as error:
-        _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc())
+        _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
         return False
     if interrupt is None:
         return True
     for seed, run in _unfinished(job, seen).items():
         # one that had not begun is as if it had not been asked for
         if (job.folder / "runs" / run.slug).exists():
-            results.finish(job.folder, run, seen.get(seed, []), "interrupted")
+            results.finish(job.folder, run, seen.get(seed, []), "interrupted", hidden=hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt
 
 
 def _unfinished(job: Job, seen: dict[int, list[Checkpoint]]) -> dict[int, Run]:
-    return {s: run for s, run in job.runs.items() if not seen.get(s) or seen[s][-1].step < job.scenario.steps}
+    last = {seed: checkpoints[-1] for seed, checkpoints in seen.items() if checkpoints}
+    done = {seed for seed, each in last.items() if each.step == job.scenario.steps or each.stopped}
+    return {seed: run for seed, run in job.runs.items() if seed not in done}
 
 
-def _fail(job: Job, seen: dict[int, list[Checkpoint]], report: Report, reason: str, trace: str) -> None:
+def _fail(
+    job: Job, seen: dict[int, list[Checkpoint]], report: Report, reason: str, trace: str, hidden: Sequence[str]
+) -> None:
     for seed, run in _unfinished(job, seen).items():
         here = job.folder / "runs" / run.slug
         if not here.exists():
             results.begin(job.folder, run)
-        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason))
+        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason), hidden)
         (here / "error.txt").write_text(trace)
         report.failed(run, one_line(reason))

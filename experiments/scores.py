@@ -28,7 +28,9 @@ def score_of(runs: "pd.DataFrame") -> Score:
     return LOSS if bool(runs["classes"].isna().all()) else ACCURACY
 
 
-def said(evaluation: Evaluation) -> str:
-    """`test accuracy 0.912`, or `test loss 0.034` of a regression, which has no accuracy."""
+def said(evaluation: Evaluation, measure: str | None = None) -> str:
+    """`test accuracy 0.912`, or `test loss 0.034` of a regression, which has no accuracy; or the measure asked for."""
+    if measure is not None:
+        return f"{measure.replace('_', ' ')} {getattr(evaluation, measure):.3f}"
     score = LOSS if math.isnan(evaluation.test_accuracy) else ACCURACY
     return f"{score.words} {getattr(evaluation, score.column):{score.digits}}"

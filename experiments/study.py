@@ -191,7 +191,7 @@ def expand(raw: Mapping[str, Any]) -> list[Cell]:
         choices = dict(zip(grid, values, strict=True))
         try:
             mapping: Mapping[str, Any] = plain
-            for key in sorted(choices, key=_turn):
+            for key in sorted(choices, key=turn):
                 mapping = put(mapping, key, choices[key])
             cells.append(Cell(choices, parse(mapping)))
         except ScenarioError as error:
@@ -225,9 +225,10 @@ def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
                 yield f"grid.{inner}: grid.{key} chooses {inner} too: sweep one of them"
 
 
-def _turn(key: str) -> tuple[int, int]:
-    # a name decides which other keys there are, a whole component decides the name
-    return (0 if _is_component(key) else 1 if key.endswith(".name") else 2), key.count(".")
+def turn(key: str) -> tuple[int, int]:
+    """When the value of a key is put into a mapping: those with the smallest first."""
+    # a name decides which other keys there are inside, a whole component decides the name
+    return key.removesuffix(".name").count("."), 0 if _is_component(key) else 1 if key.endswith(".name") else 2
 
 
 def check(study: Study) -> None:

@@ -10,17 +10,18 @@ import numpy as np
 import pandas as pd
 
 from experiments.scores import Score, score_of
+from simulator.diagnostics import Evaluation
 from simulator.scenario import ScenarioError
 
-MEASURED = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "attack_success"]
+MEASURED = [*Evaluation._fields]
 STATISTICS = ["mean", "std", "count"]
 METRICS = ",".join(["step", "time_s", "gradients", "wall_s", *MEASURED])
 # How a schedule used its time: updates per second, mean age of the rows, share of the workers' time spent waiting, and
 # of the jobs begun those whose rows went into no update.
 TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
 DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]
-# Keys of a grid that choose between ways to spend time: they share a figure.
-WAYS = {"schedule", "filter", "local"}
+# Keys of a grid that choose between ways to spend time, or to train: they share a figure.
+WAYS = {"schedule", "filter", "local", "optimizer", "worker_momentum"}
 # What a run is measured by besides its updates, with the words for it.
 MEASURES = {"time_s": "seconds", "gradients": "gradients delivered"}
 
@@ -152,6 +153,12 @@ def troubles(frame: pd.DataFrame) -> list[str]:
     ]
 
 
+def early(frame: pd.DataFrame) -> list[str]:
+    """One line for each completed run that was stopped early."""
+    ended = frame.loc[(frame["status"] == "complete") & frame["reason"].notna()]
+    return [f"{run}: {reason}" for run, reason in zip(ended["run"], ended["reason"], strict=True)]
+
+
 def diverged(frame: pd.DataFrame) -> Any:
     """Which completed runs ended with a test loss that is not finite."""
     return (frame["status"] == "complete") & ~np.isfinite(frame["test_loss"])
@@ -209,6 +216,8 @@ def markdown(title: str, frame: pd.DataFrame, curves: pd.DataFrame, plots: Seque
         lines += ["", "How the time was used, on average over the repeats.", "", *_in_markdown(*spent_rows(frame))]
     if bad := troubles(frame):
         lines += ["", "Not completed or diverged:", "", *[f"- {line}" for line in bad]]
+    if ended := early(frame):
+        lines += ["", "Ended before the last update:", "", *[f"- {line}" for line in ended]]
     for plot in plots:
         lines += ["", f"![{plot.stem.replace('_', ' ').replace('-', ' ')}]({plot.name})"]
     return "\n".join(lines) + "\n"

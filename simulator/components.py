@@ -7,14 +7,14 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_origin
 
 import optax
-from pydantic import BaseModel, BeforeValidator, Field, Strict, create_model
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Strict, Tag, create_model
 
 import aggregators
 import aggregators.filters
 import aggregators.pre
 import attacks
 import models
-from simulator import augmentations, data, latency, partitions, registry, schedules
+from simulator import augmentations, data, latency, partitions, rates, registry, schedules
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -93,8 +93,22 @@ PARTITIONS = registry.members(partitions)
 AUGMENTATIONS = registry.members(augmentations)
 SCHEDULES = registry.members(schedules)
 LATENCIES = registry.members(latency)
+RATES = registry.members(rates)
 
 
+class RateSource(Component, frozen=True):
+    """How a learning rate changes over a run."""
+
+    warm_up: int = Field(
+        default=0, ge=0, description="Updates before it begins, in which the rate rises in equal steps to its start."
+    )
+
+
+# told apart by what is written, so that a mistake is one of this kind and not of both
+RATE: Any = Annotated[
+    Annotated[float, Field(gt=0), Tag("number")] | Annotated[one_of("rate", RATES, RateSource), Tag("rate")],
+    Discriminator(lambda value: "number" if type(value) in (int, float) else "rate"),
+]
 NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
 
@@ -102,7 +116,7 @@ def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientT
     """optax's function of this name, with those of its options that are plain numbers or switches."""
     function = getattr(optax, name)
     share: Any = Annotated[float, Field(ge=0, lt=1)]
-    types: dict[str, Any] = {"learning_rate": Annotated[float, Field(gt=0)], "momentum": share | None}
+    types: dict[str, Any] = {"learning_rate": RATE, "momentum": share | None}
     types |= dict.fromkeys(("b1", "b2", "decay"), share)
     options = [
         option.replace(

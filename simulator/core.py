@@ -15,13 +15,14 @@ from attacks import Attack
 from models import Model
 from simulator.adversary import Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
-from simulator.components import ATTACKS, AUGMENTATIONS, FILTERS, MODELS, OPTIMIZERS, PRE, RULES, SCHEDULES, Component
+from simulator.components import ATTACKS, AUGMENTATIONS, FILTERS, MODELS, PRE, RULES, SCHEDULES, Component, RateSource
 from simulator.diagnostics import Evaluation, Update, evaluating
-from simulator.jobs import remembering, working
+from simulator.jobs import working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.serving import Server, applying, forging, harming, knowing, remembered_by, showing, starting, updating
+from simulator.training import Memory, optimizing, remembering, training
 from simulator.world import World, load
 
 Array = jax.Array
@@ -31,8 +32,8 @@ class Core(NamedTuple):
     """The functions of a scenario; r is the number of new rows of an update, n the number of workers.
 
     `start(world)` gives the `Server` before the first update. `work(world, params, worker, job)` gives the row `[d]` of
-    a job. `remember(velocity, row)` gives the worker's velocity `[d]`, zero at first, which it sends in place of the
-    row; None without worker momentum. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for
+    a job. `memory`: what a worker remembers of its used rows, and what it sends in place of them; None where it sends
+    them as they are. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for
     the honest. `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], params, rule
     state, adversary state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges
     anything. `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an
@@ -41,7 +42,7 @@ class Core(NamedTuple):
 
     start: Callable[[World], Server]
     work: Callable[..., Array]
-    remember: Callable[[Array, Array], Array] | None
+    memory: Memory | None
     lies: Lying
     adversary: Callable[[int], Any]
     forge: Callable[..., tuple[Array, Any]] | None
@@ -60,7 +61,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     apply = applying(rule, scenario.weights)
     model = _model(scenario.model, scenario.data)
-    optimizer = _optimizer(scenario.optimizer)
+    optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
     context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size, lies)
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
@@ -76,12 +77,12 @@ def build(scenario: Scenario, seen: int) -> Core:
             model,
             classes,
             scenario.data.batch_size,
-            scenario.local,
+            training(scenario),
             augmenting(scenario.data.augment),
             lies,
             adversary.corrupt,
         ),
-        remember=remembering(scenario.worker_momentum) if scenario.worker_momentum else None,
+        memory=remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size),
         lies=lies,
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
@@ -177,9 +178,16 @@ def _filter(part: Component, n: int, f: int) -> Filter:
     return FILTERS[part.name](n, f, **part.options())
 
 
+def _optimizer(scenario: Scenario) -> optax.GradientTransformation:
+    part = scenario.optimizer
+    # of a rate that stays the length of the run makes no difference
+    falling = isinstance(part.options().get("learning_rate"), RateSource)
+    return _optimizer_of(part, scenario.steps if falling else 0, scenario.regularisation.max_norm)
+
+
 @lru_cache
-def _optimizer(part: Component) -> optax.GradientTransformation:
-    return OPTIMIZERS[part.name](**part.options())
+def _optimizer_of(part: Component, updates: int, max_norm: float | None) -> optax.GradientTransformation:
+    return optimizing(part, updates, max_norm)
 
 
 @lru_cache

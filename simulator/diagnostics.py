@@ -42,7 +42,8 @@ class Evaluation(NamedTuple):
     """One model, looked at: mean losses, without a penalty, and accuracies in [0, 1]; these are NaN for regression.
 
     `attack_success`: the share of the test samples of other labels that a backdoor's trigger turns into its target;
-    NaN where no attack has one.
+    NaN where no attack has one. `validation_loss`, `validation_accuracy`: on the samples kept for validation, NaN where
+    there are none; choices between runs are made by them and never by the test.
     """
 
     train_loss: Value
@@ -50,6 +51,8 @@ class Evaluation(NamedTuple):
     test_loss: Value
     test_accuracy: Value
     attack_success: Value
+    validation_loss: Value
+    validation_accuracy: Value
 
 
 def compared(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:
@@ -111,6 +114,8 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
         if goal is not None:
             others, turned = over(fooled, world, params, world.test)
             success = turned.sum() / others.sum()
-        return Evaluation(train[0].mean(), train[1].mean(), test[0].mean(), test[1].mean(), jnp.float32(success))
+        kept = [each.mean() for each in over(look, world, params, world.own)] if len(world.own) else [jnp.nan, jnp.nan]
+        measured = (train[0].mean(), train[1].mean(), test[0].mean(), test[1].mean(), success, *kept)
+        return Evaluation(*map(jnp.float32, measured))
 
     return evaluate

@@ -1,4 +1,4 @@
-"""One worker's job: a gradient on a batch of its own, or several steps of SGD."""
+"""One worker's job: a gradient on a batch of its own, or several steps."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,7 +13,7 @@ from simulator.adversary import Lying
 from simulator.augmentations import Augmentation
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
-from simulator.parts import Local
+from simulator.training import Training, fixed_batch, shaped, stepping
 from simulator.world import World
 
 Array = jax.Array
@@ -27,24 +27,16 @@ def working(
     model: Model,
     classes: int | None,
     batch_size: int,
-    local: Local | None,
+    how: Training,
     augment: Augmentation | None,
     lies: Lying,
     corrupt: Corrupt | None,
 ) -> Row:
     """The row of a worker's job, on what `augment` makes of its batches, and of a liar's `corrupt` after that."""
-    gradient = _gradient(model, classes, augment, lies, corrupt)
-    return jax.jit(_one_batch(gradient, batch_size) if local is None else _several(gradient, batch_size, local))
-
-
-@lru_cache
-def remembering(beta: float) -> Callable[[Array, Array], Array]:
-    """Worker momentum: `(velocity [d], row [d]) -> velocity [d]`, which is what the worker sends.
-
-    It is no part of the job: on the clock a row is computed before anybody knows whether it will be used, and only used
-    rows count.
-    """
-    return jax.jit(lambda velocity, row: beta * velocity + (1 - beta) * row)
+    gradient = shaped(_gradient(model, classes, augment, lies, corrupt), how)
+    if how.local is not None:
+        return jax.jit(_several(gradient, batch_size, how))
+    return jax.jit(_one_batch(gradient, batch_size, fixed=how.reduction is not None))
 
 
 class Own(NamedTuple):
@@ -80,46 +72,56 @@ def _keys(world: World, worker: Array, job: Array) -> tuple[Array, Own]:
     return draw, Own(*own)
 
 
-def _one_batch(gradient: Callable[..., Array], batch_size: int) -> Row:
+def _one_batch(gradient: Callable[..., Array], batch_size: int, fixed: bool) -> Row:
+    """One gradient: on samples drawn with replacement, or on one of the worker's fixed batches."""
+
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
         draw, own = _keys(world, worker, job)
-        places = jax.random.randint(draw, (batch_size,), 0, world.sizes[worker])
+        held = world.sizes[worker]
+        if fixed:
+            # the samples are dealt to the batches in turn; where they do not come out even some have two
+            batch, count = fixed_batch(world, worker, job, batch_size)
+            places = (batch + jnp.arange(batch_size) * count) % held
+        else:
+            places = jax.random.randint(draw, (batch_size,), 0, held)
         return gradient(world, params, worker, job, places, own)
 
     return row
 
 
-def _several(gradient: Callable[..., Array], batch_size: int, local: Local) -> Row:
+def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> Row:
     """Steps with batches drawn as ever, or passes over permutations of the worker's samples."""
+    local = how.local
+    assert local is not None
+    own = stepping(local, how.updates)
 
     def row(world: World, params: Array, worker: Array, job: Array) -> Array:
         draw, keys = _keys(world, worker, job)
         held = world.sizes[worker]
 
-        def step(at: Array, number: Array, places: Array) -> Array:
-            own = Own(*(jax.random.fold_in(key, number) for key in keys))
-            return at - local.learning_rate * gradient(world, at, worker, job, places, own)
+        def step(now: tuple[Array, Any], number: Array, places: Array) -> tuple[Array, Any]:
+            at, state = now
+            found = gradient(world, at, worker, job, places, Own(*(jax.random.fold_in(key, number) for key in keys)))
+            return own.step(at, state, found, params, job)
 
-        def drawn(number: Array, at: Array) -> Array:
-            return step(at, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))
+        def drawn(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
+            return step(now, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))
 
-        def epoch(number: Array, at: Array) -> Array:
+        def epoch(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
             # what does not fill a batch is left out this time; who has too few for one batch takes some twice
             batches = jnp.maximum(held // batch_size, 1)
             longest = world.shards.shape[1]
             numbers = jax.random.uniform(jax.random.fold_in(draw, number), (longest,))
             order = jnp.argsort(jnp.where(jnp.arange(longest) < held, numbers, jnp.inf))
 
-            def one(batch: Array, at: Array) -> Array:
+            def one(batch: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
                 places = order[(batch * batch_size + jnp.arange(batch_size)) % held]
-                return step(at, number * batches + batch, places)
+                return step(now, number * batches + batch, places)
 
-            return jax.lax.fori_loop(0, batches, one, at)
+            return jax.lax.fori_loop(0, batches, one, now)
 
-        if local.steps is not None:
-            after = jax.lax.fori_loop(0, local.steps, drawn, params)
-        else:
-            after = jax.lax.fori_loop(0, local.epochs, epoch, params)
+        count, body = (local.epochs, epoch) if local.steps is None else (local.steps, drawn)
+        after, _ = jax.lax.fori_loop(0, count, body, (params, own.init(params)))
         return after if local.send == "model" else params - after
 
     return row

@@ -14,10 +14,12 @@ from simulator.components import (
     OPTIMIZERS,
     PARTITIONS,
     PRE,
+    RATE,
     RULES,
     SCHEDULES,
     Component,
     Description,
+    RateSource,
     one_of,
 )
 from simulator.normalising import Normalise
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     Factors: TypeAlias = tuple[float, ...] | Component
     Model: TypeAlias = Component
     Schedule: TypeAlias = Component
+    Rate: TypeAlias = float | RateSource
 else:
     Partition = one_of("partition", PARTITIONS, aliases=ALIASES)
     Augmentation = one_of("augmentation", AUGMENTATIONS)
@@ -60,6 +63,7 @@ else:
     ]
     Model = one_of("model", MODELS)
     Schedule = one_of("schedule", SCHEDULES)
+    Rate = RATE
 
 
 class DataSource(Component, frozen=True):
@@ -277,13 +281,23 @@ SHARED = {
 
 
 class Local(Description, frozen=True):
-    """Several steps of plain SGD at the worker for one row (Local SGD, FedAvg)."""
+    """Several steps at the worker for one row (Local SGD, FedAvg)."""
 
     steps: Count | None = Field(default=None, le=1_000_000, description="Steps, H.")
     epochs: Count | None = Field(
         default=None, le=10_000, description="In place of `steps`: passes over the worker's samples."
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(default=0.1, description="Of the worker's steps.")
+    optimizer: Optimizer | None = Field(
+        default=None,
+        description="What takes the worker's steps, any optimizer, which begins anew with every job; null: plain SGD.",
+    )
+    learning_rate: Rate | None = Field(
+        default_factory=lambda given: 0.1 if given.get("optimizer") is None else None,
+        description="Of plain SGD: a number, or a schedule by the worker's count of its jobs.",
+    )
+    proximal: float = Field(
+        default=0.0, ge=0, description="mu of FedProx: every step's loss has mu/2 |w - w_0|² more, w_0 as handed."
+    )
     send: Literal["delta", "model"] = Field(
         default="delta",
         description="The change from the model it was handed (as a descent, before minus after), or its model.",
@@ -293,7 +307,66 @@ class Local(Description, frozen=True):
     def _one_way(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("steps or epochs must be given, and not both: such as steps: 5")
+        if (self.optimizer is None) == (self.learning_rate is None):
+            raise ValueError(
+                "learning_rate is that of plain SGD: with an optimizer leave it out, and write optimizer.learning_rate"
+                if self.optimizer
+                else "learning_rate must be given, such as 0.1"
+            )
         return self
+
+
+class Momentum(Description, frozen=True):
+    """Momentum at each worker, which sends m."""
+
+    beta: float = Field(default=0.0, ge=0, lt=1, description="Share of m that stays.")
+    kind: Literal["exponential", "heavy_ball"] = Field(
+        default="exponential", description="m = beta m + (1 - beta) g, or m = beta m + g."
+    )
+
+
+class Clipping(Description, frozen=True):
+    """Every gradient at a worker is cut to a size, after the penalties and before momentum: by value, then by norm."""
+
+    norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="The largest length; null: any.")
+    value: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="The largest absolute value of a coordinate; null: any."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.norm is None and self.value is None:
+            raise ValueError("norm or value must be given, or both: such as norm: 2")
+        return self
+
+
+class Regularisation(Description, frozen=True):
+    """Penalties in every gradient at a worker (no reported loss holds them), and a bound on the model."""
+
+    l1: float = Field(default=0.0, ge=0, description="l1 sign(w) is added to the gradient (penalty l1 |w|_1).")
+    l2: float = Field(default=0.0, ge=0, description="l2 w is added to the gradient (penalty l2/2 |w|²).")
+    max_norm: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="After every update all parameters together are projected to this length at most; null: any.",
+    )
+
+
+class VarianceReduction(Description, frozen=True):
+    """SAGA: a job's gradient less the last one on the same batch plus the mean of the last ones on all batches.
+
+    A worker's samples are fixed batches of data.batch_size, of which a job draws one.
+    """
+
+    name: Literal["saga"] = "saga"
+
+
+class EarlyStopping(Description, frozen=True):
+    """The end of a run before its last update, where it gets no better on the validation samples."""
+
+    patience: Count = Field(default=5, description="Evaluations in a row without a new best one that end the run.")
+    measure: Literal["validation_loss", "validation_accuracy"] = Field(
+        default="validation_loss", description="What is to get better."
+    )
 
 
 class Byzantine(Description, frozen=True):

@@ -15,6 +15,7 @@ from typing import Any
 
 FOLDERS = (
     "aggregators", "attacks", "models", "pre", "filters", "data", "partitions", "augmentations", "schedules", "latency",
+    "rates",
 )  # fmt: skip
 
 

@@ -6,24 +6,29 @@ from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, Strict, Tag, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, Strict, Tag, ValidationError, model_validator
 
 from simulator.components import Description
 from simulator.parts import (
     Attack,
+    Clipping,
     Count,
     Data,
+    EarlyStopping,
     Executor,
     Filter,
     Latency,
     Lie,
     Local,
     Model,
+    Momentum,
     Optimizer,
     Pre,
     Ray,
+    Regularisation,
     Rule,
     Schedule,
+    VarianceReduction,
     Workers,
 )
 
@@ -46,9 +51,22 @@ class Scenario(Description, frozen=True):
         description="optax name and options, at the server; with `local` sgd with learning rate 1 unless given.",
     )
     local: Local | None = Field(default=None, description="Steps at the worker for each row; null: one gradient.")
-    worker_momentum: float = Field(
-        default=0.0, ge=0, lt=1, description="beta of m = beta m + (1 - beta) g at each worker; a worker sends m."
-    )
+    worker_momentum: Annotated[
+        Momentum,
+        BeforeValidator(
+            lambda value: {"beta": value} if type(value) in (int, float) else value,
+            json_schema_input_type=float | Momentum,
+        ),
+    ] = Field(default=Momentum(), description="A number beta, or a mapping with beta and kind; a worker sends m.")
+    clipping: Clipping | None = Field(default=None, description="Bounds on a worker's gradients; null: none.")
+    regularisation: Regularisation = Regularisation()
+    variance_reduction: Annotated[
+        VarianceReduction | None,
+        BeforeValidator(
+            lambda value: {"name": value} if isinstance(value, str) else value,
+            json_schema_input_type=Literal["saga"] | VarianceReduction | None,
+        ),
+    ] = Field(default=None, description="saga, or null for gradients as they are.")
     rule: Rule
     weights: Literal["equal", "samples"] = Field(
         default="equal",
@@ -73,6 +91,7 @@ class Scenario(Description, frozen=True):
     evaluate_every: Count = Field(
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
     )
+    early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
     repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted key to list of values: every combination is a run."
@@ -96,7 +115,13 @@ class Scenario(Description, frozen=True):
         n = self.workers.total
         if self.clock == "wall" and self.executor.name != "ray":
             raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
-        if self.local and self.local.send == "model" and self.worker_momentum:
+        if self.local and self.variance_reduction:
+            raise ValueError(
+                "variance_reduction: saga is for single gradients: with local leave it out, or take local.proximal"
+            )
+        if self.early_stopping and not self.data.validation:
+            raise ValueError("early_stopping: needs validation samples, and data.validation is 0: such as 0.1")
+        if self.local and self.local.send == "model" and self.worker_momentum.beta:
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
         self._who_lies()
         if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:

@@ -184,6 +184,29 @@ def _check_jobs(timeline: Timeline, n: int) -> None:
         raise ValueError(f"timeline: {where} has jobs out of order: a worker's jobs are numbered 0, 1, 2, ...")
 
 
+def cut(timeline: Timeline, steps: int) -> Timeline:
+    """The timeline of the same run where it ends with its first `steps` updates, at least one.
+
+    A row that a liar let go at the very moment of the last update counts as one that waited.
+    """
+    if steps >= timeline.steps:
+        return timeline
+    rows, unused, count = timeline.rows, timeline.unused, int(timeline.first[steps])
+    later = Rows(*(np.concatenate([one[count:], other]) for one, other in zip(rows, unused, strict=True)))
+    # rows that wait at the end have no update any more
+    outcomes = np.concatenate([np.full(len(rows.jobs) - count, Outcome.DROPPED, np.int8), timeline.outcomes])
+    outcomes = np.where(later.arrived_s <= timeline.time_s[steps - 1], outcomes, Outcome.UNFINISHED).astype(np.int8)
+    begun = later.handed < steps
+    return Timeline(
+        rows=Rows(*(each[:count] for each in rows)),
+        first=timeline.first[: steps + 1],
+        seen=timeline.seen[:steps],
+        time_s=timeline.time_s[:steps],
+        unused=Rows(*(each[begun] for each in later)),
+        outcomes=outcomes[begun],
+    )
+
+
 def save(timeline: Timeline, file: Any) -> None:
     """Writes a timeline to a path or open file, as compressed NumPy arrays."""
     parts = {"rows": timeline.rows, "unused": timeline.unused}

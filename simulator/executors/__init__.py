@@ -11,8 +11,9 @@ import numpy as np
 from aggregators.base import LIMIT
 from simulator import compilation
 from simulator.executors.base import Checkpoint, RunError
-from simulator.parts import Executor
+from simulator.parts import EarlyStopping, Executor
 from simulator.scenario import Scenario
+from simulator.timeline import cut
 
 __all__ = ["Checkpoint", "RunError", "session"]
 
@@ -32,13 +33,50 @@ def session(executor: Executor, **where: Any) -> Iterator[Execute]:
 
 
 def _decided(execute: Execute, scenario: Scenario) -> Iterator[Checkpoint]:
-    """The checkpoints up to the one with an update in which the rule gave no answer. Raises RunError there."""
+    """The checkpoints up to the one with an update in which the rule gave no answer. Raises RunError there.
+
+    With early stopping a repeat ends with the checkpoint that says so.
+    """
     compilation.make_room()
-    with closing(execute(scenario)) as checkpoints:  # pyright: ignore[reportArgumentType]
-        for checkpoint in checkpoints:
-            if (places := np.flatnonzero(checkpoint.updates.undecided)).size:
-                update = checkpoint.step - len(checkpoint.updates.undecided) + places[0] + 1
-                raise RunError(
-                    f"update {update} failed: {scenario.rule.name} is undecided, its search did not end within {LIMIT}"
-                )
-            yield checkpoint
+    seeds = [scenario]
+    if scenario.early_stopping and scenario.executor.name != "vectorised":
+        # one that was stopped must not keep the next one waiting
+        seeds = [scenario.model_copy(update={"seed": seed, "repeats": 1}) for seed in scenario.seeds]
+    for some in seeds:
+        # of each seed the best value so far, and how many evaluations are worse since
+        best: dict[int, tuple[float, int]] = {}
+        over: set[int] = set()
+        with closing(execute(some)) as checkpoints:  # pyright: ignore[reportArgumentType]
+            for checkpoint in checkpoints:
+                if checkpoint.seed in over:
+                    continue
+                if (places := np.flatnonzero(checkpoint.updates.undecided)).size:
+                    update = checkpoint.step - len(checkpoint.updates.undecided) + places[0] + 1
+                    raise RunError(
+                        f"update {update} failed: {scenario.rule.name} is undecided, its search did not end within "
+                        f"{LIMIT}"
+                    )
+                if scenario.early_stopping is not None and checkpoint.step < scenario.steps:
+                    best[checkpoint.seed] = _better(scenario.early_stopping, best.get(checkpoint.seed), checkpoint)
+                    if best[checkpoint.seed][1] >= scenario.early_stopping.patience:
+                        checkpoint = _last(scenario.early_stopping, checkpoint)
+                        over.add(checkpoint.seed)
+                yield checkpoint
+                if len(over) == len(some.seeds):
+                    break
+
+
+def _better(how: EarlyStopping, best: tuple[float, int] | None, checkpoint: Checkpoint) -> tuple[float, int]:
+    value = getattr(checkpoint.evaluation, how.measure)
+    gain = value if how.measure == "validation_accuracy" else -value
+    # NaN is never better
+    if best is None or gain > best[0] or (np.isnan(best[0]) and not np.isnan(gain)):
+        return gain, 0
+    return best[0], best[1] + 1
+
+
+def _last(how: EarlyStopping, checkpoint: Checkpoint) -> Checkpoint:
+    words = how.measure.replace("_", " ")
+    reason = f"stopped early after step {checkpoint.step}: no better {words} in {how.patience} evaluations"
+    timeline = None if checkpoint.timeline is None else cut(checkpoint.timeline, checkpoint.step)
+    return checkpoint._replace(stopped=reason, timeline=timeline)

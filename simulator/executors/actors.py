@@ -124,7 +124,7 @@ class Workers:
 
     def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
         self.run = setting(scenario, seed, hosts)
-        self.velocities: dict[int, jax.Array] = {}
+        self.memories: dict[int, Any] = {}
         self.d = d
 
     def work(self, version: int, turn: int, public: Public) -> np.ndarray:
@@ -140,10 +140,10 @@ class Workers:
                 made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs)]
         else:
             made = [self._row(*each, model) for each in zip(workers.tolist(), jobs.tolist(), strict=True)]
-        return self.remember(workers.tolist(), *(np.asarray(row)[None] for row in made))
+        return self.remember(workers, jobs, *(np.asarray(row)[None] for row in made))
 
     def race(self, worker: int, job: int, public: Public) -> tuple[np.ndarray, tuple[float, float]]:
-        """The row `[1, d]` of one job, before momentum, and when it was begun and done by the clock of this machine."""
+        """The row `[1, d]` of one job as it is computed, and when it was begun and done by this machine's clock."""
         begin = time.time()
         row = np.asarray(self._row(worker, job, jnp.asarray(public.params)))
         return row[None], (begin, time.time())
@@ -152,16 +152,18 @@ class Workers:
         with stage("work", worker=worker, job=job):
             return self.run.core.work(self.run.world, model, np.int32(worker), np.int32(job))
 
-    def remember(self, workers: list[int], *rows: np.ndarray) -> np.ndarray:
-        """What these workers send for their rows `[1, d]` each, `[m, d]`: with momentum their velocities."""
-        remember = self.run.core.remember
-        if remember is None:
+    def remember(self, workers: np.ndarray, jobs: np.ndarray, *rows: np.ndarray) -> np.ndarray:
+        """What these workers send for the rows `[1, d]` of these jobs, `[m, d]`: with momentum their velocities."""
+        memory, here = self.run.core.memory, self.run.world
+        if memory is None:
             return np.concatenate(rows)
         sent = []
-        for worker, row in zip(workers, rows, strict=True):
-            before = self.velocities.get(worker, jnp.zeros(self.d))
-            self.velocities[worker] = remember(before, jnp.asarray(row[0]))
-            sent.append(np.asarray(self.velocities[worker]))
+        for worker, job, row in zip(workers.tolist(), jobs.tolist(), rows, strict=True):
+            if worker not in self.memories:
+                self.memories[worker] = memory.start(here, self.d)
+            given = self.memories[worker], jnp.asarray(row[0]), jnp.int32(worker), jnp.int32(job)
+            self.memories[worker], made = memory.remember(here, *given)
+            sent.append(np.asarray(made))
         return np.stack(sent)
 
 

@@ -33,6 +33,7 @@ class Checkpoint(NamedTuple):
     `time_s`: seconds of the timeline. `gradients`: how many had been delivered by then, used or not. `wall_s`:
     real seconds since the run began. `evaluation`: floats. `updates`: arrays, one entry for each update since the last
     checkpoint. `params` `[d]`: the model, NumPy. `timeline`: the order of events of the run, as far as it is known.
+    `stopped`: why this is the last one though more updates were planned; empty where it is not.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class Checkpoint(NamedTuple):
     updates: Update
     params: np.ndarray
     timeline: Timeline | None = None
+    stopped: str = ""
 
 
 class RunError(RuntimeError):

@@ -41,7 +41,8 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
     here = world(scenario, seed)
     with stage("start", seed=seed):
         server = core.start(here)
-    velocities = [jnp.zeros_like(server.params)] * scenario.workers.total
+    kept = core.memory and core.memory.start(here, len(server.params))
+    memories = [kept] * scenario.workers.total
     adversary = core.adversary(len(server.params))
     versions = {0: server.params}
     last_use = timeline.last_use()
@@ -71,8 +72,8 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
         for worker, version, job in zip(new.workers, timeline.rows.versions[own], timeline.rows.jobs[own], strict=True):
             with stage("work", worker=int(worker), job=int(job)):
                 row = core.work(here, versions[version], worker, job)
-                if core.remember is not None:
-                    row = velocities[worker] = core.remember(velocities[worker], row)
+                if core.memory is not None:
+                    memories[worker], row = core.memory.remember(here, memories[worker], row, worker, job)
             rows.append(row)
         rows = jnp.stack(rows)
         if core.forge is not None:

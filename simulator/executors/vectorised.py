@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -37,12 +37,12 @@ Array = jax.Array
 class State(NamedTuple):
     """What changes during a run.
 
-    `velocities` `[n, d]`: the workers' momentum, `[0, d]` without. `held` `[m n, d]`: rows that were computed and are
-    not applied yet, m for a worker.
+    `memories`: what each worker remembers, with a leading axis `[n]`; None for nothing. `held` `[m n, d]`: rows that
+    were computed and are not applied yet, m for a worker.
     """
 
     server: Server
-    velocities: Array
+    memories: Any
     adversary: Any
     held: Array
 
@@ -276,8 +276,9 @@ def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     def start(here: World) -> State:
         server = core.start(here)
         d = len(server.params)
-        velocities = jnp.zeros((n if core.remember else 0, d), server.params.dtype)
-        return State(server, velocities, core.adversary(d), jnp.zeros((m * n, d), server.params.dtype))
+        one = core.memory and core.memory.start(here, d)
+        memories = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n, *leaf.shape)), one)
+        return State(server, memories, core.adversary(d), jnp.zeros((m * n, d), server.params.dtype))
 
     return _over_seeds(start)
 
@@ -294,39 +295,40 @@ def _advance(
     """A loop over updates; `single`: every version has just one group; `filled`: places may hold no row."""
 
     def computed(
-        here: World, events: Events, group: Array, params: Array, velocities: Array, held: Array
-    ) -> tuple[Array, Array]:
-        def of(width: int) -> Callable[[Array, Array], tuple[Array, Array]]:
-            def branch(velocities: Array, held: Array) -> tuple[Array, Array]:
+        here: World, events: Events, group: Array, params: Array, memories: Any, held: Array
+    ) -> tuple[Any, Array]:
+        def of(width: int) -> Callable[[Any, Array], tuple[Any, Array]]:
+            def branch(memories: Any, held: Array) -> tuple[Any, Array]:
                 begin = events.begins[group]
                 workers, jobs, places = (
                     jax.lax.dynamic_slice_in_dim(each, begin, width)
                     for each in (events.workers, events.jobs, events.places)
                 )
                 rows = batched(core.work)(here, params, workers, jobs)
-                if core.remember is not None:
-                    rows = jax.vmap(core.remember)(velocities[workers], rows)
-                    velocities = velocities.at[workers].set(rows)
-                return velocities, held.at[places].set(rows) if len(held) else rows
+                if core.memory is not None:
+                    mine = jax.tree.map(lambda leaf: leaf[workers], memories)
+                    mine, rows = jax.vmap(partial(core.memory.remember, here))(mine, rows, workers, jobs)
+                    memories = jax.tree.map(lambda leaf, new: leaf.at[workers].set(new), memories, mine)
+                return memories, held.at[places].set(rows) if len(held) else rows
 
             return branch
 
         branches = [of(width) for width in widths]
         if len(branches) == 1:
-            return branches[0](velocities, held)
-        return jax.lax.switch(events.kinds[group], branches, velocities, held)
+            return branches[0](memories, held)
+        return jax.lax.switch(events.kinds[group], branches, memories, held)
 
     def update(here: World, state: State, events: Events, now: Any) -> tuple[State, Update]:
         step, groups, arrived, taken = now
-        server, velocities, adversary, held = state
+        server, memories, adversary, held = state
 
-        def compute(group: Array, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+        def compute(group: Array, kept: tuple[Any, Array]) -> tuple[Any, Array]:
             return computed(here, events, group, server.params, *kept)
 
         if single:
-            velocities, held = compute(groups[0], (velocities, held))
+            memories, held = compute(groups[0], (memories, held))
         else:
-            velocities, held = jax.lax.fori_loop(groups[0], groups[1], compute, (velocities, held))
+            memories, held = jax.lax.fori_loop(groups[0], groups[1], compute, (memories, held))
         if not len(state.held):
             rows, held = held, state.held
         elif filled:
@@ -336,7 +338,7 @@ def _advance(
         if core.forge is not None:
             rows, adversary = core.forge(here, step, arrived, rows, server.params, server.rule, adversary)
         server, seen = core.update(here, server, arrived, rows)
-        return State(server, velocities, adversary, held), seen
+        return State(server, memories, adversary, held), seen
 
     def advance(here: World, state: State, events: Events) -> tuple[State, Update]:
         def body(i: Array, carry: tuple[State, Update]) -> tuple[State, Update]:

@@ -48,6 +48,45 @@ MISTAKES = {
     "momentum of 1": ({"optimizer": {"name": "rmsprop", "momentum": 1}}, ["optimizer.momentum", "less than 1"]),
     "decay of 1": ({"optimizer": {"name": "adam", "b2": 1.0}}, ["optimizer.b2", "less than 1"]),
     "epsilon below 0": ({"optimizer": {"name": "yogi", "eps": -1e-3}}, ["optimizer.eps", "-0.001"]),
+    "a rate that is no schedule": (
+        {"optimizer": {"name": "sgd", "learning_rate": "cosin"}},
+        ["optimizer.learning_rate: unknown learning_rate 'cosin'; did you mean 'cosine'?"],
+    ),
+    "a rate that rises": (
+        {"optimizer": {"name": "sgd", "learning_rate": {"name": "cosine", "start": 0.1, "final": 0.2}}},
+        ["optimizer.learning_rate: cosine needs 0 <= final <= start"],
+    ),
+    "a rate that rises at the worker": (
+        {"local": {"steps": 1, "learning_rate": {"name": "linear", "start": 0.1, "final": 0.2}}},
+        ["local.learning_rate: linear needs 0 <= final <= start"],
+    ),
+    "a rate beside an optimizer": (
+        {"local": {"steps": 1, "optimizer": "adam", "learning_rate": 0.1}},
+        ["local: learning_rate is that of plain SGD: with an optimizer leave it out"],
+    ),
+    "a warm-up below 0": (
+        {"optimizer": {"name": "sgd", "learning_rate": {"name": "constant", "warm_up": -1}}},
+        ["optimizer.learning_rate.warm_up", "greater than or equal to 0, got -1"],
+    ),
+    "an unknown kind of momentum": (
+        {"worker_momentum": {"beta": 0.9, "kind": "nesterov"}},
+        ["worker_momentum.kind", "'exponential' or 'heavy_ball'", "'nesterov'"],
+    ),
+    "momentum of models": (
+        {"worker_momentum": 0.9, "local": {"steps": 2, "send": "model"}},
+        ["worker_momentum: is for gradients and changes"],
+    ),
+    "clipping to nothing": ({"clipping": {"norm": 0}}, ["clipping.norm", "greater than 0, got 0"]),
+    "clipping without a bound": ({"clipping": {}}, ["clipping: norm or value must be given"]),
+    "a penalty below 0": ({"regularisation": {"l2": -1}}, ["regularisation.l2", "got -1"]),
+    "saga of local steps": (
+        {"variance_reduction": "saga", "local": {"steps": 2}},
+        ["variance_reduction: saga is for single gradients"],
+    ),
+    "early stopping without samples": (
+        {"early_stopping": {}, "data": {"name": "digits", "validation": 0.0}},
+        ["early_stopping: needs validation samples, and data.validation is 0"],
+    ),
     "too many steps": ({"steps": 10**9}, ["steps", "less than or equal to 10000000", "1000000000"]),
     "too many workers": ({"workers": {"total": 10**6}}, ["workers.total", "less than or equal to 100000"]),
     "too many jobs": (

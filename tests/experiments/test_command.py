@@ -11,7 +11,7 @@ import pytest
 from experiments import listing
 from experiments.strict_yaml import read_mapping
 from experiments.study import check, load
-from simulator.components import ATTACKS, FILTERS, PRE, RULES
+from simulator.components import ATTACKS, FILTERS, PRE, RATES, RULES
 from simulator.scenario import ScenarioError
 from tests.experiments.command import ROOT, SMALL, byzax
 
@@ -98,7 +98,19 @@ def test_list_names_everything_of_a_kind(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["rules", "pre", "filters", "attacks", "models", "data", "partitions", "augmentations", "schedules", "latency"],
+    [
+        "rules",
+        "pre",
+        "filters",
+        "attacks",
+        "models",
+        "data",
+        "partitions",
+        "augmentations",
+        "schedules",
+        "latency",
+        "rates",
+    ],
 )
 def test_the_readme_holds_the_table_that_the_files_give(kind):
     result = byzax("list", kind, "--markdown")
@@ -108,7 +120,13 @@ def test_the_readme_holds_the_table_that_the_files_give(kind):
 
 
 def test_every_rule_and_attack_states_its_fields():
-    for kind, factories in (("rules", RULES), ("pre", PRE), ("filters", FILTERS), ("attacks", ATTACKS)):
+    for kind, factories in (
+        ("rules", RULES),
+        ("pre", PRE),
+        ("filters", FILTERS),
+        ("attacks", ATTACKS),
+        ("rates", RATES),
+    ):
         for name, function in factories.items():
             found = listing.fields(inspect.getdoc(function) or "")
             assert set(listing.KINDS[kind][1]) <= set(found), f"{kind}: {name} lacks a field in its docstring"

@@ -130,6 +130,20 @@ def test_names_are_chosen_before_options_in_whatever_order_the_grid_says(tmp_pat
         assert [cell.scenario.rule.options()["distance"] for cell in cells] == ["plain", "squared"]
 
 
+def test_an_optimizer_is_chosen_before_its_rate_and_the_rate_before_its_options(tmp_path):
+    grid = {
+        "optimizer.learning_rate.start": [0.5],
+        "optimizer.learning_rate": [{"name": "cosine", "final": 0.1}],
+        "optimizer.name": ["adam"],
+    }
+    for keys in (grid, dict(reversed(grid.items()))):
+        found = load(write(tmp_path, grid=keys)).cells[0].scenario.optimizer
+        assert found.name == "adam"
+        assert found.learning_rate.model_dump() == {
+            "name": "cosine", "warm_up": 0, "start": 0.5, "final": 0.1, "steps": None
+        }  # fmt: skip
+
+
 SWEEPS = {
     "rule.name": ["average", "median", "krum"],
     "attack.name": ["none", "empire"],

@@ -10,6 +10,7 @@ import pytest
 from experiments import summary
 from experiments.timelines import read
 from tests.experiments.command import byzax, write
+from tests.experiments.test_run import rows
 
 RANDOM = {"latency": {"name": "lognormal", "sigma": 0.5}, "workers": {"total": 7, "byzantine": 0}, "steps": 12}
 SWEPT = {"schedule": ["synchronous", "asynchronous", {"name": "asynchronous", "apply": "buffer", "rows": 3}]}
@@ -153,6 +154,51 @@ def test_of_a_run_that_was_cut_short_the_replay_compares_what_there_is(tmp_path)
     assert done.exit_code == 0, done.output
     assert "6 updates: the same, bit for bit" in done.stdout
     assert "30 updates" not in done.stdout
+
+
+def stopped_early(folder, **changes):
+    """The results of runs that get no better, and their folder."""
+    changes = {
+        "steps": 400, "evaluate_every": 5, "optimizer": {"name": "sgd", "learning_rate": 50.0},
+        "early_stopping": {"patience": 2, "measure": "validation_accuracy"}, **changes,
+    }  # fmt: skip
+    done = byzax("run", write(folder, **changes), "--out", folder / "out")
+    assert done.exit_code == 0, done.output
+    return done, folder / "out"
+
+
+def test_a_run_that_was_stopped_early_is_complete_says_so_and_is_replayed(tmp_path):
+    done, out = stopped_early(tmp_path, repeats=2)
+    ends = []
+    for run in sorted(out.glob("runs/*")):
+        summary = json.loads((run / "summary.json").read_text())
+        ends.append(summary["step"])
+        assert summary["status"] == "complete"
+        reason = f"stopped early after step {ends[-1]}: no better validation accuracy in 2 evaluations"
+        assert summary["reason"] == reason
+        assert int(rows(run / "metrics.csv")[-1]["step"]) == ends[-1] == len(rows(run / "updates.csv"))
+        # what did not happen is not told
+        assert {int(row["used"]) for row in rows(run / "workers.csv")} == {ends[-1]}
+        assert summary["updates_per_s"] == 1
+        assert f"{run.name}: {reason}" in " ".join(done.stdout.split())
+        assert reason in (out / "summary.md").read_text()
+    assert all(end < 400 for end in ends)
+    again = byzax("replay", out)
+    assert again.exit_code == 0, again.output
+    assert all(f"{end} updates: the same, bit for bit" in again.stdout for end in ends)
+
+
+@pytest.mark.slow
+def test_a_race_that_was_stopped_early_is_recorded_to_its_end_and_replayed(tmp_path):
+    _, out = stopped_early(
+        tmp_path, clock="wall", schedule="asynchronous", executor={"name": "ray", "actors": 2},
+        latency={"name": "exponential", "mean": 0.005},
+    )  # fmt: skip
+    (run,) = (out / "runs").iterdir()
+    end = json.loads((run / "summary.json").read_text())["step"]
+    assert end < 400
+    assert read(run, []).timeline.steps == end
+    assert f"{end} updates: the same, bit for bit" in byzax("replay", out).stdout
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,11 @@ def test_worker_momentum_averages_exponentially():
     beta = 0.9
     _, plain, here, server = prepared()
     _, core, _, _ = prepared(worker_momentum=beta)
-    row, expected = np.zeros(len(server.params), np.float32), 0.0
+    memory, expected = core.memory.start(here, len(server.params)), 0.0
     for job in range(4):
         gradient = plain.work(here, server.params, 2, job)
         expected = beta * expected + (1 - beta) * np.asarray(gradient, np.float64)
-        row = core.remember(row, core.work(here, server.params, 2, job))
+        memory, row = core.memory.remember(here, memory, core.work(here, server.params, 2, job), 2, job)
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-8)
 
 
@@ -196,9 +196,17 @@ def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples)
     logits = x @ params[4:].reshape(3, 4) + params[:4]
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(x)), here.y]
     right = logits.argmax(1) == np.asarray(here.y)
-    train, test = np.asarray(here.train), np.asarray(here.test)
+    train, test, own = np.asarray(here.train), np.asarray(here.test), np.asarray(here.own)
     expected = [losses[train].mean(), right[train].mean(), losses[test].mean(), right[test].mean(), np.nan]
+    expected += [losses[own].mean(), right[own].mean()]
     np.testing.assert_allclose(np.array(core.evaluate(here, server.params)), expected, rtol=1e-5)
+
+
+def test_without_validation_samples_there_is_nothing_to_say_of_them():
+    _, core, here, server = prepared(data={"name": "digits", "batch_size": 8, "validation": 0.0})
+    found = core.evaluate(here, server.params)
+    assert np.isnan([found.validation_loss, found.validation_accuracy]).all()
+    assert np.isfinite(found[:4]).all()
 
 
 def test_a_backdoor_succeeds_where_samples_of_other_labels_get_its_target():

@@ -16,6 +16,7 @@ from simulator.executors import ray as ray_executor
 from simulator.executors.base import batched, digest, plan
 from simulator.executors.ray import cast as casting
 from simulator.executors.ray import ray
+from simulator.timeline import check, cut
 from tests.simulator.conftest import loop, processes, run, same, small
 
 # by way of the executor, which sets what Ray reads when it is imported
@@ -153,13 +154,38 @@ SCENARIOS = {
         "optimizer": {"name": "sgd", "learning_rate": 0.05},
         "local": {"steps": 2, "learning_rate": 0.05},
     },
+    # what a worker remembers: gradients of its batches, and momentum over them; some rows are never used
+    "reduced": {
+        **RANDOM,
+        **TWO,
+        "schedule": {"name": "asynchronous", "apply": "buffer", "rows": 5, "max_age": 3},
+        "rule": "median",
+        "attack": "sign_flip",
+        "variance_reduction": "saga",
+        "worker_momentum": {"beta": 0.5, "kind": "heavy_ball"},
+        "clipping": {"norm": 2.0, "value": 0.5},
+        "regularisation": {"l1": 1e-4, "l2": 1e-3, "max_norm": 3.5},
+        "optimizer": {"name": "sgd", "learning_rate": {"name": "cosine", "start": 0.2, "warm_up": 3}},
+        "steps": 20,
+    },
+    "adaptive": {
+        **TWO,
+        "local": {
+            "steps": 3,
+            "optimizer": {"name": "adam", "learning_rate": {"name": "inverse_time", "start": 0.01, "half_at": 3.0}},
+            "proximal": 0.1,
+        },
+        "optimizer": {"name": "yogi", "learning_rate": 0.05},
+        "rule": "median",
+        "attack": "label_flip",
+    },
     "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
 }
 
 
 # These have most of what the others have, which take minutes and run at night.
-BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed", "rounds"]
-WITH_TWO_ACTORS = [*BY_DAY, "poisoned", "late", "quorum", "buffer", "each", "suspecting", "epochs"]
+BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed", "rounds", "reduced"]
+WITH_TWO_ACTORS = [*BY_DAY, "adaptive", "poisoned", "late", "quorum", "buffer", "each", "suspecting", "epochs"]
 
 
 def nightly(chosen, *others):
@@ -267,6 +293,64 @@ def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor
         np.testing.assert_allclose(a.evaluation, b.evaluation, rtol=1e-4)
         for x, y in zip(a.updates, b.updates, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+# a learning rate so large that the loss goes up and down
+WORSE = 50.0
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised", {"name": "ray", "actors": 1}])
+@pytest.mark.parametrize("schedule", ["synchronous", "asynchronous"])
+def test_a_repeat_that_gets_no_better_ends_early_and_others_go_on(ray_session, executor, schedule):
+    if executor != "loop" and schedule == "asynchronous" and executor != "vectorised":
+        pytest.skip("the same code as with the synchronous one, and slow")
+    changes = {
+        "steps": 40, "evaluate_every": 2, "repeats": 2, "schedule": schedule, "attack": "none", **RANDOM,
+        "early_stopping": {"patience": 2}, "executor": executor,
+        "optimizer": {"name": "sgd", "learning_rate": WORSE},
+    }  # fmt: skip
+    scenario = small(**changes)
+    execute = ray_session if isinstance(executor, dict) else execute_alone
+    whole = list(execute(scenario.model_copy(update={"early_stopping": None})))
+    got = list(execute(scenario))
+    for seed in (0, 1):
+        every = [c for c in whole if c.seed == seed]
+        losses = [c.evaluation.validation_loss for c in every]
+        # the first evaluation that is the second in a row without a new best one
+        since = [next(k for k in range(i + 1) if losses[i - k] == min(losses[: i + 1])) for i in range(len(losses))]
+        end = next(i for i, worse in enumerate(since) if worse >= 2)
+        assert 0 < end < len(every) - 1
+        mine = [c for c in got if c.seed == seed]
+        assert same(every[: end + 1], mine)
+        assert [bool(c.stopped) for c in mine] == [False] * end + [True]
+        step = every[end].step
+        assert mine[-1].stopped == f"stopped early after step {step}: no better validation loss in 2 evaluations"
+        assert check(mine[-1].timeline, 7).steps == step
+
+
+def test_a_run_that_gets_better_goes_to_its_end_and_says_nothing():
+    how = {"patience": 2, "measure": "validation_accuracy"}
+    checkpoints = run(small(steps=8, evaluate_every=4, attack="none", early_stopping=how))
+    assert [(c.step, c.stopped) for c in checkpoints] == [(0, ""), (4, ""), (8, "")]
+    assert same(checkpoints, run(small(steps=8, evaluate_every=4, attack="none")))
+
+
+@pytest.mark.parametrize("name", ["quorum", "buffer", "suspecting", "buckets"])
+def test_a_timeline_that_is_cut_is_that_of_a_run_with_fewer_updates(name):
+    def jobs(made):
+        """All jobs but those that begin at the very end, and what became of them."""
+        end = made.time_s[-1]
+        parts = [(made.rows, np.full(len(made.rows.jobs), -1)), (made.unused, made.outcomes)]
+        every = [(*map(int, (w, j, v, o)),) for rows, said in parts for w, j, v, o, s in zip(
+            rows.workers, rows.jobs, rows.handed, said, rows.started_s, strict=True) if s < end]  # fmt: skip
+        return sorted(every)
+
+    whole, short = (plan(small(**{**SCENARIOS[name], "steps": steps}), 0) for steps in (20, 9))
+    made = cut(whole, 9)
+    check(made, 7)
+    assert jobs(made) == jobs(short)
+    assert np.array_equal(made.time_s, short.time_s)
+    assert cut(whole, 20) is whole
 
 
 def test_the_order_of_events_is_the_seeds_own():

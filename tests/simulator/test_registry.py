@@ -10,7 +10,7 @@ import pytest
 import aggregators
 import attacks
 import models
-from simulator import augmentations, data, latency, partitions, schedules
+from simulator import augmentations, data, latency, partitions, rates, schedules
 from simulator.components import one_of
 from simulator.registry import FOLDERS, PluginError, members
 
@@ -25,6 +25,7 @@ PACKAGES = {
     "augmentations": augmentations,
     "schedules": schedules,
     "latency": latency,
+    "rates": rates,
 }
 
 

@@ -19,10 +19,11 @@ from simulator.timeline import Timeline
 
 
 class Handle(NamedTuple):
-    """A job of a race: the references of when it was done, and of its row."""
+    """A job of a race: the references of when it was done, and of its row; and its number."""
 
     done: Any
     row: Any
+    job: int
 
 
 def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
@@ -40,7 +41,7 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
     def begin(worker: int, job: int, version: int) -> Handle:
         actor = run.workers[run.hosts[worker]]
         row, done = actor.race.options(num_returns=2).remote(worker, job, versions[version])
-        return Handle(done, row)
+        return Handle(done, row, job)
 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
@@ -53,11 +54,11 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
     def update(step: int, seen: int, new: Arrived, handles: list[Handle]) -> None:
         sent = [handle.row for handle in handles]
         places = tuple(np.array([i]) for i in range(len(sent)))
-        if run.core.remember is not None:
-            hosts = run.hosts[new.workers]
+        if run.core.memory is not None:
+            hosts, jobs = run.hosts[new.workers], np.array([handle.job for handle in handles])
             places = tuple(np.flatnonzero(hosts == host) for host in np.unique(hosts))
             sent = [
-                run.workers[hosts[here[0]]].remember.remote(new.workers[here].tolist(), *(sent[i] for i in here))
+                run.workers[hosts[here[0]]].remember.remote(new.workers[here], jobs[here], *(sent[i] for i in here))
                 for here in places
             ]
         told = New(new, seen, places)

@@ -1,0 +1,203 @@
+"""Hyperparameters chosen on the validation samples, before the test numbers are taken: a grid, a table, a scenario."""
+
+import csv
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments import results, study
+from experiments.names import compact, counted, file_name, short
+from experiments.strict_yaml import dump
+from experiments.study import Study
+from simulator.components import RateSource
+from simulator.scenario import Scenario, ScenarioError
+from simulator.world import load as load_data
+
+# What nobody may look at who still has something to choose.
+HIDDEN = ("test_loss", "test_accuracy", "attack_success")
+# What a learning rate is multiplied by where --over does not say otherwise.
+AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class Tuning(NamedTuple):
+    """A study whose grid also holds what is to be chosen.
+
+    `over`: the keys that are chosen. `each`: the keys of the scenario's own grid for each value of which a choice is
+    made. `by`: what it is made by.
+    """
+
+    study: Study
+    over: tuple[str, ...]
+    each: tuple[str, ...]
+    by: str
+
+
+class Tried(NamedTuple):
+    """One combination of values, in one group of runs (`each`): what its runs came to.
+
+    `mean` and `std` of the measure over the repeats (of each repeat the mean over the rest of the grid), NaN unless
+    every one of its `runs` is among the `complete`. `best`: whether it is chosen.
+    """
+
+    each: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    mean: float
+    std: float
+    complete: int
+    runs: int
+    best: bool
+
+
+def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequence[str], by: str | None) -> Tuning:
+    """What is to be run. Raises ScenarioError, one line for each mistake."""
+    plain = study.load(path, overrides)
+    asked = list(over) or defaults(plain.base)
+    keys = [text.partition("=")[0].strip() for text in asked]
+    if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
+        raise ScenarioError(f"--over {twice[0]}: is given twice: give all its values in one list")
+    if both := [key for key in each if key in keys]:
+        raise ScenarioError(f"--each {both[0]}: is chosen by --over: give it once")
+    if unknown := [key for key in each if key not in plain.base.grid]:
+        known = ", ".join(plain.base.grid) or "it is empty"
+        raise ScenarioError(f"--each {unknown[0]}: is no key of the grid of {path} ({known})")
+    for text in asked:
+        if "=" not in text:
+            raise ScenarioError(f"--over {text}: values are needed, such as --over {text}=[0.01,0.1]")
+    try:
+        made = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)])
+    except ScenarioError as error:
+        raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
+    for cell in made.cells:
+        if not cell.scenario.data.validation:
+            raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
+    regression = load_data(made.base.data).classes is None
+    chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
+    if regression and chosen_by == "validation_accuracy":
+        raise ScenarioError(f"--by {by}: {made.base.data.name} has no classes: choose validation_loss")
+    return Tuning(made, tuple(keys), tuple(each), chosen_by)
+
+
+def defaults(base: Scenario) -> list[str]:
+    """A small grid: five learning rates around the scenario's, at the worker where it takes steps, and momentum."""
+    local = base.local
+    part = base.optimizer if local is None else local.optimizer
+    key, speed = ("local", local.learning_rate) if local is not None and part is None else ("", None)
+    if part is not None:
+        key, speed = ("optimizer" if local is None else "local.optimizer"), getattr(part, "learning_rate")  # noqa: B009
+    key = f"{key}.learning_rate"
+    if isinstance(speed, RateSource):
+        key, speed = f"{key}.start", speed.options()["start"]
+    assert isinstance(speed, float)
+    found = [f"{key}=[{', '.join(f'{speed * factor:.6g}' for factor in AROUND)}]"]
+    if base.optimizer.name == "sgd":
+        found.append("optimizer.momentum=[0.0, 0.9]")
+    return found
+
+
+def tried(folder: Path, tuning: Tuning) -> list[Tried]:
+    """What every combination came to, from the files of the runs, group by group and in the order written."""
+    found: dict[int, float] = {}
+    for path in folder.glob("runs/[!.]*/summary.json"):
+        summary = json.loads(path.read_text())
+        if summary["status"] == "complete":
+            found[summary["position"]] = float(summary[tuning.by])
+    position = itertools.count()
+    # by group and combination, the values by seed; NaN of a run that was not completed
+    values: dict[tuple[str, str], dict[int, list[float]]] = {}
+    choices: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
+    missing: dict[tuple[str, str], int] = {}
+    for cell in tuning.study.cells:
+        each, chosen = ({key: cell.choices[key] for key in keys} for keys in (tuning.each, tuning.over))
+        place = repr(each), repr(chosen)
+        choices[place] = each, chosen
+        for seed in cell.scenario.seeds:
+            number = next(position)
+            missing[place] = missing.get(place, 0) + (number not in found)
+            values.setdefault(place, {}).setdefault(seed, []).append(found.get(number, math.nan))
+    rows = []
+    for place, by_seed in values.items():
+        means = [statistics.fmean(mine) for mine in by_seed.values()]
+        runs = sum(map(len, by_seed.values()))
+        spread = statistics.stdev(means) if len(means) > 1 and all(map(math.isfinite, means)) else math.nan
+        rows.append(Tried(*choices[place], statistics.fmean(means), spread, runs - missing[place], runs, False))
+    sign = 1 if tuning.by == "validation_accuracy" else -1
+    groups: dict[str, list[Tried]] = {}
+    for row in rows:
+        groups.setdefault(repr(row.each), []).append(row)
+    for group in groups.values():
+        usable = [i for i, row in enumerate(group) if math.isfinite(row.mean)]
+        if usable:
+            # the first of equals
+            best = max(usable, key=lambda i: sign * group[i].mean)
+            group[best] = group[best]._replace(best=True)
+    return [row for group in groups.values() for row in group]
+
+
+def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
+    """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
+    written = [folder / "tune.csv"]
+    with written[0].open("w", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", "std", "complete", "runs", "chosen"])
+        for row in rows:
+            names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
+            lines.writerow([*names, row.mean, row.std, row.complete, row.runs, int(row.best)])
+    for row in (row for row in rows if row.best):
+        stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
+        written.append(folder / f"{stem}.yaml")
+        written[-1].write_text(dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
+    return written
+
+
+def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping of a scenario with these values in place of a sweep over them."""
+    grid = {key: values for key, values in (raw.get("grid") or {}).items() if key not in chosen}
+    mapping = {key: value for key, value in raw.items() if key != "grid"}
+    for key in sorted(chosen, key=study.turn):
+        # what a part that is still swept takes as options must be put into it after its name
+        if any(key.startswith(f"{other.removesuffix('.name')}.") for other in grid):
+            grid[key] = [chosen[key]]
+        else:
+            mapping = study.put(mapping, key, chosen[key])
+    return {**mapping, "grid": grid} if grid else mapping
+
+
+def table(tuning: Tuning, rows: Sequence[Tried]) -> Table:
+    """The combinations, the chosen one of each group in bold."""
+    words = tuning.by.replace("_", " ")
+    seeds = len(tuning.study.base.seeds)
+    over = "mean ± standard deviation over " + counted(seeds, "seed") if seeds > 1 else "one seed"
+    made = Table(
+        title=tuning.study.base.name, caption=f"final {words}, {over}", box=box.SIMPLE_HEAD, title_style="bold"
+    )
+    for key in (*tuning.each, *tuning.over):
+        made.add_column(key, vertical="bottom")
+    made.add_column(words, justify="right", vertical="bottom")
+    made.add_column("runs", justify="right", vertical="bottom")
+    for row in rows:
+        said = "-" if math.isnan(row.mean) else f"{row.mean:.3f}" + ("" if math.isnan(row.std) else f" ± {row.std:.3f}")
+        runs = str(row.runs) if row.complete == row.runs else f"{row.complete} of {row.runs}"
+        cells = [*(compact(value) for value in (*row.each.values(), *row.chosen.values())), said, runs]
+        made.add_row(*(Text(cell, style="bold green" if row.best else "") for cell in cells))
+    return made
+
+
+def shares_test_samples(tuning: Tuning) -> bool:
+    """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
+    return any(cell.scenario.repeats > 1 and load_data(cell.scenario.data).test is None for cell in tuning.study.cells)
+
+
+def discard_if_empty(folder: Path) -> bool:
+    """Takes away the folder's files where no run began; gives whether it did."""
+    if any(folder.glob("runs/[!.]*/summary.json")):
+        return False
+    results.discard(folder)
+    return True

@@ -1,0 +1,218 @@
+"""How parameters are moved: the server's optimizer, a worker's steps, and what a worker makes of its gradients."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simulator.components import OPTIMIZERS, RATES, Component, RateSource
+from simulator.keys import Purpose, derive
+from simulator.parts import Clipping, Local, Momentum, Regularisation, VarianceReduction
+from simulator.rates import Rate
+from simulator.scenario import Scenario
+from simulator.world import World
+
+Array = jax.Array
+
+
+class Training(NamedTuple):
+    """What a scenario says about the work of a worker. `updates`: those of the run, where a rate depends on them."""
+
+    local: Local | None
+    regularisation: Regularisation
+    clipping: Clipping | None
+    reduction: VarianceReduction | None
+    updates: int
+
+
+def training(scenario: Scenario) -> Training:
+    """What a scenario says about the work of a worker; equal where compiled code can be shared."""
+    local = scenario.local
+    speed = None if local is None else local.learning_rate if local.optimizer is None else _speed(local.optimizer)
+    updates = scenario.steps if isinstance(speed, RateSource) else 0
+    # the server's part of it is none of a worker's
+    mine = scenario.regularisation.model_copy(update={"max_norm": None})
+    return Training(local, mine, scenario.clipping, scenario.variance_reduction, updates)
+
+
+def rate(chosen: float | RateSource, updates: int) -> float | Rate:
+    """A learning rate as optax takes it: a number, or the rate by the number of updates before, of `updates` in all.
+
+    Raises ValueError for an option out of range.
+    """
+    if not isinstance(chosen, RateSource):
+        return chosen
+    then = RATES[chosen.name](max(1, updates - chosen.warm_up), **chosen.options())
+    if not chosen.warm_up:
+        return then
+    first, rising = then(0), chosen.warm_up
+
+    def warmed(step: Any) -> Any:
+        return jnp.where(step < rising, first * (step + 1) / rising, then(jnp.maximum(step - rising, 0)))
+
+    return warmed
+
+
+def _speed(optimizer: Component) -> float | RateSource:
+    return getattr(optimizer, "learning_rate")  # noqa: B009
+
+
+def optimizing(part: Component, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
+    """The server's optimizer in a run of so many updates; after each the parameters are no longer than `max_norm`."""
+    speed = rate(_speed(part), updates)
+    made = OPTIMIZERS[part.name](**part.options() | {"learning_rate": speed})
+    return made if max_norm is None else optax.chain(made, _held_within(max_norm))
+
+
+def _held_within(bound: float) -> optax.GradientTransformation:
+    """Changes that leave the ball of this radius end on it: the parameters are projected."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        after = params + updates
+        return jnp.where(jnp.linalg.norm(after) > bound, clipped(after, bound) - params, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def clipped(vector: Array, bound: float) -> Array:
+    """The vector, shortened to a length of `bound` where it is longer; as it is where it is not finite."""
+    # measured in units of its largest value: squares of 1e20 would be infinite
+    largest = jnp.max(jnp.abs(vector))
+    unit = jnp.where(largest > 0, largest, 1)
+    scaled = vector / unit
+    length = jnp.linalg.norm(scaled)
+    return jnp.where(length * unit > bound, scaled * (bound / length), vector)
+
+
+def shaped(gradient: Callable[..., Array], how: Training) -> Callable[..., Array]:
+    """A gradient `(world, params, ...) -> [d]` with that of the penalties, clipped by value and then by norm."""
+    l1, l2 = how.regularisation.l1, how.regularisation.l2
+    clip = how.clipping
+    if not (l1 or l2 or clip):
+        return gradient
+
+    def made(world: World, params: Array, *others: Any) -> Array:
+        found = gradient(world, params, *others)
+        if l1:
+            found = found + l1 * jnp.sign(params)
+        if l2:
+            found = found + l2 * params
+        if clip is not None and clip.value is not None:
+            found = jnp.clip(found, -clip.value, clip.value)
+        if clip is not None and clip.norm is not None:
+            found = clipped(found, clip.norm)
+        return found
+
+    return made
+
+
+class Steps(NamedTuple):
+    """A worker's own optimizer. `init(params)` gives its state; `step(at, state, gradient, start, job)` what follows.
+
+    `start` are the parameters that the job began with.
+    """
+
+    init: Callable[[Array], Any]
+    step: Callable[[Array, Any, Array, Array, Array], tuple[Array, Any]]
+
+
+def stepping(local: Local, updates: int) -> Steps:
+    """The steps of a job: its optimizer begins anew with every job, and its rate goes by the worker's count of jobs."""
+    pull = local.proximal
+
+    def towards(gradient: Array, at: Array, start: Array) -> Array:
+        return gradient + pull * (at - start) if pull else gradient
+
+    if local.optimizer is None:
+        assert local.learning_rate is not None
+        speed = rate(local.learning_rate, updates)
+
+        def step(at: Array, state: Any, gradient: Array, start: Array, job: Array) -> tuple[Array, Any]:
+            now = speed(job) if callable(speed) else speed
+            return at - now * towards(gradient, at, start), state
+
+        return Steps(lambda params: (), step)
+
+    part = local.optimizer
+    speed = rate(_speed(part), updates)
+
+    def optimizer(job: Any) -> optax.GradientTransformation:
+        now = speed(job) if callable(speed) else speed
+        return OPTIMIZERS[part.name](**part.options() | {"learning_rate": now})
+
+    def step_by(at: Array, state: Any, gradient: Array, start: Array, job: Array) -> tuple[Array, Any]:
+        change, state = optimizer(job).update(towards(gradient, at, start), state, at)
+        return jnp.asarray(optax.apply_updates(at, change)), state
+
+    return Steps(lambda params: optimizer(0).init(params), step_by)
+
+
+def fixed_batch(world: World, worker: Array, job: Array, batch_size: int) -> tuple[Array, Array]:
+    """Which of its fixed batches a worker takes in a job, and how many it has: as many as hold all its samples."""
+    count = -(-world.sizes[worker] // batch_size)
+    return jax.random.randint(derive(world.key, Purpose.WORK, worker, job), (), 0, count), count
+
+
+class Memory(NamedTuple):
+    """What a worker remembers of its rows that were used.
+
+    `start(world, d)` gives the memory of one worker before its first row. `remember(world, memory, row [d], worker,
+    job)` gives `(memory, what it sends [d])`.
+    """
+
+    start: Callable[[World, int], Any]
+    remember: Callable[[World, Any, Array, Array, Array], tuple[Any, Array]]
+
+
+@lru_cache
+def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_size: int) -> Memory | None:
+    """Variance reduction and then momentum, for rows that were used; None with neither.
+
+    It is no part of the job: on the clock a row is computed before anybody knows whether it will be used, and only used
+    rows count.
+    """
+    parts = [] if reduction is None else [_saga(batch_size)]
+    parts += [_momentum(momentum)] if momentum.beta else []
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0]._replace(remember=jax.jit(parts[0].remember))
+
+    @jax.jit
+    def remember(world: World, memory: Any, row: Array, worker: Array, job: Array) -> tuple[Any, Array]:
+        after = []
+        for part, own in zip(parts, memory, strict=True):
+            own, row = part.remember(world, own, row, worker, job)
+            after.append(own)
+        return tuple(after), row
+
+    return Memory(lambda world, d: tuple(part.start(world, d) for part in parts), remember)
+
+
+def _momentum(momentum: Momentum) -> Memory:
+    beta = momentum.beta
+    weight = 1 - beta if momentum.kind == "exponential" else 1
+
+    def remember(world: World, velocity: Array, row: Array, worker: Array, job: Array) -> tuple[Array, Array]:
+        velocity = beta * velocity + weight * row
+        return velocity, velocity
+
+    return Memory(lambda world, d: jnp.zeros(d), remember)
+
+
+def _saga(batch_size: int) -> Memory:
+    """The last gradient of every batch of the worker `[batches, d]`, zeros where a batch had no turn yet."""
+
+    def start(world: World, d: int) -> Array:
+        return jnp.zeros((math.ceil(world.shards.shape[1] / batch_size), d))
+
+    def remember(world: World, table: Array, row: Array, worker: Array, job: Array) -> tuple[Array, Array]:
+        batch, count = fixed_batch(world, worker, job, batch_size)
+        # rows of the table beyond the worker's batches are zeros
+        return table.at[batch].set(row), row - table[batch] + table.sum(axis=0) / count
+
+    return Memory(start, remember)
