@@ -372,6 +372,18 @@ def test_an_update_of_fewer_rows_than_workers_is_forged_for_its_own_size(name):
         np.testing.assert_allclose(got.mean(axis=0), -honest_statistics(rows[fewer], byzantine[fewer])[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", FORGING)
+def test_the_state_keeps_its_shapes_and_types(name):
+    """A compiled loop over updates carries it."""
+    attack, (rows, byzantine) = attacks.build(name, N, F), example(MASKS["scattered"])
+    assert attack.forge is not None
+    forge = attack.forge
+    state = attack.init(D)
+    after = jax.eval_shape(lambda state: forge(jax.random.key(0), view_of(rows, byzantine), state)[1], state)
+    kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (state, after)]
+    assert kinds[0] == kinds[1]
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", FORGING)
 def test_the_type_of_the_rows_is_kept(name, dtype):
