@@ -9,7 +9,6 @@ import pytest
 
 from experiments.certify import breakdown, draws, forging, intervals, leak, resilience, robustness, search, theory
 from experiments.certify.description import Gradients, load
-from experiments.certify.draws import measured
 from experiments.certify.subject import answers, build
 from experiments.results import labels
 from simulator.scenario import ScenarioError
@@ -411,9 +410,11 @@ def test_patterns_of_few_liars_are_different_ones():
 
 def test_gradients_are_those_of_samples_on_the_scale_asked_for_and_of_none_that_are_changed():
     data = {"name": "digits", "batch_size": 8}
-    plain, _ = measured(Gradients.model_validate({"model": "softmax", "data": data}), 0)
-    scaled, _ = measured(Gradients.model_validate({"model": "softmax", "data": data | {"normalise": "standard"}}), 0)
+    plain, _ = draws.measured(Gradients.model_validate({"model": "softmax", "data": data}), 0)
+    scaled, _ = draws.measured(
+        Gradients.model_validate({"model": "softmax", "data": data | {"normalise": "standard"}}), 0
+    )
     # the bias has the same gradient only where the logits are the same
     assert not np.allclose(plain, scaled, rtol=1e-2)
     with pytest.raises(ScenarioError, match=r"gradients.data.augment: is for training"):
-        measured(Gradients.model_validate({"model": "softmax", "data": data | {"augment": ["flip"]}}), 0)
+        draws.measured(Gradients.model_validate({"model": "softmax", "data": data | {"augment": ["flip"]}}), 0)
