@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import plots, summary
-from experiments.scores import score_of
+from experiments.scores import SUCCESS, Score
 from experiments.strict_yaml import read_mapping
 
 
@@ -28,8 +28,8 @@ def show(folder: Path, console: Console) -> None:
     """Prints the tables of a study, in parts that fit the width, and a line for each run that was not completed."""
     frame = summary.gather(folder)
     curves = summary.curves(folder, frame)
-    for i, (words, each) in enumerate(summary.tables(frame, curves)):
-        _scores(each, words, None if i else _name(folder), console)
+    for i, (words, each, score) in enumerate(summary.tables(frame, curves)):
+        _scores(each, score, words, None if i else _name(folder), console)
     if summary.timed(frame, curves):
         headings, rows = summary.spent_rows(frame)
         names = len(headings) - 6
@@ -45,9 +45,9 @@ def show(folder: Path, console: Console) -> None:
         console.print(Text(line, style="dim"))
 
 
-def _scores(frame: pd.DataFrame, words: str, title: str | None, console: Console) -> None:
-    wide = summary.table(frame)
-    headings, rows = summary.text_rows(wide, score_of(frame))
+def _scores(frame: pd.DataFrame, score: Score, words: str, title: str | None, console: Console) -> None:
+    wide = summary.table(frame, score)
+    headings, rows = summary.text_rows(wide, score)
     names = wide.index.nlevels
     widths = [
         max(map(len, column)) + 2 for column in zip(headings[:names], *(row[:names] for row in rows), strict=True)
@@ -57,7 +57,7 @@ def _scores(frame: pd.DataFrame, words: str, title: str | None, console: Console
         max(map(len, " ".join(headings[names:]).split())), max(len(v) for row in rows for v in row[names:])
     )
     fit = max(1, (console.width - sum(widths) - 2) // narrowest)
-    texts = _styled(frame, wide, rows)
+    texts = _styled(frame, score, wide, rows)
     for start in range(names, len(headings), fit):
         chosen = [*range(names), *range(start, min(start + fit, len(headings)))]
         last = chosen[-1] == len(headings) - 1
@@ -77,18 +77,21 @@ def _scores(frame: pd.DataFrame, words: str, title: str | None, console: Console
         console.print(part)
 
 
-def _styled(frame: pd.DataFrame, wide: pd.DataFrame, rows: list[list[str]]) -> list[list[Text]]:
+def _styled(frame: pd.DataFrame, score: Score, wide: pd.DataFrame, rows: list[list[str]]) -> list[list[Text]]:
     names = wide.index.nlevels
     means = wide.xs("mean", axis=1, level=1)
-    higher = score_of(frame).higher_is_better
+    higher = score.higher_is_better
     classes = frame.groupby(list(wide.index.names), sort=False)["classes"].first()
     styled = []
     for i, row in enumerate(rows):
         texts = [Text(value, style="bold") for value in row[:names]]
         for j, value in enumerate(row[names:]):
             mean, all_of_attack = means.iloc[i, j], means.iloc[:, j]
-            # twice as good as guessing, or less: the attack has won
-            lost = mean <= 2 / float(classes.loc[wide.index[i]]) if higher else mean == float("inf")
+            # twice as good as guessing, or less, or more than half fooled: the attack has won
+            if score is SUCCESS:
+                lost = mean > 0.5
+            else:
+                lost = mean <= 2 / float(classes.loc[wide.index[i]]) if higher else mean == float("inf")
             best = mean == (all_of_attack.max() if higher else all_of_attack.min())
             texts.append(Text(value, style="red" if lost else "bold green" if best else ""))
         styled.append(texts)

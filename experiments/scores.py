@@ -1,4 +1,7 @@
-"""By what runs are measured: the test accuracy, or the test loss where the data has values in place of classes."""
+"""By what runs are measured: the test accuracy, or the test loss where the data has values in place of classes.
+
+And how far a backdoor succeeded, where there is one.
+"""
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +23,7 @@ class Score(NamedTuple):
 
 
 ACCURACY = Score("test_accuracy", "test accuracy", "accuracy", ".3f", True)
+SUCCESS = Score("attack_success", "attack success rate", "success", ".3f", False)
 LOSS = Score("test_loss", "test loss", "loss", ".4g", False)
 
 

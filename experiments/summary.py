@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.scores import Score, score_of
+from experiments.scores import SUCCESS, Score, score_of
 from simulator.diagnostics import Evaluation
 from simulator.scenario import ScenarioError
 
@@ -95,14 +95,14 @@ def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[p
     return frame.assign(**{column: frame["run"].map(then)}), end
 
 
-def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rules (and other swept keys) by attacks: `mean` and `std` of the test accuracy and `count` of the repeats.
+def table(frame: pd.DataFrame, score: Score) -> pd.DataFrame:
+    """Rules (and other swept keys) by attacks: `mean` and `std` of the score and `count` of the repeats.
 
     Of regressions it is the test loss, infinite where it is NaN. Columns are pairs (attack, statistic); the standard
     deviation is that of a sample (n - 1), NaN for one repeat.
     """
     rows = [*others(frame), "rule"]
-    values = frame[score_of(frame).column].fillna(np.inf).where(frame["status"] == "complete")
+    values = frame[score.column].fillna(np.inf).where(frame["status"] == "complete")
     grouped = frame.assign(score=values).groupby([*rows, "attack"], sort=False)["score"].agg(STATISTICS)
     wide: Any = grouped.unstack("attack")
     wide.columns = wide.columns.swaplevel()
@@ -120,9 +120,9 @@ def cell(mean: float, std: float, count: float, digits: str) -> str:
     return f"{mean:{digits}}" if count == 1 else f"{mean:{digits}} ± {std:{digits}}"
 
 
-def caption(frame: pd.DataFrame, when: str = "") -> str:
+def caption(frame: pd.DataFrame, score: Score, when: str = "") -> str:
     """What the numbers of the table are, `when` being such as "final "."""
-    what = f"{when}{score_of(frame).words}"
+    what = f"{when}{score.words}"
     seeds = len(set(frame["seed"]))
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {frame['seed'].iloc[0]}"
     return f"{what}, {spread}"
@@ -164,21 +164,26 @@ def diverged(frame: pd.DataFrame) -> Any:
     return (frame["status"] == "complete") & ~np.isfinite(frame["test_loss"])
 
 
-def tables(frame: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The captions and frames of all tables of scores: at the end, and where it matters at equal time and work.
+def tables(frame: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Score]]:
+    """The captions, frames and scores of all tables: at the end, and where it matters at equal time and work.
 
-    Runs whose data has classes and runs whose data has values are not in one table.
+    Runs whose data has classes and runs whose data has values are not in one table. How far backdoors succeeded is in
+    one of its own.
     """
-    made = []
+    made: list[tuple[str, pd.DataFrame, Score]] = []
     for part in (frame.loc[frame["classes"].notna()], frame.loc[frame["classes"].isna()]):
         if part.empty:
             continue
         mine = curves.loc[curves["run"].isin(part["run"])]
-        made.append((caption(part, "final "), part))
+        score = score_of(part)
+        made.append((caption(part, score, "final "), part, score))
         for measure, words in MEASURES.items():
             if bool((part["status"] == "complete").any()) and differs(mine, measure):
                 then, end = at_equal(part, mine, measure)
-                made.append((f"{caption(part)}, at {end:.4g} {words}, where the shortest run ends", then))
+                made.append((f"{caption(part, score)}, at {end:.4g} {words}, where the shortest run ends", then, score))
+    backdoors = frame.loc[frame["attack_success"].notna()]
+    if len(backdoors):
+        made.append((caption(backdoors, SUCCESS, "final "), backdoors, SUCCESS))
     return made
 
 
@@ -210,8 +215,8 @@ def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def markdown(title: str, frame: pd.DataFrame, curves: pd.DataFrame, plots: Sequence[Path]) -> str:
     """The study as a page: tables, what failed, plots."""
     lines = [f"# {title}"]
-    for words, each in tables(frame, curves):
-        lines += ["", f"{words[0].upper()}{words[1:]}.", "", *_in_markdown(*text_rows(table(each), score_of(each)))]
+    for words, each, score in tables(frame, curves):
+        lines += ["", f"{words[0].upper()}{words[1:]}.", "", *_in_markdown(*text_rows(table(each, score), score))]
     if timed(frame, curves):
         lines += ["", "How the time was used, on average over the repeats.", "", *_in_markdown(*spent_rows(frame))]
     if bad := troubles(frame):

@@ -80,7 +80,7 @@ def table_of():
         for rule, losses in LOSSES.items()
         for seed, loss in enumerate(losses)
     )  # fmt: skip
-    return frame, summary.table(frame)
+    return frame, summary.table(frame, summary.score_of(frame))
 
 
 def test_the_best_loss_is_the_lowest_and_a_loss_that_is_no_number_is_no_small_one():

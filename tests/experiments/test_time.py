@@ -53,7 +53,7 @@ def test_tables_compare_at_the_end_at_equal_time_and_at_equal_work(study):
     folder, printed = study
     frame = summary.gather(folder)
     curves = summary.curves(folder, frame)
-    captions = [words for words, _ in summary.tables(frame, curves)]
+    captions = [words for words, *_ in summary.tables(frame, curves)]
     assert len(captions) == 3
     assert "seconds, where the shortest run ends" in captions[1]
     assert "gradients delivered, where the shortest run ends" in captions[2]
