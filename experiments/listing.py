@@ -65,7 +65,7 @@ def fields(text: str) -> dict[str, str]:
     """The fields of a docstring, `Condition: n >= 2f + 3`, each with the lines that continue it."""
     return {
         name: _plain(" ".join(value.split()))
-        for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:)\S.*)*)", text, re.MULTILINE)
+        for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*)", text, re.MULTILINE)
     }
 
 
