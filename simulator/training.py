@@ -71,9 +71,9 @@ def optimizing(part: Component, updates: int, max_norm: float | None = None) -> 
 def _held_within(bound: float) -> optax.GradientTransformation:
     """Changes that leave the ball of this radius end on it: the parameters are projected."""
 
-    def update(changes: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        after = params + changes
-        return jnp.where(jnp.linalg.norm(after) > bound, clipped(after, bound) - params, changes), state
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        after = params + updates
+        return jnp.where(jnp.linalg.norm(after) > bound, clipped(after, bound) - params, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -165,7 +165,7 @@ class Memory(NamedTuple):
     """
 
     start: Callable[[World, int], Any]
-    remember: Callable[[World, Any, Array, Array, Array], tuple[Any, Array]]
+    remember: Callable[..., tuple[Any, Array]]
 
 
 @lru_cache
