@@ -121,13 +121,18 @@ def build(scenario: Scenario) -> None:
                 with _part(key, lie, ATTACKS) as attack:
                     _trace_attack(attack, lie, n, f, k, d, samples)
         with _part("data", scenario.data.partition, PARTITIONS):
-            parts, _ = share_out(scenario.data, n, seed)
+            parts, shares = share_out(scenario.data, n, seed)
             if scenario.data.batch_size > len(parts.train):
                 raise ValueError(
                     f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
                 )
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
+        if scenario.variance_reduction is not None:
+            batches = -(-max(map(len, shares)) // scenario.data.batch_size)
+            with _part("model", scenario.model, MODELS):
+                # a gradient of every batch of every worker is kept
+                _fits(d, n * batches, "take a smaller model, or leave variance_reduction out")
 
 
 def _optimizers(scenario: Scenario) -> None:
@@ -215,7 +220,7 @@ def _parameters(function: Factory, part: Component, samples: Kind) -> int:
     return params.shape[0]
 
 
-def _fits(d: int, rows: int) -> None:
+def _fits(d: int, rows: int, way_out: str = "take a smaller model") -> None:
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -224,7 +229,7 @@ def _fits(d: int, rows: int) -> None:
     if 4 * d * (rows + 1) > memory:
         raise ValueError(
             f"{d} parameters take {4 * d / 1e9:.4g} GB for the model and for each of {rows} rows, this machine has "
-            f"{memory / 1e9:.4g} GB: take a smaller model"
+            f"{memory / 1e9:.4g} GB: {way_out}"
         )
 
 

@@ -223,9 +223,10 @@ def tune(
     if code in (INTERRUPTED, TERMINATED):
         # a choice among those that happened to be first would be none
         rows = [row._replace(best=False) for row in rows]
+    written = tuning.write(folder, planned, rows)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(tuning.table(planned, rows))
-    for path in tuning.write(folder, planned, rows):
+    console.print(tuning.table(folder))
+    for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
     if not any(row.best for row in rows):
         typer.echo("nothing is chosen: no combination has all its runs, with finite numbers", err=True)
@@ -278,6 +279,9 @@ def _summarise(folder: Path) -> None:
 @plainly
 def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that byzax run wrote.")]) -> None:
     """Print the table of a finished study and make its summary and plots again, from its files."""
+    from rich.console import Console
+
+    from experiments import tune
     from simulator.scenario import ScenarioError
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
@@ -285,7 +289,10 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
         if not studies:
             raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
         for each in studies:
-            _summarise(each)
+            if (each / "tune.csv").exists():
+                Console(width=None if sys.stdout.isatty() else 140).print(tune.table(each))
+            else:
+                _summarise(each)
     except (ScenarioError, OSError) as error:
         refuse(error)
 

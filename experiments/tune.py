@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import results, study
-from experiments.names import compact, counted, file_name, short
-from experiments.strict_yaml import dump
+from experiments.names import compact, file_name, short
+from experiments.strict_yaml import dump, read_mapping
 from experiments.study import Study
 from simulator.components import RateSource
 from simulator.scenario import Scenario, ScenarioError
@@ -170,23 +170,24 @@ def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
     return {**mapping, "grid": grid} if grid else mapping
 
 
-def table(tuning: Tuning, rows: Sequence[Tried]) -> Table:
-    """The combinations, the chosen one of each group in bold."""
-    words = tuning.by.replace("_", " ")
-    seeds = len(tuning.study.base.seeds)
-    over = "mean ± standard deviation over " + counted(seeds, "seed") if seeds > 1 else "one seed"
-    made = Table(
-        title=tuning.study.base.name, caption=f"final {words}, {over}", box=box.SIMPLE_HEAD, title_style="bold"
-    )
-    for key in (*tuning.each, *tuning.over):
+def table(folder: Path) -> Table:
+    """The combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is set off."""
+    with (folder / "tune.csv").open(newline="") as file:
+        headings, *rows = csv.reader(file)
+    measure = headings[-5].removeprefix("mean_").replace("_", " ")
+    title = str(read_mapping(folder / "scenario.yaml").get("name", folder.name))
+    several = any(row[-4] != "nan" for row in rows)
+    caption = f"final {measure}, {'mean ± standard deviation over the repeats' if several else 'one repeat'}"
+    made = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
+    for key in headings[:-5]:
         made.add_column(key, vertical="bottom")
-    made.add_column(words, justify="right", vertical="bottom")
+    made.add_column(measure, justify="right", vertical="bottom")
     made.add_column("runs", justify="right", vertical="bottom")
-    for row in rows:
-        said = "-" if math.isnan(row.mean) else f"{row.mean:.3f}" + ("" if math.isnan(row.std) else f" ± {row.std:.3f}")
-        runs = str(row.runs) if row.complete == row.runs else f"{row.complete} of {row.runs}"
-        cells = [*(compact(value) for value in (*row.each.values(), *row.chosen.values())), said, runs]
-        made.add_row(*(Text(cell, style="bold green" if row.best else "") for cell in cells))
+    for *names, mean, std, complete, runs, chosen in rows:
+        spread = "" if std == "nan" else f" ± {float(std):.3f}"
+        said = "-" if mean == "nan" else f"{float(mean):.3f}{spread}"
+        cells = [*names, said, runs if complete == runs else f"{complete} of {runs}"]
+        made.add_row(*(Text(cell, style="bold green" if chosen == "1" else "") for cell in cells))
     return made
 
 

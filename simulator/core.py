@@ -22,7 +22,7 @@ from simulator.parts import DataSource
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.serving import Server, applying, forging, harming, knowing, remembered_by, showing, starting, updating
-from simulator.training import Memory, optimizing, remembering, training
+from simulator.training import Memory, controlling, optimizing, remembering, training
 from simulator.world import World, load
 
 Array = jax.Array
@@ -33,11 +33,11 @@ class Core(NamedTuple):
 
     `start(world)` gives the `Server` before the first update. `work(world, params, worker, job)` gives the row `[d]` of
     a job. `memory`: what a worker remembers of its used rows, and what it sends in place of them; None where it sends
-    them as they are. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for
-    the honest. `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], params, rule
-    state, adversary state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges
-    anything. `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an
-    `Evaluation`.
+    them as they are; where it has `handed`, `work` takes the memory after the job. `lies(world, step)` says which of
+    the Byzantine workers each is, `[n]`, -1 for the honest. `adversary(d)` is what the adversary keeps. `forge(world,
+    step, arrived, rows [r, d], params, rule state, adversary state)` gives `(rows [r, d], adversary state)`, honest
+    rows untouched; None where no attack forges anything. `update(world, server, arrived, rows)` gives `(server,
+    Update)`. `evaluate(world, params)` gives an `Evaluation`.
     """
 
     start: Callable[[World], Server]
@@ -82,7 +82,7 @@ def build(scenario: Scenario, seen: int) -> Core:
             lies,
             adversary.corrupt,
         ),
-        memory=remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size),
+        memory=_memory(scenario),
         lies=lies,
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
@@ -176,6 +176,14 @@ def _rule(part: Component, before: tuple[Component, ...], k: int, f: int) -> Agg
 @lru_cache
 def _filter(part: Component, n: int, f: int) -> Filter:
     return FILTERS[part.name](n, f, **part.options())
+
+
+def _memory(scenario: Scenario) -> Memory | None:
+    local = scenario.local
+    if local is not None and local.control_variates:
+        # a scenario with them has these two numbers
+        return controlling(local.steps, local.learning_rate, scenario.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
+    return remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size)
 
 
 def _optimizer(scenario: Scenario) -> optax.GradientTransformation:

@@ -13,13 +13,13 @@ from simulator.adversary import Lying
 from simulator.augmentations import Augmentation
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
-from simulator.training import Training, fixed_batch, shaped, stepping
+from simulator.training import Control, Training, fixed_batch, shaped, stepping
 from simulator.world import World
 
 Array = jax.Array
 Corrupt = Callable[[Array, Batch, Array, Array], Batch]
-# (world, params [d], worker, job) -> row [d]
-Row = Callable[[World, Array, Array, Array], Array]
+# (world, params [d], worker, job) -> row [d]; with control variates the worker's memory stands behind them
+Row = Callable[..., Array]
 
 
 @lru_cache
@@ -95,13 +95,15 @@ def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> 
     assert local is not None
     own = stepping(local, how.updates)
 
-    def row(world: World, params: Array, worker: Array, job: Array) -> Array:
+    def row(world: World, params: Array, worker: Array, job: Array, memory: Control | None = None) -> Array:
         draw, keys = _keys(world, worker, job)
         held = world.sizes[worker]
 
         def step(now: tuple[Array, Any], number: Array, places: Array) -> tuple[Array, Any]:
             at, state = now
             found = gradient(world, at, worker, job, places, Own(*(jax.random.fold_in(key, number) for key in keys)))
+            if memory is not None:
+                found = found - memory.own + memory.common
             return own.step(at, state, found, params, job)
 
         def drawn(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:

@@ -298,6 +298,10 @@ class Local(Description, frozen=True):
     proximal: float = Field(
         default=0.0, ge=0, description="mu of FedProx: every step's loss has mu/2 |w - w_0|² more, w_0 as handed."
     )
+    control_variates: bool = Field(
+        default=False,
+        description="SCAFFOLD: every step's gradient has the difference of all workers' usual one to the worker's own.",
+    )
     send: Literal["delta", "model"] = Field(
         default="delta",
         description="The change from the model it was handed (as a descent, before minus after), or its model.",

@@ -123,6 +123,7 @@ class Scenario(Description, frozen=True):
             raise ValueError("early_stopping: needs validation samples, and data.validation is 0: such as 0.1")
         if self.local and self.local.send == "model" and self.worker_momentum.beta:
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
+        self._controlled()
         self._who_lies()
         if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:
             raise ValueError(
@@ -150,6 +151,31 @@ class Scenario(Description, frozen=True):
                 f"workers take at most {JOBS // self.workers.total} steps"
             )
         return self
+
+    def _controlled(self) -> None:
+        """Raises ValueError where control variates would not be what they are: they are read off the models handed."""
+        local, options = self.local, self.optimizer.options()
+        if local is None or not local.control_variates:
+            return
+        needed = {
+            "local.steps": local.steps is not None,
+            "local.send delta": local.send == "delta",
+            "local.learning_rate a number": isinstance(local.learning_rate, float),
+            "worker_momentum 0": not self.worker_momentum.beta,
+            "optimizer sgd without momentum and with a number for its rate": self.optimizer.name == "sgd"
+            and not options["momentum"]
+            and isinstance(options["learning_rate"], float),
+            "no regularisation.max_norm": self.regularisation.max_norm is None,
+            "no filter": self.filter is None,
+            "schedule synchronous with quorum all": self.schedule.model_dump()
+            == {"name": "synchronous", "quorum": "all"},
+            "attack.timing honest, and no lost message or crash": self.attack.timing.name == "honest"
+            and not self.latency.loss
+            and not self.latency.crashes,
+            "clock virtual": self.clock == "virtual",
+        }
+        if missing := [what for what, given in needed.items() if not given]:
+            raise ValueError(f"local.control_variates: needs {'; and '.join(missing)}")
 
     def _who_lies(self) -> None:
         """Raises ValueError where the attacks cannot be shared among the Byzantine workers, or do not go together."""

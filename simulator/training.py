@@ -161,11 +161,13 @@ class Memory(NamedTuple):
     """What a worker remembers of its rows that were used.
 
     `start(world, d)` gives the memory of one worker before its first row. `remember(world, memory, row [d], worker,
-    job)` gives `(memory, what it sends [d])`.
+    job)` gives `(memory, what it sends [d])`. `handed(memory, params [d])`: the memory when a model came, which the job
+    is then given too; None where jobs need none.
     """
 
     start: Callable[[World, int], Any]
-    remember: Callable[[World, Any, Array, Array, Array], tuple[Any, Array]]
+    remember: Callable[..., tuple[Any, Array]]
+    handed: Callable[[Any, Array], Any] | None = None
 
 
 @lru_cache
@@ -191,6 +193,40 @@ def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_s
         return tuple(after), row
 
     return Memory(lambda world, d: tuple(part.start(world, d) for part in parts), remember)
+
+
+class Control(NamedTuple):
+    """SCAFFOLD's variates at one worker `[d]`, and the `model` it was handed last, if one `came`."""
+
+    own: Array
+    common: Array
+    model: Array
+    came: Array
+
+
+@lru_cache
+def controlling(steps: int, learning_rate: float, server_rate: float) -> Memory:
+    """Control variates of option II, for plain SGD at workers and server and all workers in every update.
+
+    Then the common one is the mean of all workers' own, which is the last aggregate over steps times learning rate: a
+    worker reads it off the two last models it was handed, through whatever rule made them.
+    """
+    whole = steps * learning_rate
+
+    def start(world: World, d: int) -> Control:
+        nothing = jnp.zeros(d)
+        return Control(nothing, nothing, nothing, jnp.zeros((), bool))
+
+    @jax.jit
+    def handed(memory: Control, params: Array) -> Control:
+        common = jnp.where(memory.came, (memory.model - params) / (server_rate * whole), 0)
+        return Control(memory.own, common, params, jnp.ones((), bool))
+
+    @jax.jit
+    def remember(world: World, memory: Control, row: Array, worker: Array, job: Array) -> tuple[Control, Array]:
+        return memory._replace(own=memory.own - memory.common + row / whole), row
+
+    return Memory(start, remember, handed)
 
 
 def _momentum(momentum: Momentum) -> Memory:

@@ -137,7 +137,9 @@ class Workers:
         model = jnp.asarray(public.params)
         if isinstance(executor, Ray) and executor.batch:
             with stage("work", worker=int(workers[0]), job=int(jobs[0])):
-                made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs)]
+                given = self._handed(workers.tolist(), model)
+                together = jax.tree.map(lambda *each: jnp.stack(each), *given) if given else ()
+                made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs, *together)]
         else:
             made = [self._row(*each, model) for each in zip(workers.tolist(), jobs.tolist(), strict=True)]
         return self.remember(workers, jobs, *(np.asarray(row)[None] for row in made))
@@ -150,7 +152,22 @@ class Workers:
 
     def _row(self, worker: int, job: int, model: jax.Array) -> jax.Array:
         with stage("work", worker=worker, job=job):
-            return self.run.core.work(self.run.world, model, np.int32(worker), np.int32(job))
+            own = [each for given in self._handed([worker], model) for each in given]
+            return self.run.core.work(self.run.world, model, np.int32(worker), np.int32(job), *own)
+
+    def _handed(self, workers: list[int], model: jax.Array) -> list[tuple[Any]]:
+        """The memories of these workers when the model came, where their jobs need them; else nothing."""
+        memory = self.run.core.memory
+        if memory is None or memory.handed is None:
+            return []
+        for worker in workers:
+            self.memories[worker] = memory.handed(self._memory(worker), model)
+        return [(self.memories[worker],) for worker in workers]
+
+    def _memory(self, worker: int) -> Any:
+        memory = self.run.core.memory
+        assert memory is not None
+        return self.memories[worker] if worker in self.memories else memory.start(self.run.world, self.d)
 
     def remember(self, workers: np.ndarray, jobs: np.ndarray, *rows: np.ndarray) -> np.ndarray:
         """What these workers send for the rows `[1, d]` of these jobs, `[m, d]`: with momentum their velocities."""
@@ -159,9 +176,7 @@ class Workers:
             return np.concatenate(rows)
         sent = []
         for worker, job, row in zip(workers.tolist(), jobs.tolist(), rows, strict=True):
-            if worker not in self.memories:
-                self.memories[worker] = memory.start(here, self.d)
-            given = self.memories[worker], jnp.asarray(row[0]), jnp.int32(worker), jnp.int32(job)
+            given = self._memory(worker), jnp.asarray(row[0]), jnp.int32(worker), jnp.int32(job)
             self.memories[worker], made = memory.remember(here, *given)
             sent.append(np.asarray(made))
         return np.stack(sent)

@@ -202,18 +202,20 @@ def stacked(updates: list[Update]) -> Update:
 
 @lru_cache
 def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`work` for m workers at once: workers, jobs and rows have a leading axis `[m]`."""
+    """`work` for m workers at once: workers, jobs, rows and memories have a leading axis `[m]`."""
 
     @jax.jit
-    def together(here: World, params: jax.Array, workers: jax.Array, jobs: jax.Array) -> jax.Array:
-        def one(place: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def together(here: World, params: jax.Array, *places: Any) -> jax.Array:
+        def one(place: tuple[Any, ...]) -> jax.Array:
             return work(here, params, *place)
 
         # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
         # kernels at once are grouped ones, which take twice the time of one after the other.
-        if jax.default_backend() == "cpu" and "conv_general_dilated" in str(jax.make_jaxpr(one)((workers[0], jobs[0]))):
-            return jax.lax.map(one, (workers, jobs))
-        return jax.vmap(lambda *place: one(place))(workers, jobs)
+        if jax.default_backend() == "cpu" and "conv_general_dilated" in str(
+            jax.make_jaxpr(one)(jax.tree.map(lambda each: each[0], places))
+        ):
+            return jax.lax.map(one, places)
+        return jax.vmap(lambda *place: one(place))(*places)
 
     return together
 

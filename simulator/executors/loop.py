@@ -67,11 +67,17 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
         if step == timeline.steps:
             return ended(timeline)
 
-        own, core = timeline.of(step), core_of(int(timeline.seen[step]))
+        mine, core = timeline.of(step), core_of(int(timeline.seen[step]))
         new, rows = arrived(timeline, step), []
-        for worker, version, job in zip(new.workers, timeline.rows.versions[own], timeline.rows.jobs[own], strict=True):
+        for worker, version, job in zip(
+            new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], strict=True
+        ):
             with stage("work", worker=int(worker), job=int(job)):
-                row = core.work(here, versions[version], worker, job)
+                own = ()
+                if core.memory is not None and core.memory.handed is not None:
+                    memories[worker] = core.memory.handed(memories[worker], versions[version])
+                    own = (memories[worker],)
+                row = core.work(here, versions[version], worker, job, *own)
                 if core.memory is not None:
                     memories[worker], row = core.memory.remember(here, memories[worker], row, worker, job)
             rows.append(row)

@@ -304,9 +304,13 @@ def _advance(
                     jax.lax.dynamic_slice_in_dim(each, begin, width)
                     for each in (events.workers, events.jobs, events.places)
                 )
-                rows = batched(core.work)(here, params, workers, jobs)
+                mine = jax.tree.map(lambda leaf: leaf[workers], memories)
+                given = ()
+                if core.memory is not None and core.memory.handed is not None:
+                    mine = jax.vmap(core.memory.handed, (0, None))(mine, params)
+                    given = (mine,)
+                rows = batched(core.work)(here, params, workers, jobs, *given)
                 if core.memory is not None:
-                    mine = jax.tree.map(lambda leaf: leaf[workers], memories)
                     mine, rows = jax.vmap(partial(core.memory.remember, here))(mine, rows, workers, jobs)
                     memories = jax.tree.map(lambda leaf, new: leaf.at[workers].set(new), memories, mine)
                 return memories, held.at[places].set(rows) if len(held) else rows

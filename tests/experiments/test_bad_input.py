@@ -83,6 +83,14 @@ MISTAKES = {
         {"variance_reduction": "saga", "local": {"steps": 2}},
         ["variance_reduction: saga is for single gradients"],
     ),
+    "more gradients to remember than fit": (
+        {
+            "variance_reduction": "saga",
+            "data": {"name": "digits", "batch_size": 1},
+            "model": {"name": "mlp", "hidden": [3_000_000]},
+        },
+        ["model: 2250", "of 12", "or leave variance_reduction out"],
+    ),
     "early stopping without samples": (
         {"early_stopping": {}, "data": {"name": "digits", "validation": 0.0}},
         ["early_stopping: needs validation samples, and data.validation is 0"],

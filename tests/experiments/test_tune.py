@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from experiments import study, tune
 from experiments.strict_yaml import read_mapping
 from simulator import components, world
 from simulator.data.base import dataset
-from tests.experiments.command import byzax, write
+from tests.experiments.command import byzax, command, write
 from tests.experiments.test_bad_input import refused
 from tests.simulator.conftest import small
 
@@ -66,6 +68,34 @@ def test_no_test_number_is_printed_or_written(tuned):
         assert {summary[key] for key in tune.HIDDEN} == {"nan"}
         assert {last(run)[key] for key in tune.HIDDEN} == {"nan"}
         assert float(last(run)["train_accuracy"]) > 0
+
+
+def test_the_table_of_a_tuning_is_shown_again_and_not_one_of_tests_that_were_not_taken(tuned):
+    result, _, out = tuned
+    again = byzax("show", out)
+    assert again.exit_code == 0, again.output
+    assert again.stdout.strip()
+    assert result.stdout.startswith(again.stdout)
+    assert not list(out.glob("summary*"))
+
+
+@pytest.mark.slow
+def test_an_interrupted_tuning_keeps_its_runs_and_chooses_nothing(tmp_path):
+    out = tmp_path / "out"
+    path = write(tmp_path, steps=30000, evaluate_every=10)
+    over = "optimizer.learning_rate=[0.1, 0.2]"
+    process = command("tune", path, "--over", over, "--out", out)
+    metrics, limit = out / "runs" / "average_none_learning-rate-0.1_seed-0" / "metrics.csv", time.monotonic() + 120
+    while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "interrupted: what is done is kept" in stderr
+    assert "nothing is chosen" in stderr
+    assert re.search(r"0\.1 +- +0 of 1", stdout)
+    assert (out / "tune.csv").exists()
+    assert not list(out.glob("tuned*"))
 
 
 def test_the_chosen_scenario_is_run_for_its_test_numbers(tuned, tmp_path):

@@ -179,13 +179,32 @@ SCENARIOS = {
         "rule": "median",
         "attack": "label_flip",
     },
+    "controlled": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "local": {"steps": 3, "learning_rate": 0.2, "control_variates": True},
+        "optimizer": {"name": "sgd", "learning_rate": 0.5},
+        "rule": "median",
+        "attack": "sign_flip",
+    },
     "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
 }
 
 
 # These have most of what the others have, which take minutes and run at night.
 BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed", "rounds", "reduced"]
-WITH_TWO_ACTORS = [*BY_DAY, "adaptive", "poisoned", "late", "quorum", "buffer", "each", "suspecting", "epochs"]
+WITH_TWO_ACTORS = [
+    *BY_DAY,
+    "adaptive",
+    "controlled",
+    "poisoned",
+    "late",
+    "quorum",
+    "buffer",
+    "each",
+    "suspecting",
+    "epochs",
+]
 
 
 def nightly(chosen, *others):

@@ -21,6 +21,7 @@ RACES = {
     "buffer": {
         **TWO, "schedule": {"name": "asynchronous", "apply": "buffer", "rows": 5, "staleness": "polynomial"},
         "rule": "median", "attack": {"name": "sign_flip", "timing": "first"}, "worker_momentum": 0.5,
+        "variance_reduction": "saga",
     },
     "bound": {
         "schedule": {"name": "stale_synchronous", "bound": 1, "apply": "each"}, "workers": {"total": 7, "byzantine": 0},

@@ -291,6 +291,38 @@ def test_momentum_goes_over_what_saga_sends():
         np.testing.assert_allclose(sent, velocity, rtol=1e-5, atol=1e-7)
 
 
+def test_control_variates_are_those_of_scaffold_over_several_updates():
+    changes = {
+        "local": {"steps": 4, "learning_rate": 0.3, "control_variates": True}, "attack": "none",
+        "optimizer": {"name": "sgd", "learning_rate": 0.5}, "evaluate_every": 1, "steps": 3,
+        "workers": {"total": 7, "byzantine": 0},
+    }  # fmt: skip
+    scenario = small(**changes)
+    here, checkpoints = world(scenario, 0), run(scenario)
+    at = checkpoints[0].params.astype(np.float64)
+    own, common = np.zeros((7, 650)), np.zeros(650)
+    for update in range(3):
+        deltas, after = np.zeros((7, 650)), np.zeros((7, 650))
+        for worker in range(7):
+            y = at.copy()
+            for number in range(4):
+                gradient = softmax_gradient(y, *local_batch(here, worker, update, number))
+                y = y - 0.3 * (gradient - own[worker] + common)
+            deltas[worker] = at - y
+            after[worker] = own[worker] - common + (at - y) / (4 * 0.3)
+        # the paper's server: the mean of the models, and of what the variates have changed by
+        at, common, own = at - 0.5 * deltas.mean(0), common + (after - own).mean(0), after
+        np.testing.assert_allclose(checkpoints[update + 1].params, at, rtol=1e-3, atol=1e-5)
+
+
+def test_control_variates_are_refused_where_they_would_not_be_read_right():
+    said = "local.control_variates: needs local.steps; and optimizer sgd without momentum .*; and schedule synchronous"
+    changes = {"optimizer": "adam", "schedule": "asynchronous"}
+    with pytest.raises(ValueError, match=said):
+        small(local={"epochs": 1, "control_variates": True}, **changes)
+    small(local={"epochs": 1}, **changes)
+
+
 # --- on the whole -----------------------------------------------------------------------------------------------------
 
 
