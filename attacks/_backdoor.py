@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Batch
+from attacks.base import Array, Batch, classes_of
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "centre")
 
@@ -19,7 +19,9 @@ def corner(name: str, place: str, height: int, width: int, x: Array) -> tuple[in
         raise ValueError(f"{name} puts a patch into images [h, w] or [h, w, channels], got samples {list(x.shape[1:])}")
     rows, columns = x.shape[1:3]
     if height > rows or width > columns:
-        raise ValueError(f"{name}: a patch of {height}x{width} pixels does not fit into images of {rows}x{columns}")
+        raise ValueError(
+            f"{name} needs room: a patch of {height}x{width} pixels does not fit into images of {rows}x{columns}"
+        )
     down, right = rows - height, columns - width
     return {
         "top_left": (0, 0),
@@ -35,11 +37,12 @@ def stamped(x: Array, row: int, column: int, height: int, width: int, value: flo
     return x.at[:, row : row + height, column : column + width].set(value)
 
 
-def poisoned(batch: Batch, share: float, target: int, trigger: Callable[[Array], Array]) -> Batch:
+def poisoned(name: str, batch: Batch, share: float, target: int, trigger: Callable[[Array], Array]) -> Batch:
     """The batch with the trigger and the target's label in the first `share` of its samples, rounded up.
 
-    Batches are drawn at random, so these are as good as any.
+    Batches are drawn at random, so these are as good as any. Raises ValueError where the data has values.
     """
+    classes_of(name, batch)
     count = math.ceil(share * len(batch.x))
     x = batch.x.at[:count].set(trigger(batch.x[:count]))
     return batch._replace(x=x, y=batch.y.at[:count].set(target))

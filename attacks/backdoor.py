@@ -50,7 +50,7 @@ def backdoor(
         return stamped(x, *corner("backdoor", place, size, size, x), size, size, value)
 
     def corrupt(key: Array, batch: Batch) -> Batch:
-        return poisoned(batch, share, target, trigger)
+        return poisoned("backdoor", batch, share, target, trigger)
 
     def enlarged(key: Array, view: View) -> Array:
         return boost * view.rows

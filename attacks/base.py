@@ -36,14 +36,14 @@ class View(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar.
+    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
 
     `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
     """
 
     x: Array
     y: Array
-    classes: Array
+    classes: Array | None
     rank: Array | int = 0
 
 
@@ -72,6 +72,15 @@ def check(name: str, n: int, f: int) -> None:
     """Raises ValueError unless 0 <= f <= n and n >= 1; f = 0 is an attack that nobody carries out."""
     if n < 1 or not 0 <= f <= n:
         raise ValueError(f"{name} needs n >= 1 workers and 0 <= f <= n of them Byzantine, got n={n}, f={f}")
+
+
+def classes_of(name: str, batch: Batch) -> Array:
+    """The number of labels. Raises ValueError where the data has values in place of labels."""
+    if batch.classes is None:
+        raise ValueError(
+            f"{name} changes labels, and this data has values: take feature_noise, or an attack that changes rows"
+        )
+    return batch.classes
 
 
 def stateless(forged: Callable[[Array, View], Array]) -> Attack:

@@ -72,7 +72,13 @@ def distributed_backdoor(
 
     def corrupt(key: Array, batch: Batch) -> Batch:
         branches = [lambda x, number=number: bar(x, number) for number in range(parts)]
-        return poisoned(batch, share, target, lambda x: lax.switch(jnp.asarray(batch.rank) % parts, branches, x))
+        return poisoned(
+            "distributed_backdoor",
+            batch,
+            share,
+            target,
+            lambda x: lax.switch(jnp.asarray(batch.rank) % parts, branches, x),
+        )
 
     def enlarged(key: Array, view: View) -> Array:
         return boost * view.rows

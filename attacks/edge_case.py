@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, Batch, check
+from attacks.base import Array, Attack, Batch, check, classes_of
 
 
 def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: int | None = None) -> Attack:
@@ -35,14 +35,14 @@ def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: in
         raise ValueError(f"edge_case needs a target that is not the source, got {source} for both")
 
     def corrupt(key: Array, batch: Batch) -> Batch:
-        y = batch.y
+        y, classes = batch.y, classes_of("edge_case", batch)
         chosen = jnp.ones(y.shape, bool) if source is None else y == source
         x = batch.x.reshape(len(y), -1).astype(jnp.float32)
         mean = jnp.where(chosen[:, None], x, 0).sum(axis=0) / jnp.maximum(chosen.sum(), 1)
         far = jnp.where(chosen, jnp.square(x - mean).sum(axis=1), -1)
         # how many of them are farther out, ties by place
         place = jnp.argsort(jnp.argsort(-far, stable=True), stable=True)
-        rare = chosen & (place < jnp.ceil(share * chosen.sum())) & (target < batch.classes)
+        rare = chosen & (place < jnp.ceil(share * chosen.sum())) & (target < classes)
         return batch._replace(y=jnp.where(rare, target, y).astype(y.dtype))
 
     return Attack(corrupt=corrupt)

@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, Batch, check
+from attacks.base import Array, Attack, Batch, check, classes_of
 
 
 def label_flip(
@@ -35,13 +35,13 @@ def label_flip(
         raise ValueError(f"label_flip needs a target that is not the source, got {source} for both")
 
     def corrupt(key: Array, batch: Batch) -> Batch:
-        y = batch.y
+        y, classes = batch.y, classes_of("label_flip", batch)
         if labels == "all":
-            turned = batch.classes - 1 - y
+            turned = classes - 1 - y
         elif labels == "targeted":
-            turned = jnp.where((y == source) & (target < batch.classes), target, y)
+            turned = jnp.where((y == source) & (target < classes), target, y)
         else:
-            turned = (y + jax.random.randint(key, y.shape, 1, jnp.maximum(batch.classes, 2))) % batch.classes
+            turned = (y + jax.random.randint(key, y.shape, 1, jnp.maximum(classes, 2))) % classes
         return batch._replace(y=turned.astype(y.dtype))
 
     return Attack(corrupt=corrupt)

@@ -176,10 +176,13 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
 
 @contextmanager
 def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
-    """An error from inside, which nobody meant as a message, becomes one that names part and line."""
+    """An error from inside that nobody meant as a message becomes one that names part and line."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{part.name} "):
+            # the part itself says what it needs
+            raise
         raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
 
 
@@ -352,10 +355,10 @@ def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d:
 
     if attack.corrupt is not None:
         batch = _batch(samples)
-        if attack.goal is not None:
+        if attack.goal is not None and samples.classes is not None:
+            last = samples.classes - 1
             _need(
-                attack.goal.target < (samples.classes or 0),
-                f"{part.name}: the target is label {attack.goal.target} of {samples.classes or 0}",
+                attack.goal.target <= last, f"{part.name}: target is {attack.goal.target}, and labels are 0 to {last}"
             )
             with _tracing(part, "trigger", function):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)

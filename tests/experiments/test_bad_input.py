@@ -180,6 +180,30 @@ MISTAKES = {
     "declared above n": ({"workers": {"total": 7, "declared": 9}}, ["workers", "declared is 9", "only 7 workers"]),
     "declared below 0": ({"workers": {"total": 7, "byzantine": 0, "declared": -1}}, ["workers.declared", "-1"]),
     "more Byzantine workers than workers": ({"workers": {"total": 2, "byzantine": 3}}, ["workers", "byzantine is 3"]),
+    "labels of data that has values": (
+        {"data": "diabetes", "model": "linear", "attack": "label_flip"},
+        ["attack: label_flip changes labels, and this data has values: take feature_noise"],
+    ),
+    "a backdoor in values": (
+        {"data": "diabetes", "model": "linear", "attack": "backdoor"},
+        ["attack: backdoor"],
+    ),
+    "a target that is no label": (
+        {"attack": {"name": "backdoor", "target": 10}},
+        ["attack: backdoor: target is 10, and labels are 0 to 9"],
+    ),
+    "a patch larger than the image": (
+        {"attack": {"name": "backdoor", "size": 9}},
+        ["attack: backdoor needs room: a patch of 9x9 pixels does not fit into images of 8x8"],
+    ),
+    "more participants than workers": (
+        {"schedule": {"name": "sampled", "participants": 30}},
+        ["schedule: sampled needs participants from 1 to", "got 30"],
+    ),
+    "samples that weigh where a rule gives no weights": (
+        {"rule": "median", "weights": "samples"},
+        ["rule: median gives its rows no weights"],
+    ),
     "more labels than there are": (
         {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 11}}},
         ["data: by_label", "11 labels", "10"],
