@@ -87,7 +87,12 @@ def test_the_best_loss_is_the_lowest_and_a_loss_that_is_no_number_is_no_small_on
     frame, wide = table_of()
     _, rows = summary.text_rows(wide, summary.score_of(frame))
     assert rows == [["a", "0.6 ± 0.1414"], ["b", "not finite"], ["c", "0.15 ± 0.07071"], ["d", "not finite"]]
-    assert [str(row[1].style) for row in _styled(frame, wide, rows)] == ["", "red", "bold green", "red"]
+    assert [str(row[1].style) for row in _styled(frame, summary.score_of(frame), wide, rows)] == [
+        "",
+        "red",
+        "bold green",
+        "red",
+    ]
 
 
 def curves_of(losses):
