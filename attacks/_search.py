@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from attacks.base import Array, View, honest_mean
+from attacks.base import Array, View, count_of, honest_mean
 
 # the next point lies at this share of the wider side of a bracket: golden section
 GOLDEN = (3 - 5**0.5) / 2
@@ -131,7 +131,7 @@ def follows(view: View, share: float | None) -> Callable[[Array, Array], Array]:
     that selects a row there, b / n an average of n rows with b of them there. None: half of what an average does.
     """
     mean = honest_mean(view)
-    least = view.byzantine.sum() / (2 * len(view.rows)) if share is None else share
+    least = view.byzantine.sum() / (2 * count_of(view)) if share is None else share
 
     def goes_along(rows: Array, place: Array) -> Array:
         attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)

@@ -93,6 +93,11 @@ def stateless(forged: Callable[[Array, View], Array]) -> Attack:
     return Attack(forge=forge)
 
 
+def count_of(view: View) -> Array:
+    """The number of rows, without what only fills up an update."""
+    return (view.workers >= 0).sum()
+
+
 def rank(byzantine: Array) -> Array:
     """For each Byzantine row how many stand before it, `[n]`; at the other rows a number of no meaning, at least 0."""
     return jnp.maximum(jnp.cumsum(byzantine) - 1, 0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from attacks._distances import honest_distances
 from attacks._search import check_evaluations, check_share, farthest, follows
-from attacks.base import Array, Attack, View, check, honest_deviation, honest_mean, rank, stateless
+from attacks.base import Array, Attack, View, check, count_of, honest_deviation, honest_mean, rank, stateless
 
 
 def fang(
@@ -98,11 +98,13 @@ def _theorem(view: View, f: int) -> Array:
     """The largest lambda that Krum can select, by the paper's theorem 1 with Krum's squared distances; a scalar."""
     mean = honest_mean(view)
     _, between = honest_distances(view)
-    known, n, d = view.known, len(view.rows), len(mean)
+    known, n, d = view.known, count_of(view), len(mean)
     # its n - f - 2 nearest honest rows; the first of all is the row itself
-    nearest = jnp.sort(jnp.where(known[:, None] & known[None, :], between, jnp.inf), axis=1)[:, 1 : max(n - f - 1, 1)]
-    scores = jnp.where(jnp.isfinite(nearest), nearest, 0).sum(axis=1)
+    nearest = jnp.sort(jnp.where(known[:, None] & known[None, :], between, jnp.inf), axis=1)
+    place = jnp.arange(len(view.rows))
+    counted = (place >= 1) & (place < n - f - 1)
+    scores = jnp.where(counted & jnp.isfinite(nearest), nearest, 0).sum(axis=1)
     least = jnp.min(jnp.where(known, scores, jnp.inf))
     longest = jnp.max(jnp.where(known, jnp.linalg.norm(view.rows.astype(mean.dtype), axis=1), 0))
-    bound = (jnp.sqrt(least / max(n - 2 * f - 1, 1)) + longest) / d**0.5
+    bound = (jnp.sqrt(least / jnp.maximum(n - 2 * f - 1, 1)) + longest) / d**0.5
     return jnp.where(jnp.isfinite(bound), bound, 0)

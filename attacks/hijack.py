@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, honest_mean, rank, stateless
+from attacks.base import Array, Attack, View, check, count_of, honest_mean, rank, stateless
 
 
 def hijack(n: int, f: int, *, target: Literal["reverse", "zero", "constant"] = "reverse", scale: float = 1.0) -> Attack:
@@ -36,6 +36,6 @@ def hijack(n: int, f: int, *, target: Literal["reverse", "zero", "constant"] = "
         ]
         liar = view.byzantine & (rank(view.byzantine) == 0)
         others = jnp.where(liar[:, None], 0, view.rows.astype(mean.dtype)).sum(axis=0)
-        return jnp.where(liar[:, None], len(view.rows) * wanted - others, view.rows)
+        return jnp.where(liar[:, None], count_of(view) * wanted - others, view.rows)
 
     return stateless(forged)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, honest_mean, stateless
+from attacks.base import Array, Attack, View, check, count_of, honest_mean, stateless
 
 
 def spectral(n: int, f: int, *, margin: float = 0.95) -> Attack:
@@ -55,9 +55,10 @@ def spectral(n: int, f: int, *, margin: float = 0.95) -> Attack:
         gaps = first - values[:-1]
         resolvent = jnp.where(parts > 0, parts / gaps, 0).sum() + jnp.maximum(1 - parts.sum(), 0) / first
         known, liars = view.known.sum(), view.byzantine.sum()
-        honest = len(view.rows) - liars
+        rows = count_of(view)
+        honest = rows - liars
         # what some honest rows show is taken for all of them
-        squared = honest / jnp.maximum(known, 1) / resolvent * len(view.rows) / (honest * liars)
+        squared = honest / jnp.maximum(known, 1) / resolvent * rows / (honest * liars)
         gamma = margin * jnp.sqrt(jnp.where(jnp.isfinite(squared), squared, 0))
         return mean + gamma * aside
 

@@ -1,5 +1,6 @@
 """Every part of a scenario, built and traced but not run: what is impossible comes out before anything starts."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,10 @@ def build(scenario: Scenario) -> None:
     for each in scenario.data.augment:
         with _part("data.augment", each, AUGMENTATIONS) as augmentation:
             _trace_augmentation(augmentation, each, samples)
+    if np.issubdtype(data.x.dtype, np.integer):
+        _characters(scenario, data)
+    if scenario.early_stopping and scenario.early_stopping.measure == "validation_accuracy" and data.classes is None:
+        raise ScenarioError("early_stopping.measure: values have no accuracy: take validation_loss")
     with _part("model", scenario.model, MODELS) as model:
         d = _parameters(model, scenario.model, samples)
     for seed in scenario.seeds:
@@ -111,6 +116,13 @@ def build(scenario: Scenario) -> None:
                     _need(
                         weighs,
                         f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
+                    )
+                    mixers = [partial(PRE[each.name], **each.options()) for each in scenario.pre]
+                    made = chained(partial(rule, **scenario.rule.options()), seen, f, mixers)
+                    _need(
+                        _weighs(made, seen),
+                        f"{scenario.rule.name}{' with what stands before it' if mixers else ''} shortens rows, so that "
+                        "weights cannot be multiplied by samples: take weights equal, or a rule that does not",
                     )
                     _need(sees != "buckets", "with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
@@ -149,6 +161,42 @@ def _optimizers(scenario: Scenario) -> None:
         if part is not None:
             with _part(key, part, OPTIMIZERS):
                 optimizing(part, scenario.steps)
+
+
+def _characters(scenario: Scenario, data: Dataset) -> None:
+    """Raises ScenarioError unless the model takes characters, and all that the data has."""
+    low, high, options = int(data.x.min()), int(data.x.max()), scenario.model.options()
+    if low < 0:
+        raise ScenarioError(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
+    if not {"vocabulary", "characters"} & set(options):
+        raise ScenarioError(
+            f"model: {scenario.model.name} takes numbers, and the samples of this data are characters: take rnn, lstm, "
+            "gru or transformer"
+        )
+    known = options.get("vocabulary", math.inf) or data.classes
+    if known is not None and high >= known:
+        raise ScenarioError(
+            f"model.vocabulary: the data has characters up to {high}: at least {high + 1} is needed, got {known}"
+        )
+
+
+def _weighs(rule: Aggregator, k: int) -> bool:
+    """Whether the aggregate is what the rule's weights make of the rows, by an example with a row far away at its end.
+
+    Where rows are shortened on the way it is not, and the weights cannot be multiplied afterwards.
+    """
+    rng, state = np.random.default_rng(0), rule.init(16)
+    for size in (1.0, 1.0, 1000.0):
+        rows = rng.normal(size=(k, 16)).astype(np.float32)
+        rows[-1] *= size
+        own = {"gradient": lambda rows=rows: jnp.asarray(rows.mean(axis=0)), "loss": jnp.sum}
+        aggregate, state, info = rule.apply(rows, state, Context(jax.random.key(0), jnp.zeros(16), **own))
+        if info.weights is None:
+            return False
+        used = np.asarray(info.weights)[:, None] * rows
+        if not np.allclose(used.sum(axis=0), aggregate, rtol=1e-3, atol=1e-3 * np.abs(used).max()):
+            return False
+    return True
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
@@ -355,11 +403,15 @@ def _trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d:
 
     if attack.corrupt is not None:
         batch = _batch(samples)
-        if attack.goal is not None and samples.classes is not None:
-            last = samples.classes - 1
+        given = part.options()
+        chosen = [] if given.get("labels", "targeted") != "targeted" else ["source", "target"]
+        for key in chosen:
+            value, last = given.get(key), (samples.classes or math.inf) - 1
             _need(
-                attack.goal.target <= last, f"{part.name}: target is {attack.goal.target}, and labels are 0 to {last}"
+                not isinstance(value, int) or value <= last,
+                f"{part.name}: {key} is {value}, and labels are 0 to {last}",
             )
+        if attack.goal is not None:
             with _tracing(part, "trigger", function):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)
             _need(_is(given, batch.x.shape), f"{part.name}: trigger must give {_type(batch.x)}, got {_type(given)}")

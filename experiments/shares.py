@@ -106,7 +106,8 @@ def _chosen(partition: Component) -> dict[str, Any]:
 def entropies(counts: np.ndarray) -> np.ndarray:
     """The entropy in bits of each worker's labels, `[n, labels] -> [n]`."""
     shares = counts / counts.sum(axis=1, keepdims=True)
-    return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1)
+    # not -0 for one label alone
+    return np.abs(np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1))
 
 
 def draw(found: Found, chart: str, path: Path) -> list[Path]:

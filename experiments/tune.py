@@ -107,7 +107,8 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     found: dict[int, float] = {}
     for path in folder.glob("runs/[!.]*/summary.json"):
         summary = json.loads(path.read_text())
-        if summary["status"] == "complete":
+        # a model whose loss is not finite is none to be chosen, whatever its accuracy
+        if summary["status"] == "complete" and math.isfinite(float(summary["validation_loss"])):
             found[summary["position"]] = float(summary[tuning.by])
     position = itertools.count()
     # by group and combination, the values by seed; NaN of a run that was not completed

@@ -77,7 +77,7 @@ def window(lie: Lie) -> Callable[[Array], Array] | None:
 @lru_cache
 def joined(parts: tuple[Part, ...]) -> Adversary:
     """The adversary that carries out all these attacks, each by its own workers."""
-    forging = [part for part in parts if part.attack.forge is not None]
+    forging = [part for part in parts if part.attack.forge is not None and part.end > part.first]
 
     def init(d: int) -> Any:
         return tuple(_state(part, d) for part in forging)
@@ -154,8 +154,12 @@ def _colluding(
     stand_in = places[jnp.arange(len(lies)) % jnp.maximum(lies.sum(), 1)]
     rows = jnp.where(lies[:, None], own, own[stand_in])
     rows = jnp.where(lies.any(), rows, jnp.zeros_like(rows))
-    hidden = view._replace(rows=rows, byzantine=lies, known=lies, aggregate=asking(rows))
-    return part.attack.forge(key, hidden, state)
+    # what the server keeps of its own workers is what they sent
+    kept = jnp.where(lies[:, None], view.rows, rows)
+    hidden = view._replace(rows=rows, byzantine=lies, known=lies, aggregate=asking(kept))
+    forged, after = part.attack.forge(key, hidden, state)
+    # of an update without its workers it learns nothing
+    return forged, jax.tree.map(lambda new, old: jnp.where(lies.any(), new, old), after, state)
 
 
 def _alone(

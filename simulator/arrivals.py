@@ -62,6 +62,7 @@ class Book:
     steps: int
     least: int
     order: Callable[[int], Sequence[int]] | None = None
+    asked: set[int] = field(default_factory=set)
     step: int = 0
     open: dict[int, Job] = field(default_factory=dict)
     ready: dict[int, Job] = field(default_factory=dict)
@@ -267,12 +268,16 @@ def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: l
     missing = book.schedule.asked - len(book.waiting) - len(of_now)
     if missing <= 0:
         return
-    for worker in order(book.step):
-        if worker in book.idle and worker not in book.waiting:
-            _begin(book, worker, now, begun)
-            missing -= worker not in book.idle
-            if not missing:
-                return
+    turns = order(book.step)
+    # those whose row was lost come after all that were not asked yet
+    for again in (False, True):
+        for worker in turns:
+            if worker in book.idle and worker not in book.waiting and (worker in book.asked) == again:
+                _begin(book, worker, now, begun)
+                missing -= worker not in book.idle
+                book.asked.add(worker)
+                if not missing:
+                    return
 
 
 def _overdue(book: Book, now: float) -> tuple[list[int], bool]:
@@ -348,6 +353,7 @@ def _update(book: Book, now: float) -> None:
     book.first.append(book.first[-1] + len(book.waiting))
     book.time_s.append(now)
     book.waiting = {}
+    book.asked = set()
     book.step += 1
     book.arrivals = 0
     _look(book)

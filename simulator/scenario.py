@@ -192,6 +192,12 @@ class Scenario(Description, frozen=True):
                 f"attack.workers: the attacks are for {given} Byzantine workers{' and more' if open_ else ''}, "
                 f"and there are {count} (workers.byzantine): change one of the two"
             )
+        late = [each for each in attacks if getattr(each, "from") >= self.steps]
+        if late and count:
+            raise ValueError(
+                f"attack.from: {late[0].name} begins in update {getattr(late[0], 'from')}, and there are {self.steps} "
+                "(steps), the first one 0: choose one of these"
+            )
         changing = self.workers.byzantine.per_round == "sampled"
         if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks)):
             what = "workers.byzantine.per_round sampled" if changing else "from, until and every"

@@ -224,9 +224,11 @@ def forging(
                     how.shown(attempt, arrived.workers, step - arrived.versions), arrived.workers
                 )
 
-            byzantine = (new >= 0) | (arrived.workers < 0)
-            view = View(rows, byzantine, ~byzantine, arrived.workers, aggregate=asking(rows), **seen)
-            forged, own = forge_rows(key, view, new, rows, asking, own)
+            there = arrived.workers >= 0
+            # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
+            real = jnp.where(there[:, None], rows, 0)
+            view = View(real, new >= 0, there & (new < 0), arrived.workers, aggregate=asking(real), **seen)
+            forged, own = forge_rows(key, view, new, real, asking, own)
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
 
@@ -250,9 +252,10 @@ def forging(
             return aggregate
 
         # a worker of which nothing was seen yet is none of the honest ones
-        byzantine = (ranks[workers] >= 0) | ~last.present
-        view = View(last.rows, byzantine, ~byzantine, workers, aggregate=asking(last.rows), **seen)
         mine = jnp.where(last.present, ranks[workers], -1)
+        known = last.present & (mine < 0)
+        whose = jnp.where(last.present, workers, -1)
+        view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), **seen)
         forged, own = forge_rows(key, view, mine, last.rows if computed is None else computed[workers], asking, own)
         sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
         return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)), computed)

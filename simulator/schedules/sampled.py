@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 from simulator.schedules.base import Schedule, Situation, at_least
 
 # How likely a round should have no more Byzantine participants than the rule is told.
-LIKELY = 0.999
+LIKELY = Fraction(999, 1000)
 
 
 def sampled(
@@ -31,8 +32,8 @@ def sampled(
     The server asks workers in an order drawn for the update. Who is dead, or still at a job of an earlier update, is
     passed over; where a message is lost the next one is asked. Rows that come after the update are dropped.
 
-    `workers.declared` counts Byzantine workers of the whole population. The rule is told how many of them an update
-    has at most with probability 0.999 (all equally likely to be drawn), or `doubted`.
+    `workers.declared` counts Byzantine workers of the whole population. The rule is told how many of those
+    asked for an update are Byzantine at most with probability 0.999 (all equally likely to be drawn), or `doubted`.
 
     Args:
         participants: rows of an update.
@@ -51,7 +52,8 @@ def sampled(
         raise ValueError(f"sampled knows uniform, samples and cyclic as by, got {by!r}")
     if isinstance(doubted, str) and doubted != "likely":
         raise ValueError(f"sampled knows a number and likely as doubted, got {doubted!r}")
-    told = most_likely(n, f, participants) if doubted == "likely" else int(doubted)
+    # liars may be the first of all that are asked
+    told = min(participants, most_likely(n, f, asked)) if doubted == "likely" else int(doubted)
     at_least("sampled", "doubted", told, 0, participants)
 
     def order(situation: Situation) -> Callable[[int], Sequence[int]]:
@@ -80,9 +82,10 @@ def most_likely(n: int, f: int, participants: int) -> int:
     >>> most_likely(1000, 200, 50), most_likely(10, 2, 10), most_likely(100, 0, 10)
     (19, 2, 0)
     """
-    ways, enough = 0, LIKELY * math.comb(n, participants)
+    ways, all_ways = 0, math.comb(n, participants)
     for count in range(participants + 1):
         ways += math.comb(f, count) * math.comb(n - f, participants - count)
-        if ways >= enough:
+        # in whole numbers: these are too large for a float
+        if LIKELY.denominator * ways >= LIKELY.numerator * all_ways:
             return count
     return participants

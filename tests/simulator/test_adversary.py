@@ -1,5 +1,6 @@
 """Who lies, with which attack, when, and what it is told."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ THREE = {"total": 9, "byzantine": 3}
 def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, **changes):
     """What an update of these rows is after the adversary, and where asked what it remembers."""
     scenario = small(**{"workers": THREE, **changes})
-    core, here = build(scenario, len(rows)), world(scenario, seed)
+    # buckets are what the rule sees
+    seen = scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows)
+    core, here = build(scenario, seen), world(scenario, seed)
     workers = range(len(rows)) if workers is None else workers
     server = core.start(here)
     state = core.adversary(rows.shape[1]) if state is None else state
@@ -244,3 +247,30 @@ def test_what_does_not_go_together_is_refused_with_the_way_out(changes, expected
     with pytest.raises(ScenarioError) as caught:
         small(**{"workers": THREE, **changes})
     assert expected in str(caught.value)
+
+
+def test_with_less_knowledge_an_update_without_ones_workers_leaves_the_state_as_it_is():
+    rows, schedule = some_rows(n=6), {"name": "synchronous", "quorum": 6}
+    for knowledge in ("colluding", "own"):
+        lie = {"name": "counting", "knowledge": knowledge}
+        changes = {"attack": lie, "schedule": schedule}
+        _, first = forged(rows, workers=range(3, 9), with_state=True, **changes)
+        assert not np.any([np.asarray(leaf).any() for leaf in jax.tree.leaves(first)])
+        _, then = forged(rows, workers=range(6), state=first, with_state=True, **changes)
+        assert np.asarray(jax.tree.leaves(then)[0]).ravel().tolist() == ([1] if knowledge == "colluding" else [1, 1, 1])
+
+
+@pytest.mark.parametrize("knowledge", ["omniscient", "colluding", "own"])
+def test_an_attack_that_nobody_carries_out_changes_nothing(knowledge):
+    scenario = small(workers={"total": 7, "byzantine": 0}, attack={"name": "little", "z": 1.0, "knowledge": knowledge})
+    assert build(scenario, 7).forge is None
+
+
+@pytest.mark.parametrize("attack", ["hijack", "spectral", "fang", "hidden_vulnerability"])
+def test_what_only_fills_up_an_update_is_no_row_to_an_attack(attack):
+    rows = some_rows(n=6)
+    changes = {"attack": attack, "schedule": {"name": "basgd"}, "rule": "median"}
+    filled = np.concatenate([rows, 100 * some_rows(1)[:3]])
+    whole = forged(rows, workers=[0, 1, 2, 5, 6, 7], **changes)
+    padded = forged(filled, workers=[0, 1, 2, 5, 6, 7, -1, -1, -1], **changes)
+    np.testing.assert_allclose(padded[:6], whole, rtol=1e-4, atol=1e-5)

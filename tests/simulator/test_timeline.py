@@ -280,7 +280,14 @@ def test_the_dead_are_passed_over_and_a_lost_row_is_asked_of_another():
     assert plan.rows.workers[plan.rows.handed > 12].min() == 5
     plan = made({"name": "sampled", "participants": 3}, 10, 50, latency={"name": "constant", "loss": 0.3})
     assert plan.steps == 50
-    assert (plan.outcomes == Outcome.LOST).sum() > 20
+    lost = plan.outcomes == Outcome.LOST
+    assert lost.sum() > 20
+    # nobody is asked twice for one update while there are others
+    asked = [
+        *zip(plan.rows.workers, plan.rows.handed, strict=True),
+        *zip(plan.unused.workers, plan.unused.handed, strict=True),
+    ]
+    assert len(set(asked)) == len(asked)
 
 
 def test_a_rule_is_told_how_many_liars_a_round_is_likely_to_have():
@@ -291,6 +298,9 @@ def test_a_rule_is_told_how_many_liars_a_round_is_likely_to_have():
         assert (liars > told).mean() <= 0.0013
         assert told == 0 or (liars > told - 1).mean() > 0.0007
     assert schedules.build("sampled", 1000, 200, participants=50).doubted == most_likely(1000, 200, 50)
+    # liars may be the fastest of those asked
+    assert schedules.build("sampled", 100, 20, participants=20, asked=40).doubted == most_likely(100, 20, 40) > 9
+    assert 100 < most_likely(100_000, 10_000, 1000) < 150
     assert schedules.build("sampled", 1000, 200, participants=50, doubted=7).doubted == 7
 
 
