@@ -21,7 +21,13 @@ def read(place: Path, names: list[str] | None = None) -> Any:
     import pandas
 
     try:
-        frame = pandas.read_csv(io.StringIO(_files.text(place)), names=names, skipinitialspace=True)
+        text = _files.text(place)
+        if names is None:
+            # pandas would rename the second of two, and a target would be among the features
+            first = [str(name).strip() for name in pandas.read_csv(io.StringIO(text), header=None, nrows=1).iloc[0]]
+            if twice := [name for name in first if first.count(name) > 1]:
+                raise DataError(f"{place}: column {twice[0]!r} stands twice in the first line: rename one of the two")
+        frame = pandas.read_csv(io.StringIO(text), names=names, skipinitialspace=True)
     except (ValueError, pandas.errors.ParserError) as error:
         if isinstance(error, DataError):
             raise

@@ -387,6 +387,7 @@ CSV = {
     "words for values": (ROWS, {"target": "kind", "task": "regression"}, "kind must hold numbers"),
     "a line too long": ([*ROWS, [1, "a", "x", "no", "more"]], {}, "is no CSV with a line of column names"),
     "only names": (ROWS[:1], {}, "holds no line after its column names"),
+    "a column twice": ([["age", "sick", "sick"], [1, "yes", "no"]], {}, "column 'sick' stands twice"),
     "empty": ([], {}, "is no CSV with a line of column names"),
     "nothing else": ([["sick"], ["yes"], ["no"]], {}, "has no column beside sick"),
 }

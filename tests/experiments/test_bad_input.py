@@ -204,6 +204,31 @@ MISTAKES = {
         {"rule": "median", "weights": "samples"},
         ["rule: median gives its rows no weights"],
     ),
+    "a label that is flipped and not there": (
+        {"attack": {"name": "label_flip", "labels": "targeted", "target": 10}},
+        ["attack: label_flip: target is 10, and labels are 0 to 9"],
+    ),
+    "weights by samples of shortened rows": (
+        {"rule": "average", "pre": [{"name": "clip", "bound": 1.0}], "weights": "samples"},
+        ["rule: average with what stands before it shortens rows"],
+    ),
+    "weights by samples of rows that a rule shortens later": (
+        {"rule": "clipped_clustering", "weights": "samples"},
+        ["rule: clipped_clustering shortens rows"],
+    ),
+    "the accuracy of values": (
+        {
+            "data": {"name": "diabetes", "validation": 0.1},
+            "model": "linear",
+            "attack": "none",
+            "early_stopping": {"patience": 2, "measure": "validation_accuracy"},
+        },
+        ["early_stopping.measure: values have no accuracy: take validation_loss"],
+    ),
+    "an attack after the last update": (
+        {"steps": 4, "attack": {"name": "zero", "from": 4}},
+        ["attack.from: zero begins in update 4, and there are 4"],
+    ),
     "more labels than there are": (
         {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 11}}},
         ["data: by_label", "11 labels", "10"],
