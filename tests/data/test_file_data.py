@@ -14,7 +14,7 @@ from scipy.io import savemat
 from sklearn.datasets import dump_svmlight_file
 
 from simulator import data
-from simulator.data import DataError, _files, cifar10, cifar100, emnist, svhn
+from simulator.data import DataError, _files, california, cifar10, cifar100, emnist, shakespeare, svhn
 from tests.data.conftest import idx
 
 RNG = np.random.default_rng
@@ -309,7 +309,7 @@ def test_a_sample_is_what_one_speaker_says_and_the_next_character(tmp_path, pack
     file.write_bytes(gzip.compress(content.encode()) if packing == "gzip" else content.encode())
     found = data.build("shakespeare", root=str(tmp_path), length=10, stride=7, held_out=0.25)
     assert (found.x.dtype, found.y.dtype, found.classes) == (np.int32, np.int32, 81)
-    vocabulary = data.shakespeare.VOCABULARY
+    vocabulary = shakespeare.VOCABULARY
     said = {
         0: "\n".join(["Before we proceed any further, hear me speak."] * 3),
         1: "\n".join(["Speak, speak."] * 3),
@@ -332,7 +332,7 @@ def test_gutenbergs_speakers_are_known_and_what_is_no_speech_is_none(tmp_path):
     speeches = data.shakespeare._speeches(tmp_path / "shakespeare.txt")
     assert list(speeches) == ["HAMLET", "GHOST"]
     # typographic quotation marks become plain ones, what is not in the vocabulary one number of its own
-    letters = [*data.shakespeare.VOCABULARY, "?"]
+    letters = [*shakespeare.VOCABULARY, "?"]
     assert "".join(letters[c] for c in speeches["HAMLET"]) == "To be, or not to be:\nthat is 'all'?."
     assert speeches["HAMLET"][-2] == 80
 
@@ -421,7 +421,7 @@ def test_california_has_the_features_of_scikit_learn_from_either_file(tmp_path, 
     if kind == "data":
         table(tmp_path / "cal_housing.data", HOUSES)
     else:
-        names = data.california.COLUMNS
+        names = california.COLUMNS
         gap = [*HOUSES[0][:4], "", *HOUSES[0][5:], "INLAND"]
         table(tmp_path / "housing.csv", [[*names, "ocean_proximity"], *([*row, "NEAR BAY"] for row in HOUSES), gap])
     found = data.build("california", root=str(tmp_path))
