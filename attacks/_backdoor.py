@@ -43,7 +43,8 @@ def poisoned(name: str, batch: Batch, share: float, target: int, trigger: Callab
     Batches are drawn at random, so these are as good as any. Raises ValueError where the data has values.
     """
     classes_of(name, batch)
-    count = math.ceil(share * len(batch.x))
+    # 0.07 of 100 are 7, though their product as floats is above it
+    count = math.ceil(share * len(batch.x) - 1e-9)
     x = batch.x.at[:count].set(trigger(batch.x[:count]))
     return batch._replace(x=x, y=batch.y.at[:count].set(target))
 

@@ -99,7 +99,7 @@ def gradient_ascent(
         rows = jnp.where(best.shift == 0, beginning, (wide + best.shift).astype(view.rows.dtype))
         return jnp.where(view.byzantine[:, None], rows, view.rows), after
 
-    return Attack(init=first.init, forge=forge, corrupt=first.corrupt)
+    return Attack(init=first.init, forge=forge, corrupt=first.corrupt, goal=first.goal)
 
 
 def _slope(of: Callable[[Array], Array], at: Array) -> tuple[Callable[[Array, Array], tuple[Array, Array]], bool]:
@@ -127,7 +127,7 @@ def _slope(of: Callable[[Array], Array], at: Array) -> tuple[Callable[[Array, Ar
         try:
             jax.eval_shape(slope_of, at, jax.eval_shape(lambda: jax.random.key(0)))
         except (ValueError, NotImplementedError):
-            # loops until something is done have no way back
+            # what JAX says of a loop until something is done, which has no way back, and of what it has no slope for
             continue
         return usable_parts(slope_of), slope_of is backwards
     # a rule that calls what JAX does not see: only the start can be sent

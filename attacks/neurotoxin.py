@@ -54,7 +54,7 @@ def neurotoxin(
     def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
         before, seen = state
         change = jnp.abs(view.params - before)
-        count = math.ceil(top * len(change))
+        count = math.ceil(top * len(change) - 1e-9)
         largest = jax.lax.top_k(change, count)[1]
         kept = jnp.ones(len(change), bool).at[largest].set(~seen)
         rows = jnp.where(view.byzantine[:, None] & ~kept, 0, boost * view.rows).astype(view.rows.dtype)

@@ -117,11 +117,9 @@ def build(scenario: Scenario) -> None:
                         weighs,
                         f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
                     )
-                    mixers = [partial(PRE[each.name], **each.options()) for each in scenario.pre]
-                    made = chained(partial(rule, **scenario.rule.options()), seen, f, mixers)
                     _need(
-                        _weighs(made, seen),
-                        f"{scenario.rule.name}{' with what stands before it' if mixers else ''} shortens rows, so that "
+                        _weighs(rule, scenario.rule, scenario.pre, seen, f),
+                        f"{scenario.rule.name}{' with what stands before it' if scenario.pre else ''} shortens rows, so that "
                         "weights cannot be multiplied by samples: take weights equal, or a rule that does not",
                     )
                     _need(sees != "buckets", "with weights samples a schedule without buckets is needed")
@@ -180,11 +178,13 @@ def _characters(scenario: Scenario, data: Dataset) -> None:
         )
 
 
-def _weighs(rule: Aggregator, k: int) -> bool:
+@cache
+def _weighs(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> bool:
     """Whether the aggregate is what the rule's weights make of the rows, by an example with a row far away at its end.
 
     Where rows are shortened on the way it is not, and the weights cannot be multiplied afterwards.
     """
+    rule = chained(partial(function, **part.options()), k, f, [partial(PRE[m.name], **m.options()) for m in before])
     rng, state = np.random.default_rng(0), rule.init(16)
     for size in (1.0, 1.0, 1000.0):
         rows = rng.normal(size=(k, 16)).astype(np.float32)

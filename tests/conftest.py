@@ -32,7 +32,7 @@ NIGHTLY = [
     "*test_executors.py::test_batched_updates*[[]regression-*",
     "*test_executors.py::test_batched_updates*[[]table-*",
     "*test_executors.py::test_batched_updates*[[]reduced-*",
-    "*test_executors.py::test_a_repeat_that_gets_no_better*[[]asynchronous-*",
+    "*test_executors.py::test_a_repeat_that_gets_no_better*[[]asynchronous-vectorised]",
     "*test_racing.py::test_a_race_replays_to_the_same_bits[[]table]",
     "*test_racing.py::test_two_hundred_updates*",
     "*test_filters.py::test_plain_asynchrony_fails_where_a_filter_stands[[]kardam]",

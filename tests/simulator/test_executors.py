@@ -318,11 +318,14 @@ def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor
 WORSE = 50.0
 
 
-@pytest.mark.parametrize("executor", ["loop", "vectorised", {"name": "ray", "actors": 1}])
-@pytest.mark.parametrize("schedule", ["synchronous", "asynchronous"])
+@pytest.mark.parametrize(
+    ("schedule", "executor"),
+    [
+        *(("synchronous", executor) for executor in ("loop", "vectorised", {"name": "ray", "actors": 1})),
+        *(("asynchronous", executor) for executor in ("loop", "vectorised")),
+    ],
+)
 def test_a_repeat_that_gets_no_better_ends_early_and_others_go_on(ray_session, executor, schedule):
-    if executor != "loop" and schedule == "asynchronous" and executor != "vectorised":
-        pytest.skip("the same code as with the synchronous one, and slow")
     changes = {
         "steps": 40, "evaluate_every": 2, "repeats": 2, "schedule": schedule, "attack": "none", **RANDOM,
         "early_stopping": {"patience": 2}, "executor": executor,
