@@ -127,3 +127,15 @@ def test_samples_that_cannot_hold_the_patch_are_refused(name):
         attack.corrupt(jax.random.key(0), batch(shape=(20,)))
     with pytest.raises(ValueError, match="does not fit into images of 2x2"):
         attack.corrupt(jax.random.key(0), batch(shape=(2, 2)))
+
+
+def test_the_goal_of_a_backdoor_is_that_of_what_climbs_from_it():
+    goal, given = attacks.build("gradient_ascent", 9, 3, start="neurotoxin", steps=1).goal, batch()
+    assert goal.target == 0
+    np.testing.assert_array_equal(goal.trigger(given.x), attacks.build("neurotoxin", 9, 3).goal.trigger(given.x))
+
+
+def test_a_share_of_a_batch_is_not_rounded_up_for_the_sake_of_its_float():
+    given = batch(size=100)
+    x, _ = corrupted("backdoor", given, share=0.07)
+    assert (x != np.asarray(given.x)).any(axis=(1, 2)).sum() == 7

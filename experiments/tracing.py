@@ -1,0 +1,246 @@
+"""Parts traced at the sizes of a run: what cannot be computed comes out, and no array is made."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aggregators import Aggregator, Context, Info
+from aggregators.filters import Filter, Sent
+from aggregators.pre import Mixer, chained
+from attacks import Attack, Batch, View
+from models import Model
+from simulator.components import PRE, Component
+from simulator.registry import file_of, said
+
+Factory = Callable[..., Any]
+
+
+class Kind(NamedTuple):
+    """What of a data set decides whether a part can be computed: `shape` of a sample, types, classes; and the batch."""
+
+    shape: tuple[int, ...]
+    x: np.dtype[Any]
+    y: np.dtype[Any]
+    classes: int | None
+    batch_size: int
+
+
+@contextmanager
+def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
+    """An error from inside that nobody meant as a message becomes one that names part and line."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{part.name} "):
+            # the part itself says what it needs
+            raise
+        raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+
+
+@cache
+def trace_augmentation(function: Factory, part: Component, samples: Kind) -> None:
+    augment = function(**part.options())
+    batch = _batch(samples).x
+    try:
+        given = jax.eval_shape(augment, _key(), batch)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{part.name} fails: {said(error, file_of(function))}") from error
+    need(typed(given) == typed(batch), f"{part.name} must give {typed(batch)}, got {typed(given)}")
+
+
+@cache
+def parameters(function: Factory, part: Component, samples: Kind) -> int:
+    """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
+
+    def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
+        model = function(samples.shape, samples.classes, **part.options())
+        need(isinstance(model, Model), f"{part.name} must give a Model, got {typed(model)}")
+        with _tracing(part, "the model", function):
+            params = model.init(key)
+            loss, outputs = model.loss(params, x, y, key), model.predict(params, x)
+            return params, loss, outputs, model.judge(outputs, y) if _is(outputs, expected) else None
+
+    # values in place of logits where there are no classes
+    expected = (samples.batch_size,) if samples.classes is None else (samples.batch_size, samples.classes)
+    what = "values" if samples.classes is None else "logits"
+    params, loss, outputs, judged = jax.eval_shape(look, _key(), *_batch(samples)[:2])
+    need(_is(params, (None,)), f"{part.name}: init must give parameters [d], got {typed(params)}")
+    need(_is(loss, ()), f"{part.name}: loss must give a number, got {typed(loss)}")
+    need(_is(outputs, expected), f"{part.name}: predict must give {what} {list(expected)}, got {typed(outputs)}")
+    pair = isinstance(judged, tuple) and len(judged) == 2 and all(_is(each, expected[:1], None) for each in judged)
+    need(pair, f"{part.name}: judge must give (losses, right), each {list(expected[:1])}, got {typed(judged)}")
+    return params.shape[0]
+
+
+@cache
+def kept(function: Factory, part: Component, n: int, f: int) -> int:
+    mixer = function(n, f, **part.options())
+    need(isinstance(mixer, Mixer), f"{part.name} must give a Mixer, got {typed(mixer)}")
+    return mixer.kept
+
+
+@cache
+def trace_rule(
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, n: int, f: int, d: int, own: bool
+) -> Any:
+    mixers = [partial(PRE[each.name], **each.options()) for each in before]
+    try:
+        rule = chained(partial(function, **part.options()), k, f, mixers)
+    except ValueError as error:
+        if k == n:
+            raise
+        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
+    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+
+    def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+        state, params = rule.init(d), rows[0]
+        asked = {"gradient": lambda: params, "loss": jnp.sum} if own else {}
+        return state, rule.apply(rows, state, Context(key, params, **asked))
+
+    with _tracing(part, "apply", function):
+        start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
+    named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
+    need(named, f"{part.name}: apply must give (aggregate, state, Info), got {typed(given)}")
+    aggregate, after, info = given
+    need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {typed(aggregate)}")
+    need(
+        info.weights is None or _is(info.weights, (k,)),
+        f"{part.name}: Info.weights must be [n={k}] or None, got {typed(info.weights)}",
+    )
+    _keeps(part, "apply", start, after)
+    return start, info.weights is not None
+
+
+@cache
+def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own: bool) -> None:
+    judge = function(n, f, **part.options())
+    need(isinstance(judge, Filter), f"{part.name} must give a Filter, got {typed(judge)}")
+
+    def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
+        state = judge.init(row)
+        asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
+        return state, judge.judge(row, Sent(worker, worker), Context(key, row, **asked), state)
+
+    with _tracing(part, "judge", function):
+        shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
+        start, given = jax.eval_shape(look, *shapes)
+    named = isinstance(given, tuple) and len(given) == 3
+    need(named, f"{part.name}: judge must give (row, accepted, state), got {typed(given)}")
+    row, accepted, after = given
+    need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {typed(row)}")
+    need(
+        _is(accepted, (), jnp.bool_),
+        f"{part.name}: judge must give a truth value for accepted, got {typed(accepted)}",
+    )
+    _keeps(part, "judge", start, after)
+
+
+@cache
+def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind) -> None:
+    attack = function(n, f, **part.options())
+    need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
+
+    def forge(key: jax.Array, rows: jax.Array, byzantine: jax.Array, params: jax.Array, step: jax.Array) -> Any:
+        state = attack.init(d)
+        view = View(
+            rows,
+            byzantine,
+            known=~byzantine,
+            workers=jnp.arange(k),
+            params=params,
+            aggregate=lambda attempt: attempt.mean(axis=0),
+            loss=jnp.sum,
+            step=step,
+        )
+        return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
+
+    if attack.forge is not None:
+        shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
+        with _tracing(part, "forge", function):
+            before, given = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
+        named = isinstance(given, tuple) and len(given) == 2
+        need(named, f"{part.name}: forge must give (rows, state), got {typed(given)}")
+        rows, after = given
+        need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {typed(rows)}")
+        _keeps(part, "forge", before, after)
+
+    if attack.corrupt is not None:
+        batch = _batch(samples)
+        given = part.options()
+        chosen = [] if given.get("labels", "targeted") != "targeted" else ["source", "target"]
+        for key in chosen:
+            value, last = given.get(key), (samples.classes or math.inf) - 1
+            need(
+                not isinstance(value, int) or value <= last,
+                f"{part.name}: {key} is {value}, and labels are 0 to {last}",
+            )
+        if attack.goal is not None:
+            with _tracing(part, "trigger", function):
+                given = jax.eval_shape(attack.goal.trigger, batch.x)
+            need(
+                _is(given, batch.x.shape),
+                f"{part.name}: trigger must give {typed(batch.x)}, got {typed(given)}",
+            )
+        with _tracing(part, "corrupt", function):
+            given = jax.eval_shape(attack.corrupt, _key(), batch)
+        need(
+            isinstance(given, Batch) and _like(given.x, batch.x) and _like(given.y, batch.y),
+            f"{part.name}: corrupt must give a Batch of x {typed(batch.x)} and y {typed(batch.y)}, got {typed(given)}",
+        )
+
+
+def _key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _batch(samples: Kind) -> Any:
+    shapes = [((samples.batch_size, *samples.shape), samples.x), ((samples.batch_size,), samples.y)]
+    x, y = (jax.ShapeDtypeStruct(*each) for each in shapes)
+    classes = None if samples.classes is None else jax.ShapeDtypeStruct((), jnp.int32)
+    return Batch(x, y, classes)  # pyright: ignore[reportArgumentType]
+
+
+def _keeps(part: Component, what: str, before: Any, after: Any) -> None:
+    """Raises ValueError unless a state keeps its structure, shapes and types: a compiled loop carries it."""
+    need(
+        typed(before) == typed(after),
+        f"{part.name}: {what} changes its state from {typed(before)} to {typed(after)}",
+    )
+
+
+def _is(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
+    """Whether a traced value is one array of such numbers, None: of any; None in the shape stands for any size."""
+    if not isinstance(value, (jax.ShapeDtypeStruct, jax.Array)) or len(value.shape) != len(shape):
+        return False
+    fits = kind is None or jnp.issubdtype(value.dtype, kind)
+    return fits and all(w in (None, s) for w, s in zip(shape, value.shape, strict=True))
+
+
+def _like(value: Any, wanted: Any) -> bool:
+    """Whether a traced value has the shape of another, and is whole numbers where that is."""
+    return _is(value, wanted.shape, jnp.integer if jnp.issubdtype(wanted.dtype, jnp.integer) else jnp.floating)
+
+
+def typed(value: Any) -> str:
+    """What a value is: `float32[7, 650]` for a traced array, `(float32[7], ())` for a tuple of them."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return f"({', '.join(map(typed, value))})"
+    leaves = jax.tree.leaves(value)
+    if leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        return f"{type(value).__name__}({', '.join(map(typed, leaves))})"
+    return "None" if value is None else type(value).__name__
+
+
+def need(fits: bool, message: str) -> None:
+    if not fits:
+        raise ValueError(message)
