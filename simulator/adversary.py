@@ -34,11 +34,11 @@ class Adversary(NamedTuple):
     """All attacks of a run.
 
     `init(d)` gives the state before the first update. `forge(key, view, ranks [m], own [m, d], asking, state)` gives
-    `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]`
-    (-1: of none), `own` are the rows as the Byzantine workers computed them, and `asking(rows)` is the view's
-    `aggregate` where these rows stand for those that are not its own. `corrupt(key, batch, rank, job)` gives what a
-    worker trains on. `goal` is that of the first attack that has one. Each of the three is None where no attack has
-    it. `curious`: whether some attack does not see everything.
+    `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]` (-1:
+    of none), `own` are the rows as the Byzantine workers computed them, and `asking(rows)` is the view's `aggregate`
+    where these rows stand for those that are not its own. `corrupt(key, batch, rank, handed)` gives what a worker
+    trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has one. Each of
+    the three is None where no attack has it. `curious`: whether some attack does not see everything.
     """
 
     init: Callable[[int], Any]
@@ -105,12 +105,12 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
 
     poisoning = [part for part in parts if part.attack.corrupt is not None]
 
-    def corrupt(key: Array, batch: Batch, rank: Array, job: Array) -> Batch:
+    def corrupt(key: Array, batch: Batch, rank: Array, handed: Array) -> Batch:
         made = batch
         for part in poisoning:
             lies = (rank >= part.first) & (rank < part.end)
             if part.active is not None:
-                lies &= part.active(job)
+                lies &= part.active(handed)
             assert part.attack.corrupt is not None
             bad = part.attack.corrupt(key, batch._replace(rank=rank - part.first))
             made = made._replace(

@@ -31,13 +31,14 @@ Array = jax.Array
 class Core(NamedTuple):
     """The functions of a scenario; r is the number of new rows of an update, n the number of workers.
 
-    `start(world)` gives the `Server` before the first update. `work(world, params, worker, job)` gives the row `[d]` of
-    a job. `memory`: what a worker remembers of its used rows, and what it sends in place of them; None where it sends
-    them as they are; where it has `handed`, `work` takes the memory after the job. `lies(world, step)` says which of
-    the Byzantine workers each is, `[n]`, -1 for the honest. `adversary(d)` is what the adversary keeps. `forge(world,
-    step, arrived, rows [r, d], params, rule state, adversary state)` gives `(rows [r, d], adversary state)`, honest
-    rows untouched; None where no attack forges anything. `update(world, server, arrived, rows)` gives `(server,
-    Update)`. `evaluate(world, params)` gives an `Evaluation`.
+    `start(world)` gives the `Server` before the first update. `work(world, params, worker, job, handed)` gives the row
+    `[d]` of a job whose worker was handed the model after `handed` updates. `memory`: what a worker remembers of its
+    used rows, and what it sends in place of them; None where it sends them as they are; where it has `handed`, `work`
+    takes the memory too. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for the honest.
+    `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], params, rule state, adversary
+    state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges anything.
+    `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
+    def _memory(scenario: Scenario) -> Memory | None: local = scenario.local if local is not None and
     """
 
     start: Callable[[World], Server]

@@ -18,7 +18,8 @@ from simulator.world import World
 
 Array = jax.Array
 Corrupt = Callable[[Array, Batch, Array, Array], Batch]
-# (world, params [d], worker, job) -> row [d]; with control variates the worker's memory stands behind them
+# (world, params [d], worker, job, handed) -> row [d]: `handed` is the number of updates before the model that the
+# worker was handed; with control variates the memory of the worker stands behind them
 Row = Callable[..., Array]
 
 
@@ -50,15 +51,14 @@ class Own(NamedTuple):
 def _gradient(
     model: Model, classes: int | None, augment: Augmentation | None, lies: Lying, corrupt: Corrupt | None
 ) -> Callable[..., Array]:
-    def gradient(world: World, params: Array, worker: Array, job: Array, places: Array, own: Own) -> Array:
+    def gradient(world: World, params: Array, worker: Array, handed: Array, places: Array, own: Own) -> Array:
         position = world.shards[worker, places]
         x = world.x[position] if augment is None else augment(own.change, world.x[position])
         # values have no classes, and attacks on labels are not for them
         labels: Any = None if classes is None else jnp.asarray(classes)
         batch = Batch(normalised(world.scaling, x), world.y[position], labels)
         if corrupt is not None:
-            # nobody but the server counts updates: who lies in this job goes by the worker's own count
-            batch = corrupt(own.poison, batch, lies(world, job)[worker], job)
+            batch = corrupt(own.poison, batch, lies(world, handed)[worker], handed)
         return jax.grad(model.loss)(params, batch.x, batch.y, own.drop)
 
     return gradient
@@ -75,7 +75,7 @@ def _keys(world: World, worker: Array, job: Array) -> tuple[Array, Own]:
 def _one_batch(gradient: Callable[..., Array], batch_size: int, fixed: bool) -> Row:
     """One gradient: on samples drawn with replacement, or on one of the worker's fixed batches."""
 
-    def row(world: World, params: Array, worker: Array, job: Array) -> Array:
+    def row(world: World, params: Array, worker: Array, job: Array, handed: Array) -> Array:
         draw, own = _keys(world, worker, job)
         held = world.sizes[worker]
         if fixed:
@@ -84,7 +84,7 @@ def _one_batch(gradient: Callable[..., Array], batch_size: int, fixed: bool) -> 
             places = (batch + jnp.arange(batch_size) * count) % held
         else:
             places = jax.random.randint(draw, (batch_size,), 0, held)
-        return gradient(world, params, worker, job, places, own)
+        return gradient(world, params, worker, handed, places, own)
 
     return row
 
@@ -95,16 +95,18 @@ def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> 
     assert local is not None
     own = stepping(local, how.updates)
 
-    def row(world: World, params: Array, worker: Array, job: Array, memory: Control | None = None) -> Array:
+    def row(
+        world: World, params: Array, worker: Array, job: Array, handed: Array, memory: Control | None = None
+    ) -> Array:
         draw, keys = _keys(world, worker, job)
         held = world.sizes[worker]
 
         def step(now: tuple[Array, Any], number: Array, places: Array) -> tuple[Array, Any]:
             at, state = now
-            found = gradient(world, at, worker, job, places, Own(*(jax.random.fold_in(key, number) for key in keys)))
+            found = gradient(world, at, worker, handed, places, Own(*(jax.random.fold_in(key, number) for key in keys)))
             if memory is not None:
                 found = found - memory.own + memory.common
-            return own.step(at, state, found, params, job)
+            return own.step(at, state, found, params, handed)
 
         def drawn(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
             return step(now, number, jax.random.randint(jax.random.fold_in(draw, number), (batch_size,), 0, held))

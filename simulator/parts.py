@@ -170,8 +170,8 @@ else:
 class Lie(_Beginning, frozen=True):
     """An attack: who carries it out, what it is told of honest workers, and in which updates.
 
-    Rows are forged by the server's count of updates, batches are poisoned by the worker's own count of jobs; they are
-    the same where all wait for all.
+    Rows are forged in the updates they are for, batches are poisoned by the version that the worker was handed; they
+    are the same where no row is late.
     """
 
     workers: Count | None = Field(
@@ -293,7 +293,7 @@ class Local(Description, frozen=True):
     )
     learning_rate: Rate | None = Field(
         default_factory=lambda given: 0.1 if given.get("optimizer") is None else None,
-        description="Of plain SGD: a number, or a schedule by the worker's count of its jobs.",
+        description="Of plain SGD: a number, or a schedule by the updates before the model it was handed.",
     )
     proximal: float = Field(
         default=0.0, ge=0, description="mu of FedProx: every step's loss has mu/2 |w - w_0|² more, w_0 as handed."

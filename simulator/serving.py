@@ -25,11 +25,15 @@ Apply = Callable[..., tuple[Array, Any, Info]]
 
 
 class Table(NamedTuple):
-    """The last row of every worker: `rows` `[n, d]`, the `versions` `[n]` they were asked for from, who has one."""
+    """The last row of every worker: `rows` `[n, d]`, the `versions` `[n]` they were asked for from, who has one.
+
+    `lied` `[n]`: whose row was a liar's when it came.
+    """
 
     rows: Array
     versions: Array
     present: Array
+    lied: Array
 
 
 class Server(NamedTuple):
@@ -54,7 +58,7 @@ class Arrived(NamedTuple):
 
 
 def _empty(n: int, d: int) -> Table:
-    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool))
+    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool))
 
 
 @lru_cache
@@ -181,11 +185,22 @@ def _bucket_means(rows: Array, workers: Array, buckets: int) -> tuple[Array, Arr
     return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None], shares
 
 
-def _entered(table: Table, arrived: Arrived, rows: Array) -> Table:
+def _of_liars(lies: Lying, world: World, step: Array, arrived: Arrived) -> Array:
+    """Which new rows are of workers that lie in this update, or did when they were handed the model, `[r]`."""
+
+    def lied(worker: Array, handed: Array) -> Array:
+        return lies(world, handed)[worker] >= 0
+
+    workers = arrived.workers
+    return (workers >= 0) & ((lies(world, step)[workers] >= 0) | jax.vmap(lied)(workers, arrived.versions))
+
+
+def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array) -> Table:
     return Table(
         table.rows.at[arrived.workers].set(rows),
         table.versions.at[arrived.workers].set(arrived.versions),
         table.present.at[arrived.workers].set(True),
+        table.lied.at[arrived.workers].set(lied),
     )
 
 
@@ -232,7 +247,7 @@ def forging(
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
 
-        table = _entered(table, arrived, rows)
+        table = _entered(table, arrived, rows, _of_liars(lies, world, step, arrived))
         everyone = jnp.arange(len(table.present))
         workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
         last = jax.tree.map(lambda each: each[workers], table)
@@ -251,9 +266,9 @@ def forging(
 
             return aggregate
 
-        # a worker of which nothing was seen yet is none of the honest ones
+        # a worker of which nothing was seen yet is none of the honest ones, nor is one whose last row is a lie
         mine = jnp.where(last.present, ranks[workers], -1)
-        known = last.present & (mine < 0)
+        known = last.present & (mine < 0) & ~last.lied
         whose = jnp.where(last.present, workers, -1)
         view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), **seen)
         forged, own = forge_rows(key, view, mine, last.rows if computed is None else computed[workers], asking, own)
@@ -276,11 +291,12 @@ def updating(
     @jax.jit
     def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
         table, workers, versions = server.table, arrived.workers, arrived.versions
+        byzantine = _of_liars(lies, world, server.step, arrived)
         if table is not None:
-            table = _entered(table, arrived, rows)
+            table = _entered(table, arrived, rows, byzantine)
             everyone = jnp.arange(len(table.present))
             workers = everyone if how.seen == len(everyone) else jnp.nonzero(table.present, size=how.seen)[0]
-            rows, versions = table.rows[workers], table.versions[workers]
+            rows, versions, byzantine = table.rows[workers], table.versions[workers], table.lied[workers]
         there = workers >= 0
         ages = server.step - versions
         known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
@@ -304,7 +320,6 @@ def updating(
             new = jax.lax.cond(accepted, applied, stayed, row[None])
         aggregate, info, params, optimizer_state, rule_state = new
 
-        byzantine = (lies(world, server.step)[workers] >= 0) & there
         weights = info.weights
         if weights is not None and how.sees == "buckets":
             weights = weights[workers % how.buckets] * _bucket_means(rows, workers, how.buckets)[1]

@@ -111,9 +111,10 @@ def shaped(gradient: Callable[..., Array], how: Training) -> Callable[..., Array
 
 
 class Steps(NamedTuple):
-    """A worker's own optimizer. `init(params)` gives its state; `step(at, state, gradient, start, job)` what follows.
+    """A worker's own optimizer. `init(params)` gives its state; `step(at, state, gradient, start, handed)` what
+    follows.
 
-    `start` are the parameters that the job began with.
+    `start` are the parameters that the job began with, after `handed` updates.
     """
 
     init: Callable[[Array], Any]
@@ -121,7 +122,7 @@ class Steps(NamedTuple):
 
 
 def stepping(local: Local, updates: int) -> Steps:
-    """The steps of a job: its optimizer begins anew with every job, and its rate goes by the worker's count of jobs."""
+    """The steps of a job: its optimizer begins anew, and its rate goes by the updates before its first model."""
     pull = local.proximal
 
     def towards(gradient: Array, at: Array, start: Array) -> Array:
@@ -131,8 +132,8 @@ def stepping(local: Local, updates: int) -> Steps:
         assert local.learning_rate is not None
         speed = rate(local.learning_rate, updates)
 
-        def step(at: Array, state: Any, gradient: Array, start: Array, job: Array) -> tuple[Array, Any]:
-            now = speed(job) if callable(speed) else speed
+        def step(at: Array, state: Any, gradient: Array, start: Array, handed: Array) -> tuple[Array, Any]:
+            now = speed(handed) if callable(speed) else speed
             return at - now * towards(gradient, at, start), state
 
         return Steps(lambda params: (), step)
@@ -140,12 +141,12 @@ def stepping(local: Local, updates: int) -> Steps:
     part = local.optimizer
     speed = rate(_speed(part), updates)
 
-    def optimizer(job: Any) -> optax.GradientTransformation:
-        now = speed(job) if callable(speed) else speed
+    def optimizer(handed: Any) -> optax.GradientTransformation:
+        now = speed(handed) if callable(speed) else speed
         return OPTIMIZERS[part.name](**part.options() | {"learning_rate": now})
 
-    def step_by(at: Array, state: Any, gradient: Array, start: Array, job: Array) -> tuple[Array, Any]:
-        change, state = optimizer(job).update(towards(gradient, at, start), state, at)
+    def step_by(at: Array, state: Any, gradient: Array, start: Array, handed: Array) -> tuple[Array, Any]:
+        change, state = optimizer(handed).update(towards(gradient, at, start), state, at)
         return jnp.asarray(optax.apply_updates(at, change)), state
 
     return Steps(lambda params: optimizer(0).init(params), step_by)

@@ -55,10 +55,10 @@ def rows_alone(described: Scenario, workers: int, steps: int = 20) -> float:
     core = first_core(described, 0)
     here = world(described, 0)
     params = core.start(here).params
-    jax.block_until_ready(core.work(here, params, 0, 0))
+    jax.block_until_ready(core.work(here, params, 0, 0, 0))
     begin = time.perf_counter()
     for job in range(steps):
-        jax.block_until_ready([core.work(here, params, worker, job) for worker in range(workers)])
+        jax.block_until_ready([core.work(here, params, worker, job, job) for worker in range(workers)])
     return (time.perf_counter() - begin) / steps
 
 

@@ -132,28 +132,29 @@ class Workers:
         post, rows = self.run.post, self.run.timeline.rows
         message = post.of_version[version] + turn
         which = post.order[post.begins[message] : post.begins[message + 1]]
-        workers, jobs = rows.workers[which], rows.jobs[which]
+        workers, jobs, handed = rows.workers[which], rows.jobs[which], rows.handed[which]
         executor = self.run.scenario.executor
         model = jnp.asarray(public.params)
         if isinstance(executor, Ray) and executor.batch:
             with stage("work", worker=int(workers[0]), job=int(jobs[0])):
                 given = self._handed(workers.tolist(), model)
                 together = jax.tree.map(lambda *each: jnp.stack(each), *given) if given else ()
-                made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs, *together)]
+                made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs, handed, *together)]
         else:
-            made = [self._row(*each, model) for each in zip(workers.tolist(), jobs.tolist(), strict=True)]
+            each_job = zip(workers.tolist(), jobs.tolist(), handed.tolist(), strict=True)
+            made = [self._row(*each, model) for each in each_job]
         return self.remember(workers, jobs, *(np.asarray(row)[None] for row in made))
 
-    def race(self, worker: int, job: int, public: Public) -> tuple[np.ndarray, tuple[float, float]]:
+    def race(self, worker: int, job: int, handed: int, public: Public) -> tuple[np.ndarray, tuple[float, float]]:
         """The row `[1, d]` of one job as it is computed, and when it was begun and done by this machine's clock."""
         begin = time.time()
-        row = np.asarray(self._row(worker, job, jnp.asarray(public.params)))
+        row = np.asarray(self._row(worker, job, handed, jnp.asarray(public.params)))
         return row[None], (begin, time.time())
 
-    def _row(self, worker: int, job: int, model: jax.Array) -> jax.Array:
+    def _row(self, worker: int, job: int, handed: int, model: jax.Array) -> jax.Array:
         with stage("work", worker=worker, job=job):
             own = [each for given in self._handed([worker], model) for each in given]
-            return self.run.core.work(self.run.world, model, np.int32(worker), np.int32(job), *own)
+            return self.run.core.work(self.run.world, model, *map(np.int32, (worker, job, handed)), *own)
 
     def _handed(self, workers: list[int], model: jax.Array) -> list[tuple[Any]]:
         """The memories of these workers when the model came, where their jobs need them; else nothing."""

@@ -202,7 +202,7 @@ def stacked(updates: list[Update]) -> Update:
 
 @lru_cache
 def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`work` for m workers at once: workers, jobs, rows and memories have a leading axis `[m]`."""
+    """`work` for m workers at once: all but world and model have a leading axis `[m]`."""
 
     @jax.jit
     def together(here: World, params: jax.Array, *places: Any) -> jax.Array:

@@ -69,15 +69,15 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
 
         mine, core = timeline.of(step), core_of(int(timeline.seen[step]))
         new, rows = arrived(timeline, step), []
-        for worker, version, job in zip(
-            new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], strict=True
+        for worker, version, job, handed in zip(
+            new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], new.versions, strict=True
         ):
             with stage("work", worker=int(worker), job=int(job)):
                 own = ()
                 if core.memory is not None and core.memory.handed is not None:
                     memories[worker] = core.memory.handed(memories[worker], versions[version])
                     own = (memories[worker],)
-                row = core.work(here, versions[version], worker, job, *own)
+                row = core.work(here, versions[version], worker, job, handed, *own)
                 if core.memory is not None:
                     memories[worker], row = core.memory.remember(here, memories[worker], row, worker, job)
             rows.append(row)

@@ -29,12 +29,12 @@ class Done(NamedTuple):
 class Crew(NamedTuple):
     """Those who do the work. A handle stands for a job, or its row, that may not be done yet.
 
-    `begin(worker, job, version)` starts a job and gives its handle. `done(handles, timeout_s)` gives those that are
+    `begin(job)` starts a job and gives its handle. `done(handles, timeout_s)` gives those that are
     done after so many seconds at most. `update(step, seen, arrived, handles)` sends an update with the rows of these
     handles, and makes the version after it public. `forget(version)`: no job will read this version any more.
     """
 
-    begin: Callable[[int, int, int], Any]
+    begin: Callable[[Job], Any]
     done: Callable[[Sequence[Any], float], list[Done]]
     update: Callable[[int, int, Arrived, list[Any]], None]
     forget: Callable[[int], None]
@@ -68,7 +68,7 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
         # the version that it reads may just have been made
         sent = send(sent)
         down, compute, up, lost = next(spans[job.worker])
-        handle = crew.begin(job.worker, job.job, job.version)
+        handle = crew.begin(job)
         under_way[handle] = job, down + compute + up, lost
         rows[job.worker, job.job] = handle
         job.received_s, job.computed_s = job.started_s + down, job.started_s + down + compute
@@ -109,7 +109,7 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
         # what liars hold back has to be computed too
         for job in book.ready.values():
             if (job.worker, job.job) not in rows:
-                rows[job.worker, job.job] = crew.begin(job.worker, job.job, job.version)
+                rows[job.worker, job.job] = crew.begin(job)
 
     events = follow(book, Clock(begin, wait), latency.crashes)
     while True:

@@ -204,8 +204,8 @@ class Events(NamedTuple):
     """A stretch of a timeline, filled up so that few lengths are compiled: its first `length` updates count.
 
     `step` `[t]`. `groups` `[t, 2]`: the groups of rows computed at each version, from and up to. `begins` and `kinds`
-    `[g]`: where each group begins and which width it has. `workers`, `jobs` and `places`: of the rows, in the order of
-    computing. `arrived` and `taken` `[t, r]`: whose rows go into each update, and where they are held.
+    `[g]`: where each group begins and which width it has. `workers`, `jobs`, `handed` and `places`: of the rows,
+    in the order of computing. `arrived` and `taken` `[t, r]`: whose rows go into each update, and where they are held.
     """
 
     length: np.ndarray
@@ -215,6 +215,7 @@ class Events(NamedTuple):
     kinds: np.ndarray
     workers: np.ndarray
     jobs: np.ndarray
+    handed: np.ndarray
     places: np.ndarray
     arrived: Arrived
     taken: np.ndarray
@@ -239,6 +240,7 @@ def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ..
         kinds=_padded(np.searchsorted(widths, counts)),
         workers=_padded(rows.workers[readers], room),
         jobs=_padded(rows.jobs[readers], room),
+        handed=_padded(rows.handed[readers], room),
         places=_padded(own.places[readers], room),
         arrived=Arrived(
             _padded(np.where(there, rows.workers[taken], -1)), _padded(np.where(there, rows.handed[taken], 0))
@@ -300,16 +302,16 @@ def _advance(
         def of(width: int) -> Callable[[Any, Array], tuple[Any, Array]]:
             def branch(memories: Any, held: Array) -> tuple[Any, Array]:
                 begin = events.begins[group]
-                workers, jobs, places = (
+                workers, jobs, handed, places = (
                     jax.lax.dynamic_slice_in_dim(each, begin, width)
-                    for each in (events.workers, events.jobs, events.places)
+                    for each in (events.workers, events.jobs, events.handed, events.places)
                 )
                 mine = jax.tree.map(lambda leaf: leaf[workers], memories)
                 given = ()
                 if core.memory is not None and core.memory.handed is not None:
                     mine = jax.vmap(core.memory.handed, (0, None))(mine, params)
                     given = (mine,)
-                rows = batched(core.work)(here, params, workers, jobs, *given)
+                rows = batched(core.work)(here, params, workers, jobs, handed, *given)
                 if core.memory is not None:
                     mine, rows = jax.vmap(partial(core.memory.remember, here))(mine, rows, workers, jobs)
                     memories = jax.tree.map(lambda leaf, new: leaf.at[workers].set(new), memories, mine)

@@ -9,7 +9,7 @@ from simulator.core import build
 from simulator.scenario import ScenarioError
 from simulator.serving import Arrived
 from simulator.world import liars, share_out, world
-from tests.simulator.conftest import small
+from tests.simulator.conftest import run, small
 
 THREE = {"total": 9, "byzantine": 3}
 
@@ -61,15 +61,63 @@ def test_an_attack_learns_nothing_in_updates_in_which_it_is_not_carried_out():
     assert np.array_equal(seen[1], rows)
 
 
-def test_poisoned_batches_go_by_the_workers_own_count_of_jobs():
+def test_poisoned_batches_go_by_the_model_that_the_worker_was_handed():
     attack = {"name": "label_flip", "from": 1, "until": 3}
     scenario, clean = small(workers=THREE, attack=attack), small(workers=THREE, attack="none")
     core, other, here = build(scenario, 9), build(clean, 9), world(scenario, 0)
     params = core.start(here).params
     for worker in (0, 2, 3):
-        for job in range(4):
-            same = np.array_equal(core.work(here, params, worker, job), other.work(here, params, worker, job))
-            assert same == (worker >= 3 or job not in (1, 2))
+        for handed in range(4):
+            # the worker's own count of jobs makes no difference
+            one, its = ((each.work(here, params, worker, 7 - handed, handed)) for each in (core, other))
+            assert np.array_equal(one, its) == (worker >= 3 or handed not in (1, 2))
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised"])
+def test_poison_that_begins_late_begins_then_though_workers_have_few_jobs(executor):
+    changes = {"schedule": {"name": "sampled", "participants": 3}, "steps": 8, "evaluate_every": 1}
+    params = {}
+    for name, attack in (("clean", "none"), ("poisoned", {"name": "label_flip", "from": 5})):
+        scenario = small(workers={"total": 9, "byzantine": 9}, attack=attack, executor=executor, **changes)
+        params[name] = [each.params for each in run(scenario)]
+    same = [np.array_equal(*pair) for pair in zip(*params.values(), strict=True)]
+    assert same == [True] * 6 + [False] * 3
+
+
+# others in every update
+CHANGING = {"total": 9, "byzantine": {"count": 2, "per_round": "sampled"}}
+
+
+def test_a_late_row_is_a_lie_if_its_worker_lies_now_or_did_when_it_was_handed_the_model():
+    scenario = small(workers=CHANGING, attack="none")
+    core, here = build(scenario, 9), world(scenario, 0)
+    server = core.start(here)._replace(step=jnp.asarray(4))
+    lies = [np.asarray(core.lies(here, jnp.asarray(step))) >= 0 for step in range(5)]
+    counts = set()
+    for versions in ([4] * 9, [0] * 9, [*range(5), 0, 1, 2, 3]):
+        _, seen = core.update(here, server, Arrived(np.arange(9), np.array(versions)), jnp.asarray(some_rows()))
+        count = sum(lies[4][worker] or lies[version][worker] for worker, version in enumerate(versions))
+        np.testing.assert_allclose(seen.byzantine_weight, count / 9, rtol=1e-6)
+        counts.add(int(count))
+    assert len(counts) > 1
+
+
+def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
+    attack = {"name": "empire", "epsilon": 2.0}
+    scenario = small(workers=CHANGING, attack=attack, schedule="asynchronous")
+    core, here, rows = build(scenario, 9), world(scenario, 0), some_rows()
+    server, state, lied = core.start(here), core.adversary(650), np.zeros(9, bool)
+    # all rows, and then new ones of one worker after the other
+    for step, workers in enumerate([np.arange(9), *np.arange(6)[:, None]]):
+        arrived, new = Arrived(workers, np.full(len(workers), step)), jnp.asarray(rows[workers])
+        made, state = core.forge(here, jnp.asarray(step), arrived, new, server.params, server.rule, state)
+        now = np.asarray(core.lies(here, jnp.asarray(step))) >= 0
+        lied[workers] = now[workers]
+        # a lie tells nothing of what honest workers sent, though its worker is honest by now
+        expected = np.where(lied[workers, None], -2 * rows[~lied & ~now].mean(0), rows[workers])
+        np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-4)
+        server, seen = core.update(here, server, arrived, made)
+        np.testing.assert_allclose(seen.byzantine_weight, lied.sum() / 9, rtol=1e-6)
 
 
 def test_attacks_beside_each_other_have_their_own_workers():
@@ -103,7 +151,7 @@ def test_poison_and_forged_rows_stand_beside_each_other():
     core, other, here = build(scenario, 9), build(clean, 9), world(scenario, 0)
     params = core.start(here).params
     changed = [
-        not np.array_equal(core.work(here, params, worker, 0), other.work(here, params, worker, 0))
+        not np.array_equal(core.work(here, params, worker, 0, 0), other.work(here, params, worker, 0, 0))
         for worker in range(9)
     ]
     assert changed == [True] + [False] * 8
@@ -209,7 +257,7 @@ def test_others_lie_in_every_update_where_they_are_sampled():
     params = core.start(here).params
     for job in range(3):
         changed = [
-            not np.array_equal(core.work(here, params, worker, job), other.work(here, params, worker, job))
+            not np.array_equal(core.work(here, params, worker, job, job), other.work(here, params, worker, job, job))
             for worker in range(9)
         ]
         assert changed == (rounds[job] >= 0).tolist()

@@ -53,7 +53,7 @@ def test_the_first_model_is_drawn_with_a_key_of_its_own():
 @pytest.mark.parametrize(("worker", "job"), [(0, 0), (3, 5), (6, 1)])
 def test_a_row_is_the_gradient_on_the_batch_of_that_worker_and_job(worker, job):
     _, core, here, server = prepared()
-    row = core.work(here, server.params, worker, job)
+    row = core.work(here, server.params, worker, job, job)
     expected = softmax_gradient(np.asarray(server.params, np.float64), *batch_of(here, worker, job, 8))
     np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-6)
 
@@ -64,9 +64,9 @@ def test_worker_momentum_averages_exponentially():
     _, core, _, _ = prepared(worker_momentum=beta)
     memory, expected = core.memory.start(here, len(server.params)), 0.0
     for job in range(4):
-        gradient = plain.work(here, server.params, 2, job)
+        gradient = plain.work(here, server.params, 2, job, job)
         expected = beta * expected + (1 - beta) * np.asarray(gradient, np.float64)
-        memory, row = core.memory.remember(here, memory, core.work(here, server.params, 2, job), 2, job)
+        memory, row = core.memory.remember(here, memory, core.work(here, server.params, 2, job, job), 2, job)
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-8)
 
 
@@ -75,7 +75,7 @@ def test_poisoned_data_reach_the_byzantine_workers_only(attack):
     _, clean, here, server = prepared(attack="none", workers={"total": 7, "byzantine": 2})
     _, poisoned, _, _ = prepared(attack=attack, workers={"total": 7, "byzantine": 2})
     for worker in range(7):
-        one, other = (core.work(here, server.params, worker, 0) for core in (clean, poisoned))
+        one, other = (core.work(here, server.params, worker, 0, 0) for core in (clean, poisoned))
         assert np.array_equal(one, other) == (worker >= 2)
 
 
@@ -83,7 +83,7 @@ def test_a_flipped_label_is_counted_from_the_other_end():
     _, poisoned, here, server = prepared(attack="label_flip", workers={"total": 7, "byzantine": 2})
     x, y = batch_of(here, 1, 0, 8)
     flipped = softmax_gradient(np.asarray(server.params, np.float64), x, 9 - y)
-    np.testing.assert_allclose(poisoned.work(here, server.params, 1, 0), flipped, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(poisoned.work(here, server.params, 1, 0, 0), flipped, rtol=1e-4, atol=1e-6)
 
 
 def test_poison_is_drawn_anew_for_each_worker_and_job():
@@ -91,9 +91,9 @@ def test_poison_is_drawn_anew_for_each_worker_and_job():
     # every worker has one and the same sample: what differs comes from the poison
     same = here._replace(shards=here.shards * 0)
     jobs = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    rows = {core.work(same, server.params, *job).tobytes() for job in jobs}
+    rows = {core.work(same, server.params, *job, 0).tobytes() for job in jobs}
     assert len(rows) == len(jobs)
-    again = core.work(same, server.params, *jobs[0])
+    again = core.work(same, server.params, *jobs[0], 0)
     assert again.tobytes() in rows
 
 
@@ -245,7 +245,7 @@ def test_what_is_dropped_is_drawn_anew_for_each_worker_and_job_and_not_from_the_
     _, core, here, server = prepared(model=model, data=data)
     # everybody has the same one sample
     here = here._replace(shards=jnp.zeros_like(here.shards), sizes=jnp.ones_like(here.sizes))
-    rows = {(worker, job): core.work(here, server.params, worker, job) for worker in range(3) for job in range(3)}
+    rows = {(worker, job): core.work(here, server.params, worker, job, job) for worker in range(3) for job in range(3)}
     assert len({np.asarray(row).tobytes() for row in rows.values()}) > 6
     key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(here.key, int(Purpose.DROPOUT)), 2), 1)
     built = models.build("mlp", (3,), 10, hidden=(6,), dropout=0.5)
@@ -373,7 +373,7 @@ def test_zeno_keeps_the_rows_that_lower_the_loss():
     _, core, here, server = prepared(
         rule="zeno", workers={"total": 7, "byzantine": 3}, data={"name": "digits", "batch_size": 100}
     )
-    gradients = np.stack([core.work(here, server.params, worker, 0) for worker in range(7)])
+    gradients = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
     rows = np.where(np.arange(7)[:, None] < 3, -5 * gradients, gradients)
     _, seen = core.update(here, server, new(range(7)), rows)
     assert seen.byzantine_weight == 0

@@ -102,7 +102,7 @@ def test_a_row_is_the_gradient_on_changed_images_brought_to_one_scale():
         images = augmentation("shift", pixels=1)(key, jnp.asarray(x.reshape(8, 8, 8), jnp.float32))
         scaled = by_hand(here, images)
         expected = softmax_gradient(np.asarray(params, np.float64), scaled.reshape(8, -1), y)
-        np.testing.assert_allclose(core.work(here, params, worker, job), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(core.work(here, params, worker, job, job), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_evaluation_sees_every_sample_on_that_scale_and_none_changed():
@@ -133,7 +133,7 @@ def test_local_steps_change_their_images_each_anew():
         scaled = by_hand(here, images)
         at -= 0.1 * softmax_gradient(at, scaled.reshape(8, -1), y[position])
     core = build_core(small(data=CHANGED, local={"steps": 2, "learning_rate": 0.1, "send": "model"}), 7)
-    np.testing.assert_allclose(core.work(here, params, 0, 0), at, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(core.work(here, params, 0, 0, 0), at, rtol=1e-4, atol=1e-5)
 
 
 def test_vectorised_seeds_follow_the_loop_with_changed_images_of_a_scale_of_their_own():

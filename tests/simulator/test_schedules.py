@@ -22,7 +22,7 @@ def history(**changes):
     models = np.stack([checkpoint.params for checkpoint in run(scenario)])
     core, here = build(scenario, int(timeline.seen[0])), world(scenario, 0)
     rows = [
-        np.asarray(core.work(here, models[version], worker, job), np.float64)
+        np.asarray(core.work(here, models[version], worker, job, version), np.float64)
         for worker, job, version in zip(timeline.rows.workers, timeline.rows.jobs, timeline.rows.versions, strict=True)
     ]
     return timeline, models.astype(np.float64), np.stack(rows)
@@ -181,9 +181,9 @@ def test_a_local_row_is_what_that_many_steps_of_sgd_change():
         position = np.asarray(here.shards)[3][draw]
         x, y = np.asarray(here.x, np.float64)[position].reshape(8, -1), np.asarray(here.y)[position]
         at = at - 0.3 * softmax_gradient(at, x, y)
-    np.testing.assert_allclose(core.work(here, params, 3, 5), params - at, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(core.work(here, params, 3, 5, 5), params - at, rtol=1e-4, atol=1e-6)
     models = build(small(local={"steps": 4, "learning_rate": 0.3, "send": "model"}), 7)
-    np.testing.assert_allclose(models.work(here, params, 3, 5), at, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(models.work(here, params, 3, 5, 5), at, rtol=1e-4, atol=1e-6)
 
 
 def test_one_local_step_is_the_gradient_times_its_learning_rate():
@@ -191,7 +191,7 @@ def test_one_local_step_is_the_gradient_times_its_learning_rate():
     here = world(plain, 0)
     params = np.asarray(build(plain, 7).start(here).params)
     # another batch: only the length and kind of the row can be compared with a job of plain SGD
-    row = np.asarray(build(local, 7).work(here, params, 2, 0))
+    row = np.asarray(build(local, 7).work(here, params, 2, 0, 0))
     assert 0 < np.linalg.norm(row) < 2 * 0.25 * np.linalg.norm(softmax_gradient(params, *batch_of(here, 2, 0, 8))) * 2
     assert local.optimizer.learning_rate == 1.0
     assert small(local={"steps": 1}, optimizer="sgd").optimizer.learning_rate == 0.1
@@ -208,7 +208,7 @@ def test_an_epoch_visits_every_sample_of_the_worker_once():
     x, y = np.asarray(here.x, np.float64)[here.shards[4]], np.asarray(here.y)[here.shards[4]]
     for _ in range(3):
         at = at - 0.2 * softmax_gradient(at, x, y, classes=4)
-    np.testing.assert_allclose(core.work(here, params, 4, 1), params - at, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(core.work(here, params, 4, 1, 1), params - at, rtol=1e-4, atol=1e-6)
 
 
 def test_the_average_of_models_is_the_next_model():
@@ -216,7 +216,7 @@ def test_the_average_of_models_is_the_next_model():
         scenario = small(local={"steps": 3, "send": send}, attack="none", steps=1)
         core, here = build(scenario, 7), world(scenario, 0)
         server = core.start(here)
-        rows = np.stack([core.work(here, server.params, worker, 0) for worker in range(7)])
+        rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
         after, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
         models = rows if send == "model" else np.asarray(server.params) - rows
         np.testing.assert_allclose(after.params, models.mean(0), rtol=1e-5, atol=1e-6)

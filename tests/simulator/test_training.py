@@ -165,7 +165,7 @@ def test_penalties_are_in_the_gradient_and_clipping_by_value_is_before_that_by_n
             expected = np.clip(expected, -0.05, 0.05)
         if "norm" in clip:
             expected = expected * min(1, clip["norm"] / np.linalg.norm(expected))
-        np.testing.assert_allclose(core.work(here, server.params, 3, 5), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(core.work(here, server.params, 3, 5, 5), expected, rtol=1e-4, atol=1e-6)
     _, bare, _, _ = prepared()
     assert np.array_equal(core.evaluate(here, server.params), bare.evaluate(here, server.params), equal_nan=True)
 
@@ -200,15 +200,15 @@ def test_proximal_steps_are_drawn_towards_the_model_that_was_handed():
     _, core, here, server = prepared(local={"steps": 4, "learning_rate": 0.3, "proximal": 2.0})
     start = np.asarray(server.params, np.float64)
     expected = local_row(here, start, 5, lambda at, g, _: at - 0.3 * (g + 2.0 * (at - start)))
-    np.testing.assert_allclose(core.work(here, server.params, 3, 5), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(core.work(here, server.params, 3, 5, 5), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_workers_rate_goes_by_its_jobs_and_is_the_same_in_all_steps_of_one():
+def test_a_workers_rate_goes_by_the_model_it_was_handed_and_is_the_same_in_all_steps_of_a_job():
     speed = {"name": "step", "start": 0.4, "every": 2, "factor": 0.5}
     _, core, here, server = prepared(local={"steps": 4, "learning_rate": speed})
-    for job, now in ((1, 0.4), (2, 0.2), (5, 0.1)):
-        expected = local_row(here, server.params, job, lambda at, g, _, now=now: at - now * g)
-        np.testing.assert_allclose(core.work(here, server.params, 3, job), expected, rtol=1e-4, atol=1e-6)
+    for handed, now in ((1, 0.4), (2, 0.2), (5, 0.1)):
+        expected = local_row(here, server.params, 1, lambda at, g, _, now=now: at - now * g)
+        np.testing.assert_allclose(core.work(here, server.params, 3, 1, handed), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_optimizer_at_the_worker_begins_anew_with_every_job():
@@ -223,7 +223,7 @@ def test_an_optimizer_at_the_worker_begins_anew_with_every_job():
             return at - 0.3 * 5 / (job + 5) * velocity
 
         expected = local_row(here, server.params, job, step)
-        np.testing.assert_allclose(core.work(here, server.params, 3, job), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(core.work(here, server.params, 3, job, job), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_heavy_ball_momentum_adds_the_whole_gradient():
@@ -254,7 +254,7 @@ def test_saga_sends_a_gradient_less_the_last_one_of_its_batch_plus_the_mean_of_t
     # a job that is left out counts for nothing
     for job in (0, 1, 3, *range(5, 60)):
         params = np.asarray(server.params) * (1 + job / 10)
-        row = np.asarray(core.work(here, params, worker, job), np.float64)
+        row = np.asarray(core.work(here, params, worker, job, job), np.float64)
         gradients = [softmax_gradient(params.astype(np.float64), x[b].reshape(8, -1), y[b]) for b in batches]
         batch = int(np.argmin([np.abs(row - each).max() for each in gradients]))
         np.testing.assert_allclose(row, gradients[batch], rtol=1e-3, atol=1e-5)
@@ -271,11 +271,11 @@ def test_saga_has_no_variance_left_once_every_batch_was_seen_at_one_model():
     _, core, here, server = prepared(variance_reduction="saga", workers={"total": 20, "byzantine": 1})
     memory, sent = core.memory.start(here, 650), []
     for job in range(60):
-        memory, row = core.memory.remember(here, memory, core.work(here, server.params, 3, job), 3, job)
+        memory, row = core.memory.remember(here, memory, core.work(here, server.params, 3, job, job), 3, job)
         sent.append(np.asarray(row))
     np.testing.assert_allclose(sent[-1], sent[-2], rtol=1e-3, atol=1e-5)
     assert np.abs(sent[0] - sent[-1]).max() > 1e-2
-    plain = [np.asarray(core.work(here, server.params, 3, job)) for job in range(60)]
+    plain = [np.asarray(core.work(here, server.params, 3, job, job)) for job in range(60)]
     assert np.abs(plain[-1] - plain[-2]).max() > 1e-2 or np.abs(plain[-2] - plain[-3]).max() > 1e-2
 
 
@@ -284,7 +284,7 @@ def test_momentum_goes_over_what_saga_sends():
     _, alone, _, _ = prepared(variance_reduction="saga")
     both, one, velocity = core.memory.start(here, 650), alone.memory.start(here, 650), 0.0
     for job in range(3):
-        row = core.work(here, server.params, 2, job)
+        row = core.work(here, server.params, 2, job, job)
         both, sent = core.memory.remember(here, both, row, 2, job)
         one, reduced = alone.memory.remember(here, one, row, 2, job)
         velocity = 0.5 * velocity + 0.5 * np.asarray(reduced, np.float64)
@@ -332,7 +332,7 @@ def test_adam_at_the_server_takes_the_workers_mean_change_for_a_gradient():
     )
     core, here = build(scenario, 7), world(scenario, 0)
     server = core.start(here)
-    rows = np.stack([core.work(here, server.params, worker, 0) for worker in range(7)])
+    rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
     after, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
     # the first step of Adam is the sign of the gradient
     moved = (np.asarray(server.params) - np.asarray(after.params)) / 0.1

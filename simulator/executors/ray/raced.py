@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from simulator import arrivals
+from simulator.arrivals import Job
 from simulator.executors.actors import New
 from simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
 from simulator.executors.racing import Crew, Done, race
@@ -38,10 +39,10 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
         checkpoints.append((step, server.evaluate.remote(step), versions[step], [*updates]))
         updates.clear()
 
-    def begin(worker: int, job: int, version: int) -> Handle:
-        actor = run.workers[run.hosts[worker]]
-        row, done = actor.race.options(num_returns=2).remote(worker, job, versions[version])
-        return Handle(done, row, job)
+    def begin(job: Job) -> Handle:
+        actor = run.workers[run.hosts[job.worker]]
+        row, done = actor.race.options(num_returns=2).remote(job.worker, job.job, job.handed, versions[job.version])
+        return Handle(done, row, job.job)
 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
