@@ -22,8 +22,8 @@ def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: i
 
     Args:
         tau: the radius of the clipping, a number > 0 that fits the size of the rows: the paper's code takes 100,
-            Karimireddy et al. 2022 take 10, divided by 1 - beta where workers send momentum that is not averaged. None: the median of the n distances to v,
-            anew in each iteration.
+            Karimireddy et al. 2022 take 10, divided by 1 - beta where workers send momentum that is not averaged. None:
+            the median of the n distances to v, anew in each iteration.
         iterations: 1 (paper) or 3 (Karimireddy et al. 2022) are usual.
 
     Raises:
