@@ -21,9 +21,9 @@ def centered_clipping(n: int, f: int, *, tau: float | None = None, iterations: i
     The state is the last aggregate, zero before the first update. One update moves it by `iterations` tau at most.
 
     Args:
-        tau: the radius of the clipping, a number > 0 that fits the size of the rows: the paper takes 10 or 100, divided
-            by 1 - beta where workers send momentum that is not averaged. None: the median of the n distances to v,
-            anew in each iteration.
+        tau: the radius of the clipping, a number > 0 that fits the size of the rows: the paper's code takes 100,
+            Karimireddy et al. 2022 take 10, divided by 1 - beta where workers send momentum that is not averaged. None:
+            the median of the n distances to v, anew in each iteration.
         iterations: 1 (paper) or 3 (Karimireddy et al. 2022) are usual.
 
     Raises:

@@ -31,7 +31,10 @@ def distributed_backdoor(
 
     Formula: as backdoor, with bar (rank mod parts) of 1 x length pixels in place of the patch
     Knows: own row
-    Source: Xie, Huang, Chen and Li 2020, "DBA: Distributed Backdoor Attacks against Federated Learning"
+    Source: Xie, Huang, Chen and Li, ICLR 2020, "DBA: Distributed Backdoor Attacks against Federated Learning"
+
+    The authors' code has bars of length 4 with a gap of 2 on MNIST, of 6 with a gap of 3 on CIFAR-10, the target 2 and
+    a boost of 100 for one liar of 100 workers. The defaults here fit into the 8x8 pixels of digits.
 
     Args:
         parts: number of bars.

@@ -26,7 +26,8 @@ def fang(
     Formula: krum: -lambda sign(mean), the largest lambda that is selected; trimmed_mean: where the mean is positive a
         number in [min / b, min] or [b min, min], else in [max, b max] or [max, max / b], of the honest rows
     Knows: all honest rows, the rule
-    Source: Fang, Cao, Jia and Gong, USENIX Security 2020, "Local Model Poisoning Attacks to Byzantine-Robust FL"
+    Source: Fang, Cao, Jia and Gong, USENIX Security 2020, "Local Model Poisoning Attacks to
+        Byzantine-Robust Federated Learning"
 
     Rows are gradients or changes here: what the paper writes around the received model is written around 0. Against
     krum, twice the bound of the paper's theorem 1 is the limit below which lambda is bisected, where the paper halves

@@ -11,7 +11,8 @@ def feature_noise(n: int, f: int, *, standard_deviation: float = 1.0) -> Attack:
 
     Formula: x + N(0, standard_deviation² I) in every batch; the row is then computed by the protocol
     Knows: own row
-    Source: Li, Diao, Chen and He, ICDE 2022, "Federated Learning on Non-IID Data Silos" (noise on features)
+    Source: Li, Diao, Chen and He, ICDE 2022, "Federated Learning on Non-IID Data Silos" (noise on the
+        features of honest parties, the more the higher their number)
 
     Args:
         standard_deviation: of the noise on each feature, in the units of the data (images here are in [0, 1]).

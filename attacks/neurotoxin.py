@@ -29,7 +29,9 @@ def neurotoxin(
 
     Formula: as backdoor; row -> boost row, 0 at the ceil(top d) coordinates of largest |params_t - params_{t-1}|
     Knows: own row
-    Source: Zhang et al. 2022, "Neurotoxin: Durable Backdoors in Federated Learning"
+    Source: Zhang et al., ICML 2022, "Neurotoxin: Durable Backdoors in Federated Learning"
+
+    The authors' code reads from gradients on clean samples what training moves, and leaves alone a share of 0.05.
 
     Args:
         top: share of the coordinates that are left alone.

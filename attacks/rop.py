@@ -34,16 +34,18 @@ def rop(
     Formula: a + z u; a = location * m + (1 - location) * mean, m the last aggregate; u = (1, ..., 1) made orthogonal to
         r = reference * m + (1 - reference) * mean, turned towards r to the angle, of length 1
     Knows: all honest rows, the rule
-    Source: Özfatura, Özfatura, Küpçü and Gündüz 2023, "Byzantines can also learn from history"
+    Source: Özfatura, Özfatura, Küpçü and Gündüz, IEEE Transactions on Information Forensics and Security 2024,
+        "Byzantines can also learn from history: fall of centered clipping in federated learning"
 
     As in the authors' code; before there was an aggregate m is 0 and r the mean. The last aggregate is what the rule
     gave for the rows that were sent, as far as an adversary can know: a rule that draws has drawn otherwise.
 
     Args:
         z: length of the perturbation; None takes the z of little.
-        location: 1 is at the last aggregate, 0 at the honest mean, which is the default of the authors' code.
+        location: 1 is at the last aggregate, 0 at the honest mean. The authors' code now has 1 by default, and had 0.
         reference: what the perturbation is orthogonal to: 1 the last aggregate, 0 the honest mean.
-        angle: in degrees, between perturbation and reference: 90 is orthogonal, 180 against it.
+        angle: in degrees, between perturbation and reference: 90 is orthogonal, 180 against it. Their 270 is a z below
+            0 at 90.
 
     Raises:
         ValueError: unless 0 <= f <= n, for a location or reference outside [0, 1], an angle outside [0, 180], or

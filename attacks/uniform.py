@@ -10,7 +10,7 @@ def uniform(n: int, f: int, *, low: float = -1.0, high: float = 1.0) -> Attack:
 
     Formula: U(low, high) at every coordinate
     Knows: nothing
-    Source: He et al. 2020, "FedML" (its Byzantine attack in mode random)
+    Source: He et al. 2020, "FedML" (its Byzantine attack in mode random: a whole model from U(-1, 1))
 
     Args:
         low: smallest value.

@@ -71,7 +71,8 @@ def kardam(
     again. With renewed coefficients all K are those of one moment, and the move, which they share, decides nothing.
 
     Args:
-        dampening: how rows become lighter with age; the schedule's own staleness weights would come on top.
+        dampening: how rows become lighter with age; the schedule's own staleness weights would come on top. Yang and
+            Li, who compare BASGD with Kardam, take inverse and say that its paper suggests it.
         alpha: of the exponential dampening.
         coefficients: kept are those of the time when each row came; renewed, all K are made anew for every row from the
             last rows of all workers.

@@ -11,8 +11,10 @@ def crop(*, smallest: float = 0.5) -> Augmentation:
     Formula: a window of the share a of the area, a uniform on [smallest, 1], of the image's shape, brought to h x w
     Source: Szegedy et al., CVPR 2015, "Going deeper with convolutions", section 6 (without its changes of shape)
 
+    A window never reaches over the edge, so that nothing has to be filled in.
+
     Args:
-        smallest: the least share of the area, in (0, 1].
+        smallest: the least share of the area, in (0, 1]; 0.08 in the paper, on images of 224x224.
 
     Raises:
         ValueError: for smallest outside (0, 1]; from the augmentation for samples that are no images.

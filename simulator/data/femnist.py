@@ -15,7 +15,10 @@ CLASSES, SIDE = 62, 28
 
 
 def femnist(*, root: str | None = None, writers: int | None = None) -> Dataset:
-    """FEMNIST, `[N, 28, 28]` in [0, 1], characters by 3,550 writers, from the JSON files that LEAF makes.
+    """FEMNIST, `[N, 28, 28]` in [0, 1], characters by some 3,600 writers, from the JSON files that LEAF makes.
+
+    Paper is 1 and ink 0 there, the other way round than in mnist. LEAF's paper counts 805,263 samples of 3,550 writers,
+    and its scripts make some more.
 
     LEAF's scripts write all_data_0.json and so on (`data/femnist/preprocess.sh` in its repository); there is no
     download of them. They are looked for in `root`, then in $BYZAX_DATA (itself or its sub-folder `femnist`), then in

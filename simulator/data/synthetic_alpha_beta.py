@@ -26,7 +26,7 @@ def synthetic_alpha_beta(
     N(0, alpha). As u_k is one number for all entries it moves all logits of a sample alike, and labels do not depend on
     it. Owners are the devices: share them out with the partition by_writer.
 
-    Samples: about 150 for most devices and thousands for some, no test set of its own
+    Samples: about 105 or fewer for half of the devices and thousands for some, no test set of its own
     Source: Li et al., MLSys 2020, "Federated optimization in heterogeneous networks" (FedProx), section 5.1
 
     Args:

@@ -7,7 +7,8 @@ def pareto(*, scale: Positive = 1.0, alpha: Positive = 2.0) -> Latency:
     """Heavy tails: now and then a job takes very long; with alpha <= 1 the mean is infinite.
 
     Formula: P(x > t) = (scale / t)^alpha for t >= scale
-    Source: Dean and Barroso, CACM 2013, "The tail at scale"; Tandon et al., ICML 2017, "Gradient coding"
+    Source: Dean and Barroso, CACM 2013, "The tail at scale" (of tails, not of this law); Wang, Joshi and Wornell
+        2015, "Using straggler replication to reduce latency in large-scale parallel computing"
 
     Args:
         scale: the least time, seconds.

@@ -12,12 +12,13 @@ def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing
     that leave a worker with too few samples are thrown away and drawn again, at most 1,000 times.
 
     Splits: all samples; worker i gets the share p_i of each label's, p ~ Dirichlet(alpha, ..., alpha) for each label
-    Source: Yurochkin et al. 2019; Hsu, Qi and Brown 2019
+    Source: Yurochkin et al., ICML 2019; Hsu, Qi and Brown 2019 (who draw the labels' shares of each worker instead)
 
     Args:
         alpha: concentration, above 0.
-        min_partition_size: samples that every worker has at least.
-        self_balancing: a worker that has its equal share of all samples gets none of the labels dealt after that.
+        min_partition_size: samples that every worker has at least; 10 in flwr-datasets and the code of Yurochkin et al.
+        self_balancing: a worker that has its equal share of all samples gets none of the labels dealt after that, as
+            in that code; byzfl has no such thing.
 
     Raises:
         ValueError: for an option out of range; from the partition for too few samples, data without labels
