@@ -104,9 +104,8 @@ def _stragglers(stragglers: Stragglers | None, n: int, seed: int) -> list[Callab
         if stragglers.burst is None:
             slow[worker] = lambda jobs: np.full(jobs, stragglers.factor)
         else:
-            spells = _spells(
-                stragglers.factor, stragglers.burst, stragglers.pause, generator(seed, Purpose.STRAGGLERS, worker)
-            )
+            rng = generator(seed, Purpose.SPELLS, worker)
+            spells = _spells(stragglers.factor, stragglers.burst, stragglers.pause, rng)
             slow[worker] = lambda jobs, spells=spells: np.fromiter(spells, float, jobs)
     return slow
 

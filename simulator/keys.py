@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     LIARS = 17
     DROPOUT = 18
     AUGMENT = 19
+    SPELLS = 20
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

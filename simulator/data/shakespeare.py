@@ -30,7 +30,7 @@ def shakespeare(*, root: str | None = None, length: int = 80, stride: int = 10, 
     together; a name that occurs in two plays is one speaker. A sample takes 4 bytes a character in memory.
 
     Samples: one for every `stride` characters of a speaker; the last held_out of each speaker's text is the test set
-    Source: McMahan et al. 2017, experiments; Caldas et al. 2018, "LEAF", whose stride is 1 and vocabulary this one
+    Source: McMahan et al. 2017, experiments; Caldas et al. 2018, "LEAF" (this vocabulary; stride 1, by lines)
 
     Args:
         root: folder of the text; None looks further, as said above.

@@ -9,7 +9,7 @@ def lognormal(*, median: Positive = 1.0, sigma: NotNegative = 0.5) -> Latency:
     """Many small factors multiplied: half of the jobs take less than the median, a few take several times as long.
 
     Formula: median exp(sigma z), z standard normal; the mean is median exp(sigma² / 2)
-    Source: Lai et al., ICML 2022, "FedScale" (device traces are near lognormal)
+    Source: Limpert, Stahel and Abbt, BioScience 2001, "Log-normal distributions across the sciences"
 
     Args:
         median: seconds.

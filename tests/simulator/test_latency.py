@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator import latency
+from simulator import keys, latency
 from simulator.durations import drawing, one_by_one
 from tests.simulator.conftest import small
 
@@ -113,6 +113,19 @@ def test_a_share_of_the_workers_is_slow_always_or_in_spells():
     lengths = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], slow, [0]]))))[::2]
     assert abs(slow.mean() - 0.25) < 0.04
     assert abs(lengths.mean() - 4) < 4 * np.sqrt(12 / len(lengths))
+
+
+def test_no_two_things_are_drawn_from_one_stream(monkeypatch):
+    streams = []
+    made = keys.np.random.default_rng
+    monkeypatch.setattr(
+        keys.np.random, "default_rng", lambda entropy: streams.append(entropy) or made(entropy), raising=True
+    )
+    stragglers = {"share": 1.0, "burst": 4.0}
+    spans({"name": "exponential", "stragglers": stragglers, "factors": {"name": "lognormal"}}, n=7, count=5)
+    # zeros at the end of a seed make no difference to NumPy
+    states = {tuple(np.random.SeedSequence(entropy).generate_state(4)) for entropy in streams}
+    assert len(states) == len(streams) == 7 * 6 + 1
 
 
 def test_messages_are_lost_with_the_probability_given():
