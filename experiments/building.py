@@ -55,13 +55,14 @@ from simulator.world import load, scaling_of, share_out
 def build(scenario: Scenario) -> None:
     """Builds every part, for each seed. Raises ScenarioError, one line that begins with the key of the part."""
     n, declared = scenario.workers.total, scenario.workers.declared
+    models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
         with _part(key, lie, ATTACKS) as attack:
             attack(n, f, **lie.options())
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {typed(schedule)}")
-        if scenario.local and scenario.local.send == "model" and schedule.weight is not None:
+        if models and schedule.weight is not None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with _part("latency", scenario.latency, LATENCIES) as latency:
         latency(**scenario.latency.options())
@@ -108,7 +109,7 @@ def build(scenario: Scenario) -> None:
                 with _part("pre", each, PRE) as mixer:
                     left = kept(mixer, each, left, f)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own)
+                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
                 if scenario.weights == "samples":
                     need(
                         weighs,
@@ -126,7 +127,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples)
+                    trace_attack(attack, lie, n, f, k, d, samples, models)
         with _part("data", scenario.data.partition, PARTITIONS):
             parts, shares = share_out(scenario.data, n, seed)
             if scenario.data.batch_size > len(parts.train):

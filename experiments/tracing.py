@@ -43,6 +43,17 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
 
 
+def _asked(part: Component, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """What a part may ask about a model. Where rows are models, who asks takes them for what they are not."""
+
+    def refuse(*_: Any) -> Any:
+        raise ValueError(
+            f"{part.name} takes rows for gradients or changes, and with local.send model they are models: take delta"
+        )
+
+    return {name: refuse if models else answer for name, answer in answers.items()}
+
+
 @cache
 def trace_augmentation(function: Factory, part: Component, samples: Kind) -> None:
     augment = function(**part.options())
@@ -89,7 +100,15 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 @cache
 def trace_rule(
-    function: Factory, part: Component, before: tuple[Component, ...], k: int, n: int, f: int, d: int, own: bool
+    function: Factory,
+    part: Component,
+    before: tuple[Component, ...],
+    k: int,
+    n: int,
+    f: int,
+    d: int,
+    own: bool,
+    models: bool,
 ) -> Any:
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     try:
@@ -102,7 +121,7 @@ def trace_rule(
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
-        asked = {"gradient": lambda: params, "loss": jnp.sum} if own else {}
+        asked = _asked(part, models, gradient=lambda: params, loss=jnp.sum) if own else {}
         return state, rule.apply(rows, state, Context(key, params, **asked))
 
     with _tracing(part, "apply", function):
@@ -144,7 +163,9 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 
 @cache
-def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind) -> None:
+def trace_attack(
+    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool
+) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
 
@@ -157,7 +178,7 @@ def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: 
             workers=jnp.arange(k),
             params=params,
             aggregate=lambda attempt: attempt.mean(axis=0),
-            loss=jnp.sum,
+            loss=_asked(part, models, loss=jnp.sum)["loss"],
             step=step,
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]

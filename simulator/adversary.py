@@ -30,15 +30,25 @@ class Part(NamedTuple):
     active: Callable[[Array], Array] | None
 
 
+class Hidden(NamedTuple):
+    """What of a view depends on whose it is.
+
+    `asking(rows [m, d])` gives the view's `aggregate` where these rows stand for those that are not its own,
+    `losing(first, end)` its `loss` on the samples of the Byzantine workers number `first` to `end` - 1.
+    """
+
+    asking: Callable[[Array], Callable[[Array], Array]]
+    losing: Callable[[Any, Any], Callable[[Array], Array]]
+
+
 class Adversary(NamedTuple):
     """All attacks of a run.
 
-    `init(d)` gives the state before the first update. `forge(key, view, ranks [m], own [m, d], asking, state)` gives
+    `init(d)` gives the state before the first update. `forge(key, view, ranks [m], own [m, d], hidden, state)` gives
     `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]` (-1:
-    of none), `own` are the rows as the Byzantine workers computed them, and `asking(rows)` is the view's `aggregate`
-    where these rows stand for those that are not its own. `corrupt(key, batch, rank, handed)` gives what a worker
-    trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has one. Each of
-    the three is None where no attack has it. `curious`: whether some attack does not see everything.
+    of none), `own` are the rows as the Byzantine workers computed them. `corrupt(key, batch, rank, handed)` gives what
+    a worker trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has
+    one. Each of the three is None where no attack has it. `curious`: whether some attack does not see everything.
     """
 
     init: Callable[[int], Any]
@@ -82,9 +92,7 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
     def init(d: int) -> Any:
         return tuple(_state(part, d) for part in forging)
 
-    def forge(
-        key: Array, view: View, ranks: Array, own: Array, asking: Callable[[Array], Any], states: Any
-    ) -> tuple[Array, Any]:
+    def forge(key: Array, view: View, ranks: Array, own: Array, hidden: Hidden, states: Any) -> tuple[Array, Any]:
         rows, after = view.rows, []
         for number, (part, state) in enumerate(zip(forging, states, strict=True)):
             lies = (ranks >= part.first) & (ranks < part.end)
@@ -93,7 +101,7 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
             def carry_out(
                 state: Any, part: Part = part, lies: Array = lies, key_of: Array = key_of
             ) -> tuple[Array, Any]:
-                return _KNOWING[part.knowledge](part, key_of, view, lies, ranks, own, asking, state)
+                return _KNOWING[part.knowledge](part, key_of, view, lies, ranks, own, hidden, state)
 
             if part.active is None:
                 forged, state = carry_out(state)
@@ -138,7 +146,7 @@ def _state(part: Part, d: int) -> Any:
 
 
 def _omniscient(
-    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, asking: Any, state: Any
+    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, state: Any
 ) -> tuple[Array, Any]:
     assert part.attack.forge is not None
     others = (ranks >= 0) & ~lies
@@ -146,7 +154,7 @@ def _omniscient(
 
 
 def _colluding(
-    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, asking: Any, state: Any
+    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, state: Any
 ) -> tuple[Array, Any]:
     """Only what the workers of this part computed: it stands for the rows of all others, in turn."""
     assert part.attack.forge is not None
@@ -156,14 +164,15 @@ def _colluding(
     rows = jnp.where(lies.any(), rows, jnp.zeros_like(rows))
     # what the server keeps of its own workers is what they sent
     kept = jnp.where(lies[:, None], view.rows, rows)
-    hidden = view._replace(rows=rows, byzantine=lies, known=lies, aggregate=asking(kept))
-    forged, after = part.attack.forge(key, hidden, state)
+    loss = hidden.losing(part.first, part.end)
+    mine = view._replace(rows=rows, byzantine=lies, known=lies, aggregate=hidden.asking(kept), loss=loss)
+    forged, after = part.attack.forge(key, mine, state)
     # of an update without its workers it learns nothing
     return forged, jax.tree.map(lambda new, old: jnp.where(lies.any(), new, old), after, state)
 
 
 def _alone(
-    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, asking: Any, states: Any
+    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, states: Any
 ) -> tuple[Array, Any]:
     """Each worker of this part knows its own row only, and keeps a state of its own."""
     assert part.attack.forge is not None
@@ -174,7 +183,8 @@ def _alone(
         me = ranks == rank
         place = jnp.argmax(me)
         rows = jnp.broadcast_to(jnp.where(me.any(), own[place], 0), own.shape)
-        alone = view._replace(rows=rows, byzantine=me, known=me, aggregate=asking(rows))
+        loss = hidden.losing(rank, rank + 1)
+        alone = view._replace(rows=rows, byzantine=me, known=me, aggregate=hidden.asking(rows), loss=loss)
         forged, after = forge(jax.random.fold_in(key, rank), alone, state)
         # who is not in this update learns nothing from it
         return forged[place], jax.tree.map(lambda new, old: jnp.where(me.any(), new, old), after, state)

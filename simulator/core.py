@@ -64,7 +64,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     model = _model(scenario.model, scenario.data)
     optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
-    context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size, lies)
+    context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size)
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")

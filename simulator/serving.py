@@ -13,7 +13,7 @@ from aggregators.filters import Filter, Sent
 from aggregators.kernels.means import mean_of
 from attacks import View
 from models import Model
-from simulator.adversary import Adversary, Lying
+from simulator.adversary import Adversary, Hidden, Lying
 from simulator.diagnostics import Update, compared
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
@@ -140,14 +140,12 @@ def knowing(model: Model, batch_size: int) -> Callable[[World, Array, Array], Co
 
 
 @lru_cache
-def harming(model: Model, batch_size: int, lies: Lying) -> Callable[[World, Array, Array], Array]:
-    """The loss of a model by which an adversary measures harm: on a batch of the Byzantine workers' samples."""
+def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Array], Array]:
+    """The loss of a model by which an adversary measures harm: on a batch of the samples of these workers, `[n]`."""
 
-    def own_loss(world: World, step: Array, params: Array) -> Array:
-        whose, which = jax.random.split(derive(world.key, Purpose.HARM, step))
-        byzantine = lies(world, step) >= 0
-        liars = byzantine / jnp.maximum(byzantine.sum(), 1)
-        workers = jax.random.choice(whose, len(liars), (batch_size,), p=liars)
+    def own_loss(world: World, step: Array, whose: Array, params: Array) -> Array:
+        one, which = jax.random.split(derive(world.key, Purpose.HARM, step))
+        workers = jax.random.choice(one, len(whose), (batch_size,), p=whose / jnp.maximum(whose.sum(), 1))
         positions = world.shards[workers, jax.random.randint(which, (batch_size,), 0, world.sizes[workers])]
         return model.loss(params, normalised(world.scaling, world.x[positions]), world.y[positions])
 
@@ -210,7 +208,7 @@ def forging(
     lies: Lying,
     apply: Apply,
     context: Callable[[World, Array, Array], Context],
-    own_loss: Callable[[World, Array, Array], Array],
+    own_loss: Callable[[World, Array, Array, Array], Array],
     how: Showing,
     kept: bool,
 ) -> Callable[..., tuple[Array, Any]]:
@@ -227,7 +225,11 @@ def forging(
         # what the rule will draw, and the server's batch, the adversary can only guess
         guess = context(world, params, derive(world.key, Purpose.GUESS, step))
         key = derive(world.key, Purpose.FORGE, step)
-        seen = {"params": params, "loss": partial(own_loss, world, step), "step": step}
+
+        def losing(first: Any, end: Any) -> Callable[[Array], Array]:
+            return partial(own_loss, world, step, (ranks >= first) & (ranks < end))
+
+        seen = {"params": params, "loss": losing(0, len(ranks)), "step": step}
 
         def judged(given: Array, workers: Array) -> Array:
             return apply(given, rule_state, guess, world.sizes[workers])[0]
@@ -243,7 +245,7 @@ def forging(
             # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
             real = jnp.where(there[:, None], rows, 0)
             view = View(real, new >= 0, there & (new < 0), arrived.workers, aggregate=asking(real), **seen)
-            forged, own = forge_rows(key, view, new, real, asking, own)
+            forged, own = forge_rows(key, view, new, real, Hidden(asking, losing), own)
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
 
@@ -271,7 +273,8 @@ def forging(
         known = last.present & (mine < 0) & ~last.lied
         whose = jnp.where(last.present, workers, -1)
         view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), **seen)
-        forged, own = forge_rows(key, view, mine, last.rows if computed is None else computed[workers], asking, own)
+        computed_rows = last.rows if computed is None else computed[workers]
+        forged, own = forge_rows(key, view, mine, computed_rows, Hidden(asking, losing), own)
         sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
         return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)), computed)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simulator.components import MODELS
 from simulator.core import build
 from simulator.scenario import ScenarioError
 from simulator.serving import Arrived
@@ -193,6 +194,27 @@ def test_what_is_hidden_changes_no_lie(attack, rule):
         seen = rows.copy()
         seen[0] = 5 * rows[0] - 3
         assert not np.array_equal(forged(seen, attack=lie, rule=rule)[0], one)
+
+
+@pytest.mark.parametrize(("knowledge", "known"), [("omniscient", [0, 1, 2]), ("colluding", [0, 1]), ("own", [0])])
+def test_harm_is_measured_on_samples_of_those_that_the_attack_knows(knowledge, known):
+    attack = {"name": "losing", "workers": 2, "knowledge": knowledge, "beside": ["zero"]}
+    scenario = small(workers=THREE, attack=attack)
+    core, here, rows = build(scenario, 9), world(scenario, 0), jnp.asarray(some_rows())
+    # every worker holds one sample, so that losses tell whose it was
+    here = here._replace(shards=here.shards[:, :1], sizes=jnp.ones(9, jnp.int32))
+    params = jnp.asarray(np.random.default_rng(0).normal(size=650), jnp.float32)
+    model = MODELS["softmax"]((64,), 10)
+    own = [float(model.loss(params, here.x[at], here.y[at])) for at in here.shards]
+    server = core.start(here)
+    arrived = Arrived(np.arange(9), np.zeros(9, int))
+    made, _ = core.forge(here, jnp.asarray(0), arrived, rows, params, server.rule, core.adversary(650))
+    # the mean of eight draws from the samples of these workers
+    shares = {(a / 8, b / 8, (8 - a - b) / 8) for a in range(9) for b in range(9 - a)}
+    fits = [share for share in shares if np.isclose(np.dot(share, own[:3]), made[0, 0], rtol=1e-5)]
+    drawn = {worker for share in fits for worker in range(3) if share[worker]}
+    assert len(fits) == 1
+    assert drawn == set(known)
 
 
 @pytest.mark.parametrize("knowledge", ["omniscient", "colluding", "own"])

@@ -1,0 +1,17 @@
+"""An attack of the tests that shows the loss it is told."""
+
+from attacks.base import Attack
+
+
+def losing(n: int, f: int) -> Attack:
+    """Sends the loss that it is told in every place.
+
+    Formula: loss of the model
+    Knows: a loss
+    Source: the tests
+    """
+
+    def forge(key, view, state):
+        return view.rows * 0 + view.loss(view.params), state
+
+    return Attack(forge=forge)
