@@ -21,7 +21,8 @@ class View(NamedTuple):
     `workers` `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `aggregate`: the rule in use
     with its present state, `[n, d] -> [d]`, without the filter where there is one. `loss`: of a model `[d]`, on
     samples of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server
-    that the rows go to, always 0 where there is one server.
+    that the rows go to, always 0 where there is one server. `new` `[n]`: which rows came for this update; all others
+    are the last ones that the server keeps, or that an adversary remembers to whom rows come one at a time.
     """
 
     rows: Array
@@ -33,6 +34,7 @@ class View(NamedTuple):
     loss: Callable[[Array], Array]
     step: Array
     receiver: Array | np.int32 = np.int32(0)
+    new: Array | np.bool_ = np.bool_(True)
 
 
 class Batch(NamedTuple):

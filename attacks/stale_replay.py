@@ -15,11 +15,10 @@ class Mean(NamedTuple):
 
 
 class Own(NamedTuple):
-    """For each worker what it computed: `past` `[n, age, d]` and `counts` `[n]`, and what it `sent` last `[n, d]`."""
+    """What each worker computed, `past` `[n, age, d]`, at its number modulo `age`, and how often, `counts` `[n]`."""
 
     past: Array
     counts: Array
-    sent: Array
 
 
 def stale_replay(n: int, f: int, *, what: Literal["mean", "own"] = "mean", age: int = 10) -> Attack:
@@ -56,17 +55,13 @@ def stale_replay(n: int, f: int, *, what: Literal["mean", "own"] = "mean", age: 
         place = memory.counts[view.workers] % age
         old = memory.past[view.workers, place]
         rows = jnp.where(view.byzantine[:, None], old.astype(view.rows.dtype), view.rows)
-        computed = view.rows.astype(memory.past.dtype)
-        # where an adversary remembers the rows of all workers, those that are not new are the lies sent before
-        new = view.byzantine & (view.workers >= 0) & (computed != memory.sent[view.workers]).any(axis=1)
         # a number that no worker has writes nothing
-        liars = jnp.where(new, view.workers, n)
+        liars = jnp.where(view.byzantine & view.new & (view.workers >= 0), view.workers, n)
         return rows, Own(
-            memory.past.at[liars, place].set(computed, mode="drop"),
+            memory.past.at[liars, place].set(view.rows.astype(memory.past.dtype), mode="drop"),
             memory.counts.at[liars].add(1, mode="drop"),
-            memory.sent.at[liars].set(rows.astype(memory.sent.dtype), mode="drop"),
         )
 
     if what == "mean":
         return Attack(init=lambda d: Mean(jnp.zeros((age, d)), jnp.asarray(0)), forge=of_mean)
-    return Attack(init=lambda d: Own(jnp.zeros((n, age, d)), jnp.zeros(n, int), jnp.zeros((n, d))), forge=of_own)
+    return Attack(init=lambda d: Own(jnp.zeros((n, age, d)), jnp.zeros(n, int)), forge=of_own)

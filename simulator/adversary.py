@@ -164,8 +164,8 @@ def _colluding(
     rows = jnp.where(lies.any(), rows, jnp.zeros_like(rows))
     # what the server keeps of its own workers is what they sent
     kept = jnp.where(lies[:, None], view.rows, rows)
-    loss = hidden.losing(part.first, part.end)
-    mine = view._replace(rows=rows, byzantine=lies, known=lies, aggregate=hidden.asking(kept), loss=loss)
+    asked = {"aggregate": hidden.asking(kept), "loss": hidden.losing(part.first, part.end)}
+    mine = view._replace(rows=rows, byzantine=lies, known=lies, new=view.new & lies, **asked)
     forged, after = part.attack.forge(key, mine, state)
     # of an update without its workers it learns nothing
     return forged, jax.tree.map(lambda new, old: jnp.where(lies.any(), new, old), after, state)
@@ -183,8 +183,8 @@ def _alone(
         me = ranks == rank
         place = jnp.argmax(me)
         rows = jnp.broadcast_to(jnp.where(me.any(), own[place], 0), own.shape)
-        loss = hidden.losing(rank, rank + 1)
-        alone = view._replace(rows=rows, byzantine=me, known=me, aggregate=hidden.asking(rows), loss=loss)
+        asked = {"aggregate": hidden.asking(rows), "loss": hidden.losing(rank, rank + 1)}
+        alone = view._replace(rows=rows, byzantine=me, known=me, new=view.new & me, **asked)
         forged, after = forge(jax.random.fold_in(key, rank), alone, state)
         # who is not in this update learns nothing from it
         return forged[place], jax.tree.map(lambda new, old: jnp.where(me.any(), new, old), after, state)

@@ -253,14 +253,14 @@ def forging(
         everyone = jnp.arange(len(table.present))
         workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
         last = jax.tree.map(lambda each: each[workers], table)
-        fresh = jnp.zeros(len(everyone), bool).at[arrived.workers].set(new >= 0)[workers]
+        fresh = jnp.zeros(len(everyone), bool).at[arrived.workers].set(True)[workers]
         if computed is not None:
             computed = computed.at[arrived.workers].set(rows)
 
         def asking(known: Array) -> Callable[[Array], Array]:
             def aggregate(attempt: Array) -> Array:
                 # of the liars' rows only the new ones can still be chosen
-                asked = jnp.where(fresh[:, None], attempt, known)
+                asked = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
                 if kept:
                     return judged(how.shown(asked, workers, step - last.versions), workers)
                 new_rows = how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions)
@@ -272,7 +272,7 @@ def forging(
         mine = jnp.where(last.present, ranks[workers], -1)
         known = last.present & (mine < 0) & ~last.lied
         whose = jnp.where(last.present, workers, -1)
-        view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), **seen)
+        view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), new=fresh, **seen)
         computed_rows = last.rows if computed is None else computed[workers]
         forged, own = forge_rows(key, view, mine, computed_rows, Hidden(asking, losing), own)
         sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)

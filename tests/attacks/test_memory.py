@@ -189,7 +189,7 @@ def test_lies_that_the_adversary_is_shown_again_are_not_taken_for_computed_rows(
     computed = {0: [np.zeros(3, np.float32)], 1: [np.zeros(3, np.float32)]}
     for worker in (0, 1, 1, 0, 1, 0, 0):
         table[worker] = row = rng.normal(size=3).astype(np.float32)
-        out, state = attack.forge(jax.random.key(0), view_of(table, byzantine), state)
+        out, state = attack.forge(jax.random.key(0), view_of(table, byzantine, new=np.arange(4) == worker), state)
         np.testing.assert_array_equal(out[worker], computed[worker][-1])
         computed[worker].append(row)
         table[worker] = out[worker]

@@ -15,11 +15,11 @@ from tests.simulator.conftest import run, small
 THREE = {"total": 9, "byzantine": 3}
 
 
-def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, **changes):
+def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, seen=None, **changes):
     """What an update of these rows is after the adversary, and where asked what it remembers."""
     scenario = small(**{"workers": THREE, **changes})
     # buckets are what the rule sees
-    seen = scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows)
+    seen = seen or (scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows))
     core, here = build(scenario, seen), world(scenario, seed)
     workers = range(len(rows)) if workers is None else workers
     server = core.start(here)
@@ -228,6 +228,24 @@ def test_one_row_at_a_time_the_colluding_remember_what_their_workers_computed(kn
         made, state = forged(rows[[worker]], workers=[worker], state=state, with_state=True, **changes)
     heard = {"omniscient": [3, 4], "colluding": [1, 0], "own": [0]}[knowledge]
     np.testing.assert_allclose(made[0], -2 * rows[heard].mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("knowledge", ["omniscient", "colluding", "own"])
+@pytest.mark.parametrize("apply", ["table", "each"])
+def test_a_liar_replays_what_it_computed_by_its_own_count_whatever_it_knows(knowledge, apply):
+    rows = some_rows(n=24)
+    lie = {"name": "stale_replay", "what": "own", "age": 2, "knowledge": knowledge}
+    changes = {"attack": lie, "schedule": {"name": "asynchronous", "apply": apply}}
+    state, past = None, {worker: [np.zeros(650)] * 2 for worker in range(9)}
+    turns = [[*range(9)] if apply == "table" else [0], *([w] for w in (0, 3, 1, 2, 0, 1, 4, 0, 2, 0))]
+    for number, workers in enumerate(turns):
+        new = rows[number : number + len(workers)]
+        # the rule sees all rows of a table
+        seen = 9 if apply == "table" else 1
+        made, state = forged(new, workers=workers, state=state, with_state=True, seen=seen, **changes)
+        for row, sent, worker in zip(new, made, workers, strict=True):
+            np.testing.assert_array_equal(sent, past[worker][-2] if worker < 3 else row)
+            past[worker].append(row)
 
 
 def test_an_update_without_a_liar_of_an_attack_teaches_it_nothing():
