@@ -14,7 +14,7 @@ from aggregators.filters import Filter
 from attacks import Attack
 from models import softmax
 from simulator import components
-from tests.experiments.command import byzax, command, write
+from tests.experiments.command import ROOT, byzax, command, write
 
 
 def refused(result, *expected):
@@ -28,6 +28,7 @@ def refused(result, *expected):
         assert words in lines[0]
 
 
+OWN = ROOT / "tests" / "models" / "own.py"
 EACH = {"name": "asynchronous", "apply": "each"}
 MISTAKES = {
     "unknown key": ({"stesp": 3}, ["stesp: unknown key; did you mean 'steps'?"]),
@@ -183,6 +184,10 @@ MISTAKES = {
     "labels of data that has values": (
         {"data": "diabetes", "model": "linear", "attack": "label_flip"},
         ["attack: label_flip changes labels, and this data has values: take feature_noise"],
+    ),
+    "a module that classifies values": (
+        {"data": "diabetes", "model": {"name": "module", "path": f"{OWN}:Outputs"}},
+        ["model: module Outputs in ", "own.py must give values [32] or [32, 1] for samples [32, 10], got [32, 5]"],
     ),
     "a backdoor in values": (
         {"data": "diabetes", "model": "linear", "attack": "backdoor"},
@@ -376,6 +381,11 @@ BROKEN = {
         "model",
         MODEL(init=lambda key: {}, loss=lambda params, x, y, key: x.sum(), predict=lambda params, x: x),
         r"model: softmax: init must give parameters \[d\], got dict",
+    ),
+    "no parameters": (
+        "model",
+        MODEL(init=lambda key: jnp.zeros(0), loss=lambda *_: jnp.zeros(()), predict=lambda params, x: x[:, :2].ravel()),
+        r"model: softmax: init must give parameters \[d\] to train, d >= 1, got none",
     ),
     "losses of a batch": (
         "model",
