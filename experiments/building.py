@@ -49,7 +49,7 @@ from simulator.scenario import Scenario, ScenarioError
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
-from simulator.world import load, scaling_of, share_out
+from simulator.world import load, scaling_of, share_out, split_of
 
 
 def build(scenario: Scenario) -> None:
@@ -81,8 +81,8 @@ def build(scenario: Scenario) -> None:
     # what is larger than the data is refused below
     batch = min(scenario.data.batch_size, len(data.y))
     samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
-    for each in scenario.data.augment:
-        with _part("data.augment", each, AUGMENTATIONS) as augmentation:
+    for i, each in enumerate(scenario.data.augment):
+        with _part(f"data.augment[{i}]", each, AUGMENTATIONS) as augmentation:
             trace_augmentation(augmentation, each, samples)
     if np.issubdtype(data.x.dtype, np.integer):
         _characters(scenario, data)
@@ -104,8 +104,8 @@ def build(scenario: Scenario) -> None:
                 trace_filter(judge, scenario.filter, n, declared, d, own)
         for seen in sorted({seen for seen, _ in kinds}):
             left, f = seen, doubted(scenario, seen)
-            for each in scenario.pre:
-                with _part("pre", each, PRE) as mixer:
+            for i, each in enumerate(scenario.pre):
+                with _part(f"pre[{i}]", each, PRE) as mixer:
                     left = kept(mixer, each, left, f)
             with _part("rule", scenario.rule, RULES) as rule:
                 state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own)
@@ -127,12 +127,14 @@ def build(scenario: Scenario) -> None:
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
                     trace_attack(attack, lie, n, f, k, d, samples)
-        with _part("data", scenario.data.partition, PARTITIONS):
-            parts, shares = share_out(scenario.data, n, seed)
-            if scenario.data.batch_size > len(parts.train):
-                raise ValueError(
-                    f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
-                )
+        with _part("data", scenario.data, DATA):
+            train = len(split_of(scenario.data, seed).train)
+        if scenario.data.batch_size > train:
+            raise ScenarioError(
+                f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
+            )
+        with _part("data.partition", scenario.data.partition, PARTITIONS):
+            _, shares = share_out(scenario.data, n, seed)
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
         if scenario.variance_reduction is not None:
@@ -198,8 +200,7 @@ def _weighs(function: Factory, part: Component, before: tuple[Component, ...], k
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
     """Each attack with its key, and how many workers carry it out."""
-    keys = ["attack", *(f"attack.beside.{i}" for i in range(len(scenario.attack.beside)))]
-    return [(key, lie, end - first) for key, (lie, first, end) in zip(keys, scenario.lies, strict=True)]
+    return [(key, lie, end - first) for key, (lie, first, end) in zip(scenario.lie_keys, scenario.lies, strict=True)]
 
 
 @contextmanager

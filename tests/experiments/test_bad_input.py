@@ -143,7 +143,7 @@ MISTAKES = {
     ),
     "a factor below 0": (
         {"latency": {"name": "constant", "factors": [1, 1, 1, -1, 1, 1, 1]}},
-        ["latency.factors.3: input should be greater than 0, got -1"],
+        ["latency.factors[3]: input should be greater than 0, got -1"],
     ),
     "a factor that is a word": ({"latency": {"name": "constant", "factors": "fast"}}, ["latency.factors: unknown"]),
     "an unknown key of the factors": (
@@ -236,7 +236,7 @@ MISTAKES = {
     ),
     "more labels than there are": (
         {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 11}}},
-        ["data: by_label", "11 labels", "10"],
+        ["data.partition: by_label", "11 labels", "10"],
     ),
     "fewer samples than workers": ({"workers": {"total": 5000, "byzantine": 1}}, ["data", "samples", "5000 workers"]),
     "no training samples left": ({"data": {"name": "digits", "test": 0.95}}, ["data: validation=0.1 and test=0.95"]),
@@ -401,12 +401,12 @@ BROKEN = {
     "partition that forgets a worker": (
         "partition",
         lambda: lambda labels, workers, rng: [np.arange(3)],
-        "data: iid leaves one of the 7 workers without a sample",
+        "data.partition: iid leaves one of the 7 workers without a sample",
     ),
     "partition of positions that are not there": (
         "partition",
         lambda: lambda labels, workers, rng: [np.array([10**6])] * workers,
-        "data: iid fails: IndexError",
+        "data.partition: iid fails: IndexError",
     ),
     "gives no filter": ("filter", lambda n, f, **o: 3, "filter: kardam must give a Filter, got int"),
     "accepted alone": (

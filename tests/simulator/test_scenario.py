@@ -69,10 +69,11 @@ def test_a_scenario_is_frozen():
         ({"workers": {"total": 3, "byzantine": 4}}, ["workers: byzantine is 4, but there are only 3 workers"]),
         ({"workers": {"total": 3, "byzantine": 1, "declared": 4}}, ["workers: declared is 4, but there are only 3"]),
         ({"workers": {"declared": -1}}, ["workers.declared: input should be greater than or equal to 0, got -1"]),
+        ({"worker_momentum": "0.9"}, ["worker_momentum: a number, or a mapping of beta, kind, is needed, got '0.9'"]),
         ({"workers": 3}, ["workers: a mapping is needed, got 3"]),
         ({"steps": True}, ["steps: input should be a valid integer, got True"]),
         ({"steps": "many", "seed": -1}, ["seed: input should be greater", "steps: input should be a valid integer"]),
-        ({"model": {"name": "mlp", "hidden": [1, "a"]}}, ["model.hidden.1: input should be a valid integer, got 'a'"]),
+        ({"model": {"name": "mlp", "hidden": [1, "a"]}}, ["model.hidden[1]: input should be a valid integer, got 'a'"]),
         ({"executor": {"name": "ray", "actors": "all"}}, ["executor.actors: input should be"]),
         (
             {"executor": {"name": "ray", "actors": 2, "workers_per_actor": 1}},
