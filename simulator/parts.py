@@ -424,7 +424,8 @@ class Workers(Description, frozen=True):
     def _possible(self) -> Self:
         for field, value in {"byzantine": self.byzantine.count, "declared": self.declared}.items():
             if value > self.total:
-                raise ValueError(f"{field} is {value}, but there are only {self.total} workers (workers.total)")
+                there = f"are only {self.total} workers" if self.total > 1 else "is only 1 worker"
+                raise ValueError(f"{field} is {value}, but there {there} (workers.total)")
         return self
 
 

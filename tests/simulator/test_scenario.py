@@ -68,6 +68,7 @@ def test_a_scenario_is_frozen():
         ),
         ({"workers": {"total": 3, "byzantine": 4}}, ["workers: byzantine is 4, but there are only 3 workers"]),
         ({"workers": {"total": 3, "byzantine": 1, "declared": 4}}, ["workers: declared is 4, but there are only 3"]),
+        ({"workers": {"total": 1, "byzantine": 4}}, ["workers: byzantine is 4, but there is only 1 worker"]),
         ({"workers": {"declared": -1}}, ["workers.declared: input should be greater than or equal to 0, got -1"]),
         ({"worker_momentum": "0.9"}, ["worker_momentum: a number, or a mapping of beta, kind, is needed, got '0.9'"]),
         ({"workers": 3}, ["workers: a mapping is needed, got 3"]),
