@@ -85,24 +85,32 @@ def labels(parts: Iterable[Component]) -> dict[Component, str]:
     """A name for each different component: its own, with the options that are not the default everywhere.
 
     Of settings that byzax has for all of a kind (who carries out an attack, and when) only those in which namesakes
-    differ. Attacks at the same time are joined by +.
+    differ. Attacks at the same time are joined by +. Where all have the same names, only what differs is said.
     """
     different = list(dict.fromkeys(parts))
+    together = [[part, *getattr(part, "beside", ())] for part in different]
+    alike = len(different) > 1 and len({tuple(each.name for each in one) for one in together}) == 1
     labels = {}
-    for part in different:
-        defaults = {key: field.default for key, field in type(part).model_fields.items() if key != "beside"}
-        own = part.options()
-        namesakes = [other for other in different if other.name == part.name]
-        said = [
-            key
-            for key, default in defaults.items()
-            if any(getattr(each, key) != (default if key in own else getattr(part, key)) for each in namesakes)
-        ]
-        values = part.model_dump(include={*said} - {"name"})
-        named = {"name": part.name, **{key: _short(values[key]) for key in said if key in values}}
-        beside = [{"name": each.name, **each.options()} for each in getattr(part, "beside", ())]
-        labels[part] = " + ".join(map(compact, [named, *beside]))
+    for part, one in zip(different, together, strict=True):
+        named = []
+        for place, each in enumerate(one):
+            there = [other[place] for other in together if place < len(other)]
+            said = _options(each, [other for other in there if other.name == each.name], alike)
+            if not place or said or not alike:
+                named.append(compact({"name": each.name, **said}))
+        labels[part] = " + ".join(named)
     return labels
+
+
+def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> dict[str, Any]:
+    """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
+    own, values = part.options(), part.model_dump(exclude={"name", "beside"})
+    return {
+        key: _short(value)
+        for key, value in values.items()
+        if any(getattr(other, key) != getattr(part, key) for other in namesakes)
+        or (key in own and not alike and own[key] != type(part).model_fields[key].default)
+    }
 
 
 def _short(value: Any) -> Any:
