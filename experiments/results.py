@@ -20,9 +20,9 @@ from models.module import sha256
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
-from simulator.executors.base import digest, fixed_liars
+from simulator.executors.base import byzantine_updates, digest, fixed_liars
 from simulator.scenario import Scenario, ScenarioError
-from simulator.timeline import Timeline, save, usage
+from simulator.timeline import Timeline, cut, save, usage
 from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
@@ -217,7 +217,10 @@ def finish(
             if run.scenario.clock == "wall":
                 timeline = last.timeline
                 _atomically(here / "timeline.npz", lambda file: save(timeline, file))
-            summary |= _times(here, last.timeline, run.scenario.workers.total, fixed_liars(run.scenario, last.seed))
+            # of one that was cut short no more is told than what was carried out
+            happened = cut(last.timeline, last.step)
+            often = byzantine_updates(run.scenario, last.seed, happened.steps)
+            summary |= _times(here, happened, fixed_liars(run.scenario, last.seed), often)
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
@@ -228,12 +231,17 @@ def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
     return evaluation._replace(**dict.fromkeys(hidden, np.nan))
 
 
-def _times(here: Path, timeline: Timeline, n: int, liars: list[int]) -> dict[str, float]:
-    """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it."""
+def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) -> dict[str, float]:
+    """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it.
+
+    `liars` are Byzantine always; `often` `[n]`: in how many updates each worker is.
+    """
+    n = len(often)
     spent = usage(timeline, n)
-    _append(here / "workers.csv", [("worker", "byzantine", *spent._fields)])
-    columns = [part.tolist() for part in spent]
-    _append(here / "workers.csv", zip(range(n), (i in liars for i in range(n)), *columns, strict=True))
+    _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
+    ever = [worker in liars or count > 0 for worker, count in enumerate(often.tolist())]
+    columns = [part.tolist() for part in (often, *spent)]
+    _append(here / "workers.csv", zip(range(n), ever, *columns, strict=True))
     ages = np.bincount(timeline.ages)
     _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
     end = timeline.time_s[-1] if timeline.steps else 0.0
