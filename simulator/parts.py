@@ -390,7 +390,7 @@ class EarlyStopping(Description, frozen=True):
 class Byzantine(Description, frozen=True):
     """Who really is Byzantine."""
 
-    count: int = Field(default=3, ge=0, description="How many workers.")
+    count: int = Field(default=3, ge=0, description="How many workers; it may be all of them.")
     which: Literal["first", "random", "by_data"] = Field(
         default="first",
         description="The first ones (ties, which go to the lowest index, favour them), some drawn by the seed, or "

@@ -35,8 +35,9 @@ def stale_synchronous(
     every row is an update.
 
     With bound 0 all workers wait for all: that is `synchronous`, one update of n rows for each clock, and other options
-    are refused then. With `average` and `apply: each` the parameters that a worker at clock c reads are w0 - eta times the sum of the rows of all
-    workers up to clock c - bound, of its own up to c, and of those that others have delivered beyond.
+    are refused then. With `average` and `apply: each` the parameters that a worker at clock c reads are w0 - eta times
+    the sum of the rows of all workers up to clock c - bound, of its own up to c, and of those that others have
+    delivered beyond.
 
     A worker that never delivers, because it died or lies, holds up all others after `bound` rows: without
     `suspect_after_s` (wait) the run then ends and says who is missing. With it, a worker that delivered nothing for so
