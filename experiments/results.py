@@ -3,7 +3,6 @@
 import csv
 import functools
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
+from experiments.writing import atomically, write_json
 from models.module import sha256
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
@@ -123,11 +123,13 @@ def claim(
     inputs: Sequence[Path],
     overwrite: bool = False,
     mine: Callable[[Path], list[Path]] | None = None,
+    keep: bool = False,
 ) -> None:
     """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
 
     With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. `mine` gives what the command wrote in a folder; by default the files of a study.
+    input file. `mine` gives what the command wrote in a folder; by default the files of a study. With `keep` it stays
+    for now, and the command replaces it once there is something to put in its place.
     """
     written = {folder: (mine or _written)(folder) if overwrite else [] for folder in folders}
     read = {path.resolve() for path in inputs}
@@ -151,7 +153,7 @@ def claim(
             probe = folder / ".writable"
             probe.touch()
             probe.unlink()
-            for path in files:
+            for path in [] if keep else files:
                 path.unlink()
             for empty in [*folder.glob("runs/*"), folder / "runs"]:
                 if empty.is_dir() and not any(empty.iterdir()):
@@ -205,7 +207,7 @@ def finish(
     here = folder / "runs" / run.slug
     if seen:
         last = seen[-1]
-        _atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
+        atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
     summary = _summary(run, status, reason)
     if status == "complete":
         summary["digest"] = digest(list(seen))
@@ -216,7 +218,7 @@ def finish(
         if last.timeline is not None:
             if run.scenario.clock == "wall":
                 timeline = last.timeline
-                _atomically(here / "timeline.npz", lambda file: save(timeline, file))
+                atomically(here / "timeline.npz", lambda file: save(timeline, file))
             # of one that was cut short no more is told than what was carried out
             happened = cut(last.timeline, last.step)
             often = byzantine_updates(run.scenario, last.seed, happened.steps)
@@ -318,20 +320,6 @@ def _commit() -> str | None:
 def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     with path.open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a mapping as JSON, whole or not at all."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    _atomically(path, lambda file: file.write(text.encode()))
-
-
-def _atomically(path: Path, write: Callable[[Any], Any]) -> None:
-    # a reader, or a crash, finds the old file or the new one and never half of it
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        write(file)
-    os.replace(beside, path)
 
 
 def save_study(folder: Path, study: Study) -> None:

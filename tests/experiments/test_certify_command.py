@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from experiments.certify import measuring
+from experiments.certify import measuring, plot
 from experiments.certify.description import PARTS, load
 from experiments.strict_yaml import dump
 from tests.experiments.command import ROOT, byzax, command
@@ -225,6 +225,29 @@ def test_an_interrupt_before_the_first_rule_is_measured_leaves_an_empty_folder(t
     result = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (130, "interrupted: no rule was measured to its end\n")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp_path, monkeypatch):
+    path, out = write(tmp_path, rule="median", parts="leak"), tmp_path / "out"
+    assert byzax("certify", path, "--out", out).exit_code == 0
+    before = {each.name: each.read_bytes() for each in out.iterdir()}
+    one = measuring._one
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "_one", interrupted)
+    assert byzax("certify", path, "--out", out, "--overwrite").exit_code == 130
+    assert {each.name: each.read_bytes() for each in out.iterdir()} == before
+    # with the first rule measured the old one goes, plots and all
+    monkeypatch.setattr(measuring, "_one", one)
+
+    monkeypatch.setattr(plot, "draw", interrupted)
+    changed = write(tmp_path, rule="average", parts="leak")
+    result = byzax("certify", changed, "--out", out, "--overwrite")
+    assert result.exit_code == 130
+    assert sorted(each.name for each in out.iterdir()) == ["certificate.csv", "certificate.json"]
+    assert {row["rule"] for row in rows(out)} == {"average"}
 
 
 def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_liars(tmp_path):
