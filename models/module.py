@@ -61,7 +61,7 @@ def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters
         sample = jnp.zeros((1, *shape), jnp.int32 if characters else jnp.float32)
         return _from_linen(called, file, found, own, sample)
 
-    def create(rngs: nnx.Rngs) -> nnx.Module:
+    def create(rngs: nnx.Rngs) -> Any:
         options = _asked(found, {**own, "rngs": rngs})
         with _making(called, file, classes):
             return found(**options)
