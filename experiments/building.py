@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -211,13 +212,27 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         yield function
     except ValueError as error:
         text = " ".join(str(error).split())
-        # a rule can have another one by name
-        option = next((f".{key}" for key, value in part.options().items() if f"unknown rule {value!r}" in text), "")
-        raise ScenarioError(f"{key}{option}: {text}") from error
+        raise ScenarioError(f"{key}{_option(part, text)}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _option(part: Component, text: str) -> str:
+    """The option, with a dot before it, that a message of a part is about; nothing where it is about none or several.
+
+    >>> from simulator.components import AUGMENTATIONS, one_of
+    >>> from pydantic import TypeAdapter
+    >>> cutout = TypeAdapter(one_of("augmentation", AUGMENTATIONS)).validate_python({"name": "cutout", "size": 0})
+    >>> _option(cutout, "cutout needs size >= 1, got 0"), _option(cutout, "cutout is for images of a size")
+    ('.size', '')
+    """
+    condition = re.match(rf"{part.name} needs (.+?), got ", text)
+    words = re.findall(r"\w+", condition[1]) if condition else []
+    # a rule can have another one by name
+    found = [key for key, value in part.options().items() if key in words or f"unknown rule {value!r}" in text]
+    return f".{found[0]}" if len(found) == 1 else ""
 
 
 def _fits(d: int, rows: int, way_out: str = "take a smaller model") -> None:

@@ -203,7 +203,7 @@ MISTAKES = {
     ),
     "more participants than workers": (
         {"schedule": {"name": "sampled", "participants": 30}},
-        ["schedule: sampled needs participants from 1 to", "got 30"],
+        ["schedule.participants: sampled needs participants from 1 to", "got 30"],
     ),
     "samples that weigh where a rule gives no weights": (
         {"rule": "median", "weights": "samples"},
@@ -233,6 +233,25 @@ MISTAKES = {
     "an attack after the last update": (
         {"steps": 4, "attack": {"name": "zero", "from": 4}},
         ["attack.from: zero begins in update 4, and there are 4"],
+    ),
+    "an option out of range of a partition": (
+        {"data": {"name": "digits", "partition": {"name": "dirichlet", "alpha": -1}}},
+        ["data.partition.alpha: dirichlet needs alpha > 0, such as 0.5, got -1"],
+    ),
+    "an option out of range of one of several augmentations": (
+        {"data": {"name": "digits", "augment": ["flip", {"name": "cutout", "size": 0}]}},
+        ["data.augment[1].size: cutout needs size >= 1, got 0"],
+    ),
+    "an option out of range of one of several attacks": (
+        {
+            "attack": {"name": "none", "workers": 1, "beside": [{"name": "neurotoxin", "share": 2}]},
+            "workers": {"total": 7, "byzantine": 2},
+        },
+        ["attack.beside[0].share: neurotoxin needs a share of poisoned samples"],
+    ),
+    "an option out of range of what stands before a rule": (
+        {"pre": ["nnm", {"name": "clip", "bound": -1}]},
+        ["pre[1].bound: clip needs a bound > 0"],
     ),
     "more labels than there are": (
         {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 11}}},

@@ -154,7 +154,7 @@ def test_a_run_is_the_same_twice():
         ({"name": "gaussian_mixture", "augment": ["flip"]}, r"data.augment\[0\]: flip is for images"),
         (
             {"name": "digits", "augment": ["flip", {"name": "shift", "pixels": 0}]},
-            r"data.augment\[1\]: shift needs pixels >= 1",
+            r"data.augment\[1\].pixels: shift needs pixels >= 1",
         ),
         ({"name": "digits", "normalise": "per_channel"}, "data.normalise: per_channel is for images"),
     ],
