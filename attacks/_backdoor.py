@@ -5,9 +5,36 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Batch, classes_of
+from attacks.base import Array, Attack, Batch, Goal, View, check, classes_of, stateless
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "centre")
+
+
+def patch(
+    name: str, n: int, f: int, size: int, place: str, value: float, target: int, share: float, boost: float
+) -> Attack:
+    """The attack of a square patch that decides the label, with its options checked and errors that begin `name`.
+
+    Raises ValueError unless 0 <= f <= n, or for an option out of range; when used, for samples that are no images or
+    smaller than the patch.
+    """
+    check(name, n, f)
+    check_backdoor(name, share, target, boost)
+    if size < 1:
+        raise ValueError(f"{name} needs a patch of size >= 1, got {size}")
+    if place not in PLACES:
+        raise ValueError(f"{name} knows the places {', '.join(PLACES)}, got {place!r}")
+
+    def trigger(x: Array) -> Array:
+        return stamped(x, *corner(name, place, size, size, x), size, size, value)
+
+    def corrupt(key: Array, batch: Batch) -> Batch:
+        return poisoned(name, batch, share, target, trigger)
+
+    def enlarged(key: Array, view: View) -> Array:
+        return boost * view.rows
+
+    return Attack(forge=None if boost == 1 else stateless(enlarged).forge, corrupt=corrupt, goal=Goal(target, trigger))
 
 
 def corner(name: str, place: str, height: int, width: int, x: Array) -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from attacks._backdoor import PLACES, check_backdoor, corner, poisoned, stamped
-from attacks.base import Array, Attack, Batch, Goal, View, check, stateless
+from attacks._backdoor import patch
+from attacks.base import Attack
 
 
 def backdoor(
@@ -39,20 +39,4 @@ def backdoor(
         ValueError: unless 0 <= f <= n, or for an option out of range; when used, for samples that are no images, for
             images smaller than the patch.
     """
-    check("backdoor", n, f)
-    check_backdoor("backdoor", share, target, boost)
-    if size < 1:
-        raise ValueError(f"backdoor needs a patch of size >= 1, got {size}")
-    if place not in PLACES:
-        raise ValueError(f"backdoor knows the places {', '.join(PLACES)}, got {place!r}")
-
-    def trigger(x: Array) -> Array:
-        return stamped(x, *corner("backdoor", place, size, size, x), size, size, value)
-
-    def corrupt(key: Array, batch: Batch) -> Batch:
-        return poisoned("backdoor", batch, share, target, trigger)
-
-    def enlarged(key: Array, view: View) -> Array:
-        return boost * view.rows
-
-    return Attack(forge=None if boost == 1 else stateless(enlarged).forge, corrupt=corrupt, goal=Goal(target, trigger))
+    return patch("backdoor", n, f, size, place, value, target, share, boost)

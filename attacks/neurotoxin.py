@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from attacks.backdoor import backdoor
-from attacks.base import Array, Attack, State, View, check
+from attacks._backdoor import patch
+from attacks.base import Array, Attack, State, View
 
 
 def neurotoxin(
@@ -45,10 +45,9 @@ def neurotoxin(
     Raises:
         ValueError: unless 0 <= f <= n, for an option of backdoor out of range, or unless 0 <= top < 1.
     """
-    check("neurotoxin", n, f)
+    whole = patch("neurotoxin", n, f, size, place, value, target, share, boost)
     if not 0 <= top < 1:
         raise ValueError(f"neurotoxin needs a share top of coordinates with 0 <= top < 1, got {top}")
-    whole = backdoor(n, f, size=size, place=place, value=value, target=target, share=share, boost=boost)
 
     def init(d: int) -> State:
         return jnp.zeros(d), jnp.asarray(False)

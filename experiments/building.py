@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -49,7 +50,7 @@ from simulator.scenario import Scenario, ScenarioError
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
-from simulator.world import load, scaling_of, share_out
+from simulator.world import load, scaling_of, share_out, split_of
 
 
 def build(scenario: Scenario) -> None:
@@ -82,8 +83,8 @@ def build(scenario: Scenario) -> None:
     # what is larger than the data is refused below
     batch = min(scenario.data.batch_size, len(data.y))
     samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
-    for each in scenario.data.augment:
-        with _part("data.augment", each, AUGMENTATIONS) as augmentation:
+    for i, each in enumerate(scenario.data.augment):
+        with _part(f"data.augment[{i}]", each, AUGMENTATIONS) as augmentation:
             trace_augmentation(augmentation, each, samples)
     if np.issubdtype(data.x.dtype, np.integer):
         _characters(scenario, data)
@@ -105,8 +106,8 @@ def build(scenario: Scenario) -> None:
                 trace_filter(judge, scenario.filter, n, declared, d, own)
         for seen in sorted({seen for seen, _ in kinds}):
             left, f = seen, doubted(scenario, seen)
-            for each in scenario.pre:
-                with _part("pre", each, PRE) as mixer:
+            for i, each in enumerate(scenario.pre):
+                with _part(f"pre[{i}]", each, PRE) as mixer:
                     left = kept(mixer, each, left, f)
             with _part("rule", scenario.rule, RULES) as rule:
                 state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
@@ -128,12 +129,14 @@ def build(scenario: Scenario) -> None:
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
                     trace_attack(attack, lie, n, f, k, d, samples, models)
-        with _part("data", scenario.data.partition, PARTITIONS):
-            parts, shares = share_out(scenario.data, n, seed)
-            if scenario.data.batch_size > len(parts.train):
-                raise ValueError(
-                    f"batch_size is {scenario.data.batch_size}, but there are only {len(parts.train)} training samples"
-                )
+        with _part("data", scenario.data, DATA):
+            train = len(split_of(scenario.data, seed).train)
+        if scenario.data.batch_size > train:
+            raise ScenarioError(
+                f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
+            )
+        with _part("data.partition", scenario.data.partition, PARTITIONS):
+            _, shares = share_out(scenario.data, n, seed)
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
         if scenario.variance_reduction is not None:
@@ -199,8 +202,7 @@ def _weighs(function: Factory, part: Component, before: tuple[Component, ...], k
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
     """Each attack with its key, and how many workers carry it out."""
-    keys = ["attack", *(f"attack.beside.{i}" for i in range(len(scenario.attack.beside)))]
-    return [(key, lie, end - first) for key, (lie, first, end) in zip(keys, scenario.lies, strict=True)]
+    return [(key, lie, end - first) for key, (lie, first, end) in zip(scenario.lie_keys, scenario.lies, strict=True)]
 
 
 @contextmanager
@@ -211,13 +213,27 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         yield function
     except ValueError as error:
         text = " ".join(str(error).split())
-        # a rule can have another one by name
-        option = next((f".{key}" for key, value in part.options().items() if f"unknown rule {value!r}" in text), "")
-        raise ScenarioError(f"{key}{option}: {text}") from error
+        raise ScenarioError(f"{key}{_option(part, text)}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _option(part: Component, text: str) -> str:
+    """The option, with a dot before it, that a message of a part is about; nothing where it is about none or several.
+
+    >>> from simulator.components import AUGMENTATIONS, one_of
+    >>> from pydantic import TypeAdapter
+    >>> cutout = TypeAdapter(one_of("augmentation", AUGMENTATIONS)).validate_python({"name": "cutout", "size": 0})
+    >>> _option(cutout, "cutout needs size >= 1, got 0"), _option(cutout, "cutout is for images of a size")
+    ('.size', '')
+    """
+    condition = re.match(rf"{part.name} needs (.+?), got ", text)
+    words = re.findall(r"\w+", condition[1]) if condition else []
+    # a rule can have another one by name
+    found = [key for key, value in part.options().items() if key in words or f"unknown rule {value!r}" in text]
+    return f".{found[0]}" if len(found) == 1 else ""
 
 
 def _fits(d: int, rows: int, way_out: str = "take a smaller model") -> None:

@@ -168,7 +168,8 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=[...]",
-            help="What to choose from; by default five learning rates around the scenario's, and momentum 0 or 0.9.",
+            help="What to choose from, such as steps=[100,200], but not what decides which samples are measured (seed, "
+            "data.validation); by default five learning rates around the scenario's, and momentum 0 or 0.9.",
         ),
     ] = None,
     by: Annotated[

@@ -246,7 +246,9 @@ def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
     grid = figure.subplots(len(ways), 2, squeeze=False, sharex="col", width_ratios=[1, 1.35])
     for (left, right), way in zip(grid, ways, strict=True):
         runs = [folder / "runs" / run for run in frame.loc[frame["line"] == way, "run"]]
-        ages = pd.concat([pd.read_csv(run / "ages.csv") for run in runs if (run / "ages.csv").exists()] or [NO_AGES])
+        # a run that ended before its first update has no rows
+        files = [run / "ages.csv" for run in runs if (run / "ages.csv").exists()]
+        ages = pd.concat([pd.read_csv(file, dtype=int) for file in files] or [NO_AGES])
         rows = np.bincount(ages["age"], ages["rows"])
         below = np.cumsum(rows) / max(1, rows.sum())
         oldest = max(oldest, int(np.searchsorted(below, 0.995)) if rows.any() else 0)

@@ -3,7 +3,6 @@
 import csv
 import functools
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -16,13 +15,14 @@ import numpy as np
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
+from experiments.writing import atomically, write_json
 from models.module import sha256
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
-from simulator.executors.base import digest, fixed_liars
+from simulator.executors.base import byzantine_updates, digest, fixed_liars
 from simulator.scenario import Scenario, ScenarioError
-from simulator.timeline import Timeline, save, usage
+from simulator.timeline import Timeline, cut, save, usage
 from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
@@ -85,24 +85,32 @@ def labels(parts: Iterable[Component]) -> dict[Component, str]:
     """A name for each different component: its own, with the options that are not the default everywhere.
 
     Of settings that byzax has for all of a kind (who carries out an attack, and when) only those in which namesakes
-    differ. Attacks at the same time are joined by +.
+    differ. Attacks at the same time are joined by +. Where all have the same names, only what differs is said.
     """
     different = list(dict.fromkeys(parts))
+    together = [[part, *getattr(part, "beside", ())] for part in different]
+    alike = len(different) > 1 and len({tuple(each.name for each in one) for one in together}) == 1
     labels = {}
-    for part in different:
-        defaults = {key: field.default for key, field in type(part).model_fields.items() if key != "beside"}
-        own = part.options()
-        namesakes = [other for other in different if other.name == part.name]
-        said = [
-            key
-            for key, default in defaults.items()
-            if any(getattr(each, key) != (default if key in own else getattr(part, key)) for each in namesakes)
-        ]
-        values = part.model_dump(include={*said} - {"name"})
-        named = {"name": part.name, **{key: _short(values[key]) for key in said if key in values}}
-        beside = [{"name": each.name, **each.options()} for each in getattr(part, "beside", ())]
-        labels[part] = " + ".join(map(compact, [named, *beside]))
+    for part, one in zip(different, together, strict=True):
+        named = []
+        for place, each in enumerate(one):
+            there = [other[place] for other in together if place < len(other)]
+            said = _options(each, [other for other in there if other.name == each.name], alike)
+            if not place or said or not alike:
+                named.append(compact({"name": each.name, **said}))
+        labels[part] = " + ".join(named)
     return labels
+
+
+def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> dict[str, Any]:
+    """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
+    own, values = part.options(), part.model_dump(exclude={"name", "beside"})
+    return {
+        key: _short(value)
+        for key, value in values.items()
+        if any(getattr(other, key) != getattr(part, key) for other in namesakes)
+        or (key in own and not alike and own[key] != type(part).model_fields[key].default)
+    }
 
 
 def _short(value: Any) -> Any:
@@ -115,11 +123,13 @@ def claim(
     inputs: Sequence[Path],
     overwrite: bool = False,
     mine: Callable[[Path], list[Path]] | None = None,
+    keep: bool = False,
 ) -> None:
     """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
 
     With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. `mine` gives what the command wrote in a folder; by default the files of a study.
+    input file. `mine` gives what the command wrote in a folder; by default the files of a study. With `keep` it stays
+    for now, and the command replaces it once there is something to put in its place.
     """
     written = {folder: (mine or _written)(folder) if overwrite else [] for folder in folders}
     read = {path.resolve() for path in inputs}
@@ -143,7 +153,7 @@ def claim(
             probe = folder / ".writable"
             probe.touch()
             probe.unlink()
-            for path in files:
+            for path in [] if keep else files:
                 path.unlink()
             for empty in [*folder.glob("runs/*"), folder / "runs"]:
                 if empty.is_dir() and not any(empty.iterdir()):
@@ -197,7 +207,7 @@ def finish(
     here = folder / "runs" / run.slug
     if seen:
         last = seen[-1]
-        _atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
+        atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
     summary = _summary(run, status, reason)
     if status == "complete":
         summary["digest"] = digest(list(seen))
@@ -208,8 +218,11 @@ def finish(
         if last.timeline is not None:
             if run.scenario.clock == "wall":
                 timeline = last.timeline
-                _atomically(here / "timeline.npz", lambda file: save(timeline, file))
-            summary |= _times(here, last.timeline, run.scenario.workers.total, fixed_liars(run.scenario, last.seed))
+                atomically(here / "timeline.npz", lambda file: save(timeline, file))
+            # of one that was cut short no more is told than what was carried out
+            happened = cut(last.timeline, last.step)
+            often = byzantine_updates(run.scenario, last.seed, happened.steps)
+            summary |= _times(here, happened, fixed_liars(run.scenario, last.seed), often)
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
@@ -220,12 +233,17 @@ def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
     return evaluation._replace(**dict.fromkeys(hidden, np.nan))
 
 
-def _times(here: Path, timeline: Timeline, n: int, liars: list[int]) -> dict[str, float]:
-    """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it."""
+def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) -> dict[str, float]:
+    """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it.
+
+    `liars` are Byzantine always; `often` `[n]`: in how many updates each worker is.
+    """
+    n = len(often)
     spent = usage(timeline, n)
-    _append(here / "workers.csv", [("worker", "byzantine", *spent._fields)])
-    columns = [part.tolist() for part in spent]
-    _append(here / "workers.csv", zip(range(n), (i in liars for i in range(n)), *columns, strict=True))
+    _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
+    ever = [worker in liars or count > 0 for worker, count in enumerate(often.tolist())]
+    columns = [part.tolist() for part in (often, *spent)]
+    _append(here / "workers.csv", zip(range(n), ever, *columns, strict=True))
     ages = np.bincount(timeline.ages)
     _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
     end = timeline.time_s[-1] if timeline.steps else 0.0
@@ -302,20 +320,6 @@ def _commit() -> str | None:
 def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     with path.open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a mapping as JSON, whole or not at all."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    _atomically(path, lambda file: file.write(text.encode()))
-
-
-def _atomically(path: Path, write: Callable[[Any], Any]) -> None:
-    # a reader, or a crash, finds the old file or the new one and never half of it
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        write(file)
-    os.replace(beside, path)
 
 
 def save_study(folder: Path, study: Study) -> None:

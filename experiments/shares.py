@@ -22,7 +22,7 @@ from experiments.replay import runs
 from simulator.components import Component
 from simulator.executors.base import fixed_liars
 from simulator.scenario import ScenarioError
-from simulator.world import load, share_out
+from simulator.world import load, share_out, split_of
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
 BARS = 50
@@ -52,12 +52,13 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
     cell = study.load(file, [*overrides, *([] if seed is None else [f"seed={seed}"])]).cells[0].scenario
-    n = cell.workers.total
+    n, key = cell.workers.total, "data"
     try:
-        dataset = load(cell.data)
-        parts, shares = share_out(cell.data, n, cell.seed)
+        dataset, parts = load(cell.data), split_of(cell.data, cell.seed)
+        key = "data.partition"
+        _, shares = share_out(cell.data, n, cell.seed)
     except ValueError as error:
-        raise ScenarioError(f"{path}: data: {' '.join(str(error).split())}") from error
+        raise ScenarioError(f"{path}: {key}: {' '.join(str(error).split())}") from error
     means = None
     if dataset.classes is None:
         # equal values are one group

@@ -1,5 +1,6 @@
 """A timeline to look at: a chart of workers over time, and a table of what became of their jobs."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from experiments.plots import KINDS, STYLE
 from experiments.replay import runs, timeline_of
 from simulator.executors.base import fixed_liars, plan
 from simulator.scenario import ScenarioError
-from simulator.timeline import Outcome, Rows, Timeline, load, usage
+from simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
 
 # A chart shows so many jobs of a worker, unless it is told from where to where.
 JOBS_SHOWN = 12
@@ -36,6 +37,8 @@ class Found(NamedTuple):
 def read(path: Path, overrides: Sequence[str]) -> Found:
     """The timeline of a scenario, of the folder of a run (or study: its first run), or of a file.
 
+    Of a run it is as much as was carried out.
+
     Raises ScenarioError.
     """
     scenario = path.suffix in (".yaml", ".yml") and not path.is_dir()
@@ -53,6 +56,9 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
         except ValueError as error:
             raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
         name = f"{cell.name}: {cell.schedule.name}, {cell.latency.name} latency, seed {cell.seed}"
+        if not scenario and (reached := _reached(run)) < cell.steps:
+            name += f"; {reached} of {cell.steps} updates were carried out"
+            made = cut(made, reached)
         return Found(made, cell.workers.total, fixed_liars(cell, cell.seed), name)
     try:
         made = load(path)
@@ -60,6 +66,18 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
         raise ScenarioError(str(error)) from error
     n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=0))
     return Found(made, n, [], path.name)
+
+
+def _reached(run: Path) -> int:
+    """The last update that a run measured. Raises ScenarioError where it has none."""
+    try:
+        with (run / "metrics.csv").open(newline="") as file:
+            steps = [int(row["step"]) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScenarioError(f"{run / 'metrics.csv'}: cannot be read, or damaged ({type(error).__name__})") from None
+    if not steps or steps[-1] < 1:
+        raise ScenarioError(f"{run}: it ended before its first update was measured: there is nothing to draw")
+    return steps[-1]
 
 
 def table(found: Found) -> Table:
@@ -84,6 +102,11 @@ def table(found: Found) -> Table:
 def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
     """Draws the chart. Raises ScenarioError where nothing lies in it or it cannot be written."""
     timeline = found.timeline
+    if timeline.steps and not timeline.time_s[-1] > 0:
+        raise ScenarioError(
+            f"{found.name}: all {timeline.steps} updates happen at 0 s, for nobody takes any time: there is nothing to "
+            "draw (latency says what jobs take)"
+        )
     last = until if until is not None else _readable(timeline, found.n, since)
     if not np.isfinite([since, last]).all():
         raise ScenarioError(f"--from and --to: seconds are needed, got {since:g} and {last:g}")

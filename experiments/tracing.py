@@ -84,6 +84,7 @@ def parameters(function: Factory, part: Component, samples: Kind) -> int:
     what = "values" if samples.classes is None else "logits"
     params, loss, outputs, judged = jax.eval_shape(look, _key(), *_batch(samples)[:2])
     need(_is(params, (None,)), f"{part.name}: init must give parameters [d], got {typed(params)}")
+    need(params.shape[0] > 0, f"{part.name}: init must give parameters [d] to train, d >= 1, got none")
     need(_is(loss, ()), f"{part.name}: loss must give a number, got {typed(loss)}")
     need(_is(outputs, expected), f"{part.name}: predict must give {what} {list(expected)}, got {typed(outputs)}")
     pair = isinstance(judged, tuple) and len(judged) == 2 and all(_is(each, expected[:1], None) for each in judged)

@@ -23,6 +23,8 @@ from simulator.world import load as load_data
 
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
+# What decides on which samples the choice is made: values of these are not measured alike.
+MEASURING = ("seed", "data", "data.name", "data.validation", "data.test")
 # What a learning rate is multiplied by where --over does not say otherwise.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -63,6 +65,12 @@ def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequen
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
         raise ScenarioError(f"--over {twice[0]}: is given twice: give all its values in one list")
+    if unlike := [key for key in keys if key in MEASURING]:
+        instead = "for more seeds use repeats" if unlike[0] == "seed" else "tune each by itself, with --set"
+        raise ScenarioError(
+            f"--over {unlike[0]}: decides which samples the choice is made by, so that its values cannot be compared: "
+            f"{instead}"
+        )
     if both := [key for key in each if key in keys]:
         raise ScenarioError(f"--each {both[0]}: is chosen by --over: give it once")
     if unknown := [key for key in each if key not in plain.base.grid]:
@@ -172,7 +180,7 @@ def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
 
 
 def table(folder: Path) -> Table:
-    """The combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is set off."""
+    """The combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is set off and named."""
     with (folder / "tune.csv").open(newline="") as file:
         headings, *rows = csv.reader(file)
     measure = headings[-5].removeprefix("mean_").replace("_", " ")
@@ -184,10 +192,12 @@ def table(folder: Path) -> Table:
         made.add_column(key, vertical="bottom")
     made.add_column(measure, justify="right", vertical="bottom")
     made.add_column("runs", justify="right", vertical="bottom")
+    made.add_column("")
     for *names, mean, std, complete, runs, chosen in rows:
         spread = "" if std == "nan" else f" ± {float(std):.3f}"
         said = "-" if mean == "nan" else f"{float(mean):.3f}{spread}"
-        cells = [*names, said, runs if complete == runs else f"{complete} of {runs}"]
+        # in a pipe there is no colour
+        cells = [*names, said, runs if complete == runs else f"{complete} of {runs}", "chosen" if chosen == "1" else ""]
         made.add_row(*(Text(cell, style="bold green" if chosen == "1" else "") for cell in cells))
     return made
 

@@ -32,8 +32,9 @@ def from_module(
     create: Callable[[nnx.Rngs], nnx.Module],
     classes: int | None,
     penalty: Callable[[nnx.State], Array] | None = None,
+    name: str = "a model",
 ) -> Model:
-    """The model of a flax NNX module.
+    """The model of a flax NNX module; errors begin with `name`.
 
     `create(rngs)` makes the module, which maps samples `x` `[b, ...]` to logits `[b, classes]`, or to `[b, 1]` or `[b]`
     where `classes` is None. The loss is the mean softmax cross-entropy with integer labels, or the mean squared error,
@@ -42,7 +43,7 @@ def from_module(
     random state is made from the key of each call.
 
     Raises ValueError where the module holds anything else, such as batch statistics: it would not travel in the flat
-    vector.
+    vector; and where it has no parameters, or gives what is neither.
     """
     module = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
     _, shapes, chance, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
@@ -62,7 +63,7 @@ def from_module(
         drawn = _seeded(chance, key)
         return nnx.merge(judging if key is None else training, params, drawn, rest)(x)  # pyright: ignore[reportCallIssue]
 
-    return flat(lambda key: nnx.state(create(nnx.Rngs(key)), nnx.Param), shapes, outputs, classes, penalty)
+    return flat(lambda key: nnx.state(create(nnx.Rngs(key)), nnx.Param), shapes, outputs, classes, penalty, name)
 
 
 def flat(
@@ -71,18 +72,28 @@ def flat(
     outputs: Callable[[Any, Array, Array | None], Array],
     classes: int | None,
     penalty: Callable[[Any], Array] | None = None,
+    name: str = "a model",
 ) -> Model:
     """The model of functions over a tree of parameters: here, and nowhere else, a tree becomes one vector.
 
     `start(key)` gives the tree, whose leaves are like those of `shapes`. `outputs(tree, x, key)` gives the logits, or
     the values as `[b]` or `[b, 1]`; with a key it drops units.
+
+    Raises ValueError, beginning with `name`, where the tree has no leaf; when used, for outputs of another shape.
     """
+    if not jax.tree.leaves(shapes):
+        raise ValueError(f"{name} needs parameters that can be trained, and has none")
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     judge = measured if classes is None else classified
 
     def given(tree: Any, x: Array, key: Array | None) -> Array:
         out = outputs(tree, x, key)
-        return out[:, 0] if classes is None and out.shape == (len(x), 1) else out
+        shape = getattr(out, "shape", None)
+        if shape not in ([(len(x),), (len(x), 1)] if classes is None else [(len(x), classes)]):
+            wanted = f"values [{len(x)}] or [{len(x)}, 1]" if classes is None else f"logits [{len(x)}, {classes}]"
+            got = type(out).__name__ if shape is None else list(shape)
+            raise ValueError(f"{name} must give {wanted} for samples {list(x.shape)}, got {got}")
+        return out[:, 0] if classes is None and out.ndim == 2 else out
 
     def init(key: Array) -> Array:
         return ravel_pytree(start(key))[0]

@@ -5,7 +5,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,10 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from models.base import Array, Model, check, flat, from_module
+
+# what the call of a Linen module may ask for beside samples: whether units are to be dropped
+MODES = ("train", "deterministic")
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters: bool = False) -> Model:
@@ -35,7 +40,8 @@ def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters
 
     Raises:
         ValueError: for a file or class that is not there or fails, and for a class that is no module, asks for
-            something else or holds more than parameters.
+            something else, cannot be called with samples, or holds no parameters or more than these; when used, where
+            it gives something else.
     """
     check(shape, classes)
     file, _, name = path.rpartition(":")
@@ -44,13 +50,23 @@ def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters
     found = getattr(_loaded(file), name, None)
     if found is None:
         raise ValueError(f"module: {file} holds no {name}")
-    own = {"shape": tuple(shape), "classes": classes}
-    if inspect.isclass(found) and issubclass(found, nnx.Module):
-        return from_module(lambda rngs: found(**_asked(found, {**own, "rngs": rngs})), classes)
-    if inspect.isclass(found) and issubclass(found, linen.Module):
+    is_linen = inspect.isclass(found) and issubclass(found, linen.Module)
+    if not is_linen and not (inspect.isclass(found) and issubclass(found, nnx.Module)):
+        raise ValueError(
+            f"module: {name} in {file} is no flax module: a class under nnx.Module or linen.Module is needed"
+        )
+    called, own = f"module {name} in {file}", {"shape": tuple(shape), "classes": classes}
+    _callable(called, found, MODES if is_linen else ())
+    if is_linen:
         sample = jnp.zeros((1, *shape), jnp.int32 if characters else jnp.float32)
-        return _from_linen(found(**_asked(found, own)), sample, classes)
-    raise ValueError(f"module: {name} in {file} is no flax module: a class under nnx.Module or linen.Module is needed")
+        return _from_linen(called, file, found, own, sample)
+
+    def create(rngs: nnx.Rngs) -> Any:
+        options = _asked(found, {**own, "rngs": rngs})
+        with _making(called, file, classes):
+            return found(**options)
+
+    return from_module(create, classes, name=called)
 
 
 def sha256(path: str) -> tuple[str, str]:
@@ -79,34 +95,67 @@ def _loaded(file: str) -> ModuleType:
         spec.loader.exec_module(made)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(where)]
-        line = f", line {lines[-1]}" if lines else ""
-        raise ValueError(f"module: {file} cannot be loaded: {type(error).__name__}: {error}{line}") from error
+        raise ValueError(f"module: {file} cannot be loaded: {_reason(error, file)}") from error
     return made
+
+
+def _reason(error: BaseException, file: str) -> str:
+    """What an error says, and the last line of the user's file that it passed through."""
+    where = str(Path(file).absolute())
+    lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == where]
+    return f"{type(error).__name__}: {error}" + (f", line {lines[-1]}" if lines else "")
+
+
+@contextmanager
+def _making(called: str, file: str, classes: int | None) -> Iterator[None]:
+    """Whatever a class of the user raises when it is made becomes a ValueError that says where."""
+    try:
+        yield
+    except Exception as error:
+        hint = "; this data has values, and for those classes is None" if classes is None else ""
+        raise ValueError(f"{called} cannot be made: {_reason(error, file)}{hint}") from error
+
+
+def _callable(called: str, made: type, modes: Collection[str]) -> None:
+    """Raises ValueError unless a module can be called with samples, and with nothing else but `modes`."""
+    # not of the class: every class can be called, to make a module
+    call = next((vars(each)["__call__"] for each in made.__mro__ if "__call__" in vars(each)), None)
+    if call is None:
+        raise ValueError(
+            f"{called} needs a method __call__(self, x) that gives the outputs for samples x, and has none"
+        )
+    _, *options = inspect.signature(call).parameters.values()
+    needed = [each.name for each in options if each.default is each.empty and each.kind not in VARIABLE]
+    if missing := [name for name in needed[1:] if name not in modes]:
+        raise ValueError(f"{called} is called with samples alone, and its __call__ needs {', '.join(missing)} too")
 
 
 def _asked(made: type, have: Mapping[str, Any]) -> dict[str, Any]:
     """What a class asks for by name, out of what there is. Raises ValueError where it needs something else."""
     # not of the class: flax's metaclass hides what it takes
     _, *options = inspect.signature(made.__init__).parameters.values()
-    named = [each for each in options if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    named = [each for each in options if each.kind not in VARIABLE]
     missing = [each.name for each in named if each.default is each.empty and each.name not in have]
     if missing:
         raise ValueError(f"module: {made.__name__} asks for {', '.join(missing)}: it is given {', '.join(have)}")
     return {each.name: have[each.name] for each in named if each.name in have}
 
 
-def _from_linen(made: Any, sample: Array, classes: int | None) -> Model:
-    options = inspect.signature(type(made).__call__).parameters
+def _from_linen(called: str, file: str, found: Any, own: Mapping[str, Any], sample: Array) -> Model:
+    options, classes = inspect.signature(found.__call__).parameters, own["classes"]
+    given = _asked(found, own)
+    with _making(called, file, classes):
+        made = found(**given)
 
     def modes(dropping: bool) -> dict[str, bool]:
-        said = {"train": dropping, "deterministic": not dropping}
+        said = dict(zip(MODES, (dropping, not dropping), strict=True))
         return {name: value for name, value in said.items() if name in options}
 
     def start(key: Array) -> Any:
         return made.init({"params": key}, sample, **modes(False))
 
-    shapes = jax.eval_shape(start, jax.random.key(0))
+    with _making(called, file, classes):
+        shapes = jax.eval_shape(start, jax.random.key(0))
     if beside := sorted(set(shapes) - {"params"}):
         raise ValueError(
             f"a model may hold parameters only, this one also holds {', '.join(beside)}: what stands beside the "
@@ -116,4 +165,4 @@ def _from_linen(made: Any, sample: Array, classes: int | None) -> Model:
     def outputs(tree: Any, x: Array, key: Array | None) -> Array:
         return made.apply(tree, x, **modes(key is not None), rngs=None if key is None else {"dropout": key})
 
-    return flat(start, shapes, outputs, classes)
+    return flat(start, shapes, outputs, classes, name=called)

@@ -1,5 +1,6 @@
 """The parts of a scenario: what can be chosen by name, and the settings around it."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
@@ -107,6 +108,19 @@ def _union(*members: type[Description]) -> Any:
             lambda value: {"name": value} if isinstance(value, str) else value, json_schema_input_type=names | together
         ),
     ]
+
+
+def briefly(key: str, kind: type[int] | type[float], needed: str, description: type[Description]) -> Any:
+    """The type of a field that holds a description, or in its place the bare value of its `key`, `needed` in words."""
+
+    def whole(value: Any) -> Any:
+        if type(value) in (int, kind):
+            return {key: value}
+        if isinstance(value, (description, Mapping)):
+            return value
+        raise ValueError(f"{needed}, or a mapping of {', '.join(description.model_fields)}, is needed, got {value!r}")
+
+    return Annotated[description, BeforeValidator(whole, json_schema_input_type=kind | description)]
 
 
 class Honest(Description, frozen=True):
@@ -376,7 +390,7 @@ class EarlyStopping(Description, frozen=True):
 class Byzantine(Description, frozen=True):
     """Who really is Byzantine."""
 
-    count: int = Field(default=3, ge=0, description="How many workers.")
+    count: int = Field(default=3, ge=0, description="How many workers; it may be all of them.")
     which: Literal["first", "random", "by_data"] = Field(
         default="first",
         description="The first ones (ties, which go to the lowest index, favour them), some drawn by the seed, or "
@@ -397,12 +411,9 @@ class Workers(Description, frozen=True):
     """Who takes part."""
 
     total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
-    byzantine: Annotated[
-        Byzantine,
-        BeforeValidator(
-            lambda value: {"count": value} if type(value) is int else value, json_schema_input_type=int | Byzantine
-        ),
-    ] = Field(default=Byzantine(), description="How many of them really are Byzantine: a number, or a mapping.")
+    byzantine: briefly("count", int, "a whole number", Byzantine) = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default=Byzantine(), description="How many of them really are Byzantine: a number, or a mapping."
+    )
     declared: int = Field(
         default_factory=lambda given: given["byzantine"].count if "byzantine" in given else 0,
         ge=0,
@@ -413,7 +424,8 @@ class Workers(Description, frozen=True):
     def _possible(self) -> Self:
         for field, value in {"byzantine": self.byzantine.count, "declared": self.declared}.items():
             if value > self.total:
-                raise ValueError(f"{field} is {value}, but there are only {self.total} workers (workers.total)")
+                there = f"are only {self.total} workers" if self.total > 1 else "is only 1 worker"
+                raise ValueError(f"{field} is {value}, but there {there} (workers.total)")
         return self
 
 

@@ -30,6 +30,7 @@ from simulator.parts import (
     Schedule,
     VarianceReduction,
     Workers,
+    briefly,
 )
 
 # Seeds are below this; and so many jobs of one run are planned ahead at most (48 bytes each).
@@ -51,13 +52,9 @@ class Scenario(Description, frozen=True):
         description="optax name and options, at the server; with `local` sgd with learning rate 1 unless given.",
     )
     local: Local | None = Field(default=None, description="Steps at the worker for each row; null: one gradient.")
-    worker_momentum: Annotated[
-        Momentum,
-        BeforeValidator(
-            lambda value: {"beta": value} if type(value) in (int, float) else value,
-            json_schema_input_type=float | Momentum,
-        ),
-    ] = Field(default=Momentum(), description="A number beta, or a mapping with beta and kind; a worker sends m.")
+    worker_momentum: briefly("beta", float, "a number", Momentum) = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default=Momentum(), description="A number beta, or a mapping with beta and kind; a worker sends m."
+    )
     clipping: Clipping | None = Field(default=None, description="Bounds on a worker's gradients; null: none.")
     regularisation: Regularisation = Regularisation()
     variance_reduction: Annotated[
@@ -179,27 +176,32 @@ class Scenario(Description, frozen=True):
 
     def _who_lies(self) -> None:
         """Raises ValueError where the attacks cannot be shared among the Byzantine workers, or do not go together."""
-        attacks, count = (self.attack, *self.attack.beside), self.workers.byzantine.count
-        open_ = [each.name for each in attacks if each.workers is None]
-        given = sum(each.workers or 0 for each in attacks)
+        attacks = dict(zip(self.lie_keys, (self.attack, *self.attack.beside), strict=True))
+        count = self.workers.byzantine.count
+        open_ = {key: each for key, each in attacks.items() if each.workers is None}
+        given = sum(each.workers or 0 for each in attacks.values())
         if len(open_) > 1:
             raise ValueError(
-                f"attack.beside: {' and '.join(open_)} would both take all Byzantine workers that are left: say "
-                "workers for all of them but one"
+                f"{', '.join(f'{key}.workers' for key in open_)}: "
+                f"{' and '.join(each.name for each in open_.values())} would all take the Byzantine workers that are "
+                "left: say workers for all of them but one"
             )
         if given > count or (not open_ and given < count) or (given and open_ and given == count):
+            keys = ", ".join(f"{key}.workers" for key in attacks if key not in open_)
+            rest = "".join(f" and at least 1 for {each.name}" for each in open_.values())
             raise ValueError(
-                f"attack.workers: the attacks are for {given} Byzantine workers{' and more' if open_ else ''}, "
-                f"and there are {count} (workers.byzantine): change one of the two"
+                f"{keys}: Byzantine workers asked for are {given}{rest}, and there are {count} (workers.byzantine): "
+                "change one of the two"
             )
-        late = [each for each in attacks if getattr(each, "from") >= self.steps]
-        if late and count:
-            raise ValueError(
-                f"attack.from: {late[0].name} begins in update {getattr(late[0], 'from')}, and there are {self.steps} "
-                "(steps), the first one 0: choose one of these"
-            )
+        for key, each in attacks.items():
+            begin = getattr(each, "from")
+            if begin >= self.steps and count:
+                raise ValueError(
+                    f"{key}.from: {each.name} begins in update {begin}, and there are {self.steps} (steps), the first "
+                    "one 0: choose one of these"
+                )
         changing = self.workers.byzantine.per_round == "sampled"
-        if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks)):
+        if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks.values())):
             what = "workers.byzantine.per_round sampled" if changing else "from, until and every"
             raise ValueError(
                 f"attack.timing: {self.attack.timing.name} is for the same liars in all updates, not with {what}"
@@ -215,6 +217,11 @@ class Scenario(Description, frozen=True):
             found.append((each, first, end))
             first = end
         return found
+
+    @property
+    def lie_keys(self) -> list[str]:
+        """The key of each attack."""
+        return ["attack", *(f"attack.beside[{i}]" for i in range(len(self.attack.beside)))]
 
     @property
     def seeds(self) -> range:
@@ -269,8 +276,9 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             return f"{key}: is missing"
         case "union_tag_invalid":
             known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            word = path[-1] if not path[-1].isdigit() else path[-2].removesuffix("s")
-            word = "attack" if word == "beside" else word
+            listed, item, _ = path[-1].partition("[")
+            word = listed.removesuffix("s") if item else listed
+            word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
             return f"{key}: unknown {word} {context['tag']!r}; {nearest(context['tag'], known)}"
         case "union_tag_not_found":
             return f"{key}.name: is missing"
@@ -297,7 +305,10 @@ def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[li
                 (_bare(each) for each in get_args(inner) if Tag(part) in getattr(each, "__metadata__", ())), None
             )
             continue
-        path.append(str(part))
+        if isinstance(part, int) and path:
+            path[-1] += f"[{part}]"
+        else:
+            path.append(str(part))
         if isinstance(part, int) and get_origin(inner) is tuple:
             # an item of a list: below the annotations lies the union of what it can be
             inner = _bare(get_args(inner)[0])

@@ -185,7 +185,7 @@ def _check_jobs(timeline: Timeline, n: int) -> None:
 
 
 def cut(timeline: Timeline, steps: int) -> Timeline:
-    """The timeline of the same run where it ends with its first `steps` updates, at least one.
+    """The timeline of the same run where it ends with its first `steps` updates.
 
     A row that a liar let go at the very moment of the last update counts as one that waited.
     """
@@ -195,7 +195,8 @@ def cut(timeline: Timeline, steps: int) -> Timeline:
     later = Rows(*(np.concatenate([one[count:], other]) for one, other in zip(rows, unused, strict=True)))
     # rows that wait at the end have no update any more
     outcomes = np.concatenate([np.full(len(rows.jobs) - count, Outcome.DROPPED, np.int8), timeline.outcomes])
-    outcomes = np.where(later.arrived_s <= timeline.time_s[steps - 1], outcomes, Outcome.UNFINISHED).astype(np.int8)
+    end = timeline.time_s[steps - 1] if steps else -np.inf
+    outcomes = np.where(later.arrived_s <= end, outcomes, Outcome.UNFINISHED).astype(np.int8)
     begun = later.handed < steps
     return Timeline(
         rows=Rows(*(each[:count] for each in rows)),

@@ -117,11 +117,15 @@ def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.nd
     return np.array([np.abs(distribution(share) - whole).sum() / 2 for share in shares])
 
 
+def split_of(data: DataSource, seed: int) -> Split:
+    """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
+    return split(load(data), generator(seed, Purpose.SPLIT), data.validation, data.test)
+
+
 @lru_cache(maxsize=64)
 def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     """The split of one repeat and each worker's samples, on the host. Raises ValueError where that cannot be done."""
-    dataset = load(data)
-    parts = split(dataset, generator(seed, Purpose.SPLIT), data.validation, data.test)
+    dataset, parts = load(data), split_of(data, seed)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
     owners = None if dataset.owners is None else dataset.owners[parts.train]
     samples = Samples(dataset.y[parts.train], owners, lambda: dataset.x[parts.train])

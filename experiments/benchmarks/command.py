@@ -3,6 +3,7 @@
 # what takes long to import is imported inside: `byzax --help` answers at once
 import difflib
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -60,6 +61,9 @@ def _writable(path: Path | None) -> None:
     new = not path.exists()
     try:
         path.open("a").close()
+        if path.is_file():
+            # the numbers are written beside it, and take its place
+            tempfile.TemporaryFile(dir=path.resolve().parent).close()
     except OSError as error:
         refuse(f"--json {path}: cannot be written ({error.strerror}): name another file")
     if new:

@@ -15,6 +15,7 @@ import jax
 
 from experiments.benchmarks.timing import peak_of
 from experiments.benchmarks.training import rows_alone
+from experiments.writing import write_text
 from simulator import compilation
 from simulator.core import message_bits
 from simulator.executors import session
@@ -92,4 +93,4 @@ def run(
             memory = f"{peak.total / 2**30:11.2f}" if peak and name == "vectorised" else f"{'-':>11}"
             say(f"{rule:9} {name:18} {rate:10.1f} {rate * participants:10.0f} {rate / floor:9.2f} {memory}")
             if path is not None:  # what was measured is kept, whatever comes
-                path.write_text(json.dumps(table, indent=2) + "\n")
+                write_text(path, json.dumps(table, indent=2) + "\n")

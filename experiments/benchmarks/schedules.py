@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from experiments.writing import write_text
 from simulator import compilation
 from simulator.durations import drawing
 from simulator.executors import session
@@ -94,7 +95,7 @@ def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None,
     def keep(row: dict[str, Any]) -> None:
         table.append(row)
         if path is not None:
-            path.write_text(json.dumps(table, indent=2) + "\n")
+            write_text(path, json.dumps(table, indent=2) + "\n")
 
     say(f"{os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
     say(f"planning timelines of {workers} workers")

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from experiments.writing import write_text
 from simulator import compilation
 from simulator.executors import session
 from simulator.executors.base import first_core
@@ -115,4 +116,4 @@ def run(
                     f"{row['start_s']:8.1f} {row['first_s']:12.1f}"
                 )
                 if path is not None:  # what was measured is kept, whatever comes
-                    path.write_text(json.dumps(table, indent=2) + "\n")
+                    write_text(path, json.dumps(table, indent=2) + "\n")

@@ -41,7 +41,9 @@ def certify(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override: --set norm=2 --set 'parts=[leak]'."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the certificate that --out holds.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the certificate that --out holds, once a rule is measured.")
+    ] = False,
 ) -> None:
     """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
     from experiments import running
@@ -100,7 +102,8 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     with prefixed(file) if file else nullcontext():
         plan = measuring.prepare(asked)
     results.versions()
-    results.claim([folder], [file] if file else [], overwrite, mine=report.files)
+    results.claim([folder], [file] if file else [], overwrite, mine=report.files, keep=True)
+    before = report.files(folder)
     errors = Console(stderr=True)
     findings: list[measuring.Findings] = []
     end: tuple[str, int] | None = None
@@ -112,6 +115,10 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
                 findings.append(each)
                 # a rule may take an hour: whatever comes, those that are measured are on disk
                 report.write(folder, plan, findings)
+                # plots of a certificate that was there would be beside another one's numbers
+                for path in before:
+                    if path.suffix in (".png", ".svg"):
+                        path.unlink(missing_ok=True)
     except KeyboardInterrupt as interrupt:
         if not findings:
             raise

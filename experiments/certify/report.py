@@ -1,6 +1,7 @@
 """A certificate on a terminal, as JSON with every number, and as a long ("tidy") table."""
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from rich.text import Text
 from experiments.certify.breakdown import Window
 from experiments.certify.intervals import Estimate
 from experiments.certify.measuring import Findings, Plan
-from experiments.results import versions, write_json
+from experiments.results import versions
+from experiments.writing import write_json, write_text
 
 FILES = ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg")
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
@@ -195,10 +197,11 @@ def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
         "versions": versions(),
     }
     write_json(folder / FILES[0], plain(described))
-    with (folder / FILES[1]).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list[str](COLUMNS), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records(findings))
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, list[str](COLUMNS), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records(findings))
+    write_text(folder / FILES[1], lines.getvalue())
     return [folder / name for name in FILES[:2]]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from simulator.data import _files
-from simulator.data.base import DataError
+from simulator.data.base import DataError, too_large
 
 
 def read(place: Path, names: list[str] | None = None) -> Any:
@@ -39,8 +39,11 @@ def read(place: Path, names: list[str] | None = None) -> Any:
     return frame
 
 
-def check(place: Path, frame: Any, numbers: Sequence[str] = ()) -> None:
-    """Raises DataError, naming line and column, where a value is missing or not finite, or a number is none."""
+def check(place: Path, frame: Any, numbers: Sequence[str] = (), names: Sequence[str] = ()) -> None:
+    """Raises DataError, naming line and column, where a value is missing, not finite or not to be held in float32.
+
+    Columns of `numbers` must hold such; those of `names` are told apart and not reckoned with, and may be of any size.
+    """
     for column in frame:
         numeric = is_numeric(frame[column])
         if column in numbers and not numeric:
@@ -49,6 +52,14 @@ def check(place: Path, frame: Any, numbers: Sequence[str] = ()) -> None:
         if not whole.all():
             line = frame.index[int(np.argmin(whole))]
             raise DataError(f"{place}: line {line}: {column} is missing or not finite: fill it or remove the line")
+        if numeric and column not in names:
+            large = too_large(frame[column].to_numpy())
+            if large.any():
+                first = int(np.argmax(large))
+                raise DataError(
+                    f"{place}: line {frame.index[first]}: {column} is {frame[column].iloc[first]:g}, and "
+                    "numbers are kept as float32, up to 3.4e38: bring the column to another unit"
+                )
 
 
 def is_numeric(values: Any) -> bool:

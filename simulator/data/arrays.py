@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from simulator.data import _files
-from simulator.data.base import DataError, Dataset, dataset
+from simulator.data.base import DataError, Dataset, dataset, too_large
 
 KEYS = ("x", "y", "x_test", "y_test", "owners")
 
@@ -50,6 +50,12 @@ def _load(place: Path, tokens: bool) -> Dataset:
             raise DataError(f"{place}: {key} has {len(array)} entries for {len(held[partner])} samples of {partner}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DataError(f"{place}: {key} holds a number that is not finite")
+        if array.dtype == np.float64 and too_large(array).any():
+            where = ", ".join(map(str, np.argwhere(too_large(array))[0]))
+            raise DataError(
+                f"{place}: {key}[{where}] is {array.flat[int(np.argmax(too_large(array)))]:g}, and numbers are kept as "
+                "float32, up to 3.4e38: bring them to another unit"
+            )
     x, y, test, owners = held["x"], held["y"], None, held.get("owners")
     if "x_test" in held:
         if held["x_test"].shape[1:] != x.shape[1:]:

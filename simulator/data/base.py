@@ -57,6 +57,12 @@ def dataset(
     return made
 
 
+def too_large(values: np.ndarray) -> np.ndarray:
+    """Which of these finite values are infinite as float32."""
+    with np.errstate(over="ignore"):
+        return np.isinf(values.astype(np.float32))
+
+
 def split(dataset: Dataset, rng: np.random.Generator, validation: float, test: float) -> Split:
     """Positions of the training, validation and test samples, drawn without regard to the labels.
 

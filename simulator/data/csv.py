@@ -35,7 +35,8 @@ def csv(
 
     Raises:
         ValueError: for an unknown task.
-        DataError: where a file is missing, is no table, lacks a column or a value, or holds a label that is no number.
+        DataError: where a file is missing, is no table, lacks a column or a value, holds a label that is no number, or
+            a number beyond float32.
     """
     if task not in ("classification", "regression"):
         raise ValueError(f'csv has the tasks "classification" and "regression", got {task!r}')
@@ -54,7 +55,7 @@ def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | No
             raise DataError(f"{place} has no column {missing[0]!r}, but {_files.listed(map(str, frame.columns))}")
         if set(frame.columns) != set(frames[0].columns):
             raise DataError(f"{place} has other columns than {places[0]}: the same are needed")
-        _table.check(place, frame, [] if labelled else [target])
+        _table.check(place, frame, [] if labelled else [target], special if labelled else special[1:])
     whole = _table.joined(frames)
     x = _table.features(places[0], whole, special)
     y, classes = _table.numbered(whole[target]) if labelled else (whole[target].to_numpy(), None)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simulator.data import _files
-from simulator.data.base import LARGEST, DataError, Dataset, dataset
+from simulator.data.base import LARGEST, DataError, Dataset, dataset, too_large
 
 
 def libsvm(
@@ -60,8 +60,8 @@ def _load(places: tuple[Path, ...], features: int | None, labelled: bool) -> Dat
         x[start : start + sparse.shape[0], : sparse.shape[1]] = sparse.toarray()
         start += sparse.shape[0]
     y, classes = np.concatenate([values for _, values in parts]), None
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise DataError(f"{places[0]} holds a value that is not finite")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()) or (not labelled and too_large(y).any()):
+        raise DataError(f"{' or '.join(map(str, places))} holds a value that is not finite, or beyond float32 (3.4e38)")
     if labelled:
         known, y = np.unique(y, return_inverse=True)
         classes = len(known)

@@ -7,9 +7,11 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from simulator import timeline
+from simulator.adversary import lying
 from simulator.arrivals import open_book
 from simulator.core import Core, build, least, message_bits, schedule
 from simulator.diagnostics import Evaluation, Update
@@ -21,7 +23,7 @@ from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.serving import Arrived
 from simulator.timeline import Outcome, Timeline
-from simulator.world import World, liars, share_out
+from simulator.world import World, liars, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
 COMPUTING_S = 1e-3
@@ -116,6 +118,21 @@ def situation(scenario: Scenario, seed: int) -> Situation:
 def fixed_liars(scenario: Scenario, seed: int) -> list[int]:
     """The Byzantine workers, where they are always the same."""
     return np.flatnonzero(liars(scenario, seed) >= 0).tolist()
+
+
+def byzantine_updates(scenario: Scenario, seed: int, steps: int) -> np.ndarray:
+    """In how many of the first `steps` updates each worker is Byzantine, `[n]`."""
+    byzantine = scenario.workers.byzantine
+    if byzantine.per_round == "fixed":
+        return np.where(liars(scenario, seed) >= 0, steps, 0)
+    return np.asarray(_drawn(world(scenario, seed), jnp.arange(steps), byzantine.count))
+
+
+@partial(jax.jit, static_argnums=2)
+def _drawn(here: World, steps: jax.Array, count: int) -> jax.Array:
+    lies = lying(count)
+    nobody = jnp.zeros(len(here.sizes), jnp.int32)
+    return jax.lax.scan(lambda often, step: (often + (lies(here, step) >= 0), None), nobody, steps)[0]
 
 
 def _computing(draw: Draw) -> Draw:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Random splits that leave somebody with too few samples are drawn again, so many times.
-ATTEMPTS = 1000
+# Random splits that leave somebody with too few samples are drawn again: so many times, and altogether so many numbers,
+# which takes some seconds.
+ATTEMPTS, DRAWN = 1000, 3 * 10**8
 
 
 class Samples(NamedTuple):
@@ -30,10 +31,36 @@ def check(samples: Samples, workers: int, minimum: int = 1) -> None:
     if workers < 1:
         raise ValueError(f"a partition needs workers >= 1, got {workers}")
     if len(samples.labels) < workers * minimum:
+        most = len(samples.labels) // minimum
+        # `minimum` may stand for an option, which the caller knows
+        way_out = fewer_workers(most) if most else "ask for fewer for each"
         raise ValueError(
-            f"{len(samples.labels)} training samples are too few for {workers} workers with at least {minimum} each: "
-            f"at most {len(samples.labels) // minimum} workers, or more samples"
+            f"{len(samples.labels)} training samples are too few for {workers} worker{'s' if workers > 1 else ''} with "
+            f"at least {minimum} each: {way_out}, or take more samples"
         )
+
+
+def fewer_workers(most: int) -> str:
+    """The way out in words where there is enough for so many workers.
+
+    >>> fewer_workers(1), fewer_workers(3)
+    ('take 1 worker', 'take at most 3 workers')
+    """
+    return "take 1 worker" if most == 1 else f"take at most {most} workers"
+
+
+def attempts(drawn: int) -> int:
+    """How often a random split of which each draw takes so many numbers is tried: never for more than some seconds."""
+    return max(10, min(ATTEMPTS, DRAWN // drawn))
+
+
+def no_split(name: str, samples: Samples, workers: int, minimum: int, alpha: float, tried: int) -> ValueError:
+    """The error of a partition that drew so often, and always left somebody with too few samples."""
+    fewer = "lower min_partition_size or " if minimum > 1 else ""
+    return ValueError(
+        f"{name} found no split of {len(samples.labels)} samples over {workers} workers with at least {minimum} each "
+        f"in {tried} draws: raise alpha (now {alpha}), {fewer}take fewer workers"
+    )
 
 
 def known_labels(name: str, samples: Samples) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, check
+from simulator.partitions.base import Partition, Samples, check, fewer_workers
 
 
 def by_writer(*, per_worker: int | None = None) -> Partition:
@@ -32,9 +32,12 @@ def by_writer(*, per_worker: int | None = None) -> Partition:
         known = np.unique(samples.owners)
         needed = workers * (per_worker or 1)
         if len(known) < needed:
+            most, fewest = len(known) // (per_worker or 1), len(known) // workers
+            ways_out = [fewer_workers(most)] if most else []
+            ways_out += [f"per_worker at most {fewest}"] if fewest else []
             raise ValueError(
                 f"by_writer: {len(known)} owners of training samples are too few for {workers} workers with at least "
-                f"{per_worker or 1} each: take at most {len(known) // (per_worker or 1)} workers"
+                f"{per_worker or 1} each: {', or '.join(ways_out) or 'take fewer workers, and fewer for each'}"
             )
         chosen = rng.permutation(known)[: len(known) if per_worker is None else needed]
         return [np.flatnonzero(np.isin(samples.owners, mine)) for mine in np.array_split(chosen, workers)]

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from simulator.partitions.base import ATTEMPTS, Partition, Samples, check, known_labels
+from simulator.partitions.base import Partition, Samples, attempts, check, known_labels, no_split
 
 
 def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing: bool = True) -> Partition:
     """Each label's samples are dealt to the workers in shares drawn from a Dirichlet distribution.
 
     A small alpha gives a worker few labels, a large one approaches equal shares. The names are flwr-datasets'. Draws
-    that leave a worker with too few samples are thrown away and drawn again, at most 1,000 times.
+    that leave a worker with too few samples are thrown away and drawn again, at most 1,000 times, fewer
+    where a draw takes long (more than 300,000 samples).
 
     Splits: all samples; worker i gets the share p_i of each label's, p ~ Dirichlet(alpha, ..., alpha) for each label
     Source: Yurochkin et al., ICML 2019; Hsu, Qi and Brown 2019 (who draw the labels' shares of each worker instead)
@@ -32,27 +33,26 @@ def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing
     def partition(samples: Samples, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
         check(samples, workers, min_partition_size)
         labels, known = samples.labels, known_labels("dirichlet", samples)
-        for _ in range(ATTEMPTS):
-            parts: list[list[np.ndarray]] = [[] for _ in range(workers)]
+        positions = {label: np.flatnonzero(labels == label) for label in known}
+        tried = attempts(len(labels) + workers * len(known))
+        for _ in range(tried):
+            dealt: list[tuple[np.ndarray, np.ndarray]] = []
             sizes = np.zeros(workers, int)
             # in random order, since with self_balancing the last labels have fewer workers left to go to
             for label in rng.permutation(known):
-                members = rng.permutation(np.flatnonzero(labels == label))
+                members = rng.permutation(positions[label])
                 shares = rng.dirichlet(np.full(workers, alpha))
                 if self_balancing:
                     open_ = sizes < len(labels) / workers
                     # a tiny alpha can put the whole label on workers that are full: then those with room share it
                     shares = shares * open_ if (shares * open_).sum() > 0 else open_.astype(float)
                 cuts = np.rint(np.cumsum(shares / shares.sum())[:-1] * len(members)).astype(int)
-                for part, dealt in zip(parts, np.split(members, cuts), strict=True):
-                    part.append(dealt)
-                sizes = np.array([sum(map(len, part)) for part in parts])
+                # nothing is cut before it is known that all have enough
+                dealt.append((members, cuts))
+                sizes += np.diff(cuts, prepend=0, append=len(members))
             if sizes.min() >= min_partition_size:
-                return [np.sort(np.concatenate(part)) for part in parts]
-        raise ValueError(
-            f"dirichlet found no split of {len(labels)} samples over {workers} workers with at least "
-            f"{min_partition_size} each in {ATTEMPTS} draws: raise alpha (now {alpha}), lower min_partition_size or "
-            f"take fewer workers"
-        )
+                pieces = zip(*(np.split(members, cuts) for members, cuts in dealt), strict=True)
+                return [np.sort(np.concatenate(part)) for part in pieces]
+        raise no_split("dirichlet", samples, workers, min_partition_size, alpha, tried)
 
     return partition

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import ATTEMPTS, Partition, Samples, check
+from simulator.partitions.base import Partition, Samples, attempts, check, no_split
 
 
 def quantity_skew(*, alpha: float = 0.5, min_partition_size: int = 1) -> Partition:
@@ -30,15 +30,11 @@ def quantity_skew(*, alpha: float = 0.5, min_partition_size: int = 1) -> Partiti
         check(samples, workers, min_partition_size)
         count = len(samples.labels)
         shuffled = rng.permutation(count)
-        for _ in range(ATTEMPTS):
+        tried = attempts(workers)
+        for _ in range(tried):
             cuts = np.rint(np.cumsum(rng.dirichlet(np.full(workers, alpha)))[:-1] * count).astype(int)
-            parts = np.split(shuffled, cuts)
-            if min(map(len, parts)) >= min_partition_size:
-                return [np.sort(part) for part in parts]
-        raise ValueError(
-            f"quantity_skew found no split of {count} samples over {workers} workers with at least "
-            f"{min_partition_size} each in {ATTEMPTS} draws: raise alpha (now {alpha}), lower min_partition_size or "
-            f"take fewer workers"
-        )
+            if np.diff(cuts, prepend=0, append=count).min() >= min_partition_size:
+                return [np.sort(part) for part in np.split(shuffled, cuts)]
+        raise no_split("quantity_skew", samples, workers, min_partition_size, alpha, tried)
 
     return partition

@@ -1,5 +1,6 @@
 """The stale-synchronous schedule."""
 
+import inspect
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -33,9 +34,10 @@ def stale_synchronous(
     a table). How many updates old a row is when it is applied is another thing: about n (2 bound + 1) at most where
     every row is an update.
 
-    With bound 0 all workers wait for all: that is `synchronous`, one update of n rows for each clock. With `average`
-    and `apply: each` the parameters that a worker at clock c reads are w0 - eta times the sum of the rows of all
-    workers up to clock c - bound, of its own up to c, and of those that others have delivered beyond.
+    With bound 0 all workers wait for all: that is `synchronous`, one update of n rows for each clock, and other options
+    are refused then. With `average` and `apply: each` the parameters that a worker at clock c reads are w0 - eta times
+    the sum of the rows of all workers up to clock c - bound, of its own up to c, and of those that others have
+    delivered beyond.
 
     A worker that never delivers, because it died or lies, holds up all others after `bound` rows: without
     `suspect_after_s` (wait) the run then ends and says who is missing. With it, a worker that delivered nothing for so
@@ -48,13 +50,23 @@ def stale_synchronous(
         suspect_after_s: seconds; without it the slowest is waited for.
 
     Raises:
-        ValueError: bound < 0, suspect_after_s <= 0, and as `asynchronous`.
+        ValueError: bound < 0, another option with bound 0, suspect_after_s <= 0, and as `asynchronous`.
     """
     at_least("stale_synchronous", "a bound", bound, 0)
     if suspect_after_s is not None and not suspect_after_s > 0:
         raise ValueError(f"stale_synchronous needs suspect_after_s > 0, got {suspect_after_s}")
     stale = asynchrony("stale_synchronous", n, apply, rows, warm_up, max_age, staleness, exponent)
     if bound == 0:
+        given = {
+            "apply": apply, "rows": rows, "warm_up": warm_up, "max_age": max_age, "staleness": staleness,
+            "exponent": exponent, "suspect_after_s": suspect_after_s,
+        }  # fmt: skip
+        options = inspect.signature(stale_synchronous).parameters
+        if idle := [key for key, value in given.items() if value != options[key].default]:
+            raise ValueError(
+                f"stale_synchronous with bound 0 is synchronous, where all wait for all and {' and '.join(idle)} would "
+                "say nothing: take a bound >= 1, or leave that out"
+            )
         return synchronous(n, f)
 
     def waits(board: Board) -> str:

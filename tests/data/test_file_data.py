@@ -368,6 +368,11 @@ def test_a_csv_gives_numbers_words_labels_and_owners(tmp_path):
     assert (values.y.tolist(), values.classes, values.y.dtype) == ([30, 40, 50.5], None, np.float32)
 
 
+def test_labels_of_a_csv_may_be_numbers_of_any_size(tmp_path):
+    found = data.build("csv", path=table(tmp_path / "a.csv", [["age", "id"], [1, 1e300], [2, 5]]), target="id")
+    assert (found.y.tolist(), found.classes) == ([1, 0], 2)
+
+
 def test_a_csv_for_the_test_has_the_same_words_in_the_same_columns(tmp_path):
     train = table(tmp_path / "a.csv", ROWS)
     test = table(tmp_path / "b.csv", [ROWS[0], [60, "c", "z", "yes"]])
@@ -380,6 +385,12 @@ def test_a_csv_for_the_test_has_the_same_words_in_the_same_columns(tmp_path):
 CSV = {
     "a gap": ([*ROWS, ["", "a", "x", "no"]], {}, "line 5: age is missing or not finite"),
     "infinity": ([*ROWS, ["inf", "a", "x", "no"]], {}, "line 5: age is missing or not finite"),
+    "more than float32 holds": ([*ROWS, [1e300, "a", "x", "no"]], {}, "line 5: age is 1e+300, and numbers are kept as"),
+    "a value that float32 does not hold": (
+        [["sick", "age"], *([1, age] for age in (1, 2, -4e38, 3))],
+        {"target": "age", "task": "regression"},
+        "line 4: age is -4e+38, and numbers are kept as float32, up to 3.4e38",
+    ),
     "no label": ([*ROWS, [1, "a", "x", ""]], {}, "line 5: sick is missing"),
     "one label": (ROWS[:2], {}, "all labels are yes: two are needed"),
     "no such column": (ROWS, {"target": "ill"}, "has no column 'ill', but age, kind, who and sick"),
@@ -476,6 +487,8 @@ LIBSVM = {
     "an index of 0": ("1 0:2\n2 1:1\n", {}, "is no file in LIBSVM's format"),
     "empty": ("", {}, "holds no samples"),
     "one label": ("1 1:2\n1 1:3\n", {}, "all labels are 1: two are needed"),
+    "more than float32 holds": ("1 1:1e300\n2 1:1\n", {}, "not finite, or beyond float32"),
+    "a value that float32 does not hold": ("1e300 1:1\n2 1:1\n", {"task": "regression"}, "or beyond float32"),
     "infinite": ("1 1:inf\n2 1:1\n", {}, "holds a value that is not finite"),
     "more features than said": ("1 5:2\n2 1:1\n", {"features": 3}, "has the index 5, and data.features is 3"),
 }
@@ -552,6 +565,9 @@ ARRAYS = {
     "flat samples": ({"x": Y, "y": Y}, {}, r"x must be \[N, ...\], got \[6\]"),
     "a label below 0": ({"x": X, "y": Y - 1}, {}, "labels must be 0, 1, ... .* got -1..1"),
     "one label": ({"x": X, "y": Y * 0}, {}, "with two of them or more, got 0..0"),
+    "more than float32 holds": (
+        {"x": np.where(np.arange(36).reshape(6, 2, 3) == 8, 1e300, 0.0), "y": Y}, {}, r"x\[1, 0, 2\] is 1e\+300, and"
+    ),
     "NaN": ({"x": X * np.nan, "y": Y}, {}, "x holds a number that is not finite"),
     "words": ({"x": X, "y": Y.astype(str)}, {}, "y must hold numbers, got <U"),
     "objects": ({"x": X, "y": Y.astype(object)}, {}, "no .npz or folder of .npy files of numbers"),

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from simulator import partitions, registry
-from simulator.partitions import Samples
+from simulator.partitions import Samples, base
 from simulator.scenario import parse
 
 FOLDER = Path(inspect.getfile(partitions)).parent
@@ -140,6 +140,19 @@ def test_dirichlet_keeps_the_minimum_or_says_what_to_change():
     assert min(map(len, parts_of("dirichlet", labels, 10, alpha=0.5, min_partition_size=10))) >= 10
     with pytest.raises(ValueError, match=r"no split of 200 samples over 50 .*raise alpha \(now 0.01\)"):
         parts_of("dirichlet", labels, 50, alpha=0.01, min_partition_size=4, self_balancing=False)
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "quantity_skew"])
+def test_a_split_that_cannot_be_found_is_given_up_after_so_many_numbers_drawn(monkeypatch, name):
+    monkeypatch.setattr(base, "DRAWN", 20 * 250)
+    # 200 samples and 5 labels for each of 10 workers are 250 numbers a draw; the sizes of 10 workers are 10
+    tried = {"dirichlet": 20, "quantity_skew": 500}[name]
+    with pytest.raises(ValueError, match=f"in {tried} draws: raise alpha .*, lower min_partition_size or"):
+        parts_of(name, labels_of(200, 5), 10, alpha=0.01, min_partition_size=19)
+
+
+def test_millions_of_samples_are_drawn_again_less_often():
+    assert [base.attempts(numbers) for numbers in (1000, 3 * 10**5, 3 * 10**6, 10**9)] == [1000, 1000, 100, 10]
 
 
 def test_self_balancing_gives_no_more_labels_to_a_worker_that_has_its_share():
@@ -277,7 +290,7 @@ def test_by_writer_leaves_the_other_owners_out_where_it_is_told_how_many():
     parts = parts_of("by_writer", samples_of(np.zeros(100, np.int32), owners), 4, per_worker=2)
     assert [len(part) for part in parts] == [10] * 4
     assert len(np.unique(owners[np.concatenate(parts)])) == 8
-    with pytest.raises(ValueError, match=r"20 owners of training samples are too few for 7 workers .* at most 6"):
+    with pytest.raises(ValueError, match=r"for 7 workers .* at most 6 workers, or per_worker at most 2"):
         parts_of("by_writer", samples_of(np.zeros(100, np.int32), owners), 7, per_worker=3)
 
 
@@ -374,14 +387,30 @@ REFUSED = [
     ("shards", {"per_worker": 3}, 14, 5, "14 training samples are too few for 5 workers with at least 3 each"),
     ("extreme", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("similarity", {}, 3, 4, "3 training samples are too few for 4 workers"),
-    ("quantity_skew", {"min_partition_size": 5}, 9, 2, "too few for 2 workers with at least 5 each: at most 1"),
+    (
+        "quantity_skew",
+        {"min_partition_size": 5},
+        9,
+        2,
+        "too few for 2 workers with at least 5 each: take 1 worker, or take more",
+    ),
     ("quantity_skew", {"alpha": 0.01, "min_partition_size": 9}, 60, 6, r"no split of 60 .*raise alpha \(now 0.01\)"),
-    ("by_writer", {}, 9, 4, "3 owners of training samples are too few for 4 workers"),
+    ("quantity_skew", {"min_partition_size": 50}, 9, 1, "for 1 worker with at least 50 each: ask for fewer for each"),
+    ("shards", {"per_worker": 3}, 14, 5, "too few for 5 workers with at least 3 each: take at most 4 workers"),
+    ("by_writer", {}, 9, 4, "3 owners of training samples are too few for 4 workers .* each: take at most 3 workers$"),
+    ("by_writer", {"per_worker": 4}, 9, 2, "for 2 workers with at least 4 each: per_worker at most 1$"),
+    ("by_writer", {"per_worker": 4}, 9, 4, "each: take fewer workers, and fewer for each$"),
     ("long_tail", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("feature_skew", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("iid", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("dirichlet", {}, 3, 4, "3 training samples are too few for 4 workers"),
-    ("dirichlet", {"min_partition_size": 5}, 9, 2, "too few for 2 workers with at least 5 each: at most 1"),
+    (
+        "dirichlet",
+        {"min_partition_size": 5},
+        9,
+        2,
+        "too few for 2 workers with at least 5 each: take 1 worker, or take more",
+    ),
     ("by_label", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("by_label", {"labels": 4}, 30, 4, "cannot give 4 labels to each worker: the data has 3"),
     ("by_label", {"labels": 3}, 6, 5, "2 samples for 5 workers"),

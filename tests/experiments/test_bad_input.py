@@ -14,7 +14,7 @@ from aggregators.filters import Filter
 from attacks import Attack
 from models import softmax
 from simulator import components
-from tests.experiments.command import byzax, command, write
+from tests.experiments.command import ROOT, byzax, command, write
 
 
 def refused(result, *expected):
@@ -28,6 +28,7 @@ def refused(result, *expected):
         assert words in lines[0]
 
 
+OWN = ROOT / "tests" / "models" / "own.py"
 EACH = {"name": "asynchronous", "apply": "each"}
 MISTAKES = {
     "unknown key": ({"stesp": 3}, ["stesp: unknown key; did you mean 'steps'?"]),
@@ -150,7 +151,7 @@ MISTAKES = {
     ),
     "a factor below 0": (
         {"latency": {"name": "constant", "factors": [1, 1, 1, -1, 1, 1, 1]}},
-        ["latency.factors.3: input should be greater than 0, got -1"],
+        ["latency.factors[3]: input should be greater than 0, got -1"],
     ),
     "a factor that is a word": ({"latency": {"name": "constant", "factors": "fast"}}, ["latency.factors: unknown"]),
     "an unknown key of the factors": (
@@ -192,6 +193,10 @@ MISTAKES = {
         {"data": "diabetes", "model": "linear", "attack": "label_flip"},
         ["attack: label_flip changes labels, and this data has values: take feature_noise"],
     ),
+    "a module that classifies values": (
+        {"data": "diabetes", "model": {"name": "module", "path": f"{OWN}:Outputs"}},
+        ["model: module Outputs in ", "own.py must give values [32] or [32, 1] for samples [32, 10], got [32, 5]"],
+    ),
     "a backdoor in values": (
         {"data": "diabetes", "model": "linear", "attack": "backdoor"},
         ["attack: backdoor"],
@@ -206,7 +211,7 @@ MISTAKES = {
     ),
     "more participants than workers": (
         {"schedule": {"name": "sampled", "participants": 30}},
-        ["schedule: sampled needs participants from 1 to", "got 30"],
+        ["schedule.participants: sampled needs participants from 1 to", "got 30"],
     ),
     "samples that weigh where a rule gives no weights": (
         {"rule": "median", "weights": "samples"},
@@ -237,9 +242,28 @@ MISTAKES = {
         {"steps": 4, "attack": {"name": "zero", "from": 4}},
         ["attack.from: zero begins in update 4, and there are 4"],
     ),
+    "an option out of range of a partition": (
+        {"data": {"name": "digits", "partition": {"name": "dirichlet", "alpha": -1}}},
+        ["data.partition.alpha: dirichlet needs alpha > 0, such as 0.5, got -1"],
+    ),
+    "an option out of range of one of several augmentations": (
+        {"data": {"name": "digits", "augment": ["flip", {"name": "cutout", "size": 0}]}},
+        ["data.augment[1].size: cutout needs size >= 1, got 0"],
+    ),
+    "an option out of range of one of several attacks": (
+        {
+            "attack": {"name": "none", "workers": 1, "beside": [{"name": "neurotoxin", "share": 2}]},
+            "workers": {"total": 7, "byzantine": 2},
+        },
+        ["attack.beside[0].share: neurotoxin needs a share of poisoned samples"],
+    ),
+    "an option out of range of what stands before a rule": (
+        {"pre": ["nnm", {"name": "clip", "bound": -1}]},
+        ["pre[1].bound: clip needs a bound > 0"],
+    ),
     "more labels than there are": (
         {"data": {"name": "digits", "partition": {"name": "by_label", "labels": 11}}},
-        ["data: by_label", "11 labels", "10"],
+        ["data.partition: by_label", "11 labels", "10"],
     ),
     "fewer samples than workers": ({"workers": {"total": 5000, "byzantine": 1}}, ["data", "samples", "5000 workers"]),
     "no training samples left": ({"data": {"name": "digits", "test": 0.95}}, ["data: validation=0.1 and test=0.95"]),
@@ -385,6 +409,11 @@ BROKEN = {
         MODEL(init=lambda key: {}, loss=lambda params, x, y, key: x.sum(), predict=lambda params, x: x),
         r"model: softmax: init must give parameters \[d\], got dict",
     ),
+    "no parameters": (
+        "model",
+        MODEL(init=lambda key: jnp.zeros(0), loss=lambda *_: jnp.zeros(()), predict=lambda params, x: x[:, :2].ravel()),
+        r"model: softmax: init must give parameters \[d\] to train, d >= 1, got none",
+    ),
     "losses of a batch": (
         "model",
         MODEL(loss=lambda params, x, y, key: y),
@@ -399,12 +428,12 @@ BROKEN = {
     "partition that forgets a worker": (
         "partition",
         lambda: lambda labels, workers, rng: [np.arange(3)],
-        "data: iid leaves one of the 7 workers without a sample",
+        "data.partition: iid leaves one of the 7 workers without a sample",
     ),
     "partition of positions that are not there": (
         "partition",
         lambda: lambda labels, workers, rng: [np.array([10**6])] * workers,
-        "data: iid fails: IndexError",
+        "data.partition: iid fails: IndexError",
     ),
     "gives no filter": ("filter", lambda n, f, **o: 3, "filter: kardam must give a Filter, got int"),
     "accepted alone": (

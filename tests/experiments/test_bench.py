@@ -11,9 +11,11 @@ import pytest
 
 import aggregators
 from aggregators import Context, pre
+from experiments import writing
 from experiments.benchmarks import peers, straightforward
 from experiments.benchmarks.timing import peak_of, rows_of
-from tests.experiments.command import command
+from experiments.writing import write_text
+from tests.experiments.command import ROOT, command
 
 N, F, D = 11, 2, 40
 
@@ -132,6 +134,38 @@ def test_an_interrupted_benchmark_keeps_what_was_measured(tmp_path):
     _, stderr = process.communicate(timeout=100)
     assert (process.returncode, stderr) == (130, f"interrupted: what was measured is in {path}\n")
     assert json.loads(path.read_text())["records"][0]["name"] == "machine"
+
+
+def test_numbers_take_the_place_of_older_ones_when_they_are_whole(tmp_path, monkeypatch):
+    path, link = tmp_path / "numbers.json", tmp_path / "link.json"
+    path.write_text("old")
+    link.symlink_to(path)
+    monkeypatch.setattr(writing.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("the power is gone")))
+    with pytest.raises(OSError, match="power"):
+        write_text(link, "new")
+    assert path.read_text() == "old"
+    monkeypatch.undo()
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link.json", "numbers.json"]
+
+
+def test_numbers_may_go_into_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "numbers")
+    assert os.read(reader, 100) == b"numbers"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["population", "rules", "schedules", "training"])
+def test_no_benchmark_writes_over_its_numbers_as_they_are(name):
+    text = (ROOT / "experiments" / "benchmarks" / f"{name}.py").read_text()
+    assert "write_text(path, " in text
+    assert ".write_text(" not in text
 
 
 def test_peers_that_are_not_installed_are_left_out():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from experiments.certify import measuring
+from experiments.certify import measuring, plot
 from experiments.certify.description import PARTS, load
 from experiments.strict_yaml import dump
 from tests.experiments.command import ROOT, byzax, command
@@ -118,17 +118,17 @@ def test_noise_can_be_that_of_a_model(tmp_path):
             "rule: bulyan needs n >= 4f + 3: with n=7 rows f is at most 1, got f=2",
         ),
         ({"rule": {"name": "krum", "distanse": "plain"}}, "rule.distanse: unknown key; did you mean 'distance'?"),
-        ({"rules": ["median", {"name": "bulyan", "bas": "krum"}]}, "rules.1.bas: unknown key; did you mean 'base'?"),
-        ({"rules": ["median", "krun"]}, "rules.1: unknown rule 'krun'; did you mean 'krum'?"),
+        ({"rules": ["median", {"name": "bulyan", "bas": "krum"}]}, "rules[1].bas: unknown key; did you mean 'base'?"),
+        ({"rules": ["median", "krun"]}, "rules[1]: unknown rule 'krun'; did you mean 'krum'?"),
         ({"rules": ["median", "median"]}, "rules: the same rule twice: remove one"),
         ({"rule": "median", "rules": ["krum"]}, "rule: one rule is needed, or rules, a list of them"),
         ({"rule": "median", "sampels": 3}, "sampels: unknown key; did you mean 'samples'?"),
-        ({"rule": "median", "attacks": ["emprie"]}, "attacks.0: unknown attack 'emprie'; did you mean 'empire'?"),
+        ({"rule": "median", "attacks": ["emprie"]}, "attacks[0]: unknown attack 'emprie'; did you mean 'empire'?"),
         ({"rule": "median", "attacks": ["label_flip"]}, "attacks: label_flip: changes data and makes no rows"),
-        ({"rule": "median", "pre": [{"name": "nnm", "s": 2}]}, "pre.0.s: unknown key; known: name"),
+        ({"rule": "median", "pre": [{"name": "nnm", "s": 2}]}, "pre[0].s: unknown key; known: name"),
         ({"rule": "median", "sigma": 0}, "sigma: input should be greater than 0, got 0"),
         ({"rule": "median", "f": 7}, "f: of n=7 rows at least one must be honest: f is at most 6"),
-        ({"rule": "median", "parts": ["leek"]}, "parts.0: input should be 'resilience'"),
+        ({"rule": "median", "parts": ["leek"]}, "parts[0]: input should be 'resilience'"),
         (
             {"rule": "median", "gradients": {"model": "cnnn"}},
             "gradients.model: unknown model 'cnnn'; did you mean 'cnn'?",
@@ -225,6 +225,29 @@ def test_an_interrupt_before_the_first_rule_is_measured_leaves_an_empty_folder(t
     result = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (130, "interrupted: no rule was measured to its end\n")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp_path, monkeypatch):
+    path, out = write(tmp_path, rule="median", parts="leak"), tmp_path / "out"
+    assert byzax("certify", path, "--out", out).exit_code == 0
+    before = {each.name: each.read_bytes() for each in out.iterdir()}
+    one = measuring._one
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "_one", interrupted)
+    assert byzax("certify", path, "--out", out, "--overwrite").exit_code == 130
+    assert {each.name: each.read_bytes() for each in out.iterdir()} == before
+    # with the first rule measured the old one goes, plots and all
+    monkeypatch.setattr(measuring, "_one", one)
+
+    monkeypatch.setattr(plot, "draw", interrupted)
+    changed = write(tmp_path, rule="average", parts="leak")
+    result = byzax("certify", changed, "--out", out, "--overwrite")
+    assert result.exit_code == 130
+    assert sorted(each.name for each in out.iterdir()) == ["certificate.csv", "certificate.json"]
+    assert {row["rule"] for row in rows(out)} == {"average"}
 
 
 def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_liars(tmp_path):

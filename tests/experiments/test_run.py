@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from matplotlib import image
@@ -412,3 +413,13 @@ def test_overwrite_removes_nothing_unless_everything_can_go_on(tmp_path):
     scenario.write_text(path.read_text())
     assert byzax("run", scenario, "--out", mine, "--overwrite").exit_code == 2
     assert scenario.exists()
+
+
+def test_all_workers_may_be_byzantine_and_nothing_is_measured_against_honest_rows_that_are_not_there(tmp_path):
+    file = write(tmp_path, workers={"total": 7, "byzantine": 7}, attack={"name": "sign_flip", "workers": 7})
+    result = byzax("run", file, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (updates,) = (pd.read_csv(path) for path in tmp_path.glob("out/runs/*/updates.csv"))
+    assert updates[["honest_cosine", "honest_distance"]].isna().all(axis=None)
+    assert updates["byzantine_weight"].tolist() == pytest.approx([1] * 4)
+    assert (updates["aggregate_norm"] > 0).all()

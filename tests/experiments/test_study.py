@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from experiments.results import labels
 from experiments.strict_yaml import dump, parse_text
 from experiments.study import check, expand, load, override, put
-from simulator.scenario import ScenarioError
+from simulator.scenario import ScenarioError, parse
 from tests.experiments.command import SMALL, write
 
 YAML_1_2 = [
@@ -173,3 +174,41 @@ def test_a_mistake_of_many_cells_is_said_once(tmp_path):
         check(study)
     assert str(caught.value).count("\n") == 0
     assert str(caught.value).endswith("(in 3 runs, such as workers.byzantine=3, seed=0)")
+
+
+@pytest.mark.parametrize(
+    ("attacks", "expected"),
+    [
+        (
+            [{"name": "little", "z": 1.5, "sign": "plus", "knowledge": each} for each in ("own", "colluding")],
+            ["little knowledge=own", "little knowledge=colluding"],
+        ),
+        (
+            [{"name": "little", "z": 1.5, "timing": each} for each in ("first", {"name": "late", "age": 3})],
+            ["little timing=first", "little timing=late age=3"],
+        ),
+        # what differs may stand beside
+        (
+            [{"name": "little", "z": 1.5, "workers": 1, "beside": [{"name": "zero", "from": each}]} for each in (0, 2)],
+            ["little + zero from=0", "little + zero from=2"],
+        ),
+        (
+            [{"name": "little", "z": each, "workers": 1, "beside": [{"name": "zero", "from": 2}]} for each in (1, 2)],
+            ["little z=1", "little z=2"],
+        ),
+        # other names: options that are not the default
+        (
+            ["none", *({"name": "little", "z": 1.5, "from": each} for each in (0, 2))],
+            ["none", "little from=0 z=1.5", "little from=2 z=1.5"],
+        ),
+        (
+            ["none", {"name": "none", "workers": 1, "beside": [{"name": "little", "z": 1.5}]}],
+            ["none workers=null", "none workers=1 + little z=1.5"],
+        ),
+        ([{"name": "little", "z": 1.5, "from": 2}], ["little z=1.5"]),
+    ],
+)
+def test_a_label_says_what_sets_an_attack_apart_and_no_more(attacks, expected):
+    workers = {"total": 7, "byzantine": 2}
+    parts = [parse({**SMALL, "workers": workers, "attack": each}).attack for each in attacks]
+    assert list(labels(parts).values()) == expected

@@ -156,6 +156,45 @@ def test_of_a_run_that_was_cut_short_the_replay_compares_what_there_is(tmp_path)
     assert "30 updates" not in done.stdout
 
 
+def test_of_a_run_that_was_cut_short_no_more_is_drawn_and_told_than_was_carried_out(tmp_path, monkeypatch):
+    from simulator.executors import loop
+
+    def interrupted(scenario):
+        for checkpoint in replay(scenario):
+            if checkpoint.step > 4:
+                raise KeyboardInterrupt
+            yield checkpoint
+
+    replay = loop.run
+    monkeypatch.setattr(loop, "run", interrupted)
+    assert byzax("run", write(tmp_path, steps=30), "--out", tmp_path / "out").exit_code == 130
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert [int(row["used"]) for row in rows(run / "workers.csv")] == [4] * 7
+    assert rows(run / "ages.csv") == [{"age": "0", "rows": "28"}]
+    done = byzax("timeline", run, "--out", tmp_path / "chart.svg")
+    assert "4 of 30 updates were carried out" in " ".join(done.stdout.split())
+    assert "4 updates in 4 s" in done.stdout
+    metrics = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text("\n".join(metrics[:2]) + "\n")
+    done = byzax("timeline", run, "--out", tmp_path / "chart.svg")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "it ended before its first update was measured: there is nothing to draw" in done.stderr
+
+
+def test_workers_csv_says_in_how_many_updates_each_worker_was_byzantine(tmp_path):
+    workers = {"total": 7, "byzantine": {"count": 2, "per_round": "sampled"}}
+    for name, changes in {"same": {}, "changing": {"workers": workers}}.items():
+        file = write(tmp_path, steps=9, attack="zero", **{"workers": {"total": 7, "byzantine": 2}, **changes})
+        assert byzax("run", file, "--out", tmp_path / name).exit_code == 0
+    same, changing = (rows(next(tmp_path.glob(f"{name}/runs/*/workers.csv"))) for name in ("same", "changing"))
+    assert [row["byzantine"] for row in same] == ["True"] * 2 + ["False"] * 5
+    assert [int(row["byzantine_updates"]) for row in same] == [9] * 2 + [0] * 5
+    often = [int(row["byzantine_updates"]) for row in changing]
+    assert sum(often) == 2 * 9
+    assert max(often) < 9
+    assert [row["byzantine"] for row in changing] == [str(count > 0) for count in often]
+
+
 def stopped_early(folder, **changes):
     """The results of runs that get no better, and their folder."""
     changes = {
@@ -276,6 +315,10 @@ def test_a_timeline_is_drawn_from_a_scenario_a_run_and_a_file(study, tmp_path, k
         (["SCENARIO", "--from", "5", "--to", "2"], "nothing happens from 5 to 2 seconds"),
         (["SCENARIO", "--to", "inf"], "seconds are needed, got 0 and inf"),
         (["SCENARIO", "--set", "clock=wall", "--set", "executor.name=ray"], "no timeline before the race"),
+        (
+            ["SCENARIO", "--set", "latency={name: constant, seconds: 0}", "--set", "schedule=synchronous"],
+            "all 12 updates happen at 0 s, for nobody takes any time: there is nothing to draw (latency",
+        ),
         (["SCENARIO", "--out", "chart.txt"], ".png or .svg is needed"),
         (["SCENARIO", "--out", "/nowhere/chart.png"], "cannot be written"),
         (["SCENARIO", "--set", "schedule.name=later"], "unknown schedule 'later'"),

@@ -59,6 +59,19 @@ def test_what_an_oracle_over_the_metrics_chooses_is_chosen(tuned):
     assert "which are others' validation samples" in result.stderr
 
 
+def test_the_chosen_row_is_marked_where_there_is_no_colour(tuned):
+    result, _, out = tuned
+    for said in (result.stdout, byzax("show", out).stdout):
+        assert "\x1b" not in said
+        marked = [line.split() for line in said.splitlines() if "chosen" in line]
+        assert [(line[0], line[-2:]) for line in marked] == [("1", ["4", "chosen"])]
+
+
+def test_how_long_runs_last_may_be_chosen(tmp_path):
+    planned = tune.plan(write(tmp_path), [], ["steps=[2, 4]"], [], None)
+    assert [cell.scenario.steps for cell in planned.study.cells] == [2, 4]
+
+
 def test_no_test_number_is_printed_or_written(tuned):
     result, _, out = tuned
     assert "test acc" not in result.output
@@ -226,6 +239,11 @@ def test_without_a_word_about_it_rates_around_the_scenarios_are_tried(tmp_path, 
         (["--over", "optimizer.lerning_rate=[1]"], "did you mean 'optimizer.learning_rate'?"),
         (["--over", "optimizer.learning_rate=1"], "grid.optimizer.learning_rate"),
         (["--over", "optimizer.learning_rate=[-1, 1]"], "optimizer.learning_rate: input should be greater than 0"),
+        (["--over", "seed=[0, 1]"], "--over seed: decides which samples the choice is made by, so"),
+        (["--over", "seed=[0, 1]"], "cannot be compared: for more seeds use repeats"),
+        ([*OVER, "--over", "data.validation=[0.1, 0.2]"], "--over data.validation: decides which samples"),
+        (["--over", "data.test=[0.1, 0.2]"], "cannot be compared: tune each by itself, with --set"),
+        (["--over", "data=[digits, diabetes]"], "--over data: decides"),
         ([*OVER, *OVER], "--over optimizer.learning_rate: is given twice"),
         (["--each", "rule.name"], "--each rule.name: is no key of the grid of"),
         (["--set", "data.validation=0.0"], "data.validation is 0: there are no samples to choose by"),

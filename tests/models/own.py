@@ -65,6 +65,55 @@ class Wide(nnx.Module):
     def __init__(self, width, rngs):
         self.width = width
 
+    def __call__(self, x):
+        return x
+
+
+class Nothing(nnx.Module):
+    def __init__(self, rngs):
+        pass
+
+    def __call__(self, x):
+        return jnp.zeros((len(x), 3))
+
+
+class LinenNothing(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return jnp.zeros((len(x), 3))
+
+
+class NotCalled(nnx.Module):
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jnp.ones(()))
+
+
+class LinenNotCalled(linen.Module):
+    classes: int
+
+
+class AsksMore(nnx.Module):
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jnp.ones(()))
+
+    def __call__(self, x, train):
+        return self.weight[...] * x
+
+
+class Outputs(nnx.Module):
+    """Five of them, whatever is asked."""
+
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jnp.ones(5))
+
+    def __call__(self, x):
+        return self.weight[...] * x.reshape(len(x), -1)[:, :1]
+
+
+class Pair(Outputs):
+    def __call__(self, x):
+        return super().__call__(x), 0
+
 
 def function(shape, classes):
     return None

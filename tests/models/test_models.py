@@ -361,6 +361,25 @@ def test_pooling_takes_the_largest_of_each_square_and_sends_the_gradient_there()
         ("module", (8,), 3, {"path": f"{NET}:Wide"}, "Wide asks for width: it is given shape, classes, rngs"),
         ("module", (8,), 3, {"path": f"{NET}:Statistics"}, "also holds norm.mean, norm.var.*nnx.GroupNorm"),
         ("module", (8,), 3, {"path": f"{NET}:LinenStatistics"}, "also holds batch_stats.*GroupNorm"),
+        ("module", (8,), 3, {"path": f"{NET}:Nothing"}, "module Nothing in .*own.py needs parameters"),
+        ("module", (8,), 3, {"path": f"{NET}:LinenNothing"}, "module LinenNothing in .* needs parameters"),
+        ("module", (8,), 3, {"path": f"{NET}:NotCalled"}, r"module NotCalled in .* needs a method __call__\(self, x\)"),
+        ("module", (8,), 3, {"path": f"{NET}:LinenNotCalled"}, "module LinenNotCalled in .* needs a method __call__"),
+        ("module", (8,), 3, {"path": f"{NET}:AsksMore"}, "with samples alone, and its __call__ needs train too"),
+        (
+            "module",
+            (2, 4),
+            None,
+            {"path": f"{NET}:Small"},
+            "cannot be made: .*, line [0-9]+; .* for those classes is None",
+        ),
+        (
+            "module",
+            (8,),
+            None,
+            {"path": f"{NET}:Linen"},
+            "cannot be made: .*, line [0-9]+; .* for those classes is None",
+        ),
         ("softmax", (), 10, {}, "shape of positive sizes"),
         ("mlp", (0, 8), 10, {}, "shape of positive sizes"),
     ],
@@ -368,6 +387,20 @@ def test_pooling_takes_the_largest_of_each_square_and_sends_the_gradient_there()
 def test_impossible_models_are_refused(name, shape, classes, options, message):
     with pytest.raises(ValueError, match=message):
         models.build(name, shape, classes, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "message"),
+    [
+        ("Outputs", 3, r"module Outputs in .*own.py must give logits \[6, 3\] for samples \[6, 8\], got \[6, 5\]"),
+        ("Outputs", None, r"must give values \[6\] or \[6, 1\] for samples \[6, 8\], got \[6, 5\]"),
+        ("Pair", 5, r"must give logits \[6, 5\] for samples \[6, 8\], got tuple"),
+    ],
+)
+def test_a_module_that_gives_something_else_than_outputs_is_told_what_is_needed(name, classes, message):
+    model = models.build("module", (8,), classes, path=f"{NET}:{name}")
+    with pytest.raises(ValueError, match=message):
+        model.loss(model.init(jax.random.key(0)), jnp.ones((6, 8)), jnp.zeros(6, int))
 
 
 def test_a_module_that_holds_more_than_parameters_is_refused_by_name():

@@ -308,11 +308,22 @@ def test_others_lie_in_every_update_where_they_are_sampled():
     [
         (
             {"attack": {"name": "zero", "workers": 2}},
-            "attack.workers: the attacks are for 2 Byzantine workers, and there are 3",
+            "attack.workers: Byzantine workers asked for are 2, and there are 3",
         ),
-        ({"attack": {"name": "zero", "workers": 4}}, "for 4 Byzantine workers, and there are 3"),
-        ({"attack": {"name": "zero", "workers": 3, "beside": ["empire"]}}, "for 3 Byzantine workers and more"),
-        ({"attack": {"name": "zero", "beside": ["empire"]}}, "zero and empire would both take all"),
+        ({"attack": {"name": "zero", "workers": 4}}, "attack.workers: Byzantine workers asked for are 4, and there"),
+        (
+            {"attack": {"name": "zero", "workers": 3, "beside": ["empire"]}},
+            "attack.workers: Byzantine workers asked for are 3 and at least 1 for empire, and there are 3",
+        ),
+        (
+            {"attack": {"name": "zero", "beside": ["empire"]}},
+            "attack.workers, attack.beside[0].workers: zero and empire would all",
+        ),
+        ({"attack": {"name": "zero", "beside": [{"name": "empire", "workers": 3}]}}, "attack.beside[0].workers: Byz"),
+        (
+            {"attack": {"name": "zero", "workers": 1, "beside": [{"name": "empire", "from": 999}]}},
+            "attack.beside[0].from: empire begins in update 999",
+        ),
         ({"attack": {"name": "zero", "from": 5, "until": 5}}, "until is 5 and must be above from, which is 5"),
         ({"attack": {"name": "zero", "until": 5, "timing": "late"}}, "attack.timing: late is for the same liars"),
         (
@@ -326,9 +337,16 @@ def test_others_lie_in_every_update_where_they_are_sampled():
             {"workers": {"byzantine": {"count": 1, "per_round": "sampled", "which": "by_data"}}},
             "workers.byzantine: which: by_data is for the same workers always",
         ),
+        *(
+            (
+                {"workers": {"byzantine": value}},
+                f"workers.byzantine: a whole number, or a mapping of count, which, per_round, is needed, got {value!r}",
+            )
+            for value in ("2", 2.0, True, [2], None)
+        ),
         ({"workers": {"byzantine": {"count": 1, "witch": "first"}}}, "workers.byzantine.witch: unknown key"),
         ({"workers": {"total": 2, "byzantine": 3}}, "byzantine is 3, but there are only 2 workers"),
-        ({"attack": {"name": "zero", "beside": ["nothing"]}}, "attack.beside.0: unknown attack 'nothing'"),
+        ({"attack": {"name": "zero", "beside": ["nothing"]}}, "attack.beside[0]: unknown attack 'nothing'"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_the_way_out(changes, expected):

@@ -373,6 +373,8 @@ def test_a_timeline_that_is_cut_is_that_of_a_run_with_fewer_updates(name):
     assert jobs(made) == jobs(short)
     assert np.array_equal(made.time_s, short.time_s)
     assert cut(whole, 20) is whole
+    nothing = cut(whole, 0)
+    assert (nothing.steps, nothing.first.tolist(), len(nothing.rows.jobs), len(nothing.outcomes)) == (0, [0], 0, 0)
 
 
 def test_the_order_of_events_is_the_seeds_own():

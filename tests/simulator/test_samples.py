@@ -151,8 +151,11 @@ def test_a_run_is_the_same_twice():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"name": "gaussian_mixture", "augment": ["flip"]}, "data.augment: flip is for images"),
-        ({"name": "digits", "augment": [{"name": "shift", "pixels": 0}]}, "data.augment: shift needs pixels >= 1"),
+        ({"name": "gaussian_mixture", "augment": ["flip"]}, r"data.augment\[0\]: flip is for images"),
+        (
+            {"name": "digits", "augment": ["flip", {"name": "shift", "pixels": 0}]},
+            r"data.augment\[1\].pixels: shift needs pixels >= 1",
+        ),
         ({"name": "digits", "normalise": "per_channel"}, "data.normalise: per_channel is for images"),
     ],
 )
@@ -164,8 +167,8 @@ def test_what_data_cannot_have_is_refused_before_a_start_with_its_key(data, mess
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"name": "digits", "augment": ["flop"]}, "data.augment.0: unknown augment 'flop'; did you mean 'flip'?"),
-        ({"name": "digits", "augment": [{"name": "flip", "axes": 1}]}, "data.augment.0.axes: unknown key"),
+        ({"name": "digits", "augment": ["flop"]}, "data.augment[0]: unknown augmentation 'flop'; did you mean 'flip'?"),
+        ({"name": "digits", "augment": [{"name": "flip", "axes": 1}]}, "data.augment[0].axes: unknown key"),
         ({"name": "digits", "augment": "flip"}, "data.augment: a list is needed"),
         ({"name": "digits", "normalise": "mean"}, "data.normalise: input should be 'none', 'unit'"),
     ],

@@ -213,12 +213,26 @@ def test_synchronous_updates_hold_one_fresh_row_of_every_worker(n, steps):
     assert plan.time_s.tolist() == list(range(1, steps + 1))
 
 
-@pytest.mark.parametrize("apply", ["table", "buffer", "each"])
-def test_a_bound_of_zero_is_synchronous(apply):
-    options = {"name": "stale_synchronous", "bound": 0, "apply": apply, "rows": 3}
+def test_a_bound_of_zero_is_synchronous():
+    options = {"name": "stale_synchronous", "bound": 0}
     one, other = made(options, latency="exponential"), made("synchronous", latency="exponential")
     for x, y in zip((*one.rows, one.first, one.time_s), (*other.rows, other.first, other.time_s), strict=True):
         assert np.array_equal(x, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"apply": "each"}, "apply"),
+        ({"apply": "buffer", "rows": 3}, "apply and rows"),
+        ({"max_age": 3, "staleness": "polynomial"}, "max_age and staleness"),
+        ({"suspect_after_s": 9.0}, "suspect_after_s"),
+    ],
+)
+def test_a_bound_of_zero_refuses_what_it_would_not_heed(options, named):
+    with pytest.raises(ValueError, match=f"bound 0 is synchronous, .* all and {named} would say nothing: take a bound"):
+        schedules.build("stale_synchronous", 7, 1, bound=0, **options)
+    assert schedules.build("stale_synchronous", 7, 1, bound=1, **options).by_clock
 
 
 def participants(**options):
