@@ -8,7 +8,7 @@ def losing(n: int, f: int) -> Attack:
 
     Formula: loss of the model
     Knows: a loss
-    Source: the tests
+    Source: made for the tests
     """
 
     def forge(key, view, state):
