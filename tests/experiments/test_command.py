@@ -65,8 +65,15 @@ def test_scenarios_to_begin_with_can_run(name):
 
 # real files are not there
 @pytest.mark.parametrize("path", [path for path in SHIPPED if "mnist" not in path.read_text()], ids=lambda p: p.stem)
-def test_shipped_scenarios_can_run(path):
+def test_shipped_scenarios_can_run(path, monkeypatch):
+    # where files that they name begin
+    monkeypatch.chdir(ROOT)
     check(load(path))
+
+
+def test_the_readme_holds_the_model_of_ones_own_that_is_shipped():
+    code = (ROOT / "experiments" / "scenarios" / "own_model.py").read_text().split("\n", 2)[2].strip()
+    assert f"```python\n{code}\n```" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "certificates").glob("*.yaml")), ids=lambda p: p.stem)
