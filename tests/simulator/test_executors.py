@@ -27,6 +27,7 @@ errors = ray.exceptions
 # every schedule, and liars with every timing; whole numbers as samples, values in place of labels, dropout.
 RANDOM = {"latency": {"name": "lognormal", "sigma": 1.0}}
 TWO = {"workers": {"total": 7, "byzantine": 2}}
+OWN = str(Path(__file__).parent.parent / "models" / "own.py") + ":Small"
 SCENARIOS = {
     "selecting": {
         "rule": "krum",
@@ -146,6 +147,17 @@ SCENARIOS = {
         "attack": "sign_flip",
         "worker_momentum": 0.5,
     },
+    # what goes by the model that was handed, where jobs, updates and versions are counted differently
+    "changing": {
+        **RANDOM,
+        "workers": {"total": 7, "byzantine": {"count": 2, "per_round": "sampled"}},
+        "attack": {"name": "label_flip", "workers": 1, "from": 4, "beside": ["sign_flip"]},
+        "schedule": {"name": "asynchronous", "apply": "buffer", "rows": 5},
+        "local": {"steps": 2, "learning_rate": {"name": "inverse_time", "start": 0.3, "half_at": 5}},
+        "rule": "median",
+        "steps": 12,
+    },
+    "own model": {"model": {"name": "module", "path": OWN}, "rule": "median", "attack": "sign_flip"},
     "regression": {
         **TWO,
         "data": {"name": "slope", "batch_size": 8, "validation": 0.2},
@@ -195,6 +207,7 @@ SCENARIOS = {
 BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed", "rounds", "reduced"]
 WITH_TWO_ACTORS = [
     *BY_DAY,
+    "changing",
     "adaptive",
     "controlled",
     "poisoned",
@@ -294,7 +307,7 @@ BATCHED = {"name": "ray", "batch": True, "actors": 1}
     ("name", "executor"),
     nightly(
         [
-            *((name, "vectorised") for name in [*BY_DAY, "recurrent", "regression"]),
+            *((name, "vectorised") for name in [*BY_DAY, "changing", "recurrent", "regression"]),
             ("selecting", BATCHED),
             ("table", BATCHED),
         ],

@@ -30,6 +30,11 @@ RACES = {
     "replaying": {**TWO, "schedule": "asynchronous", "rule": "median",
                   "attack": {"name": "counting", "timing": {"name": "replay", "age": 5}}},
     "buckets": {**TWO, "schedule": "basgd", "rule": "median", "attack": "little"},
+    "changing": {
+        "workers": {"total": 7, "byzantine": {"count": 2, "per_round": "sampled"}}, "schedule": "asynchronous",
+        "rule": "median", "attack": {"name": "label_flip", "from": 7, "every": 3},
+        "local": {"steps": 2, "learning_rate": {"name": "inverse_time", "start": 0.3, "half_at": 5}},
+    },
 }  # fmt: skip
 
 
