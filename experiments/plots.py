@@ -1,5 +1,6 @@
 """Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the workers' time."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ COLOURS = {
     "bulyan": "#009E73",
 }
 SPARE = ["#CC79A7", "#332288", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC", "#117733"]
+# Of a whole list of rules the last ones are told apart by colour and dashes together (ColorBrewer's darker ones).
+MORE = [
+    "#000000", "#5254A3", "#BD9E39", "#AD494A", "#637939", "#7B4173", "#E6550D", "#3182BD", "#31A354", "#8C6D31",
+    "#393B79", "#D6616B", "#8CA252", "#CE6DBD", "#843C39", "#6B6ECF", "#756BB1", "#A55194", "#999999",
+]  # fmt: skip
 # Lines that lie on each other remain visible: every rule has dashes of its own.
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
 # What workers do, and its colours.
@@ -91,11 +97,12 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
 
 def colours(rules: list[str]) -> dict[str, str]:
     """A colour for each rule: its own, or a spare one for a rule or variant that has none."""
-    spare = iter(SPARE + [c for name, c in COLOURS.items() if name not in {rule.split()[0] for rule in rules}])
+    free = [c for name, c in COLOURS.items() if name not in {rule.split()[0] for rule in rules}]
+    spare = itertools.cycle([*SPARE, *free, *MORE])
     taken: dict[str, str] = {}
     for rule in rules:
         own = COLOURS.get(rule.split()[0])
-        taken[rule] = own if own and own not in taken.values() else next(spare, "#000000")
+        taken[rule] = own if own and own not in taken.values() else next(spare)
     return taken
 
 

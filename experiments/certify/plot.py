@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -48,7 +47,7 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     figure = Figure(figsize=(9.4 if columns == 2 else 5.4, height), layout="constrained")
     heights = [height - 0.85 - lower * (lines - 1), *[lower] * (lines - 1)]
     grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    paint = _different(colours([each.label for each in findings]))
+    paint = colours([each.label for each in findings])
     for axes, (_, panel) in zip(grid.flat, shown, strict=False):
         panel(axes, findings, paint, plan)
     for spare in list(grid.flat)[len(shown) :]:
@@ -73,15 +72,6 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
         alignment="left",
     )
     return figure
-
-
-def _different(paint: dict[str, str]) -> dict[str, str]:
-    """The colours, with others in place of one that several rules have."""
-    spare = iter([to_hex(each) for each in np.asarray(colormaps["tab20b"].colors)])  # pyright: ignore[reportAttributeAccessIssue]
-    taken: dict[str, str] = {}
-    for rule, colour in paint.items():
-        taken[rule] = next(spare, colour) if colour in taken.values() else colour
-    return taken
 
 
 def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:

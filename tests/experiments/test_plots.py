@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.plots import scores
+from experiments.plots import DASHES, colours, scores
+from simulator.components import RULES
 
 STEPS = [0, 10, 20]
 # run -> status, accuracies at the steps it reached, final test loss
@@ -54,3 +55,10 @@ def test_the_note_counts_runs_that_left_nothing_to_draw_too(figure):
         "\N{MULTIPLICATION SIGN} not completed, not in the mean: 2 runs",
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged: 1 run",
     ]
+
+
+def test_every_rule_of_byzax_has_a_colour_of_its_own():
+    assert len(set(colours([*RULES]).values())) == len(RULES)
+    # of forty no two look alike, though they share colours
+    many = [f"own_{i}" for i in range(40)]
+    assert len({(colour, i % len(DASHES)) for i, colour in enumerate(colours(many).values())}) == 40
