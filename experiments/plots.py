@@ -248,7 +248,7 @@ def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
 
     Runs of all rules, attacks and repeats count that have the same ways to spend time.
     """
-    ways, oldest = list(frame["line"].unique()), 1
+    ways, oldest, first = list(frame["line"].unique()), 1, True
     figure = Figure(figsize=(8.2, 1.75 * len(ways) + 0.8), layout="constrained")
     grid = figure.subplots(len(ways), 2, squeeze=False, sharex="col", width_ratios=[1, 1.35])
     for (left, right), way in zip(grid, ways, strict=True):
@@ -272,7 +272,10 @@ def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
         parts = [pd.read_csv(run / "workers.csv") for run in runs if (run / "workers.csv").exists()]
         if not parts:
             continue
-        spent: Any = pd.concat(parts).groupby("worker")[[f"{kind}_s" for kind in KINDS]].sum()
+        by_worker = pd.concat(parts).groupby("worker")
+        spent: Any = by_worker[[f"{kind}_s" for kind in KINDS]].sum()
+        lie = by_worker["byzantine"].any().to_numpy(bool)
+        first &= bool(lie.any() and not lie.all() and lie[: lie.sum()].all())
         seconds = spent.to_numpy()
         shares = seconds / np.maximum(seconds.sum(axis=1, keepdims=True), 1e-300)
         bottoms = np.cumsum(shares, axis=1) - shares
@@ -283,7 +286,7 @@ def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
     # a few rows of slow workers can be very old
     grid[-1][0].set_xlim(-0.7, oldest + 0.7)
     grid[-1][0].set_xlabel("age of a row, in updates")
-    grid[-1][1].set_xlabel("worker (the Byzantine ones first)")
+    grid[-1][1].set_xlabel("worker (the Byzantine ones first)" if first else "worker")
     for axes in grid[-1]:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = grid[0][1].get_legend_handles_labels()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.plots import DASHES, colours, scores
+from experiments.plots import DASHES, colours, scores, spending
 from simulator.components import RULES
 
 STEPS = [0, 10, 20]
@@ -62,3 +62,13 @@ def test_every_rule_of_byzax_has_a_colour_of_its_own():
     # of forty no two look alike, though they share colours
     many = [f"own_{i}" for i in range(40)]
     assert len({(colour, i % len(DASHES)) for i, colour in enumerate(colours(many).values())}) == 40
+
+
+@pytest.mark.parametrize(("lies", "expected"), [((1, 1, 0, 0), True), ((0, 1, 1, 0), False), ((1, 1, 1, 1), False)])
+def test_the_chart_of_time_says_where_the_liars_stand(tmp_path, lies, expected):
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    spent = {f"{kind}_s": [1.0] * 4 for kind in ("computing", "messages", "waiting")}
+    pd.DataFrame({"worker": range(4), "byzantine": np.array(lies, bool), **spent}).to_csv(run / "workers.csv")
+    drawn = spending(tmp_path, pd.DataFrame({"line": ["krum"], "run": ["one"]}), [])
+    assert ("(the Byzantine ones first)" in drawn.axes[1].get_xlabel()) == expected
