@@ -80,8 +80,10 @@ every_schedule = st.one_of(
         lambda options, bound, after: {
             "name": "stale_synchronous", "bound": bound, **options, **({"suspect_after_s": after} if after else {})
         },
-        asynchronies, st.integers(0, 4), st.sampled_from([None, None, 2.5, 20.0]),
+        asynchronies, st.integers(1, 4), st.sampled_from([None, None, 2.5, 20.0]),
     ),
+    # takes no other option
+    st.just({"name": "stale_synchronous", "bound": 0}),
 )  # fmt: skip
 
 
