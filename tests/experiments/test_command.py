@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 
@@ -69,6 +70,20 @@ def test_shipped_scenarios_can_run(path, monkeypatch):
     # where files that they name begin
     monkeypatch.chdir(ROOT)
     check(load(path))
+
+
+@pytest.mark.slow
+def test_the_attack_of_ones_own_in_the_readme_runs(tmp_path):
+    code = (ROOT / "README.md").read_text().split("`attacks/mirror.py`")[1].split("```python\n")[1].split("```")[0]
+    (tmp_path / "attacks").mkdir()
+    (tmp_path / "attacks" / "mirror.py").write_text(code)
+    lie = {"name": "mirror", "strength": 2, "knowledge": "colluding", "from": 1}
+    (tmp_path / "own.yaml").write_text(json.dumps(SMALL | {"attack": lie, "rule": "median"}))
+    command = [sys.executable, "-m", "experiments", "run", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out")]
+    plugins = {**os.environ, "BYZAX_PLUGINS": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=plugins, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mirror" in done.stdout
 
 
 def test_the_readme_holds_the_model_of_ones_own_that_is_shipped():
