@@ -49,6 +49,8 @@ class Adversary(NamedTuple):
     of none), `own` are the rows as the Byzantine workers computed them. `corrupt(key, batch, rank, handed)` gives what
     a worker trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has
     one. Each of the three is None where no attack has it. `curious`: whether some attack does not see everything.
+    `poisons(ranks)` and `sends(ranks)`: which of these Byzantine workers, -1 for none, lie when they train, and which
+    when they send.
     """
 
     init: Callable[[int], Any]
@@ -56,6 +58,8 @@ class Adversary(NamedTuple):
     corrupt: Callable[[Array, Batch, Array, Array], Batch] | None
     goal: Goal | None
     curious: bool
+    poisons: Callable[[Array], Array]
+    sends: Callable[[Array], Array]
 
 
 @lru_cache
@@ -134,7 +138,20 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
         corrupt=corrupt if poisoning else None,
         goal=goals[0] if goals else None,
         curious=any(part.knowledge != "omniscient" for part in forging),
+        poisons=_among(poisoning),
+        # those that do as they should, too, are Byzantine in the update
+        sends=_among([part for part in parts if part.attack.corrupt is None or part.attack.forge is not None]),
     )
+
+
+def _among(parts: list[Part]) -> Callable[[Array], Array]:
+    def among(ranks: Array) -> Array:
+        found = jnp.zeros(ranks.shape, bool)
+        for part in parts:
+            found |= (ranks >= part.first) & (ranks < part.end)
+        return found
+
+    return among
 
 
 def _state(part: Part, d: int) -> Any:

@@ -21,7 +21,18 @@ from simulator.jobs import working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
-from simulator.serving import Server, applying, forging, harming, knowing, remembered_by, showing, starting, updating
+from simulator.serving import (
+    Server,
+    applying,
+    forging,
+    harming,
+    knowing,
+    remembered_by,
+    showing,
+    starting,
+    telling,
+    updating,
+)
 from simulator.training import Memory, controlling, optimizing, remembering, training
 from simulator.world import World, load
 
@@ -38,7 +49,6 @@ class Core(NamedTuple):
     `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], params, rule state, adversary
     state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges anything.
     `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
-    def _memory(scenario: Scenario) -> Memory | None: local = scenario.local if local is not None and
     """
 
     start: Callable[[World], Server]
@@ -59,6 +69,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     """
     n = scenario.workers.total
     adversary, lies = joined(_parts(scenario)), lying(_sampled(scenario))
+    lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     apply = applying(rule, scenario.weights)
     model = _model(scenario.model, scenario.data)
@@ -88,9 +99,9 @@ def build(scenario: Scenario, seen: int) -> Core:
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
         if adversary.forge is None
-        else forging(adversary, lies, apply, context, harm, shown, decides.sees == "table"),
+        else forging(adversary, lies, lied, apply, context, harm, shown, decides.sees == "table"),
         update=updating(
-            apply, judge, optimizer, context, lies, shown, scenario.local is not None and scenario.local.send == "model"
+            apply, judge, optimizer, context, lied, shown, scenario.local is not None and scenario.local.send == "model"
         ),
         evaluate=evaluating(model, adversary.goal),
     )

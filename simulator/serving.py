@@ -183,14 +183,32 @@ def _bucket_means(rows: Array, workers: Array, buckets: int) -> tuple[Array, Arr
     return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None], shares
 
 
-def _of_liars(lies: Lying, world: World, step: Array, arrived: Arrived) -> Array:
-    """Which new rows are of workers that lie in this update, or did when they were handed the model, `[r]`."""
+# (world, step, arrived) -> which of the rows that arrived are lies, [r]
+Lied = Callable[[World, Array, Arrived], Array]
 
-    def lied(worker: Array, handed: Array) -> Array:
-        return lies(world, handed)[worker] >= 0
 
-    workers = arrived.workers
-    return (workers >= 0) & ((lies(world, step)[workers] >= 0) | jax.vmap(lied)(workers, arrived.versions))
+@lru_cache
+def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
+    """Which rows are lies: those of workers that lie in the update, or had poisoned data when they trained.
+
+    Training counts for the update whose model the worker was handed. `changing`: whether others lie in every update.
+    """
+
+    def lied(world: World, step: Array, arrived: Arrived) -> Array:
+        workers, there = arrived.workers, arrived.workers >= 0
+        now = lies(world, step)[workers]
+        if not changing:
+            return there & (now >= 0)
+        handed = jnp.where(there, arrived.versions, step)
+
+        def of_version(version: Array, found: Array) -> Array:
+            return found | ((handed == version) & adversary.poisons(lies(world, version)[workers]))
+
+        # who lies is drawn for all workers at once: once for each version, of which there are few
+        poisoned = jax.lax.fori_loop(handed.min(), handed.max() + 1, of_version, jnp.zeros(handed.shape, bool))
+        return there & (adversary.sends(now) | poisoned)
+
+    return lied
 
 
 def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array) -> Table:
@@ -206,6 +224,7 @@ def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array) -> Table:
 def forging(
     adversary: Adversary,
     lies: Lying,
+    lied: Lied,
     apply: Apply,
     context: Callable[[World, Array, Array], Context],
     own_loss: Callable[[World, Array, Array, Array], Array],
@@ -244,12 +263,13 @@ def forging(
             there = arrived.workers >= 0
             # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
             real = jnp.where(there[:, None], rows, 0)
-            view = View(real, new >= 0, there & (new < 0), arrived.workers, aggregate=asking(real), **seen)
+            known = there & (new < 0) & ~lied(world, step, arrived)
+            view = View(real, new >= 0, known, arrived.workers, aggregate=asking(real), **seen)
             forged, own = forge_rows(key, view, new, real, Hidden(asking, losing), own)
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
 
-        table = _entered(table, arrived, rows, _of_liars(lies, world, step, arrived))
+        table = _entered(table, arrived, rows, lied(world, step, arrived))
         everyone = jnp.arange(len(table.present))
         workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
         last = jax.tree.map(lambda each: each[workers], table)
@@ -287,14 +307,14 @@ def updating(
     judge: Filter | None,
     optimizer: optax.GradientTransformation,
     context: Callable[[World, Array, Array], Context],
-    lies: Lying,
+    lied: Lied,
     how: Showing,
     models: bool,
 ) -> Callable[..., tuple[Server, Update]]:
     @jax.jit
     def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
         table, workers, versions = server.table, arrived.workers, arrived.versions
-        byzantine = _of_liars(lies, world, server.step, arrived)
+        byzantine = lied(world, server.step, arrived)
         if table is not None:
             table = _entered(table, arrived, rows, byzantine)
             everyone = jnp.arange(len(table.present))

@@ -89,18 +89,46 @@ def test_poison_that_begins_late_begins_then_though_workers_have_few_jobs(execut
 CHANGING = {"total": 9, "byzantine": {"count": 2, "per_round": "sampled"}}
 
 
-def test_a_late_row_is_a_lie_if_its_worker_lies_now_or_did_when_it_was_handed_the_model():
-    scenario = small(workers=CHANGING, attack="none")
+MIXED = {"name": "label_flip", "workers": 1, "beside": [{"name": "empire", "epsilon": 1.0}]}
+
+
+@pytest.mark.parametrize("attack", ["none", "sign_flip", "label_flip", MIXED])
+def test_a_late_row_is_a_lie_if_it_is_forged_now_or_was_poisoned_under_the_model_it_is_from(attack):
+    scenario = small(workers=CHANGING, attack=attack)
     core, here = build(scenario, 9), world(scenario, 0)
     server = core.start(here)._replace(step=jnp.asarray(4))
-    lies = [np.asarray(core.lies(here, jnp.asarray(step))) >= 0 for step in range(5)]
+    ranks = [np.asarray(core.lies(here, jnp.asarray(step))) for step in range(5)]
+    # of the two liars of an update number 0 poisons where both attacks are there
+    poisoning = {"label_flip": [0, 1]}.get(attack, []) if isinstance(attack, str) else [0]
+    sending = [rank for rank in (0, 1) if rank not in poisoning]
     counts = set()
     for versions in ([4] * 9, [0] * 9, [*range(5), 0, 1, 2, 3]):
         _, seen = core.update(here, server, Arrived(np.arange(9), np.array(versions)), jnp.asarray(some_rows()))
-        count = sum(lies[4][worker] or lies[version][worker] for worker, version in enumerate(versions))
-        np.testing.assert_allclose(seen.byzantine_weight, count / 9, rtol=1e-6)
-        counts.add(int(count))
-    assert len(counts) > 1
+        lies = [ranks[4][w] in sending or ranks[version][w] in poisoning for w, version in enumerate(versions)]
+        np.testing.assert_allclose(seen.byzantine_weight, sum(lies) / 9, rtol=1e-6)
+        counts.add(tuple(lies))
+    assert len(counts) > 1 or attack in ("none", "sign_flip")
+
+
+@pytest.mark.parametrize("apply", ["table", "buffer"])
+def test_statistics_are_those_of_rows_that_are_no_lies_whenever_they_were_poisoned(apply):
+    schedule = {"name": "asynchronous", "apply": apply} | ({"rows": 9} if apply == "buffer" else {})
+    scenario = small(workers=CHANGING, attack=MIXED, schedule=schedule)
+    core, here, rows = build(scenario, 9), world(scenario, 0), np.zeros((9, 650), np.float32)
+    # each row says whose it is
+    rows[:, :9] = np.eye(9)
+    server = core.start(here)
+    cases = set()
+    for step in range(1, 12):
+        now, then = (np.asarray(core.lies(here, jnp.asarray(each))) for each in (step, 0))
+        arrived = Arrived(np.arange(9), np.zeros(9, int))
+        made, _ = core.forge(
+            here, jnp.asarray(step), arrived, jnp.asarray(rows), server.params, server.rule, core.adversary(650)
+        )
+        told = (np.asarray(made)[now == 1][0, :9] < 0).tolist()
+        assert told == ((now < 0) & (then != 0)).tolist()
+        cases.add((bool(now[then == 0][0] < 0), bool(now[then == 1][0] < 0)))
+    assert (True, True) in cases
 
 
 def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
