@@ -78,6 +78,9 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Scen
     if not equals or not key:
         example = "steps=50" if "steps" in description.model_fields else "samples=50"
         raise ScenarioError(f"--set {text}: key=value is needed, such as --set {example}")
+    whole, item, _ = key.partition("[")
+    if item:
+        raise ScenarioError(f"--set {key}: a list is set whole: --set '{whole}=[...]', or change it in the file")
     chosen = parse_text(value, f"--set {key}")
     if "grid" not in description.model_fields:
         return put(raw, key, chosen, description)

@@ -39,7 +39,7 @@ def certify(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override: --set norm=2 --set 'parts=[leak]'."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override: --set norm=2 --set 'parts=\\[leak]'."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the certificate that --out holds, once a rule is measured.")

@@ -549,6 +549,7 @@ def test_a_missing_file_is_named_with_those_beside_it(tmp_path):
 OVERRIDES = {
     "unknown key": ("rule.nam=krum", "rule.nam: unknown key; did you mean 'name'?"),
     "no value": ("steps", "--set steps: key=value is needed"),
+    "an item of a list": ("attack.beside[0].workers=3", "a list is set whole: --set 'attack.beside=[...]'"),
     "broken value": ("steps=[1", "--set steps:1:"),
     "key of something without keys": ("steps.a=1", "steps"),
     "part of a component that the grid chooses": ("attack.epsilon=2", "--set attack.epsilon: grid.attack chooses all"),
