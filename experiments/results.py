@@ -128,8 +128,8 @@ def claim(
     """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
 
     With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. `mine` gives what the command wrote in a folder; by default the files of a study. With `keep` it stays
-    for now, and the command replaces it once there is something to put in its place.
+    input file. `mine` gives what the command wrote in a folder; by default the files of a study. With `keep` it stays,
+    until the command writes what takes its place.
     """
     written = {folder: (mine or _written)(folder) if overwrite else [] for folder in folders}
     read = {path.resolve() for path in inputs}

@@ -181,6 +181,7 @@ def trace_attack(
             aggregate=lambda attempt: attempt.mean(axis=0),
             loss=_asked(part, models, loss=jnp.sum)["loss"],
             step=step,
+            new=jnp.ones(k, bool),
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 

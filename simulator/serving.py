@@ -264,7 +264,7 @@ def forging(
             # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
             real = jnp.where(there[:, None], rows, 0)
             known = there & (new < 0) & ~lied(world, step, arrived)
-            view = View(real, new >= 0, known, arrived.workers, aggregate=asking(real), **seen)
+            view = View(real, new >= 0, known, arrived.workers, aggregate=asking(real), new=there, **seen)
             forged, own = forge_rows(key, view, new, real, Hidden(asking, losing), own)
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
