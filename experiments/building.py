@@ -104,16 +104,17 @@ def build(scenario: Scenario) -> None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
+        weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
             left, f = seen, doubted(scenario, seen)
             for i, each in enumerate(scenario.pre):
                 with _part(f"pre[{i}]", each, PRE) as mixer:
                     left = kept(mixer, each, left, f)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
+                state, weighs[seen] = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
                 if scenario.weights == "samples":
                     need(
-                        weighs,
+                        weighs[seen],
                         f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
                     )
                     need(
@@ -128,7 +129,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples, models)
+                    trace_attack(attack, lie, n, f, k, d, samples, models, weighs[seen])
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:

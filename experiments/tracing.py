@@ -13,7 +13,7 @@ import numpy as np
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
-from attacks import Attack, Batch, View
+from attacks import Answer, Attack, Batch, View
 from models import Model
 from simulator.components import PRE, Component
 from simulator.registry import file_of, said
@@ -165,7 +165,7 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 @cache
 def trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool
+    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool, weighs: bool
 ) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
@@ -178,7 +178,7 @@ def trace_attack(
             known=~byzantine,
             workers=jnp.arange(k),
             params=params,
-            aggregate=lambda attempt: attempt.mean(axis=0),
+            ask_rule=lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
             loss=_asked(part, models, loss=jnp.sum)["loss"],
             step=step,
             new=jnp.ones(k, bool),
