@@ -51,7 +51,10 @@ class View(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
+    """One batch of samples, in units of the data's range and before they are normalised: 0 is the background of images
+    (black, or paper) and the lowest value of a table's feature, 1 the other end. Characters are as they are.
+
+    `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
 
     `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
     """
@@ -63,7 +66,7 @@ class Batch(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`."""
+    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`; `x` is in units of the range."""
 
     target: int
     trigger: Callable[[Array], Array]

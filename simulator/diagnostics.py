@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from attacks import Goal
 from models import Model
 from simulator.normalising import normalised
+from simulator.units import changed
 from simulator.world import World
 
 Array = jax.Array
@@ -90,9 +91,8 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
     def fooled(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
         assert goal is not None
         others = world.y[positions] != goal.target
-        answers = jnp.argmax(
-            model.predict(params, goal.trigger(normalised(world.scaling, world.x[positions]))), axis=-1
-        )
+        x = changed(world.units, world.x[positions], goal.trigger)
+        answers = jnp.argmax(model.predict(params, normalised(world.scaling, x)), axis=-1)
         return others, others & (answers == goal.target)
 
     def over(look: Callable[..., tuple[Array, Array]], world: World, params: Array, positions: Array) -> list[Array]:

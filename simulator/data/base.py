@@ -1,6 +1,6 @@
 """What a data set is, and its split into training, validation and test samples."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ class Dataset(NamedTuple):
     `x`: `[N, ...]` float32, or int32 for characters. `y`: `[N]` int32, labels in 0..`classes`-1; or float32, values to
     predict, where `classes` is None (regression). `test`: positions `[T]` of the official test samples, or None where
     the data set has none of its own. `owners`: `[N]` int32, whose sample each is by nature (writer, speaker, device),
-    or None. The arrays are read-only, for all runs of a process share them, and may be memory maps.
+    or None. The arrays are read-only, for all runs of a process share them, and may be memory maps. `background`: the
+    end of the range of `x` that is seen where nothing is: "high" for dark ink on white paper.
     """
 
     x: np.ndarray
@@ -26,6 +27,7 @@ class Dataset(NamedTuple):
     classes: int | None
     test: np.ndarray | None = None
     owners: np.ndarray | None = None
+    background: Literal["low", "high"] = "low"
 
 
 class Split(NamedTuple):
@@ -42,6 +44,7 @@ def dataset(
     classes: int | None,
     test: np.ndarray | None = None,
     owners: np.ndarray | None = None,
+    background: Literal["low", "high"] = "low",
 ) -> Dataset:
     """A `Dataset` of read-only arrays of the agreed types: whole numbers stay such, and nothing is copied in vain."""
     made = Dataset(
@@ -50,6 +53,7 @@ def dataset(
         classes,
         test,
         None if owners is None else np.ascontiguousarray(owners, np.int32),
+        background,
     )
     for array in (made.x, made.y, made.test, made.owners):
         if array is not None:

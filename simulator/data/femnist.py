@@ -17,8 +17,8 @@ CLASSES, SIDE = 62, 28
 def femnist(*, root: str | None = None, writers: int | None = None) -> Dataset:
     """FEMNIST, `[N, 28, 28]` in [0, 1], characters by some 3,600 writers, from the JSON files that LEAF makes.
 
-    Paper is 1 and ink 0 there, the other way round than in mnist. LEAF's paper counts 805,263 samples of 3,550 writers,
-    and its scripts make some more.
+    Paper is 1 and ink 0 there, the other way round than in mnist: to triggers and augmentations paper is background.
+    LEAF's paper counts 805,263 samples of 3,550 writers, and its scripts make some more.
 
     LEAF's scripts write all_data_0.json and so on (`data/femnist/preprocess.sh` in its repository); there is no
     download of them. They are looked for in `root`, then in $BYZAX_DATA (itself or its sub-folder `femnist`), then in
@@ -56,7 +56,7 @@ def _load(folder: Path, writers: int | None) -> Dataset:
     if writers is not None and len(labels) < writers:
         raise DataError(f"femnist: the files of {folder} hold {len(labels)} writers, and data.writers is {writers}")
     owners = np.repeat(np.arange(len(labels)), [len(y) for y in labels])
-    return dataset(np.concatenate(images), np.concatenate(labels), CLASSES, owners=owners)
+    return dataset(np.concatenate(images), np.concatenate(labels), CLASSES, owners=owners, background="high")
 
 
 def _read(place: Path) -> list[tuple[np.ndarray, np.ndarray]]:
