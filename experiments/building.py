@@ -59,7 +59,12 @@ def build(scenario: Scenario) -> None:
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
         with _part(key, lie, ATTACKS) as attack:
-            attack(n, f, **lie.options())
+            made = attack(n, f, **lie.options())
+            need(
+                getattr(made, "claim", None) is None or scenario.weights == "samples",
+                f"{lie.name} lies about numbers of samples, and with weights equal these do not count: take weights "
+                "samples, or another attack",
+            )
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {typed(schedule)}")

@@ -185,6 +185,9 @@ def trace_attack(
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 
+    if attack.claim is not None:
+        claimed = jax.eval_shape(attack.claim, jax.ShapeDtypeStruct((k,), jnp.float32))
+        need(_is(claimed, (k,)), f"{part.name}: claim must give numbers [n={k}], got {typed(claimed)}")
     if attack.forge is not None:
         shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
         with _tracing(part, "forge", function):

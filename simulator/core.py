@@ -24,6 +24,7 @@ from simulator.schedules import Schedule
 from simulator.serving import (
     Server,
     applying,
+    counting,
     forging,
     harming,
     knowing,
@@ -33,7 +34,7 @@ from simulator.serving import (
     telling,
     updating,
 )
-from simulator.training import Memory, controlling, optimizing, remembering, training
+from simulator.training import Memory, controlling, optimizing, rate, remembering, training
 from simulator.world import World, load
 
 Array = jax.Array
@@ -80,6 +81,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
     decides = schedule(scenario)
+    counts, models = counting(adversary, lies), scenario.local is not None and scenario.local.send == "model"
     shown = showing(decides.sees, decides.buckets, decides.weight, seen)
     # an adversary that sees one row at a time remembers the others
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
@@ -99,10 +101,21 @@ def build(scenario: Scenario, seen: int) -> Core:
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
         if adversary.forge is None
-        else forging(adversary, lies, lied, apply, context, harm, shown, decides.sees == "table"),
-        update=updating(
-            apply, judge, optimizer, context, lied, shown, scenario.local is not None and scenario.local.send == "model"
+        else forging(
+            adversary,
+            lies,
+            lied,
+            apply,
+            context,
+            harm,
+            counts,
+            shown,
+            kept=decides.sees == "table",
+            models=models,
+            weighed=scenario.weights == "samples",
+            rate=_server_rate(scenario),
         ),
+        update=updating(apply, judge, optimizer, context, lied, counts, shown, models),
         evaluate=evaluating(model, adversary.goal),
     )
 
@@ -113,8 +126,13 @@ def schedule(scenario: Scenario) -> Schedule:
 
 
 def doubted(scenario: Scenario, seen: int) -> int:
-    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter."""
-    told = schedule(scenario).doubted
+    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter.
+
+    Where exactly so many Byzantine workers take part in every update, and all of them are declared, it is that number.
+    """
+    told, byzantine = schedule(scenario).doubted, scenario.workers.byzantine
+    if byzantine.participating is not None and scenario.schedule.options()["doubted"] == "likely":
+        told = byzantine.participating if scenario.workers.declared == byzantine.count else told
     return min(scenario.workers.declared if told is None else told, seen) if scenario.filter is None else 0
 
 
@@ -196,6 +214,16 @@ def _memory(scenario: Scenario) -> Memory | None:
         # a scenario with them has these two numbers
         return controlling(local.steps, local.learning_rate, scenario.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
     return remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size)
+
+
+def _server_rate(scenario: Scenario) -> Any:
+    """By what the server multiplies an aggregate of changes, a number or a function of the step; 1 if it is not known.
+
+    Gradients are no changes of the model: there is nothing of which a rate would take a share.
+    """
+    options = scenario.optimizer.options()
+    plain = scenario.optimizer.name == "sgd" and not options["momentum"]
+    return rate(options["learning_rate"], scenario.steps) if scenario.local is not None and plain else 1.0
 
 
 def _optimizer(scenario: Scenario) -> optax.GradientTransformation:

@@ -96,7 +96,8 @@ def _plan(scenario: Scenario, seed: int) -> Timeline:
     timing = scenario.attack.timing if scenario.workers.byzantine.count else Honest()
     if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
         return in_step(scenario.steps, draws)
-    book = open_book(decides, timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed))
+    taking = scenario.workers.byzantine.participating
+    book = open_book(decides, timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed), taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)

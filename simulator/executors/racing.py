@@ -48,7 +48,12 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
     """
     n, latency, timing = scenario.workers.total, scenario.latency, scenario.attack.timing
     book = open_book(
-        schedule(scenario), timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed)
+        schedule(scenario),
+        timing,
+        fixed_liars(scenario, seed),
+        least(scenario),
+        situation(scenario, seed),
+        scenario.workers.byzantine.participating,
     )
     spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(scenario))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
