@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from experiments.attack_notes import attack_notes
 from experiments.names import counted
 from experiments.study import Study
 from simulator.scenario import Scenario
 
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = ()
+NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (attack_notes,)
 
 
 def notes(study: Study) -> list[str]:
