@@ -1,14 +1,14 @@
 """What a run works on: everything that is data or depends on the seed, as one tuple of arrays."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.components import DATA, PARTITIONS
+from simulator.components import DATA, PARTITIONS, reads_files
 from simulator.data.base import Dataset, Split, split
+from simulator.file_cache import file_cache
 from simulator.keys import Purpose, generator
 from simulator.normalising import Scaling, scaling
 from simulator.partitions import Samples
@@ -48,13 +48,14 @@ TRAIN_EVALUATED = 2000
 SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, liars=0, scaling=0)  # pyright: ignore[reportArgumentType]
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def load(data: DataSource) -> Dataset:
     """The data set that a scenario names. Raises ValueError where it is missing, damaged or impossible."""
+    reads_files(data)
     return DATA[data.name](**data.options())
 
 
-@lru_cache(maxsize=2)
+@file_cache(maxsize=2)
 def _samples(data: DataSource) -> dict[str, Array]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
@@ -122,7 +123,7 @@ def split_of(data: DataSource, seed: int) -> Split:
     return split(load(data), generator(seed, Purpose.SPLIT), data.validation, data.test)
 
 
-@lru_cache(maxsize=64)
+@file_cache(maxsize=64)
 def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     """The split of one repeat and each worker's samples, on the host. Raises ValueError where that cannot be done."""
     dataset, parts = load(data), split_of(data, seed)
@@ -135,7 +136,7 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     return parts, [parts.train[position] for position in positions]
 
 
-@lru_cache(maxsize=8)
+@file_cache(maxsize=8)
 def scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
     """What brings the samples of one repeat to one scale. Raises ValueError where that cannot be done."""
     return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
