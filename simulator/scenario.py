@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_
 from pydantic import BaseModel, BeforeValidator, Field, Strict, Tag, ValidationError, model_validator
 
 from simulator.components import Description
+from simulator.mistakes import ScenarioError
 from simulator.parts import (
     Attack,
     Clipping,
@@ -227,10 +228,6 @@ class Scenario(Description, frozen=True):
     def seeds(self) -> range:
         """The seed of each repeat."""
         return range(self.seed, self.seed + self.repeats)
-
-
-class ScenarioError(ValueError):
-    """A mistake in a scenario, said in one line: the key, what is wrong and the way out."""
 
 
 def parse(mapping: Mapping[str, Any]) -> Scenario:
