@@ -1,7 +1,9 @@
 """Mistakes of a person: the error that says one, and how a value stands in a message. Imports nothing that is slow."""
 
-# Characters of a value in a message.
-LONGEST_VALUE = 60
+from collections.abc import Sequence
+
+# Characters of a value in a message; lines that are said at once; mistakes after which no more are looked for.
+LONGEST_VALUE, MOST_LINES, MOST_MISTAKES = 60, 20, 1000
 
 
 class ScenarioError(ValueError):
@@ -29,8 +31,18 @@ def cut(text: str, most: int = LONGEST_VALUE) -> str:
     >>> cut("a key"), cut("abcdefghijklmnopqrstuvwxyz", 12)
     ('a key', 'abcde...wxyz')
     """
-    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
     if len(line) <= most:
         return line
     end = most // 3
     return f"{line[: most - end - 3]}...{line[len(line) - end :]}"
+
+
+def together(lines: Sequence[str], more: int = 0) -> str:
+    """Mistakes, a line for each, and how many there are beside the first ones; `more`: those that have no line.
+
+    >>> together(["a: is missing"])
+    'a: is missing'
+    """
+    rest = max(0, len(lines) - MOST_LINES) + more
+    return "\n".join([*lines[:MOST_LINES], *([f"and {rest} more of these: mend the first ones"] if rest else [])])
