@@ -122,20 +122,24 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 
 
 def _check(studies: list[Any], ray_address: str | None) -> None:
-    """Raises ScenarioError where a study cannot be run."""
+    """Raises ScenarioError where a study cannot be run, and prints what is to be said about those that can."""
     from rich.console import Console
 
     from experiments import study
+    from experiments.notes import notes
     from simulator.scenario import ScenarioError
 
     with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
         for each in studies:
             study.check(each)
+        told = [line for each in studies for line in notes(each)]
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     if ray_address:
         _reach(ray_address)
+    for line in told:
+        typer.echo(line, err=True)
 
 
 def _perform(
