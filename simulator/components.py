@@ -2,12 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_origin
 
 import optax
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Strict, Tag, create_model
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, create_model
 
 import aggregators
 import aggregators.filters
@@ -30,7 +30,16 @@ class Component(Description, frozen=True):
         """The keyword arguments for the function of this name."""
         # what the base has besides belongs to byzax and not to that function
         common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
-        return {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
+        chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
+        # rules know nothing of descriptions
+        return {
+            field: {"name": value.name, **value.options()} if isinstance(value, NestedRule) else value
+            for field, value in chosen.items()
+        }
+
+
+class NestedRule(Component, frozen=True):
+    """A rule that is an option of another rule."""
 
 
 def one_of(
@@ -70,12 +79,28 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
         if option.kind is option.KEYWORD_ONLY:
             if option.annotation is option.empty:
                 raise TypeError(f"the option {option.name} of {name} needs a type, such as {option.name}: float")
-            fields[option.name] = (
-                _from_yaml(option.annotation),
-                ... if option.default is option.empty else option.default,
-            )
+            default = ... if option.default is option.empty else option.default
+            if option.annotation == aggregators.Nested:
+                known = default if default is ... else TypeAdapter(_nested()).validate_python(default)
+                fields[option.name] = _nested(), known
+            else:
+                fields[option.name] = _from_yaml(option.annotation), default
     summary = (inspect.getdoc(function) or "").split("\n")[0]
     return create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
+
+
+@cache
+def _nested() -> Any:
+    """The type of an option that is a rule: any but those that have such an option themselves."""
+    simple = {
+        name: function
+        for name, function in RULES.items()
+        if all(
+            option.annotation != aggregators.Nested
+            for option in inspect.signature(function, eval_str=True).parameters.values()
+        )
+    }
+    return one_of("rule", simple, NestedRule)
 
 
 def _from_yaml(annotation: Any) -> Any:
