@@ -115,9 +115,7 @@ def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> di
 
 def _nested(rule: NestedRule) -> dict[str, Any]:
     """The name of a rule that is an option, and the options in which it is not as by default."""
-    changed = {
-        key: value for key, value in rule.options().items() if value != type(rule).model_fields[key].default
-    }
+    changed = {key: value for key, value in rule.options().items() if value != type(rule).model_fields[key].default}
     return {"name": rule.name, **changed}
 
 
