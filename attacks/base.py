@@ -119,7 +119,14 @@ def honest_mean(view: View, values: Array | None = None) -> Array:
     return jnp.matmul(weights, kept, precision=jax.lax.Precision.HIGHEST)
 
 
-def honest_deviation(view: View) -> Array:
-    """Standard deviation of the known honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
+def honest_deviation(view: View, ddof: int = 0) -> Array:
+    """Standard deviation of the known honest rows at each coordinate, `[d]`, 0 where they are no more than `ddof`.
+
+    Their squared differences are divided by their number less `ddof`.
+    """
     mean = honest_mean(view)
-    return jnp.sqrt(honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean)))
+    variance = honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean))
+    if ddof:
+        count = view.known.sum()
+        variance *= jnp.where(count > ddof, count / jnp.maximum(count - ddof, 1), 0).astype(mean.dtype)
+    return jnp.sqrt(variance)

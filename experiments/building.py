@@ -262,8 +262,7 @@ def _option(part: Component, text: str) -> str:
     """
     condition = re.match(rf"{part.name} needs (.+?), got ", text)
     words = re.findall(r"\w+", condition[1]) if condition else []
-    # a rule can have another one by name
-    found = [key for key, value in part.options().items() if key in words or f"unknown rule {value!r}" in text]
+    found = [key for key in part.options() if key in words]
     return f".{found[0]}" if len(found) == 1 else ""
 
 
