@@ -110,6 +110,12 @@ def text(place: Path) -> str:
         raise DataError(f"{place} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
+def shortened(text: str, width: int = 200) -> str:
+    """A text on one line, cut to so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 4]} ..."
+
+
 def listed(words: Iterable[str], last: str = "and") -> str:
     """`a, b and c`."""
     *most, final = words

@@ -18,7 +18,9 @@ class Dataset(NamedTuple):
     `x`: `[N, ...]` float32, or int32 for characters. `y`: `[N]` int32, labels in 0..`classes`-1; or float32, values to
     predict, where `classes` is None (regression). `test`: positions `[T]` of the official test samples, or None where
     the data set has none of its own. `owners`: `[N]` int32, whose sample each is by nature (writer, speaker, device),
-    or None. The arrays are read-only, for all runs of a process share them, and may be memory maps.
+    test samples too, -1 where that is not known; or None. `labels`: names `[classes]` of the labels where they are
+    others than their numbers, else None. `about`: lines that say what was found in files of the user's own: types,
+    sizes, ranges, labels. The arrays are read-only, for all runs of a process share them, and may be memory maps.
     """
 
     x: np.ndarray
@@ -26,6 +28,8 @@ class Dataset(NamedTuple):
     classes: int | None
     test: np.ndarray | None = None
     owners: np.ndarray | None = None
+    labels: tuple[str, ...] | None = None
+    about: tuple[str, ...] = ()
 
 
 class Split(NamedTuple):
@@ -42,6 +46,8 @@ def dataset(
     classes: int | None,
     test: np.ndarray | None = None,
     owners: np.ndarray | None = None,
+    labels: tuple[str, ...] | None = None,
+    about: tuple[str, ...] = (),
 ) -> Dataset:
     """A `Dataset` of read-only arrays of the agreed types: whole numbers stay such, and nothing is copied in vain."""
     made = Dataset(
@@ -50,11 +56,24 @@ def dataset(
         classes,
         test,
         None if owners is None else np.ascontiguousarray(owners, np.int32),
+        labels,
+        about,
     )
     for array in (made.x, made.y, made.test, made.owners):
         if array is not None:
             array.flags.writeable = False
     return made
+
+
+def describe(key: str, held: np.ndarray) -> str:
+    """One line about an array: its type, shape and range.
+
+    >>> describe("x", np.arange(6, dtype=np.uint8).reshape(2, 3))
+    'x: uint8 [2, 3], 0 to 5'
+    """
+    low, high = float(held.min()), float(held.max())
+    coarse = ", of which float32 keeps 7 digits" if max(-low, high) > 2**24 else ""
+    return f"{key}: {held.dtype} {list(held.shape)}, {low:g} to {high:g}{coarse}"
 
 
 def too_large(values: np.ndarray) -> np.ndarray:
