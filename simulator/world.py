@@ -120,7 +120,7 @@ def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.nd
 
 def split_of(data: DataSource, seed: int) -> Split:
     """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
-    return split(load(data), generator(seed, Purpose.SPLIT), data.validation, data.test)
+    return split(load(data), generator(seed, Purpose.SPLIT), data.validation, data.test, data.test_by)
 
 
 @file_cache(maxsize=64)

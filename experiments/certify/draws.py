@@ -97,7 +97,8 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     try:
         data = load(gradients.data)
         model = MODELS[gradients.model.name](data.x.shape[1:], data.classes, **gradients.model.options())
-        train = split(data, generator(seed, Base.SPLIT), gradients.data.validation, gradients.data.test).train
+        source = gradients.data
+        train = split(data, generator(seed, Base.SPLIT), source.validation, source.test, source.test_by).train
         scale = scaling(gradients.data.normalise, data.x, train)
     except ValueError as error:
         raise ScenarioError(f"gradients: {' '.join(str(error).split())}") from error

@@ -271,13 +271,62 @@ def test_femnist_keeps_whose_each_sample_is_in_the_order_of_the_files(tmp_path):
         data.build("femnist", writers=0)
 
 
+LEAF = {f"f{i}": (RNG(i).random((i + 2, 784)), [i] * (i + 2)) for i in range(4)}
+
+
+def write_leaf_split(folder, train, test):
+    for part, users in (("train", train), ("test", test)):
+        (folder / part).mkdir(parents=True)
+        for number, user in enumerate(users):
+            (folder / part / f"all_data_0_niid_0_keep_0_{part}_{number}.json").write_text(leaf({user: LEAF[user]}))
+
+
+@pytest.mark.parametrize("by", ["samples", "users"])
+def test_leafs_own_split_is_its_folders_train_and_test_with_owners_of_both(tmp_path, by):
+    test = ["f1", "f0", "f2"] if by == "samples" else ["f3"]
+    write_leaf_split(tmp_path, ["f0", "f1", "f2"], test)
+    found = data.build("femnist", root=str(tmp_path), leaf_split=True)
+    assert found.test.tolist() == list(range(9, len(found.y)))
+    names = ["f0", "f1", "f2", *test]
+    assert found.y.tolist() == [int(name[1]) for name in names for _ in LEAF[name][1]]
+    assert found.owners.tolist() == found.y.tolist()
+    np.testing.assert_allclose(found.x[9].ravel(), LEAF[test[0]][0][0], rtol=1e-6)
+    # of a few writers their own test samples, where they have some
+    few = data.build("femnist", root=str(tmp_path), leaf_split=True, writers=2)
+    assert few.y[few.test].tolist() == ([1, 1, 1, 0, 0] if by == "samples" else [3] * 5)
+    assert "read with data.leaf_split: true, all_data_*.json without" in refusal("femnist", root=str(tmp_path))
+
+
+def test_leafs_shakespeare_has_its_samples_as_strings(tmp_path):
+    for part, users in (("train", ("Romeo", "Juliet")), ("test", ("Juliet",))):
+        (tmp_path / part).mkdir()
+        held = {user: {"x": ["abc", "bcd"], "y": ["d", "\u20ac"]} for user in users}
+        (tmp_path / part / "a.json").write_text(json.dumps({"users": [*users], "user_data": held}))
+    found = data.build("shakespeare", root=str(tmp_path), leaf_split=True, length=3)
+    numbers = {character: number for number, character in enumerate(shakespeare.VOCABULARY)}
+    assert found.x.tolist() == [[numbers[c] for c in text] for text in ("abc", "bcd") * 3]
+    assert found.y.tolist() == [numbers["d"], shakespeare.OTHER] * 3
+    assert (found.owners.tolist(), found.test.tolist()) == ([0, 0, 1, 1, 1, 1], [4, 5])
+    assert "writer Romeo: samples of data.length 80 characters" in refusal(
+        "shakespeare", root=str(tmp_path), leaf_split=True
+    )
+    with pytest.raises(ValueError, match="leave stride and held_out out"):
+        data.build("shakespeare", root=str(tmp_path), leaf_split=True, stride=10)
+
+
 FEMNIST = {
+    "NaN": (leaf({"a": (np.full((1, 784), np.nan), [0])}), "writer a: a pixel is not finite"),
+    "infinity": (leaf({"a": (np.full((1, 784), -np.inf), [0])}), "writer a: a pixel is not finite"),
+    "more than float32 holds": (leaf({"a": (np.full((1, 784), 1e300), [0])}), "writer a: a pixel is not finite"),
+    "a label between": (leaf({"a": (np.zeros((1, 784)), [0.5])}), "writer a: a label in 0..61 is needed for each"),
+    "a label of 2^62": (leaf({"a": (np.zeros((1, 784)), [2**62])}), "writer a: a label in 0..61 is needed for each"),
+    "brackets without end": ("[" * 100_000, "recursion depth"),
     "no JSON": ("{", "Expecting property name"),
     "another JSON": ('{"rows": []}', "lacks 'users'"),
     "a list": ("[1]", "list indices"),
     "nobody": (leaf({}), "holds no writer"),
     "pixels too few": (leaf({"a": (np.zeros((2, 783)), [0, 1])}), "cannot reshape"),
-    "labels too few": (leaf({"a": (np.zeros((2, 784)), [0])}), "writer a: a label in 0..61 is needed for each"),
+    "labels too few": (leaf({"a": (np.zeros((2, 784)), [0])}), "writer a: 2 samples with 1 labels"),
     "a label too large": (leaf({"a": (np.zeros((1, 784)), [62])}), "writer a: a label in 0..61 is needed for each"),
     "no text": (b"\xff\xfe{", "is no text in UTF-8"),
 }
