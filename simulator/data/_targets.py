@@ -96,6 +96,8 @@ def describe_values(key: str, kind: Any, held: np.ndarray) -> str:
 
 
 def _name(label: Any) -> str:
-    if isinstance(label, bytes):
-        return label.decode("utf-8", "replace")
-    return f"{label:.0f}" if isinstance(label, (float, np.floating)) else str(label)
+    if isinstance(label, (float, np.floating)):
+        return f"{label:.0f}"
+    text = label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+    # what is printed is one line
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -1,6 +1,7 @@
 """Arrays of your own."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -89,6 +90,10 @@ def _check(place: Path, key: str, array: np.ndarray, held: dict[str, np.ndarray]
         raise DataError(f"{place}: {key} must be {shape}, got {list(array.shape)}{_way_out(key, array)}")
     if len(array) != len(held[partner]) or not array.size:
         raise DataError(f"{place}: {key} has {len(array)} entries for {len(held[partner])} samples of {partner}")
+    if array.dtype.kind == "U":
+        codes = np.frombuffer(array.tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if len(codes) and codes.max() > sys.maxunicode:
+            raise DataError(f"{place}: {key} holds text that is none, or is damaged")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError(f"{place}: {key} holds a number that is not finite")
     if array.dtype.kind == "f" and array.dtype.itemsize > 4 and (large := too_large(array)).any():

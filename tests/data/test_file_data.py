@@ -14,7 +14,7 @@ from scipy.io import savemat
 from sklearn.datasets import dump_svmlight_file
 
 from simulator import data
-from simulator.data import DataError, _files, california, cifar10, cifar100, emnist, shakespeare, svhn
+from simulator.data import DataError, _files, _mat, california, cifar10, cifar100, emnist, shakespeare, svhn
 from tests.data.conftest import idx
 
 RNG = np.random.default_rng
@@ -217,7 +217,11 @@ def test_svhn_is_read_from_matlab_files_and_its_label_10_is_0(tmp_path, extra):
 
 SVHN = {
     "labels of others": ({"y": np.ones((3, 1), np.uint8)}, "has 3 labels for 4 images"),
-    "a label of 0": ({"y": np.zeros((4, 1), np.uint8)}, r"y must be 1..10 \(10 stands for 0\), got 0..0"),
+    "a label of 0": ({"y": np.zeros((4, 1), np.uint8)}, r"y must be 1..10 \(10 stands for 0\), got 0:"),
+    "a label between": ({"y": np.array([[1.0], [1.5], [2], [3]])}, r"y must be 1..10 \(10 stands for 0\), got 1.5:"),
+    "NaN for a label": ({"y": np.array([[1.0], [np.nan], [2], [3]])}, r"y must be 1..10 .* got nan:"),
+    "a label of 2^62": ({"y": np.array([[1], [2**62], [2], [3]])}, r"y must be 1..10 .* got 4611686018427387904:"),
+    "words for labels": ({"y": "abcd"}, "lacks the variable 'y'"),
     "images in a row": ({"X": np.zeros((4, 32, 32, 3), np.uint8)}, r"X must be bytes \[32, 32, 3, N\], got uint8\[4,"),
     "numbers with a point": ({"X": np.zeros((32, 32, 3, 4))}, r"X must be bytes .* got float64"),
 }
@@ -230,6 +234,18 @@ def test_matlab_files_that_are_not_svhn_are_named(tmp_path, what):
     with pytest.raises(DataError, match=expected) as caught:
         data.build("svhn", root=str(tmp_path))
     assert "train_32x32.mat" in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "i2", "i8", "f4", "f8", "u8"])
+def test_matlab_files_are_read_as_scipy_writes_them(tmp_path, packed, kind):
+    held = {"X": RNG(0).integers(0, 100, (2, 3, 4)).astype(kind), "y": np.ones((1, 1), kind), "said": "words", "z": {}}
+    savemat(tmp_path / "a.mat", held, do_compression=packed)
+    found = _mat.arrays((tmp_path / "a.mat").read_bytes())
+    assert set(found) == {"X", "y"}
+    for name in found:
+        np.testing.assert_array_equal(found[name], held[name])
+        assert found[name].dtype == kind
 
 
 def test_damaged_matlab_files_are_named(tmp_path):
