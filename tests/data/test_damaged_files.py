@@ -184,14 +184,16 @@ def test_what_is_no_file_is_named(tmp_path, made_by, how, monkeypatch):
     chosen = files[0]
     if how == "unreadable":
         # whoever runs as root may read everything
-        for owner, function in ((type(chosen), "open"), (np, "load"), (sklearn.datasets, "load_svmlight_file")):
-
-            def refuse(path, *arguments, _open=getattr(owner, function), **options):
+        def refusing(read):
+            def guarded(path, *arguments, **options):
                 if str(path) == str(chosen):
                     raise PermissionError(13, "Permission denied", str(path))
-                return _open(path, *arguments, **options)
+                return read(path, *arguments, **options)
 
-            monkeypatch.setattr(owner, function, refuse)
+            return guarded
+
+        for owner, function in ((type(chosen), "open"), (np, "load"), (sklearn.datasets, "load_svmlight_file")):
+            monkeypatch.setattr(owner, function, refusing(getattr(owner, function)))
     else:
         chosen.unlink()
         if how == "a folder":
