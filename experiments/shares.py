@@ -21,11 +21,12 @@ from experiments.building import deal, load_data
 from experiments.names import compact
 from experiments.plots import STYLE
 from experiments.replay import runs
+from experiments.writing import replaceable, write_picture
 from simulator.components import Component
 from simulator.data import Dataset
-from simulator.data._files import shortened
 from simulator.executors.base import fixed_liars
-from simulator.scenario import ScenarioError
+from simulator.mistakes import ScenarioError, cut
+from simulator.world import own_seed
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
 BARS = 50
@@ -73,7 +74,9 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     if overrides and path.is_dir():
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
-    cell = study.load(file, [*overrides, *([] if seed is None else [f"seed={seed}"])]).cells[0].scenario
+    # a seed of the data's own would stand before that of the run
+    seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
+    cell = study.load(file, [*overrides, *seeded]).cells[0].scenario
     with study.prefixed(path):
         dataset = load_data(cell)
         parts, shares = deal(cell, cell.seed)
@@ -87,11 +90,12 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     else:
         numbers, labels = (
             dataset.y,
-            [shortened(each, LONGEST) for each in dataset.labels or map(str, range(dataset.classes))],
+            [cut(each, LONGEST) for each in dataset.labels or map(str, range(dataset.classes))],
         )
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
     how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
-    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {cell.seed}"
+    seed = own_seed(cell.data.seed, cell.seed)
+    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {seed}"
     splits = {
         name: _part(dataset, positions, numbers, len(labels), parts.train)
         for name, positions in parts._asdict().items()
@@ -188,13 +192,12 @@ def draw(found: Found, chart: str, path: Path) -> list[Path]:
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
     bars = chart == "bars" or (chart == "auto" and len(found.counts) <= BARS)
     written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for place in written:
+        replaceable(place, "--out")
     with rc_context(STYLE):
         figure = _bars(found) if bars else _bubbles(found)
         for place in written:
-            try:
-                figure.savefig(place, dpi=160, metadata={"Date": None} if place.suffix == ".svg" else None)
-            except OSError as error:
-                raise ScenarioError(f"--out {place}: cannot be written ({error.strerror})") from None
+            write_picture(place, figure, "--out")
     return written
 
 

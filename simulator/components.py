@@ -70,6 +70,10 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
     fields: dict[str, Any] = {"name": (Literal[name], name)}
     for option in inspect.signature(function, eval_str=True).parameters.values():
         if option.kind is option.KEYWORD_ONLY:
+            if option.name in base.model_fields:
+                raise TypeError(
+                    f"the option {option.name} of {name} has the name of a setting that every {kind} has: rename it"
+                )
             if option.annotation is option.empty:
                 raise TypeError(f"the option {option.name} of {name} needs a type, such as {option.name}: float")
             fields[option.name] = (

@@ -84,7 +84,9 @@ def build(scenario: Scenario, seen: int) -> Core:
     lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     apply = applying(rule, scenario.weights)
-    model = _model(scenario.model, scenario.data)
+    # equal but for their seeds: compiled once
+    unseeded = {"update": {"seed": None}}
+    model = _model(scenario.model.model_copy(**unseeded), scenario.data.model_copy(**unseeded))
     optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
     context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from simulator.compilation import cache_folder
 from simulator.data.base import DataError
 from simulator.file_cache import reads
+from simulator.mistakes import shown
 
 WAY_OUT = "replace it (or delete it, if byzax downloaded it, to have it fetched again)"
 ARCHIVES = (".tar.gz", ".tgz", ".zip")
@@ -90,7 +91,7 @@ def given(name: str, option: str, file: str) -> Path:
             if isinstance(error, DataError):
                 raise
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{name}: data.{option} {shortened(file, 60)!r} cannot be looked for: {reason}") from None
+            raise DataError(f"{name}: data.{option} {shown(file)} cannot be looked for: {reason}") from None
     looked = " and ".join(str(each.absolute()) for each in places)
     raise DataError(f"{name}: data.{option} {file!r} is not there: looked for {looked}")
 
@@ -118,12 +119,6 @@ def text(place: Path) -> str:
         return content(place).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{place} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
-
-
-def shortened(text: str, width: int = 200) -> str:
-    """A text on one line, cut to so many characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 4]} ..."
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:

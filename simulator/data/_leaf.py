@@ -10,6 +10,7 @@ import numpy as np
 from simulator.data import _files
 from simulator.data._files import WAY_OUT
 from simulator.data.base import DataError
+from simulator.mistakes import cut
 
 # what LEAF's scripts write: everything, and below train and test what utils/split_data.py makes of it
 ALL, SPLIT = "all_data_*.json|all_data/all_data_*.json", ("train/*.json", "test/*.json")
@@ -107,9 +108,9 @@ def _parts(name: str, folder: Path, pattern: str, parse: Parse) -> Iterator[tupl
             raise
         except Exception as error:  # whatever Python and NumPy make of JSON of another shape
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            whose = "" if user is None else f"writer {_files.shortened(str(user), 60)}: "
+            whose = "" if user is None else f"writer {cut(str(user))}: "
             raise DataError(
-                f"{place} is no file of LEAF's {name}, or damaged: {whose}{_files.shortened(what)}: {WAY_OUT}"
+                f"{place} is no file of LEAF's {name}, or damaged: {whose}{cut(what, 200)}: {WAY_OUT}"
             ) from error
         if not found:
             raise DataError(f"{place} holds no writer: {WAY_OUT}")

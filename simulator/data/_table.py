@@ -11,6 +11,7 @@ import numpy as np
 
 from simulator.data import _files
 from simulator.data.base import LARGEST, DataError, too_large
+from simulator.mistakes import cut
 
 
 def read(place: Path, names: list[str] | None = None) -> Any:
@@ -35,7 +36,7 @@ def read(place: Path, names: list[str] | None = None) -> Any:
     except DataError:
         raise
     except Exception as error:  # whatever pandas makes of a text that is no table
-        reason = _longer(text, len(names) if names else None) or _files.shortened(str(error))
+        reason = _longer(text, len(names) if names else None) or cut(str(error), 200)
         raise DataError(f"{place} is no CSV with a line of column names: {reason}") from error
     if not len(frame):
         raise DataError(f"{place} holds no line after its column names")

@@ -10,6 +10,7 @@ import numpy as np
 from simulator.data import _files, _targets
 from simulator.data.base import DataError, Dataset, dataset, describe, too_large
 from simulator.file_cache import file_cache, reads
+from simulator.mistakes import cut
 
 KEYS = ("x", "y", "x_test", "y_test", "owners", "owners_test")
 SAMPLES = ("x", "x_test")
@@ -195,9 +196,7 @@ def _read(place: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # whatever NumPy and zipfile make of damaged bytes
         objects = ", which may not be of type object: save x.astype(np.float32), y.astype(str)"
-        reason = (
-            f"{_files.shortened(str(error))}{objects if re.search('allow_pickle|Python objects', str(error)) else ''}"
-        )
+        reason = f"{cut(str(error), 200)}{objects if re.search('allow_pickle|Python objects', str(error)) else ''}"
         raise DataError(
             f"{now} is no .npz or .npy file of numbers, or damaged: {reason or type(error).__name__}"
         ) from error

@@ -8,6 +8,7 @@ import numpy as np
 from simulator.data import _files, _table, _targets
 from simulator.data.base import DataError, Dataset, dataset, describe
 from simulator.file_cache import file_cache
+from simulator.mistakes import cut
 
 
 def csv(
@@ -57,7 +58,7 @@ def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | No
         frame = _table.read(place)
         if missing := [column for column in (*special, *drop) if column not in frame]:
             raise DataError(
-                f"{place} has no column {missing[0]!r}, but {_files.shortened(_files.listed(map(str, frame.columns)))}"
+                f"{place} has no column {missing[0]!r}, but {cut(_files.listed(map(str, frame.columns)), 200)}"
             )
         frame = frame.drop(columns=[column for column in drop if column not in special])
         if frames and set(frame.columns) != set(frames[0].columns):

@@ -8,6 +8,7 @@ import numpy as np
 from simulator.data import _files, _targets
 from simulator.data.base import LARGEST, DataError, Dataset, dataset, describe
 from simulator.file_cache import file_cache, reads
+from simulator.mistakes import cut
 
 
 def libsvm(
@@ -81,7 +82,7 @@ def _read(place: Path) -> tuple[Any, np.ndarray]:
     try:
         x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
     except Exception as error:  # whatever scikit-learn and what unpacks the file make of damaged bytes
-        raise DataError(f"{place} is no file in LIBSVM's format, or damaged: {_files.shortened(str(error))}") from error
+        raise DataError(f"{place} is no file in LIBSVM's format, or damaged: {cut(str(error), 200)}") from error
     if not x.shape[0] or not x.shape[1]:
         raise DataError(f"{place} holds no samples, or no value of one")
     return x, y

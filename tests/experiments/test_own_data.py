@@ -101,7 +101,7 @@ def bad(folder):
         ({"name": "csv", "path": folder / "long.csv", "target": "b"}, "long.csv", "2 of 3 lines have more values"),
         ({"name": "csv", "path": folder / "words.csv", "target": "sick"}, "words.csv", "data.drop: [word]"),
         ({"name": "csv", "path": folder / "none.csv", "target": "b"}, "none.csv", "is not there"),
-        ({"name": "csv", "path": "x" * 5000, "target": "b"}, "x" * 50, "File name too long"),
+        ({"name": "csv", "path": "x" * 5000, "target": "b"}, "x" * 30, "File name too long"),
         ({"name": "arrays", "path": folder / "cut.npz"}, "cut.npz", "or damaged"),
         ({"name": "arrays", "path": folder / "huge"}, "huge/x.npy", "or damaged"),
         ({"name": "femnist", "root": folder / "leaf"}, "all_data_0.json", "writer a: a pixel is not finite"),
