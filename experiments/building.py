@@ -45,7 +45,7 @@ from simulator.components import (
     RateSource,
 )
 from simulator.core import doubted
-from simulator.data import DataError, Dataset
+from simulator.data import DataError, Dataset, Split
 from simulator.executors.base import plan
 from simulator.mistakes import Impossible, ScenarioError
 from simulator.registry import file_of, said
@@ -87,9 +87,7 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
-    with _part("data", scenario.data, DATA):
-        data = load(scenario.data)
-        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+    load_data(scenario)
     begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
     with _part("schedule", scenario.schedule, SCHEDULES):
         seen = np.unique(plan(begun, scenario.seed).seen).tolist()
@@ -164,8 +162,7 @@ def build(scenario: Scenario) -> None:
             raise Impossible(
                 f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
             )
-        with _part("data.partition", scenario.data.partition, PARTITIONS):
-            _, shares = share_out(scenario.data, n, seed)
+        _, shares = deal(scenario, seed)
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
         if scenario.variance_reduction is not None:
@@ -173,6 +170,22 @@ def build(scenario: Scenario) -> None:
             with _part("model", scenario.model, MODELS):
                 # a gradient of every batch of every worker is kept
                 _fits(d, n * batches, "take a smaller model, or leave variance_reduction out")
+
+
+def load_data(scenario: Scenario) -> Dataset:
+    """The data set of a scenario. Raises ScenarioError, one line that begins with `data`."""
+    with _part("data", scenario.data, DATA):
+        data = load(scenario.data)
+        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+        return data
+
+
+def deal(scenario: Scenario, seed: int) -> tuple[Split, list[np.ndarray]]:
+    """The split of one repeat and the samples of each worker. Raises ScenarioError, as `load_data`."""
+    with _part("data", scenario.data, DATA):
+        split_of(scenario.data, seed)
+    with _part("data.partition", scenario.data.partition, PARTITIONS):
+        return share_out(scenario.data, scenario.workers.total, seed)
 
 
 def _optimizers(scenario: Scenario) -> None:

@@ -378,7 +378,7 @@ def partition(
         Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
     ] = Chart.AUTO,
 ) -> None:
-    """Say which samples every worker holds, and how uneven their labels are; draw it. Of a grid its first run."""
+    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
     from rich.console import Console
 
     from experiments import shares
@@ -390,6 +390,7 @@ def partition(
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(shares.splits(found))
     console.print(shares.table(found))
     for picture in pictures:
         console.print(str(picture), highlight=False, soft_wrap=True)

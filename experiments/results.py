@@ -199,6 +199,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
 
 def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
     scenario = run.scenario
+    data = load_data(scenario.data)
     return {
         "position": run.position,
         "rule": run.rule,
@@ -207,7 +208,9 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "seed": scenario.seed,
         "status": status,
         **({"reason": reason} if reason else {}),
-        "classes": load_data(scenario.data).classes,
+        "classes": data.classes,
+        # which number stands for which label, where they had other names
+        **({"labels": list(data.labels)} if data.labels else {}),
     }
 
 

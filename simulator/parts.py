@@ -25,6 +25,7 @@ from simulator.components import (
     RateSource,
     one_of,
 )
+from simulator.data.base import TestBy
 from simulator.normalising import Normalise
 from simulator.partitions import ALIASES
 
@@ -90,6 +91,10 @@ class DataSource(Component, frozen=True):
         gt=0,
         lt=1,
         description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+    test_by: TestBy = Field(
+        default="samples",
+        description="What test is a share of: samples, or owners (writers, speakers, devices) whom no worker holds.",
     )
     normalise: Normalise = Field(
         default="none",
@@ -308,7 +313,10 @@ else:
 SHARED = {
     key: frozenset(base.model_fields) - {"name"}
     for key, base in {
-        "data": DataSource, "model": ModelSource, "attack": AttackSource, "latency": LatencySource
+        "data": DataSource,
+        "model": ModelSource,
+        "attack": AttackSource,
+        "latency": LatencySource,
     }.items()
 }
 

@@ -139,7 +139,8 @@ def own_seed(chosen: int | None, seed: int) -> int:
 
 def split_of(data: DataSource, seed: int) -> Split:
     """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
-    return split(load(data), generator(own_seed(data.seed, seed), Purpose.SPLIT), data.validation, data.test)
+    rng = generator(own_seed(data.seed, seed), Purpose.SPLIT)
+    return split(load(data), rng, data.validation, data.test, data.test_by)
 
 
 def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
