@@ -76,7 +76,8 @@ def parameters(function: Factory, part: Component, samples: Kind) -> int:
         need(isinstance(model, Model), f"{part.name} must give a Model, got {typed(model)}")
         with _tracing(part, "the model", function):
             params = model.init(key)
-            loss, outputs = model.loss(params, x, y, key), model.predict(params, x)
+            measured = () if model.statistics is None else (model.statistics(params, x),)
+            loss, outputs = model.loss(params, x, y, key), model.predict(params, x, *measured)
             return params, loss, outputs, model.judge(outputs, y) if _is(outputs, expected) else None
 
     # values in place of logits where there are no classes

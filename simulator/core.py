@@ -33,7 +33,7 @@ from simulator.serving import (
     telling,
     updating,
 )
-from simulator.training import Memory, controlling, optimizing, remembering, training
+from simulator.training import Memory, by_job, controlling, optimizing, remembering, training
 from simulator.world import World, load
 
 Array = jax.Array
@@ -67,7 +67,7 @@ def build(scenario: Scenario, seen: int) -> Core:
     Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
     numbers of workers do not fit, or where a filter would see more than one row.
     """
-    n = scenario.workers.total
+    n, memory = scenario.workers.total, _memory(scenario)
     adversary, lies = joined(_parts(scenario)), lying(_sampled(scenario))
     lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
@@ -96,7 +96,7 @@ def build(scenario: Scenario, seen: int) -> Core:
             lies,
             adversary.corrupt,
         ),
-        memory=_memory(scenario),
+        memory=memory and by_job(memory),
         lies=lies,
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
