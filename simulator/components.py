@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_origin
 
@@ -15,6 +16,7 @@ import aggregators.pre
 import attacks
 import models
 from simulator import augmentations, data, latency, partitions, rates, registry, schedules
+from simulator.file_cache import reads
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -85,6 +87,14 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
 def _from_yaml(annotation: Any) -> Any:
     # YAML has lists and no tuples; a frozen description has tuples and no lists.
     return Annotated[annotation, Strict(False)] if get_origin(annotation) is tuple else annotation
+
+
+def reads_files(part: Component) -> None:
+    """Note that what is made of a part depends on the files that its options name, as FILE or FILE:NAME."""
+    for value in part.options().values():
+        if isinstance(value, str):
+            for name in {value, value.rpartition(":")[0]} - {""}:
+                reads(Path(name))
 
 
 RULES = registry.members(aggregators)

@@ -15,8 +15,20 @@ from attacks import Attack
 from models import Model
 from simulator.adversary import Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
-from simulator.components import ATTACKS, AUGMENTATIONS, FILTERS, MODELS, PRE, RULES, SCHEDULES, Component, RateSource
+from simulator.components import (
+    ATTACKS,
+    AUGMENTATIONS,
+    FILTERS,
+    MODELS,
+    PRE,
+    RULES,
+    SCHEDULES,
+    Component,
+    RateSource,
+    reads_files,
+)
 from simulator.diagnostics import Evaluation, Update, evaluating
+from simulator.file_cache import file_cache
 from simulator.jobs import working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
@@ -212,7 +224,8 @@ def _optimizer_of(part: Component, updates: int, max_norm: float | None) -> opta
     return optimizing(part, updates, max_norm)
 
 
-@lru_cache
+@file_cache(maxsize=128)
 def _model(part: Component, data: DataSource) -> Model:
+    reads_files(part)
     dataset = load(data)
     return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())

@@ -1,14 +1,14 @@
 """What a run works on: everything that is data or depends on the seed, as one tuple of arrays."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.components import DATA, PARTITIONS
+from simulator.components import DATA, PARTITIONS, reads_files
 from simulator.data.base import Dataset, Split, split
+from simulator.file_cache import file_cache
 from simulator.keys import Purpose, generator
 from simulator.normalising import Scaling, scaling
 from simulator.partitions import Samples
@@ -56,8 +56,9 @@ def load(data: DataSource) -> Dataset:
     return _load(data.model_copy(update={"seed": None}))
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def _load(data: DataSource) -> Dataset:
+    reads_files(data)
     return DATA[data.name](**data.options())
 
 
@@ -66,7 +67,7 @@ def _samples(data: DataSource) -> dict[str, Array]:
     return _placed(data.model_copy(update={"seed": None}))
 
 
-@lru_cache(maxsize=2)
+@file_cache(maxsize=2)
 def _placed(data: DataSource) -> dict[str, Array]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
@@ -147,7 +148,7 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     return _shared_out(data, n, own_seed(data.seed, seed))
 
 
-@lru_cache(maxsize=64)
+@file_cache(maxsize=64)
 def _shared_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
@@ -164,7 +165,7 @@ def scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
     return _scaling_of(data, n, own_seed(data.seed, seed))
 
 
-@lru_cache(maxsize=8)
+@file_cache(maxsize=8)
 def _scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
     return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
 
