@@ -72,7 +72,8 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         numbers, labels = dataset.y, [str(label) for label in range(dataset.classes)]
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
     how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
-    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {own_seed(cell.data.seed, cell.seed)}"
+    split_seed = own_seed(cell.data.seed, cell.seed)
+    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {split_seed}"
     return Found(counts, means, labels, len(parts.train), fixed_liars(cell, cell.seed), name)
 
 

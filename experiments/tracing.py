@@ -126,7 +126,7 @@ def trace_rule(
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
         asked = _asked(part, models, gradient=lambda: params, loss=jnp.sum) if own else {}
-        return state, rule.apply(rows, state, Context(key, params, **asked))
+        return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **asked))
 
     with _tracing(part, "apply", function):
         start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
@@ -150,7 +150,8 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
     def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
         asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
-        return state, judge.judge(row, Sent(worker, worker), Context(key, row, **asked), state)
+        context = Context(key, row, after=lambda aggregate: row - aggregate, **asked)
+        return state, judge.judge(row, Sent(worker, worker), context, state)
 
     with _tracing(part, "judge", function):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
@@ -167,9 +168,7 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 
 @cache
-def trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool
-) -> None:
+def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
 
@@ -182,8 +181,9 @@ def trace_attack(
             workers=jnp.arange(k),
             params=params,
             aggregate=lambda attempt: attempt.mean(axis=0),
-            loss=_asked(part, models, loss=jnp.sum)["loss"],
+            loss=jnp.sum,
             step=step,
+            after=lambda aggregate: params - aggregate,
             new=jnp.ones(k, bool),
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]

@@ -114,7 +114,7 @@ def fed(core, here, server, state, arrivals):
     sent = []
     for step, (worker, row) in enumerate(arrivals):
         new = Arrived(np.array([worker]), np.array([step]))
-        forged, state = core.forge(here, step, new, row[None], server.params, server.rule, state)
+        forged, state = core.forge(here, step, new, row[None], server, state)
         sent.append(np.asarray(forged)[0])
     return sent
 
@@ -148,15 +148,15 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
     new = Arrived(np.arange(3), np.zeros(3, int))
-    forged, state = core.forge(here, 0, new, rows, server.params, server.rule, core.adversary(650))
+    forged, state = core.forge(here, 0, new, rows, server, core.adversary(650))
     first = (np.asarray(server.params) - rows.mean(0) / 2) / 10
     np.testing.assert_allclose(forged[0], first, rtol=1e-4, atol=1e-6)
     fresh = np.ones((1, 650), np.float32)
     new = Arrived(np.array([2]), np.zeros(1, int))
-    again, state = core.forge(here, 1, new, fresh, server.params, server.rule, state)
+    again, state = core.forge(here, 1, new, fresh, server, state)
     assert np.array_equal(again, fresh)
     new = Arrived(np.array([0]), np.zeros(1, int))
-    forged, _ = core.forge(here, 2, new, fresh, server.params, server.rule, state)
+    forged, _ = core.forge(here, 2, new, fresh, server, state)
     table = np.stack([fresh[0], rows[1], fresh[0]])
     # (params - j times what the rule would give) / 10 in the j-th update
     third = (np.asarray(server.params) - 3 * table.mean(0) / 2) / 10
