@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 
 from experiments.names import counted
 from experiments.study import Study
+from experiments.weighing import heavier
 from simulator.scenario import Scenario
 
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = ()
+NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (heavier,)
 
 
 def notes(study: Study) -> list[str]:

@@ -103,24 +103,17 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 
 @cache
-def trace_rule(
-    function: Factory,
-    part: Component,
-    before: tuple[Component, ...],
-    k: int,
-    n: int,
-    f: int,
-    d: int,
-    own: bool,
-    models: bool,
-) -> Any:
+def made_of(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
+    """The rule over what stands before it, for k rows."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    try:
-        rule = chained(partial(function, **part.options()), k, f, mixers)
-    except ValueError as error:
-        if k == n:
-            raise
-        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
+    return chained(partial(function, **part.options()), k, f, mixers)
+
+
+@cache
+def trace_rule(
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool, models: bool
+) -> Any:
+    rule = made_of(function, part, before, k, f)
     need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
