@@ -38,7 +38,9 @@ class View(NamedTuple):
     where there is one server. `new` `[n]`: which rows came for this update; all others are the last ones that the
     server keeps, or that an adversary remembers to whom rows come one at a time. `counts` `[n]`: what each row weighs
     by itself, the number of samples that its worker says it holds where that counts, else 1. `rate`: by what the server
-    multiplies the aggregate where rows are changes of the model and its optimizer is plain SGD, else 1.
+    multiplies the aggregate where rows are changes of the model and its optimizer is plain SGD, else 1. `after`: the
+    model `[d]` that the server's optimizer makes of `params` where an aggregate `[d]` is the rule's answer, with its
+    rate, momentum and bound; None where there is no server.
     """
 
     rows: Array
@@ -53,6 +55,7 @@ class View(NamedTuple):
     new: Array | np.bool_ = np.bool_(True)
     counts: Array | np.float32 = np.float32(1)
     rate: Array | np.float32 = np.float32(1)
+    after: Callable[[Array], Array] | None = None
 
 
 class Batch(NamedTuple):
@@ -144,7 +147,14 @@ def honest_mean(view: View, values: Array | None = None) -> Array:
     return jnp.matmul(weights, kept, precision=jax.lax.Precision.HIGHEST)
 
 
-def honest_deviation(view: View) -> Array:
-    """Standard deviation of the known honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
+def honest_deviation(view: View, ddof: int = 0) -> Array:
+    """Standard deviation of the known honest rows at each coordinate, `[d]`, 0 where they are no more than `ddof`.
+
+    Their squared differences are divided by their number less `ddof`.
+    """
     mean = honest_mean(view)
-    return jnp.sqrt(honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean)))
+    variance = honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean))
+    if ddof:
+        count = view.known.sum()
+        variance *= jnp.where(count > ddof, count / jnp.maximum(count - ddof, 1), 0).astype(mean.dtype)
+    return jnp.sqrt(variance)

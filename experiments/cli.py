@@ -16,7 +16,7 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, ending, plainly, refuse
 
 app = typer.Typer(
     name="byzax",
@@ -87,7 +87,7 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import results, study
+    from experiments import outputs, results, study
     from simulator.scenario import ScenarioError
 
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
@@ -96,7 +96,7 @@ def run(
         _check(studies, ray_address)
         folders = _folders(studies, Path(out) if out else None)
         results.versions()
-        results.claim(folders, files, overwrite)
+        outputs.claim(folders, files, overwrite)
     except ScenarioError as error:
         refuse(error)
 
@@ -107,7 +107,7 @@ def run(
         if any(folder.glob("runs/[!.]*/summary.json")):
             _summarise(folder)
         else:
-            results.discard(folder)
+            outputs.discard(folder)
     raise typer.Exit(code)
 
 
@@ -154,14 +154,12 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with running.heard(), progress.report(Console(stderr=True), count, updates, measure) as report:
+        with progress.report(Console(stderr=True), count, updates, measure) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
-    except running.Terminated:
-        typer.echo("terminated: what is done is kept", err=True)
-        return TERMINATED
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what is done is kept", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        word, code = ending(end)
+        typer.echo(f"{word}: what is done is kept", err=True)
+        return code
 
 
 @app.command(epilog=EXIT_CODES)
@@ -200,7 +198,7 @@ def tune(
     """
     from rich.console import Console
 
-    from experiments import results
+    from experiments import outputs, results
     from experiments import tune as tuning
     from simulator.scenario import ScenarioError
 
@@ -210,7 +208,7 @@ def tune(
         _check([planned.study], ray_address)
         folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
         results.versions()
-        results.claim([folder], [file], overwrite)
+        outputs.claim([folder], [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
@@ -380,7 +378,7 @@ def partition(
         Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
     ] = Chart.AUTO,
 ) -> None:
-    """Say which samples every worker holds, and how uneven their labels are; draw it. Of a grid its first run."""
+    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
     from rich.console import Console
 
     from experiments import shares
@@ -392,6 +390,7 @@ def partition(
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(shares.splits(found))
     console.print(shares.table(found))
     for picture in pictures:
         console.print(str(picture), highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import compilation
+from simulator import compilation, interrupts
 from simulator.core import Core, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors.base import (
@@ -27,7 +27,7 @@ from simulator.executors.base import (
 )
 from simulator.parts import Vectorised
 from simulator.scenario import Scenario
-from simulator.serving import Arrived, Server
+from simulator.serving import Arrived, Server, shown
 from simulator.timeline import Timeline
 from simulator.world import SEED_AXES, World, stack, world
 
@@ -162,6 +162,7 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
     }
 
     for since, step in itertools.pairwise([0, *sorted(evaluated | set(changes.tolist()))]):
+        interrupts.check()
         if step > since:
             seen, size = kinds[:, since].tolist()
             widths, single = loops[seen, size]
@@ -342,7 +343,7 @@ def _advance(
         else:
             rows = held[taken]
         if core.forge is not None:
-            rows, adversary = core.forge(here, step, arrived, rows, server.params, server.rule, adversary)
+            rows, adversary = core.forge(here, step, arrived, rows, shown(server), adversary)
         server, seen = core.update(here, server, arrived, rows)
         return State(server, memories, adversary, held), seen
 
