@@ -57,7 +57,7 @@ FIRST_UPDATES = 100
 
 
 def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+    """Makes every part that needs no tracing and reads the data: what is quick to look at. Returns the schedule.
 
     Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
     """
@@ -93,7 +93,7 @@ def assemble(scenario: Scenario) -> Schedule:
 
 
 def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
-    """Makes the rule, and what stands before it, for so many rows: the rows that are left to it, and the f it is told."""
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it is told."""
     left, f = seen, doubted(scenario, seen)
     for i, each in enumerate(scenario.pre):
         with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
@@ -133,13 +133,14 @@ def build(scenario: Scenario) -> None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
+        weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
             left, f = _assemble_rule(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
+                state, weighs[seen] = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
-                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs else NO_WEIGHTS
-                    before = " with what stands before it" if scenario.pre and weighs else ""
+                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
+                    before = " with what stands before it" if scenario.pre and weighs[seen] else ""
                     need(
                         why is None,
                         f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
@@ -152,7 +153,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples)
+                    trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:

@@ -13,7 +13,7 @@ import numpy as np
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
-from attacks import Attack, Batch, View
+from attacks import Answer, Attack, Batch, View
 from models import Model
 from simulator.components import PRE, Component, reads_files
 from simulator.file_cache import file_cache
@@ -106,19 +106,6 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
     return mixer.kept
 
 
-def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, n: int, f: int) -> Aggregator:
-    """A rule over what stands before it, for the `k` rows that an update of `n` workers shows it. Raises ValueError."""
-    mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    try:
-        rule = chained(partial(function, **part.options()), k, f, mixers)
-    except ValueError as error:
-        if k == n:
-            raise
-        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
-    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
-    return rule
-
-
 @cache
 def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
     """The rule over what stands before it, for k rows. Raises ValueError."""
@@ -179,7 +166,9 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 
 @cache
-def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind) -> None:
+def trace_attack(
+    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool
+) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
 
@@ -191,7 +180,7 @@ def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: 
             known=~byzantine,
             workers=jnp.arange(k),
             params=params,
-            aggregate=lambda attempt: attempt.mean(axis=0),
+            ask_rule=lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
             loss=jnp.sum,
             step=step,
             after=lambda aggregate: params - aggregate,

@@ -155,8 +155,8 @@ RATE: Any = Annotated[
 NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
 
-# Optimizers with a correction for the start of their moving means, which some papers and codes leave out; and what these
-# means of the gradients and of their squares begin with in optax, where papers begin elsewhere.
+# Optimizers with a correction for the start of their moving means, which some papers and codes leave out; and what
+# these means of the gradients and of their squares begin with in optax, where papers begin elsewhere.
 CORRECTED = ("adam", "adamw", "yogi")
 MOMENTS = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
 UNCORRECTED = """bias_correction: false leaves out the division by 1 - b1^t and 1 - b2^t ({who})."""
