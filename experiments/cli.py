@@ -28,8 +28,9 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 EXIT_CODES = (
-    "Exit codes: 0, every run was completed; 1, a run failed (the others went on); 2, a mistake in what was asked, and "
-    "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
+    "Exit codes: 0, every run was completed; 1, a run failed, or a race lost workers (the others went on); 2, a "
+    "mistake in what was asked, and nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done "
+    "is kept."
 )
 
 
