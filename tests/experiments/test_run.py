@@ -307,7 +307,11 @@ def test_a_race_that_loses_an_actor_goes_on_without_its_rows_says_so_and_replays
     while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    actors = [each for each in psutil.Process(process.pid).children(recursive=True) if "Workers" in each.name()]
+    actors = [
+        each
+        for each in psutil.Process(process.pid).children(recursive=True)
+        if "ray::Workers" in " ".join(each.cmdline())
+    ]
     actors[0].kill()
     _, said = process.communicate(timeout=300)
     assert process.returncode == 1, said

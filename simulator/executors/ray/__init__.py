@@ -17,6 +17,7 @@ from simulator.executors.base import Checkpoint, RunError, ended
 from simulator.executors.ray.cast import (
     Cast,
     causes,
+    clean_up,
     connect,
     dismiss,
     forget_graphs,
@@ -42,15 +43,16 @@ def session(
     does not start or no cluster answers. `notice` is told, in one line, what happens to a run that goes on.
     """
     started = not ray.is_initialized()
-    if started:
-        connect(address)
-    cast = Cast({}, {})
+    embedded = connect(address) if started else None
+    cast = Cast({}, {}, [])
     try:
         yield lambda scenario: _run(cast, scenario, notice)
     finally:
         dismiss(cast, list(cast.actors))
         if started:
             ray.shutdown()
+        if embedded is not None:
+            clean_up(embedded, keep_logs=bool(cast.dead))
 
 
 def _run(cast: Cast, scenario: Scenario, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
@@ -85,6 +87,7 @@ def _obituary(cast: Cast, error: RayError) -> str:
     missing = not_answering(cast)
     if not missing:
         return f"Ray: {type(error).__name__}: {line(error)}"
+    cast.dead.append(causes(missing))
     return (
         f"{' and '.join(missing)} died in the middle of the run: {causes(missing)}; the next run starts with a new one"
     )

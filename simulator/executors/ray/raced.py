@@ -63,6 +63,7 @@ def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Ch
             if {SERVER, ADVERSARY} & not_answering(cast).keys():
                 raise
             died.setdefault(int(run.hosts[handle.worker]), cause(error))
+            cast.dead.append(cause(error))
             return Done(handle, None)
 
     def tell(book: Book) -> None:
