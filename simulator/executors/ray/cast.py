@@ -29,6 +29,8 @@ ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
 TRACE = 0.001
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
+# What more each of them may need where many share a core: imports take about 3 s of one.
+MORE_S = 6
 
 SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
 
@@ -52,14 +54,19 @@ class Cast(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """A Ray that was started here: the folder of its logs and sockets, and the number of its managing process."""
+    """A Ray that was started here: the folder of its logs and sockets, and the number of its managing process.
+
+    `asked`: what $RAY_AUTH_MODE was.
+    """
 
     folder: Path
     raylet: int | None
+    asked: str | None
 
 
 def connect(address: str | None) -> Embedded | None:
     """Starts an embedded Ray and says what it is made of, or joins the cluster at `address`."""
+    asked = None
     # an actor must see as many threads as this process: they change the last bits of some sums
     environment: dict[str, Any] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": os.environ["NPROC"]}}
     if address:
@@ -72,7 +79,7 @@ def connect(address: str | None) -> Embedded | None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # an embedded Ray listens on every network of the machine: it always asks for its token, as it does by itself
         # where this says nothing
-        os.environ.pop("RAY_AUTH_MODE", None)
+        asked = os.environ.pop("RAY_AUTH_MODE", None)
     if address and address.startswith("ray://"):
         raise RunError(
             f"Ray at {address}: Ray Client carries no compiled graphs: run byzax on a node of the cluster, with the "
@@ -107,7 +114,7 @@ def connect(address: str | None) -> Embedded | None:
             # Ray puts up a handler of its own, which would leave at once
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
-    return None if address else Embedded(Path(made.address_info["session_dir"]), _raylet())
+    return None if address else Embedded(Path(made.address_info["session_dir"]), _raylet(), asked)
 
 
 def _raylet() -> int | None:
@@ -125,6 +132,10 @@ def _raylet() -> int | None:
 
 def clean_up(embedded: Embedded, keep_logs: bool) -> None:
     """Removes what an embedded Ray that has ended leaves behind: semaphores of compiled graphs, and its folder."""
+    if embedded.asked is None:
+        os.environ.pop("RAY_AUTH_MODE", None)
+    else:
+        os.environ["RAY_AUTH_MODE"] = embedded.asked
     if embedded.raylet is not None:
         for path in Path("/dev/shm").glob(f"sem.*{embedded.raylet}-*"):
             path.unlink(missing_ok=True)
@@ -190,7 +201,8 @@ def not_answering(cast: Cast) -> dict[str, RayError]:
     """Those of the cast that do not answer, and what Ray says of them."""
     answers = {name: actor.handle.__ray_ready__.remote() for name, actor in cast.actors.items()}
     if answers:
-        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S)
+        cores = max(1.0, ray.cluster_resources().get("CPU", 1.0))
+        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S + MORE_S * len(answers) / cores)
     missing = {}
     for name, answer in answers.items():
         try:
@@ -210,7 +222,7 @@ def cause(error: RayError) -> str:
     if isinstance(error, OutOfMemoryError):
         return "Ray ended it because its node ran out of memory: try fewer actors or a smaller batch_size"
     if isinstance(error, GetTimeoutError):
-        return f"no answer within {START_S} s"
+        return f"no answer within {START_S} s or more"
     if isinstance(error, RayActorError) and not error.actor_init_failed:
         lost = "node has died" in text or "node was terminated" in text
         return (
