@@ -319,5 +319,5 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
     if by_place and not same and not (timeline.seen == n).all():
         raise ValueError(
             f"{part.name} remembers rows by their place, and with this schedule other workers have it in each update: "
-            "choose synchronous, or asynchronous with apply table and warm_up all"
+            "choose synchronous, or asynchronous with apply table, warm_up all and, where workers die, dead_rows stay"
         )

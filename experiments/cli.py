@@ -28,8 +28,9 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 EXIT_CODES = (
-    "Exit codes: 0, every run was completed; 1, a run failed (the others went on); 2, a mistake in what was asked, and "
-    "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
+    "Exit codes: 0, every run was completed; 1, a run failed, or a race lost workers (the others went on); 2, a "
+    "mistake in what was asked, and nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done "
+    "is kept."
 )
 
 
@@ -138,8 +139,23 @@ def _check(studies: list[Any], ray_address: str | None) -> None:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     if ray_address:
         _reach(ray_address)
+    elif "ray" in executors:
+        told += _room(studies)
     for line in told:
         typer.echo(line, err=True)
+
+
+def _room(studies: list[Any]) -> list[str]:
+    """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
+    from experiments.study import prefixed
+    from simulator.executors import room
+
+    told = []
+    for each in studies:
+        with prefixed(each.path):
+            lines = dict.fromkeys(room.check(c.scenario) for c in each.cells if c.scenario.executor.name == "ray")
+        told += [f"{each.path}: note: {line}" for line in lines if line]
+    return told
 
 
 def _perform(

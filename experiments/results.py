@@ -18,6 +18,7 @@ from experiments.strict_yaml import dump
 from experiments.study import Study
 from experiments.writing import atomically, json_text, sync, write_json
 from models.module import sha256
+from simulator.arrivals import lost_in_words
 from simulator.components import Component, NestedRule
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
@@ -142,13 +143,16 @@ def finish(
     reason: str | None = None,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Writes the last model and the summary; `status` is complete, failed or interrupted."""
+    """Writes the last model and the summary; `status` is complete, degraded, failed or interrupted."""
     here = folder / "runs" / run.slug
     if seen:
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
-    summary = _summary(run, status, reason)
-    if status == "complete":
+    lost = _lost(seen[-1]) if seen else {}
+    summary = _summary(run, status, "; ".join(filter(None, (reason, lost_in_words(lost)))))
+    if lost:
+        summary["lost"] = {str(worker): step + 1 for worker, step in sorted(lost.items())}
+    if status in ("complete", "degraded"):
         summary["digest"] = digest(list(seen))
     if seen:
         last = seen[-1]
@@ -169,6 +173,18 @@ def finish(
         # on the disk before the summary says that it is complete
         sync(path)
     write_json(here / "summary.json", summary)
+
+
+def complete(last: Checkpoint) -> str:
+    """The status of a run that made all its updates: complete, or degraded where workers were lost on the way."""
+    return "degraded" if _lost(last) else "complete"
+
+
+def _lost(last: Checkpoint) -> dict[int, int]:
+    """The workers that were lost unplanned, and the place of the first update without each."""
+    return (
+        {} if last.timeline is None else {worker: step for step, worker in cut(last.timeline, last.step).lost.tolist()}
+    )
 
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:

@@ -145,6 +145,16 @@ def least(scenario: Scenario) -> int:
     return bisect.bisect_left(range(1, n), True, key=accepts) + 1
 
 
+def may_shrink(scenario: Scenario) -> bool:
+    """Whether the rule remembers nothing that is as long as its rows are many, so that it can go on with fewer."""
+    n, d = scenario.workers.total, message_bits(scenario) // 32
+
+    def state(seen: int) -> Any:
+        return jax.eval_shape(lambda: _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen)).init(d))
+
+    return least(scenario) == n or state(n) == state(n - 1)
+
+
 def message_bits(scenario: Scenario) -> int:
     """The bits of a model or row that travels: 32 for each parameter."""
     dataset, part = load(scenario.data), scenario.model

@@ -61,10 +61,14 @@ def shown(server: Server) -> Server:
 
 
 class Arrived(NamedTuple):
-    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row."""
+    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row.
+
+    `gone` `[n]`: whose row has left the table; None for nobody's.
+    """
 
     workers: Any
     versions: Any
+    gone: Any = None
 
 
 def _empty(n: int, d: int) -> Table:
@@ -355,10 +359,11 @@ def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
 
 
 def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array) -> Table:
+    present = table.present if arrived.gone is None else table.present & jnp.logical_not(arrived.gone)
     return Table(
         table.rows.at[arrived.workers].set(rows),
         table.versions.at[arrived.workers].set(arrived.versions),
-        table.present.at[arrived.workers].set(True),
+        present.at[arrived.workers].set(True),
         table.lied.at[arrived.workers].set(lied),
     )
 
