@@ -16,7 +16,7 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, ending, plainly, refuse
 
 app = typer.Typer(
     name="byzax",
@@ -122,20 +122,24 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 
 
 def _check(studies: list[Any], ray_address: str | None) -> None:
-    """Raises ScenarioError where a study cannot be run."""
+    """Raises ScenarioError where a study cannot be run, and prints what is to be said about those that can."""
     from rich.console import Console
 
     from experiments import study
+    from experiments.notes import notes
     from simulator.scenario import ScenarioError
 
     with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
         for each in studies:
             study.check(each)
+        told = [line for each in studies for line in notes(each)]
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     if ray_address:
         _reach(ray_address)
+    for line in told:
+        typer.echo(line, err=True)
 
 
 def _perform(
@@ -150,14 +154,12 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with running.heard(), progress.report(Console(stderr=True), count, updates, measure) as report:
+        with progress.report(Console(stderr=True), count, updates, measure) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
-    except running.Terminated:
-        typer.echo("terminated: what is done is kept", err=True)
-        return TERMINATED
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what is done is kept", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        word, code = ending(end)
+        typer.echo(f"{word}: what is done is kept", err=True)
+        return code
 
 
 @app.command(epilog=EXIT_CODES)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from experiments.building import build
 from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
+from simulator import interrupts
 from simulator.data.base import DataError
 from simulator.parts import SHARED
 from simulator.scenario import Scenario, ScenarioError, parse
@@ -241,6 +242,7 @@ def check(study: Study) -> None:
     """
     mistakes: list[tuple[str, dict[str, Any]]] = []
     for cell in study.cells:
+        interrupts.check()
         try:
             build(cell.scenario)
         except ScenarioError as error:

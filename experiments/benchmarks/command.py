@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.refusing import INTERRUPTED, check_environment, plainly, refuse
+from experiments.refusing import check_environment, ending, plainly, refuse
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
 NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
@@ -48,8 +48,8 @@ def rules(
     chosen = list(dict.fromkeys(rule or benchmark.names()))
     try:
         benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, typer.echo)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 def _writable(path: Path | None) -> None:
@@ -70,10 +70,11 @@ def _writable(path: Path | None) -> None:
         path.unlink()
 
 
-def _interrupted(path: Path | None) -> NoReturn:
+def _interrupted(path: Path | None, end: KeyboardInterrupt) -> NoReturn:
+    word, code = ending(end)
     kept = f": what was measured is in {path}" if path and path.exists() else ""
-    typer.echo(f"interrupted{kept}", err=True)
-    raise typer.Exit(INTERRUPTED)
+    typer.echo(f"{word}{kept}", err=True)
+    raise typer.Exit(code)
 
 
 def _numbers(size: str) -> tuple[int, int, int]:
@@ -113,8 +114,8 @@ def training(
         benchmark.run(rules, models, steps, repeats, path, typer.echo)
     except ScenarioError as error:
         refuse(error)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()
@@ -135,8 +136,8 @@ def population(
         refuse(f"--participants {participants}: there are only {clients} clients (--clients)")
     try:
         benchmark.run(clients, participants, steps, repeats, path, typer.echo)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()
@@ -155,5 +156,5 @@ def schedules(
     _writable(path)
     try:
         benchmark.run(steps, repeats, workers, updates, path, typer.echo)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
