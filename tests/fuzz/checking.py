@@ -123,7 +123,10 @@ def difference(one: Result, other: Result) -> tuple[int, str] | None:
             return place, f"{where}: {finite.sum()} and {np.isfinite(b.params).sum()} finite of {len(finite)}"
         gap = np.abs(a.params - b.params)[finite].max(initial=0)
         if not gap <= much * max(1e-3, np.abs(a.params[finite]).max(initial=0)):
-            return place, f"{where}: parameters differ by {gap:.3g}, the largest is {np.abs(a.params[finite]).max():.3g}"
+            return (
+                place,
+                f"{where}: parameters differ by {gap:.3g}, the largest is {np.abs(a.params[finite]).max():.3g}",
+            )
         for name, x, y in zip(a.updates._fields, a.updates, b.updates, strict=True):
             scale = np.nan_to_num(a.updates.aggregate_norm, posinf=0) if name == "honest_distance" else 1.0
             if not np.all((x == y) | (np.isnan(x) & np.isnan(y)) | (np.abs(x - y) <= 1e-3 * (scale + np.abs(x)))):
@@ -185,14 +188,16 @@ def _not_the_same(one: Result, other: Result) -> str:
 
 
 @contextmanager
-def alert(seconds: int = 300) -> Iterator[None]:
-    """Makes warnings errors inside, and a Fault of what takes longer than so many seconds."""
+def alert(computing_s: float = 200, waiting_s: float = 1800) -> Iterator[None]:
+    """Makes warnings errors inside, and a Fault of what computes or waits for longer than so many seconds."""
 
     def late(number: int, frame: Any) -> None:
-        raise Fault(f"hang: no end within {seconds} s")
+        raise Fault(f"hang: no end within {computing_s} s of computing and {waiting_s} s of waiting")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, computing_s), signal.SIGALRM: (signal.ITIMER_REAL, waiting_s)}
+    before = {number: signal.signal(number, late) for number in timers}
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -202,5 +207,6 @@ def alert(seconds: int = 300) -> Iterator[None]:
     except Warning as warning:
         raise Fault(f"warning: {type(warning).__name__}: {warning}") from warning
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])

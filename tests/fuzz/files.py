@@ -1,6 +1,5 @@
 """Small data files for the choices that need one, the same every time."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,13 @@ def _owned(folder: Path) -> dict[str, Any]:
     x, y = _labelled(rng, 160, 6, 3)
     place = folder / "owned"
     place.mkdir(exist_ok=True)
-    for name, values in {"x": x, "y": y, "owners": rng.integers(0, 15, len(y)), "x_test": x[:40], "y_test": y[:40]}.items():
+    for name, values in {
+        "x": x,
+        "y": y,
+        "owners": rng.integers(0, 15, len(y)),
+        "x_test": x[:40],
+        "y_test": y[:40],
+    }.items():
         np.save(place / f"{name}.npy", values)
     return {"path": str(place)}
 
@@ -62,7 +67,10 @@ def _csv_values(folder: Path) -> dict[str, Any]:
 
 def _libsvm(folder: Path) -> dict[str, Any]:
     x, y = _labelled(np.random.default_rng(7), 120, 5, 2)
-    lines = [f"{2 * label - 1} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(row)) for row, label in zip(x, y, strict=True)]
+    lines = [
+        f"{2 * label - 1} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(row))
+        for row, label in zip(x, y, strict=True)
+    ]
     (folder / "two.libsvm").write_text("\n".join(lines) + "\n")
     return {"path": str(folder / "two.libsvm")}
 
@@ -97,6 +105,8 @@ MAKERS: dict[str, tuple[Callable[[Path], dict[str, Any]], ...]] = {
 }
 # data sets that have to be downloaded, or prepared by a tool of somebody else's
 ABSENT = {"california", "cifar10", "cifar100", "emnist", "fashion_mnist", "femnist", "mnist", "shakespeare", "svhn"}
+# models that take minutes of a CPU for three updates
+TOO_LARGE = {"resnet18", "resnet20"}
 
 
 def made(folder: Path) -> dict[str, list[dict[str, Any]]]:

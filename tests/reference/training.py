@@ -1,6 +1,7 @@
-"""Worker and server: the parameters after every update, from what was drawn. NumPy, float64, straight from the papers."""
+"""Worker and server: the parameters after every update, from what was drawn. NumPy, float64, from the papers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ class Drawn(NamedTuple):
     `x` `[N, features]`, `y` `[N]`: the samples; `classes`: None for regression. `shards`: positions of the samples of
     each worker, n arrays. `first` `[d]`: the parameters at the start: biases, then the matrix `[features, outputs]`.
     `batches(worker, job)`: the positions of the batch of each local step, in order. `fixed(worker, job)`: with SAGA the
-    number of the batch that a job takes, of how many, and the positions in it. `own(step)`: the batches of the server's
-    own samples, as `batches`. `seconds(worker)`: how long each of its jobs takes.
+    number of the batch that a job takes, of how many, and the positions in it. `own(step)`: the same as `batches` for
+    the server's own samples, and with them one more batch, on which losses are measured. `seconds(worker)`: how long
+    each of its jobs takes.
     """
 
     x: np.ndarray
@@ -27,7 +29,7 @@ class Drawn(NamedTuple):
     first: Vector
     batches: Callable[[int, int], list[np.ndarray]]
     fixed: Callable[[int, int], tuple[int, int, np.ndarray]]
-    own: Callable[[int], list[np.ndarray]]
+    own: Callable[[int], tuple[list[np.ndarray], np.ndarray]]
     seconds: Callable[[int], Iterator[float]]
 
 
@@ -37,16 +39,20 @@ class Formulas(NamedTuple):
     # share of a row in FedAvg, from the numbers of samples [k] -> [k]
     shares: Callable[[np.ndarray], np.ndarray] = lambda samples: samples / samples.sum()
     # (velocity, gradient, beta) -> velocity
-    momentum: dict[str, Callable[[Vector, Vector, float], Vector]] = {
-        "exponential": lambda m, g, beta: beta * m + (1 - beta) * g,
-        "heavy_ball": lambda m, g, beta: beta * m + g,
-    }
+    momentum: Mapping[str, Callable[[Vector, Vector, float], Vector]] = MappingProxyType(
+        {
+            "exponential": lambda m, g, beta: beta * m + (1 - beta) * g,
+            "heavy_ball": lambda m, g, beta: beta * m + g,
+        }
+    )
     # (age, exponent) -> weight of a row
-    staleness: dict[str, Callable[[int, float], float]] = {
-        "constant": lambda age, exponent: 1.0,
-        "polynomial": lambda age, exponent: (1 + age) ** -exponent,
-        "exponential": lambda age, exponent: float(np.exp(-exponent * age)),
-    }
+    staleness: Mapping[str, Callable[[int, float], float]] = MappingProxyType(
+        {
+            "constant": lambda age, exponent: 1.0,
+            "polynomial": lambda age, exponent: (1 + age) ** -exponent,
+            "exponential": lambda age, exponent: float(np.exp(-exponent * age)),
+        }
+    )
     # SCAFFOLD: (own, common, before, after, steps * rate, gradient at before on the first batch) -> own variate
     variate: Callable[..., Vector] = lambda own, common, before, after, whole, gradient: (
         own - common + (before - after) / whole
@@ -64,8 +70,12 @@ class Formulas(NamedTuple):
     own: Callable[..., Vector] = lambda given, drawn, formulas, w, batches, step: trained(
         given, drawn, formulas, w, batches, step
     )
-    # zeno: (loss before, loss after, squared length, rho) -> score
-    score: Callable[[float, float, float, float], float] = lambda before, after, square, rho: before - after - rho * square
+    # SAGA: the share of each sample in a batch of so many, of so many batches, of so many samples
+    equal: Callable[[int, int, int], float] = lambda size, count, held: count / held
+    # zeno: (loss before, loss after, row, rho) -> score
+    score: Callable[[float, float, Vector, float], float] = lambda before, after, row, rho: (
+        before - after - rho * (row @ row)
+    )
     # what the server waits for, and which rows it drops
     policy: Callable[..., Policy] = policy
     # the mean of the rows in a bucket of BASGD
@@ -75,8 +85,12 @@ class Formulas(NamedTuple):
 FORMULAS = Formulas()
 
 
-def loss(drawn: Drawn, w: Vector, places: np.ndarray) -> tuple[float, Vector]:
-    """The mean loss over these samples, and its gradient `[d]`: softmax cross-entropy, or squared error."""
+def loss(drawn: Drawn, w: Vector, places: np.ndarray, share: float | None = None) -> tuple[float, Vector]:
+    """The mean loss over these samples, and its gradient `[d]`: softmax cross-entropy, or squared error.
+
+    Where a `share` is given each sample counts so much.
+    """
+    share = 1 / len(places) if share is None else share
     x, y = drawn.x[places], drawn.y[places]
     outputs = drawn.classes or 1
     scores = x @ w[outputs:].reshape(-1, outputs) + w[:outputs]
@@ -88,8 +102,8 @@ def loss(drawn: Drawn, w: Vector, places: np.ndarray) -> tuple[float, Vector]:
         chance = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         losses = -np.log(chance[np.arange(len(y)), y])
         slope = chance - np.eye(outputs)[y]
-    slope = slope / len(places)
-    return losses.mean(), np.concatenate([slope.sum(axis=0), (x.T @ slope).ravel()])
+    slope = share * slope
+    return share * losses.sum(), np.concatenate([slope.sum(axis=0), (x.T @ slope).ravel()])
 
 
 def train(given: dict[str, Any], drawn: Drawn, formulas: Formulas = FORMULAS) -> np.ndarray:
@@ -122,13 +136,16 @@ def train(given: dict[str, Any], drawn: Drawn, formulas: Formulas = FORMULAS) ->
         if schedule["name"] == "basgd":
             bucket = who % (schedule.get("buckets") or 2 * f + 1)
             seen = np.stack([formulas.bucket(seen[bucket == b]) for b in np.unique(bucket)])
-        aggregate = aggregated(given, drawn, formulas, seen, samples, here, step)
-        if local.get("send") == "model":
-            aggregate = here - aggregate
-        velocity = optimizer["momentum"] * velocity + aggregate
-        change = optimizer["momentum"] * velocity + aggregate if optimizer.get("nesterov") else velocity
-        after, bound = here - optimizer["learning_rate"] * change, given.get("regularisation", {}).get("max_norm")
-        models.append(after if bound is None else formulas.clip(after, bound))
+
+        def moved(aggregate: Vector, w: Vector = here, v: Vector = velocity) -> tuple[Vector, Vector]:
+            descent = w - aggregate if local.get("send") == "model" else aggregate
+            v = optimizer["momentum"] * v + descent
+            change = optimizer["momentum"] * v + descent if optimizer.get("nesterov") else v
+            after, bound = w - optimizer["learning_rate"] * change, given.get("regularisation", {}).get("max_norm")
+            return after if bound is None else formulas.clip(after, bound), v
+
+        after, velocity = moved(aggregated(given, drawn, formulas, seen, samples, here, step, moved))
+        models.append(after)
     return np.stack(models)
 
 
@@ -141,10 +158,12 @@ class Memory:
         self.gradients: dict[tuple[int, int], Vector] = {}
 
 
-def gradient(given: dict[str, Any], drawn: Drawn, formulas: Formulas, w: Vector, places: np.ndarray) -> Vector:
+def gradient(
+    given: dict[str, Any], drawn: Drawn, formulas: Formulas, w: Vector, places: np.ndarray, share: float | None = None
+) -> Vector:
     """One gradient of a worker: with the penalties, then clipped by value, then by length."""
     penalties, clipping = given.get("regularisation", {}), given.get("clipping", {})
-    found = loss(drawn, w, places)[1]
+    found = loss(drawn, w, places, share)[1]
     found = found + penalties.get("l1", 0) * formulas.l1(w) + penalties.get("l2", 0) * formulas.l2(w)
     if "value" in clipping:
         found = np.clip(found, -clipping["value"], clipping["value"])
@@ -183,7 +202,8 @@ def row_of(
     i, w, local = row.worker, models[row.version], given.get("local", {})
     if given.get("variance_reduction") == "saga":
         number, count, places = drawn.fixed(i, row.job)
-        found, nothing = gradient(given, drawn, formulas, w, places), np.zeros_like(w)
+        share, nothing = formulas.equal(len(places), count, len(drawn.shards[i])), np.zeros_like(w)
+        found = gradient(given, drawn, formulas, w, places, share)
         before = [memory.gradients.get((i, b), nothing) for b in range(count)]
         memory.gradients[i, number] = found
         sent = formulas.saga(found, before[number], sum(before, nothing), count)
@@ -211,8 +231,12 @@ def aggregated(
     samples: np.ndarray,
     w: Vector,
     step: int,
+    moved: Callable[[Vector], tuple[Vector, Vector]],
 ) -> Vector:
-    """What the rule makes of the rows `[k, d]`, behind which are `samples` `[k]`, at the model `w`."""
+    """What the rule makes of the rows `[k, d]`, behind which are `samples` `[k]`, at the model `w`.
+
+    `moved(aggregate)` gives the model that the server would make of it.
+    """
     rule, f, k = given["rule"], given["workers"]["byzantine"], len(rows)
     if rule["name"] == "average":
         return (formulas.shares(samples) if given.get("weights") == "samples" else np.full(k, 1 / k)) @ rows
@@ -220,17 +244,13 @@ def aggregated(
         return np.median(rows, axis=0)
     if rule["name"] == "trimmed_mean":
         return np.sort(rows, axis=0)[f : k - f].mean(axis=0)
-    batches = drawn.own(step)
+    batches, measured = drawn.own(step)
     if rule["name"] == "fltrust":
         own = formulas.own(given, drawn, formulas, w, batches, step)
         units, length = rows / np.linalg.norm(rows, axis=1)[:, None], np.linalg.norm(own)
         trust = np.maximum(units @ own / length, 0)
         return trust / trust.sum() @ units * length
     assert rule["name"] == "zeno"
-    places = np.concatenate(batches)
-    before = loss(drawn, w, places)[0]
-    scores = [
-        formulas.score(before, loss(drawn, w - rule["learning_rate"] * row, places)[0], row @ row, rule["rho"])
-        for row in rows
-    ]
+    before = loss(drawn, w, measured)[0]
+    scores = [formulas.score(before, loss(drawn, moved(row)[0], measured)[0], row, rule["rho"]) for row in rows]
     return rows[np.argsort(-np.array(scores), kind="stable")[: k - f]].mean(axis=0)
