@@ -55,15 +55,18 @@ from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out, split_of
 
-
 # Updates of the timeline by which n and f are looked at before anything is traced.
 FIRST_UPDATES = 100
 
 
 def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+    """Makes every part that can be made without tracing, and reads the data: what is quick to look at.
 
-    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"

@@ -4,13 +4,17 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
 MOST_THREADS = 1024
+OVERWRITE = "Remove the results that byzax wrote into --out, and nothing else."
+QUIET = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no progress: only the results, notes, failures and mistakes.")
+]
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:

@@ -4,7 +4,7 @@ import difflib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -70,6 +70,8 @@ def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | Non
             mapping = override(mapping, text)
         base = parse(mapping)
         cells, skipped = expand(mapping)
+        if not cells:
+            raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
         return Study(path, mapping, base, tuple(cells), tuple(skipped))
 
 
@@ -262,32 +264,41 @@ def turn(key: str) -> tuple[int, int]:
     return key.removesuffix(".name").count("."), 0 if _is_component(key) else 1 if key.endswith(".name") else 2
 
 
+def assembled(study: Study) -> Study:
+    """The study, after a look at what can be seen within a second or two: numbers such as n and f, and missing data.
+
+    Gives and raises what `check` does, which looks at the rest.
+    """
+    return _looked_at(study, assemble)
+
+
 def check(study: Study) -> Study:
-    """Builds every part of every cell, then traces them for each seed, without running anything.
+    """Builds and traces every part of every cell, for each seed, without running anything.
 
     Gives the study without the cells that are impossible, where `skip_impossible` leaves these out. Raises
     ScenarioError with one line for each mistake and a run in which it shows.
     """
+    return _looked_at(study, build)
+
+
+def _looked_at(study: Study, look: Callable[[Scenario], Any]) -> Study:
+    mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
+    possible: list[Cell] = []
     skip = study.base.skip_impossible
-    for look in (assemble, build):
-        mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
-        possible: list[Cell] = []
-        for cell in study.cells:
-            try:
-                look(cell.scenario)
-                possible.append(cell)
-            except ScenarioError as error:
-                mistakes.append((error, cell.choices))
-                # every cell would try again to download what is not there
-                if isinstance(error.__cause__, DataError) or (len(mistakes) >= MOST_MISTAKES and not skip):
-                    break
-        with prefixed(study.path):
-            skipped = _skipped(mistakes, skip)
-            study = study._replace(cells=tuple(possible), skipped=(*study.skipped, *skipped))
-            if not possible:
-                reasons = " and ".join(dict.fromkeys(each.reason for each in study.skipped[:1]))
-                raise ScenarioError(f"skip_impossible: every combination of the grid is impossible, such as: {reasons}")
-    return study
+    for cell in study.cells:
+        try:
+            look(cell.scenario)
+            possible.append(cell)
+        except ScenarioError as error:
+            mistakes.append((error, cell.choices))
+            # every cell would try again to download what is not there
+            if isinstance(error.__cause__, DataError) or (len(mistakes) >= MOST_MISTAKES and not skip):
+                break
+    with prefixed(study.path):
+        skipped = (*study.skipped, *_skipped(mistakes, skip))
+        if not possible:
+            raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
+    return study._replace(cells=tuple(possible), skipped=skipped)
 
 
 def _skipped(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
-
 from pydantic_core import PydanticCustomError
 
 from simulator.components import (
