@@ -164,7 +164,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         studies = [study.check(each) for each in studies]
         told = [line for each in studies for line in notes(each)]
     for each in studies:
-        for line in study.skipped_lines(each):
+        for line in study.skipped_lines(results.skipped(each)):
             typer.echo(f"{each.path}: {line}", err=True)
     for line in told:
         typer.echo(line, err=True)
@@ -439,6 +439,7 @@ def list_(
     from rich.console import Console
 
     from experiments import listing
+    from simulator import registry
 
     if markdown and kind is None:
         refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
@@ -447,6 +448,8 @@ def list_(
         return
     table = listing.kinds() if kind is None else listing.table(kind.value)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+    for error in registry.unusable_of(kind.value.removesuffix("s")).values() if kind else ():
+        typer.echo(f"left out: {error}", err=True)
 
 
 class Described(StrEnum):

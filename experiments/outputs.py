@@ -50,7 +50,8 @@ class Held(NamedTuple):
 
 def look(folder: Path) -> Held:
     """What a folder holds. No link in it is followed. Raises ScenarioError where it cannot be read."""
-    if not folder.is_dir():
+    # not Path.is_dir, which fails for a name that is too long
+    if not os.path.isdir(folder):
         return Held(None, [], [], None)
     kind, listed = read_mark(folder)
     files: list[Path] = []
@@ -221,6 +222,13 @@ def remove(paths: Iterable[Path]) -> None:
     for path in paths:
         if _is_own(path):
             path.unlink()
+
+
+def release(folder: Path) -> None:
+    """Takes the mark away from a folder in which nothing was written, so that it can be used again."""
+    held = look(folder)
+    if held.kind and not held.files:
+        (folder / MARK).unlink()
 
 
 def discard(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel
 
 from experiments.building import assemble, build
-from experiments.names import counted, said_of
+from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
 from simulator.data.base import DataError
 from simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
@@ -209,7 +209,7 @@ def expand(raw: Mapping[str, Any]) -> tuple[list[Cell], list[Skipped]]:
     # before any of them is made
     count, repeats = math.prod(map(len, grid.values())), raw.get("repeats", 1)
     if count * repeats > MOST_RUNS:
-        times = f", {repeats} repeats of each" if repeats > 1 else ""
+        times = f", {repeats} repeats of each," if repeats > 1 else ""
         wrong.append(
             f"grid: {count} combinations{times} are too many: at most {MOST_RUNS} runs in all; take fewer values, or "
             "share them among several files"
@@ -315,13 +315,18 @@ def _skipped(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: boo
     return left_out
 
 
-def skipped_lines(study: Study) -> list[str]:
-    """`skipped: rule.name=bulyan: bulyan needs n >= 4f + 3 ...`, a line for each reason, with one of its runs."""
-    often = Counter(each.reason for each in study.skipped)
-    first = {each.reason: said_of(each.choices) for each in reversed(study.skipped)}
+def skipped_lines(skipped: Iterable[tuple[str, str]]) -> list[str]:
+    """What is said of combinations that were left out, a line for each reason; `skipped`: combinations and reasons.
+
+    >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
+    ['skipped: n is 5 (2 combinations, such as f=2)']
+    """
+    found: dict[str, list[str]] = {}
+    for combination, reason in skipped:
+        found.setdefault(reason, []).append(combination)
     return [
-        f"skipped: {reason} ({counted(count, 'combination')}{', such as' if count > 1 else ':'} {first[reason]})"
-        for reason, count in often.items()
+        f"skipped: {reason} ({f'{len(names)} combinations, such as ' if len(names) > 1 else ''}{names[0]})"
+        for reason, names in found.items()
     ]
 
 
@@ -333,7 +338,7 @@ def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
     often, first = Counter(line for line, _ in found), dict(reversed(found))
     lines = []
     for line, count in often.items():
-        where = cut(said_of(first[line]), 2 * LONGEST_VALUE)
+        where = said_of(first[line])
         more = " and more" if len(found) >= MOST_MISTAKES else ""
         runs = f" (in {count}{more} runs, such as {where})" if count > 1 else f" (in the run {where})"
         lines.append(line + (runs if where else ""))

@@ -34,6 +34,7 @@ from simulator.parts import (
     Workers,
     briefly,
 )
+from simulator.registry import unusable_of
 
 # Seeds are below this; and so many jobs of one run are planned ahead at most (48 bytes each).
 SEEDS, JOBS = 2**31, 100_000_000
@@ -288,7 +289,8 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
             word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
-            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}"
+            left_out = "".join(f"; left out: {error}" for error in unusable_of(word).values())
+            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}{left_out}"
         case "union_tag_not_found":
             return f"{key}.name: is missing" if isinstance(value, Mapping) else f"{key}: {NAMED}, got {shown(value)}"
         case "value_error":
@@ -331,12 +333,15 @@ def _needed(kind: str, context: Mapping[str, Any]) -> str:
         case "tuple_type" | "list_type":
             return "a list is needed"
         case "too_short":
-            return f"a list of at least {words['min_length']} values is needed"
+            least = words["min_length"]
+            return f"at least {'one value is' if least == '1' else f'{least} values are'} needed"
         case "too_long":
-            return f"a list of at most {words['max_length']} values is needed"
+            return f"at most {words['max_length']} values can be given"
         case "missing_argument" | "unexpected_positional_argument":
             return "a list with as many values as there are options is needed"
-        case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
+        case "model_attributes_type":
+            return NAMED
+        case "model_type" | "dict_type" | "mapping_type":
             return "a mapping is needed"
         case "none_required":
             return "null is needed"

@@ -129,6 +129,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
                 outputs.remove(folder / name for name in report.FILES if name.endswith((".png", ".svg")))
     except KeyboardInterrupt as interrupt:
         if not findings:
+            outputs.release(folder)
             raise
         end = _said(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]

@@ -16,7 +16,7 @@ from tests.experiments.command import ROOT, byzax, command
 SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))
 # a second each: few draws, short searches
 SMALL = {"n": 7, "f": 1, "d": 6, "samples": 12, "budget": 100, "dimensions": [10, 40], "attacks": ["empire", "none"]}
-FILES = ["certificate.csv", "certificate.json", "certificate.png", "certificate.svg"]
+FILES = [".byzax", "certificate.csv", "certificate.json", "certificate.png", "certificate.svg"]
 
 
 def write(folder, **changes):
@@ -246,7 +246,7 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     changed = write(tmp_path, rule="average", parts="leak")
     result = byzax("certify", changed, "--out", out, "--overwrite")
     assert result.exit_code == 130
-    assert sorted(each.name for each in out.iterdir()) == ["certificate.csv", "certificate.json"]
+    assert sorted(each.name for each in out.iterdir()) == [".byzax", "certificate.csv", "certificate.json"]
     assert {row["rule"] for row in rows(out)} == {"average"}
 
 

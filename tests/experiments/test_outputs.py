@@ -125,7 +125,7 @@ def test_a_mark_that_is_none_proves_nothing(study, tmp_path, mark):
 
 
 def test_results_of_another_kind_are_not_overwritten(study):
-    path, out = study
+    _, out = study
     assert "holds a study" in refuses(out, "certify", "--rule", "median", "--out", out, "--overwrite")
     assert "choose another --out\n" in refuses(out, "certify", "--rule", "median", "--out", out)
 
