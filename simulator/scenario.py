@@ -263,8 +263,8 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
                     more.add(key)
                 else:
                     lines[key] = _explain(mistake, description)
-            elif mistake["type"] == "literal_error":
-                lines[key] += f"; or {mistake.get('ctx', {}).get('expected')}"
+            elif (other := _needed(mistake["type"], mistake.get("ctx", {}))) not in lines[key] and other != UNKNOWN:
+                lines[key] += f"; or {other.removeprefix('must be ').removesuffix(' is needed')}"
         kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
         raise kind(together([*lines.values()], len(more))) from None
 
@@ -299,6 +299,7 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             return f"{key or description.__name__.lower()}: {_needed(kind, context)}, got {shown(value)}"
 
 
+UNKNOWN = "this cannot be used here"
 NAMED = "a name, or a mapping with name and options, is needed"
 
 
@@ -348,7 +349,7 @@ def _needed(kind: str, context: Mapping[str, Any]) -> str:
         case "mapping_or_value":
             return f"{words['needed']}, or a mapping of {words['keys']}, is needed"
         case _:
-            return "this cannot be used here"
+            return UNKNOWN
 
 
 def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
