@@ -17,7 +17,7 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, OVERWRITE, QUIET, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import INTERRUPTED, OVERWRITE, QUIET, TERMINATED, check_environment, ending, plainly, refuse
 from simulator.mistakes import ScenarioError
 
 app = typer.Typer(
@@ -187,14 +187,12 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with running.heard(), progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
+        with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
-    except running.Terminated:
-        typer.echo("terminated: what is done is kept", err=True)
-        return TERMINATED
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what is done is kept", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        word, code = ending(end)
+        typer.echo(f"{word}: what is done is kept", err=True)
+        return code
 
 
 @app.command(epilog=EXIT_CODES)

@@ -21,8 +21,8 @@ Kind = Literal["study", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
 NAMES: dict[str, tuple[str, ...]] = {
     "study": (
-        "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "skipped.csv", "accuracy*.png", "accuracy*.svg", "loss*.png",
-        "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml", "runs/*",
+        "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "skipped.csv", "accuracy*.png", "accuracy*.svg",
+        "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml", "runs/*",
     ),
     "certificate": ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg"),
 }  # fmt: skip

@@ -8,6 +8,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from simulator import interrupts
+from simulator.mistakes import shown
+
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
 MOST_THREADS = 1024
@@ -18,14 +21,22 @@ QUIET = Annotated[
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, where plug-ins that cannot be used and a lack of memory are one line and exit code 2."""
+    """The command, where an interrupt, plug-ins that cannot be used and a lack of memory are one line and an exit code.
+
+    The codes are 130 and 143 for Ctrl-C and SIGTERM, whenever they come, else 2.
+    """
 
     @functools.wraps(command)
     def called(*arguments: Any, **options: Any) -> None:
         from simulator.registry import PluginError
 
         try:
-            command(*arguments, **options)
+            with interrupts.heard():
+                command(*arguments, **options)
+        except KeyboardInterrupt as end:
+            word, code = ending(end)
+            typer.echo(word, err=True)
+            raise typer.Exit(code) from None
         except PluginError as error:
             refuse(error)
         except MemoryError as error:
@@ -34,11 +45,17 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
+def ending(end: KeyboardInterrupt) -> tuple[str, int]:
+    """What ended a command, in a word, and its exit code; from here on it is handled."""
+    interrupts.handled()
+    return ("terminated", TERMINATED) if isinstance(end, interrupts.Terminated) else ("interrupted", INTERRUPTED)
+
+
 def check_environment() -> None:
     """Refuses $BYZAX_THREADS that is no number of threads, and $BYZAX_CACHE that cannot be written."""
     threads = os.environ.get("BYZAX_THREADS")
     if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
-        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {threads!r}: such as 4, or unset it")
+        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {shown(threads)}: such as 4, or unset it")
     if named := os.environ.get("BYZAX_CACHE"):
         try:
             os.makedirs(named, exist_ok=True)

@@ -23,7 +23,7 @@ from experiments.writing import replaceable, write_picture
 from simulator.components import Component
 from simulator.executors.base import fixed_liars
 from simulator.scenario import ScenarioError
-from simulator.world import load, share_out, split_of
+from simulator.world import load, own_seed, share_out, split_of
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
 BARS = 50
@@ -52,7 +52,9 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     if overrides and path.is_dir():
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
-    cell = study.load(file, [*overrides, *([] if seed is None else [f"seed={seed}"])]).cells[0].scenario
+    # a seed of the data's own would stand before that of the run
+    seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
+    cell = study.load(file, [*overrides, *seeded]).cells[0].scenario
     n, key = cell.workers.total, "data"
     try:
         dataset, parts = load(cell.data), split_of(cell.data, cell.seed)
@@ -71,7 +73,7 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         numbers, labels = dataset.y, [str(label) for label in range(dataset.classes)]
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
     how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
-    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {cell.seed}"
+    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {own_seed(cell.data.seed, cell.seed)}"
     return Found(counts, means, labels, len(parts.train), fixed_liars(cell, cell.seed), name)
 
 

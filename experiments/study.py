@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from experiments.building import assemble, build
 from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
+from simulator import interrupts
 from simulator.data.base import DataError
 from simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
 from simulator.parts import SHARED
@@ -286,6 +287,7 @@ def _looked_at(study: Study, look: Callable[[Scenario], Any]) -> Study:
     possible: list[Cell] = []
     skip = study.base.skip_impossible
     for cell in study.cells:
+        interrupts.check()
         try:
             look(cell.scenario)
             possible.append(cell)

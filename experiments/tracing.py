@@ -17,7 +17,8 @@ from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
 from attacks import Attack, Batch, View
 from models import Model
-from simulator.components import PRE, Component
+from simulator.components import PRE, Component, reads_files
+from simulator.file_cache import file_cache
 from simulator.registry import file_of, said
 
 Factory = Callable[..., Any]
@@ -73,9 +74,10 @@ def trace_augmentation(function: Factory, part: Component, samples: Kind) -> Non
     need(typed(given) == typed(batch), f"{part.name} must give {typed(batch)}, got {typed(given)}")
 
 
-@cache
+@file_cache(maxsize=1000)
 def parameters(function: Factory, part: Component, samples: Kind) -> int:
     """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
+    reads_files(part)
 
     def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
         model = function(samples.shape, samples.classes, **part.options())

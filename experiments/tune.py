@@ -25,7 +25,7 @@ from simulator.world import load as load_data
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
 # What decides on which samples the choice is made: values of these are not measured alike.
-MEASURING = ("seed", "data", "data.name", "data.validation", "data.test")
+MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test")
 # What a learning rate is multiplied by where --over does not say otherwise.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -216,7 +216,10 @@ def table(folder: Path) -> Table:
 
 def shares_test_samples(tuning: Tuning) -> bool:
     """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
-    return any(cell.scenario.repeats > 1 and load_data(cell.scenario.data).test is None for cell in tuning.study.cells)
+    return any(
+        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario.data).test is None
+        for cell in tuning.study.cells
+    )
 
 
 def discard_if_empty(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, Strict, Tag, ValidationE
 from simulator.components import Description
 from simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
 from simulator.parts import (
+    SEEDS,
     Attack,
     Clipping,
     Count,
@@ -30,21 +31,22 @@ from simulator.parts import (
     Regularisation,
     Rule,
     Schedule,
+    Seed,
     VarianceReduction,
     Workers,
     briefly,
 )
 from simulator.registry import unusable_of
 
-# Seeds are below this; and so many jobs of one run are planned ahead at most (48 bytes each).
-SEEDS, JOBS = 2**31, 100_000_000
+# So many jobs of one run are planned ahead at most (48 bytes each).
+JOBS = 100_000_000
 
 
 class Scenario(Description, frozen=True):
     """One experiment: a training run for each combination of `grid` and each of `repeats` seeds."""
 
     name: Name = Field(description="Names the results.")
-    seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of the first repeat.")
+    seed: Seed = Field(default=0, description="Seed of the first repeat.")
     steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
     workers: Workers = Workers()
     data: Data

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.refusing import INTERRUPTED, QUIET, check_environment, plainly, refuse
+from experiments.refusing import QUIET, check_environment, ending, plainly, refuse
 from experiments.writing import replaceable
 from simulator.mistakes import ScenarioError
 
@@ -52,8 +52,8 @@ def rules(
     chosen = list(dict.fromkeys(rule or benchmark.names()))
     try:
         benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, say)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 def _say(path: Path | None, quiet: bool) -> Callable[[str], None]:
@@ -84,10 +84,11 @@ def _writable(path: Path | None) -> None:
         refuse(f"--json {path}: cannot be written ({error.strerror}): name another file")
 
 
-def _interrupted(path: Path | None) -> NoReturn:
+def _interrupted(path: Path | None, end: KeyboardInterrupt) -> NoReturn:
+    word, code = ending(end)
     kept = f": what was measured is in {path}" if path and path.exists() else ""
-    typer.echo(f"interrupted{kept}", err=True)
-    raise typer.Exit(INTERRUPTED)
+    typer.echo(f"{word}{kept}", err=True)
+    raise typer.Exit(code)
 
 
 def _numbers(size: str) -> tuple[int, int, int]:
@@ -127,8 +128,8 @@ def training(
         benchmark.run(rules, models, steps, repeats, path, say)
     except ScenarioError as error:
         refuse(error)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()
@@ -150,8 +151,8 @@ def population(
         refuse(f"--participants {participants}: there are only {clients} clients (--clients)")
     try:
         benchmark.run(clients, participants, steps, repeats, path, say)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()
@@ -171,5 +172,5 @@ def schedules(
     say = _say(path, quiet)
     try:
         benchmark.run(steps, repeats, workers, updates, path, say)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)

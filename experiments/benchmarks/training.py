@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from experiments.writing import write_numbers
-from simulator import compilation
+from simulator import compilation, interrupts
 from simulator.executors import session
 from simulator.executors.base import first_core
 from simulator.scenario import Scenario, parse
@@ -58,6 +58,7 @@ def rows_alone(described: Scenario, workers: int, steps: int = 20) -> float:
     jax.block_until_ready(core.work(here, params, 0, 0, 0))
     begin = time.perf_counter()
     for job in range(steps):
+        interrupts.check()
         jax.block_until_ready([core.work(here, params, worker, job, job) for worker in range(workers)])
     return (time.perf_counter() - begin) / steps
 

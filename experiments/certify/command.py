@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.refusing import INTERRUPTED, QUIET, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import QUIET, check_environment, ending, plainly, refuse
 
 EXIT_CODES = (
     "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
@@ -48,7 +48,6 @@ def certify(
     quiet: QUIET = False,
 ) -> None:
     """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
-    from experiments import running
     from experiments.certify import description
     from experiments.names import file_name
     from experiments.strict_yaml import parse_text
@@ -66,21 +65,13 @@ def certify(
             flags["attacks"] = "all" if "all" in attack else [parse_text(text, "--attack") for text in attack]
         asked = description.load(file, flags, settings or [])
         folder = Path(out) if out else Path("results", file_name(["certify", asked.name or _rules(asked)], []))
-        with running.heard():
-            _certify(asked, file, folder, overwrite, quiet)
+        _certify(asked, file, folder, overwrite, quiet)
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as interrupt:
-        word, code = _said(interrupt)
+        word, code = ending(interrupt)
         typer.echo(f"{word}: no rule was measured to its end", err=True)
         raise typer.Exit(code) from None
-
-
-def _said(interrupt: KeyboardInterrupt) -> tuple[str, int]:
-    """What ended the command, in a word, and the exit code."""
-    from experiments.running import Terminated
-
-    return ("terminated", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
 
 
 def _rules(asked: Any) -> str:
@@ -131,7 +122,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
         if not findings:
             outputs.release(folder)
             raise
-        end = _said(interrupt)
+        end = ending(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(plan, findings, console)
