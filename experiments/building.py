@@ -46,7 +46,7 @@ from simulator.components import (
 )
 from simulator.core import doubted
 from simulator.data import DataError, Dataset
-from simulator.executors.base import plan
+from simulator.executors.base import all_together, plan
 from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario
@@ -93,9 +93,10 @@ def assemble(scenario: Scenario) -> Schedule:
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
-    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
     with _part("schedule", scenario.schedule, SCHEDULES):
-        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+        # a plan asks how long the model is, for which it is traced
+        seen = [n] if all_together(scenario) else np.unique(plan(begun, scenario.seed).seen).tolist()
     for rows in seen:
         left, f = rows, doubted(scenario, rows)
         for i, each in enumerate(scenario.pre):

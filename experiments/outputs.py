@@ -128,6 +128,7 @@ def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind
     read = {path.resolve() for path in inputs}
     found = []
     for folder in folders:
+        _can_be_made(folder)
         held = look(folder)
         if held.used and not overwrite:
             own = held.foreign is None and held.kind in (kind, None)
@@ -147,6 +148,18 @@ def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind
                 raise ScenarioError(f"{place}: cannot be written (Permission denied): choose another --out")
         found.append(held)
     return found
+
+
+def _can_be_made(folder: Path) -> None:
+    """Raises ScenarioError where a file stands in the place of a folder, or the one above cannot be written."""
+    nearest = next((each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)), folder)
+    why = ""
+    if not os.path.isdir(nearest):
+        why = "Not a directory"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        why = "Permission denied"
+    if why:
+        raise ScenarioError(f"{folder}: cannot be written ({why}): choose another --out")
 
 
 def _refuse(folder: Path, why: str) -> NoReturn:
