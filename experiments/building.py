@@ -59,8 +59,8 @@ from simulator.world import load, scaling_of, share_out, split_of
 FIRST_UPDATES = 100
 
 
-def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that can be made without tracing, and reads the data: what is quick to look at.
+def possible(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without data and without tracing: what can be looked at at once.
 
     Returns:
         The schedule.
@@ -90,21 +90,35 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
+    if all_together(scenario):
+        _rule_for(scenario, n)
+    return schedule
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; gives the schedule."""
+    schedule = possible(scenario)
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
-    with _part("schedule", scenario.schedule, SCHEDULES):
+    if not all_together(scenario):
         begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
-        # a plan asks how long the model is, for which it is traced
-        seen = [n] if all_together(scenario) else np.unique(plan(begun, scenario.seed).seen).tolist()
-    for rows in seen:
-        left, f = rows, doubted(scenario, rows)
-        for i, each in enumerate(scenario.pre):
-            with _part(f"pre[{i}]", each, PRE) as mixer:
-                left = kept(mixer, each, left, f)
-        with _part("rule", scenario.rule, RULES) as rule:
-            made_rule(rule, scenario.rule, scenario.pre, rows, n, f)
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            # a plan asks how long the model is, for which it is traced
+            seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        for rows in seen:
+            _rule_for(scenario, rows)
     return schedule
+
+
+def _rule_for(scenario: Scenario, rows: int) -> None:
+    """Makes the rule, and what stands before it, for updates that show it so many rows."""
+    left, f = rows, doubted(scenario, rows)
+    for i, each in enumerate(scenario.pre):
+        with _part(f"pre[{i}]", each, PRE) as mixer:
+            left = kept(mixer, each, left, f)
+    with _part("rule", scenario.rule, RULES) as rule:
+        made_rule(rule, scenario.rule, scenario.pre, rows, scenario.workers.total, f)
 
 
 def build(scenario: Scenario) -> None:

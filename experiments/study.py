@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from experiments.building import assemble, build
+from experiments.building import assemble, build, possible
 from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
 from simulator import interrupts
@@ -270,7 +270,7 @@ def assembled(study: Study) -> Study:
 
     Gives and raises what `check` does, which looks at the rest.
     """
-    return _looked_at(study, assemble)
+    return _looked_at(_looked_at(study, possible), assemble)
 
 
 def check(study: Study) -> Study:
