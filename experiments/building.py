@@ -43,8 +43,8 @@ from simulator.components import (
 )
 from simulator.core import doubted
 from simulator.data import DataError, Dataset, Split
-from simulator.executors.base import plan
-from simulator.mistakes import Impossible, ScenarioError
+from simulator.executors.base import all_together, plan
+from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -56,10 +56,14 @@ from simulator.world import load, scaling_of, share_out, split_of
 FIRST_UPDATES = 100
 
 
-def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+def possible(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without data and without tracing: what can be looked at at once.
 
-    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
@@ -88,17 +92,27 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
+    if all_together(scenario):
+        _assemble_rule(scenario, n)
+    return schedule
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
+    schedule = possible(scenario)
     load_data(scenario)
-    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
-    with _part("schedule", scenario.schedule, SCHEDULES):
-        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
-    for rows in seen:
-        _assemble_rule(scenario, rows)
+    if not all_together(scenario):
+        begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            # a plan asks how long the model is, for which it is traced
+            seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        for rows in seen:
+            _assemble_rule(scenario, rows)
     return schedule
 
 
 def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
-    """Makes the rule, and what stands before it, for so many rows: the rows that are left to it, and the f it is told."""
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
     left, f = seen, doubted(scenario, seen)
     for i, each in enumerate(scenario.pre):
         with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
@@ -261,7 +275,7 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
     try:
         yield function
     except ValueError as error:
-        text = " ".join(str(error).split())
+        text = _shortened(part, " ".join(str(error).split()))
         # data that is not there, and a part that does not do what it must, are no matter of numbers
         kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
         option = _option(part, text)
@@ -272,6 +286,14 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _shortened(part: Component, text: str) -> str:
+    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    for value in part.options().values():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
+            text = text.replace(value, cut(value))
+    return text
 
 
 def _option(part: Component, text: str) -> str:
@@ -324,5 +346,5 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
     if by_place and not same and not (timeline.seen == n).all():
         raise ValueError(
             f"{part.name} remembers rows by their place, and with this schedule other workers have it in each update: "
-            "choose synchronous, or asynchronous with apply table and warm_up all"
+            "choose synchronous, or asynchronous with apply table, warm_up all and, where workers die, dead_rows stay"
         )

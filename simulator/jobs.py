@@ -86,14 +86,14 @@ def _gradient(
         x, y = world.x[position], world.y[position]
         if augment is not None:
             x = changed(world.units, x, partial(augment, own.change))
-        if corrupt is not None:
+        if corrupt is not None and lies is not None:
+            rank = lies(world, handed)[worker]
             # values have no classes, and attacks on labels are not for them
             labels: Any = None if classes is None else jnp.asarray(classes)
 
             def poisoned(x: Array) -> Array:
                 nonlocal y
-                assert corrupt is not None and lies is not None
-                batch = corrupt(own.poison, Batch(x, y, labels), lies(world, handed)[worker], handed)
+                batch = corrupt(own.poison, Batch(x, y, labels), rank, handed)
                 y = batch.y
                 return batch.x
 

@@ -62,10 +62,14 @@ def shown(server: Server) -> Server:
 
 
 class Arrived(NamedTuple):
-    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row."""
+    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row.
+
+    `gone` `[n]`: whose row has left the table; None for nobody's.
+    """
 
     workers: Any
     versions: Any
+    gone: Any = None
 
 
 def _empty(n: int, d: int) -> Table:
@@ -373,10 +377,11 @@ def counting(adversary: Adversary, lies: Lying) -> Counting:
 
 
 def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array, samples: Array) -> Table:
+    present = table.present if arrived.gone is None else table.present & jnp.logical_not(arrived.gone)
     return Table(
         table.rows.at[arrived.workers].set(rows),
         table.versions.at[arrived.workers].set(arrived.versions),
-        table.present.at[arrived.workers].set(True),
+        present.at[arrived.workers].set(True),
         table.lied.at[arrived.workers].set(lied),
         table.samples.at[arrived.workers].set(samples.astype(table.samples.dtype)),
     )
