@@ -75,6 +75,14 @@ def possible(scenario: Scenario) -> Schedule:
                 f"{lie.name} lies about numbers of samples, and with weights equal these do not count: take weights "
                 "samples, or another attack",
             )
+    if scenario.trigger is not None:
+        with _part("trigger", scenario.trigger, ATTACKS) as attack:
+            made = attack(n, scenario.workers.byzantine.count, **scenario.trigger.options())
+            need(
+                getattr(made, "goal", None) is not None,
+                f"{scenario.trigger.name} has no trigger whose success could be measured: take backdoor, "
+                "distributed_backdoor or neurotoxin",
+            )
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {typed(schedule)}")
@@ -170,7 +178,10 @@ def build(scenario: Scenario) -> None:
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
-            for key, lie, f in _lies(scenario):
+            measured = (
+                [] if scenario.trigger is None else [("trigger", scenario.trigger, scenario.workers.byzantine.count)]
+            )
+            for key, lie, f in [*_lies(scenario), *measured]:
                 with _part(key, lie, ATTACKS) as attack:
                     trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):

@@ -11,9 +11,9 @@ import optax
 from aggregators import Aggregator
 from aggregators.filters import Filter
 from aggregators.pre import chained
-from attacks import Attack
+from attacks import Attack, Goal
 from models import Model
-from simulator.adversary import Lying, Part, joined, lying, window
+from simulator.adversary import Adversary, Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
 from simulator.components import (
     ATTACKS,
@@ -133,7 +133,7 @@ def build(scenario: Scenario, seen: int) -> Core:
             rate=_server_rate(scenario),
         ),
         update=updating(apply, judge, context, move, lied, counts, shown, filter_remembers),
-        evaluate=evaluating(model, adversary.goal),
+        evaluate=evaluating(model, _goal(scenario, adversary)),
     )
 
 
@@ -215,6 +215,13 @@ def _parts(scenario: Scenario) -> tuple[Part, ...]:
         Part(_attack(lie, scenario.workers.total, end - first), first, end, lie.knowledge, window(lie))
         for lie, first, end in scenario.lies
     )
+
+
+def _goal(scenario: Scenario, adversary: Adversary) -> Goal | None:
+    """The backdoor whose success is measured."""
+    if scenario.trigger is None:
+        return adversary.goal
+    return _attack(scenario.trigger, scenario.workers.total, scenario.workers.byzantine.count).goal
 
 
 def _sampled(scenario: Scenario) -> int | None:

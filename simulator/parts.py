@@ -234,8 +234,10 @@ class Lie(_Beginning, frozen=True):
 
 if TYPE_CHECKING:
     Beside: TypeAlias = Lie
+    Trigger: TypeAlias = Component
 else:
     Beside = one_of("attack", ATTACKS, Lie)
+    Trigger = one_of("attack", ATTACKS)
 
 
 class AttackSource(Lie, frozen=True):

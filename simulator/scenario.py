@@ -32,6 +32,7 @@ from simulator.parts import (
     Rule,
     Schedule,
     Seed,
+    Trigger,
     VarianceReduction,
     Workers,
     briefly,
@@ -81,6 +82,11 @@ class Scenario(Description, frozen=True):
         default=None, description="What judges each row where an update has one; null: every row counts."
     )
     attack: Attack
+    trigger: Trigger | None = Field(
+        default=None,
+        description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
+        "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
+    )
     schedule: Schedule = Field(default="synchronous", validate_default=True)
     latency: Latency = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
