@@ -10,7 +10,7 @@ def claims(n: int, f: int, *, factor: float = 10.0, attack: str = "none") -> Att
     attack. Where participants are drawn by samples (`schedule.by`) they are drawn by what workers really hold.
 
     Formula: factor * number of samples; the row is that of the other attack
-    Knows: what the other attack knows
+    Knows: own row
     Source: none known to us; that FedAvg trusts the numbers that clients report follows from McMahan et al. 2017
 
     Args:

@@ -55,10 +55,10 @@ NOTES = [
     ({"attack": {"name": "backdoor", "value": 0.0, "place": "top_left", "size": 1}}, "attack.value: the trigger of"),
     (
         {
-            "attack": {"name": "label_flip", "labels": "targeted", "source": 9, "target": 0},
+            "attack": {"name": "label_flip", "labels": "targeted", "source": 0, "target": 1},
             "data": {"name": "digits", "batch_size": 8, "partition": "extreme"},
         },
-        "attack.source: no Byzantine worker of label_flip holds a sample of label 9",
+        "attack.source: no Byzantine worker of label_flip holds a sample of label 0",
     ),
     (
         {"attack": "scaled", "local": {"steps": 2}, "optimizer": {"name": "adam", "learning_rate": 0.1}},
