@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from experiments.tracing import (
+    Broken,
     Factory,
     Kind,
     kept,
-    made_of,
+    made_rule,
     need,
     parameters,
     trace_attack,
@@ -41,18 +42,25 @@ from simulator.components import (
     RateSource,
 )
 from simulator.core import doubted
-from simulator.data import Dataset
+from simulator.data import DataError, Dataset
 from simulator.executors.base import plan
+from simulator.mistakes import Impossible, ScenarioError
 from simulator.registry import file_of, said
-from simulator.scenario import Scenario, ScenarioError
+from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out, split_of
 
+# Updates of the timeline by which n and f are looked at before anything is traced.
+FIRST_UPDATES = 100
 
-def build(scenario: Scenario) -> None:
-    """Builds every part, for each seed. Raises ScenarioError, one line that begins with the key of the part."""
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+
+    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
@@ -78,6 +86,20 @@ def build(scenario: Scenario) -> None:
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+    with _part("schedule", scenario.schedule, SCHEDULES):
+        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+    for rows in seen:
+        _left(scenario, rows)
+    return schedule
+
+
+def build(scenario: Scenario) -> None:
+    """Builds and traces every part, for each seed. Raises as `assemble` does."""
+    schedule = assemble(scenario)
+    n, declared = scenario.workers.total, scenario.workers.declared
+    models = scenario.local is not None and scenario.local.send == "model"
+    data = load(scenario.data)
     # what is larger than the data is refused below
     batch = min(scenario.data.batch_size, len(data.y))
     samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
@@ -87,7 +109,7 @@ def build(scenario: Scenario) -> None:
     if np.issubdtype(data.x.dtype, np.integer):
         _characters(scenario, data)
     if scenario.early_stopping and scenario.early_stopping.measure == "validation_accuracy" and data.classes is None:
-        raise ScenarioError("early_stopping.measure: values have no accuracy: take validation_loss")
+        raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
     with _part("model", scenario.model, MODELS) as model:
         d = parameters(model, scenario.model, samples)
     for seed in scenario.seeds:
@@ -103,23 +125,19 @@ def build(scenario: Scenario) -> None:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
         for seen in sorted({seen for seen, _ in kinds}):
-            left, f = seen, doubted(scenario, seen)
-            for i, each in enumerate(scenario.pre):
-                with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
-                    left = kept(mixer, each, left, f)
+            left, f = _left(scenario, seen), doubted(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                with _fewer_rows(scenario, seen, f):
-                    made_of(rule, scenario.rule, scenario.pre, seen, f)
                 state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
                     why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs else NO_WEIGHTS
                     before = " with what stands before it" if scenario.pre and weighs else ""
-                    need(
-                        why is None,
-                        f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
-                        "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
-                    )
-                    need(sees != "buckets", "with weights samples a schedule without buckets is needed")
+                    if why is not None:
+                        raise ValueError(
+                            f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
+                            "take weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum"
+                        )
+                    if sees == "buckets":
+                        raise ValueError("with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
@@ -130,7 +148,7 @@ def build(scenario: Scenario) -> None:
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
-            raise ScenarioError(
+            raise Impossible(
                 f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
             )
         with _part("data.partition", scenario.data.partition, PARTITIONS):
@@ -164,15 +182,15 @@ def _characters(scenario: Scenario, data: Dataset) -> None:
     """Raises ScenarioError unless the model takes characters, and all that the data has."""
     low, high, options = int(data.x.min()), int(data.x.max()), scenario.model.options()
     if low < 0:
-        raise ScenarioError(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
+        raise Impossible(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
     if not {"vocabulary", "characters"} & set(options):
-        raise ScenarioError(
+        raise Impossible(
             f"model: {scenario.model.name} takes numbers, and the samples of this data are characters: take rnn, lstm, "
             "gru or transformer"
         )
     known = options.get("vocabulary", math.inf) or data.classes
     if known is not None and high >= known:
-        raise ScenarioError(
+        raise Impossible(
             f"model.vocabulary: the data has characters up to {high}: at least {high + 1} is needed, got {known}"
         )
 
@@ -191,11 +209,24 @@ def _fewer(scenario: Scenario, seen: int, f: int) -> str:
     return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
 
 
+def _left(scenario: Scenario, seen: int) -> int:
+    """Makes what stands before the rule, and the rule, for so many rows. Gives how many of them are left for it."""
+    left, f = seen, doubted(scenario, seen)
+    for i, each in enumerate(scenario.pre):
+        with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
+            left = kept(mixer, each, left, f)
+    with _part("rule", scenario.rule, RULES) as rule, _fewer_rows(scenario, seen, f):
+        made_rule(rule, scenario.rule, scenario.pre, seen, f)
+    return left
+
+
 @contextmanager
 def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
     """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
     try:
         yield
+    except Broken:
+        raise
     except ValueError as error:
         if (seen, f) == (scenario.workers.total, scenario.workers.declared):
             raise
@@ -218,7 +249,9 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         option = _option(part, text)
         if option and option[1:] not in part.model_fields_set:
             text += f", which is the default: write {key}{option}"
-        raise ScenarioError(f"{key}{option}: {text}") from error
+        # data that is not there, and a part that does not do what it must, are no matter of numbers
+        kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
+        raise kind(f"{key}{option}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:

@@ -87,7 +87,7 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import results, study
+    from experiments import outputs, results, study
     from simulator.scenario import ScenarioError
 
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
@@ -96,7 +96,7 @@ def run(
         _check(studies, ray_address)
         folders = _folders(studies, Path(out) if out else None)
         results.versions()
-        results.claim(folders, files, overwrite)
+        outputs.claim(folders, files, overwrite)
     except ScenarioError as error:
         refuse(error)
 
@@ -107,7 +107,7 @@ def run(
         if any(folder.glob("runs/[!.]*/summary.json")):
             _summarise(folder)
         else:
-            results.discard(folder)
+            outputs.discard(folder)
     raise typer.Exit(code)
 
 
@@ -198,7 +198,7 @@ def tune(
     """
     from rich.console import Console
 
-    from experiments import results
+    from experiments import outputs, results
     from experiments import tune as tuning
     from simulator.scenario import ScenarioError
 
@@ -208,7 +208,7 @@ def tune(
         _check([planned.study], ray_address)
         folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
         results.versions()
-        results.claim([folder], [file], overwrite)
+        outputs.claim([folder], [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 

@@ -19,6 +19,7 @@ from experiments import study
 from experiments.names import compact
 from experiments.plots import STYLE
 from experiments.replay import runs
+from experiments.writing import replaceable, write_picture
 from simulator.components import Component
 from simulator.executors.base import fixed_liars
 from simulator.scenario import ScenarioError
@@ -120,13 +121,12 @@ def draw(found: Found, chart: str, path: Path) -> list[Path]:
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
     bars = chart == "bars" or (chart == "auto" and len(found.counts) <= BARS)
     written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for place in written:
+        replaceable(place, "--out")
     with rc_context(STYLE):
         figure = _bars(found) if bars else _bubbles(found)
         for place in written:
-            try:
-                figure.savefig(place, dpi=160, metadata={"Date": None} if place.suffix == ".svg" else None)
-            except OSError as error:
-                raise ScenarioError(f"--out {place}: cannot be written ({error.strerror})") from None
+            write_picture(place, figure, "--out")
     return written
 
 

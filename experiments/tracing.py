@@ -22,6 +22,10 @@ from simulator.registry import file_of, said
 Factory = Callable[..., Any]
 
 
+class Broken(ValueError):
+    """A part that does not do what its kind must."""
+
+
 class Kind(NamedTuple):
     """What of a data set decides whether a part can be computed: `shape` of a sample, types, classes; and the batch."""
 
@@ -41,7 +45,7 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         if isinstance(error, ValueError) and str(error).startswith(f"{part.name} "):
             # the part itself says what it needs
             raise
-        raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
 
 
 def _asked(part: Component, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -64,7 +68,7 @@ def trace_augmentation(function: Factory, part: Component, samples: Kind) -> Non
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{part.name} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.name} fails: {said(error, file_of(function))}") from error
     need(typed(given) == typed(batch), f"{part.name} must give {typed(batch)}, got {typed(given)}")
 
 
@@ -103,18 +107,19 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 
 @cache
-def made_of(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
-    """The rule over what stands before it, for k rows."""
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+    """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    return chained(partial(function, **part.options()), k, f, mixers)
+    rule = chained(partial(function, **part.options()), k, f, mixers)
+    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    return rule
 
 
 @cache
 def trace_rule(
     function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool, models: bool
 ) -> Any:
-    rule = made_of(function, part, before, k, f)
-    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    rule = made_rule(function, part, before, k, f)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
@@ -197,10 +202,8 @@ def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: 
         chosen = [] if given.get("labels", "targeted") != "targeted" else ["source", "target"]
         for key in chosen:
             value, last = given.get(key), (samples.classes or math.inf) - 1
-            need(
-                not isinstance(value, int) or value <= last,
-                f"{part.name}: {key} is {value}, and labels are 0 to {last}",
-            )
+            if isinstance(value, int) and value > last:
+                raise ValueError(f"{part.name}: {key} is {value}, and labels are 0 to {last}")
         if attack.goal is not None:
             with _tracing(part, "trigger", function):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)
@@ -261,5 +264,6 @@ def typed(value: Any) -> str:
 
 
 def need(fits: bool, message: str) -> None:
+    """Raises Broken unless a part fits."""
     if not fits:
-        raise ValueError(message)
+        raise Broken(message)

@@ -1,6 +1,7 @@
 """Hyperparameters chosen on the validation samples, before the test numbers are taken: a grid, a table, a scenario."""
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments import results, study
+from experiments import outputs, study
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump, read_mapping
 from experiments.study import Study
@@ -153,16 +154,17 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
 def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
     written = [folder / "tune.csv"]
-    with written[0].open("w", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", "std", "complete", "runs", "chosen"])
-        for row in rows:
-            names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
-            lines.writerow([*names, row.mean, row.std, row.complete, row.runs, int(row.best)])
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", "std", "complete", "runs", "chosen"])
+    for row in rows:
+        names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
+        lines.writerow([*names, row.mean, row.std, row.complete, row.runs, int(row.best)])
+    outputs.save_text(written[0], text.getvalue())
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
-        written[-1].write_text(dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
+        outputs.save_text(written[-1], dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
     return written
 
 
@@ -214,5 +216,5 @@ def discard_if_empty(folder: Path) -> bool:
     """Takes away the folder's files where no run began; gives whether it did."""
     if any(folder.glob("runs/[!.]*/summary.json")):
         return False
-    results.discard(folder)
+    outputs.discard(folder)
     return True

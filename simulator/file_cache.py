@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 # A file may change twice within one tick of its file system's clock: one that is younger than this when it is read is
 # told by its content too.
 SETTLED_NS = 2 * 10**9

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Unio
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
 
+from pydantic_core import PydanticCustomError
+
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -26,6 +28,7 @@ from simulator.components import (
 from simulator.normalising import Normalise
 from simulator.partitions import ALIASES
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 # seeds are below this
@@ -131,7 +134,8 @@ def briefly(key: str, kind: type[int] | type[float], needed: str, description: t
             return {key: value}
         if isinstance(value, (description, Mapping)):
             return value
-        raise ValueError(f"{needed}, or a mapping of {', '.join(description.model_fields)}, is needed, got {value!r}")
+        context = {"needed": needed, "keys": ", ".join(description.model_fields)}
+        raise PydanticCustomError("mapping_or_value", "{needed}, or a mapping of {keys}, is needed", context)
 
     return Annotated[description, BeforeValidator(whole, json_schema_input_type=kind | description)]
 

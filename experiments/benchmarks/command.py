@@ -10,6 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from experiments.refusing import check_environment, ending, plainly, refuse
+from experiments.writing import replaceable
+from simulator.mistakes import ScenarioError
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
 NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
@@ -58,16 +60,18 @@ def _writable(path: Path | None) -> None:
         return
     if not path.absolute().parent.is_dir():
         refuse(f"--json {path}: there is no folder {path.parent}")
-    new = not path.exists()
     try:
-        path.open("a").close()
-        if path.is_file():
+        replaceable(path, "--json")
+    except ScenarioError as error:
+        refuse(error)
+    try:
+        if path.is_file() or not path.exists():
             # the numbers are written beside it, and take its place
             tempfile.TemporaryFile(dir=path.resolve().parent).close()
+        else:
+            path.open("a").close()
     except OSError as error:
         refuse(f"--json {path}: cannot be written ({error.strerror}): name another file")
-    if new:
-        path.unlink()
 
 
 def _interrupted(path: Path | None, end: KeyboardInterrupt) -> NoReturn:
@@ -102,7 +106,6 @@ def training(
 ) -> None:
     """Updates per second of the three executors, beside the time of the gradients alone."""
     from experiments.benchmarks import training as benchmark
-    from simulator.scenario import ScenarioError
 
     check_environment()
     _writable(path)

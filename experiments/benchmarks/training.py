@@ -5,7 +5,6 @@ every scenario several times in one session, and the median of the later runs co
 are timed apart. The floor is what the gradients alone take in one thread, one worker after the other.
 """
 
-import json
 import os
 import statistics
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import jax
 
-from experiments.writing import write_text
+from experiments.writing import write_numbers
 from simulator import compilation, interrupts
 from simulator.executors import session
 from simulator.executors.base import first_core
@@ -117,4 +116,4 @@ def run(
                     f"{row['start_s']:8.1f} {row['first_s']:12.1f}"
                 )
                 if path is not None:  # what was measured is kept, whatever comes
-                    write_text(path, json.dumps(table, indent=2) + "\n")
+                    write_numbers(path, {"records": table})

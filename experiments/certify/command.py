@@ -84,7 +84,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     from rich.console import Console
     from rich.markup import escape
 
-    from experiments import results
+    from experiments import outputs, results
     from experiments.certify import measuring, plot, report
     from experiments.study import prefixed
     from simulator import compilation
@@ -93,8 +93,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     with prefixed(file) if file else nullcontext():
         plan = measuring.prepare(asked)
     results.versions()
-    results.claim([folder], [file] if file else [], overwrite, mine=report.files, keep=True)
-    before = report.files(folder)
+    outputs.claim([folder], [file] if file else [], overwrite, "certificate", keep=True)
     errors = Console(stderr=True)
     findings: list[measuring.Findings] = []
     end: tuple[str, int] | None = None
@@ -107,9 +106,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
                 # a rule may take an hour: whatever comes, those that are measured are on disk
                 report.write(folder, plan, findings)
                 # plots of a certificate that was there would be beside another one's numbers
-                for path in before:
-                    if path.suffix in (".png", ".svg"):
-                        path.unlink(missing_ok=True)
+                outputs.remove(folder / name for name in report.FILES if name.endswith((".png", ".svg")))
     except KeyboardInterrupt as interrupt:
         if not findings:
             raise
