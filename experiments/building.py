@@ -134,7 +134,7 @@ def build(scenario: Scenario) -> None:
                     if why is not None:
                         raise ValueError(
                             f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
-                            "take weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum"
+                            "take weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
                         )
                     if sees == "buckets":
                         raise ValueError("with weights samples a schedule without buckets is needed")

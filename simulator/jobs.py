@@ -85,7 +85,8 @@ def _gradient(
         x = world.x[position] if augment is None else augment(own.change, world.x[position])
         # values have no classes, and attacks on labels are not for them
         labels: Any = None if classes is None else jnp.asarray(classes)
-        batch = Batch(normalised(world.scaling, x), world.y[position], labels)
+        real = None if shares is None else (shares > 0).sum()
+        batch = Batch(normalised(world.scaling, x), world.y[position], labels, real=real)
         if corrupt is not None:
             assert lies is not None
             batch = corrupt(own.poison, batch, lies(world, handed)[worker], handed)
