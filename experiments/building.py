@@ -42,9 +42,9 @@ from simulator.components import (
     RateSource,
 )
 from simulator.core import doubted
-from simulator.data import DataError, Dataset
-from simulator.executors.base import plan
-from simulator.mistakes import Impossible, ScenarioError
+from simulator.data import DataError, Dataset, Split
+from simulator.executors.base import all_together, plan
+from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -56,10 +56,14 @@ from simulator.world import load, scaling_of, share_out, split_of
 FIRST_UPDATES = 100
 
 
-def assemble(scenario: Scenario) -> Schedule:
-    """Makes what can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+def possible(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without data and without tracing: what can be looked at at once.
 
-    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
@@ -83,15 +87,34 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
-    with _part("data", scenario.data, DATA):
-        data = load(scenario.data)
-        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
-    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
-    with _part("schedule", scenario.schedule, SCHEDULES):
-        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
-    for rows in seen:
-        _left(scenario, rows)
+    if all_together(scenario):
+        _assemble_rule(scenario, n)
     return schedule
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
+    schedule = possible(scenario)
+    load_data(scenario)
+    if not all_together(scenario):
+        begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            # a plan asks how long the model is, for which it is traced
+            seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        for rows in seen:
+            _assemble_rule(scenario, rows)
+    return schedule
+
+
+def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
+    left, f = seen, doubted(scenario, seen)
+    for i, each in enumerate(scenario.pre):
+        with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
+            left = kept(mixer, each, left, f)
+    with _part("rule", scenario.rule, RULES) as rule, _fewer_rows(scenario, seen, f):
+        made_rule(rule, scenario.rule, scenario.pre, seen, f)
+    return left, f
 
 
 def build(scenario: Scenario) -> None:
@@ -124,13 +147,14 @@ def build(scenario: Scenario) -> None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
+        weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
-            left, f = _left(scenario, seen), doubted(scenario, seen)
+            left, f = _assemble_rule(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
+                state, weighs[seen] = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
-                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs else NO_WEIGHTS
-                    before = " with what stands before it" if scenario.pre and weighs else ""
+                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
+                    before = " with what stands before it" if scenario.pre and weighs[seen] else ""
                     if why is not None:
                         raise ValueError(
                             f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
@@ -144,15 +168,14 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples)
+                    trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
             raise Impossible(
                 f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
             )
-        with _part("data.partition", scenario.data.partition, PARTITIONS):
-            _, shares = share_out(scenario.data, n, seed)
+        _, shares = deal(scenario, seed)
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
         if scenario.variance_reduction is not None:
@@ -160,6 +183,22 @@ def build(scenario: Scenario) -> None:
             with _part("model", scenario.model, MODELS):
                 # a gradient of every batch of every worker is kept
                 _fits(d, n * batches, "take a smaller model, or leave variance_reduction out")
+
+
+def load_data(scenario: Scenario) -> Dataset:
+    """The data set of a scenario. Raises ScenarioError, one line that begins with `data`."""
+    with _part("data", scenario.data, DATA):
+        data = load(scenario.data)
+        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+        return data
+
+
+def deal(scenario: Scenario, seed: int) -> tuple[Split, list[np.ndarray]]:
+    """The split of one repeat and the samples of each worker. Raises ScenarioError, as `load_data`."""
+    with _part("data", scenario.data, DATA):
+        split_of(scenario.data, seed)
+    with _part("data.partition", scenario.data.partition, PARTITIONS):
+        return share_out(scenario.data, scenario.workers.total, seed)
 
 
 def _optimizers(scenario: Scenario) -> None:
@@ -209,17 +248,6 @@ def _fewer(scenario: Scenario, seen: int, f: int) -> str:
     return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
 
 
-def _left(scenario: Scenario, seen: int) -> int:
-    """Makes what stands before the rule, and the rule, for so many rows. Gives how many of them are left for it."""
-    left, f = seen, doubted(scenario, seen)
-    for i, each in enumerate(scenario.pre):
-        with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
-            left = kept(mixer, each, left, f)
-    with _part("rule", scenario.rule, RULES) as rule, _fewer_rows(scenario, seen, f):
-        made_rule(rule, scenario.rule, scenario.pre, seen, f)
-    return left
-
-
 @contextmanager
 def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
     """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
@@ -245,17 +273,25 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
     try:
         yield function
     except ValueError as error:
-        text = " ".join(str(error).split())
+        text = _shortened(part, " ".join(str(error).split()))
+        # data that is not there, and a part that does not do what it must, are no matter of numbers
+        kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
         option = _option(part, text)
         if option and option[1:] not in part.model_fields_set:
             text += f", which is the default: write {key}{option}"
-        # data that is not there, and a part that does not do what it must, are no matter of numbers
-        kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
         raise kind(f"{key}{option}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _shortened(part: Component, text: str) -> str:
+    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    for value in part.options().values():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
+            text = text.replace(value, cut(value))
+    return text
 
 
 def _option(part: Component, text: str) -> str:
@@ -269,8 +305,7 @@ def _option(part: Component, text: str) -> str:
     """
     condition = re.match(rf"{part.name} needs (.+?), got ", text)
     words = re.findall(r"\w+", condition[1]) if condition else []
-    # a rule can have another one by name
-    found = [key for key, value in part.options().items() if key in words or f"unknown rule {value!r}" in text]
+    found = [key for key in part.options() if key in words]
     return f".{found[0]}" if len(found) == 1 else ""
 
 
@@ -309,5 +344,5 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
     if by_place and not same and not (timeline.seen == n).all():
         raise ValueError(
             f"{part.name} remembers rows by their place, and with this schedule other workers have it in each update: "
-            "choose synchronous, or asynchronous with apply table and warm_up all"
+            "choose synchronous, or asynchronous with apply table, warm_up all and, where workers die, dead_rows stay"
         )

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
-
 from pydantic_core import PydanticCustomError
 
 from simulator.components import (
@@ -25,6 +24,7 @@ from simulator.components import (
     RateSource,
     one_of,
 )
+from simulator.data.base import TestBy
 from simulator.normalising import Normalise
 from simulator.partitions import ALIASES
 
@@ -90,6 +90,10 @@ class DataSource(Component, frozen=True):
         gt=0,
         lt=1,
         description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+    test_by: TestBy = Field(
+        default="samples",
+        description="What test is a share of: samples, or owners (writers, speakers, devices) whom no worker holds.",
     )
     normalise: Normalise = Field(
         default="none",

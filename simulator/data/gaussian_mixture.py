@@ -16,7 +16,7 @@ def gaussian_mixture(
     classes: int = 10,
     separation: float = 4.0,
     sample_seed: int = 0,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """One normal cluster for each label, `[samples, *shape]`: data of a known difficulty, of any size.
 
     Sample = separation * (direction of its label) + N(0, I); the directions are random unit vectors.
