@@ -64,13 +64,15 @@ class Batch(NamedTuple):
 
     `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
 
-    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
+    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1. `real`: how many samples there are, where the
+    others, at the end, only fill the batch up and count for nothing; None for all.
     """
 
     x: Array
     y: Array
     classes: Array | None
     rank: Array | int = 0
+    real: Array | None = None
 
 
 class Goal(NamedTuple):

@@ -168,12 +168,13 @@ def build(scenario: Scenario) -> None:
                 if scenario.weights == "samples":
                     why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
                     before = " with what stands before it" if scenario.pre and weighs[seen] else ""
-                    need(
-                        why is None,
-                        f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
-                        "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
-                    )
-                    need(sees != "buckets", "with weights samples a schedule without buckets is needed")
+                    if why is not None:
+                        raise ValueError(
+                            f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
+                            "take weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
+                        )
+                    if sees == "buckets":
+                        raise ValueError("with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
@@ -268,6 +269,8 @@ def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
     """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
     try:
         yield
+    except Broken:
+        raise
     except ValueError as error:
         if (seen, f) == (scenario.workers.total, scenario.workers.declared):
             raise

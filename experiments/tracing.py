@@ -109,8 +109,8 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 
 @cache
-def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
-    """The rule over what stands before it, for k rows. Raises ValueError."""
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+    """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     rule = chained(partial(function, **part.options()), k, f, mixers)
     need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")

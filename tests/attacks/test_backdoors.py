@@ -154,3 +154,16 @@ def test_a_share_of_a_batch_is_not_rounded_up_for_the_sake_of_its_float():
     given = batch(size=100)
     x, _ = corrupted("backdoor", given, share=0.07)
     assert (x != np.asarray(given.x)).any(axis=(1, 2)).sum() == 7
+
+
+@pytest.mark.parametrize("name", ["backdoor", "edge_case"])
+@pytest.mark.parametrize("real", [1, 3, 8])
+def test_the_share_of_a_batch_is_that_of_its_samples_and_not_of_what_fills_it_up(name, real):
+    x = np.random.default_rng(0).normal(size=(8, 6, 6)).astype(np.float32)
+    # what only fills the batch is far from all samples
+    x[real:] += 100
+    batch = Batch(jnp.asarray(x), jnp.full(8, 2), jnp.asarray(4), real=jnp.asarray(real))
+    made = attacks.build(name, 5, 1, share=0.5, target=1).corrupt(jax.random.key(0), batch)
+    changed = np.asarray(made.y) == 1
+    assert changed.sum() == -(-real // 2)
+    assert not changed[real:].any()
