@@ -14,7 +14,8 @@ def label_flip(
     """Byzantine workers train honestly, on samples whose labels are turned round.
 
     Formula: y -> classes - 1 - y in every batch (all), source -> target (targeted) or another label, each equally
-        likely (random); the row is then computed by the protocol
+        likely (random); the row is then computed by the protocol. Labels are those that byzax numbers from 0; where
+        the data's own names are others, the notes before a run say which number stands for which
     Knows: own row
     Source: Fang et al. 2020 ("label flipping"); Karimireddy et al. 2022 (bucketing); Tolpegin et al. 2020 (targeted)
 
