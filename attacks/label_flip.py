@@ -13,9 +13,11 @@ def label_flip(
 ) -> Attack:
     """Byzantine workers train honestly, on samples whose labels are turned round.
 
+    Labels are numbers from 0: where those of the data are others, the notes before a run say which number stands for
+    which.
+
     Formula: y -> classes - 1 - y in every batch (all), source -> target (targeted) or another label, each equally
-        likely (random); the row is then computed by the protocol. Labels are those that byzax numbers from 0; where
-        the data's own names are others, the notes before a run say which number stands for which
+        likely (random); the row is then computed by the protocol
     Knows: own row
     Source: Fang et al. 2020 ("label flipping"); Karimireddy et al. 2022 (bucketing); Tolpegin et al. 2020 (targeted)
 
