@@ -22,12 +22,10 @@ def check_evaluations(name: str, evaluations: int, least: int = 4) -> None:
         )
 
 
-def check_measure(name: str, measure: str, learning_rate: float) -> None:
-    """Raises ValueError for a measure that is none of `MEASURES`, or a learning rate that is not above 0."""
+def check_measure(name: str, measure: str) -> None:
+    """Raises ValueError for a measure that is none of `MEASURES`."""
     if measure not in MEASURES:
         raise ValueError(f"{name} knows the measures {', '.join(MEASURES)}, got {measure!r}")
-    if not learning_rate > 0:
-        raise ValueError(f"{name} needs learning_rate > 0, got {learning_rate}")
 
 
 def length(vector: Array) -> Array:
@@ -39,11 +37,11 @@ def length(vector: Array) -> Array:
     return scale * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), squares)
 
 
-def harm(view: View, measure: str = "distance", learning_rate: float = 0.1) -> Callable[[Array], Array]:
+def harm(view: View, measure: str = "distance") -> Callable[[Array], Array]:
     """The harm of rows `[n, d]`, of which only the Byzantine count: what the rule in use makes of them, as a number.
 
     `distance`: of the aggregate to the honest mean; `cosine`: minus that of the angle between the two; `loss`: of the
-    model after a step of `learning_rate` along the aggregate. What is no finite number is -infinity: it never wins.
+    model that the server has after the update. What is no finite number is -infinity: it never wins.
     """
     mean = honest_mean(view)
 
@@ -51,7 +49,9 @@ def harm(view: View, measure: str = "distance", learning_rate: float = 0.1) -> C
         attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)
         aggregate = view.aggregate(attempt).astype(mean.dtype)
         if measure == "loss":
-            found = view.loss(view.params - learning_rate * aggregate).astype(mean.dtype)
+            if view.after is None:
+                raise ValueError("the measure loss needs a view with `after`, the model that an aggregate leads to")
+            found = view.loss(view.after(aggregate)).astype(mean.dtype)
         elif measure == "cosine":
             sizes = length(aggregate), length(mean)
             one, other = (

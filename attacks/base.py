@@ -22,7 +22,9 @@ class View(NamedTuple):
     with its present state, `[n, d] -> [d]`, without the filter where there is one. `loss`: of a model `[d]`, on
     samples of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server
     that the rows go to, always 0 where there is one server. `new` `[n]`: which rows came for this update; all others
-    are the last ones that the server keeps, or that an adversary remembers to whom rows come one at a time.
+    are the last ones that the server keeps, or that an adversary remembers to whom rows come one at a time. `after`:
+    the model `[d]` that the server's optimizer makes of `params` where an aggregate `[d]` is the rule's answer, with
+    its rate, momentum and bound; None where there is no server.
     """
 
     rows: Array
@@ -35,6 +37,7 @@ class View(NamedTuple):
     step: Array
     receiver: Array | np.int32 = np.int32(0)
     new: Array | np.bool_ = np.bool_(True)
+    after: Callable[[Array], Array] | None = None
 
 
 class Batch(NamedTuple):
@@ -119,7 +122,14 @@ def honest_mean(view: View, values: Array | None = None) -> Array:
     return jnp.matmul(weights, kept, precision=jax.lax.Precision.HIGHEST)
 
 
-def honest_deviation(view: View) -> Array:
-    """Standard deviation of the known honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
+def honest_deviation(view: View, ddof: int = 0) -> Array:
+    """Standard deviation of the known honest rows at each coordinate, `[d]`, 0 where they are no more than `ddof`.
+
+    Their squared differences are divided by their number less `ddof`.
+    """
     mean = honest_mean(view)
-    return jnp.sqrt(honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean)))
+    variance = honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean))
+    if ddof:
+        count = view.known.sum()
+        variance *= jnp.where(count > ddof, count / jnp.maximum(count - ddof, 1), 0).astype(mean.dtype)
+    return jnp.sqrt(variance)

@@ -5,15 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aggregators import Context
-from aggregators.pre import chained
 from experiments.tracing import (
     Broken,
     Factory,
@@ -28,6 +24,7 @@ from experiments.tracing import (
     trace_rule,
     typed,
 )
+from experiments.weighing import NO_WEIGHTS, unweighable
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -54,7 +51,6 @@ from simulator.schedules import Schedule
 from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out, split_of
-
 
 # Updates of the timeline by which n and f are looked at before anything is traced.
 FIRST_UPDATES = 100
@@ -92,13 +88,19 @@ def assemble(scenario: Scenario) -> Schedule:
     with _part("schedule", scenario.schedule, SCHEDULES):
         seen = np.unique(plan(begun, scenario.seed).seen).tolist()
     for rows in seen:
-        left, f = rows, doubted(scenario, rows)
-        for i, each in enumerate(scenario.pre):
-            with _part(f"pre[{i}]", each, PRE) as mixer:
-                left = kept(mixer, each, left, f)
-        with _part("rule", scenario.rule, RULES) as rule:
-            made_rule(rule, scenario.rule, scenario.pre, rows, n, f)
+        _assemble_rule(scenario, rows)
     return schedule
+
+
+def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
+    """Makes the rule, and what stands before it, for so many rows: the rows that are left to it, and the f it is told."""
+    left, f = seen, doubted(scenario, seen)
+    for i, each in enumerate(scenario.pre):
+        with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
+            left = kept(mixer, each, left, f)
+    with _part("rule", scenario.rule, RULES) as rule, _fewer_rows(scenario, seen, f):
+        made_rule(rule, scenario.rule, scenario.pre, seen, f)
+    return left, f
 
 
 def build(scenario: Scenario) -> None:
@@ -132,21 +134,16 @@ def build(scenario: Scenario) -> None:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
         for seen in sorted({seen for seen, _ in kinds}):
-            left, f = seen, doubted(scenario, seen)
-            for i, each in enumerate(scenario.pre):
-                with _part(f"pre[{i}]", each, PRE) as mixer:
-                    left = kept(mixer, each, left, f)
+            left, f = _assemble_rule(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
+                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
+                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs else NO_WEIGHTS
+                    before = " with what stands before it" if scenario.pre and weighs else ""
                     need(
-                        weighs,
-                        f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
-                    )
-                    need(
-                        _weighs(rule, scenario.rule, scenario.pre, seen, f),
-                        f"{scenario.rule.name}{' with what stands before it' if scenario.pre else ''} shortens rows, "
-                        "so that weights cannot be multiplied by samples: take weights equal, or a rule that does not",
+                        why is None,
+                        f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
+                        "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
                     )
                     need(sees != "buckets", "with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
@@ -155,7 +152,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples, models)
+                    trace_attack(attack, lie, n, f, k, d, samples)
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
@@ -221,25 +218,29 @@ def _characters(scenario: Scenario, data: Dataset) -> None:
         )
 
 
-@cache
-def _weighs(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> bool:
-    """Whether the aggregate is what the rule's weights make of the rows, by an example with a row far away at its end.
+def _fewer(scenario: Scenario, seen: int, f: int) -> str:
+    """Why a rule sees so many rows and is told f: what of the schedule was written, and which defaults decide."""
+    n, part, declared = scenario.workers.total, scenario.schedule, scenario.workers.declared
+    options = part.options()
+    written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
+    # a default that makes the number
+    written += [f"{key} {value}, the default" for key, value in options.items()
+                if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
+    how = f"{part.name} ({', '.join(written)})" if written else part.name
+    rows = "1 row" if seen == 1 else f"{seen} rows"
+    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
 
-    Where rows are shortened on the way it is not, and the weights cannot be multiplied afterwards.
-    """
-    rule = chained(partial(function, **part.options()), k, f, [partial(PRE[m.name], **m.options()) for m in before])
-    rng, state = np.random.default_rng(0), rule.init(16)
-    for size in (1.0, 1.0, 1000.0):
-        rows = rng.normal(size=(k, 16)).astype(np.float32)
-        rows[-1] *= size
-        own = {"gradient": lambda rows=rows: jnp.asarray(rows.mean(axis=0)), "loss": jnp.sum}
-        aggregate, state, info = rule.apply(rows, state, Context(jax.random.key(0), jnp.zeros(16), **own))
-        if info.weights is None:
-            return False
-        used = np.asarray(info.weights)[:, None] * rows
-        if not np.allclose(used.sum(axis=0), aggregate, rtol=1e-3, atol=1e-3 * np.abs(used).max()):
-            return False
-    return True
+
+@contextmanager
+def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
+    """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
+    try:
+        yield
+    except ValueError as error:
+        if (seen, f) == (scenario.workers.total, scenario.workers.declared):
+            raise
+        raise ValueError(f"{error}; {_fewer(scenario, seen, f)}") from error
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
@@ -257,7 +258,10 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         text = " ".join(str(error).split())
         # data that is not there, and a part that does not do what it must, are no matter of numbers
         kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
-        raise kind(f"{key}{_option(part, text)}: {text}") from error
+        option = _option(part, text)
+        if option and option[1:] not in part.model_fields_set:
+            text += f", which is the default: write {key}{option}"
+        raise kind(f"{key}{option}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
@@ -275,8 +279,7 @@ def _option(part: Component, text: str) -> str:
     """
     condition = re.match(rf"{part.name} needs (.+?), got ", text)
     words = re.findall(r"\w+", condition[1]) if condition else []
-    # a rule can have another one by name
-    found = [key for key, value in part.options().items() if key in words or f"unknown rule {value!r}" in text]
+    found = [key for key in part.options() if key in words]
     return f".{found[0]}" if len(found) == 1 else ""
 
 

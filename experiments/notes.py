@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.names import counted
 from experiments.study import Study
+from experiments.weighing import heavier
 from simulator.data import Dataset
 from simulator.file_cache import file_cache
 from simulator.parts import DataSource
@@ -62,7 +63,7 @@ def _scale(data: Dataset) -> str:
 
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data,)
+NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, heavier)
 
 
 def notes(study: Study) -> list[str]:

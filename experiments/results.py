@@ -18,7 +18,7 @@ from experiments.strict_yaml import dump
 from experiments.study import Study
 from experiments.writing import atomically, json_text, sync, write_json
 from models.module import sha256
-from simulator.components import Component
+from simulator.components import Component, NestedRule
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import byzantine_updates, digest, fixed_liars
@@ -90,11 +90,17 @@ def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> di
     """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: _short(value)
+        key: _nested(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
-        or (key in own and not alike and own[key] != type(part).model_fields[key].default)
+        or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
     }
+
+
+def _nested(rule: NestedRule) -> dict[str, Any]:
+    """The name of a rule that is an option, and the options in which it is not as by default."""
+    changed = {key: value for key, value in rule.options().items() if value != type(rule).model_fields[key].default}
+    return {"name": rule.name, **changed}
 
 
 def _short(value: Any) -> Any:

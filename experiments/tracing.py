@@ -82,7 +82,8 @@ def parameters(function: Factory, part: Component, samples: Kind) -> int:
         need(isinstance(model, Model), f"{part.name} must give a Model, got {typed(model)}")
         with _tracing(part, "the model", function):
             params = model.init(key)
-            loss, outputs = model.loss(params, x, y, key), model.predict(params, x)
+            measured = () if model.statistics is None else (model.statistics(params, x),)
+            loss, outputs = model.loss(params, x, y, key), model.predict(params, x, *measured)
             return params, loss, outputs, model.judge(outputs, y) if _is(outputs, expected) else None
 
     # values in place of logits where there are no classes
@@ -119,23 +120,24 @@ def made_rule(function: Factory, part: Component, before: tuple[Component, ...],
 
 
 @cache
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
+    """The rule over what stands before it, for k rows. Raises ValueError."""
+    mixers = [partial(PRE[each.name], **each.options()) for each in before]
+    rule = chained(partial(function, **part.options()), k, f, mixers)
+    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    return rule
+
+
+@cache
 def trace_rule(
-    function: Factory,
-    part: Component,
-    before: tuple[Component, ...],
-    k: int,
-    n: int,
-    f: int,
-    d: int,
-    own: bool,
-    models: bool,
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool, models: bool
 ) -> Any:
-    rule = made_rule(function, part, before, k, n, f)
+    rule = made_rule(function, part, before, k, f)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
         asked = _asked(part, models, gradient=lambda: params, loss=jnp.sum) if own else {}
-        return state, rule.apply(rows, state, Context(key, params, **asked))
+        return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **asked))
 
     with _tracing(part, "apply", function):
         start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
@@ -159,7 +161,8 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
     def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
         asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
-        return state, judge.judge(row, Sent(worker, worker), Context(key, row, **asked), state)
+        context = Context(key, row, after=lambda aggregate: row - aggregate, **asked)
+        return state, judge.judge(row, Sent(worker, worker), context, state)
 
     with _tracing(part, "judge", function):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
@@ -176,9 +179,7 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 
 @cache
-def trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool
-) -> None:
+def trace_attack(function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
 
@@ -191,8 +192,9 @@ def trace_attack(
             workers=jnp.arange(k),
             params=params,
             aggregate=lambda attempt: attempt.mean(axis=0),
-            loss=_asked(part, models, loss=jnp.sum)["loss"],
+            loss=jnp.sum,
             step=step,
+            after=lambda aggregate: params - aggregate,
             new=jnp.ones(k, bool),
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]

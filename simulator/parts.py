@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
-
 from pydantic_core import PydanticCustomError
 
 from simulator.components import (
@@ -328,6 +327,10 @@ class Local(Description, frozen=True):
     epochs: Count | None = Field(
         default=None, le=10_000, description="In place of `steps`: passes over the worker's samples."
     )
+    last_batch: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="Of an epoch, where samples do not fill it: smaller, or left out (never all that a worker holds).",
+    )
     optimizer: Optimizer | None = Field(
         default=None,
         description="What takes the worker's steps, any optimizer, which begins anew with every job; null: plain SGD.",
@@ -352,6 +355,8 @@ class Local(Description, frozen=True):
     def _one_way(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("steps or epochs must be given, and not both: such as steps: 5")
+        if self.steps is not None and self.last_batch == "drop":
+            raise ValueError("last_batch: is for epochs: batches of steps are drawn and always full")
         if (self.optimizer is None) == (self.learning_rate is None):
             raise ValueError(
                 "learning_rate is that of plain SGD: with an optimizer leave it out, and write optimizer.learning_rate"

@@ -24,6 +24,7 @@ from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.serving import Arrived
 from simulator.timeline import Outcome, Timeline
+from simulator.training import batches_of
 from simulator.world import World, liars, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
@@ -169,8 +170,7 @@ def per_job(scenario: Scenario, seed: int) -> np.ndarray:
     if local is None or local.steps is not None:
         return np.full(n, 1 if local is None else local.steps)
     _, shares = share_out(scenario.data, n, seed)
-    batches = [max(1, len(share) // scenario.data.batch_size) for share in shares]
-    return np.array(batches) * local.epochs
+    return batches_of(local, np.array([len(share) for share in shares]), scenario.data.batch_size) * local.epochs
 
 
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:

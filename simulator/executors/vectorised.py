@@ -27,7 +27,7 @@ from simulator.executors.base import (
 )
 from simulator.parts import Vectorised
 from simulator.scenario import Scenario
-from simulator.serving import Arrived, Server
+from simulator.serving import Arrived, Server, shown
 from simulator.timeline import Timeline
 from simulator.world import SEED_AXES, World, stack, world
 
@@ -343,7 +343,7 @@ def _advance(
         else:
             rows = held[taken]
         if core.forge is not None:
-            rows, adversary = core.forge(here, step, arrived, rows, server.params, server.rule, adversary)
+            rows, adversary = core.forge(here, step, arrived, rows, shown(server), adversary)
         server, seen = core.update(here, server, arrived, rows)
         return State(server, memories, adversary, held), seen
 

@@ -31,6 +31,7 @@ def view_of(rows, byzantine, **changes):
         aggregate=lambda r: r.mean(0),
         loss=lambda params: jnp.sum(params**2),
         step=jnp.int32(0),
+        after=lambda aggregate: -0.1 * aggregate,
     )
     return view._replace(**changes)
 

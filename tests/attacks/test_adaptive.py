@@ -147,8 +147,9 @@ def test_each_measure_finds_what_is_worst_by_itself():
         "aggregate": lambda attempt: attempt[0],
         # params = 0 - 0.5 (-s m) = s m / 2
         "loss": lambda params: -jnp.square(params - jnp.asarray(m)).sum(),
+        "after": lambda aggregate: -0.5 * aggregate,
     }
-    options = {"attack": "empire", "learning_rate": 0.5, "evaluations": 30}
+    options = {"attack": "empire", "evaluations": 30}
     strength = {
         measure: float(
             np.mean(-forged("optimised", rows, byzantine, changes=changes, measure=measure, **options)[0] / m)

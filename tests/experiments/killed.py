@@ -84,10 +84,6 @@ if __name__ == "__main__":
     place, stride, *command = sys.argv[1:]
     out = Path(place, "out")
 
-    import experiments.certify.plot
-    import experiments.certify.report
-    import experiments.report
-    import experiments.tune
     from experiments.cli import app
 
     def main(given: list[str]) -> None:

@@ -1,10 +1,8 @@
 """Nothing that byzax did not write is removed or replaced, and what a killed process left stands in nobody's way."""
 
-import json
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from experiments import outputs
 from experiments.writing import atomically, replaceable
 from simulator.mistakes import ScenarioError
-from tests.experiments.command import ROOT, byzax, write
+from tests.experiments.command import byzax, write
 
 
 def everything(folder):

@@ -16,6 +16,7 @@ from simulator.executors import ray as ray_executor
 from simulator.executors.base import batched, digest, plan
 from simulator.executors.ray import cast as casting
 from simulator.executors.ray import ray
+from simulator.serving import Server
 from simulator.timeline import check, cut
 from tests.simulator.conftest import loop, processes, run, same, small
 
@@ -287,7 +288,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
         host = roles.Workers()
         scenario = small(executor={"name": "ray", "batch": batch})
         host.configure(scenario.model_dump(mode="json"), 0, np.zeros(7, int), 650)
-        rows.append(host.work(0, 0, roles.Public(np.zeros(650, np.float32), ())))
+        rows.append(host.work(0, 0, Server(np.zeros(650, np.float32), None, None, None, None, np.int32(0))))
         assert len(counted) == batch
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
 
