@@ -87,8 +87,8 @@ def build(scenario: Scenario, seen: int) -> Core:
     lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     # equal but for their seeds: compiled once
-    unseeded = {"update": {"seed": None}}
-    model = _model(scenario.model.model_copy(**unseeded), scenario.data.model_copy(**unseeded))
+    unseeded = {"seed": None}
+    model = _model(scenario.model.model_copy(update=unseeded), scenario.data.model_copy(update=unseeded))
     optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
@@ -143,6 +143,16 @@ def least(scenario: Scenario) -> int:
         return True
 
     return bisect.bisect_left(range(1, n), True, key=accepts) + 1
+
+
+def may_shrink(scenario: Scenario) -> bool:
+    """Whether the rule remembers nothing that is as long as its rows are many, so that it can go on with fewer."""
+    n, d = scenario.workers.total, message_bits(scenario) // 32
+
+    def state(seen: int) -> Any:
+        return jax.eval_shape(lambda: _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen)).init(d))
+
+    return least(scenario) == n or state(n) == state(n - 1)
 
 
 def message_bits(scenario: Scenario) -> int:

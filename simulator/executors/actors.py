@@ -86,9 +86,9 @@ class New(NamedTuple):
         return rows
 
 
-def new_of(timeline: Timeline, step: int) -> New:
+def new_of(run: Setting, step: int) -> New:
     """An update of a planned run."""
-    return New(arrived(timeline, step), int(timeline.seen[step]))
+    return New(arrived(run.timeline, step, run.scenario.workers.total), int(run.timeline.seen[step]))
 
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
@@ -185,7 +185,7 @@ class Adversary:
 
     def forge(self, step: int, public: Server, *parts: np.ndarray) -> np.ndarray:
         """The rows `[b, d]` that the b Byzantine workers of the update send."""
-        return self._forged(step, new_of(self.run.timeline, step), by_place(self.run, step, parts), public)
+        return self._forged(step, new_of(self.run, step), by_place(self.run, step, parts), public)
 
     def forge_now(self, step: int, new: New, public: Server, *rows: np.ndarray) -> np.ndarray:
         """The same of an update that was not planned, of rows `[1, d]` each or several together."""
@@ -220,7 +220,7 @@ class ParameterServer:
 
     def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> Update:
         """One update; gives what was seen of it."""
-        return self._updated(step, new_of(self.run.timeline, step), by_place(self.run, step, parts), forged)
+        return self._updated(step, new_of(self.run, step), by_place(self.run, step, parts), forged)
 
     def update_now(self, step: int, new: New, forged: np.ndarray | None, *rows: np.ndarray) -> Update:
         """The same of an update that was not planned, of rows `[1, d]` each or several together."""

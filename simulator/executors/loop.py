@@ -70,7 +70,7 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
             return ended(timeline)
 
         mine, core = timeline.of(step), core_of(int(timeline.seen[step]))
-        new, rows = arrived(timeline, step), []
+        new, rows = arrived(timeline, step, scenario.workers.total), []
         for worker, version, job, handed in zip(
             new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], new.versions, strict=True
         ):

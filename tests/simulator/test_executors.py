@@ -90,6 +90,18 @@ SCENARIOS = {
         "attack": {"name": "empire", "timing": {"name": "late", "age": 3}},
         "steps": 25,
     },
+    # rows that leave the table with their workers, and come back with one
+    "dying": {
+        "latency": {
+            "name": "exponential",
+            "crashes": [{"worker": 3, "at": 2.5, "back": 3.2}, {"worker": 5, "at": 2.5}],
+        },
+        "schedule": {"name": "asynchronous", "max_age": 3},
+        "rule": "krum",
+        "attack": {"name": "min_max", "knowledge": "own"},
+        "worker_momentum": 0.5,
+        "steps": 25,
+    },
     # refused rows, an optimizer and a rule with states behind them, and a filter that asks the server's data
     "filtered": {
         "latency": {"name": "exponential", "loss": 0.1},

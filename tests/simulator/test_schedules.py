@@ -8,6 +8,7 @@ from simulator.core import build, least
 from simulator.executors.base import per_job, plan
 from simulator.keys import Purpose, derive
 from simulator.serving import Arrived
+from simulator.timeline import check, cut, load, save
 from simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, softmax_gradient
@@ -59,6 +60,61 @@ def test_an_asynchronous_table_applies_the_last_row_of_every_worker():
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * last.mean(0), rtol=1e-4, atol=1e-5)
         ages += timeline.ages[new].tolist()
     assert max(ages) > 7
+
+
+DYING = [{"worker": 2, "at": 3.0}, {"worker": 5, "at": 3.0, "back": 6.0}]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_age": 12}, {"dead_rows": "stay"}], ids=["leave", "max_age", "stay"])
+def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_never(options):
+    # one worker comes back, and is in the table again with its next row
+    latency = {"name": "lognormal", "sigma": 0.5, "crashes": DYING}
+    timeline, models, rows = history(schedule={"name": "asynchronous", **options}, latency=latency)
+    last, handed, there = np.zeros((7, rows.shape[1])), np.zeros(7), np.zeros(7, bool)
+    sizes = []
+    for t in range(timeline.steps):
+        new, now = timeline.of(t), timeline.time_s[t]
+        fresh = timeline.rows.workers[new]
+        dead = [crash["worker"] for crash in DYING if crash["at"] <= now < crash.get("back", np.inf)]
+        if options.get("dead_rows") != "stay":
+            old = [worker for worker in dead if t - handed[worker] > options.get("max_age", -1)]
+            there[old] = False
+        last[fresh], handed[fresh], there[fresh] = rows[new], timeline.rows.handed[new], True
+        assert timeline.seen[t] == there.sum()
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * last[there].mean(0), rtol=1e-4, atol=1e-5)
+        sizes.append(int(there.sum()))
+    assert sizes[0] == 7
+    assert (min(sizes), sizes[-1]) == ((7, 7) if options.get("dead_rows") else (5, 6))
+    check(timeline, 7)
+    assert len(cut(timeline, 20).gone) <= len(timeline.gone) == (0 if options.get("dead_rows") else 2)
+
+
+def test_where_fewer_rows_are_left_than_the_rule_accepts_the_run_ends_and_says_so():
+    crashes = [{"worker": worker, "at": 4.0} for worker in (2, 3, 5)]
+    changes = {"latency": {"name": "exponential", "crashes": crashes}, "rule": "krum", "steps": 60}
+    timeline = plan(small(schedule="asynchronous", **changes), 0)
+    assert 0 < timeline.steps < 60
+    assert "waits for the rows of 5 workers that live, the fewest that the rule can go on with, and has 4" in (
+        timeline.stopped
+    )
+    assert "schedule.dead_rows stay" in timeline.stopped
+    assert plan(small(schedule={"name": "asynchronous", "dead_rows": "stay"}, **changes), 0).steps == 60
+
+
+def test_a_timeline_with_rows_that_leave_is_saved_and_one_of_before_is_read(tmp_path):
+    changes = {"latency": {"name": "exponential", "crashes": DYING}, "steps": 40}
+    made = plan(small(schedule="asynchronous", **changes), 0)._replace(lost=np.array([[5, 3]]))
+    save(made, tmp_path / "made.npz")
+    again = load(tmp_path / "made.npz")
+    assert len(made.gone)
+    assert np.array_equal(again.gone, made.gone)
+    assert again.lost.tolist() == [[5, 3]]
+    with np.load(tmp_path / "made.npz") as arrays:
+        np.savez(tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name not in ("gone", "lost")})
+    assert load(tmp_path / "old.npz").gone.shape == (0, 2)
+    for wrong in ([[5, 7]], [[0, 1]], [[99, 1]]):
+        with pytest.raises(ValueError, match=r"timeline: (gone must be|update .* leave)"):
+            check(made._replace(gone=np.array(wrong)), 7)
 
 
 def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
