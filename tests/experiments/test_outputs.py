@@ -229,7 +229,8 @@ def grow(rng, here, outside, tidy, depth=0):
         folders = [["runs"], FOLDERS[1:], [], []][min(depth, 3)]
     for name in rng.sample(files, rng.randrange(min(4, len(files) + 1))):
         (here / name).write_text(f"{rng.random()}")
-    for name in rng.sample(folders, rng.randrange(min(3, len(folders) + 1) if depth < 3 else 1)):
+    most = min(len(folders), 2) if depth < 3 else 0
+    for name in rng.sample(folders, most if tidy else rng.randrange(most + 1)):
         (here / name).mkdir(exist_ok=True)
         grow(rng, here / name, outside, tidy, depth + 1)
     if rng.random() < (0.05 if tidy else 0.2):
@@ -242,7 +243,7 @@ def mark(rng, folder):
     """Puts a mark into a folder at random; gives the names that it lists."""
     if rng.random() < 0.25:
         return set()
-    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 12)
+    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 16)
     (folder / ".byzax").write_text("\n".join(["byzax study", *listed, ""]))
     return set(listed)
 
