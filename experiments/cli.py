@@ -30,8 +30,9 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 EXIT_CODES = (
-    "Exit codes: 0, every run was completed; 1, a run failed (the others went on); 2, a mistake in what was asked, and "
-    "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
+    "Exit codes: 0, every run was completed; 1, a run failed, or a race lost workers (the others went on); 2, a "
+    "mistake in what was asked, and nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done "
+    "is kept."
 )
 
 
@@ -155,20 +156,36 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
+    crowded: list[str] = []
     with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
         # all that is quick to see of all files, before anything is traced
         studies = [study.assembled(each) for each in studies]
         results.versions()
         if ray_address:
             _reach(ray_address)
+        elif "ray" in executors:
+            crowded = _room(studies)
         studies = [study.check(each) for each in studies]
-        told = [line for each in studies for line in notes(each)]
+        told = [*(line for each in studies for line in notes(each)), *crowded]
     for each in studies:
         for line in study.skipped_lines(results.skipped(each)):
             typer.echo(f"{each.path}: {line}", err=True)
     for line in told:
         typer.echo(line, err=True)
     return studies
+
+
+def _room(studies: list[Any]) -> list[str]:
+    """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
+    from experiments.study import prefixed
+    from simulator.executors import room
+
+    told = []
+    for each in studies:
+        with prefixed(each.path):
+            lines = dict.fromkeys(room.check(c.scenario) for c in each.cells if c.scenario.executor.name == "ray")
+        told += [f"{each.path}: note: {line}" for line in lines if line]
+    return told
 
 
 def _perform(
@@ -411,7 +428,7 @@ def partition(
         Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
     ] = Chart.AUTO,
 ) -> None:
-    """Say which samples every worker holds, and how uneven their labels are; draw it. Of a grid its first run."""
+    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
     from rich.console import Console
 
     from experiments import shares
@@ -422,6 +439,7 @@ def partition(
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(shares.splits(found))
     console.print(shares.table(found))
     for picture in pictures:
         console.print(str(picture), highlight=False, soft_wrap=True)

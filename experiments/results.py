@@ -20,7 +20,8 @@ from experiments.names import compact, file_name, said_of, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
 from experiments.writing import atomically, json_text, sync, write_json
-from simulator.components import Component, files
+from simulator.arrivals import lost_in_words
+from simulator.components import Component, NestedRule, files
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import byzantine_updates, digest, fixed_liars
@@ -94,11 +95,17 @@ def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> di
     """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: _short(value)
+        key: _nested(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
-        or (key in own and not alike and own[key] != type(part).model_fields[key].default)
+        or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
     }
+
+
+def _nested(rule: NestedRule) -> dict[str, Any]:
+    """The name of a rule that is an option, and the options in which it is not as by default."""
+    changed = {key: value for key, value in rule.options().items() if value != type(rule).model_fields[key].default}
+    return {"name": rule.name, **changed}
 
 
 def _short(value: Any) -> Any:
@@ -141,13 +148,16 @@ def finish(
     reason: str | None = None,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Writes the last model and the summary; `status` is complete, failed or interrupted."""
+    """Writes the last model and the summary; `status` is complete, degraded, failed or interrupted."""
     here = folder / "runs" / run.slug
     if seen:
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
-    summary = _summary(run, status, reason)
-    if status == "complete":
+    lost = _lost(seen[-1]) if seen else {}
+    summary = _summary(run, status, "; ".join(filter(None, (reason, lost_in_words(lost)))))
+    if lost:
+        summary["lost"] = {str(worker): step + 1 for worker, step in sorted(lost.items())}
+    if status in ("complete", "degraded"):
         summary["digest"] = digest(list(seen))
     if seen:
         last = seen[-1]
@@ -168,6 +178,18 @@ def finish(
         # on the disk before the summary says that it is complete
         sync(path)
     write_json(here / "summary.json", summary)
+
+
+def complete(last: Checkpoint) -> str:
+    """The status of a run that made all its updates: complete, or degraded where workers were lost on the way."""
+    return "degraded" if _lost(last) else "complete"
+
+
+def _lost(last: Checkpoint) -> dict[int, int]:
+    """The workers that were lost unplanned, and the place of the first update without each."""
+    return (
+        {} if last.timeline is None else {worker: step for step, worker in cut(last.timeline, last.step).lost.tolist()}
+    )
 
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
@@ -198,6 +220,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
 
 def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
     scenario = run.scenario
+    data = load_data(scenario.data)
     return {
         "position": run.position,
         "rule": run.rule,
@@ -206,7 +229,9 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "seed": scenario.seed,
         "status": status,
         **({"reason": reason} if reason else {}),
-        "classes": load_data(scenario.data).classes,
+        "classes": data.classes,
+        # which number stands for which label, where they had other names
+        **({"labels": list(data.labels)} if data.labels else {}),
     }
 
 

@@ -15,17 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import outputs, study
+from experiments.building import load_data
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump, read_mapping
 from experiments.study import Study
 from simulator.components import RateSource
 from simulator.scenario import Scenario, ScenarioError
-from simulator.world import load as load_data
 
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
 # What decides on which samples the choice is made: values of these are not measured alike.
-MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test")
+MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
 # What a learning rate is multiplied by where --over does not say otherwise.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -94,7 +94,8 @@ def plan(
     for cell in made.cells:
         if not cell.scenario.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
-    regression = load_data(made.base.data).classes is None
+    with study.prefixed(path):
+        regression = load_data(made.base).classes is None
     chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
     if regression and chosen_by == "validation_accuracy":
         raise ScenarioError(f"--by {by}: {made.base.data.name} has no classes: choose validation_loss")
@@ -217,7 +218,7 @@ def table(folder: Path) -> Table:
 def shares_test_samples(tuning: Tuning) -> bool:
     """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
     return any(
-        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario.data).test is None
+        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario).test is None
         for cell in tuning.study.cells
     )
 
