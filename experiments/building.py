@@ -159,8 +159,9 @@ def build(scenario: Scenario) -> None:
                         why is None,
                         f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
                         "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
+                        Impossible,
                     )
-                    need(sees != "buckets", "with weights samples a schedule without buckets is needed")
+                    need(sees != "buckets", "with weights samples a schedule without buckets is needed", Impossible)
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
