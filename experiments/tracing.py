@@ -291,7 +291,7 @@ def typed(value: Any) -> str:
     return "None" if value is None else type(value).__name__
 
 
-def need(fits: bool, message: str) -> None:
-    """Raises Broken unless a part fits."""
+def need(fits: bool, message: str, kind: type[ValueError] = Broken) -> None:
+    """Raises Broken, or another kind of error, unless a part fits."""
     if not fits:
-        raise Broken(message)
+        raise kind(message)
