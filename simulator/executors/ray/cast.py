@@ -114,7 +114,7 @@ def connect(address: str | None) -> Embedded | None:
             # Ray puts up a handler of its own, which would leave at once
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
-    return None if address else Embedded(Path(made.address_info["session_dir"]), _raylet(), asked)
+    return None if address else Embedded(Path(made.address_info["session_dir"]), _raylet(), asked)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _raylet() -> int | None:
