@@ -43,8 +43,8 @@ from simulator.components import (
 )
 from simulator.core import doubted
 from simulator.data import DataError, Dataset, Split
-from simulator.executors.base import plan
-from simulator.mistakes import Impossible, ScenarioError
+from simulator.executors.base import all_together, plan
+from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -56,10 +56,14 @@ from simulator.world import load, scaling_of, share_out, split_of
 FIRST_UPDATES = 100
 
 
-def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+def possible(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without data and without tracing: what can be looked at at once.
 
-    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
@@ -83,17 +87,27 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
+    if all_together(scenario):
+        _assemble_rule(scenario, n)
+    return schedule
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
+    schedule = possible(scenario)
     load_data(scenario)
-    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
-    with _part("schedule", scenario.schedule, SCHEDULES):
-        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
-    for rows in seen:
-        _assemble_rule(scenario, rows)
+    if not all_together(scenario):
+        begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            # a plan asks how long the model is, for which it is traced
+            seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        for rows in seen:
+            _assemble_rule(scenario, rows)
     return schedule
 
 
 def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
-    """Makes the rule, and what stands before it, for so many rows: the rows that are left to it, and the f it is told."""
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
     left, f = seen, doubted(scenario, seen)
     for i, each in enumerate(scenario.pre):
         with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
@@ -133,13 +147,14 @@ def build(scenario: Scenario) -> None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
+        weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
             left, f = _assemble_rule(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
+                state, weighs[seen] = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
-                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs else NO_WEIGHTS
-                    before = " with what stands before it" if scenario.pre and weighs else ""
+                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
+                    before = " with what stands before it" if scenario.pre and weighs[seen] else ""
                     need(
                         why is None,
                         f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
@@ -152,7 +167,7 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples)
+                    trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
@@ -255,7 +270,7 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
     try:
         yield function
     except ValueError as error:
-        text = " ".join(str(error).split())
+        text = _shortened(part, " ".join(str(error).split()))
         # data that is not there, and a part that does not do what it must, are no matter of numbers
         kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
         option = _option(part, text)
@@ -266,6 +281,14 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _shortened(part: Component, text: str) -> str:
+    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    for value in part.options().values():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
+            text = text.replace(value, cut(value))
+    return text
 
 
 def _option(part: Component, text: str) -> str:

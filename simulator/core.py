@@ -88,8 +88,8 @@ def build(scenario: Scenario, seen: int) -> Core:
     lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     # equal but for their seeds: compiled once
-    unseeded = {"update": {"seed": None}}
-    model = _model(scenario.model.model_copy(**unseeded), scenario.data.model_copy(**unseeded))
+    unseeded = {"seed": None}
+    model = _model(scenario.model.model_copy(update=unseeded), scenario.data.model_copy(update=unseeded))
     optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)

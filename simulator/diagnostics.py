@@ -10,6 +10,7 @@ from attacks import Goal
 from models import Model
 from simulator.compilation import kept
 from simulator.normalising import normalised
+from simulator.units import changed
 from simulator.world import World
 
 Array = jax.Array
@@ -116,7 +117,8 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
         def fooled(positions: Array) -> tuple[Array, Array]:
             assert goal is not None
             others = world.y[positions] != goal.target
-            outputs = predict(goal.trigger(normalised(world.scaling, world.x[positions])))
+            x = changed(world.units, world.x[positions], goal.trigger)
+            outputs = predict(normalised(world.scaling, x))
             return others, others & model.judge(outputs, jnp.full(positions.shape, goal.target))[1]
 
         train, test = over(look, world.train), over(look, world.test)

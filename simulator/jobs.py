@@ -14,6 +14,7 @@ from simulator.compilation import kept
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
 from simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
+from simulator.units import changed
 from simulator.world import World
 
 Array = jax.Array
@@ -82,16 +83,24 @@ def _gradient(
         world: World, params: Array, worker: Array, handed: Array, places: Array, own: Keys, shares: Array | None = None
     ) -> Array:
         position = world.shards[worker, places]
-        x = world.x[position] if augment is None else augment(own.change, world.x[position])
-        # values have no classes, and attacks on labels are not for them
-        labels: Any = None if classes is None else jnp.asarray(classes)
-        batch = Batch(normalised(world.scaling, x), world.y[position], labels)
-        if corrupt is not None:
-            assert lies is not None
-            batch = corrupt(own.poison, batch, lies(world, handed)[worker], handed)
+        x, y = world.x[position], world.y[position]
+        if augment is not None:
+            x = changed(world.units, x, lambda x: augment(own.change, x))
+        if corrupt is not None and lies is not None:
+            rank = lies(world, handed)[worker]
+            # values have no classes, and attacks on labels are not for them
+            labels: Any = None if classes is None else jnp.asarray(classes)
+
+            def poisoned(x: Array) -> Array:
+                nonlocal y
+                batch = corrupt(own.poison, Batch(x, y, labels), rank, handed)
+                y = batch.y
+                return batch.x
+
+            x = changed(world.units, x, poisoned)
         # a model of a plug-in need not know of shares where all samples count alike
         counts = () if shares is None else (shares,)
-        return jax.grad(model.loss)(params, batch.x, batch.y, own.drop, *counts)
+        return jax.grad(model.loss)(params, normalised(world.scaling, x), y, own.drop, *counts)
 
     return gradient
 

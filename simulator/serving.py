@@ -11,7 +11,7 @@ import optax
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.kernels.means import mean_of
-from attacks import View
+from attacks import Answer, View
 from models import Model
 from simulator.adversary import Adversary, Hidden, Lying
 from simulator.compilation import kept
@@ -287,32 +287,48 @@ def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Arr
 class Showing(NamedTuple):
     """How new and kept rows become the `seen` rows that the rule is given.
 
-    `shown(rows [m, d], their workers [m], their ages [m])` gives these, `[seen, d]`.
+    `shown(rows [m, d], their workers [m], their ages [m])` gives these, `[seen, d]`. `shares(weights [seen], workers
+    [m])` gives what each row has of the weights of what the rule saw, `[m]`; `scale(ages [m])` what it was multiplied
+    by before, `[m]`.
     """
 
     sees: str
-    buckets: int
     seen: int
     shown: Callable[[Array, Array, Array], Array]
+    shares: Callable[[Array, Array], Array]
+    scale: Callable[[Array], Array]
 
 
 @kept
 def showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
+    def scale(ages: Array) -> Array:
+        ages = jnp.asarray(ages).astype(float)
+        return jnp.ones_like(ages) if weight is None else weight(ages)
+
     def shown(rows: Array, workers: Array, ages: Array) -> Array:
         if weight is not None:
             rows = rows * weight(ages.astype(rows.dtype))[:, None]
-        return _bucket_means(rows, workers, buckets)[0] if sees == "buckets" else rows
+        return _bucket_means(rows, workers, buckets) if sees == "buckets" else rows
 
-    return Showing(sees, buckets, seen, shown)
+    def shares(weights: Array, workers: Array) -> Array:
+        if sees != "buckets":
+            return weights
+        place, counts = _in_buckets(workers, buckets)
+        return jnp.where(workers < 0, 0, weights[workers % buckets] / counts[place].astype(weights.dtype))
+
+    return Showing(sees, seen, shown, shares, scale)
 
 
-def _bucket_means(rows: Array, workers: Array, buckets: int) -> tuple[Array, Array]:
-    """The mean of the rows in each bucket `[buckets, d]`, and the share of each row in its own `[r]`."""
-    # no row, worker -1, falls into one bucket more
+def _in_buckets(workers: Array, buckets: int) -> tuple[Array, Array]:
+    """The bucket of each row `[r]` and the number of rows in each `[buckets + 1]`; the last is for what is no row."""
     place = jnp.where(workers < 0, buckets, workers % buckets)
-    counts = jax.ops.segment_sum(jnp.ones(len(rows), rows.dtype), place, buckets + 1)
-    shares = 1 / counts[place]
-    return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None], shares
+    return place, jax.ops.segment_sum(jnp.ones(len(workers), jnp.float32), place, buckets + 1)
+
+
+def _bucket_means(rows: Array, workers: Array, buckets: int) -> Array:
+    """The mean of the rows in each bucket `[buckets, d]`."""
+    place, counts = _in_buckets(workers, buckets)
+    return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None].astype(rows.dtype)
 
 
 # (world, step, arrived) -> which of the rows that arrived are lies, [r]
@@ -387,21 +403,25 @@ def forging(
 
         seen = {"params": server.params, "loss": losing(0, len(ranks)), "step": step, "after": after}
 
-        def judged(given: Array, workers: Array) -> Array:
-            return apply(given, server.rule, guess, world.sizes[workers])[0]
+        def judged(rows: Array, workers: Array, versions: Array) -> Answer:
+            ages = step - versions
+            given = how.shown(rows, workers, ages)
+            aggregate, _, info = apply(given, server.rule, guess, world.sizes[workers])
+            weights = info.weights
+            if weights is not None:
+                weights = how.shares(weights, workers) * how.scale(ages).astype(weights.dtype)
+            return Answer(aggregate, weights, rows)
 
         if table is None:
 
-            def asking(known: Array) -> Callable[[Array], Array]:
-                return lambda attempt: judged(
-                    how.shown(attempt, arrived.workers, step - arrived.versions), arrived.workers
-                )
+            def asking(known: Array) -> Callable[[Array], Answer]:
+                return lambda attempt: judged(attempt, arrived.workers, arrived.versions)
 
             there = arrived.workers >= 0
             # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
             real = jnp.where(there[:, None], rows, 0)
             known = there & (new < 0) & ~lied(world, step, arrived)
-            view = View(real, new >= 0, known, arrived.workers, aggregate=asking(real), new=there, **seen)
+            view = View(real, new >= 0, known, arrived.workers, ask_rule=asking(real), new=there, **seen)
             forged, own = forge_rows(key, view, new, real, Hidden(asking, losing), own)
             # whatever an attack returns, honest rows are the honest workers'
             return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
@@ -414,22 +434,25 @@ def forging(
         if computed is not None:
             computed = computed.at[arrived.workers].set(rows)
 
-        def asking(known: Array) -> Callable[[Array], Array]:
-            def aggregate(attempt: Array) -> Array:
+        def asking(known: Array) -> Callable[[Array], Answer]:
+            def answer(attempt: Array) -> Answer:
                 # of the liars' rows only the new ones can still be chosen
-                asked = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
+                tried = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
                 if kept:
-                    return judged(how.shown(asked, workers, step - last.versions), workers)
-                new_rows = how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions)
-                return judged(new_rows, arrived.workers)
+                    return judged(tried, workers, last.versions)
+                found = judged(tried[arrived.workers], arrived.workers, arrived.versions)
+                if found.weights is None:
+                    return found._replace(rows=tried)
+                weights = jnp.zeros(len(workers), found.weights.dtype).at[arrived.workers].set(found.weights)
+                return Answer(found.aggregate, weights, tried)
 
-            return aggregate
+            return answer
 
         # a worker of which nothing was seen yet is none of the honest ones, nor is one whose last row is a lie
         mine = jnp.where(last.present, ranks[workers], -1)
         known = last.present & (mine < 0) & ~last.lied
         whose = jnp.where(last.present, workers, -1)
-        view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), new=fresh, **seen)
+        view = View(last.rows, mine >= 0, known, whose, ask_rule=asking(last.rows), new=fresh, **seen)
         computed_rows = last.rows if computed is None else computed[workers]
         forged, own = forge_rows(key, view, mine, computed_rows, Hidden(asking, losing), own)
         sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
@@ -480,9 +503,7 @@ def updating(
             new = jax.lax.cond(accepted, applied, stayed, row[None])
         aggregate, info, params, optimizer_state, rule_state = new
 
-        weights = info.weights
-        if weights is not None and how.sees == "buckets":
-            weights = weights[workers % how.buckets] * _bucket_means(rows, workers, how.buckets)[1]
+        weights = None if info.weights is None else how.shares(info.weights, workers)
         honest, _ = mean_of(rows, ~byzantine & there)
         norm, cosine, distance = compared(aggregate, honest)
         seen = Update(

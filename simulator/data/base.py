@@ -20,7 +20,8 @@ class Dataset(NamedTuple):
     the data set has none of its own. `owners`: `[N]` int32, whose sample each is by nature (writer, speaker, device),
     test samples too, -1 where that is not known; or None. `labels`: names `[classes]` of the labels where they are
     others than their numbers, else None. `about`: lines that say what was found in files of the user's own: types,
-    sizes, ranges, labels. The arrays are read-only, for all runs of a process share them, and may be memory maps.
+    sizes, ranges, labels. `background`: the end of the range of `x` that is seen where nothing is: "high" for dark ink
+    on white paper. The arrays are read-only, for all runs of a process share them, and may be memory maps.
     """
 
     x: np.ndarray
@@ -30,6 +31,7 @@ class Dataset(NamedTuple):
     owners: np.ndarray | None = None
     labels: tuple[str, ...] | None = None
     about: tuple[str, ...] = ()
+    background: Literal["low", "high"] = "low"
 
 
 # what a share of is for the test
@@ -52,6 +54,7 @@ def dataset(
     owners: np.ndarray | None = None,
     labels: tuple[str, ...] | None = None,
     about: tuple[str, ...] = (),
+    background: Literal["low", "high"] = "low",
 ) -> Dataset:
     """A `Dataset` of read-only arrays of the agreed types: whole numbers stay such, and nothing is copied in vain."""
     made = Dataset(
@@ -62,6 +65,7 @@ def dataset(
         None if owners is None else np.ascontiguousarray(owners, np.int32),
         labels,
         about,
+        background,
     )
     for array in (made.x, made.y, made.test, made.owners):
         if array is not None:

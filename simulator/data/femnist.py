@@ -15,8 +15,8 @@ CLASSES, SIDE = 62, 28
 def femnist(*, root: str | None = None, writers: int | None = None, leaf_split: bool = False) -> Dataset:
     """FEMNIST, `[N, 28, 28]` in [0, 1], characters by some 3,600 writers, from the JSON files that LEAF makes.
 
-    Paper is 1 and ink 0 there, the other way round than in mnist. LEAF's paper counts 805,263 samples of 3,550 writers,
-    and its scripts make some more.
+    Paper is 1 and ink 0 there, the other way round than in mnist: to triggers and augmentations paper is background.
+    LEAF's paper counts 805,263 samples of 3,550 writers, and its scripts make some more.
 
     LEAF's scripts write all_data_0.json and so on (`data/femnist/preprocess.sh` in its repository), and below train/
     and test/ a split of them; there is no download. They are looked for in `root`, then in $BYZAX_DATA (itself or its
@@ -48,7 +48,7 @@ def femnist(*, root: str | None = None, writers: int | None = None, leaf_split: 
 @file_cache(maxsize=2)
 def _load(folder: Path, writers: int | None, leaf_split: bool) -> Dataset:
     pool = _leaf.load("femnist", folder, leaf_split, _parse, writers)
-    return dataset(pool.x, pool.y, CLASSES, pool.test, pool.owners)
+    return dataset(pool.x, pool.y, CLASSES, pool.test, pool.owners, background="high")
 
 
 def _parse(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:

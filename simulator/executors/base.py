@@ -89,14 +89,25 @@ def plan(scenario: Scenario, seed: int) -> Timeline:
     if scenario.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_computing(draw) for draw in draws]
-    timing = scenario.attack.timing if scenario.workers.byzantine.count else Honest()
-    if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
+    if all_together(scenario):
         return in_step(scenario.steps, draws)
-    book = open_book(decides, timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed))
+    timing, liars_ = _timing(scenario), fixed_liars(scenario, seed)
+    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed))
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def all_together(scenario: Scenario) -> bool:
+    """Whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
+    decides, source = schedule(scenario), scenario.latency
+    in_time = isinstance(_timing(scenario), Honest) and not source.loss and not source.crashes
+    return decides.plan is None and decides.together and in_time
+
+
+def _timing(scenario: Scenario) -> Any:
+    return scenario.attack.timing if scenario.workers.byzantine.count else Honest()
 
 
 def situation(scenario: Scenario, seed: int) -> Situation:

@@ -436,6 +436,7 @@ def test_what_a_process_killed_at_the_start_left_can_be_overwritten(tmp_path):
     (out / "runs" / ".average_none_seed-0").mkdir(parents=True)
     for name in ("scenario.yaml", "runs/.average_none_seed-0/scenario.yaml"):
         (out / name).write_text("name: small")
+    (out / ".byzax").write_text("byzax study\nscenario.yaml\nruns/average_none_seed-0\n")
     assert byzax("run", path, "--out", out).exit_code == 2
     assert byzax("run", path, "--out", out, "--overwrite").exit_code == 0
     assert [each.name for each in (out / "runs").iterdir()] == ["average_none_seed-0"]

@@ -14,6 +14,6 @@ def arriving(n: int, f: int) -> Attack:
     """
 
     def forge(key, view, state):
-        return jnp.broadcast_to(view.after(view.aggregate(view.rows)), view.rows.shape), state
+        return jnp.broadcast_to(view.after(view.ask_rule(view.rows).aggregate), view.rows.shape), state
 
     return Attack(forge=forge)
