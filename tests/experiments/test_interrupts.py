@@ -208,12 +208,10 @@ def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
 
     with pytest.raises(Terminated), heard():
         waits()
-    with heard(), pytest.raises(KeyboardInterrupt) as caught:
-        try:
+    with heard():
+        with pytest.raises(KeyboardInterrupt) as caught:
             waits()
-        except KeyboardInterrupt as end:
-            assert ending(end) == ("terminated", 143)
-            raise
+        assert ending(caught.value) == ("terminated", 143)
     with pytest.raises(KeyboardInterrupt) as caught, heard():
         raise KeyboardInterrupt
     assert caught.type is KeyboardInterrupt
