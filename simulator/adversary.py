@@ -1,13 +1,13 @@
 """The Byzantine workers of a run as one adversary: who carries out which attack, knowing what, and when."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from attacks import Answer, Attack, Batch, Goal, View
+from simulator.compilation import kept
 from simulator.keys import Purpose, derive
 from simulator.parts import Knowledge, Lie
 from simulator.world import World
@@ -64,7 +64,7 @@ class Adversary(NamedTuple):
     sends: Callable[[Array], Array]
 
 
-@lru_cache
+@kept
 def lying(sampled: int | None) -> Lying:
     """Who lies: the same workers always, or so many drawn anew for every update."""
 
@@ -76,7 +76,7 @@ def lying(sampled: int | None) -> Lying:
     return (lambda world, step: world.liars) if sampled is None else drawn
 
 
-@lru_cache
+@kept
 def window(lie: Lie) -> Callable[[Array], Array] | None:
     """Whether an attack is carried out in a round, None where it always is."""
     begin, until, every = getattr(lie, "from"), lie.until, lie.every
@@ -90,7 +90,7 @@ def window(lie: Lie) -> Callable[[Array], Array] | None:
     return active
 
 
-@lru_cache
+@kept
 def joined(parts: tuple[Part, ...]) -> Adversary:
     """The adversary that carries out all these attacks, each by its own workers."""
     forging = [part for part in parts if part.attack.forge is not None and part.end > part.first]

@@ -2,7 +2,7 @@
 
 import bisect
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from attacks import Attack, Goal
 from models import Model
 from simulator.adversary import Adversary, Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
+from simulator.compilation import kept
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -196,7 +197,7 @@ def _remember(scenario: Scenario, rule: Aggregator, seen: int, judge: Filter | N
     return asks(rule.apply, rule.init, seen, d), judge is not None and asks(judge.judge, judge.init, None, d)
 
 
-@lru_cache
+@kept
 def augmenting(parts: tuple[Component, ...]) -> Augmentation | None:
     """What all augmentations make of images, one after the other; None without any."""
     made = [AUGMENTATIONS[part.name](**part.options()) for part in parts]
@@ -229,23 +230,23 @@ def _sampled(scenario: Scenario) -> int | None:
     return byzantine.count if byzantine.per_round == "sampled" else None
 
 
-@lru_cache
+@kept
 def _attack(part: Component, n: int, byzantine: int) -> Attack:
     return ATTACKS[part.name](n, byzantine, **part.options())
 
 
-@lru_cache
+@kept
 def _schedule(part: Component, n: int, f: int) -> Schedule:
     return SCHEDULES[part.name](n, f, **part.options())
 
 
-@lru_cache
+@kept
 def _rule(part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     return chained(partial(RULES[part.name], **part.options()), k, f, mixers)
 
 
-@lru_cache
+@kept
 def _filter(part: Component, n: int, f: int) -> Filter:
     return FILTERS[part.name](n, f, **part.options())
 
@@ -275,7 +276,7 @@ def _optimizer(scenario: Scenario) -> optax.GradientTransformation:
     return _optimizer_of(part, scenario.steps if falling else 0, scenario.regularisation.max_norm)
 
 
-@lru_cache
+@kept
 def _optimizer_of(part: Component, updates: int, max_norm: float | None) -> optax.GradientTransformation:
     return optimizing(part, updates, max_norm)
 

@@ -1,7 +1,7 @@
 """One worker's job: a gradient on a batch of its own, or several steps."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from attacks import Batch
 from models import Model
 from simulator.adversary import Lying
 from simulator.augmentations import Augmentation
+from simulator.compilation import kept
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
 from simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
@@ -37,7 +38,7 @@ class Keys(NamedTuple):
 Making = Callable[..., Array]
 
 
-@lru_cache
+@kept
 def working(
     model: Model,
     classes: int | None,
@@ -59,7 +60,7 @@ def working(
     return row
 
 
-@lru_cache
+@kept
 def making(
     model: Model,
     classes: int | None,

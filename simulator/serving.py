@@ -1,7 +1,7 @@
 """The two ends of an update: what the adversary makes of the rows, and what the parameter server does with them."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from aggregators.kernels.means import mean_of
 from attacks import Answer, View
 from models import Model
 from simulator.adversary import Adversary, Hidden, Lying
+from simulator.compilation import kept
 from simulator.diagnostics import Update, compared
 from simulator.jobs import Keys, Making
 from simulator.keys import Purpose, derive
@@ -76,7 +77,7 @@ def _empty(n: int, d: int) -> Table:
     return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool), jnp.zeros(n))
 
 
-@lru_cache
+@kept
 def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]:
     """The attacks' own states, and the last row of so many workers as they were sent.
 
@@ -102,7 +103,7 @@ class OwnRow(NamedTuple):
     remembers: bool
 
 
-@lru_cache
+@kept
 def owning(made: Making, memory: Memory | None, local: Local | None, batch_size: int) -> OwnRow:
     """The server's own row, `made` and remembered like those of workers.
 
@@ -154,7 +155,7 @@ def _asked(known: Known, state: Any, remembers: bool) -> tuple[Context, Any, Cal
     return known.context._replace(gradient=lambda: row), own, lambda new: (new, memory)
 
 
-@lru_cache
+@kept
 def asks(asking: Callable[..., Any], start: Callable[[Any], Any], rows: int | None, d: int) -> bool:
     """Whether a rule (of so many `rows`) or a filter (None) asks for the server's own row."""
     asked = []
@@ -176,7 +177,7 @@ def asks(asking: Callable[..., Any], start: Callable[[Any], Any], rows: int | No
     return bool(asked)
 
 
-@lru_cache
+@kept
 def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     """The rule in use; where rows weigh by `samples`, its weights times their numbers: FedAvg, if it is the average.
 
@@ -208,7 +209,7 @@ def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     return apply
 
 
-@lru_cache
+@kept
 def starting(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -235,7 +236,7 @@ def starting(
     return start
 
 
-@lru_cache
+@kept
 def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
     """How an aggregate changes the model; `models`: where it is itself a model, and no change."""
 
@@ -247,7 +248,7 @@ def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
     return moved
 
 
-@lru_cache
+@kept
 def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[[World, Server, Array, Array], Known]:
     """What the server knows beside the rows, before update `step`; it draws only what it is asked for."""
 
@@ -271,7 +272,7 @@ def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[
     return known
 
 
-@lru_cache
+@kept
 def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Array], Array]:
     """The loss of a model by which an adversary measures harm: on a batch of the samples of these workers, `[n]`."""
 
@@ -299,7 +300,7 @@ class Showing(NamedTuple):
     scale: Callable[[Array], Array]
 
 
-@lru_cache
+@kept
 def showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
     def scale(ages: Array) -> Array:
         ages = jnp.asarray(ages).astype(float)
@@ -335,7 +336,7 @@ def _bucket_means(rows: Array, workers: Array, buckets: int) -> Array:
 Lied = Callable[[World, Array, Arrived], Array]
 
 
-@lru_cache
+@kept
 def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
     """Which rows are lies: those of workers that lie in the update, or had poisoned data when they trained.
 
@@ -387,7 +388,7 @@ def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array, samples: 
     )
 
 
-@lru_cache
+@kept
 def forging(
     adversary: Adversary,
     lies: Lying,
@@ -500,7 +501,7 @@ def forging(
     return forge
 
 
-@lru_cache
+@kept
 def updating(
     apply: Apply,
     judge: Filter | None,

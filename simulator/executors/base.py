@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from simulator import timeline
 from simulator.adversary import lying
 from simulator.arrivals import open_book
+from simulator.compilation import kept
 from simulator.core import Core, build, least, message_bits, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.durations import Draw, Spans, drawing
@@ -229,7 +230,7 @@ def stacked(updates: list[Update]) -> Update:
     return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))
 
 
-@lru_cache
+@kept
 def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`work` for m workers at once: all but world and model have a leading axis `[m]`."""
 
