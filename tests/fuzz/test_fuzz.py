@@ -103,7 +103,7 @@ def test_a_tie_that_a_rounding_decides_is_no_fault(monkeypatch):
     one, other = (result(plain(steps=2, evaluate_every=1, attack="none", seed=seed), execute_alone) for seed in (0, 1))
     monkeypatch.setattr(checking, "result", lambda scenario, _: one if scenario.executor.name == "loop" else other)
     monkeypatch.setattr(checking, "_moved", lambda scenario: iter([one, one]))
-    with pytest.raises(Fault, match="^executors"):
+    with pytest.raises(Fault, match=r"^executors"):
         check(SMALL)
     # where loop itself is another when it is moved by a rounding
     monkeypatch.setattr(checking, "_moved", lambda scenario: iter([one, other]))
