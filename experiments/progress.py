@@ -1,5 +1,6 @@
 """What a person sees while runs go on: bars on a terminal, else a line per run."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,21 +20,27 @@ LINE_EVERY_S = 10
 
 
 class Report(NamedTuple):
-    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run."""
+    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run.
+
+    `notice`: what happens to the present runs, which go on.
+    """
 
     starting: Callable[[str], None]
     begin: Callable[[Iterable[Run], int], None]
     advance: Callable[[Run, Checkpoint], None]
     done: Callable[[Run, Checkpoint], None]
     failed: Callable[[Run, str], None]
+    notice: Callable[[str], None]
 
 
-def report(console: Console, runs: int, steps: int, measure: str | None = None):
+def report(console: Console, runs: int, steps: int, measure: str | None = None, quiet: bool = False):
     """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
 
-    `measure`: the field of an evaluation that is told, None for the test accuracy or loss.
+    `measure`: the field of an evaluation that is told, None for the test accuracy or loss. `quiet`: only failures.
     """
-    fitting = _bars if console.is_terminal else _lines
+    # a notebook gives its commands a terminal, and shows the codes that move a cursor as they are
+    notebook = console.is_terminal and "JPY_PARENT_PID" in os.environ
+    fitting = _silence if quiet else _one_line if notebook else _bars if console.is_terminal else _lines
     return fitting(console, runs, steps, measure)
 
 
@@ -99,19 +106,27 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         progress.update(whole, note=_count(completed, lost, runs), advance=rest)
         progress.console.print(f"[red]failed[/red] {escape(f'{name(run)}: {reason}')}", highlight=False)
 
+    def notice(text: str) -> None:
+        label = progress.tasks[present].description
+        progress.console.print(f"[yellow]degraded[/yellow] {escape(f'{label}: {text}')}", highlight=False)
+
     with progress:
-        yield Report(starting, begin, advance, done, failed)
+        yield Report(starting, begin, advance, done, failed, notice)
 
 
 @contextmanager
 def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
-    completed, lost = 0, 0
+    completed, lost, present = 0, 0, ""
     last = began = time.monotonic()
 
     def say(text: str) -> None:
         nonlocal last
         last = time.monotonic()
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(some: Iterable[Run], steps: int) -> None:
+        nonlocal present
+        present = name(next(iter(some)))
 
     def end(text: str) -> None:
         say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}")
@@ -132,9 +147,63 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),
+        begin=begin,
+        advance=advance,
+        done=done,
+        failed=failed,
+        notice=lambda text: say(f"{present}: {text}"),
+    )
+    say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")
+
+
+@contextmanager
+def _one_line(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
+    """One line that is written over, by a carriage return alone."""
+    completed, lost, widest = 0, 0, 0
+    began = time.monotonic()
+
+    def say(text: str, end: str = "") -> None:
+        nonlocal widest
+        widest = max(widest, len(text))
+        console.file.write(f"\r{text:{widest}}{end}")
+        console.file.flush()
+
+    def where(text: str) -> str:
+        return f"[{completed + lost}/{runs}] {text}"
+
+    def advance(run: Run, checkpoint: Checkpoint) -> None:
+        told = said(checkpoint.evaluation, measure)
+        say(where(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {told}"))
+
+    def done(run: Run, checkpoint: Checkpoint) -> None:
+        nonlocal completed
+        completed += 1
+        say(where(f"{name(run)}: {said(checkpoint.evaluation, measure)}"))
+
+    def failed(run: Run, reason: str) -> None:
+        nonlocal lost
+        lost += 1
+        say(where(f"{name(run)}: failed: {reason}"), "\n")
+
+    yield Report(
+        starting=lambda executor: say(where(f"starting {executor}")),
         begin=lambda some, steps: None,
         advance=advance,
         done=done,
         failed=failed,
     )
-    say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")
+    say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
+
+
+@contextmanager
+def _silence(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
+    def failed(run: Run, reason: str) -> None:
+        console.print(f"{name(run)}: failed: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+    yield Report(
+        starting=lambda executor: None,
+        begin=lambda some, steps: None,
+        advance=lambda run, checkpoint: None,
+        done=lambda run, checkpoint: None,
+        failed=failed,
+    )

@@ -36,6 +36,7 @@ from simulator.parts import (
     Workers,
     briefly,
 )
+from simulator.registry import unusable_of
 
 # So many jobs of one run are planned ahead at most (48 bytes each).
 JOBS = 100_000_000
@@ -264,8 +265,8 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
                     more.add(key)
                 else:
                     lines[key] = _explain(mistake, description)
-            elif mistake["type"] == "literal_error":
-                lines[key] += f"; or {mistake.get('ctx', {}).get('expected')}"
+            elif (other := _needed(mistake["type"], mistake.get("ctx", {}))) not in lines[key] and other != UNKNOWN:
+                lines[key] += f"; or {other.removeprefix('must be ').removesuffix(' is needed')}"
         kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
         raise kind(together([*lines.values()], len(more))) from None
 
@@ -290,7 +291,8 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
             word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
-            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}"
+            left_out = "".join(f"; left out: {error}" for error in unusable_of(word).values())
+            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}{left_out}"
         case "union_tag_not_found":
             return f"{key}.name: is missing" if isinstance(value, Mapping) else f"{key}: {NAMED}, got {shown(value)}"
         case "value_error":
@@ -299,6 +301,7 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             return f"{key or description.__name__.lower()}: {_needed(kind, context)}, got {shown(value)}"
 
 
+UNKNOWN = "this cannot be used here"
 NAMED = "a name, or a mapping with name and options, is needed"
 
 
@@ -333,19 +336,22 @@ def _needed(kind: str, context: Mapping[str, Any]) -> str:
         case "tuple_type" | "list_type":
             return "a list is needed"
         case "too_short":
-            return f"a list of at least {words['min_length']} values is needed"
+            least = words["min_length"]
+            return f"at least {'one value is' if least == '1' else f'{least} values are'} needed"
         case "too_long":
-            return f"a list of at most {words['max_length']} values is needed"
+            return f"at most {words['max_length']} values can be given"
         case "missing_argument" | "unexpected_positional_argument":
             return "a list with as many values as there are options is needed"
-        case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
+        case "model_attributes_type":
+            return NAMED
+        case "model_type" | "dict_type" | "mapping_type":
             return "a mapping is needed"
         case "none_required":
             return "null is needed"
         case "mapping_or_value":
             return f"{words['needed']}, or a mapping of {words['keys']}, is needed"
         case _:
-            return "this cannot be used here"
+            return UNKNOWN
 
 
 def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:

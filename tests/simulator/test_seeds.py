@@ -47,7 +47,7 @@ def test_who_is_byzantine_has_a_seed_of_its_own_whether_fixed_or_drawn_for_each_
     drawn = scenario(per_round="sampled", seed=5)
     assert np.array_equal(byzantine_updates(drawn, 0, 9), byzantine_updates(drawn, 1, 9))
     assert np.array_equal(byzantine_updates(drawn, 0, 9), byzantine_updates(scenario(per_round="sampled"), 5, 9))
-    with pytest.raises(ScenarioError, match="workers.byzantine: seed: nobody is drawn with which first"):
+    with pytest.raises(ScenarioError, match=r"workers\.byzantine: seed: nobody is drawn with which first"):
         scenario(seed=5)
 
 
