@@ -70,8 +70,8 @@ def geometric_median(
 
         z <- sum of w_i x_i / sum of w_i,  w_i = 1 / max(nu, |x_i - z|),  `iterations` times from `start`
 
-    Where they end depends on the start and on the unit of the rows. From the mean one far row is left behind by a factor
-    of about n in each step only. Nothing is proven here of a few of them.
+    Where they end depends on the start and on the unit of the rows. From the mean one far row is left behind by a
+    factor of about n in each step only. Nothing is proven here of a few of them.
 
     Args:
         tolerance: length of the mean unit vector (see above) at which the search ends; without `nu`.

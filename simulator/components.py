@@ -141,14 +141,14 @@ RATE: Any = Annotated[
 NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
 
-# Optimizers with a correction for the start of their moving means, which some papers and codes leave out; and what these
-# means of the gradients and of their squares begin with in optax, where papers begin elsewhere.
+# Optimizers with a correction for the start of their moving means, which some papers and codes leave out; and what
+# these means of the gradients and of their squares begin with in optax, where papers begin elsewhere.
 CORRECTED = ("adam", "adamw", "yogi")
 MOMENTS = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
 UNCORRECTED = """bias_correction: false leaves out the division by 1 - b1^t and 1 - b2^t ({who})."""
-BEGINNING = """first_moment and second_moment are what the moving means of the gradients and of their squares begin with.
-As in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization"): bias_correction: false, b2: 0.99, eps: 1e-3,
-first_moment: 0, second_moment: 1e-6 (eps²)."""
+BEGINNING = """first_moment and second_moment are what the moving means of gradients and of their squares begin with. As
+in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization"): bias_correction: false, b2: 0.99, eps: 1e-3,
+first_moment: 0, second_moment: 1e-6 (eps²). Zaheer et al. 2018 (Yogi) have no correction either."""
 
 
 def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
