@@ -131,8 +131,8 @@ def geometric_median(
         def at_once(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
 
-        result, weights, iterations = lax.cond(quick.done, at_once, slowly, rows, quick)
-        return result, Info(weights, iterations)
+        result, weights, taken = lax.cond(quick.done, at_once, slowly, rows, quick)
+        return result, Info(weights, taken)
 
     def among(rows: Array):
         scene = scene_of(rows)

@@ -208,7 +208,8 @@ def _begun(
             if value is not None
         }
         # the correction of a step that is never reached is 1, and the count stays there
-        count = state.count if bias_correction else jnp.full_like(state.count, jnp.iinfo(state.count.dtype).max)
+        count = jnp.asarray(state.count)
+        count = count if bias_correction else jnp.full_like(count, jnp.iinfo(count.dtype).max)
         return state._replace(count=count, **moments)
 
     def init(params: Any) -> Any:
