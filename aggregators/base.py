@@ -38,14 +38,17 @@ class Context(NamedTuple):
     """What the server knows beside the rows; most rules ignore it.
 
     `key`: for what a rule draws, another one at every update. `params` `[d]`: the model that the update changes.
-    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on a batch of the
-    server's own data; the two are None where there is none.
+    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on the server's own
+    data; the two are None where there is none. The row is made the way workers make theirs: of the same gradients,
+    local steps and momentum. `after(aggregate [d])`: the model `[d]` that the update makes of the model where this is
+    the aggregate, None where that is not known.
     """
 
     key: Array
     params: Array | None = None
     gradient: Callable[[], Array] | None = None
     loss: Callable[[Array], Array] | None = None
+    after: Callable[[Array], Array] | None = None
 
 
 class Aggregator(NamedTuple):

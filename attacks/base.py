@@ -11,18 +11,33 @@ Array = jax.Array
 State = Any
 
 
+class Answer(NamedTuple):
+    """What the rule in use would make of rows that an attack tries.
+
+    `aggregate` `[d]`. `weights` `[n]`: the share of each row in it, None where the rule gives its rows none. `rows`
+    `[n, d]`: those that the rule was asked about; an old row that the server keeps is not replaced by one that is
+    tried.
+    """
+
+    aggregate: Array
+    weights: Array | None
+    rows: Array
+
+
 class View(NamedTuple):
     """What the adversary sees of one update.
 
     `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included; where a row is hidden from
     the adversary, one that it knows stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an
     update of fewer than all workers may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest
-    workers send, from which all statistics are taken: those of the honest workers where it sees everything.
-    `workers` `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `aggregate`: the rule in use
-    with its present state, `[n, d] -> [d]`, without the filter where there is one. `loss`: of a model `[d]`, on
-    samples of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server
-    that the rows go to, always 0 where there is one server. `new` `[n]`: which rows came for this update; all others
-    are the last ones that the server keeps, or that an adversary remembers to whom rows come one at a time.
+    workers send, from which all statistics are taken: those of the honest workers where it sees everything. `workers`
+    `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `ask_rule(rows [n, d])` gives the `Answer`
+    of the rule in use in its present state, without the filter where there is one. `loss`: of a model `[d]`, on samples
+    of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server that
+    the rows go to, always 0 where there is one server. `new` `[n]`: which rows came for this update; all others are the
+    last ones that the server keeps, or that an adversary remembers to whom rows come one at a time. `after`: the
+    model `[d]` that the server's optimizer makes of `params` where an aggregate `[d]` is the rule's answer, with its
+    rate, momentum and bound; None where there is no server.
     """
 
     rows: Array
@@ -30,15 +45,19 @@ class View(NamedTuple):
     known: Array
     workers: Array
     params: Array
-    aggregate: Callable[[Array], Array]
+    ask_rule: Callable[[Array], Answer]
     loss: Callable[[Array], Array]
     step: Array
     receiver: Array | np.int32 = np.int32(0)
     new: Array | np.bool_ = np.bool_(True)
+    after: Callable[[Array], Array] | None = None
 
 
 class Batch(NamedTuple):
-    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
+    """One batch of samples, in units of the data's range and before they are normalised: 0 is the background of images
+    (black, or paper) and the lowest value of a table's feature, 1 the other end. Characters are as they are.
+
+    `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
 
     `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
     """
@@ -50,7 +69,7 @@ class Batch(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`."""
+    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`; `x` is in units of the range."""
 
     target: int
     trigger: Callable[[Array], Array]

@@ -41,7 +41,7 @@ def distributed_backdoor(
         length: of a bar, in pixels.
         gap: pixels between bars, in both directions.
         place: where the rectangle of all bars stands.
-        value: of the pixels, at every channel, in the units of the data.
+        value: of the pixels, at every channel, as a share of the data's range: 0 is the background, 1 the other end.
         target: the label that the trigger should lead to.
         share: of the samples in each batch.
         boost: what the row is multiplied by (the paper's scale).

@@ -16,7 +16,8 @@ def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: in
     Source: Wang et al., NeurIPS 2020, "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning"
 
     The paper takes rare samples from elsewhere (another collection of digits, aeroplanes of one company); here the
-    liars find them in their own batches, where the distance to the mean stands for how unlikely a sample is.
+    Byzantine workers find them in their own batches, where the distance to the mean stands for how unlikely a sample
+    is: in shares of the range of all pixels of images, or of each feature of a table.
 
     Args:
         share: of those samples, rounded up.

@@ -5,19 +5,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aggregators import Context
-from aggregators.pre import chained
 from experiments.tracing import (
+    Broken,
     Factory,
     Kind,
     kept,
+    made_rule,
     need,
     parameters,
     trace_attack,
@@ -26,6 +24,7 @@ from experiments.tracing import (
     trace_rule,
     typed,
 )
+from experiments.weighing import NO_WEIGHTS, unweighable
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -43,18 +42,25 @@ from simulator.components import (
     RateSource,
 )
 from simulator.core import doubted
-from simulator.data import Dataset
+from simulator.data import DataError, Dataset, Split
 from simulator.executors.base import plan
+from simulator.mistakes import Impossible, ScenarioError
 from simulator.registry import file_of, said
-from simulator.scenario import Scenario, ScenarioError
+from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out, split_of
 
+# Updates of the timeline by which n and f are looked at before anything is traced.
+FIRST_UPDATES = 100
 
-def build(scenario: Scenario) -> None:
-    """Builds every part, for each seed. Raises ScenarioError, one line that begins with the key of the part."""
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes every part that needs no tracing and reads the data: what is quick to look at. Returns the schedule.
+
+    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
@@ -77,9 +83,32 @@ def build(scenario: Scenario) -> None:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
-    with _part("data", scenario.data, DATA):
-        data = load(scenario.data)
-        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+    load_data(scenario)
+    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+    with _part("schedule", scenario.schedule, SCHEDULES):
+        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+    for rows in seen:
+        _assemble_rule(scenario, rows)
+    return schedule
+
+
+def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it is told."""
+    left, f = seen, doubted(scenario, seen)
+    for i, each in enumerate(scenario.pre):
+        with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
+            left = kept(mixer, each, left, f)
+    with _part("rule", scenario.rule, RULES) as rule, _fewer_rows(scenario, seen, f):
+        made_rule(rule, scenario.rule, scenario.pre, seen, f)
+    return left, f
+
+
+def build(scenario: Scenario) -> None:
+    """Builds and traces every part, for each seed. Raises as `assemble` does."""
+    schedule = assemble(scenario)
+    n, declared = scenario.workers.total, scenario.workers.declared
+    models = scenario.local is not None and scenario.local.send == "model"
+    data = load(scenario.data)
     # what is larger than the data is refused below
     batch = min(scenario.data.batch_size, len(data.y))
     samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
@@ -89,7 +118,7 @@ def build(scenario: Scenario) -> None:
     if np.issubdtype(data.x.dtype, np.integer):
         _characters(scenario, data)
     if scenario.early_stopping and scenario.early_stopping.measure == "validation_accuracy" and data.classes is None:
-        raise ScenarioError("early_stopping.measure: values have no accuracy: take validation_loss")
+        raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
     with _part("model", scenario.model, MODELS) as model:
         d = parameters(model, scenario.model, samples)
     for seed in scenario.seeds:
@@ -104,22 +133,18 @@ def build(scenario: Scenario) -> None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
+        weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
-            left, f = seen, doubted(scenario, seen)
-            for i, each in enumerate(scenario.pre):
-                with _part(f"pre[{i}]", each, PRE) as mixer:
-                    left = kept(mixer, each, left, f)
+            left, f = _assemble_rule(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
+                state, weighs[seen] = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
+                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
+                    before = " with what stands before it" if scenario.pre and weighs[seen] else ""
                     need(
-                        weighs,
-                        f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
-                    )
-                    need(
-                        _weighs(rule, scenario.rule, scenario.pre, seen, f),
-                        f"{scenario.rule.name}{' with what stands before it' if scenario.pre else ''} shortens rows, "
-                        "so that weights cannot be multiplied by samples: take weights equal, or a rule that does not",
+                        why is None,
+                        f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
+                        "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
                     )
                     need(sees != "buckets", "with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
@@ -128,15 +153,14 @@ def build(scenario: Scenario) -> None:
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             for key, lie, f in _lies(scenario):
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples, models)
+                    trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
-            raise ScenarioError(
+            raise Impossible(
                 f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
             )
-        with _part("data.partition", scenario.data.partition, PARTITIONS):
-            _, shares = share_out(scenario.data, n, seed)
+        _, shares = deal(scenario, seed)
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
         if scenario.variance_reduction is not None:
@@ -144,6 +168,22 @@ def build(scenario: Scenario) -> None:
             with _part("model", scenario.model, MODELS):
                 # a gradient of every batch of every worker is kept
                 _fits(d, n * batches, "take a smaller model, or leave variance_reduction out")
+
+
+def load_data(scenario: Scenario) -> Dataset:
+    """The data set of a scenario. Raises ScenarioError, one line that begins with `data`."""
+    with _part("data", scenario.data, DATA):
+        data = load(scenario.data)
+        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+        return data
+
+
+def deal(scenario: Scenario, seed: int) -> tuple[Split, list[np.ndarray]]:
+    """The split of one repeat and the samples of each worker. Raises ScenarioError, as `load_data`."""
+    with _part("data", scenario.data, DATA):
+        split_of(scenario.data, seed)
+    with _part("data.partition", scenario.data.partition, PARTITIONS):
+        return share_out(scenario.data, scenario.workers.total, seed)
 
 
 def _optimizers(scenario: Scenario) -> None:
@@ -166,38 +206,42 @@ def _characters(scenario: Scenario, data: Dataset) -> None:
     """Raises ScenarioError unless the model takes characters, and all that the data has."""
     low, high, options = int(data.x.min()), int(data.x.max()), scenario.model.options()
     if low < 0:
-        raise ScenarioError(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
+        raise Impossible(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
     if not {"vocabulary", "characters"} & set(options):
-        raise ScenarioError(
+        raise Impossible(
             f"model: {scenario.model.name} takes numbers, and the samples of this data are characters: take rnn, lstm, "
             "gru or transformer"
         )
     known = options.get("vocabulary", math.inf) or data.classes
     if known is not None and high >= known:
-        raise ScenarioError(
+        raise Impossible(
             f"model.vocabulary: the data has characters up to {high}: at least {high + 1} is needed, got {known}"
         )
 
 
-@cache
-def _weighs(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> bool:
-    """Whether the aggregate is what the rule's weights make of the rows, by an example with a row far away at its end.
+def _fewer(scenario: Scenario, seen: int, f: int) -> str:
+    """Why a rule sees so many rows and is told f: what of the schedule was written, and which defaults decide."""
+    n, part, declared = scenario.workers.total, scenario.schedule, scenario.workers.declared
+    options = part.options()
+    written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
+    # a default that makes the number
+    written += [f"{key} {value}, the default" for key, value in options.items()
+                if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
+    how = f"{part.name} ({', '.join(written)})" if written else part.name
+    rows = "1 row" if seen == 1 else f"{seen} rows"
+    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
 
-    Where rows are shortened on the way it is not, and the weights cannot be multiplied afterwards.
-    """
-    rule = chained(partial(function, **part.options()), k, f, [partial(PRE[m.name], **m.options()) for m in before])
-    rng, state = np.random.default_rng(0), rule.init(16)
-    for size in (1.0, 1.0, 1000.0):
-        rows = rng.normal(size=(k, 16)).astype(np.float32)
-        rows[-1] *= size
-        own = {"gradient": lambda rows=rows: jnp.asarray(rows.mean(axis=0)), "loss": jnp.sum}
-        aggregate, state, info = rule.apply(rows, state, Context(jax.random.key(0), jnp.zeros(16), **own))
-        if info.weights is None:
-            return False
-        used = np.asarray(info.weights)[:, None] * rows
-        if not np.allclose(used.sum(axis=0), aggregate, rtol=1e-3, atol=1e-3 * np.abs(used).max()):
-            return False
-    return True
+
+@contextmanager
+def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
+    """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
+    try:
+        yield
+    except ValueError as error:
+        if (seen, f) == (scenario.workers.total, scenario.workers.declared):
+            raise
+        raise ValueError(f"{error}; {_fewer(scenario, seen, f)}") from error
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
@@ -213,7 +257,12 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         yield function
     except ValueError as error:
         text = " ".join(str(error).split())
-        raise ScenarioError(f"{key}{_option(part, text)}: {text}") from error
+        # data that is not there, and a part that does not do what it must, are no matter of numbers
+        kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
+        option = _option(part, text)
+        if option and option[1:] not in part.model_fields_set:
+            text += f", which is the default: write {key}{option}"
+        raise kind(f"{key}{option}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
@@ -270,5 +319,5 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
     if by_place and not same and not (timeline.seen == n).all():
         raise ValueError(
             f"{part.name} remembers rows by their place, and with this schedule other workers have it in each update: "
-            "choose synchronous, or asynchronous with apply table and warm_up all"
+            "choose synchronous, or asynchronous with apply table, warm_up all and, where workers die, dead_rows stay"
         )

@@ -16,7 +16,7 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, ending, plainly, refuse
 
 app = typer.Typer(
     name="byzax",
@@ -28,8 +28,9 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 EXIT_CODES = (
-    "Exit codes: 0, every run was completed; 1, a run failed (the others went on); 2, a mistake in what was asked, and "
-    "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
+    "Exit codes: 0, every run was completed; 1, a run failed, or a race lost workers (the others went on); 2, a "
+    "mistake in what was asked, and nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done "
+    "is kept."
 )
 
 
@@ -87,7 +88,7 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import results, study
+    from experiments import outputs, results, study
     from simulator.scenario import ScenarioError
 
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
@@ -96,7 +97,7 @@ def run(
         _check(studies, ray_address)
         folders = _folders(studies, Path(out) if out else None)
         results.versions()
-        results.claim(folders, files, overwrite)
+        outputs.claim(folders, files, overwrite)
     except ScenarioError as error:
         refuse(error)
 
@@ -107,7 +108,7 @@ def run(
         if any(folder.glob("runs/[!.]*/summary.json")):
             _summarise(folder)
         else:
-            results.discard(folder)
+            outputs.discard(folder)
     raise typer.Exit(code)
 
 
@@ -122,20 +123,39 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 
 
 def _check(studies: list[Any], ray_address: str | None) -> None:
-    """Raises ScenarioError where a study cannot be run."""
+    """Raises ScenarioError where a study cannot be run, and prints what is to be said about those that can."""
     from rich.console import Console
 
     from experiments import study
+    from experiments.notes import notes
     from simulator.scenario import ScenarioError
 
     with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
         for each in studies:
             study.check(each)
+        told = [line for each in studies for line in notes(each)]
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     if ray_address:
         _reach(ray_address)
+    elif "ray" in executors:
+        told += _room(studies)
+    for line in told:
+        typer.echo(line, err=True)
+
+
+def _room(studies: list[Any]) -> list[str]:
+    """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
+    from experiments.study import prefixed
+    from simulator.executors import room
+
+    told = []
+    for each in studies:
+        with prefixed(each.path):
+            lines = dict.fromkeys(room.check(c.scenario) for c in each.cells if c.scenario.executor.name == "ray")
+        told += [f"{each.path}: note: {line}" for line in lines if line]
+    return told
 
 
 def _perform(
@@ -150,14 +170,12 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with running.heard(), progress.report(Console(stderr=True), count, updates, measure) as report:
+        with progress.report(Console(stderr=True), count, updates, measure) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
-    except running.Terminated:
-        typer.echo("terminated: what is done is kept", err=True)
-        return TERMINATED
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what is done is kept", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        word, code = ending(end)
+        typer.echo(f"{word}: what is done is kept", err=True)
+        return code
 
 
 @app.command(epilog=EXIT_CODES)
@@ -196,7 +214,7 @@ def tune(
     """
     from rich.console import Console
 
-    from experiments import results
+    from experiments import outputs, results
     from experiments import tune as tuning
     from simulator.scenario import ScenarioError
 
@@ -206,7 +224,7 @@ def tune(
         _check([planned.study], ray_address)
         folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
         results.versions()
-        results.claim([folder], [file], overwrite)
+        outputs.claim([folder], [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
@@ -376,7 +394,7 @@ def partition(
         Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
     ] = Chart.AUTO,
 ) -> None:
-    """Say which samples every worker holds, and how uneven their labels are; draw it. Of a grid its first run."""
+    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
     from rich.console import Console
 
     from experiments import shares
@@ -388,6 +406,7 @@ def partition(
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(shares.splits(found))
     console.print(shares.table(found))
     for picture in pictures:
         console.print(str(picture), highlight=False, soft_wrap=True)

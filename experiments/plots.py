@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.names import file_name, short
+from experiments.outputs import save
 from experiments.scores import ACCURACY, Score, score_of
 from experiments.summary import MEASURES, WAYS, differs, diverged, lines, others, timed
 
@@ -76,8 +78,7 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
         name = file_name(parts, [path.stem for path in paths])
         for suffix in ("png", "svg"):
             path = folder / f"{name}.{suffix}"
-            # without a date the same results give the same file
-            figure.savefig(path, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+            save(path, partial(figure.savefig, **appearance(suffix)))
             paths.append(path)
 
     for chosen, group in groups:
@@ -93,6 +94,11 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
             if timed(frame, curves):
                 keep(spending(folder, group, words), ["time", *words])
     return paths
+
+
+def appearance(suffix: str) -> dict[str, Any]:
+    """How a figure is saved as `png` or `svg`: without a date the same results give the same file."""
+    return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
 
 def colours(rules: list[str]) -> dict[str, str]:

@@ -19,13 +19,17 @@ LINE_EVERY_S = 10
 
 
 class Report(NamedTuple):
-    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run."""
+    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run.
+
+    `notice`: what happens to the present runs, which go on.
+    """
 
     starting: Callable[[str], None]
     begin: Callable[[Iterable[Run], int], None]
     advance: Callable[[Run, Checkpoint], None]
     done: Callable[[Run, Checkpoint], None]
     failed: Callable[[Run, str], None]
+    notice: Callable[[str], None]
 
 
 def report(console: Console, runs: int, steps: int, measure: str | None = None):
@@ -99,19 +103,27 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         progress.update(whole, note=_count(completed, lost, runs), advance=rest)
         progress.console.print(f"[red]failed[/red] {escape(f'{name(run)}: {reason}')}", highlight=False)
 
+    def notice(text: str) -> None:
+        label = progress.tasks[present].description
+        progress.console.print(f"[yellow]degraded[/yellow] {escape(f'{label}: {text}')}", highlight=False)
+
     with progress:
-        yield Report(starting, begin, advance, done, failed)
+        yield Report(starting, begin, advance, done, failed, notice)
 
 
 @contextmanager
 def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
-    completed, lost = 0, 0
+    completed, lost, present = 0, 0, ""
     last = began = time.monotonic()
 
     def say(text: str) -> None:
         nonlocal last
         last = time.monotonic()
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(some: Iterable[Run], steps: int) -> None:
+        nonlocal present
+        present = name(next(iter(some)))
 
     def end(text: str) -> None:
         say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}")
@@ -132,9 +144,10 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),
-        begin=lambda some, steps: None,
+        begin=begin,
         advance=advance,
         done=done,
         failed=failed,
+        notice=lambda text: say(f"{present}: {text}"),
     )
     say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")

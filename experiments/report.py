@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import plots, summary
+from experiments import outputs, plots, summary
 from experiments.scores import SUCCESS, Score
 from experiments.strict_yaml import read_mapping
 
@@ -18,9 +18,9 @@ def write(folder: Path) -> list[Path]:
     frame = summary.gather(folder)
     curves = summary.curves(folder, frame)
     drawn = plots.draw(folder, frame, curves)
-    frame.to_csv(folder / "summary.csv", index=False)
+    outputs.save_text(folder / "summary.csv", frame.to_csv(index=False))
     page = summary.markdown(_name(folder), frame, curves, [path for path in drawn if path.suffix == ".png"])
-    (folder / "summary.md").write_text(page)
+    outputs.save_text(folder / "summary.md", page)
     return [folder / "summary.csv", folder / "summary.md", *drawn]
 
 

@@ -6,17 +6,19 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import outputs
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
-from experiments.writing import atomically, write_json
+from experiments.writing import atomically, json_text, sync, write_json
 from models.module import sha256
+from simulator.arrivals import lost_in_words
 from simulator.components import Component, NestedRule
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
@@ -26,23 +28,6 @@ from simulator.timeline import Timeline, cut, save, usage
 from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
-# Everything that a study writes beside its runs; --overwrite removes this and nothing else.
-STUDY_FILES = (
-    "scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg", "loss*.png", "loss*.svg",
-    "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
-)  # fmt: skip
-RUN_FILES = (
-    "scenario.yaml",
-    "metrics.csv",
-    "updates.csv",
-    "params.npz",
-    "workers.csv",
-    "ages.csv",
-    "timeline.npz",
-    "versions.json",
-    "summary.json",
-    "error.txt",
-)
 
 
 class Run(NamedTuple):
@@ -65,13 +50,13 @@ def runs(study: Study) -> list[Run]:
     rules = labels(cell.scenario.rule for cell in study.cells)
     attacks = labels(cell.scenario.attack for cell in study.cells)
     made: list[Run] = []
-    taken: list[str] = []
+    taken: set[str] = set()
     for cell in study.cells:
         others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
         for seed in cell.scenario.seeds:
             rule, attack = rules[cell.scenario.rule], attacks[cell.scenario.attack]
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
-            taken.append(slug)
+            taken.add(slug)
             single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
             made.append(Run(slug, single, rule, attack, others, len(made)))
     return made
@@ -124,69 +109,18 @@ def _short(value: Any) -> Any:
     return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
-def claim(
-    folders: Sequence[Path],
-    inputs: Sequence[Path],
-    overwrite: bool = False,
-    mine: Callable[[Path], list[Path]] | None = None,
-    keep: bool = False,
-) -> None:
-    """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
-
-    With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. `mine` gives what the command wrote in a folder; by default the files of a study. With `keep` it stays,
-    until the command writes what takes its place.
-    """
-    written = {folder: (mine or _written)(folder) if overwrite else [] for folder in folders}
-    read = {path.resolve() for path in inputs}
-    for folder, files in written.items():
-        if any(path.resolve() in read for path in files):
-            raise ScenarioError(
-                f"{folder}: --overwrite would remove a scenario that is to be run: choose another --out"
-            )
-        found = [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else []
-        foreign = sorted(set(found) - set(files))
-        if foreign and overwrite:
-            raise ScenarioError(
-                f"{folder}: this output folder is used already and holds {foreign[0].relative_to(folder)}, which byzax "
-                f"did not write: choose another --out; nothing was removed"
-            )
-        if foreign:
-            raise ScenarioError(f"{folder}: this output folder is used already: choose another --out, or --overwrite")
-    for folder, files in written.items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".writable"
-            probe.touch()
-            probe.unlink()
-            for path in [] if keep else files:
-                path.unlink()
-            for empty in [*folder.glob("runs/*"), folder / "runs"]:
-                if empty.is_dir() and not any(empty.iterdir()):
-                    empty.rmdir()
-        except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
-
-
-def _written(folder: Path) -> list[Path]:
-    """The files of a study in a folder; none where it has no folder for runs, for then byzax did not write it."""
-    if not (folder / "runs").is_dir():
-        return []
-    found = [path for pattern in STUDY_FILES for path in folder.glob(pattern)]
-    return found + [path for run in folder.glob("runs/*") for name in RUN_FILES if (path := run / name).exists()]
-
-
 def begin(folder: Path, run: Run) -> None:
     """Makes the folder of a run and says in it what will run. It is there whole or not at all."""
     here = folder / "runs" / f".{run.slug}"
-    here.mkdir(parents=True)
+    # what a stop on the way left of it is written over
+    here.mkdir(parents=True, exist_ok=True)
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
     (here / "scenario.yaml").write_text(dump(described))
-    write_json(here / "versions.json", {**versions(), **_own_module(run.scenario)})
+    (here / "versions.json").write_text(json_text({**versions(), **_own_module(run.scenario)}))
     _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
     _append(here / "updates.csv", [("step", *Update._fields)])
-    write_json(here / "summary.json", _summary(run, "running", None))
+    (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
     here.rename(folder / "runs" / run.slug)
 
 
@@ -209,13 +143,16 @@ def finish(
     reason: str | None = None,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Writes the last model and the summary; `status` is complete, failed or interrupted."""
+    """Writes the last model and the summary; `status` is complete, degraded, failed or interrupted."""
     here = folder / "runs" / run.slug
     if seen:
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
-    summary = _summary(run, status, reason)
-    if status == "complete":
+    lost = _lost(seen[-1]) if seen else {}
+    summary = _summary(run, status, "; ".join(filter(None, (reason, lost_in_words(lost)))))
+    if lost:
+        summary["lost"] = {str(worker): step + 1 for worker, step in sorted(lost.items())}
+    if status in ("complete", "degraded"):
         summary["digest"] = digest(list(seen))
     if seen:
         last = seen[-1]
@@ -232,7 +169,22 @@ def finish(
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
+    for path in here.glob("*.csv"):
+        # on the disk before the summary says that it is complete
+        sync(path)
     write_json(here / "summary.json", summary)
+
+
+def complete(last: Checkpoint) -> str:
+    """The status of a run that made all its updates: complete, or degraded where workers were lost on the way."""
+    return "degraded" if _lost(last) else "complete"
+
+
+def _lost(last: Checkpoint) -> dict[int, int]:
+    """The workers that were lost unplanned, and the place of the first update without each."""
+    return (
+        {} if last.timeline is None else {worker: step for step, worker in cut(last.timeline, last.step).lost.tolist()}
+    )
 
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
@@ -263,6 +215,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
 
 def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
     scenario = run.scenario
+    data = load_data(scenario.data)
     return {
         "position": run.position,
         "rule": run.rule,
@@ -271,7 +224,9 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "seed": scenario.seed,
         "status": status,
         **({"reason": reason} if reason else {}),
-        "classes": load_data(scenario.data).classes,
+        "classes": data.classes,
+        # which number stands for which label, where they had other names
+        **({"labels": list(data.labels)} if data.labels else {}),
     }
 
 
@@ -329,14 +284,7 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def save_study(folder: Path, study: Study) -> None:
-    """Puts the scenario, with its overrides and grid, beside the runs."""
+    """Puts the scenario, with its overrides and grid, beside the runs, and lists the runs in the folder's mark."""
+    outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
     (folder / "runs").mkdir(exist_ok=True)
-    (folder / "scenario.yaml").write_text(dump(study.raw))
-
-
-def discard(folder: Path) -> None:
-    """Takes away what `save_study` made where no run began, so that the folder can be used again."""
-    for path in _written(folder):
-        path.unlink()
-    for empty in [*folder.glob("runs/*"), folder / "runs"]:
-        empty.rmdir()
+    outputs.save_text(folder / "scenario.yaml", dump(study.raw))

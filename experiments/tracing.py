@@ -13,12 +13,17 @@ import numpy as np
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
-from attacks import Attack, Batch, View
+from attacks import Answer, Attack, Batch, View
 from models import Model
-from simulator.components import PRE, Component
+from simulator.components import PRE, Component, reads_files
+from simulator.file_cache import file_cache
 from simulator.registry import file_of, said
 
 Factory = Callable[..., Any]
+
+
+class Broken(ValueError):
+    """A part that does not do what its kind must."""
 
 
 class Kind(NamedTuple):
@@ -40,7 +45,7 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         if isinstance(error, ValueError) and str(error).startswith(f"{part.name} "):
             # the part itself says what it needs
             raise
-        raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
 
 
 def _asked(part: Component, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -63,20 +68,22 @@ def trace_augmentation(function: Factory, part: Component, samples: Kind) -> Non
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{part.name} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.name} fails: {said(error, file_of(function))}") from error
     need(typed(given) == typed(batch), f"{part.name} must give {typed(batch)}, got {typed(given)}")
 
 
-@cache
+@file_cache(maxsize=1000)
 def parameters(function: Factory, part: Component, samples: Kind) -> int:
     """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
+    reads_files(part)
 
     def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
         model = function(samples.shape, samples.classes, **part.options())
         need(isinstance(model, Model), f"{part.name} must give a Model, got {typed(model)}")
         with _tracing(part, "the model", function):
             params = model.init(key)
-            loss, outputs = model.loss(params, x, y, key), model.predict(params, x)
+            measured = () if model.statistics is None else (model.statistics(params, x),)
+            loss, outputs = model.loss(params, x, y, key), model.predict(params, x, *measured)
             return params, loss, outputs, model.judge(outputs, y) if _is(outputs, expected) else None
 
     # values in place of logits where there are no classes
@@ -100,30 +107,24 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 
 @cache
-def trace_rule(
-    function: Factory,
-    part: Component,
-    before: tuple[Component, ...],
-    k: int,
-    n: int,
-    f: int,
-    d: int,
-    own: bool,
-    models: bool,
-) -> Any:
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
+    """The rule over what stands before it, for k rows. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    try:
-        rule = chained(partial(function, **part.options()), k, f, mixers)
-    except ValueError as error:
-        if k == n:
-            raise
-        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
+    rule = chained(partial(function, **part.options()), k, f, mixers)
     need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    return rule
+
+
+@cache
+def trace_rule(
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool, models: bool
+) -> Any:
+    rule = made_rule(function, part, before, k, f)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
         asked = _asked(part, models, gradient=lambda: params, loss=jnp.sum) if own else {}
-        return state, rule.apply(rows, state, Context(key, params, **asked))
+        return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **asked))
 
     with _tracing(part, "apply", function):
         start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
@@ -147,7 +148,8 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
     def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
         asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
-        return state, judge.judge(row, Sent(worker, worker), Context(key, row, **asked), state)
+        context = Context(key, row, after=lambda aggregate: row - aggregate, **asked)
+        return state, judge.judge(row, Sent(worker, worker), context, state)
 
     with _tracing(part, "judge", function):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
@@ -165,7 +167,7 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 @cache
 def trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool
+    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool
 ) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
@@ -178,9 +180,10 @@ def trace_attack(
             known=~byzantine,
             workers=jnp.arange(k),
             params=params,
-            aggregate=lambda attempt: attempt.mean(axis=0),
-            loss=_asked(part, models, loss=jnp.sum)["loss"],
+            ask_rule=lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
+            loss=jnp.sum,
             step=step,
+            after=lambda aggregate: params - aggregate,
             new=jnp.ones(k, bool),
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
@@ -201,10 +204,8 @@ def trace_attack(
         chosen = [] if given.get("labels", "targeted") != "targeted" else ["source", "target"]
         for key in chosen:
             value, last = given.get(key), (samples.classes or math.inf) - 1
-            need(
-                not isinstance(value, int) or value <= last,
-                f"{part.name}: {key} is {value}, and labels are 0 to {last}",
-            )
+            if isinstance(value, int) and value > last:
+                raise ValueError(f"{part.name}: {key} is {value}, and labels are 0 to {last}")
         if attack.goal is not None:
             with _tracing(part, "trigger", function):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)
@@ -265,5 +266,6 @@ def typed(value: Any) -> str:
 
 
 def need(fits: bool, message: str) -> None:
+    """Raises Broken unless a part fits."""
     if not fits:
-        raise ValueError(message)
+        raise Broken(message)

@@ -1,6 +1,7 @@
 """Hyperparameters chosen on the validation samples, before the test numbers are taken: a grid, a table, a scenario."""
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -13,18 +14,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments import results, study
+from experiments import outputs, study
+from experiments.building import load_data
 from experiments.names import compact, file_name, short
 from experiments.strict_yaml import dump, read_mapping
 from experiments.study import Study
 from simulator.components import RateSource
 from simulator.scenario import Scenario, ScenarioError
-from simulator.world import load as load_data
 
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
 # What decides on which samples the choice is made: values of these are not measured alike.
-MEASURING = ("seed", "data", "data.name", "data.validation", "data.test")
+MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
 # What a learning rate is multiplied by where --over does not say otherwise.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -86,7 +87,8 @@ def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequen
     for cell in made.cells:
         if not cell.scenario.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
-    regression = load_data(made.base.data).classes is None
+    with study.prefixed(path):
+        regression = load_data(made.base).classes is None
     chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
     if regression and chosen_by == "validation_accuracy":
         raise ScenarioError(f"--by {by}: {made.base.data.name} has no classes: choose validation_loss")
@@ -153,16 +155,17 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
 def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
     written = [folder / "tune.csv"]
-    with written[0].open("w", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", "std", "complete", "runs", "chosen"])
-        for row in rows:
-            names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
-            lines.writerow([*names, row.mean, row.std, row.complete, row.runs, int(row.best)])
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", "std", "complete", "runs", "chosen"])
+    for row in rows:
+        names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
+        lines.writerow([*names, row.mean, row.std, row.complete, row.runs, int(row.best)])
+    outputs.save_text(written[0], text.getvalue())
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
-        written[-1].write_text(dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
+        outputs.save_text(written[-1], dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
     return written
 
 
@@ -204,12 +207,15 @@ def table(folder: Path) -> Table:
 
 def shares_test_samples(tuning: Tuning) -> bool:
     """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
-    return any(cell.scenario.repeats > 1 and load_data(cell.scenario.data).test is None for cell in tuning.study.cells)
+    return any(
+        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario).test is None
+        for cell in tuning.study.cells
+    )
 
 
 def discard_if_empty(folder: Path) -> bool:
     """Takes away the folder's files where no run began; gives whether it did."""
     if any(folder.glob("runs/[!.]*/summary.json")):
         return False
-    results.discard(folder)
+    outputs.discard(folder)
     return True

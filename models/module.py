@@ -162,7 +162,7 @@ def _from_linen(called: str, file: str, found: Any, own: Mapping[str, Any], samp
             "parameters would reach neither the server nor the other workers; of norms take LayerNorm or GroupNorm"
         )
 
-    def outputs(tree: Any, x: Array, key: Array | None) -> Array:
+    def outputs(tree: Any, x: Array, key: Array | None, shares: Array | None) -> Array:
         return made.apply(tree, x, **modes(key is not None), rngs=None if key is None else {"dropout": key})
 
     return flat(start, shapes, outputs, classes, name=called)

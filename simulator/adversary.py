@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attacks import Attack, Batch, Goal, View
+from attacks import Answer, Attack, Batch, Goal, View
 from simulator.keys import Purpose, derive
 from simulator.parts import Knowledge, Lie
 from simulator.world import World
@@ -31,13 +31,13 @@ class Part(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """What of a view depends on whose it is.
+    """The parts of a `View` that differ between attackers.
 
-    `asking(rows [m, d])` gives the view's `aggregate` where these rows stand for those that are not its own,
+    `asking(rows [m, d])` gives the view's `ask_rule` where these rows stand for those that are not its own,
     `losing(first, end)` its `loss` on the samples of the Byzantine workers number `first` to `end` - 1.
     """
 
-    asking: Callable[[Array], Callable[[Array], Array]]
+    asking: Callable[[Array], Callable[[Array], Answer]]
     losing: Callable[[Any, Any], Callable[[Array], Array]]
 
 
@@ -68,7 +68,7 @@ def lying(sampled: int | None) -> Lying:
 
     def drawn(world: World, step: Array) -> Array:
         n = len(world.sizes)
-        order = jax.random.permutation(derive(world.key, Purpose.LIARS, step), n)
+        order = jax.random.permutation(derive(world.liars_key, Purpose.LIARS, step), n)
         return jnp.full(n, -1, jnp.int32).at[order[:sampled]].set(jnp.arange(sampled, dtype=jnp.int32))
 
     return (lambda world, step: world.liars) if sampled is None else drawn
@@ -181,7 +181,7 @@ def _colluding(
     rows = jnp.where(lies.any(), rows, jnp.zeros_like(rows))
     # what the server keeps of its own workers is what they sent
     kept = jnp.where(lies[:, None], view.rows, rows)
-    asked = {"aggregate": hidden.asking(kept), "loss": hidden.losing(part.first, part.end)}
+    asked = {"ask_rule": hidden.asking(kept), "loss": hidden.losing(part.first, part.end)}
     mine = view._replace(rows=rows, byzantine=lies, known=lies, new=view.new & lies, **asked)
     forged, after = part.attack.forge(key, mine, state)
     # of an update without its workers it learns nothing
@@ -200,7 +200,7 @@ def _alone(
         me = ranks == rank
         place = jnp.argmax(me)
         rows = jnp.broadcast_to(jnp.where(me.any(), own[place], 0), own.shape)
-        asked = {"aggregate": hidden.asking(rows), "loss": hidden.losing(rank, rank + 1)}
+        asked = {"ask_rule": hidden.asking(rows), "loss": hidden.losing(rank, rank + 1)}
         alone = view._replace(rows=rows, byzantine=me, known=me, new=view.new & me, **asked)
         forged, after = forge(jax.random.fold_in(key, rank), alone, state)
         # who is not in this update learns nothing from it

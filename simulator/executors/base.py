@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from simulator import timeline
 from simulator.adversary import lying
@@ -16,6 +17,7 @@ from simulator.arrivals import open_book
 from simulator.core import Core, build, least, message_bits, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.durations import Draw, Spans, drawing
+from simulator.file_cache import file_cache
 from simulator.keys import Purpose, generator
 from simulator.parts import Honest
 from simulator.planning import in_step, planned
@@ -23,6 +25,7 @@ from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.serving import Arrived
 from simulator.timeline import Outcome, Timeline
+from simulator.training import batches_of
 from simulator.world import World, liars, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
@@ -66,26 +69,18 @@ def stage(name: str, **place: int) -> Iterator[None]:
         raise RunError(f"{name} failed ({where}): {type(error).__name__}: {error}") from error
 
 
+def _timeline_key(scenario: Scenario, seed: int) -> tuple[str, int]:
+    # without what no timeline depends on
+    return scenario.model_dump_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"}), seed
+
+
+# the last one is kept: runs, and checks before them, ask for it several times
+@file_cache(maxsize=1, key=_timeline_key)
 def plan(scenario: Scenario, seed: int) -> Timeline:
     """The timeline of one repeat: it depends on the scenario and the seed alone.
 
     Raises ValueError where a part of schedule or latency cannot be made, or where no update ever happens.
     """
-    # without what no timeline depends on
-    parts = scenario.model_dump_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"})
-    kept = _kept(parts, seed)
-    if not kept:
-        kept.append(_plan(scenario, seed))
-    return kept[0]
-
-
-@lru_cache(maxsize=1)
-def _kept(parts: str, seed: int) -> list[Timeline]:
-    """The place where the last timeline is kept: runs, and checks before them, ask for it several times."""
-    return []
-
-
-def _plan(scenario: Scenario, seed: int) -> Timeline:
     n, source, decides = scenario.workers.total, scenario.latency, schedule(scenario)
     if decides.plan is not None:
         return timeline.check(decides.plan(situation(scenario, seed)), n)
@@ -176,8 +171,7 @@ def per_job(scenario: Scenario, seed: int) -> np.ndarray:
     if local is None or local.steps is not None:
         return np.full(n, 1 if local is None else local.steps)
     _, shares = share_out(scenario.data, n, seed)
-    batches = [max(1, len(share) // scenario.data.batch_size) for share in shares]
-    return np.array(batches) * local.epochs
+    return batches_of(local, np.array([len(share) for share in shares]), scenario.data.batch_size) * local.epochs
 
 
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
@@ -190,10 +184,17 @@ def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     return until[np.concatenate([[0], np.searchsorted(when[there][order], timeline.time_s, side="right")])]
 
 
-def arrived(timeline: Timeline, step: int) -> Arrived:
-    """Whose rows are new in an update."""
+def arrived(timeline: Timeline, step: int, n: int) -> Arrived:
+    """Whose rows are new in an update of `n` workers, and whose have left the table."""
     own = timeline.of(step)
-    return Arrived(timeline.rows.workers[own], timeline.rows.handed[own])
+    return Arrived(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
+
+
+def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:
+    """Whose row leaves the table with an update, `[n]`; None where nobody's does, as in nearly every update."""
+    pairs = np.asarray(pairs, int).reshape(-1, 2)
+    mine = pairs[pairs[:, 0] == step, 1]
+    return np.isin(np.arange(n), mine) if len(mine) else None
 
 
 def evaluation_steps(scenario: Scenario, steps: int) -> list[int]:

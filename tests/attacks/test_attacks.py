@@ -596,7 +596,6 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("optimised", {"attack": "gaussian", "strength": "standard_deviation"}, "before it is known"),
         ("optimised", {"attack": "little", "strength": "zz"}, "no option zz"),
         ("optimised", {"measure": "angle"}, "measures distance, cosine, loss"),
-        ("optimised", {"learning_rate": 0.0}, "learning_rate > 0"),
         ("fang", {"against": "brute"}, "krum or trimmed_mean"),
         ("fang", {"bounds": "sigma"}, "bounds rows and deviations"),
         ("fang", {"b": 0.5}, "b >= 1"),

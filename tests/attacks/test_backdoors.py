@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import attacks
-from attacks import Batch, View
+from attacks import Answer, Batch, View
 
 PLACES = {"top_left": (0, 0), "top_right": (0, 5), "bottom_left": (5, 0), "bottom_right": (5, 5), "centre": (2, 2)}
 
@@ -72,7 +72,7 @@ def view_of(rows, params, step=0):
         known=~byzantine,
         workers=jnp.arange(len(rows)),
         params=jnp.asarray(params),
-        aggregate=lambda attempt: attempt.mean(0),
+        ask_rule=lambda rows: Answer(rows.mean(0), None, rows),
         loss=jnp.sum,
         step=jnp.asarray(step),
     )

@@ -223,11 +223,11 @@ MISTAKES = {
     ),
     "weights by samples of shortened rows": (
         {"rule": "average", "pre": [{"name": "clip", "bound": 1.0}], "weights": "samples"},
-        ["rule: average with what stands before it shortens rows"],
+        ["rule: average with what stands before it changes the length of rows, so that weights cannot be multiplied"],
     ),
     "weights by samples of rows that a rule shortens later": (
         {"rule": "clipped_clustering", "weights": "samples"},
-        ["rule: clipped_clustering shortens rows"],
+        ["rule: clipped_clustering changes the length of rows"],
     ),
     "the accuracy of values": (
         {

@@ -100,11 +100,11 @@ def test_poison_is_drawn_anew_for_each_worker_and_job():
 def test_an_attack_cannot_touch_honest_rows():
     _, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    forged, _ = core.forge(here, 0, new(range(7)), rows, server.params, server.rule, core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.adversary(650))
     assert np.array_equal(np.asarray(forged)[2:], rows[2:])
     assert (np.asarray(forged)[:2] == 7).all()
     # who lies goes by the worker, not by the place in the update
-    forged, _ = core.forge(here, 0, new(range(6, -1, -1)), rows, server.params, server.rule, core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(6, -1, -1)), rows, server, core.adversary(650))
     assert (np.asarray(forged)[5:] == 7).all()
     assert np.array_equal(np.asarray(forged)[:5], rows[:5])
 
@@ -291,7 +291,7 @@ def test_the_adversary_sees_the_model_and_the_rule_in_its_present_state():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(rule="remembering", attack="counting")
     remembered = np.linspace(-1, 1, 650, dtype=np.float32)
-    forged, _ = core.forge(here, 0, new(range(7)), rows, server.params, remembered, core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server._replace(rule=remembered), core.adversary(650))
     expected = (np.asarray(server.params) - (rows.mean(axis=0) + remembered) / 2) / 10
     np.testing.assert_allclose(forged[0], expected, rtol=1e-5, atol=1e-7)
 
@@ -299,9 +299,7 @@ def test_the_adversary_sees_the_model_and_the_rule_in_its_present_state():
 def test_the_adversary_draws_anew_at_every_step():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(attack="gaussian")
-    first, again, later = (
-        core.forge(here, t, new(range(7)), rows, server.params, server.rule, core.adversary(650))[0] for t in (0, 0, 1)
-    )
+    first, again, later = (core.forge(here, t, new(range(7)), rows, server, core.adversary(650))[0] for t in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first[0], later[0])
 
@@ -383,7 +381,7 @@ def test_an_adversary_that_asks_the_rule_does_not_know_what_it_will_draw():
     changes = {"rule": "median", "pre": [{"name": "bucketing", "s": 2}], "attack": "counting"}
     _, core, here, server = prepared(**changes)
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    forged, _ = core.forge(here, 0, new(range(7)), rows, server.params, server.rule, core.adversary(len(server.params)))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.adversary(len(server.params)))
     after, _ = core.update(here, server, new(range(7)), rows)
     asked, given = -10 * np.asarray(forged)[0], (np.asarray(server.params) - after.params) / 0.1
     assert not np.allclose(asked, given, atol=1e-3)
