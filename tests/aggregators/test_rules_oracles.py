@@ -98,6 +98,26 @@ def test_fewer_rows_than_proven_are_taken_on_purpose_alone(name):
     np.testing.assert_array_equal(plain, allowed)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("geometric_median", {"iterations": 3}, "iterations and start are of the smoothed steps: give nu"),
+        ("geometric_median", {"start": "mean"}, "iterations and start are of the smoothed steps: give nu"),
+        ("geometric_median", {"nu": 0.1, "tolerance": 1e-3}, "tolerance and max_iterations are of the minimiser"),
+        ("geometric_median", {"nu": 0.0}, "nu > 0, for instance 0.1.*got 0.0"),
+        ("geometric_median", {"nu": 0.1, "iterations": 1001}, "iterations <= 1000"),
+        ("geometric_median", {"nu": 0.1, "start": "median"}, "start must be one of zero, mean, got 'median'"),
+        ("centered_clipping", {"start": "last"}, "start must be one of zero, median, mean, got 'last'"),
+        ("centered_clipping", {"start": (0.0, float("inf"))}, "a start of finite numbers, got"),
+        ("median", {"median": "middle"}, "median must be one of lower, mid, upper, got 'middle'"),
+        ("krum", {"neighbours": "n-f-4"}, "neighbours must be one of n-f, n-f-1, n-f-2, n-f-3, got 'n-f-4'"),
+    ],
+)
+def test_options_out_of_range_are_refused_with_what_came(name, options, words):
+    with pytest.raises(ValueError, match=f"{name}.*{words}"):
+        aggregators.build(name, 11, 2, **options)
+
+
 def test_a_base_of_bulyan_without_a_name_is_refused():
     with pytest.raises(ValueError, match=r"bulyan needs the name of its base.*got \{'distance': 'plain'\}"):
         aggregators.build("bulyan", 11, 2, base={"distance": "plain"})
