@@ -142,7 +142,7 @@ def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
     for column in frame.drop(columns=list(left_out)):
         if not is_numeric(frame[column]):
             words = frame[column].unique()
-            others = words[np.isnan(pandas.to_numeric(words, errors="coerce").astype(float))]
+            others = words[np.isnan(np.asarray(pandas.to_numeric(words, errors="coerce"), float))]
             # one word such as ? is enough to make words of a column of numbers
             odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
             said.append(f"{column} ({len(words)}{odd})")

@@ -139,7 +139,10 @@ def scenario(tmp_path, executor, **changes):
     )
 
 
-@pytest.mark.parametrize("executor", ["loop", "vectorised", pytest.param({"name": "ray", "actors": 2}, id="ray")])
+RAY = pytest.param({"name": "ray", "actors": 2}, id="ray", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised", RAY])
 def test_a_session_that_goes_on_uses_the_files_of_data_and_model_as_they_are_at_the_next_run(tmp_path, executor):
     net = {"name": "module", "path": f"{tmp_path}/net.py:Net"}
     described = scenario(tmp_path, executor, model=net)
