@@ -1,7 +1,7 @@
 """The two ends of an update: what the adversary makes of the rows, and what the parameter server does with them."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
