@@ -329,7 +329,7 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
-            word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
+            word = {"beside": "attack", "augment": "augmentation", "base": "rule"}.get(word, word)
             left_out = "".join(f"; left out: {error}" for error in unusable_of(word).values())
             return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}{left_out}"
         case "union_tag_not_found":
