@@ -364,7 +364,7 @@ def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
 Counting = Callable[[World, Array, Array], Array]
 
 
-@lru_cache
+@kept
 def counting(adversary: Adversary, lies: Lying) -> Counting:
     """How many samples workers hold, or say they hold."""
 
