@@ -153,11 +153,11 @@ SCENARIOS = {
         "worker_momentum": 0.5,
         "steps": 12,
     },
-    # exactly two Byzantine of six participants, which claim samples and shift the change that their model stands for
+    # exactly two Byzantine of eight participants, which claim samples and shift the change that their model stands for
     "claiming": {
         **RANDOM,
         "workers": {"total": 20, "byzantine": {"count": 5, "participating": 2}},
-        "schedule": {"name": "sampled", "participants": 6},
+        "schedule": {"name": "sampled", "participants": 8},
         "weights": "samples",
         "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}},
         "local": {"steps": 2, "learning_rate": 0.1, "send": "model"},
