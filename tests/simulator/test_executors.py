@@ -153,6 +153,18 @@ SCENARIOS = {
         "worker_momentum": 0.5,
         "steps": 12,
     },
+    # exactly two Byzantine of eight participants, which claim samples and shift the change that their model stands for
+    "claiming": {
+        **RANDOM,
+        "workers": {"total": 20, "byzantine": {"count": 5, "participating": 2}},
+        "schedule": {"name": "sampled", "participants": 8},
+        "weights": "samples",
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}},
+        "local": {"steps": 2, "learning_rate": 0.1, "send": "model"},
+        "rule": "multi_krum",
+        "attack": {"name": "claims", "factor": 3.0, "attack": "little"},
+        "steps": 6,
+    },
     "recurrent": {
         "data": {"name": "letters", "batch_size": 8},
         "model": {"name": "rnn", "hidden": 6, "embedding": 4, "truncate": 5, "dropout": 0.3},
