@@ -48,7 +48,8 @@ class Adversary(NamedTuple):
     `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]` (-1:
     of none), `own` are the rows as the Byzantine workers computed them. `corrupt(key, batch, rank, handed)` gives what
     a worker trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has
-    one. Each of the three is None where no attack has it. `curious`: whether some attack does not see everything.
+    one. `claim(samples [m], ranks [m], step)` gives the numbers of samples that workers say they hold. Each of the four
+    is None where no attack has it. `curious`: whether some attack does not see everything.
     `poisons(ranks)` and `sends(ranks)`: which of these Byzantine workers, -1 for none, lie when they train, and which
     when they send.
     """
@@ -57,6 +58,7 @@ class Adversary(NamedTuple):
     forge: Callable[..., tuple[Array, Any]] | None
     corrupt: Callable[[Array, Batch, Array, Array], Batch] | None
     goal: Goal | None
+    claim: Callable[[Array, Array, Array], Array] | None
     curious: bool
     poisons: Callable[[Array], Array]
     sends: Callable[[Array], Array]
@@ -131,12 +133,25 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
             )
         return made
 
+    claiming = [part for part in parts if part.attack.claim is not None]
+
+    def claim(samples: Array, ranks: Array, step: Array) -> Array:
+        said = samples
+        for part in claiming:
+            lies = (ranks >= part.first) & (ranks < part.end)
+            if part.active is not None:
+                lies &= part.active(step)
+            assert part.attack.claim is not None
+            said = jnp.where(lies, part.attack.claim(samples), said)
+        return said
+
     goals = [part.attack.goal for part in parts if part.attack.goal is not None]
     return Adversary(
         init=init,
         forge=forge if forging else None,
         corrupt=corrupt if poisoning else None,
         goal=goals[0] if goals else None,
+        claim=claim if claiming else None,
         curious=any(part.knowledge != "omniscient" for part in forging),
         poisons=_among(poisoning),
         # those that do as they should, too, are Byzantine in the update

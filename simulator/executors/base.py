@@ -91,8 +91,8 @@ def plan(scenario: Scenario, seed: int) -> Timeline:
         draws = [_computing(draw) for draw in draws]
     if all_together(scenario):
         return in_step(scenario.steps, draws)
-    timing, liars_ = _timing(scenario), fixed_liars(scenario, seed)
-    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed))
+    timing, liars_, taking = _timing(scenario), fixed_liars(scenario, seed), scenario.workers.byzantine.participating
+    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed), taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)

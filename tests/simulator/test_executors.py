@@ -212,7 +212,25 @@ SCENARIOS = {
         "rule": "median",
         "attack": "sign_flip",
     },
-    "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
+    "epochs": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "local": {"epochs": 1, "send": "model"},
+        "rule": "median",
+        "attack": "label_flip",
+    },
+    # the server's own row with what it remembers, norms over a batch that is not full, parts with seeds of their own
+    "own row": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 50, "seed": 3, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "model": {"name": "mlp", "hidden": [10], "norm": "batch", "seed": 4},
+        "local": {"epochs": 1, "learning_rate": 0.1},
+        "worker_momentum": 0.5,
+        "optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.5},
+        "rule": "fltrust",
+        "attack": {"name": "optimised", "attack": "empire", "measure": "loss", "evaluations": 4},
+        "steps": 4,
+    },
 }
 
 
