@@ -260,7 +260,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     # an embedded Ray asks for its token whatever this says
     process = command("run", path, "--out", out, "--executor", executor, env={"RAY_AUTH_MODE": "disabled"})
     metrics = out / "runs" / "average_none_steps-30000_seed-0" / "metrics.csv"
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 400
     while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -352,7 +352,7 @@ def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(t
     out = tmp_path / "out"
     process = command("run", path, "--out", out)
     metrics = out / "runs" / "average_none_seed-0" / "metrics.csv"
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 400
     while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
