@@ -146,6 +146,15 @@ def function_of(package: str, kind: str, name: str, names: Sequence[str]) -> Cal
     return getattr(module, name)
 
 
+def _gives(needed: str, count: int, given: Any, function: Callable[..., Any]) -> None:
+    """Raises TypeError, with the place of the function, unless it gave so many values of which Info is the last."""
+    if isinstance(given, tuple) and len(given) == count and isinstance(given[-1], Info):
+        return
+    code = getattr(function, "__code__", None)
+    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    raise TypeError(f"this function must give {needed}, got {type(given).__name__}: return Info() too{place}")
+
+
 def stateless(
     n: int,
     aggregate: Callable[[Array], tuple[Array, Info]],
@@ -158,7 +167,9 @@ def stateless(
 
     @jax.jit
     def compiled(rows: Array) -> tuple[Array, Info]:
-        result, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
+        given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
+        _gives("(aggregate, info)", 2, given, aggregate)
+        result, info = given
         return result.astype(rows.dtype), info
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
@@ -184,7 +195,9 @@ def stateful(
         shapes = [jax.tree.map(jnp.shape, tree) for tree in (state, expected)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"state must be what init(d={rows.shape[1]}) or the last update gave, got {state!r}")
-        result, new, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
+        given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
+        _gives("(aggregate, state, info)", 3, given, aggregate)
+        result, new, info = given
         return result.astype(rows.dtype), jax.tree.map(lambda now, old: now.astype(old.dtype), new, state), info
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:

@@ -63,7 +63,7 @@ def little(
         harm_of = harm(view)
         return row(strongest(lambda strength: harm_of(jnp.broadcast_to(row(strength), view.rows.shape)), evaluations))
 
-    return stateless(forged)
+    return stateless(forged)._replace(questions=evaluations if z == "search" else 0)
 
 
 def default_z(n: int, f: int) -> float:

@@ -43,8 +43,8 @@ from simulator.components import (
 )
 from simulator.core import doubted
 from simulator.data import DataError, Dataset, Split
-from simulator.executors.base import plan
-from simulator.mistakes import Impossible, ScenarioError
+from simulator.executors.base import all_together, plan
+from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -56,16 +56,33 @@ from simulator.world import load, scaling_of, share_out, split_of
 FIRST_UPDATES = 100
 
 
-def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that needs no tracing and reads the data: what is quick to look at. Returns the schedule.
+def possible(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without data and without tracing: what can be looked at at once.
 
-    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
         with _part(key, lie, ATTACKS) as attack:
-            attack(n, f, **lie.options())
+            made = attack(n, f, **lie.options())
+            need(
+                getattr(made, "claim", None) is None or scenario.weights == "samples",
+                f"{lie.name} lies about numbers of samples, and with weights equal these do not count: take weights "
+                "samples, or another attack",
+            )
+    if scenario.trigger is not None:
+        with _part("trigger", scenario.trigger, ATTACKS) as attack:
+            made = attack(n, scenario.workers.byzantine.count, **scenario.trigger.options())
+            need(
+                getattr(made, "goal", None) is not None,
+                f"{scenario.trigger.name} has no trigger whose success could be measured: take backdoor, "
+                "distributed_backdoor or neurotoxin",
+            )
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {typed(schedule)}")
@@ -83,17 +100,27 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
+    if all_together(scenario):
+        _assemble_rule(scenario, n)
+    return schedule
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
+    schedule = possible(scenario)
     load_data(scenario)
-    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
-    with _part("schedule", scenario.schedule, SCHEDULES):
-        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
-    for rows in seen:
-        _assemble_rule(scenario, rows)
+    if not all_together(scenario):
+        begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            # a plan asks how long the model is, for which it is traced
+            seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        for rows in seen:
+            _assemble_rule(scenario, rows)
     return schedule
 
 
 def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
-    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it is told."""
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
     left, f = seen, doubted(scenario, seen)
     for i, each in enumerate(scenario.pre):
         with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
@@ -141,17 +168,21 @@ def build(scenario: Scenario) -> None:
                 if scenario.weights == "samples":
                     why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
                     before = " with what stands before it" if scenario.pre and weighs[seen] else ""
-                    need(
-                        why is None,
-                        f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
-                        "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
-                    )
-                    need(sees != "buckets", "with weights samples a schedule without buckets is needed")
+                    if why is not None:
+                        raise ValueError(
+                            f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
+                            "take weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
+                        )
+                    if sees == "buckets":
+                        raise ValueError("with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
-            for key, lie, f in _lies(scenario):
+            measured = (
+                [] if scenario.trigger is None else [("trigger", scenario.trigger, scenario.workers.byzantine.count)]
+            )
+            for key, lie, f in [*_lies(scenario), *measured]:
                 with _part(key, lie, ATTACKS) as attack:
                     trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
@@ -238,6 +269,8 @@ def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
     """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
     try:
         yield
+    except Broken:
+        raise
     except ValueError as error:
         if (seen, f) == (scenario.workers.total, scenario.workers.declared):
             raise
@@ -256,7 +289,7 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
     try:
         yield function
     except ValueError as error:
-        text = " ".join(str(error).split())
+        text = _shortened(part, " ".join(str(error).split()))
         # data that is not there, and a part that does not do what it must, are no matter of numbers
         kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
         option = _option(part, text)
@@ -267,6 +300,14 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _shortened(part: Component, text: str) -> str:
+    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    for value in part.options().values():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
+            text = text.replace(value, cut(value))
+    return text
 
 
 def _option(part: Component, text: str) -> str:

@@ -3,6 +3,7 @@
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
 import json
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, ending, plainly, refuse
+from experiments.refusing import INTERRUPTED, OVERWRITE, QUIET, TERMINATED, check_environment, ending, plainly, refuse
+from simulator.mistakes import ScenarioError
 
 app = typer.Typer(
     name="byzax",
@@ -85,25 +87,26 @@ def run(
     ] = None,
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    quiet: QUIET = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import outputs, results, study
-    from simulator.scenario import ScenarioError
-
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
-        studies = [study.load(path, overrides) for path in files]
-        _check(studies, ray_address)
-        folders = _folders(studies, Path(out) if out else None)
-        results.versions()
+        raws = _read(files, out, settings, overwrite)
+        from experiments import outputs, results, study
+
+        studies = [study.load(path, overrides, raw) for path, raw in zip(files, raws, strict=True)]
+        folders = _folders(files, [each.base.name for each in studies], out)
+        outputs.check(folders, files, overwrite)
+        studies = _check(studies, ray_address)
         outputs.claim(folders, files, overwrite)
     except ScenarioError as error:
         refuse(error)
 
     for folder, each in zip(folders, studies, strict=True):
         results.save_study(folder, each)
-    code = _perform(list(zip(studies, folders, strict=True)), ray_address)
+    code = _perform(list(zip(studies, folders, strict=True)), ray_address, quiet)
     for folder in folders:
         if any(folder.glob("runs/[!.]*/summary.json")):
             _summarise(folder)
@@ -122,27 +125,54 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
     return [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
 
 
-def _check(studies: list[Any], ray_address: str | None) -> None:
-    """Raises ScenarioError where a study cannot be run, and prints what is to be said about those that can."""
+def _read(
+    files: Sequence[Path], out: str | None, settings: Sequence[str] | None, overwrite: bool, ending: str = ""
+) -> list[dict[str, Any]]:
+    """What the files hold. Raises ScenarioError for a mistake in YAML, and for an output folder that cannot be had.
+
+    Nothing that takes long to import is needed for it, so that these mistakes are said at once.
+    """
+    from experiments import outputs
+    from experiments.strict_yaml import read_mapping
+
+    raws = [read_mapping(path) for path in files]
+    names = [str(raw.get("name", "")) for raw in raws]
+    settled = out or not any(text.strip().startswith("name") for text in settings or [])
+    if settled and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
+        outputs.check(_folders(files, names, out, ending), files, overwrite)
+    return raws
+
+
+def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
+    """The studies, without what is to be skipped; prints what is to be said about them before they start.
+
+    Raises ScenarioError where a study cannot be run.
+    """
     from rich.console import Console
 
-    from experiments import study
+    from experiments import results, study
     from experiments.notes import notes
-    from simulator.scenario import ScenarioError
 
-    with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
-        for each in studies:
-            study.check(each)
-        told = [line for each in studies for line in notes(each)]
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
-    if ray_address:
-        _reach(ray_address)
-    elif "ray" in executors:
-        told += _room(studies)
+    crowded: list[str] = []
+    with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
+        # all that is quick to see of all files, before anything is traced
+        studies = [study.assembled(each) for each in studies]
+        results.versions()
+        if ray_address:
+            _reach(ray_address)
+        elif "ray" in executors:
+            crowded = _room(studies)
+        studies = [study.check(each) for each in studies]
+        told = [*(line for each in studies for line in notes(each)), *crowded]
+    for each in studies:
+        for line in study.skipped_lines(results.skipped(each)):
+            typer.echo(f"{each.path}: {line}", err=True)
     for line in told:
         typer.echo(line, err=True)
+    return studies
 
 
 def _room(studies: list[Any]) -> list[str]:
@@ -159,7 +189,11 @@ def _room(studies: list[Any]) -> list[str]:
 
 
 def _perform(
-    studies: list[tuple[Any, Path]], ray_address: str | None, measure: str | None = None, hidden: Sequence[str] = ()
+    studies: list[tuple[Any, Path]],
+    ray_address: str | None,
+    quiet: bool,
+    measure: str | None = None,
+    hidden: Sequence[str] = (),
 ) -> int:
     """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
     from rich.console import Console
@@ -170,7 +204,7 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with progress.report(Console(stderr=True), count, updates, measure) as report:
+        with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
     except KeyboardInterrupt as end:
         word, code = ending(end)
@@ -205,29 +239,32 @@ def tune(
     ] = None,
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    quiet: QUIET = False,
 ) -> None:
     """Choose learning rate, momentum or what you like on the validation samples, before any test number is taken.
 
     Runs every combination with the grid and the repeats of the scenario, and chooses the one with the best mean; ties
     go to the first. Test samples are not looked at. Writes tune.csv, and tuned.yaml for byzax run.
     """
-    from rich.console import Console
-
-    from experiments import outputs, results
-    from experiments import tune as tuning
-    from simulator.scenario import ScenarioError
-
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
-        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None)
-        _check([planned.study], ray_address)
-        folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
-        results.versions()
-        outputs.claim([folder], [file], overwrite)
+        (raw,) = _read([file], out, settings, overwrite, "-tuning")
+        from rich.console import Console
+
+        from experiments import outputs, results
+        from experiments import tune as tuning
+
+        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None, raw)
+        folders = _folders([file], [planned.study.base.name], out, "-tuning")
+        outputs.check(folders, [file], overwrite)
+        (checked,) = _check([planned.study], ray_address)
+        planned = planned._replace(study=checked)
+        outputs.claim(folders, [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
+    (folder,) = folders
     results.save_study(folder, planned.study)
     if tuning.shares_test_samples(planned):
         typer.echo(
@@ -235,7 +272,7 @@ def tune(
             "apart set repeats=1, or take data with a test set",
             err=True,
         )
-    code = _perform([(planned.study, folder)], ray_address, planned.by, tuning.HIDDEN)
+    code = _perform([(planned.study, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
     rows = tuning.tried(folder, planned)
@@ -255,7 +292,6 @@ def tune(
 
 def _reach(address: str) -> None:
     """Raises ScenarioError where nothing answers at `HOST:PORT`: Ray itself would try for minutes."""
-    from simulator.scenario import ScenarioError
 
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
@@ -266,18 +302,19 @@ def _reach(address: str) -> None:
         raise ScenarioError(f"--ray-address {address}: no cluster answers there ({error.strerror or error})") from None
 
 
-def _folders(studies: list[Any], out: Path | None) -> list[Path]:
-    """Where each study goes. Raises ScenarioError where two go to the same place."""
-    from simulator.scenario import ScenarioError
-
-    if out is not None and len(studies) == 1:
-        return [out]
-    folders = [out / each.path.stem if out else Path("results") / each.base.name for each in studies]
+def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, ending: str = "") -> list[Path]:
+    """Where the study of each file goes. Raises ScenarioError where two go to the same place."""
+    if out is not None and len(files) == 1:
+        return [Path(out)]
+    folders = [
+        Path(out) / path.stem if out else Path("results") / f"{name}{ending}"
+        for path, name in zip(files, names, strict=True)
+    ]
     for i, folder in enumerate(folders):
         if folder in folders[:i]:
-            first = studies[folders.index(folder)].path
+            first = files[folders.index(folder)]
             way_out = "rename one file" if out else "change name in one of them"
-            raise ScenarioError(f"{studies[i].path}: {folder} is the output folder of {first} too: {way_out}")
+            raise ScenarioError(f"{files[i]}: {folder} is the output folder of {first} too: {way_out}")
     return folders
 
 
@@ -301,7 +338,6 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
     from rich.console import Console
 
     from experiments import tune
-    from simulator.scenario import ScenarioError
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
     try:
@@ -324,7 +360,6 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
     A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, else 1.
     """
     from experiments import replay as again
-    from simulator.scenario import ScenarioError
 
     same = True
     try:
@@ -358,7 +393,6 @@ def timeline(
     from rich.console import Console
 
     from experiments import timelines
-    from simulator.scenario import ScenarioError
 
     try:
         found = timelines.read(file, settings or [])
@@ -398,7 +432,6 @@ def partition(
     from rich.console import Console
 
     from experiments import shares
-    from simulator.scenario import ScenarioError
 
     try:
         found = shares.read(file, settings or [], seed)
@@ -415,18 +448,24 @@ def partition(
 @app.command("list")
 @plainly
 def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
 ) -> None:
     """List what a scenario can name, with conditions, options and sources."""
     from rich.console import Console
 
     from experiments import listing
+    from simulator import registry
 
-    if markdown:
+    if markdown and kind is None:
+        refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
+    if markdown and kind is not None:
         typer.echo(listing.markdown(kind.value))
         return
-    Console(width=None if sys.stdout.isatty() else 140).print(listing.table(kind.value))
+    table = listing.kinds() if kind is None else listing.table(kind.value)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    for error in registry.unusable_of(kind.value.removesuffix("s")).values() if kind else ():
+        typer.echo(f"left out: {error}", err=True)
 
 
 class Described(StrEnum):

@@ -1,5 +1,6 @@
 """What a person sees while runs go on: bars on a terminal, else a line per run."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,12 +33,14 @@ class Report(NamedTuple):
     notice: Callable[[str], None]
 
 
-def report(console: Console, runs: int, steps: int, measure: str | None = None):
+def report(console: Console, runs: int, steps: int, measure: str | None = None, quiet: bool = False):
     """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
 
-    `measure`: the field of an evaluation that is told, None for the test accuracy or loss.
+    `measure`: the field of an evaluation that is told, None for the test accuracy or loss. `quiet`: only failures.
     """
-    fitting = _bars if console.is_terminal else _lines
+    # a notebook gives its commands a terminal, and shows the codes that move a cursor as they are
+    notebook = console.is_terminal and "JPY_PARENT_PID" in os.environ
+    fitting = _silence if quiet else _one_line if notebook else _bars if console.is_terminal else _lines
     return fitting(console, runs, steps, measure)
 
 
@@ -151,3 +154,59 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         notice=lambda text: say(f"{present}: {text}"),
     )
     say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")
+
+
+@contextmanager
+def _one_line(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
+    """One line that is written over, by a carriage return alone."""
+    completed, lost, widest = 0, 0, 0
+    began = time.monotonic()
+
+    def say(text: str, end: str = "") -> None:
+        nonlocal widest
+        widest = max(widest, len(text))
+        console.file.write(f"\r{text:{widest}}{end}")
+        console.file.flush()
+
+    def where(text: str) -> str:
+        return f"[{completed + lost}/{runs}] {text}"
+
+    def advance(run: Run, checkpoint: Checkpoint) -> None:
+        told = said(checkpoint.evaluation, measure)
+        say(where(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {told}"))
+
+    def done(run: Run, checkpoint: Checkpoint) -> None:
+        nonlocal completed
+        completed += 1
+        say(where(f"{name(run)}: {said(checkpoint.evaluation, measure)}"))
+
+    def failed(run: Run, reason: str) -> None:
+        nonlocal lost
+        lost += 1
+        say(where(f"{name(run)}: failed: {reason}"), "\n")
+
+    yield Report(
+        starting=lambda executor: say(where(f"starting {executor}")),
+        begin=lambda some, steps: None,
+        advance=advance,
+        done=done,
+        failed=failed,
+        notice=lambda text: say(text, "\n"),
+    )
+    say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
+
+
+@contextmanager
+def _silence(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
+    def failed(run: Run, reason: str) -> None:
+        console.print(f"{name(run)}: failed: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+    yield Report(
+        starting=lambda executor: None,
+        begin=lambda some, steps: None,
+        advance=lambda run, checkpoint: None,
+        done=lambda run, checkpoint: None,
+        failed=failed,
+        # what happens to a run is no progress
+        notice=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+    )

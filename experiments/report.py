@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import outputs, plots, summary
+from experiments.results import read_skipped
 from experiments.scores import SUCCESS, Score
 from experiments.strict_yaml import read_mapping
+from experiments.study import skipped_lines
 
 
 def write(folder: Path) -> list[Path]:
@@ -20,6 +22,8 @@ def write(folder: Path) -> list[Path]:
     drawn = plots.draw(folder, frame, curves)
     outputs.save_text(folder / "summary.csv", frame.to_csv(index=False))
     page = summary.markdown(_name(folder), frame, curves, [path for path in drawn if path.suffix == ".png"])
+    if lines := skipped_lines(read_skipped(folder)):
+        page += "\n" + "".join(f"- {line}\n" for line in lines)
     outputs.save_text(folder / "summary.md", page)
     return [folder / "summary.csv", folder / "summary.md", *drawn]
 
@@ -41,7 +45,7 @@ def show(folder: Path, console: Console) -> None:
         console.print(used)
     for line in summary.troubles(frame):
         console.print(Text(line, style="red"))
-    for line in summary.early(frame):
+    for line in [*summary.early(frame), *skipped_lines(read_skipped(folder))]:
         console.print(Text(line, style="dim"))
 
 

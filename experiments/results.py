@@ -2,24 +2,26 @@
 
 import csv
 import functools
+import hashlib
 import importlib.metadata
+import io
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
 from experiments import outputs
-from experiments.names import compact, file_name, short
+from experiments.names import compact, file_name, said_of, short
 from experiments.strict_yaml import dump
 from experiments.study import Study
 from experiments.writing import atomically, json_text, sync, write_json
-from models.module import sha256
 from simulator.arrivals import lost_in_words
-from simulator.components import Component, NestedRule
+from simulator.components import Component, NestedRule, files
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import byzantine_updates, digest, fixed_liars
@@ -27,6 +29,8 @@ from simulator.scenario import Scenario, ScenarioError
 from simulator.timeline import Timeline, cut, save, usage
 from simulator.world import load as load_data
 
+# The combinations of a grid that were left out, beside the scenario.
+SKIPPED = "skipped.csv"
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 
 
@@ -117,7 +121,8 @@ def begin(folder: Path, run: Run) -> None:
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
     (here / "scenario.yaml").write_text(dump(described))
-    (here / "versions.json").write_text(json_text({**versions(), **_own_module(run.scenario)}))
+    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
+    (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
     _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
     _append(here / "updates.csv", [("step", *Update._fields)])
     (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
@@ -259,12 +264,37 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-def _own_module(scenario: Scenario) -> dict[str, Any]:
-    """The file that the model comes from, where it is the user's own, and what it held."""
-    if scenario.model.name != "module":
-        return {}
-    file, digest = sha256(scenario.model.options()["path"])
-    return {"module": {"file": file, "sha256": digest}}
+def own_files(scenario: Scenario) -> dict[str, tuple[str, str]]:
+    """The Python files of the user's own that a run uses, by key: the path, and the SHA-256 of what it holds.
+
+    They are that of `model: module` and those of parts that are plug-ins; none of them is run. Raises ScenarioError
+    where one cannot be read.
+    """
+    plugins = [Path(folder).absolute() for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder]
+    found = {}
+    for key, part in _parts(scenario, ""):
+        place = Path(files.get(type(part), "")).absolute()
+        if part.name == "module":
+            place = Path(part.options()["path"].rpartition(":")[0]).absolute()
+        elif not any(folder in place.parents for folder in plugins):
+            continue
+        try:
+            found[key] = str(place), hashlib.sha256(place.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ScenarioError(f"{key}: {place}: cannot be read ({error.strerror})") from None
+    return found
+
+
+def _parts(value: Any, key: str) -> Iterator[tuple[str, Component]]:
+    """All parts of a scenario that have a name, with their keys."""
+    if isinstance(value, Component):
+        yield key, value
+    if isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _parts(getattr(value, field), f"{key}.{field}".removeprefix("."))
+    elif isinstance(value, tuple):
+        for i, each in enumerate(value):
+            yield from _parts(each, f"{key}[{i}]")
 
 
 def _commit() -> str | None:
@@ -288,3 +318,20 @@ def save_study(folder: Path, study: Study) -> None:
     outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
     (folder / "runs").mkdir(exist_ok=True)
     outputs.save_text(folder / "scenario.yaml", dump(study.raw))
+    if study.skipped:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(study)])
+        outputs.save_text(folder / SKIPPED, text.getvalue())
+
+
+def skipped(study: Study) -> list[tuple[str, str]]:
+    """The combinations of a grid that were left out, and why."""
+    return [(said_of(each.choices), each.reason) for each in study.skipped]
+
+
+def read_skipped(folder: Path) -> list[tuple[str, str]]:
+    """The same, as the folder of a study tells it: nothing where none was left out."""
+    if not (folder / SKIPPED).exists():
+        return []
+    with (folder / SKIPPED).open(newline="") as file:
+        return [(row[0], row[1]) for row in list(csv.reader(file))[1:] if len(row) == 2]

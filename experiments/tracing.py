@@ -1,6 +1,8 @@
 """Parts traced at the sizes of a run: what cannot be computed comes out, and no array is made."""
 
+import inspect
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -107,8 +109,8 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 
 @cache
-def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
-    """The rule over what stands before it, for k rows. Raises ValueError."""
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+    """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     rule = chained(partial(function, **part.options()), k, f, mixers)
     need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
@@ -129,9 +131,10 @@ def trace_rule(
     with _tracing(part, "apply", function):
         start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
     named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
-    need(named, f"{part.name}: apply must give (aggregate, state, Info), got {typed(given)}")
+    where = _where(rule.apply, function)
+    need(named, f"{part.name}: apply must give (aggregate, state, Info()), got {typed(given)}{where}")
     aggregate, after, info = given
-    need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {typed(aggregate)}")
+    need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {typed(aggregate)}{where}")
     need(
         info.weights is None or _is(info.weights, (k,)),
         f"{part.name}: Info.weights must be [n={k}] or None, got {typed(info.weights)}",
@@ -155,9 +158,10 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
         start, given = jax.eval_shape(look, *shapes)
     named = isinstance(given, tuple) and len(given) == 3
-    need(named, f"{part.name}: judge must give (row, accepted, state), got {typed(given)}")
+    where = _where(judge.judge, function)
+    need(named, f"{part.name}: judge must give (row, accepted, state), got {typed(given)}{where}")
     row, accepted, after = given
-    need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {typed(row)}")
+    need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {typed(row)}{where}")
     need(
         _is(accepted, (), jnp.bool_),
         f"{part.name}: judge must give a truth value for accepted, got {typed(accepted)}",
@@ -188,14 +192,18 @@ def trace_attack(
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 
+    if attack.claim is not None:
+        claimed = jax.eval_shape(attack.claim, jax.ShapeDtypeStruct((k,), jnp.float32))
+        need(_is(claimed, (k,)), f"{part.name}: claim must give numbers [n={k}], got {typed(claimed)}")
     if attack.forge is not None:
         shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
         with _tracing(part, "forge", function):
             before, given = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
         named = isinstance(given, tuple) and len(given) == 2
-        need(named, f"{part.name}: forge must give (rows, state), got {typed(given)}")
+        where = _where(attack.forge, function)
+        need(named, f"{part.name}: forge must give (rows, state), got {typed(given)}{where}")
         rows, after = given
-        need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {typed(rows)}")
+        need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {typed(rows)}{where}")
         _keeps(part, "forge", before, after)
 
     if attack.corrupt is not None:
@@ -219,6 +227,24 @@ def trace_attack(
             isinstance(given, Batch) and _like(given.x, batch.x) and _like(given.y, batch.y),
             f"{part.name}: corrupt must give a Batch of x {typed(batch.x)} and y {typed(batch.y)}, got {typed(given)}",
         )
+
+
+def _where(called: Any, function: Factory) -> str:
+    """The place of what a part gave to be called, in brackets: nothing where that is not in the file of the part."""
+    file = os.path.abspath(file_of(function))
+    waiting, seen = [called], set()
+    while waiting:
+        each = inspect.unwrap(waiting.pop(0))
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        code = getattr(each, "__code__", None)
+        if code is not None and os.path.abspath(code.co_filename) == file:
+            return f" ({file}:{code.co_firstlineno})"
+        # a rule may have come out of `stateless`, and an attack out of a helper
+        inner = [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
+        waiting += [part for part in (*inner, getattr(each, "func", None)) if callable(part)]
+    return ""
 
 
 def _key() -> Any:
@@ -265,7 +291,7 @@ def typed(value: Any) -> str:
     return "None" if value is None else type(value).__name__
 
 
-def need(fits: bool, message: str) -> None:
-    """Raises Broken unless a part fits."""
+def need(fits: bool, message: str, kind: type[ValueError] = Broken) -> None:
+    """Raises Broken, or another kind of error, unless a part fits."""
     if not fits:
-        raise Broken(message)
+        raise kind(message)

@@ -59,9 +59,16 @@ class Tried(NamedTuple):
     best: bool
 
 
-def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequence[str], by: str | None) -> Tuning:
-    """What is to be run. Raises ScenarioError, one line for each mistake."""
-    plain = study.load(path, overrides)
+def plan(
+    path: Path,
+    overrides: Sequence[str],
+    over: Sequence[str],
+    each: Sequence[str],
+    by: str | None,
+    raw: Mapping[str, Any] | None = None,
+) -> Tuning:
+    """What is to be run. Raises ScenarioError, one line for each mistake. `raw`: what the file holds, where read."""
+    plain = study.load(path, overrides, raw)
     asked = list(over) or defaults(plain.base)
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
@@ -81,7 +88,7 @@ def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequen
         if "=" not in text:
             raise ScenarioError(f"--over {text}: values are needed, such as --over {text}=[0.01,0.1]")
     try:
-        made = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)])
+        made = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)], raw)
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
     for cell in made.cells:
@@ -125,11 +132,14 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     values: dict[tuple[str, str], dict[int, list[float]]] = {}
     choices: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
     missing: dict[tuple[str, str], int] = {}
-    for cell in tuning.study.cells:
-        each, chosen = ({key: cell.choices[key] for key in keys} for keys in (tuning.each, tuning.over))
+    possible = [(cell.choices, cell.scenario.seeds) for cell in tuning.study.cells]
+    # what was left out of the grid was not completed
+    left_out = [(cell.choices, tuning.study.base.seeds) for cell in tuning.study.skipped]
+    for picked, seeds in [*possible, *left_out]:
+        each, chosen = ({key: picked[key] for key in keys} for keys in (tuning.each, tuning.over))
         place = repr(each), repr(chosen)
         choices[place] = each, chosen
-        for seed in cell.scenario.seeds:
+        for seed in seeds:
             number = next(position)
             missing[place] = missing.get(place, 0) + (number not in found)
             values.setdefault(place, {}).setdefault(seed, []).append(found.get(number, math.nan))

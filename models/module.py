@@ -69,12 +69,6 @@ def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters
     return from_module(create, classes, name=called)
 
 
-def sha256(path: str) -> tuple[str, str]:
-    """The absolute path of the file in `file.py:Class`, and the SHA-256 of what it holds."""
-    file = Path(path.rpartition(":")[0]).absolute()
-    return str(file), hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def _loaded(file: str) -> ModuleType:
     """The file as a Python module, run once for each content that it has had."""
     where = Path(file).absolute()

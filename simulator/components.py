@@ -46,6 +46,10 @@ class NestedRule(Component, frozen=True):
     """A rule that is an option of another rule."""
 
 
+# The file that the function behind each type of a part is from.
+files: dict[type[Component], str] = {}
+
+
 def one_of(
     kind: str,
     factories: dict[str, Callable[..., Any]],
@@ -56,24 +60,35 @@ def one_of(
 
     `aliases`: other names that may be written for some of them.
 
-    Raises PluginError, naming the file, where the options of a function cannot be written in YAML.
+    Whoever names a file that cannot be used, or a function whose options cannot be written in YAML, gets PluginError,
+    which names the file.
     """
     members = []
-    for name, function in factories.items():
-        with registry.named(registry.file_of(function)):
-            members.append(_component(kind, name, function, base))
+    for name, function in [*factories.items()]:
+        try:
+            with registry.named(registry.file_of(function)):
+                members.append(_component(kind, name, function, base))
+        except registry.PluginError as error:
+            registry.leave_out(kind, name, error)
+            # nobody else is to take it for one that can be used
+            del factories[name]
+    unusable = registry.unusable_of(kind)
     # pydantic refuses a discriminator where there is nothing to choose from.
     union = Annotated[Union[tuple(members)], Field(discriminator="name")] if len(members) > 1 else members[0]  # noqa: UP007
     # a plug-in may have a name that is ours for something else
     aliases = {alias: name for alias, name in aliases.items() if alias not in factories}
     names: Any = Literal[(*factories, *aliases)]
-    return Annotated[union, BeforeValidator(partial(_named, aliases), json_schema_input_type=names | union)]
+    return Annotated[union, BeforeValidator(partial(_named, aliases, unusable), json_schema_input_type=names | union)]
 
 
-def _named(aliases: Mapping[str, str], value: Any) -> Any:
+def _named(aliases: Mapping[str, str], unusable: Mapping[str, registry.PluginError], value: Any) -> Any:
+    """A part as a mapping, its alias replaced. Raises PluginError where its file cannot be used."""
     named = {"name": value} if isinstance(value, str) else value
-    if isinstance(named, Mapping) and isinstance(name := named.get("name"), str) and name in aliases:
-        return {**named, "name": aliases[name]}
+    if isinstance(named, Mapping) and isinstance(name := named.get("name"), str):
+        if name in unusable:
+            raise registry.PluginError(str(unusable[name]))
+        if name in aliases:
+            return {**named, "name": aliases[name]}
     return named
 
 
@@ -94,7 +109,9 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
             else:
                 fields[option.name] = _from_yaml(option.annotation), default
     summary = (inspect.getdoc(function) or "").split("\n")[0]
-    return create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
+    made = create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
+    files[made] = registry.file_of(function)
+    return made
 
 
 @cache

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from simulator import timeline
 from simulator.adversary import lying
 from simulator.arrivals import open_book
+from simulator.compilation import kept
 from simulator.core import Core, build, least, message_bits, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.durations import Draw, Spans, drawing
@@ -88,14 +89,25 @@ def plan(scenario: Scenario, seed: int) -> Timeline:
     if scenario.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_computing(draw) for draw in draws]
-    timing = scenario.attack.timing if scenario.workers.byzantine.count else Honest()
-    if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
+    if all_together(scenario):
         return in_step(scenario.steps, draws)
-    book = open_book(decides, timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed))
+    timing, liars_, taking = _timing(scenario), fixed_liars(scenario, seed), scenario.workers.byzantine.participating
+    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed), taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def all_together(scenario: Scenario) -> bool:
+    """Whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
+    decides, source = schedule(scenario), scenario.latency
+    in_time = isinstance(_timing(scenario), Honest) and not source.loss and not source.crashes
+    return decides.plan is None and decides.together and in_time
+
+
+def _timing(scenario: Scenario) -> Any:
+    return scenario.attack.timing if scenario.workers.byzantine.count else Honest()
 
 
 def situation(scenario: Scenario, seed: int) -> Situation:
@@ -218,7 +230,7 @@ def stacked(updates: list[Update]) -> Update:
     return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))
 
 
-@lru_cache
+@kept
 def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`work` for m workers at once: all but world and model have a leading axis `[m]`."""
 

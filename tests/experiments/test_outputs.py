@@ -1,16 +1,24 @@
 """Nothing that byzax did not write is removed or replaced, and what a killed process left stands in nobody's way."""
 
+import hashlib
+import io
 import os
 import random
+import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from experiments import outputs
+from experiments import outputs, results
+from experiments.study import load
 from experiments.writing import atomically, replaceable
+from simulator.data import _files
+from simulator.executors import session
 from simulator.mistakes import ScenarioError
-from tests.experiments.command import byzax, write
+from tests.experiments.command import ROOT, byzax, write
 
 
 def everything(folder):
@@ -125,7 +133,7 @@ def test_a_mark_that_is_none_proves_nothing(study, tmp_path, mark):
 
 
 def test_results_of_another_kind_are_not_overwritten(study):
-    path, out = study
+    _, out = study
     assert "holds a study" in refuses(out, "certify", "--rule", "median", "--out", out, "--overwrite")
     assert "choose another --out\n" in refuses(out, "certify", "--rule", "median", "--out", out)
 
@@ -213,14 +221,19 @@ FILES = [*outputs.RUN_FILES, "summary.md", "accuracy.png", "accuracy_x.svg", "tu
 FOLDERS = ["runs", "krum_none_seed-0", ".krum_none_seed-0", "mine", "plots"]
 
 
-def grow(rng, here, outside, depth=0):
-    """Fills a folder with files, folders and links at random."""
-    for name in rng.sample(FILES, rng.randrange(4)):
+def grow(rng, here, outside, tidy, depth=0):
+    """Fills a folder with files, folders and links at random; `tidy`: in places where byzax has those of such names."""
+    files, folders = FILES, FOLDERS
+    if tidy:
+        files = [["summary.md", "accuracy.png", "tuned.yaml"], [], outputs.RUN_FILES, []][min(depth, 3)]
+        folders = [["runs"], FOLDERS[1:], [], []][min(depth, 3)]
+    for name in rng.sample(files, rng.randrange(min(4, len(files) + 1))):
         (here / name).write_text(f"{rng.random()}")
-    for name in rng.sample(FOLDERS, rng.randrange(3 if depth < 3 else 1)):
+    most = min(len(folders), 2) if depth < 3 else 0
+    for name in rng.sample(folders, most if tidy else rng.randrange(most + 1)):
         (here / name).mkdir(exist_ok=True)
-        grow(rng, here / name, outside, depth + 1)
-    if rng.random() < 0.2:
+        grow(rng, here / name, outside, tidy, depth + 1)
+    if rng.random() < (0.05 if tidy else 0.2):
         name = rng.choice([*FILES, *FOLDERS])
         if not os.path.lexists(here / name):
             (here / name).symlink_to(rng.choice(outside))
@@ -230,7 +243,7 @@ def mark(rng, folder):
     """Puts a mark into a folder at random; gives the names that it lists."""
     if rng.random() < 0.25:
         return set()
-    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 12)
+    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 16)
     (folder / ".byzax").write_text("\n".join(["byzax study", *listed, ""]))
     return set(listed)
 
@@ -252,7 +265,7 @@ def survives(tmp_path, seed):
     outside, out = tmp_path / "outside", tmp_path / "out"
     for folder in (outside, out):
         folder.mkdir()
-        grow(rng, folder, [outside, outside / "notes.txt", tmp_path / "nowhere", out])
+        grow(rng, folder, [outside, outside / "notes.txt", tmp_path / "nowhere", out], rng.random() < 0.5)
     listed = mark(rng, out)
     before, overwrite = everything(tmp_path), rng.random() < 0.9
     own = {path for path, held in before.items() if isinstance(held, tuple) and out in path.parents
@@ -286,3 +299,129 @@ def test_whatever_a_folder_holds_only_what_is_byzaxs_own_goes(tmp_path, seeds):
         (here := tmp_path / str(seed)).mkdir()
         had += survives(here, seed)
     assert 0 < had < len(seeds)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("_can_be", lambda kind, name: True),
+        ("_own_folder", lambda name, listed: name.startswith("runs")),
+        ("_own_file", lambda name, listed: name.rpartition("/")[2] in outputs.RUN_FILES),
+        ("_own_file", lambda name, listed: True),
+    ],
+)
+def test_mistaken_ideas_of_what_is_own_are_caught(tmp_path, monkeypatch, name, wrong):
+    monkeypatch.setattr(outputs, name, wrong)
+
+    def fails(seed):
+        (here := tmp_path / str(seed)).mkdir()
+        try:
+            survives(here, seed)
+        except (AssertionError, OSError):
+            return True
+        return False
+
+    assert any(fails(seed) for seed in range(60))
+
+
+def test_what_a_person_put_into_the_cache_stays(tmp_path, monkeypatch):
+    (tmp_path / "outside").write_text("mine")
+    with zipfile.ZipFile(tmp_path / "cache.zip", "w") as packed:
+        for name in ("one", "two", "three"):
+            packed.writestr(name, "from the archive")
+    held = (tmp_path / "cache.zip").read_bytes()
+    fetch = {"cache.zip": _files.Fetch(("http://nowhere",), hashlib.sha256(held).hexdigest())}
+    monkeypatch.setattr("pooch.retrieve", lambda *_, fname, path, **__: (path / fname).write_bytes(held))
+    for had in (False, True):
+        cache = tmp_path / f"{had}"
+        cache.mkdir()
+        (cache / "one").write_text("mine")
+        (cache / ".two.part").symlink_to(tmp_path / "outside")
+        (cache / "three").symlink_to(tmp_path / "outside")
+        if had:
+            (cache / "cache.zip").write_bytes(held)
+        assert _files._download(cache, ["two"], fetch) == ""
+        assert [(cache / name).read_text() for name in ("one", "two", "three")] == ["mine", "from the archive", "mine"]
+        assert (cache / "cache.zip").exists() == had
+    (cache / "cache.zip").write_bytes(b"another one of mine")
+    assert "its checksum is not the published one: remove it" in _files._download(cache, ["two"], fetch)
+    assert (cache / "cache.zip").read_bytes() == b"another one of mine"
+    assert (tmp_path / "outside").read_text() == "mine"
+
+
+class Killed(BaseException):
+    """What stands for a SIGKILL in a test that goes on."""
+
+
+def kill_at(patch, count):
+    """Makes the file operation number `count` and all that follow fail; gives how many there were, in a list."""
+    seen = [0]
+
+    def counted(function):
+        def call(*given, **named):
+            writes = function is not original or any(letter in str((*given[1:2], *named.values())) for letter in "wxa")
+            if writes:
+                seen[0] += 1
+                if 0 < count <= seen[0]:
+                    # a process that is dead cleans nothing up
+                    raise Killed
+            return function(*given, **named)
+
+        return call
+
+    original = io.open
+    patch.setattr(io, "open", counted(original))
+    for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+    return seen
+
+
+def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_path, monkeypatch):
+    path = write(tmp_path, repeats=2, steps=1)
+    described = load(path)
+    with session(described.base.executor) as execute:
+        seen = list(execute(described.base.model_copy(update={"repeats": 1})))
+    monkeypatch.setattr(os, "fsync", lambda place: None)
+
+    def run(out, overwrite):
+        outputs.claim([out], [path], overwrite)
+        results.save_study(out, described)
+        for run in results.runs(described):
+            results.begin(out, run)
+            for checkpoint in seen:
+                results.record(out, run, checkpoint)
+            results.finish(out, run, seen, "complete")
+        for name in ("summary.csv", "summary.md", "accuracy.png"):
+            outputs.save_text(out / name, "numbers")
+
+    run(tmp_path / "whole", False)
+    for start in (None, tmp_path / "whole"):
+        with monkeypatch.context() as patch:
+            (operations,) = [kill_at(patch, 0)]
+            run(tmp_path / "counted" if start is None else start, start is not None)
+        assert operations[0] > 30
+        # at night every one, and of whole commands (below)
+        for count in range(1, operations[0] + 1, 1 if start is None else 4):
+            out = tmp_path / f"{start is None}-{count}"
+            if start is not None:
+                shutil.copytree(start, out)
+            with monkeypatch.context() as patch:
+                kill_at(patch, count)
+                with pytest.raises(Killed):
+                    run(out, start is not None)
+            run(out, True)
+            assert {each.relative_to(out) for each in out.rglob("*")} == {
+                each.relative_to(tmp_path / "whole") for each in (tmp_path / "whole").rglob("*")
+            }
+            shutil.rmtree(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["run"], ["tune", "--over", "steps=[1,2]"]], ids=["run", "tune"])
+def test_after_a_kill_of_the_process_the_folder_can_be_overwritten(tmp_path, command):
+    path = write(tmp_path, repeats=2, steps=2)
+    killing = [sys.executable, "-W", "ignore", "-m", "tests.experiments.killed", tmp_path, "4", command[0], path]
+    done = subprocess.run([*killing, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(line.endswith(" operations") for line in done.stdout.splitlines()), done.stdout
+    assert len(done.stdout.splitlines()) == 2
