@@ -157,7 +157,7 @@ def smoothed(n: int, nu: float, iterations: int, start: Start) -> Aggregator:
         first = origin if start == "zero" else jnp.where(counted.any(), mean_of(rows, counted)[0], origin)
 
         def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-            point, _ = state
+            point = state[0]
             found = lengths(rows, point)
             # a common factor leaves the weights as they are: that which makes the largest of them 1
             nearest = jnp.min(jnp.where(counted, half_norms(found), jnp.inf))
