@@ -32,6 +32,8 @@ EXIT_CODES = (
     "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
 )
 
+SHOW_CODES = "Exit codes: 0; 1, a run is damaged, or a file could not be written; 2, there are no results."
+
 
 class Kind(StrEnum):
     """What `byzax list` can list."""
@@ -97,18 +99,18 @@ def run(
         folders = _folders(studies, Path(out) if out else None)
         results.versions()
         results.claim(folders, files, overwrite)
-    except ScenarioError as error:
+        for folder, each in zip(folders, studies, strict=True):
+            results.save_study(folder, each)
+    except (ScenarioError, results.WriteError) as error:
         refuse(error)
 
-    for folder, each in zip(folders, studies, strict=True):
-        results.save_study(folder, each)
     code = _perform(list(zip(studies, folders, strict=True)), ray_address)
+    begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
     for folder in folders:
-        if any(folder.glob("runs/[!.]*/summary.json")):
-            _summarise(folder)
-        else:
+        if folder not in begun:
             results.discard(folder)
-    raise typer.Exit(code)
+    whole = _summarise(begun, Path(out).name if out else None) if begun else True
+    raise typer.Exit(code or (0 if whole else 1))
 
 
 def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
@@ -144,7 +146,7 @@ def _perform(
     """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
     from rich.console import Console
 
-    from experiments import progress, running
+    from experiments import progress, results, running
 
     todo = [job for each, folder in studies for job in running.jobs(each, folder)]
     count = sum(len(job.runs) for job in todo)
@@ -158,6 +160,9 @@ def _perform(
     except KeyboardInterrupt:
         typer.echo("interrupted: what is done is kept", err=True)
         return INTERRUPTED
+    except results.WriteError as error:
+        typer.echo(f"{error}: what is done is kept", err=True)
+        return 1
 
 
 @app.command(epilog=EXIT_CODES)
@@ -263,39 +268,74 @@ def _folders(studies: list[Any], out: Path | None) -> list[Path]:
     return folders
 
 
-def _summarise(folder: Path) -> None:
-    """Writes summary and plots of a study and prints its table."""
+def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> bool:
+    """Prints the tables of studies, of several as one, and writes the summary and plots of each.
+
+    With `out` what is written is that of all together, and goes there. Gives whether no run is damaged and all was
+    written.
+    """
     from rich.console import Console
 
     from experiments import report
+    from simulator.scenario import ScenarioError
 
-    written = report.write(folder)
+    found = [report.read([folder]) for folder in folders]
+    names = {each.name for each in found}
+    together = found[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    report.show(folder, console)
-    for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
+    report.show(together, console)
+    whole = not together.damaged
+    for each, folder in [(together, out)] if out else zip(found, folders, strict=True):
+        if each.frame.empty:
+            continue
+        try:
+            for path in report.write(each, folder):
+                typer.echo(path)
+        except (ScenarioError, OSError) as error:
+            why = error if isinstance(error, ScenarioError) else f"{folder}: {error.strerror or error}"
+            typer.echo(f"{why}: byzax show makes tables and plots again, from the files of the runs", err=True)
+            whole = False
+    return whole
 
 
-@app.command()
+@app.command(epilog=SHOW_CODES)
 @plainly
-def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that byzax run wrote.")]) -> None:
-    """Print the table of a finished study and make its summary and plots again, from its files."""
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study, or a folder of studies, of byzax run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of summary and plots, of all studies together; by default each own's."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+) -> None:
+    """Print the tables of a finished study and make its summary and plots again, from its files.
+
+    Several studies under one folder are one table, with a column for each key in which they differ. A damaged run is
+    named and left out.
+    """
     from rich.console import Console
 
-    from experiments import tune
+    from experiments import results, tune
     from simulator.scenario import ScenarioError
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
+    whole = True
     try:
         if not studies:
             raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
-        for each in studies:
-            if (each / "tune.csv").exists():
-                Console(width=None if sys.stdout.isatty() else 140).print(tune.table(each))
-            else:
-                _summarise(each)
+        tuned = [each for each in studies if (each / "tune.csv").exists()]
+        others = [each for each in studies if each not in tuned]
+        if out:
+            results.claim([out], [], overwrite)
+        for each in tuned:
+            Console(width=None if sys.stdout.isatty() else 140).print(tune.table(each))
+        if others:
+            whole = _summarise(others, folder.resolve().name, out)
     except (ScenarioError, OSError) as error:
         refuse(error)
+    raise typer.Exit(0 if whole else 1)
 
 
 @app.command()

@@ -6,16 +6,19 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.names import compact, file_name, short
+from experiments.settings import plain, settings
 from experiments.strict_yaml import dump
 from experiments.study import Study
-from experiments.writing import atomically, write_json
+from experiments.writing import atomically, write_json, write_text
 from models.module import sha256
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
@@ -28,7 +31,7 @@ from simulator.world import load as load_data
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 # Everything that a study writes beside its runs; --overwrite removes this and nothing else.
 STUDY_FILES = (
-    "scenario.yaml", "summary.csv", "summary.md", "accuracy*.png", "accuracy*.svg", "loss*.png", "loss*.svg",
+    "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "accuracy*.png", "accuracy*.svg", "loss*.png", "loss*.svg",
     "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
 )  # fmt: skip
 RUN_FILES = (
@@ -45,11 +48,24 @@ RUN_FILES = (
 )
 
 
+class WriteError(RuntimeError):
+    """A file of results that cannot be written, such as on a full disk; one line that names it."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Makes a WriteError of whatever keeps the files of a folder from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
+
+
 class Run(NamedTuple):
     """One seed of one cell.
 
     `slug`: its folder's name. `rule` and `attack`: how tables and plots call them. `others`: what else the grid
-    chose. `position`: its place in the study.
+    chose. `position`: its place in the study. `of`: how many runs its cell of a table has, and `runs` its study.
     """
 
     slug: str
@@ -58,6 +74,8 @@ class Run(NamedTuple):
     attack: str
     others: dict[str, str]
     position: int
+    of: int = 1
+    runs: int = 1
 
 
 def runs(study: Study) -> list[Run]:
@@ -70,11 +88,15 @@ def runs(study: Study) -> list[Run]:
         others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
         for seed in cell.scenario.seeds:
             rule, attack = rules[cell.scenario.rule], attacks[cell.scenario.attack]
+            if not any(key.partition(".")[0] == "pre" for key in cell.choices):
+                # what always stands before the rule belongs to it
+                rule = " + ".join([*(compact(plain(each)) for each in cell.scenario.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.append(slug)
             single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
             made.append(Run(slug, single, rule, attack, others, len(made)))
-    return made
+    cells = Counter((run.rule, run.attack, *run.others.items()) for run in made)
+    return [run._replace(of=cells[(run.rule, run.attack, *run.others.items())], runs=len(made)) for run in made]
 
 
 def _is_other(key: str) -> bool:
@@ -171,28 +193,30 @@ def _written(folder: Path) -> list[Path]:
 
 
 def begin(folder: Path, run: Run) -> None:
-    """Makes the folder of a run and says in it what will run. It is there whole or not at all."""
+    """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
     here = folder / "runs" / f".{run.slug}"
-    here.mkdir(parents=True)
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
-    (here / "scenario.yaml").write_text(dump(described))
-    write_json(here / "versions.json", {**versions(), **_own_module(run.scenario)})
-    _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
-    _append(here / "updates.csv", [("step", *Update._fields)])
-    write_json(here / "summary.json", _summary(run, "running", None))
-    here.rename(folder / "runs" / run.slug)
+    with writing(here):
+        here.mkdir(parents=True)
+        (here / "scenario.yaml").write_text(dump(described))
+        write_json(here / "versions.json", {**versions(), **_own_module(run.scenario)})
+        _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
+        _append(here / "updates.csv", [("step", *Update._fields)])
+        write_json(here / "summary.json", _summary(run, "running", None))
+        here.rename(folder / "runs" / run.slug)
 
 
 def record(folder: Path, run: Run, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
-    """Appends what a checkpoint says, but for the `hidden` fields of its evaluation."""
+    """Appends what a checkpoint says, but for the `hidden` fields of its evaluation. Raises WriteError."""
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
     row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
-    _append(here / "metrics.csv", [row])
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
-    _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
+    with writing(here):
+        _append(here / "metrics.csv", [row])
+        _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
 
 
 def finish(
@@ -202,9 +226,25 @@ def finish(
     status: str,
     reason: str | None = None,
     hidden: Sequence[str] = (),
+    trace: str = "",
 ) -> None:
-    """Writes the last model and the summary; `status` is complete, failed or interrupted."""
-    here = folder / "runs" / run.slug
+    """Writes the last model, the summary and what went wrong; `status` is complete, failed or interrupted.
+
+    Raises WriteError.
+    """
+    with writing(folder / "runs" / run.slug):
+        _finish(folder / "runs" / run.slug, run, seen, status, reason, hidden, trace)
+
+
+def _finish(
+    here: Path,
+    run: Run,
+    seen: Sequence[Checkpoint],
+    status: str,
+    reason: str | None,
+    hidden: Sequence[str],
+    trace: str,
+) -> None:
     if seen:
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
@@ -226,6 +266,8 @@ def finish(
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
+    if trace:
+        write_text(here / "error.txt", trace)
     write_json(here / "summary.json", summary)
 
 
@@ -247,11 +289,12 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
     ages = np.bincount(timeline.ages)
     _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
     end = timeline.time_s[-1] if timeline.steps else 0.0
+    begun = sum(part.sum() for part in spent[:4])
     return {
         "updates_per_s": float(timeline.steps / end) if end else 0.0,
         "mean_age": float(timeline.ages.mean()) if len(timeline.ages) else 0.0,
         "waiting": float(spent.waiting_s.sum() / (n * end)) if end else 0.0,
-        "unused": float(1 - spent.used.sum() / max(1, sum(part.sum() for part in spent[:4]))),
+        "unused": float(1 - spent.used.sum() / begun) if begun else 0.0,
     }
 
 
@@ -262,7 +305,10 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "rule": run.rule,
         "attack": run.attack,
         "others": run.others,
+        "settings": settings(scenario),
         "seed": scenario.seed,
+        "of": run.of,
+        "runs": run.runs,
         "status": status,
         **({"reason": reason} if reason else {}),
         "classes": load_data(scenario.data).classes,
@@ -323,9 +369,10 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def save_study(folder: Path, study: Study) -> None:
-    """Puts the scenario, with its overrides and grid, beside the runs."""
-    (folder / "runs").mkdir(exist_ok=True)
-    (folder / "scenario.yaml").write_text(dump(study.raw))
+    """Puts the scenario, with its overrides and grid, beside the runs. Raises WriteError."""
+    with writing(folder):
+        (folder / "runs").mkdir(exist_ok=True)
+        (folder / "scenario.yaml").write_text(dump(study.raw))
 
 
 def discard(folder: Path) -> None:

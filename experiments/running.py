@@ -97,6 +97,8 @@ def hear_terminate() -> None:
 def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
     """Does all jobs. Gives whether every run was completed; KeyboardInterrupt passes, with the files in order.
 
+    Raises WriteError where results cannot be written, with the files in order up to there.
+
     `hidden`: fields of the evaluations that are not written down.
     """
     complete = True
@@ -121,6 +123,7 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
 def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
     interrupt: type[KeyboardInterrupt] | None = None
+    full = ""
     try:
         for run in job.runs.values():
             results.begin(job.folder, run)
@@ -138,9 +141,14 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
                     report.done(run, checkpoint)
     except KeyboardInterrupt as error:
         interrupt = type(error)
+    except results.WriteError as error:
+        # whatever else is run would leave nothing either
+        full = str(error)
     except Exception as error:
         _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
         return False
+    if full:
+        raise results.WriteError(full)
     if interrupt is None:
         return True
     for seed, run in _unfinished(job, seen).items():
@@ -165,6 +173,5 @@ def _fail(
         here = job.folder / "runs" / run.slug
         if not here.exists():
             results.begin(job.folder, run)
-        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason), hidden)
-        (here / "error.txt").write_text(trace)
+        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason), hidden, trace)
         report.failed(run, one_line(reason))
