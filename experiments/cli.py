@@ -231,7 +231,7 @@ def tune(
         rows = [row._replace(best=False) for row in rows]
     written = tuning.write(folder, planned, rows)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(tuning.table(folder))
+    tuning.show(folder, console)
     for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
     if not any(row.best for row in rows):
@@ -330,9 +330,9 @@ def show(
         if out:
             results.claim([out], [], overwrite)
         for each in tuned:
-            Console(width=None if sys.stdout.isatty() else 140).print(tune.table(each))
+            whole &= tune.show(each, Console(width=None if sys.stdout.isatty() else 140))
         if others:
-            whole = _summarise(others, folder.resolve().name, out)
+            whole &= _summarise(others, folder.resolve().name, out)
     except (ScenarioError, OSError) as error:
         refuse(error)
     raise typer.Exit(0 if whole else 1)

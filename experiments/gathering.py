@@ -59,10 +59,15 @@ def _study(folder: Path) -> tuple[dict[str, Record], list[str]]:
         try:
             found[path.name] = read(path)
         except Damaged as error:
-            damaged.append(f"{path}: damaged: {error}: remove the folder of this run, or run it again")
+            damaged.append(damage(path, error))
     if not runs:
         damaged.append(f"{folder}: no run here")
     return dict(sorted(found.items(), key=lambda pair: (pair[1].summary.position, pair[0]))), damaged
+
+
+def damage(run: Path, error: Damaged) -> str:
+    """The line for a run that cannot be read, with the way out."""
+    return f"{run}: damaged: {error}: remove the folder of this run, or run it again"
 
 
 def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:

@@ -1,5 +1,7 @@
-"""What a person sees while runs go on: bars on a terminal, else a line per run."""
+"""What a person sees while runs go on: bars on a terminal, one line in a notebook, else a line per run; or nothing."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +16,11 @@ from experiments.results import Run
 from experiments.scores import said
 from simulator.executors import Checkpoint
 
-# Without a terminal a long run says where it is, but not more often than this.
+# Without a terminal a long run says where it is, but not more often than this; a line that is rewritten oftener.
 LINE_EVERY_S = 10
+REWRITE_EVERY_S = 0.5
+# A forecast from less than this is none.
+FORECAST_AFTER_S = 1.0
 
 
 class Report(NamedTuple):
@@ -28,13 +33,28 @@ class Report(NamedTuple):
     failed: Callable[[Run, str], None]
 
 
-def report(console: Console, runs: int, steps: int, measure: str | None = None):
+def report(console: Console, runs: int, steps: int, measure: str | None = None, quiet: bool = False):
     """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
 
-    `measure`: the field of an evaluation that is told, None for the test accuracy or loss.
+    `measure`: the field of an evaluation that is told, None for the test accuracy or loss. `quiet`: nothing is told
+    but failures.
     """
-    fitting = _bars if console.is_terminal else _lines
-    return fitting(console, runs, steps, measure)
+    if quiet:
+        return _failures(console)
+    if animated(console):
+        return _bars(console, runs, steps, measure)
+    return (_rewritten if notebook() and console.is_terminal else _lines)(console, runs, steps, measure)
+
+
+def animated(console: Console) -> bool:
+    """Whether what is shown may move: not in a file or pipe, and not in a notebook, which shows escape codes as text."""
+    return console.is_terminal and not notebook()
+
+
+def notebook() -> bool:
+    """Whether this process is the kernel of a notebook, or a command that was begun in one of its cells."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    return "JPY_PARENT_PID" in os.environ or type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def name(run: Run) -> str:
@@ -43,15 +63,60 @@ def name(run: Run) -> str:
     return ", ".join([run.rule, run.attack, *others, f"seed {run.scenario.seed}"])
 
 
+class Forecast(NamedTuple):
+    """How long the rest takes, from how long what is done took.
+
+    `advance(run, step)`: a run is after an update. `end(run)`: it is over, and what it left undone takes no time.
+    `said()`: such as `about 3 min left`, empty where there is nothing to say.
+    """
+
+    advance: Callable[[Run, int], None]
+    end: Callable[[Run], None]
+    said: Callable[[], str]
+
+
+def forecast(steps: int, clock: Callable[[], float] = time.monotonic) -> Forecast:
+    """For so many updates in all."""
+    began, left, finished = clock(), steps, 0
+    reached: dict[str, int] = {}
+
+    def advance(run: Run, step: int) -> None:
+        nonlocal left, finished
+        new, reached[run.slug] = step - reached.get(run.slug, 0), step
+        left, finished = left - new, finished + new
+
+    def end(run: Run) -> None:
+        nonlocal left
+        left -= run.scenario.steps - reached.pop(run.slug, 0)
+
+    def said() -> str:
+        spent = clock() - began
+        if spent < FORECAST_AFTER_S or not finished or left <= 0:
+            return ""
+        rest = spent * left / finished
+        words = f"{rest:.0f} s" if rest < 90 else f"{rest / 60:.0f} min" if rest < 5400 else f"{rest / 3600:.1f} h"
+        return f"about {words} left"
+
+    return Forecast(advance, end, said)
+
+
 def _count(completed: int, lost: int, runs: int) -> str:
     """`83 of 84 runs, 1 failed`: how many were completed, and how many never will be."""
     return f"{completed} of {counted(runs, 'run')}" + (f", {lost} failed" if lost else "")
 
 
 @contextmanager
+def _failures(console: Console) -> Iterator[Report]:
+    def failed(run: Run, reason: str) -> None:
+        console.print(f"{name(run)}: failed: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+    yield Report(lambda executor: None, lambda some, steps: None, lambda run, at: None, lambda run, at: None, failed)
+
+
+@contextmanager
 def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     columns = (
-        TextColumn("{task.description}", style="bold"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=30),
         TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
@@ -104,31 +169,77 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
 
 
 @contextmanager
+def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
+    """One line that is written again and again, by a carriage return alone; a failure has a line of its own."""
+    expected = forecast(steps)
+    completed, lost, shown, last = 0, 0, 0, 0.0
+    began = time.monotonic()
+
+    def put(text: str, end: str = "") -> None:
+        nonlocal shown, last
+        text = text[: console.width - 1]
+        console.file.write(f"\r{text:<{shown}}{end}")
+        console.file.flush()
+        shown, last = (0 if end else len(text)), time.monotonic()
+
+    def now(text: str) -> None:
+        if time.monotonic() - last > REWRITE_EVERY_S:
+            put("; ".join(filter(None, [_count(completed, lost, runs), expected.said(), text])))
+
+    def advance(run: Run, checkpoint: Checkpoint) -> None:
+        expected.advance(run, checkpoint.step)
+        now(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
+
+    def done(run: Run, checkpoint: Checkpoint) -> None:
+        nonlocal completed
+        completed += 1
+        expected.end(run)
+        now(f"{name(run)}: {said(checkpoint.evaluation, measure)}")
+
+    def failed(run: Run, reason: str) -> None:
+        nonlocal lost
+        lost += 1
+        expected.end(run)
+        put(f"{name(run)}: failed: {reason}", "\n")
+
+    try:
+        yield Report(lambda executor: put(f"starting {executor}"), lambda some, steps: None, advance, done, failed)
+    finally:
+        put(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
+
+
+@contextmanager
 def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     completed, lost = 0, 0
     last = began = time.monotonic()
+    expected = forecast(steps)
 
     def say(text: str) -> None:
         nonlocal last
         last = time.monotonic()
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def end(text: str) -> None:
-        say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}")
+    def end(text: str, more: str = "") -> None:
+        say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}{f'; {more}' if more else ''}")
 
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)")
+        expected.end(run)
+        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)", expected.said())
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
         lost += 1
+        expected.end(run)
         end(f"{name(run)}: failed: {reason}")
 
     def advance(run: Run, checkpoint: Checkpoint) -> None:
+        expected.advance(run, checkpoint.step)
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
-            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
+            step = f"step {checkpoint.step} of {run.scenario.steps}"
+            text = f"{name(run)}: {step}, {said(checkpoint.evaluation, measure)}"
+            say("; ".join(filter(None, [text, expected.said()])))
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),

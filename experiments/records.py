@@ -168,7 +168,7 @@ def _spent(path: Path) -> pd.DataFrame:
 
 
 def _numbers(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """A CSV file of numbers (and True and False). Raises Damaged, also where a line is longer or shorter than others."""
+    """A CSV file of numbers, True and False. Raises Damaged, also where a line is longer or shorter than others."""
     text = _text(path)
     # pandas would guess: a line with one field more would shift all columns
     try:

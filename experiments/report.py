@@ -18,10 +18,11 @@ from simulator.scenario import ScenarioError
 
 def read(folders: Sequence[Path], name: str | None = None) -> Results:
     """The results of a study's folder; of several, all joined under a name."""
-    return gather(folders, name or _name(folders[0]))
+    return gather(folders, name or study_name(folders[0]))
 
 
-def _name(folder: Path) -> str:
+def study_name(folder: Path) -> str:
+    """The name of a study, from its scenario; of a folder that has lost it the folder's own."""
     try:
         return str(read_mapping(folder / "scenario.yaml").get("name", folder.name))
     except ScenarioError:
@@ -50,8 +51,8 @@ def show(results: Results, console: Console) -> None:
     if len(results.frame):
         for i, made in enumerate(tables.tables(results)):
             console.print(Text(made.title, style="bold"))
-            if not i:
-                console.print(Text(tables.subject(results), style="dim"))
+            if not i and (subject := tables.subject(results)):
+                console.print(Text(subject, style="dim"))
             _scores(made, console)
         if timed(results.frame, results.curves):
             headings, rows = tables.spent_rows(results.frame)

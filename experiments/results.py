@@ -31,8 +31,8 @@ from simulator.world import load as load_data
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 # Everything that a study writes beside its runs; --overwrite removes this and nothing else.
 STUDY_FILES = (
-    "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "accuracy*.png", "accuracy*.svg", "loss*.png", "loss*.svg",
-    "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
+    "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "accuracy*.png", "accuracy*.svg", "loss*.png",
+    "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
 )  # fmt: skip
 RUN_FILES = (
     "scenario.yaml",

@@ -1,6 +1,6 @@
 """The settings of a run as short texts: what tables and plots are of, and in which keys joined studies differ."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -100,22 +100,23 @@ def fixed(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {key: text for key, text in first.items() if all(other.get(key) == text for other in rest)}
 
 
-def line(shared: Mapping[str, str], labels: Iterable[str] = ()) -> str:
+def line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collection[str] = ()) -> str:
     """One line of settings: `data digits, partition dirichlet alpha=0.1, n=15, f=3, steps=200, optimizer sgd ...`.
 
     Args:
         shared: What `fixed` gives.
-        labels: Those of the rules and attacks. Options that all of them tell are not said again.
+        rules: The labels of the rules. Options that all of them tell are not said again.
+        attacks: Those of the attacks, likewise.
     """
-    labels = [*labels]
+    labels = {"rule": rules, "attack": attacks}
     by_head: dict[str, list[str]] = {}
     for key in shared:
         by_head.setdefault(_head(key), []).append(key)
     parts = []
     for head in sorted(by_head, key=_place):
         options = {key[len(head) + 1 :]: shared[key] for key in by_head[head] if key != head}
-        if head in ("rule", "attack"):
-            parts += [f"{head}.{name}={text}" for name, text in options.items() if not _told(name, text, labels)]
+        if head in labels:
+            parts += [f"{head}.{name}={text}" for name, text in options.items() if not _told(name, text, labels[head])]
         elif head not in shared:
             parts += [f"{head}.{name}={text}" for name, text in options.items()]
         elif options or not shared[head][:1].isdigit():

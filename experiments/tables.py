@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.gathering import MEASURES, Results, at_equal, differs, diverged, ended, expected, others
-from experiments.names import counted
+from experiments.names import counted, joined
 from experiments.records import TIMES, Record
 from experiments.scores import SUCCESS, Score, score_of
 from experiments.settings import fixed, line
@@ -59,10 +59,13 @@ class Table(NamedTuple):
         """What the numbers are, and what stands around them."""
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
-        spread = {1: "one seed", 2: "range over 2 seeds"}.get(most, f"mean ± standard deviation over {most} seeds")
-        if most >= FEWEST and any(0 < cell.count < FEWEST for cell in every):
-            spread += "; of two the range, of one its value"
-        return f"{self.words}, {spread}"
+        fewer = most >= FEWEST and any(0 < cell.count < FEWEST for cell in every)
+        return f"{self.words}, {spread(most)}{'; of two the range, of one its value' if fewer else ''}"
+
+
+def spread(seeds: int) -> str:
+    """What stands for the spread of so many repeats."""
+    return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
 
 
 def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
@@ -74,7 +77,7 @@ def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
     blocks = list(dict.fromkeys(name[:-1] for name in names))
     names.sort(key=lambda name: blocks.index(name[:-1]))
     attacks = list(frame["attack"].unique())
-    places = {place: group for place, group in frame.assign(value=values).groupby([*keys, "attack"], sort=False)}
+    places = dict(iter(frame.assign(value=values).groupby([*keys, "attack"], sort=False)))
     # a cell that was never begun should have as many runs as the others
     most = int(frame["of"].max())
     cells = [[_cell(places.get((*name, attack)), most) for attack in attacks] for name in names]
@@ -123,7 +126,7 @@ def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sig
     return found
 
 
-def said(cell: Cell, digits: str) -> str:
+def cell_text(cell: Cell, digits: str) -> str:
     """`0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing."""
     if not cell.count:
         return "-"
@@ -140,7 +143,10 @@ def said(cell: Cell, digits: str) -> str:
 
 def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
     """The table as headings and rows of text."""
-    rows = [[*name, *(said(cell, made.score.digits) for cell in row)] for name, row in zip(made.names, made.cells)]
+    rows = [
+        [*name, *(cell_text(cell, made.score.digits) for cell in row)]
+        for name, row in zip(made.names, made.cells, strict=True)
+    ]
     return [*made.keys, *made.attacks], rows
 
 
@@ -176,13 +182,13 @@ def tables(results: Results) -> list[Table]:
 def subject(results: Results) -> str:
     """One line of what all runs share: data, partition, model, n, f and the other settings."""
     shared = fixed([record.summary.settings for record in results.records.values()])
-    return line(shared, [*results.frame["rule"].unique(), *results.frame["attack"].unique()])
+    return line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
 
 
 def _by(frame: pd.DataFrame) -> str:
     """The keys in which the runs of a table differ: ` by pre, rule and attack`."""
     keys = [key for key in [*others(frame), "rule", "attack"] if frame[key].nunique() > 1]
-    return f" by {' and '.join([*filter(None, [', '.join(keys[:-1])]), keys[-1]])}" if keys else ""
+    return f" by {joined(keys)}" if keys else ""
 
 
 def troubles(results: Results) -> list[str]:
