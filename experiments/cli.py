@@ -343,22 +343,29 @@ def show(
 def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, of byzax run.")]) -> None:
     """Do a recorded run again, one worker after the other, and say whether it gives the same numbers, bit for bit.
 
-    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, else 1.
+    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, 1 if one is
+    not, 2 if one cannot be replayed.
     """
     from experiments import replay as again
     from simulator.scenario import ScenarioError
 
-    same = True
+    same, refused = True, False
     try:
-        for run in again.runs(folder):
+        runs = again.runs(folder)
+    except ScenarioError as error:
+        refuse(error)
+    for run in runs:
+        try:
             for each in again.replay(run):
                 if isinstance(each, again.Replayed):
                     same &= not each.problem
                     said = each.problem or "the same, bit for bit"
                     typer.echo(f"{run.name}: {each.updates} updates: {said}")
-    except ScenarioError as error:
-        refuse(error)
-    raise typer.Exit(0 if same else 1)
+        except ScenarioError as error:
+            # the other runs of the study are compared all the same
+            typer.echo(error, err=True)
+            refused = True
+    raise typer.Exit(2 if refused else 0 if same else 1)
 
 
 @app.command()

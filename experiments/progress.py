@@ -47,7 +47,7 @@ def report(console: Console, runs: int, steps: int, measure: str | None = None, 
 
 
 def animated(console: Console) -> bool:
-    """Whether what is shown may move: not in a file or pipe, and not in a notebook, which shows escape codes as text."""
+    """Whether what is shown may move: not in a file or pipe, nor in a notebook, which shows escape codes as text."""
     return console.is_terminal and not notebook()
 
 
