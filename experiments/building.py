@@ -15,9 +15,11 @@ import numpy as np
 from aggregators import Context
 from aggregators.pre import chained
 from experiments.tracing import (
+    Broken,
     Factory,
     Kind,
     kept,
+    made_rule,
     need,
     parameters,
     trace_attack,
@@ -43,18 +45,26 @@ from simulator.components import (
     RateSource,
 )
 from simulator.core import doubted
-from simulator.data import Dataset
+from simulator.data import DataError, Dataset
 from simulator.executors.base import plan
+from simulator.mistakes import Impossible, ScenarioError
 from simulator.registry import file_of, said
-from simulator.scenario import Scenario, ScenarioError
+from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out, split_of
 
 
-def build(scenario: Scenario) -> None:
-    """Builds every part, for each seed. Raises ScenarioError, one line that begins with the key of the part."""
+# Updates of the timeline by which n and f are looked at before anything is traced.
+FIRST_UPDATES = 100
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+
+    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
@@ -80,6 +90,25 @@ def build(scenario: Scenario) -> None:
     with _part("data", scenario.data, DATA):
         data = load(scenario.data)
         need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+    with _part("schedule", scenario.schedule, SCHEDULES):
+        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+    for rows in seen:
+        left, f = rows, doubted(scenario, rows)
+        for i, each in enumerate(scenario.pre):
+            with _part(f"pre[{i}]", each, PRE) as mixer:
+                left = kept(mixer, each, left, f)
+        with _part("rule", scenario.rule, RULES) as rule:
+            made_rule(rule, scenario.rule, scenario.pre, rows, n, f)
+    return schedule
+
+
+def build(scenario: Scenario) -> None:
+    """Builds and traces every part, for each seed. Raises as `assemble` does."""
+    schedule = assemble(scenario)
+    n, declared = scenario.workers.total, scenario.workers.declared
+    models = scenario.local is not None and scenario.local.send == "model"
+    data = load(scenario.data)
     # what is larger than the data is refused below
     batch = min(scenario.data.batch_size, len(data.y))
     samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
@@ -89,7 +118,7 @@ def build(scenario: Scenario) -> None:
     if np.issubdtype(data.x.dtype, np.integer):
         _characters(scenario, data)
     if scenario.early_stopping and scenario.early_stopping.measure == "validation_accuracy" and data.classes is None:
-        raise ScenarioError("early_stopping.measure: values have no accuracy: take validation_loss")
+        raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
     with _part("model", scenario.model, MODELS) as model:
         d = parameters(model, scenario.model, samples)
     for seed in scenario.seeds:
@@ -132,7 +161,7 @@ def build(scenario: Scenario) -> None:
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
-            raise ScenarioError(
+            raise Impossible(
                 f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
             )
         with _part("data.partition", scenario.data.partition, PARTITIONS):
@@ -166,15 +195,15 @@ def _characters(scenario: Scenario, data: Dataset) -> None:
     """Raises ScenarioError unless the model takes characters, and all that the data has."""
     low, high, options = int(data.x.min()), int(data.x.max()), scenario.model.options()
     if low < 0:
-        raise ScenarioError(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
+        raise Impossible(f"data: {scenario.data.name} has the character {low}: whole numbers from 0 are needed")
     if not {"vocabulary", "characters"} & set(options):
-        raise ScenarioError(
+        raise Impossible(
             f"model: {scenario.model.name} takes numbers, and the samples of this data are characters: take rnn, lstm, "
             "gru or transformer"
         )
     known = options.get("vocabulary", math.inf) or data.classes
     if known is not None and high >= known:
-        raise ScenarioError(
+        raise Impossible(
             f"model.vocabulary: the data has characters up to {high}: at least {high + 1} is needed, got {known}"
         )
 
@@ -213,7 +242,9 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
         yield function
     except ValueError as error:
         text = " ".join(str(error).split())
-        raise ScenarioError(f"{key}{_option(part, text)}: {text}") from error
+        # data that is not there, and a part that does not do what it must, are no matter of numbers
+        kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
+        raise kind(f"{key}{_option(part, text)}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:

@@ -16,7 +16,7 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, ending, plainly, refuse
 
 app = typer.Typer(
     name="byzax",
@@ -32,7 +32,10 @@ EXIT_CODES = (
     "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
 )
 
-SHOW_CODES = "Exit codes: 0; 1, a run is damaged, or a file could not be written; 2, there are no results."
+SHOW_CODES = (
+    "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is in "
+    "the way of one."
+)
 
 
 class Kind(StrEnum):
@@ -89,7 +92,7 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import results, study
+    from experiments import outputs, results, study
     from simulator.scenario import ScenarioError
 
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
@@ -98,7 +101,7 @@ def run(
         _check(studies, ray_address)
         folders = _folders(studies, Path(out) if out else None)
         results.versions()
-        results.claim(folders, files, overwrite)
+        outputs.claim(folders, files, overwrite)
         for folder, each in zip(folders, studies, strict=True):
             results.save_study(folder, each)
     except (ScenarioError, results.WriteError) as error:
@@ -108,9 +111,9 @@ def run(
     begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
     for folder in folders:
         if folder not in begun:
-            results.discard(folder)
-    whole = _summarise(begun, Path(out).name if out else None) if begun else True
-    raise typer.Exit(code or (0 if whole else 1))
+            outputs.discard(folder)
+    shown = _summarise(begun, Path(out).name if out else None) if begun else 0
+    raise typer.Exit(code or shown)
 
 
 def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
@@ -124,20 +127,24 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 
 
 def _check(studies: list[Any], ray_address: str | None) -> None:
-    """Raises ScenarioError where a study cannot be run."""
+    """Raises ScenarioError where a study cannot be run, and prints what is to be said about those that can."""
     from rich.console import Console
 
     from experiments import study
+    from experiments.notes import notes
     from simulator.scenario import ScenarioError
 
     with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
         for each in studies:
             study.check(each)
+        told = [line for each in studies for line in notes(each)]
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     if ray_address:
         _reach(ray_address)
+    for line in told:
+        typer.echo(line, err=True)
 
 
 def _perform(
@@ -152,14 +159,12 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with running.heard(), progress.report(Console(stderr=True), count, updates, measure) as report:
+        with progress.report(Console(stderr=True), count, updates, measure) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
-    except running.Terminated:
-        typer.echo("terminated: what is done is kept", err=True)
-        return TERMINATED
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what is done is kept", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        word, code = ending(end)
+        typer.echo(f"{word}: what is done is kept", err=True)
+        return code
     except results.WriteError as error:
         typer.echo(f"{error}: what is done is kept", err=True)
         return 1
@@ -201,7 +206,7 @@ def tune(
     """
     from rich.console import Console
 
-    from experiments import results
+    from experiments import outputs, results
     from experiments import tune as tuning
     from simulator.scenario import ScenarioError
 
@@ -211,7 +216,7 @@ def tune(
         _check([planned.study], ray_address)
         folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
         results.versions()
-        results.claim([folder], [file], overwrite)
+        outputs.claim([folder], [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
@@ -268,11 +273,11 @@ def _folders(studies: list[Any], out: Path | None) -> list[Path]:
     return folders
 
 
-def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> bool:
+def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> int:
     """Prints the tables of studies, of several as one, and writes the summary and plots of each.
 
-    With `out` what is written is that of all together, and goes there. Gives whether no run is damaged and all was
-    written.
+    With `out` what is written is that of all together, and goes there. Gives the exit code: 1 where a run is damaged or
+    there is no room, 2 where somebody else's file is in the way.
     """
     from rich.console import Console
 
@@ -284,18 +289,21 @@ def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | Non
     together = found[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(together, console)
-    whole = not together.damaged
+    code = 1 if together.damaged else 0
     for each, folder in [(together, out)] if out else zip(found, folders, strict=True):
         if each.frame.empty:
             continue
         try:
             for path in report.write(each, folder):
                 typer.echo(path)
-        except (ScenarioError, OSError) as error:
-            why = error if isinstance(error, ScenarioError) else f"{folder}: {error.strerror or error}"
-            typer.echo(f"{why}: byzax show makes tables and plots again, from the files of the runs", err=True)
-            whole = False
-    return whole
+        except ScenarioError as error:
+            typer.echo(error, err=True)
+            code = 2
+        except OSError as error:
+            why = f"tables and plots cannot be written ({error.strerror or error})"
+            typer.echo(f"{folder}: {why}: byzax show makes them, from the files of the runs", err=True)
+            code = code or 1
+    return code
 
 
 @app.command(epilog=SHOW_CODES)
@@ -317,25 +325,29 @@ def show(
     """
     from rich.console import Console
 
-    from experiments import results, tune
+    from experiments import outputs, tune
     from simulator.scenario import ScenarioError
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
-    whole = True
+    code = 0
     try:
         if not studies:
             raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
-        tuned = [each for each in studies if (each / "tune.csv").exists()]
-        others = [each for each in studies if each not in tuned]
         if out:
-            results.claim([out], [], overwrite)
-        for each in tuned:
-            whole &= tune.show(each, Console(width=None if sys.stdout.isatty() else 140))
-        if others:
-            whole &= _summarise(others, folder.resolve().name, out)
+            outputs.claim([out], [], overwrite)
     except (ScenarioError, OSError) as error:
         refuse(error)
-    raise typer.Exit(0 if whole else 1)
+    tuned = [each for each in studies if (each / "tune.csv").exists()]
+    for each in tuned:
+        try:
+            whole = tune.show(each, Console(width=None if sys.stdout.isatty() else 140))
+        except ScenarioError as error:
+            typer.echo(error, err=True)
+            whole = False
+        code = code or (0 if whole else 1)
+    if others := [each for each in studies if each not in tuned]:
+        code = max(code, _summarise(others, folder.resolve().name, out))
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the workers' time."""
 
-import io
 import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from experiments.gathering import MEASURES, WAYS, Results, differs, diverged, ended, expected, lines, others, timed
 from experiments.names import counted, file_name, short
+from experiments.outputs import save
 from experiments.records import SPENT, Record
 from experiments.scores import ACCURACY, Score, score_of
 from experiments.tables import FEWEST, subject
-from experiments.writing import atomically
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
@@ -77,7 +77,8 @@ STYLE: Any = {
 def draw(results: Results, folder: Path) -> list[Path]:
     """Draws a figure for each combination of the other swept keys, as PNG and SVG, into a folder; gives the paths.
 
-    Raises OSError where there is no room; then no half of a file is left.
+    Raises OSError where there is no room (then no half of a file is left), ScenarioError where somebody else's file is
+    in the way.
     """
     frame, curves = results.frame, results.curves
     if curves.empty:
@@ -97,10 +98,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
     def keep(figure: Figure, parts: list[str]) -> None:
         name = file_name(parts, [path.stem for path in paths])
         for suffix in ("png", "svg"):
-            path, drawn = folder / f"{name}.{suffix}", io.BytesIO()
-            # without a date the same results give the same file
-            figure.savefig(drawn, format=suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
-            atomically(path, lambda file, drawn=drawn: file.write(drawn.getvalue()))
+            path = folder / f"{name}.{suffix}"
+            save(path, partial(figure.savefig, **appearance(suffix)))
             paths.append(path)
 
     for chosen, group in groups:
@@ -116,6 +115,11 @@ def draw(results: Results, folder: Path) -> list[Path]:
             if timed(frame, curves):
                 keep(spending(results.records, group, [*title, *words]), ["time", *words])
     return paths
+
+
+def appearance(suffix: str) -> dict[str, Any]:
+    """How a figure is saved as `png` or `svg`: without a date the same results give the same file."""
+    return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
 
 def verbatim(text: Any) -> str:

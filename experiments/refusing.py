@@ -8,26 +8,42 @@ from typing import Any, NoReturn
 
 import typer
 
+from simulator import interrupts
+
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
 MOST_THREADS = 1024
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, where plug-ins that cannot be used and a lack of memory are one line and exit code 2."""
+    """The command, where an interrupt, plug-ins that cannot be used and a lack of memory are one line and an exit code.
+
+    The codes are 130 and 143 for Ctrl-C and SIGTERM, whenever they come, else 2.
+    """
 
     @functools.wraps(command)
     def called(*arguments: Any, **options: Any) -> None:
         from simulator.registry import PluginError
 
         try:
-            command(*arguments, **options)
+            with interrupts.heard():
+                command(*arguments, **options)
+        except KeyboardInterrupt as end:
+            word, code = ending(end)
+            typer.echo(word, err=True)
+            raise typer.Exit(code) from None
         except PluginError as error:
             refuse(error)
         except MemoryError as error:
             refuse(f"this needs more memory than there is: {error}")
 
     return called
+
+
+def ending(end: KeyboardInterrupt) -> tuple[str, int]:
+    """What ended a command, in a word, and its exit code; from here on it is handled."""
+    interrupts.handled()
+    return ("terminated", TERMINATED) if isinstance(end, interrupts.Terminated) else ("interrupted", INTERRUPTED)
 
 
 def check_environment() -> None:

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import pages, plots, tables
+from experiments import outputs, pages, plots, tables
 from experiments.gathering import Results, gather, timed
 from experiments.scores import SUCCESS
 from experiments.strict_yaml import read_mapping
-from experiments.writing import write_text
 from simulator.scenario import ScenarioError
 
 
@@ -33,7 +32,7 @@ def study_name(folder: Path) -> str:
 def write(results: Results, folder: Path) -> list[Path]:
     """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots into a folder; gives their paths.
 
-    Raises OSError where there is no room.
+    Raises OSError where there is no room, ScenarioError where somebody else's file is in the way.
     """
     drawn = plots.draw(results, folder)
     texts = {
@@ -42,7 +41,7 @@ def write(results: Results, folder: Path) -> list[Path]:
         "summary.md": pages.markdown(results, [path for path in drawn if path.suffix == ".png"]),
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
+        outputs.save_text(folder / name, text)
     return [*(folder / name for name in texts), *drawn]
 
 

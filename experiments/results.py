@@ -7,18 +7,19 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import outputs
 from experiments.names import compact, file_name, short
 from experiments.settings import plain, settings
 from experiments.strict_yaml import dump
 from experiments.study import Study
-from experiments.writing import atomically, write_json, write_text
+from experiments.writing import atomically, json_text, sync, write_json, write_text
 from models.module import sha256
 from simulator.components import Component
 from simulator.diagnostics import Evaluation, Update
@@ -29,23 +30,6 @@ from simulator.timeline import Timeline, cut, save, usage
 from simulator.world import load as load_data
 
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
-# Everything that a study writes beside its runs; --overwrite removes this and nothing else.
-STUDY_FILES = (
-    "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "accuracy*.png", "accuracy*.svg", "loss*.png",
-    "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
-)  # fmt: skip
-RUN_FILES = (
-    "scenario.yaml",
-    "metrics.csv",
-    "updates.csv",
-    "params.npz",
-    "workers.csv",
-    "ages.csv",
-    "timeline.npz",
-    "versions.json",
-    "summary.json",
-    "error.txt",
-)
 
 
 class WriteError(RuntimeError):
@@ -83,7 +67,7 @@ def runs(study: Study) -> list[Run]:
     rules = labels(cell.scenario.rule for cell in study.cells)
     attacks = labels(cell.scenario.attack for cell in study.cells)
     made: list[Run] = []
-    taken: list[str] = []
+    taken: set[str] = set()
     for cell in study.cells:
         others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
         for seed in cell.scenario.seeds:
@@ -92,7 +76,7 @@ def runs(study: Study) -> list[Run]:
                 # what always stands before the rule belongs to it
                 rule = " + ".join([*(compact(plain(each)) for each in cell.scenario.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
-            taken.append(slug)
+            taken.add(slug)
             single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
             made.append(Run(slug, single, rule, attack, others, len(made)))
     cells = Counter((run.rule, run.attack, *run.others.items()) for run in made)
@@ -140,70 +124,19 @@ def _short(value: Any) -> Any:
     return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
-def claim(
-    folders: Sequence[Path],
-    inputs: Sequence[Path],
-    overwrite: bool = False,
-    mine: Callable[[Path], list[Path]] | None = None,
-    keep: bool = False,
-) -> None:
-    """Makes the folders of studies, empty. Raises ScenarioError where one is used already or cannot be written.
-
-    With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. `mine` gives what the command wrote in a folder; by default the files of a study. With `keep` it stays,
-    until the command writes what takes its place.
-    """
-    written = {folder: (mine or _written)(folder) if overwrite else [] for folder in folders}
-    read = {path.resolve() for path in inputs}
-    for folder, files in written.items():
-        if any(path.resolve() in read for path in files):
-            raise ScenarioError(
-                f"{folder}: --overwrite would remove a scenario that is to be run: choose another --out"
-            )
-        found = [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else []
-        foreign = sorted(set(found) - set(files))
-        if foreign and overwrite:
-            raise ScenarioError(
-                f"{folder}: this output folder is used already and holds {foreign[0].relative_to(folder)}, which byzax "
-                f"did not write: choose another --out; nothing was removed"
-            )
-        if foreign:
-            raise ScenarioError(f"{folder}: this output folder is used already: choose another --out, or --overwrite")
-    for folder, files in written.items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".writable"
-            probe.touch()
-            probe.unlink()
-            for path in [] if keep else files:
-                path.unlink()
-            for empty in [*folder.glob("runs/*"), folder / "runs"]:
-                if empty.is_dir() and not any(empty.iterdir()):
-                    empty.rmdir()
-        except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
-
-
-def _written(folder: Path) -> list[Path]:
-    """The files of a study in a folder; none where it has no folder for runs, for then byzax did not write it."""
-    if not (folder / "runs").is_dir():
-        return []
-    found = [path for pattern in STUDY_FILES for path in folder.glob(pattern)]
-    return found + [path for run in folder.glob("runs/*") for name in RUN_FILES if (path := run / name).exists()]
-
-
 def begin(folder: Path, run: Run) -> None:
     """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
     here = folder / "runs" / f".{run.slug}"
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
     with writing(here):
-        here.mkdir(parents=True)
+        # what a stop on the way left of it is written over
+        here.mkdir(parents=True, exist_ok=True)
         (here / "scenario.yaml").write_text(dump(described))
-        write_json(here / "versions.json", {**versions(), **_own_module(run.scenario)})
+        (here / "versions.json").write_text(json_text({**versions(), **_own_module(run.scenario)}))
         _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
         _append(here / "updates.csv", [("step", *Update._fields)])
-        write_json(here / "summary.json", _summary(run, "running", None))
+        (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
         here.rename(folder / "runs" / run.slug)
 
 
@@ -268,6 +201,9 @@ def _finish(
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
     if trace:
         write_text(here / "error.txt", trace)
+    for path in here.glob("*.csv"):
+        # on the disk before the summary says that it is complete
+        sync(path)
     write_json(here / "summary.json", summary)
 
 
@@ -369,15 +305,11 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def save_study(folder: Path, study: Study) -> None:
-    """Puts the scenario, with its overrides and grid, beside the runs. Raises WriteError."""
+    """Puts the scenario, with its overrides and grid, beside the runs, and lists the runs in the folder's mark.
+
+    Raises WriteError.
+    """
     with writing(folder):
+        outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
         (folder / "runs").mkdir(exist_ok=True)
-        (folder / "scenario.yaml").write_text(dump(study.raw))
-
-
-def discard(folder: Path) -> None:
-    """Takes away what `save_study` made where no run began, so that the folder can be used again."""
-    for path in _written(folder):
-        path.unlink()
-    for empty in [*folder.glob("runs/*"), folder / "runs"]:
-        empty.rmdir()
+        outputs.save_text(folder / "scenario.yaml", dump(study.raw))

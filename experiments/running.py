@@ -1,14 +1,11 @@
 """Runs studies: one session for consecutive cells with the same executor, every run's files written as it goes."""
 
 import itertools
-import signal
-import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +14,7 @@ from experiments.names import one_line
 from experiments.progress import Report
 from experiments.results import Run
 from experiments.study import Study
+from simulator import interrupts
 from simulator.executors import Checkpoint, Execute, session
 from simulator.scenario import Scenario
 
@@ -45,55 +43,6 @@ def jobs(study: Study, folder: Path) -> list[Job]:
     return made
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
-
-
-# set by SIGTERM: whatever a signal raises while Ray waits comes out of Ray as a plain KeyboardInterrupt
-terminated = threading.Event()
-
-
-@contextmanager
-def heard() -> Iterator[None]:
-    """Makes SIGTERM end what is inside as Ctrl-C does, and sends either again where Python swallowed it.
-
-    One that comes during garbage collection, for which JAX has a callback, would only be printed as "ignored".
-    """
-    before, handler = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
-
-    def hook(event: Any) -> None:
-        if issubclass(event.exc_type, KeyboardInterrupt):
-            again = signal.SIGTERM if issubclass(event.exc_type, Terminated) else signal.SIGINT
-            # a moment later, when the callback is over
-            threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, again)).start()
-        else:
-            before(event)
-
-    sys.unraisablehook = hook
-    terminated.clear()
-    hear_terminate()
-    try:
-        yield
-    except KeyboardInterrupt as end:
-        raise (Terminated if terminated.is_set() else end) from None
-    except SystemExit as end:
-        # a SIGTERM while Ray starts, which has a handler of its own
-        raise (Terminated if end.code == signal.SIGTERM else end) from None
-    finally:
-        sys.unraisablehook = before
-        signal.signal(signal.SIGTERM, handler)
-
-
-def hear_terminate() -> None:
-    """Makes SIGTERM raise `Terminated` in the main thread."""
-
-    def terminate(number: int, frame: Any) -> None:
-        terminated.set()
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-
-
 def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
     """Does all jobs. Gives whether every run was completed; KeyboardInterrupt passes, with the files in order.
 
@@ -108,14 +57,14 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
             report.starting(executor.name)
             try:
                 execute = stack.enter_context(session(executor, **where))
-                # Ray has put up a handler of its own, which would leave at once
-                hear_terminate()
             except Exception as error:
+                interrupts.check()
                 for job in group:
                     complete = False
                     _fail(job, {}, report, f"{executor.name} did not start: {error}", traceback.format_exc(), hidden)
                 continue
             for job in group:
+                interrupts.check()
                 complete &= _perform_one(job, execute, report, hidden)
     return complete
 
@@ -139,14 +88,18 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
                 if checkpoint.step == job.scenario.steps or checkpoint.stopped:
                     results.finish(job.folder, run, mine, "complete", checkpoint.stopped or None, hidden)
                     report.done(run, checkpoint)
+                interrupts.check()
     except KeyboardInterrupt as error:
         interrupt = type(error)
     except results.WriteError as error:
         # whatever else is run would leave nothing either
         full = str(error)
     except Exception as error:
-        _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
-        return False
+        # JAX makes another exception of what is raised while it calls Python
+        interrupt = interrupts.pending()
+        if interrupt is None:
+            _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
+            return False
     if full:
         raise results.WriteError(full)
     if interrupt is None:

@@ -19,10 +19,11 @@ from experiments import study
 from experiments.names import compact
 from experiments.plots import STYLE
 from experiments.replay import runs
+from experiments.writing import replaceable, write_picture
 from simulator.components import Component
 from simulator.executors.base import fixed_liars
 from simulator.scenario import ScenarioError
-from simulator.world import load, share_out, split_of
+from simulator.world import load, own_seed, share_out, split_of
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
 BARS = 50
@@ -51,7 +52,9 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     if overrides and path.is_dir():
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
-    cell = study.load(file, [*overrides, *([] if seed is None else [f"seed={seed}"])]).cells[0].scenario
+    # a seed of the data's own would stand before that of the run
+    seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
+    cell = study.load(file, [*overrides, *seeded]).cells[0].scenario
     n, key = cell.workers.total, "data"
     try:
         dataset, parts = load(cell.data), split_of(cell.data, cell.seed)
@@ -70,7 +73,7 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         numbers, labels = dataset.y, [str(label) for label in range(dataset.classes)]
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
     how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
-    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {cell.seed}"
+    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {own_seed(cell.data.seed, cell.seed)}"
     return Found(counts, means, labels, len(parts.train), fixed_liars(cell, cell.seed), name)
 
 
@@ -117,13 +120,12 @@ def draw(found: Found, chart: str, path: Path) -> list[Path]:
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
     bars = chart == "bars" or (chart == "auto" and len(found.counts) <= BARS)
     written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for place in written:
+        replaceable(place, "--out")
     with rc_context(STYLE):
         figure = _bars(found) if bars else _bubbles(found)
         for place in written:
-            try:
-                figure.savefig(place, dpi=160, metadata={"Date": None} if place.suffix == ".svg" else None)
-            except OSError as error:
-                raise ScenarioError(f"--out {place}: cannot be written ({error.strerror})") from None
+            write_picture(place, figure, "--out")
     return written
 
 

@@ -1,13 +1,14 @@
 """YAML as scenarios are written in it: version 1.2, where `1e-3` is a number and `on` a word, and no key twice."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from experiments.yaml_mistakes import explain
-from simulator.scenario import ScenarioError
+from simulator.mistakes import MOST_LINES, ScenarioError, cut, shown
 
 CORE = "tag:yaml.org,2002:"
 STRING, MERGE = f"{CORE}str", f"{CORE}merge"
@@ -25,37 +26,79 @@ SCALARS = {
 }
 
 
+# What one file may hold: bytes, values (an alias stands for all that it repeats), and lists and mappings in each other.
+LARGEST, MOST_VALUES, DEEPEST = 1_000_000, 20_000, 50
+# Digits of a whole number: no key takes more.
+MOST_DIGITS = 100
+# Characters of what is said about a place in a file.
+LONGEST_PROBLEM = 300
+
+
 class Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        # by node: how many values it stands for, and how deeply they are nested
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.composed, self.inside = 0, 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
+        self.composed += 1
+        self.inside += 1
+        if self.composed > MOST_VALUES:
+            _refuse(f"more than {MOST_VALUES} values: no scenario needs so many", event.start_mark)
+        if self.inside > DEEPEST:
+            _refuse(NESTED, event.start_mark)
         name = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent) and name in self.anchors and self.anchors[name].end_mark is None:
-            _refuse(f"*{name} stands inside of &{name}: a value cannot contain itself", event.start_mark)
+            _refuse(f"*{cut(name)} stands inside of &{cut(name)}: a value cannot contain itself", event.start_mark)
         if (tag := getattr(event, "tag", None)) is not None:
-            _refuse(f"{tag.replace(CORE, '!!')}: a scenario has no tags: put a value that begins with ! in quotes",
+            _refuse(f"{cut(tag.replace(CORE, '!!'))}: a scenario has no tags: put a value that begins with ! in quotes",
                     event.start_mark)  # fmt: skip
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        self.inside -= 1
+        return node
+
+    def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
+        node = super().compose_sequence_node(anchor)
+        self._measure(node, node.value)
+        return node
+
+    def _measure(self, node: Any, parts: Iterable[Any]) -> None:
+        """Refuses a node whose aliases and merges stand for too much. Those inside of it are measured already."""
+        inner = [self.sizes.get(id(part), (1, 0)) for part in parts]
+        size, depth = 1 + sum(size for size, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+        if size > MOST_VALUES:
+            _refuse(f"with what its aliases (*) and merges (<<) repeat this holds more than {MOST_VALUES} values: "
+                    "repeat less", node.start_mark)  # fmt: skip
+        if depth > DEEPEST:
+            _refuse(NESTED, node.start_mark)
+        self.sizes[id(node)] = size, depth
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
+        self._measure(node, [part for pair in node.value for part in pair])
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 problem = "a key must be text, and this is a list or a mapping"
             elif key.tag not in (STRING, MERGE):
-                problem = f"a key must be text, got {key.value!r}: put it in quotes"
+                problem = f"a key must be text, got {shown(key.value)}: put it in quotes"
             elif node.flow_style and key.style is None and ":" in key.value and value.value == "":
-                problem = f"{key.value}: a space is missing after the colon"
+                problem = f"{cut(key.value)}: a space is missing after the colon"
             elif key.value in seen:
-                problem = f"{key.value}: this key stands here twice, first in line {seen[key.value]}: remove one"
+                problem = f"{cut(key.value)}: this key stands here twice, first in line {seen[key.value]}: remove one"
             else:
                 seen[key.value] = line
                 continue
             _refuse(problem, key.start_mark)
         return node
+
+
+NESTED = f"more than {DEEPEST} lists and mappings in each other: this is nested too deeply"
 
 
 def _refuse(problem: str, mark: Any) -> NoReturn:
@@ -71,6 +114,8 @@ class Dumper(yaml.SafeDumper):
 
 def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
+    if len(text) > MOST_DIGITS:
+        _refuse(f"a number of {len(text)} digits: at most {MOST_DIGITS} can be read", node.start_mark)
     return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
@@ -94,7 +139,7 @@ def parse_text(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark, problem = explain(error, text)
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise ScenarioError(f"{place}: {problem}") from None
+        raise ScenarioError(f"{place}: {cut(problem, LONGEST_PROBLEM)}") from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position].split("\n")
         place = f"{source}:{len(before)}:{len(before[-1]) + 1}"
@@ -111,10 +156,14 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
     Raises ScenarioError, one line that begins with the file's name.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            held = file.read(LARGEST + 1)
+        if len(held) > LARGEST:
+            raise ScenarioError(f"{path}: is larger than {LARGEST // 10**6} MB: is this a scenario?")
+        text = held.decode("utf-8-sig")
     except FileNotFoundError:
         beside = sorted(each.name for each in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        there = f"; beside it: {', '.join(beside)}" if beside else ""
+        there = f"; beside it: {', '.join(beside[:MOST_LINES])}" if beside else ""
         raise ScenarioError(f"{path}: no such file{there}") from None
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: not text in UTF-8 (byte {error.start}): is this a scenario?") from None
@@ -122,7 +171,7 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
     found = parse_text(text, str(path))
     if not isinstance(found, dict):
-        what = "is empty" if found is None else f"holds {type(found).__name__} {found!r:.40}"
+        what = "is empty" if found is None else f"holds {type(found).__name__} {shown(found)}"
         hint = ": is the space after a colon missing?" if isinstance(found, str) and ":" in found else ""
         raise ScenarioError(f"{path}: a mapping with at least {needed} is needed, the file {what}{hint}")
     return found

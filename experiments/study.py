@@ -12,17 +12,19 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from experiments.building import build
-from experiments.names import said_of
+from experiments.building import assemble, build
+from experiments.names import counted, said_of
 from experiments.strict_yaml import parse_text, read_mapping
+from simulator import interrupts
 from simulator.data.base import DataError
+from simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
 from simulator.parts import SHARED
-from simulator.scenario import Scenario, ScenarioError, parse
+from simulator.scenario import Scenario, parse
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
-NOT_SWEPT = {"name", "grid", "repeats"}
-# Combinations of a grid: far more than anybody waits for.
-LARGEST_GRID = 100_000
+NOT_SWEPT = {"name", "grid", "repeats", "skip_impossible"}
+# Runs of a study: far more than anybody waits for.
+MOST_RUNS = 100_000
 
 
 class Cell(NamedTuple):
@@ -32,26 +34,44 @@ class Cell(NamedTuple):
     scenario: Scenario
 
 
+class Skipped(NamedTuple):
+    """A combination of the grid that `skip_impossible` leaves out: its choices, and why it cannot be."""
+
+    choices: dict[str, Any]
+    reason: str
+
+
 class Study(NamedTuple):
-    """A scenario file: `raw`, the mapping as written with the overrides; `base`, what it describes; its cells."""
+    """A scenario file: `raw`, the mapping as written with the overrides; `base`, what it describes; its cells.
+
+    `skipped`: the combinations of its grid that are impossible, where `skip_impossible` leaves these out.
+    """
 
     path: Path
     raw: dict[str, Any]
     base: Scenario
     cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Study:
+def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | None = None) -> Study:
     """The study of a file, with overrides `key=value` applied; every cell is parsed and nothing is built yet.
 
-    Raises ScenarioError, one line for each mistake, each beginning with the file's name.
+    Args:
+        path: The file.
+        overrides: Texts `key=value`, applied in this order.
+        raw: The mapping that the file holds, where it was read already.
+
+    Raises:
+        ScenarioError: One line for each mistake, each beginning with the file's name.
     """
-    raw = read_mapping(path)
+    mapping = dict(read_mapping(path) if raw is None else raw)
     with prefixed(path):
         for text in overrides:
-            raw = override(raw, text)
-        base = parse(raw)
-        return Study(path, raw, base, tuple(expand(raw)))
+            mapping = override(mapping, text)
+        base = parse(mapping)
+        cells, skipped = expand(mapping)
+        return Study(path, mapping, base, tuple(cells), tuple(skipped))
 
 
 @contextmanager
@@ -60,7 +80,7 @@ def prefixed(path: Path) -> Iterator[None]:
     try:
         yield
     except ScenarioError as error:
-        raise ScenarioError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+        raise type(error)("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
 
 
 def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Scenario) -> dict[str, Any]:
@@ -77,11 +97,11 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Scen
     key = key.strip()
     if not equals or not key:
         example = "steps=50" if "steps" in description.model_fields else "samples=50"
-        raise ScenarioError(f"--set {text}: key=value is needed, such as --set {example}")
+        raise ScenarioError(f"--set {cut(text)}: key=value is needed, such as --set {example}")
     whole, item, _ = key.partition("[")
     if item:
         raise ScenarioError(f"--set {key}: a list is set whole: --set '{whole}=[...]', or change it in the file")
-    chosen = parse_text(value, f"--set {key}")
+    chosen = parse_text(value, f"--set {cut(key)}")
     if "grid" not in description.model_fields:
         return put(raw, key, chosen, description)
     if key == "grid":
@@ -134,7 +154,7 @@ def _put(
         new = inside if same else {"name": value, **_shared(place, inside)}
     elif rest:
         if inside is not None and not isinstance(inside, dict):
-            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {inside!r} and has no keys")
+            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {shown(inside)} and has no keys")
         new = _put(inside or {}, rest, value, f"{place}.", description)
     elif component and isinstance(value, (str, dict)):
         chosen = {"name": value} if isinstance(value, str) else value
@@ -175,21 +195,28 @@ def _is_component(place: str) -> bool:
     return f"{place}.name" in _keys()
 
 
-def expand(raw: Mapping[str, Any]) -> list[Cell]:
-    """Every combination of the grid, in the order written, the last key changing fastest.
+def expand(raw: Mapping[str, Any]) -> tuple[list[Cell], list[Skipped]]:
+    """Every combination of the grid, in the order written, the last key changing fastest; and those to be left out.
 
-    Raises ScenarioError for a key that does not exist, for each cell that is no scenario, and for two equal cells.
+    Raises ScenarioError for a key that does not exist, for too many runs, for each cell that is no scenario (unless it
+    is impossible and `skip_impossible` is true), and for two equal cells.
     """
     grid = dict(raw.get("grid") or {})
     plain = {key: value for key, value in raw.items() if key != "grid"}
     known = [key for key in _keys() if key not in NOT_SWEPT]
-    wrong = [f"grid.{key}: {_unknown(key, known)}" for key in grid if key not in known] or [*_contested(grid)]
-    count = math.prod(map(len, grid.values()))
-    if count > LARGEST_GRID:
-        wrong.append(f"grid: {count} combinations are too many: at most {LARGEST_GRID}")
+    wrong = [f"grid.{cut(key)}: {_unknown(key, known)}" for key in grid if key not in known] or [*_contested(grid)]
+    # before any of them is made
+    count, repeats = math.prod(map(len, grid.values())), raw.get("repeats", 1)
+    if count * repeats > MOST_RUNS:
+        times = f", {repeats} repeats of each" if repeats > 1 else ""
+        wrong.append(
+            f"grid: {count} combinations{times} are too many: at most {MOST_RUNS} runs in all; take fewer values, or "
+            "share them among several files"
+        )
     if wrong:
-        raise ScenarioError("\n".join(wrong))
-    cells, mistakes = [], []
+        raise ScenarioError(together(wrong))
+    cells: list[Cell] = []
+    mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
     for values in itertools.product(*grid.values()):
         choices = dict(zip(grid, values, strict=True))
         try:
@@ -198,8 +225,10 @@ def expand(raw: Mapping[str, Any]) -> list[Cell]:
                 mapping = put(mapping, key, choices[key])
             cells.append(Cell(choices, parse(mapping)))
         except ScenarioError as error:
-            mistakes += [(line, choices) for line in str(error).splitlines()]
-    _raise(mistakes)
+            mistakes.append((error, choices))
+            if len(mistakes) >= MOST_MISTAKES and not raw.get("skip_impossible"):
+                break
+    skipped = _skipped(mistakes, bool(raw.get("skip_impossible")))
     first: dict[tuple[str, int], Cell] = {}
     for cell in cells:
         described = cell.scenario.model_copy(update={"seed": 0}).model_dump_json()
@@ -208,13 +237,13 @@ def expand(raw: Mapping[str, Any]) -> list[Cell]:
             if twin is not cell:
                 said = " and ".join(dict.fromkeys((said_of(twin.choices), said_of(cell.choices))))
                 raise ScenarioError(f"grid: the same run twice: {said}, seed {seed}; remove one")
-    return cells
+    return cells, skipped
 
 
 def _unknown(key: str, known: list[str]) -> str:
     if key in NOT_SWEPT:
         return "this key cannot be swept" + ("; for more seeds use repeats" if key == "repeats" else "")
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key[:LONGEST_VALUE], known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(k for k in known if '.' not in k)}"
     return f"unknown key; {hint}"
 
@@ -234,22 +263,57 @@ def turn(key: str) -> tuple[int, int]:
     return key.removesuffix(".name").count("."), 0 if _is_component(key) else 1 if key.endswith(".name") else 2
 
 
-def check(study: Study) -> None:
-    """Builds and traces every part of every cell, for each seed, without running it.
+def check(study: Study) -> Study:
+    """Builds every part of every cell, then traces them for each seed, without running anything.
 
-    Raises ScenarioError with one line for each mistake and a run in which it shows.
+    Gives the study without the cells that are impossible, where `skip_impossible` leaves these out. Raises
+    ScenarioError with one line for each mistake and a run in which it shows.
     """
-    mistakes: list[tuple[str, dict[str, Any]]] = []
-    for cell in study.cells:
-        try:
-            build(cell.scenario)
-        except ScenarioError as error:
-            mistakes.append((str(error), cell.choices))
-            # every cell would try again to download what is not there
-            if isinstance(error.__cause__, DataError):
-                break
-    with prefixed(study.path):
-        _raise(mistakes)
+    skip = study.base.skip_impossible
+    for look in (assemble, build):
+        mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
+        possible: list[Cell] = []
+        for cell in study.cells:
+            interrupts.check()
+            try:
+                look(cell.scenario)
+                possible.append(cell)
+            except ScenarioError as error:
+                mistakes.append((error, cell.choices))
+                # every cell would try again to download what is not there
+                if isinstance(error.__cause__, DataError) or (len(mistakes) >= MOST_MISTAKES and not skip):
+                    break
+        with prefixed(study.path):
+            skipped = _skipped(mistakes, skip)
+            study = study._replace(cells=tuple(possible), skipped=(*study.skipped, *skipped))
+            if not possible:
+                reasons = " and ".join(dict.fromkeys(each.reason for each in study.skipped[:1]))
+                raise ScenarioError(f"skip_impossible: every combination of the grid is impossible, such as: {reasons}")
+    return study
+
+
+def _skipped(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
+    """The cells that are to be left out. Raises one ScenarioError for the others, where there are any."""
+    left_out: list[Skipped] = []
+    wrong: list[tuple[str, dict[str, Any]]] = []
+    for error, choices in mistakes:
+        lines = str(error).splitlines()
+        if skip and choices and isinstance(error, Impossible):
+            left_out.append(Skipped(choices, " and ".join(lines)))
+        else:
+            wrong += [(line, choices) for line in lines]
+    _raise(wrong)
+    return left_out
+
+
+def skipped_lines(study: Study) -> list[str]:
+    """`skipped: rule.name=bulyan: bulyan needs n >= 4f + 3 ...`, a line for each reason, with one of its runs."""
+    often = Counter(each.reason for each in study.skipped)
+    first = {each.reason: said_of(each.choices) for each in reversed(study.skipped)}
+    return [
+        f"skipped: {reason} ({counted(count, 'combination')}{', such as' if count > 1 else ':'} {first[reason]})"
+        for reason, count in often.items()
+    ]
 
 
 def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
@@ -260,7 +324,8 @@ def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
     often, first = Counter(line for line, _ in found), dict(reversed(found))
     lines = []
     for line, count in often.items():
-        where = said_of(first[line])
-        runs = f" (in {count} runs, such as {where})" if count > 1 else f" (in the run {where})"
+        where = cut(said_of(first[line]), 2 * LONGEST_VALUE)
+        more = " and more" if len(found) >= MOST_MISTAKES else ""
+        runs = f" (in {count}{more} runs, such as {where})" if count > 1 else f" (in the run {where})"
         lines.append(line + (runs if where else ""))
-    raise ScenarioError("\n".join(lines))
+    raise ScenarioError(together(lines))

@@ -15,6 +15,7 @@ from experiments import study
 from experiments.plots import KINDS, STYLE, verbatim
 from experiments.records import Damaged, read_metrics
 from experiments.replay import runs, timeline_of
+from experiments.writing import replaceable, write_picture
 from simulator.executors.base import fixed_liars, plan
 from simulator.scenario import ScenarioError
 from simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
@@ -121,6 +122,7 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
         raise ScenarioError(f"--from and --to: nothing happens from {since:g} to {last:g} seconds")
     if path.suffix not in (".png", ".svg"):
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
+    replaceable(path, "--out")
     with rc_context(STYLE):
         figure = Figure(figsize=(11, min(TALLEST, 0.32 * found.n + 1.6)), layout="constrained")
         axes: Any = figure.subplots()
@@ -151,10 +153,7 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
             loc="outside upper left", ncols=6, frameon=False, title=verbatim(found.name), alignment="left",
             title_fontproperties={"size": 9.5, "weight": "bold"},
         )  # fmt: skip
-        try:
-            figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-        except OSError as error:
-            raise ScenarioError(f"--out {path}: cannot be written ({error.strerror})") from None
+        write_picture(path, figure, "--out")
     return path
 
 

@@ -15,10 +15,15 @@ from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
 from attacks import Attack, Batch, View
 from models import Model
-from simulator.components import PRE, Component
+from simulator.components import PRE, Component, reads_files
+from simulator.file_cache import file_cache
 from simulator.registry import file_of, said
 
 Factory = Callable[..., Any]
+
+
+class Broken(ValueError):
+    """A part that does not do what its kind must."""
 
 
 class Kind(NamedTuple):
@@ -40,7 +45,7 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         if isinstance(error, ValueError) and str(error).startswith(f"{part.name} "):
             # the part itself says what it needs
             raise
-        raise ValueError(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
 
 
 def _asked(part: Component, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -63,13 +68,14 @@ def trace_augmentation(function: Factory, part: Component, samples: Kind) -> Non
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{part.name} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.name} fails: {said(error, file_of(function))}") from error
     need(typed(given) == typed(batch), f"{part.name} must give {typed(batch)}, got {typed(given)}")
 
 
-@cache
+@file_cache(maxsize=1000)
 def parameters(function: Factory, part: Component, samples: Kind) -> int:
     """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
+    reads_files(part)
 
     def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
         model = function(samples.shape, samples.classes, **part.options())
@@ -99,6 +105,19 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
     return mixer.kept
 
 
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, n: int, f: int) -> Aggregator:
+    """A rule over what stands before it, for the `k` rows that an update of `n` workers shows it. Raises ValueError."""
+    mixers = [partial(PRE[each.name], **each.options()) for each in before]
+    try:
+        rule = chained(partial(function, **part.options()), k, f, mixers)
+    except ValueError as error:
+        if k == n:
+            raise
+        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
+    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    return rule
+
+
 @cache
 def trace_rule(
     function: Factory,
@@ -111,14 +130,7 @@ def trace_rule(
     own: bool,
     models: bool,
 ) -> Any:
-    mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    try:
-        rule = chained(partial(function, **part.options()), k, f, mixers)
-    except ValueError as error:
-        if k == n:
-            raise
-        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
-    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    rule = made_rule(function, part, before, k, n, f)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
@@ -201,10 +213,8 @@ def trace_attack(
         chosen = [] if given.get("labels", "targeted") != "targeted" else ["source", "target"]
         for key in chosen:
             value, last = given.get(key), (samples.classes or math.inf) - 1
-            need(
-                not isinstance(value, int) or value <= last,
-                f"{part.name}: {key} is {value}, and labels are 0 to {last}",
-            )
+            if isinstance(value, int) and value > last:
+                raise ValueError(f"{part.name}: {key} is {value}, and labels are 0 to {last}")
         if attack.goal is not None:
             with _tracing(part, "trigger", function):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)
@@ -265,5 +275,6 @@ def typed(value: Any) -> str:
 
 
 def need(fits: bool, message: str) -> None:
+    """Raises Broken unless a part fits."""
     if not fits:
-        raise ValueError(message)
+        raise Broken(message)

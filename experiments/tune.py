@@ -1,6 +1,7 @@
 """Hyperparameters chosen on the validation samples, before the test numbers are taken: a grid, a table, a scenario."""
 
 import csv
+import io
 import itertools
 import math
 import statistics
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import results, study
+from experiments import outputs, study
 from experiments.gathering import damage
 from experiments.names import compact, file_name, joined, short
 from experiments.records import COUNTED, Damaged, Summary, read_summary
@@ -29,7 +30,7 @@ from simulator.world import load as load_data
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
 # What decides on which samples the choice is made: values of these are not measured alike.
-MEASURING = ("seed", "data", "data.name", "data.validation", "data.test")
+MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test")
 # The numbers of tune.csv after the mean.
 COLUMNS = ("std", "low", "high", "seeds", "count", "of", "chosen")
 # What a learning rate is multiplied by where --over does not say otherwise.
@@ -167,17 +168,18 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
 def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
     written = [folder / "tune.csv"]
-    with written[0].open("w", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", *COLUMNS])
-        for row in rows:
-            names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
-            numbers = row.mean, row.std, row.low, row.high, row.seeds, row.count, row.of, int(row.best)
-            lines.writerow([*names, *numbers])
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", *COLUMNS])
+    for row in rows:
+        names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
+        numbers = row.mean, row.std, row.low, row.high, row.seeds, row.count, row.of, int(row.best)
+        lines.writerow([*names, *numbers])
+    outputs.save_text(written[0], text.getvalue())
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
-        written[-1].write_text(dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
+        outputs.save_text(written[-1], dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
     return written
 
 
@@ -257,12 +259,15 @@ def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
 
 def shares_test_samples(tuning: Tuning) -> bool:
     """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
-    return any(cell.scenario.repeats > 1 and load_data(cell.scenario.data).test is None for cell in tuning.study.cells)
+    return any(
+        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario.data).test is None
+        for cell in tuning.study.cells
+    )
 
 
 def discard_if_empty(folder: Path) -> bool:
     """Takes away the folder's files where no run began; gives whether it did."""
     if any(folder.glob("runs/[!.]*/summary.json")):
         return False
-    results.discard(folder)
+    outputs.discard(folder)
     return True

@@ -68,7 +68,7 @@ def lying(sampled: int | None) -> Lying:
 
     def drawn(world: World, step: Array) -> Array:
         n = len(world.sizes)
-        order = jax.random.permutation(derive(world.key, Purpose.LIARS, step), n)
+        order = jax.random.permutation(derive(world.liars_key, Purpose.LIARS, step), n)
         return jnp.full(n, -1, jnp.int32).at[order[:sampled]].set(jnp.arange(sampled, dtype=jnp.int32))
 
     return (lambda world, step: world.liars) if sampled is None else drawn

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_origin
 
@@ -15,6 +16,7 @@ import aggregators.pre
 import attacks
 import models
 from simulator import augmentations, data, latency, partitions, rates, registry, schedules
+from simulator.file_cache import reads
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -68,6 +70,10 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
     fields: dict[str, Any] = {"name": (Literal[name], name)}
     for option in inspect.signature(function, eval_str=True).parameters.values():
         if option.kind is option.KEYWORD_ONLY:
+            if option.name in base.model_fields:
+                raise TypeError(
+                    f"the option {option.name} of {name} has the name of a setting that every {kind} has: rename it"
+                )
             if option.annotation is option.empty:
                 raise TypeError(f"the option {option.name} of {name} needs a type, such as {option.name}: float")
             fields[option.name] = (
@@ -81,6 +87,14 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
 def _from_yaml(annotation: Any) -> Any:
     # YAML has lists and no tuples; a frozen description has tuples and no lists.
     return Annotated[annotation, Strict(False)] if get_origin(annotation) is tuple else annotation
+
+
+def reads_files(part: Component) -> None:
+    """Note that what is made of a part depends on the files that its options name, as FILE or FILE:NAME."""
+    for value in part.options().values():
+        if isinstance(value, str):
+            for name in {value, value.rpartition(":")[0]} - {""}:
+                reads(Path(name))
 
 
 RULES = registry.members(aggregators)

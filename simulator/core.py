@@ -15,8 +15,20 @@ from attacks import Attack
 from models import Model
 from simulator.adversary import Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
-from simulator.components import ATTACKS, AUGMENTATIONS, FILTERS, MODELS, PRE, RULES, SCHEDULES, Component, RateSource
+from simulator.components import (
+    ATTACKS,
+    AUGMENTATIONS,
+    FILTERS,
+    MODELS,
+    PRE,
+    RULES,
+    SCHEDULES,
+    Component,
+    RateSource,
+    reads_files,
+)
 from simulator.diagnostics import Evaluation, Update, evaluating
+from simulator.file_cache import file_cache
 from simulator.jobs import working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
@@ -72,7 +84,9 @@ def build(scenario: Scenario, seen: int) -> Core:
     lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
     apply = applying(rule, scenario.weights)
-    model = _model(scenario.model, scenario.data)
+    # equal but for their seeds: compiled once
+    unseeded = {"update": {"seed": None}}
+    model = _model(scenario.model.model_copy(**unseeded), scenario.data.model_copy(**unseeded))
     optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
     context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size)
@@ -210,7 +224,8 @@ def _optimizer_of(part: Component, updates: int, max_norm: float | None) -> opta
     return optimizing(part, updates, max_norm)
 
 
-@lru_cache
+@file_cache(maxsize=128)
 def _model(part: Component, data: DataSource) -> Model:
+    reads_files(part)
     dataset = load(data)
     return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Unio
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
 
+from pydantic_core import PydanticCustomError
+
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -26,8 +28,12 @@ from simulator.components import (
 from simulator.normalising import Normalise
 from simulator.partitions import ALIASES
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+# seeds are below this
+SEEDS = 2**31
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Seconds = Annotated[float, Field(ge=0)]
 if TYPE_CHECKING:
     Partition: TypeAlias = Component
@@ -38,7 +44,6 @@ if TYPE_CHECKING:
     Filter: TypeAlias = Component
     Delay: TypeAlias = Component
     Factors: TypeAlias = tuple[float, ...] | Component
-    Model: TypeAlias = Component
     Schedule: TypeAlias = Component
     Rate: TypeAlias = float | RateSource
 else:
@@ -62,7 +67,6 @@ else:
         | Annotated[Delay, Tag("latency")],
         Discriminator(lambda value: "numbers" if isinstance(value, (list, tuple)) else "latency"),
     ]
-    Model = one_of("model", MODELS)
     Schedule = one_of("schedule", SCHEDULES)
     Rate = RATE
 
@@ -72,6 +76,10 @@ class DataSource(Component, frozen=True):
 
     partition: Partition = Field(
         default="iid", validate_default=True, description="How training data is split over workers."
+    )
+    seed: Seed | None = Field(
+        default=None,
+        description="Of the split into training, validation and test samples and of the partition; null: the run's.",
     )
     batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
     validation: float = Field(
@@ -92,10 +100,18 @@ class DataSource(Component, frozen=True):
     )
 
 
+class ModelSource(Component, frozen=True):
+    """A model and its start."""
+
+    seed: Seed | None = Field(default=None, description="Of the first parameters; null: the run's.")
+
+
 if TYPE_CHECKING:
     Data: TypeAlias = DataSource
+    Model: TypeAlias = ModelSource
 else:
     Data = one_of("data", DATA, DataSource)
+    Model = one_of("model", MODELS, ModelSource)
 
 
 def _union(*members: type[Description]) -> Any:
@@ -118,7 +134,8 @@ def briefly(key: str, kind: type[int] | type[float], needed: str, description: t
             return {key: value}
         if isinstance(value, (description, Mapping)):
             return value
-        raise ValueError(f"{needed}, or a mapping of {', '.join(description.model_fields)}, is needed, got {value!r}")
+        context = {"needed": needed, "keys": ", ".join(description.model_fields)}
+        raise PydanticCustomError("mapping_or_value", "{needed}, or a mapping of {keys}, is needed", context)
 
     return Annotated[description, BeforeValidator(whole, json_schema_input_type=kind | description)]
 
@@ -290,7 +307,9 @@ else:
 # What a part keeps when its name changes, by key: settings that all its choices share.
 SHARED = {
     key: frozenset(base.model_fields) - {"name"}
-    for key, base in {"data": DataSource, "attack": AttackSource, "latency": LatencySource}.items()
+    for key, base in {
+        "data": DataSource, "model": ModelSource, "attack": AttackSource, "latency": LatencySource
+    }.items()
 }
 
 
@@ -399,11 +418,14 @@ class Byzantine(Description, frozen=True):
     per_round: Literal["fixed", "sampled"] = Field(
         default="fixed", description="The same workers always, or others drawn for every update."
     )
+    seed: Seed | None = Field(default=None, description="Of who is drawn; null: the run's.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.per_round == "sampled" and self.which == "by_data":
             raise ValueError("which: by_data is for the same workers always: with per_round sampled leave it out")
+        if self.seed is not None and self.per_round == "fixed" and self.which != "random":
+            raise ValueError(f"seed: nobody is drawn with which {self.which}: take which random, or leave seed out")
         return self
 
 

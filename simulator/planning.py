@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator import arrivals
+from simulator import arrivals, interrupts
 from simulator.arrivals import Book, Job
 from simulator.durations import Draw, one_by_one
 from simulator.parts import Crash
@@ -111,6 +111,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         watch(worker, now)
     carry_out(arrivals.start(book, now))
     while not arrivals.over(book):
+        interrupts.check()
         yield
         stuck = arrivals.stuck(book)
         liar = arrivals.held(book) if book.ready and (stuck or not hopes) else None
@@ -177,6 +178,7 @@ def in_step(steps: int, draws: list[Draw]) -> Timeline:
     received, arrived = started, computed
     now = 0.0
     for first in range(0, steps, block):
+        interrupts.check()
         count = min(block, steps - first)
         own = slice(first, first + count)
         drawn = [draw(first, count) for draw in draws]

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_
 from pydantic import BaseModel, BeforeValidator, Field, Strict, Tag, ValidationError, model_validator
 
 from simulator.components import Description
+from simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
 from simulator.parts import (
+    SEEDS,
     Attack,
     Clipping,
     Count,
@@ -22,26 +24,28 @@ from simulator.parts import (
     Local,
     Model,
     Momentum,
+    Name,
     Optimizer,
     Pre,
     Ray,
     Regularisation,
     Rule,
     Schedule,
+    Seed,
     VarianceReduction,
     Workers,
     briefly,
 )
 
-# Seeds are below this; and so many jobs of one run are planned ahead at most (48 bytes each).
-SEEDS, JOBS = 2**31, 100_000_000
+# So many jobs of one run are planned ahead at most (48 bytes each).
+JOBS = 100_000_000
 
 
 class Scenario(Description, frozen=True):
     """One experiment: a training run for each combination of `grid` and each of `repeats` seeds."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the results.")
-    seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of the first repeat.")
+    name: Name = Field(description="Names the results.")
+    seed: Seed = Field(default=0, description="Seed of the first repeat.")
     steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
     workers: Workers = Workers()
     data: Data
@@ -90,6 +94,10 @@ class Scenario(Description, frozen=True):
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
     repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
+    skip_impossible: bool = Field(
+        default=False,
+        description="Leave out, and list, combinations of the grid whose numbers do not go together, such as n and f.",
+    )
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted key to list of values: every combination is a run."
     )
@@ -229,10 +237,6 @@ class Scenario(Description, frozen=True):
         return range(self.seed, self.seed + self.repeats)
 
 
-class ScenarioError(ValueError):
-    """A mistake in a scenario, said in one line: the key, what is wrong and the way out."""
-
-
 def parse(mapping: Mapping[str, Any]) -> Scenario:
     """The scenario that a mapping describes. Raises ScenarioError with one line for each mistake."""
     return parse_as(Scenario, mapping)
@@ -248,27 +252,34 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
     except ValidationError as error:
         # a union of types gives one mistake for each of them: the first is enough, with the words that would do too
         lines: dict[str, str] = {}
-        for mistake in error.errors():
+        more: set[str] = set()
+        mistakes = error.errors(include_url=False)
+        for mistake in mistakes:
             key = ".".join(_locate(mistake["loc"], description)[0])
             if key not in lines:
                 # the default of a field that follows a wrong one
-                if mistake["type"] != "default_factory_not_called":
+                if mistake["type"] == "default_factory_not_called":
+                    continue
+                if len(lines) >= MOST_LINES:
+                    more.add(key)
+                else:
                     lines[key] = _explain(mistake, description)
             elif mistake["type"] == "literal_error":
                 lines[key] += f"; or {mistake.get('ctx', {}).get('expected')}"
-        raise ScenarioError("\n".join(lines.values())) from None
+        kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
+        raise kind(together([*lines.values()], len(more))) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` for a near match, else nothing; then all that is known."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = difflib.get_close_matches(word[:LONGEST_VALUE], list(known), n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
 
 
 def _explain(mistake: Any, description: type[BaseModel]) -> str:
     """One line for one of pydantic's errors."""
     path, place = _locate(mistake["loc"], description)
-    key, value, context = ".".join(path), mistake["input"], mistake.get("ctx", {})
+    key, value, context = ".".join(map(cut, path)), mistake["input"], mistake.get("ctx", {})
     match mistake["type"]:
         case "extra_forbidden":
             return f"{key}: unknown key; {nearest(path[-1], place.model_fields if place else ())}"
@@ -279,17 +290,62 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
             word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
-            return f"{key}: unknown {word} {context['tag']!r}; {nearest(context['tag'], known)}"
+            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}"
         case "union_tag_not_found":
-            return f"{key}.name: is missing"
-        case "tuple_type" | "list_type":
-            return f"{key}: a list is needed, got {value!r}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{key or description.__name__.lower()}: a mapping is needed, got {value!r}"
+            return f"{key}.name: is missing" if isinstance(value, Mapping) else f"{key}: {NAMED}, got {shown(value)}"
         case "value_error":
             return f"{key}: {context['error']}" if key else str(context["error"])
+        case kind:
+            return f"{key or description.__name__.lower()}: {_needed(kind, context)}, got {shown(value)}"
+
+
+NAMED = "a name, or a mapping with name and options, is needed"
+
+
+def _needed(kind: str, context: Mapping[str, Any]) -> str:
+    """What one of pydantic's types of mistakes says that a value must be, in our words."""
+    words = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in context.items()}
+    match kind:
+        case "int_type" | "int_from_float" | "int_parsing" | "int_parsing_size":
+            return "a whole number is needed"
+        case "float_type" | "float_parsing":
+            return "a number is needed"
+        case "finite_number":
+            return "a finite number is needed"
+        case "bool_type" | "bool_parsing":
+            return "true or false is needed"
+        case "string_type" | "string_unicode":
+            return "text is needed"
+        case "string_pattern_mismatch":
+            return "letters, digits, spaces and . _ - are needed, a letter or digit first"
+        case "string_too_long":
+            return f"at most {words['max_length']} characters are needed"
+        case "greater_than":
+            return f"must be greater than {words['gt']}"
+        case "greater_than_equal":
+            return f"must be at least {words['ge']}"
+        case "less_than":
+            return f"must be less than {words['lt']}"
+        case "less_than_equal":
+            return f"must be at most {words['le']}"
+        case "literal_error":
+            return f"must be {words['expected']}"
+        case "tuple_type" | "list_type":
+            return "a list is needed"
+        case "too_short":
+            return f"a list of at least {words['min_length']} values is needed"
+        case "too_long":
+            return f"a list of at most {words['max_length']} values is needed"
+        case "missing_argument" | "unexpected_positional_argument":
+            return "a list with as many values as there are options is needed"
+        case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
+            return "a mapping is needed"
+        case "none_required":
+            return "null is needed"
+        case "mapping_or_value":
+            return f"{words['needed']}, or a mapping of {words['keys']}, is needed"
         case _:
-            return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {value!r}"
+            return "this cannot be used here"
 
 
 def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:

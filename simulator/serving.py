@@ -107,7 +107,7 @@ def starting(
 ) -> Callable[[World], Server]:
     @jax.jit
     def start(world: World) -> Server:
-        params = model.init(derive(world.key, Purpose.INIT))
+        params = model.init(derive(world.start_key, Purpose.INIT))
         d = len(params)
         table = _empty(kept, d) if kept else None
         judging = None if judge is None else judge.init(params)

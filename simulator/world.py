@@ -1,14 +1,14 @@
 """What a run works on: everything that is data or depends on the seed, as one tuple of arrays."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.components import DATA, PARTITIONS
+from simulator.components import DATA, PARTITIONS, reads_files
 from simulator.data.base import Dataset, Split, split
+from simulator.file_cache import file_cache
 from simulator.keys import Purpose, generator
 from simulator.normalising import Scaling, scaling
 from simulator.partitions import Samples
@@ -21,7 +21,8 @@ Array = jax.Array
 class World(NamedTuple):
     """Arguments of the core's functions, so that compiled code holds no data and serves every seed.
 
-    `key`: root key of the run. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
+    `key`: root key of the run; `start_key` and `liars_key`: those of the first model and of who lies, the same unless
+    these have seeds of their own. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
     each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
     (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
     `own`: positions of the server's own samples, those kept for validation. `liars` `[n]`: which of the Byzantine
@@ -30,6 +31,8 @@ class World(NamedTuple):
     """
 
     key: Array
+    start_key: Array
+    liars_key: Array
     x: Array
     y: Array
     shards: Array
@@ -45,17 +48,27 @@ class World(NamedTuple):
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(key=0, x=None, y=None, shards=0, sizes=0, train=0, test=0, own=0, liars=0, scaling=0)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None)  # pyright: ignore[reportArgumentType]
 
 
-@lru_cache(maxsize=4)
 def load(data: DataSource) -> Dataset:
     """The data set that a scenario names. Raises ValueError where it is missing, damaged or impossible."""
+    return _load(data.model_copy(update={"seed": None}))
+
+
+@file_cache(maxsize=4)
+def _load(data: DataSource) -> Dataset:
+    reads_files(data)
     return DATA[data.name](**data.options())
 
 
-@lru_cache(maxsize=2)
 def _samples(data: DataSource) -> dict[str, Array]:
+    # a grid over seeds of the split reads and places the samples once
+    return _placed(data.model_copy(update={"seed": None}))
+
+
+@file_cache(maxsize=2)
+def _placed(data: DataSource) -> dict[str, Array]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
     return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y)}
@@ -66,13 +79,15 @@ def world(scenario: Scenario, seed: int) -> World:
     n = scenario.workers.total
     parts, shares = share_out(scenario.data, n, seed)
     # a partition may leave samples to nobody; where few are held some count twice, for every seed evaluates as many
-    held = generator(seed, Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
+    held = generator(own_seed(scenario.data.seed, seed), Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
     evaluated = np.resize(held, min(TRAIN_EVALUATED, len(parts.train)))
     shards = np.zeros((n, max(map(len, shares))), np.int32)
     for shard, share in zip(shards, shares, strict=True):
         shard[: len(share)] = share
     return World(
         key=jax.random.key(seed),
+        start_key=jax.random.key(own_seed(scenario.model.seed, seed)),
+        liars_key=jax.random.key(own_seed(scenario.workers.byzantine.seed, seed)),
         **_samples(scenario.data),
         shards=jnp.asarray(shards),
         sizes=jnp.array([len(share) for share in shares], jnp.int32),
@@ -96,7 +111,7 @@ def liars(scenario: Scenario, seed: int) -> np.ndarray:
     if byzantine.which == "first":
         chosen = np.arange(n)
     elif byzantine.which == "random":
-        chosen = generator(seed, Purpose.LIARS).permutation(n)
+        chosen = generator(own_seed(byzantine.seed, seed), Purpose.LIARS).permutation(n)
     else:
         parts, shares = share_out(scenario.data, n, seed)
         chosen = np.argsort(-_unlike(load(scenario.data), parts.train, shares), kind="stable")
@@ -117,14 +132,24 @@ def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.nd
     return np.array([np.abs(distribution(share) - whole).sum() / 2 for share in shares])
 
 
+def own_seed(chosen: int | None, seed: int) -> int:
+    """The seed of a part: its own where it has one, else the run's."""
+    return seed if chosen is None else chosen
+
+
 def split_of(data: DataSource, seed: int) -> Split:
     """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
-    return split(load(data), generator(seed, Purpose.SPLIT), data.validation, data.test)
+    return split(load(data), generator(own_seed(data.seed, seed), Purpose.SPLIT), data.validation, data.test)
 
 
-@lru_cache(maxsize=64)
 def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     """The split of one repeat and each worker's samples, on the host. Raises ValueError where that cannot be done."""
+    # one entry for all repeats that share a seed of the data
+    return _shared_out(data, n, own_seed(data.seed, seed))
+
+
+@file_cache(maxsize=64)
+def _shared_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
     owners = None if dataset.owners is None else dataset.owners[parts.train]
@@ -135,9 +160,13 @@ def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarr
     return parts, [parts.train[position] for position in positions]
 
 
-@lru_cache(maxsize=8)
 def scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
     """What brings the samples of one repeat to one scale. Raises ValueError where that cannot be done."""
+    return _scaling_of(data, n, own_seed(data.seed, seed))
+
+
+@file_cache(maxsize=8)
+def _scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
     return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
 
 

@@ -9,7 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.refusing import INTERRUPTED, check_environment, plainly, refuse
+from experiments.refusing import check_environment, ending, plainly, refuse
+from experiments.writing import replaceable
+from simulator.mistakes import ScenarioError
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
 NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
@@ -48,8 +50,8 @@ def rules(
     chosen = list(dict.fromkeys(rule or benchmark.names()))
     try:
         benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, typer.echo)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 def _writable(path: Path | None) -> None:
@@ -58,22 +60,25 @@ def _writable(path: Path | None) -> None:
         return
     if not path.absolute().parent.is_dir():
         refuse(f"--json {path}: there is no folder {path.parent}")
-    new = not path.exists()
     try:
-        path.open("a").close()
-        if path.is_file():
+        replaceable(path, "--json")
+    except ScenarioError as error:
+        refuse(error)
+    try:
+        if path.is_file() or not path.exists():
             # the numbers are written beside it, and take its place
             tempfile.TemporaryFile(dir=path.resolve().parent).close()
+        else:
+            path.open("a").close()
     except OSError as error:
         refuse(f"--json {path}: cannot be written ({error.strerror}): name another file")
-    if new:
-        path.unlink()
 
 
-def _interrupted(path: Path | None) -> NoReturn:
+def _interrupted(path: Path | None, end: KeyboardInterrupt) -> NoReturn:
+    word, code = ending(end)
     kept = f": what was measured is in {path}" if path and path.exists() else ""
-    typer.echo(f"interrupted{kept}", err=True)
-    raise typer.Exit(INTERRUPTED)
+    typer.echo(f"{word}{kept}", err=True)
+    raise typer.Exit(code)
 
 
 def _numbers(size: str) -> tuple[int, int, int]:
@@ -101,7 +106,6 @@ def training(
 ) -> None:
     """Updates per second of the three executors, beside the time of the gradients alone."""
     from experiments.benchmarks import training as benchmark
-    from simulator.scenario import ScenarioError
 
     check_environment()
     _writable(path)
@@ -113,8 +117,8 @@ def training(
         benchmark.run(rules, models, steps, repeats, path, typer.echo)
     except ScenarioError as error:
         refuse(error)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()
@@ -135,8 +139,8 @@ def population(
         refuse(f"--participants {participants}: there are only {clients} clients (--clients)")
     try:
         benchmark.run(clients, participants, steps, repeats, path, typer.echo)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()
@@ -155,5 +159,5 @@ def schedules(
     _writable(path)
     try:
         benchmark.run(steps, repeats, workers, updates, path, typer.echo)
-    except KeyboardInterrupt:
-        _interrupted(path)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)

@@ -4,7 +4,6 @@ Data are made (the size of MNIST images), shared unevenly; every client keeps a 
 timed several times in one session, and the floor is what the local steps alone take in one thread.
 """
 
-import json
 import os
 import statistics
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import jax
 
 from experiments.benchmarks.timing import peak_of
 from experiments.benchmarks.training import rows_alone
-from experiments.writing import write_text
+from experiments.writing import write_numbers
 from simulator import compilation
 from simulator.core import message_bits
 from simulator.executors import session
@@ -93,4 +92,4 @@ def run(
             memory = f"{peak.total / 2**30:11.2f}" if peak and name == "vectorised" else f"{'-':>11}"
             say(f"{rule:9} {name:18} {rate:10.1f} {rate * participants:10.0f} {rate / floor:9.2f} {memory}")
             if path is not None:  # what was measured is kept, whatever comes
-                write_text(path, json.dumps(table, indent=2) + "\n")
+                write_numbers(path, {"records": table})

@@ -1,6 +1,5 @@
 """Time and memory of each rule beside the memory's speed, plain versions and peers: one run, one table."""
 
-import json
 import os
 import platform
 import time
@@ -21,7 +20,8 @@ from aggregators.kernels.columns import mean_around_median
 from aggregators.smea import MOST_SUBSETS
 from experiments.benchmarks import peers, straightforward
 from experiments.benchmarks.timing import peak_of, rows_of, timed
-from experiments.writing import write_text
+from experiments.writing import write_numbers
+from simulator import interrupts
 
 SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
 # What each rule must do at least: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
@@ -250,7 +250,8 @@ def run(
                 say(HEADER + "".join(f"{peer:>10}" for peer in others))
             found.append(record)
             if path is not None:  # what was measured is kept, whatever comes
-                write_text(path, json.dumps({**about, "records": found}, indent=2) + "\n")
+                write_numbers(path, {**about, "records": found})
+            interrupts.check()
     if peaks := [record["process_bytes"] for record in found if "process_bytes" in record]:
         say(f"\nthe most memory of this process while a rule ran, rows and all: {max(peaks) / 2**30:.2f} GiB")
 

@@ -5,7 +5,6 @@ in one session, and the median of the later runs counts. Planning is timed alone
 updates, for each schedule; the floor is what drawing the times of its jobs takes.
 """
 
-import json
 import os
 import statistics
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import jax
 
-from experiments.writing import write_text
+from experiments.writing import write_numbers
 from simulator import compilation
 from simulator.durations import drawing
 from simulator.executors import session
@@ -95,7 +94,7 @@ def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None,
     def keep(row: dict[str, Any]) -> None:
         table.append(row)
         if path is not None:
-            write_text(path, json.dumps(table, indent=2) + "\n")
+            write_numbers(path, {"records": table})
 
     say(f"{os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
     say(f"planning timelines of {workers} workers")

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simulator import interrupts
+
 BUDGET_S = 10.0  # for the repeats of one measurement; at least one is made
 
 
@@ -29,6 +31,7 @@ def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] 
     """
     taken: list[float] = []
     while len(taken) < repeats and (not taken or sum(taken) + min(taken) < BUDGET_S):
+        interrupts.check()
         prepare()
         start = time.perf_counter()
         function()

@@ -5,7 +5,6 @@ every scenario several times in one session, and the median of the later runs co
 are timed apart. The floor is what the gradients alone take in one thread, one worker after the other.
 """
 
-import json
 import os
 import statistics
 import time
@@ -15,8 +14,8 @@ from typing import Any
 
 import jax
 
-from experiments.writing import write_text
-from simulator import compilation
+from experiments.writing import write_numbers
+from simulator import compilation, interrupts
 from simulator.executors import session
 from simulator.executors.base import first_core
 from simulator.scenario import Scenario, parse
@@ -59,6 +58,7 @@ def rows_alone(described: Scenario, workers: int, steps: int = 20) -> float:
     jax.block_until_ready(core.work(here, params, 0, 0, 0))
     begin = time.perf_counter()
     for job in range(steps):
+        interrupts.check()
         jax.block_until_ready([core.work(here, params, worker, job, job) for worker in range(workers)])
     return (time.perf_counter() - begin) / steps
 
@@ -116,4 +116,4 @@ def run(
                     f"{row['start_s']:8.1f} {row['first_s']:12.1f}"
                 )
                 if path is not None:  # what was measured is kept, whatever comes
-                    write_text(path, json.dumps(table, indent=2) + "\n")
+                    write_numbers(path, {"records": table})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, plainly, refuse
+from experiments.refusing import check_environment, ending, plainly, refuse
 
 EXIT_CODES = (
     "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
@@ -46,7 +46,6 @@ def certify(
     ] = False,
 ) -> None:
     """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
-    from experiments import running
     from experiments.certify import description
     from experiments.names import file_name
     from experiments.strict_yaml import parse_text
@@ -64,21 +63,13 @@ def certify(
             flags["attacks"] = "all" if "all" in attack else [parse_text(text, "--attack") for text in attack]
         asked = description.load(file, flags, settings or [])
         folder = Path(out) if out else Path("results", file_name(["certify", asked.name or _rules(asked)], []))
-        with running.heard():
-            _certify(asked, file, folder, overwrite)
+        _certify(asked, file, folder, overwrite)
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as interrupt:
-        word, code = _said(interrupt)
+        word, code = ending(interrupt)
         typer.echo(f"{word}: no rule was measured to its end", err=True)
         raise typer.Exit(code) from None
-
-
-def _said(interrupt: KeyboardInterrupt) -> tuple[str, int]:
-    """What ended the command, in a word, and the exit code."""
-    from experiments.running import Terminated
-
-    return ("terminated", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
 
 
 def _rules(asked: Any) -> str:
@@ -93,7 +84,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     from rich.console import Console
     from rich.markup import escape
 
-    from experiments import results
+    from experiments import outputs, results
     from experiments.certify import measuring, plot, report
     from experiments.study import prefixed
     from simulator import compilation
@@ -102,8 +93,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     with prefixed(file) if file else nullcontext():
         plan = measuring.prepare(asked)
     results.versions()
-    results.claim([folder], [file] if file else [], overwrite, mine=report.files, keep=True)
-    before = report.files(folder)
+    outputs.claim([folder], [file] if file else [], overwrite, "certificate", keep=True)
     errors = Console(stderr=True)
     findings: list[measuring.Findings] = []
     end: tuple[str, int] | None = None
@@ -116,13 +106,11 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
                 # a rule may take an hour: whatever comes, those that are measured are on disk
                 report.write(folder, plan, findings)
                 # plots of a certificate that was there would be beside another one's numbers
-                for path in before:
-                    if path.suffix in (".png", ".svg"):
-                        path.unlink(missing_ok=True)
+                outputs.remove(folder / name for name in report.FILES if name.endswith((".png", ".svg")))
     except KeyboardInterrupt as interrupt:
         if not findings:
             raise
-        end = _said(interrupt)
+        end = ending(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(plan, findings, console)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from experiments.strict_yaml import read_mapping
 from experiments.study import override, prefixed
 from simulator.components import ATTACKS, Component, Description, one_of
-from simulator.parts import Count, Data, Model, Pre, Rule
+from simulator.parts import Count, Data, Model, Name, Pre, Rule
 from simulator.scenario import SEEDS, ScenarioError, parse_as
 
 # without a timing: nothing is sent here
@@ -49,9 +49,7 @@ class Certificate(
 ):
     """One or several rules, the numbers of rows they are built for, and what is measured of them."""
 
-    name: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the results; by default the rules."
-    )
+    name: Name | None = Field(default=None, description="Names the results; by default the rules.")
     rule: Rule | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
     rules: Annotated[tuple[Rule, ...], Strict(False), ONE_OR_MORE] = ()
     pre: Annotated[tuple[Pre, ...], Strict(False), ONE_OR_MORE] = Field(

@@ -14,12 +14,11 @@ import numpy as np
 
 from experiments.certify.description import Certificate, Gradients
 from simulator.components import MODELS
-from simulator.data.base import split
 from simulator.keys import Purpose as Base
-from simulator.keys import derive, generator
+from simulator.keys import derive
 from simulator.normalising import normalised, scaling
 from simulator.scenario import ScenarioError
-from simulator.world import load
+from simulator.world import load, own_seed, split_of
 
 Array = jax.Array
 FULL_GRADIENT_AT_ONCE = 500  # samples
@@ -97,14 +96,15 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     try:
         data = load(gradients.data)
         model = MODELS[gradients.model.name](data.x.shape[1:], data.classes, **gradients.model.options())
-        train = split(data, generator(seed, Base.SPLIT), gradients.data.validation, gradients.data.test).train
+        train = split_of(gradients.data, seed).train
         scale = scaling(gradients.data.normalise, data.x, train)
     except ValueError as error:
         raise ScenarioError(f"gradients: {' '.join(str(error).split())}") from error
     if gradients.data.augment:
         raise ScenarioError("gradients.data.augment: is for training, and nothing is trained here: leave it out")
     root = jax.random.key(seed)
-    params, x, y = model.init(derive(root, Base.INIT)), jnp.asarray(data.x), jnp.asarray(data.y)
+    params = model.init(derive(jax.random.key(own_seed(gradients.model.seed, seed)), Base.INIT))
+    x, y = jnp.asarray(data.x), jnp.asarray(data.y)
     gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, normalised(scale, x[chosen]), y[chosen]))
     total = np.zeros(len(params))
     for start in range(0, len(train), FULL_GRADIENT_AT_ONCE):

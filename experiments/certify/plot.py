@@ -1,6 +1,7 @@
 """The plot of a certificate: one panel for each part, one colour for each rule."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from experiments.certify.breakdown import BEYOND
 from experiments.certify.measuring import Findings, Plan
-from experiments.plots import DASHES, STYLE, colours
+from experiments.outputs import save
+from experiments.plots import DASHES, STYLE, appearance, colours
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # what is farther is an arrow at the edge
@@ -29,8 +31,7 @@ def draw(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
         figure = certificate(plan, findings)
         paths = [folder / f"certificate.{suffix}" for suffix in ("png", "svg")]
         for path in paths:
-            # without a date the same results give the same file
-            figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
+            save(path, partial(figure.savefig, **appearance(path.suffix[1:])), "certificate")
     return paths
 
 

@@ -15,17 +15,13 @@ from rich.text import Text
 from experiments.certify.breakdown import Window
 from experiments.certify.intervals import Estimate
 from experiments.certify.measuring import Findings, Plan
+from experiments.outputs import NAMES, save_text
 from experiments.results import versions
-from experiments.writing import write_json, write_text
+from experiments.writing import json_text
 
-FILES = ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg")
+FILES = NAMES["certificate"]
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
 MOMENTS = (2, 3, 4)
-
-
-def files(folder: Path) -> list[Path]:
-    """What a certificate left in a folder: what --overwrite removes."""
-    return [path for name in FILES if (path := folder / name).exists()]
 
 
 def show(plan: Plan, findings: Sequence[Findings], console: Console) -> None:
@@ -196,12 +192,12 @@ def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
         "rules": [{"rule": each.label, **_plain(each)} for each in findings],
         "versions": versions(),
     }
-    write_json(folder / FILES[0], plain(described))
+    save_text(folder / FILES[0], json_text(plain(described)), "certificate")
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, list[str](COLUMNS), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(records(findings))
-    write_text(folder / FILES[1], lines.getvalue())
+    save_text(folder / FILES[1], lines.getvalue(), "certificate")
     return [folder / name for name in FILES[:2]]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from aggregators import Aggregator, Context
 from aggregators.pre import chained
+from simulator import interrupts
 from simulator.components import PRE, RULES, Component
 from simulator.registry import file_of, said
 from simulator.scenario import ScenarioError
@@ -109,6 +110,7 @@ def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> 
     size = batch_size(n, d)
     found = []
     for start in range(0, count, size):
+        interrupts.check()
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         some = slice(start, start + size) if start + size <= count else chosen  # a slice is no copy
         found.append(np.asarray(subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered(key, chosen))))

@@ -1,7 +1,6 @@
 """Data sets in the binary form of CIFAR: rows of labels and of pixels, one colour after the other."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,13 @@ import numpy as np
 from simulator.data import _files
 from simulator.data._files import WAY_OUT
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 SIDE, COLOURS = 32, 3
 PIXELS = SIDE * SIDE * COLOURS
 
 
-@lru_cache(maxsize=2)
+@file_cache(maxsize=2)
 def load(name: str, folder: Path, train: Sequence[str], test: str, labels: int, label: int, classes: int) -> Dataset:
     """Images `[N, 32, 32, 3]` in [0, 1] of the files of a folder, with the `label`-th of `labels` bytes before each.
 

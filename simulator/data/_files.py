@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from simulator.compilation import cache_folder
 from simulator.data.base import DataError
+from simulator.file_cache import reads
 
 WAY_OUT = "replace it (or delete it, if byzax downloaded it, to have it fetched again)"
 ARCHIVES = (".tar.gz", ".tgz", ".zip")
@@ -64,6 +65,7 @@ def paths(folder: Path, file: str) -> list[Path]:
     """All files of a folder with this name or pattern, in the order of their names."""
     for each in file.split("|"):
         for pattern in (each, f"{each}.gz"):
+            reads(folder, pattern)
             if found := sorted(place for place in folder.glob(pattern) if place.is_file()):
                 return found
     return []
@@ -77,8 +79,10 @@ def given(name: str, option: str, file: str) -> Path:
         raise DataError(f"{name}: data.{option} {file!r}: there is no such user: write it without ~") from None
     shared = os.environ.get("BYZAX_DATA")
     places = [place, *([Path(shared, file)] if shared and not place.is_absolute() else [])]
-    if found := next((each for each in places if each.exists()), None):
-        return found
+    for each in places:
+        reads(each)
+        if each.exists():
+            return each
     looked = " and ".join(str(each.absolute()) for each in places)
     raise DataError(f"{name}: data.{option} {file!r} is not there: looked for {looked}")
 
@@ -88,6 +92,7 @@ def content(place: Path) -> bytes:
 
     Raises DataError, naming the file, where it cannot be read or is damaged.
     """
+    reads(place)
     try:
         held = place.read_bytes()
         return gzip.decompress(held) if held[:2] == b"\x1f\x8b" else held

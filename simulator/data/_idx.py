@@ -3,7 +3,6 @@
 import math
 import struct
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from simulator.data import _files
 from simulator.data._files import WAY_OUT, Fetch
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 # the number of dimensions of each file, in the order of training and test images and labels
 DIMENSIONS = (3, 1, 3, 1)
@@ -26,7 +26,7 @@ def fetches(mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> dict[str, Fe
     }
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def load(
     name: str, folder: Path, files: tuple[str, ...] = FILES, classes: int = 10, first: int = 0, turned: bool = False
 ) -> Dataset:

@@ -1,13 +1,13 @@
 """Arrays of your own."""
 
 import zipfile
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from simulator.data import _files
 from simulator.data.base import DataError, Dataset, dataset, too_large
+from simulator.file_cache import file_cache, reads
 
 KEYS = ("x", "y", "x_test", "y_test", "owners")
 
@@ -33,7 +33,7 @@ def arrays(*, path: str, tokens: bool = False) -> Dataset:
     return _load(_files.given("arrays", "path", path), tokens)
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def _load(place: Path, tokens: bool) -> Dataset:
     held = _read(place)
     for key in ("x", "y", *(("x_test", "y_test") if {"x_test", "y_test"} & set(held) else ())):
@@ -82,7 +82,10 @@ def _read(place: Path) -> dict[str, np.ndarray]:
     try:
         if place.is_dir():
             files = {key: place / f"{key}.npy" for key in KEYS}
+            for file in files.values():
+                reads(file)
             return {key: np.load(file, mmap_mode="r") for key, file in files.items() if file.is_file()}
+        reads(place)
         with place.open("rb") as file:
             held = np.load(file)
             if not isinstance(held, np.lib.npyio.NpzFile):

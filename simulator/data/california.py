@@ -1,6 +1,5 @@
 """Prices of houses in California."""
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from simulator.data import _files, _table
 from simulator.data._files import Fetch
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 FETCH = {
     "cal_housing.tgz": Fetch(
@@ -44,7 +44,7 @@ def california(*, root: str | None = None) -> Dataset:
     return _load(place)
 
 
-@lru_cache(maxsize=1)
+@file_cache(maxsize=1)
 def _load(place: Path) -> Dataset:
     frame = _table.read(place, None if ".csv" in place.suffixes else COLUMNS)
     if missing := [column for column in COLUMNS if column not in frame]:

@@ -1,6 +1,5 @@
 """A table of your own."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from simulator.data import _files, _table
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 
 def csv(
@@ -46,7 +46,7 @@ def csv(
     return _load(tuple(places), target, task == "classification", owner)
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | None) -> Dataset:
     frames = [_table.read(place) for place in places]
     special = [target, *([owner] if owner else [])]

@@ -1,7 +1,6 @@
 """Handwritten characters by writer, 28x28 pixels."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from simulator.data import _files
 from simulator.data._files import WAY_OUT
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 FILES = "all_data_*.json"
 CLASSES, SIDE = 62, 28
@@ -42,7 +42,7 @@ def femnist(*, root: str | None = None, writers: int | None = None) -> Dataset:
     return _load(_files.find("femnist", (FILES,), root, origin=origin), writers)
 
 
-@lru_cache(maxsize=2)
+@file_cache(maxsize=2)
 def _load(folder: Path, writers: int | None) -> Dataset:
     images, labels = [], []
     # all_data_10 comes after all_data_9

@@ -10,7 +10,7 @@ from simulator.data.base import LARGEST, Dataset, dataset
 
 @lru_cache(maxsize=4)
 def gaussian_mixture(
-    *, samples: int = 2000, shape: tuple[int, ...] = (20,), classes: int = 10, separation: float = 4.0, seed: int = 0
+    *, samples: int = 2000, shape: tuple[int, ...] = (20,), classes: int = 10, separation: float = 4.0, sample_seed: int = 0
 ) -> Dataset:
     """One normal cluster for each label, `[samples, *shape]`: data of a known difficulty, of any size.
 
@@ -24,7 +24,7 @@ def gaussian_mixture(
         shape: of one sample; `[28, 28]` makes samples for the model cnn.
         classes: number of labels, at least 2.
         separation: distance of each cluster's centre from the origin, in standard deviations of the noise.
-        seed: of the data alone; repeats of a scenario see the same data.
+        sample_seed: of the samples alone; repeats of a scenario see the same ones.
 
     Raises:
         ValueError: for sizes out of range.
@@ -39,7 +39,7 @@ def gaussian_mixture(
         raise ValueError(
             f"gaussian_mixture makes at most {LARGEST} numbers: {samples} samples of {features} are too many"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(sample_seed)
     directions = rng.normal(size=(classes, features))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     labels = rng.permutation(np.arange(samples) % classes)

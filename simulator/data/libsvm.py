@@ -1,6 +1,5 @@
 """Files in the format of LIBSVM."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from simulator.data import _files
 from simulator.data.base import LARGEST, DataError, Dataset, dataset, too_large
+from simulator.file_cache import file_cache, reads
 
 
 def libsvm(
@@ -45,7 +45,7 @@ def libsvm(
     return _load(tuple(places), features, task == "classification")
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def _load(places: tuple[Path, ...], features: int | None, labelled: bool) -> Dataset:
     parts = [_read(place) for place in places]
     largest = max(x.shape[1] for x, _ in parts)
@@ -75,6 +75,7 @@ def _read(place: Path) -> tuple[Any, np.ndarray]:
     # here, not above: scikit-learn takes about a second to import
     from sklearn.datasets import load_svmlight_file
 
+    reads(place)
     try:
         x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
     except OSError as error:

@@ -9,7 +9,7 @@ from simulator.data.base import LARGEST, Dataset, dataset
 
 @lru_cache(maxsize=4)
 def linear_regression(
-    *, samples: int = 1000, features: int = 20, condition: float = 1.0, noise: float = 0.1, seed: int = 0
+    *, samples: int = 1000, features: int = 20, condition: float = 1.0, noise: float = 0.1, sample_seed: int = 0
 ) -> Dataset:
     """Values that are linear in the features, and noise: y = <w, x> + noise e (regression), `[samples, features]`.
 
@@ -24,7 +24,7 @@ def linear_regression(
         features: of each sample.
         condition: ratio of the largest variance of a feature to the smallest, at least 1.
         noise: standard deviation of what the features do not tell.
-        seed: of the data alone; repeats of a scenario see the same data.
+        sample_seed: of the samples alone; repeats of a scenario see the same ones.
 
     Raises:
         ValueError: for an option out of range.
@@ -38,7 +38,7 @@ def linear_regression(
         raise ValueError(
             f"linear_regression makes at most {LARGEST} numbers: {samples} samples of {features} are too many"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(sample_seed)
     deviations = np.geomspace(1, 1 / condition, features) ** 0.5
     x = rng.normal(size=(samples, features)) * deviations
     y = x @ rng.normal(size=features) + noise * rng.normal(size=samples)

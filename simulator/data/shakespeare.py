@@ -1,13 +1,13 @@
 """The next character of what is said in Shakespeare's plays."""
 
 import re
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from simulator.data import _files
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 FILE = "shakespeare.txt"
 # LEAF's eighty characters; whatever else occurs is one more
@@ -58,7 +58,7 @@ def shakespeare(*, root: str | None = None, length: int = 80, stride: int = 10, 
     return _load(place, length, stride, held_out)
 
 
-@lru_cache(maxsize=2)
+@file_cache(maxsize=2)
 def _load(place: Path, length: int, stride: int, held_out: float) -> Dataset:
     train: list[np.ndarray] = []
     test: list[np.ndarray] = []

@@ -1,6 +1,5 @@
 """House numbers in photographs."""
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from simulator.data import _files
 from simulator.data._files import WAY_OUT, Fetch
 from simulator.data.base import DataError, Dataset, dataset
+from simulator.file_cache import file_cache
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers"
 SHA256 = {
@@ -39,7 +39,7 @@ def svhn(*, extra: bool = False, root: str | None = None) -> Dataset:
     return _load(_files.find("svhn", files, root, fetch), files)
 
 
-@lru_cache(maxsize=2)
+@file_cache(maxsize=2)
 def _load(folder: Path, files: tuple[str, ...]) -> Dataset:
     parts = [_read(place) for file in files if (place := _files.path(folder, file))]
     x = np.empty((sum(len(labels) for _, labels in parts), 32, 32, 3), np.float32)

@@ -16,7 +16,7 @@ def synthetic_alpha_beta(
     features: int = 60,
     classes: int = 10,
     iid: bool = False,
-    seed: int = 0,
+    sample_seed: int = 0,
 ) -> Dataset:
     """Synthetic(alpha, beta): alpha is how much the devices' models differ, beta how much their samples do.
 
@@ -36,7 +36,7 @@ def synthetic_alpha_beta(
         features: of each sample.
         classes: number of labels, at least 2.
         iid: one W and b for all devices, from N(0, 1), and v_k = B_k: with alpha = beta = 0 the paper's iid data.
-        seed: of the data alone; repeats of a scenario see the same data.
+        sample_seed: of the samples alone; repeats of a scenario see the same ones.
 
     Raises:
         ValueError: for an option out of range.
@@ -46,7 +46,7 @@ def synthetic_alpha_beta(
             "synthetic_alpha_beta needs alpha >= 0, beta >= 0, devices >= 1, features >= 1 and classes >= 2, got "
             f"alpha={alpha}, beta={beta}, devices={devices}, features={features}, classes={classes}"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(sample_seed)
     counts = 50 + rng.lognormal(4, 2, devices).astype(int)
     if counts.sum() * features > LARGEST:
         raise ValueError(

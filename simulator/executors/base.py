@@ -16,6 +16,7 @@ from simulator.arrivals import open_book
 from simulator.core import Core, build, least, message_bits, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.durations import Draw, Spans, drawing
+from simulator.file_cache import file_cache
 from simulator.keys import Purpose, generator
 from simulator.parts import Honest
 from simulator.planning import in_step, planned
@@ -67,26 +68,18 @@ def stage(name: str, **place: int) -> Iterator[None]:
         raise RunError(f"{name} failed ({where}): {type(error).__name__}: {error}") from error
 
 
+def _timeline_key(scenario: Scenario, seed: int) -> tuple[str, int]:
+    # without what no timeline depends on
+    return scenario.model_dump_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"}), seed
+
+
+# the last one is kept: runs, and checks before them, ask for it several times
+@file_cache(maxsize=1, key=_timeline_key)
 def plan(scenario: Scenario, seed: int) -> Timeline:
     """The timeline of one repeat: it depends on the scenario and the seed alone.
 
     Raises ValueError where a part of schedule or latency cannot be made, or where no update ever happens.
     """
-    # without what no timeline depends on
-    parts = scenario.model_dump_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"})
-    kept = _kept(parts, seed)
-    if not kept:
-        kept.append(_plan(scenario, seed))
-    return kept[0]
-
-
-@lru_cache(maxsize=1)
-def _kept(parts: str, seed: int) -> list[Timeline]:
-    """The place where the last timeline is kept: runs, and checks before them, ask for it several times."""
-    return []
-
-
-def _plan(scenario: Scenario, seed: int) -> Timeline:
     n, source, decides = scenario.workers.total, scenario.latency, schedule(scenario)
     if decides.plan is not None:
         return timeline.check(decides.plan(situation(scenario, seed)), n)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import compilation
+from simulator import compilation, interrupts
 from simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
 from simulator.parts import Loop
 from simulator.scenario import Scenario
@@ -49,6 +49,7 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
     updates = []
 
     for step in range(timeline.steps + 1):
+        interrupts.check()
         if step in evaluated:
             with stage("evaluate", step=step):
                 evaluation = floats(core.evaluate(here, server.params))

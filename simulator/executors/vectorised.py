@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import compilation
+from simulator import compilation, interrupts
 from simulator.core import Core, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors.base import (
@@ -162,6 +162,7 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
     }
 
     for since, step in itertools.pairwise([0, *sorted(evaluated | set(changes.tolist()))]):
+        interrupts.check()
         if step > since:
             seen, size = kinds[:, since].tolist()
             widths, single = loops[seen, size]

@@ -2,11 +2,11 @@
 
 import csv
 import math
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from simulator.file_cache import file_cache, reads
 from simulator.latency.base import Latency
 
 
@@ -35,10 +35,11 @@ def trace(*, file: str) -> Latency:
     return latency
 
 
-@lru_cache(maxsize=4)
+@file_cache(maxsize=4)
 def _read(file: str) -> list[np.ndarray]:
     found: dict[str, list[float]] = {}
     try:
+        reads(Path(file).expanduser())
         # spreadsheets put a mark before the first column's name
         with Path(file).expanduser().open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True)

@@ -30,7 +30,7 @@ def test_digits_are_those_of_scikit_learn_in_unit_scale():
 
 
 def test_gaussian_mixture_has_clusters_at_the_stated_distance():
-    mixture = data.build("gaussian_mixture", samples=20_000, shape=(30,), classes=4, separation=3.0, seed=1)
+    mixture = data.build("gaussian_mixture", samples=20_000, shape=(30,), classes=4, separation=3.0, sample_seed=1)
     assert np.bincount(mixture.y).tolist() == [5000] * 4
     for label in range(4):
         cluster = mixture.x[mixture.y == label]
@@ -40,10 +40,10 @@ def test_gaussian_mixture_has_clusters_at_the_stated_distance():
 
 
 def test_gaussian_mixture_depends_on_its_seed_alone():
-    first = data.build("gaussian_mixture", samples=50, seed=1)
+    first = data.build("gaussian_mixture", samples=50, sample_seed=1)
     data.factory("gaussian_mixture").cache_clear()  # pyright: ignore[reportFunctionMemberAccess]
-    np.testing.assert_array_equal(data.build("gaussian_mixture", samples=50, seed=1).x, first.x)
-    assert not np.array_equal(data.build("gaussian_mixture", samples=50, seed=2).x, first.x)
+    np.testing.assert_array_equal(data.build("gaussian_mixture", samples=50, sample_seed=1).x, first.x)
+    assert not np.array_equal(data.build("gaussian_mixture", samples=50, sample_seed=2).x, first.x)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_beta_is_the_deviation_of_the_devices_centres(beta):
 @pytest.mark.parametrize("alpha", [0.0, 4.0])
 def test_alpha_shifts_all_weights_of_a_device_alike_which_no_label_shows(alpha):
     # u_k is added to every entry of W_k and b_k: to all logits of a sample the same
-    made = data.build("synthetic_alpha_beta", devices=5, features=6, alpha=alpha, seed=3)
-    same = data.build("synthetic_alpha_beta", devices=5, features=6, alpha=0.0, seed=3)
+    made = data.build("synthetic_alpha_beta", devices=5, features=6, alpha=alpha, sample_seed=3)
+    same = data.build("synthetic_alpha_beta", devices=5, features=6, alpha=0.0, sample_seed=3)
     np.testing.assert_array_equal(made.x, same.x)
     assert (made.y == same.y).mean() > 0.99
 

@@ -164,7 +164,7 @@ def test_numbers_may_go_into_a_pipe(tmp_path):
 @pytest.mark.parametrize("name", ["population", "rules", "schedules", "training"])
 def test_no_benchmark_writes_over_its_numbers_as_they_are(name):
     text = (ROOT / "experiments" / "benchmarks" / f"{name}.py").read_text()
-    assert "write_text(path, " in text
+    assert "write_numbers(path, " in text
     assert ".write_text(" not in text
 
 

@@ -21,7 +21,7 @@ VALUES = [None, [], {}, True, -1, 10**30, 1e300, float("nan"), float("inf"), "te
 WHOLE = [b"", b"[]", b"null", b"3", b'"text"', b"{", b"[" * 100_000, b"\xff\xfe\x00", b"{}", b"name: x\n"]
 NUMBERS = ["", "nan", "-1", "inf", "1e400", "text", "1,5", '"', "\x00", "9" * 400]
 # What byzax show writes; everything else stays as it is.
-SHOWN = ("summary.csv", "tables.csv", "summary.md", "*.png", "*.svg")
+SHOWN = (".byzax", "summary.csv", "tables.csv", "summary.md", "*.png", "*.svg")
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def changed_arrays(path, rng):
     name = rng.choice(sorted(arrays))
     old = arrays[name]
     new = [np.zeros((2, 2)), np.array("text"), np.zeros(0), np.full(old.shape, np.nan), np.full(old.shape, 10**12),
-           np.ones(old.shape), -np.ones(old.shape, int), np.concatenate([old.ravel(), old.ravel()]), np.array(["a"] * 3),
-           np.array(None), old[..., None], None]  # fmt: skip
+           np.ones(old.shape), -np.ones(old.shape, int), np.concatenate([old.ravel(), old.ravel()]),
+           np.array(["a"] * 3), np.array(None), old[..., None], None]  # fmt: skip
     chosen = rng.choice(new)
     arrays.pop(name)
     if chosen is not None:

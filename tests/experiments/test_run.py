@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from rich.console import Console
 
 from experiments.progress import report
 from experiments.results import Run
-from experiments.running import Terminated, heard
 from simulator import timeline
 from simulator.executors import session
 from simulator.executors.base import digest
@@ -334,44 +332,6 @@ def test_ray_gives_the_digest_of_the_loop_and_one_line_for_a_failed_worker(tmp_p
     name = "krum_empire-epsilon-10_seed-0"
     loop, ray = (summaries(tmp_path / each)[name] for each in ("loop", "ray"))
     assert ray["digest"] == loop["digest"]
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, Terminated])
-def test_an_interrupt_that_python_swallows_is_sent_again(kind):
-    class Sticky:
-        def __del__(self):
-            raise kind
-
-    def loses_it():
-        thing = Sticky()
-        del thing
-        time.sleep(10)
-
-    with pytest.raises(KeyboardInterrupt) as caught, heard():
-        loses_it()
-    assert caught.type is kind
-
-
-def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
-    def waits():
-        # what Ray does where a signal comes while it waits
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        except Terminated:
-            raise KeyboardInterrupt from None
-
-    with pytest.raises(Terminated), heard():
-        waits()
-    with pytest.raises(KeyboardInterrupt) as caught, heard():
-        raise KeyboardInterrupt
-    assert caught.type is KeyboardInterrupt
-
-
-def test_a_sigterm_while_ray_starts_ends_as_any_other():
-    with pytest.raises(Terminated), heard():
-        sys.exit(signal.SIGTERM)
-    with pytest.raises(SystemExit), heard():
-        sys.exit(3)
 
 
 @pytest.mark.parametrize("stopped_at", ["mkdir", "rename"])

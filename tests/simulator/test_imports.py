@@ -41,7 +41,9 @@ def test_ray_is_imported_in_one_folder():
     assert users == {ROOT / "simulator/executors/ray"}
 
 
-def test_the_single_machine_part_does_not_load_ray():
+def test_the_single_machine_part_does_not_load_ray_and_handles_no_signal():
     modules = "aggregators, attacks, models, simulator.core, simulator.executors.loop, simulator.executors.vectorised"
-    code = f"import sys, {modules}; sys.exit('ray' in sys.modules)"
+    handlers = "[signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]"
+    code = f"import signal, sys; before = {handlers}; import {modules}; "
+    code += f"sys.exit('ray' in sys.modules or before != {handlers})"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -62,6 +64,7 @@ def connect(address: str | None) -> None:
     if impatient := bool(address) and ATTEMPTS not in os.environ:
         os.environ[ATTEMPTS] = "1"
     logging.getLogger("ray.dag.compiled_dag_node").setLevel(logging.CRITICAL)
+    handler = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
@@ -83,6 +86,9 @@ def connect(address: str | None) -> None:
             # an embedded Ray, started later, needs more than that
             if impatient:
                 del os.environ[ATTEMPTS]
+            # Ray puts up a handler of its own, which would leave at once
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
 
 
 def line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import ray
 from ray.dag import InputNode
 
+from simulator import interrupts
 from simulator.executors.actors import asked
 from simulator.executors.base import Checkpoint, evaluation_steps
 from simulator.executors.ray.cast import Cast, forget_graphs
@@ -32,6 +33,7 @@ def submitted(run: Run) -> Iterator[Checkpoint]:
     updates: list[Any] = []
     checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
     for step in range(timeline.steps + 1):
+        interrupts.check()
         public = server.publish.remote(step)
         if step in evaluated:
             checkpoints.append((step, server.evaluate.remote(step), public, updates))
@@ -97,6 +99,7 @@ def streamed(run: Run, graph: Any) -> Iterator[Checkpoint]:
     under_way: deque[Any] = deque()
     seen: list[Any] = []
     for step in range(run.timeline.steps + 1):
+        interrupts.check()
         if step in evaluated:
             seen += [ray.get(update, timeout=-1) for update in under_way]
             under_way.clear()

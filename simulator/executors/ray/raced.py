@@ -8,7 +8,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from simulator import arrivals
+from simulator import arrivals, interrupts
 from simulator.arrivals import Job
 from simulator.executors.actors import New
 from simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
@@ -78,6 +78,7 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
     look(0)
     events = race(scenario, run.seed, Crew(begin, over, update, lambda version: versions.pop(version, None)))
     while True:
+        interrupts.check()
         try:
             book, now = next(events)
         except StopIteration as end:

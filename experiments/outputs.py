@@ -1,0 +1,232 @@
+"""Folders of results: the mark that says what byzax wrote in one, and that nothing else is removed or replaced.
+
+The mark is the file `.byzax`. Its first line says which kind of results the folder holds; each other line names a file,
+or the folder of a run, that byzax writes there. Names are entered before anything of that name is written, so that
+whatever a killed process leaves is listed. A file that is not listed is somebody else's, and so is every link.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from experiments.writing import BEGUN, atomically, write_text
+from simulator.mistakes import ScenarioError, cut
+
+MARK = ".byzax"
+Kind = Literal["study", "certificate"]
+# The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
+NAMES: dict[str, tuple[str, ...]] = {
+    "study": (
+        "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "skipped.csv", "accuracy*.png", "accuracy*.svg",
+        "loss*.png", "loss*.svg", "success*.png", "success*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
+        "runs/*",
+    ),
+    "certificate": ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg"),
+}  # fmt: skip
+# What the folder of a run holds.
+RUN_FILES = (
+    "scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "workers.csv", "ages.csv", "timeline.npz",
+    "versions.json", "summary.json", "error.txt",
+)  # fmt: skip
+
+
+class Held(NamedTuple):
+    """What a folder holds: `kind` of its mark, None without one; byzax's own `files` and `folders` (inner ones first),
+    the mark aside; and the first thing in it that is somebody else's."""
+
+    kind: str | None
+    files: list[Path]
+    folders: list[Path]
+    foreign: Path | None
+
+    @property
+    def used(self) -> bool:
+        """Whether anything is there, empty folders aside."""
+        return bool(self.kind or self.files or self.foreign)
+
+
+def look(folder: Path) -> Held:
+    """What a folder holds. No link in it is followed. Raises ScenarioError where it cannot be read."""
+    if not folder.is_dir():
+        return Held(None, [], [], None)
+    kind, listed = read_mark(folder)
+    files: list[Path] = []
+    folders: list[Path] = []
+    try:
+        foreign = next(_foreign(folder, folder, listed, files, folders), None)
+    except OSError as error:
+        raise ScenarioError(f"{error.filename}: cannot be read ({error.strerror}): choose another --out") from None
+    return Held(kind, files, folders, foreign)
+
+
+def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
+    """The kind of results that the mark of a folder says, None without a mark, and the names that it lists."""
+    mark = folder / MARK
+    if mark.is_symlink() or not mark.is_file():
+        return None, frozenset()
+    try:
+        first, *rest = mark.read_text().split("\n")
+    except (OSError, UnicodeDecodeError):
+        return None, frozenset()
+    kind = first.removeprefix("byzax ")
+    if first == kind or kind not in NAMES:
+        return None, frozenset()
+    # a mark comes with a folder, which may be a stranger's: it cannot name what byzax does not write
+    return kind, frozenset(name for name in rest if _can_be(kind, name))
+
+
+def _can_be(kind: str, name: str) -> bool:
+    """Whether byzax can have given this name, relative to the folder."""
+    above, _, last = name.rpartition("/")
+    return above in ("", "runs") and last not in ("", ".", "..") and any(
+        fnmatch(name, pattern) and above == pattern.rpartition("/")[0] for pattern in NAMES[kind]
+    )  # fmt: skip
+
+
+def _foreign(
+    folder: Path, here: Path, listed: frozenset[str], files: list[Path], folders: list[Path]
+) -> Iterator[Path]:
+    """Everything below `here` that is not byzax's own; its own is put into `files` and `folders` on the way."""
+    for entry in sorted(os.scandir(here), key=lambda each: each.name):
+        path, name = Path(entry.path), Path(entry.path).relative_to(folder).as_posix()
+        if entry.is_dir(follow_symlinks=False):
+            # an empty folder of somebody else stands in nobody's way, and stays
+            yield from _foreign(folder, path, listed, files, folders)
+            if _own_folder(name, listed):
+                folders.append(path)
+        elif name == MARK and entry.is_file(follow_symlinks=False) and read_mark(folder)[0]:
+            continue
+        elif entry.is_file(follow_symlinks=False) and _own_file(name, listed):
+            files.append(path)
+        else:
+            yield path
+
+
+def _own_folder(name: str, listed: frozenset[str]) -> bool:
+    """Whether this is the folder of runs, or of a run: with a dot before its name until it is begun."""
+    above, _, last = name.rpartition("/")
+    if name == "runs":
+        return any(each.startswith("runs/") for each in listed)
+    return above == "runs" and not {f"runs/{last}", f"runs/{last.removeprefix('.')}"}.isdisjoint(listed)
+
+
+def _own_file(name: str, listed: frozenset[str]) -> bool:
+    above, _, last = name.rpartition("/")
+    begun = re.fullmatch(BEGUN, last) is not None
+    if not above:
+        # a process that was killed while it wrote the first mark left no mark
+        return begun or name in listed
+    return _own_folder(above, listed) and above != "runs" and (begun or last in RUN_FILES)
+
+
+def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: Kind = "study") -> list[Held]:
+    """What the folders hold, where all of them can be had. Raises ScenarioError where one cannot; changes nothing."""
+    read = {path.resolve() for path in inputs}
+    found = []
+    for folder in folders:
+        held = look(folder)
+        if held.used and not overwrite:
+            own = held.foreign is None and held.kind in (kind, None)
+            _refuse(folder, "is used already: choose another --out" + (", or --overwrite" if own else ""))
+        if held.foreign is not None:
+            name = cut(str(held.foreign.relative_to(folder)))
+            _refuse(folder, f"is used already and holds {name}, which byzax did not write: choose another --out; "
+                            "nothing was removed")  # fmt: skip
+        if held.kind not in (kind, None):
+            _refuse(folder, f"is used already and holds a {held.kind}: choose another --out; nothing was removed")
+        if any(path.resolve() in read for path in held.files):
+            raise ScenarioError(
+                f"{folder}: --overwrite would remove a scenario that is to be run: choose another --out"
+            )
+        for place in {path.parent for path in (*held.files, *held.folders)}:
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise ScenarioError(f"{place}: cannot be written (Permission denied): choose another --out")
+        found.append(held)
+    return found
+
+
+def _refuse(folder: Path, why: str) -> NoReturn:
+    raise ScenarioError(f"{folder}: this output folder {why}")
+
+
+def claim(
+    folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False, kind: Kind = "study", keep: bool = False
+) -> None:
+    """Makes folders for results, empty but for the mark. Raises ScenarioError where one is used or cannot be written.
+
+    With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
+    input file. With `keep` it stays, until what takes its place is written.
+    """
+    found = check(folders, inputs, overwrite, kind)
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+    for folder, held in zip(folders, found, strict=True):
+        try:
+            if not keep:
+                _remove(held)
+            if not (keep and held.kind):
+                write_text(folder / MARK, f"byzax {kind}\n")
+        except OSError as error:
+            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+
+
+def _remove(held: Held) -> None:
+    for path in held.files:
+        path.unlink()
+    for path in held.folders:
+        path.rmdir()
+
+
+def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
+    """Lists names in the mark of a folder: what is written under them from now on is byzax's own."""
+    already, listed = read_mark(folder)
+    if missing := [name for name in dict.fromkeys(names) if name not in listed]:
+        wrong = [name for name in missing if not _can_be(already or kind, name)]
+        assert not wrong, f"byzax writes no {wrong[0]}"
+        write_text(folder / MARK, "\n".join([f"byzax {already or kind}", *sorted(listed), *missing, ""]))
+
+
+def save(path: Path, write: Callable[[Any], Any], kind: Kind = "study") -> None:
+    """Writes a file of a folder of results by `write(file)`, whole or not at all.
+
+    Raises ScenarioError where a file of this name is there that byzax did not write.
+    """
+    if os.path.lexists(path) and not _is_own(path):
+        raise ScenarioError(
+            f"{path}: byzax did not write this file (it is not listed in {path.parent / MARK}): rename it to have it "
+            "made anew"
+        )
+    enter(path.parent, [path.name], kind)
+    atomically(path, write)
+
+
+def save_text(path: Path, text: str, kind: Kind = "study") -> None:
+    """Writes a text of a folder of results, as `save` does."""
+    save(path, lambda file: file.write(text.encode()), kind)
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.name in read_mark(path.parent)[1]
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Removes those of these files that byzax wrote."""
+    for path in paths:
+        if _is_own(path):
+            path.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Takes away all that byzax wrote in a folder, its mark too, so that the folder can be used again."""
+    held = look(folder)
+    _remove(held._replace(folders=[each for each in held.folders if not any(each.iterdir())]))
+    if held.kind:
+        (folder / MARK).unlink()

@@ -1,0 +1,220 @@
+"""Ctrl-C and SIGTERM end every command with their exit code, wherever they come, and what was measured is kept."""
+
+import gc
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import report, results, study, timelines
+from experiments.benchmarks import timing
+from experiments.certify import subject
+from simulator import interrupts
+from simulator.executors import loop as loop_executor
+from simulator.interrupts import Terminated, heard
+from tests.experiments.command import ROOT, byzax, command, write
+
+
+def lose(number=signal.SIGINT):
+    """A signal that comes while Python calls a destructor: it prints "Exception ignored", and nothing is raised."""
+
+    class Sticky:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    Sticky()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder of a study that is complete."""
+    folder = tmp_path_factory.mktemp("interrupts")
+    assert byzax("run", write(folder), "--out", folder / "out").exit_code == 0
+    return folder / "out"
+
+
+# a command, and where in it the signal comes
+COMMANDS = {
+    "run, at a check": (["run", "FILE", "--out", "OUT"], study, "build"),
+    "run, at an evaluation": (["run", "FILE", "--out", "OUT"], results, "record"),
+    "run, after all": (["run", "FILE", "--out", "OUT"], report, "show"),
+    "tune": (["tune", "FILE", "--out", "OUT", "--over", "steps=[2,4]"], results, "record"),
+    "certify": (["certify", "--rule", "median", "-n", "5", "-f", "1", "-d", "10", "--samples", "8", "--set",
+                 "parts=resilience", "--out", "OUT"], subject, "numbered"),
+    "bench": (["bench", "rules", "--rule", "average", "--size", "3,0,10", "--no-plain", "--no-peers", "--repeats", "1"],
+              timing, "Peak"),
+    "replay": (["replay", "DONE"], loop_executor, "arrived"),
+    "timeline": (["timeline", "FILE", "--out", "OUT.png"], timelines, "table"),
+    "show": (["show", "DONE"], report, "write"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_signal_that_python_swallows_ends_every_command(tmp_path, monkeypatch, done, name, number):
+    arguments, module, function = COMMANDS[name]
+    original, often = getattr(module, function), []
+
+    def losing(*given, **named):
+        if not often:
+            often.append(True)
+            lose(number)
+        return original(*given, **named)
+
+    monkeypatch.setattr(module, function, losing)
+    here = {"FILE": write(tmp_path), "OUT": tmp_path / "out", "OUT.png": tmp_path / "out.png", "DONE": done}
+    result = byzax(*[here.get(each, each) for each in arguments])
+    assert often, "the place was never reached"
+    assert result.exit_code == 128 + number, result.output
+    assert ("interrupted" if number == signal.SIGINT else "terminated") in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_ends_with_130_whenever_ctrl_c_comes_and_its_files_can_be_read(tmp_path, seed):
+    path, moments = write(tmp_path, grid={"rule": ["average", "median"]}), random.Random(seed)
+    begin = time.monotonic()
+    assert byzax("run", path, "--out", tmp_path / "whole").exit_code == 0
+    whole_s = time.monotonic() - begin
+    late = []
+    before = signal.signal(signal.SIGINT, lambda *_: late.append(True))
+    codes = []
+    try:
+        for i in range(40 if seed else 4):
+            out, ended, late[:] = tmp_path / f"out-{i}", threading.Event(), []
+
+            delay = moments.uniform(0, 0.9 * whole_s)
+
+            def send(ended=ended, delay=delay):
+                while signal.getsignal(signal.SIGINT) is not interrupts._receive and not ended.is_set():
+                    time.sleep(0.001)
+                if not ended.wait(delay):
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            result = byzax("run", path, "--out", out)
+            ended.set()
+            sender.join()
+            # it came when the command was over, or there was nothing left to end
+            codes.append(result.exit_code)
+            assert result.exit_code == 130 or late or result.exit_code == 0, result.output
+            assert "Traceback" not in result.output
+            for summary in out.glob("runs/[!.]*/summary.json"):
+                assert json.loads(summary.read_text())["status"] in ("complete", "interrupted")
+            shown = byzax("show", out) if list(out.glob("runs/[!.]*")) else None
+            assert shown is None or shown.exit_code == 0, shown.output
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with warnings.catch_warnings():
+        # a file that was being written is closed with what held it
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert codes.count(130) >= len(codes) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.6, 1, 1.5, 2, 3, 4, 6, 8])
+def test_a_command_in_a_process_of_its_own_ends_with_130_at_any_moment(tmp_path, delay):
+    process = command("run", write(tmp_path, steps=100_000, evaluate_every=50), "--out", tmp_path / "out")
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    # before the command has begun it is Python that ends, by the signal itself, which a shell calls 130 too
+    assert process.returncode == 130 or (process.returncode == -signal.SIGINT and delay < 1.5), said
+    assert "Exception ignored" not in said
+
+
+def test_a_lost_signal_is_raised_at_the_next_check_and_at_the_end_at_the_latest():
+    reached = []
+
+    def checks(number):
+        lose(number)
+        reached.append("a check")
+        interrupts.check()
+        reached.append("more")
+
+    with pytest.raises(Terminated), heard():
+        checks(signal.SIGTERM)
+    assert reached == ["a check"]
+    with pytest.raises(KeyboardInterrupt) as caught, heard():
+        lose()
+    assert caught.type is KeyboardInterrupt
+
+
+def test_a_lost_signal_that_comes_out_as_another_exception_is_an_interrupt():
+    def called(_):
+        signal.raise_signal(signal.SIGINT)
+        return np.float32(0)
+
+    with pytest.raises(KeyboardInterrupt), heard():
+        # JAX says that its callback failed
+        jax.block_until_ready(
+            jax.jit(lambda x: jax.pure_callback(called, jax.ShapeDtypeStruct((), np.float32), x))(0.0)
+        )
+
+
+def test_who_has_handled_an_interrupt_is_not_interrupted_again():
+    with heard():
+        try:
+            lose()
+            interrupts.check()
+        except KeyboardInterrupt:
+            interrupts.handled()
+        interrupts.check()
+
+
+def test_handlers_are_there_inside_and_nowhere_else():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with heard():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
+    # another thread is not told of signals, and may run what it likes
+    thread = threading.Thread(target=lambda: heard().__enter__())
+    thread.start()
+    thread.join()
+
+
+def test_the_second_ctrl_c_ends_at_once():
+    code = """
+import signal, time
+from simulator.interrupts import heard
+with heard():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        signal.raise_signal(signal.SIGINT)
+        print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
+    def waits():
+        # what Ray does where a signal comes while it waits
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(Terminated), heard():
+        waits()
+    with pytest.raises(KeyboardInterrupt) as caught, heard():
+        raise KeyboardInterrupt
+    assert caught.type is KeyboardInterrupt
+
+
+def test_a_sigterm_while_ray_starts_ends_as_any_other():
+    with pytest.raises(Terminated), heard():
+        sys.exit(signal.SIGTERM)
+    with pytest.raises(SystemExit), heard():
+        sys.exit(3)

@@ -1,0 +1,290 @@
+"""Nothing that byzax did not write is removed or replaced, and what a killed process left stands in nobody's way."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import outputs
+from experiments.writing import atomically, replaceable
+from simulator.mistakes import ScenarioError
+from tests.experiments.command import ROOT, byzax, write
+
+
+def everything(folder):
+    """All that lies below a folder: what each file holds, where each link leads, and when a file was changed."""
+    found = {}
+    for here, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(here, name)
+            if path.is_symlink():
+                found[path] = os.readlink(path)
+            else:
+                found[path] = None if path.is_dir() else (path.read_bytes(), path.stat().st_mtime_ns)
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A scenario and the folder of its results."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = write(folder, steps=1)
+    assert byzax("run", path, "--out", folder / "out").exit_code == 0
+    return path, folder / "out"
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """The scenario, and a copy of the folder of its results."""
+    path, out = finished
+    subprocess.run(["cp", "-a", out, tmp_path / "out"], check=True)
+    return path, tmp_path / "out"
+
+
+def refuses(folder, *arguments):
+    """Asserts that a command is refused in one line and changes nothing below a folder."""
+    before = everything(folder)
+    result = byzax(*arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert everything(folder) == before
+    return result.stderr
+
+
+@pytest.fixture
+def thesis(tmp_path):
+    """A folder of the user's, with files that are called like those of a study."""
+    thesis = tmp_path / "thesis"
+    (thesis / "runs" / "exp1").mkdir(parents=True)
+    for name in ("accuracy-of-us.png", "time.svg", "tuned-mine.yaml", "scenario.yaml", "tune.csv", "summary.md"):
+        (thesis / name).write_text(f"mine: {name}")
+    for name in ("params.npz", "metrics.csv", "summary.json"):
+        (thesis / "runs" / "exp1" / name).write_text("mine")
+    return thesis
+
+
+def test_a_link_to_the_folder_of_a_run_is_not_followed(study, thesis):
+    path, out = study
+    (out / "runs" / "a").symlink_to(thesis / "runs" / "exp1")
+    assert "holds runs/a, which byzax did not write" in refuses(out.parent, "run", path, "--out", out, "--overwrite")
+
+
+def test_a_link_in_place_of_the_folder_of_a_run_that_byzax_made_is_not_followed(study, thesis):
+    path, out = study
+    (own,) = (out / "runs").iterdir()
+    own.rename(out.parent / "moved")
+    own.symlink_to(thesis / "runs" / "exp1")
+    assert f"holds runs/{own.name}" in refuses(out.parent, "run", path, "--out", out, "--overwrite")
+
+
+def test_a_link_to_a_folder_of_runs_is_not_followed(study, thesis, tmp_path):
+    path, out = study
+    (out / "runs").rename(tmp_path / "moved")
+    (out / "runs").symlink_to(thesis)
+    assert "holds runs, which byzax did not write" in refuses(tmp_path, "run", path, "--out", out, "--overwrite")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "runs").symlink_to(thesis)
+    assert "holds runs, which byzax did not write" in refuses(tmp_path, "run", path, "--out", other, "--overwrite")
+
+
+@pytest.mark.parametrize("command", ["run", "tune", "certify"])
+def test_a_folder_without_the_mark_is_not_touched_whatever_its_files_are_called(finished, thesis, command):
+    path, _ = finished
+    what = ["--rule", "median"] if command == "certify" else [path]
+    said = refuses(thesis.parent, command, *what, "--out", thesis, "--overwrite")
+    assert "which byzax did not write" in said
+    assert "--overwrite" not in refuses(thesis.parent, command, *what, "--out", thesis)
+
+
+def test_a_file_that_is_only_called_like_one_of_byzax_is_not_removed(study):
+    path, out = study
+    (out / "accuracy-of-my-thesis.png").write_text("mine")
+    assert "accuracy-of-my-thesis.png" in refuses(out, "run", path, "--out", out, "--overwrite")
+
+
+def test_a_mark_cannot_name_what_byzax_does_not_write(study, tmp_path):
+    path, out = study
+    (tmp_path / "thesis.tex").write_text("mine")
+    (out / "notes.tex").write_text("mine")
+    with (out / ".byzax").open("a") as file:
+        file.write("../thesis.tex\nnotes.tex\nruns/../../thesis.tex\n/etc/passwd\nruns/..\n")
+    assert "holds notes.tex" in refuses(tmp_path, "run", path, "--out", out, "--overwrite")
+
+
+@pytest.mark.parametrize("mark", ["", "byzax\n", "byzax other\nscenario.yaml\n", "\0", "link"])
+def test_a_mark_that_is_none_proves_nothing(study, tmp_path, mark):
+    path, out = study
+    real = (out / ".byzax").rename(tmp_path / "mark")
+    if mark == "link":
+        (out / ".byzax").symlink_to(real)
+    else:
+        (out / ".byzax").write_text(mark)
+    refuses(tmp_path, "run", path, "--out", out, "--overwrite")
+
+
+def test_results_of_another_kind_are_not_overwritten(study):
+    path, out = study
+    assert "holds a study" in refuses(out, "certify", "--rule", "median", "--out", out, "--overwrite")
+    assert "choose another --out\n" in refuses(out, "certify", "--rule", "median", "--out", out)
+
+
+def test_nothing_is_removed_where_one_of_several_folders_cannot_be_had(study, thesis, tmp_path):
+    path, _ = study
+    (tmp_path / "other.yaml").write_text(path.read_text())
+    (tmp_path / path.name).write_text(path.read_text())
+    files = tmp_path / path.name, tmp_path / "other.yaml"
+    assert byzax("run", *files, "--out", tmp_path / "both").exit_code == 0
+    (tmp_path / "both" / "other" / "mine.txt").write_text("mine")
+    refuses(tmp_path, "run", *files, "--out", tmp_path / "both", "--overwrite")
+
+
+def test_a_folder_that_is_reached_through_a_link_is_overwritten_where_it_has_the_mark(study, tmp_path):
+    path, out = study
+    (tmp_path / "link").symlink_to(out)
+    assert byzax("run", path, "--out", tmp_path / "link", "--overwrite", "--set", "seed=7").exit_code == 0
+    assert [each.name for each in (out / "runs").iterdir()] == ["average_none_seed-7"]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_show_replaces_nothing_that_byzax_did_not_write(study, tmp_path):
+    _, out = study
+    (out / "summary.md").unlink()
+    (out / "summary.md").symlink_to(write(tmp_path, "mine.md"))
+    assert "summary.md: byzax did not write this file" in refuses_to_write(tmp_path, "show", out)
+    (out / "summary.md").unlink()
+    assert byzax("show", out).exit_code == 0
+    # results that were put together by hand: what is new is written, and written again
+    together = tmp_path / "together"
+    (together / "runs").mkdir(parents=True)
+    subprocess.run(["cp", "-a", *(out / "runs").iterdir(), together / "runs"], check=True)
+    assert byzax("show", together).exit_code == 0
+    assert byzax("show", together).exit_code == 0
+    (together / ".byzax").unlink()
+    assert "byzax did not write this file" in refuses_to_write(tmp_path, "show", together)
+
+
+def refuses_to_write(folder, *arguments):
+    before = everything(folder)
+    result = byzax(*arguments)
+    assert result.exit_code == 2, result.output
+    after = everything(folder)
+    # what is byzax's own may have been made anew
+    for path, held in before.items():
+        assert held == after[path] or path.name in outputs.read_mark(path.parent)[1] | {".byzax"}, path
+        assert path.is_symlink() == isinstance(held, str)
+    return result.stderr
+
+
+def test_a_picture_or_numbers_take_only_the_place_of_their_own(finished, tmp_path, monkeypatch):
+    path, _ = finished
+    monkeypatch.chdir(tmp_path)
+    for command, name in (("timeline", "timeline.png"), ("partition", "partition.png")):
+        for _ in range(2):
+            assert byzax(command, path).exit_code == 0
+        (tmp_path / name).write_text("mine")
+        assert f"--out {name}: is there, and byzax did not write it" in refuses(tmp_path, command, path)
+    (tmp_path / "partition.png").unlink()
+    (tmp_path / "partition.svg").write_text("mine")
+    assert "--out partition.svg: is there" in refuses(tmp_path, "partition", path)
+    assert "--out partition.svg: is there" in refuses(tmp_path, "partition", path, "--out", "partition.svg")
+    (tmp_path / "numbers.json").write_text('{"mine": 1}')
+    assert "--json numbers.json: is there" in refuses(tmp_path, "bench", "rules", "--json", "numbers.json")
+    (tmp_path / "empty.json").touch()
+    replaceable(tmp_path / "empty.json", "--json")
+
+
+def test_a_file_is_begun_under_a_name_of_its_own(tmp_path):
+    for name in (".result.json.tmp", ".writable", ".result.json.part"):
+        (tmp_path / name).write_text("mine")
+    before = everything(tmp_path)
+    for _ in range(2):
+        atomically(tmp_path / "result.json", lambda file: file.write(b"new"))
+    assert {path: held for path, held in everything(tmp_path).items() if path.name != "result.json"} == before
+    with pytest.raises(ZeroDivisionError):
+        atomically(tmp_path / "result.json", lambda file: file.write(bytes(1 // 0)))
+    assert len(everything(tmp_path)) == 4
+
+
+# what a random tree is made of: names that byzax writes, and that it does not
+FILES = [*outputs.RUN_FILES, "summary.md", "accuracy.png", "accuracy_x.svg", "tuned.yaml", "notes.txt", ".writable",
+         ".summary.json.tmp", ".byzax-0123abcd.tmp", ".byzax-0123abcd.tmp.txt"]  # fmt: skip
+FOLDERS = ["runs", "krum_none_seed-0", ".krum_none_seed-0", "mine", "plots"]
+
+
+def grow(rng, here, outside, depth=0):
+    """Fills a folder with files, folders and links at random."""
+    for name in rng.sample(FILES, rng.randrange(4)):
+        (here / name).write_text(f"{rng.random()}")
+    for name in rng.sample(FOLDERS, rng.randrange(3 if depth < 3 else 1)):
+        (here / name).mkdir(exist_ok=True)
+        grow(rng, here / name, outside, depth + 1)
+    if rng.random() < 0.2:
+        name = rng.choice([*FILES, *FOLDERS])
+        if not os.path.lexists(here / name):
+            (here / name).symlink_to(rng.choice(outside))
+
+
+def mark(rng, folder):
+    """Puts a mark into a folder at random; gives the names that it lists."""
+    if rng.random() < 0.25:
+        return set()
+    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 12)
+    (folder / ".byzax").write_text("\n".join(["byzax study", *listed, ""]))
+    return set(listed)
+
+
+def is_own(name, listed):
+    """What byzax may remove, said anew: a listed file of a known name, or a file of a listed run."""
+    first, _, rest = name.partition("/")
+    known = {"summary.md", "accuracy.png", "accuracy_x.svg", "tuned.yaml", "scenario.yaml"}
+    if not rest:
+        return first == ".byzax-0123abcd.tmp" or first in known & listed
+    run, _, last = rest.partition("/")
+    inside = {*outputs.RUN_FILES, ".byzax-0123abcd.tmp"}
+    return first == "runs" and f"runs/{run.removeprefix('.')}" in listed and last in inside
+
+
+def survives(tmp_path, seed):
+    """Asserts of a random tree that claiming it changes nothing but what is byzax's own. Gives whether it was had."""
+    rng = random.Random(seed)
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    for folder in (outside, out):
+        folder.mkdir()
+        grow(rng, folder, [outside, outside / "notes.txt", tmp_path / "nowhere", out])
+    listed = mark(rng, out)
+    before, overwrite = everything(tmp_path), rng.random() < 0.9
+    own = {path for path, held in before.items() if isinstance(held, tuple) and out in path.parents
+           and path.name != ".byzax" and is_own(path.relative_to(out).as_posix(), listed)}  # fmt: skip
+    foreign = {path for path, held in before.items() if held is not None and path not in own and out in path.parents
+               and path != out / ".byzax"}  # fmt: skip
+    try:
+        outputs.claim([out], [], overwrite)
+    except ScenarioError:
+        assert everything(tmp_path) == before
+        assert foreign or not overwrite
+        return False
+    after = everything(tmp_path)
+    assert not foreign, sorted(foreign)
+    assert own == set() or overwrite
+    gone = {path for path in before if path not in after}
+    assert {path for path in gone if before[path] is not None} == own
+    assert {path: held for path, held in before.items() if path not in gone and path != out / ".byzax"} == {
+        path: after[path] for path in before if path not in gone and path != out / ".byzax"
+    }
+    assert outputs.read_mark(out) == ("study", frozenset())
+    return True
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(60), pytest.param(range(60, 2000), marks=pytest.mark.slow)], ids=["day", "night"]
+)
+def test_whatever_a_folder_holds_only_what_is_byzaxs_own_goes(tmp_path, seeds):
+    had = 0
+    for seed in seeds:
+        (here := tmp_path / str(seed)).mkdir()
+        had += survives(here, seed)
+    assert 0 < had < len(seeds)
