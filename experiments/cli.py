@@ -33,8 +33,8 @@ EXIT_CODES = (
 )
 
 SHOW_CODES = (
-    "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is in "
-    "the way of one."
+    "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is "
+    "in the way of one."
 )
 
 
