@@ -75,9 +75,9 @@ class Forecast(NamedTuple):
     said: Callable[[], str]
 
 
-def forecast(steps: int, clock: Callable[[], float] = time.monotonic) -> Forecast:
+def forecast(steps: int) -> Forecast:
     """For so many updates in all."""
-    began, left, finished = clock(), steps, 0
+    began, left, finished = time.monotonic(), steps, 0
     reached: dict[str, int] = {}
 
     def advance(run: Run, step: int) -> None:
@@ -90,7 +90,7 @@ def forecast(steps: int, clock: Callable[[], float] = time.monotonic) -> Forecas
         left -= run.scenario.steps - reached.pop(run.slug, 0)
 
     def said() -> str:
-        spent = clock() - began
+        spent = time.monotonic() - began
         if spent < FORECAST_AFTER_S or not finished or left <= 0:
             return ""
         rest = spent * left / finished

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from experiments import study
 from experiments.names import compact
-from experiments.plots import STYLE
+from experiments.plots import STYLE, verbatim
 from experiments.replay import runs
 from experiments.writing import replaceable, write_picture
 from simulator.components import Component
@@ -86,7 +87,7 @@ def table(found: Found) -> Table:
     caption = f"entropy of the {what} in bits: mean {bits.mean():.3g}, at most {most}"
     if held < found.training:
         caption += f"; {found.training - held} of {found.training} training samples are held by nobody"
-    made = Table(title=found.name, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
+    made = Table(title=Text(found.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "samples", "entropy", what):
         made.add_column(heading, justify="right")
     made.add_column("which" if found.means is None else "mean value", overflow="fold")
@@ -155,7 +156,7 @@ def _bars(found: Found) -> Figure:
     for label, colour in enumerate(_colours(found)):
         axes.bar(
             workers, found.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
-            label=found.labels[label],
+            label=verbatim(found.labels[label]),
         )  # fmt: skip
         below += found.counts[:, label]
     axes.set_ylabel("samples")
@@ -191,7 +192,7 @@ def _bubbles(found: Found) -> Figure:
         axes.scatter(worker[who], label[who], area[who], color=colour, alpha=0.6, linewidth=0)
     axes.set_ylabel("label" if found.means is None else "value")
     if labels <= NAMED:
-        axes.set_yticks(range(labels), found.labels)
+        axes.set_yticks(range(labels), [verbatim(label) for label in found.labels])
     axes.set_ylim(-0.8, labels - 0.2)
     axes.set_title(f"the largest circle: {counts.max()} samples", fontsize=8, loc="right", color="#666666")
     _name(axes, found)
@@ -213,4 +214,4 @@ def _name(axes: Any, found: Found) -> None:
         axes.tick_params(axis="x", labelsize=max(5, min(8, 240 / n)))
         for liar in found.liars:
             axes.get_xticklabels()[liar].set_color(BYZANTINE)
-    axes.set_title(found.name, fontsize=9.5, fontweight="bold", loc="left")
+    axes.set_title(verbatim(found.name), fontsize=9.5, fontweight="bold", loc="left")

@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     `words`: what its numbers are. `keys`: the headings of the first columns, the last of them the rule. `names`: what
     stands below them, a tuple for each row. `cells[i][j]`: row i under attack j. `best[i][j]`: whether no rule in its
-    block (rows with the same other keys) is better by more than the standard error.
+    block (rows with the same other keys) is better by more than the standard error. `classes`: of the data of each row.
     """
 
     title: str
@@ -53,6 +53,7 @@ class Table(NamedTuple):
     cells: list[list[Cell]]
     best: list[list[bool]]
     classes: list[float]
+    seeds: list[int]
 
     @property
     def caption(self) -> str:
@@ -60,6 +61,8 @@ class Table(NamedTuple):
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
         fewer = most >= FEWEST and any(0 < cell.count < FEWEST for cell in every)
+        if most == 1 and len(self.seeds) == 1:
+            return f"{self.words}, seed {self.seeds[0]}"
         return f"{self.words}, {spread(most)}{'; of two the range, of one its value' if fewer else ''}"
 
 
@@ -92,6 +95,7 @@ def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
         cells,
         _best(names, cells, 1 if score.higher_is_better else -1),
         [float(classes.loc[name if len(keys) > 1 else name[0]]) for name in names],
+        sorted(set(frame["seed"])),
     )
 
 
@@ -198,15 +202,22 @@ def troubles(results: Results) -> list[str]:
     for run in frame.loc[~ended(frame)].to_dict("records"):
         step = "" if pd.isna(run["step"]) else f" after step {run['step']:.0f}"
         reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
-        lines.append(f"{run['run']}: {run['status']}{step}{reason}")
+        lost = f"; {gone}" if (gone := _lost(results.records[run["run"]])) else ""
+        lines.append(f"{run['run']}: {run['status']}{step}{reason}{lost}")
     for run in frame.loc[frame["status"] == "degraded", "run"]:
-        gone = [f"worker {worker} from update {update}" for worker, update in results.records[run].summary.lost.items()]
-        lines.append(f"{run}: degraded: lost {', '.join(gone) or 'workers'}")
+        record = results.records[run]
+        lines.append(f"{run}: degraded: {record.summary.reason or _lost(record) or 'workers were lost'}")
     lines += [
         f"{run}: diverged (its test loss is not finite: what else is measured is that of a broken model)"
         for run in frame.loc[diverged(frame), "run"]
     ]
     return lines + _missing(results)
+
+
+def _lost(record: Record) -> str:
+    """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`, of a race; empty for nobody."""
+    said = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
+    return ", ".join(said)
 
 
 def _missing(results: Results) -> list[str]:
@@ -229,7 +240,7 @@ def _by_study(results: Results) -> dict[str, list[Record]]:
 
 def early(frame: pd.DataFrame) -> list[str]:
     """One line for each completed run that was stopped early."""
-    stopped = frame.loc[ended(frame) & frame["reason"].notna()]
+    stopped = frame.loc[(frame["status"] == "complete") & frame["reason"].notna()]
     return [f"{run}: {reason}" for run, reason in zip(stopped["run"], stopped["reason"], strict=True)]
 
 

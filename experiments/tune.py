@@ -17,7 +17,7 @@ from rich.text import Text
 from experiments import outputs, study
 from experiments.gathering import damage
 from experiments.names import compact, file_name, joined, short
-from experiments.records import COUNTED, Damaged, Summary, read_summary
+from experiments.records import Damaged, Summary, read_summary
 from experiments.report import study_name
 from experiments.settings import fixed, line
 from experiments.strict_yaml import dump
@@ -124,11 +124,11 @@ def defaults(base: Scenario) -> list[str]:
 def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     """What every combination came to, from the files of the runs, group by group and in the order written."""
     summaries, _ = _summaries(folder)
-    # a model whose loss is not finite is none to be chosen, whatever its accuracy
+    # a model whose loss is not finite is none to be chosen, whatever its accuracy; nor one trained by fewer workers
     found = {
         summary.position: getattr(summary, tuning.by)
         for summary in summaries
-        if summary.status in COUNTED and math.isfinite(summary.validation_loss)
+        if summary.status == "complete" and math.isfinite(summary.validation_loss)
     }
     position = itertools.count()
     # by group and combination, the values by seed; NaN of a run that was not completed

@@ -161,7 +161,7 @@ def test_one_seed_has_no_deviation_and_nothing_bold(tmp_path, undrawn):
     page = (folder / "summary.md").read_text()
     assert "±" not in page
     assert "**" not in page
-    assert "final test accuracy, one seed." in page
+    assert "final test accuracy, seed 0." in page
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_a_run_that_lost_workers_counts_and_is_named_with_whom_it_lost_when(tmp_
     path.write_text(json.dumps(json.loads(path.read_text()) | {"lost": {"5": 2, "6": 3}}))
     shown = byzax("show", folder)
     assert shown.exit_code == 0, shown.output
-    said = "average_none_seed-1: degraded: lost worker 5 from update 2, worker 6 from update 3"
+    said = "average_none_seed-1: degraded: worker 5 lost from update 2 on, worker 6 lost from update 3 on"
     assert said in shown.stdout
     page = (folder / "summary.md").read_text()
     assert f"- {said}" in page
