@@ -131,7 +131,8 @@ def _ranks(column: pd.Series) -> pd.Series:
         except ValueError:
             return math.inf, value
 
-    return column.map({value: i for i, value in enumerate(sorted(column.unique(), key=place))})
+    ranks = {value: i for i, value in enumerate(sorted(column.unique(), key=place))}
+    return column.map(ranks.__getitem__)
 
 
 def _curves(records: dict[str, Record], frame: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +159,8 @@ def lines(frame: pd.DataFrame) -> list[str]:
 
 def expected(runs: pd.DataFrame) -> int:
     """How many runs there should be where these are: studies that hold the same cell add theirs."""
-    return max(int(runs.groupby("study")["of"].max().sum()), len(runs))
+    of: Any = runs.groupby("study")["of"].max()
+    return max(int(of.sum()), len(runs))
 
 
 def ended(frame: pd.DataFrame) -> Any:

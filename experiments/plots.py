@@ -218,16 +218,17 @@ def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], label
 
 def _spread(frame: pd.DataFrame) -> str:
     """What lines and bands are."""
-    most = int(frame["of"].max())
+    most = max(frame["of"].tolist())
     return {1: "one seed", 2: "mean and range of 2 seeds"}.get(most, f"mean and one standard deviation of {most} seeds")
 
 
 def _marks(frame: pd.DataFrame) -> list[str]:
     """What the marks say, and which lines have fewer runs than others."""
     found = []
+    cells: Any = frame.groupby(["line", "attack"], sort=False)
     fewer = [
         f"{line} under {attack} {count} of {of}"
-        for (line, attack), group in frame.groupby(["line", "attack"], sort=False)
+        for (line, attack), group in cells
         if 0 < (count := int(ended(group).sum())) < (of := expected(group))
     ]
     if fewer:
@@ -335,7 +336,7 @@ def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str
         runs = [records[run] for run in frame.loc[frame["line"] == way, "run"]]
         # a run that ended before its first update has no rows
         ages = [run.ages for run in runs if run.ages is not None] or [np.zeros(1)]
-        rows = sum(np.pad(each, (0, max(map(len, ages)) - len(each))) for each in ages)
+        rows = np.sum([np.pad(each, (0, max(map(len, ages)) - len(each))) for each in ages], axis=0)
         below = np.cumsum(rows) / max(1, rows.sum())
         oldest = max(oldest, int(np.searchsorted(below, 0.995)) if rows.any() else 0)
         left.bar(

@@ -164,7 +164,7 @@ def _spent(path: Path) -> pd.DataFrame:
         raise Damaged(f"{path.name}: no workers from 0 on")
     if not (np.isfinite(seconds).all() and (seconds >= 0).all()):
         raise Damaged(f"{path.name}: seconds are no numbers from 0")
-    return found[["worker", "byzantine", *SPENT]].astype({"worker": int, "byzantine": bool})
+    return found.reindex(columns=["worker", "byzantine", *SPENT]).astype({"worker": int, "byzantine": bool})
 
 
 def _numbers(path: Path, needed: Sequence[str]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ FEWEST = 3
 
 
 class Cell(NamedTuple):
-    """What the runs of one cell came to: `count` of `of` runs have a value; the deviation is that of a sample (n - 1).
+    """What the runs of a cell came to: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
 
     Values that are not finite make the mean infinite.
     """
@@ -27,13 +27,13 @@ class Cell(NamedTuple):
     std: float
     low: float
     high: float
-    count: int
+    counted: int
     of: int
 
     @property
     def error(self) -> float:
         """The standard error of the mean; NaN for one run."""
-        return self.std / math.sqrt(self.count) if self.count else math.nan
+        return self.std / math.sqrt(self.counted) if self.counted else math.nan
 
 
 class Table(NamedTuple):
@@ -60,7 +60,7 @@ class Table(NamedTuple):
         """What the numbers are, and what stands around them."""
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
-        fewer = most >= FEWEST and any(0 < cell.count < FEWEST for cell in every)
+        fewer = most >= FEWEST and any(0 < cell.counted < FEWEST for cell in every)
         if most == 1 and len(self.seeds) == 1:
             return f"{self.words}, seed {self.seeds[0]}"
         return f"{self.words}, {spread(most)}{'; of two the range, of one its value' if fewer else ''}"
@@ -82,7 +82,7 @@ def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
     attacks = list(frame["attack"].unique())
     places = dict(iter(frame.assign(value=values).groupby([*keys, "attack"], sort=False)))
     # a cell that was never begun should have as many runs as the others
-    most = int(frame["of"].max())
+    most = max(frame["of"].tolist())
     cells = [[_cell(places.get((*name, attack)), most) for attack in attacks] for name in names]
     classes = frame.groupby(keys)["classes"].first()
     return Table(
@@ -120,29 +120,29 @@ def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sig
     for mine in blocks.values():
         # what stands alone is compared with nothing
         for j in range(len(cells[0])) if len(mine) > 1 else ():
-            there = [i for i in mine if cells[i][j].count and math.isfinite(cells[i][j].mean)]
+            there = [i for i in mine if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
             if not there:
                 continue
             first = max((cells[i][j] for i in there), key=lambda cell: sign * cell.mean)
-            for i in there if first.count > 1 else ():
+            for i in there if first.counted > 1 else ():
                 close = sign * cells[i][j].mean >= sign * first.mean - first.error
-                found[i][j] = close and cells[i][j].count > 1
+                found[i][j] = close and cells[i][j].counted > 1
     return found
 
 
 def cell_text(cell: Cell, digits: str) -> str:
     """`0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing."""
-    if not cell.count:
+    if not cell.counted:
         return "-"
     if not math.isfinite(cell.mean):
         text = "not finite"
-    elif cell.count >= FEWEST:
+    elif cell.counted >= FEWEST:
         text = f"{cell.mean:{digits}} ± {cell.std:{digits}}"
-    elif cell.count == 2:
+    elif cell.counted == 2:
         text = f"{cell.low:{digits}} to {cell.high:{digits}}"
     else:
         text = f"{cell.mean:{digits}}"
-    return text if cell.count == cell.of else f"{text} ({cell.count} of {cell.of})"
+    return text if cell.counted == cell.of else f"{text} ({cell.counted} of {cell.of})"
 
 
 def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
@@ -191,7 +191,7 @@ def subject(results: Results) -> str:
 
 def _by(frame: pd.DataFrame) -> str:
     """The keys in which the runs of a table differ: ` by pre, rule and attack`."""
-    keys = [key for key in [*others(frame), "rule", "attack"] if frame[key].nunique() > 1]
+    keys = [key for key in [*others(frame), "rule", "attack"] if len(set(frame[key])) > 1]
     return f" by {joined(keys)}" if keys else ""
 
 
@@ -224,10 +224,10 @@ def _missing(results: Results) -> list[str]:
     """A line for each study of which runs are not there at all."""
     found = []
     for study, records in _by_study(results).items():
-        expected = max((record.summary.runs or 0 for record in records), default=0)
+        asked = max((record.summary.runs or 0 for record in records), default=0)
         damaged = sum(line.startswith(f"{records[0].folder.parent}/") for line in results.damaged)
-        if expected > len(records) + damaged:
-            found.append(f"{study}: {counted(expected - len(records) - damaged, 'run')} of {expected} not begun")
+        if asked > len(records) + damaged:
+            found.append(f"{study}: {counted(asked - len(records) - damaged, 'run')} of {asked} not begun")
     return found
 
 
@@ -249,7 +249,8 @@ def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     keys = [*others(frame), "rule", "attack"]
     headings = ["runs", "seconds", "gradients", "updates per second", "mean age of a row", "workers' time waiting"]
     rows = []
-    for names, group in frame.groupby(keys, sort=False):
+    groups: Any = frame.groupby(keys, sort=False)
+    for names, group in groups:
         mine = group.loc[ended(group)]
         of = expected(group)
         runs = str(of) if len(mine) == of else f"{len(mine)} of {of}"

@@ -54,7 +54,7 @@ class Tried(NamedTuple):
     """One combination of values, in one group of runs (`each`): what its runs came to.
 
     `mean`, `std`, `low` and `high` of the measure over the `seeds` repeats (of each repeat the mean over the rest of
-    the grid), NaN unless `count` is `of`: the runs that were completed of those asked for. `best`: it is chosen.
+    the grid), NaN unless `counted` is `of`: the runs that were completed of those asked for. `best`: it is chosen.
     """
 
     each: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Tried(NamedTuple):
     low: float
     high: float
     seeds: int
-    count: int
+    counted: int
     of: int
     best: bool
 
@@ -173,7 +173,7 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", *COLUMNS])
     for row in rows:
         names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
-        numbers = row.mean, row.std, row.low, row.high, row.seeds, row.count, row.of, int(row.best)
+        numbers = row.mean, row.std, row.low, row.high, row.seeds, row.counted, row.of, int(row.best)
         lines.writerow([*names, *numbers])
     outputs.save_text(written[0], text.getvalue())
     for row in (row for row in rows if row.best):
@@ -216,7 +216,7 @@ def show(folder: Path, console: Console) -> bool:
     for row in rows:
         # a combination with a run that is missing has no mean to be compared
         cell = Cell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
-        runs = str(row.of) if row.count == row.of else f"{row.count} of {row.of}"
+        runs = str(row.of) if row.counted == row.of else f"{row.counted} of {row.of}"
         # in a pipe there is no colour
         cells = [*row.each.values(), *row.chosen.values(), cell_text(cell, ".3f"), runs, "chosen" * row.best]
         made.add_row(*(Text(cell, style="bold green" if row.best else "") for cell in cells))

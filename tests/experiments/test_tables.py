@@ -218,11 +218,11 @@ def test_more_seeds_of_the_same_cells_are_added_and_the_same_seeds_are_told_apar
     for name, seed in {"first": 0, "more": 2}.items():
         study_of(tmp_path / name, repeats=2, seed=seed)
     (made,) = tables.tables(report.read([tmp_path / "first", tmp_path / "more"], "all"))
-    assert [(row[0].count, row[0].of) for row in made.cells] == [(4, 4)]
+    assert [(row[0].counted, row[0].of) for row in made.cells] == [(4, 4)]
     study_of(tmp_path / "again", repeats=2, executor="vectorised")
     (made,) = tables.tables(report.read([tmp_path / "again", tmp_path / "first"], "all"))
     assert made.keys == ["folder", "rule"]
-    assert [(name[0], row[0].count, row[0].of) for name, row in zip(made.names, made.cells, strict=True)] == [
+    assert [(name[0], row[0].counted, row[0].of) for name, row in zip(made.names, made.cells, strict=True)] == [
         ("again", 2, 2),
         ("first", 2, 2),
     ]
