@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from aggregators import pre as before
-from aggregators.base import Aggregator, Context, Info, files, function_of
+from aggregators.base import Aggregator, Context, Info, Nested, files, function_of
 
-__all__ = ["Aggregator", "Context", "Info", "available", "build", "factory"]
+__all__ = ["Aggregator", "Context", "Info", "Nested", "available", "build", "factory"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose aggregators/ holds more files of this kind, found by name too
 __path__.extend(

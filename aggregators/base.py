@@ -4,7 +4,7 @@ import difflib
 import importlib
 import operator
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,9 @@ from jax.core import Tracer
 
 Array = jax.Array
 State = Any
+# The type of an option that is another rule: its name, or a mapping of its name and options. A scenario, its JSON
+# Schema and its refusals know from it which rules and options there are.
+Nested = str | Mapping[str, Any]
 
 LIMIT = "the steps that brute's `effort` allows; give it more, or take another rule or base, such as multi_krum"
 
@@ -35,14 +38,17 @@ class Context(NamedTuple):
     """What the server knows beside the rows; most rules ignore it.
 
     `key`: for what a rule draws, another one at every update. `params` `[d]`: the model that the update changes.
-    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on a batch of the
-    server's own data; the two are None where there is none.
+    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on the server's own
+    data; the two are None where there is none. The row is made the way workers make theirs: of the same gradients,
+    local steps and momentum. `after(aggregate [d])`: the model `[d]` that the update makes of the model where this is
+    the aggregate, None where that is not known.
     """
 
     key: Array
     params: Array | None = None
     gradient: Callable[[], Array] | None = None
     loss: Callable[[Array], Array] | None = None
+    after: Callable[[Array], Array] | None = None
 
 
 class Aggregator(NamedTuple):
@@ -64,8 +70,23 @@ class Aggregator(NamedTuple):
     limited: bool = False
 
 
-def require(rule: str, n: int, f: int, factor: int = 2, offset: int = 1) -> None:
-    """Raises ValueError unless n and f are whole numbers with f >= 0 and n >= `factor` f + `offset`."""
+def require(
+    rule: str, n: int, f: int, factor: int = 2, offset: int = 1, unproven: bool | None = None, least: int = 1
+) -> None:
+    """Checks the numbers of rows that a rule is built for.
+
+    Args:
+        rule: its name, for the message.
+        n: rows.
+        f: Byzantine rows among them.
+        factor: of the condition n >= `factor` f + `offset`.
+        offset: of the condition.
+        unproven: whether n >= `factor` f + `least` suffices, where nothing is proven; None: the rule has no such option.
+        least: takes the place of `offset` then.
+
+    Raises:
+        ValueError: unless n and f are whole numbers with f >= 0 that meet the condition.
+    """
     for name, value in (("n", n), ("f", f)):
         try:
             operator.index(value)
@@ -75,12 +96,15 @@ def require(rule: str, n: int, f: int, factor: int = 2, offset: int = 1) -> None
         raise ValueError(f"{rule} needs at least one row, got n={n}")
     if f < 0:
         raise ValueError(f"{rule} needs f >= 0 Byzantine rows, got f={f}")
-    if n < factor * f + offset:
-        condition = f"n >= {'' if factor == 1 else factor}f" + (f" + {offset}" if offset else "")
-        largest = (n - offset) // factor
+    needed = least if unproven else offset
+    if n < factor * f + needed:
+        condition = f"n >= {'' if factor == 1 else factor}f" + (f" + {needed}" if needed else "")
+        largest = (n - needed) // factor
+        way_out = f" (or unproven: true, which takes n >= {factor}f + {least})"
+        hint = way_out if unproven is False and n >= factor * f + least else ""
         if largest < 0:
-            raise ValueError(f"{rule} needs {condition}: at least {offset} rows even for f = 0, got n={n}, f={f}")
-        raise ValueError(f"{rule} needs {condition}: with n={n} rows f is at most {largest}, got f={f}")
+            raise ValueError(f"{rule} needs {condition}: at least {needed} rows even for f = 0, got n={n}, f={f}{hint}")
+        raise ValueError(f"{rule} needs {condition}: with n={n} rows f is at most {largest}, got f={f}{hint}")
 
 
 def choice(rule: str, option: str, value: object, allowed: Sequence[str]) -> None:
@@ -122,6 +146,15 @@ def function_of(package: str, kind: str, name: str, names: Sequence[str]) -> Cal
     return getattr(module, name)
 
 
+def _gives(needed: str, count: int, given: Any, function: Callable[..., Any]) -> None:
+    """Raises TypeError, with the place of the function, unless it gave so many values of which Info is the last."""
+    if isinstance(given, tuple) and len(given) == count and isinstance(given[-1], Info):
+        return
+    code = getattr(function, "__code__", None)
+    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    raise TypeError(f"this function must give {needed}, got {type(given).__name__}: return Info() too{place}")
+
+
 def stateless(
     n: int,
     aggregate: Callable[[Array], tuple[Array, Info]],
@@ -134,7 +167,9 @@ def stateless(
 
     @jax.jit
     def compiled(rows: Array) -> tuple[Array, Info]:
-        result, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
+        given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
+        _gives("(aggregate, info)", 2, given, aggregate)
+        result, info = given
         return result.astype(rows.dtype), info
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
@@ -160,7 +195,9 @@ def stateful(
         shapes = [jax.tree.map(jnp.shape, tree) for tree in (state, expected)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"state must be what init(d={rows.shape[1]}) or the last update gave, got {state!r}")
-        result, new, info = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
+        given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
+        _gives("(aggregate, state, info)", 3, given, aggregate)
+        result, new, info = given
         return result.astype(rows.dtype), jax.tree.map(lambda now, old: now.astype(old.dtype), new, state), info
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:

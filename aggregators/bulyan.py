@@ -1,15 +1,17 @@
 """Bulyan: a selection by another rule, then an average around the median of each coordinate."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from jax import lax
 
 import aggregators
-from aggregators.base import Aggregator, Array, Info, choice, eligible, limited, require, stateless
+from aggregators.base import Aggregator, Array, Info, Nested, choice, eligible, limited, require, stateless
 from aggregators.kernels.columns import Median, mean_around_median
 from aggregators.kernels.distances import Nearest, distances_to, first_smallest, nearest, pairwise, sums, without
+from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 Theta = Literal["n-2f", "n-2f-2"]
 # From what a selection keeps, the rows alive `[n]` and how many were taken before: the row to take, whether the base
@@ -17,7 +19,15 @@ Theta = Literal["n-2f", "n-2f-2"]
 NextRow = Callable[[Any, Array, Array], tuple[Array, Array, Any]]
 
 
-def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", theta: Theta = "n-2f") -> Aggregator:
+def bulyan(
+    n: int,
+    f: int,
+    *,
+    base: Nested = "krum",
+    median: Median = "lower",
+    theta: Theta = "n-2f",
+    unproven: bool = False,
+) -> Aggregator:
     """The mean of the selected values closest to their median, coordinate by coordinate, `[n, d] -> [d]`.
 
         selection: theta = n-2f times, the remaining row closest to A(remaining rows), which is then removed
@@ -28,16 +38,19 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
     Source: El Mhamdi et al., ICML 2018, "The Hidden Vulnerability of Distributed Learning in Byzantium"
 
     Args:
-        base: the rule A, by name; any but bulyan. Its f stays the same while the pool shrinks from n to 2f + 1 rows.
-            Krum is computed again on each pool; where it would have less than one neighbour, it uses one.
+        base: the rule A, by name or as a mapping of its name and options, such as {name: krum, distance: plain}; any
+            but bulyan. Its f stays the same while the pool shrinks from n to 2f + 1 rows. Krum is computed again on
+            each pool; where it would have less than one neighbour, it uses one.
         median: which median of an even number of values is meant. The paper's is one of the values (`lower`); `mid` is
             the mean of the two middle ones.
         theta: how many rows are selected. `n-2f` is the paper's; with `n-2f-2` beta = n-4f-2, at least 1 under the same
             condition, and the last pool holds 2f + 3 rows, enough for Krum.
+        unproven: whether n >= 4f + 1 suffices, from which on a value is left to average (codes that check nothing, such
+            as FLPoison's); with theta n-2f-2 it changes nothing.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 4f + 3, an unknown base, `bulyan` itself, a base that refuses one of the pools, or
-            a median or theta that is none of those named.
+        ValueError: n < 1, f < 0, n < 4f + 3 (4f + 1 with unproven), an unknown base, `bulyan` itself, a base that
+            refuses its options or one of the pools, or a median or theta that is none of those named.
         RuntimeError: by apply, where the base is brute and its effort does not suffice.
 
     Ties: of rows equally close to A's output the lowest index is selected (with Krum and f <= 2 the last pools leave
@@ -54,14 +67,25 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
     >>> aggregate.tolist(), (info.weights > 0).tolist()
     ([2.0], [True, True, True, True, True, False, False])
     """
-    require("bulyan", n, f, factor=4, offset=3)
-    choice("bulyan", "median", median, get_args(Median))
-    if base == "bulyan":
-        raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
     choice("bulyan", "theta", theta, get_args(Theta))
+    require("bulyan", n, f, factor=4, offset=3, unproven=unproven, least=1 if theta == "n-2f" else 3)
+    choice("bulyan", "median", median, get_args(Median))
+    chosen = {"name": base} if isinstance(base, str) else dict(base)
+    name = chosen.pop("name", None)
+    if name is None:
+        raise ValueError(f"bulyan needs the name of its base, such as base={{'name': 'krum'}}, got {base!r}")
+    if name == "bulyan":
+        raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
+    rule_for = partial(aggregators.build, name, f=f, **chosen)
     count = n - 2 * f if theta == "n-2f" else n - 2 * f - 2
-    may_give_up = base != "krum" and aggregators.build(base, n, f).limited
-    select = krum_selection(n, f) if base == "krum" else selection_by(base, n, f, count)
+    if name == "krum":
+        # the options are checked; without Byzantine rows n may be below what krum asks for
+        rule_for(max(n, 2 * f + 3))
+        options = {key: value for key, value in chosen.items() if key != "unproven"}
+        select, may_give_up = krum_selection(n, f, **options), False
+    else:
+        may_give_up = rule_for(n).limited
+        select = selection_by(name, rule_for, n, f, count)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
         begin, next_row = select(rows)
@@ -83,7 +107,7 @@ def bulyan(n: int, f: int, *, base: str = "krum", median: Median = "lower", thet
     return limited("bulyan", rule) if may_give_up else rule
 
 
-def krum_selection(n: int, f: int):
+def krum_selection(n: int, f: int, distance: Distance = "squared", neighbours: Neighbours = "n-f-2"):
     """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³)."""
 
     def prepare(rows: Array) -> tuple[Nearest, NextRow]:
@@ -91,19 +115,19 @@ def krum_selection(n: int, f: int):
 
         def next_row(near: Nearest, alive: Array, k: Array) -> tuple[Array, Array, Nearest]:
             row = first_smallest(sums(near), eligible(alive, finite)).astype(jnp.int32)
-            return row, jnp.asarray(False), without(near, row, jnp.maximum(n - k - f - 3, 1))
+            return row, jnp.asarray(False), without(near, row, neighbours_of(n - k - 1, f, neighbours))
 
-        return nearest(squared, n - f - 2), next_row
+        return nearest(powered(squared, distance), neighbours_of(n, f, neighbours)), next_row
 
     return prepare
 
 
-def selection_by(base: str, n: int, f: int, count: int):
+def selection_by(base: str, rule_for: Callable[[int], Aggregator], n: int, f: int, count: int):
     """Any rule as the base: the remaining row closest to what the rule makes of the remaining rows."""
-    rules = [aggregators.build(base, n, f)]
+    rules = [rule_for(n)]
     among = rules[0].among
     if among is None:
-        rules = [pool_rule(base, n, n - k, f, n - count + 1) for k in range(count)]
+        rules = [pool_rule(base, rule_for, n, n - k, n - count + 1) for k in range(count)]
 
     def prepare(rows: Array) -> tuple[tuple[()], NextRow]:
         finite = jnp.all(jnp.isfinite(rows), axis=1)
@@ -129,12 +153,12 @@ def selection_by(base: str, n: int, f: int, count: int):
     return prepare
 
 
-def pool_rule(base: str, n: int, size: int, f: int, last: int) -> Aggregator:
+def pool_rule(base: str, rule_for: Callable[[int], Aggregator], n: int, size: int, last: int) -> Aggregator:
     """The base rule for a pool of `size` of n rows, `last` being the fewest; a refusal is one of Bulyan's condition."""
     try:
-        return aggregators.build(base, size, f)
+        return rule_for(size)
     except ValueError as error:
         raise ValueError(
-            f"bulyan with n={n}, f={f} asks its base for pools of {n} down to {last} rows; {base} refuses one of "
-            f"{size} rows: {error}. Give {base} an `among` that accepts them, or choose another base"
+            f"bulyan with n={n} asks its base for pools of {n} down to {last} rows; {base} refuses one of {size} rows: "
+            f"{error}. Give {base} an `among` that accepts them, or choose another base"
         ) from error

@@ -11,8 +11,7 @@ from aggregators.kernels.distances import pairwise
 from aggregators.kernels.means import pull
 from aggregators.kernels.spectrum import leading
 
-FAR = 1e8  # times the usual squared distance
-TIE = 1e-5  # rows as far as the farthest, up to rounding, lose their weight together
+ROUNDING = 16  # times the spacing of numbers: rows as far as the farthest but for that lose their weight together
 
 
 class Filter(NamedTuple):
@@ -48,11 +47,12 @@ def caf(n: int, f: int) -> Aggregator:
     def aggregate(rows: Array) -> tuple[Array, Info]:
         squared, finite, _ = pairwise(rows)
         pairs = finite[:, None] & finite[None, :]
-        # Far rows go first, wherever they are; nearer, they leave the digits of the others alone.
-        # Their unit is the median row's median distance, which f rows cannot move.
+        spacing = jnp.finfo(rows.dtype).eps
+        # Far rows go first, wherever they are; nearer, they leave the digits of the others alone, whose weights they
+        # change by less than rounding. Their unit is the median row's median distance, which f rows cannot move.
         half = jnp.sum(finite) // 2
         usual = jnp.sort(sorted_columns(jnp.where(pairs, squared, jnp.inf))[half])[half]
-        squared = jnp.where(pairs, jnp.minimum(squared, FAR * jnp.where(usual > 0, usual, 1)), 0)
+        squared = jnp.where(pairs, jnp.minimum(squared, jnp.where(usual > 0, usual, 1) / spacing), 0)
 
         def step(state: Filter) -> Filter:
             share = state.weights / jnp.sum(state.weights)
@@ -67,7 +67,7 @@ def caf(n: int, f: int) -> Aggregator:
             better = value < state.smallest
             reduced = state.weights * (1 - distance / jnp.where(largest > 0, largest, 1))
             return Filter(
-                weights=jnp.where(distance >= (1 - TIE) * largest, 0, reduced),
+                weights=jnp.where(distance >= (1 - ROUNDING * spacing) * largest, 0, reduced),
                 share=jnp.where(better, share, state.share),
                 smallest=jnp.where(better, value, state.smallest),
                 done=largest <= 0,

@@ -7,7 +7,7 @@ from aggregators.base import Aggregator, Array, Info, require, stateful, whole
 from aggregators.kernels.clipping import clipped_mean, half_norms, lengths
 from aggregators.kernels.cosines import cosine_distances
 
-TIE = 1e-5  # relative difference below which two pairs of clusters are equally close
+ROUNDING = 16  # times the spacing of numbers: pairs of clusters whose distances differ by less are equally close
 
 
 def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
@@ -33,7 +33,7 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
 
     Rows with a NaN or infinite entry have no direction: they are in no cluster, and their norms are not kept, as if
     they had not come. A row that is 0 has none either: its cosine to other rows counts as 0, to another row that is 0
-    as 1. Ties: of pairs of clusters equally close (to 1e-5 of their distance) the one with the lowest indices, of
+    as 1. Ties: of pairs of clusters equally close (to 16 times the spacing of numbers) the one with the lowest indices, of
     clusters equally large the one with the lowest index. Weights: the same for each row of C, shortened or not.
 
     >>> import numpy as np
@@ -74,7 +74,7 @@ def larger_cluster(apart: Array, alive: Array) -> Array:
 
     def merge(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         between, size, cluster = state
-        first = jnp.argmax(between.ravel() <= (1 + TIE) * jnp.min(between))
+        first = jnp.argmax(between.ravel() <= (1 + ROUNDING * jnp.finfo(apart.dtype).eps) * jnp.min(between))
         i, j = first // n, first % n
         # the average over all pairs of rows, from those of the two parts
         merged = (size[i] * between[i] + size[j] * between[j]) / (size[i] + size[j])

@@ -18,8 +18,9 @@ def fltrust(n: int, f: int) -> Aggregator:
     Source: Cao et al., NDSS 2021, "FLTrust", algorithm 2
 
     Any number of Byzantine rows is tolerated as far as the server's data are like those of the workers. Where no row is
-    trusted the aggregate is 0, and the model stays. Rows that are not finite are not trusted. Weights: t_i over their
-    sum.
+    trusted the aggregate is 0, and the model stays. The server makes its row the way workers make theirs, with their
+    local steps, momentum and clipping, so that lengths are alike (R_l local iterations in the paper). Rows that are not
+    finite are not trusted. Weights: t_i over their sum.
 
     Raises:
         ValueError: n < 1, f < 0 or f >= n; without a context that has the server's gradient.

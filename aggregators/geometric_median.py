@@ -1,33 +1,21 @@
 """The geometric median: the point with the smallest sum of distances to the rows."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateless, whole
-from aggregators.kernels.columns import sorted_rows
-from aggregators.kernels.distances import longest, pairwise, usual
-from aggregators.kernels.means import pull
+from aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
+from aggregators.kernels.clipping import clipped_pull, half_norms, lengths
+from aggregators.kernels.means import mean_of, pull
+from aggregators.kernels.scene import Scene, scene_of, squared_between
 
+Start = Literal["zero", "mean"]
+MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends
 FAST = 4  # times as short as before: what a step of Weiszfeld must make the sum of the unit vectors
 CLOSE = 16  # squared: how much closer to the point than to 0 a row may be for Weiszfeld's steps
 HALVINGS = 30  # of the interval [0, LONGEST] in which a step length is searched
 LONGEST = 16.0
-
-
-class Scene(NamedTuple):
-    """The rows as the search sees them: moved by `centre`, divided by `scale`, far ones drawn in.
-
-    points `[n, d]` = shrink (rows - centre) / scale, and 0 for rows that are not finite.
-    """
-
-    rows: Array
-    points: Array
-    finite: Array  # [n]
-    shrink: Array  # [n], 1 but for far rows
-    scale: Array
-    centre: Array  # [d]
 
 
 class Descent(NamedTuple):
@@ -54,7 +42,16 @@ class Search(NamedTuple):
     iterations: Array
 
 
-def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations: int = 100) -> Aggregator:
+def geometric_median(
+    n: int,
+    f: int,
+    *,
+    tolerance: float = 1e-6,
+    max_iterations: int = 100,
+    nu: float | None = None,
+    iterations: int = 8,
+    start: Start = "zero",
+) -> Aggregator:
     """The point with the smallest sum of distances to the rows, `[n, d] -> [d]`.
 
         F = argmin over z of |z - x_1| + ... + |z - x_n|
@@ -69,17 +66,29 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
     the unit vectors to the other rows sum to at most the number of rows that are equal to it. float32 resolves
     tolerances down to about 1e-6, float64 down to 1e-14; a search whose steps fall below the rounding of z ends there.
 
+    With `nu` it is no minimiser but what most codes compute, smoothed Weiszfeld steps, O(n d) each:
+
+        z <- sum of w_i x_i / sum of w_i,  w_i = 1 / max(nu, |x_i - z|),  `iterations` times from `start`
+
+    Where they end depends on the start and on the unit of the rows. From the mean one far row is left behind by a factor
+    of about n in each step only. Nothing is proven here of a few of them.
+
     Args:
-        tolerance: length of the mean unit vector (see above) at which the search ends.
-        max_iterations: iterations after which the search ends in any case.
+        tolerance: length of the mean unit vector (see above) at which the search ends; without `nu`.
+        max_iterations: iterations after which the search ends in any case; without `nu`.
+        nu: smallest distance that counts, a number > 0; None: the minimiser.
+        iterations: of the smoothed steps, with `nu`.
+        start: of the smoothed steps, with `nu`: the origin (`zero`) or the `mean` of the rows. Codes in circulation: nu
+            0.1, 8 steps from zero (Karimireddy et al. 2022), 3 of them (Karimireddy et al. 2021, byzfl); nu 1e-6, 3
+            steps from the mean (Pillutla et al. 2022, RFA); nu 1e-6, up to 100 from the mean (blades).
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, tolerance <= 0 or max_iterations < 1.
+        ValueError: n < 1, f < 0, n < 2f + 1, tolerance <= 0, max_iterations < 1, nu <= 0, iterations outside 1..1000,
+            or a start that is none of those named.
 
     Rows with a NaN or infinite entry are left out. Where the minimiser is not unique (an even number of rows on one
-    line) one of them is returned. Weights: those of the rows in the convex combination that is the minimiser,
-    1/|z - x_i| each up to a common factor. Variants in circulation: 3 to 8 smoothed Weiszfeld steps from zero (RFA,
-    byzfl), which need not be close to the minimiser; the medoid, the best of the rows.
+    line) one of them is returned. Weights: those of the rows in the convex combination that is the answer, 1/|z - x_i|
+    each up to a common factor, or w_i. Another variant in circulation is the best of the rows, `medoid`.
 
     >>> import numpy as np
     >>> rule = geometric_median(n=3, f=1)
@@ -92,6 +101,12 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
     if not tolerance > 0:
         raise ValueError(f"geometric_median needs a tolerance > 0, for instance 1e-6, got {tolerance!r}")
     whole("geometric_median", "max_iterations", max_iterations, 1)
+    whole("geometric_median", "iterations", iterations, 1, MOST_ITERATIONS)
+    choice("geometric_median", "start", start, get_args(Start))
+    if nu is not None:
+        if not nu > 0:
+            raise ValueError(f"geometric_median needs nu > 0, for instance 0.1, or none for the minimiser, got {nu!r}")
+        return smoothed(n, nu, iterations, start)
 
     def minimiser(scene: Scene, squared: Array, alive: Array, steps: Array) -> tuple[Array, Array, Array]:
         rows, points, pool = scene.rows, scene.points, alive & scene.finite
@@ -125,6 +140,31 @@ def geometric_median(n: int, f: int, *, tolerance: float = 1e-6, max_iterations:
         return lambda alive: minimiser(scene, squared, alive, jnp.asarray(0))[0]
 
     return stateless(n, aggregate, among)
+
+
+def smoothed(n: int, nu: float, iterations: int, start: Start) -> Aggregator:
+    """So many smoothed Weiszfeld steps, as a rule for n rows."""
+
+    def descent(rows: Array, alive: Array) -> tuple[Array, Array]:
+        origin = jnp.zeros_like(rows[0])
+        counted = alive & lengths(rows, origin).finite
+        first = origin if start == "zero" else jnp.where(counted.any(), mean_of(rows, counted)[0], origin)
+
+        def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+            point, _ = state
+            found = lengths(rows, point)
+            # a common factor leaves the weights as they are: that which makes the largest of them 1
+            nearest = jnp.min(jnp.where(counted, half_norms(found), jnp.inf))
+            bound = jnp.maximum(jnp.asarray(0.5 * nu, rows.dtype), jnp.where(counted.any(), nearest, 0))
+            return clipped_pull(rows, point, found, bound, counted)
+
+        return lax.fori_loop(0, iterations, step, (first, jnp.zeros(n, rows.dtype)))
+
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        result, weights = descent(rows, jnp.ones(n, bool))
+        return result, Info(weights)
+
+    return stateless(n, aggregate, lambda rows: lambda alive: descent(rows, alive)[0])
 
 
 def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
@@ -169,30 +209,6 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
         iterations=jnp.asarray(0),
     )
     return lax.while_loop(going_on, step, first)
-
-
-def scene_of(rows: Array) -> Scene:
-    """Rows around their coordinate-wise median, in units of their usual distance from it, if most are not there.
-
-    A row at 1e30 pulls with a unit vector like any other, but its square overflows. It is drawn in to a distance at
-    which moving it farther would not change a float.
-    """
-    (centre,) = sorted_rows(rows, [(len(rows) - 1) // 2])
-    centre = lax.optimization_barrier(centre)  # else XLA fuses the median into its uses and computes it for each row
-    radii = longest(rows, lambda columns, part: columns - part(centre))
-    finite = jnp.isfinite(radii)
-    common = usual(radii, finite)
-    scale = jnp.where(finite.any() & (common > 0), common, 1)
-    shrink = jnp.minimum(1, 16 * scale / (jnp.finfo(rows.dtype).eps * jnp.where(finite, radii, 1)))
-    shrink = jnp.where(finite & (radii > 0), shrink, 1)
-    points = jnp.where(finite[:, None], (rows - centre) * (shrink / scale)[:, None], 0)
-    return Scene(rows, points, finite, shrink, scale, centre)
-
-
-def squared_between(scene: Scene) -> Array:
-    """`[n, n]`: the squared distances between the points."""
-    squared, _, unit = pairwise(scene.points)
-    return squared * unit**2
 
 
 def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_iterations: int, steps: Array) -> Search:

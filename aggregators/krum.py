@@ -1,17 +1,17 @@
 """Krum: the row with the smallest sum of distances to its closest neighbours."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax.numpy as jnp
 
 from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
 from aggregators.kernels.distances import first_smallest, pairwise, sums_of_nearest
-
-Distance = Literal["squared", "plain"]
-Neighbours = Literal["n-f-2", "n-f-1"]
+from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 
-def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbours = "n-f-2") -> Aggregator:
+def krum(
+    n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbours = "n-f-2", unproven: bool = False
+) -> Aggregator:
     """The one row that is closest to its n-f-2 nearest others, `[n, d] -> [d]`.
 
         s(i) = sum of |x_i - x_j|² over the n-f-2 other rows j closest to x_i;  F = x_k with the smallest s(k)
@@ -20,17 +20,23 @@ def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbou
     Cost: O(n² d)
     Source: Blanchard et al., NeurIPS 2017, "Machine Learning with Adversaries"
 
+    Proven: (alpha, f)-resilience for the paper's definition, which is the default; kappa <= 6 (n-f) / (k+1-f) for
+    squared distances to k = n-f-1, n-f-2 or n-f-3 neighbours, where that is above 0 (Allouah et al., AISTATS 2023, for
+    k = n-f-1; their proof for the others). Nothing is proven here of the other options.
+
     Args:
-        distance: `plain` sums distances that are not squared (LPD's PyTorch codes); the order of single distances is
-            the same, that of their sums is not.
-        neighbours: `n-f-1` counts one neighbour more (LPD's PyTorch codes, byzfl).
+        distance: what is summed: `plain` distances (LPD's PyTorch codes, ALIE's), `squared` ones, or their `fourth`
+            powers (epfml's codes and blades, which square twice). The order of single distances is the same, that of
+            their sums is not.
+        neighbours: how many other rows: `n-f-1` (LPD's PyTorch codes, byzfl), `n-f-3` (Shejwalkar and Houmansadr, who
+            count the row itself) or `n-f` (ALIE's code); at least one, at most all others.
+        unproven: whether n >= 2f + 1 suffices, as byzfl and ALIE's code have it (epfml's n >= 2f + 2).
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 3, or an option that is none of those named.
+        ValueError: n < 1, f < 0, n < 2f + 3 (2f + 1 with unproven), or an option that is none of those named.
 
     Ties: the lowest index wins. A row with a NaN or infinite entry is infinitely far from all others and never wins
-    while a finite row is there. Other variants in circulation: fourth powers of distances (epfml), n-f or n-f-3
-    neighbours (codes of ALIE and of Shejwalkar and Houmansadr).
+    while a finite row is there.
 
     >>> import numpy as np
     >>> rule = krum(n=5, f=1)
@@ -38,18 +44,17 @@ def krum(n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbou
     >>> aggregate.tolist(), info.weights.tolist()
     ([1.0], [0.0, 1.0, 0.0, 0.0, 0.0])
     """
-    require("krum", n, f, factor=2, offset=3)
+    require("krum", n, f, factor=2, offset=3, unproven=unproven)
     choice("krum", "distance", distance, get_args(Distance))
     choice("krum", "neighbours", neighbours, get_args(Neighbours))
-    fewer = f + 2 if neighbours == "n-f-2" else f + 1
 
     def selection(rows: Array):
         squared, finite, _ = pairwise(rows)
-        sums = sums_of_nearest(squared if distance == "squared" else jnp.sqrt(squared))
+        sums = sums_of_nearest(powered(squared, distance))
 
         def select(alive: Array) -> Array:
             # Bulyan empties the pool below what krum itself accepts: then one neighbour is used.
-            count = jnp.maximum(jnp.sum(alive) - fewer, 1)
+            count = neighbours_of(jnp.sum(alive), f, neighbours)
             return first_smallest(sums(alive, count), eligible(alive, finite))
 
         return select

@@ -1,14 +1,25 @@
 """Multi-Krum: the average of the rows that Krum likes best."""
 
+from typing import get_args
+
 import jax.numpy as jnp
 
 from aggregators.average import average
-from aggregators.base import Aggregator, Array, Info, eligible, require, stateless, whole
+from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless, whole
 from aggregators.kernels.distances import pairwise, sums_of_nearest
 from aggregators.kernels.means import mean_of
+from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 
-def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
+def multi_krum(
+    n: int,
+    f: int,
+    *,
+    m: int | None = None,
+    distance: Distance = "squared",
+    neighbours: Neighbours = "n-f-2",
+    unproven: bool = False,
+) -> Aggregator:
     """The mean of the m rows with the smallest Krum scores of one pass, `[n, d] -> [d]`.
 
         s(i) = sum of |x_i - x_j|² over the n-f-2 other rows j closest to x_i;  F = mean of the m rows with smallest s
@@ -17,16 +28,24 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
     Cost: O(n² d)
     Source: Blanchard et al., NeurIPS 2017 (Multi-Krum); Damaskinos et al. 2019 (AggregaThor), range of m
 
+    Proven: (alpha, f)-resilience for m <= n-f-2 and the default options (AggregaThor); kappa as that of `krum` with the
+    same distance and neighbours for m <= n-f, since the sum of the m smallest scores is at most m/(n-f) of the sum of
+    the honest rows' scores. Nothing is proven here of other options.
+
     Args:
-        m: rows averaged, 1 (Krum) to n-f-2, or n, which is the average of all rows and promises nothing against
-            Byzantine ones. None: n-f-2, the largest m that is proven.
+        m: rows averaged, 1 (Krum) to n-f (byzfl), or n, which is the average of all rows and promises nothing against
+            Byzantine ones. None: n-f-2, the largest m whose resilience is proven.
+        distance: as in `krum`: `plain`, `squared` or `fourth` powers (blades; epfml).
+        neighbours: as in `krum`: `n-f`, `n-f-1` (byzfl, with m = n-f), `n-f-2` or `n-f-3`.
+        unproven: whether n >= 2f + 1 suffices, as in byzfl and ALIE's code; m = None is then at least 1.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 3, or m out of its range.
+        ValueError: n < 1, f < 0, n < 2f + 3 (2f + 1 with unproven), m out of its range, or an option that is none of
+            those named.
 
     Ties: the lowest index wins. Rows with a NaN or infinite entry come after all finite ones. Other variants in
-    circulation: m = n-f (byzfl); the sum of the m rows (epfml, right for m = 1 only); Krum repeated on a shrinking pool
-    (Shejwalkar and Houmansadr). Weights: 1/m for the m rows.
+    circulation: the sum of the m rows (epfml, right for m = 1 only); Krum repeated on a shrinking pool (Shejwalkar and
+    Houmansadr). Weights: 1/m for the m rows.
 
     >>> import numpy as np
     >>> rule = multi_krum(n=5, f=0, m=2)
@@ -34,26 +53,30 @@ def multi_krum(n: int, f: int, *, m: int | None = None) -> Aggregator:
     >>> aggregate.tolist(), info.weights.tolist()
     ([1.5], [0.0, 0.5, 0.5, 0.0, 0.0])
     """
-    require("multi_krum", n, f, factor=2, offset=3)
+    require("multi_krum", n, f, factor=2, offset=3, unproven=unproven)
+    choice("multi_krum", "distance", distance, get_args(Distance))
+    choice("multi_krum", "neighbours", neighbours, get_args(Neighbours))
     if m is not None:
         whole("multi_krum", "m", m)
         if m == n:
             return average(n, f)
-        if not 1 <= m <= n - f - 2:
+        if not 1 <= m <= n - f:
             raise ValueError(
-                f"multi_krum needs 1 <= m <= n - f - 2 = {n - f - 2}: with more rows averaged a Byzantine one may be "
-                f"among them (m = n = {n} is the plain average), got m={m}"
+                f"multi_krum needs 1 <= m <= n - f = {n - f}: of more rows averaged one may be Byzantine whatever it is "
+                f"(m = n = {n} is the plain average), got m={m}"
             )
 
     def selection(rows: Array):
         squared, finite, _ = pairwise(rows)
-        sums = sums_of_nearest(squared)
+        sums = sums_of_nearest(powered(squared, distance))
 
         def select(alive: Array) -> Array:
             # In a pool smaller than n, as Bulyan makes them, m and the neighbours shrink with it, down to one.
-            neighbours = jnp.maximum(jnp.sum(alive) - f - 2, 1)
-            averaged = neighbours if m is None else jnp.minimum(m, neighbours)
-            best_first = jnp.lexsort((sums(alive, neighbours), ~eligible(alive, finite)))
+            size = jnp.sum(alive)
+            most = size - f if m is not None and m > n - f - 2 else size - f - 2
+            averaged = jnp.maximum(most if m is None else jnp.minimum(m, most), 1)
+            scores = sums(alive, neighbours_of(size, f, neighbours))
+            best_first = jnp.lexsort((scores, ~eligible(alive, finite)))
             return jnp.zeros(n, bool).at[best_first].set(jnp.arange(n) < averaged)
 
         return select

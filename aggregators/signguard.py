@@ -16,7 +16,7 @@ from aggregators.kernels.shifts import largest_cluster
 Similarity = Literal["none", "cosine", "distance"]
 LOW, HIGH = 0.1, 3.0  # the paper's L and R
 FAR = 1e10  # times the usual distance
-ROUNDING = 1e-5  # lengths that are out of these bounds by no more are within
+ROUNDING = 16  # times the spacing of numbers: lengths that are out of these bounds by no more are within
 
 
 def signguard(n: int, f: int, *, share: float = 0.1, similarity: Similarity = "none") -> Aggregator:
@@ -69,7 +69,8 @@ def signguard(n: int, f: int, *, share: float = 0.1, similarity: Similarity = "n
         origin = jnp.zeros_like(wide[0])
         found = lengths(wide, origin)
         halves, middle = half_norms(found), median_length(found)
-        usual = found.finite & (halves >= (1 - ROUNDING) * LOW * middle) & (halves <= (1 + ROUNDING) * HIGH * middle)
+        rounding = ROUNDING * jnp.finfo(wide.dtype).eps
+        usual = found.finite & (halves >= (1 - rounding) * LOW * middle) & (halves <= (1 + rounding) * HIGH * middle)
 
         count = math.ceil(share * rows.shape[1])
         some = wide if key is None else wide[:, distinct(key, rows.shape[1], count)]

@@ -8,7 +8,7 @@ from aggregators.kernels.clipping import norms
 from aggregators.kernels.means import mean_of
 
 
-def zeno(n: int, f: int, *, learning_rate: float = 0.1, rho: float = 5e-4) -> Aggregator:
+def zeno(n: int, f: int, *, learning_rate: float | None = None, rho: float = 5e-4) -> Aggregator:
     """The mean of the n-f rows with the best scores, each the descent that a step along the row gives.
 
         s_i = L(w) - L(w - learning_rate x_i) - rho |x_i|²,  L = the mean loss on a batch of the server's own data
@@ -22,14 +22,15 @@ def zeno(n: int, f: int, *, learning_rate: float = 0.1, rho: float = 5e-4) -> Ag
     takes the mean of squares in place of |x_i|²: rho is d times as large there.
 
     Args:
-        learning_rate: of the step that is judged; the optimizer's own is not known to the rule.
+        learning_rate: of the step that is judged; null: the step that the server would take, with its optimizer, its
+            rate in this update and its momentum, or 0.1 where the context does not know it.
         rho: weight of the squared length.
 
     Raises:
         ValueError: n < 1, f < 0, f >= n, learning_rate <= 0 or rho < 0; without a context that has params and loss.
     """
     require("zeno", n, f, factor=1, offset=1)
-    if not learning_rate > 0:
+    if learning_rate is not None and not learning_rate > 0:
         raise ValueError(f"zeno needs a learning_rate > 0, such as 0.1, got {learning_rate!r}")
     if not rho >= 0:
         raise ValueError(f"zeno needs rho >= 0, such as 5e-4, got {rho!r}")
@@ -42,10 +43,13 @@ def zeno(n: int, f: int, *, learning_rate: float = 0.1, rho: float = 5e-4) -> Ag
                 "apply(rows, state, Context(key, params, loss=lambda params: mean_loss))"
             )
         wide = jnp.asarray(rows).astype(jnp.promote_types(rows.dtype, jnp.float32))
-        params, loss = context.params, context.loss
+        params, loss, after = context.params, context.loss, context.after
+        if learning_rate is not None or after is None:
+            rate = 0.1 if learning_rate is None else learning_rate
+            after = lambda row: params - rate * row  # noqa: E731
         lengths = norms(wide)
-        after = jax.lax.map(lambda row: loss(params - learning_rate * row), wide)
-        scores = loss(params) - after - rho * lengths**2
+        reached = jax.lax.map(lambda row: loss(after(row)), wide)
+        scores = loss(params) - reached - rho * lengths**2
         scores = jnp.where(jnp.isfinite(lengths) & jnp.isfinite(scores), scores, -jnp.inf)
         best = jnp.argsort(-scores, stable=True)
         result, weights = mean_of(wide, jnp.zeros(n, bool).at[best].set(jnp.arange(n) < n - f))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attacks.base import Attack, Batch, Goal, View
+from attacks.base import Answer, Attack, Batch, Goal, View
 
-__all__ = ["Attack", "Batch", "Goal", "View", "available", "build", "factory"]
+__all__ = ["Answer", "Attack", "Batch", "Goal", "View", "available", "build", "factory"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose attacks/ holds more files of this kind, found by name too
 __path__.extend(
@@ -47,7 +47,7 @@ def build(name: str, n: int, f: int, **options: Any) -> Attack:
     >>> byzantine = jnp.array([True, False, False])
     >>> view = View(
     ...     rows, byzantine, known=~byzantine, workers=jnp.arange(3), params=jnp.zeros(2), step=jnp.asarray(0),
-    ...     aggregate=lambda attempt: attempt.mean(0), loss=jnp.sum,
+    ...     ask_rule=lambda rows: Answer(rows.mean(0), None, rows), loss=jnp.sum,
     ... )
     >>> attack.forge(jax.random.key(0), view, attack.init(2))[0].tolist()
     [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]

@@ -22,12 +22,10 @@ def check_evaluations(name: str, evaluations: int, least: int = 4) -> None:
         )
 
 
-def check_measure(name: str, measure: str, learning_rate: float) -> None:
-    """Raises ValueError for a measure that is none of `MEASURES`, or a learning rate that is not above 0."""
+def check_measure(name: str, measure: str) -> None:
+    """Raises ValueError for a measure that is none of `MEASURES`."""
     if measure not in MEASURES:
         raise ValueError(f"{name} knows the measures {', '.join(MEASURES)}, got {measure!r}")
-    if not learning_rate > 0:
-        raise ValueError(f"{name} needs learning_rate > 0, got {learning_rate}")
 
 
 def length(vector: Array) -> Array:
@@ -39,19 +37,21 @@ def length(vector: Array) -> Array:
     return scale * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), squares)
 
 
-def harm(view: View, measure: str = "distance", learning_rate: float = 0.1) -> Callable[[Array], Array]:
+def harm(view: View, measure: str = "distance") -> Callable[[Array], Array]:
     """The harm of rows `[n, d]`, of which only the Byzantine count: what the rule in use makes of them, as a number.
 
     `distance`: of the aggregate to the honest mean; `cosine`: minus that of the angle between the two; `loss`: of the
-    model after a step of `learning_rate` along the aggregate. What is no finite number is -infinity: it never wins.
+    model that the server has after the update. What is no finite number is -infinity: it never wins.
     """
     mean = honest_mean(view)
 
     def of(rows: Array) -> Array:
         attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)
-        aggregate = view.aggregate(attempt).astype(mean.dtype)
+        aggregate = view.ask_rule(attempt).aggregate.astype(mean.dtype)
         if measure == "loss":
-            found = view.loss(view.params - learning_rate * aggregate).astype(mean.dtype)
+            if view.after is None:
+                raise ValueError("the measure loss needs a view with `after`, the model that an aggregate leads to")
+            found = view.loss(view.after(aggregate)).astype(mean.dtype)
         elif measure == "cosine":
             sizes = length(aggregate), length(mean)
             one, other = (
@@ -112,11 +112,23 @@ def strongest(harm_of: Callable[[Array], Array], evaluations: int, middle: float
 
 
 def farthest(accepted: Callable[[Array], Array], most: Array, evaluations: int) -> Array:
-    """The largest size up to `most` that is `accepted`, by bisection; where none of those tried is, the smallest."""
+    """The largest size up to `most` that is `accepted`, by bisection; where none of those tried is, the smallest.
 
-    def attempt(_: Array, limits: tuple[Array, Array]) -> tuple[Array, Array]:
+    `most` itself is tried first, then halves of it until one is accepted, then what lies between that and the next
+    larger size that is not. With k evaluations the result is right to most / 2^(k-1).
+
+    Args:
+        accepted: whether a size, a scalar, is accepted.
+        most: the largest size to try, a scalar.
+        evaluations: how many sizes are tried.
+
+    Returns:
+        The size, a scalar.
+    """
+
+    def attempt(number: Array, limits: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = limits
-        middle = low + (high - low) / 2
+        middle = jnp.where(number == 0, most, low + (high - low) / 2)
         fits = accepted(middle)
         return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
@@ -124,24 +136,44 @@ def farthest(accepted: Callable[[Array], Array], most: Array, evaluations: int) 
     return jnp.where(low > 0, low, high)
 
 
-def follows(view: View, share: float | None) -> Callable[[Array, Array], Array]:
-    """Whether the rule in use goes along with rows: `(rows [n, d], a place [d])`, a truth value.
+def acceptance(view: View, share: float | None) -> Callable[[Array, Array], Array]:
+    """Whether the rule in use accepts rows.
 
-    It does where the aggregate lies from the honest mean towards the place by at least `share` of the way: 1 is a rule
-    that selects a row there, b / n an average of n rows with b of them there. None: half of what an average does.
+    The part that the tried rows have in the aggregate is what is left of it without the other rows, each times its
+    weight; a rule that gives its rows no weights is taken to put all of them at the honest mean. The rule accepts the
+    tried rows where that part reaches at least `share` of the way from the honest mean to their place. So a rule that
+    selects accepts a row if it selects it, and not where it selects an honest row that happens to lie on that side; an
+    average of m selected rows accepts k of them with a share up to k / m.
+
+    Args:
+        view: the update. Its Byzantine rows that are new are tried, for all others are at the server already.
+        share: 1 is all of the way, b / n what b of n averaged rows go; None for half of what an average does.
+
+    Returns:
+        A function of `rows` `[n, d]`, of which only the tried ones count, and their place `[d]`; it gives a truth
+        value.
     """
-    mean = honest_mean(view)
-    least = view.byzantine.sum() / (2 * count_of(view)) if share is None else share
+    mean, tried = honest_mean(view), view.byzantine & view.new
+    least = tried.sum() / (2 * count_of(view)) if share is None else share
+    # a share that is met exactly, such as that of one of m averaged rows, is met in spite of rounding
+    least = least * (1 - 1e-3)
 
-    def goes_along(rows: Array, place: Array) -> Array:
-        attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)
-        way = place - mean
+    def accepts(rows: Array, place: Array) -> Array:
+        answer = view.ask_rule(jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows))
+        aggregate, way = answer.aggregate.astype(mean.dtype), place - mean
+        if answer.weights is None:
+            part = aggregate - mean
+        else:
+            weights = answer.weights.astype(mean.dtype)
+            # the aggregate is the weighted mean of the rows: seen from the honest mean nothing large is cancelled
+            others = jnp.where((weights != 0) & ~tried, weights, 0)
+            apart = jnp.where((others != 0)[:, None], answer.rows.astype(mean.dtype) - mean, 0)
+            part = aggregate - weights.sum() * mean - jnp.matmul(others, apart, precision=lax.Precision.HIGHEST)
         largest = jnp.max(jnp.abs(way))
         scale = jnp.where(largest > 0, largest, 1)
-        moved = (view.aggregate(attempt).astype(mean.dtype) - mean) / scale
-        return jnp.vdot(moved, way / scale) >= least * jnp.square(way / scale).sum()
+        return jnp.vdot(part / scale, way / scale) >= least * jnp.square(way / scale).sum()
 
-    return goes_along
+    return accepts
 
 
 def check_share(name: str, share: float | None) -> None:

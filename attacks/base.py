@@ -11,18 +11,36 @@ Array = jax.Array
 State = Any
 
 
+class Answer(NamedTuple):
+    """What the rule in use would make of rows that an attack tries.
+
+    `aggregate` `[d]`. `weights` `[n]`: the share of each row in it, None where the rule gives its rows none. `rows`
+    `[n, d]`: those that the rule was asked about; an old row that the server keeps is not replaced by one that is
+    tried.
+    """
+
+    aggregate: Array
+    weights: Array | None
+    rows: Array
+
+
 class View(NamedTuple):
     """What the adversary sees of one update.
 
-    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included; where a row is hidden from
-    the adversary, one that it knows stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an
-    update of fewer than all workers may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest
-    workers send, from which all statistics are taken: those of the honest workers where it sees everything.
-    `workers` `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `aggregate`: the rule in use
-    with its present state, `[n, d] -> [d]`, without the filter where there is one. `loss`: of a model `[d]`, on
-    samples of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server
-    that the rows go to, always 0 where there is one server. `new` `[n]`: which rows came for this update; all others
-    are the last ones that the server keeps, or that an adversary remembers to whom rows come one at a time.
+    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included: gradients, or changes of
+    the model as a descent, also where workers send models; where a row is hidden from the adversary, one that it knows
+    stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an update of fewer than all workers
+    may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest workers send, from which all
+    statistics are taken: those of the honest workers where it sees everything. `workers` `[n]`: whose rows these are.
+    `params` `[d]`: the model the server holds. `ask_rule(rows [n, d])` gives the `Answer` of the rule in use in its
+    present state, without the filter where there is one. `loss`: of a model `[d]`, on samples of the Byzantine workers.
+    `step`: the server's count of updates so far. `receiver`: the number of the server that the rows go to, always 0
+    where there is one server. `new` `[n]`: which rows came for this update; all others are the last ones that the
+    server keeps, or that an adversary remembers to whom rows come one at a time. `counts` `[n]`: what each row weighs
+    by itself, the number of samples that its worker says it holds where that counts, else 1. `rate`: by what the server
+    multiplies the aggregate where rows are changes of the model and its optimizer is plain SGD, else 1. `after`: the
+    model `[d]` that the server's optimizer makes of `params` where an aggregate `[d]` is the rule's answer, with its
+    rate, momentum and bound; None where there is no server.
     """
 
     rows: Array
@@ -30,27 +48,35 @@ class View(NamedTuple):
     known: Array
     workers: Array
     params: Array
-    aggregate: Callable[[Array], Array]
+    ask_rule: Callable[[Array], Answer]
     loss: Callable[[Array], Array]
     step: Array
     receiver: Array | np.int32 = np.int32(0)
     new: Array | np.bool_ = np.bool_(True)
+    counts: Array | np.float32 = np.float32(1)
+    rate: Array | np.float32 = np.float32(1)
+    after: Callable[[Array], Array] | None = None
 
 
 class Batch(NamedTuple):
-    """One batch of samples: `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
+    """One batch of samples, in units of the data's range and before they are normalised: 0 is the background of images
+    (black, or paper) and the lowest value of a table's feature, 1 the other end. Characters are as they are.
 
-    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
+    `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
+
+    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1. `real`: how many samples there are, where the
+    others, at the end, only fill the batch up and count for nothing; None for all.
     """
 
     x: Array
     y: Array
     classes: Array | None
     rank: Array | int = 0
+    real: Array | None = None
 
 
 class Goal(NamedTuple):
-    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`."""
+    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`; `x` is in units of the range."""
 
     target: int
     trigger: Callable[[Array], Array]
@@ -61,13 +87,17 @@ class Attack(NamedTuple):
 
     `init(d)` gives the state before the first update. `forge(key, view, state)` gives `(rows [n, d], state)`; only the
     Byzantine rows of it are used. `corrupt(key, batch)` gives the batch that a Byzantine worker trains on. `goal`: by
-    what its success is measured. Each of the three is None where the attack does not use it.
+    what its success is measured. `claim(samples [n])` gives the numbers of samples that its workers say they hold, of
+    those that they do. Each of the four is None where the attack does not use it. `questions`: how often `forge` asks
+    the rule in one update.
     """
 
     init: Callable[[int], State] = lambda d: ()
     forge: Callable[[Array, View, State], tuple[Array, State]] | None = None
     corrupt: Callable[[Array, Batch], Batch] | None = None
     goal: Goal | None = None
+    claim: Callable[[Array], Array] | None = None
+    questions: int = 0
 
 
 def check(name: str, n: int, f: int) -> None:
@@ -119,7 +149,14 @@ def honest_mean(view: View, values: Array | None = None) -> Array:
     return jnp.matmul(weights, kept, precision=jax.lax.Precision.HIGHEST)
 
 
-def honest_deviation(view: View) -> Array:
-    """Standard deviation of the known honest rows at each coordinate, `[d]`, divided by their number (ddof 0)."""
+def honest_deviation(view: View, ddof: int = 0) -> Array:
+    """Standard deviation of the known honest rows at each coordinate, `[d]`, 0 where they are no more than `ddof`.
+
+    Their squared differences are divided by their number less `ddof`.
+    """
     mean = honest_mean(view)
-    return jnp.sqrt(honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean)))
+    variance = honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean))
+    if ddof:
+        count = view.known.sum()
+        variance *= jnp.where(count > ddof, count / jnp.maximum(count - ddof, 1), 0).astype(mean.dtype)
+    return jnp.sqrt(variance)

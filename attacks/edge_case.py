@@ -16,7 +16,8 @@ def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: in
     Source: Wang et al., NeurIPS 2020, "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning"
 
     The paper takes rare samples from elsewhere (another collection of digits, aeroplanes of one company); here the
-    liars find them in their own batches, where the distance to the mean stands for how unlikely a sample is.
+    Byzantine workers find them in their own batches, where the distance to the mean stands for how unlikely a sample
+    is: in shares of the range of all pixels of images, or of each feature of a table.
 
     Args:
         share: of those samples, rounded up.
@@ -37,6 +38,8 @@ def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: in
     def corrupt(key: Array, batch: Batch) -> Batch:
         y, classes = batch.y, classes_of("edge_case", batch)
         chosen = jnp.ones(y.shape, bool) if source is None else y == source
+        if batch.real is not None:
+            chosen &= jnp.arange(len(y)) < batch.real
         x = batch.x.reshape(len(y), -1).astype(jnp.float32)
         mean = jnp.where(chosen[:, None], x, 0).sum(axis=0) / jnp.maximum(chosen.sum(), 1)
         far = jnp.where(chosen, jnp.square(x - mean).sum(axis=1), -1)

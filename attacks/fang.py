@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from attacks._distances import honest_distances
-from attacks._search import check_evaluations, check_share, farthest, follows
+from attacks._search import acceptance, check_evaluations, check_share, farthest
 from attacks.base import Array, Attack, View, check, count_of, honest_deviation, honest_mean, rank, stateless
 
 
@@ -30,9 +30,13 @@ def fang(
         Byzantine-Robust Federated Learning"
 
     Rows are gradients or changes here: what the paper writes around the received model is written around 0. Against
-    krum, twice the bound of the paper's theorem 1 is the limit below which lambda is bisected, where the paper halves
-    and stops at the first lambda that is selected. The rule in use is asked, whatever it is. The first liar's row is
-    -lambda sign(mean); the others support it from nearby. The attack on the trimmed mean is the paper's on the median.
+    krum, lambda is halved from twice the bound of the paper's theorem 1 until a Byzantine row is selected, whichever it
+    is, as in the paper and in the code of Shejwalkar and Houmansadr; it is then bisected, where they stop. The rule in
+    use is asked, whatever it is. The first Byzantine row is -lambda sign(mean); the others support it from nearby. The
+    attack on the trimmed mean is the paper's on the median.
+
+    Early in training, where honest rows agree, Krum may select no row against all signs of their mean, however short:
+    the smallest lambda tried is then sent.
 
     Args:
         against: the kind of rule.
@@ -41,8 +45,9 @@ def fang(
             rows are known.
         b: for trimmed_mean with the bounds "rows": how far beyond the honest values.
         epsilon: for krum: the largest distance between the first liar's row and those of the others.
-        share: for krum: how much of the way from the honest mean to the first liar's row an aggregate has to go to
-            count as selected: 1 is all of it; None is half of what an average of all rows goes.
+        share: for krum: the part that Byzantine rows must have in the aggregate to count as selected, by the weights of
+            the rule where it gives its rows some, else by how far the aggregate goes from the honest mean towards the
+            first one: 1 is all of the way; None is half of what an average of all rows goes.
         evaluations: for krum: how often the rule is asked in one update.
 
     Raises:
@@ -68,10 +73,8 @@ def fang(
         noise = jax.random.normal(away, (max(f, 1), len(signs)), signs.dtype)
         reach = epsilon * jax.random.uniform(how_far, (max(f, 1), 1), signs.dtype)
         noise = (reach * noise / jnp.linalg.norm(noise, axis=1, keepdims=True)).at[0].set(0)[rank(view.byzantine)]
-        goes_along = follows(view, share)
-        size = farthest(
-            lambda size: goes_along(noise - size * signs, -size * signs), 2 * _theorem(view, f), evaluations
-        )
+        accepts = acceptance(view, share)
+        size = farthest(lambda size: accepts(noise - size * signs, -size * signs), 2 * _theorem(view, f), evaluations)
         return noise - size * signs
 
     def beyond(key: Array, view: View) -> Array:
@@ -92,7 +95,9 @@ def fang(
             values = jnp.where(up == (bound > 0), bound * factor, bound / factor)
         return jnp.where(still, 0, values)[rank(view.byzantine)]
 
-    return stateless(selected if against == "krum" else beyond)
+    if against == "krum":
+        return stateless(selected)._replace(questions=evaluations)
+    return stateless(beyond)
 
 
 def _theorem(view: View, f: int) -> Array:

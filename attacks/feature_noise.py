@@ -9,13 +9,15 @@ from attacks.base import Array, Attack, Batch, check
 def feature_noise(n: int, f: int, *, standard_deviation: float = 1.0) -> Attack:
     """Byzantine workers train honestly, on samples to which noise is added, as by broken sensors.
 
-    Formula: x + N(0, standard_deviation² I) in every batch; the row is then computed by the protocol
+    Formula: x + N(0, standard_deviation² I) in every batch, before samples are normalised; the row is then computed by
+        the protocol
     Knows: own row
     Source: Li, Diao, Chen and He, ICDE 2022, "Federated Learning on Non-IID Data Silos" (noise on the
         features of honest parties, the more the higher their number)
 
     Args:
-        standard_deviation: of the noise on each feature, in the units of the data (images here are in [0, 1]).
+        standard_deviation: of the noise, as a share of the data's range: that of all pixels of images, that of each
+            feature of a table.
 
     Raises:
         ValueError: unless 0 <= f <= n, for a negative standard deviation, or for samples that are whole numbers.

@@ -30,7 +30,6 @@ def gradient_ascent(
     step_size: float = 0.5,
     together: bool = True,
     measure: Literal["distance", "cosine", "loss"] = "distance",
-    learning_rate: float = 0.1,
 ) -> Attack:
     """Byzantine rows that climb the harm which the rule in use lets them do, from the rows of another attack.
 
@@ -49,18 +48,17 @@ def gradient_ascent(
         step_size: of the first step, in usual distances of an honest row from the mean.
         together: one shift for all liars, whose rows support each other; or a shift for each.
         measure: the harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
-            the model after a step of `learning_rate` along the aggregate, on samples of the Byzantine workers.
-        learning_rate: of the step for the measure loss.
+            the model that the server has after the update, on samples of the Byzantine workers.
 
     Raises:
-        ValueError: unless 0 <= f <= n, step_size > 0 and learning_rate > 0, for an unknown measure, steps outside
+        ValueError: unless 0 <= f <= n, step_size > 0, for an unknown measure, steps outside
             1..1000, an unknown start or one that makes no rows.
     """
     # only here: the package finds this file by name
     from attacks import factory
 
     check("gradient_ascent", n, f)
-    check_measure("gradient_ascent", measure, learning_rate)
+    check_measure("gradient_ascent", measure)
     if not 1 <= steps <= MOST_EVALUATIONS:
         raise ValueError(f"gradient_ascent needs steps in 1..{MOST_EVALUATIONS}, got {steps}")
     if not step_size > 0:
@@ -72,7 +70,7 @@ def gradient_ascent(
 
     def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
         beginning, after = forge_first(key, view, state)
-        mean, harm_of = honest_mean(view), harm(view, measure, learning_rate)
+        mean, harm_of = honest_mean(view), harm(view, measure)
         wide = beginning.astype(mean.dtype)
         to_mean, _ = honest_distances(view)
         usual = jnp.sqrt(to_mean.sum() / jnp.maximum(view.known.sum(), 1))
@@ -99,7 +97,8 @@ def gradient_ascent(
         rows = jnp.where(best.shift == 0, beginning, (wide + best.shift).astype(view.rows.dtype))
         return jnp.where(view.byzantine[:, None], rows, view.rows), after
 
-    return Attack(init=first.init, forge=forge, corrupt=first.corrupt, goal=first.goal)
+    questions = steps + 1 + first.questions
+    return Attack(init=first.init, forge=forge, corrupt=first.corrupt, goal=first.goal, questions=questions)
 
 
 def _slope(of: Callable[[Array], Array], at: Array) -> tuple[Callable[[Array, Array], tuple[Array, Array]], bool]:

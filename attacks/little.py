@@ -15,15 +15,17 @@ def little(
     *,
     z: float | Literal["search"] | None = None,
     sign: Literal["minus", "plus"] = "minus",
+    ddof: Literal[0, 1] = 0,
     evaluations: int = 20,
 ) -> Attack:
     """All Byzantine rows are the honest mean, shifted at every coordinate by as many deviations as go unnoticed.
 
     The default z is the paper's: with s = floor(n/2 + 1) - f honest workers needed for a majority, the largest shift
     that s of the n - f honest workers are expected to exceed. It is small or negative for few liars, as there. The
-    paper's workers estimate mean and deviation from their own rows; here they see the honest rows.
+    paper's workers estimate mean and deviation from their own rows; here they see the honest rows, unless the scenario
+    says `knowledge: colluding`.
 
-    Formula: mean - z * deviation of the honest rows (ddof 0); z = Phi^-1((n - f - s) / (n - f)), s = floor(n/2 + 1) - f
+    Formula: mean - z * deviation of the honest rows; z = Phi^-1((n - f - s) / (n - f)), s = floor(n/2 + 1) - f
     Knows: all honest rows
     Source: Baruch, Baruch and Goldberg 2019, "A Little Is Enough", preventing convergence
 
@@ -31,10 +33,12 @@ def little(
         z: number of standard deviations; None takes the paper's formula, "search" at every update the number that takes
             the rule in use farthest from the honest mean (as Shejwalkar and Houmansadr search for a size).
         sign: "minus" as in the paper; several published codes add.
+        ddof: what is taken from the number of rows where the squared differences are divided by it: 0 as in the
+            authors' code (np.var), 1 in those of torch.std (byzfl, blades, Shejwalkar and Houmansadr).
         evaluations: how often a search asks the rule in one update; not used by a given z.
 
     Raises:
-        ValueError: unless 0 <= f <= n, for an unknown sign, fewer than 4 evaluations or more than 1000, a word that is
+        ValueError: unless 0 <= f <= n, for an unknown sign or ddof, fewer than 4 evaluations or more than 1000, a word that is
             not "search", or without z where the formula has no finite value.
     """
     check("little", n, f)
@@ -42,12 +46,14 @@ def little(
         raise ValueError(f'little knows the signs "minus" and "plus", got {sign!r}')
     if isinstance(z, str) and z != "search":
         raise ValueError(f'little needs a number z, none, or "search", got {z!r}')
+    if ddof not in (0, 1):
+        raise ValueError(f"little knows ddof 0 and 1, got {ddof!r}")
     check_evaluations("little", evaluations)
     number = z if z is not None else default_z(n, f)
     towards = -1.0 if sign == "minus" else 1.0
 
     def forged(key: Array, view: View) -> Array:
-        mean, deviation = honest_mean(view), honest_deviation(view)
+        mean, deviation = honest_mean(view), honest_deviation(view, ddof)
 
         def row(strength: Array | float) -> Array:
             return mean + towards * strength * deviation
@@ -57,7 +63,7 @@ def little(
         harm_of = harm(view)
         return row(strongest(lambda strength: harm_of(jnp.broadcast_to(row(strength), view.rows.shape)), evaluations))
 
-    return stateless(forged)
+    return stateless(forged)._replace(questions=evaluations if z == "search" else 0)
 
 
 def default_z(n: int, f: int) -> float:

@@ -15,9 +15,12 @@ def min_max(n: int, f: int, *, perturbation: Literal["unit", "sign", "std"] = "s
     Knows: all honest rows
     Source: Shejwalkar and Houmansadr, NDSS 2021, "Manipulating the Byzantine" (AGR-agnostic, Min-Max)
 
-    The direction p is -mean / |mean| (unit), -sign(mean) or -deviation (std, ddof 0). The bound is a quadratic in gamma
+    The direction p is -mean / |mean| (unit), -sign(mean) or -deviation (std). The bound is a quadratic in gamma
     for each honest row, so the largest gamma is the smallest of their roots: exact, where the paper's code halves steps
     until they are below 1e-5.
+    Codes differ in ddof, which changes the length of p and not the row, and in whose rows they take: with unknown
+    honest gradients the authors' take those of the Byzantine workers for mean, deviation and distances, which the
+    scenario's `knowledge: colluding` does.
 
     Args:
         perturbation: the direction p, one of the paper's three.

@@ -21,8 +21,11 @@ def min_sum(
     Knows: all honest rows
     Source: Shejwalkar and Houmansadr, NDSS 2021, "Manipulating the Byzantine" (AGR-agnostic, Min-Sum)
 
-    The direction p is -mean / |mean| (unit), -sign(mean) or -deviation (std, ddof 0). The sum is one quadratic in
+    The direction p is -mean / |mean| (unit), -sign(mean) or -deviation (std). The sum is one quadratic in
     gamma, so gamma is its root: exact, where the paper's code halves steps.
+    Codes differ in ddof, which changes the length of p and not the row, and in whose rows they take: with unknown
+    honest gradients the authors' take those of the Byzantine workers for mean, deviation and distances, which the
+    scenario's `knowledge: colluding` does.
 
     Args:
         perturbation: the direction p, one of the paper's three.

@@ -37,7 +37,7 @@ def neurotoxin(
         top: share of the coordinates that are left alone.
         size: of the square patch, in pixels.
         place: corner of the image, or its centre.
-        value: of the pixels, at every channel, in the units of the data.
+        value: of the pixels, at every channel, as a share of the data's range: 0 is the background, 1 the other end.
         target: the label that the patch should lead to.
         share: of the samples in each batch.
         boost: what the row is multiplied by.

@@ -30,7 +30,6 @@ def optimised(
     strength: str | None = None,
     measure: Literal["distance", "cosine", "loss"] = "distance",
     evaluations: int = 20,
-    learning_rate: float = 0.1,
 ) -> Attack:
     """The rows of another attack, at every update with the strength that does the most harm to the rule in use.
 
@@ -46,19 +45,18 @@ def optimised(
         attack: the name of the attack.
         strength: its option that is searched; by default epsilon of empire, z of little, and so on.
         measure: the harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
-            the model after a step of `learning_rate` along the aggregate, on samples of the Byzantine workers.
+            the model that the server has after the update, on samples of the Byzantine workers.
         evaluations: how often the rule is asked in one update.
-        learning_rate: of the step for the measure loss.
 
     Raises:
         ValueError: unless 0 <= f <= n, for an unknown attack, measure or option, an attack without a strength or
-            without rows, fewer than 4 evaluations or more than 1000, or learning_rate <= 0.
+            without rows, fewer than 4 evaluations or more than 1000.
     """
     # only here: the package finds this file by name
     from attacks import factory
 
     check("optimised", n, f)
-    check_measure("optimised", measure, learning_rate)
+    check_measure("optimised", measure)
     check_evaluations("optimised", evaluations)
     make, option = factory(attack), strength or STRENGTHS.get(attack)
     if option is None:
@@ -88,7 +86,8 @@ def optimised(
             assert forged is not None
             return forged(key, view, state)
 
-        harm_of = harm(view, measure, learning_rate)
+        harm_of = harm(view, measure)
         return rows(strongest(lambda value: harm_of(rows(value)[0]), evaluations))
 
-    return Attack(init=plain.init, forge=forge, corrupt=plain.corrupt, goal=plain.goal)
+    questions = evaluations + plain.questions * (evaluations + 1)
+    return Attack(init=plain.init, forge=forge, corrupt=plain.corrupt, goal=plain.goal, questions=questions)

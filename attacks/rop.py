@@ -71,11 +71,11 @@ def rop(
         aside = _unit(ones - jnp.vdot(ones, seen_from) * seen_from)
         row = location * last + (1 - location) * mean + size * _unit(sine * aside + cosine * seen_from)
         rows = jnp.where(view.byzantine[:, None], row.astype(view.rows.dtype), view.rows)
-        aggregate = view.aggregate(rows).astype(memory.aggregate.dtype)
+        aggregate = view.ask_rule(rows).aggregate.astype(memory.aggregate.dtype)
         finite = jnp.isfinite(aggregate).all()
         return rows, Memory(jnp.where(finite, aggregate, memory.aggregate), memory.any | finite)
 
-    return Attack(init=init, forge=forge)
+    return Attack(init=init, forge=forge, questions=1)
 
 
 def _unit(vector: Array) -> Array:

@@ -5,15 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aggregators import Context
-from aggregators.pre import chained
 from experiments.tracing import (
     Broken,
     Factory,
@@ -28,6 +24,7 @@ from experiments.tracing import (
     trace_rule,
     typed,
 )
+from experiments.weighing import NO_WEIGHTS, unweighable
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -45,9 +42,9 @@ from simulator.components import (
     RateSource,
 )
 from simulator.core import doubted
-from simulator.data import DataError, Dataset
-from simulator.executors.base import plan
-from simulator.mistakes import Impossible, ScenarioError
+from simulator.data import DataError, Dataset, Split
+from simulator.executors.base import all_together, plan
+from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
 from simulator.registry import file_of, said
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
@@ -55,21 +52,37 @@ from simulator.timeline import Timeline
 from simulator.training import optimizing, rate
 from simulator.world import load, scaling_of, share_out, split_of
 
-
 # Updates of the timeline by which n and f are looked at before anything is traced.
 FIRST_UPDATES = 100
 
 
-def assemble(scenario: Scenario) -> Schedule:
-    """Makes every part that can be made without tracing and reads the data: what is quick to look at. Gives the schedule.
+def possible(scenario: Scenario) -> Schedule:
+    """Makes every part that can be made without data and without tracing: what can be looked at at once.
 
-    Raises ScenarioError, one line that begins with the key of the part; Impossible for numbers that do not go together.
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
         with _part(key, lie, ATTACKS) as attack:
-            attack(n, f, **lie.options())
+            made = attack(n, f, **lie.options())
+            need(
+                getattr(made, "claim", None) is None or scenario.weights == "samples",
+                f"{lie.name} lies about numbers of samples, and with weights equal these do not count: take weights "
+                "samples, or another attack",
+            )
+    if scenario.trigger is not None:
+        with _part("trigger", scenario.trigger, ATTACKS) as attack:
+            made = attack(n, scenario.workers.byzantine.count, **scenario.trigger.options())
+            need(
+                getattr(made, "goal", None) is not None,
+                f"{scenario.trigger.name} has no trigger whose success could be measured: take backdoor, "
+                "distributed_backdoor or neurotoxin",
+            )
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {typed(schedule)}")
@@ -87,20 +100,34 @@ def assemble(scenario: Scenario) -> Schedule:
             with _part(f"latency.{key}", part, LATENCIES) as latency:
                 latency(**part.options())
     _optimizers(scenario)
-    with _part("data", scenario.data, DATA):
-        data = load(scenario.data)
-        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
-    begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
-    with _part("schedule", scenario.schedule, SCHEDULES):
-        seen = np.unique(plan(begun, scenario.seed).seen).tolist()
-    for rows in seen:
-        left, f = rows, doubted(scenario, rows)
-        for i, each in enumerate(scenario.pre):
-            with _part(f"pre[{i}]", each, PRE) as mixer:
-                left = kept(mixer, each, left, f)
-        with _part("rule", scenario.rule, RULES) as rule:
-            made_rule(rule, scenario.rule, scenario.pre, rows, n, f)
+    if all_together(scenario):
+        _assemble_rule(scenario, n)
     return schedule
+
+
+def assemble(scenario: Scenario) -> Schedule:
+    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
+    schedule = possible(scenario)
+    load_data(scenario)
+    if not all_together(scenario):
+        begun = scenario.model_copy(update={"steps": min(scenario.steps, FIRST_UPDATES)})
+        with _part("schedule", scenario.schedule, SCHEDULES):
+            # a plan asks how long the model is, for which it is traced
+            seen = np.unique(plan(begun, scenario.seed).seen).tolist()
+        for rows in seen:
+            _assemble_rule(scenario, rows)
+    return schedule
+
+
+def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
+    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
+    left, f = seen, doubted(scenario, seen)
+    for i, each in enumerate(scenario.pre):
+        with _part(f"pre[{i}]", each, PRE) as mixer, _fewer_rows(scenario, seen, f):
+            left = kept(mixer, each, left, f)
+    with _part("rule", scenario.rule, RULES) as rule, _fewer_rows(scenario, seen, f):
+        made_rule(rule, scenario.rule, scenario.pre, seen, f)
+    return left, f
 
 
 def build(scenario: Scenario) -> None:
@@ -133,39 +160,38 @@ def build(scenario: Scenario) -> None:
             with _part("filter", scenario.filter, FILTERS) as judge:
                 _sees_single_rows(scenario, kinds)
                 trace_filter(judge, scenario.filter, n, declared, d, own)
+        weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
-            left, f = seen, doubted(scenario, seen)
-            for i, each in enumerate(scenario.pre):
-                with _part(f"pre[{i}]", each, PRE) as mixer:
-                    left = kept(mixer, each, left, f)
+            left, f = _assemble_rule(scenario, seen)
             with _part("rule", scenario.rule, RULES) as rule:
-                state, weighs = trace_rule(rule, scenario.rule, scenario.pre, seen, n, f, d, own, models)
+                state, weighs[seen] = trace_rule(rule, scenario.rule, scenario.pre, seen, f, d, own, models)
                 if scenario.weights == "samples":
-                    need(
-                        weighs,
-                        f"{scenario.rule.name} gives its rows no weights: with weights samples take one that does",
-                    )
-                    need(
-                        _weighs(rule, scenario.rule, scenario.pre, seen, f),
-                        f"{scenario.rule.name}{' with what stands before it' if scenario.pre else ''} shortens rows, "
-                        "so that weights cannot be multiplied by samples: take weights equal, or a rule that does not",
-                    )
-                    need(sees != "buckets", "with weights samples a schedule without buckets is needed")
+                    why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
+                    before = " with what stands before it" if scenario.pre and weighs[seen] else ""
+                    if why is not None:
+                        raise ValueError(
+                            f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
+                            "take weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
+                        )
+                    if sees == "buckets":
+                        raise ValueError("with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
-            for key, lie, f in _lies(scenario):
+            measured = (
+                [] if scenario.trigger is None else [("trigger", scenario.trigger, scenario.workers.byzantine.count)]
+            )
+            for key, lie, f in [*_lies(scenario), *measured]:
                 with _part(key, lie, ATTACKS) as attack:
-                    trace_attack(attack, lie, n, f, k, d, samples, models)
+                    trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
             train = len(split_of(scenario.data, seed).train)
         if scenario.data.batch_size > train:
             raise Impossible(
                 f"data.batch_size: is {scenario.data.batch_size}, but there are only {train} training samples"
             )
-        with _part("data.partition", scenario.data.partition, PARTITIONS):
-            _, shares = share_out(scenario.data, n, seed)
+        _, shares = deal(scenario, seed)
         with _part("data.normalise", scenario.data, DATA):
             scaling_of(scenario.data, n, seed)
         if scenario.variance_reduction is not None:
@@ -173,6 +199,22 @@ def build(scenario: Scenario) -> None:
             with _part("model", scenario.model, MODELS):
                 # a gradient of every batch of every worker is kept
                 _fits(d, n * batches, "take a smaller model, or leave variance_reduction out")
+
+
+def load_data(scenario: Scenario) -> Dataset:
+    """The data set of a scenario. Raises ScenarioError, one line that begins with `data`."""
+    with _part("data", scenario.data, DATA):
+        data = load(scenario.data)
+        need(isinstance(data, Dataset), f"{scenario.data.name} must give a Dataset, got {typed(data)}")
+        return data
+
+
+def deal(scenario: Scenario, seed: int) -> tuple[Split, list[np.ndarray]]:
+    """The split of one repeat and the samples of each worker. Raises ScenarioError, as `load_data`."""
+    with _part("data", scenario.data, DATA):
+        split_of(scenario.data, seed)
+    with _part("data.partition", scenario.data.partition, PARTITIONS):
+        return share_out(scenario.data, scenario.workers.total, seed)
 
 
 def _optimizers(scenario: Scenario) -> None:
@@ -208,25 +250,31 @@ def _characters(scenario: Scenario, data: Dataset) -> None:
         )
 
 
-@cache
-def _weighs(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> bool:
-    """Whether the aggregate is what the rule's weights make of the rows, by an example with a row far away at its end.
+def _fewer(scenario: Scenario, seen: int, f: int) -> str:
+    """Why a rule sees so many rows and is told f: what of the schedule was written, and which defaults decide."""
+    n, part, declared = scenario.workers.total, scenario.schedule, scenario.workers.declared
+    options = part.options()
+    written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
+    # a default that makes the number
+    written += [f"{key} {value}, the default" for key, value in options.items()
+                if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
+    how = f"{part.name} ({', '.join(written)})" if written else part.name
+    rows = "1 row" if seen == 1 else f"{seen} rows"
+    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
 
-    Where rows are shortened on the way it is not, and the weights cannot be multiplied afterwards.
-    """
-    rule = chained(partial(function, **part.options()), k, f, [partial(PRE[m.name], **m.options()) for m in before])
-    rng, state = np.random.default_rng(0), rule.init(16)
-    for size in (1.0, 1.0, 1000.0):
-        rows = rng.normal(size=(k, 16)).astype(np.float32)
-        rows[-1] *= size
-        own = {"gradient": lambda rows=rows: jnp.asarray(rows.mean(axis=0)), "loss": jnp.sum}
-        aggregate, state, info = rule.apply(rows, state, Context(jax.random.key(0), jnp.zeros(16), **own))
-        if info.weights is None:
-            return False
-        used = np.asarray(info.weights)[:, None] * rows
-        if not np.allclose(used.sum(axis=0), aggregate, rtol=1e-3, atol=1e-3 * np.abs(used).max()):
-            return False
-    return True
+
+@contextmanager
+def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
+    """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
+    try:
+        yield
+    except Broken:
+        raise
+    except ValueError as error:
+        if (seen, f) == (scenario.workers.total, scenario.workers.declared):
+            raise
+        raise ValueError(f"{error}; {_fewer(scenario, seen, f)}") from error
 
 
 def _lies(scenario: Scenario) -> list[tuple[str, Component, int]]:
@@ -241,14 +289,25 @@ def _part(key: str, part: Component, factories: Mapping[str, Factory]) -> Iterat
     try:
         yield function
     except ValueError as error:
-        text = " ".join(str(error).split())
+        text = _shortened(part, " ".join(str(error).split()))
         # data that is not there, and a part that does not do what it must, are no matter of numbers
         kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
-        raise kind(f"{key}{_option(part, text)}: {text}") from error
+        option = _option(part, text)
+        if option and option[1:] not in part.model_fields_set:
+            text += f", which is the default: write {key}{option}"
+        raise kind(f"{key}{option}: {text}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.name} needs more memory than there is: {error}") from error
     except Exception as error:
         raise ScenarioError(f"{key}: {part.name} fails: {said(error, file_of(function))}") from error
+
+
+def _shortened(part: Component, text: str) -> str:
+    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    for value in part.options().values():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
+            text = text.replace(value, cut(value))
+    return text
 
 
 def _option(part: Component, text: str) -> str:
@@ -262,8 +321,7 @@ def _option(part: Component, text: str) -> str:
     """
     condition = re.match(rf"{part.name} needs (.+?), got ", text)
     words = re.findall(r"\w+", condition[1]) if condition else []
-    # a rule can have another one by name
-    found = [key for key, value in part.options().items() if key in words or f"unknown rule {value!r}" in text]
+    found = [key for key in part.options() if key in words]
     return f".{found[0]}" if len(found) == 1 else ""
 
 
@@ -302,5 +360,5 @@ def _keeps_places(part: Component, state: Any, k: int, d: int, timeline: Timelin
     if by_place and not same and not (timeline.seen == n).all():
         raise ValueError(
             f"{part.name} remembers rows by their place, and with this schedule other workers have it in each update: "
-            "choose synchronous, or asynchronous with apply table and warm_up all"
+            "choose synchronous, or asynchronous with apply table, warm_up all and, where workers die, dead_rows stay"
         )

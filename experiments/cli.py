@@ -3,6 +3,7 @@
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import importlib.metadata
 import json
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ import typer
 from experiments.benchmarks.command import bench
 from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, TERMINATED, check_environment, ending, plainly, refuse
+from experiments.refusing import INTERRUPTED, OVERWRITE, QUIET, TERMINATED, check_environment, ending, plainly, refuse
+from simulator.mistakes import ScenarioError
 
 app = typer.Typer(
     name="byzax",
@@ -28,8 +30,9 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 EXIT_CODES = (
-    "Exit codes: 0, every run was completed; 1, a run failed (the others went on); 2, a mistake in what was asked, and "
-    "nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done is kept."
+    "Exit codes: 0, every run was completed; 1, a run failed, or a race lost workers (the others went on); 2, a "
+    "mistake in what was asked, and nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done "
+    "is kept."
 )
 
 SHOW_CODES = (
@@ -89,25 +92,29 @@ def run(
     ] = None,
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    quiet: QUIET = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat."""
-    from experiments import outputs, results, study
-    from simulator.scenario import ScenarioError
-
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
-        studies = [study.load(path, overrides) for path in files]
-        _check(studies, ray_address)
-        folders = _folders(studies, Path(out) if out else None)
-        results.versions()
+        raws = _read(files, out, settings, overwrite)
+        from experiments import outputs, results, study
+
+        studies = [study.load(path, overrides, raw) for path, raw in zip(files, raws, strict=True)]
+        folders = _folders(files, [each.base.name for each in studies], out)
+        outputs.check(folders, files, overwrite)
+        studies = _check(studies, ray_address)
         outputs.claim(folders, files, overwrite)
-        for folder, each in zip(folders, studies, strict=True):
-            results.save_study(folder, each)
-    except (ScenarioError, results.WriteError) as error:
+    except ScenarioError as error:
         refuse(error)
 
-    code = _perform(list(zip(studies, folders, strict=True)), ray_address)
+    try:
+        for folder, each in zip(folders, studies, strict=True):
+            results.save_study(folder, each)
+    except results.WriteError as error:
+        refuse(error)
+    code = _perform(list(zip(studies, folders, strict=True)), ray_address, quiet)
     begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
     for folder in folders:
         if folder not in begun:
@@ -126,29 +133,77 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
     return [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
 
 
-def _check(studies: list[Any], ray_address: str | None) -> None:
-    """Raises ScenarioError where a study cannot be run, and prints what is to be said about those that can."""
+def _read(
+    files: Sequence[Path], out: str | None, settings: Sequence[str] | None, overwrite: bool, ending: str = ""
+) -> list[dict[str, Any]]:
+    """What the files hold. Raises ScenarioError for a mistake in YAML, and for an output folder that cannot be had.
+
+    Nothing that takes long to import is needed for it, so that these mistakes are said at once.
+    """
+    from experiments import outputs
+    from experiments.strict_yaml import read_mapping
+
+    raws = [read_mapping(path) for path in files]
+    names = [str(raw.get("name", "")) for raw in raws]
+    settled = out or not any(text.strip().startswith("name") for text in settings or [])
+    if settled and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
+        outputs.check(_folders(files, names, out, ending), files, overwrite)
+    return raws
+
+
+def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
+    """The studies, without what is to be skipped; prints what is to be said about them before they start.
+
+    Raises ScenarioError where a study cannot be run.
+    """
     from rich.console import Console
 
-    from experiments import study
+    from experiments import results, study
     from experiments.notes import notes
-    from simulator.scenario import ScenarioError
+    from experiments.progress import animated
 
-    with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
-        for each in studies:
-            study.check(each)
-        told = [line for each in studies for line in notes(each)]
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
-    if ray_address:
-        _reach(ray_address)
+    crowded: list[str] = []
+    console = Console(stderr=True)
+    with console.status("checking") if animated(console) else nullcontext():
+        # all that is quick to see of all files, before anything is traced
+        studies = [study.assembled(each) for each in studies]
+        results.versions()
+        if ray_address:
+            _reach(ray_address)
+        elif "ray" in executors:
+            crowded = _room(studies)
+        studies = [study.check(each) for each in studies]
+        told = [*(line for each in studies for line in notes(each)), *crowded]
+    for each in studies:
+        for line in study.skipped_lines(results.skipped(each)):
+            typer.echo(f"{each.path}: {line}", err=True)
     for line in told:
         typer.echo(line, err=True)
+    return studies
+
+
+def _room(studies: list[Any]) -> list[str]:
+    """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
+    from experiments.study import prefixed
+    from simulator.executors import room
+
+    told = []
+    for each in studies:
+        with prefixed(each.path):
+            lines = dict.fromkeys(room.check(c.scenario) for c in each.cells if c.scenario.executor.name == "ray")
+        told += [f"{each.path}: note: {line}" for line in lines if line]
+    return told
 
 
 def _perform(
-    studies: list[tuple[Any, Path]], ray_address: str | None, measure: str | None = None, hidden: Sequence[str] = ()
+    studies: list[tuple[Any, Path]],
+    ray_address: str | None,
+    quiet: bool,
+    measure: str | None = None,
+    hidden: Sequence[str] = (),
 ) -> int:
     """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
     from rich.console import Console
@@ -159,7 +214,7 @@ def _perform(
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
-        with progress.report(Console(stderr=True), count, updates, measure) as report:
+        with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
             return 0 if running.perform(todo, ray_address, report, hidden) else 1
     except KeyboardInterrupt as end:
         word, code = ending(end)
@@ -197,37 +252,43 @@ def tune(
     ] = None,
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    quiet: QUIET = False,
 ) -> None:
     """Choose learning rate, momentum or what you like on the validation samples, before any test number is taken.
 
     Runs every combination with the grid and the repeats of the scenario, and chooses the one with the best mean; ties
     go to the first. Test samples are not looked at. Writes tune.csv, and tuned.yaml for byzax run.
     """
-    from rich.console import Console
-
-    from experiments import outputs, results
-    from experiments import tune as tuning
-    from simulator.scenario import ScenarioError
-
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
-        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None)
-        _check([planned.study], ray_address)
-        folder = Path(out) if out else Path("results") / f"{planned.study.base.name}-tuning"
-        results.versions()
-        outputs.claim([folder], [file], overwrite)
+        (raw,) = _read([file], out, settings, overwrite, "-tuning")
+        from rich.console import Console
+
+        from experiments import outputs, results
+        from experiments import tune as tuning
+
+        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None, raw)
+        folders = _folders([file], [planned.study.base.name], out, "-tuning")
+        outputs.check(folders, [file], overwrite)
+        (checked,) = _check([planned.study], ray_address)
+        planned = planned._replace(study=checked)
+        outputs.claim(folders, [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
-    results.save_study(folder, planned.study)
+    (folder,) = folders
+    try:
+        results.save_study(folder, planned.study)
+    except results.WriteError as error:
+        refuse(error)
     if tuning.shares_test_samples(planned):
         typer.echo(
             f"{file}: each repeat draws test samples of its own, which are others' validation samples: to keep them "
             "apart set repeats=1, or take data with a test set",
             err=True,
         )
-    code = _perform([(planned.study, folder)], ray_address, planned.by, tuning.HIDDEN)
+    code = _perform([(planned.study, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
     rows = tuning.tried(folder, planned)
@@ -247,7 +308,6 @@ def tune(
 
 def _reach(address: str) -> None:
     """Raises ScenarioError where nothing answers at `HOST:PORT`: Ray itself would try for minutes."""
-    from simulator.scenario import ScenarioError
 
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
@@ -258,18 +318,19 @@ def _reach(address: str) -> None:
         raise ScenarioError(f"--ray-address {address}: no cluster answers there ({error.strerror or error})") from None
 
 
-def _folders(studies: list[Any], out: Path | None) -> list[Path]:
-    """Where each study goes. Raises ScenarioError where two go to the same place."""
-    from simulator.scenario import ScenarioError
-
-    if out is not None and len(studies) == 1:
-        return [out]
-    folders = [out / each.path.stem if out else Path("results") / each.base.name for each in studies]
+def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, ending: str = "") -> list[Path]:
+    """Where the study of each file goes. Raises ScenarioError where two go to the same place."""
+    if out is not None and len(files) == 1:
+        return [Path(out)]
+    folders = [
+        Path(out) / path.stem if out else Path("results") / f"{name}{ending}"
+        for path, name in zip(files, names, strict=True)
+    ]
     for i, folder in enumerate(folders):
         if folder in folders[:i]:
-            first = studies[folders.index(folder)].path
+            first = files[folders.index(folder)]
             way_out = "rename one file" if out else "change name in one of them"
-            raise ScenarioError(f"{studies[i].path}: {folder} is the output folder of {first} too: {way_out}")
+            raise ScenarioError(f"{files[i]}: {folder} is the output folder of {first} too: {way_out}")
     return folders
 
 
@@ -282,7 +343,6 @@ def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | Non
     from rich.console import Console
 
     from experiments import report
-    from simulator.scenario import ScenarioError
 
     found = [report.read([folder]) for folder in folders]
     names = {each.name for each in found}
@@ -326,7 +386,6 @@ def show(
     from rich.console import Console
 
     from experiments import outputs, tune
-    from simulator.scenario import ScenarioError
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
     code = 0
@@ -359,7 +418,6 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
     not, 2 if one cannot be replayed.
     """
     from experiments import replay as again
-    from simulator.scenario import ScenarioError
 
     same, refused = True, False
     try:
@@ -399,7 +457,6 @@ def timeline(
     from rich.console import Console
 
     from experiments import timelines
-    from simulator.scenario import ScenarioError
 
     try:
         found = timelines.read(file, settings or [])
@@ -435,11 +492,10 @@ def partition(
         Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
     ] = Chart.AUTO,
 ) -> None:
-    """Say which samples every worker holds, and how uneven their labels are; draw it. Of a grid its first run."""
+    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
     from rich.console import Console
 
     from experiments import shares
-    from simulator.scenario import ScenarioError
 
     try:
         found = shares.read(file, settings or [], seed)
@@ -447,6 +503,7 @@ def partition(
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(shares.splits(found))
     console.print(shares.table(found))
     for picture in pictures:
         console.print(str(picture), highlight=False, soft_wrap=True)
@@ -455,18 +512,24 @@ def partition(
 @app.command("list")
 @plainly
 def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
 ) -> None:
     """List what a scenario can name, with conditions, options and sources."""
     from rich.console import Console
 
     from experiments import listing
+    from simulator import registry
 
-    if markdown:
+    if markdown and kind is None:
+        refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
+    if markdown and kind is not None:
         typer.echo(listing.markdown(kind.value))
         return
-    Console(width=None if sys.stdout.isatty() else 140).print(listing.table(kind.value))
+    table = listing.kinds() if kind is None else listing.table(kind.value)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    for error in registry.unusable_of(kind.value.removesuffix("s")).values() if kind else ():
+        typer.echo(f"left out: {error}", err=True)
 
 
 class Described(StrEnum):

@@ -27,6 +27,7 @@ class Results(NamedTuple):
     differ, `seed`, `status`, `of` (how many runs its cell should have), `degraded_at`
     (the update from which a worker was lost), what it ended with. `curves`: one row per run
     and evaluation. `records`: by the name of the run. `damaged`: a line for each run or study that cannot be read.
+    `skipped`: a line for each combination that was left out.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Results(NamedTuple):
     curves: pd.DataFrame
     records: dict[str, Record]
     damaged: list[str]
+    skipped: Sequence[str] = ()
 
 
 def gather(folders: Sequence[Path], name: str) -> Results:

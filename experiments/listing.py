@@ -31,6 +31,18 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
 }
 
 
+def kinds() -> Table:
+    """One row per kind: how many names there are, the first of them, and the command that lists them all."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="what a scenario can name", title_justify="left")
+    made.add_column("kind", style="bold", no_wrap=True)
+    made.add_column("names", justify="right")
+    made.add_column("such as", ratio=2)
+    made.add_column("all of them", no_wrap=True)
+    for kind, (factories, _) in KINDS.items():
+        made.add_row(kind, str(len(factories)), Text(", ".join([*factories][:6])), f"byzax list {kind}")
+    return made
+
+
 def table(kind: str) -> Table:
     """One row per name: what it is, its fields, and its options with their defaults."""
     factories, columns = KINDS[kind]

@@ -6,13 +6,15 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from simulator.mistakes import cut
+
 # A reason in a table; `error.txt` holds all of it.
 LONGEST_REASON = 200
 
 
 def said_of(choices: Mapping[str, Any]) -> str:
     """The choices in words: `rule.name=krum, workers.byzantine=7`."""
-    return ", ".join(f"{key}={compact(value)}" for key, value in choices.items())
+    return ", ".join(f"{cut(key)}={cut(compact(value))}" for key, value in choices.items())
 
 
 def compact(value: Any) -> str:

@@ -3,13 +3,68 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
+from experiments.attack_notes import attack_notes
 from experiments.names import counted
 from experiments.study import Study
+from experiments.weighing import heavier
+from simulator.data import Dataset
+from simulator.file_cache import file_cache
+from simulator.parts import DataSource
 from simulator.scenario import Scenario
+from simulator.world import load
+
+# Numbers are looked at in so many samples at most.
+LOOKED_AT = 4096
+# Images whose numbers span more than this, and columns whose deviation or mean is larger, are said to want one scale;
+# so are values to predict of a larger deviation.
+WIDE_IMAGE, WIDE_COLUMN, WIDE_VALUES = 10.0, 10.0, 100.0
+
+
+def about_data(scenario: Scenario) -> tuple[str, ...]:
+    """What was found in the user's own files, and numbers of a size that models train badly on."""
+    data = scenario.data
+    # of augmentations, batches and the like they do not depend: one look for all of them
+    return _about_data(type(data)(**data.options(), normalise=data.normalise))
+
+
+@file_cache(maxsize=8)
+def _about_data(source: DataSource) -> tuple[str, ...]:
+    data = load(source)
+    lines = [f"data: {line}" for line in data.about]
+    if source.normalise == "none" and (scale := _scale(data)):
+        lines.append(f"data.normalise: is none, and {scale}")
+    if data.classes is None and (deviation := float(data.y.std(dtype=np.float64))) > WIDE_VALUES:
+        lines.append(
+            f"data: the values to predict have a deviation of {deviation:.3g}, and losses are squares of that: bring "
+            "them near 1, or take a small learning rate"
+        )
+    return tuple(lines)
+
+
+def _scale(data: Dataset) -> str:
+    """What to do about samples of another scale than models are made for, empty where there is nothing to do."""
+    if not np.issubdtype(data.x.dtype, np.floating):
+        return ""
+    some = data.x[:: -(-len(data.x) // LOOKED_AT)]
+    low, high = float(some.min()), float(some.max())
+    if data.x.ndim > 2:
+        if high - low <= WIDE_IMAGE:
+            return ""
+        return f"the numbers of a sample go from {low:g} to {high:g}: images train better with standard, or unit"
+    deviations, means = some.std(axis=0, dtype=np.float64), np.abs(some.mean(axis=0, dtype=np.float64))
+    if max(deviations.max(), means.max()) <= WIDE_COLUMN:
+        return ""
+    return (
+        f"columns have deviations from {deviations.min():.3g} to {deviations.max():.3g} and means up to "
+        f"{means.max():.3g}: they train better with per_feature"
+    )
+
 
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = ()
+NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, heavier, attack_notes)
 
 
 def notes(study: Study) -> list[str]:

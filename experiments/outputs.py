@@ -22,8 +22,7 @@ Kind = Literal["study", "certificate"]
 NAMES: dict[str, tuple[str, ...]] = {
     "study": (
         "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "skipped.csv", "accuracy*.png", "accuracy*.svg",
-        "loss*.png", "loss*.svg", "success*.png", "success*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
-        "runs/*",
+        "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml", "runs/*",
     ),
     "certificate": ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg"),
 }  # fmt: skip
@@ -51,7 +50,8 @@ class Held(NamedTuple):
 
 def look(folder: Path) -> Held:
     """What a folder holds. No link in it is followed. Raises ScenarioError where it cannot be read."""
-    if not folder.is_dir():
+    # not Path.is_dir, which fails for a name that is too long
+    if not os.path.isdir(folder):
         return Held(None, [], [], None)
     kind, listed = read_mark(folder)
     files: list[Path] = []
@@ -128,6 +128,7 @@ def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind
     read = {path.resolve() for path in inputs}
     found = []
     for folder in folders:
+        _can_be_made(folder)
         held = look(folder)
         if held.used and not overwrite:
             own = held.foreign is None and held.kind in (kind, None)
@@ -147,6 +148,18 @@ def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind
                 raise ScenarioError(f"{place}: cannot be written (Permission denied): choose another --out")
         found.append(held)
     return found
+
+
+def _can_be_made(folder: Path) -> None:
+    """Raises ScenarioError where a file stands in the place of a folder, or the one above cannot be written."""
+    nearest = next((each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)), folder)
+    why = ""
+    if not os.path.isdir(nearest):
+        why = "Not a directory"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        why = "Permission denied"
+    if why:
+        raise ScenarioError(f"{folder}: cannot be written ({why}): choose another --out")
 
 
 def _refuse(folder: Path, why: str) -> NoReturn:
@@ -222,6 +235,13 @@ def remove(paths: Iterable[Path]) -> None:
     for path in paths:
         if _is_own(path):
             path.unlink()
+
+
+def release(folder: Path) -> None:
+    """Takes the mark away from a folder in which nothing was written, so that it can be used again."""
+    held = look(folder)
+    if held.kind and not held.files:
+        (folder / MARK).unlink()
 
 
 def discard(folder: Path) -> None:

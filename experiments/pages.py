@@ -39,6 +39,7 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
         "Not completed, degraded or diverged": troubles(results),
         "Damaged, and in no table": results.damaged,
         "Ended before the last update": early(frame),
+        "Combinations that cannot be": results.skipped,
     }.items():
         if said:
             lines += ["", f"{heading}:", "", *[f"- {_escaped(line)}" for line in said]]

@@ -24,13 +24,17 @@ FORECAST_AFTER_S = 1.0
 
 
 class Report(NamedTuple):
-    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run."""
+    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run.
+
+    `notice`: what happens to the present runs, which go on.
+    """
 
     starting: Callable[[str], None]
     begin: Callable[[Iterable[Run], int], None]
     advance: Callable[[Run, Checkpoint], None]
     done: Callable[[Run, Checkpoint], None]
     failed: Callable[[Run, str], None]
+    notice: Callable[[str], None]
 
 
 def report(console: Console, runs: int, steps: int, measure: str | None = None, quiet: bool = False):
@@ -107,10 +111,18 @@ def _count(completed: int, lost: int, runs: int) -> str:
 
 @contextmanager
 def _failures(console: Console) -> Iterator[Report]:
-    def failed(run: Run, reason: str) -> None:
-        console.print(f"{name(run)}: failed: {reason}", highlight=False, markup=False, soft_wrap=True)
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    yield Report(lambda executor: None, lambda some, steps: None, lambda run, at: None, lambda run, at: None, failed)
+    yield Report(
+        starting=lambda executor: None,
+        begin=lambda some, steps: None,
+        advance=lambda run, checkpoint: None,
+        done=lambda run, checkpoint: None,
+        failed=lambda run, reason: say(f"{name(run)}: failed: {reason}"),
+        # what happens to a run is no progress
+        notice=say,
+    )
 
 
 @contextmanager
@@ -164,15 +176,19 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         progress.update(whole, note=_count(completed, lost, runs), advance=rest)
         progress.console.print(f"[red]failed[/red] {escape(f'{name(run)}: {reason}')}", highlight=False)
 
+    def notice(text: str) -> None:
+        label = progress.tasks[present].description
+        progress.console.print(f"[yellow]degraded[/yellow] {escape(f'{label}: {text}')}", highlight=False)
+
     with progress:
-        yield Report(starting, begin, advance, done, failed)
+        yield Report(starting, begin, advance, done, failed, notice)
 
 
 @contextmanager
 def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     """One line that is written again and again, by a carriage return alone; a failure has a line of its own."""
     expected = forecast(steps)
-    completed, lost, shown, last = 0, 0, 0, 0.0
+    completed, lost, shown, last, present = 0, 0, 0, 0.0, ""
     began = time.monotonic()
 
     def put(text: str, end: str = "") -> None:
@@ -202,15 +218,22 @@ def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> 
         expected.end(run)
         put(f"{name(run)}: failed: {reason}", "\n")
 
+    def begin(some: Iterable[Run], steps: int) -> None:
+        nonlocal present
+        present = name(next(iter(some)))
+
+    def notice(text: str) -> None:
+        put(f"{present}: {text}", "\n")
+
     try:
-        yield Report(lambda executor: put(f"starting {executor}"), lambda some, steps: None, advance, done, failed)
+        yield Report(lambda executor: put(f"starting {executor}"), begin, advance, done, failed, notice)
     finally:
         put(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
 
 
 @contextmanager
 def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
-    completed, lost = 0, 0
+    completed, lost, present = 0, 0, ""
     last = began = time.monotonic()
     expected = forecast(steps)
 
@@ -218,6 +241,10 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         nonlocal last
         last = time.monotonic()
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(some: Iterable[Run], steps: int) -> None:
+        nonlocal present
+        present = name(next(iter(some)))
 
     def end(text: str, more: str = "") -> None:
         say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}{f'; {more}' if more else ''}")
@@ -243,9 +270,10 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),
-        begin=lambda some, steps: None,
+        begin=begin,
         advance=advance,
         done=done,
         failed=failed,
+        notice=lambda text: say(f"{present}: {text}"),
     )
     say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")

@@ -4,15 +4,20 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from simulator import interrupts
+from simulator.mistakes import shown
 
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
 MOST_THREADS = 1024
+OVERWRITE = "Remove the results that byzax wrote into --out, and nothing else."
+QUIET = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no progress: only the results, notes, failures and mistakes.")
+]
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +55,7 @@ def check_environment() -> None:
     """Refuses $BYZAX_THREADS that is no number of threads, and $BYZAX_CACHE that cannot be written."""
     threads = os.environ.get("BYZAX_THREADS")
     if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
-        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {threads!r}: such as 4, or unset it")
+        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {shown(threads)}: such as 4, or unset it")
     if named := os.environ.get("BYZAX_CACHE"):
         try:
             os.makedirs(named, exist_ok=True)

@@ -1,5 +1,6 @@
 """A recorded run again, one worker after the other, and whether it gives the same numbers."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,9 +9,10 @@ import numpy as np
 
 from experiments import study
 from experiments.records import Damaged, read_summary
+from experiments.results import own_files
 from simulator.executors import loop
 from simulator.executors.base import Checkpoint, RunError, digest, plan
-from simulator.scenario import ScenarioError
+from simulator.scenario import Scenario, ScenarioError
 from simulator.timeline import Timeline, check, load
 
 
@@ -31,6 +33,25 @@ def runs(folder: Path) -> list[Path]:
     elif any((folder / name).exists() for name in ("summary.json", "params.npz", "metrics.csv")):
         return [folder]
     raise ScenarioError(f"{folder}: no run here: a folder that byzax run wrote is needed, of a run or of a study")
+
+
+def _same_code(run: Path, scenario: Scenario) -> None:
+    """Raises ScenarioError where a file of the user's own that the run used is not what it was; runs none of them."""
+    try:
+        recorded = json.loads((run / "versions.json").read_text())["own_files"]
+        recorded = {str(file["key"]): (str(file["file"]), str(file["sha256"])) for file in recorded}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScenarioError(
+            f"{run / 'versions.json'}: does not say which files of your own the run used ({type(error).__name__}): it "
+            "cannot be compared"
+        ) from None
+    for key, (file, digest_now) in own_files(scenario).items():
+        before, digest_then = recorded.get(key, (file, "no file of your own"))
+        if digest_now != digest_then:
+            raise ScenarioError(
+                f"{run}: {key}: {file} is not what it was in this run (sha256 {digest_now[:12]}..., recorded "
+                f"{digest_then[:12]}... of {before}): put that file back"
+            )
 
 
 def timeline_of(run: Path) -> Timeline:
@@ -57,7 +78,9 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
         before = read_summary(run)
     except Damaged as error:
         raise ScenarioError(f"{run}: damaged: {error}") from None
-    scenario, timeline = study.load(run / "scenario.yaml").cells[0].scenario, timeline_of(run)
+    scenario = study.load(run / "scenario.yaml").cells[0].scenario
+    _same_code(run, scenario)
+    timeline = timeline_of(run)
     if not (run / "params.npz").exists():
         raise ScenarioError(f"{run}: it ended before its first evaluation: there is nothing to compare")
     try:

@@ -10,14 +10,17 @@ from rich.text import Text
 
 from experiments import outputs, pages, plots, tables
 from experiments.gathering import Results, gather, timed
+from experiments.results import read_skipped
 from experiments.scores import SUCCESS
 from experiments.strict_yaml import read_mapping
+from experiments.study import skipped_lines
 from simulator.scenario import ScenarioError
 
 
 def read(folders: Sequence[Path], name: str | None = None) -> Results:
     """The results of a study's folder; of several, all joined under a name."""
-    return gather(folders, name or study_name(folders[0]))
+    skipped = [line for folder in folders for line in skipped_lines(read_skipped(folder))]
+    return gather(folders, name or study_name(folders[0]))._replace(skipped=skipped)
 
 
 def study_name(folder: Path) -> str:
@@ -64,7 +67,7 @@ def show(results: Results, console: Console) -> None:
             console.print(used)
     for line in [*results.damaged, *tables.troubles(results)]:
         console.print(Text(line, style="red"))
-    for line in tables.early(results.frame):
+    for line in [*tables.early(results.frame), *results.skipped]:
         console.print(Text(line, style="dim"))
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import functools
+import hashlib
 import importlib.metadata
+import io
 import os
 import platform
 import subprocess
@@ -13,15 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
 from experiments import outputs
-from experiments.names import compact, file_name, short
+from experiments.names import compact, file_name, said_of, short
 from experiments.settings import plain, settings
 from experiments.strict_yaml import dump
 from experiments.study import Study
 from experiments.writing import atomically, json_text, sync, write_json, write_text
-from models.module import sha256
-from simulator.components import Component
+from simulator.arrivals import lost_in_words
+from simulator.components import Component, NestedRule, files
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors import Checkpoint
 from simulator.executors.base import byzantine_updates, digest, fixed_liars
@@ -29,6 +32,8 @@ from simulator.scenario import Scenario, ScenarioError
 from simulator.timeline import Timeline, cut, save, usage
 from simulator.world import load as load_data
 
+# The combinations of a grid that were left out, beside the scenario.
+SKIPPED = "skipped.csv"
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 
 
@@ -112,11 +117,17 @@ def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> di
     """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: _short(value)
+        key: _nested(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
-        or (key in own and not alike and own[key] != type(part).model_fields[key].default)
+        or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
     }
+
+
+def _nested(rule: NestedRule) -> dict[str, Any]:
+    """The name of a rule that is an option, and the options in which it is not as by default."""
+    changed = {key: value for key, value in rule.options().items() if value != type(rule).model_fields[key].default}
+    return {"name": rule.name, **changed}
 
 
 def _short(value: Any) -> Any:
@@ -129,11 +140,12 @@ def begin(folder: Path, run: Run) -> None:
     here = folder / "runs" / f".{run.slug}"
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
+    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
     with writing(here):
         # what a stop on the way left of it is written over
         here.mkdir(parents=True, exist_ok=True)
         (here / "scenario.yaml").write_text(dump(described))
-        (here / "versions.json").write_text(json_text({**versions(), **_own_module(run.scenario)}))
+        (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
         _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
         _append(here / "updates.csv", [("step", *Update._fields)])
         (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
@@ -161,9 +173,9 @@ def finish(
     hidden: Sequence[str] = (),
     trace: str = "",
 ) -> None:
-    """Writes the last model, the summary and what went wrong; `status` is complete, failed or interrupted.
+    """Writes the last model, the summary and what went wrong. Raises WriteError.
 
-    Raises WriteError.
+    `status` is complete, degraded, failed or interrupted.
     """
     with writing(folder / "runs" / run.slug):
         _finish(folder / "runs" / run.slug, run, seen, status, reason, hidden, trace)
@@ -181,8 +193,11 @@ def _finish(
     if seen:
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
-    summary = _summary(run, status, reason)
-    if status == "complete":
+    lost = _lost(seen[-1]) if seen else {}
+    summary = _summary(run, status, "; ".join(filter(None, (reason, lost_in_words(lost)))))
+    if lost:
+        summary["lost"] = {str(worker): step + 1 for worker, step in sorted(lost.items())}
+    if status in ("complete", "degraded"):
         summary["digest"] = digest(list(seen))
     if seen:
         last = seen[-1]
@@ -205,6 +220,18 @@ def _finish(
         # on the disk before the summary says that it is complete
         sync(path)
     write_json(here / "summary.json", summary)
+
+
+def complete(last: Checkpoint) -> str:
+    """The status of a run that made all its updates: complete, or degraded where workers were lost on the way."""
+    return "degraded" if _lost(last) else "complete"
+
+
+def _lost(last: Checkpoint) -> dict[int, int]:
+    """The workers that were lost unplanned, and the place of the first update without each."""
+    return (
+        {} if last.timeline is None else {worker: step for step, worker in cut(last.timeline, last.step).lost.tolist()}
+    )
 
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
@@ -236,6 +263,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
 
 def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
     scenario = run.scenario
+    data = load_data(scenario.data)
     return {
         "position": run.position,
         "rule": run.rule,
@@ -247,7 +275,9 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "runs": run.runs,
         "status": status,
         **({"reason": reason} if reason else {}),
-        "classes": load_data(scenario.data).classes,
+        "classes": data.classes,
+        # which number stands for which label, where they had other names
+        **({"labels": list(data.labels)} if data.labels else {}),
     }
 
 
@@ -280,12 +310,37 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-def _own_module(scenario: Scenario) -> dict[str, Any]:
-    """The file that the model comes from, where it is the user's own, and what it held."""
-    if scenario.model.name != "module":
-        return {}
-    file, digest = sha256(scenario.model.options()["path"])
-    return {"module": {"file": file, "sha256": digest}}
+def own_files(scenario: Scenario) -> dict[str, tuple[str, str]]:
+    """The Python files of the user's own that a run uses, by key: the path, and the SHA-256 of what it holds.
+
+    They are that of `model: module` and those of parts that are plug-ins; none of them is run. Raises ScenarioError
+    where one cannot be read.
+    """
+    plugins = [Path(folder).absolute() for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder]
+    found = {}
+    for key, part in _parts(scenario, ""):
+        place = Path(files.get(type(part), "")).absolute()
+        if part.name == "module":
+            place = Path(part.options()["path"].rpartition(":")[0]).absolute()
+        elif not any(folder in place.parents for folder in plugins):
+            continue
+        try:
+            found[key] = str(place), hashlib.sha256(place.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ScenarioError(f"{key}: {place}: cannot be read ({error.strerror})") from None
+    return found
+
+
+def _parts(value: Any, key: str) -> Iterator[tuple[str, Component]]:
+    """All parts of a scenario that have a name, with their keys."""
+    if isinstance(value, Component):
+        yield key, value
+    if isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _parts(getattr(value, field), f"{key}.{field}".removeprefix("."))
+    elif isinstance(value, tuple):
+        for i, each in enumerate(value):
+            yield from _parts(each, f"{key}[{i}]")
 
 
 def _commit() -> str | None:
@@ -313,3 +368,21 @@ def save_study(folder: Path, study: Study) -> None:
         outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
         (folder / "runs").mkdir(exist_ok=True)
         outputs.save_text(folder / "scenario.yaml", dump(study.raw))
+        if study.skipped:
+            text = io.StringIO(newline="")
+            csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(study)])
+            outputs.save_text(folder / SKIPPED, text.getvalue())
+
+
+def skipped(study: Study) -> list[tuple[str, str]]:
+    """The combinations of a grid that were left out, and why."""
+    return [(said_of(each.choices), each.reason) for each in study.skipped]
+
+
+def read_skipped(folder: Path) -> list[tuple[str, str]]:
+    """The same, as the folder of a study tells it: nothing where none was left out, or the file is damaged."""
+    try:
+        with (folder / SKIPPED).open(newline="") as file:
+            return [(row[0], row[1]) for row in list(csv.reader(file))[1:] if len(row) == 2]
+    except (OSError, ValueError, csv.Error):
+        return []

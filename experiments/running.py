@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,9 @@ def jobs(study: Study, folder: Path) -> list[Job]:
 
 
 def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
-    """Does all jobs. Gives whether every run was completed; KeyboardInterrupt passes, with the files in order.
+    """Does all jobs. Gives whether every run was completed with all its workers.
+
+    KeyboardInterrupt passes, with the files in order.
 
     Raises WriteError where results cannot be written, with the files in order up to there.
 
@@ -52,7 +54,7 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
     """
     complete = True
     for executor, group in itertools.groupby(todo, key=lambda job: job.scenario.executor):
-        where = {"address": address} if executor.name == "ray" and address else {}
+        where: dict[str, Any] = {"address": address, "notice": report.notice} if executor.name == "ray" else {}
         with ExitStack() as stack:
             report.starting(executor.name)
             try:
@@ -73,6 +75,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
     seen: dict[int, list[Checkpoint]] = {}
     interrupt: type[KeyboardInterrupt] | None = None
     full = ""
+    whole = True
     try:
         for run in job.runs.values():
             results.begin(job.folder, run)
@@ -86,8 +89,10 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
                 mine.append(checkpoint)
                 report.advance(run, checkpoint)
                 if checkpoint.step == job.scenario.steps or checkpoint.stopped:
-                    results.finish(job.folder, run, mine, "complete", checkpoint.stopped or None, hidden)
+                    status = results.complete(checkpoint)
+                    results.finish(job.folder, run, mine, status, checkpoint.stopped or None, hidden)
                     report.done(run, checkpoint)
+                    whole &= status == "complete"
                 interrupts.check()
     except KeyboardInterrupt as error:
         interrupt = type(error)
@@ -103,7 +108,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
     if full:
         raise results.WriteError(full)
     if interrupt is None:
-        return True
+        return whole
     for seed, run in _unfinished(job, seen).items():
         # one that had not begun is as if it had not been asked for
         if (job.folder / "runs" / run.slug).exists():

@@ -1,4 +1,4 @@
-"""Who holds which samples: a table of the workers' labels, and a chart."""
+"""Who holds which samples: tables of the labels of splits and workers, and a chart."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,36 +13,58 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from experiments import study
+from experiments.building import deal, load_data
 from experiments.names import compact
 from experiments.plots import STYLE, verbatim
 from experiments.replay import runs
 from experiments.writing import replaceable, write_picture
 from simulator.components import Component
+from simulator.data import Dataset
 from simulator.executors.base import fixed_liars
-from simulator.scenario import ScenarioError
-from simulator.world import load, own_seed, share_out, split_of
+from simulator.mistakes import ScenarioError, cut
+from simulator.world import own_seed
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
 BARS = 50
 # Values to predict are counted in so many groups of equally many training samples; labels up to so many have names.
 GROUPS, NAMED = 10, 20
+# Labels that a split lacks are named up to so many.
+LISTED = 10
+# Characters of the name of a label.
+LONGEST = 30
 BYZANTINE = "#D55E00"
+
+
+class Part(NamedTuple):
+    """The training, validation or test samples: how many have which label.
+
+    `counts` `[labels]` and `mean` as in `Found`. `owners`: how many different ones the samples have, None where the
+    data names none. `unseen`: how many of these own no training sample.
+    """
+
+    counts: np.ndarray
+    mean: float | None
+    owners: int | None
+    unseen: int
 
 
 class Found(NamedTuple):
     """How many samples of which label each worker holds.
 
     `counts` `[n, labels]`; of a regression the labels are groups of values in their order, and `means` `[n]` are the
-    workers' mean values (None for labels). `labels` are their names. `training` is the number of all training samples.
+    workers' mean values (None for labels). `labels` are their names. `parts`: the splits by name. `training` is the
+    number of all training samples.
     """
 
     counts: np.ndarray
     means: np.ndarray | None
     labels: list[str]
+    parts: dict[str, Part]
     training: int
     liars: list[int]
     name: str
@@ -56,13 +78,9 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     # a seed of the data's own would stand before that of the run
     seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
     cell = study.load(file, [*overrides, *seeded]).cells[0].scenario
-    n, key = cell.workers.total, "data"
-    try:
-        dataset, parts = load(cell.data), split_of(cell.data, cell.seed)
-        key = "data.partition"
-        _, shares = share_out(cell.data, n, cell.seed)
-    except ValueError as error:
-        raise ScenarioError(f"{path}: {key}: {' '.join(str(error).split())}") from error
+    with study.prefixed(path):
+        dataset = load_data(cell)
+        parts, shares = deal(cell, cell.seed)
     means = None
     if dataset.classes is None:
         # equal values are one group
@@ -71,11 +89,66 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         labels = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)] or ["all"]
         means = np.array([dataset.y[share].mean(dtype=np.float64) for share in shares])
     else:
-        numbers, labels = dataset.y, [str(label) for label in range(dataset.classes)]
+        numbers, labels = (
+            dataset.y,
+            [cut(each, LONGEST) for each in dataset.labels or map(str, range(dataset.classes))],
+        )
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
     how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
-    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {own_seed(cell.data.seed, cell.seed)}"
-    return Found(counts, means, labels, len(parts.train), fixed_liars(cell, cell.seed), name)
+    seed = own_seed(cell.data.seed, cell.seed)
+    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {seed}"
+    splits = {
+        name: _part(dataset, positions, numbers, len(labels), parts.train)
+        for name, positions in parts._asdict().items()
+        if len(positions)
+    }
+    return Found(counts, means, labels, splits, len(parts.train), fixed_liars(cell, cell.seed), name)
+
+
+def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: int, train: np.ndarray) -> Part:
+    counts = np.bincount(numbers[positions], minlength=labels)
+    mean = None if dataset.classes is not None else float(dataset.y[positions].mean(dtype=np.float64))
+    if dataset.owners is None:
+        return Part(counts, mean, None, 0)
+    # -1: not known
+    known = np.setdiff1d(dataset.owners[positions], [-1])
+    return Part(counts, mean, len(known), len(np.setdiff1d(known, dataset.owners[train])))
+
+
+def splits(found: Found) -> Table:
+    """A line for each of training, validation and test: its samples and the share of each label, in per cent."""
+    what = "labels" if found.means is None else "groups"
+    owned = any(part.owners is not None for part in found.parts.values())
+    made = Table(title="splits", caption=_lacking(found) or None, box=box.SIMPLE_HEAD, title_style="bold")
+    for heading in ("split", "samples", *(["owners", "of them new"] if owned else []), "entropy", what):
+        made.add_column(heading, justify="right")
+    several = len(found.labels) <= NAMED
+    one = "label" if found.means is None else "group"
+    for heading in (f"{one}: share in %" if several else "share in %", *([] if one == "label" else ["mean value"])):
+        made.add_column(heading, overflow="fold")
+    for name, part in found.parts.items():
+        held, size = part.counts[part.counts > 0], part.counts.sum()
+        if several:
+            each = zip(found.labels, 100 * part.counts / size, strict=True)
+            shares = "  ".join(f"{escape(label)}: {share:.1f}" for label, share in each)
+        else:
+            shares = f"{100 * held.min() / size:.2g} to {100 * held.max() / size:.2g}"
+        owners = [str(part.owners), str(part.unseen)] if owned else []
+        mean = [] if part.mean is None else [f"{part.mean:.4g}"]
+        entropy = f"{entropies(part.counts[None])[0]:.2f}"
+        made.add_row(name, str(size), *owners, entropy, str(len(held)), shares, *mean)
+    return made
+
+
+def _lacking(found: Found) -> str:
+    """Which labels a split has none of, that others have."""
+    lines = []
+    for name, part in found.parts.items():
+        missing = [label for label, count in zip(found.labels, part.counts, strict=True) if not count]
+        if missing and found.means is None:
+            few = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
+            lines.append(f"{name} has no sample of {'label' if len(missing) == 1 else 'the labels'} {few}")
+    return escape("; ".join(lines))
 
 
 def table(found: Found) -> Table:
@@ -136,8 +209,9 @@ def _labels(found: Found, counts: np.ndarray, mean: float | None) -> tuple[str, 
     if mean is not None:
         return str(len(held)), f"{mean:.4g}"
     spans = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1)
-    words = [str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans]
-    return str(len(held)), " ".join(words)
+    names = found.labels
+    words = [names[span[0]] if len(span) == 1 else f"{names[span[0]]}-{names[span[-1]]}" for span in spans]
+    return str(len(held)), escape(" ".join(words))
 
 
 def _colours(found: Found) -> list[Any]:
@@ -148,6 +222,12 @@ def _colours(found: Found) -> list[Any]:
     return [scale(place) for place in np.linspace(0, 1, len(found.labels))]
 
 
+def _plain(label: str) -> str:
+    """A name that Matplotlib shows as it is: $ would begin a formula, and what begins with _ is left out of legends."""
+    escaped = label.replace("$", r"\$")
+    return f" {escaped}" if label.startswith("_") else escaped
+
+
 def _bars(found: Found) -> Figure:
     n = len(found.counts)
     figure = Figure(figsize=(max(5.5, 0.24 * n + 2.2), 4.2), layout="constrained")
@@ -156,7 +236,7 @@ def _bars(found: Found) -> Figure:
     for label, colour in enumerate(_colours(found)):
         axes.bar(
             workers, found.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
-            label=verbatim(found.labels[label]),
+            label=_plain(found.labels[label]),
         )  # fmt: skip
         below += found.counts[:, label]
     axes.set_ylabel("samples")
@@ -192,7 +272,7 @@ def _bubbles(found: Found) -> Figure:
         axes.scatter(worker[who], label[who], area[who], color=colour, alpha=0.6, linewidth=0)
     axes.set_ylabel("label" if found.means is None else "value")
     if labels <= NAMED:
-        axes.set_yticks(range(labels), [verbatim(label) for label in found.labels])
+        axes.set_yticks(range(labels), [_plain(label) for label in found.labels])
     axes.set_ylim(-0.8, labels - 0.2)
     axes.set_title(f"the largest circle: {counts.max()} samples", fontsize=8, loc="right", color="#666666")
     _name(axes, found)

@@ -4,7 +4,7 @@ import difflib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from experiments.building import assemble, build
-from experiments.names import counted, said_of
+from experiments.building import assemble, build, possible
+from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
+from experiments.triggers import with_floors
 from simulator import interrupts
 from simulator.data.base import DataError
 from simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
@@ -71,6 +72,8 @@ def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | Non
             mapping = override(mapping, text)
         base = parse(mapping)
         cells, skipped = expand(mapping)
+        if not cells:
+            raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
         return Study(path, mapping, base, tuple(cells), tuple(skipped))
 
 
@@ -208,7 +211,7 @@ def expand(raw: Mapping[str, Any]) -> tuple[list[Cell], list[Skipped]]:
     # before any of them is made
     count, repeats = math.prod(map(len, grid.values())), raw.get("repeats", 1)
     if count * repeats > MOST_RUNS:
-        times = f", {repeats} repeats of each" if repeats > 1 else ""
+        times = f", {repeats} repeats of each," if repeats > 1 else ""
         wrong.append(
             f"grid: {count} combinations{times} are too many: at most {MOST_RUNS} runs in all; take fewer values, or "
             "share them among several files"
@@ -229,6 +232,8 @@ def expand(raw: Mapping[str, Any]) -> tuple[list[Cell], list[Skipped]]:
             if len(mistakes) >= MOST_MISTAKES and not raw.get("skip_impossible"):
                 break
     skipped = _skipped(mistakes, bool(raw.get("skip_impossible")))
+    measured = with_floors([cell.scenario for cell in cells])
+    cells = [cell._replace(scenario=scenario) for cell, scenario in zip(cells, measured, strict=True)]
     first: dict[tuple[str, int], Cell] = {}
     for cell in cells:
         described = cell.scenario.model_copy(update={"seed": 0}).model_dump_json()
@@ -263,33 +268,42 @@ def turn(key: str) -> tuple[int, int]:
     return key.removesuffix(".name").count("."), 0 if _is_component(key) else 1 if key.endswith(".name") else 2
 
 
+def assembled(study: Study) -> Study:
+    """The study, after a look at what can be seen within a second or two: numbers such as n and f, and missing data.
+
+    Gives and raises what `check` does, which looks at the rest.
+    """
+    return _looked_at(_looked_at(study, possible), assemble)
+
+
 def check(study: Study) -> Study:
-    """Builds every part of every cell, then traces them for each seed, without running anything.
+    """Builds and traces every part of every cell, for each seed, without running anything.
 
     Gives the study without the cells that are impossible, where `skip_impossible` leaves these out. Raises
     ScenarioError with one line for each mistake and a run in which it shows.
     """
+    return _looked_at(study, build)
+
+
+def _looked_at(study: Study, look: Callable[[Scenario], Any]) -> Study:
+    mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
+    possible: list[Cell] = []
     skip = study.base.skip_impossible
-    for look in (assemble, build):
-        mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
-        possible: list[Cell] = []
-        for cell in study.cells:
-            interrupts.check()
-            try:
-                look(cell.scenario)
-                possible.append(cell)
-            except ScenarioError as error:
-                mistakes.append((error, cell.choices))
-                # every cell would try again to download what is not there
-                if isinstance(error.__cause__, DataError) or (len(mistakes) >= MOST_MISTAKES and not skip):
-                    break
-        with prefixed(study.path):
-            skipped = _skipped(mistakes, skip)
-            study = study._replace(cells=tuple(possible), skipped=(*study.skipped, *skipped))
-            if not possible:
-                reasons = " and ".join(dict.fromkeys(each.reason for each in study.skipped[:1]))
-                raise ScenarioError(f"skip_impossible: every combination of the grid is impossible, such as: {reasons}")
-    return study
+    for cell in study.cells:
+        interrupts.check()
+        try:
+            look(cell.scenario)
+            possible.append(cell)
+        except ScenarioError as error:
+            mistakes.append((error, cell.choices))
+            # every cell would try again to download what is not there
+            if isinstance(error.__cause__, DataError) or (len(mistakes) >= MOST_MISTAKES and not skip):
+                break
+    with prefixed(study.path):
+        skipped = (*study.skipped, *_skipped(mistakes, skip))
+        if not possible:
+            raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
+    return study._replace(cells=tuple(possible), skipped=skipped)
 
 
 def _skipped(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
@@ -306,13 +320,18 @@ def _skipped(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: boo
     return left_out
 
 
-def skipped_lines(study: Study) -> list[str]:
-    """`skipped: rule.name=bulyan: bulyan needs n >= 4f + 3 ...`, a line for each reason, with one of its runs."""
-    often = Counter(each.reason for each in study.skipped)
-    first = {each.reason: said_of(each.choices) for each in reversed(study.skipped)}
+def skipped_lines(skipped: Iterable[tuple[str, str]]) -> list[str]:
+    """What is said of combinations that were left out, a line for each reason; `skipped`: combinations and reasons.
+
+    >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
+    ['skipped: n is 5 (2 combinations, such as f=2)']
+    """
+    found: dict[str, list[str]] = {}
+    for combination, reason in skipped:
+        found.setdefault(reason, []).append(combination)
     return [
-        f"skipped: {reason} ({counted(count, 'combination')}{', such as' if count > 1 else ':'} {first[reason]})"
-        for reason, count in often.items()
+        f"skipped: {reason} ({f'{len(names)} combinations, such as ' if len(names) > 1 else ''}{names[0]})"
+        for reason, names in found.items()
     ]
 
 
@@ -324,7 +343,7 @@ def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
     often, first = Counter(line for line, _ in found), dict(reversed(found))
     lines = []
     for line, count in often.items():
-        where = cut(said_of(first[line]), 2 * LONGEST_VALUE)
+        where = said_of(first[line])
         more = " and more" if len(found) >= MOST_MISTAKES else ""
         runs = f" (in {count}{more} runs, such as {where})" if count > 1 else f" (in the run {where})"
         lines.append(line + (runs if where else ""))

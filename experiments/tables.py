@@ -202,8 +202,7 @@ def troubles(results: Results) -> list[str]:
     for run in frame.loc[~ended(frame)].to_dict("records"):
         step = "" if pd.isna(run["step"]) else f" after step {run['step']:.0f}"
         reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
-        lost = f"; {gone}" if (gone := _lost(results.records[run["run"]])) else ""
-        lines.append(f"{run['run']}: {run['status']}{step}{reason}{lost}")
+        lines.append(f"{run['run']}: {run['status']}{step}{reason}")
     for run in frame.loc[frame["status"] == "degraded", "run"]:
         record = results.records[run]
         lines.append(f"{run}: degraded: {record.summary.reason or _lost(record) or 'workers were lost'}")

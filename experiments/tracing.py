@@ -1,6 +1,8 @@
 """Parts traced at the sizes of a run: what cannot be computed comes out, and no array is made."""
 
+import inspect
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -13,7 +15,7 @@ import numpy as np
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.pre import Mixer, chained
-from attacks import Attack, Batch, View
+from attacks import Answer, Attack, Batch, View
 from models import Model
 from simulator.components import PRE, Component, reads_files
 from simulator.file_cache import file_cache
@@ -82,7 +84,8 @@ def parameters(function: Factory, part: Component, samples: Kind) -> int:
         need(isinstance(model, Model), f"{part.name} must give a Model, got {typed(model)}")
         with _tracing(part, "the model", function):
             params = model.init(key)
-            loss, outputs = model.loss(params, x, y, key), model.predict(params, x)
+            measured = () if model.statistics is None else (model.statistics(params, x),)
+            loss, outputs = model.loss(params, x, y, key), model.predict(params, x, *measured)
             return params, loss, outputs, model.judge(outputs, y) if _is(outputs, expected) else None
 
     # values in place of logits where there are no classes
@@ -105,44 +108,33 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
     return mixer.kept
 
 
-def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, n: int, f: int) -> Aggregator:
-    """A rule over what stands before it, for the `k` rows that an update of `n` workers shows it. Raises ValueError."""
+@cache
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+    """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    try:
-        rule = chained(partial(function, **part.options()), k, f, mixers)
-    except ValueError as error:
-        if k == n:
-            raise
-        raise ValueError(f"{error}; with this schedule the rule sees {k} rows of {n} workers") from error
+    rule = chained(partial(function, **part.options()), k, f, mixers)
     need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
     return rule
 
 
 @cache
 def trace_rule(
-    function: Factory,
-    part: Component,
-    before: tuple[Component, ...],
-    k: int,
-    n: int,
-    f: int,
-    d: int,
-    own: bool,
-    models: bool,
+    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool, models: bool
 ) -> Any:
-    rule = made_rule(function, part, before, k, n, f)
+    rule = made_rule(function, part, before, k, f)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
         asked = _asked(part, models, gradient=lambda: params, loss=jnp.sum) if own else {}
-        return state, rule.apply(rows, state, Context(key, params, **asked))
+        return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **asked))
 
     with _tracing(part, "apply", function):
         start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
     named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
-    need(named, f"{part.name}: apply must give (aggregate, state, Info), got {typed(given)}")
+    where = _where(rule.apply, function)
+    need(named, f"{part.name}: apply must give (aggregate, state, Info()), got {typed(given)}{where}")
     aggregate, after, info = given
-    need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {typed(aggregate)}")
+    need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {typed(aggregate)}{where}")
     need(
         info.weights is None or _is(info.weights, (k,)),
         f"{part.name}: Info.weights must be [n={k}] or None, got {typed(info.weights)}",
@@ -159,15 +151,17 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
     def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
         asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
-        return state, judge.judge(row, Sent(worker, worker), Context(key, row, **asked), state)
+        context = Context(key, row, after=lambda aggregate: row - aggregate, **asked)
+        return state, judge.judge(row, Sent(worker, worker), context, state)
 
     with _tracing(part, "judge", function):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
         start, given = jax.eval_shape(look, *shapes)
     named = isinstance(given, tuple) and len(given) == 3
-    need(named, f"{part.name}: judge must give (row, accepted, state), got {typed(given)}")
+    where = _where(judge.judge, function)
+    need(named, f"{part.name}: judge must give (row, accepted, state), got {typed(given)}{where}")
     row, accepted, after = given
-    need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {typed(row)}")
+    need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {typed(row)}{where}")
     need(
         _is(accepted, (), jnp.bool_),
         f"{part.name}: judge must give a truth value for accepted, got {typed(accepted)}",
@@ -177,7 +171,7 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 @cache
 def trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, models: bool
+    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool
 ) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
@@ -190,21 +184,26 @@ def trace_attack(
             known=~byzantine,
             workers=jnp.arange(k),
             params=params,
-            aggregate=lambda attempt: attempt.mean(axis=0),
-            loss=_asked(part, models, loss=jnp.sum)["loss"],
+            ask_rule=lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
+            loss=jnp.sum,
             step=step,
+            after=lambda aggregate: params - aggregate,
             new=jnp.ones(k, bool),
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 
+    if attack.claim is not None:
+        claimed = jax.eval_shape(attack.claim, jax.ShapeDtypeStruct((k,), jnp.float32))
+        need(_is(claimed, (k,)), f"{part.name}: claim must give numbers [n={k}], got {typed(claimed)}")
     if attack.forge is not None:
         shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
         with _tracing(part, "forge", function):
             before, given = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
         named = isinstance(given, tuple) and len(given) == 2
-        need(named, f"{part.name}: forge must give (rows, state), got {typed(given)}")
+        where = _where(attack.forge, function)
+        need(named, f"{part.name}: forge must give (rows, state), got {typed(given)}{where}")
         rows, after = given
-        need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {typed(rows)}")
+        need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {typed(rows)}{where}")
         _keeps(part, "forge", before, after)
 
     if attack.corrupt is not None:
@@ -228,6 +227,24 @@ def trace_attack(
             isinstance(given, Batch) and _like(given.x, batch.x) and _like(given.y, batch.y),
             f"{part.name}: corrupt must give a Batch of x {typed(batch.x)} and y {typed(batch.y)}, got {typed(given)}",
         )
+
+
+def _where(called: Any, function: Factory) -> str:
+    """The place of what a part gave to be called, in brackets: nothing where that is not in the file of the part."""
+    file = os.path.abspath(file_of(function))
+    waiting, seen = [called], set()
+    while waiting:
+        each = inspect.unwrap(waiting.pop(0))
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        code = getattr(each, "__code__", None)
+        if code is not None and os.path.abspath(code.co_filename) == file:
+            return f" ({file}:{code.co_firstlineno})"
+        # a rule may have come out of `stateless`, and an attack out of a helper
+        inner = [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
+        waiting += [part for part in (*inner, getattr(each, "func", None)) if callable(part)]
+    return ""
 
 
 def _key() -> Any:

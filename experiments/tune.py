@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import outputs, study
+from experiments.building import load_data
 from experiments.gathering import damage
 from experiments.names import compact, file_name, joined, short
 from experiments.records import Damaged, Summary, read_summary
@@ -25,12 +26,11 @@ from experiments.study import Study
 from experiments.tables import Cell, cell_text, spread
 from simulator.components import RateSource
 from simulator.scenario import Scenario, ScenarioError
-from simulator.world import load as load_data
 
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
 # What decides on which samples the choice is made: values of these are not measured alike.
-MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test")
+MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
 # The numbers of tune.csv after the mean.
 COLUMNS = ("std", "low", "high", "seeds", "count", "of", "chosen")
 # What a learning rate is multiplied by where --over does not say otherwise.
@@ -69,9 +69,16 @@ class Tried(NamedTuple):
     best: bool
 
 
-def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequence[str], by: str | None) -> Tuning:
-    """What is to be run. Raises ScenarioError, one line for each mistake."""
-    plain = study.load(path, overrides)
+def plan(
+    path: Path,
+    overrides: Sequence[str],
+    over: Sequence[str],
+    each: Sequence[str],
+    by: str | None,
+    raw: Mapping[str, Any] | None = None,
+) -> Tuning:
+    """What is to be run. Raises ScenarioError, one line for each mistake. `raw`: what the file holds, where read."""
+    plain = study.load(path, overrides, raw)
     asked = list(over) or defaults(plain.base)
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
@@ -91,13 +98,14 @@ def plan(path: Path, overrides: Sequence[str], over: Sequence[str], each: Sequen
         if "=" not in text:
             raise ScenarioError(f"--over {text}: values are needed, such as --over {text}=[0.01,0.1]")
     try:
-        made = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)])
+        made = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)], raw)
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
     for cell in made.cells:
         if not cell.scenario.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
-    regression = load_data(made.base.data).classes is None
+    with study.prefixed(path):
+        regression = load_data(made.base).classes is None
     chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
     if regression and chosen_by == "validation_accuracy":
         raise ScenarioError(f"--by {by}: {made.base.data.name} has no classes: choose validation_loss")
@@ -135,11 +143,14 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     values: dict[tuple[str, str], dict[int, list[float]]] = {}
     choices: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
     missing: dict[tuple[str, str], int] = {}
-    for cell in tuning.study.cells:
-        each, chosen = ({key: cell.choices[key] for key in keys} for keys in (tuning.each, tuning.over))
+    possible = [(cell.choices, cell.scenario.seeds) for cell in tuning.study.cells]
+    # what was left out of the grid was not completed
+    left_out = [(cell.choices, tuning.study.base.seeds) for cell in tuning.study.skipped]
+    for picked, seeds in [*possible, *left_out]:
+        each, chosen = ({key: picked[key] for key in keys} for keys in (tuning.each, tuning.over))
         place = repr(each), repr(chosen)
         choices[place] = each, chosen
-        for seed in cell.scenario.seeds:
+        for seed in seeds:
             number = next(position)
             missing[place] = missing.get(place, 0) + (number not in found)
             values.setdefault(place, {}).setdefault(seed, []).append(found.get(number, math.nan))
@@ -260,7 +271,7 @@ def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
 def shares_test_samples(tuning: Tuning) -> bool:
     """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
     return any(
-        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario.data).test is None
+        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario).test is None
         for cell in tuning.study.cells
     )
 

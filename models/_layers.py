@@ -9,6 +9,7 @@ from flax import nnx
 from jax.nn import initializers
 
 from models._convolution import convolution
+from models.base import Share, Statistic
 
 Array = jax.Array
 
@@ -44,27 +45,45 @@ EPSILON = 1e-5
 
 
 class BatchNorm(nnx.Module):
-    """Every feature brought to mean 0 and variance 1 over the batch at hand, then scaled and moved.
+    """Every feature brought to mean 0 and variance 1, then scaled and moved.
 
-    There are no running means: what is normalised, in training and when predicting, is normalised by the batch that
-    it is part of. So statistics never travel and are never aggregated, and a liar cannot forge them.
+    In training by mean and variance of the batch at hand, and for predictions by those of a fixed set of training
+    samples, so that what is predicted for a sample does not depend on the samples beside it. There are no running
+    means: statistics never travel and are never aggregated, and a Byzantine worker cannot forge them.
 
-    Source: Ioffe and Szegedy, ICML 2015, algorithm 1
+    Source: Ioffe and Szegedy, ICML 2015, algorithms 1 and 2 (with statistics of one set in place of many batches)
     """
 
     def __init__(self, features: int):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = Statistic(jnp.zeros(features))
+        self.variance = Statistic(jnp.ones(features))
+        self.share = Share(jnp.ones(()))
+        # the name by which flax tells its own norm whether it is to predict
+        self.use_running_average = False
 
     def __call__(self, x: Array) -> Array:
-        if x.size == x.shape[-1]:
-            raise ValueError(
-                "batch norm of a single sample gives its bias, whatever the sample: take batches of 2 or more, "
-                "or another norm"
-            )
+        if self.use_running_average:
+            centred, variance = x - self.mean[...], self.variance[...]
+        else:
+            if x.size == x.shape[-1]:
+                raise ValueError(
+                    "batch norm of a single sample gives its bias, whatever the sample: take batches of 2 or more, "
+                    "or another norm"
+                )
+            self.mean[...] = mean = self._average(x)
+            centred = x - mean
+            self.variance[...] = variance = self._average(jnp.square(centred))
+        return centred * jax.lax.rsqrt(variance + EPSILON) * self.scale[...] + self.bias[...]
+
+    def _average(self, x: Array) -> Array:
+        share = self.share[...]
         axes = tuple(range(x.ndim - 1))
-        centred = x - x.mean(axes)
-        return centred * jax.lax.rsqrt(jnp.square(centred).mean(axes) + EPSILON) * self.scale[...] + self.bias[...]
+        if not share.ndim:
+            return x.mean(axes)
+        weights = (share / share.sum()).reshape(-1, *(1,) * (x.ndim - 1))
+        return (weights * x).sum(0).mean(tuple(range(x.ndim - 2)))
 
 
 def identity(x: Array) -> Array:

@@ -15,17 +15,37 @@ Array = jax.Array
 class Model(NamedTuple):
     """A classifier, or a regression, over one flat parameter vector `[d]`, as pure functions.
 
-    `init(key)` gives the parameters `[d]`, float32. `loss(params, x, y, key=None)` gives what is trained, a scalar: the
-    mean of the batch's losses, and the model's own penalty where it has one; `key` is what dropout draws from, without
-    one nothing is dropped. `predict(params, x)` gives the outputs, nothing dropped: logits `[b, classes]`, or values
-    `[b]` of a regression. `judge(outputs, y)` gives `(losses [b], right [b])` of each sample by itself: cross-entropy
-    and whether the largest logit is the label's, or squared error and NaN.
+    `init(key)` gives the parameters `[d]`, float32. `loss(params, x, y, key=None, shares=None)` gives what is trained,
+    a scalar: the mean of the batch's losses, and the model's own penalty where it has one; `key` is what dropout draws
+    from, without one nothing is dropped; `shares` `[b]` is what each sample counts, the mean then being the sum of
+    shares times losses. `predict(params, x)` gives the outputs, nothing dropped: logits `[b, classes]`, or values `[b]`
+    of a regression, each sample's by itself. `judge(outputs, y)` gives `(losses [b], right [b])` of each sample:
+    cross-entropy and whether the largest logit is the label's, or squared error and NaN. `statistics(params, x)`: what
+    a norm over the batch measures on samples `x`, which is then the third argument of `predict`; None where the model
+    has no such norm.
     """
 
     init: Callable[[Array], Array]
     loss: Callable[..., Array]
-    predict: Callable[[Array, Array], Array]
+    predict: Callable[..., Array]
     judge: Callable[[Array, Array], tuple[Array, Array]]
+    statistics: Callable[[Array, Array], Any] | None = None
+
+
+class Statistic(nnx.Variable):
+    """What a norm over the batch measures of the batch at hand while training, and is given where it predicts."""
+
+
+class Share(nnx.Variable):
+    """What each sample of the batch at hand counts in such a norm, `[b]`; a single number where all count alike."""
+
+
+class Norming(NamedTuple):
+    """The parts of a model with a norm over the batch: `measure(tree, x)` gives statistics, `predict(tree, x,
+    statistics)` the outputs by them."""
+
+    measure: Callable[[Any, Array], Any]
+    predict: Callable[[Any, Array, Any], Array]
 
 
 def from_module(
@@ -39,14 +59,14 @@ def from_module(
     `create(rngs)` makes the module, which maps samples `x` `[b, ...]` to logits `[b, classes]`, or to `[b, 1]` or `[b]`
     where `classes` is None. The loss is the mean softmax cross-entropy with integer labels, or the mean squared error,
     and `penalty(parameters)` on top. The module is split once, here; outside there is one flat vector, in the order of
-    the module's sorted paths. Dropout (`nnx.Dropout`) is the one thing beside parameters that a module may hold: its
-    random state is made from the key of each call.
+    the module's sorted paths. Beside parameters a module may hold dropout (`nnx.Dropout`), whose random state is made
+    from the key of each call, and the norm over the batch of `models/_layers.py`.
 
     Raises ValueError where the module holds anything else, such as batch statistics: it would not travel in the flat
     vector; and where it has no parameters, or gives what is neither.
     """
     module = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
-    _, shapes, chance, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    _, shapes, chance, statistics, share, rest = nnx.split(module, nnx.Param, nnx.RngState, Statistic, Share, ...)
     if jax.tree.leaves(rest):
         kept = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest))
         raise ValueError(
@@ -57,27 +77,49 @@ def from_module(
     module.train()
     training = nnx.graphdef(module)
     module.eval()
-    judging = nnx.graphdef(module)
+    predicting = nnx.graphdef(module)
+    # nothing dropped, and norms by the batch at hand
+    module.set_attributes(use_running_average=False, raise_if_not_found=False)
+    measuring = nnx.graphdef(module)
 
-    def outputs(params: nnx.State, x: Array, key: Array | None) -> Array:
-        drawn = _seeded(chance, key)
-        return nnx.merge(judging if key is None else training, params, drawn, rest)(x)  # pyright: ignore[reportCallIssue]
+    def merged(graph: Any, params: nnx.State, key: Array | None, given: Any, counts: Any) -> Any:
+        return nnx.merge(graph, params, _seeded(chance, key), given, counts, rest)
 
-    return flat(lambda key: nnx.state(create(nnx.Rngs(key)), nnx.Param), shapes, outputs, classes, penalty, name)
+    def blank(of: Any) -> Any:
+        # made anew in each call: what a norm measures is written there, for what is traced at the time
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), of)
+
+    def outputs(params: nnx.State, x: Array, key: Array | None, shares: Array | None) -> Array:
+        counts = blank(share) if shares is None else jax.tree.map(lambda leaf: shares, share)
+        return merged(measuring if key is None else training, params, key, blank(statistics), counts)(x)
+
+    def measure(params: nnx.State, x: Array) -> Any:
+        made = merged(measuring, params, None, blank(statistics), blank(share))
+        made(x)
+        return nnx.state(made, Statistic)
+
+    def predict(params: nnx.State, x: Array, given: Any) -> Array:
+        return merged(predicting, params, None, given, blank(share))(x)
+
+    norming = Norming(measure, predict) if jax.tree.leaves(statistics) else None
+    start = lambda key: nnx.state(create(nnx.Rngs(key)), nnx.Param)  # noqa: E731
+    return flat(start, shapes, outputs, classes, penalty, name, norming)
 
 
 def flat(
     start: Callable[[Array], Any],
     shapes: Any,
-    outputs: Callable[[Any, Array, Array | None], Array],
+    outputs: Callable[[Any, Array, Array | None, Array | None], Array],
     classes: int | None,
     penalty: Callable[[Any], Array] | None = None,
     name: str = "a model",
+    norming: Norming | None = None,
 ) -> Model:
     """The model of functions over a tree of parameters: here, and nowhere else, a tree becomes one vector.
 
-    `start(key)` gives the tree, whose leaves are like those of `shapes`. `outputs(tree, x, key)` gives the logits, or
-    the values as `[b]` or `[b, 1]`; with a key it drops units.
+    `start(key)` gives the tree, whose leaves are like those of `shapes`. `outputs(tree, x, key, shares)` gives the
+    logits, or the values as `[b]` or `[b, 1]`; with a key it drops units, and a norm over the batch, which `norming`
+    is for, counts each sample by its share.
 
     Raises ValueError, beginning with `name`, where the tree has no leaf; when used, for outputs of another shape.
     """
@@ -86,8 +128,7 @@ def flat(
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     judge = measured if classes is None else classified
 
-    def given(tree: Any, x: Array, key: Array | None) -> Array:
-        out = outputs(tree, x, key)
+    def checked(out: Any, x: Array) -> Array:
         shape = getattr(out, "shape", None)
         if shape not in ([(len(x),), (len(x), 1)] if classes is None else [(len(x), classes)]):
             wanted = f"values [{len(x)}] or [{len(x)}, 1]" if classes is None else f"logits [{len(x)}, {classes}]"
@@ -98,15 +139,19 @@ def flat(
     def init(key: Array) -> Array:
         return ravel_pytree(start(key))[0]
 
-    def predict(params: Array, x: Array) -> Array:
-        return given(unravel(params), x, None)
-
-    def loss(params: Array, x: Array, y: Array, key: Array | None = None) -> Array:
+    def loss(params: Array, x: Array, y: Array, key: Array | None = None, shares: Array | None = None) -> Array:
         tree = unravel(params)
-        mean = judge(given(tree, x, key), y)[0].mean()
+        losses = judge(checked(outputs(tree, x, key, shares), x), y)[0]
+        mean = losses.mean() if shares is None else (shares * losses).sum()
         return mean if penalty is None else mean + penalty(tree)
 
-    return Model(init, loss, predict, judge)
+    if norming is None:
+        return Model(init, loss, lambda params, x: checked(outputs(unravel(params), x, None, None), x), judge)
+
+    def predict(params: Array, x: Array, statistics: Any) -> Array:
+        return checked(norming.predict(unravel(params), x, statistics), x)
+
+    return Model(init, loss, predict, judge, lambda params, x: norming.measure(unravel(params), x))
 
 
 def _seeded(chance: nnx.State, key: Array | None) -> nnx.State:
@@ -122,8 +167,12 @@ def _seeded(chance: nnx.State, key: Array | None) -> nnx.State:
 
 
 def classified(logits: Array, y: Array) -> tuple[Array, Array]:
-    """`judge` of a classifier: the cross-entropies `[b]` of labels `y` `[b]`, and whether it has the largest logit."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y), jnp.argmax(logits, axis=-1) == y
+    """`judge` of a classifier: the cross-entropies `[b]` of labels `y` `[b]`, and whether it has the largest logit.
+
+    Where a logit is NaN none is the largest, and no label is right. Of equal logits the first is taken.
+    """
+    right = (jnp.argmax(logits, axis=-1) == y) & ~jnp.isnan(logits).any(axis=-1)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y), right
 
 
 def measured(values: Array, y: Array) -> tuple[Array, Array]:

@@ -68,7 +68,7 @@ def mlp(
         initialiser: of all weights, as jax.nn.initializers calls it.
         dropout: share of the hidden units that are set to 0 while training.
         norm: of the hidden layers, two parameters more for each of their units; batch: by the statistics of the batch
-            at hand, in training and when evaluated.
+            at hand in training, and of 500 fixed training samples when evaluated.
         groups: how many a hidden layer is divided into for norm group.
 
     Raises:

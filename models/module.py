@@ -69,12 +69,6 @@ def module(shape: tuple[int, ...], classes: int | None, *, path: str, characters
     return from_module(create, classes, name=called)
 
 
-def sha256(path: str) -> tuple[str, str]:
-    """The absolute path of the file in `file.py:Class`, and the SHA-256 of what it holds."""
-    file = Path(path.rpartition(":")[0]).absolute()
-    return str(file), hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def _loaded(file: str) -> ModuleType:
     """The file as a Python module, run once for each content that it has had."""
     where = Path(file).absolute()
@@ -162,7 +156,7 @@ def _from_linen(called: str, file: str, found: Any, own: Mapping[str, Any], samp
             "parameters would reach neither the server nor the other workers; of norms take LayerNorm or GroupNorm"
         )
 
-    def outputs(tree: Any, x: Array, key: Array | None) -> Array:
+    def outputs(tree: Any, x: Array, key: Array | None, shares: Array | None) -> Array:
         return made.apply(tree, x, **modes(key is not None), rngs=None if key is None else {"dropout": key})
 
     return flat(start, shapes, outputs, classes, name=called)

@@ -23,8 +23,8 @@ def resnet20(
     (batch norm fails where workers hold different labels)
 
     Args:
-        norm: group: over groups of channels of one sample; batch: over the batch at hand, in training and when
-            evaluated, for there are no running statistics.
+        norm: group: over groups of channels of one sample; batch: over the batch at hand in training, and by
+            500 fixed training samples when evaluated.
         groups: of the channels of every size, with norm group.
         initialiser: of the convolutions, as jax.nn.initializers calls it.
 

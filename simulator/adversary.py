@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attacks import Attack, Batch, Goal, View
+from attacks import Answer, Attack, Batch, Goal, View
 from simulator.keys import Purpose, derive
 from simulator.parts import Knowledge, Lie
 from simulator.world import World
@@ -31,13 +31,13 @@ class Part(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """What of a view depends on whose it is.
+    """The parts of a `View` that differ between attackers.
 
-    `asking(rows [m, d])` gives the view's `aggregate` where these rows stand for those that are not its own,
+    `asking(rows [m, d])` gives the view's `ask_rule` where these rows stand for those that are not its own,
     `losing(first, end)` its `loss` on the samples of the Byzantine workers number `first` to `end` - 1.
     """
 
-    asking: Callable[[Array], Callable[[Array], Array]]
+    asking: Callable[[Array], Callable[[Array], Answer]]
     losing: Callable[[Any, Any], Callable[[Array], Array]]
 
 
@@ -48,7 +48,8 @@ class Adversary(NamedTuple):
     `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]` (-1:
     of none), `own` are the rows as the Byzantine workers computed them. `corrupt(key, batch, rank, handed)` gives what
     a worker trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has
-    one. Each of the three is None where no attack has it. `curious`: whether some attack does not see everything.
+    one. `claim(samples [m], ranks [m], step)` gives the numbers of samples that workers say they hold. Each of the four
+    is None where no attack has it. `curious`: whether some attack does not see everything.
     `poisons(ranks)` and `sends(ranks)`: which of these Byzantine workers, -1 for none, lie when they train, and which
     when they send.
     """
@@ -57,6 +58,7 @@ class Adversary(NamedTuple):
     forge: Callable[..., tuple[Array, Any]] | None
     corrupt: Callable[[Array, Batch, Array, Array], Batch] | None
     goal: Goal | None
+    claim: Callable[[Array, Array, Array], Array] | None
     curious: bool
     poisons: Callable[[Array], Array]
     sends: Callable[[Array], Array]
@@ -131,12 +133,25 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
             )
         return made
 
+    claiming = [part for part in parts if part.attack.claim is not None]
+
+    def claim(samples: Array, ranks: Array, step: Array) -> Array:
+        said = samples
+        for part in claiming:
+            lies = (ranks >= part.first) & (ranks < part.end)
+            if part.active is not None:
+                lies &= part.active(step)
+            assert part.attack.claim is not None
+            said = jnp.where(lies, part.attack.claim(samples), said)
+        return said
+
     goals = [part.attack.goal for part in parts if part.attack.goal is not None]
     return Adversary(
         init=init,
         forge=forge if forging else None,
         corrupt=corrupt if poisoning else None,
         goal=goals[0] if goals else None,
+        claim=claim if claiming else None,
         curious=any(part.knowledge != "omniscient" for part in forging),
         poisons=_among(poisoning),
         # those that do as they should, too, are Byzantine in the update
@@ -181,7 +196,7 @@ def _colluding(
     rows = jnp.where(lies.any(), rows, jnp.zeros_like(rows))
     # what the server keeps of its own workers is what they sent
     kept = jnp.where(lies[:, None], view.rows, rows)
-    asked = {"aggregate": hidden.asking(kept), "loss": hidden.losing(part.first, part.end)}
+    asked = {"ask_rule": hidden.asking(kept), "loss": hidden.losing(part.first, part.end)}
     mine = view._replace(rows=rows, byzantine=lies, known=lies, new=view.new & lies, **asked)
     forged, after = part.attack.forge(key, mine, state)
     # of an update without its workers it learns nothing
@@ -200,7 +215,7 @@ def _alone(
         me = ranks == rank
         place = jnp.argmax(me)
         rows = jnp.broadcast_to(jnp.where(me.any(), own[place], 0), own.shape)
-        asked = {"aggregate": hidden.asking(rows), "loss": hidden.losing(rank, rank + 1)}
+        asked = {"ask_rule": hidden.asking(rows), "loss": hidden.losing(rank, rank + 1)}
         alone = view._replace(rows=rows, byzantine=me, known=me, new=view.new & me, **asked)
         forged, after = forge(jax.random.fold_in(key, rank), alone, state)
         # who is not in this update learns nothing from it

@@ -1,7 +1,7 @@
 """The server's book of who works on what, and what it does when a row arrives: the same in virtual and in real time."""
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,10 @@ class Columns:
 class Book:
     """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that liars hold back.
 
+    `participating`: how many Byzantine workers take part in every update, where a schedule asks few; None: any number.
+    `kept`: the version that the last used row of a worker was handed; `gone`: whose row left the table, `leaving`: when
+    (update, worker). `lost`: the workers whose process died, and the first update that lacks them.
+
     Whoever calls keeps the time, and says when an open job arrives.
     """
 
@@ -62,6 +66,7 @@ class Book:
     steps: int
     least: int
     order: Callable[[int], Sequence[int]] | None = None
+    participating: int | None = None
     asked: set[int] = field(default_factory=set)
     step: int = 0
     open: dict[int, Job] = field(default_factory=dict)
@@ -72,6 +77,10 @@ class Book:
     suspected: set[int] = field(default_factory=set)
     answered: dict[int, int] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    leaving: list[tuple[int, int]] = field(default_factory=list)
+    lost: dict[int, int] = field(default_factory=dict)
+    kept: dict[int, int] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
     clocks: list[int] = field(default_factory=list)
     heard_s: list[float] = field(default_factory=list)
@@ -87,11 +96,18 @@ class Book:
     board: Any = None
 
 
-def open_book(schedule: Schedule, timing: Timing, liars: Iterable[int], least: int, situation: Situation) -> Book:
+def open_book(
+    schedule: Schedule,
+    timing: Timing,
+    liars: Iterable[int],
+    least: int,
+    situation: Situation,
+    participating: int | None = None,
+) -> Book:
     """The book before anything happened: all workers idle."""
     n, steps = situation.n, situation.steps
     order = None if schedule.order is None else schedule.order(situation)
-    book = Book(schedule, timing, n, frozenset(liars), steps, least, order)
+    book = Book(schedule, timing, n, frozenset(liars), steps, least, order, participating)
     book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
     book.heard_s = [0.0] * n
     _look(book)
@@ -153,6 +169,14 @@ def die(book: Book, worker: int, now: float) -> list[Job]:
         if worker in jobs:
             _end(book, jobs.pop(worker), Outcome.LOST, now)
     return [] if book.order is None else _go_on(book, [], False, now)
+
+
+def vanish(book: Book, worker: int, now: float) -> list[Job]:
+    """The process of a worker died, with a row too that waits for the next update: nobody can be asked about it."""
+    book.lost.setdefault(worker, book.step)
+    if worker in book.waiting:
+        _end(book, book.waiting.pop(worker), Outcome.LOST, now)
+    return die(book, worker, now)
 
 
 def back(book: Book, worker: int, now: float) -> list[Job]:
@@ -227,7 +251,16 @@ def closed(book: Book, stopped: str, now: float) -> Timeline:
         unused=unused.rows(),
         outcomes=np.array(outcomes, np.int8),
         stopped=stopped,
+        gone=np.array(book.leaving, int).reshape(-1, 2),
+        lost=np.array([(step, worker) for worker, step in book.lost.items()], int).reshape(-1, 2),
     )
+
+
+def lost_in_words(lost: Mapping[int, int]) -> str:
+    """`workers 3, 4 lost from update 161 on`, of workers and the places, from 0, of the first updates without them."""
+    if not lost:
+        return ""
+    return f"{_named(sorted(lost))} lost from update {min(lost.values()) + 1} on"
 
 
 def _mute(book: Book, worker: int) -> bool:
@@ -241,7 +274,15 @@ def _named(workers: list[int]) -> str:
 
 def _look(book: Book) -> None:
     """What the schedule sees from now on; the sets in it are the book's own."""
-    book.board = Board(book.step, book.least, book.waiting.keys(), book.known, book.clocks, lambda: book.slowest)
+    book.board = Board(
+        book.step,
+        book.least,
+        book.waiting.keys(),
+        book.known,
+        book.clocks,
+        lambda: book.slowest,
+        lambda: (book.gone | _leaving(book)) - book.waiting.keys(),
+    )
 
 
 def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Job]:
@@ -269,12 +310,20 @@ def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: l
     if missing <= 0:
         return
     turns = order(book.step)
+    # of the Byzantine and of the honest workers so many are still wanted
+    room = {True: missing, False: missing}
+    if book.participating is not None:
+        byzantine = sum(worker in book.liars for worker in (*book.waiting, *(job.worker for job in of_now)))
+        room[True] = book.participating - byzantine
+        room[False] = missing - room[True]
     # those whose row was lost come after all that were not asked yet
     for again in (False, True):
         for worker in turns:
-            if worker in book.idle and worker not in book.waiting and (worker in book.asked) == again:
+            lies = worker in book.liars
+            if worker in book.idle and worker not in book.waiting and (worker in book.asked) == again and room[lies]:
                 _begin(book, worker, now, begun)
                 missing -= worker not in book.idle
+                room[lies] -= worker not in book.idle
                 book.asked.add(worker)
                 if not missing:
                     return
@@ -342,13 +391,30 @@ def _deliver(book: Book, job: Job, now: float) -> bool:
     return moved
 
 
+def _leaving(book: Book) -> set[int]:
+    """Whose row leaves the table with the next update: workers that are dead, with a row that is too old."""
+    if not book.schedule.forgets or not book.dead:
+        return set()
+    oldest = book.schedule.oldest
+    dead = (book.dead & book.known) - book.gone - book.waiting.keys()
+    return {worker for worker in dead if oldest is None or book.step - book.kept[worker] > oldest}
+
+
 def _update(book: Book, now: float) -> None:
+    leaving = _leaving(book)
+    book.leaving += [(book.step, worker) for worker in sorted(leaving)]
     for worker in sorted(book.waiting):
         book.rows.add(book.waiting[worker])
+        book.kept[worker] = book.waiting[worker].handed
     book.known |= book.waiting.keys()
+    book.gone = (book.gone | leaving) - book.waiting.keys()
     sees = book.schedule.sees
     book.seen.append(
-        len(book.known) if sees == "table" else book.schedule.buckets if sees == "buckets" else len(book.waiting)
+        len(book.known) - len(book.gone)
+        if sees == "table"
+        else book.schedule.buckets
+        if sees == "buckets"
+        else len(book.waiting)
     )
     book.first.append(book.first[-1] + len(book.waiting))
     book.time_s.append(now)

@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, Union, get_origin
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import jax
+import jax.numpy as jnp
 import optax
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Strict, Tag, create_model
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, create_model
 
 import aggregators
 import aggregators.filters
@@ -32,7 +34,20 @@ class Component(Description, frozen=True):
         """The keyword arguments for the function of this name."""
         # what the base has besides belongs to byzax and not to that function
         common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
-        return {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
+        chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
+        # rules know nothing of descriptions
+        return {
+            field: {"name": value.name, **value.options()} if isinstance(value, NestedRule) else value
+            for field, value in chosen.items()
+        }
+
+
+class NestedRule(Component, frozen=True):
+    """A rule that is an option of another rule."""
+
+
+# The file that the function behind each type of a part is from.
+files: dict[type[Component], str] = {}
 
 
 def one_of(
@@ -45,24 +60,35 @@ def one_of(
 
     `aliases`: other names that may be written for some of them.
 
-    Raises PluginError, naming the file, where the options of a function cannot be written in YAML.
+    Whoever names a file that cannot be used, or a function whose options cannot be written in YAML, gets PluginError,
+    which names the file.
     """
     members = []
-    for name, function in factories.items():
-        with registry.named(registry.file_of(function)):
-            members.append(_component(kind, name, function, base))
+    for name, function in [*factories.items()]:
+        try:
+            with registry.named(registry.file_of(function)):
+                members.append(_component(kind, name, function, base))
+        except registry.PluginError as error:
+            registry.leave_out(kind, name, error)
+            # nobody else is to take it for one that can be used
+            del factories[name]
+    unusable = registry.unusable_of(kind)
     # pydantic refuses a discriminator where there is nothing to choose from.
     union = Annotated[Union[tuple(members)], Field(discriminator="name")] if len(members) > 1 else members[0]  # noqa: UP007
     # a plug-in may have a name that is ours for something else
     aliases = {alias: name for alias, name in aliases.items() if alias not in factories}
     names: Any = Literal[(*factories, *aliases)]
-    return Annotated[union, BeforeValidator(partial(_named, aliases), json_schema_input_type=names | union)]
+    return Annotated[union, BeforeValidator(partial(_named, aliases, unusable), json_schema_input_type=names | union)]
 
 
-def _named(aliases: Mapping[str, str], value: Any) -> Any:
+def _named(aliases: Mapping[str, str], unusable: Mapping[str, registry.PluginError], value: Any) -> Any:
+    """A part as a mapping, its alias replaced. Raises PluginError where its file cannot be used."""
     named = {"name": value} if isinstance(value, str) else value
-    if isinstance(named, Mapping) and isinstance(name := named.get("name"), str) and name in aliases:
-        return {**named, "name": aliases[name]}
+    if isinstance(named, Mapping) and isinstance(name := named.get("name"), str):
+        if name in unusable:
+            raise registry.PluginError(str(unusable[name]))
+        if name in aliases:
+            return {**named, "name": aliases[name]}
     return named
 
 
@@ -76,15 +102,35 @@ def _component(kind: str, name: str, function: Callable[..., Any], base: type[Co
                 )
             if option.annotation is option.empty:
                 raise TypeError(f"the option {option.name} of {name} needs a type, such as {option.name}: float")
-            fields[option.name] = (
-                _from_yaml(option.annotation),
-                ... if option.default is option.empty else option.default,
-            )
+            default = ... if option.default is option.empty else option.default
+            if option.annotation == aggregators.Nested:
+                known = default if default is ... else TypeAdapter(_nested()).validate_python(default)
+                fields[option.name] = _nested(), known
+            else:
+                fields[option.name] = _from_yaml(option.annotation), default
     summary = (inspect.getdoc(function) or "").split("\n")[0]
-    return create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
+    made = create_model(f"{name}_{kind}", __base__=base, __doc__=summary, **fields)
+    files[made] = registry.file_of(function)
+    return made
+
+
+@cache
+def _nested() -> Any:
+    """The type of an option that is a rule: any but those that have such an option themselves."""
+    simple = {
+        name: function
+        for name, function in RULES.items()
+        if all(
+            option.annotation != aggregators.Nested
+            for option in inspect.signature(function, eval_str=True).parameters.values()
+        )
+    }
+    return one_of("rule", simple, NestedRule)
 
 
 def _from_yaml(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return Union[tuple(map(_from_yaml, get_args(annotation)))]  # noqa: UP007
     # YAML has lists and no tuples; a frozen description has tuples and no lists.
     return Annotated[annotation, Strict(False)] if get_origin(annotation) is tuple else annotation
 
@@ -126,11 +172,22 @@ RATE: Any = Annotated[
 NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
 
+# Optimizers with a correction for the start of their moving means, which some papers and codes leave out; and what
+# these means of the gradients and of their squares begin with in optax, where papers begin elsewhere.
+CORRECTED = ("adam", "adamw", "yogi")
+MOMENTS = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
+UNCORRECTED = """bias_correction: false leaves out the division by 1 - b1^t and 1 - b2^t ({who})."""
+BEGINNING = """first_moment and second_moment are what the moving means of the gradients and of their squares begin with.
+As in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization"): bias_correction: false, b2: 0.99, eps: 1e-3,
+first_moment: 0, second_moment: 1e-6 (eps²)."""
+
+
 def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
     """optax's function of this name, with those of its options that are plain numbers or switches."""
     function = getattr(optax, name)
     share: Any = Annotated[float, Field(ge=0, lt=1)]
-    types: dict[str, Any] = {"learning_rate": RATE, "momentum": share | None}
+    types: dict[str, Any] = {"learning_rate": RATE, "momentum": share | None, "bias_correction": bool}
+    types["first_moment"] = float
     types |= dict.fromkeys(("b1", "b2", "decay"), share)
     options = [
         option.replace(
@@ -142,12 +199,53 @@ def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientT
         if option.name in {"learning_rate", "momentum"} or isinstance(option.default, (bool, float))
     ]
 
-    def build(**chosen: Any) -> optax.GradientTransformation:
-        return function(**chosen)
+    own = {"bias_correction": True} if name in CORRECTED else {}
+    own |= dict(zip(("first_moment", "second_moment"), MOMENTS.get(name, ()), strict=False))
+    options += [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=types.get(key, NOT_NEGATIVE))
+        for key, value in own.items()
+    ]
 
-    build.__doc__ = inspect.getdoc(function)
+    def build(**chosen: Any) -> optax.GradientTransformation:
+        begin = {key: chosen.pop(key, value) for key, value in own.items()}
+        made = function(**chosen)
+        return made if begin == own else _begun(made, **begin)
+
+    words = [inspect.getdoc(function) or ""]
+    if name in CORRECTED:
+        who = "Reddi et al. 2021, FedAdam and FedYogi" if name in MOMENTS else "as in BERT's code"
+        words.append(UNCORRECTED.format(who=who))
+    if name in MOMENTS:
+        words.append(BEGINNING)
+    build.__doc__ = "\n\n".join(words)
     build.__signature__ = inspect.Signature(options)  # pyright: ignore[reportFunctionMemberAccess]
     return build
+
+
+def _begun(
+    made: optax.GradientTransformation,
+    bias_correction: bool,
+    first_moment: float | None = None,
+    second_moment: float | None = None,
+) -> optax.GradientTransformation:
+    """An optimizer whose moving means begin elsewhere (None: as they are), with or without the correction for that."""
+
+    def begin(state: Any) -> Any:
+        if not isinstance(state, optax.ScaleByAdamState):
+            return state
+        moments = {
+            key: jax.tree.map(lambda old, value=value: jnp.full_like(old, value), getattr(state, key))
+            for key, value in (("mu", first_moment), ("nu", second_moment))
+            if value is not None
+        }
+        # the correction of a step that is never reached is 1, and the count stays there
+        count = state.count if bias_correction else jnp.full_like(state.count, jnp.iinfo(state.count.dtype).max)
+        return state._replace(count=count, **moments)
+
+    def init(params: Any) -> Any:
+        return jax.tree.map(begin, made.init(params), is_leaf=lambda state: isinstance(state, optax.ScaleByAdamState))
+
+    return optax.GradientTransformation(init, made.update)
 
 
 # optax's optimizers that need nothing but the gradient, with the learning rate used when a scenario gives none.

@@ -11,9 +11,9 @@ import optax
 from aggregators import Aggregator
 from aggregators.filters import Filter
 from aggregators.pre import chained
-from attacks import Attack
+from attacks import Attack, Goal
 from models import Model
-from simulator.adversary import Lying, Part, joined, lying, window
+from simulator.adversary import Adversary, Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
 from simulator.components import (
     ATTACKS,
@@ -29,23 +29,27 @@ from simulator.components import (
 )
 from simulator.diagnostics import Evaluation, Update, evaluating
 from simulator.file_cache import file_cache
-from simulator.jobs import working
+from simulator.jobs import making, working
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
 from simulator.schedules import Schedule
 from simulator.serving import (
     Server,
     applying,
+    asks,
+    counting,
     forging,
     harming,
     knowing,
+    moving,
+    owning,
     remembered_by,
     showing,
     starting,
     telling,
     updating,
 )
-from simulator.training import Memory, controlling, optimizing, remembering, training
+from simulator.training import Memory, by_job, controlling, optimizing, rate, remembering, training
 from simulator.world import World, load
 
 Array = jax.Array
@@ -58,7 +62,7 @@ class Core(NamedTuple):
     `[d]` of a job whose worker was handed the model after `handed` updates. `memory`: what a worker remembers of its
     used rows, and what it sends in place of them; None where it sends them as they are; where it has `handed`, `work`
     takes the memory too. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for the honest.
-    `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], params, rule state, adversary
+    `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], server as shown, adversary
     state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges anything.
     `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
     """
@@ -79,45 +83,57 @@ def build(scenario: Scenario, seen: int) -> Core:
     Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
     numbers of workers do not fit, or where a filter would see more than one row.
     """
-    n = scenario.workers.total
+    n, memory = scenario.workers.total, _memory(scenario)
     adversary, lies = joined(_parts(scenario)), lying(_sampled(scenario))
     lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
     rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
-    apply = applying(rule, scenario.weights)
     # equal but for their seeds: compiled once
-    unseeded = {"update": {"seed": None}}
-    model = _model(scenario.model.model_copy(**unseeded), scenario.data.model_copy(**unseeded))
+    unseeded = {"seed": None}
+    model = _model(scenario.model.model_copy(update=unseeded), scenario.data.model_copy(update=unseeded))
     optimizer = _optimizer(scenario)
     classes = load(scenario.data).classes
-    context, harm = knowing(model, scenario.data.batch_size), harming(model, scenario.data.batch_size)
     judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
+    how, augment, batch_size = training(scenario), augmenting(scenario.data.augment), scenario.data.batch_size
+    own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
+    rule_remembers, filter_remembers = _remember(scenario, rule, seen, judge) if memory else (False, False)
+    apply = applying(rule, scenario.weights, rule_remembers)
+    models = scenario.local is not None and scenario.local.send == "model"
+    move = moving(optimizer, models)
+    context, harm = knowing(model, batch_size, own, move), harming(model, batch_size)
     decides = schedule(scenario)
+    counts = counting(adversary, lies)
     shown = showing(decides.sees, decides.buckets, decides.weight, seen)
     # an adversary that sees one row at a time remembers the others
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
-        start=starting(model, optimizer, rule, judge, n if decides.sees == "table" else 0),
-        work=working(
-            model,
-            classes,
-            scenario.data.batch_size,
-            training(scenario),
-            augmenting(scenario.data.augment),
-            lies,
-            adversary.corrupt,
+        start=starting(
+            model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
         ),
-        memory=_memory(scenario),
+        work=working(model, classes, batch_size, how, augment, lies, adversary.corrupt),
+        memory=memory and by_job(memory),
         lies=lies,
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
         if adversary.forge is None
-        else forging(adversary, lies, lied, apply, context, harm, shown, decides.sees == "table"),
-        update=updating(
-            apply, judge, optimizer, context, lied, shown, scenario.local is not None and scenario.local.send == "model"
+        else forging(
+            adversary,
+            lies,
+            lied,
+            apply,
+            context,
+            move,
+            harm,
+            counts,
+            shown,
+            kept=decides.sees == "table",
+            models=models,
+            weighed=scenario.weights == "samples",
+            rate=_server_rate(scenario),
         ),
-        evaluate=evaluating(model, adversary.goal),
+        update=updating(apply, judge, context, move, lied, counts, shown, filter_remembers),
+        evaluate=evaluating(model, _goal(scenario, adversary)),
     )
 
 
@@ -127,8 +143,13 @@ def schedule(scenario: Scenario) -> Schedule:
 
 
 def doubted(scenario: Scenario, seen: int) -> int:
-    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter."""
-    told = schedule(scenario).doubted
+    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter.
+
+    Where exactly so many Byzantine workers take part in every update, and all of them are declared, it is that number.
+    """
+    told, byzantine = schedule(scenario).doubted, scenario.workers.byzantine
+    if byzantine.participating is not None and scenario.schedule.options()["doubted"] == "likely":
+        told = byzantine.participating if scenario.workers.declared == byzantine.count else told
     return min(scenario.workers.declared if told is None else told, seen) if scenario.filter is None else 0
 
 
@@ -146,6 +167,16 @@ def least(scenario: Scenario) -> int:
     return bisect.bisect_left(range(1, n), True, key=accepts) + 1
 
 
+def may_shrink(scenario: Scenario) -> bool:
+    """Whether the rule remembers nothing that is as long as its rows are many, so that it can go on with fewer."""
+    n, d = scenario.workers.total, message_bits(scenario) // 32
+
+    def state(seen: int) -> Any:
+        return jax.eval_shape(lambda: _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen)).init(d))
+
+    return least(scenario) == n or state(n) == state(n - 1)
+
+
 def message_bits(scenario: Scenario) -> int:
     """The bits of a model or row that travels: 32 for each parameter."""
     dataset, part = load(scenario.data), scenario.model
@@ -155,6 +186,14 @@ def message_bits(scenario: Scenario) -> int:
 
     # the factory inside too: of a model that does not fit into memory the size is known all the same
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
+
+
+def _remember(scenario: Scenario, rule: Aggregator, seen: int, judge: Filter | None) -> tuple[bool, bool]:
+    """For whom the server remembers its own rows: the rule, the filter."""
+    if not scenario.data.validation:
+        return False, False
+    d = message_bits(scenario) // 32
+    return asks(rule.apply, rule.init, seen, d), judge is not None and asks(judge.judge, judge.init, None, d)
 
 
 @lru_cache
@@ -176,6 +215,13 @@ def _parts(scenario: Scenario) -> tuple[Part, ...]:
         Part(_attack(lie, scenario.workers.total, end - first), first, end, lie.knowledge, window(lie))
         for lie, first, end in scenario.lies
     )
+
+
+def _goal(scenario: Scenario, adversary: Adversary) -> Goal | None:
+    """The backdoor whose success is measured."""
+    if scenario.trigger is None:
+        return adversary.goal
+    return _attack(scenario.trigger, scenario.workers.total, scenario.workers.byzantine.count).goal
 
 
 def _sampled(scenario: Scenario) -> int | None:
@@ -210,6 +256,16 @@ def _memory(scenario: Scenario) -> Memory | None:
         # a scenario with them has these two numbers
         return controlling(local.steps, local.learning_rate, scenario.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
     return remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size)
+
+
+def _server_rate(scenario: Scenario) -> Any:
+    """By what the server multiplies an aggregate of changes, a number or a function of the step; 1 if it is not known.
+
+    Gradients are no changes of the model: there is nothing of which a rate would take a share.
+    """
+    options = scenario.optimizer.options()
+    plain = scenario.optimizer.name == "sgd" and not options["momentum"]
+    return rate(options["learning_rate"], scenario.steps) if scenario.local is not None and plain else 1.0
 
 
 def _optimizer(scenario: Scenario) -> optax.GradientTransformation:

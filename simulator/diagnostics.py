@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from attacks import Goal
 from models import Model
 from simulator.normalising import normalised
+from simulator.units import changed
 from simulator.world import World
 
 Array = jax.Array
 Value = Any  # a scalar array; on the host a float, or a series of them
 
-# Samples that are evaluated at once: bounds the memory that the activations take.
+# Samples that are evaluated at once: bounds the memory that the activations take. A norm over the batch predicts by
+# what it measures on so many of the fixed training samples.
 EVALUATED_AT_ONCE = 500
 
 
@@ -81,40 +83,50 @@ def _magnitude(vector: Array) -> Array:
 
 @lru_cache
 def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Evaluation]:
-    """The losses and accuracies of parameters `[d]`, over all training and test samples of a world."""
+    """The losses and accuracies of parameters `[d]`, over all training and test samples of a world.
 
-    def look(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
-        outputs = model.predict(params, normalised(world.scaling, world.x[positions]))
-        return model.judge(outputs, world.y[positions])
+    Each sample is judged by itself: neither their order nor how many are looked at together changes anything but the
+    rounding of sums.
+    """
 
-    def fooled(world: World, params: Array, positions: Array) -> tuple[Array, Array]:
-        assert goal is not None
-        others = world.y[positions] != goal.target
-        answers = jnp.argmax(
-            model.predict(params, goal.trigger(normalised(world.scaling, world.x[positions]))), axis=-1
-        )
-        return others, others & (answers == goal.target)
+    def predicting(world: World, params: Array) -> Callable[[Array], Array]:
+        if model.statistics is None:
+            return lambda x: model.predict(params, x)
+        measured = model.statistics(params, normalised(world.scaling, world.x[world.train[:EVALUATED_AT_ONCE]]))
+        return lambda x: model.predict(params, x, measured)
 
-    def over(look: Callable[..., tuple[Array, Array]], world: World, params: Array, positions: Array) -> list[Array]:
+    def over(look: Callable[[Array], tuple[Array, Array]], positions: Array) -> list[Array]:
         whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
         parts = []
         if len(rest):
-            # as many at once as ever where there are so many, for a norm over the batch needs more than a few
+            # as many at once as ever where there are so many: one shape of the model's functions is compiled
             filled = jnp.asarray(positions)[-EVALUATED_AT_ONCE:]
-            parts.append(jax.tree.map(lambda each: each[-len(rest) :], look(world, params, filled)))
+            parts.append(jax.tree.map(lambda each: each[-len(rest) :], look(filled)))
         if len(whole):
-            looked = jax.lax.map(lambda some: look(world, params, some), whole.reshape(-1, EVALUATED_AT_ONCE))
+            looked = jax.lax.map(look, whole.reshape(-1, EVALUATED_AT_ONCE))
             parts.append(jax.tree.map(jnp.ravel, looked))
         return [jnp.concatenate(each) for each in zip(*parts, strict=True)]
 
     @jax.jit
     def evaluate(world: World, params: Array) -> Evaluation:
-        train, test = (over(look, world, params, positions) for positions in (world.train, world.test))
+        predict = predicting(world, params)
+
+        def look(positions: Array) -> tuple[Array, Array]:
+            return model.judge(predict(normalised(world.scaling, world.x[positions])), world.y[positions])
+
+        def fooled(positions: Array) -> tuple[Array, Array]:
+            assert goal is not None
+            others = world.y[positions] != goal.target
+            x = changed(world.units, world.x[positions], goal.trigger)
+            outputs = predict(normalised(world.scaling, x))
+            return others, others & model.judge(outputs, jnp.full(positions.shape, goal.target))[1]
+
+        train, test = over(look, world.train), over(look, world.test)
         success = jnp.nan
         if goal is not None:
-            others, turned = over(fooled, world, params, world.test)
+            others, turned = over(fooled, world.test)
             success = turned.sum() / others.sum()
-        kept = [each.mean() for each in over(look, world, params, world.own)] if len(world.own) else [jnp.nan, jnp.nan]
+        kept = [each.mean() for each in over(look, world.own)] if len(world.own) else [jnp.nan, jnp.nan]
         measured = (train[0].mean(), train[1].mean(), test[0].mean(), test[1].mean(), success, *kept)
         return Evaluation(*map(jnp.float32, measured))
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
-
 from pydantic_core import PydanticCustomError
 
 from simulator.components import (
@@ -25,6 +24,7 @@ from simulator.components import (
     RateSource,
     one_of,
 )
+from simulator.data.base import TestBy
 from simulator.normalising import Normalise
 from simulator.partitions import ALIASES
 
@@ -90,6 +90,10 @@ class DataSource(Component, frozen=True):
         gt=0,
         lt=1,
         description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+    test_by: TestBy = Field(
+        default="samples",
+        description="What test is a share of: samples, or owners (writers, speakers, devices) whom no worker holds.",
     )
     normalise: Normalise = Field(
         default="none",
@@ -230,8 +234,10 @@ class Lie(_Beginning, frozen=True):
 
 if TYPE_CHECKING:
     Beside: TypeAlias = Lie
+    Trigger: TypeAlias = Component
 else:
     Beside = one_of("attack", ATTACKS, Lie)
+    Trigger = one_of("attack", ATTACKS)
 
 
 class AttackSource(Lie, frozen=True):
@@ -308,7 +314,10 @@ else:
 SHARED = {
     key: frozenset(base.model_fields) - {"name"}
     for key, base in {
-        "data": DataSource, "model": ModelSource, "attack": AttackSource, "latency": LatencySource
+        "data": DataSource,
+        "model": ModelSource,
+        "attack": AttackSource,
+        "latency": LatencySource,
     }.items()
 }
 
@@ -319,6 +328,10 @@ class Local(Description, frozen=True):
     steps: Count | None = Field(default=None, le=1_000_000, description="Steps, H.")
     epochs: Count | None = Field(
         default=None, le=10_000, description="In place of `steps`: passes over the worker's samples."
+    )
+    last_batch: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="Of an epoch, where samples do not fill it: smaller, or left out (never all that a worker holds).",
     )
     optimizer: Optimizer | None = Field(
         default=None,
@@ -344,6 +357,8 @@ class Local(Description, frozen=True):
     def _one_way(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("steps or epochs must be given, and not both: such as steps: 5")
+        if self.steps is not None and self.last_batch == "drop":
+            raise ValueError("last_batch: is for epochs: batches of steps are drawn and always full")
         if (self.optimizer is None) == (self.learning_rate is None):
             raise ValueError(
                 "learning_rate is that of plain SGD: with an optimizer leave it out, and write optimizer.learning_rate"
@@ -418,12 +433,28 @@ class Byzantine(Description, frozen=True):
     per_round: Literal["fixed", "sampled"] = Field(
         default="fixed", description="The same workers always, or others drawn for every update."
     )
+    participating: int | None = Field(
+        default=None,
+        ge=0,
+        description="With the schedule sampled: exactly so many of them are among the participants of every update; "
+        "null: as many as are drawn.",
+    )
     seed: Seed | None = Field(default=None, description="Of who is drawn; null: the run's.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.per_round == "sampled" and self.which == "by_data":
             raise ValueError("which: by_data is for the same workers always: with per_round sampled leave it out")
+        if self.participating is not None and self.per_round == "sampled":
+            raise ValueError(
+                "participating: is for the same Byzantine workers always, of which some take part: with per_round "
+                "sampled leave it out"
+            )
+        if self.participating is not None and self.participating > self.count:
+            raise ValueError(
+                f"participating: {self.participating} cannot take part where {self.count} are Byzantine (count): "
+                "choose at most as many"
+            )
         if self.seed is not None and self.per_round == "fixed" and self.which != "random":
             raise ValueError(f"seed: nobody is drawn with which {self.which}: take which random, or leave seed out")
         return self

@@ -27,6 +27,7 @@ class Event(IntEnum):
     DIE = 2
     BACK = 3
     SUSPECT = 4
+    VANISH = 5
 
 
 # What may bring an update.
@@ -142,6 +143,9 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
                 carry_out(happened(book, worker, now))
             case Event.DIE:
                 carry_out(arrivals.die(book, worker, when))
+            case Event.VANISH:
+                now = when
+                carry_out(arrivals.vanish(book, worker, now))
             case Event.BACK:
                 now = when
                 carry_out(arrivals.back(book, worker, now))

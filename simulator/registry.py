@@ -23,6 +23,10 @@ class PluginError(ImportError):
     """A file or folder of plug-ins that cannot be used; one line that names it."""
 
 
+# By folder and name: files that cannot be used. Nobody is told of them but who asks for the name.
+unusable: dict[tuple[str, str], PluginError] = {}
+
+
 def available(package: str) -> tuple[str, ...]:
     """The names of all members of `package`, such as "simulator.data".
 
@@ -54,24 +58,50 @@ def factory(package: str, name: str, kind: str | None = None) -> Callable[..., A
 def members(package: ModuleType) -> dict[str, Callable[..., Any]]:
     """Every member of a package of plug-ins, by name, each loaded.
 
-    Raises PluginError for a folder that is not there, for two files of one name and for a file that cannot be loaded.
+    A file that cannot be used, or two of one name, are left out and kept in `unusable`. Raises PluginError for a folder
+    that is not there, and for two files of one name that others import.
     """
     for folder in filter(None, os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep)):
         if not any(Path(folder, each).is_dir() for each in FOLDERS):
             lacks = f"holds none of the folders {', '.join(FOLDERS)}" if Path(folder).is_dir() else "is no folder"
             raise PluginError(f"$BYZAX_PLUGINS: {folder} {lacks}")
     first: dict[str, Path] = {}
+    twice: dict[str, Path] = {}
     for folder in map(Path, package.__path__):
         for file in sorted(folder.glob("*.py")):
             if file.stem != "__init__" and first.setdefault(file.stem, file) != file:
-                raise PluginError(f"{file}: there is {first[file.stem]} too: rename one of the two")
-    found = {}
-    for name in package.available():
-        with named(str(first[name])):
-            found[name] = package.factory(name)
-            if not callable(found[name]):
-                raise TypeError(f"{name} must be a function, and is {type(found[name]).__name__}")
+                twice[file.stem] = file
+    found, kind = {}, package.__name__.rpartition(".")[2]
+    names = package.available()
+    if helpers := [file for name, file in twice.items() if name not in names]:
+        # every file of the folder may import them
+        raise PluginError(f"{helpers[0]}: there is {first[helpers[0].stem]} too: rename one of the two")
+    for name in names:
+        try:
+            with named(str(first[name])):
+                if name in twice:
+                    raise PluginError(f"{twice[name]}: there is {first[name]} too: rename one of the two")
+                function = package.factory(name)
+                if not callable(function):
+                    raise TypeError(f"{name} must be a function, and is {type(function).__name__}")
+            found[name] = function
+        except PluginError as error:
+            unusable[kind, name] = error
     return found
+
+
+def unusable_of(kind: str) -> dict[str, PluginError]:
+    """The names of a kind, such as rule, whose files cannot be used, with what is wrong."""
+    return {name: error for (folder, name), error in unusable.items() if folder == _folder(kind)}
+
+
+def leave_out(kind: str, name: str, error: PluginError) -> None:
+    """Keeps what is wrong with a file of a kind, for whoever asks for its name."""
+    unusable[_folder(kind), name] = error
+
+
+def _folder(kind: str) -> str:
+    return {"rule": "aggregators", "pre": "pre", "data": "data", "latency": "latency"}.get(kind, f"{kind}s")
 
 
 @contextmanager

@@ -32,10 +32,12 @@ from simulator.parts import (
     Rule,
     Schedule,
     Seed,
+    Trigger,
     VarianceReduction,
     Workers,
     briefly,
 )
+from simulator.registry import unusable_of
 
 # So many jobs of one run are planned ahead at most (48 bytes each).
 JOBS = 100_000_000
@@ -80,6 +82,11 @@ class Scenario(Description, frozen=True):
         default=None, description="What judges each row where an update has one; null: every row counts."
     )
     attack: Attack
+    trigger: Trigger | None = Field(
+        default=None,
+        description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
+        "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
+    )
     schedule: Schedule = Field(default="synchronous", validate_default=True)
     latency: Latency = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
@@ -130,6 +137,7 @@ class Scenario(Description, frozen=True):
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
         self._controlled()
         self._who_lies()
+        self._participating()
         if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:
             raise ValueError(
                 f"latency.factors: {len(self.latency.factors)} factors for {n} workers (workers.total): "
@@ -215,6 +223,38 @@ class Scenario(Description, frozen=True):
                 f"attack.timing: {self.attack.timing.name} is for the same liars in all updates, not with {what}"
             )
 
+    def _participating(self) -> None:
+        """Raises ValueError where no update could have exactly the asked number of Byzantine participants."""
+        byzantine, options, n = self.workers.byzantine, self.schedule.options(), self.workers.total
+        wanted = byzantine.participating
+        if wanted is None:
+            return
+        key = "workers.byzantine.participating"
+        if self.schedule.name != "sampled":
+            raise ValueError(
+                f"{key}: is for the schedule sampled, in which a few of many workers take part, and schedule is "
+                f"{self.schedule.name}: leave it out"
+            )
+        participants = options["participants"]
+        if wanted > participants or participants - wanted > n - byzantine.count:
+            raise ValueError(
+                f"{key}: {wanted} of {participants} participants (schedule.participants) cannot be Byzantine where "
+                f"{byzantine.count} of {n} workers are: choose {max(0, participants - n + byzantine.count)} to "
+                f"{min(participants, byzantine.count)}"
+            )
+        if options["asked"] not in (None, participants):
+            raise ValueError(
+                f"{key}: of {options['asked']} that are asked (schedule.asked) the first {participants} take part, "
+                "whoever they are: leave schedule.asked out"
+            )
+        if options["by"] == "cyclic":
+            raise ValueError(f"{key}: in turn (schedule.by cyclic) the turn decides: choose uniform or samples")
+        if self.attack.timing.name in ("silent", "chosen"):
+            raise ValueError(
+                f"{key}: Byzantine workers that do not answer (attack.timing {self.attack.timing.name}) take no part: "
+                "leave one of the two out"
+            )
+
     @property
     def lies(self) -> list[tuple[Lie, int, int]]:
         """Each attack, and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
@@ -264,8 +304,8 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
                     more.add(key)
                 else:
                     lines[key] = _explain(mistake, description)
-            elif mistake["type"] == "literal_error":
-                lines[key] += f"; or {mistake.get('ctx', {}).get('expected')}"
+            elif (other := _needed(mistake["type"], mistake.get("ctx", {}))) not in lines[key] and other != UNKNOWN:
+                lines[key] += f"; or {other.removeprefix('must be ').removesuffix(' is needed')}"
         kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
         raise kind(together([*lines.values()], len(more))) from None
 
@@ -290,7 +330,8 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
             word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
-            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}"
+            left_out = "".join(f"; left out: {error}" for error in unusable_of(word).values())
+            return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}{left_out}"
         case "union_tag_not_found":
             return f"{key}.name: is missing" if isinstance(value, Mapping) else f"{key}: {NAMED}, got {shown(value)}"
         case "value_error":
@@ -299,6 +340,7 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             return f"{key or description.__name__.lower()}: {_needed(kind, context)}, got {shown(value)}"
 
 
+UNKNOWN = "this cannot be used here"
 NAMED = "a name, or a mapping with name and options, is needed"
 
 
@@ -333,19 +375,22 @@ def _needed(kind: str, context: Mapping[str, Any]) -> str:
         case "tuple_type" | "list_type":
             return "a list is needed"
         case "too_short":
-            return f"a list of at least {words['min_length']} values is needed"
+            least = words["min_length"]
+            return f"at least {'one value is' if least == '1' else f'{least} values are'} needed"
         case "too_long":
-            return f"a list of at most {words['max_length']} values is needed"
+            return f"at most {words['max_length']} values can be given"
         case "missing_argument" | "unexpected_positional_argument":
             return "a list with as many values as there are options is needed"
-        case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
+        case "model_attributes_type":
+            return NAMED
+        case "model_type" | "dict_type" | "mapping_type":
             return "a mapping is needed"
         case "none_required":
             return "null is needed"
         case "mapping_or_value":
             return f"{words['needed']}, or a mapping of {words['keys']}, is needed"
         case _:
-            return "this cannot be used here"
+            return UNKNOWN
 
 
 def _locate(location: tuple[Any, ...], description: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:

@@ -11,29 +11,35 @@ import optax
 from aggregators import Aggregator, Context, Info
 from aggregators.filters import Filter, Sent
 from aggregators.kernels.means import mean_of
-from attacks import View
+from attacks import Answer, View
 from models import Model
 from simulator.adversary import Adversary, Hidden, Lying
 from simulator.diagnostics import Update, compared
+from simulator.jobs import Keys, Making
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
+from simulator.parts import Local
+from simulator.training import Memory, batches_of
 from simulator.world import World
 
 Array = jax.Array
-# (rows [m, d], state, context, samples [m] behind each row) -> (aggregate [d], state, info)
+# (rows [m, d], state, `Known`, samples [m] behind each row) -> (aggregate [d], state, info)
 Apply = Callable[..., tuple[Array, Any, Info]]
+# (params [d], state of the optimizer, aggregate [d]) -> (params [d], state)
+Move = Callable[[Array, Any, Array], tuple[Array, Any]]
 
 
 class Table(NamedTuple):
     """The last row of every worker: `rows` `[n, d]`, the `versions` `[n]` they were asked for from, who has one.
 
-    `lied` `[n]`: whose row was a liar's when it came.
+    `lied` `[n]`: whose row was a liar's when it came. `samples` `[n]`: how many each worker then said it holds.
     """
 
     rows: Array
     versions: Array
     present: Array
     lied: Array
+    samples: Array
 
 
 class Server(NamedTuple):
@@ -50,15 +56,24 @@ class Server(NamedTuple):
     step: Array
 
 
+def shown(server: Server) -> Server:
+    """What everybody may see of a server: all but the filter's state and the rows that are kept."""
+    return server._replace(filter=None, table=None)
+
+
 class Arrived(NamedTuple):
-    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row."""
+    """Whose rows are new in an update, `[r]`, and the versions that they were handed; worker -1 stands for no row.
+
+    `gone` `[n]`: whose row has left the table; None for nobody's.
+    """
 
     workers: Any
     versions: Any
+    gone: Any = None
 
 
 def _empty(n: int, d: int) -> Table:
-    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool))
+    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool), jnp.zeros(n))
 
 
 @lru_cache
@@ -75,17 +90,109 @@ def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]
     )
 
 
+class OwnRow(NamedTuple):
+    """How the server makes a row of its own, the way workers make theirs, on the samples kept for validation.
+
+    `start(world, d)`: what it remembers before the first one. `row(world, params [d], step, key, memory)` gives
+    `(memory, row [d])`. `remembers`: whether workers remember anything, and so whether the server does.
+    """
+
+    start: Callable[[World, int], Any]
+    row: Callable[..., tuple[Any, Array]]
+    remembers: bool
+
+
 @lru_cache
-def applying(rule: Aggregator, weights: str) -> Apply:
+def owning(made: Making, memory: Memory | None, local: Local | None, batch_size: int) -> OwnRow:
+    """The server's own row, `made` and remembered like those of workers.
+
+    With epochs it takes as many steps as a worker does on average: the server's samples may be many more or fewer.
+    """
+
+    def as_worker(world: World) -> World:
+        # the only worker of a world of its own
+        return world._replace(shards=world.own[None], sizes=jnp.array([len(world.own)]))
+
+    def row(world: World, params: Array, step: Array, key: Array, kept: Any) -> tuple[Any, Array]:
+        draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
+        others = (Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT)
+        keys = Keys(draw, *(jax.random.fold_in(key, int(purpose)) for purpose in others))
+        here, given, only = as_worker(world), (), {}
+        if memory is not None and memory.handed is not None:
+            kept = memory.handed(kept, params)
+            given = (kept,)
+        if local is not None and local.epochs is not None:
+            steps = local.epochs * batches_of(local, world.sizes, batch_size)
+            only = {"steps": jnp.round(steps.mean()).astype(steps.dtype)}
+        first = jnp.asarray(0)
+        sent = made(here, params, first, keys, step, *given, **only)
+        return (kept, sent) if memory is None else memory.remember(here, kept, sent, first, draw)
+
+    def start(world: World, d: int) -> Any:
+        return None if memory is None else memory.start(as_worker(world), d)
+
+    return OwnRow(start, row, memory is not None)
+
+
+class Known(NamedTuple):
+    """What the server knows beside the rows, and how it makes a row of its own: `own(memory)` gives `(memory, row)`."""
+
+    context: Context
+    own: Callable[[Any], tuple[Any, Array]] | None
+
+
+def _asked(known: Known, state: Any, remembers: bool) -> tuple[Context, Any, Callable[[Any], Any]]:
+    """The context and the state of who may ask for the server's own row, and what makes the new state of its own.
+
+    Where the server `remembers` its rows, what it does stands beside the state.
+    """
+    if not remembers:
+        return known.context, state, lambda new: new
+    assert known.own is not None
+    own, memory = state
+    memory, row = known.own(memory)
+    return known.context._replace(gradient=lambda: row), own, lambda new: (new, memory)
+
+
+@lru_cache
+def asks(asking: Callable[..., Any], start: Callable[[Any], Any], rows: int | None, d: int) -> bool:
+    """Whether a rule (of so many `rows`) or a filter (None) asks for the server's own row."""
+    asked = []
+
+    def look(given: Array, key: Array, worker: Array) -> Any:
+        params = given if rows is None else given[0]
+
+        def gradient() -> Array:
+            asked.append(True)
+            return params
+
+        context = Context(key, params, gradient, jnp.sum, lambda aggregate: aggregate)
+        if rows is None:
+            return asking(given, Sent(worker, worker), context, start(params))[0]
+        return asking(given, start(d), context)[0]
+
+    shape = jax.ShapeDtypeStruct((d,) if rows is None else (rows, d), jnp.float32)
+    jax.eval_shape(look, shape, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.int32))
+    return bool(asked)
+
+
+@lru_cache
+def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     """The rule in use; where rows weigh by `samples`, its weights times their numbers: FedAvg, if it is the average.
 
-    The sum of the weights stays what it is.
+    The sum of the weights stays what it is. `remembers`: whether the server remembers its own rows for the rule.
     """
-    if weights == "equal":
-        return lambda rows, state, context, samples: rule.apply(rows, state, context)
 
-    def apply(rows: Array, state: Any, context: Context, samples: Array) -> tuple[Array, Any, Info]:
-        aggregate, state, info = rule.apply(rows, state, context)
+    def plain(rows: Array, state: Any, known: Known, samples: Array) -> tuple[Array, Any, Info]:
+        context, own, put = _asked(known, state, remembers)
+        aggregate, after, info = rule.apply(rows, own, context)
+        return aggregate, put(after), info
+
+    if weights == "equal":
+        return plain
+
+    def apply(rows: Array, state: Any, known: Known, samples: Array) -> tuple[Array, Any, Info]:
+        aggregate, state, info = plain(rows, state, known, samples)
         weights = info.weights
         assert weights is not None
         shared = weights * samples
@@ -103,7 +210,14 @@ def applying(rule: Aggregator, weights: str) -> Apply:
 
 @lru_cache
 def starting(
-    model: Model, optimizer: optax.GradientTransformation, rule: Aggregator, judge: Filter | None, kept: int
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    rule: Aggregator,
+    judge: Filter | None,
+    kept: int,
+    own: OwnRow,
+    rule_remembers: bool,
+    filter_remembers: bool,
 ) -> Callable[[World], Server]:
     @jax.jit
     def start(world: World) -> Server:
@@ -111,32 +225,50 @@ def starting(
         d = len(params)
         table = _empty(kept, d) if kept else None
         judging = None if judge is None else judge.init(params)
-        return Server(params, optimizer.init(params), rule.init(d), judging, table, jnp.asarray(0))
+        deciding = rule.init(d)
+        if rule_remembers:
+            deciding = (deciding, own.start(world, d))
+        if filter_remembers:
+            judging = (judging, own.start(world, d))
+        return Server(params, optimizer.init(params), deciding, judging, table, jnp.asarray(0))
 
     return start
 
 
 @lru_cache
-def knowing(model: Model, batch_size: int) -> Callable[[World, Array, Array], Context]:
-    """What the server knows beside the rows; its batch is drawn only where the rule asks for it."""
+def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
+    """How an aggregate changes the model; `models`: where it is itself a model, and no change."""
 
-    def context(world: World, params: Array, key: Array) -> Context:
+    def moved(params: Array, state: Any, aggregate: Array) -> tuple[Array, Any]:
+        descent = params - aggregate if models else aggregate
+        change, state = optimizer.update(descent, state, params)
+        return jnp.asarray(optax.apply_updates(params, change)), state
+
+    return moved
+
+
+@lru_cache
+def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[[World, Server, Array, Array], Known]:
+    """What the server knows beside the rows, before update `step`; it draws only what it is asked for."""
+
+    def known(world: World, server: Server, step: Array, key: Array) -> Known:
+        def after(aggregate: Array) -> Array:
+            return move(server.params, server.optimizer, aggregate)[0]
+
         if not len(world.own):
-            return Context(key, params)
+            return Known(Context(key, server.params, after=after), None)
 
-        def batch() -> tuple[Array, Array]:
-            own = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
-            position = world.own[jax.random.randint(own, (batch_size,), 0, len(world.own))]
-            return normalised(world.scaling, world.x[position]), world.y[position]
+        def made(memory: Any) -> tuple[Any, Array]:
+            return own.row(world, server.params, step, key, memory)
 
-        return Context(
-            key,
-            params,
-            gradient=lambda: jax.grad(model.loss)(params, *batch()),
-            loss=lambda other: model.loss(other, *batch()),
-        )
+        def loss(params: Array) -> Array:
+            draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
+            position = world.own[jax.random.randint(draw, (batch_size,), 0, len(world.own))]
+            return model.loss(params, normalised(world.scaling, world.x[position]), world.y[position])
 
-    return context
+        return Known(Context(key, server.params, lambda: made(None)[1], loss, after), made)
+
+    return known
 
 
 @lru_cache
@@ -155,32 +287,48 @@ def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Arr
 class Showing(NamedTuple):
     """How new and kept rows become the `seen` rows that the rule is given.
 
-    `shown(rows [m, d], their workers [m], their ages [m])` gives these, `[seen, d]`.
+    `shown(rows [m, d], their workers [m], their ages [m])` gives these, `[seen, d]`. `shares(weights [seen], workers
+    [m])` gives what each row has of the weights of what the rule saw, `[m]`; `scale(ages [m])` what it was multiplied
+    by before, `[m]`.
     """
 
     sees: str
-    buckets: int
     seen: int
     shown: Callable[[Array, Array, Array], Array]
+    shares: Callable[[Array, Array], Array]
+    scale: Callable[[Array], Array]
 
 
 @lru_cache
 def showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
+    def scale(ages: Array) -> Array:
+        ages = jnp.asarray(ages).astype(float)
+        return jnp.ones_like(ages) if weight is None else weight(ages)
+
     def shown(rows: Array, workers: Array, ages: Array) -> Array:
         if weight is not None:
             rows = rows * weight(ages.astype(rows.dtype))[:, None]
-        return _bucket_means(rows, workers, buckets)[0] if sees == "buckets" else rows
+        return _bucket_means(rows, workers, buckets) if sees == "buckets" else rows
 
-    return Showing(sees, buckets, seen, shown)
+    def shares(weights: Array, workers: Array) -> Array:
+        if sees != "buckets":
+            return weights
+        place, counts = _in_buckets(workers, buckets)
+        return jnp.where(workers < 0, 0, weights[workers % buckets] / counts[place].astype(weights.dtype))
+
+    return Showing(sees, seen, shown, shares, scale)
 
 
-def _bucket_means(rows: Array, workers: Array, buckets: int) -> tuple[Array, Array]:
-    """The mean of the rows in each bucket `[buckets, d]`, and the share of each row in its own `[r]`."""
-    # no row, worker -1, falls into one bucket more
+def _in_buckets(workers: Array, buckets: int) -> tuple[Array, Array]:
+    """The bucket of each row `[r]` and the number of rows in each `[buckets + 1]`; the last is for what is no row."""
     place = jnp.where(workers < 0, buckets, workers % buckets)
-    counts = jax.ops.segment_sum(jnp.ones(len(rows), rows.dtype), place, buckets + 1)
-    shares = 1 / counts[place]
-    return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None], shares
+    return place, jax.ops.segment_sum(jnp.ones(len(workers), jnp.float32), place, buckets + 1)
+
+
+def _bucket_means(rows: Array, workers: Array, buckets: int) -> Array:
+    """The mean of the rows in each bucket `[buckets, d]`."""
+    place, counts = _in_buckets(workers, buckets)
+    return jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None].astype(rows.dtype)
 
 
 # (world, step, arrived) -> which of the rows that arrived are lies, [r]
@@ -211,12 +359,31 @@ def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
     return lied
 
 
-def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array) -> Table:
+# (world, step, workers [m]) -> the samples that each says it holds, [m]
+Counting = Callable[[World, Array, Array], Array]
+
+
+@lru_cache
+def counting(adversary: Adversary, lies: Lying) -> Counting:
+    """How many samples workers hold, or say they hold."""
+
+    def counts(world: World, step: Array, workers: Array) -> Array:
+        held = world.sizes[workers]
+        if adversary.claim is None:
+            return held
+        return adversary.claim(held.astype(float), jnp.where(workers >= 0, lies(world, step)[workers], -1), step)
+
+    return counts
+
+
+def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array, samples: Array) -> Table:
+    present = table.present if arrived.gone is None else table.present & jnp.logical_not(arrived.gone)
     return Table(
         table.rows.at[arrived.workers].set(rows),
         table.versions.at[arrived.workers].set(arrived.versions),
-        table.present.at[arrived.workers].set(True),
+        present.at[arrived.workers].set(True),
         table.lied.at[arrived.workers].set(lied),
+        table.samples.at[arrived.workers].set(samples.astype(table.samples.dtype)),
     )
 
 
@@ -226,50 +393,76 @@ def forging(
     lies: Lying,
     lied: Lied,
     apply: Apply,
-    context: Callable[[World, Array, Array], Context],
+    context: Callable[[World, Server, Array, Array], Known],
+    move: Move,
     own_loss: Callable[[World, Array, Array, Array], Array],
+    counts: Counting,
     how: Showing,
     kept: bool,
+    models: bool,
+    weighed: bool,
+    rate: Any,
 ) -> Callable[..., tuple[Array, Any]]:
+    """The adversary in an update. It sees descents: where rows are `models`, their way down from the server's model.
+
+    `weighed`: whether rows weigh by samples. `rate`: the server's, a number or a function of the step.
+    """
     assert adversary.forge is not None
     forge_rows = adversary.forge
 
     @jax.jit
     def forge(
-        world: World, step: Array, arrived: Arrived, rows: Array, params: Array, rule_state: Any, state: Any
+        world: World, step: Array, arrived: Arrived, rows: Array, server: Server, state: Any
     ) -> tuple[Array, Any]:
         own, table, computed = state
         ranks = lies(world, step)
         new = jnp.where(arrived.workers >= 0, ranks[arrived.workers], -1)
         # what the rule will draw, and the server's batch, the adversary can only guess
-        guess = context(world, params, derive(world.key, Purpose.GUESS, step))
+        guess = context(world, server, step, derive(world.key, Purpose.GUESS, step))
         key = derive(world.key, Purpose.FORGE, step)
 
         def losing(first: Any, end: Any) -> Callable[[Array], Array]:
             return partial(own_loss, world, step, (ranks >= first) & (ranks < end))
 
-        seen = {"params": params, "loss": losing(0, len(ranks)), "step": step}
+        def turned(rows: Array) -> Array:
+            """Models as descents, and descents as models."""
+            return server.params - rows if models else rows
 
-        def judged(given: Array, workers: Array) -> Array:
-            return apply(given, rule_state, guess, world.sizes[workers])[0]
+        def after(aggregate: Array) -> Array:
+            return move(server.params, server.optimizer, turned(aggregate))[0]
+
+        now = jnp.float32(rate(step) if callable(rate) else rate)
+        seen = {"params": server.params, "loss": losing(0, len(ranks)), "step": step, "rate": now, "after": after}
+        arrived_samples = counts(world, step, arrived.workers)
+
+        def weighing(samples: Array) -> Array:
+            return samples.astype(jnp.float32) if weighed else jnp.ones(samples.shape, jnp.float32)
+
+        def judged(rows: Array, workers: Array, versions: Array, samples: Array) -> Answer:
+            ages = step - versions
+            given = how.shown(turned(rows), workers, ages)
+            aggregate, _, info = apply(given, server.rule, guess, samples)
+            weights = info.weights
+            if weights is not None:
+                weights = how.shares(weights, workers) * how.scale(ages).astype(weights.dtype)
+            return Answer(turned(aggregate), weights, rows)
 
         if table is None:
 
-            def asking(known: Array) -> Callable[[Array], Array]:
-                return lambda attempt: judged(
-                    how.shown(attempt, arrived.workers, step - arrived.versions), arrived.workers
-                )
+            def asking(known: Array) -> Callable[[Array], Answer]:
+                return lambda attempt: judged(attempt, arrived.workers, arrived.versions, arrived_samples)
 
             there = arrived.workers >= 0
             # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
-            real = jnp.where(there[:, None], rows, 0)
+            real = jnp.where(there[:, None], turned(rows), 0)
             known = there & (new < 0) & ~lied(world, step, arrived)
-            view = View(real, new >= 0, known, arrived.workers, aggregate=asking(real), new=there, **seen)
+            seen["counts"] = jnp.where(there, weighing(arrived_samples), 0)
+            view = View(real, new >= 0, known, arrived.workers, ask_rule=asking(real), new=there, **seen)
             forged, own = forge_rows(key, view, new, real, Hidden(asking, losing), own)
             # whatever an attack returns, honest rows are the honest workers'
-            return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
+            return jnp.where((new >= 0)[:, None], turned(forged), rows), (own, None, None)
 
-        table = _entered(table, arrived, rows, lied(world, step, arrived))
+        table = _entered(table, arrived, rows, lied(world, step, arrived), arrived_samples)
         everyone = jnp.arange(len(table.present))
         workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
         last = jax.tree.map(lambda each: each[workers], table)
@@ -277,25 +470,31 @@ def forging(
         if computed is not None:
             computed = computed.at[arrived.workers].set(rows)
 
-        def asking(known: Array) -> Callable[[Array], Array]:
-            def aggregate(attempt: Array) -> Array:
+        def asking(known: Array) -> Callable[[Array], Answer]:
+            def answer(attempt: Array) -> Answer:
                 # of the liars' rows only the new ones can still be chosen
-                asked = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
+                tried = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
                 if kept:
-                    return judged(how.shown(asked, workers, step - last.versions), workers)
-                new_rows = how.shown(asked[arrived.workers], arrived.workers, step - arrived.versions)
-                return judged(new_rows, arrived.workers)
+                    return judged(tried, workers, last.versions, last.samples)
+                found = judged(tried[arrived.workers], arrived.workers, arrived.versions, arrived_samples)
+                if found.weights is None:
+                    return found._replace(rows=tried)
+                weights = jnp.zeros(len(workers), found.weights.dtype).at[arrived.workers].set(found.weights)
+                return Answer(found.aggregate, weights, tried)
 
-            return aggregate
+            return answer
 
         # a worker of which nothing was seen yet is none of the honest ones, nor is one whose last row is a lie
         mine = jnp.where(last.present, ranks[workers], -1)
         known = last.present & (mine < 0) & ~last.lied
         whose = jnp.where(last.present, workers, -1)
-        view = View(last.rows, mine >= 0, known, whose, aggregate=asking(last.rows), new=fresh, **seen)
-        computed_rows = last.rows if computed is None else computed[workers]
+        seen["counts"] = jnp.where(last.present, weighing(last.samples), 0)
+        there = last.present[:, None]
+        last_rows = jnp.where(there, turned(last.rows), 0)
+        view = View(last_rows, mine >= 0, known, whose, ask_rule=asking(last_rows), new=fresh, **seen)
+        computed_rows = last_rows if computed is None else jnp.where(there, turned(computed[workers]), 0)
         forged, own = forge_rows(key, view, mine, computed_rows, Hidden(asking, losing), own)
-        sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
+        sent = jnp.where((new >= 0)[:, None], turned(forged[jnp.searchsorted(workers, arrived.workers)]), rows)
         return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)), computed)
 
     return forge
@@ -305,31 +504,31 @@ def forging(
 def updating(
     apply: Apply,
     judge: Filter | None,
-    optimizer: optax.GradientTransformation,
-    context: Callable[[World, Array, Array], Context],
+    context: Callable[[World, Server, Array, Array], Known],
+    move: Move,
     lied: Lied,
+    counts: Counting,
     how: Showing,
-    models: bool,
+    filter_remembers: bool,
 ) -> Callable[..., tuple[Server, Update]]:
     @jax.jit
     def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
         table, workers, versions = server.table, arrived.workers, arrived.versions
         byzantine = lied(world, server.step, arrived)
+        samples = counts(world, server.step, workers)
         if table is not None:
-            table = _entered(table, arrived, rows, byzantine)
+            table = _entered(table, arrived, rows, byzantine, samples)
             everyone = jnp.arange(len(table.present))
             workers = everyone if how.seen == len(everyone) else jnp.nonzero(table.present, size=how.seen)[0]
             rows, versions, byzantine = table.rows[workers], table.versions[workers], table.lied[workers]
+            samples = table.samples[workers]
         there = workers >= 0
         ages = server.step - versions
-        known = context(world, server.params, derive(world.key, Purpose.RULE, server.step))
-        samples = world.sizes[workers]
+        known = context(world, server, server.step, derive(world.key, Purpose.RULE, server.step))
 
         def applied(given: Array) -> tuple[Array, Info, Array, Any, Any]:
             aggregate, rule_state, info = apply(how.shown(given, workers, ages), server.rule, known, samples)
-            descent = server.params - aggregate if models else aggregate
-            change, optimizer_state = optimizer.update(descent, server.optimizer, server.params)
-            return aggregate, info, jnp.asarray(optax.apply_updates(server.params, change)), optimizer_state, rule_state
+            return aggregate, info, *move(server.params, server.optimizer, aggregate), rule_state
 
         def stayed(given: Array) -> tuple[Array, Info, Array, Any, Any]:
             nothing = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), jax.eval_shape(applied, given)[:2])
@@ -338,14 +537,14 @@ def updating(
         if judge is None:
             accepted, filter_state, new = jnp.ones(()), None, applied(rows)
         else:
-            own = context(world, server.params, derive(world.key, Purpose.FILTER, server.step))
-            row, accepted, filter_state = judge.judge(rows[0], Sent(workers[0], ages[0]), own, server.filter)
+            asked = context(world, server, server.step, derive(world.key, Purpose.FILTER, server.step))
+            given, own, put = _asked(asked, server.filter, filter_remembers)
+            row, accepted, judged = judge.judge(rows[0], Sent(workers[0], ages[0]), given, own)
+            filter_state = put(judged)
             new = jax.lax.cond(accepted, applied, stayed, row[None])
         aggregate, info, params, optimizer_state, rule_state = new
 
-        weights = info.weights
-        if weights is not None and how.sees == "buckets":
-            weights = weights[workers % how.buckets] * _bucket_means(rows, workers, how.buckets)[1]
+        weights = None if info.weights is None else how.shares(info.weights, workers)
         honest, _ = mean_of(rows, ~byzantine & there)
         norm, cosine, distance = compared(aggregate, honest)
         seen = Update(

@@ -40,6 +40,9 @@ class Rows(NamedTuple):
     arrived_s: np.ndarray
 
 
+NO_PAIRS = np.empty((0, 2), int)
+
+
 class Timeline(NamedTuple):
     """The whole order of events of a run of T updates.
 
@@ -48,6 +51,10 @@ class Timeline(NamedTuple):
     `time_s[t]` and turns version t into version t + 1. A worker's jobs are numbered and done in order; those whose
     rows went into no update are `unused`, with their `outcomes`. `stopped` says why there are fewer updates than
     were asked for, and is empty where there are not.
+
+    `gone` `[G, 2]`: (update, worker), from that update on the rule does not see the worker's last row any more, which
+    the server had kept; until the worker's next one. `lost` `[L, 2]`: (update, worker), from that update on nothing
+    came of the worker, because the process that it ran in died unplanned.
     """
 
     rows: Rows
@@ -57,6 +64,8 @@ class Timeline(NamedTuple):
     unused: Rows
     outcomes: np.ndarray
     stopped: str = ""
+    gone: np.ndarray = NO_PAIRS
+    lost: np.ndarray = NO_PAIRS
 
     @property
     def steps(self) -> int:
@@ -165,6 +174,7 @@ def check(timeline: Timeline, n: int) -> Timeline:
     in_order &= (rows.computed_s <= rows.arrived_s) & (rows.arrived_s <= timeline.time_s[updates])
     refuse(~in_order, "has a row that arrives too late, or before it was computed")
     _check_jobs(timeline, n)
+    _check_pairs(timeline, n)
     return timeline
 
 
@@ -188,6 +198,18 @@ def _check_jobs(timeline: Timeline, n: int) -> None:
         raise ValueError(f"timeline: {where} has jobs out of order: a worker's jobs are numbered 0, 1, 2, ...")
 
 
+def _check_pairs(timeline: Timeline, n: int) -> None:
+    """A row leaves when it is there, and what leaves is not new."""
+    rows, updates = timeline.rows, timeline.updates
+    for name, pairs in (("gone", timeline.gone), ("lost", timeline.lost)):
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.min(initial=0) < 0 or pairs[:, 1].max(initial=-1) >= n:
+            raise ValueError(f"timeline: {name} must be pairs of an update and a worker in 0..{n - 1}")
+    for update, worker in timeline.gone.tolist():
+        mine = updates[rows.workers == worker]
+        if update >= timeline.steps or update in mine or not (mine < update).any():
+            raise ValueError(f"timeline: update {update} has the row of worker {worker} leave, which it does not keep")
+
+
 def cut(timeline: Timeline, steps: int) -> Timeline:
     """The timeline of the same run where it ends with its first `steps` updates.
 
@@ -209,14 +231,20 @@ def cut(timeline: Timeline, steps: int) -> Timeline:
         time_s=timeline.time_s[:steps],
         unused=Rows(*(each[begun] for each in later)),
         outcomes=outcomes[begun],
+        gone=timeline.gone[timeline.gone[:, 0] < steps],
+        lost=timeline.lost[timeline.lost[:, 0] < steps],
     )
+
+
+# The arrays of a saved timeline beside those of its rows.
+ALONE, PAIRS = ("first", "seen", "time_s", "outcomes"), ("gone", "lost")
 
 
 def save(timeline: Timeline, file: Any) -> None:
     """Writes a timeline to a path or open file, as compressed NumPy arrays."""
     parts = {"rows": timeline.rows, "unused": timeline.unused}
     arrays = {f"{part}.{name}": value for part, rows in parts.items() for name, value in rows._asdict().items()}
-    alone = {name: getattr(timeline, name) for name in ("first", "seen", "time_s", "outcomes")}
+    alone = {name: getattr(timeline, name) for name in (*ALONE, *PAIRS)}
     np.savez_compressed(file, **arrays, **alone, stopped=np.array(timeline.stopped))
 
 
@@ -227,7 +255,9 @@ def load(path: Path) -> Timeline:
             rows, unused = (
                 Rows(**{name: arrays[f"{part}.{name}"] for name in Rows._fields}) for part in ("rows", "unused")
             )
-            alone = {name: arrays[name] for name in ("first", "seen", "time_s", "outcomes")}
+            alone = {name: arrays[name] for name in ALONE}
+            # a file of an earlier version has none
+            alone |= {name: arrays[name] for name in PAIRS if name in arrays}
             made = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]))
             numbers = [*rows[:4], *unused[:4], made.first, made.seen, made.outcomes]
             times = [*rows[4:], *unused[4:], made.time_s]

@@ -152,18 +152,26 @@ def stepping(local: Local, updates: int) -> Steps:
     return Steps(lambda params: optimizer(0).init(params), step_by)
 
 
-def fixed_batch(world: World, worker: Array, job: Array, batch_size: int) -> tuple[Array, Array]:
+def batches_of(local: Local, held: Any, batch_size: int) -> Any:
+    """The batches of one pass over so many samples: numbers, or arrays of them."""
+    if local.last_batch == "keep":
+        return -(-held // batch_size)
+    # whoever holds fewer than a batch keeps them
+    return held // batch_size + (held < batch_size)
+
+
+def fixed_batch(draw: Array, held: Array, batch_size: int) -> tuple[Array, Array]:
     """Which of its fixed batches a worker takes in a job, and how many it has: as many as hold all its samples."""
-    count = -(-world.sizes[worker] // batch_size)
-    return jax.random.randint(derive(world.key, Purpose.WORK, worker, job), (), 0, count), count
+    count = -(-held // batch_size)
+    return jax.random.randint(draw, (), 0, count), count
 
 
 class Memory(NamedTuple):
     """What a worker remembers of its rows that were used.
 
     `start(world, d)` gives the memory of one worker before its first row. `remember(world, memory, row [d], worker,
-    job)` gives `(memory, what it sends [d])`. `handed(memory, params [d])`: the memory when a model came, which the job
-    is then given too; None where jobs need none.
+    draw)` gives `(memory, what it sends [d])`; `draw` is the key of the row's batches. `handed(memory, params [d])`:
+    the memory when a model came, which the job is then given too; None where jobs need none.
     """
 
     start: Callable[[World, int], Any]
@@ -183,17 +191,27 @@ def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_s
     if not parts:
         return None
     if len(parts) == 1:
-        return parts[0]._replace(remember=jax.jit(parts[0].remember))
+        return parts[0]
 
-    @jax.jit
-    def remember(world: World, memory: Any, row: Array, worker: Array, job: Array) -> tuple[Any, Array]:
+    def remember(world: World, memory: Any, row: Array, worker: Array, draw: Array) -> tuple[Any, Array]:
         after = []
         for part, own in zip(parts, memory, strict=True):
-            own, row = part.remember(world, own, row, worker, job)
+            own, row = part.remember(world, own, row, worker, draw)
             after.append(own)
         return tuple(after), row
 
     return Memory(lambda world, d: tuple(part.start(world, d) for part in parts), remember)
+
+
+@lru_cache
+def by_job(memory: Memory) -> Memory:
+    """The memory of workers, whose `remember(world, memory, row, worker, job)` takes a job in place of its key."""
+
+    @jax.jit
+    def remember(world: World, own: Any, row: Array, worker: Array, job: Array) -> tuple[Any, Array]:
+        return memory.remember(world, own, row, worker, derive(world.key, Purpose.WORK, worker, job))
+
+    return memory._replace(remember=remember)
 
 
 class Control(NamedTuple):
@@ -223,8 +241,7 @@ def controlling(steps: int, learning_rate: float, server_rate: float) -> Memory:
         common = jnp.where(memory.came, (memory.model - params) / (server_rate * whole), 0)
         return Control(memory.own, common, params, jnp.ones((), bool))
 
-    @jax.jit
-    def remember(world: World, memory: Control, row: Array, worker: Array, job: Array) -> tuple[Control, Array]:
+    def remember(world: World, memory: Control, row: Array, worker: Array, draw: Array) -> tuple[Control, Array]:
         return memory._replace(own=memory.own - memory.common + row / whole), row
 
     return Memory(start, remember, handed)
@@ -234,7 +251,7 @@ def _momentum(momentum: Momentum) -> Memory:
     beta = momentum.beta
     weight = 1 - beta if momentum.kind == "exponential" else 1
 
-    def remember(world: World, velocity: Array, row: Array, worker: Array, job: Array) -> tuple[Array, Array]:
+    def remember(world: World, velocity: Array, row: Array, worker: Array, draw: Array) -> tuple[Array, Array]:
         velocity = beta * velocity + weight * row
         return velocity, velocity
 
@@ -247,8 +264,8 @@ def _saga(batch_size: int) -> Memory:
     def start(world: World, d: int) -> Array:
         return jnp.zeros((math.ceil(world.shards.shape[1] / batch_size), d))
 
-    def remember(world: World, table: Array, row: Array, worker: Array, job: Array) -> tuple[Array, Array]:
-        batch, count = fixed_batch(world, worker, job, batch_size)
+    def remember(world: World, table: Array, row: Array, worker: Array, draw: Array) -> tuple[Array, Array]:
+        batch, count = fixed_batch(draw, world.sizes[worker], batch_size)
         # rows of the table beyond the worker's batches are zeros
         return table.at[batch].set(row), row - table[batch] + table.sum(axis=0) / count
 

@@ -1,6 +1,6 @@
 """What a run works on: everything that is data or depends on the seed, as one tuple of arrays."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from simulator.normalising import Scaling, scaling
 from simulator.partitions import Samples
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
+from simulator.units import Units, units
 
 Array = jax.Array
 
@@ -27,7 +28,8 @@ class World(NamedTuple):
     (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
     `own`: positions of the server's own samples, those kept for validation. `liars` `[n]`: which of the Byzantine
     workers each worker is, -1 for the honest; where others lie in every update, -1 for all. `scaling`: of the samples
-    (`simulator/normalising.py`), None where they stay as they are.
+    (`simulator/normalising.py`), None where they stay as they are. `units`: the range of the data
+    (`simulator/units.py`), None for characters.
     """
 
     key: Array
@@ -42,13 +44,14 @@ class World(NamedTuple):
     own: Array
     liars: Array
     scaling: Scaling | None
+    units: Units | None
 
 
 # Training samples on which loss and accuracy are measured; the test set is measured whole.
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None, units=None)  # pyright: ignore[reportArgumentType]
 
 
 def load(data: DataSource) -> Dataset:
@@ -59,19 +62,38 @@ def load(data: DataSource) -> Dataset:
 @file_cache(maxsize=4)
 def _load(data: DataSource) -> Dataset:
     reads_files(data)
-    return DATA[data.name](**data.options())
+    made = DATA[data.name](**data.options())
+    if isinstance(made, Dataset):
+        _check(data.name, made)
+    return made
 
 
-def _samples(data: DataSource) -> dict[str, Array]:
+def _check(name: str, data: Dataset) -> None:
+    """Raises ValueError for a data set, such as one of a plug-in, whose labels would be wrong without a word."""
+    count = len(data.y)
+    if not count or any(len(each) != count for each in (data.x, data.owners) if each is not None):
+        raise ValueError(
+            f"{name} gives {len(data.x)} samples with {count} labels: as many owners and labels are needed"
+        )
+    if data.classes is not None and not (
+        np.issubdtype(data.y.dtype, np.integer) and data.y.min() >= 0 and data.y.max() < data.classes
+    ):
+        raise ValueError(
+            f"{name} gives labels {data.y.dtype} from {data.y.min()} to {data.y.max()}: whole numbers in 0.."
+            f"{data.classes - 1} are needed for classes={data.classes}"
+        )
+
+
+def _samples(data: DataSource) -> dict[str, Any]:
     # a grid over seeds of the split reads and places the samples once
     return _placed(data.model_copy(update={"seed": None}))
 
 
 @file_cache(maxsize=2)
-def _placed(data: DataSource) -> dict[str, Array]:
+def _placed(data: DataSource) -> dict[str, Any]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
-    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y)}
+    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": units(dataset)}
 
 
 def world(scenario: Scenario, seed: int) -> World:
@@ -139,7 +161,8 @@ def own_seed(chosen: int | None, seed: int) -> int:
 
 def split_of(data: DataSource, seed: int) -> Split:
     """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
-    return split(load(data), generator(own_seed(data.seed, seed), Purpose.SPLIT), data.validation, data.test)
+    rng = generator(own_seed(data.seed, seed), Purpose.SPLIT)
+    return split(load(data), rng, data.validation, data.test, data.test_by)
 
 
 def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:

@@ -37,12 +37,14 @@ def zeno_plus_plus(
     Source: Xie, Koyejo and Gupta, ICML 2020, "Zeno++: Robust Fully Asynchronous SGD", algorithm 1
 
     Any f below n is tolerated as far as the server's data are like those of the workers. With epsilon = 0 the condition
-    is a smallest cosine to the server's row, rho / learning_rate. Rows of length 0 have no direction and are refused,
+    is a smallest cosine to the server's row, rho / learning_rate, whatever the rows are; epsilon is in the unit of
+    their squares. Rows of length 0 have no direction and are refused,
     and so are those that are not finite, and all of them where v is 0 or not finite. Differences: the authors' code
     takes the length that x was sent with, not that of g, in the rho term.
 
     Args:
-        learning_rate: of the step that is judged; the optimizer's own is not known to the filter.
+        learning_rate: of the step that is judged: only rho / learning_rate matters, and with rows that are changes of
+            local steps it stays in the unit of gradients.
         rho: weight of the squared length.
         epsilon: how much ascent is tolerated.
         delay: rows that are judged by one v, the first of them by a new one.

@@ -101,10 +101,33 @@ def clipped_mean(rows: Array, origin: Array, found: Lengths, bound: Array, chose
     all. Cost: O(n d).
     """
     n, _ = rows.shape
-    _, first, second = factors(found, bound)
     counted = found.finite if chosen is None else found.finite & chosen
+    total, share = clipped_sum(rows, origin, found, bound, counted)
     count = n if chosen is None else jnp.maximum(jnp.sum(chosen), 1)
-    share = 0.5 ** (n - 1).bit_length()  # no larger than 1/n, so that no sum overflows
+    return origin + 2 * (total / (count * share))
+
+
+def clipped_pull(rows: Array, origin: Array, found: Lengths, bound: Array, counted: Array) -> tuple[Array, Array]:
+    """The mean of the `counted` rows, weighted by 1, or by 2 `bound` / |x - origin| where a row is farther than that.
+
+    Gives it and the weights `[n]`, which sum to 1; the origin and zeros where none counts. One counted row at least
+    must be no farther than twice the bound, so that the weights do not vanish. Cost: O(n d).
+    """
+    total, share = clipped_sum(rows, origin, found, bound, counted)
+    _, first, second = factors(found, bound)
+    weights = jnp.where(counted, first * second, 0)
+    whole = jnp.maximum(jnp.sum(weights), jnp.finfo(rows.dtype).tiny)
+    return origin + 2 * (total / (whole * share)), weights / whole
+
+
+def clipped_sum(rows: Array, origin: Array, found: Lengths, bound: Array, counted: Array) -> tuple[Array, float]:
+    """Half the sum of the `counted` differences to the origin, shortened to twice the `bound`, times a number `[]`.
+
+    Gives it and the number, which is no larger than 1/n, so that no sum overflows.
+    """
+    n, _ = rows.shape
+    _, first, second = factors(found, bound)
+    share = 0.5 ** (n - 1).bit_length()
 
     if n <= UNROLLED:
         total = jnp.zeros_like(origin)
@@ -118,4 +141,4 @@ def clipped_mean(rows: Array, origin: Array, found: Lengths, bound: Array, chose
             return jnp.matmul(share * second, halves, precision=lax.Precision.HIGHEST)
 
         total = assembled(rows.shape[1], width_for(rows), weighted)
-    return origin + 2 * (total / (count * share))
+    return total, share

@@ -9,7 +9,7 @@ from aggregators.kernels.columns import sorted_columns
 Array = jax.Array
 
 STEPS = 300  # at most; points that stop moving stop sooner
-ROUNDING = 1e-5  # for points of a size about 1: distances that differ by less are equal
+ROUNDING = 16  # times the spacing of numbers at 1, for points of that size: distances that differ by less are equal
 
 
 def largest_cluster(points: Array, alive: Array) -> Array:
@@ -22,6 +22,7 @@ def largest_cluster(points: Array, alive: Array) -> Array:
     index comes first. Cost: O(n² k) for each step.
     """
     n, _ = points.shape
+    rounding = ROUNDING * jnp.finfo(points.dtype).eps
     points = jnp.where(alive[:, None], points, 0)
 
     def distances(here: Array, there: Array) -> Array:
@@ -30,7 +31,7 @@ def largest_cluster(points: Array, alive: Array) -> Array:
     count = jnp.sum(alive)
     ascending = sorted_columns(jnp.where(alive[:, None], distances(points, points), jnp.inf))
     half = ascending[jnp.maximum(count // 2, 1) - 1]
-    reach = jnp.sum(jnp.where(alive, half, 0)) / jnp.maximum(count, 1) + ROUNDING
+    reach = jnp.sum(jnp.where(alive, half, 0)) / jnp.maximum(count, 1) + rounding
 
     def around(here: Array) -> Array:
         return alive[None, :] & (distances(here, points) <= reach)
@@ -55,6 +56,6 @@ def largest_cluster(points: Array, alive: Array) -> Array:
     kept = lax.fori_loop(0, n, keep, jnp.zeros(n, bool))
     to_peaks = jnp.where(kept[None, :], distances(points, peaks), jnp.inf)
     nearest = jnp.min(to_peaks, axis=1)
-    own = jnp.argmax(to_peaks <= nearest[:, None] + ROUNDING, axis=1)
+    own = jnp.argmax(to_peaks <= nearest[:, None] + rounding, axis=1)
     member = (own[:, None] == jnp.arange(n)[None, :]) & (alive & (nearest <= reach))[:, None]
     return member[:, jnp.argmax(jnp.sum(member, axis=0))]

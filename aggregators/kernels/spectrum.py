@@ -25,7 +25,7 @@ ROUND, MOST = (
     32,
     192,
 )  # of these steps: between two looks at what they have found, and before all are computed after all
-CONVERGED = 1e-6  # times the largest eigenvalue: the residual of its vector
+CONVERGED = 8  # times the spacing of numbers and the largest eigenvalue: the residual of its vector
 
 
 def flattest_subset(apart: Distances, size: int) -> Array:
@@ -133,7 +133,7 @@ def leading(matrix: Array) -> tuple[Array, Array]:
         residual = beside[done - 1] * jnp.abs(vectors[done - 1, -1])
         vector = product(vectors[:, -1], basis[:-1])
         found = values[-1], vector / jnp.maximum(jnp.sqrt(jnp.sum(vector**2)), tiny)
-        return done, (basis, diagonal, beside), found, residual <= CONVERGED * values[-1]
+        return done, (basis, diagonal, beside), found, residual <= CONVERGED * jnp.finfo(dtype).eps * values[-1]
 
     first = np.random.default_rng(0).normal(size=n)
     basis = jnp.zeros((MOST + 1, n), dtype).at[0].set(jnp.asarray(first / np.linalg.norm(first), dtype))

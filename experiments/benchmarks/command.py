@@ -4,12 +4,13 @@
 import difflib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.refusing import check_environment, ending, plainly, refuse
+from experiments.refusing import QUIET, check_environment, ending, plainly, refuse
 from experiments.writing import replaceable
 from simulator.mistakes import ScenarioError
 
@@ -31,6 +32,7 @@ def rules(
     ] = True,
     peers: Annotated[bool, typer.Option(help="Measure byzfl and byzpy too, where they are installed.")] = True,
     path: NUMBERS = None,
+    quiet: QUIET = False,
 ) -> None:
     """Time and memory of every rule beside the memory's speed, plain versions and other packages."""
     # XLA reads it when it starts
@@ -45,13 +47,21 @@ def rules(
             near = difflib.get_close_matches(name, benchmark.names(), n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             refuse(f"--rule {name}: {hint}there are: {', '.join(benchmark.names())}")
-    _writable(path)
+    say = _say(path, quiet)
     installed = tuple(others.installed()) if peers else ()
     chosen = list(dict.fromkeys(rule or benchmark.names()))
     try:
-        benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, typer.echo)
+        benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, say)
     except KeyboardInterrupt as end:
         _interrupted(path, end)
+
+
+def _say(path: Path | None, quiet: bool) -> Callable[[str], None]:
+    """What takes the lines of a table. Refuses a file that cannot be written, and silence that leaves nothing."""
+    _writable(path)
+    if quiet and path is None:
+        refuse("--quiet: prints nothing, and without --json FILE nothing would be left: give both")
+    return (lambda text: None) if quiet else typer.echo
 
 
 def _writable(path: Path | None) -> None:
@@ -103,18 +113,19 @@ def training(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
     path: NUMBERS = None,
+    quiet: QUIET = False,
 ) -> None:
     """Updates per second of the three executors, beside the time of the gradients alone."""
     from experiments.benchmarks import training as benchmark
 
     check_environment()
-    _writable(path)
+    say = _say(path, quiet)
     for name in model or []:
         if name not in benchmark.MODELS:
             refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
     rules, models = (list(dict.fromkeys(each)) for each in (rule or benchmark.RULES, model or benchmark.MODELS))
     try:
-        benchmark.run(rules, models, steps, repeats, path, typer.echo)
+        benchmark.run(rules, models, steps, repeats, path, say)
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as end:
@@ -129,16 +140,17 @@ def population(
     steps: Annotated[int, typer.Option(min=1, help="Updates of a run.")] = 100,
     repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
     path: NUMBERS = None,
+    quiet: QUIET = False,
 ) -> None:
     """Updates per second, and memory, where each update takes a few of many clients."""
     from experiments.benchmarks import population as benchmark
 
     check_environment()
-    _writable(path)
+    say = _say(path, quiet)
     if participants > clients:
         refuse(f"--participants {participants}: there are only {clients} clients (--clients)")
     try:
-        benchmark.run(clients, participants, steps, repeats, path, typer.echo)
+        benchmark.run(clients, participants, steps, repeats, path, say)
     except KeyboardInterrupt as end:
         _interrupted(path, end)
 
@@ -151,13 +163,14 @@ def schedules(
     workers: Annotated[int, typer.Option(min=3, help="Workers of the timelines that are planned.")] = 1000,
     updates: Annotated[int, typer.Option(min=1, help="Updates of the timelines that are planned.")] = 100_000,
     path: NUMBERS = None,
+    quiet: QUIET = False,
 ) -> None:
     """Updates per second of each schedule in each executor, and how long planning a long timeline takes."""
     from experiments.benchmarks import schedules as benchmark
 
     check_environment()
-    _writable(path)
+    say = _say(path, quiet)
     try:
-        benchmark.run(steps, repeats, workers, updates, path, typer.echo)
+        benchmark.run(steps, repeats, workers, updates, path, say)
     except KeyboardInterrupt as end:
         _interrupted(path, end)

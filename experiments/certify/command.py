@@ -1,6 +1,7 @@
 """The command `byzax certify`."""
 
 # what takes long to import is imported inside: `byzax --help` answers at once
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.refusing import check_environment, ending, plainly, refuse
+from experiments.refusing import QUIET, check_environment, ending, plainly, refuse
 
 EXIT_CODES = (
     "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
@@ -44,6 +45,7 @@ def certify(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the certificate that --out holds, once a rule is measured.")
     ] = False,
+    quiet: QUIET = False,
 ) -> None:
     """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
     from experiments.certify import description
@@ -63,7 +65,7 @@ def certify(
             flags["attacks"] = "all" if "all" in attack else [parse_text(text, "--attack") for text in attack]
         asked = description.load(file, flags, settings or [])
         folder = Path(out) if out else Path("results", file_name(["certify", asked.name or _rules(asked)], []))
-        _certify(asked, file, folder, overwrite)
+        _certify(asked, file, folder, overwrite, quiet)
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as interrupt:
@@ -76,7 +78,7 @@ def _rules(asked: Any) -> str:
     return "-".join(dict.fromkeys(part.name for part in asked.subjects))
 
 
-def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> None:
+def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet: bool) -> None:
     """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured.
 
     KeyboardInterrupt passes where nothing is there to keep.
@@ -89,19 +91,28 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
     from experiments.study import prefixed
     from simulator import compilation
 
+    inputs = [file] if file else []
+    outputs.check([folder], inputs, overwrite, "certificate")
     compilation.keep()
     with prefixed(file) if file else nullcontext():
         plan = measuring.prepare(asked)
     results.versions()
-    outputs.claim([folder], [file] if file else [], overwrite, "certificate", keep=True)
+    outputs.claim([folder], inputs, overwrite, "certificate", keep=True)
     errors = Console(stderr=True)
     findings: list[measuring.Findings] = []
     end: tuple[str, int] | None = None
     try:
-        with errors.status("measuring") if errors.is_terminal else nullcontext() as status:
-            for each in measuring.perform(
-                plan, lambda text: status.update(escape(text)) if status else typer.echo(text, err=True)
-            ):
+        # a notebook gives its commands a terminal, and shows the codes that move a cursor as they are
+        moving = errors.is_terminal and not quiet and "JPY_PARENT_PID" not in os.environ
+        with errors.status("measuring") if moving else nullcontext() as status:
+
+            def say(text: str) -> None:
+                if status is not None:
+                    status.update(escape(text))
+                elif not quiet:
+                    typer.echo(text, err=True)
+
+            for each in measuring.perform(plan, say):
                 findings.append(each)
                 # a rule may take an hour: whatever comes, those that are measured are on disk
                 report.write(folder, plan, findings)
@@ -109,6 +120,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool) -> No
                 outputs.remove(folder / name for name in report.FILES if name.endswith((".png", ".svg")))
     except KeyboardInterrupt as interrupt:
         if not findings:
+            outputs.release(folder)
             raise
         end = ending(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]

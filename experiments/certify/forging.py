@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attacks import View
+from attacks import Answer, View
 from experiments.certify.subject import Subject, numbered
 from simulator.components import ATTACKS, Component
 from simulator.registry import file_of, said
@@ -65,10 +65,11 @@ def _batched(
             known = own[-1]
             params = jnp.zeros(own.shape[1], own.dtype)
 
-            def aggregate(attempt: Array) -> Array:
+            def ask_rule(attempt: Array) -> Answer:
                 # what the rule will draw, and the server's own row, the adversary can only guess
                 guess = jax.random.fold_in(key, 1)
-                return subject.ask(attempt[None], known[None], guess[None])[0]
+                aggregate, weights = subject.ask(attempt[None], known[None], guess[None])
+                return Answer(aggregate[0], None if weights is None else weights[0], attempt)
 
             view = View(
                 own,
@@ -76,9 +77,10 @@ def _batched(
                 known=~byzantine,
                 workers=jnp.arange(subject.n),
                 params=params,
-                aggregate=aggregate,
+                ask_rule=ask_rule,
                 loss=lambda w: known @ w + w @ w / 2,
                 step=jnp.asarray(0),
+                after=lambda aggregate: params - 0.1 * aggregate,
             )
             forged, _ = forge(key, view, init(own.shape[1]))
             return jnp.where(byzantine[:, None], forged, own)

@@ -26,7 +26,8 @@ class Subject(NamedTuple):
     """A rule for n rows of which f are declared Byzantine.
 
     `ask(rows [b, n, d], own [b, d], keys [b])` gives the answers `[b, d]`, each from the rule's state before its first
-    update (centered_clipping: the last aggregate is 0). `own` is the server's own row where a rule asks for one; the
+    update (centered_clipping: the last aggregate is 0), and the weights `[b, n]` of the rows, None where the rule gives
+    none. `own` is the server's own row where a rule asks for one; the
     loss of the server's data is then <own, w> + |w|²/2, whose gradient at the model, w = 0, is `own`. `trusting`:
     whether the rule asks for it.
     """
@@ -36,7 +37,7 @@ class Subject(NamedTuple):
     pre: tuple[Component, ...]
     n: int
     f: int
-    ask: Callable[[Array, Array, Array], Array]
+    ask: Callable[[Array, Array, Array], tuple[Array, Array | None]]
     trusting: bool
 
 
@@ -54,7 +55,7 @@ def build(label: str, part: Component, pre: Sequence[Component], n: int, f: int,
     ask = batched(rule)
     try:
         shapes = (jax.ShapeDtypeStruct((1, n, d), jnp.float32), jax.ShapeDtypeStruct((1, d), jnp.float32))
-        answer: Any = jax.eval_shape(ask, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))
+        answer: Any = jax.eval_shape(ask, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))[0]
         if answer.shape != (1, d):
             raise ValueError(f"apply must give an aggregate [d={d}], got {list(answer.shape[1:])}")
     except Exception as error:
@@ -75,17 +76,18 @@ def _trusting(rule: Aggregator, n: int, d: int) -> bool:
     return False
 
 
-def batched(rule: Aggregator) -> Callable[[Array, Array, Array], Array]:
+def batched(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Array | None]]:
     """`Subject.ask` of a rule."""
 
-    def one(update: tuple[Array, Array, Array]) -> Array:
+    def one(update: tuple[Array, Array, Array]) -> tuple[Array, Array | None]:
         rows, own, key = update
 
         def loss(params: Array) -> Array:
             return own @ params + 0.5 * params @ params
 
         context = Context(key, jnp.zeros_like(own), gradient=lambda: own, loss=loss)
-        return rule.apply(rows, rule.init(rows.shape[1]), context)[0]
+        aggregate, _, info = rule.apply(rows, rule.init(rows.shape[1]), context)
+        return aggregate, info.weights
 
     # a loop and no vmap: rules with loops of their own would run them in step, and it compiles once per shape
     return jax.jit(lambda rows, own, keys: jax.lax.map(one, (rows, own, keys)))
@@ -113,7 +115,8 @@ def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> 
         interrupts.check()
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         some = slice(start, start + size) if start + size <= count else chosen  # a slice is no copy
-        found.append(np.asarray(subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered(key, chosen))))
+        answer, _ = subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered(key, chosen))
+        found.append(np.asarray(answer))
     return np.concatenate(found)[:count]
 
 

@@ -5,6 +5,7 @@ Throughout q = f / (n - 2f), and S is a set of n-f honest rows. The coefficients
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from simulator.components import Component
@@ -31,10 +32,32 @@ def eta(n: int, f: int) -> float:
 
 def sine(rule: Component, pre: tuple[Component, ...], n: int, f: int, spread: float, norm: float) -> Bound | None:
     """sin alpha = eta sqrt(d) sigma / |g| where it is proven: for Krum as in the paper. From 1 on nothing is proven."""
-    options: dict[str, Any] = rule.options()
-    if pre or rule.name != "krum" or (options["distance"], options["neighbours"]) != ("squared", "n-f-2"):
+    if pre or rule.name != "krum" or not _as_published(rule.options()) or n < 2 * f + 3:
         return None
     return Bound(eta(n, f) * spread / norm, "Blanchard et al. 2017, proposition 1")
+
+
+def _as_published(options: Mapping[str, Any]) -> bool:
+    """Whether these options of krum or multi_krum are those of Blanchard et al. 2017."""
+    return (options["distance"], options["neighbours"]) == ("squared", "n-f-2")
+
+
+def _krum(options: Mapping[str, Any], n: int, f: int) -> Bound | None:
+    """The kappa of krum, and of multi_krum with m <= n - f, for squared distances to so many neighbours.
+
+    The paper's Krum sums over the n-f nearest rows, itself among them. With k other rows k+1-f of these k+1 are sure to
+    be honest, and no honest row's k nearest are farther than k honest ones where k < n-f. The same proof: the sum over
+    them of |x_i - x_j|² is at most 2 sum over S of |x - mean|² for the row of the smallest score, and on average over
+    the m rows with the smallest, of which every honest row's is no smaller than one; |x_i - mean|² <= (1+a) |x_i - x_j|²
+    + (1+1/a) |x_j - mean|² with a = 1.
+    """
+    others = {"n-f-1": n - f - 1, "n-f-2": n - f - 2, "n-f-3": n - f - 3}.get(options["neighbours"])
+    if options["distance"] != "squared" or others is None or others < 1 or others + 1 <= f:
+        return None
+    note = "Allouah et al. 2023, table 1 (n-f nearest rows, itself among them)"
+    if others < n - f - 1:
+        note = f"the proof for n-f nearest rows (Allouah et al. 2023) for {options['neighbours']} others"
+    return Bound(6 * (n - f) / (others + 1 - f), note)
 
 
 def kappa(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound | None:
@@ -51,18 +74,11 @@ def kappa(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound 
     match rule.name:
         case "average" if f == 0:
             return Bound(0.0, "it is the mean")
-        case "krum" if options["distance"] != "squared":
-            return None
-        case "krum" if options["neighbours"] == "n-f-1":
-            return Bound(6 * (1 + q), f"{table} (n-f nearest rows, itself among them)")
         case "krum":
-            # The paper's Krum sums over the n-f nearest rows, itself among them; that of 2017 over one row fewer, of
-            # which n-2f-1 and not n-2f are sure to be honest. The same proof: sum over them of |x_k - x_j|² is at most
-            # 2 sum over S of |x - mean|², and |x_k - mean|² <= (1+a) |x_k - x_j|² + (1+1/a) |x_j - mean|².
-            return Bound(
-                6 * (n - f) / (n - 2 * f - 1), "the proof for n-f nearest rows (Allouah et al. 2023) for n-f-1"
-            )
-        case "geometric_median":
+            return _krum(options, n, f)
+        case "multi_krum" if options["m"] is None or options["m"] <= n - f:
+            return _krum(options, n, f)
+        case "geometric_median" if options["nu"] is None:
             return Bound(4 * (1 + q) ** 2, table)
         case "median":
             # At least a honest rows lie beyond the median, and by Cantelli's inequality a share p of them at a distance
@@ -89,8 +105,7 @@ def leak(rule: Component, pre: tuple[Component, ...], n: int, f: int, d: int) ->
     sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a liar has f-1 equal neighbours and n-2f-1 honest ones at gamma² + d sigma²,
     an honest row n-f-2 at 2 d sigma², as d grows (El Mhamdi et al. 2018 has Omega(sqrt(d)), without the constant).
     """
-    options: dict[str, Any] = rule.options()
-    if pre or f < 1 or rule.name != "krum" or options["neighbours"] != "n-f-2" or options["distance"] != "squared":
+    if pre or f < 1 or rule.name != "krum" or not _as_published(rule.options()) or n < 2 * f + 2:
         return None
     return math.sqrt(d) * math.sqrt(2 * (n - f - 2) / (n - 2 * f - 1) - 1)
 
@@ -105,15 +120,17 @@ def standing(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bou
             return Bound(0, f"{blanchard}, lemma 1")
         case "median":
             return Bound(half, "Donoho and Huber 1983: half of the rows")
-        case "geometric_median":
+        case "geometric_median" if options["nu"] is None:
             return Bound(half, "Lopuhaä and Rousseeuw 1991: half of the rows")
         case "trimmed_mean":
             return Bound(f if options["trim"] is None else options["trim"], "Yin et al. 2018: those that are cut")
         case "multi_krum" if options["m"] == n:
             return Bound(0, f"{blanchard}, lemma 1: it is the average")
-        case "krum" | "multi_krum":
+        case "krum" if _as_published(options) and n >= 2 * f + 3:
             return Bound(f, f"{blanchard}, 2f + 2 < n")
-        case "bulyan":
+        case "multi_krum" if _as_published(options) and n >= 2 * f + 3 and (options["m"] or 0) <= n - f - 2:
+            return Bound(f, f"{blanchard}, 2f + 2 < n")
+        case "bulyan" if n >= 4 * f + 3:
             return Bound(f, "El Mhamdi et al. 2018, n >= 4f + 3")
         case "brute":
             return Bound(f, "El Mhamdi et al. 2018, n >= 2f + 1")

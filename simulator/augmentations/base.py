@@ -8,7 +8,8 @@ from jax.scipy.ndimage import map_coordinates
 
 Array = jax.Array
 
-# (key, images [b, h, w] or [b, h, w, c]) -> images of the same shape, each changed by a draw of its own
+# (key, images [b, h, w] or [b, h, w, c]) -> images of the same shape, each changed by a draw of its own. They come in
+# units of the data's range, in which 0 is the background: black, or paper where ink is darker (simulator/units.py)
 Augmentation = Callable[[Array, Array], Array]
 
 

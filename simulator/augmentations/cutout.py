@@ -7,13 +7,13 @@ from simulator.augmentations.base import Array, Augmentation, each
 
 
 def cutout(*, size: int = 8) -> Augmentation:
-    """A square of each image becomes 0; its middle is any pixel, and so a part of it may lie outside.
+    """A square of each image becomes background; its middle is any pixel, and so a part of it may lie outside.
 
     Formula: image[i, j] -> 0 for r <= i + size // 2 < r + size, c <= j + size // 2 < c + size, (r, c) a uniform pixel
     Source: DeVries and Taylor 2017, "Improved regularization of convolutional neural networks with cutout"
 
-    0 is black, in the units of the data: images are changed before they are normalised. The authors' code normalises
-    first, so that its square is of the mean colour.
+    The background, 0, is black, or paper where ink is darker: images are changed before they are normalised, in units
+    of their range. The authors' code normalises first, so that its square is of the mean colour.
 
     Args:
         size: of a side, in pixels; the authors take 16 on CIFAR-10, 8 on CIFAR-100 and 20 on SVHN.

@@ -12,8 +12,8 @@ def rotate(*, degrees: float = 15.0) -> Augmentation:
     Formula: by an angle uniform on [-degrees, degrees], pixels between others in proportion
     Source: Simard, Steinkraus and Platt, ICDAR 2003, "Best practices for convolutional neural networks"
 
-    0 is black, in the units of the data: images are changed before they are normalised, as by torchvision's
-    RandomRotation in front of its Normalize.
+    0 is the background: black, or paper where ink is darker. Images are changed before they are normalised, in units of
+    their range, as by torchvision's RandomRotation in front of its Normalize.
 
     Args:
         degrees: the largest angle, in (0, 180].

@@ -14,8 +14,8 @@ def shift(*, pixels: int = 4) -> Augmentation:
     Formula: image[i, j] -> image[i - a, j - b], a and b each uniform on -pixels..pixels
     Source: He, Zhang, Ren and Sun, CVPR 2016, "Deep residual learning", section 4.2 (padding of 4 and a random crop)
 
-    0 is black, in the units of the data: images are changed before they are normalised, as by torchvision's RandomCrop
-    in front of its Normalize.
+    0 is the background: black, or paper where ink is darker. Images are changed before they are normalised, in units of
+    their range, as by torchvision's RandomCrop in front of its Normalize.
 
     Args:
         pixels: the farthest.

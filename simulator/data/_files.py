@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from simulator.compilation import cache_folder
 from simulator.data.base import DataError
 from simulator.file_cache import reads
+from simulator.mistakes import shown
 
 WAY_OUT = "replace it (or delete it, if byzax downloaded it, to have it fetched again)"
 ARCHIVES = (".tar.gz", ".tgz", ".zip")
@@ -66,7 +67,7 @@ def paths(folder: Path, file: str) -> list[Path]:
     for each in file.split("|"):
         for pattern in (each, f"{each}.gz"):
             reads(folder, pattern)
-            if found := sorted(place for place in folder.glob(pattern) if place.is_file()):
+            if _is_folder(folder) and (found := sorted(place for place in folder.glob(pattern) if place.is_file())):
                 return found
     return []
 
@@ -81,8 +82,16 @@ def given(name: str, option: str, file: str) -> Path:
     places = [place, *([Path(shared, file)] if shared and not place.is_absolute() else [])]
     for each in places:
         reads(each)
-        if each.exists():
-            return each
+        try:
+            if each.is_file() or each.is_dir():
+                return each
+            if each.exists():
+                raise DataError(f"{name}: data.{option} {file!r} is neither a file nor a folder")
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{name}: data.{option} {shown(file)} cannot be looked for: {reason}") from None
     looked = " and ".join(str(each.absolute()) for each in places)
     raise DataError(f"{name}: data.{option} {file!r} is not there: looked for {looked}")
 
@@ -98,6 +107,8 @@ def content(place: Path) -> bytes:
         return gzip.decompress(held) if held[:2] == b"\x1f\x8b" else held
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{place} is a damaged or truncated gzip file ({error}): {WAY_OUT}") from error
+    except MemoryError as error:
+        raise DataError(f"{place} is larger, unpacked, than there is memory") from error
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error.strerror or error}") from error
 
@@ -129,8 +140,16 @@ def _complete(places: list[Path], files: Sequence[str], inside: str) -> Path | N
     return next((folder for folder in folders if all(path(folder, file) for file in files)), None)
 
 
+def _is_folder(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except (OSError, ValueError):
+        # a name too long, a folder that may not be looked into
+        return False
+
+
 def _fail_missing(name: str, files: Sequence[str], places: list[Path], origin: str, failure: str = "") -> NoReturn:
-    looked = [f"{folder} {_lacks(folder, files) if folder.is_dir() else 'is no folder'}" for folder in places]
+    looked = [f"{folder} {_lacks(folder, files) if _is_folder(folder) else 'is no folder'}" for folder in places]
     download = f", and {failure}" if failure else ""
     raise DataError(
         f"{name}: files are missing: {'; '.join(looked)}{download}. Put {_named(files)} (each as it is or with .gz) "

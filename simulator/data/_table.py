@@ -1,5 +1,8 @@
 """Tables: columns of numbers and words, one of which is to be predicted."""
 
+import csv
+import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from simulator.data import _files
-from simulator.data.base import DataError, too_large
+from simulator.data.base import LARGEST, DataError, too_large
+from simulator.mistakes import cut, shown
 
 
 def read(place: Path, names: list[str] | None = None) -> Any:
@@ -16,27 +20,60 @@ def read(place: Path, names: list[str] | None = None) -> Any:
     Raises DataError, naming the file.
     """
     # here, not above: pandas takes a while to import and only tables need it
-    import io
-
     import pandas
 
+    text = _files.text(place)
     try:
-        text = _files.text(place)
-        if names is None:
-            # pandas would rename the second of two, and a target would be among the features
-            first = [str(name).strip() for name in pandas.read_csv(io.StringIO(text), header=None, nrows=1).iloc[0]]
-            if twice := [name for name in first if first.count(name) > 1]:
-                raise DataError(f"{place}: column {twice[0]!r} stands twice in the first line: rename one of the two")
-        frame = pandas.read_csv(io.StringIO(text), names=names, skipinitialspace=True)
-    except (ValueError, pandas.errors.ParserError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{place} is no CSV with a line of column names: {' '.join(str(error).split())}") from error
+        with warnings.catch_warnings():
+            # of lines that are longer than the first it would drop a column
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            if names is None:
+                _check_names(place, pandas.read_csv(io.StringIO(text), header=None, nrows=1, dtype=str).iloc[0])
+            # with low_memory a column could hold numbers in some blocks of lines and words in others
+            frame = pandas.read_csv(
+                io.StringIO(text), names=names, skipinitialspace=True, index_col=False, low_memory=False
+            )
+    except DataError:
+        raise
+    except Exception as error:  # whatever pandas makes of a text that is no table
+        reason = _longer(text, len(names) if names else None) or cut(str(error), 200)
+        raise DataError(f"{place} is no CSV with a line of column names: {reason}") from error
     if not len(frame):
         raise DataError(f"{place} holds no line after its column names")
     # the number of each line in the file
     frame.index += 1 if names else 2
     return frame
+
+
+def _check_names(place: Path, first: Any) -> None:
+    """Raises DataError unless the names in the first line are different ones, none empty."""
+    names = ["" if isinstance(name, float) else str(name).strip() for name in first]
+    # pandas would rename the second of two, and a target would be among the features
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise DataError(f"{place}: column {twice[0]!r} stands twice in the first line: rename one of the two")
+    if "" in names:
+        raise DataError(
+            f"{place}: column {names.index('') + 1} has no name in the first line: name it, or, if these are "
+            "numbers of lines that pandas wrote, save with to_csv(index=False)"
+        )
+
+
+def _longer(text: str, columns: int | None) -> str:
+    """The first line with more values than there are columns, and how many such there are; empty without one."""
+    lines = csv.reader(io.StringIO(text))
+    try:
+        found = [(lines.line_num, len(line)) for line in lines]
+    except csv.Error:
+        return ""
+    columns = columns or (found[0][1] if found else 0)
+    longer = [(number, count) for number, count in found if count > columns]
+    if not longer:
+        return ""
+    number, count = longer[0]
+    return (
+        f"{len(longer)} of {len(found)} lines have more values than there are columns ({columns}), such as line "
+        f"{number} ({count} values): a comma inside a word needs quotes around it, and decimals have a point"
+    )
 
 
 def check(place: Path, frame: Any, numbers: Sequence[str] = (), names: Sequence[str] = ()) -> None:
@@ -86,11 +123,47 @@ def features(place: Path, frame: Any, left_out: Sequence[str] = ()) -> np.ndarra
     chosen = frame.drop(columns=list(left_out))
     if not len(chosen.columns):
         raise DataError(f"{place} has no column beside {_files.listed(left_out)}")
-    words = [column for column in chosen if not is_numeric(chosen[column])]
-    return pandas.get_dummies(chosen, columns=words).to_numpy(np.float32)
+    words = {column: chosen[column].nunique() for column in chosen if not is_numeric(chosen[column])}
+    columns = len(chosen.columns) - len(words) + sum(words.values())
+    if columns * len(chosen) > LARGEST:
+        most = max(words, key=words.__getitem__, default=chosen.columns[0])
+        raise DataError(
+            f"{place}: {len(chosen)} lines of {columns} columns are more than {LARGEST} numbers: {most} has "
+            f"{words.get(most, 1)} different words, a column of 0 and 1 for each: leave it out with data.drop: [{most}]"
+        )
+    return pandas.get_dummies(chosen, columns=[*words]).to_numpy(np.float32)
 
 
-def numbered(values: Any) -> tuple[np.ndarray, int]:
-    """The numbers `[N]` of values in their order, 0, 1, ..., and how many there are."""
-    known, numbers = np.unique(values.to_numpy(), return_inverse=True)
-    return numbers.astype(np.int32), len(known)
+def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
+    """A line about the columns that hold words, with how many different ones; none where there are no such columns."""
+    import pandas
+
+    said = []
+    for column in frame.drop(columns=list(left_out)):
+        if not is_numeric(frame[column]):
+            words = frame[column].unique()
+            others = words[np.isnan(pandas.to_numeric(words, errors="coerce").astype(float))]
+            # one word such as ? is enough to make words of a column of numbers
+            odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
+            said.append(f"{column} ({len(words)}{odd})")
+    return (f"words, each a column of 0 and 1, in {cut(_files.listed(said), 300)}",) if said else ()
+
+
+def check_alike(first_place: Path, first: Any, place: Path, frame: Any) -> None:
+    """Raises DataError where a column holds numbers in one table and words in the other."""
+    for column in frame:
+        if is_numeric(frame[column]) != is_numeric(first[column]):
+            raise DataError(
+                f"{place}: {column} holds {kind(frame[column])}, and in {first_place} {kind(first[column])}: "
+                "bring them to one type"
+            )
+
+
+def kind(column: Any) -> str:
+    """What a column holds: the type of its numbers, or words."""
+    return str(column.dtype) if is_numeric(column) else "words"
+
+
+def numbered(values: Any) -> np.ndarray:
+    """The numbers `[N]` of values in their order, 0, 1, ..."""
+    return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int32)

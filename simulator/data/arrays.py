@@ -1,90 +1,191 @@
 """Arrays of your own."""
 
-import zipfile
+import re
+import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from simulator.data import _files
-from simulator.data.base import DataError, Dataset, dataset, too_large
+from simulator.data import _files, _targets
+from simulator.data.base import DataError, Dataset, dataset, describe, too_large
 from simulator.file_cache import file_cache, reads
+from simulator.mistakes import cut
 
-KEYS = ("x", "y", "x_test", "y_test", "owners")
+KEYS = ("x", "y", "x_test", "y_test", "owners", "owners_test")
+SAMPLES = ("x", "x_test")
+# numbers of colours: which axis of an image has one of these says where its colours are
+COLOURS = (1, 3, 4)
+
+Task = Literal["classification", "regression"]
+Layout = Literal["channels_last", "channels_first"]
 
 
-def arrays(*, path: str, tokens: bool = False) -> Dataset:
+def arrays(*, path: str, task: Task | None = None, layout: Layout | None = None, tokens: bool = False) -> Dataset:
     """NumPy arrays `x` `[N, ...]` and `y` `[N]` from an .npz, or from a folder of .npy files: x.npy, y.npy and so on.
 
-    Whole numbers in `y` are labels 0, 1, ...; others are values to predict (regression). Besides there may be `x_test`
-    and `y_test`, the test set, and `owners` `[N]`, whole numbers that say whose each sample of `x` is, for the
-    partition by_writer. An `x` of float32 (of int32 with tokens) in a folder without a test set is not read but mapped,
-    until the run places it on its device; everything else takes a copy.
+    Labels may be whole numbers, truth values or words (not of type object: `y.astype(str)`). They are numbered from 0
+    in their order, and the names that they had are said before a run. Other numbers in `y` are values to predict
+    (regression); whole numbers of a float type could be either, and need `task`. Besides there may be `x_test` and
+    `y_test`, the test set; and `owners` `[N]`, whole numbers or words that say whose each sample of `x` is, for the
+    partition by_writer, with `owners_test`. An `x` of float32 (of int32 with tokens) in a folder without a test set is
+    not read but mapped, until the run places it on its device; everything else takes a copy.
 
     Samples: yours
     Source: yours
 
     Args:
         path: of the .npz or the folder; relative to the folder that byzax is started in, or to $BYZAX_DATA.
+        task: whether `y` holds labels or values; None goes by its type.
+        layout: where images `[N, height, width, colours]` have their colours; "channels_first" brings
+            `[N, colours, height, width]` into that order, "channels_last" leaves images as they are that look so.
         tokens: whether whole numbers in `x` stay such, as characters or words do; they become float32 else, as pixels.
 
     Raises:
+        ValueError: for an unknown task or layout.
         DataError: where the file or an array is missing or damaged, or arrays do not fit each other.
     """
-    return _load(_files.given("arrays", "path", path), tokens)
+    if task not in (None, "classification", "regression"):
+        raise ValueError(f'arrays has the tasks "classification" and "regression", got {task!r}')
+    if layout not in (None, "channels_last", "channels_first"):
+        raise ValueError(f'arrays has the layouts "channels_last" and "channels_first", got {layout!r}')
+    return _load(_files.given("arrays", "path", path), task, layout, tokens)
 
 
 @file_cache(maxsize=4)
-def _load(place: Path, tokens: bool) -> Dataset:
+def _load(place: Path, task: Task | None, layout: Layout | None, tokens: bool) -> Dataset:
     held = _read(place)
     for key in ("x", "y", *(("x_test", "y_test") if {"x_test", "y_test"} & set(held) else ())):
         if key not in held:
             raise DataError(f"{place} lacks the array {key}: it has {_files.listed(held) if held else 'none we know'}")
+    if "owners_test" in held and not {"owners", "x_test"} <= set(held):
+        raise DataError(f"{place}: owners_test needs owners and x_test beside it")
     for key, array in held.items():
-        partner = "x_test" if key.endswith("_test") else "x"
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"{place}: {key} must hold numbers, got {array.dtype}")
-        if array.ndim != 1 if key not in ("x", "x_test") else array.ndim < 2:
-            shape = "[N, ...]" if key in ("x", "x_test") else "[N]"
-            raise DataError(f"{place}: {key} must be {shape}, got {list(array.shape)}")
-        if len(array) != len(held[partner]) or not len(array):
-            raise DataError(f"{place}: {key} has {len(array)} entries for {len(held[partner])} samples of {partner}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{place}: {key} holds a number that is not finite")
-        if array.dtype == np.float64 and too_large(array).any():
-            where = ", ".join(map(str, np.argwhere(too_large(array))[0]))
+        _check(place, key, array, held, tokens)
+    about = [describe(key, held[key]) for key in SAMPLES if key in held]
+    samples = [_colours_last(f"{place}: {key}", held[key], layout) for key in SAMPLES if key in held]
+    x = samples[0] if len(samples) == 1 else _joined(place, "x", samples)
+    y = held["y"] if "y_test" not in held else _joined(place, "y", [held["y"], held["y_test"]])
+    test = np.arange(len(held["x"]), len(x)) if "x_test" in held else None
+    owners = held.get("owners")
+    if owners is not None:
+        owners = _owners(place, owners, held.get("owners_test"), len(x))
+    x = x if tokens else np.asarray(x, np.float32)
+    if _is_labelled(place, y, task):
+        numbers, names = _targets.numbered(f"{place}: y", y)
+        about.append(_targets.describe_labels("y", y.dtype, names, len(y)))
+        return dataset(x, numbers, len(names), test, owners, _targets.own_names(names), tuple(about))
+    about.append(_targets.describe_values("y", y.dtype, y))
+    return dataset(x, _targets.values(f"{place}: y", y), None, test, owners, about=tuple(about))
+
+
+def _check(place: Path, key: str, array: np.ndarray, held: dict[str, np.ndarray], tokens: bool) -> None:
+    """Raises DataError where the type, the shape or a number of an array will not do."""
+    partner = "x_test" if key.endswith("_test") else "x"
+    kinds = "fiub" if key in SAMPLES else "iuUS" if key.startswith("owners") else "fiubUS"
+    if array.dtype.kind not in kinds:
+        needed = {"fiub": "numbers", "iuUS": "whole numbers or words"}.get(kinds, "numbers or words")
+        raise DataError(f"{place}: {key} must hold {needed}, got {array.dtype}")
+    if array.ndim < 2 if key in SAMPLES else array.ndim != 1:
+        shape = "[N, ...]" if key in SAMPLES else "[N]"
+        raise DataError(f"{place}: {key} must be {shape}, got {list(array.shape)}{_way_out(key, array)}")
+    if len(array) != len(held[partner]) or not array.size:
+        raise DataError(f"{place}: {key} has {len(array)} entries for {len(held[partner])} samples of {partner}")
+    if array.dtype.kind == "U":
+        codes = np.frombuffer(array.tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if len(codes) and codes.max() > sys.maxunicode:
+            raise DataError(f"{place}: {key} holds text that is none, or is damaged")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"{place}: {key} holds a number that is not finite")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 4 and (large := too_large(array)).any():
+        where = ", ".join(map(str, np.argwhere(large)[0]))
+        raise DataError(
+            f"{place}: {key}[{where}] is {array.flat[int(np.argmax(large))]:g}, and numbers are kept as "
+            "float32, up to 3.4e38: bring them to another unit"
+        )
+    if tokens and key in SAMPLES:
+        if array.dtype.kind not in "iu":
+            raise DataError(f"{place}: with data.tokens {key} must hold whole numbers, got {array.dtype}")
+        if array.max() > np.iinfo(np.int32).max or array.min() < 0:
             raise DataError(
-                f"{place}: {key}[{where}] is {array.flat[int(np.argmax(too_large(array)))]:g}, and numbers are kept as "
-                "float32, up to 3.4e38: bring them to another unit"
+                f"{place}: {key} holds the token {_extreme(array)}: 0 to {np.iinfo(np.int32).max} are known"
             )
-    x, y, test, owners = held["x"], held["y"], None, held.get("owners")
-    if "x_test" in held:
-        if held["x_test"].shape[1:] != x.shape[1:]:
-            raise DataError(
-                f"{place}: samples of x_test are {list(held['x_test'].shape[1:])}, of x {list(x.shape[1:])}"
-            )
-        test = np.arange(len(x), len(x) + len(held["x_test"]))
-        x, y = np.concatenate([x, held["x_test"]]), np.concatenate([y, held["y_test"]])
-        # nobody trains on test samples: whose they are does not matter
-        owners = None if owners is None else np.concatenate([owners, np.full(len(test), -1)])
-    if owners is not None and owners.dtype.kind not in "iu":
-        raise DataError(f"{place}: owners must be whole numbers, got {owners.dtype}")
-    if tokens and x.dtype.kind not in "iu":
-        raise DataError(f"{place}: with data.tokens x must hold whole numbers, got {x.dtype}")
-    classes = None
-    if y.dtype.kind in "iub":
-        classes = int(y.max()) + 1
-        if y.min() < 0 or classes < 2:
-            raise DataError(f"{place}: labels must be 0, 1, ... with two of them or more, got {y.min()}..{y.max()}")
-    return dataset(x if tokens else np.asarray(x, np.float32), y, classes, test, owners)
+
+
+def _way_out(key: str, array: np.ndarray) -> str:
+    """What to do about labels of several axes, empty where that is not plain."""
+    if not key.startswith("y") or array.ndim != 2:
+        return ""
+    if array.shape[1] == 1:
+        return f": {key}.ravel() is of that shape"
+    whole = array.dtype.kind in "fiub" and np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all()
+    return f": it looks one-hot, and {key}.argmax(1) gives its labels" if whole else ""
+
+
+def _extreme(array: np.ndarray) -> int:
+    return max(array.min().item(), array.max().item(), key=lambda value: (value < 0, value))
+
+
+def _joined(place: Path, key: str, parts: list[np.ndarray]) -> np.ndarray:
+    """Training and test samples or labels one after the other. Raises DataError where they are not alike."""
+    first, second = parts
+    if first.shape[1:] != second.shape[1:]:
+        raise DataError(
+            f"{place}: samples of {key}_test are {list(second.shape[1:])}, of {key} {list(first.shape[1:])}"
+        )
+    # numbers and words, or bytes of 0 to 255 and numbers of 0 to 1, would be joined without a word
+    kinds = [{"u": "i", "S": "U"}.get(part.dtype.kind, part.dtype.kind) for part in parts]
+    if kinds[0] != kinds[1]:
+        raise DataError(f"{place}: {key} is of {first.dtype} and {key}_test of {second.dtype}: bring them to one type")
+    return np.concatenate(parts)
+
+
+def _colours_last(where: str, x: np.ndarray, layout: Layout | None) -> np.ndarray:
+    """Images `[N, height, width, colours]`; other samples as they are. Raises DataError for images in another order."""
+    if layout == "channels_first":
+        if x.ndim != 4:
+            raise DataError(f"{where} is {list(x.shape)}: layout channels_first is for [N, colours, height, width]")
+        return np.moveaxis(x, 1, -1)
+    if layout is None and x.ndim == 4 and x.shape[1] in COLOURS and not {*x.shape[2:]} & {*COLOURS}:
+        _, colours, *sides = x.shape
+        raise DataError(
+            f"{where} is {list(x.shape)}, images with their {colours} colour{'s' if colours > 1 else ''} first, and "
+            f"[N, {sides[0]}, {sides[1]}, {colours}] is needed: set data.layout: channels_first (channels_last if "
+            f"these are {colours} x {sides[0]} images of {sides[1]} colours), or save np.moveaxis(x, 1, -1)"
+        )
+    return x
+
+
+def _owners(place: Path, owners: np.ndarray, of_test: np.ndarray | None, count: int) -> np.ndarray:
+    """Numbers of the owners `[count]` in their order, -1 for test samples of which no owner is said."""
+    if of_test is not None:
+        return np.unique(_joined(place, "owners", [owners, of_test]), return_inverse=True)[1].reshape(-1)
+    numbers = np.unique(owners, return_inverse=True)[1].reshape(-1)
+    return np.concatenate([numbers, np.full(count - len(owners), -1)])
+
+
+def _is_labelled(place: Path, y: np.ndarray, task: Task | None) -> bool:
+    if task is not None:
+        if task == "regression" and y.dtype.kind in "US":
+            raise DataError(f"{place}: y holds words, and task: regression needs numbers")
+        return task == "classification"
+    if y.dtype.kind == "f" and (y == np.floor(y)).all():
+        raise DataError(
+            f"{place}: y is of {y.dtype} and holds whole numbers alone: say data.task: classification (labels) or "
+            "data.task: regression (values to predict)"
+        )
+    return y.dtype.kind != "f"
 
 
 def _read(place: Path) -> dict[str, np.ndarray]:
+    now, found = place, {}
     try:
         if place.is_dir():
-            files = {key: place / f"{key}.npy" for key in KEYS}
-            for file in files.values():
-                reads(file)
-            return {key: np.load(file, mmap_mode="r") for key, file in files.items() if file.is_file()}
+            for key in KEYS:
+                reads(now := place / f"{key}.npy")
+                if now.is_file():
+                    found[key] = np.load(now, mmap_mode="r")
+            return found
         reads(place)
         with place.open("rb") as file:
             held = np.load(file)
@@ -93,5 +194,9 @@ def _read(place: Path) -> dict[str, np.ndarray]:
             return {key: held[key] for key in KEYS if key in held}
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{place} is no .npz or folder of .npy files of numbers, or damaged: {error}") from error
+    except Exception as error:  # whatever NumPy and zipfile make of damaged bytes
+        objects = ", which may not be of type object: save x.astype(np.float32), y.astype(str)"
+        reason = f"{cut(str(error), 200)}{objects if re.search('allow_pickle|Python objects', str(error)) else ''}"
+        raise DataError(
+            f"{now} is no .npz or .npy file of numbers, or damaged: {reason or type(error).__name__}"
+        ) from error

@@ -12,6 +12,10 @@ FETCH = {
     )
 }
 
+ORIGIN = (
+    "Of the versions at https://www.cs.toronto.edu/~kriz/cifar.html the binary one is read, not the pickles for Python"
+)
+
 
 def cifar10(*, root: str | None = None) -> Dataset:
     """CIFAR-10, `[60000, 32, 32, 3]` in [0, 1], from its binary version or downloaded once with a checksum (0.2 GB).
@@ -28,5 +32,5 @@ def cifar10(*, root: str | None = None) -> Dataset:
     Raises:
         DataError: where a file is missing and cannot be fetched, or is damaged.
     """
-    folder = _files.find("cifar10", (*TRAIN, TEST), root, FETCH, inside="cifar-10-batches-bin")
+    folder = _files.find("cifar10", (*TRAIN, TEST), root, FETCH, origin=ORIGIN, inside="cifar-10-batches-bin")
     return _bytes.load("cifar10", folder, TRAIN, TEST, labels=1, label=0, classes=10)

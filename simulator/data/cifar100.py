@@ -15,6 +15,10 @@ FETCH = {
 # which of the two bytes before an image, and how many values it has
 LABELS = {"coarse": (0, 20), "fine": (1, 100)}
 
+ORIGIN = (
+    "Of the versions at https://www.cs.toronto.edu/~kriz/cifar.html the binary one is read, not the pickles for Python"
+)
+
 
 def cifar100(*, labels: Literal["fine", "coarse"] = "fine", root: str | None = None) -> Dataset:
     """CIFAR-100, `[60000, 32, 32, 3]` in [0, 1], from its binary version or downloaded once with a checksum (0.2 GB).
@@ -36,5 +40,5 @@ def cifar100(*, labels: Literal["fine", "coarse"] = "fine", root: str | None = N
     if labels not in LABELS:
         raise ValueError(f'cifar100 has the labels "fine" and "coarse", got {labels!r}')
     label, classes = LABELS[labels]
-    folder = _files.find("cifar100", ("train.bin", "test.bin"), root, FETCH, inside="cifar-100-binary")
+    folder = _files.find("cifar100", ("train.bin", "test.bin"), root, FETCH, origin=ORIGIN, inside="cifar-100-binary")
     return _bytes.load("cifar100", folder, ("train.bin",), "test.bin", labels=2, label=label, classes=classes)

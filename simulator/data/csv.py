@@ -5,9 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.data import _files, _table
-from simulator.data.base import DataError, Dataset, dataset
+from simulator.data import _files, _table, _targets
+from simulator.data.base import DataError, Dataset, dataset, describe
 from simulator.file_cache import file_cache
+from simulator.mistakes import cut
 
 
 def csv(
@@ -16,12 +17,14 @@ def csv(
     target: str,
     task: Literal["classification", "regression"] = "classification",
     owner: str | None = None,
+    drop: tuple[str, ...] = (),
     test_path: str | None = None,
 ) -> Dataset:
     """A CSV file (gzip or not) with column names in its first line, `[N, columns]`.
 
-    Columns of words become one column of 0 and 1 for each word. A label may be a number or a word; labels are numbered
-    in their order. `normalise: per_feature` brings columns to one scale.
+    Columns of words become one column of 0 and 1 for each word. A label may be a whole number or a word; labels are
+    numbered from 0 in their order, and which number stands for which is said before a run. `normalise: per_feature`
+    brings columns to one scale.
 
     Samples: those of the file, no test set of its own unless test_path names one
     Source: yours
@@ -31,36 +34,47 @@ def csv(
         target: name of the column to predict.
         task: whether the target is a label or a value.
         owner: name of a column that says whose each sample is, for the partition by_writer; no feature then.
+        drop: names of columns that are left out, such as identifiers.
         test_path: of a file with the same columns, whose samples are the test set.
 
     Raises:
         ValueError: for an unknown task.
-        DataError: where a file is missing, is no table, lacks a column or a value, holds a label that is no number, or
-            a number beyond float32.
+        DataError: where a file is missing, is no table, lacks a column or a value, holds a label that is no whole
+            number, a number beyond float32, or more different words than there is room for.
     """
     if task not in ("classification", "regression"):
         raise ValueError(f'csv has the tasks "classification" and "regression", got {task!r}')
     places = [_files.given("csv", "path", path)]
     if test_path is not None:
         places.append(_files.given("csv", "test_path", test_path))
-    return _load(tuple(places), target, task == "classification", owner)
+    return _load(tuple(places), target, task == "classification", owner, tuple(drop))
 
 
 @file_cache(maxsize=4)
-def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | None) -> Dataset:
-    frames = [_table.read(place) for place in places]
+def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | None, drop: tuple[str, ...]) -> Dataset:
     special = [target, *([owner] if owner else [])]
-    for place, frame in zip(places, frames, strict=True):
-        if missing := [column for column in special if column not in frame]:
-            raise DataError(f"{place} has no column {missing[0]!r}, but {_files.listed(map(str, frame.columns))}")
-        if set(frame.columns) != set(frames[0].columns):
+    frames = []
+    for place in places:
+        frame = _table.read(place)
+        if missing := [column for column in (*special, *drop) if column not in frame]:
+            raise DataError(
+                f"{place} has no column {missing[0]!r}, but {cut(_files.listed(map(str, frame.columns)), 200)}"
+            )
+        frame = frame.drop(columns=[column for column in drop if column not in special])
+        if frames and set(frame.columns) != set(frames[0].columns):
             raise DataError(f"{place} has other columns than {places[0]}: the same are needed")
         _table.check(place, frame, [] if labelled else [target], special if labelled else special[1:])
+        frames.append(frame)
+        _table.check_alike(places[0], frames[0], place, frame)
     whole = _table.joined(frames)
     x = _table.features(places[0], whole, special)
-    y, classes = _table.numbered(whole[target]) if labelled else (whole[target].to_numpy(), None)
-    if classes == 1:
-        raise DataError(f"{places[0]}: all labels are {whole[target].iloc[0]}: two are needed, or task: regression")
-    owners = _table.numbered(whole[owner])[0] if owner else None
+    owners = _table.numbered(whole[owner]) if owner else None
     test = np.arange(len(frames[0]), len(whole)) if len(frames) > 1 else None
-    return dataset(x, y, classes, test, owners)
+    about = [describe("x", x), *_table.describe_words(whole, special)]
+    y, kind = whole[target].to_numpy(), _table.kind(whole[target])
+    if not labelled:
+        about.append(_targets.describe_values(target, kind, y))
+        return dataset(x, y, None, test, owners, about=tuple(about))
+    numbers, names = _targets.numbered(f"{places[0]}: {target}", y)
+    about.append(_targets.describe_labels(target, kind, names, len(y)))
+    return dataset(x, numbers, len(names), test, owners, _targets.own_names(names), tuple(about))

@@ -10,7 +10,12 @@ from simulator.data.base import LARGEST, Dataset, dataset
 
 @lru_cache(maxsize=4)
 def gaussian_mixture(
-    *, samples: int = 2000, shape: tuple[int, ...] = (20,), classes: int = 10, separation: float = 4.0, sample_seed: int = 0
+    *,
+    samples: int = 2000,
+    shape: tuple[int, ...] = (20,),
+    classes: int = 10,
+    separation: float = 4.0,
+    sample_seed: int = 0,
 ) -> Dataset:
     """One normal cluster for each label, `[samples, *shape]`: data of a known difficulty, of any size.
 

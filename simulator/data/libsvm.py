@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simulator.data import _files
-from simulator.data.base import LARGEST, DataError, Dataset, dataset, too_large
+from simulator.data import _files, _targets
+from simulator.data.base import LARGEST, DataError, Dataset, dataset, describe
 from simulator.file_cache import file_cache, reads
+from simulator.mistakes import cut
 
 
 def libsvm(
@@ -19,8 +20,8 @@ def libsvm(
 ) -> Dataset:
     """Lines `label index:value ...` with indices from 1, such as a9a, phishing or mushrooms, `[N, features]`.
 
-    The file may be packed (.gz or .bz2). Labels are numbered in their order: -1 and +1 become 0 and 1. In memory all
-    values are held, the zeros too: 4 bytes each.
+    The file may be packed (.gz or .bz2). Labels are whole numbers, numbered in their order: -1 and +1 become 0 and 1.
+    In memory all values are held, the zeros too: 4 bytes each.
 
     Samples: those of the file, no test set of its own unless test_path names one
     Source: Chang and Lin 2011, "LIBSVM: a library for support vector machines", and its collection of data sets
@@ -53,22 +54,24 @@ def _load(places: tuple[Path, ...], features: int | None, labelled: bool) -> Dat
         raise DataError(f"{places[0]} has the index {largest}, and data.features is {features}: raise it")
     width, count = features or largest, sum(x.shape[0] for x, _ in parts)
     if width * count > LARGEST:
-        raise ValueError(f"libsvm holds at most {LARGEST} numbers: {count} samples of {width} are too many")
+        raise DataError(f"{places[0]}: {count} samples of {width} features are more than {LARGEST} numbers")
     x = np.zeros((count, width), np.float32)
     start = 0
     for sparse, _ in parts:
         x[start : start + sparse.shape[0], : sparse.shape[1]] = sparse.toarray()
         start += sparse.shape[0]
-    y, classes = np.concatenate([values for _, values in parts]), None
-    if not (np.isfinite(x).all() and np.isfinite(y).all()) or (not labelled and too_large(y).any()):
-        raise DataError(f"{' or '.join(map(str, places))} holds a value that is not finite, or beyond float32 (3.4e38)")
-    if labelled:
-        known, y = np.unique(y, return_inverse=True)
-        classes = len(known)
-        if classes < 2:
-            raise DataError(f"{places[0]}: all labels are {known[0]:g}: two are needed, or task: regression")
+    where = " or ".join(map(str, places))
+    if not np.isfinite(x).all():
+        raise DataError(f"{where} holds a value that is not finite, or beyond float32 (3.4e38)")
+    y = np.concatenate([values for _, values in parts])
     test = np.arange(parts[0][0].shape[0], count) if len(parts) > 1 else None
-    return dataset(x, y, classes, test)
+    about = (describe("x", x),)
+    if not labelled:
+        about += (_targets.describe_values("y", y.dtype, y),)
+        return dataset(x, _targets.values(where, y), None, test, about=about)
+    numbers, names = _targets.numbered(where, y)
+    about += (_targets.describe_labels("y", y.dtype, names, count),)
+    return dataset(x, numbers, len(names), test, labels=_targets.own_names(names), about=about)
 
 
 def _read(place: Path) -> tuple[Any, np.ndarray]:
@@ -78,10 +81,8 @@ def _read(place: Path) -> tuple[Any, np.ndarray]:
     reads(place)
     try:
         x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
-    except OSError as error:
-        raise DataError(f"{place} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, OverflowError) as error:
-        raise DataError(f"{place} is no file in LIBSVM's format: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever scikit-learn and what unpacks the file make of damaged bytes
+        raise DataError(f"{place} is no file in LIBSVM's format, or damaged: {cut(str(error), 200)}") from error
     if not x.shape[0] or not x.shape[1]:
         raise DataError(f"{place} holds no samples, or no value of one")
     return x, y

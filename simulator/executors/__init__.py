@@ -25,7 +25,8 @@ def session(executor: Executor, **where: Any) -> Iterator[Execute]:
     """What lives across the runs of a grid: inside `with session(executor) as execute:` each `execute(scenario)` yields
     the checkpoints of the scenario's repeats, at every evaluation and in order of steps within a repeat.
 
-    `where`: for `ray`, `address` of a cluster to join in place of an embedded one.
+    `where`: for `ray`, `address` of a cluster to join in place of an embedded one, and `notice`, which is told in one
+    line what happens to a run that goes on, such as that workers were lost.
     """
     module = importlib.import_module(f"simulator.executors.{executor.name}")
     with module.session(executor, **where) as execute:

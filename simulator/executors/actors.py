@@ -14,7 +14,7 @@ from simulator.diagnostics import Evaluation, Update
 from simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
 from simulator.parts import Ray
 from simulator.scenario import Scenario, parse
-from simulator.serving import Arrived
+from simulator.serving import Arrived, Server, shown
 from simulator.timeline import UNPLANNED, Timeline
 from simulator.world import World, world
 
@@ -71,13 +71,6 @@ def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
     return Setting(described, ready.timeline, first_core(described, seed), ready.core_of, world(described, seed), post)
 
 
-class Public(NamedTuple):
-    """What the server shows to everybody: the model `params` `[d]` and the rule's state, in NumPy."""
-
-    params: np.ndarray
-    rule: Any
-
-
 class New(NamedTuple):
     """An update as it happens: whose rows are new, how many the rule sees, and where the rows of each part stand."""
 
@@ -93,9 +86,9 @@ class New(NamedTuple):
         return rows
 
 
-def new_of(timeline: Timeline, step: int) -> New:
+def new_of(run: Setting, step: int) -> New:
     """An update of a planned run."""
-    return New(arrived(timeline, step), int(timeline.seen[step]))
+    return New(arrived(run.timeline, step, run.scenario.workers.total), int(run.timeline.seen[step]))
 
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
@@ -127,7 +120,7 @@ class Workers:
         self.memories: dict[int, Any] = {}
         self.d = d
 
-    def work(self, version: int, turn: int, public: Public) -> np.ndarray:
+    def work(self, version: int, turn: int, public: Server) -> np.ndarray:
         """The rows `[m, d]` of the version's message of this turn, each computed from the public model."""
         post, rows = self.run.post, self.run.timeline.rows
         message = post.of_version[version] + turn
@@ -145,7 +138,7 @@ class Workers:
             made = [self._row(*each, model) for each in each_job]
         return self.remember(workers, jobs, *(np.asarray(row)[None] for row in made))
 
-    def race(self, worker: int, job: int, handed: int, public: Public) -> tuple[np.ndarray, tuple[float, float]]:
+    def race(self, worker: int, job: int, handed: int, public: Server) -> tuple[np.ndarray, tuple[float, float]]:
         """The row `[1, d]` of one job as it is computed, and when it was begun and done by this machine's clock."""
         begin = time.time()
         row = np.asarray(self._row(worker, job, handed, jnp.asarray(public.params)))
@@ -190,20 +183,20 @@ class Adversary:
         self.run = setting(scenario, seed, hosts)
         self.state = self.run.core.adversary(d)
 
-    def forge(self, step: int, public: Public, *parts: np.ndarray) -> np.ndarray:
+    def forge(self, step: int, public: Server, *parts: np.ndarray) -> np.ndarray:
         """The rows `[b, d]` that the b Byzantine workers of the update send."""
-        return self._forged(step, new_of(self.run.timeline, step), by_place(self.run, step, parts), public)
+        return self._forged(step, new_of(self.run, step), by_place(self.run, step, parts), public)
 
-    def forge_now(self, step: int, new: New, public: Public, *rows: np.ndarray) -> np.ndarray:
+    def forge_now(self, step: int, new: New, public: Server, *rows: np.ndarray) -> np.ndarray:
         """The same of an update that was not planned, of rows `[1, d]` each or several together."""
         return self._forged(step, new, new.placed(rows), public)
 
-    def _forged(self, step: int, new: New, rows: np.ndarray, public: Public) -> np.ndarray:
+    def _forged(self, step: int, new: New, rows: np.ndarray, public: Server) -> np.ndarray:
         core = self.run.core_of(new.seen)
         with stage("forge", step=step):
             assert core.forge is not None
             here = self.run.world
-            forged, self.state = core.forge(here, step, new.arrived, rows, public.params, public.rule, self.state)
+            forged, self.state = core.forge(here, step, new.arrived, rows, public, self.state)
         return np.asarray(forged)[_forged_of(self.run, step, new)]
 
 
@@ -217,13 +210,17 @@ class ParameterServer:
             self.server = self.run.core.start(self.run.world)
         return len(self.server.params)
 
-    def publish(self, step: int) -> Public:
+    def publish(self, step: int) -> Server:
         """What everybody may see before update `step`."""
-        return Public(np.asarray(self.server.params), jax.tree.map(np.asarray, self.server.rule))
+        public = shown(self.server)
+        if self.run.core.forge is None:
+            # workers need the model alone
+            public = public._replace(rule=None, optimizer=None)
+        return jax.tree.map(np.asarray, public)
 
     def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> Update:
         """One update; gives what was seen of it."""
-        return self._updated(step, new_of(self.run.timeline, step), by_place(self.run, step, parts), forged)
+        return self._updated(step, new_of(self.run, step), by_place(self.run, step, parts), forged)
 
     def update_now(self, step: int, new: New, forged: np.ndarray | None, *rows: np.ndarray) -> Update:
         """The same of an update that was not planned, of rows `[1, d]` each or several together."""

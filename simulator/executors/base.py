@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from simulator import timeline
 from simulator.adversary import lying
@@ -24,6 +25,7 @@ from simulator.scenario import Scenario
 from simulator.schedules import Situation
 from simulator.serving import Arrived
 from simulator.timeline import Outcome, Timeline
+from simulator.training import batches_of
 from simulator.world import World, liars, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
@@ -87,14 +89,25 @@ def plan(scenario: Scenario, seed: int) -> Timeline:
     if scenario.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_computing(draw) for draw in draws]
-    timing = scenario.attack.timing if scenario.workers.byzantine.count else Honest()
-    if decides.together and isinstance(timing, Honest) and not source.loss and not source.crashes:
+    if all_together(scenario):
         return in_step(scenario.steps, draws)
-    book = open_book(decides, timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed))
+    timing, liars_, taking = _timing(scenario), fixed_liars(scenario, seed), scenario.workers.byzantine.participating
+    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed), taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def all_together(scenario: Scenario) -> bool:
+    """Whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
+    decides, source = schedule(scenario), scenario.latency
+    in_time = isinstance(_timing(scenario), Honest) and not source.loss and not source.crashes
+    return decides.plan is None and decides.together and in_time
+
+
+def _timing(scenario: Scenario) -> Any:
+    return scenario.attack.timing if scenario.workers.byzantine.count else Honest()
 
 
 def situation(scenario: Scenario, seed: int) -> Situation:
@@ -170,8 +183,7 @@ def per_job(scenario: Scenario, seed: int) -> np.ndarray:
     if local is None or local.steps is not None:
         return np.full(n, 1 if local is None else local.steps)
     _, shares = share_out(scenario.data, n, seed)
-    batches = [max(1, len(share) // scenario.data.batch_size) for share in shares]
-    return np.array(batches) * local.epochs
+    return batches_of(local, np.array([len(share) for share in shares]), scenario.data.batch_size) * local.epochs
 
 
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
@@ -184,10 +196,17 @@ def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     return until[np.concatenate([[0], np.searchsorted(when[there][order], timeline.time_s, side="right")])]
 
 
-def arrived(timeline: Timeline, step: int) -> Arrived:
-    """Whose rows are new in an update."""
+def arrived(timeline: Timeline, step: int, n: int) -> Arrived:
+    """Whose rows are new in an update of `n` workers, and whose have left the table."""
     own = timeline.of(step)
-    return Arrived(timeline.rows.workers[own], timeline.rows.handed[own])
+    return Arrived(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
+
+
+def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:
+    """Whose row leaves the table with an update, `[n]`; None where nobody's does, as in nearly every update."""
+    pairs = np.asarray(pairs, int).reshape(-1, 2)
+    mine = pairs[pairs[:, 0] == step, 1]
+    return np.isin(np.arange(n), mine) if len(mine) else None
 
 
 def evaluation_steps(scenario: Scenario, steps: int) -> list[int]:

@@ -11,6 +11,7 @@ from simulator import compilation, interrupts
 from simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
 from simulator.parts import Loop
 from simulator.scenario import Scenario
+from simulator.serving import shown
 from simulator.timeline import Timeline
 from simulator.world import world
 
@@ -69,7 +70,7 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
             return ended(timeline)
 
         mine, core = timeline.of(step), core_of(int(timeline.seen[step]))
-        new, rows = arrived(timeline, step), []
+        new, rows = arrived(timeline, step, scenario.workers.total), []
         for worker, version, job, handed in zip(
             new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], new.versions, strict=True
         ):
@@ -85,7 +86,7 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
         rows = jnp.stack(rows)
         if core.forge is not None:
             with stage("forge", step=step):
-                rows, adversary = core.forge(here, step, new, rows, server.params, server.rule, adversary)
+                rows, adversary = core.forge(here, step, new, rows, shown(server), adversary)
         with stage("update", step=step):
             server, seen = core.update(here, server, new, rows)
         updates.append(seen)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator.arrivals import Book, Job, open_book
-from simulator.core import least, message_bits, schedule
+from simulator.core import least, may_shrink, message_bits, schedule
 from simulator.durations import drawing, one_by_one
-from simulator.executors.base import fixed_liars, situation
+from simulator.executors.base import fixed_liars, gone_of, situation
 from simulator.planning import Clock, Event, Foresee, follow
 from simulator.scenario import Scenario
 from simulator.serving import Arrived
@@ -47,9 +47,12 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
     seconds are over. What is lost, and who dies, is drawn as in virtual time.
     """
     n, latency, timing = scenario.workers.total, scenario.latency, scenario.attack.timing
-    book = open_book(
-        schedule(scenario), timing, fixed_liars(scenario, seed), least(scenario), situation(scenario, seed)
-    )
+    decides, fewest = schedule(scenario), least(scenario)
+    if decides.forgets and not may_shrink(scenario):
+        # where a worker is lost the race then ends and says so
+        fewest = n
+    taking = scenario.workers.byzantine.participating
+    book = open_book(decides, timing, fixed_liars(scenario, seed), fewest, situation(scenario, seed), taking)
     spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(scenario))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}
@@ -84,7 +87,7 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
                 job, least_s, lost = under_way.pop(handle)
                 there = now()
                 if times is None:
-                    foresee(there, Event.DIE, job.worker, 0)
+                    foresee(there, Event.VANISH, job.worker, 0)
                 else:
                     begun, done = (moment - begin_s for moment in times)
                     there = max(there, job.started_s + least_s)
@@ -96,7 +99,9 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
         for step in range(sent, book.step):
             new = book.rows.rows(book.first[step], book.first[step + 1])
             handles = [rows.pop(key) for key in zip(new.workers.tolist(), new.jobs.tolist(), strict=True)]
-            crew.update(step, book.seen[step], Arrived(new.workers, new.handed), handles)
+            crew.update(
+                step, book.seen[step], Arrived(new.workers, new.handed, gone_of(book.leaving, step, n)), handles
+            )
             if step - oldest >= 0:
                 crew.forget(step - oldest)
         if len(rows) > 4 * n:

@@ -27,7 +27,7 @@ from simulator.executors.base import (
 )
 from simulator.parts import Vectorised
 from simulator.scenario import Scenario
-from simulator.serving import Arrived, Server
+from simulator.serving import Arrived, Server, shown
 from simulator.timeline import Timeline
 from simulator.world import SEED_AXES, World, stack, world
 
@@ -156,6 +156,7 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
     kinds = np.stack([timeline.seen, np.full(timeline.steps, fill) if fill else timeline.sizes])
     changes = 1 + np.flatnonzero(np.diff(kinds, axis=1).any(axis=0))
     evaluated = set(evaluation_steps(scenario, timeline.steps))
+    leavers = n if any(len(own.timeline.gone) for own in layouts) else 0
     loops = {
         (seen, size): _loop_of(layouts[0], (kinds[0] == seen) & (kinds[1] == size))
         for seen, size in np.unique(kinds, axis=1).T.tolist()
@@ -166,7 +167,7 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
         if step > since:
             seen, size = kinds[:, since].tolist()
             widths, single = loops[seen, size]
-            parts_of_seeds = (_events(own, since, step, size, widths) for own in layouts)
+            parts_of_seeds = (_events(own, since, step, size, widths, leavers) for own in layouts)
             events = jax.tree.map(lambda *each: np.stack(each), *parts_of_seeds)
             advance = _advance(ready[0].core_of(seen), widths, single, fill > 0)
             with stage("advance", step=step):
@@ -223,7 +224,8 @@ class Events(NamedTuple):
     taken: np.ndarray
 
 
-def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ...]) -> Events:
+def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ...], leavers: int) -> Events:
+    """`leavers`: the number of workers where rows leave the table in some update, else 0."""
     timeline = own.timeline
     rows, first = timeline.rows, timeline.first
     groups = own.groups[since : step + 1]
@@ -245,10 +247,20 @@ def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ..
         handed=_padded(rows.handed[readers], room),
         places=_padded(own.places[readers], room),
         arrived=Arrived(
-            _padded(np.where(there, rows.workers[taken], -1)), _padded(np.where(there, rows.handed[taken], 0))
+            _padded(np.where(there, rows.workers[taken], -1)),
+            _padded(np.where(there, rows.handed[taken], 0)),
+            _padded(_gone(timeline.gone, since, step, leavers)) if leavers else None,
         ),
         taken=_padded(np.where(there, own.places[taken], 0)),
     )
+
+
+def _gone(pairs: np.ndarray, since: int, step: int, n: int) -> np.ndarray:
+    """Whose row leaves the table in each update of a stretch, `[step - since, n]`."""
+    found = np.zeros((step - since, n), np.int32)
+    mine = pairs[(since <= pairs[:, 0]) & (pairs[:, 0] < step)]
+    found[mine[:, 0] - since, mine[:, 1]] = 1
+    return found
 
 
 def _padded(values: np.ndarray, least: int = 16) -> np.ndarray:
@@ -344,7 +356,7 @@ def _advance(
         else:
             rows = held[taken]
         if core.forge is not None:
-            rows, adversary = core.forge(here, step, arrived, rows, server.params, server.rule, adversary)
+            rows, adversary = core.forge(here, step, arrived, rows, shown(server), adversary)
         server, seen = core.update(here, server, arrived, rows)
         return State(server, memories, adversary, held), seen
 

@@ -18,6 +18,7 @@ class Board(NamedTuple):
     `step`: updates so far, which is the newest version. `least`: the fewest rows that the rule accepts. `waiting`: the
     workers whose row is there for the next update. `known`: those of which it ever had one for an update. `clocks`
     `[n]`: rows that each worker has delivered. `slowest()`: the smallest clock of the workers not under suspicion.
+    `absent()`: the known workers whose row has left the table, or leaves it with the next update.
     """
 
     step: int
@@ -26,6 +27,7 @@ class Board(NamedTuple):
     known: Set[int]
     clocks: list[int]
     slowest: Callable[[], int]
+    absent: Callable[[], Set[int]] = frozenset
 
 
 class Situation(NamedTuple):
@@ -47,6 +49,7 @@ class Schedule(NamedTuple):
     `due(board)`: whether the rows that wait make an update now. `free(board, worker)`: whether an idle worker may begin
     its next job, from the newest model. `waits(board)`: what the next update waits for, in words.
     `oldest`: a row whose version is more updates old than this is dropped, None takes any age.
+    `forgets`: whether the row of a worker that is known to be dead leaves the table, once it is older than `oldest`.
     `newest`: of several rows of one worker in wait for one update the last one counts, else the first.
     `sees`: whether the rule gets the rows of the update, the last row of every worker (`table`), or the means of the
     rows in `buckets` buckets, worker i in bucket i mod `buckets`.
@@ -64,6 +67,7 @@ class Schedule(NamedTuple):
     free: Callable[[Board, int], bool] = lambda board, worker: True
     waits: Callable[[Board], str] = lambda board: "a row"
     oldest: int | None = None
+    forgets: bool = False
     newest: bool = False
     sees: Literal["rows", "table", "buckets"] = "rows"
     buckets: int = 0
@@ -78,6 +82,7 @@ class Schedule(NamedTuple):
 
 
 Staleness = Literal["constant", "polynomial", "exponential"]
+DeadRows = Literal["leave", "stay"]
 
 
 @lru_cache
@@ -102,7 +107,15 @@ def at_least(name: str, option: str, value: float | None, least: int, most: int 
 
 
 def asynchrony(
-    name: str, n: int, apply: str, rows: int, warm_up: str, max_age: int | None, staleness: Staleness, exponent: float
+    name: str,
+    n: int,
+    apply: str,
+    rows: int,
+    warm_up: str,
+    max_age: int | None,
+    dead_rows: str,
+    staleness: Staleness,
+    exponent: float,
 ) -> Schedule:
     """How rows meet a rule where nobody waits for all: what `asynchronous` and `stale_synchronous` share."""
     at_least(name, "max_age", max_age, 0)
@@ -110,21 +123,31 @@ def asynchrony(
     if apply == "table":
         if warm_up not in ("all", "partial"):
             raise ValueError(f"{name} knows the warm_up all and partial, got {warm_up!r}")
+        if dead_rows not in ("leave", "stay"):
+            raise ValueError(f"{name} knows the dead_rows leave and stay, got {dead_rows!r}")
 
         def needed(board: Board) -> int:
-            return n if warm_up == "all" else board.least
+            return n if warm_up == "all" and not board.known else board.least
+
+        def there(board: Board) -> int:
+            return len((board.known | board.waiting) - board.absent())
+
+        def waits(board: Board) -> str:
+            if there(board) >= needed(board):
+                return "a new row"
+            if board.absent():
+                return (
+                    f"the rows of {needed(board)} workers that live, the fewest that the rule can go on with, and has "
+                    f"{there(board)} (schedule.dead_rows stay keeps those of the dead)"
+                )
+            return f"a first row of {needed(board)} workers, and has those of {there(board)}"
 
         return common._replace(
             sees="table",
             newest=True,
-            due=lambda board: (
-                len(board.known | board.waiting) >= needed(board) if len(board.known) < n else bool(board.waiting)
-            ),
-            waits=lambda board: (
-                f"a first row of {needed(board)} workers, and has those of {len(board.known | board.waiting)}"
-                if len(board.known | board.waiting) < needed(board)
-                else "a new row"
-            ),
+            forgets=dead_rows == "leave",
+            due=lambda board: bool(board.waiting) and there(board) >= needed(board),
+            waits=waits,
         )
     if apply == "buffer":
         at_least(name, "rows", rows, 1, n)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simulator.schedules.base import Board, Schedule, Staleness, asynchrony, at_least
+from simulator.schedules.base import Board, DeadRows, Schedule, Staleness, asynchrony, at_least
 from simulator.schedules.synchronous import synchronous
 
 
@@ -18,6 +18,7 @@ def stale_synchronous(
     rows: Annotated[int, Field(ge=1)] = 10,
     warm_up: Literal["all", "partial"] = "all",
     max_age: Annotated[int, Field(ge=0)] | None = None,
+    dead_rows: DeadRows = "leave",
     staleness: Staleness = "constant",
     exponent: Annotated[float, Field(ge=0)] = 0.5,
     suspect_after_s: Annotated[float, Field(gt=0)] | None = None,
@@ -46,7 +47,7 @@ def stale_synchronous(
 
     Args:
         bound: s, in rows of a worker.
-        apply: see `asynchronous`, as for rows, warm_up, max_age, staleness and exponent.
+        apply: see `asynchronous`, as for rows, warm_up, max_age, dead_rows, staleness and exponent.
         suspect_after_s: seconds; without it the slowest is waited for.
 
     Raises:
@@ -55,11 +56,11 @@ def stale_synchronous(
     at_least("stale_synchronous", "a bound", bound, 0)
     if suspect_after_s is not None and not suspect_after_s > 0:
         raise ValueError(f"stale_synchronous needs suspect_after_s > 0, got {suspect_after_s}")
-    stale = asynchrony("stale_synchronous", n, apply, rows, warm_up, max_age, staleness, exponent)
+    stale = asynchrony("stale_synchronous", n, apply, rows, warm_up, max_age, dead_rows, staleness, exponent)
     if bound == 0:
         given = {
-            "apply": apply, "rows": rows, "warm_up": warm_up, "max_age": max_age, "staleness": staleness,
-            "exponent": exponent, "suspect_after_s": suspect_after_s,
+            "apply": apply, "rows": rows, "warm_up": warm_up, "max_age": max_age, "dead_rows": dead_rows,
+            "staleness": staleness, "exponent": exponent, "suspect_after_s": suspect_after_s,
         }  # fmt: skip
         options = inspect.signature(stale_synchronous).parameters
         if idle := [key for key, value in given.items() if value != options[key].default]:

@@ -9,8 +9,8 @@ def average(rows, f):
     return np.asarray(rows, np.float64).sum(axis=0) / len(rows)
 
 
-def median(rows, f):
-    return np.median(np.asarray(rows, np.float64), axis=0)
+def median(rows, f, kind="mid"):
+    return np.array([median_of(column, kind) for column in np.asarray(rows, np.float64).T])
 
 
 def geometric_median(rows, f):
@@ -44,6 +44,23 @@ def geometric_median(rows, f):
     return z
 
 
+def weiszfeld(rows, f, nu, iterations, start="zero", weight=lambda length, nu: 1 / np.maximum(nu, length)):
+    """Smoothed steps."""
+    rows = np.asarray(rows, np.float64)
+    z = rows.mean(axis=0) if start == "mean" else np.zeros(rows.shape[1])
+    for _ in range(iterations):
+        weights = weight(np.linalg.norm(rows - z, axis=1), nu)
+        z = weights @ rows / weights.sum()
+    return z
+
+
+def medoid(rows, f, power=1):
+    """Of sums equal but for rounding the first."""
+    rows = np.asarray(rows, np.float64)
+    sums = np.array([(np.linalg.norm(rows - row, axis=1) ** power).sum() for row in rows])
+    return rows[np.flatnonzero(sums <= sums.min() * (1 + 1e-12))[0]]
+
+
 def krum_scores(rows, neighbours, power=2.0):
     rows = np.asarray(rows, np.float64)
     squared = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
@@ -56,9 +73,10 @@ def krum(rows, f, neighbours=None, power=2.0):
     return np.asarray(rows, np.float64)[int(np.argmin(krum_scores(rows, max(count, 1), power)))]
 
 
-def multi_krum(rows, f, m=None):
+def multi_krum(rows, f, m=None, neighbours=None, power=2.0):
     rows, n = np.asarray(rows, np.float64), len(rows)
-    best = np.argsort(krum_scores(rows, max(n - f - 2, 1)), kind="stable")
+    count = n - f - 2 if neighbours is None else neighbours
+    best = np.argsort(krum_scores(rows, max(count, 1), power), kind="stable")
     return rows[best[: max(n - f - 2, 1) if m is None else m]].mean(axis=0)
 
 
@@ -153,8 +171,9 @@ def norm_clipping(rows, f, tau=None):
     return centered_clipping(rows, f, tau)
 
 
-def centered_clipping(rows, f, tau=None, iterations=1, last=0.0):
+def centered_clipping(rows, f, tau=None, iterations=1, last=0.0, start=None):
     rows, v = np.asarray(rows, np.float64), last + np.zeros(np.shape(rows)[1])
+    v = v if start is None else {"median": np.median, "mean": np.mean}[start](rows, axis=0)
     for _ in range(iterations):
         lengths = [np.linalg.norm(row - v) for row in rows]
         radius = np.median(lengths) if tau is None else tau
@@ -163,7 +182,7 @@ def centered_clipping(rows, f, tau=None, iterations=1, last=0.0):
     return v
 
 
-def clipped_clustering(rows, f, past=(), linkage=np.mean, size=max):
+def clipped_clustering(rows, f, past=(), linkage=np.mean, size=max, tie=1e-7):
     """`past`: norms of earlier updates. Clusters are lists of rows, joined two by two until two are left."""
     rows = np.asarray(rows, np.float64)
     norms = np.linalg.norm(rows, axis=1)
@@ -178,7 +197,7 @@ def clipped_clustering(rows, f, past=(), linkage=np.mean, size=max):
     while len(clusters) > 2:
         pairs = list(itertools.combinations(range(len(clusters)), 2))
         distances = [linkage([apart(i, j) for i in clusters[a] for j in clusters[b]]) for a, b in pairs]
-        a, b = pairs[int(np.argmax(np.array(distances) <= min(distances) * (1 + 1e-5)))]
+        a, b = pairs[int(np.argmax(np.array(distances) <= min(distances) * (1 + tie)))]
         clusters[a] += clusters.pop(b)
     tau = np.median([*past, *norms])
     chosen = size(clusters, key=len)
@@ -204,7 +223,7 @@ def mean_shift(points):
     """The largest cluster, as a list of indices."""
     n = len(points)
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
-    reach = np.mean(np.sort(apart, axis=1)[:, max(n // 2, 1) - 1]) + 1e-5
+    reach = np.mean(np.sort(apart, axis=1)[:, max(n // 2, 1) - 1]) + 1e-7
     peaks, heights = [], []
     for peak in points:
         before = None
@@ -223,7 +242,7 @@ def mean_shift(points):
     for j, point in enumerate(points):
         distances = [np.linalg.norm(point - peak) for peak in kept]
         if min(distances) <= reach:
-            clusters[int(np.argmax(np.array(distances) <= min(distances) + 1e-5))].append(j)
+            clusters[int(np.argmax(np.array(distances) <= min(distances) + 1e-7))].append(j)
     return max(clusters, key=len)
 
 
@@ -250,7 +269,7 @@ def signguard(rows, f, similarity=None, low=0.1, high=3.0, features=sign_shares,
     rows = np.asarray(rows, np.float64)
     norms = np.linalg.norm(rows, axis=1)
     middle = np.median(norms)
-    usual = [i for i in range(len(rows)) if (1 - 1e-5) * low * middle <= norms[i] <= (1 + 1e-5) * high * middle]
+    usual = [i for i in range(len(rows)) if (1 - 1e-7) * low * middle <= norms[i] <= (1 + 1e-7) * high * middle]
     points = features(rows)
     if similarity:
         points = np.column_stack([points, similar(rows, similarity)])
@@ -321,7 +340,9 @@ def dnc(rows, f, which=0, centred=True, size=np.square, dropped=None):
     return rows[np.argsort(scores, kind="stable")[: len(rows) - (f if dropped is None else dropped)]].mean(axis=0)
 
 
-def caf(rows, f, until=lambda n, f: n - 2 * f, keeps=lambda now, smallest: now < smallest, hard=False, divided=True):
+def caf(
+    rows, f, until=lambda n, f: n - 2 * f, keeps=lambda now, smallest: now < smallest, hard=False, divided=True, tie=0.0
+):
     """With the whole covariance matrix, `[d, d]`."""
     rows, n = np.asarray(rows, np.float64), len(rows)
     weights, best, smallest = np.ones(n), None, np.inf
@@ -336,6 +357,6 @@ def caf(rows, f, until=lambda n, f: n - 2 * f, keeps=lambda now, smallest: now <
         if largest <= 1e-12 * (rows**2).max():
             break
         shrunk = distances < largest * (1 - 1e-9) if hard else 1 - distances / largest
-        weights = np.where(weights > 0, weights * shrunk, 0).clip(0)
+        weights = np.where((weights > 0) & (distances < (1 - tie) * largest), weights * shrunk, 0).clip(0)
         weights[weights < 1e-12] = 0
     return best

@@ -97,6 +97,7 @@ COUNTED = {"translation": SIGNS, "majority": "a row with as many numbers of each
 SYBILS = {"translation": FROM_ORIGIN, "majority": "rows that agree are sybils"}
 SHORT = {"translation": FROM_ORIGIN, "majority": "short rows stay, Byzantine or not"}
 PIVOT = {"order": "the trusted row is known by its place"}
+SMOOTHED = {"scale": "nu is a length", "repetition": "nu is a length, which repeated columns change"}
 FIXED = {
     "scale": "tau is a length",
     "repetition": "tau is a length, which repeated columns change",
@@ -115,7 +116,27 @@ def _bulyan_of_less(rows, f, base):
 MEMBERS = [
     Member("average", {}, oracles.average, robust=False),
     Member("median", {}, oracles.median, weights="none"),
+    *(
+        Member("median", {"median": kind}, functools.partial(oracles.median, kind=kind), nightly=True, weights="none")
+        for kind in ("lower", "upper")
+    ),
     Member("geometric_median", {}, oracles.geometric_median),
+    Member(
+        "geometric_median",
+        {"nu": 2.0, "iterations": 1},
+        functools.partial(oracles.weiszfeld, nu=2.0, iterations=1),
+        nightly=True,
+        lacks={**SMOOTHED, "translation": FROM_ORIGIN, "majority": "one step is no minimum"},
+    ),
+    Member(
+        "geometric_median",
+        {"nu": 2.0, "iterations": 3, "start": "mean"},
+        functools.partial(oracles.weiszfeld, nu=2.0, iterations=3, start="mean"),
+        robust=False,  # a row far away takes the mean with it
+        nightly=True,
+        lacks=SMOOTHED,
+    ),
+    Member("medoid", {}, oracles.medoid),
     Member("krum", {}, oracles.krum),
     Member("krum", {"distance": "plain"}, lambda rows, f: oracles.krum(rows, f, power=1)),
     Member(
@@ -124,7 +145,24 @@ MEMBERS = [
         lambda rows, f: oracles.krum(rows, f, neighbours=len(rows) - f - 1),
         nightly=True,
     ),
+    Member("krum", {"distance": "fourth"}, functools.partial(oracles.krum, power=4), nightly=True),
+    *(
+        Member(
+            "krum",
+            {"neighbours": neighbours},
+            lambda rows, f, fewer=fewer: oracles.krum(rows, f, neighbours=len(rows) - f - fewer),
+            nightly=True,
+        )
+        for neighbours, fewer in (("n-f", 0), ("n-f-3", 3))
+    ),
     Member("multi_krum", {}, oracles.multi_krum),
+    Member("multi_krum", {"distance": "plain"}, functools.partial(oracles.multi_krum, power=1), nightly=True),
+    Member(
+        "multi_krum",
+        {"neighbours": "n-f-1"},
+        lambda rows, f: oracles.multi_krum(rows, f, neighbours=len(rows) - f - 1),
+        nightly=True,
+    ),
     Member("multi_krum", {"m": 1}, lambda rows, f: oracles.multi_krum(rows, f, m=1), nightly=True),
     Member("brute", {}, oracles.brute),
     Member("bulyan", {}, _bulyan(oracles.krum), weights="selection", pools=False),
@@ -144,6 +182,18 @@ MEMBERS = [
         for options, base in (({}, oracles.krum), ({"base": "median"}, oracles.median))
     ),
     Member("bulyan", {"base": "median"}, _bulyan(oracles.median), weights="selection", pools=False),
+    *(
+        Member("bulyan", {"base": base}, _bulyan(oracle), nightly=True, weights="selection", pools=False)
+        for base, oracle in (
+            ({"name": "krum", "distance": "plain"}, functools.partial(oracles.krum, power=1)),
+            (
+                {"name": "krum", "neighbours": "n-f"},
+                lambda rows, f: oracles.krum(rows, f, neighbours=len(rows) - f),
+            ),
+            ({"name": "multi_krum", "m": 1, "distance": "fourth"}, functools.partial(oracles.krum, power=4)),
+            ({"name": "median", "median": "lower"}, functools.partial(oracles.median, kind="lower")),
+        )
+    ),
     Member(
         "bulyan",
         {"base": "geometric_median"},
@@ -247,6 +297,23 @@ MEMBERS = [
         pools=False,
     ),
     Member(
+        "centered_clipping",
+        {"start": "median"},
+        functools.partial(oracles.centered_clipping, start="median"),
+        nightly=True,
+        weights="none",
+        pools=False,
+    ),
+    Member(
+        "centered_clipping",
+        {"start": "mean", "iterations": 3},
+        functools.partial(oracles.centered_clipping, start="mean", iterations=3),
+        robust=False,  # a row far away takes the mean with it
+        nightly=True,
+        weights="none",
+        pools=False,
+    ),
+    Member(
         "clipped_clustering",
         {},
         oracles.clipped_clustering,
@@ -264,6 +331,12 @@ MEMBERS = [
     ),
     Member("aksel", {}, oracles.aksel),
     Member("aksel", {"count": "n-f"}, lambda rows, f: oracles.aksel(rows, f, count=len(rows) - f), nightly=True),
+    Member(
+        "aksel",
+        {"median": "lower"},
+        functools.partial(oracles.aksel, centre=functools.partial(oracles.median, kind="lower")),
+        nightly=True,
+    ),
     Member("smea", {}, oracles.smea, pools=False),
     Member("monna", {}, oracles.monna, lacks=PIVOT, pools=False, trusted=(-1,)),
     Member(
@@ -387,13 +460,14 @@ def applied(member, batches, f):
     count, n, d = batches.shape
     padded = np.zeros((-(-count // 320) * 320, n, max(5, d)), np.float32)
     padded[:count, :, :d] = batches
-    found = _applied(member.name, tuple(member.options.items()), n, f)(padded)
+    found = _applied(member.id, n, f)(padded)
     return jax.tree.map(lambda each: each[:count], found)
 
 
 @functools.cache
-def _applied(name, options, n, f):
-    rule = aggregators.build(name, n, f, **dict(options))
+def _applied(name, n, f):
+    (member,) = [each for each in MEMBERS if each.id == name]
+    rule = aggregators.build(member.name, n, f, **member.options)
 
     def one(rows):
         aggregate, _, info = rule.apply(rows, rule.init(rows.shape[1]), context(rows.shape[1]))

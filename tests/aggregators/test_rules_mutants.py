@@ -144,10 +144,6 @@ def clipped_within(rows, unclipped):
     return oracles.norm_clipping(rows[chosen], 2)
 
 
-def medoid(rows, f):
-    return min(rows, key=lambda z: np.linalg.norm(rows - z, axis=1).sum())
-
-
 def every_point(points):
     return range(len(points))
 
@@ -185,6 +181,18 @@ MUTANTS = [
     ("krum", "NaN is the minimum", WITH_NAN, krum_by(nan_as_minimum)),
     ("krum-distance=plain", "squared distances", RANDOM, oracles.krum),
     ("krum-neighbours=n-f-1", "n-f-2 neighbours", RANDOM, oracles.krum),
+    ("krum-distance=fourth", "squared distances", RANDOM, oracles.krum),
+    ("krum-distance=fourth", "cubes", RANDOM, lambda rows, f: oracles.krum(rows, f, power=3)),
+    ("krum-neighbours=n-f", "n-f-1 neighbours", RANDOM, lambda rows, f: oracles.krum(rows, f, len(rows) - f - 1)),
+    ("krum-neighbours=n-f-3", "n-f-2 neighbours", RANDOM, oracles.krum),
+    ("multi_krum-distance=plain", "squared distances", RANDOM, oracles.multi_krum),
+    ("multi_krum-neighbours=n-f-1", "n-f-2 neighbours", RANDOM, oracles.multi_krum),
+    (
+        "multi_krum",
+        "Krum repeated on a shrinking pool",
+        RANDOM,
+        lambda rows, f: rows[oracles.bulyan_selection(rows, f, theta=len(rows) - f - 2)].mean(axis=0),
+    ),
     ("multi_krum", "sum instead of mean", RANDOM, lambda rows, f: oracles.multi_krum(rows, f) * (len(rows) - f - 2)),
     ("multi_krum", "m = n-f", RANDOM, lambda rows, f: oracles.multi_krum(rows, f, m=len(rows) - f)),
     ("multi_krum", "m = n-f-1", RANDOM, lambda rows, f: oracles.multi_krum(rows, f, m=len(rows) - f - 1)),
@@ -199,8 +207,55 @@ MUTANTS = [
     ),
     ("average", "divided by n-1", RANDOM, lambda rows, f: rows.sum(axis=0) / (len(rows) - 1)),
     ("geometric_median", "three smoothed steps from zero", RANDOM, weiszfeld_three_steps_from_zero),
-    ("geometric_median", "the medoid", RANDOM, medoid),
+    ("geometric_median", "the medoid", RANDOM, oracles.medoid),
     ("geometric_median", "the coordinate-wise median", RANDOM, oracles.median),
+    ("geometric_median-nu=2.0-iterations=1", "the minimiser", SMALL, oracles.geometric_median),
+    (
+        "geometric_median-nu=2.0-iterations=1",
+        "two steps",
+        SMALL,
+        lambda rows, f: oracles.weiszfeld(rows, f, 2.0, iterations=2),
+    ),
+    (
+        "geometric_median-nu=2.0-iterations=1",
+        "from the mean",
+        SMALL,
+        lambda rows, f: oracles.weiszfeld(rows, f, 2.0, 1, start="mean"),
+    ),
+    (
+        "geometric_median-nu=2.0-iterations=1",
+        "nu added to the distance",
+        SMALL,
+        lambda rows, f: oracles.weiszfeld(rows, f, 2.0, 1, weight=lambda length, nu: 1 / (nu + length)),
+    ),
+    (
+        "geometric_median-nu=2.0-iterations=3-start=mean",
+        "squared distances",
+        SMALL,
+        lambda rows, f: oracles.weiszfeld(
+            rows, f, 2.0, 3, start="mean", weight=lambda length, nu: 1 / np.maximum(nu, length) ** 2
+        ),
+    ),
+    ("medoid", "squared distances", RANDOM, functools.partial(oracles.medoid, power=2)),
+    ("medoid", "the geometric median", RANDOM, oracles.geometric_median),
+    (
+        "medoid",
+        "closest to the mean",
+        RANDOM,
+        lambda rows, f: oracles.closest(rows, ((rows - rows.mean(0)) ** 2).sum(1), 1),
+    ),
+    ("medoid", "highest index of ties", TIES, lambda rows, f: oracles.medoid(rows[::-1], f)),
+    ("median-median=lower", "the mean of the two", EVEN, oracles.median),
+    ("median-median=upper", "the lower of the two", EVEN, lambda rows, f: oracles.median(rows, f, "lower")),
+    ("aksel-median=lower", "the mean of the two", EVEN, oracles.aksel),
+    ("centered_clipping-start=median", "from zero", RANDOM, oracles.centered_clipping),
+    (
+        "centered_clipping-start=mean-iterations=3",
+        "from zero",
+        RANDOM,
+        lambda rows, f: oracles.centered_clipping(rows, f, iterations=3),
+    ),
+    ("bulyan-base={'name': 'krum', 'distance': 'plain'}", "squared distances", RANDOM, oracles.bulyan),
     (
         "brute",
         "last subset of ties",
@@ -459,6 +514,7 @@ def agree_on(found, batches, scale_from, oracle):
     [
         ("krum", 7),
         ("multi_krum", 7),
+        ("medoid", 5),
         ("brute", 5),
         ("bulyan", 11),
         ("median", 5),

@@ -13,7 +13,7 @@ from rules_table import MEMBERS, agree, applied, attacked, each, integers, norma
 import aggregators
 
 EXACT = {"median", "krum", "multi_krum", "brute", "trimmed_mean", "mean_around_median", "phocas", "sign_majority"}
-EXACT |= {"cge", "aksel", "monna"}  # decided by sums of whole numbers, so that ties are ties in float32
+EXACT |= {"cge", "aksel", "monna", "medoid"}  # decided by sums of whole numbers, so that ties are ties in float32
 
 
 @each(MEMBERS)
@@ -49,6 +49,107 @@ def test_bulyan_equals_the_naive_recursion_where_rows_and_distances_tie(options)
         batches = integers(80, n, 2, seed=n)
         right = agree(outputs(member, batches, f), batches, f, lambda rows, f: oracles.bulyan(rows, f, base, kind))
         assert right.all(), f"n={n}, f={f}: rows {batches[~right][0].tolist()}"
+
+
+@pytest.mark.parametrize("fewer", [0, 1, 3])
+def test_multi_krum_averages_any_number_of_rows_up_to_all_but_f(fewer):
+    """byzfl's is m = n - f with n - f - 1 neighbours."""
+    for n, f in [(11, 2), (9, 3)]:
+        m = n - f - fewer
+        rule = aggregators.build("multi_krum", n, f, m=m, neighbours="n-f-1")
+        for rows in np.round(100 * np.concatenate([normal(8, n, 5, seed=n), attacked(8, n, 5, f, seed=n)])):
+            expected = oracles.multi_krum(rows, f, m=m, neighbours=n - f - 1)
+            np.testing.assert_allclose(rule.apply(rows, ())[0], expected, rtol=2e-5, atol=1e-3)
+    with pytest.raises(ValueError, match=r"1 <= m <= n - f = 6: .*got m=7"):
+        aggregators.build("multi_krum", 9, 3, m=7)
+
+
+# a rule and what it gives where nothing is proven any more, at the fewest rows that it takes then
+UNPROVEN = {
+    "krum": (5, oracles.krum),
+    "multi_krum": (5, oracles.multi_krum),
+    "bulyan": (9, oracles.bulyan),
+}
+
+
+@pytest.mark.parametrize("name", UNPROVEN)
+def test_fewer_rows_than_proven_are_taken_on_purpose_alone(name):
+    n, oracle = UNPROVEN[name]
+    factor = 4 if name == "bulyan" else 2
+    for few in (n, n + 1):
+        with pytest.raises(ValueError, match=rf"got f=2 \(or unproven: true, which takes n >= {factor}f \+ 1\)"):
+            aggregators.build(name, few, 2)
+    with pytest.raises(ValueError, match=rf"{name} needs n >= {factor}f \+ 1") as refused:
+        aggregators.build(name, n - 1, 2, unproven=True)
+    assert "unproven" not in str(refused.value)
+    with pytest.raises(ValueError, match="needs n >=") as refused:
+        aggregators.build(name, n - 1, 2)
+    # no way out where it is none
+    assert "unproven" not in str(refused.value)
+    for size in (n, n + 1):
+        rule = aggregators.build(name, size, 2, unproven=True)
+        for rows in np.round(100 * normal(10, size, 5, seed=size)):
+            np.testing.assert_allclose(rule.apply(rows, ())[0], oracle(rows, 2), rtol=2e-5, atol=1e-3)
+    # and where it is proven the option changes nothing
+    rows = normal(1, 11, 5)[0]
+    plain, allowed = (
+        aggregators.build(name, 11, 2, **options).apply(rows, ())[0] for options in ({}, {"unproven": True})
+    )
+    np.testing.assert_array_equal(plain, allowed)
+
+
+def test_a_base_of_bulyan_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"bulyan needs the name of its base.*got \{'distance': 'plain'\}"):
+        aggregators.build("bulyan", 11, 2, base={"distance": "plain"})
+    with pytest.raises(ValueError, match="krum: distance must be one of plain, squared, fourth, got 'plan'"):
+        aggregators.build("bulyan", 11, 2, base={"name": "krum", "distance": "plan"})
+
+
+def caf_cases():
+    """Rows of 4 sizes, 250 each: noise, Byzantine rows together or each by itself near and far, equal rows."""
+    rng = np.random.default_rng(0)
+    for n, f, d in ((11, 2, 5), (15, 5, 3), (9, 4, 8), (20, 4, 30)):
+        for number in range(250):
+            rows = rng.normal(size=(n, d))
+            if number % 3 == 1:
+                rows[:f] += rng.normal(size=d) * 10 ** rng.uniform(-1, 6)
+            if number % 3 == 2:
+                rows[:f] *= 10 ** rng.uniform(0, 6, size=(f, 1))
+            if number % 7 == 0:
+                rows[-1] = rows[-2]
+            yield rows, f
+
+
+def test_caf_is_algorithm_2_to_nine_digits_in_a_thousand_cases():
+    """Rows nearly as far as the farthest keep c (1 - t / max t): where they lost all weight up to 0.3 of a row was wrong."""
+    rules, cut_too_early = {}, 0
+    with jax.enable_x64(True):
+        for rows, f in caf_cases():
+            n, size = len(rows), np.abs(rows[f:]).max()
+            rule = rules.setdefault(n, aggregators.build("caf", n, f))
+            expected = oracles.caf(rows, f)
+            assert np.abs(rule.apply(rows, ())[0] - expected).max() <= 1e-9 * size
+            cut_too_early += np.abs(oracles.caf(rows, f, tie=1e-5) - expected).max() > 1e-9 * size
+    assert cut_too_early > 100
+
+
+@pytest.mark.parametrize("name", ["clipped_clustering", "signguard"])
+def test_what_is_nearly_tied_is_no_tie_in_float64(name):
+    """Differences of 1e-7 of the distances, lengths or shares decide as any other."""
+    with jax.enable_x64(True):
+        if name == "clipped_clustering":
+            # row 1 is nearer to 2 than to 0 by 1e-7: {1, 2} and then 3 are the larger cluster
+            angles = np.cumsum([0, 0.3, 0.3 * (1 - 1e-7), 0.5])
+            rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+            weights = aggregators.build(name, 4, 1).apply(rows, aggregators.build(name, 4, 1).init(2))[2].weights
+            expected = oracles.clipped_clustering(rows, 1, tie=1e-13)
+            found = weights @ rows
+        else:
+            # one row is shorter than a tenth of the median by 1e-7
+            rows = np.array([[1.0, 1], [1, 1], [1, 1], [1, 1], [0.1 * (1 - 1e-7), 0.1 * (1 - 1e-7)]])
+            found = aggregators.build(name, 5, 1, share=1.0).apply(rows, ())[2].weights
+            expected = [0.25] * 4 + [0]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_brute_finds_the_first_smallest_subset_in_thousands_of_small_cases():

@@ -7,16 +7,26 @@ import numpy as np
 import aggregators
 import attacks
 from aggregators import Context
-from attacks import View
+from attacks import Answer, View
 
 N, F, D = 9, 3, 6
 MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}
 
 
 def rule_of(name, n=N, f=F, **options):
-    """A rule as an adversary asks it: `[n, d] -> [d]`, in its first state."""
+    """A rule as an adversary asks it, in its first state: `[n, d]` -> `Answer`."""
     rule = aggregators.build(name, n=n, f=f, **options)
-    return lambda rows: rule.apply(rows, rule.init(rows.shape[1]), Context(jax.random.key(7)))[0]
+
+    def ask(rows):
+        aggregate, _, info = rule.apply(rows, rule.init(rows.shape[1]), Context(jax.random.key(7)))
+        return Answer(aggregate, info.weights, rows)
+
+    return ask
+
+
+def unweighted(aggregate):
+    """A rule that says nothing but its aggregate, from a function `[n, d] -> [d]`."""
+    return lambda rows: Answer(aggregate(rows), None, rows)
 
 
 def view_of(rows, byzantine, **changes):
@@ -28,9 +38,10 @@ def view_of(rows, byzantine, **changes):
         known=~byzantine,
         workers=jnp.arange(len(rows)),
         params=jnp.zeros(rows.shape[1]),
-        aggregate=lambda r: r.mean(0),
+        ask_rule=unweighted(lambda r: r.mean(0)),
         loss=lambda params: jnp.sum(params**2),
         step=jnp.int32(0),
+        after=lambda aggregate: -0.1 * aggregate,
     )
     return view._replace(**changes)
 

@@ -163,7 +163,7 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip", "feature_noise", "edge_case"}
+    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip", "feature_noise", "edge_case", "claims"}
     asking_the_rule = {"fang", "gradient_ascent", "hidden_vulnerability", "optimised", "spectral"}  # test_adaptive
     backdoors = {"backdoor", "distributed_backdoor", "neurotoxin"}  # test_backdoors
     elsewhere = random_or_empty | asking_the_rule | backdoors | {"mimic"}  # test_memory
@@ -559,7 +559,6 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("optimised", {"attack": "gaussian", "strength": "standard_deviation"}, "before it is known"),
         ("optimised", {"attack": "little", "strength": "zz"}, "no option zz"),
         ("optimised", {"measure": "angle"}, "measures distance, cosine, loss"),
-        ("optimised", {"learning_rate": 0.0}, "learning_rate > 0"),
         ("fang", {"against": "brute"}, "krum or trimmed_mean"),
         ("fang", {"bounds": "sigma"}, "bounds rows and deviations"),
         ("fang", {"b": 0.5}, "b >= 1"),
@@ -588,6 +587,8 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("mimic", {"target": 9}, r"workers 0\.\.8"),
         ("mimic", {"target": "first"}, "number of a worker"),
         ("mimic", {"warm_up": 0}, "warm_up >= 1"),
+        ("claims", {"factor": 0.0}, "factor > 0"),
+        ("claims", {"attack": "claims"}, "another attack than itself"),
         ("hidden_vulnerability", {"coordinate": "first"}, "last, deviation, all"),
         ("hidden_vulnerability", {"coordinate": -1}, "from 0"),
         ("min_max", {"perturbation": "mean"}, "perturbations unit, sign and std"),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import F, N, example, view_of
+from examples import F, N, example, unweighted, view_of
 
 import attacks
 
@@ -144,7 +144,7 @@ def test_rop_forgets_no_aggregate_for_one_that_is_no_number():
     rows, byzantine = example([0, 1, 2])
     attack = attacks.build("rop", N, F)
     state = attack.init(rows.shape[1])
-    broken = view_of(rows, byzantine, aggregate=lambda attempt: attempt[0] * jnp.nan)
+    broken = view_of(rows, byzantine, ask_rule=unweighted(lambda attempt: attempt[0] * jnp.nan))
     _, after = attack.forge(jax.random.key(0), broken, state)
     assert not after.any
     np.testing.assert_array_equal(after.aggregate, state.aggregate)

@@ -212,3 +212,29 @@ def test_options_are_typed_keywords_and_docstrings_hold_their_lines(name):
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(ValueError, match=r"unknown data set 'mnits': did you mean 'mnist'\? available: .*digits"):
         data.build("mnits")
+
+
+def test_a_test_set_of_owners_has_all_their_samples_and_nobody_elses():
+    made = data.build("synthetic_alpha_beta", devices=20)
+    parts = data.split(made, np.random.default_rng(0), validation=0.1, test=0.25, by="owners")
+    owners = [set(made.owners[positions].tolist()) for positions in parts]
+    assert len(owners[2]) == 5
+    assert not owners[2] & (owners[0] | owners[1])
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(made.y)))
+    assert len(parts.validation) == round(0.1 * (len(made.y) - len(parts.test)))
+    again = data.split(made, np.random.default_rng(1), validation=0.1, test=0.25, by="owners")
+    assert set(made.owners[again.test].tolist()) != owners[2]
+
+
+@pytest.mark.parametrize(
+    ("made", "validation", "test", "expected"),
+    [
+        (("gaussian_mixture", {}), 0.1, 0.2, "needs data that says whose each sample is"),
+        (("synthetic_alpha_beta", {"devices": 2}), 0.1, 0.9, "leaves none of 2 owners for training"),
+        (("synthetic_alpha_beta", {"devices": 2}), 0.999, 0.5, "leaves none of"),
+    ],
+)
+def test_a_test_set_of_owners_that_cannot_be_drawn_is_refused(made, validation, test, expected):
+    name, options = made
+    with pytest.raises(ValueError, match=expected):
+        data.split(data.build(name, **options), np.random.default_rng(0), validation, test, by="owners")

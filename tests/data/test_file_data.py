@@ -14,7 +14,7 @@ from scipy.io import savemat
 from sklearn.datasets import dump_svmlight_file
 
 from simulator import data
-from simulator.data import DataError, _files, california, cifar10, cifar100, emnist, shakespeare, svhn
+from simulator.data import DataError, _files, _mat, california, cifar10, cifar100, emnist, shakespeare, svhn
 from tests.data.conftest import idx
 
 RNG = np.random.default_rng
@@ -217,7 +217,11 @@ def test_svhn_is_read_from_matlab_files_and_its_label_10_is_0(tmp_path, extra):
 
 SVHN = {
     "labels of others": ({"y": np.ones((3, 1), np.uint8)}, "has 3 labels for 4 images"),
-    "a label of 0": ({"y": np.zeros((4, 1), np.uint8)}, r"y must be 1..10 \(10 stands for 0\), got 0..0"),
+    "a label of 0": ({"y": np.zeros((4, 1), np.uint8)}, r"y must be 1..10 \(10 stands for 0\), got 0:"),
+    "a label between": ({"y": np.array([[1.0], [1.5], [2], [3]])}, r"y must be 1..10 \(10 stands for 0\), got 1.5:"),
+    "NaN for a label": ({"y": np.array([[1.0], [np.nan], [2], [3]])}, r"y must be 1..10 .* got nan:"),
+    "a label of 2^62": ({"y": np.array([[1], [2**62], [2], [3]])}, r"y must be 1..10 .* got 4611686018427387904:"),
+    "words for labels": ({"y": "abcd"}, "lacks the variable 'y'"),
     "images in a row": ({"X": np.zeros((4, 32, 32, 3), np.uint8)}, r"X must be bytes \[32, 32, 3, N\], got uint8\[4,"),
     "numbers with a point": ({"X": np.zeros((32, 32, 3, 4))}, r"X must be bytes .* got float64"),
 }
@@ -230,6 +234,18 @@ def test_matlab_files_that_are_not_svhn_are_named(tmp_path, what):
     with pytest.raises(DataError, match=expected) as caught:
         data.build("svhn", root=str(tmp_path))
     assert "train_32x32.mat" in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "i2", "i8", "f4", "f8", "u8"])
+def test_matlab_files_are_read_as_scipy_writes_them(tmp_path, packed, kind):
+    held = {"X": RNG(0).integers(0, 100, (2, 3, 4)).astype(kind), "y": np.ones((1, 1), kind), "said": "words", "z": {}}
+    savemat(tmp_path / "a.mat", held, do_compression=packed)
+    found = _mat.arrays((tmp_path / "a.mat").read_bytes())
+    assert set(found) == {"X", "y"}
+    for name in found:
+        np.testing.assert_array_equal(found[name], held[name])
+        assert found[name].dtype == kind
 
 
 def test_damaged_matlab_files_are_named(tmp_path):
@@ -271,13 +287,66 @@ def test_femnist_keeps_whose_each_sample_is_in_the_order_of_the_files(tmp_path):
         data.build("femnist", writers=0)
 
 
+LEAF = {f"f{i}": (RNG(i).random((i + 2, 784)), [i] * (i + 2)) for i in range(4)}
+
+
+def write_leaf_split(folder, train, test):
+    for part, users in (("train", train), ("test", test)):
+        (folder / part).mkdir(parents=True)
+        for number, user in enumerate(users):
+            (folder / part / f"all_data_0_niid_0_keep_0_{part}_{number}.json").write_text(leaf({user: LEAF[user]}))
+
+
+@pytest.mark.parametrize("by", ["samples", "users"])
+def test_leafs_own_split_is_its_folders_train_and_test_with_owners_of_both(tmp_path, by):
+    test = ["f1", "f0", "f2"] if by == "samples" else ["f3"]
+    write_leaf_split(tmp_path, ["f0", "f1", "f2"], test)
+    found = data.build("femnist", root=str(tmp_path), leaf_split=True)
+    assert found.test.tolist() == list(range(9, len(found.y)))
+    names = ["f0", "f1", "f2", *test]
+    assert found.y.tolist() == [int(name[1]) for name in names for _ in LEAF[name][1]]
+    assert found.owners.tolist() == found.y.tolist()
+    np.testing.assert_allclose(found.x[9].ravel(), LEAF[test[0]][0][0], rtol=1e-6)
+    # of a few writers their own test samples, where they have some
+    few = data.build("femnist", root=str(tmp_path), leaf_split=True, writers=2)
+    assert few.y[few.test].tolist() == ([1, 1, 1, 0, 0] if by == "samples" else [3] * 5)
+    (tmp_path / "all_data").mkdir()
+    (tmp_path / "all_data" / "all_data_0.json").write_text(leaf({"f0": LEAF["f0"]}))
+    assert data.build("femnist", root=str(tmp_path)).test is None
+    (tmp_path / "all_data" / "all_data_0.json").unlink()
+    assert "read with data.leaf_split: true, all_data_*.json without" in refusal("femnist", root=str(tmp_path))
+
+
+def test_leafs_shakespeare_has_its_samples_as_strings(tmp_path):
+    for part, users in (("train", ("Romeo", "Juliet")), ("test", ("Juliet",))):
+        (tmp_path / part).mkdir()
+        held = {user: {"x": ["abc", "bcd"], "y": ["d", "\u20ac"]} for user in users}
+        (tmp_path / part / "a.json").write_text(json.dumps({"users": [*users], "user_data": held}))
+    found = data.build("shakespeare", root=str(tmp_path), leaf_split=True, length=3)
+    numbers = {character: number for number, character in enumerate(shakespeare.VOCABULARY)}
+    assert found.x.tolist() == [[numbers[c] for c in text] for text in ("abc", "bcd") * 3]
+    assert found.y.tolist() == [numbers["d"], shakespeare.OTHER] * 3
+    assert (found.owners.tolist(), found.test.tolist()) == ([0, 0, 1, 1, 1, 1], [4, 5])
+    assert "writer Romeo: samples of data.length 80 characters" in refusal(
+        "shakespeare", root=str(tmp_path), leaf_split=True
+    )
+    with pytest.raises(ValueError, match="leave stride and held_out out"):
+        data.build("shakespeare", root=str(tmp_path), leaf_split=True, stride=10)
+
+
 FEMNIST = {
+    "NaN": (leaf({"a": (np.full((1, 784), np.nan), [0])}), "writer a: a pixel is not finite"),
+    "infinity": (leaf({"a": (np.full((1, 784), -np.inf), [0])}), "writer a: a pixel is not finite"),
+    "more than float32 holds": (leaf({"a": (np.full((1, 784), 1e300), [0])}), "writer a: a pixel is not finite"),
+    "a label between": (leaf({"a": (np.zeros((1, 784)), [0.5])}), "writer a: a label in 0..61 is needed for each"),
+    "a label of 2^62": (leaf({"a": (np.zeros((1, 784)), [2**62])}), "writer a: a label in 0..61 is needed for each"),
+    "brackets without end": ("[" * 100_000, "recursion depth"),
     "no JSON": ("{", "Expecting property name"),
     "another JSON": ('{"rows": []}', "lacks 'users'"),
     "a list": ("[1]", "list indices"),
     "nobody": (leaf({}), "holds no writer"),
     "pixels too few": (leaf({"a": (np.zeros((2, 783)), [0, 1])}), "cannot reshape"),
-    "labels too few": (leaf({"a": (np.zeros((2, 784)), [0])}), "writer a: a label in 0..61 is needed for each"),
+    "labels too few": (leaf({"a": (np.zeros((2, 784)), [0])}), "writer a: 2 samples with 1 labels"),
     "a label too large": (leaf({"a": (np.zeros((1, 784)), [62])}), "writer a: a label in 0..61 is needed for each"),
     "no text": (b"\xff\xfe{", "is no text in UTF-8"),
 }
@@ -368,9 +437,25 @@ def test_a_csv_gives_numbers_words_labels_and_owners(tmp_path):
     assert (values.y.tolist(), values.classes, values.y.dtype) == ([30, 40, 50.5], None, np.float32)
 
 
-def test_labels_of_a_csv_may_be_numbers_of_any_size(tmp_path):
-    found = data.build("csv", path=table(tmp_path / "a.csv", [["age", "id"], [1, 1e300], [2, 5]]), target="id")
-    assert (found.y.tolist(), found.classes) == ([1, 0], 2)
+def test_columns_of_words_are_said_and_numbers_that_a_word_makes_words_of(tmp_path):
+    rows = [["age", "kind", "hours", "sick"], [1, "a", "7", 0], [2, "b", "?", 1], [3, "a", "8.5", 1], [4, "a", "9", 0]]
+    found = data.build("csv", path=table(tmp_path / "a.csv", rows), target="sick")
+    assert found.about == (
+        "x: float32 [4, 7], 0 to 4",
+        "words, each a column of 0 and 1, in kind (2) and hours (4, numbers but for '?')",
+        "sick: int64, 2 labels, 0 to 1",
+    )
+
+
+def test_owners_in_a_csv_may_be_numbers_of_any_size(tmp_path):
+    rows = [["age", "id", "sick"], [1, 1e300, 0], [2, 5, 1]]
+    found = data.build("csv", path=table(tmp_path / "a.csv", rows), target="sick", owner="id")
+    assert found.owners.tolist() == [1, 0]
+
+
+def test_columns_of_a_csv_can_be_left_out(tmp_path):
+    found = data.build("csv", path=table(tmp_path / "a.csv", ROWS), target="sick", drop=("kind", "who"))
+    assert found.x.tolist() == [[30], [40], [50.5]]
 
 
 def test_a_csv_for_the_test_has_the_same_words_in_the_same_columns(tmp_path):
@@ -392,11 +477,24 @@ CSV = {
         "line 4: age is -4e+38, and numbers are kept as float32, up to 3.4e38",
     ),
     "no label": ([*ROWS, [1, "a", "x", ""]], {}, "line 5: sick is missing"),
-    "one label": (ROWS[:2], {}, "all labels are yes: two are needed"),
+    "one label": (ROWS[:2], {}, "sick: all labels are yes: two of them"),
     "no such column": (ROWS, {"target": "ill"}, "has no column 'ill', but age, kind, who and sick"),
     "no such owner": (ROWS, {"owner": "whom"}, "has no column 'whom'"),
     "words for values": (ROWS, {"target": "kind", "task": "regression"}, "kind must hold numbers"),
-    "a line too long": ([*ROWS, [1, "a", "x", "no", "more"]], {}, "is no CSV with a line of column names"),
+    "a line too long": (
+        [*ROWS, [1, "a", "x", "no", "more"]],
+        {},
+        "1 of 5 lines have more values than there are columns (4), such as line 5",
+    ),
+    "every line too long": (
+        [ROWS[0], *([*row, "more"] for row in ROWS[1:])],
+        {},
+        "3 of 4 lines have more values than there are columns (4), such as line 2 (5 values)",
+    ),
+    "names of lines": ([["", *ROWS[0]], *([i, *row] for i, row in enumerate(ROWS[1:]))], {}, "column 1 has no name"),
+    "a label between numbers": ([["a", "sick"], [1, 1.5], [1, 2]], {}, "sick holds 1.5, which is no label: values to"),
+    "a label of 2^62": ([["a", "sick"], [1, 2**62], [1, 2]], {}, "sick holds the label 4.61169e+18: labels are whole"),
+    "no such column to drop": (ROWS, {"drop": ("id",)}, "has no column 'id'"),
     "only names": (ROWS[:1], {}, "holds no line after its column names"),
     "a column twice": ([["age", "sick", "sick"], [1, "yes", "no"]], {}, "column 'sick' stands twice"),
     "empty": ([], {}, "is no CSV with a line of column names"),
@@ -486,7 +584,9 @@ LIBSVM = {
     "words": ("yes 1:2\n", {}, "is no file in LIBSVM's format"),
     "an index of 0": ("1 0:2\n2 1:1\n", {}, "is no file in LIBSVM's format"),
     "empty": ("", {}, "holds no samples"),
-    "one label": ("1 1:2\n1 1:3\n", {}, "all labels are 1: two are needed"),
+    "one label": ("1 1:2\n1 1:3\n", {}, "all labels are 1: two of them"),
+    "values": ("0.5 1:2\n1 1:3\n", {}, "holds 0.5, which is no label: values to predict need task: regression"),
+    "a label of 2^62": (f"{2**62} 1:2\n1 1:3\n", {}, "holds the label 4.61169e+18"),
     "more than float32 holds": ("1 1:1e300\n2 1:1\n", {}, "not finite, or beyond float32"),
     "a value that float32 does not hold": ("1e300 1:1\n2 1:1\n", {"task": "regression"}, "or beyond float32"),
     "infinite": ("1 1:inf\n2 1:1\n", {}, "holds a value that is not finite"),
@@ -526,7 +626,7 @@ def test_arrays_of_ones_own_are_labels_or_values(tmp_path, kind):
     found = data.build("arrays", path=store(tmp_path, kind, x=X, y=Y, owners=np.array([5, 5, 1, 1, 9, 9])))
     np.testing.assert_array_equal(found.x, X.astype(np.float32))
     assert (found.y.tolist(), found.classes, found.test) == (Y.tolist(), 3, None)
-    assert found.owners.tolist() == [5, 5, 1, 1, 9, 9]
+    assert found.owners.tolist() == [1, 1, 0, 0, 2, 2]
     (tmp_path / "values").mkdir()
     assert data.build("arrays", path=store(tmp_path / "values", kind, x=X, y=Y / 3)).classes is None
 
@@ -561,20 +661,46 @@ ARRAYS = {
     "no labels": ({"x": X}, {}, "lacks the array y: it has x"),
     "a test without labels": ({"x": X, "y": Y, "x_test": X}, {}, "lacks the array y_test"),
     "labels of others": ({"x": X, "y": Y[:3]}, {}, "y has 3 entries for 6 samples of x"),
-    "one-hot labels": ({"x": X, "y": np.eye(6)}, {}, r"y must be \[N\], got \[6, 6\]"),
+    "one-hot labels": (
+        {"x": X, "y": np.eye(6)}, {}, r"y must be \[N\], got \[6, 6\]: it looks one-hot, and y.argmax\(1\) gives"
+    ),
+    "labels in a column": ({"x": X, "y": Y[:, None]}, {}, r"got \[6, 1\]: y.ravel\(\) is of that shape"),
+    "whole numbers of a float type": (
+        {"x": X, "y": Y * 1.0}, {}, "say data.task: classification .labels. or data.task: regression"
+    ),
+    "values as labels": ({"x": X, "y": Y / 2}, {"task": "classification"}, "y holds 0.5, which is no label"),
+    "words as values": ({"x": X, "y": Y.astype(str)}, {"task": "regression"}, "y holds words, and task: regression"),
+    "a label of 2^62": ({"x": X, "y": Y + 2**62}, {}, r"y holds the label 4.61169e\+18: .* np.unique\(y, return_inv"),
+    "more than float32 holds, of 80 bits": (
+        {"x": X.astype(np.longdouble) * np.longdouble("1e4000"), "y": Y}, {}, "numbers are kept as float32"
+    ),
+    "words for the test only": (
+        {"x": X, "y": Y, "x_test": X, "y_test": Y.astype(str)}, {}, "y is of int64 and y_test of <U21: bring them"
+    ),
+    "bytes for the test only": (
+        {"x": X, "y": Y, "x_test": X.astype(np.uint8), "y_test": Y}, {}, "x is of float64 and x_test of uint8"
+    ),
+    "colours first": (
+        {"x": np.zeros((6, 3, 32, 32), np.uint8), "y": Y}, {},
+        r"x is \[6, 3, 32, 32\], images with their 3 colours first, and \[N, 32, 32, 3\] is needed: set data.layout",
+    ),
+    "colours first of what has none": ({"x": X, "y": Y}, {"layout": "channels_first"}, r"is for \[N, colours, height"),
+    "owners of the test alone": (
+        {"x": X, "y": Y, "x_test": X, "y_test": Y, "owners_test": Y}, {}, "owners_test needs owners and x_test"
+    ),
+    "tokens beyond int32": ({"x": np.arange(12).reshape(6, 2) + 2**31, "y": Y}, {"tokens": True}, "x holds the token"),
     "flat samples": ({"x": Y, "y": Y}, {}, r"x must be \[N, ...\], got \[6\]"),
-    "a label below 0": ({"x": X, "y": Y - 1}, {}, "labels must be 0, 1, ... .* got -1..1"),
-    "one label": ({"x": X, "y": Y * 0}, {}, "with two of them or more, got 0..0"),
+    "one label": ({"x": X, "y": Y * 0}, {}, "all labels are 0: two of them or more"),
     "more than float32 holds": (
         {"x": np.where(np.arange(36).reshape(6, 2, 3) == 8, 1e300, 0.0), "y": Y}, {}, r"x\[1, 0, 2\] is 1e\+300, and"
     ),
     "NaN": ({"x": X * np.nan, "y": Y}, {}, "x holds a number that is not finite"),
-    "words": ({"x": X, "y": Y.astype(str)}, {}, "y must hold numbers, got <U"),
-    "objects": ({"x": X, "y": Y.astype(object)}, {}, "no .npz or folder of .npy files of numbers"),
+    "words": ({"x": X.astype(str), "y": Y}, {}, "x must hold numbers, got <U"),
+    "objects": ({"x": X, "y": Y.astype(object)}, {}, r"no .npz or .npy file of numbers.* y.astype\(str\)"),
     "another shape for the test": (
         {"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y}, {}, r"samples of x_test are \[1, 3\], of x \[2, 3\]"
     ),
-    "owners between numbers": ({"x": X, "y": Y, "owners": Y / 2}, {}, "owners must be whole numbers"),
+    "owners between numbers": ({"x": X, "y": Y, "owners": Y / 2}, {}, "owners must hold whole numbers or words"),
     "tokens with a point": ({"x": X, "y": Y}, {"tokens": True}, "with data.tokens x must hold whole numbers"),
     "no samples": ({"x": X[:0], "y": Y[:0]}, {}, "x has 0 entries"),
 }  # fmt: skip
@@ -590,11 +716,68 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, what, kind):
     assert str(caught.value).startswith(path)
 
 
+LABELS = {
+    "from 1": (Y + 1, [0, 2, 1, 0, 1, 2], ("1", "2", "3"), "3 labels: 1, 2, 3 are numbered 0, 1, 2"),
+    "with gaps": (np.array([0, 5, 2, 0, 2, 5]), [0, 2, 1, 0, 1, 2], ("0", "2", "5"), "0, 2, 5 are numbered 0, 1, 2"),
+    "below 0": (Y % 2 * 2 - 1, [0, 0, 1, 0, 1, 0], ("-1", "1"), "2 labels: -1, 1 are numbered 0, 1"),
+    "words": (np.array(list("bcabca")), [1, 2, 0, 1, 2, 0], ("a", "b", "c"), "labels: a, b, c are numbered 0, 1, 2"),
+    "bytes": (np.array([b"b", b"a"] * 3), [1, 0] * 3, ("a", "b"), "2 labels: a, b are numbered 0, 1"),
+    "truth values": (Y > 0, [0, 1, 1, 0, 1, 1], None, "bool, 2 labels, False to True"),
+    "plain": (Y.astype(np.uint8), Y.tolist(), None, "y: uint8, 3 labels, 0 to 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LABELS)
+def test_labels_are_numbered_in_their_order_and_keep_their_names(tmp_path, what):
+    given, numbers, names, said = LABELS[what]
+    found = data.build("arrays", path=store(tmp_path, "npz", x=X, y=given))
+    assert (found.y.tolist(), found.labels) == (numbers, names)
+    assert found.classes == len(set(numbers))
+    assert said in found.about[-1]
+
+
+def test_the_task_of_whole_numbers_of_a_float_type_can_be_said(tmp_path):
+    path = store(tmp_path, "npz", x=X, y=Y * 1.0)
+    labelled = data.build("arrays", path=path, task="classification")
+    assert (labelled.y.tolist(), labelled.classes, labelled.labels) == (Y.tolist(), 3, None)
+    values = data.build("arrays", path=path, task="regression")
+    assert (values.y.tolist(), values.classes, values.y.dtype) == (Y.tolist(), None, np.float32)
+    (tmp_path / "whole").mkdir()
+    counts = data.build("arrays", path=store(tmp_path / "whole", "npz", x=X, y=Y), task="regression")
+    assert (counts.classes, counts.about[-1]) == (None, "y: int64, values to predict, 0 to 2")
+    for option in ("task", "layout"):
+        with pytest.raises(ValueError, match=f"arrays has the {option}s"):
+            data.build("arrays", path=path, **{option: "other"})
+
+
+def test_images_with_their_colours_first_are_brought_into_order(tmp_path):
+    x = RNG(0).integers(0, 256, (6, 3, 5, 7), np.uint8)
+    path = store(tmp_path, "npz", x=x, y=Y)
+    found = data.build("arrays", path=path, layout="channels_first")
+    np.testing.assert_array_equal(found.x, x.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(data.build("arrays", path=path, layout="channels_last").x, x)
+    assert found.about[0] == f"x: uint8 [6, 3, 5, 7], {x.min()} to {x.max()}"
+
+
+def test_owners_may_be_words_and_those_of_test_samples_are_kept(tmp_path):
+    held = {"x": X, "y": Y, "x_test": X[:2], "y_test": Y[:2], "owners": np.array(list("bbaacc"))}
+    assert data.build("arrays", path=store(tmp_path, "npz", **held)).owners.tolist() == [1, 1, 0, 0, 2, 2, -1, -1]
+    path = store(tmp_path, "npz", **held, owners_test=np.array(list("cd")))
+    assert data.build("arrays", path=path).owners.tolist() == [1, 1, 0, 0, 2, 2, 2, 3]
+
+
+def test_what_float32_rounds_and_what_may_be_values_is_said(tmp_path):
+    stamps = np.arange(40).reshape(20, 2) + 1_700_000_000
+    found = data.build("arrays", path=store(tmp_path, "npz", x=stamps, y=np.arange(20)))
+    assert found.about[0].endswith("1.7e+09 to 1.7e+09, of which float32 keeps 7 digits")
+    assert found.about[1].endswith("20 samples have so many: are these values to predict (task: regression)?")
+
+
 def test_damaged_arrays_are_named(tmp_path):
     place = tmp_path / "mine.npz"
     for content in (b"", b"PK\x03\x04nothing", b"<html>"):
         place.write_bytes(content)
-        assert f"{place} is no .npz or folder" in refusal("arrays", path=str(place))
+        assert f"{place} is no .npz or .npy file" in refusal("arrays", path=str(place))
     np.save(tmp_path / "x.npy", X)
     assert "holds one array" in refusal("arrays", path=str(tmp_path / "x.npy"))
     assert "lacks the array x: it has none we know" in refusal("arrays", path=str(tmp_path.parent))

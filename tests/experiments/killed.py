@@ -1,29 +1,38 @@
 """Kills `byzax` at one file operation after the other, and runs it again with --overwrite: a program of the tests.
 
-`python killed.py FOLDER STRIDE COMMAND ...` prints a line for each operation at which a process was killed and after
-which the command failed; `FOLDER/out` is its --out. All processes are forks of this one: imports take the time.
+`python -m tests.experiments.killed FOLDER STRIDE COMMAND ...` prints a line for each operation at which a process was
+killed and after which the command failed or a file of somebody else was touched. `FOLDER/out` is its --out. All
+processes are forks of this one, for imports take the time, and what is computed is computed once.
 """
 
 import builtins
 import io
 import os
+import pickle
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir", "fsync")
+from experiments import cli, running
+from simulator.executors import session
+
+OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir")
 
 
-def kill_at(count: int, counts: int) -> None:
-    """Makes this process kill itself before its file operation number `count`; the last number goes to a pipe."""
+def kill_at(count: int, counts: int, folder: Path) -> None:
+    """Makes this process kill itself before its operation number `count` on files in a folder; counts into a pipe."""
     seen = 0
 
-    def counted(function):
-        def call(*given, **named):
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
             nonlocal seen
-            mode = named.get("mode", given[1] if len(given) > 1 else "r")
-            if function is not original or any(letter in str(mode) for letter in "wxa"):
+            mode = str(named.get("mode", given[1] if len(given) > 1 else "r"))
+            changes = function is not original or any(letter in mode for letter in "wxa")
+            if changes and str(given[0]).startswith(str(folder)):
                 seen += 1
                 os.write(counts, b".")
                 if seen == count:
@@ -33,7 +42,7 @@ def kill_at(count: int, counts: int) -> None:
         return call
 
     original = io.open
-    io.open = builtins.open = counted(original)
+    io.open = builtins.open = counted(original)  # pyright: ignore[reportAttributeAccessIssue]
     for name in OPERATIONS:
         setattr(os, name, counted(getattr(os, name)))
 
@@ -48,8 +57,8 @@ def forked(folder: Path, arguments: list[str], count: int) -> tuple[int, int]:
         os.dup2(log, 2)
         code = 1
         try:
-            kill_at(count, writer)
-            main(arguments)
+            kill_at(count, writer, folder)
+            cli.app(arguments, prog_name="byzax")
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
@@ -62,21 +71,44 @@ def forked(folder: Path, arguments: list[str], count: int) -> tuple[int, int]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), operations
 
 
+def computed_once(place: Path) -> None:
+    """Makes runs give what they gave the first time, from files in a folder, and leaves out what is traced."""
+    place.mkdir()
+
+    @contextmanager
+    def again(executor: Any, **where: Any) -> Any:
+        def execute(scenario: Any) -> Any:
+            kept = place / f"{scenario.rule.name}-{scenario.seed}-{scenario.steps}"
+            if not kept.exists():
+                with session(executor, **where) as first:
+                    kept.write_bytes(pickle.dumps(list(first(scenario))))
+            yield from pickle.loads(kept.read_bytes())
+
+        yield execute
+
+    running.session = again  # pyright: ignore[reportAttributeAccessIssue]
+    cli._check = lambda studies, address: studies
+
+
 def tried(folder: Path, arguments: list[str], stride: int, start: Path | None) -> None:
     """Kills a command at every `stride`-th operation, on top of the results in `start`, and runs it again."""
     again = [*arguments, "--overwrite"]
-    _, operations = forked(folder, again if start else arguments, 0)
+    first = again if start else arguments
+    _, operations = forked(folder, first, 0)
     assert operations > 10, (folder.parent / "log").read_text()
     for count in range(1 + operations % stride, operations + 1, stride):
         shutil.rmtree(folder, ignore_errors=True)
         if start:
             shutil.copytree(start, folder)
-        killed, _ = forked(folder, again if start else arguments, count)
+        killed, _ = forked(folder, first, count)
         left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
         code, _ = forked(folder, again, 0)
-        if code or killed != -signal.SIGKILL:
+        after = {path.name for path in folder.iterdir()}
+        if code or killed != -signal.SIGKILL or not {"scenario.yaml", ".byzax"} <= after:
             log = " ".join((folder.parent / "log").read_text().split())
             print(f"{arguments[0]} killed at {count} of {operations} ({killed}): {code}, {log}; left {left}")
+        elif wrong := [name for name in after if name.startswith(".byzax-")]:
+            print(f"{arguments[0]} killed at {count}: {wrong} is still there")
     print(f"{arguments[0]}: {operations} operations")
 
 
@@ -84,15 +116,7 @@ if __name__ == "__main__":
     place, stride, *command = sys.argv[1:]
     out = Path(place, "out")
 
-    import experiments.certify.plot
-    import experiments.certify.report
-    import experiments.report
-    import experiments.tune
-    from experiments.cli import app
-
-    def main(given: list[str]) -> None:
-        app(given, prog_name="byzax")
-
+    computed_once(Path(place, "computed"))
     tried(out, [*command, "--out", str(out)], int(stride), None)
     shutil.copytree(out, Path(place, "before"))
     tried(out, [*command, "--out", str(out)], int(stride), Path(place, "before"))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aggregators import Aggregator, Info
+from aggregators.base import stateless
 from aggregators.filters import Filter
 from attacks import Attack
 from models import softmax
@@ -37,7 +38,7 @@ MISTAKES = {
         {"data": {"name": "digits", "partition": {"name": "dirichlet", "alfa": 1}}},
         ["data.partition.alfa", "'alpha'"],
     ),
-    "wrong type": ({"steps": "many"}, ["steps", "integer", "'many'"]),
+    "wrong type": ({"steps": "many"}, ["steps: a whole number is needed, got 'many'"]),
     "a switch that is a word": ({"optimizer": {"name": "sgd", "nesterov": "yes"}}, ["optimizer.nesterov", "'yes'"]),
     "a number out of range": ({"worker_momentum": 1.5}, ["worker_momentum", "less than 1"]),
     "learning rate below 0": (
@@ -67,7 +68,7 @@ MISTAKES = {
     ),
     "a warm-up below 0": (
         {"optimizer": {"name": "sgd", "learning_rate": {"name": "constant", "warm_up": -1}}},
-        ["optimizer.learning_rate.warm_up", "greater than or equal to 0, got -1"],
+        ["optimizer.learning_rate.warm_up", "must be at least 0, got -1"],
     ),
     "an unknown kind of momentum": (
         {"worker_momentum": {"beta": 0.9, "kind": "nesterov"}},
@@ -96,13 +97,13 @@ MISTAKES = {
         {"early_stopping": {}, "data": {"name": "digits", "validation": 0.0}},
         ["early_stopping: needs validation samples, and data.validation is 0"],
     ),
-    "too many steps": ({"steps": 10**9}, ["steps", "less than or equal to 10000000", "1000000000"]),
-    "too many workers": ({"workers": {"total": 10**6}}, ["workers.total", "less than or equal to 100000"]),
+    "too many steps": ({"steps": 10**9}, ["steps", "at most 10000000, got 1000000000"]),
+    "too many workers": ({"workers": {"total": 10**6}}, ["workers.total", "at most 100000"]),
     "too many jobs": (
         {"steps": 10**6, "workers": {"total": 1000}},
         ["steps: 1000000 steps of 1000", "at most 100000 steps"],
     ),
-    "too many repeats": ({"repeats": 10**6}, ["repeats", "less than or equal to 10000"]),
+    "too many repeats": ({"repeats": 10**6}, ["repeats", "at most 10000"]),
     "seeds too large": ({"seed": 2**31 - 2, "repeats": 3}, ["seed: ", "2147483646 to 2147483648", "smaller seed"]),
     "not finite": ({"optimizer": {"name": "sgd", "learning_rate": float("nan")}}, ["optimizer.learning_rate"]),
     "missing key": ({"rule": None}, ["rule: is missing"]),
@@ -135,11 +136,11 @@ MISTAKES = {
         ["filter: kardam judges gradients and changes", "local.send model"],
     ),
     "neither steps nor epochs": ({"local": {}}, ["local: steps or epochs must be given"]),
-    "more local steps than can be counted": ({"local": {"steps": 10**12}}, ["local.steps", "equal to 1000000"]),
-    "more local epochs than can be counted": ({"local": {"epochs": 10**9}}, ["local.epochs", "equal to 10000"]),
+    "more local steps than can be counted": ({"local": {"steps": 10**12}}, ["local.steps", "at most 1000000"]),
+    "more local epochs than can be counted": ({"local": {"epochs": 10**9}}, ["local.epochs", "at most 10000"]),
     "a word for a quorum": (
         {"schedule": {"name": "synchronous", "quorum": "most"}},
-        ["schedule.quorum", "integer", "'most'", "or 'all' or 'n-f'"],
+        ["schedule.quorum", "whole number", "'most'", "or 'all' or 'n-f'"],
     ),
     "a mapping for a list": (
         {"latency": {"name": "constant", "crashes": {"worker": 1}}},
@@ -151,7 +152,7 @@ MISTAKES = {
     ),
     "a factor below 0": (
         {"latency": {"name": "constant", "factors": [1, 1, 1, -1, 1, 1, 1]}},
-        ["latency.factors[3]: input should be greater than 0, got -1"],
+        ["latency.factors[3]: must be greater than 0, got -1"],
     ),
     "a factor that is a word": ({"latency": {"name": "constant", "factors": "fast"}}, ["latency.factors: unknown"]),
     "an unknown key of the factors": (
@@ -223,11 +224,11 @@ MISTAKES = {
     ),
     "weights by samples of shortened rows": (
         {"rule": "average", "pre": [{"name": "clip", "bound": 1.0}], "weights": "samples"},
-        ["rule: average with what stands before it shortens rows"],
+        ["rule: average with what stands before it changes the length of rows, so that weights cannot be multiplied"],
     ),
     "weights by samples of rows that a rule shortens later": (
         {"rule": "clipped_clustering", "weights": "samples"},
-        ["rule: clipped_clustering shortens rows"],
+        ["rule: clipped_clustering changes the length of rows"],
     ),
     "the accuracy of values": (
         {
@@ -271,7 +272,7 @@ MISTAKES = {
         {"grid": {"ruel.name": ["krum"]}},
         ["grid.ruel.name: unknown key; did you mean 'rule.name'?"],
     ),
-    "grid key without values": ({"grid": {"rule.name": []}}, ["grid.rule.name", "at least 1 item"]),
+    "grid key without values": ({"grid": {"rule.name": []}}, ["grid.rule.name", "at least one value is needed"]),
     "grid that is no mapping": ({"grid": ["krum"]}, ["grid", "mapping"]),
     "grid over the repeats": ({"grid": {"repeats": [1, 2]}}, ["grid.repeats: this key cannot be swept"]),
     "grid with the same run twice": (
@@ -360,12 +361,19 @@ BROKEN = {
     "no Info": (
         "rule",
         lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (rows[0], state)),
-        r"rule: average: apply must give \(aggregate, state, Info\), got \(float32\[650\], \(\)\)",
+        r"rule: average: apply must give \(aggregate, state, Info\(\)\), got \(float32\[650\], \(\)\) "
+        r"\(.*test_bad_input.py:\d+\)",
     ),
     "weights of another shape": (
         "rule",
         lambda n, f: Aggregator(lambda d: (), lambda rows, state, context: (rows[0], state, Info(rows[0]))),
         r"rule: average: Info.weights must be \[n=7\] or None, got float32\[650\]",
+    ),
+    "no Info in a rule without state": (
+        "rule",
+        lambda n, f: stateless(n, lambda rows: rows.mean(axis=0)),
+        r"rule: average: apply fails: TypeError: this function must give \(aggregate, info\), got .*return Info\(\) "
+        r"too \(.*test_bad_input.py:\d+\)",
     ),
     "state that changes": (
         "rule",
@@ -522,8 +530,8 @@ FILES = {
     "tag": ("steps: !!bool x\n", ":1:8: !!bool: a scenario has no tags"),
     "two documents": ("name: a\n---\nname: b\n", ":2:1: a second document begins here: one scenario per file"),
     "what is not explained": ("%YAML 3.0\n---\na: 1\n", ":1:1: found incompatible YAML document"),
-    "nested too deeply": ("a: " + "[" * 3000, ": lists and mappings are nested too deeply"),
-    "too many digits": ("steps: " + "1" * 5000, ": no valid YAML: Exceeds the limit (4300 digits)"),
+    "nested too deeply": ("a: " + "[" * 3000, ":1:53: more than 50 lists and mappings in each other"),
+    "too many digits": ("steps: " + "1" * 5000, ":1:8: a number of 5000 digits: at most 100 can be read"),
     "empty": ("", ": a mapping with at least name, data, rule and attack is needed, the file is empty"),
     "list": ("- krum\n", ": a mapping with at least", "the file holds list"),
     "not text": (b"name: \xff\xfe\n", ": not text in UTF-8"),
@@ -636,18 +644,20 @@ def test_the_process_itself_ends_with_code_2_and_one_line(tmp_path):
     assert err.startswith(f"{path}: rule: unknown rule 'krun'")
 
 
-def test_a_plug_in_that_cannot_be_used_is_one_line_in_every_command(tmp_path):
+def test_a_plug_in_that_cannot_be_used_is_refused_where_its_name_is_asked_for(tmp_path):
     (tmp_path / "attacks").mkdir()
     (tmp_path / "attacks" / "mine.py").write_text("def mine(:\n")
-    path = write(tmp_path)
     processes = {
         arguments: command(*arguments, env={"BYZAX_PLUGINS": str(tmp_path)})
-        for arguments in (("run", path), ("list", "rules"))
+        for arguments in (("run", write(tmp_path, attack="mine")), ("list", "attacks"))
     }
-    for arguments, process in processes.items():
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err.count("\n")) == (2, "", 1), (arguments, out, err)
-        assert err.startswith(f"{tmp_path / 'attacks' / 'mine.py'}: SyntaxError: invalid syntax")
+    said = f"{tmp_path / 'attacks' / 'mine.py'}: SyntaxError: invalid syntax"
+    for (name, _), process in processes.items():
+        out, err = process.communicate(timeout=200)
+        assert (process.returncode, bool(out), err.count("\n")) == ((2, False, 1) if name == "run" else (0, True, 1)), (
+            err
+        )
+        assert err.startswith(said if name == "run" else f"left out: {said}")
 
 
 def test_a_lack_of_memory_is_one_line(tmp_path, monkeypatch):

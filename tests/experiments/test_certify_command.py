@@ -16,7 +16,7 @@ from tests.experiments.command import ROOT, byzax, command
 SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))
 # a second each: few draws, short searches
 SMALL = {"n": 7, "f": 1, "d": 6, "samples": 12, "budget": 100, "dimensions": [10, 40], "attacks": ["empire", "none"]}
-FILES = ["certificate.csv", "certificate.json", "certificate.png", "certificate.svg"]
+FILES = [".byzax", "certificate.csv", "certificate.json", "certificate.png", "certificate.svg"]
 
 
 def write(folder, **changes):
@@ -126,9 +126,9 @@ def test_noise_can_be_that_of_a_model(tmp_path):
         ({"rule": "median", "attacks": ["emprie"]}, "attacks[0]: unknown attack 'emprie'; did you mean 'empire'?"),
         ({"rule": "median", "attacks": ["label_flip"]}, "attacks: label_flip: changes data and makes no rows"),
         ({"rule": "median", "pre": [{"name": "nnm", "s": 2}]}, "pre[0].s: unknown key; known: name"),
-        ({"rule": "median", "sigma": 0}, "sigma: input should be greater than 0, got 0"),
+        ({"rule": "median", "sigma": 0}, "sigma: must be greater than 0, got 0"),
         ({"rule": "median", "f": 7}, "f: of n=7 rows at least one must be honest: f is at most 6"),
-        ({"rule": "median", "parts": ["leek"]}, "parts[0]: input should be 'resilience'"),
+        ({"rule": "median", "parts": ["leek"]}, "parts[0]: must be 'resilience'"),
         (
             {"rule": "median", "gradients": {"model": "cnnn"}},
             "gradients.model: unknown model 'cnnn'; did you mean 'cnn'?",
@@ -136,7 +136,7 @@ def test_noise_can_be_that_of_a_model(tmp_path):
         ({"rule": "median", "gradients": {}}, "gradients: d would be measured: leave one of the two out"),
         ({"rule": "median", "dimensions": [10, 10]}, "dimensions: two different ones are needed"),
         ({"rule": "median", "dimensions": 10}, "dimensions: two different ones are needed"),
-        ({"rule": "median", "norm": 1e-300}, "norm: input should be greater than or equal to 0.000000001, got 1e-300"),
+        ({"rule": "median", "norm": 1e-300}, "norm: must be at least 1e-09, got 1e-300"),
         ({"rule": "median", "sigma": 1e-8}, "sigma: beside a gradient of length 1 in d=6 parameters float32 keeps no"),
         (
             {"rule": "median", "n": 10_000, "d": 10_000_000},
@@ -246,7 +246,7 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     changed = write(tmp_path, rule="average", parts="leak")
     result = byzax("certify", changed, "--out", out, "--overwrite")
     assert result.exit_code == 130
-    assert sorted(each.name for each in out.iterdir()) == ["certificate.csv", "certificate.json"]
+    assert sorted(each.name for each in out.iterdir()) == [".byzax", "certificate.csv", "certificate.json"]
     assert {row["rule"] for row in rows(out)} == {"average"}
 
 

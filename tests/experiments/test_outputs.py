@@ -1,16 +1,19 @@
 """Nothing that byzax did not write is removed or replaced, and what a killed process left stands in nobody's way."""
 
-import json
+import io
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from experiments import outputs
+from experiments import outputs, results
+from experiments.study import load
 from experiments.writing import atomically, replaceable
+from simulator.executors import session
 from simulator.mistakes import ScenarioError
 from tests.experiments.command import ROOT, byzax, write
 
@@ -127,7 +130,7 @@ def test_a_mark_that_is_none_proves_nothing(study, tmp_path, mark):
 
 
 def test_results_of_another_kind_are_not_overwritten(study):
-    path, out = study
+    _, out = study
     assert "holds a study" in refuses(out, "certify", "--rule", "median", "--out", out, "--overwrite")
     assert "choose another --out\n" in refuses(out, "certify", "--rule", "median", "--out", out)
 
@@ -288,3 +291,81 @@ def test_whatever_a_folder_holds_only_what_is_byzaxs_own_goes(tmp_path, seeds):
         (here := tmp_path / str(seed)).mkdir()
         had += survives(here, seed)
     assert 0 < had < len(seeds)
+
+
+class Killed(BaseException):
+    """What stands for a SIGKILL in a test that goes on."""
+
+
+def kill_at(patch, count):
+    """Makes the file operation number `count` and all that follow fail; gives how many there were, in a list."""
+    seen = [0]
+
+    def counted(function):
+        def call(*given, **named):
+            writes = function is not original or any(letter in str((*given[1:2], *named.values())) for letter in "wxa")
+            if writes:
+                seen[0] += 1
+                if 0 < count <= seen[0]:
+                    # a process that is dead cleans nothing up
+                    raise Killed
+            return function(*given, **named)
+
+        return call
+
+    original = io.open
+    patch.setattr(io, "open", counted(original))
+    for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+    return seen
+
+
+def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_path, monkeypatch):
+    path = write(tmp_path, repeats=2, steps=1)
+    described = load(path)
+    with session(described.base.executor) as execute:
+        seen = list(execute(described.base.model_copy(update={"repeats": 1})))
+    monkeypatch.setattr(os, "fsync", lambda place: None)
+
+    def run(out, overwrite):
+        outputs.claim([out], [path], overwrite)
+        results.save_study(out, described)
+        for run in results.runs(described):
+            results.begin(out, run)
+            for checkpoint in seen:
+                results.record(out, run, checkpoint)
+            results.finish(out, run, seen, "complete")
+        for name in ("summary.csv", "summary.md", "accuracy.png"):
+            outputs.save_text(out / name, "numbers")
+
+    run(tmp_path / "whole", False)
+    for start in (None, tmp_path / "whole"):
+        with monkeypatch.context() as patch:
+            (operations,) = [kill_at(patch, 0)]
+            run(tmp_path / "counted" if start is None else start, start is not None)
+        assert operations[0] > 30
+        # at night every one, and of whole commands (below)
+        for count in range(1, operations[0] + 1, 1 if start is None else 4):
+            out = tmp_path / f"{start is None}-{count}"
+            if start is not None:
+                shutil.copytree(start, out)
+            with monkeypatch.context() as patch:
+                kill_at(patch, count)
+                with pytest.raises(Killed):
+                    run(out, start is not None)
+            run(out, True)
+            assert {each.relative_to(out) for each in out.rglob("*")} == {
+                each.relative_to(tmp_path / "whole") for each in (tmp_path / "whole").rglob("*")
+            }
+            shutil.rmtree(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["run"], ["tune", "--over", "steps=[1,2]"]], ids=["run", "tune"])
+def test_after_a_kill_of_the_process_the_folder_can_be_overwritten(tmp_path, command):
+    path = write(tmp_path, repeats=2, steps=2)
+    killing = [sys.executable, "-W", "ignore", "-m", "tests.experiments.killed", tmp_path, "4", command[0], path]
+    done = subprocess.run([*killing, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(line.endswith(" operations") for line in done.stdout.splitlines()), done.stdout
+    assert len(done.stdout.splitlines()) == 2

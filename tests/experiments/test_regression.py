@@ -135,8 +135,8 @@ def test_the_record_of_a_run_holds_what_the_users_own_model_was(tmp_path):
     result = byzax("run", write(tmp_path, model=model, steps=1), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     (versions,) = (tmp_path / "out").glob("runs/*/versions.json")
-    noted = json.loads(versions.read_text())["module"]
-    assert noted == {"file": NET, "sha256": sha256(Path(NET).read_bytes()).hexdigest()}
+    (noted,) = json.loads(versions.read_text())["own_files"]
+    assert noted == {"key": "model", "file": NET, "sha256": sha256(Path(NET).read_bytes()).hexdigest()}
     result = byzax("run", write(tmp_path, model={"name": "module", "path": "none.py:Net"}), "--out", tmp_path / "no")
     assert result.exit_code == 2
     assert "small.yaml: model: module: there is no file none.py" in result.stderr

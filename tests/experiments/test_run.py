@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from matplotlib import image
 from rich.console import Console
 
+from experiments import running
 from experiments.progress import report
 from experiments.results import Run
 from simulator import timeline
@@ -277,6 +279,66 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     assert not psutil.wait_procs(helpers, timeout=20)[1]
 
 
+def test_a_run_that_lost_workers_is_degraded_and_says_which_and_when(tmp_path, monkeypatch):
+    @contextmanager
+    def losing(executor, notice, address):
+        # what a race yields whose process with workers 5 and 6 died
+        def execute(scenario):
+            with session(executor.model_copy(update={"name": "loop"})) as run:
+                for place, checkpoint in enumerate(run(scenario)):
+                    if place == 1:
+                        notice("worker actor 1 died: why; workers 5, 6 lost from update 2 on")
+                    lost = np.array([[1, 5], [1, 6]][: 2 * place]).reshape(-1, 2)
+                    yield checkpoint._replace(timeline=checkpoint.timeline._replace(lost=lost))
+
+        yield execute
+
+    monkeypatch.setattr(running, "session", losing)
+    result = byzax("run", write(tmp_path, executor="ray"), "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "average, none, seed 0: worker actor 1 died: why; workers 5, 6 lost from update 2 on" in result.stderr
+    found = summaries(tmp_path / "out")["average_none_seed-0"]
+    assert (found["status"], found["lost"], found["step"]) == ("degraded", {"5": 2, "6": 2}, 4)
+    assert found["reason"] == "workers 5, 6 lost from update 2 on"
+    assert len(found["digest"]) == 64
+    assert "average_none_seed-0: degraded" in result.stdout
+    assert "workers 5, 6 lost from update 2 on" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_race_that_loses_an_actor_goes_on_without_its_rows_says_so_and_replays(tmp_path):
+    executor, pace = {"name": "ray", "actors": 2}, {"name": "exponential", "mean": 0.02}
+    path = write(tmp_path, clock="wall", steps=3000, latency=pace, schedule="asynchronous", executor=executor)
+    out = tmp_path / "out"
+    process = command("run", path, "--out", out)
+    metrics = out / "runs" / "average_none_seed-0" / "metrics.csv"
+    limit = time.monotonic() + 300
+    while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    actors = [
+        each
+        for each in psutil.Process(process.pid).children(recursive=True)
+        if "ray::Workers" in " ".join(each.cmdline())
+    ]
+    actors[0].kill()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 1, said
+    (line,) = [line for line in said.splitlines() if "died" in line]
+    assert re.search(
+        r"average, none, seed 0: worker actor \d died: its process was killed .* lost from update \d+ on", line
+    )
+    told = summaries(out)["average_none_seed-0"]
+    assert told["status"] == "degraded"
+    assert told["step"] == 3000
+    assert len(told["lost"]) in (3, 4)
+    kept = timeline.load(out / "runs" / "average_none_seed-0" / "timeline.npz")
+    assert kept.seen[0] == 7
+    assert kept.seen[-1] == 7 - len(told["lost"])
+    done = byzax("replay", out)
+    assert (done.exit_code, "the same, bit for bit" in done.output) == (0, True), done.output
+
+
 @pytest.mark.slow
 def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(tmp_path):
     pace = {"name": "exponential", "mean": 0.02}
@@ -363,6 +425,7 @@ def test_what_a_process_killed_at_the_start_left_can_be_overwritten(tmp_path):
     (out / "runs" / ".average_none_seed-0").mkdir(parents=True)
     for name in ("scenario.yaml", "runs/.average_none_seed-0/scenario.yaml"):
         (out / name).write_text("name: small")
+    (out / ".byzax").write_text("byzax study\nscenario.yaml\nruns/average_none_seed-0\n")
     assert byzax("run", path, "--out", out).exit_code == 2
     assert byzax("run", path, "--out", out, "--overwrite").exit_code == 0
     assert [each.name for each in (out / "runs").iterdir()] == ["average_none_seed-0"]

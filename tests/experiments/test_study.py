@@ -157,7 +157,7 @@ SWEEPS = {
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))
 def test_the_cells_are_all_combinations_in_the_order_written(keys):
-    cells = expand({**SMALL, "grid": {key: SWEEPS[key] for key in keys}})
+    cells, _ = expand({**SMALL, "grid": {key: SWEEPS[key] for key in keys}})
     combinations = list(itertools.product(*(SWEEPS[key] for key in keys)))
     assert [tuple(cell.choices.values()) for cell in cells] == combinations
     for cell in cells:

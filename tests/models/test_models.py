@@ -34,6 +34,12 @@ def batch_of(shape, classes, size=6, seed=0, characters=False):
     return x, jax.random.normal(y_key, (size,)) if classes is None else jax.random.randint(y_key, (size,), 0, classes)
 
 
+def predicted(model, params, x):
+    """What a model predicts; where it has a norm over the batch, by what that measures on these samples."""
+    measured = () if model.statistics is None else (model.statistics(params, x),)
+    return model.predict(params, x, *measured)
+
+
 # Every model, as small as it can be: name, shape, classes, options.
 SMALL = [
     ("cnn", IMAGE, 4, {}),
@@ -131,7 +137,7 @@ def test_parameters_are_one_flat_vector_of_the_stated_length(name, shape, classe
     assert (params.shape, params.dtype) == ((count,), jnp.float32)
     characters = name in ("rnn", "lstm", "gru", "transformer") and len(shape) == 1
     x, y = jax.eval_shape(lambda: batch_of(shape, classes, characters=characters))
-    outputs = jax.eval_shape(model.predict, params, x)
+    outputs = jax.eval_shape(lambda params, x: predicted(model, params, x), params, x)
     assert (outputs.shape, outputs.dtype) == ((6,) if classes is None else (6, classes), jnp.float32)
     assert jax.eval_shape(model.loss, params, x, y).shape == ()
     assert jax.eval_shape(model.loss, params, x, y, jax.random.key(0)).shape == ()
@@ -248,7 +254,7 @@ def test_training_fits_a_toy_set(name, shape, classes, options):
     params = model.init(jax.random.key(1))
     (params, _), _ = jax.jit(lambda start: lax.scan(step, start, length=200))((params, optimizer.init(params)))
     assert float(model.loss(params, x, y)) < 0.1
-    losses, right = model.judge(model.predict(params, x), y)
+    losses, right = model.judge(predicted(model, params, x), y)
     assert float(losses.max()) < 0.5
     assert np.isnan(right).all() if classes is None else right.all()
 
@@ -422,3 +428,11 @@ def test_docstrings_hold_the_lines_that_other_code_reads(name):
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(ValueError, match=r"unknown model 'sofmax': did you mean 'softmax'\?"):
         models.build("sofmax", IMAGE, 10)
+
+
+def test_where_a_logit_is_nan_no_label_is_right():
+    model = models.build("softmax", (2,), 3)
+    logits = np.array([[np.nan] * 3, [np.nan, 1, 0], [0, 1, np.inf], [2, 1, 0]], np.float32)
+    for label in range(3):
+        _, right = model.judge(jnp.asarray(logits), jnp.full(4, label))
+        assert np.asarray(right).tolist() == [False, False, label == 2, label == 0]

@@ -81,19 +81,58 @@ def test_a_norm_takes_its_statistics_where_its_name_says(kind):
     parts = (parts - parts.mean(axis, keepdims=True)) / np.sqrt(parts.var(axis, keepdims=True) + 1e-5)
     hidden = np.tanh(parts.reshape(6, 4) * scale + bias)
     wanted = hidden @ kernel2.reshape(4, 3) + bias2
-    np.testing.assert_allclose(model.predict(jnp.asarray(params, jnp.float32), x), wanted, rtol=1e-3, atol=1e-4)
+    params = jnp.asarray(params, jnp.float32)
+    measured = (model.statistics(params, x),) if kind == "batch" else ()
+    np.testing.assert_allclose(model.predict(params, x, *measured), wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_batch_norm_predicts_by_the_batch_that_it_is_shown_and_refuses_a_single_sample():
+NORMED = [
+    ("mlp", (5,), {"norm": "batch"}),
+    pytest.param("resnet20", (4, 4), {"norm": "batch"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), NORMED)
+def test_batch_norm_predicts_each_sample_by_itself_by_what_it_measured(name, shape, options):
+    model = models.build(name, shape, 3, **options)
+    params = model.init(jax.random.key(0))
+    x, y = batch_of(shape, 3)
+    measured = model.statistics(params, 2 * x + 1)
+    whole = model.predict(params, x, measured)
+    np.testing.assert_allclose(model.predict(params, x[::-1], measured), whole[::-1], atol=1e-5)
+    np.testing.assert_allclose(model.predict(params, x[:1], measured), whole[:1], atol=1e-5)
+    assert not np.allclose(model.predict(params, x, model.statistics(params, x)), whole, atol=1e-2)
+    # in training it goes by the batch at hand, and with what was measured there predictions agree
+    losses, _ = model.judge(model.predict(params, x, model.statistics(params, x)), y)
+    assert float(model.loss(params, x, y)) == pytest.approx(float(losses.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [*NORMED, ("mlp", (5,), {"norm": "layer", "groups": 2}), ("mlp", (5,), {}), ("softmax", (5,), {"l2": 0.1})],
+)
+def test_samples_without_a_share_count_for_nothing(name, shape, options):
+    model = models.build(name, shape, 3, **options)
+    params = model.init(jax.random.key(0))
+    x, y = batch_of(shape, 3)
+    shares = jnp.array([0.25] * 4 + [0.0] * 2)
+    few, filled = (jax.grad(lambda p, args=args: model.loss(p, *args))(params) for args in (
+        (x[:4], y[:4]), (x.at[4:].set(100.0), y, None, shares)
+    ))  # fmt: skip
+    np.testing.assert_allclose(filled, few, rtol=1e-3, atol=1e-4 * np.abs(few).max())
+    doubled = jax.grad(lambda p: model.loss(p, x[jnp.array([0, 0, 1])], y[jnp.array([0, 0, 1])]))(params)
+    weighted = jax.grad(lambda p: model.loss(p, x[:2], y[:2], None, jnp.array([2 / 3, 1 / 3])))(params)
+    np.testing.assert_allclose(weighted, doubled, rtol=1e-3, atol=1e-4 * np.abs(doubled).max())
+
+
+def test_batch_norm_refuses_to_train_on_a_single_sample():
     model = models.build("mlp", (5,), 3, norm="batch")
     params = model.init(jax.random.key(0))
     x, y = batch_of((5,), 3)
-    assert not np.allclose(model.predict(params, x)[:3], model.predict(params, x[:3]), atol=1e-3)
-    # a layer's scale does not matter to the statistics of the batch at hand, in training and in prediction alike
-    np.testing.assert_allclose(model.predict(params, x), model.predict(params, 10 * x), atol=1e-2)
+    # a layer's scale does not matter to the statistics of the batch at hand
     assert float(model.loss(params, x, y)) == pytest.approx(float(model.loss(params, 10 * x, y)), rel=1e-2)
     with pytest.raises(ValueError, match=r"single sample gives its bias.*batches of 2 or more"):
-        model.predict(params, x[:1])
+        model.loss(params, x[:1], y[:1])
     # an image has many places
     assert BatchNorm(2)(jnp.ones((1, 3, 3, 2))).shape == (1, 3, 3, 2)
 

@@ -25,7 +25,7 @@ def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, see
     server = core.start(here)
     state = core.adversary(rows.shape[1]) if state is None else state
     arrived = Arrived(np.array([*workers]), np.zeros(len(rows), int))
-    made, state = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server.params, server.rule, state)
+    made, state = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server, state)
     return (np.asarray(made), state) if with_state else np.asarray(made)
 
 
@@ -122,9 +122,7 @@ def test_statistics_are_those_of_rows_that_are_no_lies_whenever_they_were_poison
     for step in range(1, 12):
         now, then = (np.asarray(core.lies(here, jnp.asarray(each))) for each in (step, 0))
         arrived = Arrived(np.arange(9), np.zeros(9, int))
-        made, _ = core.forge(
-            here, jnp.asarray(step), arrived, jnp.asarray(rows), server.params, server.rule, core.adversary(650)
-        )
+        made, _ = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server, core.adversary(650))
         told = (np.asarray(made)[now == 1][0, :9] < 0).tolist()
         assert told == ((now < 0) & (then != 0)).tolist()
         cases.add((bool(now[then == 0][0] < 0), bool(now[then == 1][0] < 0)))
@@ -139,7 +137,7 @@ def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
     # all rows, and then new ones of one worker after the other
     for step, workers in enumerate([np.arange(9), *np.arange(6)[:, None]]):
         arrived, new = Arrived(workers, np.full(len(workers), step)), jnp.asarray(rows[workers])
-        made, state = core.forge(here, jnp.asarray(step), arrived, new, server.params, server.rule, state)
+        made, state = core.forge(here, jnp.asarray(step), arrived, new, server, state)
         now = np.asarray(core.lies(here, jnp.asarray(step))) >= 0
         lied[workers] = now[workers]
         # a lie tells nothing of what honest workers sent, though its worker is honest by now
@@ -236,7 +234,7 @@ def test_harm_is_measured_on_samples_of_those_that_the_attack_knows(knowledge, k
     own = [float(model.loss(params, here.x[at], here.y[at])) for at in here.shards]
     server = core.start(here)
     arrived = Arrived(np.arange(9), np.zeros(9, int))
-    made, _ = core.forge(here, jnp.asarray(0), arrived, rows, params, server.rule, core.adversary(650))
+    made, _ = core.forge(here, jnp.asarray(0), arrived, rows, server._replace(params=params), core.adversary(650))
     # the mean of eight draws from the samples of these workers
     shares = {(a / 8, b / 8, (8 - a - b) / 8) for a in range(9) for b in range(9 - a)}
     fits = [share for share in shares if np.isclose(np.dot(share, own[:3]), made[0, 0], rtol=1e-5)]

@@ -16,6 +16,7 @@ from simulator.executors import ray as ray_executor
 from simulator.executors.base import batched, digest, plan
 from simulator.executors.ray import cast as casting
 from simulator.executors.ray import ray
+from simulator.serving import Server
 from simulator.timeline import check, cut
 from tests.simulator.conftest import loop, processes, run, same, small
 
@@ -87,6 +88,18 @@ SCENARIOS = {
         "workers": {"total": 7, "byzantine": 2, "declared": 0},
         "schedule": {"name": "stale_synchronous", "bound": 1, "apply": "each"},
         "attack": {"name": "empire", "timing": {"name": "late", "age": 3}},
+        "steps": 25,
+    },
+    # rows that leave the table with their workers, and come back with one
+    "dying": {
+        "latency": {
+            "name": "exponential",
+            "crashes": [{"worker": 3, "at": 2.5, "back": 3.2}, {"worker": 5, "at": 2.5}],
+        },
+        "schedule": {"name": "asynchronous", "max_age": 3},
+        "rule": "krum",
+        "attack": {"name": "min_max", "knowledge": "own"},
+        "worker_momentum": 0.5,
         "steps": 25,
     },
     # refused rows, an optimizer and a rule with states behind them, and a filter that asks the server's data
@@ -199,7 +212,25 @@ SCENARIOS = {
         "rule": "median",
         "attack": "sign_flip",
     },
-    "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
+    "epochs": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "local": {"epochs": 1, "send": "model"},
+        "rule": "median",
+        "attack": "label_flip",
+    },
+    # the server's own row with what it remembers, norms over a batch that is not full, parts with seeds of their own
+    "own row": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 50, "seed": 3, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "model": {"name": "mlp", "hidden": [10], "norm": "batch", "seed": 4},
+        "local": {"epochs": 1, "learning_rate": 0.1},
+        "worker_momentum": 0.5,
+        "optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.5},
+        "rule": "fltrust",
+        "attack": {"name": "optimised", "attack": "empire", "measure": "loss", "evaluations": 4},
+        "steps": 4,
+    },
 }
 
 
@@ -287,7 +318,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
         host = roles.Workers()
         scenario = small(executor={"name": "ray", "batch": batch})
         host.configure(scenario.model_dump(mode="json"), 0, np.zeros(7, int), 650)
-        rows.append(host.work(0, 0, roles.Public(np.zeros(650, np.float32), ())))
+        rows.append(host.work(0, 0, Server(np.zeros(650, np.float32), None, None, None, None, np.int32(0))))
         assert len(counted) == batch
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
 

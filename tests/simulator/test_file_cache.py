@@ -111,6 +111,9 @@ def test_only_the_last_results_are_kept_and_an_error_is_not(tmp_path, made):
     assert calls == []
     outer(files[0], add="")
     assert calls == ["outer", "inner"]
+    outer.cache_clear()
+    outer(files[0], add="")
+    assert calls == ["outer", "inner", "outer"]
 
 
 def arrays(path, seed):

@@ -89,9 +89,11 @@ def test_times_of_the_latency_pass_for_real(ray_session):
 @pytest.mark.parametrize(
     ("schedule", "goes_on"),
     [
-        ({"name": "synchronous", "quorum": 3}, True),
+        ("asynchronous", "leave"),
         ("synchronous", False),
-        pytest.param({"name": "asynchronous", "warm_up": "partial"}, True, marks=pytest.mark.slow),
+        pytest.param({"name": "synchronous", "quorum": 3}, True, marks=pytest.mark.slow),
+        pytest.param({"name": "asynchronous", "max_age": 30}, "leave", marks=pytest.mark.slow),
+        pytest.param({"name": "asynchronous", "dead_rows": "stay"}, True, marks=pytest.mark.slow),
         pytest.param({"name": "asynchronous", "apply": "buffer", "rows": 6}, False, marks=pytest.mark.slow),
         ({"name": "stale_synchronous", "bound": 2, "apply": "each"}, False),
         ({"name": "stale_synchronous", "bound": 2, "apply": "each", "suspect_after_s": 0.5}, True),
@@ -126,6 +128,13 @@ def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_with
         assert "stopped after" in outcome or "died in the middle of the run" in outcome
         assert not goes_on or "died in the middle" in outcome
     if outcome is None and (timeline.outcomes == Outcome.LOST).any():
+        steps, lost = timeline.lost.T
+        assert 3 <= len(set(lost.tolist())) == len(lost) <= 4, "all workers of one of two actors"
+        last = [timeline.updates[timeline.rows.workers == worker].max(initial=-1) for worker in lost]
+        assert (np.array(last) < steps).all()
+        assert set(timeline.gone[:, 1].tolist()) == (set(lost.tolist()) if goes_on == "leave" else set())
+        if goes_on == "leave":
+            assert timeline.seen[-1] == 7 - len(lost)
         assert same(kept, list(loop.replay(scenario, 0, timeline)))
 
 

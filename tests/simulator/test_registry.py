@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 import aggregators
 import attacks
 import models
-from simulator import augmentations, data, latency, partitions, rates, schedules
+from simulator import augmentations, data, latency, partitions, rates, registry, schedules
 from simulator.components import one_of
 from simulator.registry import FOLDERS, PluginError, members
 
@@ -42,24 +43,29 @@ def plug(tmp_path, monkeypatch):
         importlib.invalidate_caches()
         return here / f"{name}.py"
 
-    before = set(sys.modules)
+    before, unusable = set(sys.modules), dict(registry.unusable)
     yield put
+    registry.unusable.clear()
+    registry.unusable.update(unusable)
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
 
-def refusal(package):
-    with pytest.raises(PluginError) as caught:
-        members(PACKAGES[package])
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refusal(package, name="mine"):
+    """What is said of a plug-in that is left out, or of a folder that is refused."""
+    try:
+        assert name not in members(PACKAGES[package])
+        error = registry.unusable[package, name]
+    except PluginError as refused:
+        error = refused
+    assert "\n" not in str(error)
+    return str(error)
 
 
-@pytest.mark.parametrize("package", [*FOLDERS, "study", "names"])
+@pytest.mark.parametrize("package", [*FOLDERS, "study", "names", "mistakes"])
 def test_the_examples_in_the_docstrings_are_true(package):
-    tried = doctest.testmod(
-        PACKAGES[package] if package in PACKAGES else importlib.import_module(f"experiments.{package}")
-    )
+    home = "simulator" if package == "mistakes" else "experiments"
+    tried = doctest.testmod(PACKAGES[package] if package in PACKAGES else importlib.import_module(f"{home}.{package}"))
     assert tried.failed == 0
     assert tried.attempted > 0 or package == "aggregators", "the README has its example"
 
@@ -98,17 +104,22 @@ OPTIONS = {
 def test_options_that_a_scenario_cannot_hold_are_refused_with_the_file(plug, kind):
     content, expected = OPTIONS[kind]
     file = plug("partitions", "mine", content)
-    with pytest.raises(PluginError) as caught:
-        one_of("partition", members(partitions))
-    assert str(caught.value).startswith(f"{file}: ")
-    assert expected in str(caught.value)
+    found = members(partitions)
+    kind = TypeAdapter(one_of("partition", found))
+    assert "mine" not in found
+    assert kind.validate_python("iid").name == "iid"
+    for asked in ("mine", {"name": "mine"}):
+        with pytest.raises(PluginError) as caught:
+            kind.validate_python(asked)
+        assert str(caught.value).startswith(f"{file}: ")
+        assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(("package", "name"), [("aggregators", "krum"), ("data", "base"), ("data", "_idx")])
 def test_two_files_of_one_name_are_refused(plug, package, name):
     file = plug(package, name, "")
     builtin = Path(PACKAGES[package].__path__[0], f"{name}.py")
-    assert refusal(package) == f"{file}: there is {builtin} too: rename one of the two"
+    assert refusal(package, name) == f"{file}: there is {builtin} too: rename one of the two"
 
 
 def test_two_plug_ins_of_one_name_are_refused(plug):

@@ -1,11 +1,14 @@
 """What schedules do to the numbers, against the formulas of the papers written out: rows, tables, buffers, buckets."""
 
+import jax
 import numpy as np
 import pytest
 
 from simulator.core import build, least
-from simulator.executors.base import plan
+from simulator.executors.base import per_job, plan
+from simulator.keys import Purpose, derive
 from simulator.serving import Arrived
+from simulator.timeline import check, cut, load, save
 from simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, softmax_gradient
@@ -57,6 +60,61 @@ def test_an_asynchronous_table_applies_the_last_row_of_every_worker():
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * last.mean(0), rtol=1e-4, atol=1e-5)
         ages += timeline.ages[new].tolist()
     assert max(ages) > 7
+
+
+DYING = [{"worker": 2, "at": 3.0}, {"worker": 5, "at": 3.0, "back": 6.0}]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_age": 12}, {"dead_rows": "stay"}], ids=["leave", "max_age", "stay"])
+def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_never(options):
+    # one worker comes back, and is in the table again with its next row
+    latency = {"name": "lognormal", "sigma": 0.5, "crashes": DYING}
+    timeline, models, rows = history(schedule={"name": "asynchronous", **options}, latency=latency)
+    last, handed, there = np.zeros((7, rows.shape[1])), np.zeros(7), np.zeros(7, bool)
+    sizes = []
+    for t in range(timeline.steps):
+        new, now = timeline.of(t), timeline.time_s[t]
+        fresh = timeline.rows.workers[new]
+        dead = [crash["worker"] for crash in DYING if crash["at"] <= now < crash.get("back", np.inf)]
+        if options.get("dead_rows") != "stay":
+            old = [worker for worker in dead if t - handed[worker] > options.get("max_age", -1)]
+            there[old] = False
+        last[fresh], handed[fresh], there[fresh] = rows[new], timeline.rows.handed[new], True
+        assert timeline.seen[t] == there.sum()
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * last[there].mean(0), rtol=1e-4, atol=1e-5)
+        sizes.append(int(there.sum()))
+    assert sizes[0] == 7
+    assert (min(sizes), sizes[-1]) == ((7, 7) if options.get("dead_rows") else (5, 6))
+    check(timeline, 7)
+    assert len(cut(timeline, 20).gone) <= len(timeline.gone) == (0 if options.get("dead_rows") else 2)
+
+
+def test_where_fewer_rows_are_left_than_the_rule_accepts_the_run_ends_and_says_so():
+    crashes = [{"worker": worker, "at": 4.0} for worker in (2, 3, 5)]
+    changes = {"latency": {"name": "exponential", "crashes": crashes}, "rule": "krum", "steps": 60}
+    timeline = plan(small(schedule="asynchronous", **changes), 0)
+    assert 0 < timeline.steps < 60
+    assert "waits for the rows of 5 workers that live, the fewest that the rule can go on with, and has 4" in (
+        timeline.stopped
+    )
+    assert "schedule.dead_rows stay" in timeline.stopped
+    assert plan(small(schedule={"name": "asynchronous", "dead_rows": "stay"}, **changes), 0).steps == 60
+
+
+def test_a_timeline_with_rows_that_leave_is_saved_and_one_of_before_is_read(tmp_path):
+    changes = {"latency": {"name": "exponential", "crashes": DYING}, "steps": 40}
+    made = plan(small(schedule="asynchronous", **changes), 0)._replace(lost=np.array([[5, 3]]))
+    save(made, tmp_path / "made.npz")
+    again = load(tmp_path / "made.npz")
+    assert len(made.gone)
+    assert np.array_equal(again.gone, made.gone)
+    assert again.lost.tolist() == [[5, 3]]
+    with np.load(tmp_path / "made.npz") as arrays:
+        np.savez(tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name not in ("gone", "lost")})
+    assert load(tmp_path / "old.npz").gone.shape == (0, 2)
+    for wrong in ([[5, 7]], [[0, 1]], [[99, 1]]):
+        with pytest.raises(ValueError, match=r"timeline: (gone must be|update .* leave)"):
+            check(made._replace(gone=np.array(wrong)), 7)
 
 
 def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
@@ -114,7 +172,7 @@ def fed(core, here, server, state, arrivals):
     sent = []
     for step, (worker, row) in enumerate(arrivals):
         new = Arrived(np.array([worker]), np.array([step]))
-        forged, state = core.forge(here, step, new, row[None], server.params, server.rule, state)
+        forged, state = core.forge(here, step, new, row[None], server, state)
         sent.append(np.asarray(forged)[0])
     return sent
 
@@ -148,15 +206,15 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
     new = Arrived(np.arange(3), np.zeros(3, int))
-    forged, state = core.forge(here, 0, new, rows, server.params, server.rule, core.adversary(650))
+    forged, state = core.forge(here, 0, new, rows, server, core.adversary(650))
     first = (np.asarray(server.params) - rows.mean(0) / 2) / 10
     np.testing.assert_allclose(forged[0], first, rtol=1e-4, atol=1e-6)
     fresh = np.ones((1, 650), np.float32)
     new = Arrived(np.array([2]), np.zeros(1, int))
-    again, state = core.forge(here, 1, new, fresh, server.params, server.rule, state)
+    again, state = core.forge(here, 1, new, fresh, server, state)
     assert np.array_equal(again, fresh)
     new = Arrived(np.array([0]), np.zeros(1, int))
-    forged, _ = core.forge(here, 2, new, fresh, server.params, server.rule, state)
+    forged, _ = core.forge(here, 2, new, fresh, server, state)
     table = np.stack([fresh[0], rows[1], fresh[0]])
     # (params - j times what the rule would give) / 10 in the j-th update
     third = (np.asarray(server.params) - 3 * table.mean(0) / 2) / 10
@@ -209,6 +267,44 @@ def test_an_epoch_visits_every_sample_of_the_worker_once():
     for _ in range(3):
         at = at - 0.2 * softmax_gradient(at, x, y, classes=4)
     np.testing.assert_allclose(core.work(here, params, 4, 1, 1), params - at, rtol=1e-4, atol=1e-6)
+
+
+def epoch_by_hand(here, params, worker, job, size, epochs, drop=False):
+    """What passes over a worker's samples change, the last batch of each smaller; and how often each sample counted."""
+    held, longest = int(here.sizes[worker]), here.shards.shape[1]
+    draw = derive(here.key, Purpose.WORK, worker, job)
+    at, often = np.asarray(params, np.float64), np.zeros(held, int)
+    for number in range(epochs):
+        numbers = np.asarray(jax.random.uniform(jax.random.fold_in(draw, number), (longest,)))[:held]
+        order = np.argsort(numbers, kind="stable")
+        for begin in range(0, held - held % size if drop and held >= size else held, size):
+            mine = order[begin : begin + size]
+            often[mine] += 1
+            position = np.asarray(here.shards)[worker][mine]
+            x, y = np.asarray(here.x, np.float64)[position], np.asarray(here.y)[position]
+            at = at - 0.2 * softmax_gradient(at, x.reshape(len(x), -1), y, classes=4)
+    return np.asarray(params, np.float64) - at, often
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_in_an_epoch_every_sample_counts_once_whatever_the_size_of_the_last_batch(drop):
+    # 70 training samples over 7 workers, uneven: a last batch of every size, and workers with less than a batch
+    data = {
+        "name": "gaussian_mixture", "samples": 150, "shape": [3], "classes": 4, "batch_size": 8,
+        "partition": {"name": "dirichlet", "alpha": 0.1},
+    }  # fmt: skip
+    local = {"epochs": 2, "learning_rate": 0.2, **({"last_batch": "drop"} if drop else {})}
+    core, here = build(small(data=data, local=local), 7), world(small(data=data), 0)
+    sizes = np.asarray(here.sizes)
+    assert sizes.min() < 8 < sizes.max()
+    assert (sizes % 8 != 0).any()
+    params = np.asarray(core.start(here).params)
+    for worker in range(7):
+        expected, often = epoch_by_hand(here, params, worker, 3, 8, 2, drop)
+        assert drop or (often == 2).all()
+        np.testing.assert_allclose(core.work(here, params, worker, 3, 3), expected, rtol=1e-4, atol=1e-6)
+    made = per_job(small(data=data, local=local), 0)
+    assert made.tolist() == [2 * (max(1, size // 8) if drop else -(-size // 8)) for size in sizes.tolist()]
 
 
 def test_the_average_of_models_is_the_next_model():

@@ -239,23 +239,29 @@ def test_heavy_ball_momentum_adds_the_whole_gradient():
 
 
 def saga_batches(here, worker, size=8):
-    """A worker's fixed batches: its samples dealt out in turn; places beyond the last one begin again."""
+    """A worker's fixed batches: its samples dealt out in turn, so that some have one more than others."""
     held = int(here.sizes[worker])
     count = -(-held // size)
-    return [np.asarray(here.shards)[worker][[(j + i * count) % held for i in range(size)]] for j in range(count)]
+    return [np.asarray(here.shards)[worker][j:held:count] for j in range(count)]
 
 
 def test_saga_sends_a_gradient_less_the_last_one_of_its_batch_plus_the_mean_of_the_last_ones():
     _, core, here, server = prepared(variance_reduction="saga", workers={"total": 20, "byzantine": 1})
     worker, x, y = 3, np.asarray(here.x, np.float64), np.asarray(here.y)
     batches = saga_batches(here, worker)
-    assert set(np.concatenate(batches)) == set(np.asarray(here.shards)[worker][: int(here.sizes[worker])])
+    held = int(here.sizes[worker])
+    assert sorted(np.concatenate(batches)) == sorted(np.asarray(here.shards)[worker][:held])
+    assert len({len(batch) for batch in batches}) == 2
     memory, table, drawn = core.memory.start(here, 650), np.zeros((len(batches), 650)), []
     # a job that is left out counts for nothing
     for job in (0, 1, 3, *range(5, 60)):
         params = np.asarray(server.params) * (1 + job / 10)
         row = np.asarray(core.work(here, params, worker, job, job), np.float64)
-        gradients = [softmax_gradient(params.astype(np.float64), x[b].reshape(8, -1), y[b]) for b in batches]
+        # every sample counts alike in the mean over the batches
+        gradients = [
+            softmax_gradient(params.astype(np.float64), x[b].reshape(len(b), -1), y[b]) * len(b) * len(batches) / held
+            for b in batches
+        ]
         batch = int(np.argmin([np.abs(row - each).max() for each in gradients]))
         np.testing.assert_allclose(row, gradients[batch], rtol=1e-3, atol=1e-5)
         drawn.append(batch)

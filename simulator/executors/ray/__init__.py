@@ -1,7 +1,7 @@
 """Ray actors: workers, adversary and parameter server. Only the files of this folder import ray."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from simulator.executors.base import Checkpoint, RunError, ended
 from simulator.executors.ray.cast import (
     Cast,
     causes,
+    clean_up,
     connect,
     dismiss,
     forget_graphs,
@@ -33,25 +34,28 @@ from simulator.scenario import Scenario
 
 
 @contextmanager
-def session(executor: Ray, address: str | None = None) -> Iterator[Any]:
+def session(
+    executor: Ray, address: str | None = None, notice: Callable[[str], None] = lambda text: None
+) -> Iterator[Any]:
     """Starts Ray (or joins the cluster at `address`, if given) and ends at the close what was started here.
 
     The actors live across the runs of a grid; one that died is replaced before the next run. Raises RunError where Ray
-    does not start or no cluster answers.
+    does not start or no cluster answers. `notice` is told, in one line, what happens to a run that goes on.
     """
     started = not ray.is_initialized()
-    if started:
-        connect(address)
-    cast = Cast({}, {})
+    embedded = connect(address) if started else None
+    cast = Cast({}, {}, [])
     try:
-        yield lambda scenario: _run(cast, scenario)
+        yield lambda scenario: _run(cast, scenario, notice)
     finally:
         dismiss(cast, list(cast.actors))
         if started:
             ray.shutdown()
+        if embedded is not None:
+            clean_up(embedded, keep_logs=bool(cast.dead))
 
 
-def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
+def _run(cast: Cast, scenario: Scenario, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
     count = hosting(scenario)
     hire(cast, count)
     for seed in scenario.seeds:
@@ -59,7 +63,7 @@ def _run(cast: Cast, scenario: Scenario) -> Iterator[Checkpoint]:
         try:
             run = configure(cast, count, scenario, seed)
             if scenario.clock == "wall":
-                yield from observed(cast, run)
+                yield from observed(cast, run, notice)
                 finished = True
                 continue
             yield from (streamed(run, compiled(cast, run)) if can_stream(run) else submitted(run))
@@ -83,6 +87,7 @@ def _obituary(cast: Cast, error: RayError) -> str:
     missing = not_answering(cast)
     if not missing:
         return f"Ray: {type(error).__name__}: {line(error)}"
+    cast.dead.append(causes(missing))
     return (
         f"{' and '.join(missing)} died in the middle of the run: {causes(missing)}; the next run starts with a new one"
     )

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import re
+import shutil
 import signal
 import threading
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -26,6 +29,8 @@ ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
 TRACE = 0.001
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
+# What more each of them may need where many share a core: imports take about 3 s of one.
+MORE_S = 6
 
 SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
 
@@ -38,13 +43,30 @@ class Actor(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """Who takes part in a session: actors by what they are called, and compiled graphs by what they connect."""
+    """Who takes part in a session: actors by what they are called, and compiled graphs by what they connect.
+
+    `dead`: why actors died; Ray's logs say more.
+    """
 
     actors: dict[str, Actor]
     graphs: dict[tuple[Any, ...], Any]
+    dead: list[str]
 
 
-def connect(address: str | None) -> None:
+class Embedded(NamedTuple):
+    """A Ray that was started here: the folder of its logs and sockets, and the number of its managing process.
+
+    `asked`: what $RAY_AUTH_MODE was.
+    """
+
+    folder: Path
+    raylet: int | None
+    asked: str | None
+
+
+def connect(address: str | None) -> Embedded | None:
+    """Starts an embedded Ray and says what it is made of, or joins the cluster at `address`."""
+    asked = None
     # an actor must see as many threads as this process: they change the last bits of some sums
     environment: dict[str, Any] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": os.environ["NPROC"]}}
     if address:
@@ -55,6 +77,9 @@ def connect(address: str | None) -> None:
         environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, folders))
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # an embedded Ray listens on every network of the machine: it always asks for its token, as it does by itself
+        # where this says nothing
+        asked = os.environ.pop("RAY_AUTH_MODE", None)
     if address and address.startswith("ray://"):
         raise RunError(
             f"Ray at {address}: Ray Client carries no compiled graphs: run byzax on a node of the cluster, with the "
@@ -69,7 +94,7 @@ def connect(address: str | None) -> None:
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         try:
-            ray.init(
+            made = ray.init(
                 # without an address Ray would join whatever cluster the environment names
                 address=address or "local",
                 include_dashboard=False if address is None else None,
@@ -89,6 +114,36 @@ def connect(address: str | None) -> None:
             # Ray puts up a handler of its own, which would leave at once
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
+    return None if address else Embedded(Path(made.address_info["session_dir"]), _raylet(), asked)
+
+
+def _raylet() -> int | None:
+    """The process that Ray started here to manage this machine; None where the system has no /proc."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, name, parent = re.match(r"(\d+) \((.*)\) \S (\d+)", stat.read_text(), re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        except (OSError, AttributeError):
+            # one that ended meanwhile
+            continue
+        if name == "raylet" and int(parent) == os.getpid():
+            return int(stat.parent.name)
+    return None
+
+
+def clean_up(embedded: Embedded, keep_logs: bool) -> None:
+    """Removes what an embedded Ray that has ended leaves behind: semaphores of compiled graphs, and its folder."""
+    if embedded.asked is None:
+        os.environ.pop("RAY_AUTH_MODE", None)
+    else:
+        os.environ["RAY_AUTH_MODE"] = embedded.asked
+    if embedded.raylet is not None:
+        for path in Path("/dev/shm").glob(f"sem.*{embedded.raylet}-*"):
+            path.unlink(missing_ok=True)
+    if not keep_logs:
+        shutil.rmtree(embedded.folder, ignore_errors=True)
+        latest = embedded.folder.with_name("session_latest")
+        if latest.is_symlink() and latest.readlink() == embedded.folder:
+            latest.unlink(missing_ok=True)
 
 
 def line(error: Exception) -> str:
@@ -146,7 +201,8 @@ def not_answering(cast: Cast) -> dict[str, RayError]:
     """Those of the cast that do not answer, and what Ray says of them."""
     answers = {name: actor.handle.__ray_ready__.remote() for name, actor in cast.actors.items()}
     if answers:
-        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S)
+        cores = max(1.0, ray.cluster_resources().get("CPU", 1.0))
+        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S + MORE_S * len(answers) / cores)
     missing = {}
     for name, answer in answers.items():
         try:
@@ -166,7 +222,7 @@ def cause(error: RayError) -> str:
     if isinstance(error, OutOfMemoryError):
         return "Ray ended it because its node ran out of memory: try fewer actors or a smaller batch_size"
     if isinstance(error, GetTimeoutError):
-        return f"no answer within {START_S} s"
+        return f"no answer within {START_S} s or more"
     if isinstance(error, RayActorError) and not error.actor_init_failed:
         lost = "node has died" in text or "node was terminated" in text
         return (

@@ -1,7 +1,7 @@
 """A race between actors: the driver keeps the book and hands on references."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,31 +9,35 @@ import ray
 from ray.exceptions import RayActorError
 
 from simulator import arrivals, interrupts
-from simulator.arrivals import Job
+from simulator.arrivals import Book, Job, lost_in_words
 from simulator.executors.actors import New
 from simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
 from simulator.executors.racing import Crew, Done, race
-from simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, not_answering
+from simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, cause, not_answering, worker_name
 from simulator.executors.ray.run import Run, checkpoint
 from simulator.serving import Arrived
 from simulator.timeline import Timeline
 
 
 class Handle(NamedTuple):
-    """A job of a race: the references of when it was done, and of its row; and its number."""
+    """A job of a race: the references of when it was done, and of its row; its worker's and its own number."""
 
     done: Any
     row: Any
+    worker: int
     job: int
 
 
-def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
-    """A run on the clock: the driver keeps the book, actors hand on references."""
+def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
+    """A run on the clock: the driver keeps the book, actors hand on references; `notice` is told of those that died."""
     scenario, server = run.scenario, run.server
     evaluated = set(evaluation_steps(scenario, scenario.steps))
     versions = {0: server.publish.remote(0)}
     updates: list[Any] = []
     checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
+    # why each actor died that is dead, and those that were told
+    died: dict[int, str] = {}
+    told: set[int] = set()
 
     def look(step: int) -> None:
         checkpoints.append((step, server.evaluate.remote(step), versions[step], [*updates]))
@@ -42,7 +46,7 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
     def begin(job: Job) -> Handle:
         actor = run.workers[run.hosts[job.worker]]
         row, done = actor.race.options(num_returns=2).remote(job.worker, job.job, job.handed, versions[job.version])
-        return Handle(done, row, job.job)
+        return Handle(done, row, job.worker, job.job)
 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
@@ -50,7 +54,25 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
         if ready:
             # who else is done by now: the clock of their machine says who was first
             ready, _ = ray.wait(list(by_done), num_returns=len(by_done), timeout=0)
-        return [_over(cast, by_done[done]) for done in ready]
+        return [result(by_done[done]) for done in ready]
+
+    def result(handle: Handle) -> Done:
+        try:
+            return Done(handle, ray.get(handle.done))
+        except RayActorError as error:
+            if {SERVER, ADVERSARY} & not_answering(cast).keys():
+                raise
+            died.setdefault(int(run.hosts[handle.worker]), cause(error))
+            cast.dead.append(cause(error))
+            return Done(handle, None)
+
+    def tell(book: Book) -> None:
+        for worker, step in book.lost.items():
+            if (host := int(run.hosts[worker])) not in told:
+                told.add(host)
+                workers = np.flatnonzero(run.hosts == host).tolist()
+                lost = lost_in_words(dict.fromkeys(workers, step))
+                notice(f"{worker_name(host)} died: {died[host]}; {lost}, and the race goes on without")
 
     def update(step: int, seen: int, new: Arrived, handles: list[Handle]) -> None:
         sent = [handle.row for handle in handles]
@@ -62,9 +84,9 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
                 run.workers[hosts[here[0]]].remember.remote(new.workers[here], jobs[here], *(sent[i] for i in here))
                 for here in places
             ]
-        told = New(new, seen, places)
-        forged = run.adversary.forge_now.remote(step, told, versions[step], *sent) if run.core.forge else None
-        updates.append(server.update_now.remote(step, told, forged, *sent))
+        said = New(new, seen, places)
+        forged = run.adversary.forge_now.remote(step, said, versions[step], *sent) if run.core.forge else None
+        updates.append(server.update_now.remote(step, said, forged, *sent))
         versions[step + 1] = server.publish.remote(step + 1)
         if step + 1 in evaluated:
             look(step + 1)
@@ -84,6 +106,7 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
         except StopIteration as end:
             timeline = end.value
             break
+        tell(book)
         if checkpoints and ray.wait([checkpoints[0][1]], timeout=0)[0]:
             yield taken(arrivals.closed(book, "", now))
     if timeline.steps not in evaluated:
@@ -91,12 +114,3 @@ def observed(cast: Cast, run: Run) -> Iterator[Checkpoint]:
     while checkpoints:
         yield taken(timeline)
     ended(timeline)
-
-
-def _over(cast: Cast, handle: Handle) -> Done:
-    try:
-        return Done(handle, ray.get(handle.done))
-    except RayActorError:
-        if {SERVER, ADVERSARY} & not_answering(cast).keys():
-            raise
-        return Done(handle, None)

@@ -8,10 +8,11 @@ import ray
 
 from simulator.core import Core
 from simulator.diagnostics import Evaluation, Update
-from simulator.executors.actors import Post, Public, posted
+from simulator.executors.actors import Post, posted
 from simulator.executors.base import Checkpoint, first_core, prepare, stacked
 from simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, worker_name
 from simulator.scenario import Scenario
+from simulator.serving import Server
 from simulator.timeline import UNPLANNED, Timeline
 
 
@@ -48,7 +49,7 @@ def configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
     return Run(workers, adversary, server, scenario, seed, hosts, mine.timeline, mine.gradients, post, core, d, begin)
 
 
-def checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen: list[Update]) -> Checkpoint:
+def checkpoint(run: Run, step: int, evaluation: Evaluation, public: Server, seen: list[Update]) -> Checkpoint:
     return Checkpoint(
         seed=run.seed,
         step=step,
@@ -57,6 +58,6 @@ def checkpoint(run: Run, step: int, evaluation: Evaluation, public: Public, seen
         wall_s=time.perf_counter() - run.begin,
         evaluation=evaluation,
         updates=stacked(seen),
-        params=public.params,
+        params=np.asarray(public.params),
         timeline=run.timeline,
     )

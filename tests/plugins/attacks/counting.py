@@ -15,6 +15,6 @@ def counting(n: int, f: int) -> Attack:
 
     def forge(key, view, state):
         state = state + 1
-        return jnp.broadcast_to((view.params - state * view.aggregate(view.rows)) / 10, view.rows.shape), state
+        return jnp.broadcast_to((view.params - state * view.ask_rule(view.rows).aggregate) / 10, view.rows.shape), state
 
     return Attack(init=lambda d: jnp.zeros(()), forge=forge)

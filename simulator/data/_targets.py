@@ -1,0 +1,103 @@
+"""What is to be predicted: labels, numbered from 0 in their order, or values."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from simulator.data.base import DataError, too_large
+
+# Whole numbers beyond are identifiers or checksums.
+LARGEST_LABEL = 2**31 - 1
+# So many labels are listed by name in a message.
+LISTED, WIDTH = 10, 60
+
+
+def numbered(where: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number labels in their order.
+
+    Args:
+        where: the file and what of it, for messages, such as `mine.npz: y`.
+        values: `[N]` of whole numbers (float types too), truth values, or text.
+
+    Returns:
+        The numbers `[N]`, int32 from 0 on without gaps, and the name of each label.
+
+    Raises:
+        DataError: for a label that is no whole number, or too large a one, and for fewer than two labels.
+    """
+    known, numbers = np.unique(values, return_inverse=True)
+    if known.dtype.kind == "f":
+        if not np.isfinite(known).all():
+            raise DataError(f"{where} holds a label that is not finite")
+        if between := [value for value in known.tolist() if value != math.floor(value)]:
+            raise DataError(f"{where} holds {between[0]:g}, which is no label: values to predict need task: regression")
+    if known.dtype.kind in "iuf" and len(known) and max(abs(known[0].item()), abs(known[-1].item())) > LARGEST_LABEL:
+        worst = max(known[0].item(), known[-1].item(), key=abs)
+        raise DataError(
+            f"{where} holds the label {worst:g}: labels are whole numbers up to {LARGEST_LABEL}, or words; larger ones "
+            "np.unique(y, return_inverse=True)[1] numbers from 0 on"
+        )
+    if len(known) < 2:
+        raise DataError(
+            f"{where}: all labels are {_name(known[0])}: two of them or more are needed, or task: regression"
+        )
+    return numbers.astype(np.int32).reshape(-1), tuple(map(_name, known))
+
+
+def values(where: str, held: np.ndarray) -> np.ndarray:
+    """Values to predict `[N]`, float32. Raises DataError, naming `where`, for those that float32 does not hold."""
+    if not np.isfinite(held).all() or too_large(held).any():
+        raise DataError(f"{where} holds a value that is not finite, or beyond float32 (3.4e38)")
+    return held.astype(np.float32)
+
+
+def own_names(names: Sequence[str]) -> tuple[str, ...] | None:
+    """The names of labels where they are others than their numbers.
+
+    >>> own_names(["0", "1"]), own_names(["1", "2"]), own_names(["False", "True"])
+    (None, ('1', '2'), None)
+    """
+    plain = [str(number) for number in range(len(names))]
+    return None if [*names] in (plain, ["False", "True"]) else tuple(names)
+
+
+def describe_labels(key: str, kind: Any, names: Sequence[str], count: int) -> str:
+    """One line about labels: their type, how many there are, and which number stands for which.
+
+    Args:
+        key: what holds them, such as `y`.
+        kind: their type, as they came.
+        names: of each label, in the order of their numbers.
+        count: of samples.
+
+    >>> describe_labels("y", "int64", ["1", "2", "5"], 60)
+    'y: int64, 3 labels: 1, 2, 5 are numbered 0, 1, 2'
+    >>> describe_labels("y", "uint8", [str(n) for n in range(10)], 60)
+    'y: uint8, 10 labels, 0 to 9'
+    """
+    if own_names(names) is None:
+        said = f"{key}: {kind}, {len(names)} labels, {names[0]} to {names[-1]}"
+    else:
+        few = len(names) <= LISTED
+        listed = ", ".join(names if few else [*names[:2], "...", names[-1]])
+        listed = listed if len(listed) <= WIDTH else listed[: WIDTH - 3] + "..."
+        numbers = ", ".join(map(str, range(len(names)))) if few else f"0 to {len(names) - 1}"
+        said = f"{key}: {kind}, {len(names)} labels: {listed} are numbered {numbers}"
+    if len(names) > max(LISTED, count / 2):
+        said += f"; {count} samples have so many: are these values to predict (task: regression)?"
+    return said
+
+
+def describe_values(key: str, kind: Any, held: np.ndarray) -> str:
+    """One line about values to predict: their type and range."""
+    return f"{key}: {kind}, values to predict, {float(held.min()):g} to {float(held.max()):g}"
+
+
+def _name(label: Any) -> str:
+    if isinstance(label, (float, np.floating)):
+        return f"{label:.0f}"
+    text = label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+    # what is printed is one line
+    return "".join(each if each.isprintable() else "?" for each in text)

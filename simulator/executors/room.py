@@ -1,0 +1,82 @@
+"""Whether the processes of an embedded Ray have room on this machine."""
+
+import os
+from pathlib import Path
+
+from simulator.core import message_bits
+from simulator.parts import Ray
+from simulator.scenario import Scenario, ScenarioError
+from simulator.world import load
+
+# Private memory of a worker actor that has trained softmax on digits: 300 to 315 MB (Ray 2.60, JAX 0.10, x86), of which
+# 130 are imports and 85 the compiled functions.
+ACTOR_BYTES = 300 * 2**20
+# Processes for each core from which it is said that they share cores: to start one takes some seconds of a core.
+CROWDED = 8
+
+
+def processes(scenario: Scenario) -> int:
+    """The actors of a scenario on this machine: those of workers, the adversary and the server."""
+    executor, n = scenario.executor, scenario.workers.total
+    assert isinstance(executor, Ray)
+    if executor.workers_per_actor is not None:
+        return -(-n // executor.workers_per_actor) + 2
+    return min(n, cores() if executor.actors == "auto" else executor.actors) + 2
+
+
+def needed_bytes(scenario: Scenario) -> int:
+    """What they take in all, about: each has the samples, on the host and as JAX has them, and a few models."""
+    data = load(scenario.data)
+    samples = data.x.nbytes + data.y.nbytes
+    return processes(scenario) * (ACTOR_BYTES + 2 * samples + message_bits(scenario))
+
+
+def check(scenario: Scenario) -> str:
+    """A line about processes that share cores; empty where each has a core, or nearly so.
+
+    Raises:
+        ScenarioError: they need more memory than is free.
+    """
+    count, needed, free = processes(scenario), needed_bytes(scenario), free_bytes()
+    executor = scenario.executor
+    assert isinstance(executor, Ray)
+    key = "actors" if executor.workers_per_actor is None else "workers_per_actor"
+    size = f"{count} processes take about {needed / 1e9:.3g} GB"
+    if free is not None and needed > free:
+        most = max(1, int(free / (needed / count)) - 2)
+        way_out = f"{key}: {most if key == 'actors' else -(-scenario.workers.total // most)}"
+        raise ScenarioError(
+            f"executor.{key}: {size} ({needed / count / 1e6:.0f} MB each), and {free / 1e9:.3g} GB are free: take "
+            f"{way_out}, or actors: auto, which is one actor for each core"
+        )
+    if count <= CROWDED * cores():
+        return ""
+    return (
+        f"executor.{key}: {size} and share {cores()} cores, each some seconds to start: actors: auto has one for each "
+        "core and gives the same numbers"
+    )
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """The memory that is free on this machine, or in this container; None where the system does not tell."""
+    found = []
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return None
+    for limit, used in (
+        ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    ):  # fmt: skip
+        try:
+            most, present = ((root / "sys/fs/cgroup" / name).read_text().strip() for name in (limit, used))
+        except OSError:
+            continue
+        if most.isdecimal():
+            found.append(max(0, int(most) - int(present)))
+    return min(found, default=None)

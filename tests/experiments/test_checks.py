@@ -1,0 +1,204 @@
+"""What is looked at before a start, and in which order; what is skipped on purpose; commands that say less."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from experiments import replay, study
+from experiments.progress import report
+from experiments.results import Run, own_files, read_skipped
+from experiments.study import assembled, check, load
+from simulator.mistakes import Impossible, ScenarioError
+from simulator.scenario import parse
+from tests.experiments.command import ROOT, SMALL, byzax, write
+
+RULE = '''"""A rule."""
+
+from aggregators import Aggregator, Info
+
+
+def mine(n, f):
+    return Aggregator(lambda d: (), lambda rows, state, context=None: (rows.mean(axis=0), state, Info()))
+'''
+
+
+@pytest.mark.parametrize(
+    ("content", "out", "said"),
+    [
+        ("name: a\nsteps: [1\n", "out", "a comma or a ] is missing"),
+        ("name: a\n", "used", "is used already"),
+        ("name: a\n", "file", "cannot be"),
+    ],
+)
+def test_files_and_folders_are_looked_at_before_anything_is_loaded(tmp_path, content, out, said):
+    (tmp_path / "a.yaml").write_text(content)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine").touch()
+    (tmp_path / "file").touch()
+    code = f"""
+import sys
+from experiments.cli import main
+sys.argv[1:] = ["run", {str(tmp_path / "a.yaml")!r}, "--out", {str(tmp_path / out)!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+heavy = {{"jax", "ray", "pandas", "matplotlib", "flax", "simulator.scenario"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rule": "krum", "workers": {"total": 8, "byzantine": 3}}, "rule: krum needs n >= 2f + 3"),
+        ({"pre": [{"name": "bucketing", "s": 3}], "rule": "krum"}, "rule: krum needs"),
+        ({"data": {"name": "csv", "path": "/nowhere.csv", "target": "y"}}, "'/nowhere.csv' is not there"),
+        ({"attack": {"name": "zero"}, "optimizer": {"name": "sgd", "momentum": 1.0}}, "optimizer.momentum"),
+        ({"grid": {"rule.name": ["average", "bulyan"], "workers.byzantine": [1, 2]}}, "rule: bulyan needs n >= 4f + 3"),
+    ],
+)
+def test_numbers_and_files_are_looked_at_before_anything_is_traced(tmp_path, monkeypatch, changes, said):
+    def traced(*_):
+        pytest.fail("a part was traced")
+
+    monkeypatch.setattr("jax.eval_shape", traced)
+    result = byzax("run", write(tmp_path, **changes), "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert said in result.stderr
+
+
+def test_all_files_are_looked_at_quickly_before_the_first_is_traced(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "check", lambda *_: pytest.fail("a study was traced"))
+    one, other = (
+        write(tmp_path, "one.yaml"),
+        write(tmp_path, "other.yaml", rule="krum", workers={"total": 4, "byzantine": 1}),
+    )
+    assert "other.yaml: rule: krum needs" in byzax("run", one, other, "--out", tmp_path / "out").stderr
+
+
+GRID = {"rule.name": ["average", "bulyan"], "workers.byzantine": [1, 2]}
+
+
+def test_impossible_combinations_are_skipped_where_that_is_asked_for_and_listed(tmp_path):
+    path, out = write(tmp_path, grid=GRID, skip_impossible=True, steps=1), tmp_path / "out"
+    result = byzax("run", path, "--out", out)
+    assert result.exit_code == 0, result.output
+    combination = "rule.name=bulyan, workers.byzantine=2"
+    said = f"skipped: rule: bulyan needs n >= 4f + 3: with n=7 rows f is at most 1, got f=2 ({combination})"
+    assert f"{path}: {said}" in result.stderr.splitlines()
+    assert said in " ".join(result.stdout.split())
+    assert said in (out / "summary.md").read_text()
+    assert len([*(out / "runs").iterdir()]) == 3
+    assert said in " ".join(byzax("show", out).stdout.split())
+    (only,) = read_skipped(out)
+    assert only[0] == combination
+    assert byzax("run", path, "--out", out, "--overwrite", "--set", "grid={rule.name: [average]}").exit_code == 0
+    assert not (out / "skipped.csv").exists()
+
+
+def test_a_mistake_is_no_impossible_combination(tmp_path):
+    for changes, said in (
+        ({"grid": {"rule.name": ["krum", "median"], "rule.distance": ["plain"]}}, "rule.distance: unknown key"),
+        ({"grid": {"rule.name": ["krum", "crumb"]}}, "unknown rule 'crumb'"),
+        ({"grid": {"steps": [1, "many"]}}, "steps: a whole number"),
+        ({"grid": {"worker_momentum": [0.5, "a"]}}, "worker_momentum: a number"),
+        ({"grid": {"data": ["digits", {"name": "csv", "path": "/nowhere.csv", "target": "y"}]}}, "is not there"),
+        ({"grid": {"rule.name": ["average", "failing"]}}, "failing: apply fails"),
+    ):
+        with pytest.raises(ScenarioError, match=said) as caught:
+            check(assembled(load(write(tmp_path, skip_impossible=True, **changes))))
+        assert not isinstance(caught.value, Impossible)
+
+
+def test_a_grid_of_which_nothing_is_possible_is_refused(tmp_path):
+    grid = {"rule.name": ["krum", "bulyan"], "workers.byzantine": [3]}
+    result = byzax("run", write(tmp_path, grid=grid, skip_impossible=True), "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "grid: every combination is impossible, such as: rule: krum needs" in result.stderr
+    impossible = write(tmp_path, rule="krum", workers={"total": 4, "byzantine": 1}, skip_impossible=True)
+    assert "rule: krum needs" in byzax("run", impossible).stderr
+    contradicting = {"workers.declared": [1, 99]}
+    assert len(load(write(tmp_path, grid=contradicting, skip_impossible=True)).cells) == 1
+
+
+def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path):
+    from experiments import tune
+
+    path = write(tmp_path, grid={"workers.byzantine": [1, 2]}, skip_impossible=True)
+    planned = tune.plan(path, [], ["rule.name=[average,bulyan]"], [], None)
+    planned = planned._replace(study=assembled(planned.study))
+    for i in range(3):
+        (tmp_path / "runs" / f"{i}").mkdir(parents=True)
+        measured = {"status": "complete", "position": i, "validation_loss": 1.0, "validation_accuracy": 0.1 + i}
+        (tmp_path / "runs" / f"{i}" / "summary.json").write_text(json.dumps(measured))
+    rows = {row.chosen["rule.name"]: row for row in tune.tried(tmp_path, planned)}
+    assert (rows["average"].best, rows["bulyan"].best) == (True, False)
+    assert (rows["bulyan"].complete, rows["bulyan"].runs) == (1, 2)
+
+
+def test_list_without_a_kind_lists_the_kinds():
+    result = byzax("list")
+    assert result.exit_code == 0
+    for kind in ("rules", "attacks", "executors"):
+        assert f"byzax list {kind}" in result.stdout
+    assert "a kind is needed: rules, " in byzax("list", "--markdown").stderr
+
+
+def test_quiet_prints_the_results_alone(tmp_path):
+    path = write(tmp_path, steps=1, grid={"attack": ["none", "crashing"]})
+    result = byzax("run", path, "--out", tmp_path / "out", "--quiet")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("average, crashing, seed 0: failed: ")
+    assert "final test accuracy" in result.stdout
+    refused = byzax("bench", "rules", "--quiet")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_in_a_notebook_progress_is_one_line_without_codes(monkeypatch):
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    screen, run = io.StringIO(), Run("a", parse(SMALL), "average", "none", {}, 0)
+    with report(Console(file=screen, force_terminal=True, width=80), 1, 4) as told:
+        told.starting("loop")
+        told.begin([run], 4)
+        told.failed(run, "no reason")
+    assert "\x1b" not in screen.getvalue()
+    assert "no reason" in screen.getvalue()
+
+
+@pytest.fixture
+def own_rule(tmp_path, monkeypatch):
+    """A scenario whose rule is a plug-in, without a process of its own for it."""
+    file = tmp_path / "plugins" / "aggregators" / "mine.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(RULE)
+    monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path / "plugins"))
+    scenario = parse(SMALL)
+    monkeypatch.setitem(replay.own_files.__globals__["files"], type(scenario.rule), str(file))
+    return scenario, file
+
+
+def test_replay_runs_no_file_of_the_users_that_has_changed(tmp_path, monkeypatch, own_rule):
+    path, out = write(tmp_path), tmp_path / "out"
+    scenario, file = own_rule
+    assert [*own_files(scenario)] == ["rule"]
+    assert byzax("run", path, "--out", out).exit_code == 0
+    (noted,) = json.loads(next(out.glob("runs/*/versions.json")).read_text())["own_files"]
+    assert (noted["key"], noted["file"]) == ("rule", str(file))
+    assert byzax("replay", out).exit_code == 0
+    monkeypatch.setattr("simulator.executors.loop.replay", lambda *_: pytest.fail("it was run"))
+    file.write_text(RULE + "\n")
+    result = byzax("replay", out)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert f"rule: {file} is not what it was in this run" in result.stderr
+    versions = next(out.glob("runs/*/versions.json"))
+    versions.write_text("{}")
+    assert "does not say which files of your own" in byzax("replay", out).stderr
