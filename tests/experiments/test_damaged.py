@@ -180,7 +180,7 @@ def test_damaged_results_are_named_in_lines_and_nothing_else_is_touched(whole, t
     # drawn at night
     monkeypatch.setattr(plots, "draw", lambda results, folder: [])
     monkeypatch.setattr("experiments.timelines.draw", lambda found, since, until, path: path)
-    run_seeds(range(12), whole, tmp_path, monkeypatch)
+    run_seeds(range(8), whole, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
