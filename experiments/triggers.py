@@ -1,6 +1,6 @@
 """The floor of a backdoor's success: the same trigger, measured in the run of the grid where nobody trains on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -45,6 +45,29 @@ def with_floors(scenarios: Sequence[Scenario]) -> list[Scenario]:
             scenario = scenario.model_copy(update={"trigger": triggers[0]})
         made.append(scenario)
     return made
+
+
+def floorless(scenarios: Sequence[Scenario]) -> Iterator[str]:
+    """A line where a grid has backdoors with several triggers, and attack none, which then measures none of them.
+
+    Args:
+        scenarios: those of a grid, from `with_floors`.
+
+    Yields:
+        One line at most, that begins with the key `trigger`.
+    """
+    triggers: dict[str, str] = {}
+    for scenario in scenarios:
+        for lie, first, end in scenario.lies:
+            if end > first and (part := _trigger(lie, scenario.workers.total, end - first)) is not None:
+                triggers.setdefault(_measured(part), part.name)
+    if len(triggers) > 1 and any(each.attack.name == "none" and each.trigger is None for each in scenarios):
+        names = ", ".join(triggers.values())
+        yield (
+            f"trigger: the backdoors of this grid have {len(triggers)} triggers ({names}), and a run measures one: "
+            "runs of none say nothing of the floor, unless trigger names one of them, such as grid.trigger: "
+            f"[{names}] with attack none alone"
+        )
 
 
 def _trigger(lie: Component, n: int, f: int) -> Any:
