@@ -34,9 +34,8 @@ def with_floors(scenarios: Sequence[Scenario]) -> list[Scenario]:
     choices = [Choice(each, each.model_dump_json(exclude={"attack", "trigger"})) for each in scenarios]
     found: dict[str, dict[str, Component]] = {}
     for scenario, others in choices:
-        for lie, first, end in scenario.lies:
-            if end > first and (part := _trigger(lie, scenario.workers.total, end - first)) is not None:
-                found.setdefault(others, {}).setdefault(_measured(part), part)
+        for part in _triggers(scenario):
+            found.setdefault(others, {}).setdefault(_measured(part), part)
     made = []
     for scenario, others in choices:
         triggers = [*found.get(others, {}).values()]
@@ -58,9 +57,8 @@ def floorless(scenarios: Sequence[Scenario]) -> Iterator[str]:
     """
     triggers: dict[str, str] = {}
     for scenario in scenarios:
-        for lie, first, end in scenario.lies:
-            if end > first and (part := _trigger(lie, scenario.workers.total, end - first)) is not None:
-                triggers.setdefault(_measured(part), part.name)
+        for part in _triggers(scenario):
+            triggers.setdefault(_measured(part), part.name)
     if len(triggers) > 1 and any(each.attack.name == "none" and each.trigger is None for each in scenarios):
         names = ", ".join(triggers.values())
         yield (
@@ -68,6 +66,13 @@ def floorless(scenarios: Sequence[Scenario]) -> Iterator[str]:
             "runs of none say nothing of the floor, unless trigger names one of them, such as grid.trigger: "
             f"[{names}] with attack none alone"
         )
+
+
+def _triggers(scenario: Scenario) -> Iterator[Component]:
+    """The triggers of the backdoors that some Byzantine worker carries out."""
+    for lie, first, end in scenario.lies:
+        if end > first and (part := _trigger(lie, scenario.workers.total, end - first)) is not None:
+            yield part
 
 
 def _trigger(lie: Component, n: int, f: int) -> Any:
