@@ -309,7 +309,7 @@ MISTAKES = {
     ),
     "unknown base of a rule": (
         {"rule": {"name": "bulyan", "base": "krumm"}},
-        ["rule.base: unknown rule 'krumm'", "did you mean 'krum'?"],
+        ["rule.base: unknown base 'krumm'", "did you mean 'krum'?"],
     ),
     "model larger than the memory": (
         {"model": {"name": "mlp", "hidden": [10**12]}},
