@@ -144,7 +144,7 @@ def test_the_options_of_a_base_are_checked_by_the_schema_and_by_the_scenario(sch
             "krum",
             "distance",
             "cubed",
-        ): "rule.base.distance: input should be 'plain', 'squared' or 'fourth', got 'cubed'",
+        ): "rule.base.distance: must be 'plain', 'squared' or 'fourth', got 'cubed'",
         ("krum", "distanc", "plain"): "rule.base.distanc: unknown key; did you mean 'distance'?",
     }.items():
         written = base if isinstance(base, str) else {"name": base[0], base[1]: base[2]}
