@@ -116,7 +116,7 @@ def _told_apart(frame: pd.DataFrame, summaries: Sequence[Summary]) -> pd.DataFra
         whole = [composed(each.settings, part) if each.settings else getattr(each, part) for each in summaries]
         alike = pd.Series(whole, frame.index).groupby(frame[part]).transform("nunique") == 1
         frame[part] = frame[part].where(alike, pd.Series(whole, frame.index))
-    frame["order"] = frame["rule"].map({rule: i for i, rule in enumerate(frame["rule"].unique())})
+    frame["order"] = pd.factorize(frame["rule"])[0]
     frame = frame.sort_values([*others(frame), "order"], key=_ranks, kind="stable").drop(columns="order")
     if frame.duplicated([*others(frame), "rule", "attack", "seed"]).any():
         # the same runs twice: they differ in what changes no number, such as the executor

@@ -329,8 +329,10 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
-            word = {"beside": "attack", "augment": "augmentation", "base": "rule"}.get(word, word)
-            left_out = "".join(f"; left out: {error}" for error in unusable_of(word).values())
+            word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
+            # a base is a rule, but not every rule can be one
+            unusable = unusable_of("rule" if word == "base" else word)
+            left_out = "".join(f"; left out: {error}" for error in unusable.values())
             return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}{left_out}"
         case "union_tag_not_found":
             return f"{key}.name: is missing" if isinstance(value, Mapping) else f"{key}: {NAMED}, got {shown(value)}"

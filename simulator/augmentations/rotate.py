@@ -7,7 +7,7 @@ from simulator.augmentations.base import Array, Augmentation, each, from_middle,
 
 
 def rotate(*, degrees: float = 15.0) -> Augmentation:
-    """Each image is turned about its middle, and what comes in at the corners is 0.
+    """Each image is turned about its middle, and what comes in at the corners is background.
 
     Formula: by an angle uniform on [-degrees, degrees], pixels between others in proportion
     Source: Simard, Steinkraus and Platt, ICDAR 2003, "Best practices for convolutional neural networks"

@@ -7,7 +7,7 @@ from simulator.augmentations.base import Array, Augmentation, each
 
 
 def shift(*, pixels: int = 4) -> Augmentation:
-    """Each image is moved by some pixels along both axes, and what comes in is 0.
+    """Each image is moved by some pixels along both axes, and what comes in is background.
 
     Which is the same as to put `pixels` zeros on every side and cut out an image of the old size at random.
 

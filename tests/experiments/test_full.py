@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_when_a_run_begins_is_one_line(tmp_path, monkeypatch
     done = byzax("run", write(tmp_path), "--out", tmp_path / "out")
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit)
-    assert [line for line in done.stderr.splitlines() if FULL in line][0].endswith("what is done is kept")
+    assert next(line for line in done.stderr.splitlines() if FULL in line).endswith("what is done is kept")
 
 
 def test_without_room_for_plots_the_tables_are_printed_and_no_half_of_a_file_is_left(tmp_path, monkeypatch):
