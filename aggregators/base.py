@@ -81,7 +81,7 @@ def require(
         f: Byzantine rows among them.
         factor: of the condition n >= `factor` f + `offset`.
         offset: of the condition.
-        unproven: whether n >= `factor` f + `least` suffices, where nothing is proven; None: the rule has no such option.
+        unproven: whether n >= `factor` f + `least` suffices, unproven as it is; None: the rule has no such option.
         least: takes the place of `offset` then.
 
     Raises:

@@ -81,7 +81,7 @@ def bulyan(
     if name == "krum":
         # the options are checked; without Byzantine rows n may be below what krum asks for
         rule_for(max(n, 2 * f + 3))
-        options = {key: value for key, value in chosen.items() if key != "unproven"}
+        options: dict[str, Any] = {key: value for key, value in chosen.items() if key != "unproven"}
         select, may_give_up = krum_selection(n, f, **options), False
     else:
         may_give_up = rule_for(n).limited

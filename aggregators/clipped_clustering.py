@@ -33,8 +33,9 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
 
     Rows with a NaN or infinite entry have no direction: they are in no cluster, and their norms are not kept, as if
     they had not come. A row that is 0 has none either: its cosine to other rows counts as 0, to another row that is 0
-    as 1. Ties: of pairs of clusters equally close (to 16 times the spacing of numbers) the one with the lowest indices, of
-    clusters equally large the one with the lowest index. Weights: the same for each row of C, shortened or not.
+    as 1. Ties: of pairs of clusters equally close (to 16 times the spacing of numbers) the one with the lowest
+    indices, of clusters equally large the one with the lowest index. Weights: the same for each row of C, shortened or
+    not.
 
     >>> import numpy as np
     >>> rule = clipped_clustering(n=4, f=1)

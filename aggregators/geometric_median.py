@@ -70,8 +70,8 @@ def geometric_median(
 
         z <- sum of w_i x_i / sum of w_i,  w_i = 1 / max(nu, |x_i - z|),  `iterations` times from `start`
 
-    Where they end depends on the start and on the unit of the rows. From the mean one far row is left behind by a factor
-    of about n in each step only. Nothing is proven here of a few of them.
+    Where they end depends on the start and on the unit of the rows. From the mean one far row is left behind by a
+    factor of about n in each step only. Nothing is proven here of a few of them.
 
     Args:
         tolerance: length of the mean unit vector (see above) at which the search ends; without `nu`.
@@ -79,12 +79,12 @@ def geometric_median(
         nu: smallest distance that counts, a number > 0; None: the minimiser.
         iterations: of the smoothed steps, with `nu`.
         start: of the smoothed steps, with `nu`: the origin (`zero`) or the `mean` of the rows. Codes in circulation: nu
-            0.1, 8 steps from zero (Karimireddy et al. 2022), 3 of them (Karimireddy et al. 2021, byzfl); nu 1e-6, 3
-            steps from the mean (Pillutla et al. 2022, RFA); nu 1e-6, up to 100 from the mean (blades).
+            0.1, 8 steps from zero (Karimireddy et al. 2022), 3 of them (Karimireddy et al. 2021, byzfl); nu 1e-6, up to
+            100 steps from the mean (blades).
 
     Raises:
         ValueError: n < 1, f < 0, n < 2f + 1, tolerance <= 0, max_iterations < 1, nu <= 0, iterations outside 1..1000,
-            or a start that is none of those named.
+            a start that is none of those named, or an option of one way with the other.
 
     Rows with a NaN or infinite entry are left out. Where the minimiser is not unique (an even number of rows on one
     line) one of them is returned. Weights: those of the rows in the convex combination that is the answer, 1/|z - x_i|
@@ -103,9 +103,15 @@ def geometric_median(
     whole("geometric_median", "max_iterations", max_iterations, 1)
     whole("geometric_median", "iterations", iterations, 1, MOST_ITERATIONS)
     choice("geometric_median", "start", start, get_args(Start))
+    if nu is None and (iterations, start) != (8, "zero"):
+        raise ValueError("geometric_median: iterations and start are of the smoothed steps: give nu too, such as 0.1")
     if nu is not None:
         if not nu > 0:
             raise ValueError(f"geometric_median needs nu > 0, for instance 0.1, or none for the minimiser, got {nu!r}")
+        if (tolerance, max_iterations) != (1e-6, 100):
+            raise ValueError(
+                "geometric_median: tolerance and max_iterations are of the minimiser: leave them or nu out"
+            )
         return smoothed(n, nu, iterations, start)
 
     def minimiser(scene: Scene, squared: Array, alive: Array, steps: Array) -> tuple[Array, Array, Array]:
@@ -131,8 +137,8 @@ def geometric_median(
         def at_once(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
 
-        result, weights, iterations = lax.cond(quick.done, at_once, slowly, rows, quick)
-        return result, Info(weights, iterations)
+        result, weights, taken = lax.cond(quick.done, at_once, slowly, rows, quick)
+        return result, Info(weights, taken)
 
     def among(rows: Array):
         scene = scene_of(rows)
@@ -151,7 +157,7 @@ def smoothed(n: int, nu: float, iterations: int, start: Start) -> Aggregator:
         first = origin if start == "zero" else jnp.where(counted.any(), mean_of(rows, counted)[0], origin)
 
         def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-            point, _ = state
+            point = state[0]
             found = lengths(rows, point)
             # a common factor leaves the weights as they are: that which makes the largest of them 1
             nearest = jnp.min(jnp.where(counted, half_norms(found), jnp.inf))

@@ -62,8 +62,8 @@ def multi_krum(
             return average(n, f)
         if not 1 <= m <= n - f:
             raise ValueError(
-                f"multi_krum needs 1 <= m <= n - f = {n - f}: of more rows averaged one may be Byzantine whatever it is "
-                f"(m = n = {n} is the plain average), got m={m}"
+                f"multi_krum needs 1 <= m <= n - f = {n - f}: with more rows a Byzantine one is always averaged (m = n "
+                f"= {n} is the plain average), got m={m}"
             )
 
     def selection(rows: Array):

@@ -70,6 +70,10 @@ def poisoned(name: str, batch: Batch, share: float, target: int, trigger: Callab
     Batches are drawn at random, so these are as good as any. Raises ValueError where the data has values.
     """
     classes_of(name, batch)
+    if batch.real is not None:
+        chosen = jnp.arange(len(batch.x)) < jnp.ceil(share * batch.real - 1e-4)
+        x = jnp.where(chosen.reshape(-1, *[1] * (batch.x.ndim - 1)), trigger(batch.x), batch.x)
+        return batch._replace(x=x, y=jnp.where(chosen, target, batch.y))
     # 0.07 of 100 are 7, though their product as floats is above it
     count = math.ceil(share * len(batch.x) - 1e-9)
     x = batch.x.at[:count].set(trigger(batch.x[:count]))

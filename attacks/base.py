@@ -27,15 +27,18 @@ class Answer(NamedTuple):
 class View(NamedTuple):
     """What the adversary sees of one update.
 
-    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included; where a row is hidden from
-    the adversary, one that it knows stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an
-    update of fewer than all workers may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest
-    workers send, from which all statistics are taken: those of the honest workers where it sees everything. `workers`
-    `[n]`: whose rows these are. `params` `[d]`: the model the server holds. `ask_rule(rows [n, d])` gives the `Answer`
-    of the rule in use in its present state, without the filter where there is one. `loss`: of a model `[d]`, on samples
-    of the Byzantine workers. `step`: the server's count of updates so far. `receiver`: the number of the server that
-    the rows go to, always 0 where there is one server. `new` `[n]`: which rows came for this update; all others are the
-    last ones that the server keeps, or that an adversary remembers to whom rows come one at a time. `after`: the
+    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included: gradients, or changes of
+    the model as a descent, also where workers send models; where a row is hidden from the adversary, one that it knows
+    stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an update of fewer than all workers
+    may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest workers send, from which all
+    statistics are taken: those of the honest workers where it sees everything. `workers` `[n]`: whose rows these are.
+    `params` `[d]`: the model the server holds. `ask_rule(rows [n, d])` gives the `Answer` of the rule in use in its
+    present state, without the filter where there is one. `loss`: of a model `[d]`, on samples of the Byzantine workers.
+    `step`: the server's count of updates so far. `receiver`: the number of the server that the rows go to, always 0
+    where there is one server. `new` `[n]`: which rows came for this update; all others are the last ones that the
+    server keeps, or that an adversary remembers to whom rows come one at a time. `counts` `[n]`: what each row weighs
+    by itself, the number of samples that its worker says it holds where that counts, else 1. `rate`: by what the server
+    multiplies the aggregate where rows are changes of the model and its optimizer is plain SGD, else 1. `after`: the
     model `[d]` that the server's optimizer makes of `params` where an aggregate `[d]` is the rule's answer, with its
     rate, momentum and bound; None where there is no server.
     """
@@ -50,6 +53,8 @@ class View(NamedTuple):
     step: Array
     receiver: Array | np.int32 = np.int32(0)
     new: Array | np.bool_ = np.bool_(True)
+    counts: Array | np.float32 = np.float32(1)
+    rate: Array | np.float32 = np.float32(1)
     after: Callable[[Array], Array] | None = None
 
 
@@ -59,13 +64,15 @@ class Batch(NamedTuple):
 
     `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
 
-    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1.
+    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1. `real`: how many samples there are, where the
+    others, at the end, only fill the batch up and count for nothing; None for all.
     """
 
     x: Array
     y: Array
     classes: Array | None
     rank: Array | int = 0
+    real: Array | None = None
 
 
 class Goal(NamedTuple):
@@ -80,13 +87,17 @@ class Attack(NamedTuple):
 
     `init(d)` gives the state before the first update. `forge(key, view, state)` gives `(rows [n, d], state)`; only the
     Byzantine rows of it are used. `corrupt(key, batch)` gives the batch that a Byzantine worker trains on. `goal`: by
-    what its success is measured. Each of the three is None where the attack does not use it.
+    what its success is measured. `claim(samples [n])` gives the numbers of samples that its workers say they hold, of
+    those that they do. Each of the four is None where the attack does not use it. `questions`: how often `forge` asks
+    the rule in one update.
     """
 
     init: Callable[[int], State] = lambda d: ()
     forge: Callable[[Array, View, State], tuple[Array, State]] | None = None
     corrupt: Callable[[Array, Batch], Batch] | None = None
     goal: Goal | None = None
+    claim: Callable[[Array], Array] | None = None
+    questions: int = 0
 
 
 def check(name: str, n: int, f: int) -> None:

@@ -14,7 +14,7 @@ def distributed_backdoor(
     n: int,
     f: int,
     *,
-    parts: int = 4,
+    parts: int | None = None,
     length: int = 3,
     gap: int = 1,
     place: Literal["top_left", "top_right", "bottom_left", "bottom_right", "centre"] = "top_left",
@@ -26,8 +26,9 @@ def distributed_backdoor(
     """Each Byzantine worker trains on images with one bar of the trigger; the model is asked with all bars.
 
     No single worker shows what the trigger is, and its row differs less from honest rows than with the whole of it.
-    Liar j has bar j mod `parts`; with fewer liars than parts some bars are never trained on. The bars stand in two
-    columns, as in the paper. How often all of them together lead to the target's label is the attack success rate.
+    Byzantine worker j has bar j mod `parts`; more parts than workers are refused, for some bars would never be trained
+    on. The bars stand in two columns, as in the paper. How often all of them together lead to the target's label is the
+    attack success rate.
 
     Formula: as backdoor, with bar (rank mod parts) of 1 x length pixels in place of the patch
     Knows: own row
@@ -37,7 +38,7 @@ def distributed_backdoor(
     a boost of 100 for one liar of 100 workers. The defaults here fit into the 8x8 pixels of digits.
 
     Args:
-        parts: number of bars.
+        parts: number of bars; None takes as many as there are Byzantine workers, and at most the paper's 4.
         length: of a bar, in pixels.
         gap: pixels between bars, in both directions.
         place: where the rectangle of all bars stands.
@@ -52,6 +53,13 @@ def distributed_backdoor(
     """
     check("distributed_backdoor", n, f)
     check_backdoor("distributed_backdoor", share, target, boost)
+    if parts is None:
+        parts = min(4, f) or 4
+    if f and parts > f:
+        raise ValueError(
+            f"distributed_backdoor needs parts <= f, got parts={parts}, f={f}: each Byzantine worker trains on one "
+            f"bar of the trigger, and the model is asked with all of them: take parts {f}, or more Byzantine workers"
+        )
     if parts < 1 or length < 1 or gap < 0:
         raise ValueError(
             f"distributed_backdoor needs parts >= 1, length >= 1 and gap >= 0, got parts={parts}, length={length}, "

@@ -38,6 +38,8 @@ def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: in
     def corrupt(key: Array, batch: Batch) -> Batch:
         y, classes = batch.y, classes_of("edge_case", batch)
         chosen = jnp.ones(y.shape, bool) if source is None else y == source
+        if batch.real is not None:
+            chosen &= jnp.arange(len(y)) < batch.real
         x = batch.x.reshape(len(y), -1).astype(jnp.float32)
         mean = jnp.where(chosen[:, None], x, 0).sum(axis=0) / jnp.maximum(chosen.sum(), 1)
         far = jnp.where(chosen, jnp.square(x - mean).sum(axis=1), -1)

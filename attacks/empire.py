@@ -38,4 +38,4 @@ def empire(n: int, f: int, *, epsilon: float | Literal["search"] = 1.1, evaluati
         harm_of = harm(view)
         return -mean * strongest(lambda e: harm_of(jnp.broadcast_to(-e * mean, view.rows.shape)), evaluations)
 
-    return stateless(forged)
+    return stateless(forged)._replace(questions=evaluations if epsilon == "search" else 0)

@@ -95,7 +95,9 @@ def fang(
             values = jnp.where(up == (bound > 0), bound * factor, bound / factor)
         return jnp.where(still, 0, values)[rank(view.byzantine)]
 
-    return stateless(selected if against == "krum" else beyond)
+    if against == "krum":
+        return stateless(selected)._replace(questions=evaluations)
+    return stateless(beyond)
 
 
 def _theorem(view: View, f: int) -> Array:

@@ -97,7 +97,8 @@ def gradient_ascent(
         rows = jnp.where(best.shift == 0, beginning, (wide + best.shift).astype(view.rows.dtype))
         return jnp.where(view.byzantine[:, None], rows, view.rows), after
 
-    return Attack(init=first.init, forge=forge, corrupt=first.corrupt, goal=first.goal)
+    questions = steps + 1 + first.questions
+    return Attack(init=first.init, forge=forge, corrupt=first.corrupt, goal=first.goal, questions=questions)
 
 
 def _slope(of: Callable[[Array], Array], at: Array) -> tuple[Callable[[Array, Array], tuple[Array, Array]], bool]:

@@ -13,6 +13,9 @@ def label_flip(
 ) -> Attack:
     """Byzantine workers train honestly, on samples whose labels are turned round.
 
+    Labels are numbers from 0: where those of the data are others, the notes before a run say which number stands for
+    which.
+
     Formula: y -> classes - 1 - y in every batch (all), source -> target (targeted) or another label, each equally
         likely (random); the row is then computed by the protocol
     Knows: own row

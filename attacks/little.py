@@ -38,8 +38,8 @@ def little(
         evaluations: how often a search asks the rule in one update; not used by a given z.
 
     Raises:
-        ValueError: unless 0 <= f <= n, for an unknown sign or ddof, fewer than 4 evaluations or more than 1000, a word that is
-            not "search", or without z where the formula has no finite value.
+        ValueError: unless 0 <= f <= n, for an unknown sign or ddof, fewer than 4 evaluations or more than 1000, a word
+            that is not "search", or without z where the formula has no finite value.
     """
     check("little", n, f)
     if sign not in ("minus", "plus"):
@@ -63,7 +63,7 @@ def little(
         harm_of = harm(view)
         return row(strongest(lambda strength: harm_of(jnp.broadcast_to(row(strength), view.rows.shape)), evaluations))
 
-    return stateless(forged)
+    return stateless(forged)._replace(questions=evaluations if z == "search" else 0)
 
 
 def default_z(n: int, f: int) -> float:

@@ -89,4 +89,5 @@ def optimised(
         harm_of = harm(view, measure)
         return rows(strongest(lambda value: harm_of(rows(value)[0]), evaluations))
 
-    return Attack(init=plain.init, forge=forge, corrupt=plain.corrupt, goal=plain.goal)
+    questions = evaluations + plain.questions * (evaluations + 1)
+    return Attack(init=plain.init, forge=forge, corrupt=plain.corrupt, goal=plain.goal, questions=questions)

@@ -75,7 +75,7 @@ def rop(
         finite = jnp.isfinite(aggregate).all()
         return rows, Memory(jnp.where(finite, aggregate, memory.aggregate), memory.any | finite)
 
-    return Attack(init=init, forge=forge)
+    return Attack(init=init, forge=forge, questions=1)
 
 
 def _unit(vector: Array) -> Array:

@@ -69,7 +69,20 @@ def possible(scenario: Scenario) -> Schedule:
     models = scenario.local is not None and scenario.local.send == "model"
     for key, lie, f in _lies(scenario):
         with _part(key, lie, ATTACKS) as attack:
-            attack(n, f, **lie.options())
+            made = attack(n, f, **lie.options())
+            need(
+                getattr(made, "claim", None) is None or scenario.weights == "samples",
+                f"{lie.name} lies about numbers of samples, and with weights equal these do not count: take weights "
+                "samples, or another attack",
+            )
+    if scenario.trigger is not None:
+        with _part("trigger", scenario.trigger, ATTACKS) as attack:
+            made = attack(n, scenario.workers.byzantine.count, **scenario.trigger.options())
+            need(
+                getattr(made, "goal", None) is not None,
+                f"{scenario.trigger.name} has no trigger whose success could be measured: take backdoor, "
+                "distributed_backdoor or neurotoxin",
+            )
     with _part("schedule", scenario.schedule, SCHEDULES) as factory:
         schedule = factory(n, declared, **scenario.schedule.options())
         need(isinstance(schedule, Schedule), f"{scenario.schedule.name} must give a Schedule, got {typed(schedule)}")
@@ -155,17 +168,21 @@ def build(scenario: Scenario) -> None:
                 if scenario.weights == "samples":
                     why = unweighable(rule, scenario.rule, scenario.pre, seen, f) if weighs[seen] else NO_WEIGHTS
                     before = " with what stands before it" if scenario.pre and weighs[seen] else ""
-                    need(
-                        why is None,
-                        f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: take "
-                        "weights equal, or a rule whose aggregate is its weights times the rows, such as multi_krum",
-                    )
-                    need(sees != "buckets", "with weights samples a schedule without buckets is needed")
+                    if why is not None:
+                        raise ValueError(
+                            f"{scenario.rule.name}{before} {why}, so that weights cannot be multiplied by samples: "
+                            "take weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
+                        )
+                    if sees == "buckets":
+                        raise ValueError("with weights samples a schedule without buckets is needed")
                 _keeps_places(scenario.rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary looks at: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
-            for key, lie, f in _lies(scenario):
+            measured = (
+                [] if scenario.trigger is None else [("trigger", scenario.trigger, scenario.workers.byzantine.count)]
+            )
+            for key, lie, f in [*_lies(scenario), *measured]:
                 with _part(key, lie, ATTACKS) as attack:
                     trace_attack(attack, lie, n, f, k, d, samples, weighs[seen])
         with _part("data", scenario.data, DATA):
@@ -252,6 +269,8 @@ def _fewer_rows(scenario: Scenario, seen: int, f: int) -> Iterator[None]:
     """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
     try:
         yield
+    except Broken:
+        raise
     except ValueError as error:
         if (seen, f) == (scenario.workers.total, scenario.workers.declared):
             raise

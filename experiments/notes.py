@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from experiments.attack_notes import attack_notes
 from experiments.names import counted
 from experiments.study import Study
 from experiments.weighing import heavier
@@ -63,7 +64,7 @@ def _scale(data: Dataset) -> str:
 
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, heavier)
+NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, heavier, attack_notes)
 
 
 def notes(study: Study) -> list[str]:

@@ -191,6 +191,7 @@ def _one_line(console: Console, runs: int, steps: int, measure: str | None) -> I
         advance=advance,
         done=done,
         failed=failed,
+        notice=lambda text: say(text, "\n"),
     )
     say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
 
@@ -206,4 +207,6 @@ def _silence(console: Console, runs: int, steps: int, measure: str | None) -> It
         advance=lambda run, checkpoint: None,
         done=lambda run, checkpoint: None,
         failed=failed,
+        # what happens to a run is no progress
+        notice=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )

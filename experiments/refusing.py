@@ -47,8 +47,10 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
 
 def ending(end: KeyboardInterrupt) -> tuple[str, int]:
     """What ended a command, in a word, and its exit code; from here on it is handled."""
+    # while Ray waits, what a signal raises comes out of it as a plain KeyboardInterrupt
+    kind = interrupts.pending() or type(end)
     interrupts.handled()
-    return ("terminated", TERMINATED) if isinstance(end, interrupts.Terminated) else ("interrupted", INTERRUPTED)
+    return ("terminated", TERMINATED) if issubclass(kind, interrupts.Terminated) else ("interrupted", INTERRUPTED)
 
 
 def check_environment() -> None:

@@ -122,7 +122,8 @@ def splits(found: Found) -> Table:
     for heading in ("split", "samples", *(["owners", "of them new"] if owned else []), "entropy", what):
         made.add_column(heading, justify="right")
     several = len(found.labels) <= NAMED
-    for heading in ("label: share in %" if several else "share in %", *([] if found.means is None else ["mean value"])):
+    one = "label" if found.means is None else "group"
+    for heading in (f"{one}: share in %" if several else "share in %", *([] if one == "label" else ["mean value"])):
         made.add_column(heading, overflow="fold")
     for name, part in found.parts.items():
         held, size = part.counts[part.counts > 0], part.counts.sum()

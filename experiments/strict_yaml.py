@@ -51,7 +51,7 @@ class Loader(yaml.SafeLoader):
             _refuse(f"more than {MOST_VALUES} values: no scenario needs so many", event.start_mark)
         if self.inside > DEEPEST:
             _refuse(NESTED, event.start_mark)
-        name = getattr(event, "anchor", None)
+        name: Any = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent) and name in self.anchors and self.anchors[name].end_mark is None:
             _refuse(f"*{cut(name)} stands inside of &{cut(name)}: a value cannot contain itself", event.start_mark)
         if (tag := getattr(event, "tag", None)) is not None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from experiments.building import assemble, build, possible
 from experiments.names import said_of
 from experiments.strict_yaml import parse_text, read_mapping
+from experiments.triggers import with_floors
 from simulator import interrupts
 from simulator.data.base import DataError
 from simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
@@ -231,6 +232,8 @@ def expand(raw: Mapping[str, Any]) -> tuple[list[Cell], list[Skipped]]:
             if len(mistakes) >= MOST_MISTAKES and not raw.get("skip_impossible"):
                 break
     skipped = _skipped(mistakes, bool(raw.get("skip_impossible")))
+    measured = with_floors([cell.scenario for cell in cells])
+    cells = [cell._replace(scenario=scenario) for cell, scenario in zip(cells, measured, strict=True)]
     first: dict[tuple[str, int], Cell] = {}
     for cell in cells:
         described = cell.scenario.model_copy(update={"seed": 0}).model_dump_json()

@@ -109,8 +109,8 @@ def kept(function: Factory, part: Component, n: int, f: int) -> int:
 
 
 @cache
-def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Any:
-    """The rule over what stands before it, for k rows. Raises ValueError."""
+def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+    """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     rule = chained(partial(function, **part.options()), k, f, mixers)
     need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
@@ -192,6 +192,9 @@ def trace_attack(
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 
+    if attack.claim is not None:
+        claimed = jax.eval_shape(attack.claim, jax.ShapeDtypeStruct((k,), jnp.float32))
+        need(_is(claimed, (k,)), f"{part.name}: claim must give numbers [n={k}], got {typed(claimed)}")
     if attack.forge is not None:
         shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
         with _tracing(part, "forge", function):
@@ -288,7 +291,7 @@ def typed(value: Any) -> str:
     return "None" if value is None else type(value).__name__
 
 
-def need(fits: bool, message: str) -> None:
-    """Raises Broken unless a part fits."""
+def need(fits: bool, message: str, kind: type[ValueError] = Broken) -> None:
+    """Raises Broken, or another kind of error, unless a part fits."""
     if not fits:
-        raise Broken(message)
+        raise kind(message)

@@ -1,13 +1,13 @@
 """The Byzantine workers of a run as one adversary: who carries out which attack, knowing what, and when."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from attacks import Answer, Attack, Batch, Goal, View
+from simulator.compilation import kept
 from simulator.keys import Purpose, derive
 from simulator.parts import Knowledge, Lie
 from simulator.world import World
@@ -48,7 +48,8 @@ class Adversary(NamedTuple):
     `(rows [m, d], state)`: `view` is that of an omniscient adversary, row i is that of Byzantine worker `ranks[i]` (-1:
     of none), `own` are the rows as the Byzantine workers computed them. `corrupt(key, batch, rank, handed)` gives what
     a worker trains on that was handed the model after `handed` updates. `goal` is that of the first attack that has
-    one. Each of the three is None where no attack has it. `curious`: whether some attack does not see everything.
+    one. `claim(samples [m], ranks [m], step)` gives the numbers of samples that workers say they hold. Each of the four
+    is None where no attack has it. `curious`: whether some attack does not see everything.
     `poisons(ranks)` and `sends(ranks)`: which of these Byzantine workers, -1 for none, lie when they train, and which
     when they send.
     """
@@ -57,12 +58,13 @@ class Adversary(NamedTuple):
     forge: Callable[..., tuple[Array, Any]] | None
     corrupt: Callable[[Array, Batch, Array, Array], Batch] | None
     goal: Goal | None
+    claim: Callable[[Array, Array, Array], Array] | None
     curious: bool
     poisons: Callable[[Array], Array]
     sends: Callable[[Array], Array]
 
 
-@lru_cache
+@kept
 def lying(sampled: int | None) -> Lying:
     """Who lies: the same workers always, or so many drawn anew for every update."""
 
@@ -74,7 +76,7 @@ def lying(sampled: int | None) -> Lying:
     return (lambda world, step: world.liars) if sampled is None else drawn
 
 
-@lru_cache
+@kept
 def window(lie: Lie) -> Callable[[Array], Array] | None:
     """Whether an attack is carried out in a round, None where it always is."""
     begin, until, every = getattr(lie, "from"), lie.until, lie.every
@@ -88,7 +90,7 @@ def window(lie: Lie) -> Callable[[Array], Array] | None:
     return active
 
 
-@lru_cache
+@kept
 def joined(parts: tuple[Part, ...]) -> Adversary:
     """The adversary that carries out all these attacks, each by its own workers."""
     forging = [part for part in parts if part.attack.forge is not None and part.end > part.first]
@@ -131,12 +133,25 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
             )
         return made
 
+    claiming = [part for part in parts if part.attack.claim is not None]
+
+    def claim(samples: Array, ranks: Array, step: Array) -> Array:
+        said = samples
+        for part in claiming:
+            lies = (ranks >= part.first) & (ranks < part.end)
+            if part.active is not None:
+                lies &= part.active(step)
+            assert part.attack.claim is not None
+            said = jnp.where(lies, part.attack.claim(samples), said)
+        return said
+
     goals = [part.attack.goal for part in parts if part.attack.goal is not None]
     return Adversary(
         init=init,
         forge=forge if forging else None,
         corrupt=corrupt if poisoning else None,
         goal=goals[0] if goals else None,
+        claim=claim if claiming else None,
         curious=any(part.knowledge != "omniscient" for part in forging),
         poisons=_among(poisoning),
         # those that do as they should, too, are Byzantine in the update

@@ -52,6 +52,7 @@ class Columns:
 class Book:
     """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that liars hold back.
 
+    `participating`: how many Byzantine workers take part in every update, where a schedule asks few; None: any number.
     `kept`: the version that the last used row of a worker was handed; `gone`: whose row left the table, `leaving`: when
     (update, worker). `lost`: the workers whose process died, and the first update that lacks them.
 
@@ -65,6 +66,7 @@ class Book:
     steps: int
     least: int
     order: Callable[[int], Sequence[int]] | None = None
+    participating: int | None = None
     asked: set[int] = field(default_factory=set)
     step: int = 0
     open: dict[int, Job] = field(default_factory=dict)
@@ -94,11 +96,18 @@ class Book:
     board: Any = None
 
 
-def open_book(schedule: Schedule, timing: Timing, liars: Iterable[int], least: int, situation: Situation) -> Book:
+def open_book(
+    schedule: Schedule,
+    timing: Timing,
+    liars: Iterable[int],
+    least: int,
+    situation: Situation,
+    participating: int | None = None,
+) -> Book:
     """The book before anything happened: all workers idle."""
     n, steps = situation.n, situation.steps
     order = None if schedule.order is None else schedule.order(situation)
-    book = Book(schedule, timing, n, frozenset(liars), steps, least, order)
+    book = Book(schedule, timing, n, frozenset(liars), steps, least, order, participating)
     book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
     book.heard_s = [0.0] * n
     _look(book)
@@ -301,12 +310,20 @@ def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: l
     if missing <= 0:
         return
     turns = order(book.step)
+    # of the Byzantine and of the honest workers so many are still wanted
+    room = {True: missing, False: missing}
+    if book.participating is not None:
+        byzantine = sum(worker in book.liars for worker in (*book.waiting, *(job.worker for job in of_now)))
+        room[True] = book.participating - byzantine
+        room[False] = missing - room[True]
     # those whose row was lost come after all that were not asked yet
     for again in (False, True):
         for worker in turns:
-            if worker in book.idle and worker not in book.waiting and (worker in book.asked) == again:
+            lies = worker in book.liars
+            if worker in book.idle and worker not in book.waiting and (worker in book.asked) == again and room[lies]:
                 _begin(book, worker, now, begun)
                 missing -= worker not in book.idle
+                room[lies] -= worker not in book.idle
                 book.asked.add(worker)
                 if not missing:
                     return

@@ -3,10 +3,17 @@
 import hashlib
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 
 import jax
 import platformdirs
+
+# Functions of one kind that are kept with their compiled code. Those of a run take 8 MB, and a sweep of rates needs new
+# ones for each: 128 of a kind were a gigabyte. A grid comes back to as many attacks or rules.
+KEPT = 32
+# Decorates a function that makes functions to be compiled: equal arguments give the same one, compiled once.
+kept = lru_cache(maxsize=KEPT)
 
 
 def cache_folder() -> Path:

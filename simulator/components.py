@@ -177,9 +177,9 @@ NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 CORRECTED = ("adam", "adamw", "yogi")
 MOMENTS = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
 UNCORRECTED = """bias_correction: false leaves out the division by 1 - b1^t and 1 - b2^t ({who})."""
-BEGINNING = """first_moment and second_moment are what the moving means of the gradients and of their squares begin with.
-As in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization"): bias_correction: false, b2: 0.99, eps: 1e-3,
-first_moment: 0, second_moment: 1e-6 (eps²)."""
+BEGINNING = """first_moment and second_moment are what the moving means of gradients and of their squares begin with. As
+in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization"): bias_correction: false, b2: 0.99, eps: 1e-3,
+first_moment: 0, second_moment: 1e-6 (eps²). Zaheer et al. 2018 (Yogi) have no correction either."""
 
 
 def _optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
@@ -239,7 +239,8 @@ def _begun(
             if value is not None
         }
         # the correction of a step that is never reached is 1, and the count stays there
-        count = state.count if bias_correction else jnp.full_like(state.count, jnp.iinfo(state.count.dtype).max)
+        count = jnp.asarray(state.count)
+        count = count if bias_correction else jnp.full_like(count, jnp.iinfo(count.dtype).max)
         return state._replace(count=count, **moments)
 
     def init(params: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import bisect
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,11 @@ import optax
 from aggregators import Aggregator
 from aggregators.filters import Filter
 from aggregators.pre import chained
-from attacks import Attack
+from attacks import Attack, Goal
 from models import Model
-from simulator.adversary import Lying, Part, joined, lying, window
+from simulator.adversary import Adversary, Lying, Part, joined, lying, window
 from simulator.augmentations import Augmentation
+from simulator.compilation import kept
 from simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -37,6 +38,7 @@ from simulator.serving import (
     Server,
     applying,
     asks,
+    counting,
     forging,
     harming,
     knowing,
@@ -48,7 +50,7 @@ from simulator.serving import (
     telling,
     updating,
 )
-from simulator.training import Memory, by_job, controlling, optimizing, remembering, training
+from simulator.training import Memory, by_job, controlling, optimizing, rate, remembering, training
 from simulator.world import World, load
 
 Array = jax.Array
@@ -98,9 +100,11 @@ def build(scenario: Scenario, seen: int) -> Core:
     own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
     rule_remembers, filter_remembers = _remember(scenario, rule, seen, judge) if memory else (False, False)
     apply = applying(rule, scenario.weights, rule_remembers)
-    move = moving(optimizer, scenario.local is not None and scenario.local.send == "model")
+    models = scenario.local is not None and scenario.local.send == "model"
+    move = moving(optimizer, models)
     context, harm = knowing(model, batch_size, own, move), harming(model, batch_size)
     decides = schedule(scenario)
+    counts = counting(adversary, lies)
     shown = showing(decides.sees, decides.buckets, decides.weight, seen)
     # an adversary that sees one row at a time remembers the others
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
@@ -114,9 +118,23 @@ def build(scenario: Scenario, seen: int) -> Core:
         adversary=remembered_by(adversary, n if remembers else 0),
         forge=None
         if adversary.forge is None
-        else forging(adversary, lies, lied, apply, context, move, harm, shown, decides.sees == "table"),
-        update=updating(apply, judge, context, move, lied, shown, filter_remembers),
-        evaluate=evaluating(model, adversary.goal),
+        else forging(
+            adversary,
+            lies,
+            lied,
+            apply,
+            context,
+            move,
+            harm,
+            counts,
+            shown,
+            kept=decides.sees == "table",
+            models=models,
+            weighed=scenario.weights == "samples",
+            rate=_server_rate(scenario),
+        ),
+        update=updating(apply, judge, context, move, lied, counts, shown, filter_remembers),
+        evaluate=evaluating(model, _goal(scenario, adversary)),
     )
 
 
@@ -126,8 +144,13 @@ def schedule(scenario: Scenario) -> Schedule:
 
 
 def doubted(scenario: Scenario, seen: int) -> int:
-    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter."""
-    told = schedule(scenario).doubted
+    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter.
+
+    Where exactly so many Byzantine workers take part in every update, and all of them are declared, it is that number.
+    """
+    told, byzantine = schedule(scenario).doubted, scenario.workers.byzantine
+    if byzantine.participating is not None and scenario.schedule.options()["doubted"] == "likely":
+        told = byzantine.participating if scenario.workers.declared == byzantine.count else told
     return min(scenario.workers.declared if told is None else told, seen) if scenario.filter is None else 0
 
 
@@ -174,7 +197,7 @@ def _remember(scenario: Scenario, rule: Aggregator, seen: int, judge: Filter | N
     return asks(rule.apply, rule.init, seen, d), judge is not None and asks(judge.judge, judge.init, None, d)
 
 
-@lru_cache
+@kept
 def augmenting(parts: tuple[Component, ...]) -> Augmentation | None:
     """What all augmentations make of images, one after the other; None without any."""
     made = [AUGMENTATIONS[part.name](**part.options()) for part in parts]
@@ -195,28 +218,35 @@ def _parts(scenario: Scenario) -> tuple[Part, ...]:
     )
 
 
+def _goal(scenario: Scenario, adversary: Adversary) -> Goal | None:
+    """The backdoor whose success is measured."""
+    if scenario.trigger is None:
+        return adversary.goal
+    return _attack(scenario.trigger, scenario.workers.total, scenario.workers.byzantine.count).goal
+
+
 def _sampled(scenario: Scenario) -> int | None:
     byzantine = scenario.workers.byzantine
     return byzantine.count if byzantine.per_round == "sampled" else None
 
 
-@lru_cache
+@kept
 def _attack(part: Component, n: int, byzantine: int) -> Attack:
     return ATTACKS[part.name](n, byzantine, **part.options())
 
 
-@lru_cache
+@kept
 def _schedule(part: Component, n: int, f: int) -> Schedule:
     return SCHEDULES[part.name](n, f, **part.options())
 
 
-@lru_cache
+@kept
 def _rule(part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     return chained(partial(RULES[part.name], **part.options()), k, f, mixers)
 
 
-@lru_cache
+@kept
 def _filter(part: Component, n: int, f: int) -> Filter:
     return FILTERS[part.name](n, f, **part.options())
 
@@ -229,6 +259,16 @@ def _memory(scenario: Scenario) -> Memory | None:
     return remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size)
 
 
+def _server_rate(scenario: Scenario) -> Any:
+    """By what the server multiplies an aggregate of changes, a number or a function of the step; 1 if it is not known.
+
+    Gradients are no changes of the model: there is nothing of which a rate would take a share.
+    """
+    options = scenario.optimizer.options()
+    plain = scenario.optimizer.name == "sgd" and not options["momentum"]
+    return rate(options["learning_rate"], scenario.steps) if scenario.local is not None and plain else 1.0
+
+
 def _optimizer(scenario: Scenario) -> optax.GradientTransformation:
     part = scenario.optimizer
     # of a rate that stays the length of the run makes no difference
@@ -236,7 +276,7 @@ def _optimizer(scenario: Scenario) -> optax.GradientTransformation:
     return _optimizer_of(part, scenario.steps if falling else 0, scenario.regularisation.max_norm)
 
 
-@lru_cache
+@kept
 def _optimizer_of(part: Component, updates: int, max_norm: float | None) -> optax.GradientTransformation:
     return optimizing(part, updates, max_norm)
 

@@ -1,7 +1,6 @@
 """What is written down of updates and models: scalars that change nothing in a run."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from attacks import Goal
 from models import Model
+from simulator.compilation import kept
 from simulator.normalising import normalised
 from simulator.units import changed
 from simulator.world import World
@@ -81,7 +81,7 @@ def _magnitude(vector: Array) -> Array:
     return jnp.where((largest > 0) & jnp.isfinite(largest), power, 1)
 
 
-@lru_cache
+@kept
 def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Evaluation]:
     """The losses and accuracies of parameters `[d]`, over all training and test samples of a world.
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 # A file may change twice within one tick of its file system's clock: one that is younger than this when it is read is
 # told by its content too.
 SETTLED_NS = 2 * 10**9
@@ -25,6 +25,14 @@ class _Stamp(NamedTuple):
 
     state: tuple[Any, ...] | None
     content: str | None = None
+
+
+class Cached(Protocol[P, R]):
+    """A function whose results are kept; `cache_clear` lets go of them."""
+
+    cache_clear: Callable[[], None]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 class _Read(NamedTuple):
@@ -55,7 +63,7 @@ def reads(path: Path, pattern: str | None = None) -> None:
         files[read] = _stamp(read)
 
 
-def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Cached[P, R]]:
     """Keep the last `maxsize` results of a function that reads files.
 
     As `functools.lru_cache`, but a result is made again where one of the files changed that were passed to `reads`
@@ -69,7 +77,7 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
         A decorator.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> Cached[P, R]:
         entries: dict[Any, _Entry] = {}
         lock = threading.Lock()
 
@@ -99,7 +107,9 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
                     outer.setdefault(read, stamp)
             return value
 
-        return cached
+        made = cast(Cached[P, R], cached)
+        made.cache_clear = entries.clear
+        return made
 
     return decorate
 

@@ -1,7 +1,7 @@
 """One worker's job: a gradient on a batch of its own, or several steps."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from attacks import Batch
 from models import Model
 from simulator.adversary import Lying
 from simulator.augmentations import Augmentation
+from simulator.compilation import kept
 from simulator.keys import Purpose, derive
 from simulator.normalising import normalised
 from simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
@@ -37,7 +38,7 @@ class Keys(NamedTuple):
 Making = Callable[..., Array]
 
 
-@lru_cache
+@kept
 def working(
     model: Model,
     classes: int | None,
@@ -59,7 +60,7 @@ def working(
     return row
 
 
-@lru_cache
+@kept
 def making(
     model: Model,
     classes: int | None,
@@ -85,15 +86,16 @@ def _gradient(
         position = world.shards[worker, places]
         x, y = world.x[position], world.y[position]
         if augment is not None:
-            x = changed(world.units, x, lambda x: augment(own.change, x))
+            x = changed(world.units, x, partial(augment, own.change))
         if corrupt is not None and lies is not None:
-            rank = lies(world, handed)[worker]
+            poison, rank = corrupt, lies(world, handed)[worker]
             # values have no classes, and attacks on labels are not for them
             labels: Any = None if classes is None else jnp.asarray(classes)
+            real = None if shares is None else (shares > 0).sum()
 
             def poisoned(x: Array) -> Array:
                 nonlocal y
-                batch = corrupt(own.poison, Batch(x, y, labels), rank, handed)
+                batch = poison(own.poison, Batch(x, y, labels, real=real), rank, handed)
                 y = batch.y
                 return batch.x
 
@@ -159,7 +161,7 @@ def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> 
 
         batches, longest = batches_of(local, held, batch_size), world.shards.shape[1]
         assert local.epochs is not None
-        steps = local.epochs * batches if steps is None else steps
+        total = local.epochs * batches if steps is None else steps
 
         def epoch(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
             numbers = jax.random.uniform(jax.random.fold_in(keys.draw, number), (longest,))
@@ -170,9 +172,9 @@ def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> 
                 there = places < held
                 return step(now, number * batches + batch, order[places % held], there / there.sum())
 
-            return jax.lax.fori_loop(0, jnp.minimum(batches, steps - number * batches), one, now)
+            return jax.lax.fori_loop(0, jnp.minimum(batches, total - number * batches), one, now)
 
-        after, _ = jax.lax.fori_loop(0, -(-steps // batches), epoch, (params, own.init(params)))
+        after, _ = jax.lax.fori_loop(0, -(-total // batches), epoch, (params, own.init(params)))
         return after if local.send == "model" else params - after
 
     return row

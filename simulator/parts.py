@@ -234,8 +234,10 @@ class Lie(_Beginning, frozen=True):
 
 if TYPE_CHECKING:
     Beside: TypeAlias = Lie
+    Trigger: TypeAlias = Component
 else:
     Beside = one_of("attack", ATTACKS, Lie)
+    Trigger = one_of("attack", ATTACKS)
 
 
 class AttackSource(Lie, frozen=True):
@@ -431,12 +433,28 @@ class Byzantine(Description, frozen=True):
     per_round: Literal["fixed", "sampled"] = Field(
         default="fixed", description="The same workers always, or others drawn for every update."
     )
+    participating: int | None = Field(
+        default=None,
+        ge=0,
+        description="With the schedule sampled: exactly so many of them are among the participants of every update; "
+        "null: as many as are drawn.",
+    )
     seed: Seed | None = Field(default=None, description="Of who is drawn; null: the run's.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.per_round == "sampled" and self.which == "by_data":
             raise ValueError("which: by_data is for the same workers always: with per_round sampled leave it out")
+        if self.participating is not None and self.per_round == "sampled":
+            raise ValueError(
+                "participating: is for the same Byzantine workers always, of which some take part: with per_round "
+                "sampled leave it out"
+            )
+        if self.participating is not None and self.participating > self.count:
+            raise ValueError(
+                f"participating: {self.participating} cannot take part where {self.count} are Byzantine (count): "
+                "choose at most as many"
+            )
         if self.seed is not None and self.per_round == "fixed" and self.which != "random":
             raise ValueError(f"seed: nobody is drawn with which {self.which}: take which random, or leave seed out")
         return self

@@ -32,6 +32,7 @@ from simulator.parts import (
     Rule,
     Schedule,
     Seed,
+    Trigger,
     VarianceReduction,
     Workers,
     briefly,
@@ -81,6 +82,11 @@ class Scenario(Description, frozen=True):
         default=None, description="What judges each row where an update has one; null: every row counts."
     )
     attack: Attack
+    trigger: Trigger | None = Field(
+        default=None,
+        description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
+        "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
+    )
     schedule: Schedule = Field(default="synchronous", validate_default=True)
     latency: Latency = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
@@ -131,6 +137,7 @@ class Scenario(Description, frozen=True):
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
         self._controlled()
         self._who_lies()
+        self._participating()
         if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:
             raise ValueError(
                 f"latency.factors: {len(self.latency.factors)} factors for {n} workers (workers.total): "
@@ -216,6 +223,38 @@ class Scenario(Description, frozen=True):
                 f"attack.timing: {self.attack.timing.name} is for the same liars in all updates, not with {what}"
             )
 
+    def _participating(self) -> None:
+        """Raises ValueError where no update could have exactly the asked number of Byzantine participants."""
+        byzantine, options, n = self.workers.byzantine, self.schedule.options(), self.workers.total
+        wanted = byzantine.participating
+        if wanted is None:
+            return
+        key = "workers.byzantine.participating"
+        if self.schedule.name != "sampled":
+            raise ValueError(
+                f"{key}: is for the schedule sampled, in which a few of many workers take part, and schedule is "
+                f"{self.schedule.name}: leave it out"
+            )
+        participants = options["participants"]
+        if wanted > participants or participants - wanted > n - byzantine.count:
+            raise ValueError(
+                f"{key}: {wanted} of {participants} participants (schedule.participants) cannot be Byzantine where "
+                f"{byzantine.count} of {n} workers are: choose {max(0, participants - n + byzantine.count)} to "
+                f"{min(participants, byzantine.count)}"
+            )
+        if options["asked"] not in (None, participants):
+            raise ValueError(
+                f"{key}: of {options['asked']} that are asked (schedule.asked) the first {participants} take part, "
+                "whoever they are: leave schedule.asked out"
+            )
+        if options["by"] == "cyclic":
+            raise ValueError(f"{key}: in turn (schedule.by cyclic) the turn decides: choose uniform or samples")
+        if self.attack.timing.name in ("silent", "chosen"):
+            raise ValueError(
+                f"{key}: Byzantine workers that do not answer (attack.timing {self.attack.timing.name}) take no part: "
+                "leave one of the two out"
+            )
+
     @property
     def lies(self) -> list[tuple[Lie, int, int]]:
         """Each attack, and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
@@ -290,7 +329,7 @@ def _explain(mistake: Any, description: type[BaseModel]) -> str:
             known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             listed, item, _ = path[-1].partition("[")
             word = listed.removesuffix("s") if item else listed
-            word = {"beside": "attack", "augment": "augmentation"}.get(word, word)
+            word = {"beside": "attack", "augment": "augmentation", "base": "rule"}.get(word, word)
             left_out = "".join(f"; left out: {error}" for error in unusable_of(word).values())
             return f"{key}: unknown {word} {shown(context['tag'])}; {nearest(context['tag'], known)}{left_out}"
         case "union_tag_not_found":

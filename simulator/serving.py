@@ -1,7 +1,7 @@
 """The two ends of an update: what the adversary makes of the rows, and what the parameter server does with them."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from aggregators.kernels.means import mean_of
 from attacks import Answer, View
 from models import Model
 from simulator.adversary import Adversary, Hidden, Lying
+from simulator.compilation import kept
 from simulator.diagnostics import Update, compared
 from simulator.jobs import Keys, Making
 from simulator.keys import Purpose, derive
@@ -32,13 +33,14 @@ Move = Callable[[Array, Any, Array], tuple[Array, Any]]
 class Table(NamedTuple):
     """The last row of every worker: `rows` `[n, d]`, the `versions` `[n]` they were asked for from, who has one.
 
-    `lied` `[n]`: whose row was a liar's when it came.
+    `lied` `[n]`: whose row was a liar's when it came. `samples` `[n]`: how many each worker then said it holds.
     """
 
     rows: Array
     versions: Array
     present: Array
     lied: Array
+    samples: Array
 
 
 class Server(NamedTuple):
@@ -72,10 +74,10 @@ class Arrived(NamedTuple):
 
 
 def _empty(n: int, d: int) -> Table:
-    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool))
+    return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool), jnp.zeros(n))
 
 
-@lru_cache
+@kept
 def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]:
     """The attacks' own states, and the last row of so many workers as they were sent.
 
@@ -101,7 +103,7 @@ class OwnRow(NamedTuple):
     remembers: bool
 
 
-@lru_cache
+@kept
 def owning(made: Making, memory: Memory | None, local: Local | None, batch_size: int) -> OwnRow:
     """The server's own row, `made` and remembered like those of workers.
 
@@ -153,7 +155,7 @@ def _asked(known: Known, state: Any, remembers: bool) -> tuple[Context, Any, Cal
     return known.context._replace(gradient=lambda: row), own, lambda new: (new, memory)
 
 
-@lru_cache
+@kept
 def asks(asking: Callable[..., Any], start: Callable[[Any], Any], rows: int | None, d: int) -> bool:
     """Whether a rule (of so many `rows`) or a filter (None) asks for the server's own row."""
     asked = []
@@ -175,7 +177,7 @@ def asks(asking: Callable[..., Any], start: Callable[[Any], Any], rows: int | No
     return bool(asked)
 
 
-@lru_cache
+@kept
 def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     """The rule in use; where rows weigh by `samples`, its weights times their numbers: FedAvg, if it is the average.
 
@@ -207,7 +209,7 @@ def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     return apply
 
 
-@lru_cache
+@kept
 def starting(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -234,7 +236,7 @@ def starting(
     return start
 
 
-@lru_cache
+@kept
 def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
     """How an aggregate changes the model; `models`: where it is itself a model, and no change."""
 
@@ -246,7 +248,7 @@ def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
     return moved
 
 
-@lru_cache
+@kept
 def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[[World, Server, Array, Array], Known]:
     """What the server knows beside the rows, before update `step`; it draws only what it is asked for."""
 
@@ -270,7 +272,7 @@ def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[
     return known
 
 
-@lru_cache
+@kept
 def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Array], Array]:
     """The loss of a model by which an adversary measures harm: on a batch of the samples of these workers, `[n]`."""
 
@@ -298,7 +300,7 @@ class Showing(NamedTuple):
     scale: Callable[[Array], Array]
 
 
-@lru_cache
+@kept
 def showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
     def scale(ages: Array) -> Array:
         ages = jnp.asarray(ages).astype(float)
@@ -334,7 +336,7 @@ def _bucket_means(rows: Array, workers: Array, buckets: int) -> Array:
 Lied = Callable[[World, Array, Arrived], Array]
 
 
-@lru_cache
+@kept
 def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
     """Which rows are lies: those of workers that lie in the update, or had poisoned data when they trained.
 
@@ -358,17 +360,35 @@ def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
     return lied
 
 
-def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array) -> Table:
+# (world, step, workers [m]) -> the samples that each says it holds, [m]
+Counting = Callable[[World, Array, Array], Array]
+
+
+@kept
+def counting(adversary: Adversary, lies: Lying) -> Counting:
+    """How many samples workers hold, or say they hold."""
+
+    def counts(world: World, step: Array, workers: Array) -> Array:
+        held = world.sizes[workers]
+        if adversary.claim is None:
+            return held
+        return adversary.claim(held.astype(float), jnp.where(workers >= 0, lies(world, step)[workers], -1), step)
+
+    return counts
+
+
+def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array, samples: Array) -> Table:
     present = table.present if arrived.gone is None else table.present & jnp.logical_not(arrived.gone)
     return Table(
         table.rows.at[arrived.workers].set(rows),
         table.versions.at[arrived.workers].set(arrived.versions),
         present.at[arrived.workers].set(True),
         table.lied.at[arrived.workers].set(lied),
+        table.samples.at[arrived.workers].set(samples.astype(table.samples.dtype)),
     )
 
 
-@lru_cache
+@kept
 def forging(
     adversary: Adversary,
     lies: Lying,
@@ -377,9 +397,17 @@ def forging(
     context: Callable[[World, Server, Array, Array], Known],
     move: Move,
     own_loss: Callable[[World, Array, Array, Array], Array],
+    counts: Counting,
     how: Showing,
     kept: bool,
+    models: bool,
+    weighed: bool,
+    rate: Any,
 ) -> Callable[..., tuple[Array, Any]]:
+    """The adversary in an update. It sees descents: where rows are `models`, their way down from the server's model.
+
+    `weighed`: whether rows weigh by samples. `rate`: the server's, a number or a function of the step.
+    """
     assert adversary.forge is not None
     forge_rows = adversary.forge
 
@@ -397,35 +425,45 @@ def forging(
         def losing(first: Any, end: Any) -> Callable[[Array], Array]:
             return partial(own_loss, world, step, (ranks >= first) & (ranks < end))
 
+        def turned(rows: Array) -> Array:
+            """Models as descents, and descents as models."""
+            return server.params - rows if models else rows
+
         def after(aggregate: Array) -> Array:
-            return move(server.params, server.optimizer, aggregate)[0]
+            return move(server.params, server.optimizer, turned(aggregate))[0]
 
-        seen = {"params": server.params, "loss": losing(0, len(ranks)), "step": step, "after": after}
+        now = jnp.float32(rate(step) if callable(rate) else rate)
+        seen = {"params": server.params, "loss": losing(0, len(ranks)), "step": step, "rate": now, "after": after}
+        arrived_samples = counts(world, step, arrived.workers)
 
-        def judged(rows: Array, workers: Array, versions: Array) -> Answer:
+        def weighing(samples: Array) -> Array:
+            return samples.astype(jnp.float32) if weighed else jnp.ones(samples.shape, jnp.float32)
+
+        def judged(rows: Array, workers: Array, versions: Array, samples: Array) -> Answer:
             ages = step - versions
-            given = how.shown(rows, workers, ages)
-            aggregate, _, info = apply(given, server.rule, guess, world.sizes[workers])
+            given = how.shown(turned(rows), workers, ages)
+            aggregate, _, info = apply(given, server.rule, guess, samples)
             weights = info.weights
             if weights is not None:
                 weights = how.shares(weights, workers) * how.scale(ages).astype(weights.dtype)
-            return Answer(aggregate, weights, rows)
+            return Answer(turned(aggregate), weights, rows)
 
         if table is None:
 
             def asking(known: Array) -> Callable[[Array], Answer]:
-                return lambda attempt: judged(attempt, arrived.workers, arrived.versions)
+                return lambda attempt: judged(attempt, arrived.workers, arrived.versions, arrived_samples)
 
             there = arrived.workers >= 0
             # what only fills up an update is no row: 0, of worker -1, neither honest nor a liar's
-            real = jnp.where(there[:, None], rows, 0)
+            real = jnp.where(there[:, None], turned(rows), 0)
             known = there & (new < 0) & ~lied(world, step, arrived)
+            seen["counts"] = jnp.where(there, weighing(arrived_samples), 0)
             view = View(real, new >= 0, known, arrived.workers, ask_rule=asking(real), new=there, **seen)
             forged, own = forge_rows(key, view, new, real, Hidden(asking, losing), own)
             # whatever an attack returns, honest rows are the honest workers'
-            return jnp.where((new >= 0)[:, None], forged, rows), (own, None, None)
+            return jnp.where((new >= 0)[:, None], turned(forged), rows), (own, None, None)
 
-        table = _entered(table, arrived, rows, lied(world, step, arrived))
+        table = _entered(table, arrived, rows, lied(world, step, arrived), arrived_samples)
         everyone = jnp.arange(len(table.present))
         workers = jnp.nonzero(table.present, size=how.seen)[0] if kept and how.seen < len(everyone) else everyone
         last = jax.tree.map(lambda each: each[workers], table)
@@ -438,8 +476,8 @@ def forging(
                 # of the liars' rows only the new ones can still be chosen
                 tried = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
                 if kept:
-                    return judged(tried, workers, last.versions)
-                found = judged(tried[arrived.workers], arrived.workers, arrived.versions)
+                    return judged(tried, workers, last.versions, last.samples)
+                found = judged(tried[arrived.workers], arrived.workers, arrived.versions, arrived_samples)
                 if found.weights is None:
                     return found._replace(rows=tried)
                 weights = jnp.zeros(len(workers), found.weights.dtype).at[arrived.workers].set(found.weights)
@@ -451,22 +489,26 @@ def forging(
         mine = jnp.where(last.present, ranks[workers], -1)
         known = last.present & (mine < 0) & ~last.lied
         whose = jnp.where(last.present, workers, -1)
-        view = View(last.rows, mine >= 0, known, whose, ask_rule=asking(last.rows), new=fresh, **seen)
-        computed_rows = last.rows if computed is None else computed[workers]
+        seen["counts"] = jnp.where(last.present, weighing(last.samples), 0)
+        there = last.present[:, None]
+        last_rows = jnp.where(there, turned(last.rows), 0)
+        view = View(last_rows, mine >= 0, known, whose, ask_rule=asking(last_rows), new=fresh, **seen)
+        computed_rows = last_rows if computed is None else jnp.where(there, turned(computed[workers]), 0)
         forged, own = forge_rows(key, view, mine, computed_rows, Hidden(asking, losing), own)
-        sent = jnp.where((new >= 0)[:, None], forged[jnp.searchsorted(workers, arrived.workers)], rows)
+        sent = jnp.where((new >= 0)[:, None], turned(forged[jnp.searchsorted(workers, arrived.workers)]), rows)
         return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)), computed)
 
     return forge
 
 
-@lru_cache
+@kept
 def updating(
     apply: Apply,
     judge: Filter | None,
     context: Callable[[World, Server, Array, Array], Known],
     move: Move,
     lied: Lied,
+    counts: Counting,
     how: Showing,
     filter_remembers: bool,
 ) -> Callable[..., tuple[Server, Update]]:
@@ -474,15 +516,16 @@ def updating(
     def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
         table, workers, versions = server.table, arrived.workers, arrived.versions
         byzantine = lied(world, server.step, arrived)
+        samples = counts(world, server.step, workers)
         if table is not None:
-            table = _entered(table, arrived, rows, byzantine)
+            table = _entered(table, arrived, rows, byzantine, samples)
             everyone = jnp.arange(len(table.present))
             workers = everyone if how.seen == len(everyone) else jnp.nonzero(table.present, size=how.seen)[0]
             rows, versions, byzantine = table.rows[workers], table.versions[workers], table.lied[workers]
+            samples = table.samples[workers]
         there = workers >= 0
         ages = server.step - versions
         known = context(world, server, server.step, derive(world.key, Purpose.RULE, server.step))
-        samples = world.sizes[workers]
 
         def applied(given: Array) -> tuple[Array, Info, Array, Any, Any]:
             aggregate, rule_state, info = apply(how.shown(given, workers, ages), server.rule, known, samples)

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.compilation import kept
 from simulator.components import OPTIMIZERS, RATES, Component, RateSource
 from simulator.keys import Purpose, derive
 from simulator.parts import Clipping, Local, Momentum, Regularisation, VarianceReduction
@@ -179,7 +179,7 @@ class Memory(NamedTuple):
     handed: Callable[[Any, Array], Any] | None = None
 
 
-@lru_cache
+@kept
 def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_size: int) -> Memory | None:
     """Variance reduction and then momentum, for rows that were used; None with neither.
 
@@ -203,7 +203,7 @@ def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_s
     return Memory(lambda world, d: tuple(part.start(world, d) for part in parts), remember)
 
 
-@lru_cache
+@kept
 def by_job(memory: Memory) -> Memory:
     """The memory of workers, whose `remember(world, memory, row, worker, job)` takes a job in place of its key."""
 
@@ -223,7 +223,7 @@ class Control(NamedTuple):
     came: Array
 
 
-@lru_cache
+@kept
 def controlling(steps: int, learning_rate: float, server_rate: float) -> Memory:
     """Control variates of option II, for plain SGD at workers and server and all workers in every update.
 

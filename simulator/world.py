@@ -62,7 +62,26 @@ def load(data: DataSource) -> Dataset:
 @file_cache(maxsize=4)
 def _load(data: DataSource) -> Dataset:
     reads_files(data)
-    return DATA[data.name](**data.options())
+    made = DATA[data.name](**data.options())
+    if isinstance(made, Dataset):
+        _check(data.name, made)
+    return made
+
+
+def _check(name: str, data: Dataset) -> None:
+    """Raises ValueError for a data set, such as one of a plug-in, whose labels would be wrong without a word."""
+    count = len(data.y)
+    if not count or any(len(each) != count for each in (data.x, data.owners) if each is not None):
+        raise ValueError(
+            f"{name} gives {len(data.x)} samples with {count} labels: as many owners and labels are needed"
+        )
+    if data.classes is not None and not (
+        np.issubdtype(data.y.dtype, np.integer) and data.y.min() >= 0 and data.y.max() < data.classes
+    ):
+        raise ValueError(
+            f"{name} gives labels {data.y.dtype} from {data.y.min()} to {data.y.max()}: whole numbers in 0.."
+            f"{data.classes - 1} are needed for classes={data.classes}"
+        )
 
 
 def _samples(data: DataSource) -> dict[str, Any]:

@@ -243,7 +243,7 @@ class Nearest(NamedTuple):
     summed: Array
 
 
-def nearest(distances: Array, count: int) -> Nearest:
+def nearest(distances: Array, count: Array | int) -> Nearest:
     """Sorts each row of `distances` `[n, n]`, of which the `count` smallest to others are to be summed. O(n² log n)."""
     n = distances.shape[0]
     itself = jnp.eye(n, dtype=bool)

@@ -28,7 +28,7 @@ SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 
 FLOORS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("cge", "monna", "norm_clipping", "centered_clipping", "fltrust", "clip", "arc"), (2, 0)),
     **dict.fromkeys(("aksel", "signguard"), (3, 0)),
-    **dict.fromkeys(("krum", "brute", "smea", "caf", "clipped_clustering", "foolsgold"), (0, 1)),
+    **dict.fromkeys(("krum", "medoid", "brute", "smea", "caf", "clipped_clustering", "foolsgold"), (0, 1)),
     **dict.fromkeys(("multi_krum", "bulyan"), (1, 1)),
     "nnm": (0, 2),
 }

@@ -89,6 +89,10 @@ def multi_krum(xp: Any, rows: Any, f: int) -> Any:
     return rows[xp.argsort(_scores(xp, squared_distances(xp, rows), count))[:count]].mean(axis=0)
 
 
+def medoid(xp: Any, rows: Any, f: int) -> Any:
+    return rows[xp.sqrt(squared_distances(xp, rows)).sum(axis=1).argmin()]
+
+
 def bulyan(xp: Any, rows: Any, f: int) -> Any:
     n = len(rows)
     squared, alive, selected = squared_distances(xp, rows), xp.arange(n), []
@@ -151,7 +155,7 @@ RULES: dict[str, Callable[[Any, Any, int], Any]] = {
     function.__name__: function
     for function in (
         *(average, median, trimmed_mean, mean_around_median, phocas, sign_majority, cge, monna, aksel, norm_clipping),
-        *(krum, multi_krum, bulyan, brute, smea, geometric_median, median_of_means, nnm, clip, arc),
+        *(krum, multi_krum, medoid, bulyan, brute, smea, geometric_median, median_of_means, nnm, clip, arc),
     )
 } | {"centered_clipping": centered_clipping}
 

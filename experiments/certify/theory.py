@@ -48,8 +48,8 @@ def _krum(options: Mapping[str, Any], n: int, f: int) -> Bound | None:
     The paper's Krum sums over the n-f nearest rows, itself among them. With k other rows k+1-f of these k+1 are sure to
     be honest, and no honest row's k nearest are farther than k honest ones where k < n-f. The same proof: the sum over
     them of |x_i - x_j|² is at most 2 sum over S of |x - mean|² for the row of the smallest score, and on average over
-    the m rows with the smallest, of which every honest row's is no smaller than one; |x_i - mean|² <= (1+a) |x_i - x_j|²
-    + (1+1/a) |x_j - mean|² with a = 1.
+    the m <= n-f rows with the smallest, whose sum is at most m/(n-f) of that of the honest rows;
+    |x_i - mean|² <= (1+a) |x_i - x_j|² + (1+1/a) |x_j - mean|² with a = 1.
     """
     others = {"n-f-1": n - f - 1, "n-f-2": n - f - 2, "n-f-3": n - f - 3}.get(options["neighbours"])
     if options["distance"] != "squared" or others is None or others < 1 or others + 1 <= f:

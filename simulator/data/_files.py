@@ -1,6 +1,7 @@
 """Finding the files of a data set, fetching them once with a checksum, reading them with a word on what is wrong."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import tarfile
@@ -177,6 +178,9 @@ def _download(cache: Path, missing: Sequence[str], fetch: Mapping[str, Fetch]) -
     wanted = [next((kept for kept in (file, f"{file}.gz") if kept in fetch), next(iter(fetch))) for file in missing]
     for kept in dict.fromkeys(wanted):
         failures = []
+        had = (cache / kept).exists()
+        if had and hashlib.sha256((cache / kept).read_bytes()).hexdigest() != fetch[kept].sha256:
+            return f"{cache / kept} is there, and its checksum is not the published one: remove it"
         for url in fetch[kept].urls:
             try:
                 pooch.retrieve(
@@ -188,6 +192,8 @@ def _download(cache: Path, missing: Sequence[str], fetch: Mapping[str, Fetch]) -
                 )
                 if kept.endswith(ARCHIVES):
                     _unpack(cache / kept)
+                    if not had:
+                        (cache / kept).unlink()
                 break
             except Exception as error:  # whatever the HTTP client raises, a person offline needs the same help
                 failures.append(f"{url.removesuffix(f'/{kept}')}: {_why(error)}")
@@ -197,7 +203,7 @@ def _download(cache: Path, missing: Sequence[str], fetch: Mapping[str, Fetch]) -
 
 
 def _unpack(archive: Path) -> None:
-    """All files of an archive beside it, without its folders; the archive goes."""
+    """All files of an archive beside it, without its folders; what is there already stays as it is."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
             for member in packed.infolist():
@@ -208,13 +214,16 @@ def _unpack(archive: Path) -> None:
             for member in packed.getmembers():
                 if member.isfile():
                     _keep(packed.extractfile(member), archive.parent / Path(member.name).name)
-    archive.unlink()
 
 
 def _keep(source: Any, place: Path) -> None:
     # under its own name only when it is whole: who is interrupted finds no half file next time
+    if os.path.lexists(place):
+        return
     begun = place.with_name(f".{place.name}.part")
-    with source, begun.open("wb") as target:
+    # never into a file that a link leads to
+    begun.unlink(missing_ok=True)
+    with source, begun.open("xb") as target:
         shutil.copyfileobj(source, target)
     begun.replace(place)
 

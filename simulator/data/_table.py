@@ -11,7 +11,7 @@ import numpy as np
 
 from simulator.data import _files
 from simulator.data.base import LARGEST, DataError, too_large
-from simulator.mistakes import cut
+from simulator.mistakes import cut, shown
 
 
 def read(place: Path, names: list[str] | None = None) -> Any:
@@ -132,6 +132,21 @@ def features(place: Path, frame: Any, left_out: Sequence[str] = ()) -> np.ndarra
             f"{words.get(most, 1)} different words, a column of 0 and 1 for each: leave it out with data.drop: [{most}]"
         )
     return pandas.get_dummies(chosen, columns=[*words]).to_numpy(np.float32)
+
+
+def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
+    """A line about the columns that hold words, with how many different ones; none where there are no such columns."""
+    import pandas
+
+    said = []
+    for column in frame.drop(columns=list(left_out)):
+        if not is_numeric(frame[column]):
+            words = frame[column].unique()
+            others = words[np.isnan(np.asarray(pandas.to_numeric(words, errors="coerce"), float))]
+            # one word such as ? is enough to make words of a column of numbers
+            odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
+            said.append(f"{column} ({len(words)}{odd})")
+    return (f"words, each a column of 0 and 1, in {cut(_files.listed(said), 300)}",) if said else ()
 
 
 def check_alike(first_place: Path, first: Any, place: Path, frame: Any) -> None:

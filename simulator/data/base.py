@@ -20,7 +20,7 @@ class Dataset(NamedTuple):
     the data set has none of its own. `owners`: `[N]` int32, whose sample each is by nature (writer, speaker, device),
     test samples too, -1 where that is not known; or None. `labels`: names `[classes]` of the labels where they are
     others than their numbers, else None. `about`: lines that say what was found in files of the user's own: types,
-    sizes, ranges, labels. `background`: the end of the range of `x` that is seen where nothing is: "high" for dark ink
+    sizes, ranges, labels. `background`: the end of the range of `x` that is seen where nothing is, "high" for dark ink
     on white paper. The arrays are read-only, for all runs of a process share them, and may be memory maps.
     """
 

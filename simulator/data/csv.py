@@ -70,7 +70,7 @@ def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | No
     x = _table.features(places[0], whole, special)
     owners = _table.numbered(whole[owner]) if owner else None
     test = np.arange(len(frames[0]), len(whole)) if len(frames) > 1 else None
-    about = [describe("x", x)]
+    about = [describe("x", x), *_table.describe_words(whole, special)]
     y, kind = whole[target].to_numpy(), _table.kind(whole[target])
     if not labelled:
         about.append(_targets.describe_values(target, kind, y))

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from simulator import timeline
 from simulator.adversary import lying
 from simulator.arrivals import open_book
+from simulator.compilation import kept
 from simulator.core import Core, build, least, message_bits, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.durations import Draw, Spans, drawing
@@ -90,8 +91,8 @@ def plan(scenario: Scenario, seed: int) -> Timeline:
         draws = [_computing(draw) for draw in draws]
     if all_together(scenario):
         return in_step(scenario.steps, draws)
-    timing, liars_ = _timing(scenario), fixed_liars(scenario, seed)
-    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed))
+    timing, liars_, taking = _timing(scenario), fixed_liars(scenario, seed), scenario.workers.byzantine.participating
+    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed), taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
@@ -229,7 +230,7 @@ def stacked(updates: list[Update]) -> Update:
     return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))
 
 
-@lru_cache
+@kept
 def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`work` for m workers at once: all but world and model have a leading axis `[m]`."""
 

@@ -51,7 +51,8 @@ def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, flo
     if decides.forgets and not may_shrink(scenario):
         # where a worker is lost the race then ends and says so
         fewest = n
-    book = open_book(decides, timing, fixed_liars(scenario, seed), fewest, situation(scenario, seed))
+    taking = scenario.workers.byzantine.participating
+    book = open_book(decides, timing, fixed_liars(scenario, seed), fewest, situation(scenario, seed), taking)
     spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(scenario))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}

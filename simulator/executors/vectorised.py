@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import compilation, interrupts
+from simulator.compilation import kept
 from simulator.core import Core, schedule
 from simulator.diagnostics import Evaluation, Update
 from simulator.executors.base import (
@@ -286,7 +287,7 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
     return all_seeds
 
 
-@lru_cache
+@kept
 def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     def start(here: World) -> State:
         server = core.start(here)
@@ -298,12 +299,12 @@ def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     return _over_seeds(start)
 
 
-@lru_cache
+@kept
 def _evaluate(core: Core) -> Callable[[World, Array], Evaluation]:
     return _over_seeds(core.evaluate)
 
 
-@lru_cache
+@kept
 def _advance(
     core: Core, widths: tuple[int, ...], single: bool, filled: bool
 ) -> Callable[[World, State, Events], tuple[State, Update]]:

@@ -34,6 +34,9 @@ def sampled(
 
     `workers.declared` counts Byzantine workers of the whole population. The rule is told how many of those
     asked for an update are Byzantine at most with probability 0.999 (all equally likely to be drawn), or `doubted`.
+    With `workers.byzantine.participating` exactly so many participants of every update are Byzantine: the first so many
+    of them in that order, and the other participants are the first honest ones. A lost or dead worker's place goes to
+    one of its kind. The rule is then told that number, if the declared number is the real one.
 
     Args:
         participants: rows of an update.

@@ -341,22 +341,27 @@ def dnc(rows, f, which=0, centred=True, size=np.square, dropped=None):
 
 
 def caf(
-    rows, f, until=lambda n, f: n - 2 * f, keeps=lambda now, smallest: now < smallest, hard=False, divided=True, tie=0.0
+    rows,
+    f,
+    until=lambda n, f: n - 2 * f,
+    keeps=lambda now, smallest: now < smallest,
+    hard=False,
+    divided=True,
+    tie=4e-15,
 ):
     """With the whole covariance matrix, `[d, d]`."""
     rows, n = np.asarray(rows, np.float64), len(rows)
     weights, best, smallest = np.ones(n), None, np.inf
     while weights.sum() > until(n, f):
         mean = weights @ rows / weights.sum()
-        covariance = sum(w * np.outer(row - mean, row - mean) for w, row in zip(weights, rows, strict=True))
+        covariance = (weights[:, None] * (rows - mean)).T @ (rows - mean)
         values, vectors = np.linalg.eigh(covariance / (weights.sum() if divided else n))
         if keeps(values[-1], smallest):
             best, smallest = mean, values[-1]
         distances = ((rows - mean) @ vectors[:, -1]) ** 2
         largest = distances[weights > 0].max()
-        if largest <= 1e-12 * (rows**2).max():
+        if largest <= 1e-28 * (rows[weights > 0] ** 2).max():  # the rows that are left are equal
             break
         shrunk = distances < largest * (1 - 1e-9) if hard else 1 - distances / largest
         weights = np.where((weights > 0) & (distances < (1 - tie) * largest), weights * shrunk, 0).clip(0)
-        weights[weights < 1e-12] = 0
     return best

@@ -1,5 +1,7 @@
 """Rules with a memory: what an update leaves to the next."""
 
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,28 @@ def test_centered_clipping_starts_where_it_ended_and_moves_by_no_more_than_tau_i
             moved = np.linalg.norm(np.asarray(aggregate) - last)
             assert moved <= options["tau"] * options.get("iterations", 1) + 1e-4
         last = np.asarray(aggregate, np.float64)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("start", ["median", "mean", (1.0, -2.0, 0.5, 3.0)], ids=str)
+def test_centered_clipping_starts_where_it_is_told_and_keeps_where_it_ended_or_not(start, memory):
+    rule = aggregators.build("centered_clipping", N, F, tau=0.7, iterations=2, start=start, memory=memory)
+    state, last = rule.init(D), None
+    for rows in UPDATES:
+        aggregate, state, _ = rule.apply(rows, state)
+        told = start if isinstance(start, tuple) else {"median": np.median, "mean": np.mean}[start](rows, axis=0)
+        begun = np.array(told, np.float64) if last is None or not memory else last
+        expected = oracles.centered_clipping(rows, F, tau=0.7, iterations=2, last=begun)
+        np.testing.assert_allclose(aggregate, expected, rtol=1e-4, atol=1e-4)
+        last = np.asarray(aggregate, np.float64)
+    # rows that are not finite have no place: the start is among the others, or 0
+    everything = np.full((N, D), np.nan, np.float32)
+    found = rule.apply(everything, rule.init(D))[0]
+    np.testing.assert_array_equal(found, start if isinstance(start, tuple) else np.zeros(D))
+    with (
+        pytest.raises(ValueError, match=r"a start of d=5 numbers, got 4") if isinstance(start, tuple) else nullcontext()
+    ):
+        rule.init(D + 1)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -42,6 +42,14 @@ def at(z):
     return oracle
 
 
+def with_ddof(z, ddof):
+    def oracle(rows, byzantine):
+        honest = rows[~byzantine].astype(np.float64)
+        return np.tile(honest.mean(axis=0) + z * honest.std(axis=0, ddof=ddof), (byzantine.sum(), 1))
+
+    return oracle
+
+
 def times_mean(factor):
     return lambda rows, byzantine: np.tile(factor * honest_statistics(rows, byzantine)[0], (byzantine.sum(), 1))
 
@@ -120,6 +128,7 @@ ORACLES = [
     ("little", {}, at(-0.4307273)),
     ("little", {"z": 1.5}, at(-1.5)),
     ("little", {"z": 1.5, "sign": "plus"}, at(1.5)),
+    ("little", {"z": 1.5, "ddof": 1}, with_ddof(-1.5, 1)),
     ("hijack", {}, hijacked("reverse")),
     ("hijack", {"target": "reverse", "scale": 5.0}, hijacked("reverse", 5)),
     ("hijack", {"target": "zero"}, hijacked("zero")),
@@ -163,7 +172,7 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip", "feature_noise", "edge_case"}
+    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip", "feature_noise", "edge_case", "claims"}
     asking_the_rule = {"fang", "gradient_ascent", "hidden_vulnerability", "optimised", "spectral"}  # test_adaptive
     backdoors = {"backdoor", "distributed_backdoor", "neurotoxin"}  # test_backdoors
     elsewhere = random_or_empty | asking_the_rule | backdoors | {"mimic"}  # test_memory
@@ -177,6 +186,7 @@ def mutants():
     z, honest = -0.4307273, rows[~byzantine].astype(np.float64)
     yield "little with the wrong sign", "little", {}, mean - z * deviation
     yield "little with ddof 1", "little", {}, mean + z * honest.std(axis=0, ddof=1)
+    yield "little with ddof 0", "little", {"ddof": 1}, mean + z * deviation
     # (n - s) / n instead of (n - f - s) / (n - f): Phi^-1(7/9)
     yield "little with z over all workers", "little", {}, mean - 0.7647097 * deviation
     yield "little with the variance", "little", {}, mean + z * deviation**2
@@ -233,6 +243,33 @@ def test_the_known_wrong_variants_are_told_apart(name, options, wrong):
     rows, byzantine = example(MASKS["scattered"])
     first = forged(name, rows, byzantine, **options)[byzantine][0]
     assert np.abs(first - wrong).max() > 1e-2
+
+
+def test_one_honest_row_alone_has_no_deviation_whatever_the_ddof():
+    rows, byzantine = example(np.arange(N)[:-1])
+    got = forged("little", rows, byzantine, f=N - 1, z=2.0, ddof=1)
+    np.testing.assert_array_equal(got, np.tile(rows[-1], (N, 1)))
+    with pytest.raises(ValueError, match="little knows ddof 0 and 1, got 2"):
+        forged("little", rows, byzantine, z=2.0, ddof=2)
+
+
+@pytest.mark.parametrize(("name", "oracle"), [("min_max", min_max("std")), ("min_sum", min_sum("std"))])
+def test_the_length_of_the_direction_moves_no_row_of_min_max_and_min_sum(name, oracle):
+    """Codes differ in ddof; the largest gamma makes up for it."""
+    rows, byzantine = example(MASKS["scattered"])
+    honest = rows[~byzantine].astype(np.float64)
+    mean, got = honest.mean(axis=0), forged(name, rows, byzantine)[byzantine][0]
+    towards = -honest.std(axis=0, ddof=1)
+    gamma = (got - mean) @ towards / (towards @ towards)
+    np.testing.assert_allclose(got, mean + gamma * towards, rtol=1e-5)
+    between = np.linalg.norm(honest[:, None] - honest[None], axis=2)
+
+    def fits(gamma):
+        far = np.linalg.norm(honest - mean - gamma * towards, axis=1)
+        return far.max() <= between.max() if name == "min_max" else (far**2).sum() <= (between**2).sum(axis=1).max()
+
+    assert fits(0.9999 * gamma)
+    assert not fits(1.0001 * gamma)
 
 
 @pytest.mark.parametrize("name", ["empire", "little", "hijack", "gaussian", "min_max", "min_sum", "reverse_gradient"])
@@ -587,6 +624,8 @@ def test_impossible_numbers_of_workers_are_refused(name, n, f):
         ("mimic", {"target": 9}, r"workers 0\.\.8"),
         ("mimic", {"target": "first"}, "number of a worker"),
         ("mimic", {"warm_up": 0}, "warm_up >= 1"),
+        ("claims", {"factor": 0.0}, "factor > 0"),
+        ("claims", {"attack": "claims"}, "another attack than itself"),
         ("hidden_vulnerability", {"coordinate": "first"}, "last, deviation, all"),
         ("hidden_vulnerability", {"coordinate": -1}, "from 0"),
         ("min_max", {"perturbation": "mean"}, "perturbations unit, sign and std"),

@@ -50,12 +50,22 @@ def bars(image, numbers):
 def test_every_liar_has_a_bar_of_its_own_and_the_goal_has_all():
     for rank in range(6):
         given = batch(rank=rank)
-        x, _ = corrupted("distributed_backdoor", given, share=1.0)
+        x, _ = corrupted("distributed_backdoor", given, f=4, share=1.0)
         np.testing.assert_array_equal(x, [bars(image, [rank % 4]) for image in np.array(given.x)])
-    goal = attacks.build("distributed_backdoor", 9, 3, target=4).goal
+    goal = attacks.build("distributed_backdoor", 9, 4, target=4).goal
     given = batch()
     assert goal.target == 4
     np.testing.assert_array_equal(goal.trigger(given.x), [bars(image, range(4)) for image in np.array(given.x)])
+
+
+def test_every_bar_of_a_distributed_trigger_is_trained_on():
+    given = batch()
+    for f, parts in ((1, 1), (3, 3), (4, 4), (6, 4), (0, 4)):
+        # by default as many bars as Byzantine workers, and at most four
+        trigger = attacks.build("distributed_backdoor", 9, f).goal.trigger
+        np.testing.assert_array_equal(trigger(given.x), [bars(image, range(parts)) for image in np.array(given.x)])
+    with pytest.raises(ValueError, match=r"^distributed_backdoor needs parts <= f, got parts=4, f=2: .*take parts 2"):
+        attacks.build("distributed_backdoor", 9, 2, parts=4)
 
 
 def test_a_backdoors_goal_is_what_it_trains_on():
@@ -144,3 +154,16 @@ def test_a_share_of_a_batch_is_not_rounded_up_for_the_sake_of_its_float():
     given = batch(size=100)
     x, _ = corrupted("backdoor", given, share=0.07)
     assert (x != np.asarray(given.x)).any(axis=(1, 2)).sum() == 7
+
+
+@pytest.mark.parametrize("name", ["backdoor", "edge_case"])
+@pytest.mark.parametrize("real", [1, 3, 8])
+def test_the_share_of_a_batch_is_that_of_its_samples_and_not_of_what_fills_it_up(name, real):
+    x = np.random.default_rng(0).normal(size=(8, 6, 6)).astype(np.float32)
+    # what only fills the batch is far from all samples
+    x[real:] += 100
+    batch = Batch(jnp.asarray(x), jnp.full(8, 2), jnp.asarray(4), real=jnp.asarray(real))
+    made = attacks.build(name, 5, 1, share=0.5, target=1).corrupt(jax.random.key(0), batch)
+    changed = np.asarray(made.y) == 1
+    assert changed.sum() == -(-real // 2)
+    assert not changed[real:].any()

@@ -310,6 +310,10 @@ def test_leafs_own_split_is_its_folders_train_and_test_with_owners_of_both(tmp_p
     # of a few writers their own test samples, where they have some
     few = data.build("femnist", root=str(tmp_path), leaf_split=True, writers=2)
     assert few.y[few.test].tolist() == ([1, 1, 1, 0, 0] if by == "samples" else [3] * 5)
+    (tmp_path / "all_data").mkdir()
+    (tmp_path / "all_data" / "all_data_0.json").write_text(leaf({"f0": LEAF["f0"]}))
+    assert data.build("femnist", root=str(tmp_path)).test is None
+    (tmp_path / "all_data" / "all_data_0.json").unlink()
     assert "read with data.leaf_split: true, all_data_*.json without" in refusal("femnist", root=str(tmp_path))
 
 
@@ -431,6 +435,16 @@ def test_a_csv_gives_numbers_words_labels_and_owners(tmp_path):
     values = data.build("csv", path=str(tmp_path / "a.csv"), target="age", task="regression")
     assert values.x.shape == (3, 2 + 2 + 2)
     assert (values.y.tolist(), values.classes, values.y.dtype) == ([30, 40, 50.5], None, np.float32)
+
+
+def test_columns_of_words_are_said_and_numbers_that_a_word_makes_words_of(tmp_path):
+    rows = [["age", "kind", "hours", "sick"], [1, "a", "7", 0], [2, "b", "?", 1], [3, "a", "8.5", 1], [4, "a", "9", 0]]
+    found = data.build("csv", path=table(tmp_path / "a.csv", rows), target="sick")
+    assert found.about == (
+        "x: float32 [4, 7], 0 to 4",
+        "words, each a column of 0 and 1, in kind (2) and hours (4, numbers but for '?')",
+        "sick: int64, 2 labels, 0 to 1",
+    )
 
 
 def test_owners_in_a_csv_may_be_numbers_of_any_size(tmp_path):

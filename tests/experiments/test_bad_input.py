@@ -127,10 +127,6 @@ MISTAKES = {
         {"rule": "fltrust", "data": {"name": "digits", "validation": 0.1}, "local": {"steps": 2, "send": "model"}},
         ["rule: fltrust takes rows for gradients or changes", "local.send model"],
     ),
-    "an attack for changes of models": (
-        {"attack": {"name": "optimised", "measure": "loss"}, "local": {"steps": 2, "send": "model"}},
-        ["attack: optimised takes rows for gradients or changes", "take delta"],
-    ),
     "a filter of models": (
         {"filter": "kardam", "schedule": EACH, "local": {"steps": 2, "send": "model"}},
         ["filter: kardam judges gradients and changes", "local.send model"],
@@ -313,7 +309,7 @@ MISTAKES = {
     ),
     "unknown base of a rule": (
         {"rule": {"name": "bulyan", "base": "krumm"}},
-        ["rule.base: unknown rule 'krumm'", "'krum'"],
+        ["rule.base: unknown base 'krumm'", "did you mean 'krum'?"],
     ),
     "model larger than the memory": (
         {"model": {"name": "mlp", "hidden": [10**12]}},

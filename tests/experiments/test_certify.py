@@ -297,6 +297,48 @@ def test_multi_krum_over_all_rows_is_proven_to_stand_no_liar():
     assert [bound and bound.value for bound in stands] == [0, 2]
 
 
+def test_resilience_standing_and_leak_are_claimed_for_what_they_are_proven_for_alone():
+    for rule, n, stands in (
+        ("krum", 11, 2),
+        ({"name": "krum", "distance": "plain"}, 11, None),
+        ({"name": "krum", "neighbours": "n-f"}, 11, None),
+        ({"name": "krum", "unproven": True}, 6, None),
+        ({"name": "krum", "unproven": True}, 5, None),
+        ({"name": "multi_krum", "m": 7}, 11, 2),
+        ({"name": "multi_krum", "m": 8}, 11, None),
+        ({"name": "multi_krum", "unproven": True}, 5, None),
+        ({"name": "bulyan", "base": {"name": "krum", "distance": "plain"}}, 11, 2),
+        ({"name": "bulyan", "unproven": True}, 9, None),
+        ({"name": "geometric_median", "nu": 0.1}, 11, None),
+        ("medoid", 11, None),
+    ):
+        (part,) = asked(rule, n=n).subjects
+        found = theory.standing(part, (), n, 2)
+        assert (found and found.value) == stands, rule
+        proven = rule == "krum"
+        assert (theory.sine(part, (), n, 2, 1.0, 1.0) is not None) == proven
+        # the closed form of the leak needs an honest neighbour of a liar, n >= 2f + 2, and no theorem
+        assert (theory.leak(part, (), n, 2, 100) is not None) == (proven or (part.name == "krum" and n == 6))
+
+
+@pytest.mark.parametrize(
+    ("rule", "n"),
+    [
+        ({"name": "multi_krum", "m": 9}, 11),
+        ({"name": "multi_krum", "m": 9, "neighbours": "n-f-1"}, 11),
+        pytest.param({"name": "krum", "neighbours": "n-f-3"}, 11, marks=pytest.mark.slow),
+        pytest.param({"name": "krum", "unproven": True}, 6, marks=pytest.mark.slow),
+        pytest.param({"name": "krum", "unproven": True, "neighbours": "n-f-1"}, 5, marks=pytest.mark.slow),
+        pytest.param({"name": "median", "median": "lower"}, 12, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_no_search_finds_more_than_the_bound_of_a_variant(rule, n):
+    found = kappa(rule, n=n, budget=2000)
+    assert found.bound is not None
+    assert theory.fraction(n, 2) - 1e-3 <= found.found <= found.bound.value + 1e-6
+
+
 def test_krum_is_broken_by_a_liar_on_the_way_to_the_others():
     # n=13, f=2: among 5 liars far away together each has 4 neighbours at 0 and needs 5 honest ones; one that stands
     # between them and the honest rows is nearer to both
@@ -391,6 +433,21 @@ def test_the_table_of_kappa():
     assert bound("geometric_median", pre=["nnm"]) == pytest.approx(16 / 9 * 7.612, abs=1e-2)
     # no bound for variants that the proofs are not of, nor for other rules
     assert bound({"name": "krum", "distance": "plain"}) is None
+    assert bound({"name": "krum", "distance": "fourth"}) is None
+    assert bound({"name": "krum", "neighbours": "n-f"}) is None
+    assert bound({"name": "geometric_median", "nu": 0.1}) is None
+    assert bound({"name": "multi_krum", "m": 11}) is None
+    assert bound({"name": "multi_krum", "distance": "plain"}) is None
+    assert bound("medoid") is None
+    # 6 (n-f) / (k+1-f) for k neighbours, whatever m <= n-f is, and where fewer rows are there on purpose
+    assert bound({"name": "krum", "neighbours": "n-f-3"}) == pytest.approx(10.8)
+    assert bound({"name": "multi_krum", "m": 9}) == bound("multi_krum") == pytest.approx(9)
+    assert bound({"name": "multi_krum", "m": 9, "neighbours": "n-f-1"}) == pytest.approx(7.714, abs=1e-3)
+    assert bound({"name": "krum", "unproven": True}, n=6) == pytest.approx(24)
+    assert bound({"name": "krum", "unproven": True}, n=5) is None
+    assert bound({"name": "krum", "unproven": True, "neighbours": "n-f-1"}, n=5) == pytest.approx(18)
+    # every median of an even number has as many honest rows beyond it
+    assert bound({"name": "median", "median": "lower"}, n=12) == bound("median", n=12) == pytest.approx(1.5)
     assert bound({"name": "trimmed_mean", "trim": 3}) is None
     assert bound("krum", pre=["clip"]) is None
     assert bound("bulyan") is None

@@ -127,6 +127,10 @@ def test_a_grid_of_which_nothing_is_possible_is_refused(tmp_path):
     assert "rule: krum needs" in byzax("run", impossible).stderr
     contradicting = {"workers.declared": [1, 99]}
     assert len(load(write(tmp_path, grid=contradicting, skip_impossible=True)).cells) == 1
+    # seen when the rule is traced
+    weighing = {"rule.name": ["average", "median"]}
+    found = check(load(write(tmp_path, grid=weighing, weights="samples", skip_impossible=True)))
+    assert [each.choices for each in found.skipped] == [{"rule.name": "median"}]
 
 
 def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path):

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import jsonschema
 import pytest
 
 from experiments import listing
+from experiments.building import build
 from experiments.strict_yaml import read_mapping
 from experiments.study import check, load
 from simulator.components import ATTACKS, FILTERS, PRE, RATES, RULES
-from simulator.scenario import ScenarioError
+from simulator.scenario import ScenarioError, parse
 from tests.experiments.command import ROOT, SMALL, byzax
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
@@ -102,6 +104,53 @@ def test_shipped_certificates_fit_the_schema_of_certificates(path):
     assert not validator.is_valid(asked | {"rules": [{"name": "krum", "distance": "cubed"}]})
     assert not validator.is_valid(asked | {"rule": "krum"}), "rule and rules"
     assert not validator.is_valid({"n": 5, "f": 1}), "neither rule nor rules"
+
+
+VARIANTS = [
+    {"rule": {"name": "krum", "distance": "fourth", "neighbours": "n-f", "unproven": True}},
+    {"rule": {"name": "multi_krum", "m": 6, "neighbours": "n-f-1", "distance": "plain"}},
+    {"rule": {"name": "median", "median": "lower"}},
+    {"rule": {"name": "aksel", "median": "lower"}},
+    {"rule": {"name": "bulyan", "base": {"name": "krum", "distance": "plain"}}},
+    {"rule": {"name": "bulyan", "base": "median"}},
+    {"rule": {"name": "geometric_median", "nu": 0.1, "iterations": 3, "start": "mean"}},
+    {"rule": "medoid"},
+    {"rule": {"name": "centered_clipping", "start": "median", "memory": False}},
+    {"rule": {"name": "centered_clipping", "start": [0.5] * 650}},
+    {"attack": {"name": "little", "z": 1.5, "ddof": 1}},
+    {"optimizer": {"name": "yogi", "bias_correction": False, "first_moment": 0.0, "second_moment": 1e-6}},
+    {"optimizer": {"name": "adam", "bias_correction": False}},
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: str(changes)[:60])
+def test_variants_of_codes_in_circulation_are_in_schema_and_list_and_can_be_built(schema, changes):
+    jsonschema.validate({**SMALL, **changes}, schema, jsonschema.Draft202012Validator)
+    scenario = parse({**SMALL, **changes, "workers": {"total": 7, "byzantine": 1}})
+    build(scenario)
+    (kind,) = changes
+    listed = listing.KINDS[{"optimizer": "optimizers"}.get(kind, f"{kind}s")][0]
+    chosen = getattr(scenario, kind)
+    assert {line.partition(":")[0] for line in listing.options(listed[chosen.name])} == set(chosen.options())
+
+
+def test_the_options_of_a_base_are_checked_by_the_schema_and_by_the_scenario(schema):
+    validator = jsonschema.Draft202012Validator(schema)
+    for base, line in {
+        "bulyan": "rule.base: unknown base 'bulyan'",
+        "krun": "rule.base: unknown base 'krun'; did you mean 'krum'?",
+        (
+            "krum",
+            "distance",
+            "cubed",
+        ): "rule.base.distance: input should be 'plain', 'squared' or 'fourth', got 'cubed'",
+        ("krum", "distanc", "plain"): "rule.base.distanc: unknown key; did you mean 'distance'?",
+    }.items():
+        written = base if isinstance(base, str) else {"name": base[0], base[1]: base[2]}
+        raw = {**SMALL, "rule": {"name": "bulyan", "base": written}}
+        assert not validator.is_valid(raw)
+        with pytest.raises(ScenarioError, match=re.escape(line)):
+            parse(raw)
 
 
 def test_the_schema_refuses_an_unknown_key(schema):

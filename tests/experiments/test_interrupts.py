@@ -16,6 +16,7 @@ import pytest
 from experiments import report, results, study, timelines
 from experiments.benchmarks import timing
 from experiments.certify import subject
+from experiments.refusing import ending
 from simulator import interrupts
 from simulator.executors import loop as loop_executor
 from simulator.interrupts import Terminated, heard
@@ -207,6 +208,10 @@ def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
 
     with pytest.raises(Terminated), heard():
         waits()
+    with heard():
+        with pytest.raises(KeyboardInterrupt) as caught:
+            waits()
+        assert ending(caught.value) == ("terminated", 143)
     with pytest.raises(KeyboardInterrupt) as caught, heard():
         raise KeyboardInterrupt
     assert caught.type is KeyboardInterrupt

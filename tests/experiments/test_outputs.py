@@ -1,11 +1,13 @@
 """Nothing that byzax did not write is removed or replaced, and what a killed process left stands in nobody's way."""
 
+import hashlib
 import io
 import os
 import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from experiments import outputs, results
 from experiments.study import load
 from experiments.writing import atomically, replaceable
+from simulator.data import _files
 from simulator.executors import session
 from simulator.mistakes import ScenarioError
 from tests.experiments.command import ROOT, byzax, write
@@ -218,14 +221,19 @@ FILES = [*outputs.RUN_FILES, "summary.md", "accuracy.png", "accuracy_x.svg", "tu
 FOLDERS = ["runs", "krum_none_seed-0", ".krum_none_seed-0", "mine", "plots"]
 
 
-def grow(rng, here, outside, depth=0):
-    """Fills a folder with files, folders and links at random."""
-    for name in rng.sample(FILES, rng.randrange(4)):
+def grow(rng, here, outside, tidy, depth=0):
+    """Fills a folder with files, folders and links at random; `tidy`: in places where byzax has those of such names."""
+    files, folders = FILES, FOLDERS
+    if tidy:
+        files = [["summary.md", "accuracy.png", "tuned.yaml"], [], outputs.RUN_FILES, []][min(depth, 3)]
+        folders = [["runs"], FOLDERS[1:], [], []][min(depth, 3)]
+    for name in rng.sample(files, rng.randrange(min(4, len(files) + 1))):
         (here / name).write_text(f"{rng.random()}")
-    for name in rng.sample(FOLDERS, rng.randrange(3 if depth < 3 else 1)):
+    most = min(len(folders), 2) if depth < 3 else 0
+    for name in rng.sample(folders, most if tidy else rng.randrange(most + 1)):
         (here / name).mkdir(exist_ok=True)
-        grow(rng, here / name, outside, depth + 1)
-    if rng.random() < 0.2:
+        grow(rng, here / name, outside, tidy, depth + 1)
+    if rng.random() < (0.05 if tidy else 0.2):
         name = rng.choice([*FILES, *FOLDERS])
         if not os.path.lexists(here / name):
             (here / name).symlink_to(rng.choice(outside))
@@ -235,7 +243,7 @@ def mark(rng, folder):
     """Puts a mark into a folder at random; gives the names that it lists."""
     if rng.random() < 0.25:
         return set()
-    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 12)
+    listed = rng.sample([*FILES, "runs/krum_none_seed-0", "runs/mine", "../outside/notes.txt", "runs"], 16)
     (folder / ".byzax").write_text("\n".join(["byzax study", *listed, ""]))
     return set(listed)
 
@@ -257,7 +265,7 @@ def survives(tmp_path, seed):
     outside, out = tmp_path / "outside", tmp_path / "out"
     for folder in (outside, out):
         folder.mkdir()
-        grow(rng, folder, [outside, outside / "notes.txt", tmp_path / "nowhere", out])
+        grow(rng, folder, [outside, outside / "notes.txt", tmp_path / "nowhere", out], rng.random() < 0.5)
     listed = mark(rng, out)
     before, overwrite = everything(tmp_path), rng.random() < 0.9
     own = {path for path, held in before.items() if isinstance(held, tuple) and out in path.parents
@@ -291,6 +299,54 @@ def test_whatever_a_folder_holds_only_what_is_byzaxs_own_goes(tmp_path, seeds):
         (here := tmp_path / str(seed)).mkdir()
         had += survives(here, seed)
     assert 0 < had < len(seeds)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("_can_be", lambda kind, name: True),
+        ("_own_folder", lambda name, listed: name.startswith("runs")),
+        ("_own_file", lambda name, listed: name.rpartition("/")[2] in outputs.RUN_FILES),
+        ("_own_file", lambda name, listed: True),
+    ],
+)
+def test_mistaken_ideas_of_what_is_own_are_caught(tmp_path, monkeypatch, name, wrong):
+    monkeypatch.setattr(outputs, name, wrong)
+
+    def fails(seed):
+        (here := tmp_path / str(seed)).mkdir()
+        try:
+            survives(here, seed)
+        except (AssertionError, OSError):
+            return True
+        return False
+
+    assert any(fails(seed) for seed in range(60))
+
+
+def test_what_a_person_put_into_the_cache_stays(tmp_path, monkeypatch):
+    (tmp_path / "outside").write_text("mine")
+    with zipfile.ZipFile(tmp_path / "cache.zip", "w") as packed:
+        for name in ("one", "two", "three"):
+            packed.writestr(name, "from the archive")
+    held = (tmp_path / "cache.zip").read_bytes()
+    fetch = {"cache.zip": _files.Fetch(("http://nowhere",), hashlib.sha256(held).hexdigest())}
+    monkeypatch.setattr("pooch.retrieve", lambda *_, fname, path, **__: (path / fname).write_bytes(held))
+    for had in (False, True):
+        cache = tmp_path / f"{had}"
+        cache.mkdir()
+        (cache / "one").write_text("mine")
+        (cache / ".two.part").symlink_to(tmp_path / "outside")
+        (cache / "three").symlink_to(tmp_path / "outside")
+        if had:
+            (cache / "cache.zip").write_bytes(held)
+        assert _files._download(cache, ["two"], fetch) == ""
+        assert [(cache / name).read_text() for name in ("one", "two", "three")] == ["mine", "from the archive", "mine"]
+        assert (cache / "cache.zip").exists() == had
+    (cache / "cache.zip").write_bytes(b"another one of mine")
+    assert "its checksum is not the published one: remove it" in _files._download(cache, ["two"], fetch)
+    assert (cache / "cache.zip").read_bytes() == b"another one of mine"
+    assert (tmp_path / "outside").read_text() == "mine"
 
 
 class Killed(BaseException):

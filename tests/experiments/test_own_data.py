@@ -106,7 +106,7 @@ def bad(folder):
         ({"name": "arrays", "path": folder / "huge"}, "huge/x.npy", "or damaged"),
         ({"name": "femnist", "root": folder / "leaf"}, "all_data_0.json", "writer a: a pixel is not finite"),
         ({"name": "libsvm", "path": folder / "a.svm"}, "a.svm", "not finite"),
-        ({"name": "mnist", "root": "x" * 5000}, "x" * 50, "is no folder"),
+        ({"name": "mnist", "root": "x" * 5000}, "x" * 10, "is no folder"),
     ]
 
 

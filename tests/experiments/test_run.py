@@ -2,10 +2,12 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
 import signal
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +48,13 @@ def rows(path):
 
 def summaries(folder):
     return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/*/summary.json")}
+
+
+def left_by(number, servers):
+    """Files of the Ray that the process of this number started, which these processes manage."""
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray")
+    semaphores = (Path("/dev/shm").glob(f"sem.*{each.pid}-*") for each in servers)
+    return [*folder.glob(f"session_*_{number}"), *itertools.chain(*semaphores)]
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +257,17 @@ def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
 )
 def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     path, out = write(tmp_path, grid={"steps": [2, 30000]}, evaluate_every=1), tmp_path / "out"
-    process = command("run", path, "--out", out, "--executor", executor)
+    # an embedded Ray asks for its token whatever this says
+    process = command("run", path, "--out", out, "--executor", executor, env={"RAY_AUTH_MODE": "disabled"})
     metrics = out / "runs" / "average_none_steps-30000_seed-0" / "metrics.csv"
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 400
     while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     helpers = psutil.Process(process.pid).children(recursive=True)
+    servers = [each for each in helpers if each.name() in ("raylet", "gcs_server")]
+    assert [each.environ().get("RAY_AUTH_MODE") for each in servers] == ["token"] * (2 if executor == "ray" else 0)
+    assert bool(left_by(process.pid, servers)) == (executor == "ray")
     os.kill(process.pid, sent)
     shown, said = process.communicate(timeout=60)
     assert process.returncode == code, said
@@ -268,6 +281,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
     assert len(rows(out / "summary.csv")) == 2
     assert bool(helpers) == (executor == "ray")
     assert not psutil.wait_procs(helpers, timeout=20)[1]
+    assert not left_by(process.pid, servers)
 
 
 def test_a_run_that_lost_workers_is_degraded_and_says_which_and_when(tmp_path, monkeypatch):
@@ -338,7 +352,7 @@ def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(t
     out = tmp_path / "out"
     process = command("run", path, "--out", out)
     metrics = out / "runs" / "average_none_seed-0" / "metrics.csv"
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 400
     while time.monotonic() < limit and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -385,7 +399,13 @@ def test_ray_gives_the_digest_of_the_loop_and_one_line_for_a_failed_worker(tmp_p
     path = write(tmp_path, rule="krum", grid={"attack": ["crashing", {"name": "empire", "epsilon": 10}]})
     assert byzax("run", path, "--out", tmp_path / "loop").exit_code == 1
     process = command("run", path, "--out", tmp_path / "ray", "--set", "executor={name: ray, actors: 2}")
+    servers: list[psutil.Process] = []
+    while not servers and process.poll() is None:
+        time.sleep(0.1)
+        servers = [each for each in psutil.Process(process.pid).children() if each.name() == "raylet"]
     _, said = process.communicate(timeout=300)
+    assert servers
+    assert not left_by(process.pid, servers)
     assert process.returncode == 1, said
     (line,) = [line for line in said.splitlines() if "krum, crashing, seed 0: failed: " in line]
     assert len(line) < 300

@@ -428,3 +428,11 @@ def test_docstrings_hold_the_lines_that_other_code_reads(name):
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(ValueError, match=r"unknown model 'sofmax': did you mean 'softmax'\?"):
         models.build("sofmax", IMAGE, 10)
+
+
+def test_where_a_logit_is_nan_no_label_is_right():
+    model = models.build("softmax", (2,), 3)
+    logits = np.array([[np.nan] * 3, [np.nan, 1, 0], [0, 1, np.inf], [2, 1, 0]], np.float32)
+    for label in range(3):
+        _, right = model.judge(jnp.asarray(logits), jnp.full(4, label))
+        assert np.asarray(right).tolist() == [False, False, label == 2, label == 0]

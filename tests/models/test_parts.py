@@ -86,7 +86,10 @@ def test_a_norm_takes_its_statistics_where_its_name_says(kind):
     np.testing.assert_allclose(model.predict(params, x, *measured), wanted, rtol=1e-3, atol=1e-4)
 
 
-NORMED = [("mlp", (5,), {"norm": "batch"}), ("resnet20", (4, 4), {"norm": "batch"})]
+NORMED = [
+    ("mlp", (5,), {"norm": "batch"}),
+    pytest.param("resnet20", (4, 4), {"norm": "batch"}, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), NORMED)
@@ -116,10 +119,10 @@ def test_samples_without_a_share_count_for_nothing(name, shape, options):
     few, filled = (jax.grad(lambda p, args=args: model.loss(p, *args))(params) for args in (
         (x[:4], y[:4]), (x.at[4:].set(100.0), y, None, shares)
     ))  # fmt: skip
-    np.testing.assert_allclose(filled, few, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(filled, few, rtol=1e-3, atol=1e-4 * np.abs(few).max())
     doubled = jax.grad(lambda p: model.loss(p, x[jnp.array([0, 0, 1])], y[jnp.array([0, 0, 1])]))(params)
     weighted = jax.grad(lambda p: model.loss(p, x[:2], y[:2], None, jnp.array([2 / 3, 1 / 3])))(params)
-    np.testing.assert_allclose(weighted, doubled, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(weighted, doubled, rtol=1e-3, atol=1e-4 * np.abs(doubled).max())
 
 
 def test_batch_norm_refuses_to_train_on_a_single_sample():

@@ -194,6 +194,23 @@ def test_those_who_collude_take_statistics_from_their_own_rows_alone():
     np.testing.assert_allclose(made[:3], np.tile(own.mean(0) - 1.5 * own.std(0), (3, 1)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("attack", ["min_max", "min_sum"])
+def test_min_max_and_min_sum_of_those_who_collude_know_no_other_distances(attack):
+    """As in the authors' code for unknown honest gradients."""
+    rows = some_rows()
+    own = rows[:3].astype(np.float64)
+    mean, towards = own.mean(axis=0), -own.std(axis=0)
+    between = ((own[:, None] - own[None]) ** 2).sum(axis=2)
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        gamma = (low + high) / 2
+        far = ((own - mean - gamma * towards) ** 2).sum(axis=1)
+        fits = far.max() <= between.max() if attack == "min_max" else far.sum() <= between.sum(axis=1).max()
+        low, high = (gamma, high) if fits else (low, gamma)
+    made = forged(rows, attack={"name": attack, "knowledge": "colluding"})
+    np.testing.assert_allclose(made[:3], np.tile(mean + low * towards, (3, 1)), rtol=1e-3, atol=1e-4)
+
+
 def test_who_knows_its_own_row_only_sees_no_deviation_and_no_other():
     rows = some_rows()
     made = forged(rows, attack={"name": "little", "z": 1.5, "knowledge": "own"})

@@ -226,7 +226,7 @@ def test_a_backdoor_succeeds_where_samples_of_other_labels_get_its_target():
 
 
 @pytest.mark.parametrize(("samples", "at_once"), [(300, 300), (500, 500), (501, 500), (1300, 500)])
-def test_models_that_look_at_a_whole_batch_are_never_shown_a_few_samples(samples, at_once):
+def test_one_size_is_evaluated_at_once_and_each_sample_is_counted_once(samples, at_once):
     def shown(params, x):
         return jnp.full(len(x), len(x), jnp.float32)
 
@@ -237,6 +237,45 @@ def test_models_that_look_at_a_whole_batch_are_never_shown_a_few_samples(samples
     seen = evaluating(model, None)(here._replace(train=positions, test=positions), jnp.zeros(4))
     assert float(seen.test_loss) == pytest.approx(at_once, rel=1e-6)
     assert float(seen.test_accuracy) == pytest.approx((samples - 1) / 2, rel=1e-6)
+
+
+MODELS = {
+    "softmax": ((4, 4), {}), "linear": ((3,), {}), "mlp": ((3,), {"norm": "batch", "dropout": 0.5}),
+    "resnet20": ((4, 4), {"norm": "batch"}), "lenet": ((16, 16), {}), "gru": ((4, 2), {}), "transformer": ((4, 2), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(m, marks=[] if m == "mlp" else pytest.mark.slow) for m in MODELS])
+def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
+    from attacks import Goal
+    from simulator import diagnostics
+
+    shape, options = MODELS[name]
+    classes = None if name == "linear" else 3
+    model = models.build(name, shape, classes, **options)
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = model.init(keys[0])
+    params = params + 0.3 * jax.random.normal(keys[1], params.shape)
+    x = jax.random.normal(keys[2], (60, *shape)) * jnp.linspace(0.1, 3, 60).reshape(-1, *[1] * len(shape))
+    y = jnp.arange(60) % 3 if classes else jnp.arange(60.0)
+    goal = Goal(1, lambda x: x + 1) if classes else None
+    here = world(small(), 0)._replace(x=x, y=y, train=jnp.arange(20), scaling=None)
+
+    def evaluated(at_once, test):
+        monkeypatch.setattr(diagnostics, "EVALUATED_AT_ONCE", at_once)
+        evaluating.cache_clear()
+        found = evaluating(model, goal)(here._replace(test=jnp.asarray(test), own=jnp.asarray(test)), params)
+        return np.array(found)
+
+    test = np.arange(20, 60)
+    expected = evaluated(500, test)
+    order = np.random.default_rng(0).permutation(test)
+    assert classes is None or 0 < expected[3] < 1
+    for at_once, mine in ((500, order), (20, test), (33, order)):
+        # statistics are those of the first training samples, as many as are evaluated at once
+        assert at_once >= 20
+        np.testing.assert_allclose(evaluated(at_once, mine), expected, rtol=1e-4, atol=1e-5)
+    evaluating.cache_clear()
 
 
 def test_what_is_dropped_is_drawn_anew_for_each_worker_and_job_and_not_from_the_key_of_the_batch():

@@ -153,6 +153,18 @@ SCENARIOS = {
         "worker_momentum": 0.5,
         "steps": 12,
     },
+    # exactly two Byzantine of eight participants, which claim samples and shift the change that their model stands for
+    "claiming": {
+        **RANDOM,
+        "workers": {"total": 20, "byzantine": {"count": 5, "participating": 2}},
+        "schedule": {"name": "sampled", "participants": 8},
+        "weights": "samples",
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}},
+        "local": {"steps": 2, "learning_rate": 0.1, "send": "model"},
+        "rule": "multi_krum",
+        "attack": {"name": "claims", "factor": 3.0, "attack": "little"},
+        "steps": 6,
+    },
     "recurrent": {
         "data": {"name": "letters", "batch_size": 8},
         "model": {"name": "rnn", "hidden": 6, "embedding": 4, "truncate": 5, "dropout": 0.3},
@@ -212,7 +224,25 @@ SCENARIOS = {
         "rule": "median",
         "attack": "sign_flip",
     },
-    "epochs": {**TWO, "local": {"epochs": 1, "send": "model"}, "rule": "median", "attack": "label_flip"},
+    "epochs": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "local": {"epochs": 1, "send": "model"},
+        "rule": "median",
+        "attack": "label_flip",
+    },
+    # the server's own row with what it remembers, norms over a batch that is not full, parts with seeds of their own
+    "own row": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 50, "seed": 3, "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "model": {"name": "mlp", "hidden": [10], "norm": "batch", "seed": 4},
+        "local": {"epochs": 1, "learning_rate": 0.1},
+        "worker_momentum": 0.5,
+        "optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.5},
+        "rule": "fltrust",
+        "attack": {"name": "optimised", "attack": "empire", "measure": "loss", "evaluations": 4},
+        "steps": 4,
+    },
 }
 
 
@@ -498,7 +528,7 @@ def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, m
     # hired as if there were a GPU, which the cluster of the tests lacks
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0, "CPU": 2.0})
     line = (
-        r"worker actor 5 \(asks for 0.15 GPU, 0.001 CPU\) did not start: no answer within 3 s; "
+        r"worker actor 5 \(asks for 0.15 GPU, 0.001 CPU\) did not start: no answer within 3 s or more; "
         r"free in the cluster: 0 of 1 GPU and \S+ of 2 CPU$"
     )
     with pytest.raises(RunError, match=line):
@@ -512,7 +542,7 @@ def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, m
             errors.OutOfMemoryError("2 worker(s) were killed\nmemory\n..."),
             "Ray ended it because its node ran out of memory",
         ),
-        (errors.GetTimeoutError("Get timed out"), "no answer within 120 s"),
+        (errors.GetTimeoutError("Get timed out"), "no answer within 120 s or more"),
         (errors.ActorDiedError(), "its process was killed"),
         (
             errors.ActorDiedError(errors.RayTaskError("__init__", "Traceback\nImportError: no jax\n", ImportError())),

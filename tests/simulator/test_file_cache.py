@@ -111,6 +111,9 @@ def test_only_the_last_results_are_kept_and_an_error_is_not(tmp_path, made):
     assert calls == []
     outer(files[0], add="")
     assert calls == ["outer", "inner"]
+    outer.cache_clear()
+    outer(files[0], add="")
+    assert calls == ["outer", "inner", "outer"]
 
 
 def arrays(path, seed):
@@ -136,7 +139,10 @@ def scenario(tmp_path, executor, **changes):
     )
 
 
-@pytest.mark.parametrize("executor", ["loop", "vectorised", pytest.param({"name": "ray", "actors": 2}, id="ray")])
+RAY = pytest.param({"name": "ray", "actors": 2}, id="ray", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised", RAY])
 def test_a_session_that_goes_on_uses_the_files_of_data_and_model_as_they_are_at_the_next_run(tmp_path, executor):
     net = {"name": "module", "path": f"{tmp_path}/net.py:Net"}
     described = scenario(tmp_path, executor, model=net)

@@ -48,7 +48,7 @@ def lengths(**changes) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("way", [pytest.param(w, marks=[] if w in BY_DAY else pytest.mark.slow) for w in WAYS])
 def test_the_servers_own_row_is_as_long_as_that_of_an_honest_worker_in_every_way_of_making_rows(way):
     own, honest = lengths(**WAYS[way])
-    assert np.mean(own) == pytest.approx(np.mean(honest), rel=0.15)
+    assert np.mean(own) == pytest.approx(np.mean(honest), rel=0.3)
     # also how it grows or falls over a run
     assert own[-1] / own[0] == pytest.approx(honest[-1] / honest[0], rel=0.4)
 

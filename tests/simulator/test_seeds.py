@@ -73,15 +73,14 @@ def test_a_grid_over_seeds_reads_the_data_once_and_compiles_the_model_once():
 
 
 def test_an_option_with_the_name_of_a_shared_setting_is_refused():
-    from simulator.components import one_of
+    from simulator import components
     from simulator.parts import DataSource
-    from simulator.registry import PluginError
 
     def made(*, seed: int = 0):
         """Made data."""
 
-    with pytest.raises(PluginError, match="the option seed of made has the name of a setting that every data has"):
-        one_of("data", {"made": made}, DataSource)
+    with pytest.raises(TypeError, match="the option seed of made has the name of a setting that every data has"):
+        components._component("data", "made", made, DataSource)
 
 
 @pytest.mark.parametrize("key", ["data", "model"])

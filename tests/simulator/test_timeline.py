@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from simulator import arrivals, schedules
 from simulator.arrivals import open_book
+from simulator.core import doubted
 from simulator.durations import drawing
-from simulator.executors.base import situation
+from simulator.executors.base import fixed_liars, plan, situation
 from simulator.parts import Chosen
 from simulator.planning import in_step, planned
 from simulator.scenario import ScenarioError
@@ -561,3 +562,58 @@ def test_a_scenario_with_impossible_latency_is_refused_with_the_key():
     ):
         with pytest.raises(ScenarioError, match=message):
             small(latency=latency)
+
+
+def test_exactly_so_many_byzantine_workers_take_part_in_every_update():
+    """Under lost messages and deaths too, drawn uniformly or by samples; the rule is told their number."""
+    for by in ("uniform", "samples"):
+        schedule = {"name": "sampled", "participants": 5, "by": by}
+        byzantine = {"count": 6, "which": "random", "participating": 2}
+        rough = {"name": "constant", "loss": 0.3, "crashes": [{"worker": each, "at": 3.0} for each in range(4)]}
+        for latency in ("constant", rough):
+            scenario = small(
+                workers={"total": 20, "byzantine": byzantine},
+                schedule=schedule,
+                steps=60,
+                latency=latency,
+                rule="trimmed_mean",
+            )
+            there = plan(scenario, 3)
+            liars = fixed_liars(scenario, 3)
+            assert there.steps == 60
+            for step in range(60):
+                taking = there.rows.workers[there.of(step)]
+                assert len(set(taking)) == 5
+                assert np.isin(taking, liars).sum() == 2
+            # all of both kinds have turns, but for those that died
+            assert latency == rough or len(set(there.rows.workers.tolist())) == 20
+            assert doubted(scenario, 5) == 2
+    # another number declared: what is likely of that many, as without the key
+    told = small(workers={"total": 20, "byzantine": byzantine, "declared": 1}, schedule=schedule)
+    assert doubted(told, 5) == most_likely(20, 1, 5) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"schedule": "synchronous"}, "participating: is for the schedule sampled"),
+        ({"schedule": {"name": "sampled", "participants": 5, "asked": 7}}, "leave schedule.asked out"),
+        ({"schedule": {"name": "sampled", "participants": 5, "by": "cyclic"}}, "choose uniform or samples"),
+        ({"schedule": {"name": "sampled", "participants": 1}}, "choose 0 to 1"),
+        ({"schedule": {"name": "sampled", "participants": 18}}, "choose 4 to 6"),
+        ({"attack": {"name": "empire", "timing": "silent"}}, "take no part"),
+        ({"byzantine": {"per_round": "sampled"}}, "participating: is for the same Byzantine workers always"),
+        ({"byzantine": {"count": 1}}, "2 cannot take part where 1 are Byzantine"),
+    ],
+)
+def test_a_number_of_byzantine_participants_that_cannot_be_had_is_refused(changes, expected):
+    byzantine = {"count": 6, "participating": 2, **changes.get("byzantine", {})}
+    given = {
+        "schedule": {"name": "sampled", "participants": 5},
+        **changes,
+        "workers": {"total": 20, "byzantine": byzantine},
+    }
+    given.pop("byzantine", None)
+    with pytest.raises(ScenarioError, match=r"^workers.byzantine") as caught:
+        small(**given)
+    assert expected in str(caught.value)

@@ -107,6 +107,16 @@ def rmsprop(rows, at):
     return at
 
 
+def uncorrected(rows, at, decay=0.0, b2=0.999, eps=1e-8, first=0.0, second=0.0, additive=False):
+    """Adam without a correction, and Yogi (`additive`), whose squares move by no more than the newest."""
+    for row in rows:
+        first = 0.9 * first + 0.1 * row
+        moved = np.sign(second - row**2) * row**2 if additive else second - row**2
+        second = second - (1 - b2) * moved
+        at = at - 0.1 * (first / (np.sqrt(second) + eps) + decay * at)
+    return at
+
+
 def adam(rows, at, decay=0.0):
     first = second = 0
     for t, row in enumerate(rows, 1):
@@ -125,6 +135,8 @@ def yogi(rows, at):
     return at
 
 
+# Reddi et al. 2021
+FEDERATED_YOGI = {"name": "yogi", "bias_correction": False, "first_moment": 0.0, "b2": 0.99, "eps": 1e-3}
 OPTIMIZERS = {
     "momentum": ({"name": "sgd", "momentum": 0.9}, lambda rows, at: momentum(rows, at, False)),
     "nesterov": ({"name": "sgd", "momentum": 0.9, "nesterov": True}, lambda rows, at: momentum(rows, at, True)),
@@ -133,6 +145,23 @@ OPTIMIZERS = {
     "adam": ({"name": "adam"}, adam),
     "adamw": ({"name": "adamw", "weight_decay": 0.2}, lambda rows, at: adam(rows, at, 0.2)),
     "yogi": ({"name": "yogi"}, yogi),
+    "adam uncorrected": ({"name": "adam", "bias_correction": False}, uncorrected),
+    "adamw uncorrected": (
+        {"name": "adamw", "weight_decay": 0.2, "bias_correction": False},
+        lambda rows, at: uncorrected(rows, at, 0.2),
+    ),
+    "FedAdam": (
+        {"name": "adam", "bias_correction": False, "b2": 0.99, "eps": 1e-3, "second_moment": 1e-6},
+        lambda rows, at: uncorrected(rows, at, b2=0.99, eps=1e-3, second=1e-6),
+    ),
+    "FedYogi": (
+        {**FEDERATED_YOGI, "second_moment": 1e-6},
+        lambda rows, at: uncorrected(rows, at, b2=0.99, eps=1e-3, second=1e-6, additive=True),
+    ),
+    "FedYogi from another square": (
+        {**FEDERATED_YOGI, "second_moment": 0.5},
+        lambda rows, at: uncorrected(rows, at, b2=0.99, eps=1e-3, second=0.5, additive=True),
+    ),
 }
 
 
@@ -141,6 +170,24 @@ def test_an_optimizer_moves_the_model_as_its_paper_says(name):
     described, expected = OPTIMIZERS[name]
     first, *_, last = applied(ROWS, optimizer={**described, "learning_rate": 0.1})
     np.testing.assert_allclose(last, expected(ROWS, first), rtol=1e-3, atol=1e-5)
+
+
+def test_a_correction_or_another_start_of_the_moments_shows_in_the_first_update():
+    """What circulates as Yogi differs: in the first update by ten times and more without the correction."""
+    first = [
+        applied(ROWS[:1], optimizer={"learning_rate": 0.1, **described})[1]
+        for described in (
+            {"name": "yogi"},
+            {"name": "yogi", "first_moment": 0.0},
+            {"name": "yogi", "second_moment": 0.5},
+            {"name": "yogi", "bias_correction": False},
+            {"name": "adam"},
+            {"name": "adam", "bias_correction": False},
+        )
+    ]
+    for i, one in enumerate(first):
+        for other in first[:i]:
+            assert np.abs(one - other).max() > 1e-6
 
 
 def test_a_model_longer_than_max_norm_is_projected_and_a_shorter_one_left_alone():

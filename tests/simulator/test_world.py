@@ -1,10 +1,15 @@
 """What a run works on: who holds which samples, and which of them are looked at."""
 
+import re
+
 import numpy as np
 import pytest
 
+from simulator.components import DATA
+from simulator.data import Dataset
 from simulator.keys import Purpose, generator
-from simulator.world import TRAIN_EVALUATED, share_out, stack, world
+from simulator.scenario import parse
+from simulator.world import TRAIN_EVALUATED, load, share_out, stack, world
 from tests.simulator.conftest import small
 
 FEW_LABELS = {"name": "digits", "batch_size": 8, "partition": {"name": "by_label", "labels": 2}}
@@ -41,3 +46,24 @@ def test_where_every_sample_is_held_each_is_looked_at_once_up_to_the_limit(sampl
     parts, _ = share_out(scenario.data, scenario.workers.total, 0)
     shuffled = generator(0, Purpose.EVALUATE).permutation(parts.train)
     assert evaluated(scenario, 0) == shuffled[:TRAIN_EVALUATED].tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"y": np.array([1, 2, 3], np.int32)},
+            "labels int32 from 1 to 3: whole numbers in 0..2 are needed for classes=3",
+        ),
+        ({"y": np.array([0, -1, 2], np.int32)}, "labels int32 from -1 to 2"),
+        ({"y": np.array([0, 1, 2], np.float32)}, "labels float32 from 0.0 to 2.0"),
+        ({"y": np.array([0, 1], np.int32)}, "3 samples with 2 labels"),
+        ({"owners": np.array([0], np.int32)}, "as many owners"),
+    ],
+)
+def test_a_plug_in_whose_labels_do_not_fit_is_refused(monkeypatch, changes, said):
+    made = Dataset(np.zeros((3, 2), np.float32), np.array([0, 1, 2], np.int32), 3)._replace(**changes)
+    monkeypatch.setitem(DATA, "digits", lambda: made)
+    source = parse({"name": "a", "data": {"name": "digits", "batch_size": 7}, "rule": "average", "attack": "none"}).data
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load(source)

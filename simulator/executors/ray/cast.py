@@ -114,7 +114,10 @@ def connect(address: str | None) -> Embedded | None:
             # Ray puts up a handler of its own, which would leave at once
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
-    return None if address else Embedded(Path(made.address_info["session_dir"]), _raylet(), asked)
+    if address:
+        return None
+    folder = made.address_info["session_dir"]  # pyright: ignore[reportAttributeAccessIssue]
+    return Embedded(Path(folder), _raylet(), asked)
 
 
 def _raylet() -> int | None:

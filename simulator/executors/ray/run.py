@@ -58,6 +58,6 @@ def checkpoint(run: Run, step: int, evaluation: Evaluation, public: Server, seen
         wall_s=time.perf_counter() - run.begin,
         evaluation=evaluation,
         updates=stacked(seen),
-        params=public.params,
+        params=np.asarray(public.params),
         timeline=run.timeline,
     )

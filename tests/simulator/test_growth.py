@@ -1,0 +1,28 @@
+"""One process over many runs: what is kept of each is bounded."""
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from simulator.compilation import KEPT
+from tests.simulator.conftest import run, small
+
+
+def maps():
+    return Path("/proc/self/maps").read_text().count("\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux alone tells")
+@pytest.mark.parametrize("executor", ["loop", "vectorised"])
+def test_a_sweep_of_rates_keeps_the_compiled_functions_of_the_last_runs_alone(executor):
+    # compiled functions are what a run leaves: some megabytes, and a hundred memory maps
+    taken = []
+    for i in range(2 * KEPT):
+        run(small(optimizer={"name": "sgd", "learning_rate": 0.1 + 0.001 * i}, executor=executor, steps=2))
+        gc.collect()
+        taken.append(maps())
+    first, then = taken[KEPT - 1] - taken[0], taken[-1] - taken[KEPT - 1]
+    assert first > 20 * KEPT
+    assert then < 0.1 * first
