@@ -35,6 +35,11 @@ EXIT_CODES = (
     "is kept."
 )
 
+SHOW_CODES = (
+    "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is "
+    "in the way of one."
+)
+
 
 class Kind(StrEnum):
     """What `byzax list` can list."""
@@ -104,15 +109,18 @@ def run(
     except ScenarioError as error:
         refuse(error)
 
-    for folder, each in zip(folders, studies, strict=True):
-        results.save_study(folder, each)
+    try:
+        for folder, each in zip(folders, studies, strict=True):
+            results.save_study(folder, each)
+    except results.WriteError as error:
+        refuse(error)
     code = _perform(list(zip(studies, folders, strict=True)), ray_address, quiet)
+    begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
     for folder in folders:
-        if any(folder.glob("runs/[!.]*/summary.json")):
-            _summarise(folder)
-        else:
+        if folder not in begun:
             outputs.discard(folder)
-    raise typer.Exit(code)
+    shown = _summarise(begun, Path(out).name if out else None) if begun else 0
+    raise typer.Exit(code or shown)
 
 
 def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
@@ -152,12 +160,14 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
     from experiments import results, study
     from experiments.notes import notes
+    from experiments.progress import animated
 
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     crowded: list[str] = []
-    with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
+    console = Console(stderr=True)
+    with console.status("checking") if animated(console) else nullcontext():
         # all that is quick to see of all files, before anything is traced
         studies = [study.assembled(each) for each in studies]
         results.versions()
@@ -198,7 +208,7 @@ def _perform(
     """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
     from rich.console import Console
 
-    from experiments import progress, running
+    from experiments import progress, results, running
 
     todo = [job for each, folder in studies for job in running.jobs(each, folder)]
     count = sum(len(job.runs) for job in todo)
@@ -210,6 +220,9 @@ def _perform(
         word, code = ending(end)
         typer.echo(f"{word}: what is done is kept", err=True)
         return code
+    except results.WriteError as error:
+        typer.echo(f"{error}: what is done is kept", err=True)
+        return 1
 
 
 @app.command(epilog=EXIT_CODES)
@@ -265,7 +278,10 @@ def tune(
         refuse(error)
 
     (folder,) = folders
-    results.save_study(folder, planned.study)
+    try:
+        results.save_study(folder, planned.study)
+    except results.WriteError as error:
+        refuse(error)
     if tuning.shares_test_samples(planned):
         typer.echo(
             f"{file}: each repeat draws test samples of its own, which are others' validation samples: to keep them "
@@ -281,7 +297,7 @@ def tune(
         rows = [row._replace(best=False) for row in rows]
     written = tuning.write(folder, planned, rows)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(tuning.table(folder))
+    tuning.show(folder, console)
     for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
     if not any(row.best for row in rows):
@@ -318,38 +334,79 @@ def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, endin
     return folders
 
 
-def _summarise(folder: Path) -> None:
-    """Writes summary and plots of a study and prints its table."""
+def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> int:
+    """Prints the tables of studies, of several as one, and writes the summary and plots of each.
+
+    With `out` what is written is that of all together, and goes there. Gives the exit code: 1 where a run is damaged or
+    there is no room, 2 where somebody else's file is in the way.
+    """
     from rich.console import Console
 
     from experiments import report
 
-    written = report.write(folder)
+    found = [report.read([folder]) for folder in folders]
+    names = {each.name for each in found}
+    together = found[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    report.show(folder, console)
-    for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
+    report.show(together, console)
+    code = 1 if together.damaged else 0
+    for each, folder in [(together, out)] if out else zip(found, folders, strict=True):
+        if each.frame.empty:
+            continue
+        try:
+            for path in report.write(each, folder):
+                typer.echo(path)
+        except ScenarioError as error:
+            typer.echo(error, err=True)
+            code = 2
+        except OSError as error:
+            why = f"tables and plots cannot be written ({error.strerror or error})"
+            typer.echo(f"{folder}: {why}: byzax show makes them, from the files of the runs", err=True)
+            code = code or 1
+    return code
 
 
-@app.command()
+@app.command(epilog=SHOW_CODES)
 @plainly
-def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that byzax run wrote.")]) -> None:
-    """Print the table of a finished study and make its summary and plots again, from its files."""
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study, or a folder of studies, of byzax run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of summary and plots, of all studies together; by default each own's."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+) -> None:
+    """Print the tables of a finished study and make its summary and plots again, from its files.
+
+    Several studies under one folder are one table, with a column for each key in which they differ. A damaged run is
+    named and left out.
+    """
     from rich.console import Console
 
-    from experiments import tune
+    from experiments import outputs, tune
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
+    code = 0
     try:
         if not studies:
             raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
-        for each in studies:
-            if (each / "tune.csv").exists():
-                Console(width=None if sys.stdout.isatty() else 140).print(tune.table(each))
-            else:
-                _summarise(each)
+        if out:
+            outputs.claim([out], [], overwrite)
     except (ScenarioError, OSError) as error:
         refuse(error)
+    tuned = [each for each in studies if (each / "tune.csv").exists()]
+    for each in tuned:
+        try:
+            whole = tune.show(each, Console(width=None if sys.stdout.isatty() else 140))
+        except ScenarioError as error:
+            typer.echo(error, err=True)
+            whole = False
+        code = code or (0 if whole else 1)
+    if others := [each for each in studies if each not in tuned]:
+        code = max(code, _summarise(others, folder.resolve().name, out))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -357,21 +414,28 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder th
 def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, of byzax run.")]) -> None:
     """Do a recorded run again, one worker after the other, and say whether it gives the same numbers, bit for bit.
 
-    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, else 1.
+    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, 1 if one is
+    not, 2 if one cannot be replayed.
     """
     from experiments import replay as again
 
-    same = True
+    same, refused = True, False
     try:
-        for run in again.runs(folder):
+        runs = again.runs(folder)
+    except ScenarioError as error:
+        refuse(error)
+    for run in runs:
+        try:
             for each in again.replay(run):
                 if isinstance(each, again.Replayed):
                     same &= not each.problem
                     said = each.problem or "the same, bit for bit"
                     typer.echo(f"{run.name}: {each.updates} updates: {said}")
-    except ScenarioError as error:
-        refuse(error)
-    raise typer.Exit(0 if same else 1)
+        except ScenarioError as error:
+            # the other runs of the study are compared all the same
+            typer.echo(error, err=True)
+            refused = True
+    raise typer.Exit(2 if refused else 0 if same else 1)
 
 
 @app.command()

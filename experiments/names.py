@@ -3,7 +3,7 @@
 import json
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from simulator.mistakes import cut
@@ -36,6 +36,16 @@ def counted(number: int, noun: str) -> str:
     ('1 run', '84 runs')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def joined(words: Sequence[str]) -> str:
+    """Words as a person lists them.
+
+    >>> joined(["pre", "rule", "attack"]), joined(["rule"])
+    ('pre, rule and attack', 'rule')
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def short(others: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from experiments.names import file_name, short
+from experiments.gathering import MEASURES, WAYS, Results, differs, diverged, ended, expected, lines, others, timed
+from experiments.names import counted, file_name, short
 from experiments.outputs import save
+from experiments.records import SPENT, Record
 from experiments.scores import ACCURACY, Score, score_of
-from experiments.summary import MEASURES, WAYS, differs, diverged, lines, others, timed
+from experiments.tables import FEWEST, subject
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
@@ -43,7 +47,16 @@ KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
 FAR = 8
 # A loss is drawn up to so many times the largest one at the start.
 HIGHEST = 10
-NO_AGES = pd.DataFrame({"age": [0], "rows": [0]})
+# Lines of so many evaluations, or fewer, have a marker at each.
+MARKED = 12
+# Places at which lines over time are read off, at most.
+PLACES = 200
+# Cells with fewer runs that a note names.
+NAMED = 3
+# Letters of a label, and of an inch of a note.
+LONGEST, PER_INCH = 60, 15
+# The height of a title.
+TITLE_INCHES = 0.25
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -61,8 +74,13 @@ STYLE: Any = {
 }
 
 
-def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
-    """Draws a figure for each combination of the other swept keys, as PNG and SVG; gives the paths."""
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Draws a figure for each combination of the other swept keys, as PNG and SVG, into a folder; gives the paths.
+
+    Raises OSError where there is no room (then no half of a file is left), ScenarioError where somebody else's file is
+    in the way.
+    """
+    frame, curves = results.frame, results.curves
     if curves.empty:
         return []
     frame = frame.assign(line=lines(frame))
@@ -70,9 +88,12 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
     keys = [key for key in others(frame) if key.partition(".")[0] not in WAYS]
     groups: list[Any] = list(frame.groupby(keys, sort=False)) if keys else [((), frame)]
     axes = {"": "step"} | {
-        f"-by-{measure.removesuffix('_s')}": measure for measure in MEASURES if differs(curves, measure)
+        f"-by-{measure.removesuffix('_s')}": measure
+        for measure in MEASURES
+        if differs(curves.loc[ended(curves)], measure)
     }
     paths: list[Path] = []
+    title = [results.name, subject(results)]
 
     def keep(figure: Figure, parts: list[str]) -> None:
         name = file_name(parts, [path.stem for path in paths])
@@ -89,10 +110,10 @@ def draw(folder: Path, frame: pd.DataFrame, curves: pd.DataFrame) -> list[Path]:
         every = list(frame["line"].unique())
         with rc_context(STYLE):
             for name, measure in axes.items():
-                figure = scores(group, measured, every, words, measure)
+                figure = scores(group, measured, every, [*title, *words], measure)
                 keep(figure, [f"{score_of(group).file}{name}", *words])
             if timed(frame, curves):
-                keep(spending(folder, group, words), ["time", *words])
+                keep(spending(results.records, group, [*title, *words]), ["time", *words])
     return paths
 
 
@@ -101,13 +122,26 @@ def appearance(suffix: str) -> dict[str, Any]:
     return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
 
+def verbatim(text: Any) -> str:
+    """A text as matplotlib shows it letter by letter: a dollar begins no formula; of a long one the beginning."""
+    return textwrap.shorten(str(text), LONGEST, placeholder=" ...").replace("$", r"\$")
+
+
+def notes(parts: Sequence[str], width: float) -> str:
+    """Lines for the head of a figure that is so many inches wide: each part begins a line of its own."""
+    found = [line for part in parts if part for line in textwrap.wrap(part, max(20, int(width * PER_INCH)))]
+    return "\n".join(found).replace("$", r"\$")
+
+
 def colours(rules: list[str]) -> dict[str, str]:
     """A colour for each rule: its own, or a spare one for a rule or variant that has none."""
-    free = [c for name, c in COLOURS.items() if name not in {rule.split()[0] for rule in rules}]
+    # what stands before a rule (`nnm + krum`) does not change its colour
+    names = {rule: (rule.rpartition(" + ")[2].split() or [rule])[0] for rule in rules}
+    free = [c for name, c in COLOURS.items() if name not in names.values()]
     spare = itertools.cycle([*SPARE, *free, *MORE])
     taken: dict[str, str] = {}
     for rule in rules:
-        own = COLOURS.get(rule.split()[0])
+        own = COLOURS.get(names[rule])
         taken[rule] = own if own and own not in taken.values() else next(spare)
     return taken
 
@@ -117,7 +151,8 @@ def scores(
 ) -> Figure:
     """Mean test accuracy over a measure (server updates) with a band of one standard deviation over the repeats.
 
-    Where the data has values in place of classes it is the test loss, over a logarithmic axis if its range is wide.
+    Of two repeats the band is their range, of one there is none. `words`: the title, and what else it is of. Where the
+    data has values in place of classes it is the test loss, over a logarithmic axis if its range is wide.
     Runs that were not completed are thin lines of their own, which end in a cross, and count in no mean.
     """
     attacks = list(curves["attack"].unique())
@@ -131,7 +166,7 @@ def scores(
     paint, score = colours(rules), score_of(curves)
     for axes, attack in zip(panels, attacks, strict=False):
         _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, score, measure)
-        axes.set_title(str(attack), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+        axes.set_title(verbatim(attack), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
     for spare in panels[len(attacks) :]:
         spare.set_visible(False)
     for i, axes in enumerate(panels[: len(attacks)]):
@@ -151,37 +186,60 @@ def scores(
     if ends.max() > FAR * ends[ends > 0].min(initial=ends.max()):
         # runs of which one takes many times as long as another
         panels[0].set_xscale("log")
+        for axis in (axes.xaxis for axes in panels):
+            # 20 in place of 2 x 10^1, which neighbours run into
+            axis.set_major_formatter(LogFormatter())
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         places = curves[measure].to_numpy()
         panels[0].set_xlim(left=places[places > 0].min())
     if score is not ACCURACY:
         _fitted(panels[0], curves, score)
-    seeds = len(set(curves["seed"]))
-    notes = [", ".join([*words, f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed"])]
-    if stopped := sum(frame["status"] != "complete"):
-        notes.append(f"\N{MULTIPLICATION SIGN} not completed, not in the mean: {_runs(stopped)}")
-    if lost := sum(diverged(frame)):
-        notes.append(f"\N{WHITE DOWN-POINTING TRIANGLE} diverged: {_runs(lost)}")
+    title, *words = [word for word in words if word] or [""]
+    head = notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
     handles, labels = panels[0].get_legend_handles_labels()
     # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
     entries = math.ceil(len(labels) / math.ceil(len(labels) * (0.75 + 0.075 * max(map(len, labels))) / width))
     order = [i for start in range(entries) for i in range(start, len(labels), entries)]
-    figure.set_figheight(height + 0.16 * (len(notes) - 1))
-    figure.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        loc="outside upper left",
-        ncols=entries,
-        frameon=False,
-        handlelength=2.6,
-        title="\n".join(notes),
-        title_fontproperties={"size": 8.5},
-        alignment="left",
-    )
+    figure.set_figheight(height + 0.16 * head.count("\n") + TITLE_INCHES * bool(title))
+    _legend(figure, title, head, [handles[i] for i in order], [labels[i] for i in order], entries)
     return figure
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+    """The head of a figure: its title, lines of notes, and the entries of a legend below them."""
+    # the notes begin with an empty line, on which the title stands: a legend has one font for all its title
+    figure.text(0.012, 1 - 0.08 / figure.get_figheight(), verbatim(title), va="top", fontsize=10.5, fontweight="bold",
+                color="#222222")  # fmt: skip
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False, handlelength=2.6,
+        title=f"\n{head}" if title else head or None, title_fontproperties={"size": 8.5}, alignment="left",
+    )  # fmt: skip
+
+
+def _spread(frame: pd.DataFrame) -> str:
+    """What lines and bands are."""
+    most = max(frame["of"].tolist())
+    return {1: "one seed", 2: "mean and range of 2 seeds"}.get(most, f"mean and one standard deviation of {most} seeds")
+
+
+def _marks(frame: pd.DataFrame) -> list[str]:
+    """What the marks say, and which lines have fewer runs than others."""
+    found = []
+    cells: Any = frame.groupby(["line", "attack"], sort=False)
+    fewer = [
+        f"{line} under {attack} {count} of {of}"
+        for (line, attack), group in cells
+        if 0 < (count := int(ended(group).sum())) < (of := expected(group))
+    ]
+    if fewer:
+        more = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
+        found.append(f"fewer runs than asked for: {'; '.join(fewer[:NAMED])}{more} (of two the band is their range)")
+    marks = {
+        "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~ended(frame)),
+        "\N{WHITE DOWN-POINTING TRIANGLE} diverged": sum(diverged(frame)),
+        "\N{WHITE DIAMOND} lost workers": sum(frame["status"] == "degraded"),
+    }
+    return found + [f"{words}: {counted(int(count), 'run')}" for words, count in marks.items() if count]
 
 
 def _fitted(axes: Axes, curves: pd.DataFrame, score: Score) -> None:
@@ -205,15 +263,21 @@ def _panel(
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
         mine = curves.loc[curves["line"] == rule]
-        complete = mine.loc[mine["status"] == "complete"]
+        complete = mine.loc[ended(mine)]
         mean = _mean(complete, score, measure)
-        axes.plot(mean.index, mean["mean"], label=rule, linewidth=1.7, zorder=3, **style)
+        few = complete.groupby("run").size().max() <= MARKED if len(complete) else False
+        points: Any = {"marker": "o", "markersize": 3} if few else {}
+        axes.plot(mean.index, mean["mean"], label=verbatim(rule), linewidth=1.7, zorder=3, **points, **style)
         most = 1 if score is ACCURACY else np.inf
-        low, high = (mean["mean"] - mean["std"]).clip(0, most), (mean["mean"] + mean["std"]).clip(0, most)
+        low, high = mean["low"].clip(0, most), mean["high"].clip(0, most)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
-        for _, run in mine.loc[mine["status"] != "complete"].groupby("run"):
+        for _, run in mine.loc[~ended(mine)].groupby("run"):
             axes.plot(run[measure], run[score.column], linewidth=0.8, zorder=3, **style)
             axes.plot(run[measure].iloc[-1:], run[score.column].iloc[-1:], marker="x", markersize=6, **mark)
+        for _, run in complete.loc[complete["status"] == "degraded"].groupby("run"):
+            # the first model evaluated without the lost workers
+            since = run.loc[run["step"] >= min(run["degraded_at"].iloc[0], run["step"].max())].iloc[:1]
+            axes.plot(since[measure], since[score.column], **mark, marker="D", markersize=5, markerfacecolor="white")
         for _, run in complete.loc[~np.isfinite(complete["test_loss"])].groupby("run"):
             first, place = run.iloc[:1], mark | {"marker": "v", "markersize": 6, "markerfacecolor": "white"}
             if score is ACCURACY:
@@ -229,40 +293,50 @@ def _panel(
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 
-def _mean(complete: pd.DataFrame, score: Score, measure: str) -> Any:
-    """`mean` and `std` of the score over the repeats, at each place of the measure; NaN where one is not finite."""
+def _mean(complete: pd.DataFrame, score: Score, measure: str) -> pd.DataFrame:
+    """`mean` of the score over the repeats and the band from `low` to `high`, at each place of the measure.
+
+    NaN where a score is not finite. The band is one standard deviation on both sides, of two repeats their range.
+    """
     values = complete[score.column]
     complete = complete.assign(value=values.where(np.isfinite(values)))
     if complete.empty:
-        return complete.groupby(measure)["value"].agg(["mean", "std"])
+        return pd.DataFrame({"mean": [], "low": [], "high": []})
     if measure == "step":
         # infinity marks what is not finite while a run that was stopped early keeps what it ended with
         wide = complete.fillna({"value": np.inf}).pivot(index="step", columns="run", values="value").ffill()
         wide = wide.where(np.isfinite(wide))
-        mean = wide.mean(axis=1, skipna=False)
-        return pd.DataFrame({"mean": mean, "std": wide.std(axis=1).fillna(0).where(mean.notna())})
-    runs = [run for _, run in complete.groupby("run")]
-    # repeats are evaluated at different places: their lines are read off at the same ones, up to the first end
-    places = np.linspace(0, min(run[measure].max() for run in runs), 200)
-    read = np.stack([np.interp(places, run[measure], run["value"]) for run in runs])
-    spread = read.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(places))
-    return pd.DataFrame({"mean": read.mean(axis=0), "std": spread}, index=places)
+    else:
+        runs = [run for _, run in complete.groupby("run")]
+        # repeats are evaluated at different places: their lines are read off at all of these, up to the first end
+        end = min(run[measure].max() for run in runs)
+        places = np.unique(np.concatenate([run[measure] for run in runs]))
+        places = places[places <= end] if len(places) <= PLACES else np.linspace(0, end, PLACES)
+        read = [np.interp(places, run[measure], run["value"]) for run in runs]
+        wide = pd.DataFrame(np.stack(read, axis=1), index=places)
+    mean = wide.mean(axis=1, skipna=False)
+    if wide.shape[1] < FEWEST:
+        low, high = wide.min(axis=1), wide.max(axis=1)
+    else:
+        low, high = mean - wide.std(axis=1), mean + wide.std(axis=1)
+    return pd.DataFrame({"mean": mean, "low": low.where(mean.notna()), "high": high.where(mean.notna())})
 
 
-def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
+def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
     """How time was used, a line of panels for each schedule: ages of the rows, and what workers did, in mean shares.
 
-    Runs of all rules, attacks and repeats count that have the same ways to spend time.
+    Runs of all rules, attacks and repeats count that have the same ways to spend time and came to their end.
     """
+    frame = frame.loc[ended(frame)] if bool(ended(frame).any()) else frame
+    title, *words = [word for word in words if word] or [""]
     ways, oldest, first = list(frame["line"].unique()), 1, True
     figure = Figure(figsize=(8.2, 1.75 * len(ways) + 0.8), layout="constrained")
     grid = figure.subplots(len(ways), 2, squeeze=False, sharex="col", width_ratios=[1, 1.35])
     for (left, right), way in zip(grid, ways, strict=True):
-        runs = [folder / "runs" / run for run in frame.loc[frame["line"] == way, "run"]]
+        runs = [records[run] for run in frame.loc[frame["line"] == way, "run"]]
         # a run that ended before its first update has no rows
-        files = [run / "ages.csv" for run in runs if (run / "ages.csv").exists()]
-        ages = pd.concat([pd.read_csv(file, dtype=int) for file in files] or [NO_AGES])
-        rows = np.bincount(ages["age"], ages["rows"])
+        ages = [run.ages for run in runs if run.ages is not None] or [np.zeros(1)]
+        rows = np.sum([np.pad(each, (0, max(map(len, ages)) - len(each))) for each in ages], axis=0)
         below = np.cumsum(rows) / max(1, rows.sum())
         oldest = max(oldest, int(np.searchsorted(below, 0.995)) if rows.any() else 0)
         left.bar(
@@ -273,13 +347,13 @@ def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
             edgecolor="white",
             linewidth=0.3,
         )
-        left.set_title(str(way), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+        left.set_title(verbatim(way), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
         left.set_ylabel("share of rows")
-        parts = [pd.read_csv(run / "workers.csv") for run in runs if (run / "workers.csv").exists()]
+        parts = [run.spent for run in runs if run.spent is not None]
         if not parts:
             continue
         by_worker = pd.concat(parts).groupby("worker")
-        spent: Any = by_worker[[f"{kind}_s" for kind in KINDS]].sum()
+        spent: Any = by_worker[SPENT].sum()
         lie = by_worker["byzantine"].any().to_numpy(bool)
         first &= bool(lie.any() and not lie.all() and lie[: lie.sum()].all())
         seconds = spent.to_numpy()
@@ -295,9 +369,7 @@ def spending(folder: Path, frame: pd.DataFrame, words: list[str]) -> Figure:
     grid[-1][1].set_xlabel("worker (the Byzantine ones first)" if first else "worker")
     for axes in grid[-1]:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = grid[0][1].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper right", ncols=3, frameon=False, title=", ".join(words) or None,
-        title_fontproperties={"size": 8.5},
-    )  # fmt: skip
+    head = notes([*words[:1], ", ".join(words[1:])], 8.2)
+    figure.set_figheight(figure.get_figheight() + 0.16 * (head.count("\n") + 1) + TITLE_INCHES * bool(title))
+    _legend(figure, title, head, *grid[0][1].get_legend_handles_labels(), columns=3)
     return figure

@@ -1,6 +1,7 @@
-"""What a person sees while runs go on: bars on a terminal, else a line per run."""
+"""What a person sees while runs go on: bars on a terminal, one line in a notebook, else a line per run; or nothing."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,11 @@ from experiments.results import Run
 from experiments.scores import said
 from simulator.executors import Checkpoint
 
-# Without a terminal a long run says where it is, but not more often than this.
+# Without a terminal a long run says where it is, but not more often than this; a line that is rewritten oftener.
 LINE_EVERY_S = 10
+REWRITE_EVERY_S = 0.5
+# A forecast from less than this is none.
+FORECAST_AFTER_S = 1.0
 
 
 class Report(NamedTuple):
@@ -36,12 +40,25 @@ class Report(NamedTuple):
 def report(console: Console, runs: int, steps: int, measure: str | None = None, quiet: bool = False):
     """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
 
-    `measure`: the field of an evaluation that is told, None for the test accuracy or loss. `quiet`: only failures.
+    `measure`: the field of an evaluation that is told, None for the test accuracy or loss. `quiet`: nothing is told
+    but failures.
     """
-    # a notebook gives its commands a terminal, and shows the codes that move a cursor as they are
-    notebook = console.is_terminal and "JPY_PARENT_PID" in os.environ
-    fitting = _silence if quiet else _one_line if notebook else _bars if console.is_terminal else _lines
-    return fitting(console, runs, steps, measure)
+    if quiet:
+        return _failures(console)
+    if animated(console):
+        return _bars(console, runs, steps, measure)
+    return (_rewritten if notebook() and console.is_terminal else _lines)(console, runs, steps, measure)
+
+
+def animated(console: Console) -> bool:
+    """Whether what is shown may move: not in a file or pipe, nor in a notebook, which shows escape codes as text."""
+    return console.is_terminal and not notebook()
+
+
+def notebook() -> bool:
+    """Whether this process is the kernel of a notebook, or a command that was begun in one of its cells."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    return "JPY_PARENT_PID" in os.environ or type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def name(run: Run) -> str:
@@ -50,15 +67,68 @@ def name(run: Run) -> str:
     return ", ".join([run.rule, run.attack, *others, f"seed {run.scenario.seed}"])
 
 
+class Forecast(NamedTuple):
+    """How long the rest takes, from how long what is done took.
+
+    `advance(run, step)`: a run is after an update. `end(run)`: it is over, and what it left undone takes no time.
+    `said()`: such as `about 3 min left`, empty where there is nothing to say.
+    """
+
+    advance: Callable[[Run, int], None]
+    end: Callable[[Run], None]
+    said: Callable[[], str]
+
+
+def forecast(steps: int) -> Forecast:
+    """For so many updates in all."""
+    began, left, finished = time.monotonic(), steps, 0
+    reached: dict[str, int] = {}
+
+    def advance(run: Run, step: int) -> None:
+        nonlocal left, finished
+        new, reached[run.slug] = step - reached.get(run.slug, 0), step
+        left, finished = left - new, finished + new
+
+    def end(run: Run) -> None:
+        nonlocal left
+        left -= run.scenario.steps - reached.pop(run.slug, 0)
+
+    def said() -> str:
+        spent = time.monotonic() - began
+        if spent < FORECAST_AFTER_S or not finished or left <= 0:
+            return ""
+        rest = spent * left / finished
+        words = f"{rest:.0f} s" if rest < 90 else f"{rest / 60:.0f} min" if rest < 5400 else f"{rest / 3600:.1f} h"
+        return f"about {words} left"
+
+    return Forecast(advance, end, said)
+
+
 def _count(completed: int, lost: int, runs: int) -> str:
     """`83 of 84 runs, 1 failed`: how many were completed, and how many never will be."""
     return f"{completed} of {counted(runs, 'run')}" + (f", {lost} failed" if lost else "")
 
 
 @contextmanager
+def _failures(console: Console) -> Iterator[Report]:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    yield Report(
+        starting=lambda executor: None,
+        begin=lambda some, steps: None,
+        advance=lambda run, checkpoint: None,
+        done=lambda run, checkpoint: None,
+        failed=lambda run, reason: say(f"{name(run)}: failed: {reason}"),
+        # what happens to a run is no progress
+        notice=say,
+    )
+
+
+@contextmanager
 def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     columns = (
-        TextColumn("{task.description}", style="bold"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=30),
         TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
@@ -115,9 +185,57 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
 
 
 @contextmanager
+def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
+    """One line that is written again and again, by a carriage return alone; a failure has a line of its own."""
+    expected = forecast(steps)
+    completed, lost, shown, last, present = 0, 0, 0, 0.0, ""
+    began = time.monotonic()
+
+    def put(text: str, end: str = "") -> None:
+        nonlocal shown, last
+        text = text[: console.width - 1]
+        console.file.write(f"\r{text:<{shown}}{end}")
+        console.file.flush()
+        shown, last = (0 if end else len(text)), time.monotonic()
+
+    def now(text: str) -> None:
+        if time.monotonic() - last > REWRITE_EVERY_S:
+            put("; ".join(filter(None, [_count(completed, lost, runs), expected.said(), text])))
+
+    def advance(run: Run, checkpoint: Checkpoint) -> None:
+        expected.advance(run, checkpoint.step)
+        now(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
+
+    def done(run: Run, checkpoint: Checkpoint) -> None:
+        nonlocal completed
+        completed += 1
+        expected.end(run)
+        now(f"{name(run)}: {said(checkpoint.evaluation, measure)}")
+
+    def failed(run: Run, reason: str) -> None:
+        nonlocal lost
+        lost += 1
+        expected.end(run)
+        put(f"{name(run)}: failed: {reason}", "\n")
+
+    def begin(some: Iterable[Run], steps: int) -> None:
+        nonlocal present
+        present = name(next(iter(some)))
+
+    def notice(text: str) -> None:
+        put(f"{present}: {text}", "\n")
+
+    try:
+        yield Report(lambda executor: put(f"starting {executor}"), begin, advance, done, failed, notice)
+    finally:
+        put(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
+
+
+@contextmanager
 def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
     completed, lost, present = 0, 0, ""
     last = began = time.monotonic()
+    expected = forecast(steps)
 
     def say(text: str) -> None:
         nonlocal last
@@ -128,22 +246,27 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         nonlocal present
         present = name(next(iter(some)))
 
-    def end(text: str) -> None:
-        say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}")
+    def end(text: str, more: str = "") -> None:
+        say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}{f'; {more}' if more else ''}")
 
     def done(run: Run, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)")
+        expected.end(run)
+        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)", expected.said())
 
     def failed(run: Run, reason: str) -> None:
         nonlocal lost
         lost += 1
+        expected.end(run)
         end(f"{name(run)}: failed: {reason}")
 
     def advance(run: Run, checkpoint: Checkpoint) -> None:
+        expected.advance(run, checkpoint.step)
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
-            say(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
+            step = f"step {checkpoint.step} of {run.scenario.steps}"
+            text = f"{name(run)}: {step}, {said(checkpoint.evaluation, measure)}"
+            say("; ".join(filter(None, [text, expected.said()])))
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),
@@ -154,59 +277,3 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         notice=lambda text: say(f"{present}: {text}"),
     )
     say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s")
-
-
-@contextmanager
-def _one_line(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
-    """One line that is written over, by a carriage return alone."""
-    completed, lost, widest = 0, 0, 0
-    began = time.monotonic()
-
-    def say(text: str, end: str = "") -> None:
-        nonlocal widest
-        widest = max(widest, len(text))
-        console.file.write(f"\r{text:{widest}}{end}")
-        console.file.flush()
-
-    def where(text: str) -> str:
-        return f"[{completed + lost}/{runs}] {text}"
-
-    def advance(run: Run, checkpoint: Checkpoint) -> None:
-        told = said(checkpoint.evaluation, measure)
-        say(where(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {told}"))
-
-    def done(run: Run, checkpoint: Checkpoint) -> None:
-        nonlocal completed
-        completed += 1
-        say(where(f"{name(run)}: {said(checkpoint.evaluation, measure)}"))
-
-    def failed(run: Run, reason: str) -> None:
-        nonlocal lost
-        lost += 1
-        say(where(f"{name(run)}: failed: {reason}"), "\n")
-
-    yield Report(
-        starting=lambda executor: say(where(f"starting {executor}")),
-        begin=lambda some, steps: None,
-        advance=advance,
-        done=done,
-        failed=failed,
-        notice=lambda text: say(text, "\n"),
-    )
-    say(f"{_count(completed, lost, runs)}, in {time.monotonic() - began:.0f} s", "\n")
-
-
-@contextmanager
-def _silence(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
-    def failed(run: Run, reason: str) -> None:
-        console.print(f"{name(run)}: failed: {reason}", highlight=False, markup=False, soft_wrap=True)
-
-    yield Report(
-        starting=lambda executor: None,
-        begin=lambda some, steps: None,
-        advance=lambda run, checkpoint: None,
-        done=lambda run, checkpoint: None,
-        failed=failed,
-        # what happens to a run is no progress
-        notice=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
-    )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import study
+from experiments.records import Damaged, read_summary
 from experiments.results import own_files
 from simulator.executors import loop
 from simulator.executors.base import Checkpoint, RunError, digest, plan
@@ -25,10 +26,12 @@ class Replayed(NamedTuple):
 
 def runs(folder: Path) -> list[Path]:
     """The runs of a folder: itself, or those of a study. Raises ScenarioError where there are none."""
-    if (folder / "summary.json").exists():
+    # a run of which files are missing is one too, and is named for what it lacks
+    if (folder / "runs").is_dir():
+        if found := sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir()):
+            return found
+    elif any((folder / name).exists() for name in ("summary.json", "params.npz", "metrics.csv")):
         return [folder]
-    if found := sorted(path.parent for path in folder.glob("runs/*/summary.json")):
-        return found
     raise ScenarioError(f"{folder}: no run here: a folder that byzax run wrote is needed, of a run or of a study")
 
 
@@ -72,9 +75,9 @@ def timeline_of(run: Path) -> Timeline:
 def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
     """The checkpoints of the replay, then what came of it. Raises ScenarioError for a run that left nothing."""
     try:
-        before = json.loads((run / "summary.json").read_text())
-    except ValueError:
-        raise ScenarioError(f"{run / 'summary.json'}: damaged") from None
+        before = read_summary(run)
+    except Damaged as error:
+        raise ScenarioError(f"{run}: damaged: {error}") from None
     scenario = study.load(run / "scenario.yaml").cells[0].scenario
     _same_code(run, scenario)
     timeline = timeline_of(run)
@@ -83,6 +86,8 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
     try:
         with (run / "params.npz").open("rb") as file, np.load(file) as arrays:
             params, step = arrays["params"], int(arrays["step"])
+            if params.ndim != 1 or params.dtype.kind != "f":
+                raise ValueError("params are no vector")
     except Exception as error:
         raise ScenarioError(f"{run / 'params.npz'}: is no model, or damaged ({type(error).__name__})") from None
     seen: list[Checkpoint] = []
@@ -99,8 +104,11 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
     problem = ""
     if again is None:
         problem = f"the replay has no evaluation after {step} updates, the run has"
+    elif params.shape != again.shape:
+        problem = f"parameters are those of another model: {len(params)} numbers, the replay has {len(again)}"
     elif not np.array_equal(params, again, equal_nan=True):
-        far = float(np.max(np.abs(params - again)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            far = float(np.max(np.abs(params - again)))
         rounded = scenario.executor.name == "vectorised" or getattr(scenario.executor, "batch", False)
         cause = (
             "vectorised and batch: true promise no more than 1e-5 an update"
@@ -108,6 +116,6 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
             else "other packages or machine?"
         )
         problem = f"parameters differ, by {far:.3g} at most: {cause}"
-    elif "digest" in before and before["digest"] != digest(seen):
+    elif before.digest is not None and before.digest != digest(seen):
         problem = "final parameters are the same, but what was measured on the way differs"
     yield Replayed(run, step, problem)

@@ -1,107 +1,113 @@
-"""The results of a study, shown: summary files, plots and the table on a terminal."""
+"""The results of a study, or of several joined: tables on a terminal, summary files and plots."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import outputs, plots, summary
+from experiments import outputs, pages, plots, tables
+from experiments.gathering import Results, gather, timed
 from experiments.results import read_skipped
-from experiments.scores import SUCCESS, Score
+from experiments.scores import SUCCESS
 from experiments.strict_yaml import read_mapping
 from experiments.study import skipped_lines
+from simulator.scenario import ScenarioError
 
 
-def write(folder: Path) -> list[Path]:
-    """Makes `summary.csv`, `summary.md` and the plots of a study from the files of its runs; gives their paths."""
-    frame = summary.gather(folder)
-    curves = summary.curves(folder, frame)
-    drawn = plots.draw(folder, frame, curves)
-    outputs.save_text(folder / "summary.csv", frame.to_csv(index=False))
-    page = summary.markdown(_name(folder), frame, curves, [path for path in drawn if path.suffix == ".png"])
-    if lines := skipped_lines(read_skipped(folder)):
-        page += "\n" + "".join(f"- {line}\n" for line in lines)
-    outputs.save_text(folder / "summary.md", page)
-    return [folder / "summary.csv", folder / "summary.md", *drawn]
+def read(folders: Sequence[Path], name: str | None = None) -> Results:
+    """The results of a study's folder; of several, all joined under a name."""
+    skipped = [line for folder in folders for line in skipped_lines(read_skipped(folder))]
+    return gather(folders, name or study_name(folders[0]))._replace(skipped=skipped)
 
 
-def show(folder: Path, console: Console) -> None:
-    """Prints the tables of a study, in parts that fit the width, and a line for each run that was not completed."""
-    frame = summary.gather(folder)
-    curves = summary.curves(folder, frame)
-    for i, (words, each, score) in enumerate(summary.tables(frame, curves)):
-        _scores(each, score, words, None if i else _name(folder), console)
-    if summary.timed(frame, curves):
-        headings, rows = summary.spent_rows(frame)
-        names = len(headings) - 6
-        used = Table(caption="how the time was used, on average over the repeats", box=box.SIMPLE_HEAD)
-        for j, heading in enumerate(headings):
-            used.add_column(heading, justify="left" if j < names else "right", vertical="bottom")
-        for row in rows:
-            used.add_row(*(Text(value, style="bold" if j < names else "") for j, value in enumerate(row)))
-        console.print(used)
-    for line in summary.troubles(frame):
+def study_name(folder: Path) -> str:
+    """The name of a study, from its scenario; of a folder that has lost it the folder's own."""
+    try:
+        return str(read_mapping(folder / "scenario.yaml").get("name", folder.name))
+    except ScenarioError:
+        # the runs know all that tables need
+        return folder.name
+
+
+def write(results: Results, folder: Path) -> list[Path]:
+    """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots into a folder; gives their paths.
+
+    Raises OSError where there is no room, ScenarioError where somebody else's file is in the way.
+    """
+    drawn = plots.draw(results, folder)
+    texts = {
+        "summary.csv": pages.runs_csv(results),
+        "tables.csv": pages.cells_csv(results),
+        "summary.md": pages.markdown(results, [path for path in drawn if path.suffix == ".png"]),
+    }
+    for name, text in texts.items():
+        outputs.save_text(folder / name, text)
+    return [*(folder / name for name in texts), *drawn]
+
+
+def show(results: Results, console: Console) -> None:
+    """Prints the tables, in parts that fit the width, and a line for each run that was not completed or is damaged."""
+    if len(results.frame):
+        for i, made in enumerate(tables.tables(results)):
+            console.print(Text(made.title, style="bold"))
+            if not i and (subject := tables.subject(results)):
+                console.print(Text(subject, style="dim"))
+            _scores(made, console)
+        if timed(results.frame, results.curves):
+            headings, rows = tables.spent_rows(results.frame)
+            keys = len(headings) - 7
+            used = Table(caption="how the time was used, means over the runs", box=box.SIMPLE_HEAD)
+            for j, heading in enumerate(headings):
+                used.add_column(Text(heading), justify="left" if j < keys else "right", vertical="bottom")
+            for row in rows:
+                used.add_row(*(Text(value, style="bold" if j < keys else "") for j, value in enumerate(row)))
+            console.print(used)
+    for line in [*results.damaged, *tables.troubles(results)]:
         console.print(Text(line, style="red"))
-    for line in [*summary.early(frame), *skipped_lines(read_skipped(folder))]:
+    for line in [*tables.early(results.frame), *results.skipped]:
         console.print(Text(line, style="dim"))
 
 
-def _scores(frame: pd.DataFrame, score: Score, words: str, title: str | None, console: Console) -> None:
-    wide = summary.table(frame, score)
-    headings, rows = summary.text_rows(wide, score)
-    names = wide.index.nlevels
-    widths = [
-        max(map(len, column)) + 2 for column in zip(headings[:names], *(row[:names] for row in rows), strict=True)
-    ]
+def _scores(made: tables.Table, console: Console) -> None:
+    headings, rows = tables.text_rows(made)
+    keys = len(made.keys)
+    widths = [max(map(len, column)) + 2 for column in zip(headings[:keys], *(row[:keys] for row in rows), strict=True)]
     # a heading breaks between words, a number does not break
     narrowest = 2 + max(
-        max(map(len, " ".join(headings[names:]).split())), max(len(v) for row in rows for v in row[names:])
+        max(map(len, " ".join(headings[keys:]).split())), max(len(text) for row in rows for text in row[keys:])
     )
     fit = max(1, (console.width - sum(widths) - 2) // narrowest)
-    texts = _styled(frame, score, wide, rows)
-    for start in range(names, len(headings), fit):
-        chosen = [*range(names), *range(start, min(start + fit, len(headings)))]
+    texts = _styled(made, rows)
+    for start in range(keys, len(headings), fit):
+        chosen = [*range(keys), *range(start, min(start + fit, len(headings)))]
         last = chosen[-1] == len(headings) - 1
-        part = Table(
-            title=title if start == names else None,
-            caption=words if last else None,
-            box=box.SIMPLE_HEAD,
-            title_style="bold",
-        )
+        part = Table(caption=Text(made.caption) if last else None, box=box.SIMPLE_HEAD)
         for i in chosen:
-            longest = max(len(row[i]) for row in rows)
             part.add_column(
-                headings[i], justify="left" if i < names else "center", min_width=longest, vertical="bottom"
+                Text(headings[i]),
+                justify="left" if i < keys else "center",
+                min_width=max(len(row[i]) for row in rows),
+                vertical="bottom",
             )
         for row in texts:
             part.add_row(*(row[i] for i in chosen))
         console.print(part)
 
 
-def _styled(frame: pd.DataFrame, score: Score, wide: pd.DataFrame, rows: list[list[str]]) -> list[list[Text]]:
-    names = wide.index.nlevels
-    means = wide.xs("mean", axis=1, level=1)
-    higher = score.higher_is_better
-    classes = frame.groupby(list(wide.index.names), sort=False)["classes"].first()
+def _styled(made: tables.Table, rows: list[list[str]]) -> list[list[Text]]:
+    keys = len(made.keys)
     styled = []
-    for i, row in enumerate(rows):
-        texts = [Text(value, style="bold") for value in row[:names]]
-        for j, value in enumerate(row[names:]):
-            mean, all_of_attack = means.iloc[i, j], means.iloc[:, j]
+    for row, cells, best, classes in zip(rows, made.cells, made.best, made.classes, strict=True):
+        texts = [Text(value, style="bold") for value in row[:keys]]
+        for value, cell, first in zip(row[keys:], cells, best, strict=True):
             # twice as good as guessing, or less, or more than half fooled: the attack has won
-            if score is SUCCESS:
-                lost = mean > 0.5
+            if made.score is SUCCESS:
+                lost = cell.mean > 0.5
             else:
-                lost = mean <= 2 / float(classes.loc[wide.index[i]]) if higher else mean == float("inf")
-            best = mean == (all_of_attack.max() if higher else all_of_attack.min())
-            texts.append(Text(value, style="red" if lost else "bold green" if best else ""))
+                lost = cell.mean <= 2 / classes if made.score.higher_is_better else cell.mean == float("inf")
+            texts.append(Text(value, style="red" if lost else "bold green" if first else ""))
         styled.append(texts)
     return styled
-
-
-def _name(folder: Path) -> str:
-    path = folder / "scenario.yaml"
-    return str(read_mapping(path).get("name", folder.name)) if path.exists() else folder.name

@@ -8,7 +8,9 @@ import io
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +19,10 @@ from pydantic import BaseModel
 
 from experiments import outputs
 from experiments.names import compact, file_name, said_of, short
+from experiments.settings import plain, settings
 from experiments.strict_yaml import dump
 from experiments.study import Study
-from experiments.writing import atomically, json_text, sync, write_json
+from experiments.writing import atomically, json_text, sync, write_json, write_text
 from simulator.arrivals import lost_in_words
 from simulator.components import Component, NestedRule, files
 from simulator.diagnostics import Evaluation, Update
@@ -34,11 +37,24 @@ SKIPPED = "skipped.csv"
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 
 
+class WriteError(RuntimeError):
+    """A file of results that cannot be written, such as on a full disk; one line that names it."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Makes a WriteError of whatever keeps the files of a folder from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
+
+
 class Run(NamedTuple):
     """One seed of one cell.
 
     `slug`: its folder's name. `rule` and `attack`: how tables and plots call them. `others`: what else the grid
-    chose. `position`: its place in the study.
+    chose. `position`: its place in the study. `of`: how many runs its cell of a table has, and `runs` its study.
     """
 
     slug: str
@@ -47,6 +63,8 @@ class Run(NamedTuple):
     attack: str
     others: dict[str, str]
     position: int
+    of: int = 1
+    runs: int = 1
 
 
 def runs(study: Study) -> list[Run]:
@@ -59,11 +77,15 @@ def runs(study: Study) -> list[Run]:
         others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
         for seed in cell.scenario.seeds:
             rule, attack = rules[cell.scenario.rule], attacks[cell.scenario.attack]
+            if not any(key.partition(".")[0] == "pre" for key in cell.choices):
+                # what always stands before the rule belongs to it
+                rule = " + ".join([*(compact(plain(each)) for each in cell.scenario.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.add(slug)
             single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
             made.append(Run(slug, single, rule, attack, others, len(made)))
-    return made
+    cells = Counter((run.rule, run.attack, *run.others.items()) for run in made)
+    return [run._replace(of=cells[(run.rule, run.attack, *run.others.items())], runs=len(made)) for run in made]
 
 
 def _is_other(key: str) -> bool:
@@ -114,30 +136,32 @@ def _short(value: Any) -> Any:
 
 
 def begin(folder: Path, run: Run) -> None:
-    """Makes the folder of a run and says in it what will run. It is there whole or not at all."""
+    """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
     here = folder / "runs" / f".{run.slug}"
-    # what a stop on the way left of it is written over
-    here.mkdir(parents=True, exist_ok=True)
     described = run.scenario.model_dump(mode="json")
     del described["repeats"], described["grid"]
-    (here / "scenario.yaml").write_text(dump(described))
     own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
-    (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
-    _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
-    _append(here / "updates.csv", [("step", *Update._fields)])
-    (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
-    here.rename(folder / "runs" / run.slug)
+    with writing(here):
+        # what a stop on the way left of it is written over
+        here.mkdir(parents=True, exist_ok=True)
+        (here / "scenario.yaml").write_text(dump(described))
+        (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
+        _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
+        _append(here / "updates.csv", [("step", *Update._fields)])
+        (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
+        here.rename(folder / "runs" / run.slug)
 
 
 def record(folder: Path, run: Run, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
-    """Appends what a checkpoint says, but for the `hidden` fields of its evaluation."""
+    """Appends what a checkpoint says, but for the `hidden` fields of its evaluation. Raises WriteError."""
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
     row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
-    _append(here / "metrics.csv", [row])
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
-    _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
+    with writing(here):
+        _append(here / "metrics.csv", [row])
+        _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
 
 
 def finish(
@@ -147,9 +171,25 @@ def finish(
     status: str,
     reason: str | None = None,
     hidden: Sequence[str] = (),
+    trace: str = "",
 ) -> None:
-    """Writes the last model and the summary; `status` is complete, degraded, failed or interrupted."""
-    here = folder / "runs" / run.slug
+    """Writes the last model, the summary and what went wrong. Raises WriteError.
+
+    `status` is complete, degraded, failed or interrupted.
+    """
+    with writing(folder / "runs" / run.slug):
+        _finish(folder / "runs" / run.slug, run, seen, status, reason, hidden, trace)
+
+
+def _finish(
+    here: Path,
+    run: Run,
+    seen: Sequence[Checkpoint],
+    status: str,
+    reason: str | None,
+    hidden: Sequence[str],
+    trace: str,
+) -> None:
     if seen:
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
@@ -174,6 +214,8 @@ def finish(
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
+    if trace:
+        write_text(here / "error.txt", trace)
     for path in here.glob("*.csv"):
         # on the disk before the summary says that it is complete
         sync(path)
@@ -210,11 +252,12 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
     ages = np.bincount(timeline.ages)
     _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
     end = timeline.time_s[-1] if timeline.steps else 0.0
+    begun = sum(part.sum() for part in spent[:4])
     return {
         "updates_per_s": float(timeline.steps / end) if end else 0.0,
         "mean_age": float(timeline.ages.mean()) if len(timeline.ages) else 0.0,
         "waiting": float(spent.waiting_s.sum() / (n * end)) if end else 0.0,
-        "unused": float(1 - spent.used.sum() / max(1, sum(part.sum() for part in spent[:4]))),
+        "unused": float(1 - spent.used.sum() / begun) if begun else 0.0,
     }
 
 
@@ -226,7 +269,10 @@ def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "rule": run.rule,
         "attack": run.attack,
         "others": run.others,
+        "settings": settings(scenario),
         "seed": scenario.seed,
+        "of": run.of,
+        "runs": run.runs,
         "status": status,
         **({"reason": reason} if reason else {}),
         "classes": data.classes,
@@ -314,14 +360,18 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def save_study(folder: Path, study: Study) -> None:
-    """Puts the scenario, with its overrides and grid, beside the runs, and lists the runs in the folder's mark."""
-    outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
-    (folder / "runs").mkdir(exist_ok=True)
-    outputs.save_text(folder / "scenario.yaml", dump(study.raw))
-    if study.skipped:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(study)])
-        outputs.save_text(folder / SKIPPED, text.getvalue())
+    """Puts the scenario, with its overrides and grid, beside the runs, and lists the runs in the folder's mark.
+
+    Raises WriteError.
+    """
+    with writing(folder):
+        outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
+        (folder / "runs").mkdir(exist_ok=True)
+        outputs.save_text(folder / "scenario.yaml", dump(study.raw))
+        if study.skipped:
+            text = io.StringIO(newline="")
+            csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(study)])
+            outputs.save_text(folder / SKIPPED, text.getvalue())
 
 
 def skipped(study: Study) -> list[tuple[str, str]]:
@@ -330,8 +380,9 @@ def skipped(study: Study) -> list[tuple[str, str]]:
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
-    """The same, as the folder of a study tells it: nothing where none was left out."""
-    if not (folder / SKIPPED).exists():
+    """The same, as the folder of a study tells it: nothing where none was left out, or the file is damaged."""
+    try:
+        with (folder / SKIPPED).open(newline="") as file:
+            return [(row[0], row[1]) for row in list(csv.reader(file))[1:] if len(row) == 2]
+    except (OSError, ValueError, csv.Error):
         return []
-    with (folder / SKIPPED).open(newline="") as file:
-        return [(row[0], row[1]) for row in list(csv.reader(file))[1:] if len(row) == 2]

@@ -48,6 +48,8 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
 
     KeyboardInterrupt passes, with the files in order.
 
+    Raises WriteError where results cannot be written, with the files in order up to there.
+
     `hidden`: fields of the evaluations that are not written down.
     """
     complete = True
@@ -72,6 +74,7 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
 def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
     interrupt: type[KeyboardInterrupt] | None = None
+    full = ""
     whole = True
     try:
         for run in job.runs.values():
@@ -93,12 +96,17 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
                 interrupts.check()
     except KeyboardInterrupt as error:
         interrupt = type(error)
+    except results.WriteError as error:
+        # whatever else is run would leave nothing either
+        full = str(error)
     except Exception as error:
         # JAX makes another exception of what is raised while it calls Python
         interrupt = interrupts.pending()
         if interrupt is None:
             _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
             return False
+    if full:
+        raise results.WriteError(full)
     if interrupt is None:
         return whole
     for seed, run in _unfinished(job, seen).items():
@@ -123,6 +131,5 @@ def _fail(
         here = job.folder / "runs" / run.slug
         if not here.exists():
             results.begin(job.folder, run)
-        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason), hidden)
-        (here / "error.txt").write_text(trace)
+        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason), hidden, trace)
         report.failed(run, one_line(reason))

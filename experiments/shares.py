@@ -15,11 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from experiments import study
 from experiments.building import deal, load_data
 from experiments.names import compact
-from experiments.plots import STYLE
+from experiments.plots import STYLE, verbatim
 from experiments.replay import runs
 from experiments.writing import replaceable, write_picture
 from simulator.components import Component
@@ -159,7 +160,7 @@ def table(found: Found) -> Table:
     caption = f"entropy of the {what} in bits: mean {bits.mean():.3g}, at most {most}"
     if held < found.training:
         caption += f"; {found.training - held} of {found.training} training samples are held by nobody"
-    made = Table(title=found.name, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
+    made = Table(title=Text(found.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "samples", "entropy", what):
         made.add_column(heading, justify="right")
     made.add_column("which" if found.means is None else "mean value", overflow="fold")
@@ -293,4 +294,4 @@ def _name(axes: Any, found: Found) -> None:
         axes.tick_params(axis="x", labelsize=max(5, min(8, 240 / n)))
         for liar in found.liars:
             axes.get_xticklabels()[liar].set_color(BYZANTINE)
-    axes.set_title(found.name, fontsize=9.5, fontweight="bold", loc="left")
+    axes.set_title(verbatim(found.name), fontsize=9.5, fontweight="bold", loc="left")

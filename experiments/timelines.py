@@ -1,6 +1,5 @@
 """A timeline to look at: a chart of workers over time, and a table of what became of their jobs."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from experiments import study
-from experiments.plots import KINDS, STYLE
+from experiments.plots import KINDS, STYLE, verbatim
+from experiments.records import Damaged, read_metrics
 from experiments.replay import runs, timeline_of
 from experiments.writing import replaceable, write_picture
 from simulator.executors.base import fixed_liars, plan
@@ -23,6 +24,8 @@ from simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
 JOBS_SHOWN = 12
 # Up to so many rows their updates stand beside them in numbers.
 NUMBERED = 150
+# Inches: matplotlib draws no picture of more than 65,535 pixels.
+TALLEST = 300
 ENDS = {Outcome.DROPPED: ("dropped", "x", "#555555"), Outcome.LOST: ("lost", "X", "#D55E00")}
 
 
@@ -72,13 +75,12 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
 def _reached(run: Path) -> int:
     """The last update that a run measured. Raises ScenarioError where it has none."""
     try:
-        with (run / "metrics.csv").open(newline="") as file:
-            steps = [int(row["step"]) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScenarioError(f"{run / 'metrics.csv'}: cannot be read, or damaged ({type(error).__name__})") from None
-    if not steps or steps[-1] < 1:
+        steps = read_metrics(run)["step"]
+    except Damaged as error:
+        raise ScenarioError(f"{run}: damaged: {error}") from None
+    if not len(steps) or steps.iloc[-1] < 1:
         raise ScenarioError(f"{run}: it ended before its first update was measured: there is nothing to draw")
-    return steps[-1]
+    return int(steps.iloc[-1])
 
 
 def table(found: Found) -> Table:
@@ -88,7 +90,7 @@ def table(found: Found) -> Table:
     caption = f"{found.timeline.steps} updates in {end:.6g} s"
     if found.timeline.stopped:
         caption += f"; {found.timeline.stopped}"
-    made = Table(title=found.name, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
+    made = Table(title=Text(found.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "used", "dropped", "lost", "unfinished", "computing", "messages", "waiting", "mean age"):
         made.add_column(heading, justify="right")
     ages = np.bincount(found.timeline.rows.workers, found.timeline.ages, found.n) / np.maximum(spent.used, 1)
@@ -122,7 +124,7 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
     replaceable(path, "--out")
     with rc_context(STYLE):
-        figure = Figure(figsize=(11, 0.32 * found.n + 1.6), layout="constrained")
+        figure = Figure(figsize=(11, min(TALLEST, 0.32 * found.n + 1.6)), layout="constrained")
         axes: Any = figure.subplots()
         # what did not happen lasted until the job was over
         times = [np.fmin(t, over)[shown] for t in everything[4:7]] + [over[shown]]
@@ -148,7 +150,7 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
         axes.set_xlabel("seconds" + ("; numbers are the update that a row went into, from 0" if numbered else ""))
         axes.set_ylabel("worker" + (" (Byzantine in red)" if found.liars else ""))
         figure.legend(
-            loc="outside upper left", ncols=6, frameon=False, title=found.name, alignment="left",
+            loc="outside upper left", ncols=6, frameon=False, title=verbatim(found.name), alignment="left",
             title_fontproperties={"size": 9.5, "weight": "bold"},
         )  # fmt: skip
         write_picture(path, figure, "--out")

@@ -3,7 +3,6 @@
 import csv
 import io
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments import outputs, study
 from experiments.building import load_data
-from experiments.names import compact, file_name, short
-from experiments.strict_yaml import dump, read_mapping
+from experiments.gathering import damage
+from experiments.names import compact, file_name, joined, short
+from experiments.records import Damaged, Summary, read_summary
+from experiments.report import study_name
+from experiments.settings import fixed, line
+from experiments.strict_yaml import dump
 from experiments.study import Study
+from experiments.tables import Cell, cell_text, spread
 from simulator.components import RateSource
 from simulator.scenario import Scenario, ScenarioError
 
@@ -26,6 +31,8 @@ from simulator.scenario import Scenario, ScenarioError
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
 # What decides on which samples the choice is made: values of these are not measured alike.
 MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
+# The numbers of tune.csv after the mean.
+COLUMNS = ("std", "low", "high", "seeds", "count", "of", "chosen")
 # What a learning rate is multiplied by where --over does not say otherwise.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -46,16 +53,19 @@ class Tuning(NamedTuple):
 class Tried(NamedTuple):
     """One combination of values, in one group of runs (`each`): what its runs came to.
 
-    `mean` and `std` of the measure over the repeats (of each repeat the mean over the rest of the grid), NaN unless
-    every one of its `runs` is among the `complete`. `best`: whether it is chosen.
+    `mean`, `std`, `low` and `high` of the measure over the `seeds` repeats (of each repeat the mean over the rest of
+    the grid), NaN unless `counted` is `of`: the runs that were completed of those asked for. `best`: it is chosen.
     """
 
     each: Mapping[str, Any]
     chosen: Mapping[str, Any]
     mean: float
     std: float
-    complete: int
-    runs: int
+    low: float
+    high: float
+    seeds: int
+    counted: int
+    of: int
     best: bool
 
 
@@ -121,12 +131,13 @@ def defaults(base: Scenario) -> list[str]:
 
 def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     """What every combination came to, from the files of the runs, group by group and in the order written."""
-    found: dict[int, float] = {}
-    for path in folder.glob("runs/[!.]*/summary.json"):
-        summary = json.loads(path.read_text())
-        # a model whose loss is not finite is none to be chosen, whatever its accuracy
-        if summary["status"] == "complete" and math.isfinite(float(summary["validation_loss"])):
-            found[summary["position"]] = float(summary[tuning.by])
+    summaries, _ = _summaries(folder)
+    # a model whose loss is not finite is none to be chosen, whatever its accuracy; nor one trained by fewer workers
+    found = {
+        summary.position: getattr(summary, tuning.by)
+        for summary in summaries
+        if summary.status == "complete" and math.isfinite(summary.validation_loss)
+    }
     position = itertools.count()
     # by group and combination, the values by seed; NaN of a run that was not completed
     values: dict[tuple[str, str], dict[int, list[float]]] = {}
@@ -147,8 +158,11 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     for place, by_seed in values.items():
         means = [statistics.fmean(mine) for mine in by_seed.values()]
         runs = sum(map(len, by_seed.values()))
-        spread = statistics.stdev(means) if len(means) > 1 and all(map(math.isfinite, means)) else math.nan
-        rows.append(Tried(*choices[place], statistics.fmean(means), spread, runs - missing[place], runs, False))
+        whole = all(map(math.isfinite, means))
+        spread = statistics.stdev(means) if len(means) > 1 and whole else math.nan
+        ends = (min(means), max(means)) if whole else (math.nan, math.nan)
+        numbers = statistics.fmean(means), spread, *ends, len(means), runs - missing[place], runs
+        rows.append(Tried(*choices[place], *numbers, False))
     sign = 1 if tuning.by == "validation_accuracy" else -1
     groups: dict[str, list[Tried]] = {}
     for row in rows:
@@ -167,10 +181,11 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     written = [folder / "tune.csv"]
     text = io.StringIO(newline="")
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", "std", "complete", "runs", "chosen"])
+    lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", *COLUMNS])
     for row in rows:
         names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
-        lines.writerow([*names, row.mean, row.std, row.complete, row.runs, int(row.best)])
+        numbers = row.mean, row.std, row.low, row.high, row.seeds, row.counted, row.of, int(row.best)
+        lines.writerow([*names, *numbers])
     outputs.save_text(written[0], text.getvalue())
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
@@ -192,27 +207,65 @@ def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
     return {**mapping, "grid": grid} if grid else mapping
 
 
-def table(folder: Path) -> Table:
-    """The combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is set off and named."""
-    with (folder / "tune.csv").open(newline="") as file:
-        headings, *rows = csv.reader(file)
-    measure = headings[-5].removeprefix("mean_").replace("_", " ")
-    title = str(read_mapping(folder / "scenario.yaml").get("name", folder.name))
-    several = any(row[-4] != "nan" for row in rows)
-    caption = f"final {measure}, {'mean ± standard deviation over the repeats' if several else 'one repeat'}"
-    made = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_style="bold")
-    for key in headings[:-5]:
-        made.add_column(key, vertical="bottom")
-    made.add_column(measure, justify="right", vertical="bottom")
+def show(folder: Path, console: Console) -> bool:
+    """Prints the combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is named.
+
+    Gives whether no run is damaged. Raises ScenarioError where the file is no table of a tuning.
+    """
+    keys, measure, rows = _read(folder)
+    summaries, damaged = _summaries(folder)
+    console.print(Text(f"{study_name(folder)}: {measure} by {joined(keys)}", style="bold"))
+    if said := line(fixed([summary.settings for summary in summaries])):
+        console.print(Text(said, style="dim"))
+    most = max((row.seeds for row in rows), default=1)
+    made = Table(caption=f"final {measure}, {spread(most)}", box=box.SIMPLE_HEAD)
+    for key in keys:
+        made.add_column(Text(key), vertical="bottom")
+    made.add_column(Text(measure), justify="right", vertical="bottom")
     made.add_column("runs", justify="right", vertical="bottom")
     made.add_column("")
-    for *names, mean, std, complete, runs, chosen in rows:
-        spread = "" if std == "nan" else f" ± {float(std):.3f}"
-        said = "-" if mean == "nan" else f"{float(mean):.3f}{spread}"
+    for row in rows:
+        # a combination with a run that is missing has no mean to be compared
+        cell = Cell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
+        runs = str(row.of) if row.counted == row.of else f"{row.counted} of {row.of}"
         # in a pipe there is no colour
-        cells = [*names, said, runs if complete == runs else f"{complete} of {runs}", "chosen" if chosen == "1" else ""]
-        made.add_row(*(Text(cell, style="bold green" if chosen == "1" else "") for cell in cells))
-    return made
+        cells = [*row.each.values(), *row.chosen.values(), cell_text(cell, ".3f"), runs, "chosen" * row.best]
+        made.add_row(*(Text(cell, style="bold green" if row.best else "") for cell in cells))
+    console.print(made)
+    for problem in damaged:
+        console.print(Text(problem, style="red"))
+    return not damaged
+
+
+def _read(folder: Path) -> tuple[list[str], str, list[Tried]]:
+    """The keys, the measure and the rows of `tune.csv`. Raises ScenarioError."""
+    path = folder / "tune.csv"
+    try:
+        with path.open(newline="") as file:
+            headings, *lines = csv.reader(file)
+        keys, mean = headings[: -len(COLUMNS) - 1], headings[-len(COLUMNS) - 1]
+        if tuple(headings[-len(COLUMNS) :]) != COLUMNS or not mean.startswith("mean_") or not keys:
+            raise ValueError
+        rows = []
+        for names, numbers in ((each[: len(keys)], each[len(keys) :]) for each in lines):
+            *measured, seeds, count, of, chosen = numbers
+            value, std, low, high = map(float, measured)
+            whole = (int(seeds), int(count), int(of), bool(int(chosen)))
+            rows.append(Tried({}, dict(zip(keys, names, strict=True)), value, std, low, high, *whole))
+    except (OSError, ValueError, csv.Error, IndexError):
+        raise ScenarioError(f"{path}: cannot be read, or is no table that byzax tune wrote") from None
+    return keys, mean.removeprefix("mean_").replace("_", " "), rows
+
+
+def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
+    """The summaries of the runs of a tuning, and a line for each that is damaged."""
+    found, damaged = [], []
+    for path in sorted(folder.glob("runs/[!.]*")):
+        try:
+            found.append(read_summary(path))
+        except Damaged as error:
+            damaged.append(damage(path, error))
+    return found, damaged
 
 
 def shares_test_samples(tuning: Tuning) -> bool:

@@ -17,6 +17,10 @@ class Outcome(IntEnum):
     UNFINISHED = 2  # still under way, or never sent, when the run ended
 
 
+# Workers without a job that a recorded timeline may have: a scenario has no more.
+MOST_IDLE = 100_000
+
+
 class Rows(NamedTuple):
     """Jobs, one entry each, `[R]`.
 
@@ -255,12 +259,21 @@ def load(path: Path) -> Timeline:
             # a file of an earlier version has none
             alone |= {name: arrays[name] for name in PAIRS if name in arrays}
             made = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]))
+            numbers = [*rows[:4], *unused[:4], made.first, made.seen, made.outcomes]
+            times = [*rows[4:], *unused[4:], made.time_s]
+            if any(each.dtype.kind not in "iu" for each in numbers) or any(each.dtype.kind != "f" for each in times):
+                raise TypeError("not the types that save writes")
+            if any(each.ndim != 1 for each in (*numbers, *times)):
+                raise IndexError("not the shapes that save writes")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}): a timeline.npz is needed") from None
     except Exception as error:
         raise ValueError(f"{path}: is no timeline, or damaged ({type(error).__name__})") from None
+    n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=-1))
     try:
-        return check(made, 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=-1)))
+        if n > len(made.rows.workers) + len(made.unused.workers) + MOST_IDLE:
+            raise ValueError(f"timeline: names worker {n - 1}, and so many there cannot be")
+        return check(made, n)
     except (ValueError, IndexError) as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from experiments.certify.breakdown import BEYOND
 from experiments.certify.measuring import Findings, Plan
 from experiments.outputs import save
-from experiments.plots import DASHES, STYLE, appearance, colours
+from experiments.plots import DASHES, STYLE, appearance, colours, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # what is farther is an arrow at the edge
@@ -62,7 +62,7 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     ]
     figure.legend(
         handles,
-        labels,
+        [verbatim(label) for label in labels],
         loc="outside upper left",
         ncols=min(len(labels), 5),
         frameon=False,
@@ -93,7 +93,7 @@ def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
                   textcoords="offset points", **ASIDE)  # fmt: skip
     axes.set_xlim(0, WIDEST_SINE)
     axes.set_ylim(len(attacks) - 0.5, -0.5)
-    axes.set_yticks(range(len(attacks)), attacks)
+    axes.set_yticks(range(len(attacks)), [verbatim(attack) for attack in attacks])
     axes.set_xlabel(
         "sin \N{GREEK SMALL LETTER ALPHA} = |E F \N{MINUS SIGN} g| / |g|, 95 % interval  (arrow: beyond the axis)"
     )
@@ -143,7 +143,7 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(low, high)
     axes.set_ylim(len(some) - 0.4, -0.7)
-    axes.set_yticks(range(len(some)), [each.label for each in some])
+    axes.set_yticks(range(len(some)), [verbatim(each.label) for each in some])
     axes.set_xlabel("\N{GREEK SMALL LETTER KAPPA}  (mark: found by search; bar: proven upper bound)")
     axes.grid(axis="y", visible=False)
 

@@ -37,9 +37,10 @@ class Checkpoint(NamedTuple):
     """The run of one seed, after `step` updates.
 
     `time_s`: seconds of the timeline. `gradients`: how many had been delivered by then, used or not. `wall_s`:
-    real seconds since the run began. `evaluation`: floats. `updates`: arrays, one entry for each update since the last
-    checkpoint. `params` `[d]`: the model, NumPy. `timeline`: the order of events of the run, as far as it is known.
-    `stopped`: why this is the last one though more updates were planned; empty where it is not.
+    real seconds since the run began; of repeats that are computed together each one's share. `evaluation`: floats.
+    `updates`: arrays, one entry for each update since the last checkpoint. `params` `[d]`: the model, NumPy.
+    `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
+    updates were planned; empty where it is not.
     """
 
     seed: int

@@ -187,7 +187,8 @@ def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds
                 step=step,
                 time_s=float(layouts[i].timeline.time_s[step - 1]) if step else 0.0,
                 gradients=int(gradients[i][step]),
-                wall_s=time.perf_counter() - begin,
+                # repeats that advance together share the time
+                wall_s=(time.perf_counter() - begin) / len(seeds),
                 evaluation=floats(Evaluation(*(value[i] for value in evaluations))),
                 updates=stacked([]) if seen is None else Update(*(series[i] for series in seen)),
                 params=params[i],

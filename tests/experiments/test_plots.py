@@ -1,10 +1,15 @@
 """What a plot shows of runs that were not completed, or that diverged."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from experiments.plots import DASHES, colours, scores, spending
+from experiments import plots
+from experiments.plots import DASHES, colours, notes, scores, spending, verbatim
+from experiments.records import SPENT, Record
 from simulator.components import RULES
 
 STEPS = [0, 10, 20]
@@ -17,21 +22,27 @@ RUNS = {
 }
 
 
-@pytest.fixture
-def figure():
+def drawn(runs=RUNS, of=4):
+    """The figure of some runs of one rule under one attack."""
+    names = {"study": "small", "line": "krum", "attack": "none"}
     frame = pd.DataFrame(
-        {"run": run, "seed": i, "status": status, "test_loss": loss}
-        for i, (run, (status, _, loss)) in enumerate(RUNS.items())
+        {**names, "run": run, "seed": i, "status": status, "test_loss": loss, "of": of, "degraded_at": 4.0}
+        for i, (run, (status, _, loss)) in enumerate(runs.items())
     )  # fmt: skip
     curves = pd.DataFrame(
         {
-            "run": run, "line": "krum", "attack": "none", "seed": i, "status": status, "classes": 10, "step": step,
+            **names, "run": run, "seed": i, "status": status, "classes": 10, "step": step, "degraded_at": 4.0,
             "test_accuracy": value, "test_loss": loss if step else 2.3,
         }
-        for i, (run, (status, values, loss)) in enumerate(RUNS.items())
+        for i, (run, (status, values, loss)) in enumerate(runs.items())
         for step, value in zip(STEPS, values, strict=False)
     )  # fmt: skip
-    return scores(frame, curves, ["krum"], [])
+    return scores(frame, curves, ["krum"], ["title", "n=7, f=1", "byzantine=3"])
+
+
+@pytest.fixture
+def figure():
+    return drawn()
 
 
 def lines(figure):
@@ -40,9 +51,25 @@ def lines(figure):
     ]
 
 
-def test_the_mean_is_that_of_the_completed_runs(figure):
+def band(figure):
+    """The ends of the band at the last step."""
+    path = figure.axes[0].collections[0].get_paths()[0].vertices
+    last = path[path[:, 0] == STEPS[-1], 1]
+    return last.min(), last.max()
+
+
+def head(figure):
+    return figure.legends[0].get_title().get_text().splitlines()
+
+
+def test_the_mean_is_that_of_the_completed_runs_with_a_marker_at_each_of_its_few_evaluations(figure):
     mean, *_ = lines(figure)
-    assert mean == ("None", STEPS, pytest.approx([0.1, 0.4, 0.5]))
+    assert mean == ("o", STEPS, pytest.approx([0.1, 0.4, 0.5]))
+
+
+def test_a_line_of_many_evaluations_has_no_markers(monkeypatch):
+    monkeypatch.setattr(plots, "MARKED", 2)
+    assert lines(drawn())[0][0] == "None"
 
 
 def test_a_run_that_was_not_completed_ends_in_a_cross_and_a_diverged_one_is_marked_where_it_did(figure):
@@ -50,11 +77,52 @@ def test_a_run_that_was_not_completed_ends_in_a_cross_and_a_diverged_one_is_mark
     assert marked == [("None", [0, 10], [0.1, 0.7]), ("x", [10], [0.7]), ("v", [10], [0.3])]
 
 
-def test_the_note_counts_runs_that_left_nothing_to_draw_too(figure):
-    assert figure.legends[0].get_title().get_text().splitlines()[1:] == [
+def test_the_head_says_what_is_drawn_and_counts_runs_that_left_nothing_to_draw_too(figure):
+    assert figure.texts[0].get_text() == "title"
+    assert head(figure)[1:] == [
+        "n=7, f=1",
+        "byzantine=3, mean and one standard deviation of 4 seeds",
+        "fewer runs than asked for: krum under none 2 of 4 (of two the band is their",
+        "range)",
         "\N{MULTIPLICATION SIGN} not completed, not in the mean: 2 runs",
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged: 1 run",
     ]
+
+
+def test_the_band_is_a_deviation_of_three_the_range_of_two_and_nothing_of_one():
+    ends = (0.9, 0.5, 0.4)
+    runs = {f"seed-{i}": ("complete", [0.1, 0.5, end], 0.3) for i, end in enumerate(ends)}
+    spread = np.std(ends, ddof=1)
+    assert band(drawn(runs, 3)) == pytest.approx((np.mean(ends) - spread, np.mean(ends) + spread))
+    assert head(drawn(runs, 3))[-1] == "byzantine=3, mean and one standard deviation of 3 seeds"
+    two = dict(list(runs.items())[:2])
+    assert band(drawn(two, 2)) == pytest.approx((0.5, 0.9))
+    assert head(drawn(two, 2))[-1] == "byzantine=3, mean and range of 2 seeds"
+    one = dict(list(runs.items())[:1])
+    assert band(drawn(one, 1)) == pytest.approx((0.9, 0.9))
+    assert head(drawn(one, 1))[-1] == "byzantine=3, one seed"
+
+
+def test_a_run_that_lost_workers_counts_in_the_mean_and_is_marked_at_the_first_model_without_them():
+    runs = {"seed-0": ("complete", [0.1, 0.5, 0.9], 0.3), "seed-1": ("degraded", [0.1, 0.3, 0.5], 0.3)}
+    mean, *marked = lines(drawn(runs, 2))
+    assert mean[2] == pytest.approx([0.1, 0.4, 0.7])
+    assert marked == [("D", [10], [0.3])]
+    assert head(drawn(runs, 2))[-1] == "\N{WHITE DIAMOND} lost workers: 1 run"
+
+
+@pytest.mark.parametrize("label", [r"$\frac{$", "$x$ $", r"\$", "a" * 300])
+def test_a_label_is_shown_as_it_is_written(label):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_title(verbatim(label))
+    figure.suptitle(notes([label], 5))
+    # a formula would be parsed, and a mistake in it raise
+    figure.savefig(io.BytesIO())
+
+
+def test_a_rule_keeps_its_colour_behind_what_mixes_its_rows():
+    assert colours(["nnm + krum"])["nnm + krum"] == colours(["krum"])["krum"]
 
 
 def test_every_rule_of_byzax_has_a_colour_of_its_own():
@@ -66,9 +134,8 @@ def test_every_rule_of_byzax_has_a_colour_of_its_own():
 
 @pytest.mark.parametrize(("lies", "expected"), [((1, 1, 0, 0), True), ((0, 1, 1, 0), False), ((1, 1, 1, 1), False)])
 def test_the_chart_of_time_says_where_the_liars_stand(tmp_path, lies, expected):
-    run = tmp_path / "runs" / "one"
-    run.mkdir(parents=True)
-    spent = {f"{kind}_s": [1.0] * 4 for kind in ("computing", "messages", "waiting")}
-    pd.DataFrame({"worker": range(4), "byzantine": np.array(lies, bool), **spent}).to_csv(run / "workers.csv")
-    drawn = spending(tmp_path, pd.DataFrame({"line": ["krum"], "run": ["one"]}), [])
+    spent = pd.DataFrame({"worker": range(4), "byzantine": np.array(lies, bool), **dict.fromkeys(SPENT, [1.0] * 4)})
+    record = Record(tmp_path, None, None, np.ones(2), spent)
+    frame = pd.DataFrame({"line": ["krum"], "run": ["one"], "status": ["complete"]})
+    drawn = spending({"one": record}, frame, [])
     assert ("(the Byzantine ones first)" in drawn.axes[1].get_xlabel()) == expected

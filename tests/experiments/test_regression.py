@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import summary
+from experiments import report, tables
 from experiments.plots import scores
 from experiments.report import _styled
+from experiments.scores import LOSS
 from tests.experiments.command import byzax, write
 from tests.models.test_models import NET
 
@@ -35,12 +36,12 @@ def test_a_study_of_regressions_is_told_by_its_loss(study):
     assert last.startswith("[8/8] median, sign_flip scale=10, seed 1: test loss ")
     assert "accuracy" not in result.stdout + result.stderr
     page = (folder / "summary.md").read_text()
-    assert "Final test loss, mean ± standard deviation over 2 seeds." in page
-    frame = summary.gather(folder)
+    assert "final test loss, range over 2 seeds." in page
+    frame = report.read([folder]).frame
     final = frame.loc[(frame["rule"] == "median") & (frame["attack"] == "none"), "test_loss"]
-    assert f"| median | {final.mean():.4g} ± {final.std(ddof=1):.4g} |" in page
+    assert f"{final.min():.4g} to {final.max():.4g}" in page
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
-        "scenario.yaml", "summary.csv", "summary.md", "loss.png", "loss.svg",
+        ".byzax", "scenario.yaml", "summary.csv", "tables.csv", "summary.md", "loss.png", "loss.svg",
     }  # fmt: skip
     drawn = (folder / "loss.svg").read_text()
     assert "test loss" in drawn
@@ -64,30 +65,30 @@ def test_regressions_and_classifiers_of_one_study_have_tables_and_plots_of_their
     result = byzax("run", write(tmp_path, model="mlp", grid=grid), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "out" / "summary.md").read_text()
-    assert page.index("Final test accuracy, seed 0.") < page.index("Final test loss, seed 0.")
+    assert page.index("final test accuracy, seed 0.") < page.index("final test loss, seed 0.")
     assert [path.name.partition("_")[0] for path in sorted((tmp_path / "out").glob("*.png"))] == ["accuracy", "loss"]
 
 
-LOSSES = {"a": (0.5, 0.7), "b": (0.1, np.nan), "c": (0.2, 0.1), "d": (np.inf, 1e9)}
+LOSSES = {"a": (0.5, 0.7, 0.6), "b": (0.1, np.nan, 0.1), "c": (0.2, 0.1, 0.15), "d": (np.inf, 1e9, 1)}
 
 
 def table_of():
     frame = pd.DataFrame(
         {
             "run": f"{rule}-{seed}", "rule": rule, "attack": "none", "seed": seed, "status": "complete",
-            "classes": None, "test_accuracy": np.nan, "test_loss": loss,
+            "study": "small", "of": 3, "classes": np.nan, "test_accuracy": np.nan, "test_loss": loss,
         }
         for rule, losses in LOSSES.items()
         for seed, loss in enumerate(losses)
     )  # fmt: skip
-    return frame, summary.table(frame, summary.score_of(frame))
+    return frame, tables.table("losses", "test loss", frame, LOSS)
 
 
 def test_the_best_loss_is_the_lowest_and_a_loss_that_is_no_number_is_no_small_one():
-    frame, wide = table_of()
-    _, rows = summary.text_rows(wide, summary.score_of(frame))
-    assert rows == [["a", "0.6 ± 0.1414"], ["b", "not finite"], ["c", "0.15 ± 0.07071"], ["d", "not finite"]]
-    assert [str(row[1].style) for row in _styled(frame, summary.score_of(frame), wide, rows)] == [
+    _, made = table_of()
+    _, rows = tables.text_rows(made)
+    assert rows == [["a", "0.6 ± 0.1"], ["b", "not finite"], ["c", "0.15 ± 0.05"], ["d", "not finite"]]
+    assert [str(row[1].style) for row in _styled(made, rows)] == [
         "",
         "red",
         "bold green",
@@ -97,8 +98,12 @@ def test_the_best_loss_is_the_lowest_and_a_loss_that_is_no_number_is_no_small_on
 
 def curves_of(losses):
     frame = pd.DataFrame(
-        {"run": str(i), "seed": i, "status": "complete", "test_loss": values[-1]} for i, values in enumerate(losses)
-    )
+        {
+            "study": "small", "run": str(i), "line": "krum", "attack": "none", "seed": i, "status": "complete",
+            "of": len(losses), "test_loss": values[-1],
+        }
+        for i, values in enumerate(losses)
+    )  # fmt: skip
     curves = pd.DataFrame(
         {
             "run": str(i), "line": "krum", "attack": "none", "seed": i, "status": "complete", "classes": None,
@@ -120,7 +125,7 @@ def test_one_run_that_explodes_does_not_flatten_the_others_and_one_that_diverges
     axes = curves_of([[4.0, 1e30], [4.0, 2.0]])
     assert axes.get_ylim()[1] == pytest.approx(48)
     axes = curves_of([[4.0, np.nan], [4.0, 2.0]])
-    mean, mark = axes.lines
+    mean, mark = axes.lines[:2]
     np.testing.assert_array_equal(mean.get_ydata(), [4, np.nan])
     assert (mark.get_marker(), list(mark.get_xdata()), list(mark.get_ydata())) == ("v", [10], [1])
 

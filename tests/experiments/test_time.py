@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import summary
+from experiments import gathering, report, tables
 from experiments.timelines import read
 from tests.experiments.command import byzax, write
 from tests.experiments.test_run import rows
@@ -51,13 +51,13 @@ def test_metrics_count_seconds_and_gradients_and_runs_say_what_became_of_both(st
 
 def test_tables_compare_at_the_end_at_equal_time_and_at_equal_work(study):
     folder, printed = study
-    frame = summary.gather(folder)
-    curves = summary.curves(folder, frame)
-    captions = [words for words, *_ in summary.tables(frame, curves)]
+    found = report.read([folder])
+    frame, curves = found.frame, found.curves
+    captions = [made.caption for made in tables.tables(found)]
     assert len(captions) == 3
     assert "seconds, where the shortest run ends" in captions[1]
     assert "gradients delivered, where the shortest run ends" in captions[2]
-    then, end = summary.at_equal(frame, curves, "time_s")
+    then, end = gathering.at_equal(frame, curves, "time_s")
     assert end == curves.groupby("run")["time_s"].max().min()
     for run, value in zip(then["run"], then["test_accuracy"], strict=True):
         mine = curves.loc[(curves["run"] == run) & (curves["time_s"] <= end)]
@@ -87,9 +87,9 @@ def test_a_study_in_which_time_says_nothing_has_no_tables_and_plots_of_it(tmp_pa
 
 def test_one_kind_of_schedule_and_several_rules_are_lines_by_rule_and_both_are_both():
     frame = pd.DataFrame({"attack": "none", "schedule": ["a", "b"], "seed": 0, "rule": "krum"})
-    assert summary.lines(frame) == ["a", "b"]
-    assert summary.lines(frame.assign(rule=["krum", "median"])) == ["krum, a", "median, b"]
-    assert summary.lines(frame[["attack", "seed", "rule"]]) == ["krum", "krum"]
+    assert gathering.lines(frame) == ["a", "b"]
+    assert gathering.lines(frame.assign(rule=["krum", "median"])) == ["krum, a", "median, b"]
+    assert gathering.lines(frame[["attack", "seed", "rule"]]) == ["krum", "krum"]
 
 
 def test_a_replay_gives_the_same_bits_or_says_what_differs(study, tmp_path):
@@ -245,7 +245,7 @@ def test_a_race_that_was_stopped_early_is_recorded_to_its_end_and_replayed(tmp_p
     [
         ("params.npz", "x", "params.npz: is no model, or damaged"),
         ("timeline.npz", "x", "timeline.npz: is no timeline, or damaged"),
-        ("summary.json", "{", "summary.json: damaged"),
+        ("summary.json", "{", "damaged: summary.json is no JSON"),
         ("scenario.yaml", None, "timeline.npz: does not fit"),
     ],
 )

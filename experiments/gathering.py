@@ -1,0 +1,202 @@
+"""The runs of one study, or of several, as one long ("tidy") table, made from the files of the runs alone."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.records import COUNTED, MEASURED, METRICS, TIMES, Damaged, Record, Summary, read
+from experiments.scores import score_of
+from experiments.settings import composed, differing
+
+NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
+DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]
+# Keys of a grid that choose between ways to spend time, or to train: they share a figure.
+WAYS = {"schedule", "filter", "local", "optimizer", "worker_momentum"}
+# What a run is measured by besides its updates, with the words for it.
+MEASURES = {"time_s": "seconds", "gradients": "gradients delivered"}
+
+
+class Results(NamedTuple):
+    """The runs of one study, or of several that are joined.
+
+    `name`: of the study. `frame`: one row per run, in order: `run`, `rule`, `attack`, the other keys in which runs
+    differ, `seed`, `status`, `of` (how many runs its cell should have), `degraded_at`
+    (the update from which a worker was lost), what it ended with. `curves`: one row per run
+    and evaluation. `records`: by the name of the run. `damaged`: a line for each run or study that cannot be read.
+    `skipped`: a line for each combination that was left out.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    curves: pd.DataFrame
+    records: dict[str, Record]
+    damaged: list[str]
+    skipped: Sequence[str] = ()
+
+
+def gather(folders: Sequence[Path], name: str) -> Results:
+    """What the folders of studies hold; `name` is what tables call it. Damaged runs are named and left out."""
+    records: dict[str, Record] = {}
+    damaged: list[str] = []
+    for folder in folders:
+        mine, lines = _study(folder)
+        damaged += lines
+        # a run is called by its folder, and by that of its study too where there are several
+        records |= {f"{folder.name}/{run}" if len(folders) > 1 else run: record for run, record in mine.items()}
+    frame = _frame(records, joined=len(folders) > 1)
+    return Results(name, frame, _curves(records, frame), records, damaged)
+
+
+def _study(folder: Path) -> tuple[dict[str, Record], list[str]]:
+    """The runs of a study in order, and a line for each that cannot be read."""
+    found: dict[str, Record] = {}
+    damaged = []
+    # a name that begins with a dot is a run that was about to begin
+    runs = sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir())
+    for path in runs:
+        try:
+            found[path.name] = read(path)
+        except Damaged as error:
+            damaged.append(damage(path, error))
+    if not runs:
+        damaged.append(f"{folder}: no run here")
+    return dict(sorted(found.items(), key=lambda pair: (pair[1].summary.position, pair[0]))), damaged
+
+
+def damage(run: Path, error: Damaged) -> str:
+    """The line for a run that cannot be read, with the way out."""
+    return f"{run}: damaged: {error}: remove the folder of this run, or run it again"
+
+
+def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
+    summaries = [record.summary for record in records.values()]
+    keys = list(dict.fromkeys(key for summary in summaries for key in summary.others))
+    # a key that some grids sweep and others fix is read off the settings of all, to be said in one way
+    swept = [key for key in keys if all(key in summary.others for summary in summaries)]
+    if joined:
+        keys += differing([summary.settings for summary in summaries if summary.settings], keys)
+    rows = []
+    for (run, record), summary in zip(records.items(), summaries, strict=True):
+        known = summary.settings
+        there = {key: composed(known, key) if known else summary.others.get(key, "-") for key in keys}
+        ended = {key: getattr(summary, key) for key in DETAIL}
+        if summary.status == "running" and len(record.metrics):
+            # killed: what it measured until then stands in its metrics alone
+            ended |= record.metrics[METRICS].iloc[-1].to_dict()
+        rows.append(
+            {
+                "study": record.folder.parent.parent.name,
+                "run": run,
+                "rule": summary.rule,
+                "attack": summary.attack,
+                **there,
+                **{key: summary.others[key] for key in swept},
+                "seed": summary.seed,
+                "status": "unfinished" if summary.status == "running" else summary.status,
+                "of": summary.of or math.nan,
+                "degraded_at": min(summary.lost.values(), default=math.nan),
+                **ended,
+            }
+        )
+    columns = ["study", "run", "rule", "attack", *keys, "seed", "status", "of", "degraded_at", *DETAIL]
+    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys([*MEASURED, *TIMES, *NUMBERS], float))
+    # results from before cells knew how many runs they have
+    frame["of"] = frame["of"].fillna(frame.groupby("study")["seed"].transform("nunique")).astype(int)
+    return _told_apart(frame, summaries) if joined else frame
+
+
+def _told_apart(frame: pd.DataFrame, summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Joined studies in the order of their keys, every cell of the table being of one kind of run."""
+    for part in ("rule", "attack"):
+        # every study labels its own parts: in what else those of two studies differ stands in their settings
+        whole = [composed(each.settings, part) if each.settings else getattr(each, part) for each in summaries]
+        alike = pd.Series(whole, frame.index).groupby(frame[part]).transform("nunique") == 1
+        frame[part] = frame[part].where(alike, pd.Series(whole, frame.index))
+    frame["order"] = frame["rule"].map({rule: i for i, rule in enumerate(frame["rule"].unique())})
+    frame = frame.sort_values([*others(frame), "order"], key=_ranks, kind="stable").drop(columns="order")
+    if frame.duplicated([*others(frame), "rule", "attack", "seed"]).any():
+        # the same runs twice: they differ in what changes no number, such as the executor
+        frame.insert(list(frame.columns).index("attack") + 1, "folder", frame["study"])
+    return frame.reset_index(drop=True)
+
+
+def _ranks(column: pd.Series) -> pd.Series:
+    """The place of each value among all: numbers by size, then texts."""
+
+    def place(value: Any) -> tuple[float, str]:
+        try:
+            return float(value), ""
+        except ValueError:
+            return math.inf, value
+
+    ranks = {value: i for i, value in enumerate(sorted(column.unique(), key=place))}
+    return column.map(ranks.__getitem__)
+
+
+def _curves(records: dict[str, Record], frame: pd.DataFrame) -> pd.DataFrame:
+    names = frame[["run", "rule", "attack", *others(frame), "seed", "status", "degraded_at", "classes"]]
+    parts = [records[run].metrics.assign(run=run) for run in frame["run"]]
+    # a run that failed before its first evaluation has no line, and pandas wants no empty part
+    parts = [part for part in parts if len(part)] or [pd.DataFrame(columns=[*METRICS, "run"])]
+    return names.merge(pd.concat(parts), on="run")
+
+
+def others(frame: pd.DataFrame) -> list[str]:
+    """The keys, beside rule and attack, in which the runs differ."""
+    columns = list(frame.columns)
+    return columns[columns.index("attack") + 1 : columns.index("seed")]
+
+
+def lines(frame: pd.DataFrame) -> list[str]:
+    """What a line of a plot stands for: the rule, where ways to spend time are swept these, or both where both are."""
+    keys = [key for key in others(frame) if key.partition(".")[0] in WAYS]
+    if not keys or len(set(frame["rule"])) > 1:
+        keys.insert(0, "rule")
+    return [", ".join(map(str, chosen)) for chosen in frame[keys].to_numpy()]
+
+
+def expected(runs: pd.DataFrame) -> int:
+    """How many runs there should be where these are: studies that hold the same cell add theirs."""
+    of: Any = runs.groupby("study")["of"].max()
+    return max(int(of.sum()), len(runs))
+
+
+def ended(frame: pd.DataFrame) -> Any:
+    """Which runs count in tables and means: those that came to their end, if with fewer workers."""
+    return frame["status"].isin(COUNTED)
+
+
+def differs(curves: pd.DataFrame, measure: str) -> bool:
+    """Whether runs at the same update are at different places of another measure."""
+    return bool((curves.groupby("step")[measure].nunique() > 1).any())
+
+
+def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, float]:
+    """The frame with the test accuracy, or loss, that each run had when the shortest one ended, and where that was.
+
+    It is that of the last model evaluated by then.
+    """
+    column = score_of(frame).column
+    complete = curves.loc[ended(curves)]
+    end = float(complete.groupby("run")[measure].max().min())
+    then = complete.loc[complete[measure] <= end].groupby("run").tail(1).set_index("run")[column]
+    return frame.assign(**{column: frame["run"].map(then)}), end
+
+
+def diverged(frame: pd.DataFrame) -> Any:
+    """Which completed runs ended with a test loss that is not finite."""
+    return ended(frame) & ~np.isfinite(frame["test_loss"])
+
+
+def timed(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
+    """Whether there is something to say about time: not where every update takes a second and every row is fresh.
+
+    Runs that were cut short say nothing: at different ends time differs, whatever was asked for.
+    """
+    frame, curves = frame.loc[ended(frame)], curves.loc[ended(curves)]
+    idle = frame[["mean_age", "waiting", "unused"]].fillna(0).to_numpy()
+    return bool(idle.any()) or any(differs(curves, measure) for measure in MEASURES)

@@ -1,0 +1,87 @@
+"""Results in files that others read: a page in Markdown, a row per run and a row per cell in CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.gathering import Results, timed
+from experiments.settings import fixed
+from experiments.tables import early, spent_rows, subject, tables, text_rows, troubles
+
+CELLS = ("mean", "std", "low", "high", "count", "of", "best")
+
+
+def markdown(results: Results, plots: Sequence[Path]) -> str:
+    """The study as a page: what it is of, tables, what failed, plots. The best of each block are bold."""
+    frame = results.frame
+    lines = [f"# {_escaped(results.name)}"]
+    if said := subject(results):
+        lines += ["", f"{_escaped(said)}."]
+    for made in tables(results):
+        headings, rows = text_rows(made)
+        for row, best in zip(rows, made.best, strict=True):
+            keys = len(made.keys)
+            row[keys:] = [f"**{text}**" if bold else text for text, bold in zip(row[keys:], best, strict=True)]
+        title = made.title.removeprefix(f"{results.name}: ")
+        lines += [
+            "",
+            f"## {_escaped(title[0].upper() + title[1:])}",
+            "",
+            *_table(headings, rows),
+            "",
+            f"{made.caption}.",
+        ]
+    if timed(frame, results.curves):
+        lines += ["", "## How the time was used", "", *_table(*spent_rows(frame)), "", "Means over the runs."]
+    for heading, said in {
+        "Not completed, degraded or diverged": troubles(results),
+        "Damaged, and in no table": results.damaged,
+        "Ended before the last update": early(frame),
+        "Combinations that cannot be": results.skipped,
+    }.items():
+        if said:
+            lines += ["", f"{heading}:", "", *[f"- {_escaped(line)}" for line in said]]
+    for plot in plots:
+        lines += ["", f"![{plot.stem.replace('_', ' ').replace('-', ' ')}]({plot.name})"]
+    return "\n".join(lines) + "\n"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return [
+        f"| {' | '.join(map(_escaped, each))} |" if i != 1 else f"|{'---|' * len(each)}" for i, each in enumerate(lines)
+    ]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def runs_csv(results: Results) -> str:
+    """One row per run: what it ended with, and its settings, each in a column of its own key."""
+    frame = results.frame.astype({"classes": "Int64", "step": "Int64"})
+    for key in dict.fromkeys(key for record in results.records.values() for key in record.summary.settings):
+        if key not in frame:
+            frame[key] = [results.records[run].summary.settings.get(key, "") for run in frame["run"]]
+    return frame.to_csv(index=False)
+
+
+def cells_csv(results: Results) -> str:
+    """One row per table, row and attack: mean, deviation, range, how many runs of how many; and the shared settings."""
+    made = tables(results)
+    shared = fixed([record.summary.settings for record in results.records.values()])
+    keys = list(dict.fromkeys(key for each in made for key in each.keys))
+    settings = [key for key in shared if key not in keys and key != "attack"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "table", *keys, "attack", *CELLS, *settings])
+    for each in made:
+        for name, cells, best in zip(each.names, each.cells, each.best, strict=True):
+            chosen: dict[str, Any] = dict(zip(each.keys, name, strict=True))
+            for attack, cell, bold in zip(each.attacks, cells, best, strict=True):
+                numbers = ["" if value != value else value for value in cell]
+                begin = [results.name, each.words, *(chosen.get(key, "") for key in keys), attack]
+                writer.writerow([*begin, *numbers, int(bold), *(shared[key] for key in settings)])
+    return text.getvalue()

@@ -1,0 +1,142 @@
+"""The settings of a run as short texts: what tables and plots are of, and in which keys joined studies differ."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from experiments.names import compact
+from simulator.scenario import Scenario
+
+# What decides no number of a run, or is said of each run by itself.
+LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every"}
+# The order in which a line says them, and the field's words for keys that have one.
+ORDER = ("data", "data.partition", "model", "workers.total", "workers.byzantine", "workers.declared", "workers", "rule",
+         "attack", "pre", "steps", "optimizer")  # fmt: skip
+WORDS = {"data.partition": "partition", "workers.total": "n", "workers.byzantine": "f", "workers.declared": "declared"}
+
+
+def settings(scenario: Scenario) -> dict[str, str]:
+    """The settings of a scenario by dotted key, a component's name under the key of the component.
+
+    What every table says is always there, everything else where it is not the default.
+
+    Returns:
+        Keys such as `data`, `data.partition`, `data.partition.alpha`, `workers.byzantine` and texts such as `digits`,
+        `dirichlet`, `0.1`, `3`.
+    """
+    always = {
+        "data": scenario.data.name,
+        "data.partition": scenario.data.partition.name,
+        "model": scenario.model.name,
+        "workers.total": str(scenario.workers.total),
+        "workers.byzantine": str(scenario.workers.byzantine.count),
+        "rule": scenario.rule.name,
+        "attack": scenario.attack.name,
+        "steps": str(scenario.steps),
+        "optimizer": scenario.optimizer.name,
+        **dict(_flat("optimizer.learning_rate", plain(scenario.optimizer.options()["learning_rate"]))),
+    }
+    told = {key: value for key, value in plain(scenario).items() if key not in LEFT_OUT}
+    return always | {key.removesuffix(".count"): text for name in told for key, text in _flat(name, told[name])}
+
+
+def plain(value: Any) -> Any:
+    """A description as mappings, lists and scalars, without options that are the default; a name alone is a text."""
+    if isinstance(value, BaseModel):
+        chosen = {name: getattr(value, name) for name in type(value).model_fields}
+        told = {}
+        for name, field in type(value).model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data=chosen)
+            if name == "name" or plain(chosen[name]) != plain(default):
+                told[name] = plain(chosen[name])
+        return told["name"] if set(told) == {"name"} else told
+    if isinstance(value, Mapping):
+        return value["name"] if set(value) == {"name"} else {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        yield key, compact(value)
+        return
+    for name, each in value.items():
+        yield from _flat(key if name == "name" else f"{key}.{name}", each)
+
+
+def composed(found: Mapping[str, str], key: str) -> str:
+    """The setting at a key of a grid, with the options inside it; `default` where nothing is said of it.
+
+    >>> composed({"data.partition": "dirichlet", "data.partition.alpha": "0.1"}, "data.partition")
+    'dirichlet alpha=0.1'
+    """
+    whole = key.removesuffix(".name").removesuffix(".count")
+    inside = [] if whole != key else [k for k in found if k.startswith(f"{whole}.")]
+    words = [*([found[whole]] if whole in found else []), *(f"{k[len(whole) + 1 :]}={found[k]}" for k in inside)]
+    return " ".join(words) or "default"
+
+
+def differing(every: Sequence[Mapping[str, str]], known: Collection[str]) -> list[str]:
+    """The keys in which runs differ beside the `known` ones (and rule and attack, which always are).
+
+    Where the names of two components differ, the key of the component stands for all that is inside.
+    """
+    covered = [*(key.removesuffix(".name").removesuffix(".count") for key in known), "rule", "attack"]
+    found: list[str] = []
+    # a component before its options
+    for key in sorted({key for each in every for key in each}, key=lambda key: (_place(key), key.count("."), key)):
+        within = any(key == other or key.startswith(f"{other}.") for other in covered)
+        if not within and len({each.get(key) for each in every}) > 1:
+            found.append(key)
+            covered.append(key)
+    return found
+
+
+def fixed(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The settings that all runs share."""
+    first, *rest = every or [{}]
+    return {key: text for key, text in first.items() if all(other.get(key) == text for other in rest)}
+
+
+def line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collection[str] = ()) -> str:
+    """One line of settings: `data digits, partition dirichlet alpha=0.1, n=15, f=3, steps=200, optimizer sgd ...`.
+
+    Args:
+        shared: What `fixed` gives.
+        rules: The labels of the rules. Options that all of them tell are not said again.
+        attacks: Those of the attacks, likewise.
+    """
+    labels = {"rule": rules, "attack": attacks}
+    by_head: dict[str, list[str]] = {}
+    for key in shared:
+        by_head.setdefault(_head(key), []).append(key)
+    parts = []
+    for head in sorted(by_head, key=_place):
+        options = {key[len(head) + 1 :]: shared[key] for key in by_head[head] if key != head}
+        if head in labels:
+            parts += [f"{head}.{name}={text}" for name, text in options.items() if not _told(name, text, labels[head])]
+        elif head not in shared:
+            parts += [f"{head}.{name}={text}" for name, text in options.items()]
+        elif options or not shared[head][:1].isdigit():
+            inside = [f"{name}={text}" for name, text in options.items()]
+            parts.append(" ".join([WORDS.get(head, head), shared[head], *inside]))
+        else:
+            parts.append(f"{WORDS.get(head, head)}={shared[head]}")
+    return ", ".join(parts)
+
+
+def _place(key: str) -> int:
+    head = _head(key)
+    return ORDER.index(head) if head in ORDER else len(ORDER)
+
+
+def _head(key: str) -> str:
+    """The part that a key is said with."""
+    within = [head for head in ORDER if key == head or key.startswith(f"{head}.")]
+    return max(within, key=len, default=key.partition(".")[0])
+
+
+def _told(name: str, text: str, labels: Collection[str]) -> bool:
+    return bool(labels) and all(f"{name}={text}" in label for label in labels)

@@ -1,0 +1,259 @@
+"""Tables of results: cells with their counts, the best of a block, and what a table is of."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.gathering import MEASURES, Results, at_equal, differs, diverged, ended, expected, others
+from experiments.names import counted, joined
+from experiments.records import TIMES, Record
+from experiments.scores import SUCCESS, Score, score_of
+from experiments.settings import fixed, line
+
+# With fewer values a standard deviation says nothing.
+FEWEST = 3
+
+
+class Cell(NamedTuple):
+    """What the runs of a cell came to: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
+
+    Values that are not finite make the mean infinite.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    counted: int
+    of: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean; NaN for one run."""
+        return self.std / math.sqrt(self.counted) if self.counted else math.nan
+
+
+class Table(NamedTuple):
+    """Rules (and other keys) by attacks.
+
+    `words`: what its numbers are. `keys`: the headings of the first columns, the last of them the rule. `names`: what
+    stands below them, a tuple for each row. `cells[i][j]`: row i under attack j. `best[i][j]`: whether no rule in its
+    block (rows with the same other keys) is better by more than the standard error. `classes`: of the data of each row.
+    """
+
+    title: str
+    words: str
+    score: Score
+    keys: list[str]
+    names: list[tuple[str, ...]]
+    attacks: list[str]
+    cells: list[list[Cell]]
+    best: list[list[bool]]
+    classes: list[float]
+    seeds: list[int]
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, and what stands around them."""
+        every = [cell for row in self.cells for cell in row]
+        most = max(cell.of for cell in every)
+        fewer = most >= FEWEST and any(0 < cell.counted < FEWEST for cell in every)
+        if most == 1 and len(self.seeds) == 1:
+            return f"{self.words}, seed {self.seeds[0]}"
+        return f"{self.words}, {spread(most)}{'; of two the range, of one its value' if fewer else ''}"
+
+
+def spread(seeds: int) -> str:
+    """What stands for the spread of so many repeats."""
+    return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
+
+
+def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
+    """The table of a score. Of regressions it is the test loss, infinite where it is NaN."""
+    keys = [*others(frame), "rule"]
+    values = frame[score.column].fillna(np.inf).where(ended(frame))
+    names = [tuple(row) for row in frame[keys].drop_duplicates().to_numpy()]
+    # rules that are compared stand below each other
+    blocks = list(dict.fromkeys(name[:-1] for name in names))
+    names.sort(key=lambda name: blocks.index(name[:-1]))
+    attacks = list(frame["attack"].unique())
+    places = dict(iter(frame.assign(value=values).groupby([*keys, "attack"], sort=False)))
+    # a cell that was never begun should have as many runs as the others
+    most = max(frame["of"].tolist())
+    cells = [[_cell(places.get((*name, attack)), most) for attack in attacks] for name in names]
+    classes = frame.groupby(keys)["classes"].first()
+    return Table(
+        title,
+        words,
+        score,
+        keys,
+        [tuple(map(str, name)) for name in names],
+        attacks,
+        cells,
+        _best(names, cells, 1 if score.higher_is_better else -1),
+        [float(classes.loc[name if len(keys) > 1 else name[0]]) for name in names],
+        sorted(set(frame["seed"])),
+    )
+
+
+def _cell(group: pd.DataFrame | None, most: int) -> Cell:
+    if group is None:
+        return Cell(math.nan, math.nan, math.nan, math.nan, 0, most)
+    values = group["value"].dropna().to_numpy(float)
+    of = expected(group)
+    if not len(values):
+        return Cell(math.nan, math.nan, math.nan, math.nan, 0, of)
+    mean = float(values.mean())
+    std = float(values.std(ddof=1)) if len(values) > 1 and math.isfinite(mean) else math.nan
+    return Cell(mean, std, float(values.min()), float(values.max()), len(values), of)
+
+
+def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sign: int) -> list[list[bool]]:
+    """Which cells are the best of their attack and block, together with all that lie within its standard error."""
+    found = [[False] * len(row) for row in cells]
+    blocks: dict[tuple[str, ...], list[int]] = {}
+    for i, name in enumerate(names):
+        blocks.setdefault(name[:-1], []).append(i)
+    for mine in blocks.values():
+        # what stands alone is compared with nothing
+        for j in range(len(cells[0])) if len(mine) > 1 else ():
+            there = [i for i in mine if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
+            if not there:
+                continue
+            first = max((cells[i][j] for i in there), key=lambda cell: sign * cell.mean)
+            for i in there if first.counted > 1 else ():
+                close = sign * cells[i][j].mean >= sign * first.mean - first.error
+                found[i][j] = close and cells[i][j].counted > 1
+    return found
+
+
+def cell_text(cell: Cell, digits: str) -> str:
+    """`0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing."""
+    if not cell.counted:
+        return "-"
+    if not math.isfinite(cell.mean):
+        text = "not finite"
+    elif cell.counted >= FEWEST:
+        text = f"{cell.mean:{digits}} ± {cell.std:{digits}}"
+    elif cell.counted == 2:
+        text = f"{cell.low:{digits}} to {cell.high:{digits}}"
+    else:
+        text = f"{cell.mean:{digits}}"
+    return text if cell.counted == cell.of else f"{text} ({cell.counted} of {cell.of})"
+
+
+def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
+    """The table as headings and rows of text."""
+    rows = [
+        [*name, *(cell_text(cell, made.score.digits) for cell in row)]
+        for name, row in zip(made.names, made.cells, strict=True)
+    ]
+    return [*made.keys, *made.attacks], rows
+
+
+def tables(results: Results) -> list[Table]:
+    """All tables: at the end, and where it matters at equal time and work.
+
+    Runs whose data has classes and runs whose data has values are not in one table. How far backdoors succeeded is in
+    one of its own.
+    """
+    frame, curves = results.frame, results.curves
+    made: list[Table] = []
+
+    def add(part: pd.DataFrame, score: Score, when: str = "", where: str = "") -> None:
+        words = f"{when}{score.words}{where}"
+        made.append(table(f"{results.name}: {when}{score.words}{_by(part)}{where}", words, part, score))
+
+    for part in (frame.loc[frame["classes"].notna()], frame.loc[frame["classes"].isna()]):
+        if part.empty:
+            continue
+        mine = curves.loc[curves["run"].isin(part["run"])]
+        score = score_of(part)
+        add(part, score, "final ")
+        for measure, words in MEASURES.items():
+            if bool(ended(part).any()) and differs(mine.loc[ended(mine)], measure):
+                then, end = at_equal(part, mine, measure)
+                add(then, score, where=f" at {end:.4g} {words}, where the shortest run ends")
+    backdoors = frame.loc[frame["attack_success"].notna()]
+    if len(backdoors):
+        add(backdoors, SUCCESS, "final ")
+    return made
+
+
+def subject(results: Results) -> str:
+    """One line of what all runs share: data, partition, model, n, f and the other settings."""
+    shared = fixed([record.summary.settings for record in results.records.values()])
+    return line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
+
+
+def _by(frame: pd.DataFrame) -> str:
+    """The keys in which the runs of a table differ: ` by pre, rule and attack`."""
+    keys = [key for key in [*others(frame), "rule", "attack"] if len(set(frame[key])) > 1]
+    return f" by {joined(keys)}" if keys else ""
+
+
+def troubles(results: Results) -> list[str]:
+    """One line for each run that was not completed, lost workers, or diverged."""
+    lines = []
+    frame = results.frame
+    for run in frame.loc[~ended(frame)].to_dict("records"):
+        step = "" if pd.isna(run["step"]) else f" after step {run['step']:.0f}"
+        reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
+        lines.append(f"{run['run']}: {run['status']}{step}{reason}")
+    for run in frame.loc[frame["status"] == "degraded", "run"]:
+        record = results.records[run]
+        lines.append(f"{run}: degraded: {record.summary.reason or _lost(record) or 'workers were lost'}")
+    lines += [
+        f"{run}: diverged (its test loss is not finite: what else is measured is that of a broken model)"
+        for run in frame.loc[diverged(frame), "run"]
+    ]
+    return lines + _missing(results)
+
+
+def _lost(record: Record) -> str:
+    """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`, of a race; empty for nobody."""
+    said = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
+    return ", ".join(said)
+
+
+def _missing(results: Results) -> list[str]:
+    """A line for each study of which runs are not there at all."""
+    found = []
+    for study, records in _by_study(results).items():
+        asked = max((record.summary.runs or 0 for record in records), default=0)
+        damaged = sum(line.startswith(f"{records[0].folder.parent}/") for line in results.damaged)
+        if asked > len(records) + damaged:
+            found.append(f"{study}: {counted(asked - len(records) - damaged, 'run')} of {asked} not begun")
+    return found
+
+
+def _by_study(results: Results) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in results.records.values():
+        found.setdefault(record.folder.parent.parent.name, []).append(record)
+    return found
+
+
+def early(frame: pd.DataFrame) -> list[str]:
+    """One line for each completed run that was stopped early."""
+    stopped = frame.loc[(frame["status"] == "complete") & frame["reason"].notna()]
+    return [f"{run}: {reason}" for run, reason in zip(stopped["run"], stopped["reason"], strict=True)]
+
+
+def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """How each rule and schedule under each attack used its time, as headings and rows: means over the runs counted."""
+    keys = [*others(frame), "rule", "attack"]
+    headings = ["runs", "seconds", "gradients", "updates per second", "mean age of a row", "workers' time waiting"]
+    rows = []
+    groups: Any = frame.groupby(keys, sort=False)
+    for names, group in groups:
+        mine = group.loc[ended(group)]
+        of = expected(group)
+        runs = str(of) if len(mine) == of else f"{len(mine)} of {of}"
+        time_s, gradients, rate, age, waiting, unused = mine[["time_s", "gradients", *TIMES]].mean()
+        numbers = [f"{time_s:.4g}", f"{gradients:.0f}", f"{rate:.3g}", f"{age:.2f}", f"{waiting:.0%}", f"{unused:.0%}"]
+        rows.append([*map(str, names), runs, *(numbers if len(mine) else ["-"] * len(numbers))])
+    return [*keys, *headings, "jobs unused"], rows
