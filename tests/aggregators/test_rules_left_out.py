@@ -52,7 +52,11 @@ def test_a_row_of_nan_is_left_out(member):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
 
 
-@each([member for member in ROBUST if member.name in FAR])
+# bulyan over it, which leaves rows of NaN out, and where a row far away pulls a little
+OVER_A_MEDIAN = [m for m in ROBUST if m.name == "bulyan" and "geometric_median" in str(m.options)]
+
+
+@each([member for member in ROBUST if member.name in FAR and member not in OVER_A_MEDIAN])
 def test_a_row_of_nan_is_one_far_away(member):
     for when in WHEN:
         aggregates, state = followed(member, N, F, with_bad(np.nan, when))
@@ -62,7 +66,7 @@ def test_a_row_of_nan_is_one_far_away(member):
         assert not other_state
 
 
-@each([member for member in ROBUST if member.name in NO_DIRECTION])
+@each([*OVER_A_MEDIAN, *(member for member in ROBUST if member.name in NO_DIRECTION)])
 def test_a_row_without_direction_pulls_nowhere_and_leaves_states_finite(member):
     for when in WHEN:
         aggregates, state = followed(member, N, F, with_bad(np.nan, when))
