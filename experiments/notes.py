@@ -8,6 +8,7 @@ import numpy as np
 from experiments.attack_notes import attack_notes
 from experiments.names import counted
 from experiments.study import Study
+from experiments.triggers import floorless
 from experiments.weighing import heavier
 from simulator.data import Dataset
 from simulator.file_cache import file_cache
@@ -78,6 +79,7 @@ def notes(study: Study) -> list[str]:
     """
     found = Counter(line for cell in study.cells for note in NOTES for line in dict.fromkeys(note(cell.scenario)))
     every = len(study.cells)
+    found.update(dict.fromkeys(floorless([cell.scenario for cell in study.cells]), every))
     return [
         f"{study.path}: note: {line}" + (f" (in {count} of {counted(every, 'combination')})" if count < every else "")
         for line, count in found.items()

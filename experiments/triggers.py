@@ -1,6 +1,6 @@
 """The floor of a backdoor's success: the same trigger, measured in the run of the grid where nobody trains on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -34,9 +34,8 @@ def with_floors(scenarios: Sequence[Scenario]) -> list[Scenario]:
     choices = [Choice(each, each.model_dump_json(exclude={"attack", "trigger"})) for each in scenarios]
     found: dict[str, dict[str, Component]] = {}
     for scenario, others in choices:
-        for lie, first, end in scenario.lies:
-            if end > first and (part := _trigger(lie, scenario.workers.total, end - first)) is not None:
-                found.setdefault(others, {}).setdefault(_measured(part), part)
+        for part in _triggers(scenario):
+            found.setdefault(others, {}).setdefault(_measured(part), part)
     made = []
     for scenario, others in choices:
         triggers = [*found.get(others, {}).values()]
@@ -45,6 +44,35 @@ def with_floors(scenarios: Sequence[Scenario]) -> list[Scenario]:
             scenario = scenario.model_copy(update={"trigger": triggers[0]})
         made.append(scenario)
     return made
+
+
+def floorless(scenarios: Sequence[Scenario]) -> Iterator[str]:
+    """A line where a grid has backdoors with several triggers, and attack none, which then measures none of them.
+
+    Args:
+        scenarios: those of a grid, from `with_floors`.
+
+    Yields:
+        One line at most, that begins with the key `trigger`.
+    """
+    triggers: dict[str, str] = {}
+    for scenario in scenarios:
+        for part in _triggers(scenario):
+            triggers.setdefault(_measured(part), part.name)
+    if len(triggers) > 1 and any(each.attack.name == "none" and each.trigger is None for each in scenarios):
+        names = ", ".join(triggers.values())
+        yield (
+            f"trigger: the backdoors of this grid have {len(triggers)} triggers ({names}), and a run measures one: "
+            "runs of none say nothing of the floor, unless trigger names one of them, such as grid.trigger: "
+            f"[{names}] with attack none alone"
+        )
+
+
+def _triggers(scenario: Scenario) -> Iterator[Component]:
+    """The triggers of the backdoors that some Byzantine worker carries out."""
+    for lie, first, end in scenario.lies:
+        if end > first and (part := _trigger(lie, scenario.workers.total, end - first)) is not None:
+            yield part
 
 
 def _trigger(lie: Component, n: int, f: int) -> Any:

@@ -9,7 +9,7 @@ from attacks import Answer, View
 from experiments.attack_notes import attack_notes
 from experiments.building import build
 from experiments.study import expand
-from experiments.triggers import with_floors
+from experiments.triggers import floorless, with_floors
 from simulator.scenario import ScenarioError
 from tests.simulator.conftest import small
 
@@ -107,6 +107,19 @@ def test_none_measures_the_trigger_of_the_backdoors_that_it_stands_beside():
     several = raw | {"grid": {"attack": ["none", "backdoor", {"name": "backdoor", "size": 2}, "empire"]}}
     assert [cell.scenario.trigger for cell in expand(several)[0]] == [None] * 4
     assert with_floors([small(attack="none", trigger="backdoor")])[0].trigger.name == "backdoor"
+
+
+def test_it_is_said_where_none_can_measure_no_floor():
+    def said(*attacks, **changes):
+        return list(floorless(with_floors([small(workers=THREE, attack=each, **changes) for each in attacks])))
+
+    several = ("none", "backdoor", "distributed_backdoor", "neurotoxin")
+    assert len(said(*several)) == 1
+    assert "2 triggers (backdoor, distributed_backdoor)" in said(*several)[0]
+    assert not said(*several, trigger="backdoor")
+    assert not said("none", "backdoor", "neurotoxin")
+    assert not said("backdoor", "distributed_backdoor")
+    assert not said("none", "sign_flip")
 
 
 def test_a_trigger_is_measured_whoever_trains_on_it():
