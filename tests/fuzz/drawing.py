@@ -30,7 +30,13 @@ LISTED = {"mlp": {"hidden": [[], [5], [4, 3]]}}
 NAMED = {"base": "rule", "start": "attack", "attack": "attack", "strength": None, "against": "rule"}
 # compiled for many seconds: by night, and seldom
 SLOW = {"cnn", "lenet", "transformer", "lstm", "gru", "rnn"}
-CHEAP = {"data": {"gaussian_mixture", "linear_regression", "arrays", "csv"}, "model": {"softmax", "linear", "mlp"}}
+# by day: what compiles within a second, and shares what is compiled of data and model
+CHEAP = {
+    "data": {"gaussian_mixture"}, "model": {"softmax"}, "pre": {"clip", "bucketing"},
+    "rule": {"average", "median", "trimmed_mean", "krum", "multi_krum", "cge", "norm_clipping", "centered_clipping"},
+    "attack": {"none", "sign_flip", "little", "empire", "label_flip", "zero", "gaussian", "silent", "mimic"},
+}  # fmt: skip
+CHEAP_DATA = {"name": "gaussian_mixture", "samples": 120, "shape": [4], "classes": 3, "batch_size": 8}
 
 
 class Drawing:
@@ -41,10 +47,10 @@ class Drawing:
 
     def scenario(self) -> dict[str, Any]:
         """A scenario that may be impossible: what stands beside what is left to chance."""
-        rng, n = self.rng, self.rng.randint(5, 12)
+        rng, n = self.rng, 7 if self.cheap else self.rng.randint(5, 12)
         made: dict[str, Any] = {
             "name": "fuzz", "seed": rng.randrange(100), "steps": rng.randint(3, 5), "evaluate_every": 1,
-            "repeats": rng.choice([1, 1, 1, 2]), "workers": self.workers(n),
+            "repeats": 1 if self.cheap else rng.choice([1, 1, 1, 2]), "workers": self.workers(n),
         }  # fmt: skip
         for key in _schema()["properties"]:
             if key not in GIVEN and (key in ALWAYS or rng.random() < OFTEN.get(key, INCLUDED)):
@@ -64,6 +70,9 @@ class Drawing:
 
     def part(self, key: str) -> Any:
         """One of the parts of a scenario."""
+        if self.cheap and key in ("data", "model"):
+            partitions = ["iid", {"name": "dirichlet", "alpha": 0.5}]
+            return "softmax" if key == "model" else CHEAP_DATA | {"partition": self.rng.choice(partitions)}
         return self.value(_schema()["properties"][key], (key,))
 
     def value(self, node: Node, path: tuple[str, ...]) -> Any:

@@ -3,28 +3,28 @@
 import os
 import time
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
 import yaml
 
 from simulator import compilation
-from simulator.executors import vectorised
+from simulator.executors import RunError, vectorised
 from simulator.executors.base import batched
-from simulator.scenario import Scenario, ScenarioError
+from simulator.scenario import Scenario, ScenarioError, parse
 from tests.fuzz import checking, fuzzing
 from tests.fuzz.checking import Fault, Result, alert, check, difference, execute_alone, refusal, result
-from tests.fuzz.drawing import Drawing
+from tests.fuzz.drawing import Drawing, _plugins
 from tests.fuzz.files import ABSENT, TOO_LARGE, made
 from tests.fuzz.fuzzing import small, tried
 from tests.fuzz.shrinking import changes, shrunk
 from tests.simulator.conftest import ray_session  # noqa: F401
-from tests.simulator.conftest import small as plain
 
 # seeds of the night; by day those whose scenarios are small and compile fast
 FIRST, COUNT = int(os.environ.get("BYZAX_FUZZ_FIRST", "0")), int(os.environ.get("BYZAX_FUZZ_COUNT", "300"))
 RAY_EVERY = 10
-BY_DAY = range(10)
+BY_DAY = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10)
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +66,11 @@ def test_every_choice_and_option_of_the_schema_is_drawn(files):
     drawn = {path for seed in range(4000) for path in named(Drawing(seed, files).scenario())}
     seen = {each for path in drawn for each in path}
     schema = Scenario.model_json_schema()
-    plugins = {"counting", "crashing", "failing", "losing", "noisy", "overreaching", "remembering", "letters", "slope"}
-    plugins |= {"lagging", "subset"}
     missing = set()
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
         name = properties.get("name", {}).get("const")
-        if name not in ABSENT | TOO_LARGE | plugins:
+        if name not in ABSENT | TOO_LARGE | _plugins():
             missing |= {(name, key) for key in ({name} if name else set()) | properties.keys() if key not in seen}
     # executors are not drawn: every scenario runs in all of them
     executors = {"Loop", "Vectorised", "Ray"}
@@ -93,6 +91,15 @@ SMALL = {
 }  # fmt: skip
 
 
+def small_run(**changes):
+    return parse(SMALL | {"executor": "loop"} | changes)
+
+
+@cache
+def ran(seed=0):
+    return result(small_run(seed=seed), execute_alone)
+
+
 def test_a_wrong_row_in_one_executor_is_seen(monkeypatch):
     monkeypatch.setattr(vectorised, "batched", lambda work: lambda *given: 1.001 * batched(work)(*given))
     with pytest.raises(Fault, match=r"^executors: vectorised differs from loop: seed 1, step 1: parameters differ"):
@@ -100,7 +107,7 @@ def test_a_wrong_row_in_one_executor_is_seen(monkeypatch):
 
 
 def test_a_tie_that_a_rounding_decides_is_no_fault(monkeypatch):
-    one, other = (result(plain(steps=2, evaluate_every=1, attack="none", seed=seed), execute_alone) for seed in (0, 1))
+    one, other = ran(0), ran(1)
     monkeypatch.setattr(checking, "result", lambda scenario, _: one if scenario.executor.name == "loop" else other)
     monkeypatch.setattr(checking, "_moved", lambda scenario: iter([one, one]))
     with pytest.raises(Fault, match=r"^executors"):
@@ -112,16 +119,15 @@ def test_a_tie_that_a_rounding_decides_is_no_fault(monkeypatch):
 
 @pytest.mark.slow
 def test_rounding_alone_moves_a_run_of_loop_by_less_than_executors_may_differ():
-    scenario = plain(steps=3, evaluate_every=1)
-    expected = result(scenario, execute_alone)
-    for moved in checking._moved(scenario):
+    expected = ran()
+    for moved in checking._moved(small_run()):
         assert difference(expected, moved) is None
         assert checking._not_the_same(expected, moved)
 
 
 def fault_of(execute):
     with pytest.raises(Fault) as raised, alert():
-        result(plain(), execute)
+        result(small_run(), execute)
     return str(raised.value)
 
 
@@ -139,10 +145,14 @@ def test_whatever_byzax_does_not_say_itself_is_a_fault():
     assert fault_of(warn).startswith("warning: loop: RuntimeWarning: an overflow")
     assert fault_of(fail).startswith("ZeroDivisionError: loop: of what")
     # an attack of the tests that fails on purpose
-    assert fault_of(lambda scenario: execute_alone(plain(attack="failing"))).startswith("run: loop: work failed")
+    assert fault_of(lambda scenario: execute_alone(small_run(attack="failing"))).startswith("run: loop: work failed")
     # what byzax foresees is none
-    undecided = result(plain(rule={"name": "brute", "effort": 1}), execute_alone)
-    assert undecided.ended.startswith("update 1 failed: brute is undecided")
+    assert result(small_run(), stop).ended == "stopped after 2 of 3 updates"
+
+
+def stop(scenario):
+    raise RunError("stopped after 2 of 3 updates")
+    yield
 
 
 def test_a_computation_without_end_is_a_fault():
@@ -156,7 +166,7 @@ def test_a_computation_without_end_is_a_fault():
 
 
 def test_numbers_that_are_not_finite_without_a_word_are_a_fault():
-    run = result(plain(steps=2, evaluate_every=1, attack="none"), execute_alone)
+    run = ran()
     broken = run.checkpoints[1]._replace(params=np.full_like(run.checkpoints[1].params, np.nan))
     with pytest.raises(Fault, match=r"^finite: after step 1 the model is not finite, and its test loss is"):
         checking._sound(run._replace(checkpoints=[broken]))
@@ -165,7 +175,7 @@ def test_numbers_that_are_not_finite_without_a_word_are_a_fault():
 
 
 def test_every_difference_of_two_runs_is_seen():
-    run = result(plain(steps=2, evaluate_every=1, attack="none"), execute_alone)
+    run = ran()
     last = run.checkpoints[-1]
     far = last.params.copy()
     far[3] += 1e-4 * np.abs(far).max()
@@ -177,21 +187,21 @@ def test_every_difference_of_two_runs_is_seen():
             updates=last.updates._replace(aggregate_norm=last.updates.aggregate_norm * 1.01)
         ),
         "test_loss": last._replace(evaluation=last.evaluation._replace(test_loss=last.evaluation.test_loss * 1.01)),
-        "byzantine_weight": last._replace(updates=last.updates._replace(byzantine_weight=np.array([np.nan]))),
+        "honest_cosine": last._replace(updates=last.updates._replace(honest_cosine=np.array([np.nan]))),
     }
     assert difference(run, run) is None
     assert checking._not_the_same(run, run) == ""
     for words, other in others.items():
         place, said = difference(run, run._replace(checkpoints=[*run.checkpoints[:-1], other]))
-        assert place == 2
+        assert place == 3
         assert words in said
         assert checking._not_the_same(run, run._replace(checkpoints=[*run.checkpoints[:-1], other]))
-    assert difference(run, run._replace(checkpoints=run.checkpoints[:-1]))[0] == 2
+    assert difference(run, run._replace(checkpoints=run.checkpoints[:-1]))[0] == 3
     assert "the end" in difference(run, Result(run.checkpoints, "stopped after 2"))[1]
     bit = last._replace(params=np.nextafter(last.params, np.inf))
     assert (
         checking._not_the_same(run, run._replace(checkpoints=[*run.checkpoints[:-1], bit]))
-        == "params of seed 0, step 2"
+        == "params of seed 0, step 3"
     )
 
 

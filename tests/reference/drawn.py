@@ -38,11 +38,11 @@ def drawn(scenario: Scenario) -> Drawn:
     """All that is drawn for the first repeat of a scenario."""
     data, here = load(scenario.data), world(scenario, scenario.seed)
     size, n, local = scenario.data.batch_size, scenario.workers.total, scenario.local
-    sizes, own, longest = np.asarray(here.sizes), np.asarray(here.own), here.shards.shape[1]
+    sizes, own = np.asarray(here.sizes), np.asarray(here.own)
     shards = [np.asarray(shard)[:held] for shard, held in zip(here.shards, sizes, strict=True)]
 
-    def places(key: Any, shard: np.ndarray, steps: int | None = None) -> list[np.ndarray]:
-        """The batches of a job on these samples; with epochs so many `steps`, if they are given."""
+    def places(key: Any, shard: np.ndarray, longest: int, steps: int | None = None) -> list[np.ndarray]:
+        """The batches of a job on these samples, of `longest` at most; with epochs so many `steps`, if given."""
         held = len(shard)
         if local is None or local.steps is not None:
             each = np.asarray(_drawn(key, held, local and local.steps, size)).reshape(-1, size)
@@ -58,7 +58,7 @@ def drawn(scenario: Scenario) -> Drawn:
 
     @cache
     def batches(worker: int, job: int) -> list[np.ndarray]:
-        return places(_job_key(here.key, worker, job), shards[worker])
+        return places(_job_key(here.key, worker, job), shards[worker], here.shards.shape[1])
 
     @cache
     def fixed(worker: int, job: int) -> tuple[int, int, np.ndarray]:
@@ -70,7 +70,7 @@ def drawn(scenario: Scenario) -> Drawn:
     @cache
     def server(step: int) -> tuple[list[np.ndarray], np.ndarray]:
         key = _own_key(here.key, step)
-        return places(key, own, average), own[np.asarray(_drawn(key, len(own), None, size))]
+        return places(key, own, len(own), average), own[np.asarray(_drawn(key, len(own), None, size))]
 
     spans = drawing(scenario.latency, n, scenario.seed, message_bits(scenario))
     return Drawn(
