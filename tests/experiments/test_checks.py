@@ -141,11 +141,15 @@ def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path)
     planned = planned._replace(study=assembled(planned.study))
     for i in range(3):
         (tmp_path / "runs" / f"{i}").mkdir(parents=True)
-        measured = {"status": "complete", "position": i, "validation_loss": 1.0, "validation_accuracy": 0.1 + i}
+        measured = {
+            "position": i, "rule": "average", "attack": "none", "others": {}, "seed": 0, "status": "complete",
+            "step": 4, "time_s": 4.0, "gradients": 28, "test_loss": 1.0, "test_accuracy": 0.5,
+            "validation_loss": 1.0, "validation_accuracy": 0.1 + i,
+        }  # fmt: skip
         (tmp_path / "runs" / f"{i}" / "summary.json").write_text(json.dumps(measured))
     rows = {row.chosen["rule.name"]: row for row in tune.tried(tmp_path, planned)}
     assert (rows["average"].best, rows["bulyan"].best) == (True, False)
-    assert (rows["bulyan"].complete, rows["bulyan"].runs) == (1, 2)
+    assert (rows["bulyan"].counted, rows["bulyan"].of) == (1, 2)
 
 
 def test_list_without_a_kind_lists_the_kinds():
