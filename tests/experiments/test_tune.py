@@ -52,7 +52,7 @@ def test_what_an_oracle_over_the_metrics_chooses_is_chosen(tuned):
     for row in rows:
         speed = float(row["optimizer.learning_rate"])
         assert float(row["mean_validation_accuracy"]) == pytest.approx(means[speed])
-        assert (row["complete"], row["runs"]) == ("4", "4")
+        assert (row["count"], row["of"]) == ("4", "4")
     chosen = read_mapping(out / "tuned.yaml")
     before = read_mapping(path)
     assert chosen == {**before, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
@@ -128,7 +128,7 @@ def test_a_combination_that_lacks_a_run_is_not_chosen(tuned, tmp_path):
         summary = json.loads((run / "summary.json").read_text())
         (run / "summary.json").write_text(json.dumps(summary | {"status": "failed"}))
     rows = tune.tried(tmp_path / "out", planned)
-    assert [row.complete for row in rows] == [4, 2, 4]
+    assert [row.counted for row in rows] == [4, 2, 4]
     assert [np.isnan(row.mean) for row in rows] == [False, True, False]
     assert [row.best for row in rows].count(True) == 1
     assert not rows[1].best
