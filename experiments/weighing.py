@@ -87,7 +87,8 @@ def heavier(scenario: Scenario) -> Iterator[str]:
     )
     yield (
         f"weights: by samples {declared} declared Byzantine {'worker' if declared == 1 else 'workers'} may weigh "
-        f"{share:.0%}, as much as {heads} of {n} workers that hold equally many, and {scenario.rule.name} is told {declared}: {way_out}"
+        f"{share:.0%}, as much as {heads} of {n} workers that hold equally many, and {scenario.rule.name} is told "
+        f"{declared}: {way_out}"
     )
 
 
