@@ -145,6 +145,11 @@ def acceptance(view: View, share: float | None) -> Callable[[Array, Array], Arra
     selects accepts a row if it selects it, and not where it selects an honest row that happens to lie on that side; an
     average of m selected rows accepts k of them with a share up to k / m.
 
+    Where the aggregate is not the weighted mean of the rows (bulyan, trimmed means), the part also holds what the rule
+    chooses of honest values: the sizes that are accepted are then no single interval, and a bisection ends at the upper
+    end of one of them. To go by the weights alone would accept what such a rule cuts off: Bulyan selects rows that are
+    equal however far they are, and then leaves their values out.
+
     Args:
         view: the update. Its Byzantine rows that are new are tried, for all others are at the server already.
         share: 1 is all of the way, b / n what b of n averaged rows go; None for half of what an average does.

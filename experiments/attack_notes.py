@@ -11,6 +11,7 @@ from attacks import Answer, Attack, View
 from experiments.names import counted
 from simulator.components import ATTACKS, Component
 from simulator.executors.base import fixed_liars
+from simulator.file_cache import file_cache
 from simulator.parts import DataSource, Lie
 from simulator.scenario import Scenario
 from simulator.units import changed, units
@@ -101,7 +102,7 @@ def _made(lie: Lie, n: int, count: int) -> Attack:
     return ATTACKS[lie.name](n, count, **lie.options())
 
 
-@lru_cache
+@file_cache(maxsize=128)
 def _shows(lie: Lie, count: int, data: DataSource, n: int) -> bool:
     """Whether the trigger of an attack changes any of some samples."""
     goal, dataset = _made(lie, n, count).goal, load(data)

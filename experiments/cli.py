@@ -1,8 +1,10 @@
 """The command line: `byzax run`, `tune`, `replay`, `timeline`, `partition`, `certify`, `show`, `list`, `bench`..."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
+import atexit
 import importlib.metadata
 import json
+import os
 import re
 import socket
 import sys
@@ -556,5 +558,17 @@ def schema(
 
 
 def main() -> None:
-    """The entry point."""
-    app(prog_name="byzax")
+    """The entry point.
+
+    After an interrupt the process ends without tearing down the interpreter, for threads of XLA that are still at work
+    may then abort it ("Fatal Python error", exit code 134 in place of 130).
+    """
+    try:
+        app(prog_name="byzax")
+    except SystemExit as end:
+        if end.code in (INTERRUPTED, TERMINATED):
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise

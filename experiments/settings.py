@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from experiments.names import compact
 from simulator.scenario import Scenario
 
-# What decides no number of a run, or is said of each run by itself.
-LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every"}
+# What decides no number of a run, or is said of each run (or below the table) by itself.
+LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every", "skip_impossible"}
 # The order in which a line says them, and the field's words for keys that have one.
 ORDER = ("data", "data.partition", "model", "workers.total", "workers.byzantine", "workers.declared", "workers", "rule",
          "attack", "pre", "steps", "optimizer")  # fmt: skip

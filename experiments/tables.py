@@ -60,10 +60,14 @@ class Table(NamedTuple):
         """What the numbers are, and what stands around them."""
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
-        fewer = most >= FEWEST and any(0 < cell.counted < FEWEST for cell in every)
+        counts = {cell.counted for cell in every if cell.counted}
         if most == 1 and len(self.seeds) == 1:
             return f"{self.words}, seed {self.seeds[0]}"
-        return f"{self.words}, {spread(most)}{'; of two the range, of one its value' if fewer else ''}"
+        if most >= FEWEST and min(counts, default=most) < FEWEST:
+            fewer = "; of two the range, of one its value"
+        else:
+            fewer = "; of one its value" if most == 2 and 1 in counts else ""
+        return f"{self.words}, {spread(most)}{fewer}"
 
 
 def spread(seeds: int) -> str:

@@ -86,8 +86,9 @@ def heavier(scenario: Scenario) -> Iterator[str]:
         else f"it bears at most {most} of {n}: take weights equal, or another partition"
     )
     yield (
-        f"weights: by samples the {declared} declared Byzantine workers may weigh {share:.0%}, as much as {heads} of "
-        f"{n} workers that hold alike, and {scenario.rule.name} is told {declared}: {way_out}"
+        f"weights: by samples {declared} declared Byzantine {'worker' if declared == 1 else 'workers'} may weigh "
+        f"{share:.0%}, as much as {heads} of {n} workers that hold equally many, and {scenario.rule.name} is told "
+        f"{declared}: {way_out}"
     )
 
 

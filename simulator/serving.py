@@ -95,12 +95,11 @@ class OwnRow(NamedTuple):
     """How the server makes a row of its own, the way workers make theirs, on the samples kept for validation.
 
     `start(world, d)`: what it remembers before the first one. `row(world, params [d], step, key, memory)` gives
-    `(memory, row [d])`. `remembers`: whether workers remember anything, and so whether the server does.
+    `(memory, row [d])`.
     """
 
     start: Callable[[World, int], Any]
     row: Callable[..., tuple[Any, Array]]
-    remembers: bool
 
 
 @kept
@@ -132,7 +131,7 @@ def owning(made: Making, memory: Memory | None, local: Local | None, batch_size:
     def start(world: World, d: int) -> Any:
         return None if memory is None else memory.start(as_worker(world), d)
 
-    return OwnRow(start, row, memory is not None)
+    return OwnRow(start, row)
 
 
 class Known(NamedTuple):

@@ -74,7 +74,8 @@ def session(executor: Vectorised) -> Iterator[Any]:
 def run(scenario: Scenario) -> Iterator[Checkpoint]:
     """The checkpoints of all repeats. Raises RunError naming the stage.
 
-    Repeats whose timelines have the same form advance together, others one after the other.
+    Repeats whose timelines have the same form, and whose splits the same sizes, advance together, others one after the
+    other.
     """
     compilation.keep()
     ready = {seed: prepare(scenario, seed) for seed in scenario.seeds}
@@ -82,12 +83,16 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
     # one size for all: functions are compiled once
     m = max(each.m for each in layouts.values())
     layouts = {s: layout(ready[s].timeline, scenario.workers.total, m) if o.m < m else o for s, o in layouts.items()}
+    worlds = {seed: world(scenario, seed) for seed in scenario.seeds}
     together: dict[Any, list[int]] = {}
     for seed, each in layouts.items():
         form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
+        # with test samples by owners each split has sizes of its own
+        form += tuple(len(part) for part in (worlds[seed].train, worlds[seed].test, worlds[seed].own))
         together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
     for seeds in together.values():
-        yield from _run(scenario, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], seeds)
+        here = stack([worlds.pop(seed) for seed in seeds])
+        yield from _run(scenario, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], here, seeds)
 
 
 def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
@@ -142,14 +147,15 @@ def _widths(sizes: np.ndarray) -> list[int]:
     return found if len(found) <= 2 else [*(4**i for i in range(found[-1].bit_length()) if 4**i < found[-1]), found[-1]]
 
 
-def _run(scenario: Scenario, ready: list[Prepared], layouts: list[Layout], seeds: list[int]) -> Iterator[Checkpoint]:
+def _run(
+    scenario: Scenario, ready: list[Prepared], layouts: list[Layout], worlds: World, seeds: list[int]
+) -> Iterator[Checkpoint]:
     begin = time.perf_counter()
     timeline, n = layouts[0].timeline, scenario.workers.total
     core = ready[0].core_of(int(timeline.seen[0]))
     gradients = [each.gradients for each in ready]
     # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
     fill = int(timeline.sizes.max()) if schedule(scenario).sees == "buckets" else 0
-    worlds = stack([world(scenario, seed) for seed in seeds])
     with stage("start"):
         state = _start(core, n, layouts[0].m)(worlds)
     parts: list[Update] = []

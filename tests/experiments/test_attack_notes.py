@@ -136,3 +136,13 @@ def test_a_trigger_is_measured_whoever_trains_on_it():
     assert np.isnan(found[2])
     with pytest.raises(ScenarioError, match=r"^trigger: label_flip has no trigger"):
         build(small(attack="none", trigger="label_flip"))
+
+
+def test_the_note_about_a_trigger_that_does_not_show_is_of_the_images_as_they_are_now(tmp_path):
+    x, y = np.random.default_rng(0).random((60, 8, 8)).astype(np.float32), np.arange(60) % 3
+    scenario = small(data={"name": "arrays", "path": str(tmp_path / "a.npz"), "batch_size": 4}, attack="backdoor")
+    x[0], x[:, 5:, 5:] = 0, 1
+    for corner, said in ((1, True), (0, False)):
+        x[:, 5:, 5:] = corner
+        np.savez(tmp_path / "a.npz", x=x, y=y)
+        assert any("the trigger of backdoor changes none" in line for line in attack_notes(scenario)) == said

@@ -222,3 +222,25 @@ def test_a_sigterm_while_ray_starts_ends_as_any_other():
         sys.exit(signal.SIGTERM)
     with pytest.raises(SystemExit), heard():
         sys.exit(3)
+
+
+def test_after_an_interrupt_the_interpreter_is_not_torn_down_and_what_stands_at_exit_is_done():
+    # threads of XLA that are at work then may abort the process while Python finalises: here a destructor does it
+    code = """
+import atexit, os, sys
+from experiments import cli
+from experiments.refusing import plainly
+class Late:
+    def __del__(self):
+        os.abort()
+late = Late()
+atexit.register(print, "at exit")
+@cli.app.command("interrupted")
+@plainly
+def command():
+    raise KeyboardInterrupt
+sys.argv = ["byzax", "interrupted"]
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "at exit\n", "interrupted\n")

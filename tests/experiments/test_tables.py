@@ -331,3 +331,21 @@ def test_tuning_says_what_it_is_of_and_has_no_deviation_of_two(tmp_path, monkeyp
     assert "±" not in shown.stdout
     assert "0.500 to 0.600" in shown.stdout
     assert "1 of 2" in shown.stdout
+
+
+def test_joined_studies_of_unlike_repeats_say_so_and_not_what_decides_no_number(tmp_path, undrawn):
+    for name, repeats, skips in (("one", 1, False), ("two", 2, True)):
+        study_of(
+            tmp_path / "all" / name,
+            lambda run, step: 0.3 + run.scenario.seed / 10,
+            lambda run: "complete",
+            repeats=repeats,
+            skip_impossible=skips,
+            optimizer={"name": "sgd", "learning_rate": repeats / 10},
+        )
+    assert byzax("show", tmp_path / "all", "--out", tmp_path / "joined").exit_code == 0
+    page = (tmp_path / "joined" / "summary.md").read_text()
+    assert "| 0.1 | average | 0.300 |" in page
+    assert "| 0.2 | average | 0.300 to 0.400 |" in page
+    assert "range over 2 seeds; of one its value." in page
+    assert "skip_impossible" not in page + (tmp_path / "joined" / "tables.csv").read_text()

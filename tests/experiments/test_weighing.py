@@ -127,8 +127,8 @@ def test_byzantine_workers_that_may_weigh_more_than_the_rule_is_told_are_named_b
         return list(heavier(small(**{**TWELVE, "weights": "samples", "rule": "multi_krum", **changes})))
 
     (line,) = noted(data=uneven)
-    assert line.startswith("weights: by samples the 3 declared Byzantine workers may weigh ")
-    assert "of 12 workers that hold alike, and multi_krum is told 3: " in line
+    assert line.startswith("weights: by samples 3 declared Byzantine workers may weigh ")
+    assert "of 12 workers that hold equally many, and multi_krum is told 3: " in line
     assert "take weights equal" in line
     # shares alike, heads alone, nobody declared, and a rule that promises nothing
     assert not noted()

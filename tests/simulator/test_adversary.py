@@ -383,7 +383,8 @@ def test_others_lie_in_every_update_where_they_are_sampled():
         *(
             (
                 {"workers": {"byzantine": value}},
-                f"workers.byzantine: a whole number, or a mapping of count, which, per_round, is needed, got {value!r}",
+                "workers.byzantine: a whole number, or a mapping of count, which, per_round, participating, seed, is "
+                f"needed, got {value!r}",
             )
             for value in ("2", 2.0, True, [2], None)
         ),

@@ -18,6 +18,7 @@ from simulator.executors.ray import cast as casting
 from simulator.executors.ray import ray
 from simulator.serving import Server
 from simulator.timeline import check, cut
+from simulator.world import world
 from tests.simulator.conftest import loop, processes, run, same, small
 
 # by way of the executor, which sets what Ray reads when it is imported
@@ -452,6 +453,18 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
     first, again, other = loop(), run(small()), loop(seed=1)
     assert same(first, again)
     assert not np.array_equal(first[-1].params, other[-1].params)
+
+
+@pytest.mark.slow
+def test_repeats_whose_test_sets_have_other_sizes_give_the_numbers_of_loop():
+    data = {"name": "synthetic_alpha_beta", "devices": 20, "test_by": "owners", "batch_size": 4}
+    changes = {"data": data, "steps": 2, "evaluate_every": 2, "repeats": 2}
+    assert len({len(world(small(**changes), seed).test) for seed in range(2)}) == 2
+    got, expected = run(small(**changes, executor="vectorised")), run(small(**changes))
+    assert [(c.seed, c.step) for c in got] == [(c.seed, c.step) for c in expected]
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one.params, other.params, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.evaluation, other.evaluation, rtol=1e-4, atol=1e-5)
 
 
 def test_a_failing_worker_is_named_with_job_and_stage(ray_session):
