@@ -234,9 +234,9 @@ import atexit, os, sys
 from experiments import cli
 from experiments.refusing import plainly
 class Late:
-    def __del__(self):
-        os.abort()
-late = Late()
+    def __del__(self, end=os._exit):
+        end(9)
+sys.late = Late()
 atexit.register(print, "at exit")
 @cli.app.command("interrupted")
 @plainly
