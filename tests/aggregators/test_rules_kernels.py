@@ -315,10 +315,10 @@ def test_multi_krum_of_all_rows_is_the_average_to_the_bit():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("krum", {"distance": "cubed"}, "krum: distance must be one of squared, plain, got 'cubed'"),
-        ("krum", {"neighbours": "n"}, "neighbours must be one of n-f-2, n-f-1, got 'n'"),
-        ("multi_krum", {"m": 0}, "1 <= m <= n - f - 2 = 7.*got m=0"),
-        ("multi_krum", {"m": 8}, "m = n = 11 is the plain average.*got m=8"),
+        ("krum", {"distance": "cubed"}, "krum: distance must be one of plain, squared, fourth, got 'cubed'"),
+        ("krum", {"neighbours": "n"}, "neighbours must be one of n-f, n-f-1, n-f-2, n-f-3, got 'n'"),
+        ("multi_krum", {"m": 0}, "1 <= m <= n - f = 9.*got m=0"),
+        ("multi_krum", {"m": 10}, "m = n = 11 is the plain average.*got m=10"),
         ("multi_krum", {"m": 2.5}, "whole number m, got m=2.5"),
         ("geometric_median", {"tolerance": 0}, "tolerance > 0"),
         ("geometric_median", {"max_iterations": 0}, "max_iterations >= 1"),
