@@ -198,7 +198,10 @@ def scores(
     head = notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
     handles, labels = panels[0].get_legend_handles_labels()
     # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
-    entries = math.ceil(len(labels) / math.ceil(len(labels) * (0.75 + 0.075 * max(map(len, labels))) / width))
+    entry = 0.75 + 0.075 * max(map(len, labels))
+    lines = math.ceil(len(labels) / max(1, int(width / entry)))
+    entries = math.ceil(len(labels) / lines)
+    figure.set_figwidth(max(width, entry + 0.3))
     order = [i for start in range(entries) for i in range(start, len(labels), entries)]
     figure.set_figheight(height + 0.16 * head.count("\n") + TITLE_INCHES * bool(title))
     _legend(figure, title, head, [handles[i] for i in order], [labels[i] for i in order], entries)

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments import plots
@@ -22,9 +23,15 @@ RUNS = {
 }
 
 
-def drawn(runs=RUNS, of=4):
-    """The figure of some runs of one rule under one attack."""
-    names = {"study": "small", "line": "krum", "attack": "none"}
+def drawn(runs=RUNS, of=4, rules=("krum",)):
+    """The figure of some runs of each rule under one attack."""
+    frames = [frames_of(runs, of, rule) for rule in rules]
+    frame, curves = (pd.concat(each, ignore_index=True) for each in zip(*frames, strict=True))
+    return scores(frame, curves, list(rules), ["title", "n=7, f=1", "byzantine=3"])
+
+
+def frames_of(runs, of, rule):
+    names = {"study": "small", "line": rule, "attack": "none"}
     frame = pd.DataFrame(
         {**names, "run": run, "seed": i, "status": status, "test_loss": loss, "of": of, "degraded_at": 4.0}
         for i, (run, (status, _, loss)) in enumerate(runs.items())
@@ -37,7 +44,7 @@ def drawn(runs=RUNS, of=4):
         for i, (run, (status, values, loss)) in enumerate(runs.items())
         for step, value in zip(STEPS, values, strict=False)
     )  # fmt: skip
-    return scores(frame, curves, ["krum"], ["title", "n=7, f=1", "byzantine=3"])
+    return frame, curves
 
 
 @pytest.fixture
@@ -87,6 +94,14 @@ def test_the_head_says_what_is_drawn_and_counts_runs_that_left_nothing_to_draw_t
         "\N{MULTIPLICATION SIGN} not completed, not in the mean: 2 runs",
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged: 1 run",
     ]
+
+
+def test_no_label_of_the_legend_is_cut_off(figure):
+    long = [f"trimmed_mean, 0.{i}, adam learning_rate=0.01 b2=0.99 eps=0.001" for i in range(5)]
+    for each in (figure, drawn(rules=long), drawn(rules=["krum", "median", "average"])):
+        canvas = FigureCanvasAgg(each)
+        canvas.draw()
+        assert each.legends[0].get_window_extent(canvas.get_renderer()).x1 <= each.bbox.x1
 
 
 def test_the_band_is_a_deviation_of_three_the_range_of_two_and_nothing_of_one():
