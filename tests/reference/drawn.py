@@ -1,5 +1,6 @@
 """What byzax draws for a run: samples, shards, batches, first parameters and seconds, as the reference takes them."""
 
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -72,7 +73,11 @@ def drawn(scenario: Scenario) -> Drawn:
         key = _own_key(here.key, step)
         return places(key, own, len(own), average), own[np.asarray(_drawn(key, len(own), None, size))]
 
-    spans = drawing(scenario.latency, n, scenario.seed, message_bits(scenario))
+    def seconds(worker: int) -> Iterator[float]:
+        # drawn anew each time: what draws is a stream, and a case is asked for again with other formulas
+        span = drawing(scenario.latency, n, scenario.seed, message_bits(scenario))[worker]
+        return (down + compute + up for down, compute, up, _ in one_by_one(span))
+
     return Drawn(
         x=np.asarray(data.x, np.float64).reshape(len(data.x), -1),
         y=np.asarray(data.y, np.int64 if data.classes else np.float64),
@@ -82,5 +87,5 @@ def drawn(scenario: Scenario) -> Drawn:
         batches=batches,
         fixed=fixed,
         own=server,
-        seconds=lambda worker: (down + compute + up for down, compute, up, _ in one_by_one(spans[worker])),
+        seconds=seconds,
     )
