@@ -245,6 +245,9 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
     """
     n = len(often)
     spent = usage(timeline, n)
+    for name in ("workers.csv", "ages.csv"):
+        # half of one is there where a signal came while it was written
+        (here / name).unlink(missing_ok=True)
     _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
     ever = [worker in liars or count > 0 for worker, count in enumerate(often.tolist())]
     columns = [part.tolist() for part in (often, *spent)]

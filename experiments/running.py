@@ -2,7 +2,7 @@
 
 import itertools
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,9 +61,10 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
                 execute = stack.enter_context(session(executor, **where))
             except Exception as error:
                 interrupts.check()
+                reason, trace = f"{executor.name} did not start: {error}", traceback.format_exc()
                 for job in group:
                     complete = False
-                    _fail(job, {}, report, f"{executor.name} did not start: {error}", traceback.format_exc(), hidden)
+                    _fail(job.runs, job.folder, {}, report, reason, trace, hidden)
                 continue
             for job in group:
                 interrupts.check()
@@ -73,6 +74,7 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
 
 def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
+    ended: set[int] = set()
     interrupt: type[KeyboardInterrupt] | None = None
     full = ""
     whole = True
@@ -91,6 +93,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
                 if checkpoint.step == job.scenario.steps or checkpoint.stopped:
                     status = results.complete(checkpoint)
                     results.finish(job.folder, run, mine, status, checkpoint.stopped or None, hidden)
+                    ended.add(checkpoint.seed)
                     report.done(run, checkpoint)
                     whole &= status == "complete"
                 interrupts.check()
@@ -103,33 +106,38 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
         # JAX makes another exception of what is raised while it calls Python
         interrupt = interrupts.pending()
         if interrupt is None:
-            _fail(job, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
+            left = {seed: run for seed, run in job.runs.items() if seed not in ended}
+            _fail(left, job.folder, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
             return False
     if full:
         raise results.WriteError(full)
     if interrupt is None:
         return whole
-    for seed, run in _unfinished(job, seen).items():
+    for seed, run in job.runs.items():
+        mine = seen.get(seed, [])
         # one that had not begun is as if it had not been asked for
-        if (job.folder / "runs" / run.slug).exists():
-            results.finish(job.folder, run, seen.get(seed, []), "interrupted", hidden=hidden)
+        if seed in ended or not (job.folder / "runs" / run.slug).exists():
+            continue
+        # the signal may have come while a run that had made all its updates was written
+        last = mine[-1] if mine and (mine[-1].step == job.scenario.steps or mine[-1].stopped) else None
+        status, reason = (results.complete(last), last.stopped or None) if last else ("interrupted", None)
+        results.finish(job.folder, run, mine, status, reason, hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt
 
 
-def _unfinished(job: Job, seen: dict[int, list[Checkpoint]]) -> dict[int, Run]:
-    last = {seed: checkpoints[-1] for seed, checkpoints in seen.items() if checkpoints}
-    done = {seed for seed, each in last.items() if each.step == job.scenario.steps or each.stopped}
-    return {seed: run for seed, run in job.runs.items() if seed not in done}
-
-
 def _fail(
-    job: Job, seen: dict[int, list[Checkpoint]], report: Report, reason: str, trace: str, hidden: Sequence[str]
+    runs: Mapping[int, Run],
+    folder: Path,
+    seen: dict[int, list[Checkpoint]],
+    report: Report,
+    reason: str,
+    trace: str,
+    hidden: Sequence[str],
 ) -> None:
-    for seed, run in _unfinished(job, seen).items():
-        here = job.folder / "runs" / run.slug
-        if not here.exists():
-            results.begin(job.folder, run)
-        results.finish(job.folder, run, seen.get(seed, []), "failed", one_line(reason), hidden, trace)
+    for seed, run in runs.items():
+        if not (folder / "runs" / run.slug).exists():
+            results.begin(folder, run)
+        results.finish(folder, run, seen.get(seed, []), "failed", one_line(reason), hidden, trace)
         report.failed(run, one_line(reason))

@@ -78,6 +78,22 @@ def test_a_signal_that_python_swallows_ends_every_command(tmp_path, monkeypatch,
     assert "Traceback" not in result.output
 
 
+def test_a_signal_while_the_end_of_a_run_is_written_leaves_a_complete_run(tmp_path, monkeypatch):
+    original, often = results._summary, []
+
+    def losing(run, status, *rest):
+        if status == "complete" and not often:
+            often.append(True)
+            raise KeyboardInterrupt
+        return original(run, status, *rest)
+
+    monkeypatch.setattr(results, "_summary", losing)
+    done = byzax("run", write(tmp_path), "--out", tmp_path / "out")
+    assert (done.exit_code, often) == (130, [True])
+    (summary,) = tmp_path.glob("out/runs/*/summary.json")
+    assert json.loads(summary.read_text())["status"] == "complete"
+
+
 # a file that was being written is closed with what held it
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
