@@ -12,7 +12,7 @@ State = Any
 
 
 class Answer(NamedTuple):
-    """What the rule in use would make of rows that an attack tries.
+    """The answer of the rule in use to rows that an attack tries.
 
     `aggregate` `[d]`. `weights` `[n]`: the share of each row in it, None where the rule gives its rows none. `rows`
     `[n, d]`: those that the rule was asked about; an old row that the server keeps is not replaced by one that is

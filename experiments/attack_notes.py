@@ -1,4 +1,4 @@
-"""What is said about the attacks of a scenario before it starts: what they cost, and options that do nothing there."""
+"""Notes about the attacks of a scenario before it starts: their cost, and options that do nothing there."""
 
 from collections.abc import Iterator
 from functools import lru_cache

@@ -138,7 +138,7 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 def _read(
     files: Sequence[Path], out: str | None, settings: Sequence[str] | None, overwrite: bool, ending: str = ""
 ) -> list[dict[str, Any]]:
-    """What the files hold. Raises ScenarioError for a mistake in YAML, and for an output folder that cannot be had.
+    """The files' contents. Raises ScenarioError for a mistake in YAML, and for an output folder that cannot be had.
 
     Nothing that takes long to import is needed for it, so that these mistakes are said at once.
     """
@@ -321,7 +321,7 @@ def _reach(address: str) -> None:
 
 
 def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, ending: str = "") -> list[Path]:
-    """Where the study of each file goes. Raises ScenarioError where two go to the same place."""
+    """The output folder of each file. Raises ScenarioError where two go to the same place."""
     if out is not None and len(files) == 1:
         return [Path(out)]
     folders = [

@@ -39,7 +39,7 @@ class Results(NamedTuple):
 
 
 def gather(folders: Sequence[Path], name: str) -> Results:
-    """What the folders of studies hold; `name` is what tables call it. Damaged runs are named and left out."""
+    """The results in folders of studies; `name` is what tables call it. Damaged runs are named and left out."""
     records: dict[str, Record] = {}
     damaged: list[str] = []
     for folder in folders:
@@ -152,7 +152,7 @@ def others(frame: pd.DataFrame) -> list[str]:
 
 
 def lines(frame: pd.DataFrame) -> list[str]:
-    """What a line of a plot stands for: the rule, where ways to spend time are swept these, or both where both are."""
+    """The meaning of a line of a plot: the rule, where ways to spend time are swept these, or both where both are."""
     keys = [key for key in others(frame) if key.partition(".")[0] in WAYS]
     if not keys or len(set(frame["rule"])) > 1:
         keys.insert(0, "rule")
@@ -160,13 +160,13 @@ def lines(frame: pd.DataFrame) -> list[str]:
 
 
 def expected(runs: pd.DataFrame) -> int:
-    """How many runs there should be where these are: studies that hold the same cell add theirs."""
+    """The number of runs that were asked for: studies that hold the same cell add theirs."""
     of: Any = runs.groupby("study")["of"].max()
     return max(int(of.sum()), len(runs))
 
 
 def ended(frame: pd.DataFrame) -> Any:
-    """Which runs count in tables and means: those that came to their end, if with fewer workers."""
+    """Mask of the runs that count in tables and means: those that came to their end, if with fewer workers."""
     return frame["status"].isin(COUNTED)
 
 
@@ -188,7 +188,7 @@ def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[p
 
 
 def diverged(frame: pd.DataFrame) -> Any:
-    """Which completed runs ended with a test loss that is not finite."""
+    """Mask of the completed runs that ended with a test loss that is not finite."""
     return ended(frame) & ~np.isfinite(frame["test_loss"])
 
 

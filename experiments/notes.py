@@ -1,4 +1,4 @@
-"""What is said about the runs of a study before they start: allowed, and perhaps not what was meant."""
+"""Notes about the runs of a study before they start: settings that are allowed, and perhaps not meant."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ WIDE_IMAGE, WIDE_COLUMN, WIDE_VALUES = 10.0, 10.0, 100.0
 
 
 def about_data(scenario: Scenario) -> tuple[str, ...]:
-    """What was found in the user's own files, and numbers of a size that models train badly on."""
+    """Notes about the user's own files, and about numbers of a size that models train badly on."""
     data = scenario.data
     # of augmentations, batches and the like they do not depend: one look for all of them
     return _about_data(type(data)(**data.options(), normalise=data.normalise))
@@ -45,7 +45,7 @@ def _about_data(source: DataSource) -> tuple[str, ...]:
 
 
 def _scale(data: Dataset) -> str:
-    """What to do about samples of another scale than models are made for, empty where there is nothing to do."""
+    """Advice about samples of another scale than models are made for; empty where there is nothing to do."""
     if not np.issubdtype(data.x.dtype, np.floating):
         return ""
     some = data.x[:: -(-len(data.x) // LOOKED_AT)]

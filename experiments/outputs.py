@@ -34,7 +34,7 @@ RUN_FILES = (
 
 
 class Held(NamedTuple):
-    """What a folder holds: `kind` of its mark, None without one; byzax's own `files` and `folders` (inner ones first),
+    """Contents of a folder: `kind` of its mark, None without one; byzax's own `files` and `folders` (inner ones first),
     the mark aside; and the first thing in it that is somebody else's."""
 
     kind: str | None
@@ -49,7 +49,7 @@ class Held(NamedTuple):
 
 
 def look(folder: Path) -> Held:
-    """What a folder holds. No link in it is followed. Raises ScenarioError where it cannot be read."""
+    """The contents of a folder. No link in it is followed. Raises ScenarioError where it cannot be read."""
     # not Path.is_dir, which fails for a name that is too long
     if not os.path.isdir(folder):
         return Held(None, [], [], None)
@@ -124,7 +124,7 @@ def _own_file(name: str, listed: frozenset[str]) -> bool:
 
 
 def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: Kind = "study") -> list[Held]:
-    """What the folders hold, where all of them can be had. Raises ScenarioError where one cannot; changes nothing."""
+    """The folders' contents, where all can be had. Raises ScenarioError where one cannot; changes nothing."""
     read = {path.resolve() for path in inputs}
     found = []
     for folder in folders:

@@ -118,7 +118,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def appearance(suffix: str) -> dict[str, Any]:
-    """How a figure is saved as `png` or `svg`: without a date the same results give the same file."""
+    """Options for saving a figure as `png` or `svg`: without a date the same results give the same file."""
     return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
 
@@ -220,13 +220,13 @@ def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], label
 
 
 def _spread(frame: pd.DataFrame) -> str:
-    """What lines and bands are."""
+    """The meaning of lines and bands, for the head of a plot."""
     most = max(frame["of"].tolist())
     return {1: "one seed", 2: "mean and range of 2 seeds"}.get(most, f"mean and one standard deviation of {most} seeds")
 
 
 def _marks(frame: pd.DataFrame) -> list[str]:
-    """What the marks say, and which lines have fewer runs than others."""
+    """The meaning of the marks, and which lines have fewer runs than others."""
     found = []
     cells: Any = frame.groupby(["line", "attack"], sort=False)
     fewer = [

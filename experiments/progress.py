@@ -1,4 +1,4 @@
-"""What a person sees while runs go on: bars on a terminal, one line in a notebook, else a line per run; or nothing."""
+"""Progress while runs go on: bars on a terminal, one line in a notebook, else a line per run; or nothing."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ FORECAST_AFTER_S = 1.0
 
 
 class Report(NamedTuple):
-    """What the runner tells: an executor starts; runs begin together; an evaluation; the end of a run.
+    """The runner's messages: an executor starts; runs begin together; an evaluation; the end of a run.
 
     `notice`: what happens to the present runs, which go on.
     """
@@ -68,7 +68,7 @@ def name(run: Run) -> str:
 
 
 class Forecast(NamedTuple):
-    """How long the rest takes, from how long what is done took.
+    """A forecast of the remaining time, from the time taken so far.
 
     `advance(run, step)`: a run is after an update. `end(run)`: it is over, and what it left undone takes no time.
     `said()`: such as `about 3 min left`, empty where there is nothing to say.

@@ -1,4 +1,4 @@
-"""What the folders of runs hold, read without trust: a damaged run is named, and the others are read."""
+"""Reading the folders of runs without trust: a damaged run is named, and the others are read."""
 
 import csv
 import json

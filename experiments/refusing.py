@@ -46,7 +46,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def ending(end: KeyboardInterrupt) -> tuple[str, int]:
-    """What ended a command, in a word, and its exit code; from here on it is handled."""
+    """The word and the exit code for the signal that ended a command, which is handled from here on."""
     # while Ray waits, what a signal raises comes out of it as a plain KeyboardInterrupt
     kind = interrupts.pending() or type(end)
     interrupts.handled()

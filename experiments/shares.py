@@ -141,7 +141,7 @@ def splits(found: Found) -> Table:
 
 
 def _lacking(found: Found) -> str:
-    """Which labels a split has none of, that others have."""
+    """A line about labels that a split lacks and others have."""
     lines = []
     for name, part in found.parts.items():
         missing = [label for label, count in zip(found.labels, part.counts, strict=True) if not count]

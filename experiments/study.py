@@ -321,7 +321,7 @@ def _skipped(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: boo
 
 
 def skipped_lines(skipped: Iterable[tuple[str, str]]) -> list[str]:
-    """What is said of combinations that were left out, a line for each reason; `skipped`: combinations and reasons.
+    """Lines about combinations that were left out, one for each reason; `skipped`: combinations and reasons.
 
     >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
     ['skipped: n is 5 (2 combinations, such as f=2)']

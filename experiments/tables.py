@@ -18,7 +18,7 @@ FEWEST = 3
 
 
 class Cell(NamedTuple):
-    """What the runs of a cell came to: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
+    """The result of a cell's runs: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
 
     Values that are not finite make the mean infinite.
     """
@@ -57,7 +57,7 @@ class Table(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """What the numbers are, and what stands around them."""
+        """The kind of numbers, and the settings around them."""
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
         counts = {cell.counted for cell in every if cell.counted}
@@ -71,7 +71,7 @@ class Table(NamedTuple):
 
 
 def spread(seeds: int) -> str:
-    """What stands for the spread of so many repeats."""
+    """The name of the spread that so many repeats have."""
     return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
 
 
@@ -116,7 +116,7 @@ def _cell(group: pd.DataFrame | None, most: int) -> Cell:
 
 
 def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sign: int) -> list[list[bool]]:
-    """Which cells are the best of their attack and block, together with all that lie within its standard error."""
+    """Mask of the best cells of each attack and block, with all that lie within its standard error."""
     found = [[False] * len(row) for row in cells]
     blocks: dict[tuple[str, ...], list[int]] = {}
     for i, name in enumerate(names):
@@ -248,7 +248,7 @@ def early(frame: pd.DataFrame) -> list[str]:
 
 
 def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """How each rule and schedule under each attack used its time, as headings and rows: means over the runs counted."""
+    """Use of time by rule, schedule and attack, as headings and rows: means over the runs counted."""
     keys = [*others(frame), "rule", "attack"]
     headings = ["runs", "seconds", "gradients", "updates per second", "mean age of a row", "workers' time waiting"]
     rows = []

@@ -33,11 +33,11 @@ class Model(NamedTuple):
 
 
 class Statistic(nnx.Variable):
-    """What a norm over the batch measures of the batch at hand while training, and is given where it predicts."""
+    """Statistics of a norm over the batch: measured on the batch at hand while training, given for predictions."""
 
 
 class Share(nnx.Variable):
-    """What each sample of the batch at hand counts in such a norm, `[b]`; a single number where all count alike."""
+    """Weights of the samples of the batch at hand in such a norm, `[b]`; a single number where all count alike."""
 
 
 class Norming(NamedTuple):

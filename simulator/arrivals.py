@@ -392,7 +392,7 @@ def _deliver(book: Book, job: Job, now: float) -> bool:
 
 
 def _leaving(book: Book) -> set[int]:
-    """Whose row leaves the table with the next update: workers that are dead, with a row that is too old."""
+    """Workers whose row leaves the table with the next update: dead ones with a row that is too old."""
     if not book.schedule.forgets or not book.dead:
         return set()
     oldest = book.schedule.oldest

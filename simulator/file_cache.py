@@ -18,7 +18,7 @@ SETTLED_NS = 2 * 10**9
 
 
 class _Stamp(NamedTuple):
-    """What a file was like: its numbers in the file system, None where there is none; or the names that fit a pattern.
+    """The state of a file: its numbers in the file system, None where there is none; or the names that fit a pattern.
 
     `content`: checksum of a file that had been changed just before, else None.
     """

@@ -71,7 +71,7 @@ def heard() -> Iterator[None]:
 
 
 def pending() -> type[KeyboardInterrupt] | None:
-    """What stands for the signal that came and was not handled yet; None where there is none."""
+    """The exception for a signal that came and was not handled yet; None where there is none."""
     return EXCEPTIONS[_pending[0]] if _pending else None
 
 

@@ -347,7 +347,7 @@ NAMED = "a name, or a mapping with name and options, is needed"
 
 
 def _needed(kind: str, context: Mapping[str, Any]) -> str:
-    """What one of pydantic's types of mistakes says that a value must be, in our words."""
+    """The words for what a value must be, by pydantic's type of mistake."""
     words = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in context.items()}
     match kind:
         case "int_type" | "int_from_float" | "int_parsing" | "int_parsing_size":

@@ -92,7 +92,7 @@ def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]
 
 
 class OwnRow(NamedTuple):
-    """How the server makes a row of its own, the way workers make theirs, on the samples kept for validation.
+    """The server's own row, made the way workers make theirs, on the samples kept for validation.
 
     `start(world, d)`: what it remembers before the first one. `row(world, params [d], step, key, memory)` gives
     `(memory, row [d])`.
@@ -135,7 +135,7 @@ def owning(made: Making, memory: Memory | None, local: Local | None, batch_size:
 
 
 class Known(NamedTuple):
-    """What the server knows beside the rows, and how it makes a row of its own: `own(memory)` gives `(memory, row)`."""
+    """The server's knowledge beside the rows, and its own row: `own(memory)` gives `(memory, row)`."""
 
     context: Context
     own: Callable[[Any], tuple[Any, Array]] | None
@@ -237,7 +237,7 @@ def starting(
 
 @kept
 def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
-    """How an aggregate changes the model; `models`: where it is itself a model, and no change."""
+    """A function that applies an aggregate to the model; `models`: where it is itself a model, and no change."""
 
     def moved(params: Array, state: Any, aggregate: Array) -> tuple[Array, Any]:
         descent = params - aggregate if models else aggregate
@@ -365,7 +365,7 @@ Counting = Callable[[World, Array, Array], Array]
 
 @kept
 def counting(adversary: Adversary, lies: Lying) -> Counting:
-    """How many samples workers hold, or say they hold."""
+    """The numbers of samples that workers hold, or say they hold."""
 
     def counts(world: World, step: Array, workers: Array) -> Array:
         held = world.sizes[workers]

@@ -35,7 +35,7 @@ def units(data: Dataset) -> Units | None:
 
 
 def changed(unit: Units | None, x: Array, change: Callable[[Array], Array]) -> Array:
-    """What `change` makes of samples `[b, ...]` that it is given in units of the range; characters as they are.
+    """Samples `[b, ...]` after `change`, which sees them in units of the range; characters as they are.
 
     Values that it leaves alone stay the same bits.
     """

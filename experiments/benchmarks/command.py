@@ -57,7 +57,7 @@ def rules(
 
 
 def _say(path: Path | None, quiet: bool) -> Callable[[str], None]:
-    """What takes the lines of a table. Refuses a file that cannot be written, and silence that leaves nothing."""
+    """The function for lines of a table. Refuses a file that cannot be written, and silence that leaves nothing."""
     _writable(path)
     if quiet and path is None:
         refuse("--quiet: prints nothing, and without --json FILE nothing would be left: give both")

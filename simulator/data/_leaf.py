@@ -22,7 +22,7 @@ def files(split: bool) -> tuple[str, ...]:
 
 
 def origin(name: str) -> str:
-    """Where a person finds the files of this data set."""
+    """The place where a person finds the files of this data set."""
     return (
         f"LEAF makes them: data/{name}/preprocess.sh of https://github.com/TalwalkarLab/leaf. Its train/ and test/ are "
         "read with data.leaf_split: true, all_data_*.json without"

@@ -160,7 +160,7 @@ def check_alike(first_place: Path, first: Any, place: Path, frame: Any) -> None:
 
 
 def kind(column: Any) -> str:
-    """What a column holds: the type of its numbers, or words."""
+    """The kind of a column: the type of its numbers, or words."""
     return str(column.dtype) if is_numeric(column) else "words"
 
 

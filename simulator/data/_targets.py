@@ -1,4 +1,4 @@
-"""What is to be predicted: labels, numbered from 0 in their order, or values."""
+"""Targets: labels, numbered from 0 in their order, or values."""
 
 import math
 from collections.abc import Sequence

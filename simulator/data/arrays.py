@@ -113,7 +113,7 @@ def _check(place: Path, key: str, array: np.ndarray, held: dict[str, np.ndarray]
 
 
 def _way_out(key: str, array: np.ndarray) -> str:
-    """What to do about labels of several axes, empty where that is not plain."""
+    """Advice about labels of several axes; empty where that is not plain."""
     if not key.startswith("y") or array.ndim != 2:
         return ""
     if array.shape[1] == 1:

@@ -85,7 +85,7 @@ def describe(key: str, held: np.ndarray) -> str:
 
 
 def too_large(values: np.ndarray) -> np.ndarray:
-    """Which of these finite values are infinite as float32."""
+    """Mask of the finite values that are infinite as float32."""
     with np.errstate(over="ignore"):
         return np.isinf(values.astype(np.float32))
 

@@ -204,7 +204,7 @@ def arrived(timeline: Timeline, step: int, n: int) -> Arrived:
 
 
 def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:
-    """Whose row leaves the table with an update, `[n]`; None where nobody's does, as in nearly every update."""
+    """Mask of the workers whose row leaves the table, `[n]`; None where nobody's does, as in nearly every update."""
     pairs = np.asarray(pairs, int).reshape(-1, 2)
     mine = pairs[pairs[:, 0] == step, 1]
     return np.isin(np.arange(n), mine) if len(mine) else None

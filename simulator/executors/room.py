@@ -25,7 +25,7 @@ def processes(scenario: Scenario) -> int:
 
 
 def needed_bytes(scenario: Scenario) -> int:
-    """What they take in all, about: each has the samples, on the host and as JAX has them, and a few models."""
+    """An estimate of their memory in all: each has the samples, on the host and as JAX has them, and a few models."""
     data = load(scenario.data)
     samples = data.x.nbytes + data.y.nbytes
     return processes(scenario) * (ACTOR_BYTES + 2 * samples + message_bits(scenario))

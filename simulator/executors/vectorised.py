@@ -263,7 +263,7 @@ def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ..
 
 
 def _gone(pairs: np.ndarray, since: int, step: int, n: int) -> np.ndarray:
-    """Whose row leaves the table in each update of a stretch, `[step - since, n]`."""
+    """Mask of the rows that leave the table in each update of a stretch, `[step - since, n]`."""
     found = np.zeros((step - since, n), np.int32)
     mine = pairs[(since <= pairs[:, 0]) & (pairs[:, 0] < step)]
     found[mine[:, 0] - since, mine[:, 1]] = 1
