@@ -180,6 +180,25 @@ def stateless(
     return Aggregator(init=lambda d: (), apply=apply, among=among)
 
 
+def selecting(n: int, selection: Callable[[Array], Callable[[Array], Array]]) -> Aggregator:
+    """An `Aggregator` without state that gives one of its rows, with weight 1.
+
+    Args:
+        n: number of rows.
+        selection: `selection(rows [n, d])(alive [n])` is the index of the row selected of those alive.
+    """
+
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        winner = selection(rows)(jnp.ones(n, bool))
+        return rows[winner], Info((jnp.arange(n) == winner).astype(rows.dtype))
+
+    def among(rows: Array) -> Callable[[Array], Array]:
+        select = selection(rows)
+        return lambda alive: rows[select(alive)]
+
+    return stateless(n, aggregate, among)
+
+
 def stateful(
     n: int, init: Callable[[int], State], aggregate: Callable[[Array, State], tuple[Array, State, Info]]
 ) -> Aggregator:

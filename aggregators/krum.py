@@ -4,7 +4,7 @@ from typing import get_args
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless
+from aggregators.base import Aggregator, Array, choice, eligible, require, selecting
 from aggregators.kernels.distances import first_smallest, pairwise, sums_of_nearest
 from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
@@ -59,12 +59,4 @@ def krum(
 
         return select
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        winner = selection(rows)(jnp.ones(n, bool))
-        return rows[winner], Info((jnp.arange(n) == winner).astype(rows.dtype))
-
-    def among(rows: Array):
-        select = selection(rows)
-        return lambda alive: rows[select(alive)]
-
-    return stateless(n, aggregate, among)
+    return selecting(n, selection)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, eligible, require, stateless
+from aggregators.base import Aggregator, Array, eligible, require, selecting
 from aggregators.kernels.scene import scene_of, squared_between
 
 ROUNDING = 16  # times the spacing of numbers: sums that differ by less are equal
@@ -57,12 +57,4 @@ def medoid(n: int, f: int) -> Aggregator:
 
         return select
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        winner = selection(rows)(jnp.ones(n, bool))
-        return rows[winner], Info((jnp.arange(n) == winner).astype(rows.dtype))
-
-    def among(rows: Array):
-        select = selection(rows)
-        return lambda alive: rows[select(alive)]
-
-    return stateless(n, aggregate, among)
+    return selecting(n, selection)
