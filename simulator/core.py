@@ -98,7 +98,8 @@ def build(scenario: Scenario, seen: int) -> Core:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
     how, augment, batch_size = training(scenario), augmenting(scenario.data.augment), scenario.data.batch_size
     own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
-    rule_remembers, filter_remembers = _remember(scenario, rule, seen, judge) if memory else (False, False)
+    rule_asks, filter_asks = _ask(scenario, rule, seen, judge)
+    rule_remembers, filter_remembers = rule_asks and memory is not None, filter_asks and memory is not None
     apply = applying(rule, scenario.weights, rule_remembers)
     models = scenario.local is not None and scenario.local.send == "model"
     move = moving(optimizer, models)
@@ -131,6 +132,8 @@ def build(scenario: Scenario, seen: int) -> Core:
             kept=decides.sees == "table",
             models=models,
             weighed=scenario.weights == "samples",
+            asks_own=rule_asks,
+            remembers=rule_remembers,
             rate=_server_rate(scenario),
         ),
         update=updating(apply, judge, context, move, lied, counts, shown, filter_remembers),
@@ -189,8 +192,8 @@ def message_bits(scenario: Scenario) -> int:
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
-def _remember(scenario: Scenario, rule: Aggregator, seen: int, judge: Filter | None) -> tuple[bool, bool]:
-    """For whom the server remembers its own rows: the rule, the filter."""
+def _ask(scenario: Scenario, rule: Aggregator, seen: int, judge: Filter | None) -> tuple[bool, bool]:
+    """Who asks for the server's own row: the rule, the filter."""
     if not scenario.data.validation:
         return False, False
     d = message_bits(scenario) // 32

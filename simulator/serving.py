@@ -141,17 +141,32 @@ class Known(NamedTuple):
     own: Callable[[Any], tuple[Any, Array]] | None
 
 
-def _asked(known: Known, state: Any, remembers: bool) -> tuple[Context, Any, Callable[[Any], Any]]:
+def _asked(
+    known: Known, state: Any, remembers: bool, when: Callable[[Any], Array] | None = None
+) -> tuple[Context, Any, Callable[[Any], Any]]:
     """The context and the state of who may ask for the server's own row, and what makes the new state of its own.
 
-    Where the server `remembers` its rows, what it does stands beside the state.
+    Where the server `remembers` its rows, what it does stands beside the state, and the row is made here: always, or
+    `when(state)` says so.
     """
     if not remembers:
         return known.context, state, lambda new: new
     assert known.own is not None
     own, memory = state
-    memory, row = known.own(memory)
+    if when is None:
+        memory, row = known.own(memory)
+    else:
+        memory, row = jax.lax.cond(
+            when(own), known.own, lambda memory: (memory, jnp.zeros_like(known.context.params)), memory
+        )
     return known.context._replace(gradient=lambda: row), own, lambda new: (new, memory)
+
+
+def _made(known: Known, memory: Any) -> Known:
+    """The same knowledge with the server's own row made already, for a rule that is asked many times."""
+    assert known.own is not None
+    _, row = known.own(memory)
+    return Known(known.context._replace(gradient=lambda: row), lambda memory: (memory, row))
 
 
 @kept
@@ -401,11 +416,14 @@ def forging(
     kept: bool,
     models: bool,
     weighed: bool,
+    asks_own: bool,
+    remembers: bool,
     rate: Any,
 ) -> Callable[..., tuple[Array, Any]]:
     """The adversary in an update. It sees descents: where rows are `models`, their way down from the server's model.
 
-    `weighed`: whether rows weigh by samples. `rate`: the server's, a number or a function of the step.
+    `weighed`: whether rows weigh by samples. `asks_own`: whether the rule asks for the server's own row; `remembers`:
+    whether the server remembers these. `rate`: the server's, a number or a function of the step.
     """
     assert adversary.forge is not None
     forge_rows = adversary.forge
@@ -419,6 +437,8 @@ def forging(
         new = jnp.where(arrived.workers >= 0, ranks[arrived.workers], -1)
         # what the rule will draw, and the server's batch, the adversary can only guess
         guess = context(world, server, step, derive(world.key, Purpose.GUESS, step))
+        if asks_own:
+            guess = _made(guess, server.rule[1] if remembers else None)
         key = derive(world.key, Purpose.FORGE, step)
 
         def losing(first: Any, end: Any) -> Callable[[Array], Array]:
@@ -538,7 +558,7 @@ def updating(
             accepted, filter_state, new = jnp.ones(()), None, applied(rows)
         else:
             asked = context(world, server, server.step, derive(world.key, Purpose.FILTER, server.step))
-            given, own, put = _asked(asked, server.filter, filter_remembers)
+            given, own, put = _asked(asked, server.filter, filter_remembers, judge.asks)
             row, accepted, judged = judge.judge(rows[0], Sent(workers[0], ages[0]), given, own)
             filter_state = put(judged)
             new = jax.lax.cond(accepted, applied, stayed, row[None])

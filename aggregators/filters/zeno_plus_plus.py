@@ -63,6 +63,9 @@ def zeno_plus_plus(
     def init(params: Array) -> Memory:
         return Memory(jnp.zeros_like(params), jnp.zeros((), jnp.int32))
 
+    def asks(state: Memory) -> Array:
+        return state.judged % delay == 0
+
     def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
         if context.gradient is None:
             raise ValueError(
@@ -70,7 +73,7 @@ def zeno_plus_plus(
                 "judge(row, sent, Context(key, gradient=lambda: own_row), state)"
             )
         new = context.gradient
-        own = jax.lax.cond(state.judged % delay == 0, lambda: new().astype(row.dtype), lambda: state.own)
+        own = jax.lax.cond(asks(state), lambda: new().astype(row.dtype), lambda: state.own)
         pair = jnp.stack([row, own])
         unit, own_unit = directions(pair, lengths(pair, jnp.zeros_like(own)))
         both = norms(pair)
@@ -80,4 +83,4 @@ def zeno_plus_plus(
         usable = jnp.isfinite(both) & (both > 0)
         return both[1] * unit, usable.all() & (score >= 0), Memory(own, state.judged + 1)
 
-    return Filter(init, judge)
+    return Filter(init, judge, asks)

@@ -4,9 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from simulator import jobs, training
+from experiments import building
+from simulator import core, jobs, serving, training
+from simulator.core import build
 from simulator.keys import Purpose, derive
 from simulator.scenario import ScenarioError
+from simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import new, prepared, softmax_gradient
 
@@ -58,20 +61,20 @@ def test_the_servers_row_is_that_of_a_worker_who_holds_its_samples_and_draws_wit
     # each of the 7 workers holds as many samples as the server: their numbers of steps are its own
     data = {"name": "digits", "batch_size": 32} | WAYS[way].get("data", {})
     changes = {"rule": "own_row", "optimizer": {"name": "sgd", "learning_rate": 1.0}} | WAYS[way] | {"data": data}
-    _, core, here, server = prepared(**changes)
+    _, functions, here, server = prepared(**changes)
     assert int(here.sizes.max()) == len(here.own) == 180
     there = here._replace(shards=here.own[None], sizes=np.array([len(here.own)]))
-    kept = core.memory and core.memory.start(there, len(server.params))
+    kept = functions.memory and functions.memory.start(there, len(server.params))
     rows = np.zeros((7, len(server.params)), np.float32)
     for step in range(4):
         params, own = server.params, ()
-        if core.memory and core.memory.handed:
-            kept = core.memory.handed(kept, params)
+        if functions.memory and functions.memory.handed:
+            kept = functions.memory.handed(kept, params)
             own = (kept,)
-        row = core.work(there, params, 0, step, step, *own)
-        if core.memory:
-            kept, row = core.memory.remember(there, kept, row, 0, step)
-        server, _ = core.update(here, server, new(range(7)), rows)
+        row = functions.work(there, params, 0, step, step, *own)
+        if functions.memory:
+            kept, row = functions.memory.remember(there, kept, row, 0, step)
+        server, _ = functions.update(here, server, new(range(7)), rows)
         np.testing.assert_allclose(params - server.params, row, rtol=1e-5, atol=1e-6)
         assert np.abs(row).max() > 1e-3
 
@@ -92,7 +95,7 @@ def test_with_epochs_the_servers_row_is_as_long_as_that_of_a_worker_with_more_sa
 
 def test_with_local_steps_the_servers_row_is_what_its_own_batches_change():
     local = {"steps": 4, "learning_rate": 0.3, "proximal": 2.0}
-    _, core, here, server = prepared(rule="own_row", local=local, regularisation={"l2": 0.5})
+    _, functions, here, server = prepared(rule="own_row", local=local, regularisation={"l2": 0.5})
     draw = jax.random.fold_in(derive(here.key, Purpose.RULE, 0), int(Purpose.SERVER_BATCH))
     start = at = np.asarray(server.params, np.float64)
     for number in range(4):
@@ -100,23 +103,65 @@ def test_with_local_steps_the_servers_row_is_what_its_own_batches_change():
         position = np.asarray(here.own)[np.asarray(places)]
         x, y = np.asarray(here.x, np.float64)[position].reshape(8, -1), np.asarray(here.y)[position]
         at = at - 0.3 * (softmax_gradient(at, x, y) + 0.5 * at + 2.0 * (at - start))
-    after, _ = core.update(here, server, new(range(7)), np.zeros((7, 650), np.float32))
+    after, _ = functions.update(here, server, new(range(7)), np.zeros((7, 650), np.float32))
     np.testing.assert_allclose(np.asarray(server.params) - after.params, start - at, rtol=1e-3, atol=1e-6)
 
 
 def test_the_servers_momentum_moves_where_its_row_is_asked_for_and_not_by_an_adversary_that_guesses():
     changes = {"worker_momentum": {"beta": 0.5, "kind": "heavy_ball"}, "optimizer": {"name": "sgd", "learning_rate": 1}}
-    _, core, here, server = prepared(rule="own_row", attack="counting", **changes)
+    _, functions, here, server = prepared(rule="own_row", attack="counting", **changes)
     _, plain, _, bare = prepared(rule="own_row", attack="counting", optimizer=changes["optimizer"])
     rows, velocity = np.ones((7, 650), np.float32), 0.0
     for _ in range(3):
-        core.forge(here, server.step, new(range(7)), rows, server, core.adversary(650))
+        functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
         gradient = server.params - plain.update(here, bare._replace(params=server.params, step=server.step),
                                                 new(range(7)), rows)[0].params  # fmt: skip
         velocity = 0.5 * velocity + np.asarray(gradient, np.float64)
-        after, _ = core.update(here, server, new(range(7)), rows)
+        after, _ = functions.update(here, server, new(range(7)), rows)
         np.testing.assert_allclose(np.asarray(server.params) - after.params, velocity, rtol=1e-3, atol=1e-5)
         server = after
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list with an entry for each row of the server's own that was made."""
+    entries = []
+
+    def owning(*given):
+        own = serving.owning(*given)
+
+        def row(*asked):
+            jax.debug.callback(lambda: entries.append(True))
+            return own.row(*asked)
+
+        return own._replace(row=row)
+
+    monkeypatch.setattr(core, "owning", owning)
+    return entries
+
+
+@pytest.mark.parametrize("memory", [{}, {"worker_momentum": 0.5}, {"variance_reduction": "saga"}])
+def test_an_adversary_that_asks_the_rule_many_times_makes_the_servers_row_once(memory, made):
+    for attack in ("fang", "optimised"):
+        _, functions, here, server = prepared(rule="fltrust", attack=attack, **memory)
+        rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
+        functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
+        jax.effects_barrier()
+        assert len(made) == 1
+        made.clear()
+
+
+@pytest.mark.parametrize("memory", [{}, {"worker_momentum": 0.5}, {"variance_reduction": "saga"}])
+def test_a_filter_with_a_delay_makes_the_servers_row_for_the_first_of_so_many_rows(memory, made):
+    scenario = small(
+        filter={"name": "zeno_plus_plus", "delay": 3}, schedule={"name": "asynchronous", "apply": "each"}, **memory
+    )
+    functions, here = build(scenario, 1), world(scenario, scenario.seed)
+    server = functions.start(here)
+    for number, times in enumerate((1, 1, 1, 2, 2, 2, 3)):
+        server, _ = functions.update(here, server, new([number]), np.ones((1, 650), np.float32))
+        jax.effects_barrier()
+        assert len(made) == times
 
 
 @pytest.mark.parametrize(("rate", "best"), [(0.1, 1), (4.0, 0)])
@@ -125,31 +170,29 @@ def test_zeno_judges_the_step_that_the_server_takes(rate, best):
     data = {"name": "digits", "batch_size": 500}
     rule = {"name": "zeno", "rho": 0.0}
     changes = {"workers": {"total": 2, "byzantine": 1}, "rule": rule, "optimizer": optimizer, "data": data}
-    _, core, here, server = prepared(**changes)
-    gradient = np.asarray(core.work(here, server.params, 1, 0, 0))
+    _, functions, here, server = prepared(**changes)
+    gradient = np.asarray(functions.work(here, server.params, 1, 0, 0))
     # at a small rate the longer of the two goes down more, at a large one it goes too far
-    _, seen = core.update(here, server, new(range(2)), np.stack([gradient, 8 * gradient]))
+    _, seen = functions.update(here, server, new(range(2)), np.stack([gradient, 8 * gradient]))
     assert float(seen.byzantine_weight) == (1.0 if best == 0 else 0.0)
 
 
 def test_an_adversary_knows_where_an_aggregate_leads_with_the_servers_rate_and_momentum():
     optimizer = {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}
     for local in ({}, {"local": {"steps": 2, "send": "model"}}):
-        _, core, here, server = prepared(attack="arriving", optimizer=optimizer, **local)
+        _, functions, here, server = prepared(attack="arriving", optimizer=optimizer, **local)
         for seed in range(2):
             rows = np.random.default_rng(seed).normal(size=(7, 650)).astype(np.float32)
-            forged, _ = core.forge(here, server.step, new(range(7)), rows, server, core.adversary(650))
+            forged, _ = functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
             # what an attack makes is a descent, also where rows are models
             shown = server.params - forged[0] if local else forged[0]
-            server, _ = core.update(here, server, new(range(7)), rows)
+            server, _ = functions.update(here, server, new(range(7)), rows)
             np.testing.assert_allclose(shown, server.params, rtol=1e-5, atol=1e-6)
 
 
 def test_rules_that_compare_changes_refuse_models_and_harm_by_loss_does_not():
-    from experiments.building import build
-
     local = {"steps": 2, "learning_rate": 0.1, "send": "model"}
     for rule in ("fltrust", "zeno"):
         with pytest.raises(ScenarioError, match=f"rule: {rule}.* with local.send model they are models: take delta"):
-            build(small(rule=rule, local=local))
-    build(small(rule="median", local=local, attack={"name": "optimised", "measure": "loss"}))
+            building.build(small(rule=rule, local=local))
+    building.build(small(rule="median", local=local, attack={"name": "optimised", "measure": "loss"}))
