@@ -1,8 +1,9 @@
 """Notes about the runs of a study before they start: settings that are allowed, and perhaps not meant."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
 
 from experiments.attack_notes import attack_notes
@@ -10,11 +11,12 @@ from experiments.names import counted
 from experiments.study import Study
 from experiments.triggers import floorless
 from experiments.weighing import heavier
+from simulator.components import MODELS, Component, reads_files
 from simulator.data import Dataset
 from simulator.file_cache import file_cache
 from simulator.parts import DataSource
 from simulator.scenario import Scenario
-from simulator.world import load
+from simulator.world import load, share_out
 
 # Numbers are looked at in so many samples at most.
 LOOKED_AT = 4096
@@ -63,9 +65,44 @@ def _scale(data: Dataset) -> str:
     )
 
 
+def lone_samples(scenario: Scenario) -> Iterator[str]:
+    """A note where a last batch is of one sample, from which nothing below a norm over the batch learns."""
+    size, local = scenario.data.batch_size, scenario.local
+    epochs = local is not None and local.epochs is not None
+    if size == 1 or not (epochs or scenario.variance_reduction) or not _needs_two(scenario.model, scenario.data):
+        return
+    n, keeps = scenario.workers.total, not epochs or local.last_batch == "keep"
+    for seed in scenario.seeds:
+        held = np.array([len(share) for share in share_out(scenario.data, n, seed)[1]])
+        alone = (held % size == 1) & (keeps | (held < size))
+        if alone.any():
+            way_out = "local.last_batch drop, another batch_size" if epochs and keeps else "another batch_size"
+            yield (
+                f"data.batch_size: the last batch of {alone.sum()} of {n} workers holds one sample (seed {seed}), of "
+                f"which batch norm gives its bias: nothing below it learns from that batch: take {way_out}, or another "
+                "norm"
+            )
+            return
+
+
+@file_cache(maxsize=32)
+def _needs_two(part: Component, data: DataSource) -> bool:
+    """Whether a model has a norm that makes nothing of a single sample."""
+    reads_files(part)
+    dataset = load(data)
+    model = MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())
+    if model.statistics is None:
+        return False
+    try:
+        jax.eval_shape(lambda key: model.loss(model.init(key), dataset.x[:1], dataset.y[:1]), jax.random.key(0))
+    except ValueError:
+        return True
+    return False
+
+
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, heavier, attack_notes)
+NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, lone_samples, heavier, attack_notes)
 
 
 def notes(study: Study) -> list[str]:

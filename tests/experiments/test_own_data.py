@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from experiments import shares, study
-from experiments.notes import about_data, notes
+from experiments.notes import about_data, lone_samples, notes
 from simulator.data import build
 from simulator.scenario import parse
 from simulator.world import load, split_of
 from tests.experiments.command import SMALL, byzax, write
+from tests.simulator.conftest import small
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 4), np.uint8)
 LABELS = np.arange(60) % 3
@@ -151,3 +152,31 @@ def test_a_label_that_a_split_lacks_is_named(tmp_path):
     data = stored(tmp_path / "mine.npz", x_test=IMAGES[:4], y_test=np.array([0, 1, 1, 0]))
     done = byzax("partition", write(tmp_path, data=data), "--out", tmp_path / "chart.png")
     assert "test has no sample of label 2" in " ".join(done.stdout.split())
+
+
+NORMED = {"model": {"name": "mlp", "hidden": [8], "norm": "batch"}, "local": {"epochs": 1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({**NORMED}, "local.last_batch drop, another batch_size, or another norm"),
+        ({**NORMED, "local": None, "variance_reduction": "saga"}, "take another batch_size, or another norm"),
+        ({**NORMED, "local": {"epochs": 1, "last_batch": "drop"}}, None),
+        ({**NORMED, "local": {"steps": 2}}, None),
+        ({**NORMED, "model": {"name": "mlp", "hidden": [8], "norm": "layer"}}, None),
+        # its norms are over the pixels too
+        ({**NORMED, "model": {"name": "resnet20", "norm": "batch"}}, None),
+    ],
+)
+def test_a_last_batch_of_one_sample_below_a_batch_norm_is_remarked_on(changes, said):
+    # 9 workers hold 1,437 samples: 159 and 160, which is 53 times 3 and one more
+    nine = {"workers": {"total": 9, "byzantine": 0}, "data": {"name": "digits", "batch_size": 3, "validation": 0.0}}
+    lines = [*lone_samples(small(**nine, attack="none", **changes))]
+    if said is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert line.startswith("data.batch_size: the last batch of ")
+        assert " of 9 workers holds one sample" in line
+        assert line.endswith(said)

@@ -68,7 +68,7 @@ BY_NIGHT = {
     },
     "FLTrust with epochs": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": {"epochs": 2}},
     "Zeno": {
-        "rule": {"name": "zeno", "rho": 0.01}, "attack": "sign_flip", "local": LOCAL,
+        "rule": {"name": "zeno", "rho": 1.0}, "attack": "sign_flip", "local": LOCAL,
         "optimizer": {"name": "sgd", "learning_rate": 0.7, "momentum": 0.5},
     },
 }  # fmt: skip
