@@ -152,7 +152,10 @@ def _gives(needed: str, count: int, given: Any, function: Callable[..., Any]) ->
         return
     code = getattr(function, "__code__", None)
     place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    raise TypeError(f"this function must give {needed}, got {type(given).__name__}: return Info() too{place}")
+    kinds = [type(each).__name__ for each in given] if isinstance(given, tuple) else []
+    got = f"({', '.join(kinds)})" if kinds else type(given).__name__
+    hint = "the last value must be an Info, such as Info()" if len(kinds) == count else "return Info() too"
+    raise TypeError(f"this function must give {needed}, got {got}: {hint}{place}")
 
 
 def stateless(

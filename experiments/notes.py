@@ -71,7 +71,7 @@ def lone_samples(scenario: Scenario) -> Iterator[str]:
     epochs = local is not None and local.epochs is not None
     if size == 1 or not (epochs or scenario.variance_reduction) or not _needs_two(scenario.model, scenario.data):
         return
-    n, keeps = scenario.workers.total, not epochs or local.last_batch == "keep"
+    n, keeps = scenario.workers.total, local is None or local.last_batch == "keep"
     for seed in scenario.seeds:
         held = np.array([len(share) for share in share_out(scenario.data, n, seed)[1]])
         alone = (held % size == 1) & (keeps | (held < size))

@@ -156,9 +156,8 @@ def _asked(
     if when is None:
         memory, row = known.own(memory)
     else:
-        memory, row = jax.lax.cond(
-            when(own), known.own, lambda memory: (memory, jnp.zeros_like(known.context.params)), memory
-        )
+        _, shape = jax.eval_shape(known.own, memory)
+        memory, row = jax.lax.cond(when(own), known.own, lambda memory: (memory, jnp.zeros_like(shape)), memory)
     return known.context._replace(gradient=lambda: row), own, lambda new: (new, memory)
 
 

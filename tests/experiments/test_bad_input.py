@@ -371,6 +371,12 @@ BROKEN = {
         r"rule: average: apply fails: TypeError: this function must give \(aggregate, info\), got .*return Info\(\) "
         r"too \(.*test_bad_input.py:\d+\)",
     ),
+    "a dict for Info": (
+        "rule",
+        lambda n, f: stateless(n, lambda rows: (rows.mean(axis=0), {"weights": None})),
+        r"this function must give \(aggregate, info\), got \(\w+, dict\): the last value must be an Info, such as "
+        r"Info\(\) \(.*test_bad_input.py:\d+\)",
+    ),
     "state that changes": (
         "rule",
         lambda n, f: Aggregator(lambda d: jnp.zeros(d), lambda rows, state, context: (state, rows, Info())),
