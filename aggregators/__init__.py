@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aggregators import pre as before
-from aggregators.base import Aggregator, Context, Info, Nested, files, function_of
+from byzax.aggregators import pre as before
+from byzax.aggregators.base import Aggregator, Context, Info, Nested, files, function_of
 
 __all__ = ["Aggregator", "Context", "Info", "Nested", "available", "build", "factory"]
 
@@ -30,7 +30,7 @@ def factory(name: str) -> Callable[..., Aggregator]:
 def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any) -> Aggregator:
     """The rule `name` for `n` rows of which `f` may be Byzantine, over what `pre` makes of them, from left to right.
 
-    `pre` holds names from `aggregators.pre`, or mappings of `name` and options, such as
+    `pre` holds names from `byzax.aggregators.pre`, or mappings of `name` and options, such as
     `pre=["nnm", {"name": "bucketing", "s": 2}]`.
 
     Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.

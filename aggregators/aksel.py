@@ -5,11 +5,11 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless
-from aggregators.kernels.columns import Median, middle, sorted_rows
-from aggregators.kernels.distances import distances_to, smallest
-from aggregators.kernels.means import mean_of
-from aggregators.median import median as marginal_median
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless
+from byzax.aggregators.kernels.columns import Median, middle, sorted_rows
+from byzax.aggregators.kernels.distances import distances_to, smallest
+from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.median import median as marginal_median
 
 Count = Literal["n-f", "mid"]
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.means import mean_of
 
 
 def average(n: int, f: int) -> Aggregator:

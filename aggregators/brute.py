@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, limited, require, stateless, whole
-from aggregators.kernels.cover import EFFORT, closest_subset
-from aggregators.kernels.distances import Distances, pairwise
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Info, limited, require, stateless, whole
+from byzax.aggregators.kernels.cover import EFFORT, closest_subset
+from byzax.aggregators.kernels.distances import Distances, pairwise
+from byzax.aggregators.kernels.means import mean_of
 
 
 def brute(n: int, f: int, *, effort: int = EFFORT) -> Aggregator:

@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 from jax import lax
 
-import aggregators
-from aggregators.base import Aggregator, Array, Info, Nested, choice, eligible, limited, require, stateless
-from aggregators.kernels.columns import Median, mean_around_median
-from aggregators.kernels.distances import Nearest, distances_to, first_smallest, nearest, pairwise, sums, without
-from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
+from byzax import aggregators
+from byzax.aggregators.base import Aggregator, Array, Info, Nested, choice, eligible, limited, require, stateless
+from byzax.aggregators.kernels.columns import Median, mean_around_median
+from byzax.aggregators.kernels.distances import Nearest, distances_to, first_smallest, nearest, pairwise, sums, without
+from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 Theta = Literal["n-2f", "n-2f-2"]
 # From what a selection keeps, the rows alive `[n]` and how many were taken before: the row to take, whether the base

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
-from aggregators.kernels.columns import sorted_columns
-from aggregators.kernels.distances import pairwise
-from aggregators.kernels.means import pull
-from aggregators.kernels.spectrum import leading
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.distances import pairwise
+from byzax.aggregators.kernels.means import pull
+from byzax.aggregators.kernels.spectrum import leading
 
 ROUNDING = 16  # times the spacing of numbers: rows as far as the farthest but for that lose their weight together
 

@@ -6,10 +6,10 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateful, whole
-from aggregators.kernels.clipping import clipped_mean, lengths, median_length
-from aggregators.kernels.columns import middle, sorted_rows
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateful, whole
+from byzax.aggregators.kernels.clipping import clipped_mean, lengths, median_length
+from byzax.aggregators.kernels.columns import middle, sorted_rows
+from byzax.aggregators.kernels.means import mean_of
 
 Start = Literal["zero", "median", "mean"]
 

@@ -4,9 +4,9 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless
-from aggregators.kernels.distances import distances_to, smallest
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless
+from byzax.aggregators.kernels.distances import distances_to, smallest
+from byzax.aggregators.kernels.means import mean_of
 
 Output = Literal["mean", "sum"]
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateful, whole
-from aggregators.kernels.clipping import clipped_mean, half_norms, lengths
-from aggregators.kernels.cosines import cosine_distances
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateful, whole
+from byzax.aggregators.kernels.clipping import clipped_mean, half_norms, lengths
+from byzax.aggregators.kernels.cosines import cosine_distances
 
 ROUNDING = 16  # times the spacing of numbers: pairs of clusters whose distances differ by less are equally close
 

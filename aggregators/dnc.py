@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, distinct, drawn, require, whole
-from aggregators.kernels.clipping import norms
-from aggregators.kernels.distances import exponents, power
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows, distinct, drawn, require, whole
+from byzax.aggregators.kernels.clipping import norms
+from byzax.aggregators.kernels.distances import exponents, power
+from byzax.aggregators.kernels.means import mean_of
 
 MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends
 

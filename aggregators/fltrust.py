@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
-from aggregators.kernels.clipping import directions, lengths, norms
-from aggregators.kernels.means import pull
+from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
+from byzax.aggregators.kernels.clipping import directions, lengths, norms
+from byzax.aggregators.kernels.means import pull
 
 
 def fltrust(n: int, f: int) -> Aggregator:

@@ -4,11 +4,11 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateful
-from aggregators.kernels.clipping import lengths
-from aggregators.kernels.cosines import cosine_distances
-from aggregators.kernels.distances import longest
-from aggregators.kernels.means import pull
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateful
+from byzax.aggregators.kernels.clipping import lengths
+from byzax.aggregators.kernels.cosines import cosine_distances
+from byzax.aggregators.kernels.distances import longest
+from byzax.aggregators.kernels.means import pull
 
 Output = Literal["sum", "mean"]
 

@@ -5,10 +5,10 @@ from typing import Literal, NamedTuple, get_args
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
-from aggregators.kernels.clipping import clipped_pull, half_norms, lengths
-from aggregators.kernels.means import mean_of, pull
-from aggregators.kernels.scene import Scene, scene_of, squared_between
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
+from byzax.aggregators.kernels.clipping import clipped_pull, half_norms, lengths
+from byzax.aggregators.kernels.means import mean_of, pull
+from byzax.aggregators.kernels.scene import Scene, scene_of, squared_between
 
 Start = Literal["zero", "mean"]
 MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends

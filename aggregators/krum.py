@@ -4,9 +4,9 @@ from typing import get_args
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, choice, eligible, require, selecting
-from aggregators.kernels.distances import first_smallest, pairwise, sums_of_nearest
-from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
+from byzax.aggregators.base import Aggregator, Array, choice, eligible, require, selecting
+from byzax.aggregators.kernels.distances import first_smallest, pairwise, sums_of_nearest
+from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 
 def krum(

@@ -4,9 +4,9 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless
-from aggregators.kernels import columns
-from aggregators.kernels.columns import Median
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless
+from byzax.aggregators.kernels import columns
+from byzax.aggregators.kernels.columns import Median
 
 Count = Literal["n-f", "n-f-1"]
 

@@ -4,8 +4,8 @@ from typing import get_args
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless
-from aggregators.kernels.columns import Median, middle, sorted_rows
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless
+from byzax.aggregators.kernels.columns import Median, middle, sorted_rows
 
 
 def median(n: int, f: int, *, median: Median = "mid") -> Aggregator:

@@ -5,11 +5,11 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
-from aggregators.geometric_median import geometric_median
-from aggregators.kernels.columns import middle, sorted_rows
-from aggregators.kernels.means import group_means
-from aggregators.median import median as marginal_median
+from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
+from byzax.aggregators.geometric_median import geometric_median
+from byzax.aggregators.kernels.columns import middle, sorted_rows
+from byzax.aggregators.kernels.means import group_means
+from byzax.aggregators.median import median as marginal_median
 
 Median = Literal["geometric", "coordinate"]
 

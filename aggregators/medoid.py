@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, eligible, require, selecting
-from aggregators.kernels.scene import scene_of, squared_between
+from byzax.aggregators.base import Aggregator, Array, eligible, require, selecting
+from byzax.aggregators.kernels.scene import scene_of, squared_between
 
 ROUNDING = 16  # times the spacing of numbers: sums that differ by less are equal
 

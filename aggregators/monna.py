@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, require, stateless, whole
-from aggregators.kernels.distances import distances_to, smallest
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless, whole
+from byzax.aggregators.kernels.distances import distances_to, smallest
+from byzax.aggregators.kernels.means import mean_of
 
 
 def monna(n: int, f: int, *, pivot: int = -1) -> Aggregator:

@@ -4,11 +4,11 @@ from typing import get_args
 
 import jax.numpy as jnp
 
-from aggregators.average import average
-from aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless, whole
-from aggregators.kernels.distances import pairwise, sums_of_nearest
-from aggregators.kernels.means import mean_of
-from aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
+from byzax.aggregators.average import average
+from byzax.aggregators.base import Aggregator, Array, Info, choice, eligible, require, stateless, whole
+from byzax.aggregators.kernels.distances import pairwise, sums_of_nearest
+from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 
 def multi_krum(

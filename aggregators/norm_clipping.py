@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
-from aggregators.kernels.clipping import clipped_mean, lengths, median_length
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.clipping import clipped_mean, lengths, median_length
 
 
 def norm_clipping(n: int, f: int, *, tau: float | None = None) -> Aggregator:

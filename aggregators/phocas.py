@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
-from aggregators.kernels.columns import mean_between, mean_of_closest, over_columns
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.columns import mean_between, mean_of_closest, over_columns
 
 
 def phocas(n: int, f: int) -> Aggregator:

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
-from aggregators.kernels.blocks import Part, assembled, width_for
-from aggregators.kernels.means import UNROLLED
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.blocks import Part, assembled, width_for
+from byzax.aggregators.kernels.means import UNROLLED
 
 
 def sign_majority(n: int, f: int) -> Aggregator:

@@ -6,12 +6,12 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, choice, distinct, drawn, require
-from aggregators.kernels.clipping import clipped_mean, half_norms, lengths, median_length
-from aggregators.kernels.columns import sorted_columns
-from aggregators.kernels.cosines import cosine_distances
-from aggregators.kernels.distances import pairwise
-from aggregators.kernels.shifts import largest_cluster
+from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows, choice, distinct, drawn, require
+from byzax.aggregators.kernels.clipping import clipped_mean, half_norms, lengths, median_length
+from byzax.aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.cosines import cosine_distances
+from byzax.aggregators.kernels.distances import pairwise
+from byzax.aggregators.kernels.shifts import largest_cluster
 
 Similarity = Literal["none", "cosine", "distance"]
 LOW, HIGH = 0.1, 3.0  # the paper's L and R

@@ -2,10 +2,10 @@
 
 from math import comb
 
-from aggregators.base import Aggregator, Array, Info, require, stateless
-from aggregators.kernels.distances import pairwise
-from aggregators.kernels.means import mean_of
-from aggregators.kernels.spectrum import flattest_subset
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.distances import pairwise
+from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.spectrum import flattest_subset
 
 MOST_SUBSETS = 1_000_000  # about a second of one core at n = 30
 

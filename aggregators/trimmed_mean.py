@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Info, require, stateless, whole
-from aggregators.kernels.columns import mean_between, over_columns
+from byzax.aggregators.base import Aggregator, Array, Info, require, stateless, whole
+from byzax.aggregators.kernels.columns import mean_between, over_columns
 
 
 def trimmed_mean(n: int, f: int, *, trim: int | None = None) -> Aggregator:

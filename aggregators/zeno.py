@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
-from aggregators.kernels.clipping import norms
-from aggregators.kernels.means import mean_of
+from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
+from byzax.aggregators.kernels.clipping import norms
+from byzax.aggregators.kernels.means import mean_of
 
 
 def zeno(n: int, f: int, *, learning_rate: float | None = None, rho: float = 5e-4) -> Aggregator:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attacks.base import Answer, Attack, Batch, Goal, View
+from byzax.attacks.base import Answer, Attack, Batch, Goal, View
 
 __all__ = ["Answer", "Attack", "Batch", "Goal", "View", "available", "build", "factory"]
 

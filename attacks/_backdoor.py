@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, Batch, Goal, View, check, classes_of, stateless
+from byzax.attacks.base import Array, Attack, Batch, Goal, View, check, classes_of, stateless
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "centre")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from attacks.base import Array, View, honest_deviation, honest_mean
+from byzax.attacks.base import Array, View, honest_deviation, honest_mean
 
 
 def honest_distances(view: View) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from attacks.base import Array, View, count_of, honest_mean
+from byzax.attacks.base import Array, View, count_of, honest_mean
 
 # the next point lies at this share of the wider side of a bracket: golden section
 GOLDEN = (3 - 5**0.5) / 2

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from attacks._search import length
-from attacks.base import Array, Attack, View, check, honest_mean, stateless
+from byzax.attacks._search import length
+from byzax.attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 # below the next longer row by more than float32 can err about a length
 JUST_BELOW = 1 - 1e-5

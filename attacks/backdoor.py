@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from attacks._backdoor import patch
-from attacks.base import Attack
+from byzax.attacks._backdoor import patch
+from byzax.attacks.base import Attack
 
 
 def backdoor(

@@ -1,6 +1,6 @@
 """Claims: workers that say they hold more samples than they do."""
 
-from attacks.base import Attack, check
+from byzax.attacks.base import Attack, check
 
 
 def claims(n: int, f: int, *, factor: float = 10.0, attack: str = "none") -> Attack:
@@ -21,7 +21,7 @@ def claims(n: int, f: int, *, factor: float = 10.0, attack: str = "none") -> Att
         ValueError: unless 0 <= f <= n and factor > 0, or for an unknown attack.
     """
     # only here: the package finds this file by name
-    from attacks import factory
+    from byzax.attacks import factory
 
     check("claims", n, f)
     if not factor > 0:

@@ -6,8 +6,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import lax
 
-from attacks._backdoor import PLACES, check_backdoor, corner, poisoned, stamped
-from attacks.base import Array, Attack, Batch, Goal, View, check, stateless
+from byzax.attacks._backdoor import PLACES, check_backdoor, corner, poisoned, stamped
+from byzax.attacks.base import Array, Attack, Batch, Goal, View, check, stateless
 
 
 def distributed_backdoor(

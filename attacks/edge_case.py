@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, Batch, check, classes_of
+from byzax.attacks.base import Array, Attack, Batch, check, classes_of
 
 
 def edge_case(n: int, f: int, *, share: float = 0.1, target: int = 0, source: int | None = None) -> Attack:

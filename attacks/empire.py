@@ -4,8 +4,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks._search import check_evaluations, harm, strongest
-from attacks.base import Array, Attack, View, check, honest_mean, stateless
+from byzax.attacks._search import check_evaluations, harm, strongest
+from byzax.attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 
 def empire(n: int, f: int, *, epsilon: float | Literal["search"] = 1.1, evaluations: int = 20) -> Attack:

@@ -4,8 +4,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks._distances import direction
-from attacks.base import Array, Attack, View, check, honest_mean, stateless
+from byzax.attacks._distances import direction
+from byzax.attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 
 def equivocate(n: int, f: int, *, gamma: float = 1.5, perturbation: Literal["unit", "sign", "std"] = "std") -> Attack:

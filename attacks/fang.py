@@ -5,9 +5,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from attacks._distances import honest_distances
-from attacks._search import acceptance, check_evaluations, check_share, farthest
-from attacks.base import Array, Attack, View, check, count_of, honest_deviation, honest_mean, rank, stateless
+from byzax.attacks._distances import honest_distances
+from byzax.attacks._search import acceptance, check_evaluations, check_share, farthest
+from byzax.attacks.base import Array, Attack, View, check, count_of, honest_deviation, honest_mean, rank, stateless
 
 
 def fang(

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, Batch, check
+from byzax.attacks.base import Array, Attack, Batch, check
 
 
 def feature_noise(n: int, f: int, *, standard_deviation: float = 1.0) -> Attack:

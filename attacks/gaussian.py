@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax
 
-from attacks.base import Array, Attack, View, check, honest_mean, rank, stateless
+from byzax.attacks.base import Array, Attack, View, check, honest_mean, rank, stateless
 
 
 def gaussian(n: int, f: int, *, standard_deviation: float = 200.0, centre: Literal["zero", "mean"] = "zero") -> Attack:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from attacks._distances import honest_distances
-from attacks._search import MOST_EVALUATIONS, check_measure, harm, length
-from attacks.base import Array, Attack, State, View, check, honest_mean
+from byzax.attacks._distances import honest_distances
+from byzax.attacks._search import MOST_EVALUATIONS, check_measure, harm, length
+from byzax.attacks.base import Array, Attack, State, View, check, honest_mean
 
 
 class Climb(NamedTuple):
@@ -55,7 +55,7 @@ def gradient_ascent(
             1..1000, an unknown start or one that makes no rows.
     """
     # only here: the package finds this file by name
-    from attacks import factory
+    from byzax.attacks import factory
 
     check("gradient_ascent", n, f)
     check_measure("gradient_ascent", measure)

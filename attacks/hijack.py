@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, count_of, honest_mean, rank, stateless
+from byzax.attacks.base import Array, Attack, View, check, count_of, honest_mean, rank, stateless
 
 
 def hijack(n: int, f: int, *, target: Literal["reverse", "zero", "constant"] = "reverse", scale: float = 1.0) -> Attack:

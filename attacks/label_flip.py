@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, Batch, check, classes_of
+from byzax.attacks.base import Array, Attack, Batch, check, classes_of
 
 
 def label_flip(

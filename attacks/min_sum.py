@@ -4,8 +4,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks._distances import direction, honest_distances
-from attacks.base import Array, Attack, View, check, honest_mean, stateless
+from byzax.attacks._distances import direction, honest_distances
+from byzax.attacks.base import Array, Attack, View, check, honest_mean, stateless
 
 
 def min_sum(

@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from attacks._backdoor import patch
-from attacks.base import Array, Attack, State, View
+from byzax.attacks._backdoor import patch
+from byzax.attacks.base import Array, Attack, State, View
 
 
 def neurotoxin(

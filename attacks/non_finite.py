@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, rank, stateless
+from byzax.attacks.base import Array, Attack, View, check, rank, stateless
 
 VALUES = {"nan": jnp.nan, "inf": jnp.inf, "-inf": -jnp.inf}
 HUGE = 1e30  # finite, but its square is not in float32

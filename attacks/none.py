@@ -1,6 +1,6 @@
 """No attack."""
 
-from attacks.base import Attack, check
+from byzax.attacks.base import Attack, check
 
 
 def none(n: int, f: int) -> Attack:

@@ -5,8 +5,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from attacks._search import check_evaluations, check_measure, harm, strongest
-from attacks.base import Array, Attack, State, View, check
+from byzax.attacks._search import check_evaluations, check_measure, harm, strongest
+from byzax.attacks.base import Array, Attack, State, View, check
 
 # the option of an attack that says how strong it is
 STRENGTHS = {
@@ -53,7 +53,7 @@ def optimised(
             without rows, fewer than 4 evaluations or more than 1000.
     """
     # only here: the package finds this file by name
-    from attacks import factory
+    from byzax.attacks import factory
 
     check("optimised", n, f)
     check_measure("optimised", measure)

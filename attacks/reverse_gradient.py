@@ -1,6 +1,6 @@
 """Uphill with the strength of all honest workers."""
 
-from attacks.base import Attack, check, honest_mean, stateless
+from byzax.attacks.base import Attack, check, honest_mean, stateless
 
 
 def reverse_gradient(n: int, f: int, *, scale: float = 2.0) -> Attack:

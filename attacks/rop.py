@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from attacks._search import length
-from attacks.base import Array, Attack, View, check, honest_mean
-from attacks.little import default_z
+from byzax.attacks._search import length
+from byzax.attacks.base import Array, Attack, View, check, honest_mean
+from byzax.attacks.little import default_z
 
 
 class Memory(NamedTuple):

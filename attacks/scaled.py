@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, stateless
+from byzax.attacks.base import Array, Attack, View, check, stateless
 
 
 def scaled(n: int, f: int, *, boost: float | None = None) -> Attack:

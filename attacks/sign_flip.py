@@ -1,6 +1,6 @@
 """The own row, turned round."""
 
-from attacks.base import Attack, check, stateless
+from byzax.attacks.base import Attack, check, stateless
 
 
 def sign_flip(n: int, f: int, *, scale: float = 1.0) -> Attack:

@@ -1,6 +1,6 @@
 """Workers that never answer."""
 
-from attacks.base import Attack, check
+from byzax.attacks.base import Attack, check
 
 
 def silent(n: int, f: int) -> Attack:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, count_of, honest_mean, stateless
+from byzax.attacks.base import Array, Attack, View, check, count_of, honest_mean, stateless
 
 
 def spectral(n: int, f: int, *, margin: float = 0.95) -> Attack:

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from attacks.base import Array, Attack, View, check, honest_mean
+from byzax.attacks.base import Array, Attack, View, check, honest_mean
 
 
 class Mean(NamedTuple):

@@ -2,7 +2,7 @@
 
 import jax
 
-from attacks.base import Array, Attack, View, check, rank, stateless
+from byzax.attacks.base import Array, Attack, View, check, rank, stateless
 
 
 def uniform(n: int, f: int, *, low: float = -1.0, high: float = 1.0) -> Attack:

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from attacks.base import Attack, check, stateless
+from byzax.attacks.base import Attack, check, stateless
 
 
 def zero(n: int, f: int) -> Attack:

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attacks import Answer, Attack, View
-from experiments.names import counted
-from simulator.components import ATTACKS, Component
-from simulator.executors.base import fixed_liars
-from simulator.file_cache import file_cache
-from simulator.parts import DataSource, Lie
-from simulator.scenario import Scenario
-from simulator.units import changed, units
-from simulator.world import load, share_out
+from byzax.attacks import Answer, Attack, View
+from byzax.experiments.names import counted
+from byzax.simulator.components import ATTACKS, Component
+from byzax.simulator.executors.base import fixed_liars
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.parts import DataSource, Lie
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.units import changed, units
+from byzax.simulator.world import load, share_out
 
 # Samples on which it is looked whether a trigger changes anything, and updates in which an attack does.
 LOOKED_AT, UPDATES = 200, 3

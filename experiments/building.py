@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.tracing import (
+from byzax.experiments.tracing import (
     Broken,
     Factory,
     Kind,
@@ -24,8 +24,8 @@ from experiments.tracing import (
     trace_rule,
     typed,
 )
-from experiments.weighing import NO_WEIGHTS, unweighable
-from simulator.components import (
+from byzax.experiments.weighing import NO_WEIGHTS, unweighable
+from byzax.simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
     DATA,
@@ -41,16 +41,16 @@ from simulator.components import (
     Component,
     RateSource,
 )
-from simulator.core import doubted
-from simulator.data import DataError, Dataset, Split
-from simulator.executors.base import all_together, plan
-from simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
-from simulator.registry import file_of, said
-from simulator.scenario import Scenario
-from simulator.schedules import Schedule
-from simulator.timeline import Timeline
-from simulator.training import optimizing, rate
-from simulator.world import load, scaling_of, share_out, split_of
+from byzax.simulator.core import doubted
+from byzax.simulator.data import DataError, Dataset, Split
+from byzax.simulator.executors.base import all_together, plan
+from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
+from byzax.simulator.registry import file_of, said
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.schedules import Schedule
+from byzax.simulator.timeline import Timeline
+from byzax.simulator.training import optimizing, rate
+from byzax.simulator.world import load, scaling_of, share_out, split_of
 
 # Updates of the timeline by which n and f are looked at before anything is traced.
 FIRST_UPDATES = 100
@@ -313,7 +313,7 @@ def _shortened(part: Component, text: str) -> str:
 def _option(part: Component, text: str) -> str:
     """The option, with a dot before it, that a message of a part is about; nothing where it is about none or several.
 
-    >>> from simulator.components import AUGMENTATIONS, one_of
+    >>> from byzax.simulator.components import AUGMENTATIONS, one_of
     >>> from pydantic import TypeAdapter
     >>> cutout = TypeAdapter(one_of("augmentation", AUGMENTATIONS)).validate_python({"name": "cutout", "size": 0})
     >>> _option(cutout, "cutout needs size >= 1, got 0"), _option(cutout, "cutout is for images of a size")

@@ -16,11 +16,20 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.benchmarks.command import bench
-from experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
-from experiments.certify.command import certify
-from experiments.refusing import INTERRUPTED, OVERWRITE, QUIET, TERMINATED, check_environment, ending, plainly, refuse
-from simulator.mistakes import ScenarioError
+from byzax.experiments.benchmarks.command import bench
+from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
+from byzax.experiments.certify.command import certify
+from byzax.experiments.refusing import (
+    INTERRUPTED,
+    OVERWRITE,
+    QUIET,
+    TERMINATED,
+    check_environment,
+    ending,
+    plainly,
+    refuse,
+)
+from byzax.simulator.mistakes import ScenarioError
 
 app = typer.Typer(
     name="byzax",
@@ -101,7 +110,7 @@ def run(
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
         raws = _read(files, out, settings, overwrite)
-        from experiments import outputs, results, study
+        from byzax.experiments import outputs, results, study
 
         studies = [study.load(path, overrides, raw) for path, raw in zip(files, raws, strict=True)]
         folders = _folders(files, [each.base.name for each in studies], out)
@@ -142,8 +151,8 @@ def _read(
 
     Nothing that takes long to import is needed for it, so that these mistakes are said at once.
     """
-    from experiments import outputs
-    from experiments.strict_yaml import read_mapping
+    from byzax.experiments import outputs
+    from byzax.experiments.strict_yaml import read_mapping
 
     raws = [read_mapping(path) for path in files]
     names = [str(raw.get("name", "")) for raw in raws]
@@ -160,9 +169,9 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
     """
     from rich.console import Console
 
-    from experiments import results, study
-    from experiments.notes import notes
-    from experiments.progress import animated
+    from byzax.experiments import results, study
+    from byzax.experiments.notes import notes
+    from byzax.experiments.progress import animated
 
     executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
@@ -189,8 +198,8 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
 def _room(studies: list[Any]) -> list[str]:
     """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
-    from experiments.study import prefixed
-    from simulator.executors import room
+    from byzax.experiments.study import prefixed
+    from byzax.simulator.executors import room
 
     told = []
     for each in studies:
@@ -210,7 +219,7 @@ def _perform(
     """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
     from rich.console import Console
 
-    from experiments import progress, results, running
+    from byzax.experiments import progress, results, running
 
     todo = [job for each, folder in studies for job in running.jobs(each, folder)]
     count = sum(len(job.runs) for job in todo)
@@ -267,8 +276,8 @@ def tune(
         (raw,) = _read([file], out, settings, overwrite, "-tuning")
         from rich.console import Console
 
-        from experiments import outputs, results
-        from experiments import tune as tuning
+        from byzax.experiments import outputs, results
+        from byzax.experiments import tune as tuning
 
         planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None, raw)
         folders = _folders([file], [planned.study.base.name], out, "-tuning")
@@ -344,7 +353,7 @@ def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | Non
     """
     from rich.console import Console
 
-    from experiments import report
+    from byzax.experiments import report
 
     found = [report.read([folder]) for folder in folders]
     names = {each.name for each in found}
@@ -387,7 +396,7 @@ def show(
     """
     from rich.console import Console
 
-    from experiments import outputs, tune
+    from byzax.experiments import outputs, tune
 
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
     code = 0
@@ -419,7 +428,7 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
     A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, 1 if one is
     not, 2 if one cannot be replayed.
     """
-    from experiments import replay as again
+    from byzax.experiments import replay as again
 
     same, refused = True, False
     try:
@@ -458,7 +467,7 @@ def timeline(
     """Draw who computes when, and which update each row goes into; print how every worker spent its time."""
     from rich.console import Console
 
-    from experiments import timelines
+    from byzax.experiments import timelines
 
     try:
         found = timelines.read(file, settings or [])
@@ -497,7 +506,7 @@ def partition(
     """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
     from rich.console import Console
 
-    from experiments import shares
+    from byzax.experiments import shares
 
     try:
         found = shares.read(file, settings or [], seed)
@@ -520,8 +529,8 @@ def list_(
     """List what a scenario can name, with conditions, options and sources."""
     from rich.console import Console
 
-    from experiments import listing
-    from simulator import registry
+    from byzax.experiments import listing
+    from byzax.simulator import registry
 
     if markdown and kind is None:
         refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
@@ -550,8 +559,8 @@ def schema(
 
     Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
     """
-    from experiments.certify.description import Certificate
-    from simulator.scenario import Scenario
+    from byzax.experiments.certify.description import Certificate
+    from byzax.simulator.scenario import Scenario
 
     made = (Scenario if described is Described.SCENARIO else Certificate).model_json_schema()
     typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.records import COUNTED, MEASURED, METRICS, TIMES, Damaged, Record, Summary, read
-from experiments.scores import score_of
-from experiments.settings import composed, differing
+from byzax.experiments.records import COUNTED, MEASURED, METRICS, TIMES, Damaged, Record, Summary, read
+from byzax.experiments.scores import score_of
+from byzax.experiments.settings import composed, differing
 
 NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
 DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]

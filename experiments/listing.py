@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.names import compact
-from simulator import components
-from simulator.parts import EXECUTORS
+from byzax.experiments.names import compact
+from byzax.simulator import components
+from byzax.simulator.parts import EXECUTORS
 
 # kind of component -> its factories and the fields of a docstring that are worth a column
 KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {

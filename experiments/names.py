@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from simulator.mistakes import cut
+from byzax.simulator.mistakes import cut
 
 # A reason in a table; `error.txt` holds all of it.
 LONGEST_REASON = 200

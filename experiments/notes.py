@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from experiments.attack_notes import attack_notes
-from experiments.names import counted
-from experiments.study import Study
-from experiments.triggers import floorless
-from experiments.weighing import heavier
-from simulator.components import MODELS, Component, reads_files
-from simulator.data import Dataset
-from simulator.file_cache import file_cache
-from simulator.parts import DataSource
-from simulator.scenario import Scenario
-from simulator.world import load, share_out
+from byzax.experiments.attack_notes import attack_notes
+from byzax.experiments.names import counted
+from byzax.experiments.study import Study
+from byzax.experiments.triggers import floorless
+from byzax.experiments.weighing import heavier
+from byzax.simulator.components import MODELS, Component, reads_files
+from byzax.simulator.data import Dataset
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.parts import DataSource
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.world import load, share_out
 
 # Numbers are looked at in so many samples at most.
 LOOKED_AT = 4096

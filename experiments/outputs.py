@@ -13,8 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from experiments.writing import BEGUN, atomically, write_text
-from simulator.mistakes import ScenarioError, cut
+from byzax.experiments.writing import BEGUN, atomically, write_text
+from byzax.simulator.mistakes import ScenarioError, cut
 
 MARK = ".byzax"
 Kind = Literal["study", "certificate"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.gathering import Results, timed
-from experiments.settings import fixed
-from experiments.tables import early, spent_rows, subject, tables, text_rows, troubles
+from byzax.experiments.gathering import Results, timed
+from byzax.experiments.settings import fixed
+from byzax.experiments.tables import early, spent_rows, subject, tables, text_rows, troubles
 
 CELLS = ("mean", "std", "low", "high", "count", "of", "best")
 

@@ -15,12 +15,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from experiments.gathering import MEASURES, WAYS, Results, differs, diverged, ended, expected, lines, others, timed
-from experiments.names import counted, file_name, short
-from experiments.outputs import save
-from experiments.records import SPENT, Record
-from experiments.scores import ACCURACY, Score, score_of
-from experiments.tables import FEWEST, subject
+from byzax.experiments.gathering import (
+    MEASURES,
+    WAYS,
+    Results,
+    differs,
+    diverged,
+    ended,
+    expected,
+    lines,
+    others,
+    timed,
+)
+from byzax.experiments.names import counted, file_name, short
+from byzax.experiments.outputs import save
+from byzax.experiments.records import SPENT, Record
+from byzax.experiments.scores import ACCURACY, Score, score_of
+from byzax.experiments.tables import FEWEST, subject
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.names import counted
-from experiments.results import Run
-from experiments.scores import said
-from simulator.executors import Checkpoint
+from byzax.experiments.names import counted
+from byzax.experiments.results import Run
+from byzax.experiments.scores import said
+from byzax.simulator.executors import Checkpoint
 
 # Without a terminal a long run says where it is, but not more often than this; a line that is rewritten oftener.
 LINE_EVERY_S = 10

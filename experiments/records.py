@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from simulator.diagnostics import Evaluation
+from byzax.simulator.diagnostics import Evaluation
 
 MEASURED = [*Evaluation._fields]
 METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED]

@@ -8,8 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from simulator import interrupts
-from simulator.mistakes import shown
+from byzax.simulator import interrupts
+from byzax.simulator.mistakes import shown
 
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
@@ -28,7 +28,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def called(*arguments: Any, **options: Any) -> None:
-        from simulator.registry import PluginError
+        from byzax.simulator.registry import PluginError
 
         try:
             with interrupts.heard():

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import study
-from experiments.records import Damaged, read_summary
-from experiments.results import own_files
-from simulator.executors import loop
-from simulator.executors.base import Checkpoint, RunError, digest, plan
-from simulator.scenario import Scenario, ScenarioError
-from simulator.timeline import Timeline, check, load
+from byzax.experiments import study
+from byzax.experiments.records import Damaged, read_summary
+from byzax.experiments.results import own_files
+from byzax.simulator.executors import loop
+from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
+from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.timeline import Timeline, check, load
 
 
 class Replayed(NamedTuple):

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import outputs, pages, plots, tables
-from experiments.gathering import Results, gather, timed
-from experiments.results import read_skipped
-from experiments.scores import SUCCESS
-from experiments.strict_yaml import read_mapping
-from experiments.study import skipped_lines
-from simulator.scenario import ScenarioError
+from byzax.experiments import outputs, pages, plots, tables
+from byzax.experiments.gathering import Results, gather, timed
+from byzax.experiments.results import read_skipped
+from byzax.experiments.scores import SUCCESS
+from byzax.experiments.strict_yaml import read_mapping
+from byzax.experiments.study import skipped_lines
+from byzax.simulator.scenario import ScenarioError
 
 
 def read(folders: Sequence[Path], name: str | None = None) -> Results:

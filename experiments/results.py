@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
-from experiments import outputs
-from experiments.names import compact, file_name, said_of, short
-from experiments.settings import plain, settings
-from experiments.strict_yaml import dump
-from experiments.study import Study
-from experiments.writing import atomically, json_text, sync, write_json, write_text
-from simulator.arrivals import lost_in_words
-from simulator.components import Component, NestedRule, files
-from simulator.diagnostics import Evaluation, Update
-from simulator.executors import Checkpoint
-from simulator.executors.base import byzantine_updates, digest, fixed_liars
-from simulator.scenario import Scenario, ScenarioError
-from simulator.timeline import Timeline, cut, save, usage
-from simulator.world import load as load_data
+from byzax.experiments import outputs
+from byzax.experiments.names import compact, file_name, said_of, short
+from byzax.experiments.settings import plain, settings
+from byzax.experiments.strict_yaml import dump
+from byzax.experiments.study import Study
+from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
+from byzax.simulator.arrivals import lost_in_words
+from byzax.simulator.components import Component, NestedRule, files
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.executors import Checkpoint
+from byzax.simulator.executors.base import byzantine_updates, digest, fixed_liars
+from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.timeline import Timeline, cut, save, usage
+from byzax.simulator.world import load as load_data
 
 # The combinations of a grid that were left out, beside the scenario.
 SKIPPED = "skipped.csv"

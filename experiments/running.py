@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import results
-from experiments.names import one_line
-from experiments.progress import Report
-from experiments.results import Run
-from experiments.study import Study
-from simulator import interrupts
-from simulator.executors import Checkpoint, Execute, session
-from simulator.scenario import Scenario
+from byzax.experiments import results
+from byzax.experiments.names import one_line
+from byzax.experiments.progress import Report
+from byzax.experiments.results import Run
+from byzax.experiments.study import Study
+from byzax.simulator import interrupts
+from byzax.simulator.executors import Checkpoint, Execute, session
+from byzax.simulator.scenario import Scenario
 
 
 class Job(NamedTuple):

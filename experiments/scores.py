@@ -6,7 +6,7 @@ And how far a backdoor succeeded, where there is one.
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.diagnostics import Evaluation
+from byzax.simulator.diagnostics import Evaluation
 
 if TYPE_CHECKING:
     import pandas as pd

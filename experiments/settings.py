@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from experiments.names import compact
-from simulator.scenario import Scenario
+from byzax.experiments.names import compact
+from byzax.simulator.scenario import Scenario
 
 # What decides no number of a run, or is said of each run (or below the table) by itself.
 LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every", "skip_impossible"}

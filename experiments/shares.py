@@ -17,17 +17,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from experiments import study
-from experiments.building import deal, load_data
-from experiments.names import compact
-from experiments.plots import STYLE, verbatim
-from experiments.replay import runs
-from experiments.writing import replaceable, write_picture
-from simulator.components import Component
-from simulator.data import Dataset
-from simulator.executors.base import fixed_liars
-from simulator.mistakes import ScenarioError, cut
-from simulator.world import own_seed
+from byzax.experiments import study
+from byzax.experiments.building import deal, load_data
+from byzax.experiments.names import compact
+from byzax.experiments.plots import STYLE, verbatim
+from byzax.experiments.replay import runs
+from byzax.experiments.writing import replaceable, write_picture
+from byzax.simulator.components import Component
+from byzax.simulator.data import Dataset
+from byzax.simulator.executors.base import fixed_liars
+from byzax.simulator.mistakes import ScenarioError, cut
+from byzax.simulator.world import own_seed
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
 BARS = 50

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from experiments.yaml_mistakes import explain
-from simulator.mistakes import MOST_LINES, ScenarioError, cut, shown
+from byzax.experiments.yaml_mistakes import explain
+from byzax.simulator.mistakes import MOST_LINES, ScenarioError, cut, shown
 
 CORE = "tag:yaml.org,2002:"
 STRING, MERGE = f"{CORE}str", f"{CORE}merge"

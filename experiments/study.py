@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from experiments.building import assemble, build, possible
-from experiments.names import said_of
-from experiments.strict_yaml import parse_text, read_mapping
-from experiments.triggers import with_floors
-from simulator import interrupts
-from simulator.data.base import DataError
-from simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
-from simulator.parts import SHARED
-from simulator.scenario import Scenario, parse
+from byzax.experiments.building import assemble, build, possible
+from byzax.experiments.names import said_of
+from byzax.experiments.strict_yaml import parse_text, read_mapping
+from byzax.experiments.triggers import with_floors
+from byzax.simulator import interrupts
+from byzax.simulator.data.base import DataError
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_MISTAKES, Impossible, ScenarioError, cut, shown, together
+from byzax.simulator.parts import SHARED
+from byzax.simulator.scenario import Scenario, parse
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
 NOT_SWEPT = {"name", "grid", "repeats", "skip_impossible"}

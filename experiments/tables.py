@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.gathering import MEASURES, Results, at_equal, differs, diverged, ended, expected, others
-from experiments.names import counted, joined
-from experiments.records import TIMES, Record
-from experiments.scores import SUCCESS, Score, score_of
-from experiments.settings import fixed, line
+from byzax.experiments.gathering import MEASURES, Results, at_equal, differs, diverged, ended, expected, others
+from byzax.experiments.names import counted, joined
+from byzax.experiments.records import TIMES, Record
+from byzax.experiments.scores import SUCCESS, Score, score_of
+from byzax.experiments.settings import fixed, line
 
 # With fewer values a standard deviation says nothing.
 FEWEST = 3

@@ -11,14 +11,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments import study
-from experiments.plots import KINDS, STYLE, verbatim
-from experiments.records import Damaged, read_metrics
-from experiments.replay import runs, timeline_of
-from experiments.writing import replaceable, write_picture
-from simulator.executors.base import fixed_liars, plan
-from simulator.scenario import ScenarioError
-from simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
+from byzax.experiments import study
+from byzax.experiments.plots import KINDS, STYLE, verbatim
+from byzax.experiments.records import Damaged, read_metrics
+from byzax.experiments.replay import runs, timeline_of
+from byzax.experiments.writing import replaceable, write_picture
+from byzax.simulator.executors.base import fixed_liars, plan
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
 
 # A chart shows so many jobs of a worker, unless it is told from where to where.
 JOBS_SHOWN = 12

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aggregators import Aggregator, Context, Info
-from aggregators.filters import Filter, Sent
-from aggregators.pre import Mixer, chained
-from attacks import Answer, Attack, Batch, View
-from models import Model
-from simulator.components import PRE, Component, reads_files
-from simulator.file_cache import file_cache
-from simulator.registry import file_of, said
+from byzax.aggregators import Aggregator, Context, Info
+from byzax.aggregators.filters import Filter, Sent
+from byzax.aggregators.pre import Mixer, chained
+from byzax.attacks import Answer, Attack, Batch, View
+from byzax.models import Model
+from byzax.simulator.components import PRE, Component, reads_files
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.registry import file_of, said
 
 Factory = Callable[..., Any]
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from simulator.components import ATTACKS, Component
-from simulator.parts import Trigger
-from simulator.scenario import Scenario
+from byzax.simulator.components import ATTACKS, Component
+from byzax.simulator.parts import Trigger
+from byzax.simulator.scenario import Scenario
 
 # Options of backdoors that say what is measured; the others say how it is trained.
 MEASURED = {"size", "place", "value", "target", "parts", "length", "gap"}

@@ -14,18 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import outputs, study
-from experiments.building import load_data
-from experiments.gathering import damage
-from experiments.names import compact, file_name, joined, short
-from experiments.records import Damaged, Summary, read_summary
-from experiments.report import study_name
-from experiments.settings import fixed, line
-from experiments.strict_yaml import dump
-from experiments.study import Study
-from experiments.tables import Cell, cell_text, spread
-from simulator.components import RateSource
-from simulator.scenario import Scenario, ScenarioError
+from byzax.experiments import outputs, study
+from byzax.experiments.building import load_data
+from byzax.experiments.gathering import damage
+from byzax.experiments.names import compact, file_name, joined, short
+from byzax.experiments.records import Damaged, Summary, read_summary
+from byzax.experiments.report import study_name
+from byzax.experiments.settings import fixed, line
+from byzax.experiments.strict_yaml import dump
+from byzax.experiments.study import Study
+from byzax.experiments.tables import Cell, cell_text, spread
+from byzax.simulator.components import RateSource
+from byzax.simulator.scenario import Scenario, ScenarioError
 
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")

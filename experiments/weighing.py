@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aggregators import Aggregator, Context
-from aggregators.pre import chained
-from simulator.components import PRE, RULES, Component
-from simulator.scenario import Scenario
-from simulator.world import share_out
+from byzax.aggregators import Aggregator, Context
+from byzax.aggregators.pre import chained
+from byzax.simulator.components import PRE, RULES, Component
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.world import share_out
 
 NO_WEIGHTS = "gives its rows no weights"
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simulator.mistakes import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 
 # Where a file is written before it gets its name; what a killed process leaves of it has a name that nobody else gives.
 BEGUN = r"\.byzax-[0-9a-f]{8}\.tmp"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.base import Model
+from byzax.models.base import Model
 
 __all__ = ["Model", "available", "build", "factory"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from models._layers import INITIALISERS, Array, known, outputs_of
-from models.base import Model, from_module
+from byzax.models._layers import INITIALISERS, Array, known, outputs_of
+from byzax.models.base import Model, from_module
 
 
 class Affine(nnx.Module):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
-from models._convolution import convolution
-from models.base import Share, Statistic
+from byzax.models._convolution import convolution
+from byzax.models.base import Share, Statistic
 
 Array = jax.Array
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
-from models._layers import INITIALISERS, Array, dropout, dropped, known, outputs_of
-from models._sequence import Characters, vocabulary_of
-from models.base import Model, check, from_module
+from byzax.models._layers import INITIALISERS, Array, dropout, dropped, known, outputs_of
+from byzax.models._sequence import Characters, vocabulary_of
+from byzax.models.base import Model, check, from_module
 
 State = tuple[Array, ...]
 

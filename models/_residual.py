@@ -7,8 +7,8 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
-from models._layers import INITIALISERS, Array, convolved, grouped, images, known, norm, outputs_of
-from models.base import Model, check, from_module
+from byzax.models._layers import INITIALISERS, Array, convolved, grouped, images, known, norm, outputs_of
+from byzax.models.base import Model, check, from_module
 
 ImageNorm = Literal["group", "batch"]
 Layer = Callable[..., Callable[[Array], Array]]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from models._layers import Array
+from byzax.models._layers import Array
 
 
 class Characters(nnx.Module):

@@ -2,9 +2,9 @@
 
 from flax import nnx
 
-from models._convolution import pool
-from models._layers import convolved, outputs_of
-from models.base import Array, Model, check, from_module
+from byzax.models._convolution import pool
+from byzax.models._layers import convolved, outputs_of
+from byzax.models.base import Array, Model, check, from_module
 
 
 class Network(nnx.Module):

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from models._layers import Array, Initialiser
-from models._recurrent import Cell, State, recurrent
-from models.base import Model
+from byzax.models._layers import Array, Initialiser
+from byzax.models._recurrent import Cell, State, recurrent
+from byzax.models.base import Model
 
 
 def _step(state: State, given: Array, recurrent: Array) -> State:

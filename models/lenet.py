@@ -4,8 +4,8 @@ from typing import Literal
 
 from flax import nnx
 
-from models._convolution import pool
-from models._layers import (
+from byzax.models._convolution import pool
+from byzax.models._layers import (
     ACTIVATIONS,
     INITIALISERS,
     Activation,
@@ -16,7 +16,7 @@ from models._layers import (
     known,
     outputs_of,
 )
-from models.base import Model, check, from_module
+from byzax.models.base import Model, check, from_module
 
 
 class Network(nnx.Module):

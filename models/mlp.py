@@ -5,7 +5,7 @@ import math
 
 from flax import nnx
 
-from models._layers import (
+from byzax.models._layers import (
     ACTIVATIONS,
     INITIALISERS,
     Activation,
@@ -19,7 +19,7 @@ from models._layers import (
     norm,
     outputs_of,
 )
-from models.base import Model, check, from_module
+from byzax.models.base import Model, check, from_module
 
 
 class Perceptron(nnx.Module):

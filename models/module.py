@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from models.base import Array, Model, check, flat, from_module
+from byzax.models.base import Array, Model, check, flat, from_module
 
 # what the call of a Linen module may ask for beside samples: whether units are to be dropped
 MODES = ("train", "deterministic")

@@ -1,8 +1,8 @@
 """Residual network of 18 layers for small images."""
 
-from models._layers import Initialiser
-from models._residual import ImageNorm, residual
-from models.base import Model
+from byzax.models._layers import Initialiser
+from byzax.models._residual import ImageNorm, residual
+from byzax.models.base import Model
 
 
 def resnet18(

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from models._layers import ACTIVATIONS, Activation, Array, Initialiser, known
-from models._recurrent import Cell, State, recurrent
-from models.base import Model
+from byzax.models._layers import ACTIVATIONS, Activation, Array, Initialiser, known
+from byzax.models._recurrent import Cell, State, recurrent
+from byzax.models.base import Model
 
 
 def rnn(

@@ -2,9 +2,9 @@
 
 import math
 
-from models._affine import affine
-from models._layers import Initialiser
-from models.base import Model, check
+from byzax.models._affine import affine
+from byzax.models._layers import Initialiser
+from byzax.models.base import Model, check
 
 
 def softmax(

@@ -3,10 +3,10 @@
 import jax
 from flax import nnx
 
-from models._layers import EPSILON, INITIALISERS, Array, Initialiser, dropped, known, outputs_of
-from models._layers import dropout as dropping
-from models._sequence import Characters, vocabulary_of
-from models.base import Model, check, from_module
+from byzax.models._layers import EPSILON, INITIALISERS, Array, Initialiser, dropped, known, outputs_of
+from byzax.models._layers import dropout as dropping
+from byzax.models._sequence import Characters, vocabulary_of
+from byzax.models.base import Model, check, from_module
 
 
 class Block(nnx.Module):

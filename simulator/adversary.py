@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attacks import Answer, Attack, Batch, Goal, View
-from simulator.compilation import kept
-from simulator.keys import Purpose, derive
-from simulator.parts import Knowledge, Lie
-from simulator.world import World
+from byzax.attacks import Answer, Attack, Batch, Goal, View
+from byzax.simulator.compilation import kept
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.parts import Knowledge, Lie
+from byzax.simulator.world import World
 
 Array = jax.Array
 # (world, step) -> which of the Byzantine workers each worker is, [n]; -1 for the honest

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.parts import Chosen, Honest, Late, Replay, Timing
-from simulator.schedules import Board, Schedule, Situation
-from simulator.timeline import Outcome, Rows, Timeline
+from byzax.simulator.parts import Chosen, Honest, Late, Replay, Timing
+from byzax.simulator.schedules import Board, Schedule, Situation
+from byzax.simulator.timeline import Outcome, Rows, Timeline
 
 NEVER = float("nan")
 HONEST = Honest()

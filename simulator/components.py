@@ -12,13 +12,10 @@ import jax.numpy as jnp
 import optax
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, create_model
 
-import aggregators
-import aggregators.filters
-import aggregators.pre
-import attacks
-import models
-from simulator import augmentations, data, latency, partitions, rates, registry, schedules
-from simulator.file_cache import reads
+from byzax import aggregators, attacks, models
+from byzax.aggregators import filters, pre
+from byzax.simulator import augmentations, data, latency, partitions, rates, registry, schedules
+from byzax.simulator.file_cache import reads
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -144,8 +141,8 @@ def reads_files(part: Component) -> None:
 
 
 RULES = registry.members(aggregators)
-PRE = registry.members(aggregators.pre)
-FILTERS = registry.members(aggregators.filters)
+PRE = registry.members(pre)
+FILTERS = registry.members(filters)
 ATTACKS = registry.members(attacks)
 MODELS = registry.members(models)
 DATA = registry.members(data)

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from aggregators import Aggregator
-from aggregators.filters import Filter
-from aggregators.pre import chained
-from attacks import Attack, Goal
-from models import Model
-from simulator.adversary import Adversary, Lying, Part, joined, lying, window
-from simulator.augmentations import Augmentation
-from simulator.compilation import kept
-from simulator.components import (
+from byzax.aggregators import Aggregator
+from byzax.aggregators.filters import Filter
+from byzax.aggregators.pre import chained
+from byzax.attacks import Attack, Goal
+from byzax.models import Model
+from byzax.simulator.adversary import Adversary, Lying, Part, joined, lying, window
+from byzax.simulator.augmentations import Augmentation
+from byzax.simulator.compilation import kept
+from byzax.simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
     FILTERS,
@@ -28,13 +28,13 @@ from simulator.components import (
     RateSource,
     reads_files,
 )
-from simulator.diagnostics import Evaluation, Update, evaluating
-from simulator.file_cache import file_cache
-from simulator.jobs import making, working
-from simulator.parts import DataSource
-from simulator.scenario import Scenario
-from simulator.schedules import Schedule
-from simulator.serving import (
+from byzax.simulator.diagnostics import Evaluation, Update, evaluating
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.jobs import making, working
+from byzax.simulator.parts import DataSource
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.schedules import Schedule
+from byzax.simulator.serving import (
     Server,
     applying,
     asks,
@@ -50,8 +50,8 @@ from simulator.serving import (
     telling,
     updating,
 )
-from simulator.training import Memory, by_job, controlling, optimizing, rate, remembering, training
-from simulator.world import World, load
+from byzax.simulator.training import Memory, by_job, controlling, optimizing, rate, remembering, training
+from byzax.simulator.world import World, load
 
 Array = jax.Array
 

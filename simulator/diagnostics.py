@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attacks import Goal
-from models import Model
-from simulator.compilation import kept
-from simulator.normalising import normalised
-from simulator.units import changed
-from simulator.world import World
+from byzax.attacks import Goal
+from byzax.models import Model
+from byzax.simulator.compilation import kept
+from byzax.simulator.normalising import normalised
+from byzax.simulator.units import changed
+from byzax.simulator.world import World
 
 Array = jax.Array
 Value = Any  # a scalar array; on the host a float, or a series of them

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.components import LATENCIES, Component
-from simulator.keys import Purpose, generator
-from simulator.latency import Latency
-from simulator.parts import LatencySource, Stragglers
+from byzax.simulator.components import LATENCIES, Component
+from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.latency import Latency
+from byzax.simulator.parts import LatencySource, Stragglers
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attacks import Batch
-from models import Model
-from simulator.adversary import Lying
-from simulator.augmentations import Augmentation
-from simulator.compilation import kept
-from simulator.keys import Purpose, derive
-from simulator.normalising import normalised
-from simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
-from simulator.units import changed
-from simulator.world import World
+from byzax.attacks import Batch
+from byzax.models import Model
+from byzax.simulator.adversary import Lying
+from byzax.simulator.augmentations import Augmentation
+from byzax.simulator.compilation import kept
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.normalising import normalised
+from byzax.simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
+from byzax.simulator.units import changed
+from byzax.simulator.world import World
 
 Array = jax.Array
 Corrupt = Callable[[Array, Batch, Array, Array], Batch]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Unio
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from simulator.components import (
+from byzax.simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
     DATA,
@@ -24,9 +24,9 @@ from simulator.components import (
     RateSource,
     one_of,
 )
-from simulator.data.base import TestBy
-from simulator.normalising import Normalise
-from simulator.partitions import ALIASES
+from byzax.simulator.data.base import TestBy
+from byzax.simulator.normalising import Normalise
+from byzax.simulator.partitions import ALIASES
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]

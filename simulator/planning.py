@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator import arrivals, interrupts
-from simulator.arrivals import Book, Job
-from simulator.durations import Draw, one_by_one
-from simulator.parts import Crash
-from simulator.timeline import NO_ROWS, Rows, Timeline
+from byzax.simulator import arrivals, interrupts
+from byzax.simulator.arrivals import Book, Job
+from byzax.simulator.durations import Draw, one_by_one
+from byzax.simulator.parts import Crash
+from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
 DRAWN_AT_ONCE = 4_000_000

@@ -28,7 +28,7 @@ unusable: dict[tuple[str, str], PluginError] = {}
 
 
 def available(package: str) -> tuple[str, ...]:
-    """The names of all members of `package`, such as "simulator.data".
+    """The names of all members of `package`, such as "byzax.simulator.data".
 
     One for each file, but for `base` and files whose names start with an underscore: those are shared helpers.
     """
@@ -37,7 +37,7 @@ def available(package: str) -> tuple[str, ...]:
 
 
 def factory(package: str, name: str, kind: str | None = None) -> Callable[..., Any]:
-    """The function behind a member's name: `factory("simulator.partitions", "iid")()`.
+    """The function behind a member's name: `factory("byzax.simulator.partitions", "iid")()`.
 
     `kind` is the word for a member in the message; without one it is the singular of the folder's name.
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_
 
 from pydantic import BaseModel, BeforeValidator, Field, Strict, Tag, ValidationError, model_validator
 
-from simulator.components import Description
-from simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
-from simulator.parts import (
+from byzax.simulator.components import Description
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
+from byzax.simulator.parts import (
     SEEDS,
     Attack,
     Clipping,
@@ -37,7 +37,7 @@ from simulator.parts import (
     Workers,
     briefly,
 )
-from simulator.registry import unusable_of
+from byzax.simulator.registry import unusable_of
 
 # So many jobs of one run are planned ahead at most (48 bytes each).
 JOBS = 100_000_000

@@ -8,20 +8,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aggregators import Aggregator, Context, Info
-from aggregators.filters import Filter, Sent
-from aggregators.kernels.means import mean_of
-from attacks import Answer, View
-from models import Model
-from simulator.adversary import Adversary, Hidden, Lying
-from simulator.compilation import kept
-from simulator.diagnostics import Update, compared
-from simulator.jobs import Keys, Making
-from simulator.keys import Purpose, derive
-from simulator.normalising import normalised
-from simulator.parts import Local
-from simulator.training import Memory, batches_of
-from simulator.world import World
+from byzax.aggregators import Aggregator, Context, Info
+from byzax.aggregators.filters import Filter, Sent
+from byzax.aggregators.kernels.means import mean_of
+from byzax.attacks import Answer, View
+from byzax.models import Model
+from byzax.simulator.adversary import Adversary, Hidden, Lying
+from byzax.simulator.compilation import kept
+from byzax.simulator.diagnostics import Update, compared
+from byzax.simulator.jobs import Keys, Making
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.normalising import normalised
+from byzax.simulator.parts import Local
+from byzax.simulator.training import Memory, batches_of
+from byzax.simulator.world import World
 
 Array = jax.Array
 # (rows [m, d], state, `Known`, samples [m] behind each row) -> (aggregate [d], state, info)

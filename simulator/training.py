@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simulator.compilation import kept
-from simulator.components import OPTIMIZERS, RATES, Component, RateSource
-from simulator.keys import Purpose, derive
-from simulator.parts import Clipping, Local, Momentum, Regularisation, VarianceReduction
-from simulator.rates import Rate
-from simulator.scenario import Scenario
-from simulator.world import World
+from byzax.simulator.compilation import kept
+from byzax.simulator.components import OPTIMIZERS, RATES, Component, RateSource
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.parts import Clipping, Local, Momentum, Regularisation, VarianceReduction
+from byzax.simulator.rates import Rate
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.world import World
 
 Array = jax.Array
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.data.base import Dataset
+from byzax.simulator.data.base import Dataset
 
 Array = jax.Array
 

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.components import DATA, PARTITIONS, reads_files
-from simulator.data.base import Dataset, Split, split
-from simulator.file_cache import file_cache
-from simulator.keys import Purpose, generator
-from simulator.normalising import Scaling, scaling
-from simulator.partitions import Samples
-from simulator.parts import DataSource
-from simulator.scenario import Scenario
-from simulator.units import Units, units
+from byzax.simulator.components import DATA, PARTITIONS, reads_files
+from byzax.simulator.data.base import Dataset, Split, split
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.normalising import Scaling, scaling
+from byzax.simulator.partitions import Samples
+from byzax.simulator.parts import DataSource
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.units import Units, units
 
 Array = jax.Array
 

@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 
 import pytest
 
-from simulator import compilation
+from byzax.simulator import compilation
 
 compilation.keep()
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from aggregators.base import files, function_of
-from aggregators.filters.base import Filter, Sent
+from byzax.aggregators.base import files, function_of
+from byzax.aggregators.filters.base import Filter, Sent
 
 __all__ = ["Filter", "Sent", "available", "factory"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aggregators.base import Array, Context, State
+from byzax.aggregators.base import Array, Context, State
 
 
 class Sent(NamedTuple):

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, NamedTuple
 import jax.numpy as jnp
 from pydantic import Field
 
-from aggregators.base import Array, Context, choice, require
-from aggregators.filters.base import Filter, Sent
-from aggregators.kernels.clipping import norms
+from byzax.aggregators.base import Array, Context, choice, require
+from byzax.aggregators.filters.base import Filter, Sent
+from byzax.aggregators.kernels.clipping import norms
 
 
 class Memory(NamedTuple):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from aggregators.base import Array, Context, require, whole
-from aggregators.filters.base import Filter, Sent
-from aggregators.kernels.clipping import directions, lengths, norms
+from byzax.aggregators.base import Array, Context, require, whole
+from byzax.aggregators.filters.base import Filter, Sent
+from byzax.aggregators.kernels.clipping import directions, lengths, norms
 
 
 class Memory(NamedTuple):

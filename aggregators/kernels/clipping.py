@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.blocks import Part, assembled, width_for
-from aggregators.kernels.distances import exponents, halved, longest, power, safe_squares
-from aggregators.kernels.means import UNROLLED
+from byzax.aggregators.kernels.blocks import Part, assembled, width_for
+from byzax.aggregators.kernels.distances import exponents, halved, longest, power, safe_squares
+from byzax.aggregators.kernels.means import UNROLLED
 
 Array = jax.Array
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.blocks import Part, assembled
-from aggregators.kernels.means import power_of_share
+from byzax.aggregators.kernels.blocks import Part, assembled
+from byzax.aggregators.kernels.means import power_of_share
 
 Array = jax.Array
 Median = Literal["lower", "mid", "upper"]  # of an even number of values

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from aggregators.kernels.clipping import Lengths, directions
-from aggregators.kernels.distances import pairwise
+from byzax.aggregators.kernels.clipping import Lengths, directions
+from byzax.aggregators.kernels.distances import pairwise
 
 Array = jax.Array
 

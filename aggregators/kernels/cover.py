@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.distances import Distances
+from byzax.aggregators.kernels.distances import Distances
 
 Array = jax.Array
 

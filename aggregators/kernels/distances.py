@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.blocks import Part, fold, width_for
-from aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.blocks import Part, fold, width_for
+from byzax.aggregators.kernels.columns import sorted_columns
 
 Array = jax.Array
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.blocks import Part, assembled, width_for
+from byzax.aggregators.kernels.blocks import Part, assembled, width_for
 
 Array = jax.Array
 

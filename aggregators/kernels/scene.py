@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.columns import sorted_rows
-from aggregators.kernels.distances import longest, pairwise, usual
+from byzax.aggregators.kernels.columns import sorted_rows
+from byzax.aggregators.kernels.distances import longest, pairwise, usual
 
 Array = jax.Array
 

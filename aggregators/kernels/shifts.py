@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.columns import sorted_columns
 
 Array = jax.Array
 

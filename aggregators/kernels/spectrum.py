@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from aggregators.kernels.distances import Distances
+from byzax.aggregators.kernels.distances import Distances
 
 Array = jax.Array
 

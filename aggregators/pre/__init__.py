@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from aggregators.base import files, function_of
-from aggregators.pre.base import Mixer, chained
+from byzax.aggregators.base import files, function_of
+from byzax.aggregators.pre.base import Mixer, chained
 
 __all__ = ["Mixer", "available", "chained", "factory"]
 

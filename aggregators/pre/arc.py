@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Array, Context, require
-from aggregators.kernels.clipping import half_norms, lengths, shortened
-from aggregators.pre.base import Mixer
+from byzax.aggregators.base import Array, Context, require
+from byzax.aggregators.kernels.clipping import half_norms, lengths, shortened
+from byzax.aggregators.pre.base import Mixer
 
 
 def arc(n: int, f: int) -> Mixer:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Array, Context, Info, State, check_rows
+from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows
 
 
 class Mixer(NamedTuple):

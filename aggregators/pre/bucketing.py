@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from aggregators.base import Array, Context, drawn, require, whole
-from aggregators.pre.base import Mixer
+from byzax.aggregators.base import Array, Context, drawn, require, whole
+from byzax.aggregators.pre.base import Mixer
 
 
 def bucketing(n: int, f: int, *, s: int = 2) -> Mixer:

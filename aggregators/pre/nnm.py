@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aggregators.base import Array, Context, require
-from aggregators.kernels.blocks import Part, assembled, width_for
-from aggregators.kernels.columns import sorted_columns
-from aggregators.kernels.distances import pairwise
-from aggregators.pre.base import Mixer
+from byzax.aggregators.base import Array, Context, require
+from byzax.aggregators.kernels.blocks import Part, assembled, width_for
+from byzax.aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.distances import pairwise
+from byzax.aggregators.pre.base import Mixer
 
 
 def nnm(n: int, f: int) -> Mixer:

@@ -10,9 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.refusing import QUIET, check_environment, ending, plainly, refuse
-from experiments.writing import replaceable
-from simulator.mistakes import ScenarioError
+from byzax.experiments.refusing import QUIET, check_environment, ending, plainly, refuse
+from byzax.experiments.writing import replaceable
+from byzax.simulator.mistakes import ScenarioError
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
 NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")]
@@ -38,8 +38,8 @@ def rules(
     # XLA reads it when it starts
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     os.environ["NPROC"] = str(threads or cores)
-    from experiments.benchmarks import peers as others
-    from experiments.benchmarks import rules as benchmark
+    from byzax.experiments.benchmarks import peers as others
+    from byzax.experiments.benchmarks import rules as benchmark
 
     sizes = [_numbers(text) for text in size] if size else benchmark.SIZES
     for name in rule or []:
@@ -116,7 +116,7 @@ def training(
     quiet: QUIET = False,
 ) -> None:
     """Updates per second of the three executors, beside the time of the gradients alone."""
-    from experiments.benchmarks import training as benchmark
+    from byzax.experiments.benchmarks import training as benchmark
 
     check_environment()
     say = _say(path, quiet)
@@ -143,7 +143,7 @@ def population(
     quiet: QUIET = False,
 ) -> None:
     """Updates per second, and memory, where each update takes a few of many clients."""
-    from experiments.benchmarks import population as benchmark
+    from byzax.experiments.benchmarks import population as benchmark
 
     check_environment()
     say = _say(path, quiet)
@@ -166,7 +166,7 @@ def schedules(
     quiet: QUIET = False,
 ) -> None:
     """Updates per second of each schedule in each executor, and how long planning a long timeline takes."""
-    from experiments.benchmarks import schedules as benchmark
+    from byzax.experiments.benchmarks import schedules as benchmark
 
     check_environment()
     say = _say(path, quiet)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.timing import peak_of, timed
+from byzax.experiments.benchmarks.timing import peak_of, timed
 
 PEERS = ("byzfl", "byzpy")
 LIMIT_S = 60.0  # for a first call and the repeats of one rule
@@ -157,7 +157,7 @@ def _serve(peer: str, n: int, f: int, d: int, repeats: int) -> None:
 
     import torch  # pyright: ignore[reportMissingImports]
 
-    from experiments.benchmarks.timing import rows_of
+    from byzax.experiments.benchmarks.timing import rows_of
 
     original = torch.from_numpy(rows_of(n, d))
     rows = original.clone()

@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 
-from experiments.benchmarks.timing import peak_of
-from experiments.benchmarks.training import rows_alone
-from experiments.writing import write_numbers
-from simulator import compilation
-from simulator.core import message_bits
-from simulator.executors import session
-from simulator.scenario import Scenario, parse
+from byzax.experiments.benchmarks.timing import peak_of
+from byzax.experiments.benchmarks.training import rows_alone
+from byzax.experiments.writing import write_numbers
+from byzax.simulator import compilation
+from byzax.simulator.core import message_bits
+from byzax.simulator.executors import session
+from byzax.simulator.scenario import Scenario, parse
 
 RULES = ("average", "median", "krum")
 EXECUTORS = {"vectorised": {"name": "vectorised"}, "ray, actors: auto": {"name": "ray"}}

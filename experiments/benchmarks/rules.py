@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import aggregators
-from aggregators import Context
-from aggregators import pre as before
-from aggregators.kernels.columns import mean_around_median
-from aggregators.smea import MOST_SUBSETS
-from experiments.benchmarks import peers, straightforward
-from experiments.benchmarks.timing import peak_of, rows_of, timed
-from experiments.writing import write_numbers
-from simulator import interrupts
+from byzax import aggregators
+from byzax.aggregators import Context
+from byzax.aggregators import pre as before
+from byzax.aggregators.kernels.columns import mean_around_median
+from byzax.aggregators.smea import MOST_SUBSETS
+from byzax.experiments.benchmarks import peers, straightforward
+from byzax.experiments.benchmarks.timing import peak_of, rows_of, timed
+from byzax.experiments.writing import write_numbers
+from byzax.simulator import interrupts
 
 SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
 # What each rule must do at least: passes over the rows, and products of the rows with a matrix [n, n] or themselves.

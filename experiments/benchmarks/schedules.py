@@ -14,12 +14,12 @@ from typing import Any
 
 import jax
 
-from experiments.writing import write_numbers
-from simulator import compilation
-from simulator.durations import drawing
-from simulator.executors import session
-from simulator.executors.base import plan
-from simulator.scenario import Scenario, parse
+from byzax.experiments.writing import write_numbers
+from byzax.simulator import compilation
+from byzax.simulator.durations import drawing
+from byzax.simulator.executors import session
+from byzax.simulator.executors.base import plan
+from byzax.simulator.scenario import Scenario, parse
 
 WORKERS = 20
 EXECUTORS = {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator import interrupts
+from byzax.simulator import interrupts
 
 BUDGET_S = 10.0  # for the repeats of one measurement; at least one is made
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import jax
 
-from experiments.writing import write_numbers
-from simulator import compilation, interrupts
-from simulator.executors import session
-from simulator.executors.base import first_core
-from simulator.scenario import Scenario, parse
-from simulator.world import world
+from byzax.experiments.writing import write_numbers
+from byzax.simulator import compilation, interrupts
+from byzax.simulator.executors import session
+from byzax.simulator.executors.base import first_core
+from byzax.simulator.scenario import Scenario, parse
+from byzax.simulator.world import world
 
 WORKERS = 20
 RULES = ("average", "median", "krum")

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.certify import search, theory
-from experiments.certify.draws import Purpose, Scene, honest, host, key
-from experiments.certify.subject import Subject, answers, batch_size, within_memory
+from byzax.experiments.certify import search, theory
+from byzax.experiments.certify.draws import Purpose, Scene, honest, host, key
+from byzax.experiments.certify.subject import Subject, answers, batch_size, within_memory
 
 STRENGTHS = (1e3, 1e6, 1e12, 1e30)  # distances of the liars in honest spreads
 BEYOND = 1e3  # spreads, and the rule counts as broken

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.refusing import QUIET, check_environment, ending, plainly, refuse
+from byzax.experiments.refusing import QUIET, check_environment, ending, plainly, refuse
 
 EXIT_CODES = (
     "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
@@ -48,10 +48,10 @@ def certify(
     quiet: QUIET = False,
 ) -> None:
     """Measure how resilient rules are: angle, kappa, breakdown point, hidden vulnerability, beside what is proven."""
-    from experiments.certify import description
-    from experiments.names import file_name
-    from experiments.strict_yaml import parse_text
-    from simulator.scenario import ScenarioError
+    from byzax.experiments.certify import description
+    from byzax.experiments.names import file_name
+    from byzax.experiments.strict_yaml import parse_text
+    from byzax.simulator.scenario import ScenarioError
 
     check_environment()
     if out is not None and not out.strip():
@@ -86,10 +86,10 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     from rich.console import Console
     from rich.markup import escape
 
-    from experiments import outputs, results
-    from experiments.certify import measuring, plot, report
-    from experiments.study import prefixed
-    from simulator import compilation
+    from byzax.experiments import outputs, results
+    from byzax.experiments.certify import measuring, plot, report
+    from byzax.experiments.study import prefixed
+    from byzax.simulator import compilation
 
     inputs = [file] if file else []
     outputs.check([folder], inputs, overwrite, "certificate")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from experiments.strict_yaml import read_mapping
-from experiments.study import override, prefixed
-from simulator.components import ATTACKS, Component, Description, one_of
-from simulator.parts import Count, Data, Model, Name, Pre, Rule
-from simulator.scenario import SEEDS, ScenarioError, parse_as
+from byzax.experiments.strict_yaml import read_mapping
+from byzax.experiments.study import override, prefixed
+from byzax.simulator.components import ATTACKS, Component, Description, one_of
+from byzax.simulator.parts import Count, Data, Model, Name, Pre, Rule
+from byzax.simulator.scenario import SEEDS, ScenarioError, parse_as
 
 # without a timing: nothing is sent here
 if TYPE_CHECKING:

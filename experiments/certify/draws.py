@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.certify.description import Certificate, Gradients
-from simulator.components import MODELS
-from simulator.keys import Purpose as Base
-from simulator.keys import derive
-from simulator.normalising import normalised, scaling
-from simulator.scenario import ScenarioError
-from simulator.world import load, own_seed, split_of
+from byzax.experiments.certify.description import Certificate, Gradients
+from byzax.simulator.components import MODELS
+from byzax.simulator.keys import Purpose as Base
+from byzax.simulator.keys import derive
+from byzax.simulator.normalising import normalised, scaling
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.world import load, own_seed, split_of
 
 Array = jax.Array
 FULL_GRADIENT_AT_ONCE = 500  # samples

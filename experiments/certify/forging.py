@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attacks import Answer, View
-from experiments.certify.subject import Subject, numbered
-from simulator.components import ATTACKS, Component
-from simulator.registry import file_of, said
-from simulator.scenario import ScenarioError
+from byzax.attacks import Answer, View
+from byzax.experiments.certify.subject import Subject, numbered
+from byzax.simulator.components import ATTACKS, Component
+from byzax.simulator.registry import file_of, said
+from byzax.simulator.scenario import ScenarioError
 
 Array = jax.Array
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.certify import theory
-from experiments.certify.draws import Purpose, Scene, honest, key
-from experiments.certify.intervals import Estimate
-from experiments.certify.subject import Subject, answers, batch_size
+from byzax.experiments.certify import theory
+from byzax.experiments.certify.draws import Purpose, Scene, honest, key
+from byzax.experiments.certify.intervals import Estimate
+from byzax.experiments.certify.subject import Subject, answers, batch_size
 
 DRAWS, GRID, ROUNDS, FINER = 8, 32, 3, 8
 SMALLEST = 0.1  # of gamma, in sigma; the largest is FAR times what Krum could hide at f = (n-3)/2

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from experiments.certify import breakdown, draws, forging, leak, resilience, robustness, search, subject
-from experiments.certify.description import Certificate
-from experiments.names import compact
-from experiments.results import labels
-from simulator.scenario import ScenarioError
+from byzax.experiments.certify import breakdown, draws, forging, leak, resilience, robustness, search, subject
+from byzax.experiments.certify.description import Certificate
+from byzax.experiments.names import compact
+from byzax.experiments.results import labels
+from byzax.simulator.scenario import ScenarioError
 
 # Bytes for each number of the rows of one update: draws of a search, the same attacked, and directions for each draw.
 BYTES_FOR_ROWS, BYTES_FOR_INSTANCES = 200, 12

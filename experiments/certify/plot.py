@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.certify.breakdown import BEYOND
-from experiments.certify.measuring import Findings, Plan
-from experiments.outputs import save
-from experiments.plots import DASHES, STYLE, appearance, colours, verbatim
+from byzax.experiments.certify.breakdown import BEYOND
+from byzax.experiments.certify.measuring import Findings, Plan
+from byzax.experiments.outputs import save
+from byzax.experiments.plots import DASHES, STYLE, appearance, colours, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # what is farther is an arrow at the edge

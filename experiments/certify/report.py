@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.certify.breakdown import Window
-from experiments.certify.intervals import Estimate
-from experiments.certify.measuring import Findings, Plan
-from experiments.outputs import NAMES, save_text
-from experiments.results import versions
-from experiments.writing import json_text
+from byzax.experiments.certify.breakdown import Window
+from byzax.experiments.certify.intervals import Estimate
+from byzax.experiments.certify.measuring import Findings, Plan
+from byzax.experiments.outputs import NAMES, save_text
+from byzax.experiments.results import versions
+from byzax.experiments.writing import json_text
 
 FILES = NAMES["certificate"]
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")

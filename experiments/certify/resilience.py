@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.certify import intervals, search, theory
-from experiments.certify.draws import Purpose, Scene, honest, host, key
-from experiments.certify.forging import Forger
-from experiments.certify.intervals import Estimate
-from experiments.certify.subject import Subject, answers, batch_size
+from byzax.experiments.certify import intervals, search, theory
+from byzax.experiments.certify.draws import Purpose, Scene, honest, host, key
+from byzax.experiments.certify.forging import Forger
+from byzax.experiments.certify.intervals import Estimate
+from byzax.experiments.certify.subject import Subject, answers, batch_size
 
 SEARCHED = ("searched angle", "searched inner")
 CHUNK_BYTES = 2**28

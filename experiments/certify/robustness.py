@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.certify import theory
-from experiments.certify.draws import Purpose, host, key
-from experiments.certify.subject import Subject, answers
-from experiments.names import counted
+from byzax.experiments.certify import theory
+from byzax.experiments.certify.draws import Purpose, host, key
+from byzax.experiments.certify.subject import Subject, answers
+from byzax.experiments.names import counted
 
 BRIDGES, FAR = (0.03, 0.1, 0.3), 1e7  # shares of the way to liars that are far away
 ALL_SUBSETS = 1500  # and more are not enumerated

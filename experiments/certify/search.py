@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.certify.draws import Purpose, Scene, honest, host, key
-from experiments.certify.subject import Subject, answers, within_memory
+from byzax.experiments.certify.draws import Purpose, Scene, honest, host, key
+from byzax.experiments.certify.subject import Subject, answers, within_memory
 
 Array = jax.Array
 DRAWS, FRESH = 16, 64  # that every candidate is tried on, and the last few

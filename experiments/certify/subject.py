@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aggregators import Aggregator, Context
-from aggregators.pre import chained
-from simulator import interrupts
-from simulator.components import PRE, RULES, Component
-from simulator.registry import file_of, said
-from simulator.scenario import ScenarioError
+from byzax.aggregators import Aggregator, Context
+from byzax.aggregators.pre import chained
+from byzax.simulator import interrupts
+from byzax.simulator.components import PRE, RULES, Component
+from byzax.simulator.registry import file_of, said
+from byzax.simulator.scenario import ScenarioError
 
 Array = jax.Array
 # Rows of one batch, in bytes: less than what the C library asks the system for anew each time (32 MiB), since to get

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from simulator.components import Component
+from byzax.simulator.components import Component
 
 
 class Bound(NamedTuple):

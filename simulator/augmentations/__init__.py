@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator import registry
-from simulator.augmentations.base import Augmentation
+from byzax.simulator import registry
+from byzax.simulator.augmentations.base import Augmentation
 
 __all__ = ["Augmentation", "available", "build", "factory"]
 

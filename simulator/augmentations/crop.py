@@ -2,7 +2,7 @@
 
 import jax
 
-from simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
+from byzax.simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
 
 
 def crop(*, smallest: float = 0.5) -> Augmentation:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from simulator.augmentations.base import Array, Augmentation, each
+from byzax.simulator.augmentations.base import Array, Augmentation, each
 
 
 def cutout(*, size: int = 8) -> Augmentation:

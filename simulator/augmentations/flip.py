@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from simulator.augmentations.base import Array, Augmentation, each
+from byzax.simulator.augmentations.base import Array, Augmentation, each
 
 
 def flip(*, axis: Literal["horizontal", "vertical"] = "horizontal", probability: float = 0.5) -> Augmentation:

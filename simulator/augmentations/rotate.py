@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
+from byzax.simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
 
 
 def rotate(*, degrees: float = 15.0) -> Augmentation:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from simulator.augmentations.base import Array, Augmentation, each
+from byzax.simulator.augmentations.base import Array, Augmentation, each
 
 
 def shift(*, pixels: int = 4) -> Augmentation:

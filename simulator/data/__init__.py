@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator import registry
-from simulator.data.base import DataError, Dataset, Split, split
+from byzax.simulator import registry
+from byzax.simulator.data.base import DataError, Dataset, Split, split
 
 __all__ = ["DataError", "Dataset", "Split", "available", "build", "factory", "split"]
 

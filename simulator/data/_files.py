@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from simulator.compilation import cache_folder
-from simulator.data.base import DataError
-from simulator.file_cache import reads
-from simulator.mistakes import shown
+from byzax.simulator.compilation import cache_folder
+from byzax.simulator.data.base import DataError
+from byzax.simulator.file_cache import reads
+from byzax.simulator.mistakes import shown
 
 WAY_OUT = "replace it (or delete it, if byzax downloaded it, to have it fetched again)"
 ARCHIVES = (".tar.gz", ".tgz", ".zip")

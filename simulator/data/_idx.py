@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.data import _files
-from simulator.data._files import WAY_OUT, Fetch
-from simulator.data.base import DataError, Dataset, dataset
-from simulator.file_cache import file_cache
+from byzax.simulator.data import _files
+from byzax.simulator.data._files import WAY_OUT, Fetch
+from byzax.simulator.data.base import DataError, Dataset, dataset
+from byzax.simulator.file_cache import file_cache
 
 # the number of dimensions of each file, in the order of training and test images and labels
 DIMENSIONS = (3, 1, 3, 1)

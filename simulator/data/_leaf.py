@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.data import _files
-from simulator.data._files import WAY_OUT
-from simulator.data.base import DataError
-from simulator.mistakes import cut
+from byzax.simulator.data import _files
+from byzax.simulator.data._files import WAY_OUT
+from byzax.simulator.data.base import DataError
+from byzax.simulator.mistakes import cut
 
 # what LEAF's scripts write: everything, and below train and test what utils/split_data.py makes of it
 ALL, SPLIT = "all_data_*.json|all_data/all_data_*.json", ("train/*.json", "test/*.json")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.data import _files
-from simulator.data.base import LARGEST, DataError, too_large
-from simulator.mistakes import cut, shown
+from byzax.simulator.data import _files
+from byzax.simulator.data.base import LARGEST, DataError, too_large
+from byzax.simulator.mistakes import cut, shown
 
 
 def read(place: Path, names: list[str] | None = None) -> Any:

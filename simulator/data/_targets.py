@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.data.base import DataError, too_large
+from byzax.simulator.data.base import DataError, too_large
 
 # Whole numbers beyond are identifiers or checksums.
 LARGEST_LABEL = 2**31 - 1

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.data import _files, _targets
-from simulator.data.base import DataError, Dataset, dataset, describe, too_large
-from simulator.file_cache import file_cache, reads
-from simulator.mistakes import cut
+from byzax.simulator.data import _files, _targets
+from byzax.simulator.data.base import DataError, Dataset, dataset, describe, too_large
+from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.mistakes import cut
 
 KEYS = ("x", "y", "x_test", "y_test", "owners", "owners_test")
 SAMPLES = ("x", "x_test")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.data import _files, _table
-from simulator.data._files import Fetch
-from simulator.data.base import DataError, Dataset, dataset
-from simulator.file_cache import file_cache
+from byzax.simulator.data import _files, _table
+from byzax.simulator.data._files import Fetch
+from byzax.simulator.data.base import DataError, Dataset, dataset
+from byzax.simulator.file_cache import file_cache
 
 FETCH = {
     "cal_housing.tgz": Fetch(

@@ -1,8 +1,8 @@
 """Small colour photographs of ten kinds of things."""
 
-from simulator.data import _bytes, _files
-from simulator.data._files import Fetch
-from simulator.data.base import Dataset
+from byzax.simulator.data import _bytes, _files
+from byzax.simulator.data._files import Fetch
+from byzax.simulator.data.base import Dataset
 
 TRAIN, TEST = tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"
 FETCH = {

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from simulator.data import _bytes, _files
-from simulator.data._files import Fetch
-from simulator.data.base import Dataset
+from byzax.simulator.data import _bytes, _files
+from byzax.simulator.data._files import Fetch
+from byzax.simulator.data.base import Dataset
 
 FETCH = {
     "cifar-100-binary.tar.gz": Fetch(

@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.data import _files, _table, _targets
-from simulator.data.base import DataError, Dataset, dataset, describe
-from simulator.file_cache import file_cache
-from simulator.mistakes import cut
+from byzax.simulator.data import _files, _table, _targets
+from byzax.simulator.data.base import DataError, Dataset, dataset, describe
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.mistakes import cut
 
 
 def csv(

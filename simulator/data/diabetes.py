@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from simulator.data.base import Dataset, dataset
+from byzax.simulator.data.base import Dataset, dataset
 
 
 @lru_cache(maxsize=1)

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from simulator.data import _files, _idx
-from simulator.data._files import Fetch
-from simulator.data.base import Dataset
+from byzax.simulator.data import _files, _idx
+from byzax.simulator.data._files import Fetch
+from byzax.simulator.data.base import Dataset
 
 # one archive for all splits
 FETCH = {

@@ -1,7 +1,7 @@
 """Pictures of clothes, 28x28 pixels."""
 
-from simulator.data import _files, _idx
-from simulator.data.base import Dataset
+from byzax.simulator.data import _files, _idx
+from byzax.simulator.data.base import Dataset
 
 MIRRORS = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.data import _files, _leaf
-from simulator.data.base import Dataset, dataset, too_large
-from simulator.file_cache import file_cache
+from byzax.simulator.data import _files, _leaf
+from byzax.simulator.data.base import Dataset, dataset, too_large
+from byzax.simulator.file_cache import file_cache
 
 CLASSES, SIDE = 62, 28
 

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simulator.data import _files, _targets
-from simulator.data.base import LARGEST, DataError, Dataset, dataset, describe
-from simulator.file_cache import file_cache, reads
-from simulator.mistakes import cut
+from byzax.simulator.data import _files, _targets
+from byzax.simulator.data.base import LARGEST, DataError, Dataset, dataset, describe
+from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.mistakes import cut
 
 
 def libsvm(

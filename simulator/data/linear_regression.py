@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from simulator.data.base import LARGEST, Dataset, dataset
+from byzax.simulator.data.base import LARGEST, Dataset, dataset
 
 
 @lru_cache(maxsize=4)

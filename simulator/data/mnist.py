@@ -1,7 +1,7 @@
 """Handwritten digits of 28x28 pixels."""
 
-from simulator.data import _files, _idx
-from simulator.data.base import Dataset
+from byzax.simulator.data import _files, _idx
+from byzax.simulator.data.base import Dataset
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",

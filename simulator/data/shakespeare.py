@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.data import _files, _leaf
-from simulator.data.base import DataError, Dataset, dataset
-from simulator.file_cache import file_cache
+from byzax.simulator.data import _files, _leaf
+from byzax.simulator.data.base import DataError, Dataset, dataset
+from byzax.simulator.file_cache import file_cache
 
 FILE = "shakespeare.txt"
 # LEAF's eighty characters; whatever else occurs is one more

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.data import _files, _mat
-from simulator.data._files import WAY_OUT, Fetch
-from simulator.data.base import DataError, Dataset, dataset
-from simulator.file_cache import file_cache
+from byzax.simulator.data import _files, _mat
+from byzax.simulator.data._files import WAY_OUT, Fetch
+from byzax.simulator.data.base import DataError, Dataset, dataset
+from byzax.simulator.file_cache import file_cache
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers"
 SHA256 = {

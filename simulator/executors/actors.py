@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import compilation
-from simulator.core import Core
-from simulator.diagnostics import Evaluation, Update
-from simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
-from simulator.parts import Ray
-from simulator.scenario import Scenario, parse
-from simulator.serving import Arrived, Server, shown
-from simulator.timeline import UNPLANNED, Timeline
-from simulator.world import World, world
+from byzax.simulator import compilation
+from byzax.simulator.core import Core
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
+from byzax.simulator.parts import Ray
+from byzax.simulator.scenario import Scenario, parse
+from byzax.simulator.serving import Arrived, Server, shown
+from byzax.simulator.timeline import UNPLANNED, Timeline
+from byzax.simulator.world import World, world
 
 
 class Post(NamedTuple):

@@ -11,23 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simulator import timeline
-from simulator.adversary import lying
-from simulator.arrivals import open_book
-from simulator.compilation import kept
-from simulator.core import Core, build, least, message_bits, schedule
-from simulator.diagnostics import Evaluation, Update
-from simulator.durations import Draw, Spans, drawing
-from simulator.file_cache import file_cache
-from simulator.keys import Purpose, generator
-from simulator.parts import Honest
-from simulator.planning import in_step, planned
-from simulator.scenario import Scenario
-from simulator.schedules import Situation
-from simulator.serving import Arrived
-from simulator.timeline import Outcome, Timeline
-from simulator.training import batches_of
-from simulator.world import World, liars, share_out, world
+from byzax.simulator import timeline
+from byzax.simulator.adversary import lying
+from byzax.simulator.arrivals import open_book
+from byzax.simulator.compilation import kept
+from byzax.simulator.core import Core, build, least, message_bits, schedule
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.durations import Draw, Spans, drawing
+from byzax.simulator.file_cache import file_cache
+from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.parts import Honest
+from byzax.simulator.planning import in_step, planned
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.schedules import Situation
+from byzax.simulator.serving import Arrived
+from byzax.simulator.timeline import Outcome, Timeline
+from byzax.simulator.training import batches_of
+from byzax.simulator.world import World, liars, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
 COMPUTING_S = 1e-3

@@ -7,18 +7,18 @@ from contextlib import contextmanager
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import compilation, interrupts
-from simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
-from simulator.parts import Loop
-from simulator.scenario import Scenario
-from simulator.serving import shown
-from simulator.timeline import Timeline
-from simulator.world import world
+from byzax.simulator import compilation, interrupts
+from byzax.simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
+from byzax.simulator.parts import Loop
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.serving import shown
+from byzax.simulator.timeline import Timeline
+from byzax.simulator.world import world
 
 
 @contextmanager
 def session(executor: Loop):
-    """Nothing lives across runs here. See `simulator.executors.session`."""
+    """Nothing lives across runs here. See `byzax.simulator.executors.session`."""
     yield run
 
 

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.arrivals import Book, Job, open_book
-from simulator.core import least, may_shrink, message_bits, schedule
-from simulator.durations import drawing, one_by_one
-from simulator.executors.base import fixed_liars, gone_of, situation
-from simulator.planning import Clock, Event, Foresee, follow
-from simulator.scenario import Scenario
-from simulator.serving import Arrived
-from simulator.timeline import Timeline
+from byzax.simulator.arrivals import Book, Job, open_book
+from byzax.simulator.core import least, may_shrink, message_bits, schedule
+from byzax.simulator.durations import drawing, one_by_one
+from byzax.simulator.executors.base import fixed_liars, gone_of, situation
+from byzax.simulator.planning import Clock, Event, Foresee, follow
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.serving import Arrived
+from byzax.simulator.timeline import Timeline
 
 # Seconds after which a wait looks around again.
 PATIENCE_S = 1.0

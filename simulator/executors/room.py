@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from simulator.core import message_bits
-from simulator.parts import Ray
-from simulator.scenario import Scenario, ScenarioError
-from simulator.world import load
+from byzax.simulator.core import message_bits
+from byzax.simulator.parts import Ray
+from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.world import load
 
 # Private memory of a worker actor that has trained softmax on digits: 300 to 315 MB (Ray 2.60, JAX 0.10, x86), of which
 # 130 are imports and 85 the compiled functions.

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import compilation, interrupts
-from simulator.compilation import kept
-from simulator.core import Core, schedule
-from simulator.diagnostics import Evaluation, Update
-from simulator.executors.base import (
+from byzax.simulator import compilation, interrupts
+from byzax.simulator.compilation import kept
+from byzax.simulator.core import Core, schedule
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.executors.base import (
     Checkpoint,
     Prepared,
     batched,
@@ -26,11 +26,11 @@ from simulator.executors.base import (
     stacked,
     stage,
 )
-from simulator.parts import Vectorised
-from simulator.scenario import Scenario
-from simulator.serving import Arrived, Server, shown
-from simulator.timeline import Timeline
-from simulator.world import SEED_AXES, World, stack, world
+from byzax.simulator.parts import Vectorised
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.serving import Arrived, Server, shown
+from byzax.simulator.timeline import Timeline
+from byzax.simulator.world import SEED_AXES, World, stack, world
 
 Array = jax.Array
 
@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
 @contextmanager
 def session(executor: Vectorised) -> Iterator[Any]:
-    """Nothing but compiled code lives across runs here. See `simulator.executors.session`."""
+    """Nothing but compiled code lives across runs here. See `byzax.simulator.executors.session`."""
     yield run
 
 

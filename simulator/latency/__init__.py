@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator import registry
-from simulator.latency.base import Latency
+from byzax.simulator import registry
+from byzax.simulator.latency.base import Latency
 
 __all__ = ["Latency", "available", "build", "factory"]
 

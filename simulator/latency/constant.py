@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.latency.base import Latency, NotNegative, not_negative
+from byzax.simulator.latency.base import Latency, NotNegative, not_negative
 
 
 def constant(*, seconds: NotNegative = 1.0) -> Latency:

@@ -1,6 +1,6 @@
 """Exponential times."""
 
-from simulator.latency.base import Latency, Positive, positive
+from byzax.simulator.latency.base import Latency, Positive, positive
 
 
 def exponential(*, mean: Positive = 1.0) -> Latency:

@@ -2,7 +2,7 @@
 
 import math
 
-from simulator.latency.base import Latency, NotNegative, Positive, not_negative, positive
+from byzax.simulator.latency.base import Latency, NotNegative, Positive, not_negative, positive
 
 
 def lognormal(*, median: Positive = 1.0, sigma: NotNegative = 0.5) -> Latency:

@@ -1,6 +1,6 @@
 """Pareto times: a heavy tail."""
 
-from simulator.latency.base import Latency, Positive, positive
+from byzax.simulator.latency.base import Latency, Positive, positive
 
 
 def pareto(*, scale: Positive = 1.0, alpha: Positive = 2.0) -> Latency:

@@ -1,6 +1,6 @@
 """Exponential times above a least one."""
 
-from simulator.latency.base import Latency, NotNegative, Positive, not_negative, positive
+from byzax.simulator.latency.base import Latency, NotNegative, Positive, not_negative, positive
 
 
 def shifted_exponential(*, shift: NotNegative = 1.0, mean: Positive = 0.5) -> Latency:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.file_cache import file_cache, reads
-from simulator.latency.base import Latency
+from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.latency.base import Latency
 
 
 def trace(*, file: str) -> Latency:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator import registry
-from simulator.partitions.base import Partition, Samples
+from byzax.simulator import registry
+from byzax.simulator.partitions.base import Partition, Samples
 
 __all__ = ["ALIASES", "Partition", "Samples", "available", "build", "factory"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, check, known_labels
+from byzax.simulator.partitions.base import Partition, Samples, check, known_labels
 
 
 def by_label(*, labels: int = 2) -> Partition:

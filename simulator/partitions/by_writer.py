@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, check, fewer_workers
+from byzax.simulator.partitions.base import Partition, Samples, check, fewer_workers
 
 
 def by_writer(*, per_worker: int | None = None) -> Partition:

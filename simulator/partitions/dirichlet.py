@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, attempts, check, known_labels, no_split
+from byzax.simulator.partitions.base import Partition, Samples, attempts, check, known_labels, no_split
 
 
 def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing: bool = True) -> Partition:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, by_value, check, dealt
+from byzax.simulator.partitions.base import Partition, Samples, by_value, check, dealt
 
 
 def extreme() -> Partition:

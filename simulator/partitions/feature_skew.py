@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, check, dealt
+from byzax.simulator.partitions.base import Partition, Samples, check, dealt
 
 # Of the search for the first principal component: directions looked at together, and steps.
 DIRECTIONS, STEPS = 4, 30

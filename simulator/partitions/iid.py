@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, check
+from byzax.simulator.partitions.base import Partition, Samples, check
 
 
 def iid() -> Partition:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, by_value, check, dealt, known_labels, rounded_down
+from byzax.simulator.partitions.base import Partition, Samples, by_value, check, dealt, known_labels, rounded_down
 
 
 def long_tail(*, gamma: float = 0.5, deal: Literal["iid", "sorted"] = "iid") -> Partition:

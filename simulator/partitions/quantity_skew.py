@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, attempts, check, no_split
+from byzax.simulator.partitions.base import Partition, Samples, attempts, check, no_split
 
 
 def quantity_skew(*, alpha: float = 0.5, min_partition_size: int = 1) -> Partition:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, by_value, check
+from byzax.simulator.partitions.base import Partition, Samples, by_value, check
 
 
 def shards(*, per_worker: int = 2) -> Partition:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.partitions.base import Partition, Samples, by_value, check, dealt, rounded_down
+from byzax.simulator.partitions.base import Partition, Samples, by_value, check, dealt, rounded_down
 
 
 def similarity(*, gamma: float = 0.5) -> Partition:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator import registry
-from simulator.rates.base import Rate
+from byzax.simulator import registry
+from byzax.simulator.rates.base import Rate
 
 __all__ = ["Rate", "available", "build", "factory"]
 

@@ -1,6 +1,6 @@
 """A constant learning rate."""
 
-from simulator.rates.base import Positive, Rate, positive
+from byzax.simulator.rates.base import Positive, Rate, positive
 
 
 def constant(updates: int, *, start: Positive = 0.1) -> Rate:

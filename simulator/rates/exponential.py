@@ -2,7 +2,7 @@
 
 import optax
 
-from simulator.rates.base import Count, Positive, Rate, positive
+from byzax.simulator.rates.base import Count, Positive, Rate, positive
 
 
 def exponential(updates: int, *, start: Positive = 0.1, every: Count = 1, factor: Positive = 0.99) -> Rate:

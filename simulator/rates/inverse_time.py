@@ -1,6 +1,6 @@
 """A learning rate that falls as one over time."""
 
-from simulator.rates.base import Positive, Rate, positive
+from byzax.simulator.rates.base import Positive, Rate, positive
 
 
 def inverse_time(updates: int, *, start: Positive = 0.1, half_at: Positive) -> Rate:

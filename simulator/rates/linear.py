@@ -2,7 +2,7 @@
 
 import optax
 
-from simulator.rates.base import Count, NotNegative, Positive, Rate, falling
+from byzax.simulator.rates.base import Count, NotNegative, Positive, Rate, falling
 
 
 def linear(updates: int, *, start: Positive = 0.1, final: NotNegative = 0.0, steps: Count | None = None) -> Rate:

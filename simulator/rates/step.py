@@ -2,7 +2,7 @@
 
 import optax
 
-from simulator.rates.base import Count, Positive, Rate, positive
+from byzax.simulator.rates.base import Count, Positive, Rate, positive
 
 
 def step(updates: int, *, start: Positive = 0.1, every: Count, factor: Positive = 0.1) -> Rate:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator import registry
-from simulator.schedules.base import Board, Schedule, Situation
+from byzax.simulator import registry
+from byzax.simulator.schedules.base import Board, Schedule, Situation
 
 __all__ = ["Board", "Schedule", "Situation", "available", "build", "factory"]
 

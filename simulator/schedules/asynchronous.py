@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simulator.schedules.base import DeadRows, Schedule, Staleness, asynchrony
+from byzax.simulator.schedules.base import DeadRows, Schedule, Staleness, asynchrony
 
 
 def asynchronous(

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.timeline import Timeline
+from byzax.simulator.timeline import Timeline
 
 Array = Any
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from simulator.schedules.base import Board, Schedule, Staleness, at_least, weighing
+from byzax.simulator.schedules.base import Board, Schedule, Staleness, at_least, weighing
 
 
 def basgd(

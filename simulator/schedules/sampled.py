@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from simulator.schedules.base import Schedule, Situation, at_least
+from byzax.simulator.schedules.base import Schedule, Situation, at_least
 
 # How likely a round should have no more Byzantine participants than the rule is told.
 LIKELY = Fraction(999, 1000)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simulator.schedules.base import Board, DeadRows, Schedule, Staleness, asynchrony, at_least
-from simulator.schedules.synchronous import synchronous
+from byzax.simulator.schedules.base import Board, DeadRows, Schedule, Staleness, asynchrony, at_least
+from byzax.simulator.schedules.synchronous import synchronous
 
 
 def stale_synchronous(

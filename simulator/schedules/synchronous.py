@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from simulator.schedules.base import Schedule, at_least
+from byzax.simulator.schedules.base import Schedule, at_least
 
 
 def synchronous(n: int, f: int, *, quorum: int | Literal["all", "n-f"] = "all") -> Schedule:

@@ -12,8 +12,8 @@ import numpy as np
 import oracles
 import pytest
 
-import aggregators
-from aggregators import Context
+from byzax import aggregators
+from byzax.aggregators import Context
 
 
 class Member(NamedTuple):

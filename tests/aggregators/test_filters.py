@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aggregators import Context, filters
-from aggregators.filters import Sent
+from byzax.aggregators import Context, filters
+from byzax.aggregators.filters import Sent
 
 ETA = 0.1
 DAMPENING = {

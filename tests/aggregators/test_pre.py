@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rules_table import normal
 
-import aggregators
-from aggregators import Context, pre
+from byzax import aggregators
+from byzax.aggregators import Context, pre
 
 N, F, D = 15, 3, 6
 ROWS = normal(1, N, D, seed=11)[0]

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rules_table import CORE, MEMBERS, ROBUST, SYMMETRIES, each, normal
 
-import aggregators
+from byzax import aggregators
 
 # Enough rows for every rule (n >= 4f + 3), and no ties: with f <= 3 the last pools of Bulyan are so small that Krum has
 # one neighbour, which two mutual neighbours share, or Multi-Krum averages two rows, equally close to their middle.

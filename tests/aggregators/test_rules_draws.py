@@ -9,8 +9,8 @@ import pytest
 from rules_table import attacked, normal
 from sklearn.cluster import MeanShift, estimate_bandwidth
 
-import aggregators
-from aggregators import Context
+from byzax import aggregators
+from byzax.aggregators import Context
 
 N, F, D = 11, 3, 5
 

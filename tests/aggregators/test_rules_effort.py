@@ -7,9 +7,9 @@ import oracles
 import pytest
 from rules_table import attacked
 
-import aggregators
-from aggregators.kernels.cover import EFFORT, closest_subset
-from aggregators.kernels.distances import pairwise
+from byzax import aggregators
+from byzax.aggregators.kernels.cover import EFFORT, closest_subset
+from byzax.aggregators.kernels.distances import pairwise
 
 ROWS = attacked(1, 11, 5, 3, seed=8)[0]
 EVERYBODY = jnp.ones(11, bool)

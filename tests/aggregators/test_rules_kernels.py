@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rules_table import integers, normal
 
-import aggregators
-from aggregators import Context
-from aggregators.kernels import columns
-from aggregators.kernels.clipping import clipped_mean, lengths, median_length
-from aggregators.kernels.columns import sorted_columns, sorted_rows
-from aggregators.kernels.cover import coverable
-from aggregators.kernels.distances import BLOCK, distances_to, pairwise, sums_of_nearest
-from aggregators.kernels.means import group_means
-from aggregators.kernels.spectrum import LARGE, flattest_subset, leading, subsets
+from byzax import aggregators
+from byzax.aggregators import Context
+from byzax.aggregators.kernels import columns
+from byzax.aggregators.kernels.clipping import clipped_mean, lengths, median_length
+from byzax.aggregators.kernels.columns import sorted_columns, sorted_rows
+from byzax.aggregators.kernels.cover import coverable
+from byzax.aggregators.kernels.distances import BLOCK, distances_to, pairwise, sums_of_nearest
+from byzax.aggregators.kernels.means import group_means
+from byzax.aggregators.kernels.spectrum import LARGE, flattest_subset, leading, subsets
 
 
 def exact_squared(rows):
@@ -366,7 +366,7 @@ USERS_RULE = '''
 """A rule as a user writes it: no `among`."""
 import numpy as np
 import jax.numpy as jnp
-from aggregators.base import Aggregator, Info
+from byzax.aggregators.base import Aggregator, Info
 
 def {name}(n, f):
     if n < 2 * f + {offset}:
@@ -380,7 +380,7 @@ def users_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(aggregators, "__path__", [*aggregators.__path__, str(tmp_path)])
     yield tmp_path
     for name in ("upper_median", "choosy"):
-        sys.modules.pop(f"aggregators.{name}", None)
+        sys.modules.pop(f"byzax.aggregators.{name}", None)
 
 
 def test_bulyan_takes_a_users_rule_without_among_as_its_base(users_folder):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rules_table import MEMBERS, agree, applied, attacked, each, integers, normal, outputs
 
-import aggregators
+from byzax import aggregators
 
 EXACT = {"median", "krum", "multi_krum", "brute", "trimmed_mean", "mean_around_median", "phocas", "sign_majority"}
 EXACT |= {"cge", "aksel", "monna", "medoid"}  # decided by sums of whole numbers, so that ties are ties in float32

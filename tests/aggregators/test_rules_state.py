@@ -11,7 +11,7 @@ from rules_table import attacked
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics.pairwise import cosine_similarity
 
-import aggregators
+from byzax import aggregators
 
 N, F, D = 9, 2, 4
 UPDATES = attacked(12, N, D, F, seed=5)

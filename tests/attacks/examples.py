@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import aggregators
-import attacks
-from aggregators import Context
-from attacks import Answer, View
+from byzax import aggregators, attacks
+from byzax.aggregators import Context
+from byzax.attacks import Answer, View
 
 N, F, D = 9, 3, 6
 MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}

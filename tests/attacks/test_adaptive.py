@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from examples import MASKS, D, F, N, example, forged, honest_statistics, rule_of, unweighted, view_of
 
-import aggregators
-import attacks
-from aggregators import Context, pre
-from attacks import Answer, _search
+from byzax import aggregators, attacks
+from byzax.aggregators import Context, pre
+from byzax.attacks import Answer, _search
 
 # -- rules in float64: [n, d] -> [d] --------------------------------
 
@@ -194,7 +193,7 @@ def test_fang_against_krum_is_the_largest_lambda_that_krum_selects(where):
 
 
 def test_the_bound_of_fangs_theorem_is_no_smaller_than_what_krum_selects():
-    from attacks.fang import _theorem
+    from byzax.attacks.fang import _theorem
 
     for seed in range(5):
         rows, byzantine = example(MASKS["last"], d=30, seed=seed)

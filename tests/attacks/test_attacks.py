@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from examples import MASKS, D, F, N, example, forged, honest_statistics, view_of
 
-import aggregators
-import attacks
-from attacks import Batch
-from attacks.little import default_z
+from byzax import aggregators, attacks
+from byzax.attacks import Batch
+from byzax.attacks.little import default_z
 
 FOLDER = Path(inspect.getfile(attacks)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import attacks
-from attacks import Answer, Batch, View
+from byzax import attacks
+from byzax.attacks import Answer, Batch, View
 
 PLACES = {"top_left": (0, 0), "top_right": (0, 5), "bottom_left": (5, 0), "bottom_right": (5, 5), "centre": (2, 2)}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from examples import F, N, example, unweighted, view_of
 
-import attacks
+from byzax import attacks
 
 
 def played(name, updates, f=F, n=N, **options):

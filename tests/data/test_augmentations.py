@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from simulator import augmentations
-from simulator.core import augmenting
-from simulator.scenario import parse
+from byzax.simulator import augmentations
+from byzax.simulator.core import augmenting
+from byzax.simulator.scenario import parse
 
 FOLDER = Path(inspect.getfile(augmentations)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))

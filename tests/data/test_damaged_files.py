@@ -8,8 +8,8 @@ import pytest
 import sklearn.datasets
 from scipy.io import savemat
 
-from simulator import data, latency
-from simulator.data import DataError, cifar10
+from byzax.simulator import data, latency
+from byzax.simulator.data import DataError, cifar10
 from tests.data.conftest import idx
 
 RNG = np.random.default_rng

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator import data
-from simulator.data import Dataset
+from byzax.simulator import data
+from byzax.simulator.data import Dataset
 
 FOLDER = Path(inspect.getfile(data)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "base" and not file.stem.startswith("_"))

@@ -13,8 +13,8 @@ import pytest
 from scipy.io import savemat
 from sklearn.datasets import dump_svmlight_file
 
-from simulator import data
-from simulator.data import DataError, _files, _mat, california, cifar10, cifar100, emnist, shakespeare, svhn
+from byzax.simulator import data
+from byzax.simulator.data import DataError, _files, _mat, california, cifar10, cifar100, emnist, shakespeare, svhn
 from tests.data.conftest import idx
 
 RNG = np.random.default_rng

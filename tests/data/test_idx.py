@@ -6,8 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from simulator import data
-from simulator.data import DataError, _files, _idx, fashion_mnist, mnist
+from byzax.simulator import data
+from byzax.simulator.data import DataError, _files, _idx, fashion_mnist, mnist
 from tests.data.conftest import idx
 
 FILES = _idx.FILES

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from simulator import partitions, registry
-from simulator.partitions import Samples, base
-from simulator.scenario import parse
+from byzax.simulator import partitions, registry
+from byzax.simulator.partitions import Samples, base
+from byzax.simulator.scenario import parse
 
 FOLDER = Path(inspect.getfile(partitions)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
@@ -462,4 +462,4 @@ def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(ValueError, match=r"unknown partition 'dirichle': did you mean 'dirichlet'\?"):
         partitions.build("dirichle")
     with pytest.raises(ValueError, match=r"unknown thing 'xyz': available: by_label, by_writer, dirichlet, .*iid"):
-        registry.factory("simulator.partitions", "xyz", "thing")
+        registry.factory("byzax.simulator.partitions", "xyz", "thing")

@@ -9,8 +9,8 @@ from typing import Any
 from click.testing import Result
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.strict_yaml import dump
+from byzax.experiments.cli import app
+from byzax.experiments.strict_yaml import dump
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -34,7 +34,7 @@ def byzax(*arguments: Any) -> Result:
 def command(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
     """`byzax ARGUMENTS` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments", *map(str, arguments)],
+        [sys.executable, "-m", "byzax", *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | options.pop("env", {}),
         stdout=subprocess.PIPE,

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, running
-from simulator.executors import session
+from byzax.experiments import cli, running
+from byzax.simulator.executors import session
 
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir")
 

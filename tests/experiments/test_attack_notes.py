@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-import attacks
-from attacks import Answer, View
-from experiments.attack_notes import attack_notes
-from experiments.building import build
-from experiments.study import expand
-from experiments.triggers import floorless, with_floors
-from simulator.scenario import ScenarioError
+from byzax import attacks
+from byzax.attacks import Answer, View
+from byzax.experiments.attack_notes import attack_notes
+from byzax.experiments.building import build
+from byzax.experiments.study import expand
+from byzax.experiments.triggers import floorless, with_floors
+from byzax.simulator.scenario import ScenarioError
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}
@@ -123,8 +123,8 @@ def test_it_is_said_where_none_can_measure_no_floor():
 
 
 def test_a_trigger_is_measured_whoever_trains_on_it():
-    from simulator.core import build as core_of
-    from simulator.world import world
+    from byzax.simulator.core import build as core_of
+    from byzax.simulator.world import world
 
     same = {"workers": THREE, "data": {"name": "digits", "batch_size": 8}}
     found = []

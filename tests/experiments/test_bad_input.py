@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aggregators import Aggregator, Info
-from aggregators.base import stateless
-from aggregators.filters import Filter
-from attacks import Attack
-from models import softmax
-from simulator import components
+from byzax.aggregators import Aggregator, Info
+from byzax.aggregators.base import stateless
+from byzax.aggregators.filters import Filter
+from byzax.attacks import Attack
+from byzax.models import softmax
+from byzax.simulator import components
 from tests.experiments.command import ROOT, byzax, command, write
 
 
@@ -666,7 +666,7 @@ def test_a_lack_of_memory_is_one_line(tmp_path, monkeypatch):
     def load(*_):
         raise MemoryError("Unable to allocate 149. TiB")
 
-    monkeypatch.setattr("experiments.study.load", load)
+    monkeypatch.setattr("byzax.experiments.study.load", load)
     refused(byzax("run", write(tmp_path)), "more memory than there is: Unable to allocate 149. TiB")
 
 

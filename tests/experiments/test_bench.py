@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import aggregators
-from aggregators import Context, pre
-from experiments import writing
-from experiments.benchmarks import peers, straightforward
-from experiments.benchmarks.timing import peak_of, rows_of
-from experiments.writing import write_text
+from byzax import aggregators
+from byzax.aggregators import Context, pre
+from byzax.experiments import writing
+from byzax.experiments.benchmarks import peers, straightforward
+from byzax.experiments.benchmarks.timing import peak_of, rows_of
+from byzax.experiments.writing import write_text
 from tests.experiments.command import ROOT, command
 
 N, F, D = 11, 2, 40

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.certify import breakdown, draws, forging, intervals, leak, resilience, robustness, search, theory
-from experiments.certify.description import Gradients, load
-from experiments.certify.subject import answers, build
-from experiments.results import labels
-from simulator.scenario import ScenarioError
+from byzax.experiments.certify import breakdown, draws, forging, intervals, leak, resilience, robustness, search, theory
+from byzax.experiments.certify.description import Gradients, load
+from byzax.experiments.certify.subject import answers, build
+from byzax.experiments.results import labels
+from byzax.simulator.scenario import ScenarioError
 
 Q = 2 / 7  # q = f / (n - 2f) at n = 11, f = 2
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from experiments.certify import measuring, plot
-from experiments.certify.description import PARTS, load
-from experiments.strict_yaml import dump
+from byzax.experiments.certify import measuring, plot
+from byzax.experiments.certify.description import PARTS, load
+from byzax.experiments.strict_yaml import dump
 from tests.experiments.command import ROOT, byzax, command
 
 SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))

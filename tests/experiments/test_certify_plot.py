@@ -3,9 +3,9 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from experiments.certify import leak, measuring, plot, robustness, theory
-from experiments.certify.description import load
-from experiments.certify.intervals import Estimate
+from byzax.experiments.certify import leak, measuring, plot, robustness, theory
+from byzax.experiments.certify.description import load
+from byzax.experiments.certify.intervals import Estimate
 from tests.experiments.command import ROOT
 
 RULES = [path.stem for path in (ROOT / "aggregators").glob("*.py") if path.stem not in ("__init__", "base")]

@@ -8,17 +8,17 @@ import sys
 import pytest
 from rich.console import Console
 
-from experiments import replay, study
-from experiments.progress import report
-from experiments.results import Run, own_files, read_skipped
-from experiments.study import assembled, check, load
-from simulator.mistakes import Impossible, ScenarioError
-from simulator.scenario import parse
+from byzax.experiments import replay, study
+from byzax.experiments.progress import report
+from byzax.experiments.results import Run, own_files, read_skipped
+from byzax.experiments.study import assembled, check, load
+from byzax.simulator.mistakes import Impossible, ScenarioError
+from byzax.simulator.scenario import parse
 from tests.experiments.command import ROOT, SMALL, byzax, write
 
 RULE = '''"""A rule."""
 
-from aggregators import Aggregator, Info
+from byzax.aggregators import Aggregator, Info
 
 
 def mine(n, f):
@@ -41,13 +41,13 @@ def test_files_and_folders_are_looked_at_before_anything_is_loaded(tmp_path, con
     (tmp_path / "file").touch()
     code = f"""
 import sys
-from experiments.cli import main
+from byzax.experiments.cli import main
 sys.argv[1:] = ["run", {str(tmp_path / "a.yaml")!r}, "--out", {str(tmp_path / out)!r}]
 try:
     main()
 except SystemExit as end:
     assert end.code == 2, end.code
-heavy = {{"jax", "ray", "pandas", "matplotlib", "flax", "simulator.scenario"}} & set(sys.modules)
+heavy = {{"jax", "ray", "pandas", "matplotlib", "flax", "byzax.simulator.scenario"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -135,7 +135,7 @@ def test_a_grid_of_which_nothing_is_possible_is_refused(tmp_path):
 
 
 def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path):
-    from experiments import tune
+    from byzax.experiments import tune
 
     path = write(tmp_path, grid={"workers.byzantine": [1, 2]}, skip_impossible=True)
     planned = tune.plan(path, [], ["rule.name=[average,bulyan]"], [], None)
@@ -203,7 +203,7 @@ def test_replay_runs_no_file_of_the_users_that_has_changed(tmp_path, monkeypatch
     (noted,) = json.loads(next(out.glob("runs/*/versions.json")).read_text())["own_files"]
     assert (noted["key"], noted["file"]) == ("rule", str(file))
     assert byzax("replay", out).exit_code == 0
-    monkeypatch.setattr("simulator.executors.loop.replay", lambda *_: pytest.fail("it was run"))
+    monkeypatch.setattr("byzax.simulator.executors.loop.replay", lambda *_: pytest.fail("it was run"))
     file.write_text(RULE + "\n")
     result = byzax("replay", out)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output

@@ -10,12 +10,12 @@ import sys
 import jsonschema
 import pytest
 
-from experiments import listing
-from experiments.building import build
-from experiments.strict_yaml import read_mapping
-from experiments.study import check, load
-from simulator.components import ATTACKS, FILTERS, PRE, RATES, RULES
-from simulator.scenario import ScenarioError, parse
+from byzax.experiments import listing
+from byzax.experiments.building import build
+from byzax.experiments.strict_yaml import read_mapping
+from byzax.experiments.study import check, load
+from byzax.simulator.components import ATTACKS, FILTERS, PRE, RATES, RULES
+from byzax.simulator.scenario import ScenarioError, parse
 from tests.experiments.command import ROOT, SMALL, byzax
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
@@ -35,13 +35,13 @@ def schema():
 def test_help_loads_nothing_heavy(arguments):
     code = f"""
 import sys
-from experiments.cli import main
+from byzax.experiments.cli import main
 sys.argv[1:] = {arguments!r}
 try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-heavy = {{"jax", "ray", "pandas", "matplotlib", "numpy", "flax", "simulator.scenario"}} & set(sys.modules)
+heavy = {{"jax", "ray", "pandas", "matplotlib", "numpy", "flax", "byzax.simulator.scenario"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -83,7 +83,7 @@ def test_the_attack_of_ones_own_in_the_readme_runs(tmp_path):
     (tmp_path / "attacks" / "mirror.py").write_text(code)
     lie = {"name": "mirror", "strength": 2, "knowledge": "colluding", "from": 1}
     (tmp_path / "own.yaml").write_text(json.dumps(SMALL | {"attack": lie, "rule": "median"}))
-    command = [sys.executable, "-m", "experiments", "run", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "byzax", "run", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out")]
     plugins = {**os.environ, "BYZAX_PLUGINS": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=plugins, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

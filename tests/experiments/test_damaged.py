@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 
-from experiments import plots, study
-from simulator.executors import loop
-from simulator.executors.base import Checkpoint, plan
-from simulator.timeline import save
+from byzax.experiments import plots, study
+from byzax.simulator.executors import loop
+from byzax.simulator.executors.base import Checkpoint, plan
+from byzax.simulator.timeline import save
 from tests.experiments.command import byzax
 from tests.experiments.written import study_of
 
@@ -165,7 +165,7 @@ def holds(folder, chart):
 
 def run_seeds(seeds, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "replay", fake_replay)
-    monkeypatch.setattr("experiments.replay.digest", lambda seen: "0" * 64)
+    monkeypatch.setattr("byzax.experiments.replay.digest", lambda seen: "0" * 64)
     for seed in seeds:
         folder = tmp_path / f"{seed}" / "study"
         shutil.copytree(whole, folder)
@@ -179,7 +179,7 @@ def run_seeds(seeds, whole, tmp_path, monkeypatch):
 def test_damaged_results_are_named_in_lines_and_nothing_else_is_touched(whole, tmp_path, monkeypatch):
     # drawn at night
     monkeypatch.setattr(plots, "draw", lambda results, folder: [])
-    monkeypatch.setattr("experiments.timelines.draw", lambda found, since, until, path: path)
+    monkeypatch.setattr("byzax.experiments.timelines.draw", lambda found, since, until, path: path)
     run_seeds(range(8), whole, tmp_path, monkeypatch)
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import outputs, plots, results
+from byzax.experiments import outputs, plots, results
 from tests.experiments.command import byzax, write
 
 FULL = "No space left on device"
@@ -38,7 +38,7 @@ def fill_up(monkeypatch, wanted):
     monkeypatch.setattr(results, "_append", until_full)
     for module in (results, outputs):
         monkeypatch.setattr(module, "atomically", atomically)
-    monkeypatch.setattr("experiments.writing.atomically", atomically)
+    monkeypatch.setattr("byzax.experiments.writing.atomically", atomically)
 
 
 @pytest.mark.parametrize("executor", ["loop", pytest.param("vectorised", marks=pytest.mark.slow)])

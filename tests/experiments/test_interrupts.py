@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import plots, report, results, study, timelines
-from experiments.benchmarks import timing
-from experiments.certify import subject
-from experiments.refusing import ending
-from simulator import interrupts
-from simulator.executors import loop as loop_executor
-from simulator.interrupts import Terminated, heard
+from byzax.experiments import plots, report, results, study, timelines
+from byzax.experiments.benchmarks import timing
+from byzax.experiments.certify import subject
+from byzax.experiments.refusing import ending
+from byzax.simulator import interrupts
+from byzax.simulator.executors import loop as loop_executor
+from byzax.simulator.interrupts import Terminated, heard
 from tests.experiments.command import ROOT, byzax, command, write
 
 
@@ -206,7 +206,7 @@ def test_handlers_are_there_inside_and_nowhere_else():
 def test_the_second_ctrl_c_ends_at_once():
     code = """
 import signal, time
-from simulator.interrupts import heard
+from byzax.simulator.interrupts import heard
 with heard():
     try:
         signal.raise_signal(signal.SIGINT)
@@ -248,8 +248,8 @@ def test_after_an_interrupt_the_interpreter_is_not_torn_down_and_what_stands_at_
     # threads of XLA that are at work then may abort the process while Python finalises: here a destructor does it
     code = """
 import atexit, os, sys
-from experiments import cli
-from experiments.refusing import plainly
+from byzax.experiments import cli
+from byzax.experiments.refusing import plainly
 class Late:
     def __del__(self, end=os._exit):
         end(9)

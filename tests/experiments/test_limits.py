@@ -8,11 +8,11 @@ import time
 import pytest
 from pydantic import BaseModel
 
-from experiments.certify.description import Certificate
-from experiments.strict_yaml import LARGEST, dump, parse_text
-from experiments.study import assembled, load
-from simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, shown
-from simulator.scenario import Scenario, parse, parse_as
+from byzax.experiments.certify.description import Certificate
+from byzax.experiments.strict_yaml import LARGEST, dump, parse_text
+from byzax.experiments.study import assembled, load
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, shown
+from byzax.simulator.scenario import Scenario, parse, parse_as
 from tests.experiments.command import SMALL, byzax, write
 
 # what pydantic and Python say, and we do not
@@ -71,7 +71,7 @@ def test_of_many_mistakes_the_first_are_said_and_the_others_counted(tmp_path):
 
 
 def test_the_runs_of_a_grid_are_counted_before_any_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.study.put", lambda *_: pytest.fail("a combination was made"))
+    monkeypatch.setattr("byzax.experiments.study.put", lambda *_: pytest.fail("a combination was made"))
     grid = {"seed": list(range(50)), "steps": list(range(1, 51)), "evaluate_every": list(range(1, 51))}
     for changes, said in (
         ({"grid": grid}, "grid: 125000 combinations are too many: at most 100000 runs in all; take fewer values"),

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import outputs, results
-from experiments.study import load
-from experiments.writing import atomically, replaceable
-from simulator.data import _files
-from simulator.executors import session
-from simulator.mistakes import ScenarioError
+from byzax.experiments import outputs, results
+from byzax.experiments.study import load
+from byzax.experiments.writing import atomically, replaceable
+from byzax.simulator.data import _files
+from byzax.simulator.executors import session
+from byzax.simulator.mistakes import ScenarioError
 from tests.experiments.command import ROOT, byzax, write
 
 

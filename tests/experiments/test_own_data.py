@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments import shares, study
-from experiments.notes import about_data, lone_samples, notes
-from simulator.data import build
-from simulator.scenario import parse
-from simulator.world import load, split_of
+from byzax.experiments import shares, study
+from byzax.experiments.notes import about_data, lone_samples, notes
+from byzax.simulator.data import build
+from byzax.simulator.scenario import parse
+from byzax.simulator.world import load, split_of
 from tests.experiments.command import SMALL, byzax, write
 from tests.simulator.conftest import small
 

@@ -8,10 +8,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import plots
-from experiments.plots import DASHES, colours, notes, scores, spending, verbatim
-from experiments.records import SPENT, Record
-from simulator.components import RULES
+from byzax.experiments import plots
+from byzax.experiments.plots import DASHES, colours, notes, scores, spending, verbatim
+from byzax.experiments.records import SPENT, Record
+from byzax.simulator.components import RULES
 
 STEPS = [0, 10, 20]
 # run -> status, accuracies at the steps it reached, final test loss

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import progress
-from experiments.progress import animated, forecast, report
-from experiments.results import Run
-from simulator.diagnostics import Evaluation
-from simulator.executors.base import Checkpoint
-from simulator.scenario import parse
+from byzax.experiments import progress
+from byzax.experiments.progress import animated, forecast, report
+from byzax.experiments.results import Run
+from byzax.simulator.diagnostics import Evaluation
+from byzax.simulator.executors.base import Checkpoint
+from byzax.simulator.scenario import parse
 from tests.experiments.command import SMALL
 
 RUNS = [Run(f"run-{i}", parse(SMALL | {"steps": 100}), "nnm [1] + krum", "none", {}, i) for i in range(3)]

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import report, tables
-from experiments.plots import scores
-from experiments.report import _styled
-from experiments.scores import LOSS
+from byzax.experiments import report, tables
+from byzax.experiments.plots import scores
+from byzax.experiments.report import _styled
+from byzax.experiments.scores import LOSS
 from tests.experiments.command import byzax, write
 from tests.models.test_models import NET
 

@@ -19,13 +19,13 @@ import pytest
 from matplotlib import image
 from rich.console import Console
 
-from experiments import running
-from experiments.progress import report
-from experiments.results import Run
-from simulator import timeline
-from simulator.executors import session
-from simulator.executors.base import digest
-from simulator.scenario import parse
+from byzax.experiments import running
+from byzax.experiments.progress import report
+from byzax.experiments.results import Run
+from byzax.simulator import timeline
+from byzax.simulator.executors import session
+from byzax.simulator.executors.base import digest
+from byzax.simulator.scenario import parse
 from tests.experiments.command import SMALL, byzax, command, write
 
 FILES = {

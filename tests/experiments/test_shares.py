@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import shares
-from simulator.world import load, share_out
+from byzax.experiments import shares
+from byzax.simulator.world import load, share_out
 from tests.experiments.command import byzax, write
 
 TWO = {"name": "digits", "partition": {"name": "by_label", "labels": 2}}

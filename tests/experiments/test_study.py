@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from experiments.results import labels
-from experiments.strict_yaml import dump, parse_text
-from experiments.study import check, expand, load, override, put
-from simulator.scenario import ScenarioError, parse
+from byzax.experiments.results import labels
+from byzax.experiments.strict_yaml import dump, parse_text
+from byzax.experiments.study import check, expand, load, override, put
+from byzax.simulator.scenario import ScenarioError, parse
 from tests.experiments.command import SMALL, write
 
 YAML_1_2 = [

@@ -6,12 +6,12 @@ import math
 import pandas as pd
 import pytest
 
-from experiments import plots, report, tables
-from experiments.gathering import timed
-from experiments.settings import line, settings
-from experiments.tables import Cell, cell_text
-from experiments.tune import Tuning
-from simulator.scenario import parse
+from byzax.experiments import plots, report, tables
+from byzax.experiments.gathering import timed
+from byzax.experiments.settings import line, settings
+from byzax.experiments.tables import Cell, cell_text
+from byzax.experiments.tune import Tuning
+from byzax.simulator.scenario import parse
 from tests.experiments.command import SMALL, byzax
 from tests.experiments.written import study_of
 
@@ -306,7 +306,7 @@ def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
 
 
 def test_tuning_says_what_it_is_of_and_has_no_deviation_of_two(tmp_path, monkeypatch):
-    from experiments import study, tune
+    from byzax.experiments import study, tune
 
     over = {"optimizer.learning_rate": [0.1, 0.2]}
     folder = study_of(

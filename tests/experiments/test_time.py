@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import gathering, report, tables
-from experiments.timelines import read
+from byzax.experiments import gathering, report, tables
+from byzax.experiments.timelines import read
 from tests.experiments.command import byzax, write
 from tests.experiments.test_run import rows
 
@@ -160,7 +160,7 @@ def test_of_a_run_that_was_cut_short_the_replay_compares_what_there_is(tmp_path)
 
 
 def test_of_a_run_that_was_cut_short_no_more_is_drawn_and_told_than_was_carried_out(tmp_path, monkeypatch):
-    from simulator.executors import loop
+    from byzax.simulator.executors import loop
 
     def interrupted(scenario):
         for checkpoint in replay(scenario):
@@ -253,7 +253,7 @@ def test_a_race_that_was_stopped_early_is_recorded_to_its_end_and_replayed(tmp_p
     ],
 )
 def test_a_damaged_run_is_not_replayed_and_one_line_says_what_is_wrong(study, tmp_path, file, text, said):
-    from simulator.timeline import save
+    from byzax.simulator.timeline import save
 
     folder, _ = study
     run = tmp_path / "run"
@@ -290,7 +290,7 @@ def test_the_folder_of_a_study_is_its_first_run_and_takes_no_overrides(study, tm
 
 @pytest.mark.parametrize("kind", ["scenario", "run", "file"])
 def test_a_timeline_is_drawn_from_a_scenario_a_run_and_a_file(study, tmp_path, kind):
-    from simulator.timeline import save
+    from byzax.simulator.timeline import save
 
     folder, _ = study
     run = next(path for path in folder.glob("runs/*") if "apply-buffer" in path.name)

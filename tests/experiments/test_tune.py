@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from experiments import study, tune
-from experiments.strict_yaml import read_mapping
-from simulator import components, world
-from simulator.data.base import dataset
+from byzax.experiments import study, tune
+from byzax.experiments.strict_yaml import read_mapping
+from byzax.simulator import components, world
+from byzax.simulator.data.base import dataset
 from tests.experiments.command import byzax, command, write
 from tests.experiments.test_bad_input import refused
 from tests.simulator.conftest import small

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from experiments.building import build
-from experiments.weighing import heavier
-from simulator.scenario import ScenarioError
+from byzax.experiments.building import build
+from byzax.experiments.weighing import heavier
+from byzax.simulator.scenario import ScenarioError
 from tests.simulator.conftest import small
 
 TWELVE = {"workers": {"total": 12, "byzantine": 3}, "attack": "none"}

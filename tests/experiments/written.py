@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import results, study
-from experiments.results import Run
-from simulator.diagnostics import Evaluation, Update
-from simulator.executors.base import Checkpoint, evaluation_steps, plan
+from byzax.experiments import results, study
+from byzax.experiments.results import Run
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.executors.base import Checkpoint, evaluation_steps, plan
 from tests.experiments.command import write
 
 

@@ -8,8 +8,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from simulator import compilation, executors
-from simulator.parts import Ray
+from byzax.simulator import compilation, executors
+from byzax.simulator.parts import Ray
 from tests.fuzz.files import made
 from tests.fuzz.fuzzing import small, tried
 

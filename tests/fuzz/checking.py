@@ -11,11 +11,11 @@ from unittest import mock
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.building import build
-from simulator import executors
-from simulator.executors import Checkpoint, RunError, loop
-from simulator.executors.base import Prepared, prepare
-from simulator.scenario import Scenario, ScenarioError, parse
+from byzax.experiments.building import build
+from byzax.simulator import executors
+from byzax.simulator.executors import Checkpoint, RunError, loop
+from byzax.simulator.executors.base import Prepared, prepare
+from byzax.simulator.scenario import Scenario, ScenarioError, parse
 
 # an update of `vectorised` may differ from that of `loop` by so much, of the largest parameter
 ROUNDING = 1e-5

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from simulator.scenario import Scenario
+from byzax.simulator.scenario import Scenario
 from tests.fuzz.files import ABSENT, TOO_LARGE
 
 Node = dict[str, Any]

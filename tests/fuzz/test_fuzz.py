@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from simulator import compilation
-from simulator.executors import RunError, vectorised
-from simulator.executors.base import batched
-from simulator.scenario import Scenario, ScenarioError, parse
+from byzax.simulator import compilation
+from byzax.simulator.executors import RunError, vectorised
+from byzax.simulator.executors.base import batched
+from byzax.simulator.scenario import Scenario, ScenarioError, parse
 from tests.fuzz import checking, fuzzing
 from tests.fuzz.checking import Fault, Result, alert, check, difference, execute_alone, refusal, result
 from tests.fuzz.drawing import Drawing, _plugins

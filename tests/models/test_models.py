@@ -13,10 +13,10 @@ from flax import nnx
 from jax import lax
 from jax.test_util import check_grads
 
-import models
-from models._convolution import convolution, pool
-from models._layers import ACTIVATIONS
-from models.base import from_module
+from byzax import models
+from byzax.models._convolution import convolution, pool
+from byzax.models._layers import ACTIVATIONS
+from byzax.models.base import from_module
 
 FOLDER = Path(inspect.getfile(models)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")

@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 from jax import lax
 
-import models
-from models import _layers
-from models._layers import BatchNorm
-from models._residual import Block
-from models.transformer import Network
+from byzax import models
+from byzax.models import _layers
+from byzax.models._layers import BatchNorm
+from byzax.models._residual import Block
+from byzax.models.transformer import Network
 from tests.models.test_models import NET, batch_of
 
 F64 = np.float64

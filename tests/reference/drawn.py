@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.core import build, message_bits
-from simulator.durations import drawing, one_by_one
-from simulator.keys import Purpose, derive
-from simulator.scenario import Scenario
-from simulator.world import load, world
+from byzax.simulator.core import build, message_bits
+from byzax.simulator.durations import drawing, one_by_one
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.world import load, world
 from tests.reference.training import Drawn
 
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from simulator.scenario import parse
+from byzax.simulator.scenario import parse
 from tests.reference.drawn import drawn
 from tests.reference.training import Formulas, loss, policy, train, trained
 from tests.simulator.conftest import run

@@ -10,10 +10,10 @@ import numpy as np
 import psutil
 import pytest
 
-from simulator import executors
-from simulator.executors.base import Checkpoint
-from simulator.parts import Ray
-from simulator.scenario import Scenario, parse
+from byzax.simulator import executors
+from byzax.simulator.executors.base import Checkpoint
+from byzax.simulator.parts import Ray
+from byzax.simulator.scenario import Scenario, parse
 
 
 def small(**changes: Any) -> Scenario:

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulator.components import MODELS
-from simulator.core import build
-from simulator.scenario import ScenarioError
-from simulator.serving import Arrived
-from simulator.world import liars, share_out, world
+from byzax.simulator.components import MODELS
+from byzax.simulator.core import build
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.serving import Arrived
+from byzax.simulator.world import liars, share_out, world
 from tests.simulator.conftest import run, small
 
 THREE = {"total": 9, "byzantine": 3}

@@ -8,9 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from simulator import executors
-from simulator.executors.ray import ray
-from simulator.parts import Ray
+from byzax.simulator import executors
+from byzax.simulator.executors.ray import ray
+from byzax.simulator.parts import Ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from simulator import compilation
+from byzax.simulator import compilation
 
 
 def test_compiled_code_is_let_go_where_it_takes_too_many_maps_and_only_there():

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-from simulator.core import build
-from simulator.diagnostics import EVALUATED_AT_ONCE, evaluating
-from simulator.keys import Purpose, derive, generator
-from simulator.serving import Arrived
-from simulator.world import share_out, world
+from byzax import models
+from byzax.simulator.core import build
+from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, evaluating
+from byzax.simulator.keys import Purpose, derive, generator
+from byzax.simulator.serving import Arrived
+from byzax.simulator.world import share_out, world
 from tests.simulator.conftest import small
 
 
@@ -247,8 +247,8 @@ MODELS = {
 
 @pytest.mark.parametrize("name", [pytest.param(m, marks=[] if m == "mlp" else pytest.mark.slow) for m in MODELS])
 def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
-    from attacks import Goal
-    from simulator import diagnostics
+    from byzax.attacks import Goal
+    from byzax.simulator import diagnostics
 
     shape, options = MODELS[name]
     classes = None if name == "linear" else 3

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator import executors
-from simulator.executors import RunError
-from simulator.executors import actors as roles
-from simulator.executors import ray as ray_executor
-from simulator.executors.base import batched, digest, plan
-from simulator.executors.ray import cast as casting
-from simulator.executors.ray import ray
-from simulator.serving import Server
-from simulator.timeline import check, cut
-from simulator.world import world
+from byzax.simulator import executors
+from byzax.simulator.executors import RunError
+from byzax.simulator.executors import actors as roles
+from byzax.simulator.executors import ray as ray_executor
+from byzax.simulator.executors.base import batched, digest, plan
+from byzax.simulator.executors.ray import cast as casting
+from byzax.simulator.executors.ray import ray
+from byzax.simulator.serving import Server
+from byzax.simulator.timeline import check, cut
+from byzax.simulator.world import world
 from tests.simulator.conftest import loop, processes, run, same, small
 
 # by way of the executor, which sets what Ray reads when it is imported
@@ -581,7 +581,7 @@ def test_numbers_do_not_depend_on_the_number_of_cores():
         pytest.skip("this machine offers one core only: there is nothing to compare")
     code = (
         "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:]))\n"
-        "from tests.simulator.conftest import run, small; from simulator.executors.base import digest\n"
+        "from tests.simulator.conftest import run, small; from byzax.simulator.executors.base import digest\n"
         "data = {'name': 'gaussian_mixture', 'shape': [28, 28], 'samples': 600}\n"
         "print(digest(run(small(data=data, model='cnn', steps=3))))"
     )

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from simulator import latency
-from simulator.executors import session
-from simulator.executors.base import plan
-from simulator.file_cache import file_cache, reads
-from simulator.scenario import parse
+from byzax.simulator import latency
+from byzax.simulator.executors import session
+from byzax.simulator.executors.base import plan
+from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.scenario import parse
 
 NET = """
 from flax import nnx

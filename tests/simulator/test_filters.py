@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.core import build
-from simulator.executors.base import plan
-from simulator.serving import Arrived
-from simulator.world import world
+from byzax.simulator.core import build
+from byzax.simulator.executors.base import plan
+from byzax.simulator.serving import Arrived
+from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 
 EACH = {"schedule": {"name": "asynchronous", "apply": "each"}, "latency": {"name": "lognormal", "sigma": 0.3}}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.compilation import KEPT
+from byzax.simulator.compilation import KEPT
 from tests.simulator.conftest import run, small
 
 

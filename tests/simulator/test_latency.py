@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from simulator import keys, latency
-from simulator.durations import drawing, one_by_one
+from byzax.simulator import keys, latency
+from byzax.simulator.durations import drawing, one_by_one
 from tests.simulator.conftest import small
 
 MODELS = ["constant", "exponential", "shifted_exponential", "lognormal", "pareto"]
@@ -88,11 +88,11 @@ def test_messages_take_their_delay_and_bits_over_bandwidth():
 
 
 def test_messages_have_as_many_bits_as_the_model():
-    from simulator.core import message_bits
+    from byzax.simulator.core import message_bits
 
     assert message_bits(small()) == 32 * 650
     slow = {"name": "constant", "up": {"bandwidth": 650.0 * 32}}
-    from simulator.executors.base import plan
+    from byzax.simulator.executors.base import plan
 
     assert plan(small(latency=slow), 0).time_s.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import building
-from simulator import core, jobs, serving, training
-from simulator.core import build
-from simulator.keys import Purpose, derive
-from simulator.scenario import ScenarioError
-from simulator.world import world
+from byzax.experiments import building
+from byzax.simulator import core, jobs, serving, training
+from byzax.simulator.core import build
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import new, prepared, softmax_gradient
 

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from simulator.executors import RunError, loop
-from simulator.executors.base import digest
-from simulator.scenario import ScenarioError
-from simulator.timeline import Outcome, check
+from byzax.simulator.executors import RunError, loop
+from byzax.simulator.executors.base import digest
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.timeline import Outcome, check
 from tests.simulator.conftest import processes, same, small
 
 TWO = {"workers": {"total": 7, "byzantine": 2}}

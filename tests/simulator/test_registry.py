@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-import aggregators
-import attacks
-import models
-from simulator import augmentations, data, latency, partitions, rates, registry, schedules
-from simulator.components import one_of
-from simulator.registry import FOLDERS, PluginError, members
+from byzax import aggregators, attacks, models
+from byzax.simulator import augmentations, data, latency, partitions, rates, registry, schedules
+from byzax.simulator.components import one_of
+from byzax.simulator.registry import FOLDERS, PluginError, members
 
 PACKAGES = {
     "aggregators": aggregators,
@@ -65,7 +63,7 @@ def refusal(package, name="mine"):
 @pytest.mark.parametrize("package", [*FOLDERS, "study", "names", "mistakes"])
 def test_the_examples_in_the_docstrings_are_true(package):
     home = "simulator" if package == "mistakes" else "experiments"
-    tried = doctest.testmod(PACKAGES[package] if package in PACKAGES else importlib.import_module(f"{home}.{package}"))
+    tried = doctest.testmod(PACKAGES.get(package) or importlib.import_module(f"byzax.{home}.{package}"))
     assert tried.failed == 0
     assert tried.attempted > 0 or package == "aggregators", "the README has its example"
 

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.building import build as check
-from simulator.core import build
-from simulator.scenario import ScenarioError
-from simulator.serving import Arrived
-from simulator.world import world
+from byzax.experiments.building import build as check
+from byzax.simulator.core import build
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.serving import Arrived
+from byzax.simulator.world import world
 from tests.simulator.conftest import small
 
 SHARES = {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulator.executors import room
-from simulator.scenario import ScenarioError
+from byzax.simulator.executors import room
+from byzax.simulator.scenario import ScenarioError
 from tests.simulator.conftest import small
 
 GB = 10**9

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.scenario import Scenario, ScenarioError, parse
+from byzax.simulator.scenario import Scenario, ScenarioError, parse
 
 SMALLEST = {"name": "t", "data": "digits", "rule": "median", "attack": "empire"}
 

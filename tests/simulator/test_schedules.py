@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.core import build, least
-from simulator.executors.base import per_job, plan
-from simulator.keys import Purpose, derive
-from simulator.serving import Arrived
-from simulator.timeline import check, cut, load, save
-from simulator.world import world
+from byzax.simulator.core import build, least
+from byzax.simulator.executors.base import per_job, plan
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.serving import Arrived
+from byzax.simulator.timeline import check, cut, load, save
+from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, softmax_gradient
 
@@ -227,7 +227,7 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
 def test_a_local_row_is_what_that_many_steps_of_sgd_change():
     import jax
 
-    from simulator.keys import Purpose, derive
+    from byzax.simulator.keys import Purpose, derive
 
     scenario = small(local={"steps": 4, "learning_rate": 0.3})
     core, here = build(scenario, 7), world(scenario, 0)

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.executors.base import byzantine_updates
-from simulator.scenario import ScenarioError, parse
-from simulator.world import liars, load, share_out, world
+from byzax.simulator.executors.base import byzantine_updates
+from byzax.simulator.scenario import ScenarioError, parse
+from byzax.simulator.world import liars, load, share_out, world
 from tests.simulator.conftest import loop, run, same, small
 
 DATA = {"name": "digits", "batch_size": 8}
@@ -63,7 +63,7 @@ def test_seeds_equal_to_that_of_the_run_give_its_bits_in_a_batch_of_seeds_too():
 
 
 def test_a_grid_over_seeds_reads_the_data_once_and_compiles_the_model_once():
-    from simulator.core import build
+    from byzax.simulator.core import build
 
     one, other = (small(data={**DATA, "seed": s}, model={"name": "softmax", "seed": s}) for s in (1, 2))
     assert load(one.data) is load(other.data)
@@ -73,8 +73,8 @@ def test_a_grid_over_seeds_reads_the_data_once_and_compiles_the_model_once():
 
 
 def test_an_option_with_the_name_of_a_shared_setting_is_refused():
-    from simulator import components
-    from simulator.parts import DataSource
+    from byzax.simulator import components
+    from byzax.simulator.parts import DataSource
 
     def made(*, seed: int = 0):
         """Made data."""

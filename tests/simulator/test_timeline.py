@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator import arrivals, schedules
-from simulator.arrivals import open_book
-from simulator.core import doubted
-from simulator.durations import drawing
-from simulator.executors.base import fixed_liars, plan, situation
-from simulator.parts import Chosen
-from simulator.planning import in_step, planned
-from simulator.scenario import ScenarioError
-from simulator.schedules.sampled import most_likely
-from simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
+from byzax.simulator import arrivals, schedules
+from byzax.simulator.arrivals import open_book
+from byzax.simulator.core import doubted
+from byzax.simulator.durations import drawing
+from byzax.simulator.executors.base import fixed_liars, plan, situation
+from byzax.simulator.parts import Chosen
+from byzax.simulator.planning import in_step, planned
+from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.schedules.sampled import most_likely
+from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
 from tests.simulator.conftest import small
 
 

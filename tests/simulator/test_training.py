@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from simulator import rates
-from simulator.core import build
-from simulator.keys import Purpose, derive
-from simulator.serving import Arrived
-from simulator.training import clipped, rate
-from simulator.world import world
+from byzax.simulator import rates
+from byzax.simulator.core import build
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.serving import Arrived
+from byzax.simulator.training import clipped, rate
+from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, new, prepared, softmax_gradient
 

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulator import data
-from simulator.core import build
-from simulator.data.base import dataset
-from simulator.units import changed, units
-from simulator.world import world
+from byzax.simulator import data
+from byzax.simulator.core import build
+from byzax.simulator.data.base import dataset
+from byzax.simulator.units import changed, units
+from byzax.simulator.world import world
 from tests.simulator.conftest import small
 
 POISON = {

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from simulator.components import DATA
-from simulator.data import Dataset
-from simulator.keys import Purpose, generator
-from simulator.scenario import parse
-from simulator.world import TRAIN_EVALUATED, load, share_out, stack, world
+from byzax.simulator.components import DATA
+from byzax.simulator.data import Dataset
+from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.scenario import parse
+from byzax.simulator.world import TRAIN_EVALUATED, load, share_out, stack, world
 from tests.simulator.conftest import small
 
 FEW_LABELS = {"name": "digits", "batch_size": 8, "partition": {"name": "by_label", "labels": 2}}

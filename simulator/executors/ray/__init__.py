@@ -13,8 +13,8 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died or was killed|ki
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from simulator.executors.base import Checkpoint, RunError, ended
-from simulator.executors.ray.cast import (
+from byzax.simulator.executors.base import Checkpoint, RunError, ended
+from byzax.simulator.executors.ray.cast import (
     Cast,
     causes,
     clean_up,
@@ -26,11 +26,11 @@ from simulator.executors.ray.cast import (
     line,
     not_answering,
 )
-from simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
-from simulator.executors.ray.raced import observed
-from simulator.executors.ray.run import configure
-from simulator.parts import Ray
-from simulator.scenario import Scenario
+from byzax.simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
+from byzax.simulator.executors.ray.raced import observed
+from byzax.simulator.executors.ray.run import configure
+from byzax.simulator.parts import Ray
+from byzax.simulator.scenario import Scenario
 
 
 @contextmanager

@@ -14,14 +14,11 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
-import aggregators
-import attacks
-import models
-import simulator
-from simulator.executors.actors import Adversary, ParameterServer, Workers
-from simulator.executors.base import RunError
-from simulator.parts import Ray
-from simulator.scenario import Scenario
+import byzax
+from byzax.simulator.executors.actors import Adversary, ParameterServer, Workers
+from byzax.simulator.executors.base import RunError
+from byzax.simulator.parts import Ray
+from byzax.simulator.scenario import Scenario
 
 # How often Ray tries to reach a cluster.
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
@@ -70,9 +67,8 @@ def connect(address: str | None) -> Embedded | None:
     # an actor must see as many threads as this process: they change the last bits of some sums
     environment: dict[str, Any] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": os.environ["NPROC"]}}
     if address:
-        # a node of a cluster may have other code than this one: it gets these packages; plug-ins it must have itself
-        packages = (aggregators, attacks, models, simulator)
-        environment["py_modules"] = [os.path.dirname(str(package.__file__)) for package in packages]
+        # a node of a cluster may have other code than this one: it gets this package; plug-ins it must have itself
+        environment["py_modules"] = [os.path.dirname(str(byzax.__file__))]
         folders = filter(None, os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep))
         environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, folders))
     else:

@@ -8,11 +8,11 @@ import numpy as np
 import ray
 from ray.dag import InputNode
 
-from simulator import interrupts
-from simulator.executors.actors import asked
-from simulator.executors.base import Checkpoint, evaluation_steps
-from simulator.executors.ray.cast import Cast, forget_graphs
-from simulator.executors.ray.run import Run, checkpoint
+from byzax.simulator import interrupts
+from byzax.simulator.executors.actors import asked
+from byzax.simulator.executors.base import Checkpoint, evaluation_steps
+from byzax.simulator.executors.ray.cast import Cast, forget_graphs
+from byzax.simulator.executors.ray.run import Run, checkpoint
 
 # Updates submitted before the oldest of them is waited for: enough to keep every actor busy, and bounded.
 AHEAD = 16

@@ -8,15 +8,15 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from simulator import arrivals, interrupts
-from simulator.arrivals import Book, Job, lost_in_words
-from simulator.executors.actors import New
-from simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
-from simulator.executors.racing import Crew, Done, race
-from simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, cause, not_answering, worker_name
-from simulator.executors.ray.run import Run, checkpoint
-from simulator.serving import Arrived
-from simulator.timeline import Timeline
+from byzax.simulator import arrivals, interrupts
+from byzax.simulator.arrivals import Book, Job, lost_in_words
+from byzax.simulator.executors.actors import New
+from byzax.simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
+from byzax.simulator.executors.racing import Crew, Done, race
+from byzax.simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, cause, not_answering, worker_name
+from byzax.simulator.executors.ray.run import Run, checkpoint
+from byzax.simulator.serving import Arrived
+from byzax.simulator.timeline import Timeline
 
 
 class Handle(NamedTuple):

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 
-from simulator.core import Core
-from simulator.diagnostics import Evaluation, Update
-from simulator.executors.actors import Post, posted
-from simulator.executors.base import Checkpoint, first_core, prepare, stacked
-from simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, worker_name
-from simulator.scenario import Scenario
-from simulator.serving import Server
-from simulator.timeline import UNPLANNED, Timeline
+from byzax.simulator.core import Core
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.executors.actors import Post, posted
+from byzax.simulator.executors.base import Checkpoint, first_core, prepare, stacked
+from byzax.simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, worker_name
+from byzax.simulator.scenario import Scenario
+from byzax.simulator.serving import Server
+from byzax.simulator.timeline import UNPLANNED, Timeline
 
 
 class Run(NamedTuple):

@@ -1,6 +1,6 @@
 """A rule of the tests that cannot be computed."""
 
-from aggregators.base import Aggregator
+from byzax.aggregators.base import Aggregator
 
 
 def failing(n: int, f: int) -> Aggregator:

@@ -1,6 +1,6 @@
 """A rule of the tests that gives the server's own row."""
 
-from aggregators.base import Aggregator, Info
+from byzax.aggregators.base import Aggregator, Info
 
 
 def own_row(n: int, f: int) -> Aggregator:

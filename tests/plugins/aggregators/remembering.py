@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from aggregators.base import Aggregator, Info
+from byzax.aggregators.base import Aggregator, Info
 
 
 def remembering(n: int, f: int) -> Aggregator:

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from attacks.base import Attack
+from byzax.attacks.base import Attack
 
 
 def arriving(n: int, f: int) -> Attack:

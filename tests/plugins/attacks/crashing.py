@@ -2,7 +2,7 @@
 
 import jax
 
-from attacks.base import Attack
+from byzax.attacks.base import Attack
 
 
 def crashing(n: int, f: int) -> Attack:

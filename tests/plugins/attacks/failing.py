@@ -1,6 +1,6 @@
 """An attack of the tests whose data poisoning raises inside the worker's job."""
 
-from attacks.base import Attack
+from byzax.attacks.base import Attack
 
 
 def failing(n: int, f: int) -> Attack:

@@ -1,6 +1,6 @@
 """An attack of the tests that shows the loss it is told."""
 
-from attacks.base import Attack
+from byzax.attacks.base import Attack
 
 
 def losing(n: int, f: int) -> Attack:

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from simulator.data.base import Dataset
+from byzax.simulator.data.base import Dataset
 
 
 @lru_cache

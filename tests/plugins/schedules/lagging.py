@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from simulator.schedules import Schedule, Situation
-from simulator.timeline import Timeline, timeline
+from byzax.simulator.schedules import Schedule, Situation
+from byzax.simulator.timeline import Timeline, timeline
 
 
 def lagging(n: int, f: int, *, age: int = 2) -> Schedule:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from simulator.schedules import Schedule, Situation
-from simulator.timeline import Timeline, timeline
+from byzax.simulator.schedules import Schedule, Situation
+from byzax.simulator.timeline import Timeline, timeline
 
 
 def subset(n: int, f: int, *, count: int = 5, age: int = 0) -> Schedule:

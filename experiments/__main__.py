@@ -1,5 +1,0 @@
-"""`python -m experiments` is the command `byzax`."""
-
-from experiments.cli import main
-
-main()

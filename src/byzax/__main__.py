@@ -1,0 +1,5 @@
+"""`python -m byzax` is the command `byzax`."""
+
+from byzax.experiments.cli import main
+
+main()
