@@ -572,6 +572,8 @@ def main() -> None:
     After an interrupt the process ends without tearing down the interpreter, for threads of XLA that are still at work
     may then abort it ("Fatal Python error", exit code 134 in place of 130).
     """
+    # XLA reads it when it starts, which checks may bring about long before a run
+    os.environ.setdefault("NPROC", os.environ.get("BYZAX_THREADS", "1"))
     try:
         app(prog_name="byzax")
     except SystemExit as end:

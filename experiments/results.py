@@ -23,6 +23,7 @@ from byzax.experiments.settings import plain, settings
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.study import Study
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
+from byzax.simulator import threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.components import Component, NestedRule, files
 from byzax.simulator.diagnostics import Evaluation, Update
@@ -308,7 +309,7 @@ def versions() -> Mapping[str, Any]:
         "devices": sorted({device.device_kind for device in devices}),
         # both change the numbers
         "float64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
-        "threads": os.environ["NPROC"],
+        "threads": threads.counted(),
         "commit": _commit(),
     }
 

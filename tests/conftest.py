@@ -11,6 +11,8 @@ if "BYZAX_TEST_CACHE" not in os.environ:
     # processes that run tests side by side begin with the environment of this one
     os.environ["BYZAX_TEST_CACHE"] = folder.name
 os.environ["BYZAX_CACHE"] = os.environ["BYZAX_TEST_CACHE"]
+# one thread for XLA, as in the actors: a test may be what starts it
+os.environ["NPROC"] = "1"
 
 from fnmatch import fnmatch
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from byzax.aggregators.base import LIMIT
-from byzax.simulator import compilation
+from byzax.simulator import compilation, threads
 from byzax.simulator.executors.base import Checkpoint, RunError
 from byzax.simulator.parts import EarlyStopping, Executor
 from byzax.simulator.scenario import Scenario
@@ -28,6 +28,7 @@ def session(executor: Executor, **where: Any) -> Iterator[Execute]:
     `where`: for `ray`, `address` of a cluster to join in place of an embedded one, and `notice`, which is told in one
     line what happens to a run that goes on, such as that workers were lost.
     """
+    threads.start()
     module = importlib.import_module(f"byzax.simulator.executors.{executor.name}")
     with module.session(executor, **where) as execute:
         yield partial(_decided, execute)

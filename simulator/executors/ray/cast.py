@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 import byzax
+from byzax.simulator import threads
 from byzax.simulator.executors.actors import Adversary, ParameterServer, Workers
 from byzax.simulator.executors.base import RunError
 from byzax.simulator.parts import Ray
@@ -64,8 +65,9 @@ class Embedded(NamedTuple):
 def connect(address: str | None) -> Embedded | None:
     """Starts an embedded Ray and says what it is made of, or joins the cluster at `address`."""
     asked = None
-    # an actor must see as many threads as this process: they change the last bits of some sums
-    environment: dict[str, Any] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": os.environ["NPROC"]}}
+    # an actor must have as many threads as this process is to have: they change the last bits of some sums
+    variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": str(threads.wanted())}
+    environment: dict[str, Any] = {"env_vars": variables}
     if address:
         # a node of a cluster may have other code than this one: it gets this package; plug-ins it must have itself
         environment["py_modules"] = [os.path.dirname(str(byzax.__file__))]

@@ -1,0 +1,77 @@
+"""Importing byzax changes nothing in a process, and a run has the threads that it is promised or says so."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from byzax.simulator import threads
+
+RUN = "run(small(model='softmax', steps=2, evaluate_every=2))"
+TOLD = "from byzax.simulator import threads; print(threads.counted())"
+
+
+def printed(code, **variables):
+    """What a process prints that begins without a number of threads, and what it warns of."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("NPROC", "BYZAX_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | variables, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split(), done.stderr
+
+
+def test_importing_everything_starts_no_jax_and_leaves_the_environment():
+    code = """
+import importlib, os, pkgutil, warnings
+# what others do when they are imported is theirs
+import flax.nnx, jax, matplotlib.pyplot, optax, pandas, pooch, pydantic, ray, ray.dag, rich, scipy.stats, sklearn, typer
+before = [dict(os.environ), list(warnings.filters), dict(jax.config.values)]
+import byzax
+for package in ("aggregators", "attacks", "models", "simulator", "experiments"):
+    package = importlib.import_module(f"byzax.{package}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+from byzax.simulator import threads
+after = [dict(os.environ), list(warnings.filters), dict(jax.config.values)]
+print(threads.counted(), *(one == other for one, other in zip(before, after)))
+"""
+    # two variables that Ray reads when it is imported are set by what only a session of Ray loads
+    ray = {"RAY_IGNORE_UNHANDLED_ERRORS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": ""}
+    assert printed(code, **ray)[0] == ["0" if threads.TASKS.exists() else "None", "True", "True", "True"]
+
+
+linux = pytest.mark.skipif(not threads.TASKS.exists(), reason="this system does not tell how many threads XLA has")
+
+
+@linux
+def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for():
+    begin = "import os; from tests.simulator.conftest import run, small; "
+    end = f"{RUN}; {TOLD}; print(os.environ.get('NPROC'))"
+    assert printed(begin + end) == (["1", "None"], "")
+    assert printed(begin + end, BYZAX_THREADS="3") == (["3", "None"], "")
+    assert printed(begin + end, NPROC="2") == (["2", "2"], "")
+
+
+@linux
+def test_a_run_in_a_process_whose_jax_has_other_threads_says_so():
+    code = f"""
+import os
+os.environ["NPROC"] = "3"
+import jax
+jax.devices()
+del os.environ["NPROC"]
+from tests.simulator.conftest import run, small
+{RUN}; {TOLD}
+"""
+    told, warned = printed(code)
+    assert told == ["3"]
+    assert "JAX had started before byzax, with 3 threads in place of 1" in warned
+    assert printed(code, BYZAX_THREADS="3") == (["3"], "")
+
+
+@pytest.mark.parametrize("given", ["abc", "0", "-1", "1.5"])
+def test_what_is_no_number_of_threads_is_refused(monkeypatch, given):
+    monkeypatch.setenv("NPROC", given)
+    with pytest.raises(ValueError, match=r"\$NPROC and \$BYZAX_THREADS are numbers of threads from 1 on"):
+        threads.wanted()
