@@ -245,7 +245,9 @@ def test_rows_close_together_far_from_the_origin_are_told_apart(member):
     """Raw |x|² + |y|² - 2xy has no digit left here: all distances between the rows would be rounding."""
     rule = RULES[member.id]
     for rows in (1000 + 0.01 * normal(4, N, 500 * D)).astype(np.float32):
-        far, near = (rule.apply(moved, ())[2].weights for moved in (rows, rows - 1000))  # the difference is exact
+        far, near = (
+            rule.apply(moved, rule.init(500 * D))[2].weights for moved in (rows, rows - 1000)
+        )  # the difference is exact
         if near is not None:
             np.testing.assert_allclose(far, near, atol=1e-6)
 
