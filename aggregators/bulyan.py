@@ -10,7 +10,16 @@ from jax import lax
 from byzax import aggregators
 from byzax.aggregators.base import Aggregator, Array, Info, Nested, choice, eligible, limited, require, stateless
 from byzax.aggregators.kernels.columns import Median, mean_around_median
-from byzax.aggregators.kernels.distances import Nearest, distances_to, first_smallest, nearest, pairwise, sums, without
+from byzax.aggregators.kernels.distances import (
+    Nearest,
+    distances_to,
+    first_least,
+    first_smallest,
+    nearest,
+    pairwise,
+    sums,
+    without,
+)
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 Theta = Literal["n-2f", "n-2f-2"]
@@ -114,7 +123,7 @@ def krum_selection(n: int, f: int, distance: Distance = "squared", neighbours: N
         squared, finite, _ = pairwise(rows)
 
         def next_row(near: Nearest, alive: Array, k: Array) -> tuple[Array, Array, Nearest]:
-            row = first_smallest(sums(near), eligible(alive, finite)).astype(jnp.int32)
+            row = first_least(sums(near), eligible(alive, finite)).astype(jnp.int32)
             return row, jnp.asarray(False), without(near, row, neighbours_of(n - k - 1, f, neighbours))
 
         return nearest(powered(squared, distance), neighbours_of(n, f, neighbours)), next_row

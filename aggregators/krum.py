@@ -5,7 +5,7 @@ from typing import get_args
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Aggregator, Array, choice, eligible, require, selecting
-from byzax.aggregators.kernels.distances import first_smallest, pairwise, sums_of_nearest
+from byzax.aggregators.kernels.distances import first_least, pairwise, sums_of_nearest
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
 
 
@@ -55,7 +55,7 @@ def krum(
         def select(alive: Array) -> Array:
             # Bulyan empties the pool below what krum itself accepts: then one neighbour is used.
             count = neighbours_of(jnp.sum(alive), f, neighbours)
-            return first_smallest(sums(alive, count), eligible(alive, finite))
+            return first_least(sums(alive, count), eligible(alive, finite))
 
         return select
 

@@ -76,7 +76,7 @@ def multi_krum(
             most = size - f if m is not None and m > n - f - 2 else size - f - 2
             averaged = jnp.maximum(most if m is None else jnp.minimum(m, most), 1)
             scores = sums(alive, neighbours_of(size, f, neighbours))
-            best_first = jnp.lexsort((scores, ~eligible(alive, finite)))
+            best_first = jnp.lexsort((scores.finite, scores.infinite, ~eligible(alive, finite)))
             return jnp.zeros(n, bool).at[best_first].set(jnp.arange(n) < averaged)
 
         return select

@@ -199,12 +199,18 @@ def _remove(held: Held) -> None:
 
 
 def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
-    """Lists names in the mark of a folder: what is written under them from now on is byzax's own."""
+    """Lists names in the mark of a folder: what is written under them from now on is byzax's own.
+
+    Raises ScenarioError where a link or a folder stands in the place of the mark.
+    """
+    mark = folder / MARK
+    if os.path.lexists(mark) and (mark.is_symlink() or not mark.is_file()):
+        raise ScenarioError(f"{mark}: is no file of byzax, which keeps the names of its files there: remove it")
     already, listed = read_mark(folder)
     if missing := [name for name in dict.fromkeys(names) if name not in listed]:
         wrong = [name for name in missing if not _can_be(already or kind, name)]
         assert not wrong, f"byzax writes no {wrong[0]}"
-        write_text(folder / MARK, "\n".join([f"byzax {already or kind}", *sorted(listed), *missing, ""]))
+        write_text(mark, "\n".join([f"byzax {already or kind}", *sorted(listed), *missing, ""]))
 
 
 def save(path: Path, write: Callable[[Any], Any], kind: Kind = "study") -> None:

@@ -175,8 +175,13 @@ def scores(
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     paint, score = colours(rules), score_of(curves)
+    ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
+    # runs of which one takes many times as long as another; one that failed early has nothing but its start
+    logarithmic = ends.max() > FAR * ends[ends > 0].min(initial=ends.max())
+    places = curves[measure].to_numpy()
+    between = np.geomspace(places[places > 0].min(), ends.max(), PLACES) if logarithmic else np.zeros(0)
     for axes, attack in zip(panels, attacks, strict=False):
-        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, score, measure)
+        _panel(axes, curves.loc[curves["attack"] == attack], rules, paint, score, measure, between)
         axes.set_title(verbatim(attack), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
     for spare in panels[len(attacks) :]:
         spare.set_visible(False)
@@ -192,17 +197,13 @@ def scores(
             axes.annotate(
                 "chance", (1, 1 / curves["classes"].iloc[0]), va="center", fontsize=7, color="#888888", **place
             )
-    ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
-    # a run that failed early has nothing but its start
-    if ends.max() > FAR * ends[ends > 0].min(initial=ends.max()):
-        # runs of which one takes many times as long as another
+    if logarithmic:
         panels[0].set_xscale("log")
         for axis in (axes.xaxis for axes in panels):
             # 20 in place of 2 x 10^1, which neighbours run into
             axis.set_major_formatter(LogFormatter())
             axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
-        places = curves[measure].to_numpy()
-        panels[0].set_xlim(left=places[places > 0].min())
+        panels[0].set_xlim(left=between[0])
     if score is not ACCURACY:
         _fitted(panels[0], curves, score)
     title, *words = [word for word in words if word] or [""]
@@ -271,34 +272,52 @@ def _fitted(axes: Axes, curves: pd.DataFrame, score: Score) -> None:
 
 
 def _panel(
-    axes: Axes, curves: pd.DataFrame, rules: list[str], paint: dict[str, str], score: Score, measure: str
+    axes: Axes,
+    curves: pd.DataFrame,
+    rules: list[str],
+    paint: dict[str, str],
+    score: Score,
+    measure: str,
+    between: np.ndarray,
 ) -> None:
+    """The lines of one attack. `between`: places of a logarithmic axis at which they are read off, from its left end.
+
+    What is linear in the measure is no straight line there, and its start, at 0, has no place.
+    """
+    left = between.min(initial=np.inf) if len(between) else -np.inf
+
+    def placed(run: pd.DataFrame) -> Any:
+        return run[measure].clip(lower=left)
+
     for i, rule in enumerate(rules):
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
         mine = curves.loc[curves["line"] == rule]
         complete = mine.loc[ended(mine)]
-        mean = _mean(complete, score, measure)
+        mean = _mean(complete, score, measure, between)
         few = complete.groupby("run").size().max() <= MARKED if len(complete) else False
-        points: Any = {"marker": "o", "markersize": 3} if few else {}
+        evaluated = np.flatnonzero(np.isin(mean.index, complete[measure]))
+        points: Any = {"marker": "o", "markersize": 3, "markevery": evaluated.tolist()} if few else {}
         axes.plot(mean.index, mean["mean"], label=verbatim(rule), linewidth=1.7, zorder=3, **points, **style)
         most = 1 if score is ACCURACY else np.inf
         low, high = mean["low"].clip(0, most), mean["high"].clip(0, most)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
         for _, run in mine.loc[~ended(mine)].groupby("run"):
-            axes.plot(run[measure], run[score.column], linewidth=0.8, zorder=3, **style)
-            axes.plot(run[measure].iloc[-1:], run[score.column].iloc[-1:], marker="x", markersize=6, **mark)
+            places = _places(run[measure], between)
+            values = np.interp(places, run[measure], run[score.column])
+            axes.plot(places, values, linewidth=0.8, zorder=3, **style)
+            axes.plot(placed(run).iloc[-1:], run[score.column].iloc[-1:], marker="x", markersize=6, **mark)
         for _, run in complete.loc[complete["status"] == "degraded"].groupby("run"):
             # the first model evaluated without the lost workers
             since = run.loc[run["step"] >= min(run["degraded_at"].iloc[0], run["step"].max())].iloc[:1]
-            axes.plot(since[measure], since[score.column], **mark, marker="D", markersize=5, markerfacecolor="white")
+            axes.plot(placed(since), since[score.column], **mark, marker="D", markersize=5, markerfacecolor="white")
         for _, run in complete.loc[~np.isfinite(complete["test_loss"])].groupby("run"):
             first, place = run.iloc[:1], mark | {"marker": "v", "markersize": 6, "markerfacecolor": "white"}
             if score is ACCURACY:
-                axes.plot(first[measure], first[score.column], **place)
+                axes.plot(placed(first), first[score.column], **place)
             else:
                 # the loss itself is nowhere
-                axes.plot(first[measure], [1], transform=axes.get_xaxis_transform(), **place)
+                axes.plot(placed(first), [1], transform=axes.get_xaxis_transform(), **place)
     if score is ACCURACY:
         axes.axhline(1 / curves["classes"].iloc[0], color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.set_ylim(0, 1.02)
@@ -307,7 +326,13 @@ def _panel(
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 
-def _mean(complete: pd.DataFrame, score: Score, measure: str) -> pd.DataFrame:
+def _places(evaluated: Any, between: np.ndarray) -> np.ndarray:
+    """Where a line is drawn: at its evaluations, on a logarithmic axis also `between` them and not at 0."""
+    places = np.unique(evaluated)
+    return np.union1d(places[places > 0], between[between <= places.max()]) if len(between) else places
+
+
+def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarray) -> pd.DataFrame:
     """`mean` of the score over the repeats and the band from `low` to `high`, at each place of the measure.
 
     NaN where a score is not finite. The band is one standard deviation on both sides, of two repeats their range.
@@ -325,7 +350,7 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str) -> pd.DataFrame:
         # repeats are evaluated at different places: their lines are read off at all of these, up to the first end
         end = min(run[measure].max() for run in runs)
         places = np.unique(np.concatenate([run[measure] for run in runs]))
-        places = places[places <= end] if len(places) <= PLACES else np.linspace(0, end, PLACES)
+        places = _places(places[places <= end] if len(places) <= PLACES else np.linspace(0, end, PLACES), between)
         read = [np.interp(places, run[measure], run["value"]) for run in runs]
         wide = pd.DataFrame(np.stack(read, axis=1), index=places)
     mean = wide.mean(axis=1, skipna=False)

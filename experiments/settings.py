@@ -42,7 +42,11 @@ def settings(scenario: Scenario) -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A description as mappings, lists and scalars, without options that are the default; a name alone is a text."""
+    """A description as mappings, lists and scalars, without options that are the default; a name alone is a text.
+
+    One without a name, such as `stragglers: {}`, is told whole where all of it is the default, for the default in its
+    place is none.
+    """
     if isinstance(value, BaseModel):
         chosen = {name: getattr(value, name) for name in type(value).model_fields}
         told = {}
@@ -50,6 +54,7 @@ def plain(value: Any) -> Any:
             default = field.get_default(call_default_factory=True, validated_data=chosen)
             if name == "name" or plain(chosen[name]) != plain(default):
                 told[name] = plain(chosen[name])
+        told = told or {name: plain(each) for name, each in chosen.items() if each is not None}
         return told["name"] if set(told) == {"name"} else told
     if isinstance(value, Mapping):
         return value["name"] if set(value) == {"name"} else {key: plain(each) for key, each in value.items()}

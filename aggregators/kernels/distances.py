@@ -213,20 +213,35 @@ def power(exponent: Array, dtype: jnp.dtype) -> Array:
     return lax.bitcast_convert_type(biased << limits.nmant, dtype)
 
 
-def sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Array]:
+class Sums(NamedTuple):
+    """Sums of distances, `[n]`: how many of the summands are `infinite`, and the `finite` sum of the others.
+
+    They are in order as if all infinite distances were one and the same large number.
+    """
+
+    infinite: Array
+    finite: Array
+
+
+def sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Sums]:
     """Sums of the smallest of each row of `distances` `[n, n]`, symmetric, over any sub-pool.
 
-    `sums_of_nearest(distances)(alive, count)` is `[n]`: for each row the sum of its `count` smallest distances to other
-    rows that are alive, where there are so many. Each call costs O(n² log²n).
+    `sums_of_nearest(distances)(alive, count)` is for each row the sum of its `count` smallest distances to other rows
+    that are alive, where there are so many. Each call costs O(n² log²n).
     """
     n = len(distances)
     others = jnp.where(jnp.eye(n, dtype=bool), jnp.inf, distances)
 
-    def sums(alive: Array, count: Array | int) -> Array:
+    def sums(alive: Array, count: Array | int) -> Sums:
         ascending = sorted_columns(jnp.where(alive[:, None], others, jnp.inf))
-        return jnp.sum(jnp.where(jnp.arange(n)[:, None] < count, ascending, 0), axis=0)
+        return _summed(jnp.where(jnp.arange(n)[:, None] < count, ascending, 0), axis=0)
 
     return sums
+
+
+def _summed(distances: Array, axis: int) -> Sums:
+    infinite = jnp.isinf(distances)
+    return Sums(jnp.sum(infinite, axis), jnp.sum(jnp.where(infinite, 0, distances), axis))
 
 
 class Nearest(NamedTuple):
@@ -257,9 +272,9 @@ def nearest(distances: Array, count: Array | int) -> Nearest:
     return Nearest(values, there, rank, last, jnp.asarray(count))
 
 
-def sums(near: Nearest) -> Array:
-    """`[n]`: for each row the sum of its smallest distances. Nothing is subtracted, and no digit is lost."""
-    return jnp.sum(jnp.where(jnp.arange(len(near.last)) <= near.last[:, None], near.values, 0), axis=1)
+def sums(near: Nearest) -> Sums:
+    """For each row the sum of its smallest distances. Nothing is subtracted, and no digit is lost."""
+    return _summed(jnp.where(jnp.arange(len(near.last)) <= near.last[:, None], near.values, 0), axis=1)
 
 
 def without(near: Nearest, row: Array, count: Array) -> Nearest:
@@ -276,6 +291,12 @@ def without(near: Nearest, row: Array, count: Array) -> Nearest:
     after = jnp.min(jnp.where(there & ~within, places, n), axis=1)
     last = jnp.where(counted > count, before, jnp.where(counted < count, after, near.last))
     return Nearest(values, there, near.rank, last, count)
+
+
+def first_least(sums: Sums, candidates: Array) -> Array:
+    """The lowest index among `candidates` `[n]` of the smallest of `sums`."""
+    fewest = jnp.min(jnp.where(candidates, sums.infinite, len(candidates)))
+    return first_smallest(sums.finite, candidates & (sums.infinite == fewest))
 
 
 def first_smallest(values: Array, candidates: Array) -> Array:

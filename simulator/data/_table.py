@@ -134,15 +134,23 @@ def features(place: Path, frame: Any, left_out: Sequence[str] = ()) -> np.ndarra
     return pandas.get_dummies(chosen, columns=[*words]).to_numpy(np.float32)
 
 
+def _says_a_number(word: Any) -> bool:
+    try:
+        return not np.isnan(float(word))
+    except ValueError:
+        return False
+    except OverflowError:
+        # a whole number of more than 308 digits
+        return True
+
+
 def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
     """A line about the columns that hold words, with how many different ones; none where there are no such columns."""
-    import pandas
-
     said = []
     for column in frame.drop(columns=list(left_out)):
         if not is_numeric(frame[column]):
             words = frame[column].unique()
-            others = words[np.isnan(np.asarray(pandas.to_numeric(words, errors="coerce"), float))]
+            others = [word for word in words if not _says_a_number(word)]
             # one word such as ? is enough to make words of a column of numbers
             odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
             said.append(f"{column} ({len(words)}{odd})")

@@ -447,6 +447,12 @@ def test_columns_of_words_are_said_and_numbers_that_a_word_makes_words_of(tmp_pa
     )
 
 
+def test_a_whole_number_beyond_all_floats_among_words_is_a_number(tmp_path):
+    rows = [["age", "hours", "sick"], [1, "7", 0], [2, "?", 1], [3, "9" * 400, 1]]
+    found = data.build("csv", path=table(tmp_path / "a.csv", rows), target="sick")
+    assert found.about[1] == "words, each a column of 0 and 1, in hours (3, numbers but for '?')"
+
+
 def test_owners_in_a_csv_may_be_numbers_of_any_size(tmp_path):
     rows = [["age", "id", "sick"], [1, 1e300, 0], [2, 5, 1]]
     found = data.build("csv", path=table(tmp_path / "a.csv", rows), target="sick", owner="id")

@@ -173,6 +173,24 @@ def test_show_replaces_nothing_that_byzax_did_not_write(study, tmp_path):
     assert "byzax did not write this file" in refuses_to_write(tmp_path, "show", together)
 
 
+@pytest.mark.parametrize("target", ["nowhere", "../thesis.txt", ".", None])
+def test_show_writes_through_no_link_and_into_no_folder_in_the_place_of_the_mark(study, tmp_path, target):
+    _, out = study
+    # what is there without a mark is not replaced: here nothing stands in the way but the mark itself
+    for path in out.iterdir():
+        if path.is_file():
+            path.unlink()
+    mark = out / outputs.MARK
+    if target is None:
+        mark.mkdir()
+    else:
+        mark.symlink_to(target)
+    (out.parent / "thesis.txt").write_text("mine")
+    assert f"{outputs.MARK}: is no file of byzax" in refuses_to_write(tmp_path, "show", out)
+    assert not (out / "nowhere").exists()
+    assert (out.parent / "thesis.txt").read_text() == "mine"
+
+
 def refuses_to_write(folder, *arguments):
     before = everything(folder)
     result = byzax(*arguments)

@@ -126,6 +126,26 @@ def test_a_run_that_lost_workers_counts_in_the_mean_and_is_marked_at_the_first_m
     assert head(drawn(runs, 2))[-1] == "\N{WHITE DIAMOND} lost workers: 1 run"
 
 
+def test_on_a_logarithmic_axis_lines_stay_linear_in_time_and_none_is_flat_before_its_first_evaluation():
+    names = {"study": "small", "attack": "none", "seed": 0, "status": "complete", "of": 1, "degraded_at": np.nan}
+    frame = pd.DataFrame({**names, "line": line, "run": line, "test_loss": 1.0} for line in ("slow", "fast"))
+    curves = pd.DataFrame(
+        {
+            **names, "line": line, "run": line, "classes": 10, "step": step, "time_s": each * step,
+            "test_accuracy": 0.1 + 0.3 * step, "test_loss": 1.0,
+        }
+        for line, each in (("slow", 100.0), ("fast", 1.0)) for step in range(3)
+    )  # fmt: skip
+    axes = scores(frame, curves, ["slow", "fast"], ["title"], "time_s").axes[0]
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim()[0] == 1
+    for line, each in zip(axes.lines, (100.0, 1.0), strict=False):
+        places, values = line.get_data()
+        np.testing.assert_allclose(values, 0.1 + 0.3 * places / each, rtol=1e-9)
+        assert [*places[line.get_markevery()]] == [each, 2 * each]
+        assert (np.diff(np.log(places)) < 0.1).all()
+
+
 @pytest.mark.parametrize("label", [r"$\frac{$", "$x$ $", r"\$", "a" * 300])
 def test_a_label_is_shown_as_it_is_written(label):
     figure = Figure()

@@ -305,6 +305,20 @@ def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"latency": {"name": "lognormal", "stragglers": {}}}, "latency lognormal stragglers.share=0.2"),
+        ({"latency": {"name": "lognormal", "stragglers": {"share": 0.3}}}, "latency lognormal stragglers.share=0.3"),
+        ({"early_stopping": {}}, "early_stopping.patience=5 early_stopping.measure=validation_loss"),
+    ],
+)
+def test_what_stands_in_the_place_of_nothing_is_said_though_all_of_it_is_the_default(changes, said):
+    without, made = settings(parse(SMALL)), settings(parse({**SMALL, **changes}))
+    assert said.replace(" early", ", early") in line(made)
+    assert set(made) > set(without)
+
+
 def test_tuning_says_what_it_is_of_and_has_no_deviation_of_two(tmp_path, monkeypatch):
     from byzax.experiments import study, tune
 

@@ -3,6 +3,7 @@
 import gc
 from pathlib import Path
 
+import jax
 import pytest
 
 from byzax.simulator.compilation import KEPT
@@ -18,6 +19,7 @@ def maps():
 @pytest.mark.parametrize("executor", ["loop", "vectorised"])
 def test_a_sweep_of_rates_keeps_the_compiled_functions_of_the_last_runs_alone(executor):
     # compiled functions are what a run leaves: some megabytes, and a hundred memory maps
+    jax.clear_caches()
     taken = []
     for i in range(2 * KEPT):
         run(small(optimizer={"name": "sgd", "learning_rate": 0.1 + 0.001 * i}, executor=executor, steps=2))
