@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 from byzax.simulator.data import _files
 from byzax.simulator.data.base import LARGEST, DataError, too_large
 from byzax.simulator.mistakes import cut, shown
+
+# What pandas reads as a number, in a column in which all are such.
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 def read(place: Path, names: list[str] | None = None) -> Any:
@@ -76,6 +80,26 @@ def _longer(text: str, columns: int | None) -> str:
     )
 
 
+def with_numbers(frame: Any, names: Sequence[str] = ()) -> Any:
+    """The table with numbers in columns in which pandas sees words for whole numbers beyond 64 bits.
+
+    Columns of `names` stay as they are: two large numbers may be one and the same float.
+    """
+
+    def number(word: Any) -> float:
+        # of a Python integer beyond all floats float would fail, of its digits it gives infinity
+        return float(str(word))
+
+    large = [
+        column
+        for column in frame
+        if column not in names
+        and not is_numeric(frame[column])
+        and all(NUMBER.fullmatch(str(word)) for word in frame[column].unique())
+    ]
+    return frame.assign(**{column: frame[column].map(number).astype(float) for column in large})
+
+
 def check(place: Path, frame: Any, numbers: Sequence[str] = (), names: Sequence[str] = ()) -> None:
     """Raises DataError, naming line and column, where a value is missing, not finite or not to be held in float32.
 
@@ -134,23 +158,13 @@ def features(place: Path, frame: Any, left_out: Sequence[str] = ()) -> np.ndarra
     return pandas.get_dummies(chosen, columns=[*words]).to_numpy(np.float32)
 
 
-def _says_a_number(word: Any) -> bool:
-    try:
-        return not np.isnan(float(word))
-    except ValueError:
-        return False
-    except OverflowError:
-        # a whole number of more than 308 digits
-        return True
-
-
 def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
     """A line about the columns that hold words, with how many different ones; none where there are no such columns."""
     said = []
     for column in frame.drop(columns=list(left_out)):
         if not is_numeric(frame[column]):
             words = frame[column].unique()
-            others = [word for word in words if not _says_a_number(word)]
+            others = [word for word in words if not NUMBER.fullmatch(str(word))]
             # one word such as ? is enough to make words of a column of numbers
             odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
             said.append(f"{column} ({len(words)}{odd})")

@@ -63,6 +63,7 @@ def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | No
         frame = frame.drop(columns=[column for column in drop if column not in special])
         if frames and set(frame.columns) != set(frames[0].columns):
             raise DataError(f"{place} has other columns than {places[0]}: the same are needed")
+        frame = _table.with_numbers(frame, special if labelled else special[1:])
         _table.check(place, frame, [] if labelled else [target], special if labelled else special[1:])
         frames.append(frame)
         _table.check_alike(places[0], frames[0], place, frame)

@@ -447,9 +447,26 @@ def test_columns_of_words_are_said_and_numbers_that_a_word_makes_words_of(tmp_pa
     )
 
 
-def test_a_whole_number_beyond_all_floats_among_words_is_a_number(tmp_path):
-    rows = [["age", "hours", "sick"], [1, "7", 0], [2, "?", 1], [3, "9" * 400, 1]]
-    found = data.build("csv", path=table(tmp_path / "a.csv", rows), target="sick")
+@pytest.mark.parametrize("other", ["7", "7.5", "-1e3"])
+@pytest.mark.parametrize("digits", [20, 30, 60, 400])
+def test_whole_numbers_beyond_64_bits_are_numbers(tmp_path, digits, other):
+    rows = [["age", "hours", "sick"], [1, other, 0], [2, "9" * digits, 1]]
+    path = table(tmp_path / "a.csv", rows)
+    for options in ({"target": "sick"}, {"target": "hours", "task": "regression"}):
+        if digits > 38:
+            with pytest.raises(DataError, match=r"a.csv: line 3: hours is (missing or not finite|1e\+60, and numbers)"):
+                data.build("csv", path=path, **options)
+        else:
+            found = data.build("csv", path=path, **options)
+            values = found.x[:, 1] if options["target"] == "sick" else found.y
+            assert values.tolist() == [np.float32(other), np.float32(10.0**digits)]
+    # identifiers and labels are told apart to the last digit
+    rows = [["age", "id", "sick"], [1, "9" * digits, 0], [2, "9" * (digits - 1) + "8", 1], [3, "7", 1]]
+    found = data.build("csv", path=table(tmp_path / "b.csv", rows), target="sick", owner="id")
+    assert len(set(found.owners.tolist())) == 3
+    # among words they are words that say numbers
+    rows = [["age", "hours", "sick"], [1, "7", 0], [2, "?", 1], [3, "9" * digits, 1]]
+    found = data.build("csv", path=table(tmp_path / "c.csv", rows), target="sick")
     assert found.about[1] == "words, each a column of 0 and 1, in hours (3, numbers but for '?')"
 
 
