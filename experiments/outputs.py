@@ -94,10 +94,12 @@ def _foreign(
     for entry in sorted(os.scandir(here), key=lambda each: each.name):
         path, name = Path(entry.path), Path(entry.path).relative_to(folder).as_posix()
         if entry.is_dir(follow_symlinks=False):
-            # an empty folder of somebody else stands in nobody's way, and stays
             yield from _foreign(folder, path, listed, files, folders)
             if _own_folder(name, listed):
                 folders.append(path)
+            elif (above := name.rpartition("/")[0]) not in ("", "runs") and _own_folder(above, listed):
+                # the folder of a run is removed whole; elsewhere an empty folder stands in nobody's way, and stays
+                yield path
         elif name == MARK and entry.is_file(follow_symlinks=False) and read_mark(folder)[0]:
             continue
         elif entry.is_file(follow_symlinks=False) and _own_file(name, listed):
@@ -195,7 +197,9 @@ def _remove(held: Held) -> None:
     for path in held.files:
         path.unlink()
     for path in held.folders:
-        path.rmdir()
+        # what somebody else put into the folder of all runs stays, and the folder with it
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
@@ -253,6 +257,6 @@ def release(folder: Path) -> None:
 def discard(folder: Path) -> None:
     """Takes away all that byzax wrote in a folder, its mark too, so that the folder can be used again."""
     held = look(folder)
-    _remove(held._replace(folders=[each for each in held.folders if not any(each.iterdir())]))
+    _remove(held)
     if held.kind:
         (folder / MARK).unlink()

@@ -277,6 +277,11 @@ def is_own(name, listed):
     return first == "runs" and f"runs/{run.removeprefix('.')}" in listed and last in inside
 
 
+def in_own_run(path, listed):
+    """Whether this is a folder inside that of a listed run, which is removed whole."""
+    return len(path.parts) > 2 and path.parts[0] == "runs" and f"runs/{path.parts[1].removeprefix('.')}" in listed
+
+
 def survives(tmp_path, seed):
     """Asserts of a random tree that claiming it changes nothing but what is byzax's own. Gives whether it was had."""
     rng = random.Random(seed)
@@ -288,8 +293,8 @@ def survives(tmp_path, seed):
     before, overwrite = everything(tmp_path), rng.random() < 0.9
     own = {path for path, held in before.items() if isinstance(held, tuple) and out in path.parents
            and path.name != ".byzax" and is_own(path.relative_to(out).as_posix(), listed)}  # fmt: skip
-    foreign = {path for path, held in before.items() if held is not None and path not in own and out in path.parents
-               and path != out / ".byzax"}  # fmt: skip
+    others = {path: held for path, held in before.items() if path not in own | {out / ".byzax"} and out in path.parents}
+    foreign = {path for path, held in others.items() if held is not None or in_own_run(path.relative_to(out), listed)}
     try:
         outputs.claim([out], [], overwrite)
     except ScenarioError:
