@@ -37,18 +37,23 @@ def counted() -> int | None:
     return count
 
 
-def start() -> None:
-    """Start XLA with the threads that it is to have; warn where it has started with others.
-
-    The environment of the process stays as it is.
-    """
-    count, before = wanted(), os.environ.get("NPROC")
+def start_with(count: int) -> None:
+    """Start XLA with so many threads, unless it has started. The environment of the process stays as it is."""
+    before = os.environ.get("NPROC")
     os.environ["NPROC"] = str(count)
     try:
         jax.devices()
     finally:
         if before is None:
             del os.environ["NPROC"]
+        else:
+            os.environ["NPROC"] = before
+
+
+def start() -> None:
+    """Start XLA with the threads that it is to have; warn where it has started with others."""
+    count = wanted()
+    start_with(count)
     found = counted()
     if found is not None and found != count:
         warnings.warn(

@@ -35,11 +35,12 @@ def rules(
     quiet: QUIET = False,
 ) -> None:
     """Time and memory of every rule beside the memory's speed, plain versions and other packages."""
-    # XLA reads it when it starts
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ["NPROC"] = str(threads or cores)
     from byzax.experiments.benchmarks import peers as others
     from byzax.experiments.benchmarks import rules as benchmark
+    from byzax.simulator.threads import start_with
+
+    start_with(threads or cores or 1)
 
     sizes = [_numbers(text) for text in size] if size else benchmark.SIZES
     for name in rule or []:

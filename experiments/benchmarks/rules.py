@@ -21,7 +21,7 @@ from byzax.aggregators.smea import MOST_SUBSETS
 from byzax.experiments.benchmarks import peers, straightforward
 from byzax.experiments.benchmarks.timing import peak_of, rows_of, timed
 from byzax.experiments.writing import write_numbers
-from byzax.simulator import interrupts
+from byzax.simulator import interrupts, threads
 
 SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
 # What each rule must do at least: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
@@ -234,7 +234,7 @@ def run(
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
         "device": jax.devices()[0].device_kind,
-        "threads": os.environ.get("NPROC", str(os.cpu_count())),
+        "threads": threads.counted(),
         "jax": jax.__version__,
         "numpy": np.__version__,
         **{peer: versions[peer] for peer in others},
