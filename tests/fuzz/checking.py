@@ -77,22 +77,29 @@ def execute_alone(scenario: Scenario) -> Iterator[Checkpoint]:
 
 
 def result(scenario: Scenario, execute: Callable[[Scenario], Iterator[Checkpoint]]) -> Result:
-    """All checkpoints of a run. Raises Fault for anything but an end that byzax says itself."""
+    """All checkpoints of a run. Raises Fault for anything but an end that byzax says itself.
+
+    Repeats are run one by one where the executor does not batch them, as the command does: one that ends early does not
+    take the others with it.
+    """
     found: list[Checkpoint] = []
-    try:
-        for checkpoint in execute(scenario):
-            found.append(checkpoint)
-    except RunError as error:
-        text = str(error)
-        # what byzax foresees, and no error from inside of a part
-        if "\n" in text or not text.startswith(("stopped after", "update ")):
-            raise Fault(f"run: {scenario.executor.name}: {text}") from error
-        return Result(sorted(found, key=_place), text)
-    except Warning as warning:
-        raise Fault(f"warning: {scenario.executor.name}: {type(warning).__name__}: {warning}") from warning
-    except (Exception, KeyboardInterrupt) as error:
-        raise Fault(f"{type(error).__name__}: {scenario.executor.name}: {error}") from error
-    return Result(sorted(found, key=_place), "")
+    ends: list[str] = []
+    alone = [scenario.model_copy(update={"seed": seed, "repeats": 1}) for seed in scenario.seeds]
+    for some in [scenario] if scenario.executor.name == "vectorised" else alone:
+        try:
+            for checkpoint in execute(some):
+                found.append(checkpoint)
+        except RunError as error:
+            text = str(error)
+            # what byzax foresees, and no error from inside of a part
+            if "\n" in text or not text.startswith(("stopped after", "update ")):
+                raise Fault(f"run: {scenario.executor.name}: {text}") from error
+            ends.append(text)
+        except Warning as warning:
+            raise Fault(f"warning: {scenario.executor.name}: {type(warning).__name__}: {warning}") from warning
+        except (Exception, KeyboardInterrupt) as error:
+            raise Fault(f"{type(error).__name__}: {scenario.executor.name}: {error}") from error
+    return Result(sorted(found, key=_place), next(iter(ends), ""))
 
 
 def _place(checkpoint: Checkpoint) -> tuple[int, int]:
