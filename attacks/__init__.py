@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from byzax.attacks.base import Answer, Attack, Batch, Goal, View
+from byzax.attacks.base import Answer, Attack, Batch, Goal, View, view_of
 
-__all__ = ["Answer", "Attack", "Batch", "Goal", "View", "available", "build", "factory"]
+__all__ = ["Answer", "Attack", "Batch", "Goal", "View", "available", "build", "factory", "view_of"]
 
 # $BYZAX_PLUGINS: folders (separated like $PATH) whose attacks/ holds more files of this kind, found by name too
 __path__.extend(
@@ -44,11 +44,7 @@ def build(name: str, n: int, f: int, **options: Any) -> Attack:
 
     >>> import jax, jax.numpy as jnp
     >>> attack, rows = build("sign_flip", n=3, f=1, scale=2.0), jnp.ones((3, 2))
-    >>> byzantine = jnp.array([True, False, False])
-    >>> view = View(
-    ...     rows, byzantine, known=~byzantine, workers=jnp.arange(3), params=jnp.zeros(2), step=jnp.asarray(0),
-    ...     ask_rule=lambda rows: Answer(rows.mean(0), None, rows), loss=jnp.sum,
-    ... )
+    >>> view = view_of(rows, jnp.array([True, False, False]))
     >>> attack.forge(jax.random.key(0), view, attack.init(2))[0].tolist()
     [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]
     """

@@ -58,6 +58,66 @@ class View(NamedTuple):
     after: Callable[[Array], Array] | None = None
 
 
+def view_of(
+    rows: Array,
+    byzantine: Array,
+    *,
+    apply: Callable[[Array], tuple[Array, Any, Any]] | None = None,
+    params: Array | None = None,
+    loss: Callable[[Array], Array] | None = None,
+    step: int | Array = 0,
+) -> View:
+    """The view of an adversary that sees everything, in a training loop of one's own.
+
+    Args:
+        rows: `[n, d]`, what each worker computed.
+        byzantine: `[n]`, which of them are Byzantine.
+        apply: the rule in use, for attacks that ask it: `lambda rows: rule.apply(rows, state)`.
+        params: the model `[d]`; zeros without one.
+        loss: of a model `[d]`, for attacks that measure harm by it.
+        step: updates so far.
+
+    Returns:
+        The view that `Attack.forge(key, view, state)` takes. An attack that needs what was not given raises ValueError.
+
+    Raises:
+        ValueError: for rows that are not `[n, d]`, or a number of Byzantine marks that is not n.
+
+    Example:
+        >>> rows, byzantine = jnp.ones((3, 2)), jnp.array([True, False, False])
+        >>> view_of(rows, byzantine).known.tolist()
+        [False, True, True]
+    """
+    rows, byzantine = jnp.asarray(rows), jnp.asarray(byzantine, bool)
+    if rows.ndim != 2 or byzantine.shape != rows.shape[:1]:
+        raise ValueError(
+            f"view_of needs rows [n, d] and n truth values, got rows {list(rows.shape)} and {list(byzantine.shape)}"
+        )
+
+    def ask_rule(tried: Array) -> Answer:
+        if apply is None:
+            raise ValueError("this attack asks the rule: give view_of apply=lambda rows: rule.apply(rows, state)")
+        aggregate, _, info = apply(tried)
+        return Answer(aggregate, info.weights, tried)
+
+    def no_loss(params: Array) -> Array:
+        raise ValueError("this attack measures the loss: give view_of loss=, a function of a model [d]")
+
+    n, d = rows.shape
+    return View(
+        rows,
+        byzantine,
+        known=~byzantine,
+        workers=jnp.arange(n),
+        params=jnp.zeros(d, rows.dtype) if params is None else params,
+        ask_rule=ask_rule,
+        loss=loss or no_loss,
+        step=jnp.asarray(step),
+        new=jnp.ones(n, bool),
+        counts=jnp.ones(n),
+    )
+
+
 class Batch(NamedTuple):
     """One batch of samples, in units of the data's range and before they are normalised: 0 is the background of images
     (black, or paper) and the lowest value of a table's feature, 1 the other end. Characters are as they are.

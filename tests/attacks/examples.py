@@ -6,7 +6,7 @@ import numpy as np
 
 from byzax import aggregators, attacks
 from byzax.aggregators import Context
-from byzax.attacks import Answer, View
+from byzax.attacks import Answer
 
 N, F, D = 9, 3, 6
 MASKS = {"first": [0, 1, 2], "last": [6, 7, 8], "scattered": [1, 4, 8]}
@@ -29,20 +29,9 @@ def unweighted(aggregate):
 
 
 def view_of(rows, byzantine, **changes):
-    rows = jnp.asarray(rows)
-    byzantine = jnp.asarray(byzantine)
-    view = View(
-        rows,
-        byzantine,
-        known=~byzantine,
-        workers=jnp.arange(len(rows)),
-        params=jnp.zeros(rows.shape[1]),
-        ask_rule=unweighted(lambda r: r.mean(0)),
-        loss=lambda params: jnp.sum(params**2),
-        step=jnp.int32(0),
-        after=lambda aggregate: -0.1 * aggregate,
-    )
-    return view._replace(**changes)
+    view = attacks.view_of(rows, byzantine, loss=lambda params: jnp.sum(params**2))
+    usual = {"ask_rule": unweighted(lambda r: r.mean(0)), "after": lambda aggregate: -0.1 * aggregate}
+    return view._replace(**usual | changes)
 
 
 def example(positions, d=D, seed=0):

@@ -656,3 +656,27 @@ def test_docstrings_hold_the_lines_that_other_code_reads(name):
         assert sum(line.startswith(f"{field}: ") for line in text.splitlines()) == 1, field
     knows = next(line.removeprefix("Knows: ") for line in text.splitlines() if line.startswith("Knows: "))
     assert knows in ("nothing", "own row", "all honest rows", "all honest rows, the rule")
+
+
+def test_the_training_loop_by_hand_in_the_readme_runs_and_ends_at_its_target():
+    code = (Path(__file__).parents[2] / "README.md").read_text().split("A training loop by hand:")[1]
+    names = {}
+    exec(code.split("```python\n")[1].split("```")[0], names)
+    np.testing.assert_allclose(names["params"], names["target"], atol=1.5)
+    assert names["params"].dtype == np.float32
+
+
+def test_a_view_made_by_hand_lacks_only_what_was_not_given():
+    rows, byzantine = example([0, 3])
+    rule = aggregators.build("krum", N, 1)
+    state, key = rule.init(D), jax.random.key(0)
+    asking = attacks.build("fang", N, F)
+    with pytest.raises(ValueError, match="this attack asks the rule: give view_of apply="):
+        asking.forge(key, attacks.view_of(rows, byzantine), asking.init(D))
+    view = attacks.view_of(rows, byzantine, apply=lambda rows: rule.apply(rows, state))
+    assert np.isfinite(asking.forge(key, view, asking.init(D))[0]).all()
+    with pytest.raises(ValueError, match="this attack measures the loss: give view_of loss="):
+        view.loss(jnp.zeros(D))
+    for rows, byzantine in ((np.ones(3), np.ones(3)), (np.ones((3, 2)), np.ones(2))):
+        with pytest.raises(ValueError, match=r"view_of needs rows \[n, d\] and n truth values"):
+            attacks.view_of(rows, byzantine)
