@@ -51,9 +51,9 @@ def test_the_single_machine_part_does_not_load_ray_and_handles_no_signal():
         "aggregators",
         "attacks",
         "models",
-        "byzax.simulator.core",
-        "byzax.simulator.executors.loop",
-        "byzax.simulator.executors.vectorised",
+        "simulator.core",
+        "simulator.executors.loop",
+        "simulator.executors.vectorised",
     )
     modules = ", ".join(f"byzax.{name}" for name in names)
     handlers = "[signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]"
