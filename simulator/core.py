@@ -98,7 +98,9 @@ def build(scenario: Scenario, seen: int) -> Core:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
     how, augment, batch_size = training(scenario), augmenting(scenario.data.augment), scenario.data.batch_size
     own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
-    rule_asks, filter_asks = _ask(scenario, rule, seen, judge)
+    # only then does it matter who asks for the server's own row
+    matters = memory is not None or any(part.attack.questions for part in _parts(scenario))
+    rule_asks, filter_asks = _ask(scenario, rule, seen, judge) if matters else (False, False)
     rule_remembers, filter_remembers = rule_asks and memory is not None, filter_asks and memory is not None
     apply = applying(rule, scenario.weights, rule_remembers)
     models = scenario.local is not None and scenario.local.send == "model"
