@@ -241,7 +241,7 @@ def test_one_size_is_evaluated_at_once_and_each_sample_is_counted_once(samples, 
 
 MODELS = {
     "softmax": ((4, 4), {}), "linear": ((3,), {}), "mlp": ((3,), {"norm": "batch", "dropout": 0.5}),
-    "resnet20": ((4, 4), {"norm": "batch"}), "lenet": ((16, 16), {}), "gru": ((4, 2), {}), "transformer": ((4, 2), {}),
+    "resnet20": ((4, 4), {"norm": "batch"}), "lenet": ((28, 28), {}), "gru": ((4, 2), {}), "transformer": ((4, 2), {}),
 }  # fmt: skip
 
 
