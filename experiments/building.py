@@ -25,6 +25,7 @@ from byzax.experiments.tracing import (
     typed,
 )
 from byzax.experiments.weighing import NO_WEIGHTS, unweighable
+from byzax.simulator import threads
 from byzax.simulator.components import (
     ATTACKS,
     AUGMENTATIONS,
@@ -132,6 +133,7 @@ def _assemble_rule(scenario: Scenario, seen: int) -> tuple[int, int]:
 
 def build(scenario: Scenario) -> None:
     """Builds and traces every part, for each seed. Raises as `assemble` does."""
+    threads.start()
     schedule = assemble(scenario)
     n, declared = scenario.workers.total, scenario.workers.declared
     models = scenario.local is not None and scenario.local.send == "model"

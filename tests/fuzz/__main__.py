@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from byzax.simulator import compilation, executors
+from byzax.simulator import compilation, executors, threads
 from byzax.simulator.parts import Ray
 from tests.fuzz.files import made
 from tests.fuzz.fuzzing import small, tried
@@ -27,6 +27,7 @@ def main() -> int:
     end = time.monotonic() + 60 * given.minutes
     words: collections.Counter[str] = collections.Counter()
     failed, refused, seed = [], 0, given.first_seed
+    threads.start()
     compilation.keep()
     with tempfile.TemporaryDirectory(prefix="byzax-fuzz-") as folder, ExitStack() as stack:
         files, ray = made(Path(folder)), None
