@@ -1,4 +1,4 @@
-"""What a rule is, and what every file of this folder shares: types, how a file is found, how arguments are checked."""
+"""The type of a rule, and what every file of this folder shares: lookup of files, checks of arguments."""
 
 import difflib
 import importlib
@@ -21,7 +21,7 @@ LIMIT = "the steps that brute's `effort` allows; give it more, or take another r
 
 
 class Info(NamedTuple):
-    """What a rule says about one aggregation, beside the aggregate.
+    """Diagnostics of one aggregation, beside the aggregate.
 
     `weights`: `[n]`, the share of each row in the aggregate (sums to 1), or None where rows have no share of their own.
     `iterations`: how many steps a rule took that iterates until it is done; None for all others.
@@ -35,7 +35,7 @@ class Info(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the server knows beside the rows; most rules ignore it.
+    """The server's knowledge beside the rows; most rules ignore it.
 
     `key`: for what a rule draws, another one at every update. `params` `[d]`: the model that the update changes.
     `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on the server's own

@@ -19,7 +19,7 @@ LONGEST = 16.0
 
 
 class Descent(NamedTuple):
-    """Where Weiszfeld's steps stand: the `point` `[d]` is the mean of the rows by `weights` `[n]`.
+    """The state of Weiszfeld's steps: the `point` `[d]` is the mean of the rows by `weights` `[n]`.
 
     `length`: of the sum of the unit vectors from the point before to the rows. `fast`: it is worth another step.
     """
@@ -33,7 +33,7 @@ class Descent(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Where the search stands: at `point` `[d]`, or `at_row` for good if the optimum is the row `nearest`."""
+    """The state of the search: at `point` `[d]`, or `at_row` for good if the optimum is the row `nearest`."""
 
     point: Array
     nearest: Array

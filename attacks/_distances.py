@@ -1,4 +1,4 @@
-"""How far honest rows lie from their mean and from each other, and where a hidden row is moved."""
+"""Distances of honest rows from their mean and from each other, and the place to which a hidden row is moved."""
 
 from collections.abc import Callable
 

@@ -327,7 +327,7 @@ def _panel(
 
 
 def _places(evaluated: Any, between: np.ndarray) -> np.ndarray:
-    """Where a line is drawn: at its evaluations, on a logarithmic axis also `between` them and not at 0."""
+    """The places at which a line is drawn: evaluations, on a logarithmic axis also those `between` them and not 0."""
     places = np.unique(evaluated)
     return np.union1d(places[places > 0], between[between <= places.max()]) if len(between) else places
 

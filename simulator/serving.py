@@ -147,7 +147,7 @@ def _asked(
     """The context and the state of who may ask for the server's own row, and what makes the new state of its own.
 
     Where the server `remembers` its rows, what it does stands beside the state, and the row is made here: always, or
-    `when(state)` says so.
+    where `when(state)` says so.
     """
     if not remembers:
         return known.context, state, lambda new: new

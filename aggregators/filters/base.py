@@ -1,4 +1,4 @@
-"""What stands between a single row and the rule: lets it through, changed or not, or refuses it."""
+"""The type of a filter, which stands before the rule: it lets a single row through, changed or not, or refuses it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from byzax.aggregators.base import Array, Context, State
 
 
 class Sent(NamedTuple):
-    """Where a row comes from: its `worker`, and its `age`, how many updates old the version is that it was handed."""
+    """The origin of a row: its `worker`, and its `age`, how many updates old the version is that it was handed."""
 
     worker: Array
     age: Array

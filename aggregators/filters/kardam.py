@@ -11,7 +11,7 @@ from byzax.aggregators.kernels.clipping import norms
 
 
 class Memory(NamedTuple):
-    """What Kardam knows of the past.
+    """Kardam's memory of the past.
 
     `last` `[d]`: the last accepted row as it was sent, 0 before the first. `before` `[d]`: the model that it changed,
     with this `weight`. `moved`: how far an accepted row moved the model last, at full weight; 1 before the first.

@@ -15,7 +15,7 @@ ENTRIES = 2**18  # of a block of a matrix: a megabyte
 
 
 def width_for(rows: Array) -> int:
-    """How many columns of `rows` `[n, d]` are `ENTRIES`."""
+    """The number of columns of `rows` `[n, d]` are `ENTRIES`."""
     n, d = rows.shape
     return min(d, max(1, ENTRIES // n))
 

@@ -25,7 +25,7 @@ class Lengths(NamedTuple):
 
 
 def lengths(rows: Array, origin: Array) -> Lengths:
-    """How far `rows` `[n, d]` are from `origin` `[d]`. Cost: O(n d)."""
+    """Distances of `rows` `[n, d]` from `origin` `[d]`. Cost: O(n d)."""
     n, _ = rows.shape
 
     def one_by_one(rows: Array, origin: Array, _: Array) -> Lengths:

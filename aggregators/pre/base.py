@@ -1,4 +1,4 @@
-"""What stands before a rule: mixes or shortens the rows."""
+"""The type of what stands before a rule, and mixes or shortens the rows."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
