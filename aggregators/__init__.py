@@ -1,30 +1,34 @@
 """Aggregation rules: `build(name, n, f, **options)` gives an `Aggregator`; one file per rule, found by its name."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from byzax import members
 from byzax.aggregators import pre as before
-from byzax.aggregators.base import Aggregator, Context, Info, Nested, files, function_of
+from byzax.aggregators.base import Aggregator, Context, Info, Nested
 
 __all__ = ["Aggregator", "Context", "Info", "Nested", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose aggregators/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "aggregators")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("rule")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all rules: one for each file of this folder, `base` aside."""
-    return files(__path__)
+    """The names of all rules."""
+    return members.available("rule")
 
 
-def factory(name: str) -> Callable[..., Aggregator]:
-    """The function behind a rule's name: `factory("krum")(n, f)`. Raises ValueError for an unknown name."""
-    return function_of(__name__, "rule", name, available())
+def factory(reference: str | Callable[..., Aggregator]) -> Callable[..., Aggregator]:
+    """The function behind a rule's name: `factory("krum")(n, f)`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("rule", reference)
 
 
 def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any) -> Aggregator:
@@ -38,3 +42,11 @@ def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] =
     parts = [{"name": part} if isinstance(part, str) else dict(part) for part in pre]
     makers = [partial(before.factory(part.pop("name")), **part) for part in parts]
     return before.chained(partial(factory(name), **options), n, f, makers)
+
+
+def __getattr__(name: str) -> Callable[..., Aggregator]:
+    return members.attribute("rule", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

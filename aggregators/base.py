@@ -62,12 +62,19 @@ class Aggregator(NamedTuple):
     `alive` `[n]`: the aggregate of the rows where `alive` is true, at the same `f`. Shapes stay fixed, so a loop that
     removes rows one by one compiles once. A rule without one has None there. `limited`: the rule may be undecided, and
     then `among` gives NaN.
+
+    `linear`: the aggregate is the sum of the rows times `Info.weights`, so that weights can be multiplied by numbers of
+    samples. `least_rows(f)`: the fewest rows that the rule accepts with the same options where `f` of them may be
+    Byzantine. `needs`: what it asks of the `Context`, of "gradient", "loss" and "after".
     """
 
     init: Callable[[int], State]
     apply: Callable[..., tuple[Array, State, Info]]
     among: Callable[[Array], Callable[[Array], Array]] | None = None
     limited: bool = False
+    linear: bool = False
+    least_rows: Callable[[int], int] = lambda f: 1
+    needs: frozenset[str] = frozenset()
 
 
 def require(

@@ -1,40 +1,32 @@
 """Attacks: `build(name, n, f, **options)` gives an `Attack`; one file per attack, found by its name."""
 
-import difflib
-import importlib
-import os
-import pkgutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from byzax import members
 from byzax.attacks.base import Answer, Attack, Batch, Goal, View, view_of
 
 __all__ = ["Answer", "Attack", "Batch", "Goal", "View", "available", "build", "factory", "view_of"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose attacks/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "attacks")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("attack")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all attacks: one for each file of this folder, `base` aside."""
-    return tuple(
-        sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name[0] != "_" and m.name != "base")
-    )
+    """The names of all attacks."""
+    return members.available("attack")
 
 
-def factory(name: str) -> Callable[..., Attack]:
-    """The function behind an attack's name: `factory("little")(n, f)`. Raises ValueError for an unknown name."""
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown attack {name!r}: {hint}available: {', '.join(available())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    if not hasattr(module, name):
-        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
-    return getattr(module, name)
+def factory(reference: str | Callable[..., Attack]) -> Callable[..., Attack]:
+    """The function behind an attack's name: `factory("little")(n, f)`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("attack", reference)
 
 
 def build(name: str, n: int, f: int, **options: Any) -> Attack:
@@ -49,3 +41,11 @@ def build(name: str, n: int, f: int, **options: Any) -> Attack:
     [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]
     """
     return factory(name)(n, f, **options)
+
+
+def __getattr__(name: str) -> Callable[..., Attack]:
+    return members.attribute("attack", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

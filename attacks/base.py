@@ -149,7 +149,8 @@ class Attack(NamedTuple):
     Byzantine rows of it are used. `corrupt(key, batch)` gives the batch that a Byzantine worker trains on. `goal`: by
     what its success is measured. `claim(samples [n])` gives the numbers of samples that its workers say they hold, of
     those that they do. Each of the four is None where the attack does not use it. `questions`: how often `forge` asks
-    the rule in one update.
+    the rule in one update. `needs`: which functions of the `View` `forge` calls, of "ask_rule", "loss" and "after".
+    `reads_labels`: `corrupt` reads or changes labels, and data has to have them.
     """
 
     init: Callable[[int], State] = lambda d: ()
@@ -158,6 +159,8 @@ class Attack(NamedTuple):
     goal: Goal | None = None
     claim: Callable[[Array], Array] | None = None
     questions: int = 0
+    needs: frozenset[str] = frozenset()
+    reads_labels: bool = False
 
 
 def check(name: str, n: int, f: int) -> None:

@@ -1,32 +1,10 @@
 """Names for what a grid chose: in messages, in tables, and as names of files."""
 
-import json
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from byzax.simulator.mistakes import cut
-
 # A reason in a table; `error.txt` holds all of it.
 LONGEST_REASON = 200
-
-
-def said_of(choices: Mapping[str, Any]) -> str:
-    """The choices in words: `rule.name=krum, workers.byzantine=7`."""
-    return ", ".join(f"{cut(key)}={cut(compact(value))}" for key, value in choices.items())
-
-
-def compact(value: Any) -> str:
-    """A value on one line: `empire epsilon=10` for a component, the YAML value for others."""
-    if isinstance(value, Mapping):
-        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
-        return " ".join([*([str(value["name"])] if "name" in value else []), *inner])
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(compact(each) for each in value)}]"
-    if isinstance(value, float):
-        return str(value).removesuffix(".0")
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def counted(number: int, noun: str) -> str:

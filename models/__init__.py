@@ -1,40 +1,32 @@
 """Models: `build(name, shape, classes, **options)` gives a `Model`; one file per model, found by its name."""
 
-import difflib
-import importlib
-import os
-import pkgutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from byzax import members
 from byzax.models.base import Model
 
 __all__ = ["Model", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose models/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "models")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("model")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all models: one for each file of this folder, `base` aside."""
-    return tuple(
-        sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name[0] != "_" and m.name != "base")
-    )
+    """The names of all models."""
+    return members.available("model")
 
 
-def factory(name: str) -> Callable[..., Model]:
-    """The function behind a model's name: `factory("mlp")((28, 28), 10)`. Raises ValueError for an unknown name."""
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown model {name!r}: {hint}available: {', '.join(available())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    if not hasattr(module, name):
-        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
-    return getattr(module, name)
+def factory(reference: str | Callable[..., Model]) -> Callable[..., Model]:
+    """The function behind a model's name: `factory("mlp")((28, 28), 10)`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("model", reference)
 
 
 def build(name: str, shape: tuple[int, ...], classes: int | None, **options: Any) -> Model:
@@ -50,3 +42,11 @@ def build(name: str, shape: tuple[int, ...], classes: int | None, **options: Any
     (79510,)
     """
     return factory(name)(shape, classes, **options)
+
+
+def __getattr__(name: str) -> Callable[..., Model]:
+    return members.attribute("model", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

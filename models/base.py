@@ -22,7 +22,8 @@ class Model(NamedTuple):
     of a regression, each sample's by itself. `judge(outputs, y)` gives `(losses [b], right [b])` of each sample:
     cross-entropy and whether the largest logit is the label's, or squared error and NaN. `statistics(params, x)`: what
     a norm over the batch measures on samples `x`, which is then the third argument of `predict`; None where the model
-    has no such norm.
+    has no such norm. `batch`: on a CPU the gradients of several workers are computed together (`vmap`), which is slower
+    than one after the other where a model has convolutions.
     """
 
     init: Callable[[Array], Array]
@@ -30,6 +31,7 @@ class Model(NamedTuple):
     predict: Callable[..., Array]
     judge: Callable[[Array, Array], tuple[Array, Array]]
     statistics: Callable[[Array, Array], Any] | None = None
+    batch: bool = True
 
 
 class Statistic(nnx.Variable):

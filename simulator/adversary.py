@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from byzax.attacks import Answer, Attack, Batch, Goal, View
 from byzax.simulator.compilation import kept
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.parts import Knowledge, Lie
+from byzax.simulator.config.attack import AttackShare, Knowledge
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -77,7 +77,7 @@ def lying(sampled: int | None) -> Lying:
 
 
 @kept
-def window(lie: Lie) -> Callable[[Array], Array] | None:
+def window(lie: AttackShare) -> Callable[[Array], Array] | None:
     """Whether an attack is carried out in a round, None where it always is."""
     begin, until, every = getattr(lie, "from"), lie.until, lie.every
     if (begin, until, every) == (0, None, 1):

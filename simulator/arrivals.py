@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from byzax.simulator.parts import Chosen, Honest, Late, Replay, Timing
+from byzax.simulator.config.attack import Chosen, Honest, Late, Replay, Timing
 from byzax.simulator.schedules import Board, Schedule, Situation
 from byzax.simulator.timeline import Outcome, Rows, Timeline
 

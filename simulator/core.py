@@ -16,23 +16,13 @@ from byzax.models import Model
 from byzax.simulator.adversary import Adversary, Lying, Part, joined, lying, window
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import kept
-from byzax.simulator.components import (
-    ATTACKS,
-    AUGMENTATIONS,
-    FILTERS,
-    MODELS,
-    PRE,
-    RULES,
-    SCHEDULES,
-    Component,
-    RateSource,
-    reads_files,
-)
+from byzax.simulator.config.part import Part
+from byzax.simulator.config.rates import RatePart
 from byzax.simulator.diagnostics import Evaluation, Update, evaluating
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.jobs import making, working
-from byzax.simulator.parts import DataSource
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.data import DataPart
+from byzax.simulator.config.run import Run
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.serving import (
     Server,
@@ -78,35 +68,35 @@ class Core(NamedTuple):
     evaluate: Callable[[World, Array], Evaluation]
 
 
-def build(scenario: Scenario, seen: int) -> Core:
+def build(run: Run, seen: int) -> Core:
     """The core of a scenario for updates in which the rule sees `seen` rows.
 
     Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
     numbers of workers do not fit, or where a filter would see more than one row.
     """
-    n, memory = scenario.workers.total, _memory(scenario)
-    adversary, lies = joined(_parts(scenario)), lying(_sampled(scenario))
-    lied = telling(adversary, lies, changing=_sampled(scenario) is not None)
-    rule = _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen))
+    n, memory = run.workers.total, _memory(run)
+    adversary, lies = joined(_parts(run)), lying(_sampled(run))
+    lied = telling(adversary, lies, changing=_sampled(run) is not None)
+    rule = _rule(run.rule, run.pre, seen, doubted(run, seen))
     # equal but for their seeds: compiled once
     unseeded = {"seed": None}
-    model = _model(scenario.model.model_copy(update=unseeded), scenario.data.model_copy(update=unseeded))
-    optimizer = _optimizer(scenario)
-    classes = load(scenario.data).classes
-    judge = None if scenario.filter is None else _filter(scenario.filter, n, scenario.workers.declared)
+    model = _model(run.model.model_copy(update=unseeded), run.data.model_copy(update=unseeded))
+    optimizer = _optimizer(run)
+    classes = load(run.data).classes
+    judge = None if run.filter is None else _filter(run.filter, n, run.workers.declared)
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
-    how, augment, batch_size = training(scenario), augmenting(scenario.data.augment), scenario.data.batch_size
+    how, augment, batch_size = training(run), augmenting(run.data.augment), run.data.batch_size
     own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
     # only then does it matter who asks for the server's own row
-    matters = memory is not None or any(part.attack.questions for part in _parts(scenario))
-    rule_asks, filter_asks = _ask(scenario, rule, seen, judge) if matters else (False, False)
+    matters = memory is not None or any(part.attack.questions for part in _parts(run))
+    rule_asks, filter_asks = _ask(run, rule, seen, judge) if matters else (False, False)
     rule_remembers, filter_remembers = rule_asks and memory is not None, filter_asks and memory is not None
-    apply = applying(rule, scenario.weights, rule_remembers)
-    models = scenario.local is not None and scenario.local.send == "model"
+    apply = applying(rule, run.weights, rule_remembers)
+    models = run.local is not None and run.local.send == "model"
     move = moving(optimizer, models)
     context, harm = knowing(model, batch_size, own, move), harming(model, batch_size)
-    decides = schedule(scenario)
+    decides = schedule(run)
     counts = counting(adversary, lies)
     shown = showing(decides.sees, decides.buckets, decides.weight, seen)
     # an adversary that sees one row at a time remembers the others
@@ -133,39 +123,39 @@ def build(scenario: Scenario, seen: int) -> Core:
             shown,
             kept=decides.sees == "table",
             models=models,
-            weighed=scenario.weights == "samples",
+            weighed=run.weights == "samples",
             asks_own=rule_asks,
             remembers=rule_remembers,
-            rate=_server_rate(scenario),
+            rate=_server_rate(run),
         ),
         update=updating(apply, judge, context, move, lied, counts, shown, filter_remembers),
-        evaluate=evaluating(model, _goal(scenario, adversary)),
+        evaluate=evaluating(model, _goal(run, adversary)),
     )
 
 
-def schedule(scenario: Scenario) -> Schedule:
-    """The schedule of a scenario. Raises ValueError for an option out of range."""
-    return _schedule(scenario.schedule, scenario.workers.total, scenario.workers.declared)
+def schedule(run: Run) -> Schedule:
+    """The schedule of a run. Raises ValueError for an option out of range."""
+    return _schedule(run.schedule, run.workers.total, run.workers.declared)
 
 
-def doubted(scenario: Scenario, seen: int) -> int:
+def doubted(run: Run, seen: int) -> int:
     """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter.
 
     Where exactly so many Byzantine workers take part in every update, and all of them are declared, it is that number.
     """
-    told, byzantine = schedule(scenario).doubted, scenario.workers.byzantine
-    if byzantine.participating is not None and scenario.schedule.options()["doubted"] == "likely":
-        told = byzantine.participating if scenario.workers.declared == byzantine.count else told
-    return min(scenario.workers.declared if told is None else told, seen) if scenario.filter is None else 0
+    told, byzantine = schedule(run).doubted, run.workers.byzantine
+    if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
+        told = byzantine.participating if run.workers.declared == byzantine.count else told
+    return min(run.workers.declared if told is None else told, seen) if run.filter is None else 0
 
 
-def least(scenario: Scenario) -> int:
+def least(run: Run) -> int:
     """The fewest rows, up to n, that the rule accepts with what stands before it; n where it accepts none."""
-    n = scenario.workers.total
+    n = run.workers.total
 
     def accepts(seen: int) -> bool:
         try:
-            _rule(scenario.rule, scenario.pre, seen, doubted(scenario, n))
+            _rule(run.rule, run.pre, seen, doubted(run, n))
         except ValueError:
             return False
         return True
@@ -173,19 +163,19 @@ def least(scenario: Scenario) -> int:
     return bisect.bisect_left(range(1, n), True, key=accepts) + 1
 
 
-def may_shrink(scenario: Scenario) -> bool:
+def may_shrink(run: Run) -> bool:
     """Whether the rule remembers nothing that is as long as its rows are many, so that it can go on with fewer."""
-    n, d = scenario.workers.total, message_bits(scenario) // 32
+    n, d = run.workers.total, message_bits(run) // 32
 
     def state(seen: int) -> Any:
-        return jax.eval_shape(lambda: _rule(scenario.rule, scenario.pre, seen, doubted(scenario, seen)).init(d))
+        return jax.eval_shape(lambda: _rule(run.rule, run.pre, seen, doubted(run, seen)).init(d))
 
-    return least(scenario) == n or state(n) == state(n - 1)
+    return least(run) == n or state(n) == state(n - 1)
 
 
-def message_bits(scenario: Scenario) -> int:
+def message_bits(run: Run) -> int:
     """The bits of a model or row that travels: 32 for each parameter."""
-    dataset, part = load(scenario.data), scenario.model
+    dataset, part = load(run.data), run.model
 
     def init(key: Array) -> Array:
         return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options()).init(key)
@@ -194,16 +184,16 @@ def message_bits(scenario: Scenario) -> int:
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
-def _ask(scenario: Scenario, rule: Aggregator, seen: int, judge: Filter | None) -> tuple[bool, bool]:
+def _ask(run: Run, rule: Aggregator, seen: int, judge: Filter | None) -> tuple[bool, bool]:
     """Who asks for the server's own row: the rule, the filter."""
-    if not scenario.data.validation:
+    if not run.data.validation:
         return False, False
-    d = message_bits(scenario) // 32
+    d = message_bits(run) // 32
     return asks(rule.apply, rule.init, seen, d), judge is not None and asks(judge.judge, judge.init, None, d)
 
 
 @kept
-def augmenting(parts: tuple[Component, ...]) -> Augmentation | None:
+def augmenting(parts: tuple[Part, ...]) -> Augmentation | None:
     """What all augmentations make of images, one after the other; None without any."""
     made = [AUGMENTATIONS[part.name](**part.options()) for part in parts]
 
@@ -216,78 +206,78 @@ def augmenting(parts: tuple[Component, ...]) -> Augmentation | None:
 
 
 # The parts, each made once: functions made from equal parts are then the same functions, compiled once.
-def _parts(scenario: Scenario) -> tuple[Part, ...]:
+def _parts(run: Run) -> tuple[Part, ...]:
     return tuple(
-        Part(_attack(lie, scenario.workers.total, end - first), first, end, lie.knowledge, window(lie))
-        for lie, first, end in scenario.lies
+        Part(_attack(lie, run.workers.total, end - first), first, end, lie.knowledge, window(lie))
+        for lie, first, end in run.lies
     )
 
 
-def _goal(scenario: Scenario, adversary: Adversary) -> Goal | None:
+def _goal(run: Run, adversary: Adversary) -> Goal | None:
     """The backdoor whose success is measured."""
-    if scenario.trigger is None:
+    if run.trigger is None:
         return adversary.goal
-    return _attack(scenario.trigger, scenario.workers.total, scenario.workers.byzantine.count).goal
+    return _attack(run.trigger, run.workers.total, run.workers.byzantine.count).goal
 
 
-def _sampled(scenario: Scenario) -> int | None:
-    byzantine = scenario.workers.byzantine
+def _sampled(run: Run) -> int | None:
+    byzantine = run.workers.byzantine
     return byzantine.count if byzantine.per_round == "sampled" else None
 
 
 @kept
-def _attack(part: Component, n: int, byzantine: int) -> Attack:
+def _attack(part: Part, n: int, byzantine: int) -> Attack:
     return ATTACKS[part.name](n, byzantine, **part.options())
 
 
 @kept
-def _schedule(part: Component, n: int, f: int) -> Schedule:
+def _schedule(part: Part, n: int, f: int) -> Schedule:
     return SCHEDULES[part.name](n, f, **part.options())
 
 
 @kept
-def _rule(part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+def _rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     return chained(partial(RULES[part.name], **part.options()), k, f, mixers)
 
 
 @kept
-def _filter(part: Component, n: int, f: int) -> Filter:
+def _filter(part: Part, n: int, f: int) -> Filter:
     return FILTERS[part.name](n, f, **part.options())
 
 
-def _memory(scenario: Scenario) -> Memory | None:
-    local = scenario.local
+def _memory(run: Run) -> Memory | None:
+    local = run.local
     if local is not None and local.control_variates:
         # a scenario with them has these two numbers
-        return controlling(local.steps, local.learning_rate, scenario.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
-    return remembering(scenario.worker_momentum, scenario.variance_reduction, scenario.data.batch_size)
+        return controlling(local.steps, local.learning_rate, run.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
+    return remembering(run.worker_momentum, run.variance_reduction, run.data.batch_size)
 
 
-def _server_rate(scenario: Scenario) -> Any:
+def _server_rate(run: Run) -> Any:
     """By what the server multiplies an aggregate of changes, a number or a function of the step; 1 if it is not known.
 
     Gradients are no changes of the model: there is nothing of which a rate would take a share.
     """
-    options = scenario.optimizer.options()
-    plain = scenario.optimizer.name == "sgd" and not options["momentum"]
-    return rate(options["learning_rate"], scenario.steps) if scenario.local is not None and plain else 1.0
+    options = run.optimizer.options()
+    plain = run.optimizer.name == "sgd" and not options["momentum"]
+    return rate(options["learning_rate"], run.steps) if run.local is not None and plain else 1.0
 
 
-def _optimizer(scenario: Scenario) -> optax.GradientTransformation:
-    part = scenario.optimizer
+def _optimizer(run: Run) -> optax.GradientTransformation:
+    part = run.optimizer
     # of a rate that stays the length of the run makes no difference
-    falling = isinstance(part.options().get("learning_rate"), RateSource)
-    return _optimizer_of(part, scenario.steps if falling else 0, scenario.regularisation.max_norm)
+    falling = isinstance(part.options().get("learning_rate"), RatePart)
+    return _optimizer_of(part, run.steps if falling else 0, run.regularisation.max_norm)
 
 
 @kept
-def _optimizer_of(part: Component, updates: int, max_norm: float | None) -> optax.GradientTransformation:
+def _optimizer_of(part: Part, updates: int, max_norm: float | None) -> optax.GradientTransformation:
     return optimizing(part, updates, max_norm)
 
 
 @file_cache(maxsize=128)
-def _model(part: Component, data: DataSource) -> Model:
+def _model(part: Part, data: DataPart) -> Model:
     reads_files(part)
     dataset = load(data)
     return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byzax.simulator.components import LATENCIES, Component
+from byzax.simulator.config.part import Part
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.latency import Latency
-from byzax.simulator.parts import LatencySource, Stragglers
+from byzax.simulator.config.latency import LatencyPart, Stragglers
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256
@@ -32,7 +32,7 @@ class Spans(NamedTuple):
 Draw = Callable[[int, int], Spans]
 
 
-def drawing(source: LatencySource, n: int, seed: int, bits: int) -> list[Draw]:
+def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
     """For each of `n` workers what its jobs take, where a model or row has so many `bits`.
 
     Everything is drawn by worker and job: no number depends on the schedule, or on how many are drawn at once. Raises
@@ -81,11 +81,11 @@ def one_by_one(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
         first += BLOCK
 
 
-def _latency(part: Component) -> Latency:
+def _latency(part: Part) -> Latency:
     return LATENCIES[part.name](**part.options())
 
 
-def _factors(factors: tuple[float, ...] | Component | None, n: int, seed: int) -> np.ndarray:
+def _factors(factors: tuple[float, ...] | Part | None, n: int, seed: int) -> np.ndarray:
     if factors is None:
         return np.ones(n)
     if isinstance(factors, tuple):

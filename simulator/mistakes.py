@@ -1,6 +1,8 @@
 """Mistakes of a person: the error that says one, and how a value stands in a message. Imports nothing that is slow."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # Characters of a value in a message; lines that are said at once; mistakes after which no more are looked for.
 LONGEST_VALUE, MOST_LINES, MOST_MISTAKES = 60, 20, 1000
@@ -46,3 +48,34 @@ def together(lines: Sequence[str], more: int = 0) -> str:
     """
     rest = max(0, len(lines) - MOST_LINES) + more
     return "\n".join([*lines[:MOST_LINES], *([f"and {rest} more of these: mend the first ones"] if rest else [])])
+
+
+def said_of(choices: Mapping[str, Any]) -> str:
+    """The choices in words: `rule.name=krum, workers.byzantine=7`."""
+    return ", ".join(f"{cut(key)}={cut(compact(value))}" for key, value in choices.items())
+
+
+def compact(value: Any) -> str:
+    """A value on one line: `empire epsilon=10` for a part, the YAML value for others; of a function its name."""
+    if isinstance(value, Mapping):
+        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
+        return " ".join([*([label_of(value["name"])] if "name" in value else []), *inner])
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(compact(each) for each in value)}]"
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
+    if callable(value):
+        return label_of(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def label_of(name: Any) -> str:
+    """A part's name as tables say it: `mine` of `path/to/file.py:mine`, and of a function.
+
+    >>> label_of("krum"), label_of("rules.py:mine"), label_of(label_of)
+    ('krum', 'mine', 'label_of')
+    """
+    if callable(name):
+        return getattr(name, "__name__", type(name).__name__)
+    path, _, last = str(name).rpartition(":")
+    return last if path.endswith(".py") else str(name).strip("<>")

@@ -19,7 +19,7 @@ from byzax.simulator.diagnostics import Update, compared
 from byzax.simulator.jobs import Keys, Making
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.normalising import normalised
-from byzax.simulator.parts import Local
+from byzax.simulator.config.worker import Local
 from byzax.simulator.training import Memory, batches_of
 from byzax.simulator.world import World
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from byzax.simulator.compilation import kept
-from byzax.simulator.components import OPTIMIZERS, RATES, Component, RateSource
+from byzax.simulator.config.part import Part
+from byzax.simulator.config.rates import RatePart
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.parts import Clipping, Local, Momentum, Regularisation, VarianceReduction
+from byzax.simulator.config.worker import Clipping, Local, Momentum, Regularisation, VarianceReduction
 from byzax.simulator.rates import Rate
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.run import Run
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -29,22 +30,22 @@ class Training(NamedTuple):
     updates: int
 
 
-def training(scenario: Scenario) -> Training:
+def training(run: Run) -> Training:
     """What a scenario says about the work of a worker; equal where compiled code can be shared."""
-    local = scenario.local
+    local = run.local
     speed = None if local is None else local.learning_rate if local.optimizer is None else _speed(local.optimizer)
-    updates = scenario.steps if isinstance(speed, RateSource) else 0
+    updates = run.steps if isinstance(speed, RatePart) else 0
     # the server's part of it is none of a worker's
-    mine = scenario.regularisation.model_copy(update={"max_norm": None})
-    return Training(local, mine, scenario.clipping, scenario.variance_reduction, updates)
+    mine = run.regularisation.model_copy(update={"max_norm": None})
+    return Training(local, mine, run.clipping, run.variance_reduction, updates)
 
 
-def rate(chosen: float | RateSource, updates: int) -> float | Rate:
+def rate(chosen: float | RatePart, updates: int) -> float | Rate:
     """A learning rate as optax takes it: a number, or the rate by the number of updates before, of `updates` in all.
 
     Raises ValueError for an option out of range.
     """
-    if not isinstance(chosen, RateSource):
+    if not isinstance(chosen, RatePart):
         return chosen
     then = RATES[chosen.name](max(1, updates - chosen.warm_up), **chosen.options())
     if not chosen.warm_up:
@@ -57,11 +58,11 @@ def rate(chosen: float | RateSource, updates: int) -> float | Rate:
     return warmed
 
 
-def _speed(optimizer: Component) -> float | RateSource:
+def _speed(optimizer: Part) -> float | RatePart:
     return getattr(optimizer, "learning_rate")  # noqa: B009
 
 
-def optimizing(part: Component, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
+def optimizing(part: Part, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
     """The server's optimizer in a run of so many updates; after each the parameters are no longer than `max_norm`."""
     speed = rate(_speed(part), updates)
     made = OPTIMIZERS[part.name](**part.options() | {"learning_rate": speed})

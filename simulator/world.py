@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.simulator.components import DATA, PARTITIONS, reads_files
 from byzax.simulator.data.base import Dataset, Split, split
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.normalising import Scaling, scaling
 from byzax.simulator.partitions import Samples
-from byzax.simulator.parts import DataSource
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.data import DataPart
+from byzax.simulator.config.run import Run
 from byzax.simulator.units import Units, units
 
 Array = jax.Array
@@ -54,13 +53,13 @@ TRAIN_EVALUATED = 2000
 SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None, units=None)  # pyright: ignore[reportArgumentType]
 
 
-def load(data: DataSource) -> Dataset:
+def load(data: DataPart) -> Dataset:
     """The data set that a scenario names. Raises ValueError where it is missing, damaged or impossible."""
     return _load(data.model_copy(update={"seed": None}))
 
 
 @file_cache(maxsize=4)
-def _load(data: DataSource) -> Dataset:
+def _load(data: DataPart) -> Dataset:
     reads_files(data)
     made = DATA[data.name](**data.options())
     if isinstance(made, Dataset):
@@ -84,49 +83,49 @@ def _check(name: str, data: Dataset) -> None:
         )
 
 
-def _samples(data: DataSource) -> dict[str, Any]:
+def _samples(data: DataPart) -> dict[str, Any]:
     # a grid over seeds of the split reads and places the samples once
     return _placed(data.model_copy(update={"seed": None}))
 
 
 @file_cache(maxsize=2)
-def _placed(data: DataSource) -> dict[str, Any]:
+def _placed(data: DataPart) -> dict[str, Any]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
     return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": units(dataset)}
 
 
-def world(scenario: Scenario, seed: int) -> World:
+def world(run: Run) -> World:
     """The world of one repeat, on the device. Raises ValueError where the data cannot be split as asked."""
-    n = scenario.workers.total
-    parts, shares = share_out(scenario.data, n, seed)
+    n = run.workers.total
+    parts, shares = share_out(run.data, n, seed)
     # a partition may leave samples to nobody; where few are held some count twice, for every seed evaluates as many
-    held = generator(own_seed(scenario.data.seed, seed), Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
+    held = generator(own_seed(run.data.seed, seed), Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
     evaluated = np.resize(held, min(TRAIN_EVALUATED, len(parts.train)))
     shards = np.zeros((n, max(map(len, shares))), np.int32)
     for shard, share in zip(shards, shares, strict=True):
         shard[: len(share)] = share
     return World(
         key=jax.random.key(seed),
-        start_key=jax.random.key(own_seed(scenario.model.seed, seed)),
-        liars_key=jax.random.key(own_seed(scenario.workers.byzantine.seed, seed)),
-        **_samples(scenario.data),
+        start_key=jax.random.key(own_seed(run.model.seed, seed)),
+        liars_key=jax.random.key(own_seed(run.workers.byzantine.seed, seed)),
+        **_samples(run.data),
         shards=jnp.asarray(shards),
         sizes=jnp.array([len(share) for share in shares], jnp.int32),
         train=jnp.asarray(evaluated, jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
         own=jnp.asarray(parts.validation, jnp.int32),
-        liars=jnp.asarray(liars(scenario, seed)),
-        scaling=scaling_of(scenario.data, n, seed),
+        liars=jnp.asarray(liars(run)),
+        scaling=scaling_of(run.data, n, seed),
     )
 
 
-def liars(scenario: Scenario, seed: int) -> np.ndarray:
+def liars(run: Run) -> np.ndarray:
     """Which of the Byzantine workers each worker is, `[n]`, -1 for the honest; on the host.
 
     All are -1 where others lie in every update. Raises ValueError where the data cannot be split as asked.
     """
-    n, byzantine = scenario.workers.total, scenario.workers.byzantine
+    n, byzantine = run.workers.total, run.workers.byzantine
     ranks = np.full(n, -1, np.int32)
     if byzantine.per_round == "sampled":
         return ranks
@@ -135,8 +134,8 @@ def liars(scenario: Scenario, seed: int) -> np.ndarray:
     elif byzantine.which == "random":
         chosen = generator(own_seed(byzantine.seed, seed), Purpose.LIARS).permutation(n)
     else:
-        parts, shares = share_out(scenario.data, n, seed)
-        chosen = np.argsort(-_unlike(load(scenario.data), parts.train, shares), kind="stable")
+        parts, shares = share_out(run.data, n, seed)
+        chosen = np.argsort(-_unlike(load(run.data), parts.train, shares), kind="stable")
     ranks[np.sort(chosen[: byzantine.count])] = np.arange(byzantine.count)
     return ranks
 
@@ -159,20 +158,20 @@ def own_seed(chosen: int | None, seed: int) -> int:
     return seed if chosen is None else chosen
 
 
-def split_of(data: DataSource, seed: int) -> Split:
+def split_of(data: DataPart, seed: int) -> Split:
     """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
     rng = generator(own_seed(data.seed, seed), Purpose.SPLIT)
     return split(load(data), rng, data.validation, data.test, data.test_by)
 
 
-def share_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
+def share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     """The split of one repeat and each worker's samples, on the host. Raises ValueError where that cannot be done."""
     # one entry for all repeats that share a seed of the data
     return _shared_out(data, n, own_seed(data.seed, seed))
 
 
 @file_cache(maxsize=64)
-def _shared_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
+def _shared_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
     divide = PARTITIONS[data.partition.name](**data.partition.options())
     owners = None if dataset.owners is None else dataset.owners[parts.train]
@@ -183,13 +182,13 @@ def _shared_out(data: DataSource, n: int, seed: int) -> tuple[Split, list[np.nda
     return parts, [parts.train[position] for position in positions]
 
 
-def scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
+def scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
     """What brings the samples of one repeat to one scale. Raises ValueError where that cannot be done."""
     return _scaling_of(data, n, own_seed(data.seed, seed))
 
 
 @file_cache(maxsize=8)
-def _scaling_of(data: DataSource, n: int, seed: int) -> Scaling | None:
+def _scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
     return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
 
 

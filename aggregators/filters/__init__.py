@@ -1,31 +1,40 @@
 """Filters: what judges single rows where an update has one; one file each, found by its name."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
-from byzax.aggregators.base import files, function_of
+from byzax import members
 from byzax.aggregators.filters.base import Filter, Sent
 
 __all__ = ["Filter", "Sent", "available", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose filters/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "filters")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("filter")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all filters: one for each file of this folder, `base` aside."""
-    return files(__path__)
+    """The names of all filters."""
+    return members.available("filter")
 
 
-def factory(name: str) -> Callable[..., Filter]:
+def factory(reference: str | Callable[..., Filter]) -> Callable[..., Filter]:
     """The function behind a name: `factory("kardam")(n, f)`.
 
-    Raises ValueError for an unknown name or a file without it.
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
 
-    >>> available()[0]
-    'kardam'
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+
+    Example:
+        >>> factory("kardam").__name__
+        'kardam'
     """
-    return function_of(__name__, "filter", name, available())
+    return members.find("filter", reference)
+
+
+def __getattr__(name: str) -> Callable[..., Filter]:
+    return members.attribute("filter", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

@@ -20,9 +20,11 @@ class Filter(NamedTuple):
     accepted, state)`: the row as the rule shall see it, whether it shall (a truth value, `[]`), and the new state. A
     refused row changes neither the model nor the states of rule and optimizer. `context` is that of a rule: a key, the
     model, and a gradient and a loss on the server's own data where there are any. `asks(state)`: whether the next row
-    is judged with a new gradient, `[]`; None where a filter that asks for gradients does so for every row.
+    is judged with a new gradient, `[]`; None where a filter that asks for gradients does so for every row. `needs`: what
+    it asks of the context, of "gradient", "loss" and "after".
     """
 
     init: Callable[[Array], State]
     judge: Callable[[Array, Sent, Context, State], tuple[Array, Array, State]]
     asks: Callable[[State], Array] | None = None
+    needs: frozenset[str] = frozenset()

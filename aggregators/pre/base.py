@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows
+from byzax.options import OptionError, PartError
 
 
 class Mixer(NamedTuple):
@@ -14,10 +15,15 @@ class Mixer(NamedTuple):
 
     `mix(rows [n, d], context)` gives `(rows [kept, d], shares [kept, n])`: what the rule sees in place of the rows, and
     the share that each of the n rows has in each of them.
+
+    `linear`: the mixed rows are the shares times the rows. `least_rows(kept, f)`: the fewest rows that it accepts, with
+    the same options, and of which at least so many are left, where `f` may be Byzantine.
     """
 
     kept: int
     mix: Callable[[Array, Context | None], tuple[Array, Array]]
+    linear: bool = False
+    least_rows: Callable[[int, int], int] = lambda kept, f: kept
 
 
 def chained(
@@ -34,10 +40,10 @@ def chained(
         return rule(n, f)
     try:
         last = rule(made[-1].kept, f)
-    except ValueError as error:
-        if made[-1].kept == n:
+    except PartError as error:
+        if made[-1].kept == n or isinstance(error, OptionError):
             raise
-        raise ValueError(f"{error}; of the n={n} rows {made[-1].kept} are left by what stands before it") from error
+        raise PartError(f"{error}; of the n={n} rows {made[-1].kept} are left by what stands before it") from error
     return _preceded(last, n, made)
 
 
@@ -54,4 +60,11 @@ def _preceded(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggregator:
         weights = info.weights if info.weights is None or shares is None else info.weights @ shares
         return aggregate.astype(rows.dtype), state, info._replace(weights=weights)
 
-    return Aggregator(rule.init, apply)
+    def least_rows(f: int) -> int:
+        needed = rule.least_rows(f)
+        for mixer in reversed(mixers):
+            needed = mixer.least_rows(needed, f)
+        return needed
+
+    linear = rule.linear and all(mixer.linear for mixer in mixers)
+    return Aggregator(rule.init, apply, linear=linear, least_rows=least_rows, needs=rule.needs)

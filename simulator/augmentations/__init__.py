@@ -1,29 +1,32 @@
 """Changes of training images: `build(name, **options)` gives an `Augmentation`; one file for each."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from byzax.simulator import registry
+from byzax import members
 from byzax.simulator.augmentations.base import Augmentation
 
 __all__ = ["Augmentation", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose augmentations/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "augmentations")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("augmentation")
 
 
 def available() -> tuple[str, ...]:
     """The names of all augmentations."""
-    return registry.available(__name__)
+    return members.available("augmentation")
 
 
-def factory(name: str) -> Callable[..., Augmentation]:
-    """The function behind a name: `factory("flip")()`. Raises ValueError for an unknown name."""
-    return registry.factory(__name__, name)
+def factory(reference: str | Callable[..., Augmentation]) -> Callable[..., Augmentation]:
+    """The function behind an augmentation's name: `factory("flip")()`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("augmentation", reference)
 
 
 def build(name: str, **options: Any) -> Augmentation:
@@ -36,3 +39,11 @@ def build(name: str, **options: Any) -> Augmentation:
     [[[2.0, 1.0, 0.0], [5.0, 4.0, 3.0]]]
     """
     return factory(name)(**options)
+
+
+def __getattr__(name: str) -> Callable[..., Augmentation]:
+    return members.attribute("augmentation", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

@@ -1,27 +1,32 @@
 """Data sets: `build(name, **options)` gives a `Dataset`; one file per data set, found by its name."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from byzax.simulator import registry
+from byzax import members
 from byzax.simulator.data.base import DataError, Dataset, Split, split
 
 __all__ = ["DataError", "Dataset", "Split", "available", "build", "factory", "split"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose data/ holds more files of this kind, found by name too
-__path__.extend(str(Path(folder, "data")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder)
+members.open_folder("data")
 
 
 def available() -> tuple[str, ...]:
     """The names of all data sets."""
-    return registry.available(__name__)
+    return members.available("data")
 
 
-def factory(name: str) -> Callable[..., Dataset]:
-    """The function behind a data set's name: `factory("digits")()`. Raises ValueError for an unknown name."""
-    return registry.factory(__name__, name, "data set")
+def factory(reference: str | Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """The function behind a data set's name: `factory("digits")()`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("data", reference)
 
 
 def build(name: str, **options: Any) -> Dataset:
@@ -35,3 +40,11 @@ def build(name: str, **options: Any) -> Dataset:
     (30, 2)
     """
     return factory(name)(**options)
+
+
+def __getattr__(name: str) -> Callable[..., Dataset]:
+    return members.attribute("data", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

@@ -12,8 +12,8 @@ from byzax.simulator import compilation
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Evaluation, Update
 from byzax.simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
-from byzax.simulator.parts import Ray
-from byzax.simulator.scenario import Scenario, parse
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.run import Run
 from byzax.simulator.serving import Arrived, Server, shown
 from byzax.simulator.timeline import UNPLANNED, Timeline
 from byzax.simulator.world import World, world
@@ -53,7 +53,7 @@ def posted(timeline: Timeline, hosts: np.ndarray) -> Post:
 class Setting(NamedTuple):
     """What every actor of a run knows; each process makes it for itself from the scenario and the seed."""
 
-    scenario: Scenario
+    run: Run
     timeline: Timeline
     core: Core
     core_of: Callable[[int], Core]
@@ -65,7 +65,7 @@ def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
     """The setting of one repeat; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
     compilation.keep()
     compilation.make_room()
-    described = parse(scenario)
+    described = parse(run)
     ready = prepare(described, seed, UNPLANNED if described.clock == "wall" else None)
     post = posted(ready.timeline, hosts)
     return Setting(described, ready.timeline, first_core(described, seed), ready.core_of, world(described, seed), post)
@@ -88,7 +88,7 @@ class New(NamedTuple):
 
 def new_of(run: Setting, step: int) -> New:
     """An update of a planned run."""
-    return New(arrived(run.timeline, step, run.scenario.workers.total), int(run.timeline.seen[step]))
+    return New(arrived(run.timeline, step, run.run.workers.total), int(run.timeline.seen[step]))
 
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
@@ -116,7 +116,7 @@ class Workers:
     """Hosts one or more workers, honest and Byzantine alike."""
 
     def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
-        self.run = setting(scenario, seed, hosts)
+        self.run = setting(run, hosts)
         self.memories: dict[int, Any] = {}
         self.d = d
 
@@ -126,7 +126,7 @@ class Workers:
         message = post.of_version[version] + turn
         which = post.order[post.begins[message] : post.begins[message + 1]]
         workers, jobs, handed = rows.workers[which], rows.jobs[which], rows.handed[which]
-        executor = self.run.scenario.executor
+        executor = self.run.run.executor
         model = jnp.asarray(public.params)
         if isinstance(executor, Ray) and executor.batch:
             with stage("work", worker=int(workers[0]), job=int(jobs[0])):
@@ -180,7 +180,7 @@ class Adversary:
     """Forges the Byzantine rows from all it may see."""
 
     def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
-        self.run = setting(scenario, seed, hosts)
+        self.run = setting(run, hosts)
         self.state = self.run.core.adversary(d)
 
     def forge(self, step: int, public: Server, *parts: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ class ParameterServer:
 
     def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> int:
         """Gives d, the number of parameters."""
-        self.run = setting(scenario, seed, hosts)
+        self.run = setting(run, hosts)
         with stage("start", seed=seed):
             self.server = self.run.core.start(self.run.world)
         return len(self.server.params)

@@ -20,9 +20,9 @@ from byzax.simulator.diagnostics import Evaluation, Update
 from byzax.simulator.durations import Draw, Spans, drawing
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.parts import Honest
+from byzax.simulator.config.attack import Honest
 from byzax.simulator.planning import in_step, planned
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.run import Run
 from byzax.simulator.schedules import Situation
 from byzax.simulator.serving import Arrived
 from byzax.simulator.timeline import Outcome, Timeline
@@ -71,69 +71,69 @@ def stage(name: str, **place: int) -> Iterator[None]:
         raise RunError(f"{name} failed ({where}): {type(error).__name__}: {error}") from error
 
 
-def _timeline_key(scenario: Scenario, seed: int) -> tuple[str, int]:
+def _timeline_key(run: Run) -> tuple[str, int]:
     # without what no timeline depends on
-    return scenario.model_dump_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"}), seed
+    return SCENARIO_DUMP_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"}), seed
 
 
 # the last one is kept: runs, and checks before them, ask for it several times
 @file_cache(maxsize=1, key=_timeline_key)
-def plan(scenario: Scenario, seed: int) -> Timeline:
+def plan(run: Run) -> Timeline:
     """The timeline of one repeat: it depends on the scenario and the seed alone.
 
     Raises ValueError where a part of schedule or latency cannot be made, or where no update ever happens.
     """
-    n, source, decides = scenario.workers.total, scenario.latency, schedule(scenario)
+    n, source, decides = run.workers.total, run.latency, schedule(run)
     if decides.plan is not None:
-        return timeline.check(decides.plan(situation(scenario, seed)), n)
-    draws = drawing(source, n, seed, message_bits(scenario))
-    if scenario.clock == "wall":
+        return timeline.check(decides.plan(situation(run)), n)
+    draws = drawing(source, n, seed, message_bits(run))
+    if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_computing(draw) for draw in draws]
-    if all_together(scenario):
-        return in_step(scenario.steps, draws)
-    timing, liars_, taking = _timing(scenario), fixed_liars(scenario, seed), scenario.workers.byzantine.participating
-    book = open_book(decides, timing, liars_, least(scenario), situation(scenario, seed), taking)
+    if all_together(run):
+        return in_step(run.steps, draws)
+    timing, liars_, taking = _timing(run), fixed_liars(run), run.workers.byzantine.participating
+    book = open_book(decides, timing, liars_, least(run), situation(run), taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
 
 
-def all_together(scenario: Scenario) -> bool:
+def all_together(run: Run) -> bool:
     """Whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
-    decides, source = schedule(scenario), scenario.latency
-    in_time = isinstance(_timing(scenario), Honest) and not source.loss and not source.crashes
+    decides, source = schedule(run), run.latency
+    in_time = isinstance(_timing(run), Honest) and not source.loss and not source.crashes
     return decides.plan is None and decides.together and in_time
 
 
-def _timing(scenario: Scenario) -> Any:
-    return scenario.attack.timing if scenario.workers.byzantine.count else Honest()
+def _timing(run: Run) -> Any:
+    return run.attack.timing if run.workers.byzantine.count else Honest()
 
 
-def situation(scenario: Scenario, seed: int) -> Situation:
+def situation(run: Run) -> Situation:
     """For what the schedule of a repeat decides."""
-    n = scenario.workers.total
+    n = run.workers.total
 
     def sizes() -> np.ndarray:
-        return np.array([len(share) for share in share_out(scenario.data, n, seed)[1]])
+        return np.array([len(share) for share in share_out(run.data, n, seed)[1]])
 
     return Situation(
-        n, scenario.steps, generator(seed, Purpose.SCHEDULE), partial(generator, seed, Purpose.SCHEDULE), sizes
+        n, run.steps, generator(seed, Purpose.SCHEDULE), partial(generator, seed, Purpose.SCHEDULE), sizes
     )
 
 
-def fixed_liars(scenario: Scenario, seed: int) -> list[int]:
+def fixed_liars(run: Run) -> list[int]:
     """The Byzantine workers, where they are always the same."""
-    return np.flatnonzero(liars(scenario, seed) >= 0).tolist()
+    return np.flatnonzero(liars(run) >= 0).tolist()
 
 
-def byzantine_updates(scenario: Scenario, seed: int, steps: int) -> np.ndarray:
+def byzantine_updates(run: Run, steps: int) -> np.ndarray:
     """In how many of the first `steps` updates each worker is Byzantine, `[n]`."""
-    byzantine = scenario.workers.byzantine
+    byzantine = run.workers.byzantine
     if byzantine.per_round == "fixed":
-        return np.where(liars(scenario, seed) >= 0, steps, 0)
-    return np.asarray(_drawn(world(scenario, seed), jnp.arange(steps), byzantine.count))
+        return np.where(liars(run) >= 0, steps, 0)
+    return np.asarray(_drawn(world(run), jnp.arange(steps), byzantine.count))
 
 
 @partial(jax.jit, static_argnums=2)
@@ -162,29 +162,29 @@ class Prepared(NamedTuple):
     gradients: np.ndarray
 
 
-def first_core(scenario: Scenario, seed: int) -> Core:
+def first_core(run: Run) -> Core:
     """The core of the first update; all but `update` and `forge` is the same in every one."""
-    if scenario.clock == "wall":
+    if run.clock == "wall":
         # the first one is not known before; one that is planned without mishaps sees as many rows
-        attack = scenario.attack.model_copy(update={"timing": Honest()})
-        latency = scenario.latency.model_copy(update={"loss": 0.0, "crashes": ()})
-        scenario = scenario.model_copy(update={"steps": 1, "attack": attack, "latency": latency})
-    return build(scenario, int(plan(scenario, seed).seen[0]))
+        attack = run.attack.model_copy(update={"timing": Honest()})
+        latency = run.latency.model_copy(update={"loss": 0.0, "crashes": ()})
+        scenario = run.model_copy(update={"steps": 1, "attack": attack, "latency": latency})
+    return build(run, int(plan(run).seen[0]))
 
 
-def prepare(scenario: Scenario, seed: int, observed: Timeline | None = None) -> Prepared:
+def prepare(run: Run, observed: Timeline | None = None) -> Prepared:
     """The timeline of one repeat, planned or `observed`, and the cores for its updates."""
-    planned = observed or plan(scenario, seed)
-    return Prepared(planned, lru_cache(partial(build, scenario)), delivered(planned, per_job(scenario, seed)))
+    planned = observed or plan(run)
+    return Prepared(planned, lru_cache(partial(build, run)), delivered(planned, per_job(run)))
 
 
-def per_job(scenario: Scenario, seed: int) -> np.ndarray:
+def per_job(run: Run) -> np.ndarray:
     """The gradients of one job of each worker, `[n]`: 1, or those of its local steps."""
-    local, n = scenario.local, scenario.workers.total
+    local, n = run.local, run.workers.total
     if local is None or local.steps is not None:
         return np.full(n, 1 if local is None else local.steps)
-    _, shares = share_out(scenario.data, n, seed)
-    return batches_of(local, np.array([len(share) for share in shares]), scenario.data.batch_size) * local.epochs
+    _, shares = share_out(run.data, n, seed)
+    return batches_of(local, np.array([len(share) for share in shares]), run.data.batch_size) * local.epochs
 
 
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
@@ -210,9 +210,9 @@ def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:
     return np.isin(np.arange(n), mine) if len(mine) else None
 
 
-def evaluation_steps(scenario: Scenario, steps: int) -> list[int]:
+def evaluation_steps(run: Run, steps: int) -> list[int]:
     """The steps after which a model is evaluated: 0, every `evaluate_every`, and the last of `steps`."""
-    return sorted({*range(0, steps, scenario.evaluate_every), steps})
+    return sorted({*range(0, steps, run.evaluate_every), steps})
 
 
 def ended(timeline: Timeline) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from byzax.simulator import compilation, interrupts
 from byzax.simulator.executors.base import Checkpoint, arrived, ended, evaluation_steps, floats, prepare, stacked, stage
-from byzax.simulator.parts import Loop
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.executors import Loop
+from byzax.simulator.config.run import Run
 from byzax.simulator.serving import shown
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import world
@@ -22,28 +22,28 @@ def session(executor: Loop):
     yield run
 
 
-def run(scenario: Scenario) -> Iterator[Checkpoint]:
+def run(run: Run) -> Iterator[Checkpoint]:
     """The checkpoints of each repeat, one repeat after the other. Raises RunError naming stage, worker and job."""
-    for seed in scenario.seeds:
-        yield from _repeat(scenario, seed)
+    for seed in run.seeds:
+        yield from _repeat(run)
 
 
-def replay(scenario: Scenario, seed: int, observed: Timeline) -> Iterator[Checkpoint]:
+def replay(run: Run, observed: Timeline) -> Iterator[Checkpoint]:
     """The checkpoints of a repeat whose order of events was recorded."""
-    return _repeat(scenario, seed, observed)
+    return _repeat(run, observed)
 
 
-def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> Iterator[Checkpoint]:
+def _repeat(run: Run, observed: Timeline | None = None) -> Iterator[Checkpoint]:
     compilation.keep()
     begin = time.perf_counter()
-    timeline, core_of, gradients = prepare(scenario, seed, observed)
+    timeline, core_of, gradients = prepare(run, observed)
     core = core_of(int(timeline.seen[0]))
-    evaluated = set(evaluation_steps(scenario, timeline.steps))
-    here = world(scenario, seed)
+    evaluated = set(evaluation_steps(run, timeline.steps))
+    here = world(run)
     with stage("start", seed=seed):
         server = core.start(here)
     kept = core.memory and core.memory.start(here, len(server.params))
-    memories = [kept] * scenario.workers.total
+    memories = [kept] * run.workers.total
     adversary = core.adversary(len(server.params))
     versions = {0: server.params}
     last_use = timeline.last_use()
@@ -70,7 +70,7 @@ def _repeat(scenario: Scenario, seed: int, observed: Timeline | None = None) -> 
             return ended(timeline)
 
         mine, core = timeline.of(step), core_of(int(timeline.seen[step]))
-        new, rows = arrived(timeline, step, scenario.workers.total), []
+        new, rows = arrived(timeline, step, run.workers.total), []
         for worker, version, job, handed in zip(
             new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], new.versions, strict=True
         ):

@@ -11,7 +11,7 @@ from byzax.simulator.core import least, may_shrink, message_bits, schedule
 from byzax.simulator.durations import drawing, one_by_one
 from byzax.simulator.executors.base import fixed_liars, gone_of, situation
 from byzax.simulator.planning import Clock, Event, Foresee, follow
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.run import Run
 from byzax.simulator.serving import Arrived
 from byzax.simulator.timeline import Timeline
 
@@ -40,20 +40,20 @@ class Crew(NamedTuple):
     forget: Callable[[int], None]
 
 
-def race(scenario: Scenario, seed: int, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
+def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
     """Yields the book after every event, and the second of the race; ends with the timeline of what happened.
 
     Times of the scenario's latency pass for real: a row counts as there when its job is done, and not before those
     seconds are over. What is lost, and who dies, is drawn as in virtual time.
     """
-    n, latency, timing = scenario.workers.total, scenario.latency, scenario.attack.timing
-    decides, fewest = schedule(scenario), least(scenario)
-    if decides.forgets and not may_shrink(scenario):
+    n, latency, timing = run.workers.total, run.latency, run.attack.timing
+    decides, fewest = schedule(run), least(run)
+    if decides.forgets and not may_shrink(run):
         # where a worker is lost the race then ends and says so
         fewest = n
-    taking = scenario.workers.byzantine.participating
-    book = open_book(decides, timing, fixed_liars(scenario, seed), fewest, situation(scenario, seed), taking)
-    spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(scenario))]
+    taking = run.workers.byzantine.participating
+    book = open_book(decides, timing, fixed_liars(run), fewest, situation(run), taking)
+    spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(run))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}
     oldest = getattr(timing, "age", 0) if timing.name == "replay" else 0

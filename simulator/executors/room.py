@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from byzax.simulator.core import message_bits
-from byzax.simulator.parts import Ray
-from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.run import Run
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.world import load
 
 # Private memory of a worker actor that has trained softmax on digits: 300 to 315 MB (Ray 2.60, JAX 0.10, x86), of which
@@ -15,36 +16,36 @@ ACTOR_BYTES = 300 * 2**20
 CROWDED = 8
 
 
-def processes(scenario: Scenario) -> int:
+def processes(run: Run) -> int:
     """The actors of a scenario on this machine: those of workers, the adversary and the server."""
-    executor, n = scenario.executor, scenario.workers.total
+    executor, n = run.executor, run.workers.total
     assert isinstance(executor, Ray)
     if executor.workers_per_actor is not None:
         return -(-n // executor.workers_per_actor) + 2
     return min(n, cores() if executor.actors == "auto" else executor.actors) + 2
 
 
-def needed_bytes(scenario: Scenario) -> int:
+def needed_bytes(run: Run) -> int:
     """An estimate of their memory in all: each has the samples, on the host and as JAX has them, and a few models."""
-    data = load(scenario.data)
+    data = load(run.data)
     samples = data.x.nbytes + data.y.nbytes
-    return processes(scenario) * (ACTOR_BYTES + 2 * samples + message_bits(scenario))
+    return processes(run) * (ACTOR_BYTES + 2 * samples + message_bits(run))
 
 
-def check(scenario: Scenario) -> str:
+def check(run: Run) -> str:
     """A line about processes that share cores; empty where each has a core, or nearly so.
 
     Raises:
         ScenarioError: they need more memory than is free.
     """
-    count, needed, free = processes(scenario), needed_bytes(scenario), free_bytes()
-    executor = scenario.executor
+    count, needed, free = processes(run), needed_bytes(run), free_bytes()
+    executor = run.executor
     assert isinstance(executor, Ray)
     key = "actors" if executor.workers_per_actor is None else "workers_per_actor"
     size = f"{count} processes take about {needed / 1e9:.3g} GB"
     if free is not None and needed > free:
         most = max(1, int(free / (needed / count)) - 2)
-        way_out = f"{key}: {most if key == 'actors' else -(-scenario.workers.total // most)}"
+        way_out = f"{key}: {most if key == 'actors' else -(-run.workers.total // most)}"
         raise ScenarioError(
             f"executor.{key}: {size} ({needed / count / 1e6:.0f} MB each), and {free / 1e9:.3g} GB are free: take "
             f"{way_out}, or actors: auto, which is one actor for each core"

@@ -26,8 +26,8 @@ from byzax.simulator.executors.base import (
     stacked,
     stage,
 )
-from byzax.simulator.parts import Vectorised
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.executors import Vectorised
+from byzax.simulator.config.run import Run
 from byzax.simulator.serving import Arrived, Server, shown
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import SEED_AXES, World, stack, world
@@ -71,19 +71,19 @@ def session(executor: Vectorised) -> Iterator[Any]:
     yield run
 
 
-def run(scenario: Scenario) -> Iterator[Checkpoint]:
+def run(run: Run) -> Iterator[Checkpoint]:
     """The checkpoints of all repeats. Raises RunError naming the stage.
 
     Repeats whose timelines have the same form, and whose splits the same sizes, advance together, others one after the
     other.
     """
     compilation.keep()
-    ready = {seed: prepare(scenario, seed) for seed in scenario.seeds}
-    layouts = {seed: layout(each.timeline, scenario.workers.total) for seed, each in ready.items()}
+    ready = {seed: prepare(run) for seed in run.seeds}
+    layouts = {seed: layout(each.timeline, run.workers.total) for seed, each in ready.items()}
     # one size for all: functions are compiled once
     m = max(each.m for each in layouts.values())
-    layouts = {s: layout(ready[s].timeline, scenario.workers.total, m) if o.m < m else o for s, o in layouts.items()}
-    worlds = {seed: world(scenario, seed) for seed in scenario.seeds}
+    layouts = {s: layout(ready[s].timeline, run.workers.total, m) if o.m < m else o for s, o in layouts.items()}
+    worlds = {seed: world(run) for seed in run.seeds}
     together: dict[Any, list[int]] = {}
     for seed, each in layouts.items():
         form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
@@ -92,7 +92,7 @@ def run(scenario: Scenario) -> Iterator[Checkpoint]:
         together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
     for seeds in together.values():
         here = stack([worlds.pop(seed) for seed in seeds])
-        yield from _run(scenario, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], here, seeds)
+        yield from _run(run, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], here, seeds)
 
 
 def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
@@ -148,21 +148,21 @@ def _widths(sizes: np.ndarray) -> list[int]:
 
 
 def _run(
-    scenario: Scenario, ready: list[Prepared], layouts: list[Layout], worlds: World, seeds: list[int]
+    run: Run, ready: list[Prepared], layouts: list[Layout], worlds: World, seeds: list[int]
 ) -> Iterator[Checkpoint]:
     begin = time.perf_counter()
-    timeline, n = layouts[0].timeline, scenario.workers.total
+    timeline, n = layouts[0].timeline, run.workers.total
     core = ready[0].core_of(int(timeline.seen[0]))
     gradients = [each.gradients for each in ready]
     # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
-    fill = int(timeline.sizes.max()) if schedule(scenario).sees == "buckets" else 0
+    fill = int(timeline.sizes.max()) if schedule(run).sees == "buckets" else 0
     with stage("start"):
         state = _start(core, n, layouts[0].m)(worlds)
     parts: list[Update] = []
     # updates of one kind share a compiled loop
     kinds = np.stack([timeline.seen, np.full(timeline.steps, fill) if fill else timeline.sizes])
     changes = 1 + np.flatnonzero(np.diff(kinds, axis=1).any(axis=0))
-    evaluated = set(evaluation_steps(scenario, timeline.steps))
+    evaluated = set(evaluation_steps(run, timeline.steps))
     leavers = n if any(len(own.timeline.gone) for own in layouts) else 0
     loops = {
         (seen, size): _loop_of(layouts[0], (kinds[0] == seen) & (kinds[1] == size))

@@ -1,29 +1,32 @@
 """How long work takes, in virtual seconds: `build(name, **options)` gives a `Latency`; one file for each."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from byzax.simulator import registry
+from byzax import members
 from byzax.simulator.latency.base import Latency
 
 __all__ = ["Latency", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose latency/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "latency")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("latency")
 
 
 def available() -> tuple[str, ...]:
     """The names of all latency models."""
-    return registry.available(__name__)
+    return members.available("latency")
 
 
-def factory(name: str) -> Callable[..., Latency]:
-    """The function behind a name: `factory("constant")()`. Raises ValueError for an unknown name."""
-    return registry.factory(__name__, name, "latency")
+def factory(reference: str | Callable[..., Latency]) -> Callable[..., Latency]:
+    """The function behind a latency model's name: `factory("constant")()`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("latency", reference)
 
 
 def build(name: str, **options: Any) -> Latency:
@@ -36,3 +39,11 @@ def build(name: str, **options: Any) -> Latency:
     [2.0, 2.0, 2.0]
     """
     return factory(name)(**options)
+
+
+def __getattr__(name: str) -> Callable[..., Latency]:
+    return members.attribute("latency", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

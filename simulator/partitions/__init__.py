@@ -1,42 +1,32 @@
 """Ways to split training samples over workers: `build(name, **options)` gives a `Partition`; one file for each."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from byzax.simulator import registry
+from byzax import members
 from byzax.simulator.partitions.base import Partition, Samples
 
 __all__ = ["ALIASES", "Partition", "Samples", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose partitions/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "partitions")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
-
-# What flwr-datasets and byzfl call them: a scenario may say either, with our options.
-ALIASES = {
-    "pathological": "by_label",
-    "shard": "shards",
-    "natural_id": "by_writer",
-    "grouped_natural_id": "by_writer",
-    "continuous": "feature_skew",
-    "gamma_similarity": "similarity",
-    "gamma_similarity_niid": "similarity",
-    "dirichlet_niid": "dirichlet",
-    "extreme_niid": "extreme",
-}
+members.open_folder("partition")
 
 
 def available() -> tuple[str, ...]:
     """The names of all partitions."""
-    return registry.available(__name__)
+    return members.available("partition")
 
 
-def factory(name: str) -> Callable[..., Partition]:
-    """The function behind a partition's name: `factory("iid")()`. Raises ValueError for an unknown name."""
-    return registry.factory(__name__, name)
+def factory(reference: str | Callable[..., Partition]) -> Callable[..., Partition]:
+    """The function behind a partition's name: `factory("iid")()`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("partition", reference)
 
 
 def build(name: str, **options: Any) -> Partition:
@@ -50,3 +40,11 @@ def build(name: str, **options: Any) -> Partition:
     [4, 3, 3]
     """
     return factory(name)(**options)
+
+
+def __getattr__(name: str) -> Callable[..., Partition]:
+    return members.attribute("partition", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

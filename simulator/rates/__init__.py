@@ -1,29 +1,32 @@
 """How a learning rate changes over a run: `build(name, updates, **options)` gives a `Rate`; one file for each."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from byzax.simulator import registry
+from byzax import members
 from byzax.simulator.rates.base import Rate
 
 __all__ = ["Rate", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose rates/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "rates")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("rate")
 
 
 def available() -> tuple[str, ...]:
     """The names of all schedules of a learning rate."""
-    return registry.available(__name__)
+    return members.available("rate")
 
 
-def factory(name: str) -> Callable[..., Rate]:
-    """The function behind a name: `factory("constant")(100)`. Raises ValueError for an unknown name."""
-    return registry.factory(__name__, name, "rate")
+def factory(reference: str | Callable[..., Rate]) -> Callable[..., Rate]:
+    """The function behind a schedule's name: `factory("constant")(100)`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("rate", reference)
 
 
 def build(name: str, updates: int, **options: Any) -> Rate:
@@ -35,3 +38,11 @@ def build(name: str, updates: int, **options: Any) -> Rate:
     [0.5, 0.5, 0.05, 0.005]
     """
     return factory(name)(updates, **options)
+
+
+def __getattr__(name: str) -> Callable[..., Rate]:
+    return members.attribute("rate", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

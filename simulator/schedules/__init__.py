@@ -1,29 +1,32 @@
 """Who computes what from which model, and when: `build(name, n, f, **options)` gives a `Schedule`, one file each."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from byzax.simulator import registry
+from byzax import members
 from byzax.simulator.schedules.base import Board, Schedule, Situation
 
 __all__ = ["Board", "Schedule", "Situation", "available", "build", "factory"]
 
-# $BYZAX_PLUGINS: folders (separated like $PATH) whose schedules/ holds more files of this kind, found by name too
-__path__.extend(
-    str(Path(folder, "schedules")) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder
-)
+members.open_folder("schedule")
 
 
 def available() -> tuple[str, ...]:
     """The names of all schedules."""
-    return registry.available(__name__)
+    return members.available("schedule")
 
 
-def factory(name: str) -> Callable[..., Schedule]:
-    """The function behind a schedule's name: `factory("synchronous")(n, f)`. Raises ValueError for an unknown name."""
-    return registry.factory(__name__, name)
+def factory(reference: str | Callable[..., Schedule]) -> Callable[..., Schedule]:
+    """The function behind a schedule's name: `factory("synchronous")(n, f)`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("schedule", reference)
 
 
 def build(name: str, n: int, f: int, **options: Any) -> Schedule:
@@ -36,3 +39,11 @@ def build(name: str, n: int, f: int, **options: Any) -> Schedule:
     (True, False)
     """
     return factory(name)(n, f, **options)
+
+
+def __getattr__(name: str) -> Callable[..., Schedule]:
+    return members.attribute("schedule", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

@@ -29,8 +29,8 @@ from byzax.simulator.executors.ray.cast import (
 from byzax.simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
 from byzax.simulator.executors.ray.raced import observed
 from byzax.simulator.executors.ray.run import configure
-from byzax.simulator.parts import Ray
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.run import Run
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def session(
     embedded = connect(address) if started else None
     cast = Cast({}, {}, [])
     try:
-        yield lambda scenario: _run(cast, scenario, notice)
+        yield lambda scenario: _run(cast, run, notice)
     finally:
         dismiss(cast, list(cast.actors))
         if started:
@@ -55,14 +55,14 @@ def session(
             clean_up(embedded, keep_logs=bool(cast.dead))
 
 
-def _run(cast: Cast, scenario: Scenario, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
-    count = hosting(scenario)
+def _run(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
+    count = hosting(run)
     hire(cast, count)
-    for seed in scenario.seeds:
+    for seed in run.seeds:
         finished = False
         try:
-            run = configure(cast, count, scenario, seed)
-            if scenario.clock == "wall":
+            run = configure(cast, count, run)
+            if run.clock == "wall":
                 yield from observed(cast, run, notice)
                 finished = True
                 continue

@@ -18,8 +18,8 @@ import byzax
 from byzax.simulator import threads
 from byzax.simulator.executors.actors import Adversary, ParameterServer, Workers
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.parts import Ray
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.run import Run
 
 # How often Ray tries to reach a cluster.
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
@@ -155,9 +155,9 @@ def worker_name(number: int) -> str:
     return f"worker actor {number}"
 
 
-def hosting(scenario: Scenario) -> int:
-    """How many worker actors host the workers of a scenario."""
-    executor, n = scenario.executor, scenario.workers.total
+def hosting(run: Run) -> int:
+    """How many worker actors host the workers of a run."""
+    executor, n = run.executor, run.workers.total
     assert isinstance(executor, Ray)
     if executor.workers_per_actor is not None:
         return -(-n // executor.workers_per_actor)

@@ -26,7 +26,7 @@ LARGEST_MESSAGE = 64 * 2**20
 def submitted(run: Run) -> Iterator[Checkpoint]:
     """Any timeline: a row is asked for as soon as the version it needs is promised; tasks hand on references."""
     scenario, timeline, post, server = run.scenario, run.timeline, run.post, run.server
-    evaluated = set(evaluation_steps(scenario, timeline.steps))
+    evaluated = set(evaluation_steps(run, timeline.steps))
     last = np.zeros(len(post.hosts), int)
     np.maximum.at(last, post.message, timeline.updates)
     parts: dict[int, Any] = {}

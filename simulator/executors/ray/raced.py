@@ -31,7 +31,7 @@ class Handle(NamedTuple):
 def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
     """A run on the clock: the driver keeps the book, actors hand on references; `notice` is told of those that died."""
     scenario, server = run.scenario, run.server
-    evaluated = set(evaluation_steps(scenario, scenario.steps))
+    evaluated = set(evaluation_steps(run, run.steps))
     versions = {0: server.publish.remote(0)}
     updates: list[Any] = []
     checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
@@ -94,11 +94,11 @@ def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Ch
     def taken(timeline: Timeline) -> Checkpoint:
         at, *results, seen = checkpoints.popleft()
         evaluation, public, *seen = ray.get([*results, *seen])
-        gradients = delivered(timeline, per_job(scenario, run.seed))
+        gradients = delivered(timeline, per_job(run, run.seed))
         return checkpoint(run._replace(timeline=timeline, gradients=gradients), at, evaluation, public, seen)
 
     look(0)
-    events = race(scenario, run.seed, Crew(begin, over, update, lambda version: versions.pop(version, None)))
+    events = race(run, run.seed, Crew(begin, over, update, lambda version: versions.pop(version, None)))
     while True:
         interrupts.check()
         try:

@@ -11,7 +11,7 @@ from byzax.simulator.diagnostics import Evaluation, Update
 from byzax.simulator.executors.actors import Post, posted
 from byzax.simulator.executors.base import Checkpoint, first_core, prepare, stacked
 from byzax.simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, worker_name
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.run import Run
 from byzax.simulator.serving import Server
 from byzax.simulator.timeline import UNPLANNED, Timeline
 
@@ -22,7 +22,7 @@ class Run(NamedTuple):
     workers: list[Any]
     adversary: Any
     server: Any
-    scenario: Scenario
+    run: Run
     seed: int
     hosts: np.ndarray
     timeline: Timeline
@@ -33,20 +33,20 @@ class Run(NamedTuple):
     begin: float
 
 
-def configure(cast: Cast, count: int, scenario: Scenario, seed: int) -> Run:
+def configure(cast: Cast, count: int, run: Run) -> Run:
     begin = time.perf_counter()
-    n = scenario.workers.total
+    n = run.workers.total
     hosts = np.arange(n) * count // n
     adversary, server, *workers = (
         cast.actors[each].handle for each in (ADVERSARY, SERVER, *map(worker_name, range(count)))
     )
-    described = scenario.model_dump(mode="json")
+    described = SCENARIO_DUMP(mode="json")
     d = server.configure.remote(described, seed, hosts)
     ready = [handle.configure.remote(described, seed, hosts, d) for handle in (*workers, adversary)]
-    mine = prepare(scenario, seed, UNPLANNED if scenario.clock == "wall" else None)
-    post, core = posted(mine.timeline, hosts), first_core(scenario, seed)
+    mine = prepare(run, UNPLANNED if run.clock == "wall" else None)
+    post, core = posted(mine.timeline, hosts), first_core(run)
     d, *_ = ray.get([d, *ready])
-    return Run(workers, adversary, server, scenario, seed, hosts, mine.timeline, mine.gradients, post, core, d, begin)
+    return Run(workers, adversary, server, run, hosts, mine.timeline, mine.gradients, post, core, d, begin)
 
 
 def checkpoint(run: Run, step: int, evaluation: Evaluation, public: Server, seen: list[Update]) -> Checkpoint:

@@ -9,8 +9,8 @@ import numpy as np
 
 from byzax.aggregators import Aggregator, Context
 from byzax.aggregators.pre import chained
-from byzax.simulator.components import PRE, RULES, Component
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.part import Part
+from byzax.simulator.config.run import Run
 from byzax.simulator.world import share_out
 
 NO_WEIGHTS = "gives its rows no weights"
@@ -18,7 +18,7 @@ NO_WEIGHTS = "gives its rows no weights"
 
 @cache
 def unweighable(
-    function: Callable[..., Aggregator], part: Component, before: tuple[Component, ...], k: int, f: int
+    function: Callable[..., Aggregator], part: Part, before: tuple[Part, ...], k: int, f: int
 ) -> str | None:
     """Why a rule's weights cannot be multiplied by samples, by an example with a row far away at its end.
 
@@ -58,7 +58,7 @@ def unweighable(
     return None
 
 
-def heavier(scenario: Scenario) -> Iterator[str]:
+def heavier(run: Run) -> Iterator[str]:
     """A note where Byzantine workers may weigh more, by their samples, than the rule is told.
 
     Args:
@@ -68,18 +68,18 @@ def heavier(scenario: Scenario) -> Iterator[str]:
         One line that begins with the key `weights`; none for a rule that is told of no Byzantine worker, or promises
         nothing.
     """
-    n, declared = scenario.workers.total, scenario.workers.declared
-    if scenario.weights == "equal" or not declared or _most(scenario.rule, scenario.pre, n) == n:
+    n, declared = run.workers.total, run.workers.declared
+    if run.weights == "equal" or not declared or _most(run.rule, run.pre, n) == n:
         return
     shares = []
-    for seed in scenario.seeds:
-        sizes = np.sort([len(share) for share in share_out(scenario.data, n, seed)[1]])
+    for seed in run.seeds:
+        sizes = np.sort([len(share) for share in share_out(run.data, n, seed)[1]])
         shares.append(sizes[n - declared :].sum() / sizes.sum())
     share = max(shares)
     heads = int(share * n + 1e-9)
     if heads <= declared:
         return
-    most = _most(scenario.rule, scenario.pre, n)
+    most = _most(run.rule, run.pre, n)
     way_out = (
         f"declare {heads}, or take weights equal"
         if heads <= most
@@ -87,13 +87,13 @@ def heavier(scenario: Scenario) -> Iterator[str]:
     )
     yield (
         f"weights: by samples {declared} declared Byzantine {'worker' if declared == 1 else 'workers'} may weigh "
-        f"{share:.0%}, as much as {heads} of {n} workers that hold equally many, and {scenario.rule.name} is told "
+        f"{share:.0%}, as much as {heads} of {n} workers that hold equally many, and {run.rule.name} is told "
         f"{declared}: {way_out}"
     )
 
 
 @cache
-def _most(part: Component, before: tuple[Component, ...], n: int) -> int:
+def _most(part: Part, before: tuple[Part, ...], n: int) -> int:
     """The largest f that a rule accepts of n rows."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
 

@@ -17,9 +17,9 @@ from byzax.aggregators.filters import Filter, Sent
 from byzax.aggregators.pre import Mixer, chained
 from byzax.attacks import Answer, Attack, Batch, View
 from byzax.models import Model
-from byzax.simulator.components import PRE, Component, reads_files
+from byzax.simulator.config.part import Part
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.registry import file_of, said
+from byzax.members import file_of, said
 
 Factory = Callable[..., Any]
 
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
 
 
 @contextmanager
-def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
+def _tracing(part: Part, what: str, function: Factory) -> Iterator[None]:
     """An error from inside that nobody meant as a message becomes one that names part and line."""
     try:
         yield
@@ -50,7 +50,7 @@ def _tracing(part: Component, what: str, function: Factory) -> Iterator[None]:
         raise Broken(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
 
 
-def _asked(part: Component, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+def _asked(part: Part, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
     """What a part may ask about a model. Where rows are models, who asks takes them for what they are not."""
 
     def refuse(*_: Any) -> Any:
@@ -62,7 +62,7 @@ def _asked(part: Component, models: bool, **answers: Callable[..., Any]) -> dict
 
 
 @cache
-def trace_augmentation(function: Factory, part: Component, samples: Kind) -> None:
+def trace_augmentation(function: Factory, part: Part, samples: Kind) -> None:
     augment = function(**part.options())
     batch = _batch(samples).x
     try:
@@ -75,7 +75,7 @@ def trace_augmentation(function: Factory, part: Component, samples: Kind) -> Non
 
 
 @file_cache(maxsize=1000)
-def parameters(function: Factory, part: Component, samples: Kind) -> int:
+def parameters(function: Factory, part: Part, samples: Kind) -> int:
     """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
     reads_files(part)
 
@@ -102,14 +102,14 @@ def parameters(function: Factory, part: Component, samples: Kind) -> int:
 
 
 @cache
-def kept(function: Factory, part: Component, n: int, f: int) -> int:
+def kept(function: Factory, part: Part, n: int, f: int) -> int:
     mixer = function(n, f, **part.options())
     need(isinstance(mixer, Mixer), f"{part.name} must give a Mixer, got {typed(mixer)}")
     return mixer.kept
 
 
 @cache
-def made_rule(function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int) -> Aggregator:
+def made_rule(function: Factory, part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
     """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
     mixers = [partial(PRE[each.name], **each.options()) for each in before]
     rule = chained(partial(function, **part.options()), k, f, mixers)
@@ -119,7 +119,7 @@ def made_rule(function: Factory, part: Component, before: tuple[Component, ...],
 
 @cache
 def trace_rule(
-    function: Factory, part: Component, before: tuple[Component, ...], k: int, f: int, d: int, own: bool, models: bool
+    function: Factory, part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: bool
 ) -> Any:
     rule = made_rule(function, part, before, k, f)
 
@@ -144,7 +144,7 @@ def trace_rule(
 
 
 @cache
-def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own: bool) -> None:
+def trace_filter(function: Factory, part: Part, n: int, f: int, d: int, own: bool) -> None:
     judge = function(n, f, **part.options())
     need(isinstance(judge, Filter), f"{part.name} must give a Filter, got {typed(judge)}")
 
@@ -171,7 +171,7 @@ def trace_filter(function: Factory, part: Component, n: int, f: int, d: int, own
 
 @cache
 def trace_attack(
-    function: Factory, part: Component, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool
+    function: Factory, part: Part, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool
 ) -> None:
     attack = function(n, f, **part.options())
     need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
@@ -258,7 +258,7 @@ def _batch(samples: Kind) -> Any:
     return Batch(x, y, classes)  # pyright: ignore[reportArgumentType]
 
 
-def _keeps(part: Component, what: str, before: Any, after: Any) -> None:
+def _keeps(part: Part, what: str, before: Any, after: Any) -> None:
     """Raises ValueError unless a state keeps its structure, shapes and types: a compiled loop carries it."""
     need(
         typed(before) == typed(after),

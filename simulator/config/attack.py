@@ -1,0 +1,178 @@
+"""Who is Byzantine, and what Byzantine workers do when."""
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, Strict, create_model, model_validator
+
+from byzax.simulator.config.base import Count, Description, Seed
+from byzax.simulator.config.part import Choice, NamedOneOf, Part, short_for
+
+
+class Byzantine(Description, frozen=True):
+    """The workers that are Byzantine, whatever the rule is told."""
+
+    count: int = Field(default=3, ge=0, description="How many workers; it may be all of them.")
+    which: Literal["first", "random", "by_data"] = Field(
+        default="first",
+        description="The first ones (ties, which go to the lowest index, favour them), some drawn by the seed, or "
+        "those whose labels are least like everybody's.",
+    )
+    per_round: Literal["fixed", "sampled"] = Field(
+        default="fixed", description="The same workers always, or others drawn for every update."
+    )
+    participating: int | None = Field(
+        default=None,
+        ge=0,
+        description="With the schedule sampled: exactly so many of them are among the participants of every update; "
+        "null: as many as are drawn.",
+    )
+    seed: Seed | None = Field(default=None, description="Of who is drawn; null: the run's.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.per_round == "sampled" and self.which == "by_data":
+            raise ValueError("which: by_data is for the same workers always: with per_round sampled leave it out")
+        if self.participating is not None and self.per_round == "sampled":
+            raise ValueError(
+                "participating: is for the same Byzantine workers always, of which some take part: with per_round "
+                "sampled leave it out"
+            )
+        if self.participating is not None and self.participating > self.count:
+            raise ValueError(
+                f"participating: {self.participating} cannot take part where {self.count} are Byzantine (count): "
+                "choose at most as many"
+            )
+        if self.seed is not None and self.per_round == "fixed" and self.which != "random":
+            raise ValueError(f"seed: nobody is drawn with which {self.which}: take which random, or leave seed out")
+        return self
+
+
+class Workers(Description, frozen=True):
+    """The workers of a run."""
+
+    total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
+    byzantine: Annotated[Byzantine, short_for("count", int, Byzantine)] = Field(
+        default=Byzantine(), description="Byzantine workers: their number, or a mapping."
+    )
+    declared: int = Field(
+        default_factory=lambda given: given["byzantine"].count if "byzantine" in given else 0,
+        ge=0,
+        description="What the rule is told, f; by default the real number.",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for field, value in {"byzantine": self.byzantine.count, "declared": self.declared}.items():
+            if value > self.total:
+                there = f"are only {self.total} workers" if self.total > 1 else "is only 1 worker"
+                raise ValueError(f"{field} is {value}, but there {there} (workers.total)")
+        return self
+
+
+class Honest(Description, frozen=True):
+    """As the latency model has it, like honest workers."""
+
+    name: Literal["honest"] = "honest"
+
+
+class First(Description, frozen=True):
+    """Before each row of an honest worker every Byzantine worker that may sends one: always in time, whatever the latency."""
+
+    name: Literal["first"] = "first"
+
+
+class Late(Description, frozen=True):
+    """As late as allowed: a row waits until it is `age` updates old, or until nothing else can happen without it."""
+
+    name: Literal["late"] = "late"
+    age: int = Field(
+        default=10, ge=0, description="Updates that a row waits; never longer than the schedule's max_age."
+    )
+
+
+class Silent(Description, frozen=True):
+    """Never: Byzantine workers take the model and send nothing."""
+
+    name: Literal["silent"] = "silent"
+
+
+class Chosen(Description, frozen=True):
+    """Only in the updates start, start + every, ...: in others Byzantine workers do not answer."""
+
+    name: Literal["chosen"] = "chosen"
+    every: Count = Field(default=10, description="Updates from one answer to the next.")
+    start: int = Field(default=0, ge=0, description="The first update with an answer.")
+
+
+class Replay(Description, frozen=True):
+    """In time, but computed from a model `age` updates older than the one handed, which the server cannot see."""
+
+    name: Literal["replay"] = "replay"
+    age: Count = Field(default=10, description="Updates between the model handed and the one the row is from.")
+
+
+Timing: TypeAlias = Annotated[
+    Honest | First | Late | Silent | Chosen | Replay, NamedOneOf("timing", Honest, First, Late, Silent, Chosen, Replay)
+]
+Knowledge = Literal["omniscient", "colluding", "own"]
+
+if TYPE_CHECKING:
+    _Beginning: TypeAlias = Part
+else:
+    # a class body can have no field of this name
+    _Beginning = create_model(
+        "_Beginning",
+        __base__=Part,
+        **{"from": (int, Field(default=0, ge=0, description="The first update in which it is carried out."))},
+    )
+
+
+class AttackShare(_Beginning, frozen=True):
+    """An attack: who carries it out, what it is told of honest workers, and in which updates.
+
+    Rows are forged in the updates they are for, batches are poisoned by the version that the worker was handed; they
+    are the same where no row is late.
+    """
+
+    workers: Count | None = Field(
+        default=None, description="How many of the Byzantine workers carry it out; null: all that are left."
+    )
+    knowledge: Knowledge = Field(
+        default="omniscient",
+        description="All rows; only what its workers computed, together (colluding) or each for itself (own).",
+    )
+    until: Count | None = Field(default=None, description="The update before which it ends; null: never.")
+    every: Count = Field(default=1, description="Updates from one in which it is carried out to the next.")
+
+    @model_validator(mode="after")
+    def _begins_first(self) -> Self:
+        begin = getattr(self, "from")
+        if self.until is not None and self.until <= begin:
+            raise ValueError(f"until is {self.until} and must be above from, which is {begin}")
+        return self
+
+    @property
+    def always(self) -> bool:
+        """Whether it is carried out in every update."""
+        return (getattr(self, "from"), self.until, self.every) == (0, None, 1)
+
+
+Beside: TypeAlias = Annotated[AttackShare, Choice("attack", AttackShare)]
+TRIGGER = Choice("attack")
+Trigger: TypeAlias = Annotated[Part, TRIGGER]
+
+
+class AttackPart(AttackShare, frozen=True):
+    """An attack: what the Byzantine workers send, and when."""
+
+    beside: Annotated[tuple[Beside, ...], Strict(False)] = Field(
+        default=(), description="Other attacks at the same time, by other Byzantine workers."
+    )
+    timing: Timing = Field(
+        default_factory=lambda given: Silent() if given.get("name") == "silent" else Honest(),
+        description="When they send: honest, first, late, silent, chosen or replay; silent by default where the attack "
+        "is silent.",
+    )
+
+
+Attack: TypeAlias = Annotated[AttackPart, Choice("attack", AttackPart)]

@@ -1,0 +1,161 @@
+"""Descriptions: frozen, strict mappings whose mistakes are said with their key and the way out."""
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, list_all_errors
+
+from byzax.members import nearest
+from byzax.options import UNKNOWN, alternatives, needed
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+# seeds are below this
+SEEDS = 2**31
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+Seconds = Annotated[float, Field(ge=0)]
+
+# pydantic's own types of mistakes, which are made anew from type and context
+_KNOWN = frozenset(error["type"] for error in list_all_errors())
+# and those of byzax
+_TEMPLATES: Any = {"part": "{message}", "unknown_key": "unknown key"}
+
+
+def mistake(message: str) -> PydanticCustomError:
+    """A mistake in a part, for pydantic to say with its key."""
+    return PydanticCustomError("part", _TEMPLATES["part"], {"message": message})
+
+
+class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
+    """Frozen and strict: an unknown key, a wrong type, NaN and infinity are errors. Copies are checked too."""
+
+    def __init__(self, **given: Any):
+        try:
+            self.__pydantic_validator__.validate_python(given, self_instance=self)
+        except ValidationError as error:
+            raise _refusal(type(self), error) from None
+
+    # validation of a mapping need not come here
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_places(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+        """Mistakes whose locations are keys alone, without pydantic's names for the members of a union."""
+        try:
+            return handler(given)
+        except ValidationError as error:
+            mistakes = [_placed(cls, mistake) for mistake in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, mistakes) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values of some fields, checked like any description.
+
+        Args:
+            changes: Fields and their values. Defaults that depend on them follow.
+
+        Raises:
+            ScenarioError: For a value that does not fit; one line for each mistake.
+        """
+        return parse_as(type(self), {name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See `replace`: what pydantic would not check is checked."""
+        return self.replace(**update or {})
+
+    __replace__ = replace
+
+    def given(self) -> dict[str, Any]:
+        """What was written, without defaults: mappings, lists and scalars; of a part its reference."""
+        return {name: _given(getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set}
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, Description):
+        return value.given()
+    if isinstance(value, Mapping):
+        return {key: _given(each) for key, each in value.items()}
+    return [_given(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _placed(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
+    location, kind, context = mistake["loc"], mistake["type"], mistake.get("ctx", {})
+    if kind == "extra_forbidden" and len(location) == 1:
+        kind, context = "unknown_key", {"known": list(description.model_fields)}
+    field = description.model_fields.get(str(location[0])) if location else None
+    if field is not None and _is_union(field.annotation) and len(location) > 1 and isinstance(location[1], str):
+        location = (location[0], *location[2:])
+    made: Any = kind if kind in _KNOWN else PydanticCustomError(kind, _TEMPLATES[kind], context)
+    return {"type": made, "loc": location, "input": mistake["input"], "ctx": context}
+
+
+def _is_union(annotation: Any) -> bool:
+    """Whether a type is one of several, None aside: pydantic then names the member in the location of a mistake."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return get_origin(annotation) in (Union, UnionType) and len(set(get_args(annotation)) - {type(None)}) > 1
+
+
+Described = TypeVar("Described", bound=BaseModel)
+
+
+def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Described:
+    """What a mapping describes.
+
+    Args:
+        description: Such as `Study`.
+        mapping: As read from YAML, or keyword arguments.
+
+    Raises:
+        ScenarioError: One line for each mistake, each beginning with its key; `Impossible` where all of them are about
+            numbers that do not go together.
+    """
+    try:
+        return description.model_validate(mapping)
+    except ValidationError as error:
+        raise _refusal(description, error) from None
+
+
+def _refusal(description: type[BaseModel], error: ValidationError) -> ScenarioError:
+    mistakes = error.errors(include_url=False)
+    by_key: dict[str, list[Any]] = {}
+    for mistake in mistakes:
+        # the default of a field that follows a wrong one
+        if mistake["type"] != "default_factory_not_called":
+            by_key.setdefault(_key(mistake["loc"]), []).append(mistake)
+    lines = [_line(key or description.__name__.lower(), each) for key, each in [*by_key.items()][:MOST_LINES]]
+    kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
+    return kind(together(lines, len(by_key) - len(lines)))
+
+
+def _key(location: tuple[Any, ...]) -> str:
+    """A location as a dotted key.
+
+    >>> _key(("attack", "beside", 0, "z"))
+    'attack.beside[0].z'
+    """
+    return "".join(f"[{each}]" if isinstance(each, int) else f".{cut(each)}" for each in location).removeprefix(".")
+
+
+def _line(key: str, mistakes: list[Any]) -> str:
+    """One line for the mistakes at a key: a union of types gives one for each of its members."""
+    first = mistakes[0]
+    context = first.get("ctx", {})
+    match first["type"]:
+        case "unknown_key":
+            return f"{key}: unknown key; {nearest(str(first['loc'][-1])[:LONGEST_VALUE], context['known'])}"
+        case "missing":
+            return f"{key}: is missing"
+        case "part":
+            return f"{key}: {context['message']}"
+        case "value_error" if len(first["loc"]):
+            return f"{key}: {context['error']}"
+        case "value_error":
+            return str(context["error"])
+    words = dict.fromkeys(needed(each["type"], each.get("ctx", {})) for each in mistakes)
+    words.pop(UNKNOWN, None)
+    return f"{key}: {alternatives(words)}, got {shown(first['input'])}"

@@ -1,0 +1,57 @@
+"""The data set, the model, and how samples are shared and prepared."""
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field, Strict
+
+from byzax.simulator.config.base import Count, Seed
+from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.data.base import TestBy
+from byzax.simulator.normalising import Normalise
+from byzax.simulator.partitions import ALIASES
+
+Partition: TypeAlias = Annotated[Part, Choice("partition", aliases=ALIASES)]
+Augmentation: TypeAlias = Annotated[Part, Choice("augmentation")]
+
+
+class DataPart(Part, frozen=True):
+    """A data set and how the workers share it."""
+
+    partition: Partition = Field(
+        default="iid", validate_default=True, description="How training data is split over workers."
+    )
+    seed: Seed | None = Field(
+        default=None,
+        description="Of the split into training, validation and test samples and of the partition; null: the run's.",
+    )
+    batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the samples (official test samples aside) kept for validation."
+    )
+    test: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the samples kept for the test, unless the data set has a test set of its own.",
+    )
+    test_by: TestBy = Field(
+        default="samples",
+        description="What test is a share of: samples, or owners (writers, speakers, devices) whom no worker holds.",
+    )
+    normalise: Normalise = Field(
+        default="none",
+        description="Samples on one scale, by the training samples: in [0, 1] (unit), or of mean 0 and deviation 1.",
+    )
+    augment: Annotated[tuple[Augmentation, ...], Strict(False)] = Field(
+        default=(), description="What changes the images that workers train on, in this order."
+    )
+
+
+class ModelPart(Part, frozen=True):
+    """A model and its start."""
+
+    seed: Seed | None = Field(default=None, description="Of the first parameters; null: the run's.")
+
+
+Data: TypeAlias = Annotated[DataPart, Choice("data", DataPart)]
+Model: TypeAlias = Annotated[ModelPart, Choice("model", ModelPart)]

@@ -1,0 +1,51 @@
+"""Executors, and how a run is looked at."""
+
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from byzax.simulator.config.base import Count, Description
+from byzax.simulator.config.part import NamedOneOf
+
+
+class EarlyStopping(Description, frozen=True):
+    """The end of a run before its last update, where it gets no better on the validation samples."""
+
+    patience: Count = Field(default=5, description="Evaluations in a row without a new best one that end the run.")
+    measure: Literal["validation_loss", "validation_accuracy"] = Field(
+        default="validation_loss", description="What is to get better."
+    )
+
+
+class Loop(Description, frozen=True):
+    """The reference: one worker after the other in this process; defines the numbers."""
+
+    name: Literal["loop"] = "loop"
+
+
+class Vectorised(Description, frozen=True):
+    """Whole rounds compiled, workers and repeats batched; each update within rtol 1e-5 of `loop`."""
+
+    name: Literal["vectorised"] = "vectorised"
+
+
+class Ray(Description, frozen=True):
+    """Ray actors on a laptop or a cluster; bitwise equal to `loop` unless `batch` is on."""
+
+    name: Literal["ray"] = "ray"
+    actors: Literal["auto"] | Count = Field(default="auto", description="Worker actors; auto: one per core or GPU.")
+    workers_per_actor: Count | None = Field(
+        default=None, description="In place of `actors`: workers that one actor hosts."
+    )
+    batch: bool = Field(
+        default=False, description="Let an actor batch its workers: faster, under the promise of vectorised."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.workers_per_actor is not None and self.actors != "auto":
+            raise ValueError("actors and workers_per_actor exclude each other: give one of them")
+        return self
+
+
+Executor: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]

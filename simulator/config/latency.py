@@ -1,0 +1,76 @@
+"""How long computing and messages take, and what is lost on the way."""
+
+from typing import Annotated, Any, Self, TypeAlias
+
+from pydantic import BeforeValidator, Field, Strict, model_validator
+
+from byzax.simulator.config.base import Count, Description, Seconds, Share
+from byzax.simulator.config.part import Choice, Either, Part
+
+# a bare number of seconds is a constant
+_MODEL = Choice("latency")
+
+
+def _constant(value: Any) -> Any:
+    return {"name": "constant", "seconds": value} if type(value) in (int, float) else value
+
+
+Delay: TypeAlias = Annotated[
+    Part, _MODEL, BeforeValidator(_constant, json_schema_input_type=float | Annotated[Part, _MODEL])
+]
+Factors: TypeAlias = Annotated[
+    tuple[float, ...] | Part, Either(tuple[Annotated[float, Field(gt=0)], ...], _MODEL), BeforeValidator(_constant)
+]
+
+
+class Stragglers(Description, frozen=True):
+    """Workers that are slow, drawn by the seed from all workers."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(default=0.2, description="Share of the workers.")
+    factor: Annotated[float, Field(ge=1)] = Field(
+        default=10.0, description="Their computing takes so many times longer."
+    )
+    burst: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="Mean number of jobs that a slow spell lasts; null: they are slow always."
+    )
+    pause: Annotated[float, Field(ge=1)] = Field(default=20.0, description="Mean number of jobs between two spells.")
+
+
+class Link(Description, frozen=True):
+    """One direction between server and worker: a message takes its delay and bits / bandwidth."""
+
+    delay: Delay = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")
+    bandwidth: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Bits a second; null: any number."
+    )
+
+
+class Crash(Description, frozen=True):
+    """A worker that dies, with what it was computing."""
+
+    worker: int = Field(ge=0, description="Its number, from 0; the first ones are the Byzantine.")
+    at: Seconds = Field(description="Second at which it dies.")
+    back: Seconds | None = Field(default=None, description="Second at which it comes back; null: never.")
+
+    @model_validator(mode="after")
+    def _later(self) -> Self:
+        if self.back is not None and self.back <= self.at:
+            raise ValueError(f"worker {self.worker} is back at {self.back} and must die before that, not at {self.at}")
+        return self
+
+
+class LatencyPart(Part, frozen=True):
+    """How long a job's computing takes, and what else happens between server and workers."""
+
+    factors: Factors | None = Field(
+        default=None,
+        description="What a worker's times are multiplied by: a number for each, or a latency model to draw it from.",
+    )
+    stragglers: Stragglers | None = Field(default=None, description="Workers that are slow always or in spells.")
+    up: Link = Field(default=Link(), description="Worker to server.")
+    down: Link = Field(default=Link(), description="Server to worker.")
+    loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
+    crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Who dies when.")
+
+
+Latency: TypeAlias = Annotated[LatencyPart, Choice("latency", LatencyPart)]

@@ -1,0 +1,288 @@
+"""Parts of a scenario: a name, or a function of the user's own, with the options that its signature has."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
+from pydantic_core import core_schema
+
+from byzax import aggregators, members
+from byzax.members import PluginError, named, nearest
+from byzax.options import PartError, options_of
+from byzax.simulator.config.base import Description, mistake
+from byzax.simulator.file_cache import reads
+from byzax.simulator.mistakes import label_of, shown
+
+
+class Part(Description, frozen=True):
+    """A part that is chosen by `name`; its other fields are the options of the function of that name.
+
+    Attributes:
+        kind: A key of `byzax.members.KINDS`.
+        source: What the part was chosen by: a name, `file.py:name`, or the function.
+        function: The function behind it.
+    """
+
+    kind: ClassVar[str]
+    source: ClassVar[Any]
+    function: ClassVar[Callable[..., Any]]
+
+    name: str
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments for the function."""
+        # what the base has besides belongs to byzax and not to that function
+        common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
+        chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
+        # rules know nothing of descriptions
+        return {
+            field: {"name": value.source, **value.options()} if isinstance(value, NestedRule) else value
+            for field, value in chosen.items()
+        }
+
+    def make(self, *args: Any) -> Any:
+        """What the function gives for these arguments and the options."""
+        return self.function(*args, **self.options())
+
+    @property
+    def label(self) -> str:
+        """The name as tables say it: of `path/to/file.py:mine`, or a function, `mine`."""
+        return label_of(self.name)
+
+    def given(self) -> Any:
+        """What was written: the source, with the options that were given in a mapping."""
+        written = super().given() | {"name": self.source}
+        return self.source if set(written) == {"name"} else written
+
+    def reads_files(self) -> None:
+        """Note that what is made of the part depends on the files that its options name, as FILE or FILE:NAME."""
+        for value in self.options().values():
+            if isinstance(value, str):
+                for name in {value, value.rpartition(":")[0]} - {""}:
+                    reads(Path(name))
+
+    def __reduce__(self) -> Any:
+        # the class is made from the function, in each process
+        base = type(self).__mro__[1]
+        fields = {name: getattr(self, name) for name in self.model_fields_set if name != "name"}
+        return _restored, (self.kind, base, self.source, fields)
+
+
+def _restored(kind: str, base: type[Part], source: Any, fields: dict[str, Any]) -> Part:
+    return Choice(kind, base).validate({**fields, "name": source})
+
+
+class NestedRule(Part, frozen=True):
+    """A rule that is an option of another rule."""
+
+
+class Choice:
+    """The type of a field that holds a part: a name, a function, or a mapping of `name` and options.
+
+    Nothing but the part that is chosen is loaded; the JSON Schema has all of them.
+
+    Args:
+        kind: A key of `byzax.members.KINDS`.
+        base: The class with the settings that byzax has for every part of the kind.
+        aliases: Other names that may be written for some.
+    """
+
+    def __init__(
+        self, kind: str, base: type[Part] = Part, aliases: Mapping[str, str] = MappingProxyType({})
+    ):
+        self.kind, self.base, self.aliases = kind, base, aliases
+
+    def validate(self, value: Any) -> Any:
+        """The part that is meant. Raises pydantic's errors."""
+        if isinstance(value, Part):
+            if value.kind == self.kind and type(value).__mro__[1] is self.base:
+                return value
+            value = value.given()
+        given = {"name": value} if isinstance(value, str) or callable(value) else value
+        if not isinstance(given, Mapping):
+            raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {shown(value)}")
+        chosen = given.get("name")
+        if not isinstance(chosen, str) and not callable(chosen):
+            said = "is missing" if chosen is None else f"must be a name or a function, got {shown(chosen)}"
+            raise mistake(f"name {said}")
+        try:
+            made = self.type_of(chosen)
+        except (PartError, PluginError) as error:
+            raise mistake(str(error)) from None
+        return made.model_validate({**given, "name": made.model_fields["name"].default})
+
+    def type_of(self, chosen: Any) -> type[Part]:
+        """The type of the part of a name, without its alias, or of a function. Raises as `part_type`."""
+        # a file of the user's own may have the name of an alias
+        alias = chosen in self.aliases and chosen not in members.available(self.kind)
+        return part_type(self.kind, self.base, self.aliases[chosen] if alias else chosen)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = []
+        for name in members.available(self.kind):
+            # a file that cannot be used is said to whoever names it
+            with contextlib.suppress(PartError, PluginError):
+                made = part_type(self.kind, self.base, name)
+                if self.base is not NestedRule or not _has_nested(made.function):
+                    found.append(made)
+        parts = [handler(made.__pydantic_core_schema__) for made in found]
+        names = [*(made.model_fields["name"].default for made in found), *self.aliases]
+        own = {"type": "string", "pattern": r"\.py:\w+$", "description": "A function of your own: path/to/file.py:name"}
+        return {"anyOf": [{"enum": names}, own, *parts]}
+
+
+class Either:
+    """The type of a field that holds numbers, or else a part.
+
+    Args:
+        numbers: The type of a number, or of a list of them.
+        choice: The part.
+    """
+
+    def __init__(self, numbers: Any, choice: Choice):
+        self.numbers, self.choice = TypeAdapter(Annotated[numbers, Strict()]), choice
+
+    def validate(self, value: Any) -> Any:
+        """The numbers or the part. Raises pydantic's errors."""
+        if type(value) in (int, float):
+            return self.numbers.validate_python(value)
+        if isinstance(value, (list, tuple)):
+            return self.numbers.validate_python(tuple(value))
+        return self.choice.validate(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        numbers = handler(self.numbers.core_schema)
+        return {"anyOf": [numbers, self.choice.__get_pydantic_json_schema__(schema, handler)]}
+
+
+class NamedOneOf:
+    """The type of a field that holds one of several descriptions, told apart by `name`; or its bare name.
+
+    Args:
+        word: The word for one of them.
+        descriptions: Each with a field `name` whose default is its name.
+    """
+
+    def __init__(self, word: str, *descriptions: type[Description]):
+        self.word = word
+        self.by_name = {each.model_fields["name"].default: each for each in descriptions}
+
+    def type_of(self, name: Any) -> type[Description]:
+        """The description of a name. Raises PartError for an unknown one."""
+        if not isinstance(name, str) or name not in self.by_name:
+            raise PartError(f"unknown {self.word} {shown(name)}; {nearest(str(name), self.by_name)}")
+        return self.by_name[name]
+
+    def validate(self, value: Any) -> Any:
+        """The description. Raises pydantic's errors."""
+        if isinstance(value, tuple(self.by_name.values())):
+            return value
+        given = {"name": value} if isinstance(value, str) else value
+        if not isinstance(given, Mapping):
+            raise mistake(f"a name, or a mapping with name and options, is needed, got {shown(value)}")
+        name = given.get("name")
+        if name is None:
+            raise mistake("name is missing")
+        try:
+            return self.type_of(name).model_validate(given)
+        except PartError as error:
+            raise mistake(str(error)) from None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        whole = [handler(each.__pydantic_core_schema__) for each in self.by_name.values()]
+        return {"anyOf": [{"enum": [*self.by_name]}, *whole]}
+
+
+def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedOneOf | None":
+    """What a field lets choose by name, if anything.
+
+    Args:
+        annotation: Its type.
+        metadata: What stood beside the type in `Annotated`.
+    """
+    for each in metadata:
+        if isinstance(each, (Choice, NamedOneOf)):
+            return each
+        if isinstance(each, Either):
+            return each.choice
+    if get_origin(annotation) is Annotated:
+        inner, *beside = get_args(annotation)
+        return choice_of(inner, beside)
+    if get_origin(annotation) in (Union, UnionType):
+        return next(filter(None, map(choice_of, get_args(annotation))), None)
+    return None
+
+
+def short_for(key: str, kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
+    """Lets a field that holds a description be written as the bare value of its `key`, a number."""
+
+    def whole(value: Any) -> Any:
+        if type(value) in (int, kind):
+            return {key: value}
+        if isinstance(value, (description, Mapping)):
+            return value
+        number = "a whole number" if kind is int else "a number"
+        keys = ", ".join(description.model_fields)
+        raise mistake(f"{number}, or a mapping of {keys}, is needed, got {shown(value)}")
+
+    return BeforeValidator(whole, json_schema_input_type=kind | description)
+
+
+def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
+    """The type of a part, made from the signature of its function.
+
+    Args:
+        kind: A key of `byzax.members.KINDS`.
+        base: Its base.
+        source: A name, `file.py:name` or a function.
+
+    Raises:
+        PartError: For an unknown name.
+        PluginError: Where the file cannot be used, or an option cannot be written in YAML.
+    """
+    return _part_type(kind, base, source, members.find(kind, source))
+
+
+@cache
+def _part_type(kind: str, base: type[Part], source: Any, function: Callable[..., Any]) -> type[Part]:
+    name = source if isinstance(source, str) else members.reference_of(kind, source)
+    label, fields = name.rpartition(":")[2].strip("<>"), {"name": (Literal[name], name)}
+    with named(members.file_of(function)):
+        if base is NestedRule and _has_nested(function):
+            raise PartError(f"{label} has a rule as an option itself, and cannot be the option of another rule")
+        for option in options_of(function):
+            if option.name in base.model_fields:
+                raise TypeError(
+                    f"the option {option.name} of {label} has the name of a setting that every {kind} has: rename it"
+                )
+            kind_of, default = option.annotation, option.default
+            if kind_of == aggregators.Nested:
+                kind_of = NESTED
+                default = default if default is ... else Field(default=default, validate_default=True)
+            fields[option.name] = (kind_of, default)
+        summary = (function.__doc__ or "").strip().split("\n")[0]
+        made = create_model(f"{label}_{kind}", __base__=base, __doc__=summary, **fields)
+    # a function of byzax's own is told by its name
+    made.kind, made.source, made.function = kind, name if name.isidentifier() else source, staticmethod(function)
+    return made
+
+
+def _has_nested(function: Callable[..., Any]) -> bool:
+    return any(option.annotation == aggregators.Nested for option in options_of(function))
+
+
+# The type of an option of a rule that is another rule.
+NESTED: Any = Annotated[Part, Choice("rule", NestedRule)]

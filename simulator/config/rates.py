@@ -1,0 +1,21 @@
+"""Learning rates: a number, or a schedule by the updates before."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from byzax.simulator.config.base import Description
+from byzax.simulator.config.part import Choice, Either, Part
+
+
+class RatePart(Part, frozen=True):
+    """A schedule of the learning rate over a run."""
+
+    warm_up: int = Field(
+        default=0, ge=0, description="Updates before it begins, in which the rate rises in equal steps to its start."
+    )
+
+
+Positive = Annotated[float, Field(gt=0)]
+Rate: TypeAlias = Annotated[float | RatePart, Either(Positive, Choice("rate", RatePart))]
+Optimizer: TypeAlias = Annotated[Part, Choice("optimizer")]

@@ -1,0 +1,236 @@
+"""A run: everything that decides its numbers."""
+
+import itertools
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, Strict, model_validator
+
+from byzax.simulator.config.attack import Attack, AttackShare, Trigger, Workers
+from byzax.simulator.config.base import SEEDS, Count, Description, Seed
+from byzax.simulator.config.data import Data, Model
+from byzax.simulator.config.latency import Latency
+from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.config.rates import Optimizer
+from byzax.simulator.config.worker import Clipping, Local, Momentum, Reduction, Regularisation, WorkerMomentum
+
+# So many jobs of one run are planned ahead at most (48 bytes each).
+JOBS = 100_000_000
+
+Rule = Annotated[Part, Choice("rule")]
+Pre = Annotated[Part, Choice("pre")]
+Filter = Annotated[Part, Choice("filter")]
+Schedule = Annotated[Part, Choice("schedule")]
+
+
+class Assigned(NamedTuple):
+    """An attack and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
+
+    key: str
+    part: AttackShare
+    first: int
+    end: int
+
+
+class Settings(Description, frozen=True):
+    """What decides the numbers of a run, in the keys of a scenario."""
+
+    seed: Seed = Field(default=0, description="Seed of the first repeat.")
+    steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
+    workers: Workers = Workers()
+    data: Data
+    model: Model = Field(default="mlp", validate_default=True)
+    optimizer: Optimizer = Field(
+        default="sgd",
+        validate_default=True,
+        description="optax name and options, at the server; with `local` sgd with learning rate 1 unless given.",
+    )
+    local: Local | None = Field(default=None, description="Steps at the worker for each row; null: one gradient.")
+    worker_momentum: WorkerMomentum = Field(
+        default=Momentum(), description="A number beta, or a mapping with beta and kind; a worker sends m."
+    )
+    clipping: Clipping | None = Field(default=None, description="Bounds on a worker's gradients; null: none.")
+    regularisation: Regularisation = Regularisation()
+    variance_reduction: Reduction | None = Field(default=None, description="saga, or null for gradients as they are.")
+    rule: Rule
+    weights: Literal["equal", "samples"] = Field(
+        default="equal",
+        description="What a row weighs: samples multiplies the rule's own weights by the samples its worker holds.",
+    )
+    pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(
+        default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
+    )
+    filter: Filter | None = Field(
+        default=None, description="What judges each row where an update has one; null: every row counts."
+    )
+    attack: Attack
+    trigger: Trigger | None = Field(
+        default=None,
+        description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
+        "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
+    )
+    schedule: Schedule = Field(default="synchronous", validate_default=True)
+    latency: Latency = Field(
+        default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
+    )
+    clock: Literal["virtual", "wall"] = Field(
+        default="virtual",
+        description="Virtual seconds, the same every time; or real ones: workers race, and times of `latency` pass.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fitting_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("local") is not None and "optimizer" not in given:
+            # with learning rate 1 the server takes the workers' mean as it is
+            given = given | {"optimizer": {"name": "sgd", "learning_rate": 1.0}}
+        if given.get("clock") == "wall" and "latency" not in given:
+            # nothing but what computing takes
+            given = given | {"latency": {"name": "constant", "seconds": 0.0}}
+        return given
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        n = self.workers.total
+        if self.local and self.variance_reduction:
+            raise ValueError(
+                "variance_reduction: saga is for single gradients: with local leave it out, or take local.proximal"
+            )
+        if self.local and self.local.send == "model" and self.worker_momentum.beta:
+            raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
+        self._controlled()
+        self._shared_attacks()
+        self._participating()
+        if isinstance(self.latency.factors, tuple) and len(self.latency.factors) != n:
+            raise ValueError(
+                f"latency.factors: {len(self.latency.factors)} factors for {n} workers (workers.total): "
+                "give one for each"
+            )
+        if wrong := [crash.worker for crash in self.latency.crashes if crash.worker >= n]:
+            raise ValueError(f"latency.crashes: worker {wrong[0]} is outside 0..{n - 1} (workers.total is {n})")
+        lives = sorted(self.latency.crashes, key=lambda crash: (crash.worker, crash.at))
+        for one, other in itertools.pairwise(lives):
+            if one.worker == other.worker and (one.back is None or other.at <= one.back):
+                until = "for good" if one.back is None else f"until {one.back:g} s"
+                raise ValueError(
+                    f"latency.crashes: worker {one.worker} cannot die at {other.at:g} s: it is dead from {one.at:g} s "
+                    f"on, {until}: remove one of the two"
+                )
+        if self.steps * self.workers.total > JOBS:
+            raise ValueError(
+                f"steps: {self.steps} steps of {self.workers.total} workers are more than {JOBS} jobs: with so many "
+                f"workers take at most {JOBS // self.workers.total} steps"
+            )
+        return self
+
+    def _controlled(self) -> None:
+        """Raises ValueError where control variates would not be what they are: they are read off the models handed."""
+        local, options = self.local, self.optimizer.options()
+        if local is None or not local.control_variates:
+            return
+        needed = {
+            "local.steps": local.steps is not None,
+            "local.send delta": local.send == "delta",
+            "local.learning_rate a number": isinstance(local.learning_rate, float),
+            "worker_momentum 0": not self.worker_momentum.beta,
+            "optimizer sgd without momentum and with a number for its rate": self.optimizer.name == "sgd"
+            and not options["momentum"]
+            and isinstance(options["learning_rate"], float),
+            "no regularisation.max_norm": self.regularisation.max_norm is None,
+            "no filter": self.filter is None,
+            "schedule synchronous with quorum all": self.schedule.model_dump()
+            == {"name": "synchronous", "quorum": "all"},
+            "attack.timing honest, and no lost message or crash": self.attack.timing.name == "honest"
+            and not self.latency.loss
+            and not self.latency.crashes,
+            "clock virtual": self.clock == "virtual",
+        }
+        if missing := [what for what, given in needed.items() if not given]:
+            raise ValueError(f"local.control_variates: needs {'; and '.join(missing)}")
+
+    def _shared_attacks(self) -> None:
+        """Raises ValueError where the attacks cannot be shared among the Byzantine workers, or do not go together."""
+        attacks = {each.key: each.part for each in self.attacks}
+        count = self.workers.byzantine.count
+        open_ = {key: each for key, each in attacks.items() if each.workers is None}
+        given = sum(each.workers or 0 for each in attacks.values())
+        if len(open_) > 1:
+            raise ValueError(
+                f"{', '.join(f'{key}.workers' for key in open_)}: "
+                f"{' and '.join(each.name for each in open_.values())} would all take the Byzantine workers that are "
+                "left: say workers for all of them but one"
+            )
+        if given > count or (not open_ and given < count) or (given and open_ and given == count):
+            keys = ", ".join(f"{key}.workers" for key in attacks if key not in open_)
+            rest = "".join(f" and at least 1 for {each.name}" for each in open_.values())
+            raise ValueError(
+                f"{keys}: Byzantine workers asked for are {given}{rest}, and there are {count} (workers.byzantine): "
+                "change one of the two"
+            )
+        for key, each in attacks.items():
+            begin = getattr(each, "from")
+            if begin >= self.steps and count:
+                raise ValueError(
+                    f"{key}.from: {each.name} begins in update {begin}, and there are {self.steps} (steps), the first "
+                    "one 0: choose one of these"
+                )
+        changing = self.workers.byzantine.per_round == "sampled"
+        if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks.values())):
+            what = "workers.byzantine.per_round sampled" if changing else "from, until and every"
+            raise ValueError(
+                f"attack.timing: {self.attack.timing.name} is for the same Byzantine workers in all updates, not with {what}"
+            )
+
+    def _participating(self) -> None:
+        """Raises ValueError where no update could have exactly the asked number of Byzantine participants."""
+        byzantine, options, n = self.workers.byzantine, self.schedule.options(), self.workers.total
+        wanted = byzantine.participating
+        if wanted is None:
+            return
+        key = "workers.byzantine.participating"
+        if self.schedule.name != "sampled":
+            raise ValueError(
+                f"{key}: is for the schedule sampled, in which a few of many workers take part, and schedule is "
+                f"{self.schedule.name}: leave it out"
+            )
+        participants = options["participants"]
+        if wanted > participants or participants - wanted > n - byzantine.count:
+            raise ValueError(
+                f"{key}: {wanted} of {participants} participants (schedule.participants) cannot be Byzantine where "
+                f"{byzantine.count} of {n} workers are: choose {max(0, participants - n + byzantine.count)} to "
+                f"{min(participants, byzantine.count)}"
+            )
+        if options["asked"] not in (None, participants):
+            raise ValueError(
+                f"{key}: of {options['asked']} that are asked (schedule.asked) the first {participants} take part, "
+                "whoever they are: leave schedule.asked out"
+            )
+        if options["by"] == "cyclic":
+            raise ValueError(f"{key}: in turn (schedule.by cyclic) the turn decides: choose uniform or samples")
+        if self.attack.timing.name in ("silent", "chosen"):
+            raise ValueError(
+                f"{key}: Byzantine workers that do not answer (attack.timing {self.attack.timing.name}) take no part: "
+                "leave one of the two out"
+            )
+
+    @property
+    def attacks(self) -> list[Assigned]:
+        """Each attack, and the Byzantine workers that carry it out."""
+        left = self.workers.byzantine.count - sum(each.workers or 0 for each in (self.attack, *self.attack.beside))
+        found, first = [], 0
+        for place, each in enumerate((self.attack, *self.attack.beside)):
+            end = first + (left if each.workers is None else each.workers)
+            found.append(Assigned(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
+            first = end
+        return found
+
+
+class Run(Settings, frozen=True):
+    """One run with one seed: everything that decides its numbers. Hashable; copies (`replace`) are checked.
+
+    Example:
+        >>> run = Run(data="digits", rule="krum", attack="sign_flip", steps=20)
+        >>> run.replace(rule={"name": "multi_krum", "m": 5}).rule.options()["m"]
+        5
+    """

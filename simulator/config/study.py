@@ -1,0 +1,80 @@
+"""A study: runs that differ in the values of a grid and in their seeds, and how they are executed and looked at."""
+
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from byzax.simulator.config.base import SEEDS, Count, Name, parse_as
+from byzax.simulator.config.executors import EarlyStopping, Executor, Ray
+from byzax.simulator.config.run import Run, Settings
+
+
+class Task(NamedTuple):
+    """What an executor is given: runs that differ in their seed alone, and how they are looked at.
+
+    Attributes:
+        run: The settings of all of them.
+        seeds: The seed of each.
+        executor: How they are executed.
+        evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
+        early_stopping: When a run ends before its last update; None for never.
+    """
+
+    run: Run
+    seeds: tuple[int, ...]
+    executor: Executor
+    evaluate_every: int
+    early_stopping: EarlyStopping | None
+
+    @property
+    def repeats(self) -> "list[Task]":
+        """The same task for each seed alone."""
+        return [self._replace(run=self.run.replace(seed=seed), seeds=(seed,)) for seed in self.seeds]
+
+
+class Study(Settings, frozen=True):
+    """A training run for each combination of `grid` and each of `repeats` seeds: what a scenario file describes."""
+
+    name: Name = Field(default="study", description="Names the results.")
+    executor: Executor = Ray()
+    evaluate_every: Count = Field(
+        default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
+    )
+    early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
+    repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
+    skip_impossible: bool = Field(
+        default=False,
+        description="Leave out, and list, combinations of the grid whose numbers do not go together, such as n and f.",
+    )
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Dotted key to list of values: every combination is a run."
+    )
+
+    @model_validator(mode="after")
+    def _executable(self) -> Self:
+        if self.clock == "wall" and self.executor.name != "ray":
+            raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
+        if self.early_stopping and not self.data.validation:
+            raise ValueError("early_stopping: needs validation samples, and data.validation is 0: such as 0.1")
+        if self.seed + self.repeats > SEEDS:
+            raise ValueError(
+                f"seed: the repeats need the seeds {self.seed} to {self.seed + self.repeats - 1}, and seeds are below "
+                f"{SEEDS}: take a smaller seed"
+            )
+        return self
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each repeat."""
+        return tuple(range(self.seed, self.seed + self.repeats))
+
+    @property
+    def run(self) -> Run:
+        """The first run, without the grid."""
+        given = {name: getattr(self, name) for name in Settings.model_fields if name in self.model_fields_set}
+        return parse_as(Run, given)
+
+    @property
+    def task(self) -> Task:
+        """All repeats, without the grid."""
+        return Task(self.run, self.seeds, self.executor, self.evaluate_every, self.early_stopping)

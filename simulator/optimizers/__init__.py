@@ -1,0 +1,37 @@
+"""Optimizers of server and workers: one file each, found by its name; each gives an `optax.GradientTransformation`."""
+
+from collections.abc import Callable
+
+from optax import GradientTransformation
+
+from byzax import members
+
+__all__ = ["GradientTransformation", "available", "factory"]
+
+members.open_folder("optimizer")
+
+
+def available() -> tuple[str, ...]:
+    """The names of all optimizers."""
+    return members.available("optimizer")
+
+
+def factory(reference: str | Callable[..., GradientTransformation]) -> Callable[..., GradientTransformation]:
+    """The function behind an optimizer's name: `factory("sgd")(learning_rate=0.1)`.
+
+    Args:
+        reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Raises:
+        PartError: For an unknown name, with the nearest one.
+        PluginError: Where the file cannot be used.
+    """
+    return members.find("optimizer", reference)
+
+
+def __getattr__(name: str) -> Callable[..., GradientTransformation]:
+    return members.attribute("optimizer", name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *available()])

@@ -1,0 +1,5 @@
+"""optax's lion."""
+
+from byzax.simulator.optimizers._optax import adapted
+
+lion = adapted("lion", learning_rate=0.0001)
