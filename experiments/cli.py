@@ -113,7 +113,7 @@ def run(
         from byzax.experiments import outputs, results, study
 
         studies = [study.load(path, overrides, raw) for path, raw in zip(files, raws, strict=True)]
-        folders = _folders(files, [each.base.name for each in studies], out)
+        folders = _folders(files, [each.study.name for each in studies], out)
         outputs.check(folders, files, overwrite)
         studies = _check(studies, ray_address)
         outputs.claim(folders, files, overwrite)
@@ -172,25 +172,26 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
     from byzax.experiments import results, study
     from byzax.experiments.notes import notes
     from byzax.experiments.progress import animated
+    from byzax.simulator.validation import validate, validate_quickly
 
-    executors = {cell.scenario.executor.name for each in studies for cell in each.cells}
+    executors = {cell.study.executor.name for each in studies for cell in each.cells}
     if ray_address and "ray" not in executors:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     crowded: list[str] = []
     console = Console(stderr=True)
     with console.status("checking") if animated(console) else nullcontext():
         # all that is quick to see of all files, before anything is traced
-        studies = [study.assembled(each) for each in studies]
+        studies = [validate_quickly(each) for each in studies]
         results.versions()
         if ray_address:
             _reach(ray_address)
         elif "ray" in executors:
             crowded = _room(studies)
-        studies = [study.check(each) for each in studies]
+        studies = [validate(each) for each in studies]
         told = [*(line for each in studies for line in notes(each)), *crowded]
     for each in studies:
         for line in study.skipped_lines(results.skipped(each)):
-            typer.echo(f"{each.path}: {line}", err=True)
+            typer.echo(f"{each.source}: {line}", err=True)
     for line in told:
         typer.echo(line, err=True)
     return studies
@@ -198,14 +199,14 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
 def _room(studies: list[Any]) -> list[str]:
     """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
-    from byzax.experiments.study import prefixed
+    from byzax.simulator.config.grid import prefixed
     from byzax.simulator.executors import room
 
     told = []
     for each in studies:
-        with prefixed(each.path):
-            lines = dict.fromkeys(room.check(c.scenario) for c in each.cells if c.scenario.executor.name == "ray")
-        told += [f"{each.path}: note: {line}" for line in lines if line]
+        with prefixed(each.source):
+            lines = dict.fromkeys(room.check(c.study.task) for c in each.cells if c.study.executor.name == "ray")
+        told += [f"{each.source}: note: {line}" for line in lines if line]
     return told
 
 
@@ -280,17 +281,17 @@ def tune(
         from byzax.experiments import tune as tuning
 
         planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None, raw)
-        folders = _folders([file], [planned.study.base.name], out, "-tuning")
+        folders = _folders([file], [planned.expansion.study.name], out, "-tuning")
         outputs.check(folders, [file], overwrite)
-        (checked,) = _check([planned.study], ray_address)
-        planned = planned._replace(study=checked)
+        (checked,) = _check([planned.expansion], ray_address)
+        planned = planned._replace(expansion=checked)
         outputs.claim(folders, [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
     (folder,) = folders
     try:
-        results.save_study(folder, planned.study)
+        results.save_study(folder, planned.expansion)
     except results.WriteError as error:
         refuse(error)
     if tuning.shares_test_samples(planned):
@@ -299,7 +300,7 @@ def tune(
             "apart set repeats=1, or take data with a test set",
             err=True,
         )
-    code = _perform([(planned.study, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
+    code = _perform([(planned.expansion, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
     rows = tuning.tried(folder, planned)
@@ -530,7 +531,6 @@ def list_(
     from rich.console import Console
 
     from byzax.experiments import listing
-    from byzax.simulator import registry
 
     if markdown and kind is None:
         refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
@@ -539,8 +539,8 @@ def list_(
         return
     table = listing.kinds() if kind is None else listing.table(kind.value)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    for error in registry.unusable_of(kind.value.removesuffix("s")).values() if kind else ():
-        typer.echo(f"left out: {error}", err=True)
+    for line in listing.functions(kind.value)[1] if kind else ():
+        typer.echo(f"left out: {line}", err=True)
 
 
 class Described(StrEnum):
@@ -560,9 +560,10 @@ def schema(
     Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
     """
     from byzax.experiments.certify.description import Certificate
-    from byzax.simulator.scenario import Scenario
+    from byzax.simulator.config.part import json_schema
+    from byzax.simulator.config.study import Study
 
-    made = (Scenario if described is Described.SCENARIO else Certificate).model_json_schema()
+    made = json_schema(Study if described is Described.SCENARIO else Certificate)
     typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))
 
 

@@ -9,26 +9,46 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from byzax.experiments.names import compact
-from byzax.simulator import components
-from byzax.simulator.parts import EXECUTORS
+from byzax import members
+from byzax.members import PluginError
+from byzax.simulator.config.executors import EXECUTORS
+from byzax.simulator.mistakes import compact
 
-# kind of component -> its factories and the fields of a docstring that are worth a column
-KINDS: dict[str, tuple[dict[str, Callable[..., Any]], tuple[str, ...]]] = {
-    "rules": (components.RULES, ("Condition", "Cost", "Source")),
-    "pre": (components.PRE, ("Condition", "Cost", "Source")),
-    "filters": (components.FILTERS, ("Condition", "Cost", "Source")),
-    "attacks": (components.ATTACKS, ("Formula", "Knows", "Source")),
-    "models": (components.MODELS, ("Parameters", "Source")),
-    "data": (components.DATA, ("Samples", "Source")),
-    "partitions": (components.PARTITIONS, ("Splits", "Source")),
-    "augmentations": (components.AUGMENTATIONS, ("Formula", "Source")),
-    "schedules": (components.SCHEDULES, ("Waits", "Ages", "Source")),
-    "latency": (components.LATENCIES, ("Formula", "Source")),
-    "rates": (components.RATES, ("Formula", "Source")),
-    "optimizers": (components.OPTIMIZERS, ()),
-    "executors": (EXECUTORS, ()),
+# What can be listed, its kind among byzax.members.KINDS, and the fields of a docstring that are worth a column.
+KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "rules": ("rule", ("Condition", "Cost", "References")),
+    "pre": ("pre", ("Condition", "Cost", "References")),
+    "filters": ("filter", ("Condition", "Cost", "References")),
+    "attacks": ("attack", ("Formula", "Knows", "References")),
+    "models": ("model", ("Size", "References")),
+    "data": ("data", ("Samples", "References")),
+    "partitions": ("partition", ("Splits", "References")),
+    "augmentations": ("augmentation", ("Formula", "References")),
+    "schedules": ("schedule", ("Waits", "Ages", "References")),
+    "latency": ("latency", ("Formula", "References")),
+    "rates": ("rate", ("Formula", "References")),
+    "optimizers": ("optimizer", ()),
+    "executors": ("", ()),
 }
+
+
+def functions(kind: str) -> tuple[dict[str, Callable[..., Any]], list[str]]:
+    """The functions of a kind by name, and a line for each file that cannot be used."""
+    member = KINDS[kind][0]
+    if not member:
+        return dict(EXECUTORS), []
+    found, unusable = {}, []
+    for name in members.available(member):
+        try:
+            found[name] = members.find(member, name)
+        except PluginError as error:
+            unusable.append(str(error))
+    return found, unusable
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The names of a kind; nothing is loaded."""
+    return members.available(KINDS[kind][0]) if KINDS[kind][0] else tuple(EXECUTORS)
 
 
 def kinds() -> Table:
@@ -38,14 +58,15 @@ def kinds() -> Table:
     made.add_column("names", justify="right")
     made.add_column("such as", ratio=2)
     made.add_column("all of them", no_wrap=True)
-    for kind, (factories, _) in KINDS.items():
-        made.add_row(kind, str(len(factories)), Text(", ".join([*factories][:6])), f"byzax list {kind}")
+    for kind in KINDS:
+        known = names(kind)
+        made.add_row(kind, str(len(known)), Text(", ".join(known[:6])), f"byzax list {kind}")
     return made
 
 
 def table(kind: str) -> Table:
     """One row per name: what it is, its fields, and its options with their defaults."""
-    factories, columns = KINDS[kind]
+    (factories, _), columns = functions(kind), KINDS[kind][1]
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title=kind, title_style="bold", title_justify="left")
     made.add_column("name", style="bold", no_wrap=True)
     made.add_column("what it is", ratio=3)
@@ -62,7 +83,7 @@ def table(kind: str) -> Table:
 
 def markdown(kind: str) -> str:
     """The same as a table in Markdown, without the options: what the README holds of rules and attacks."""
-    factories, columns = KINDS[kind]
+    (factories, _), columns = functions(kind), KINDS[kind][1]
     lines = [f"| {' | '.join([kind, 'what it is', *map(str.lower, columns)])} |", f"|{'---|' * (2 + len(columns))}"]
     for name, function in factories.items():
         text = inspect.getdoc(function) or ""

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
+
 # A reason in a table; `error.txt` holds all of it.
 LONGEST_REASON = 200
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from byzax.experiments.attack_notes import attack_notes
 from byzax.experiments.names import counted
-from byzax.experiments.study import Study
-from byzax.experiments.triggers import floorless
-from byzax.experiments.weighing import heavier
-from byzax.simulator.components import MODELS, Component, reads_files
+from byzax.simulator.config.data import DataPart
+from byzax.simulator.config.grid import Expansion
+from byzax.simulator.config.part import Part
+from byzax.simulator.config.study import Study
+from byzax.simulator.config.triggers import floorless
 from byzax.simulator.data import Dataset
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.parts import DataSource
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.validation.weighing import heavier
 from byzax.simulator.world import load, share_out
 
 # Numbers are looked at in so many samples at most.
@@ -25,15 +25,15 @@ LOOKED_AT = 4096
 WIDE_IMAGE, WIDE_COLUMN, WIDE_VALUES = 10.0, 10.0, 100.0
 
 
-def about_data(scenario: Scenario) -> tuple[str, ...]:
+def about_data(scenario: Study) -> tuple[str, ...]:
     """Notes about the user's own files, and about numbers of a size that models train badly on."""
     data = scenario.data
     # of augmentations, batches and the like they do not depend: one look for all of them
-    return _about_data(type(data)(**data.options(), normalise=data.normalise))
+    return _about_data(type(data).model_validate({"name": data.name, **data.options(), "normalise": data.normalise}))
 
 
 @file_cache(maxsize=8)
-def _about_data(source: DataSource) -> tuple[str, ...]:
+def _about_data(source: DataPart) -> tuple[str, ...]:
     data = load(source)
     lines = [f"data: {line}" for line in data.about]
     if source.normalise == "none" and (scale := _scale(data)):
@@ -65,7 +65,7 @@ def _scale(data: Dataset) -> str:
     )
 
 
-def lone_samples(scenario: Scenario) -> Iterator[str]:
+def lone_samples(scenario: Study) -> Iterator[str]:
     """A note where a last batch is of one sample, from which nothing below a norm over the batch learns."""
     size, local = scenario.data.batch_size, scenario.local
     epochs = local is not None and local.epochs is not None
@@ -86,11 +86,11 @@ def lone_samples(scenario: Scenario) -> Iterator[str]:
 
 
 @file_cache(maxsize=32)
-def _needs_two(part: Component, data: DataSource) -> bool:
+def _needs_two(part: Part, data: DataPart) -> bool:
     """Whether a model has a norm that makes nothing of a single sample."""
-    reads_files(part)
+    part.reads_files()
     dataset = load(data)
-    model = MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())
+    model = part.make(dataset.x.shape[1:], dataset.classes)
     if model.statistics is None:
         return False
     try:
@@ -102,22 +102,29 @@ def _needs_two(part: Component, data: DataSource) -> bool:
 
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
-NOTES: tuple[Callable[[Scenario], Iterable[str]], ...] = (about_data, lone_samples, heavier, attack_notes)
+NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
+    about_data,
+    lone_samples,
+    lambda scenario: heavier(scenario.task),
+    attack_notes,
+)
 
 
-def notes(study: Study) -> list[str]:
+def notes(expansion: Expansion) -> list[str]:
     """The notes about a study, each different one once, with the file and how many combinations it is about.
 
     Args:
-        study: checked already, so that every part of it can be built.
+        expansion: checked already, so that every part of it can be built.
 
     Returns:
         Lines such as `FILE: note: data: x: uint8 [1000, 28, 28, 1], 0 to 255`, in the order of the combinations.
     """
-    found = Counter(line for cell in study.cells for note in NOTES for line in dict.fromkeys(note(cell.scenario)))
-    every = len(study.cells)
-    found.update(dict.fromkeys(floorless([cell.scenario for cell in study.cells]), every))
+    found = Counter(line for cell in expansion.cells for note in NOTES for line in dict.fromkeys(note(cell.study)))
+    every = len(expansion.cells)
+    found.update(dict.fromkeys(floorless([cell.study for cell in expansion.cells]), every))
     return [
-        f"{study.path}: note: {line}" + (f" (in {count} of {counted(every, 'combination')})" if count < every else "")
+        (f"{expansion.source}: " if expansion.source else "")
+        + f"note: {line}"
+        + (f" (in {count} of {counted(every, 'combination')})" if count < every else "")
         for line, count in found.items()
     ]

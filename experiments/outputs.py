@@ -29,7 +29,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 # What the folder of a run holds.
 RUN_FILES = (
     "scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "workers.csv", "ages.csv", "timeline.npz",
-    "versions.json", "summary.json", "error.txt",
+    "versions.json", "summary.json", "error.txt", "weights.csv", "update-*.npz",
 )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def _own_file(name: str, listed: frozenset[str]) -> bool:
     if not above:
         # a process that was killed while it wrote the first mark left no mark
         return begun or name in listed
-    return _own_folder(above, listed) and above != "runs" and (begun or last in RUN_FILES)
+    return _own_folder(above, listed) and above != "runs" and (begun or any(fnmatch(last, name) for name in RUN_FILES))
 
 
 def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: Kind = "study") -> list[Held]:

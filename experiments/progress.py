@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from byzax.experiments.names import counted
-from byzax.experiments.results import Run
+from byzax.experiments.results import Entry
 from byzax.experiments.scores import said
 from byzax.simulator.executors import Checkpoint
 
@@ -30,10 +30,10 @@ class Report(NamedTuple):
     """
 
     starting: Callable[[str], None]
-    begin: Callable[[Iterable[Run], int], None]
-    advance: Callable[[Run, Checkpoint], None]
-    done: Callable[[Run, Checkpoint], None]
-    failed: Callable[[Run, str], None]
+    begin: Callable[[Iterable[Entry], int], None]
+    advance: Callable[[Entry, Checkpoint], None]
+    done: Callable[[Entry, Checkpoint], None]
+    failed: Callable[[Entry, str], None]
     notice: Callable[[str], None]
 
 
@@ -61,7 +61,7 @@ def notebook() -> bool:
     return "JPY_PARENT_PID" in os.environ or type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def name(run: Run) -> str:
+def name(run: Entry) -> str:
     """`krum, empire, workers.byzantine=3, seed 0`."""
     others = [f"{key}={value}" for key, value in run.others.items()]
     return ", ".join([run.rule, run.attack, *others, f"seed {run.scenario.seed}"])
@@ -74,8 +74,8 @@ class Forecast(NamedTuple):
     `said()`: such as `about 3 min left`, empty where there is nothing to say.
     """
 
-    advance: Callable[[Run, int], None]
-    end: Callable[[Run], None]
+    advance: Callable[[Entry, int], None]
+    end: Callable[[Entry], None]
     said: Callable[[], str]
 
 
@@ -84,12 +84,12 @@ def forecast(steps: int) -> Forecast:
     began, left, finished = time.monotonic(), steps, 0
     reached: dict[str, int] = {}
 
-    def advance(run: Run, step: int) -> None:
+    def advance(run: Entry, step: int) -> None:
         nonlocal left, finished
         new, reached[run.slug] = step - reached.get(run.slug, 0), step
         left, finished = left - new, finished + new
 
-    def end(run: Run) -> None:
+    def end(run: Entry) -> None:
         nonlocal left
         left -= run.scenario.steps - reached.pop(run.slug, 0)
 
@@ -140,13 +140,13 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
     progress = Progress(*columns, console=console, speed_estimate_period=300, transient=True)
     whole = progress.add_task("all runs", total=steps, note=_count(0, 0, runs))
     present = progress.add_task("", total=None, note="")
-    before: dict[Run | str, int] = {}
+    before: dict[Entry | str, int] = {}
     completed, lost = 0, 0
 
     def starting(executor: str) -> None:
         progress.update(present, description=f"starting {executor}", note="", total=None)
 
-    def begin(some: Iterable[Run], steps: int) -> None:
+    def begin(some: Iterable[Entry], steps: int) -> None:
         before.clear()
         some = list(some)
         for run in some:
@@ -155,7 +155,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         # the bar pulses until the first updates are done: the functions are being compiled
         progress.reset(present, description=label, total=None, note="compiling")
 
-    def advance(run: Run, checkpoint: Checkpoint) -> None:
+    def advance(run: Entry, checkpoint: Checkpoint) -> None:
         new, before[run.slug] = checkpoint.step - before[run.slug], checkpoint.step
         progress.update(whole, advance=new)
         if checkpoint.step:
@@ -163,13 +163,13 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
             note = said(checkpoint.evaluation, measure).removeprefix("test ")
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
-    def done(run: Run, checkpoint: Checkpoint) -> None:
+    def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
         # what an early end leaves undone is done
         progress.update(whole, note=_count(completed, lost, runs), advance=run.scenario.steps - checkpoint.step)
 
-    def failed(run: Run, reason: str) -> None:
+    def failed(run: Entry, reason: str) -> None:
         nonlocal lost
         lost += 1
         rest = run.scenario.steps - before.get(run.slug, 0)
@@ -202,23 +202,23 @@ def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> 
         if time.monotonic() - last > REWRITE_EVERY_S:
             put("; ".join(filter(None, [_count(completed, lost, runs), expected.said(), text])))
 
-    def advance(run: Run, checkpoint: Checkpoint) -> None:
+    def advance(run: Entry, checkpoint: Checkpoint) -> None:
         expected.advance(run, checkpoint.step)
         now(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
 
-    def done(run: Run, checkpoint: Checkpoint) -> None:
+    def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
         expected.end(run)
         now(f"{name(run)}: {said(checkpoint.evaluation, measure)}")
 
-    def failed(run: Run, reason: str) -> None:
+    def failed(run: Entry, reason: str) -> None:
         nonlocal lost
         lost += 1
         expected.end(run)
         put(f"{name(run)}: failed: {reason}", "\n")
 
-    def begin(some: Iterable[Run], steps: int) -> None:
+    def begin(some: Iterable[Entry], steps: int) -> None:
         nonlocal present
         present = name(next(iter(some)))
 
@@ -242,26 +242,26 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         last = time.monotonic()
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def begin(some: Iterable[Run], steps: int) -> None:
+    def begin(some: Iterable[Entry], steps: int) -> None:
         nonlocal present
         present = name(next(iter(some)))
 
     def end(text: str, more: str = "") -> None:
         say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}{f'; {more}' if more else ''}")
 
-    def done(run: Run, checkpoint: Checkpoint) -> None:
+    def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
         expected.end(run)
         end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)", expected.said())
 
-    def failed(run: Run, reason: str) -> None:
+    def failed(run: Entry, reason: str) -> None:
         nonlocal lost
         lost += 1
         expected.end(run)
         end(f"{name(run)}: failed: {reason}")
 
-    def advance(run: Run, checkpoint: Checkpoint) -> None:
+    def advance(run: Entry, checkpoint: Checkpoint) -> None:
         expected.advance(run, checkpoint.step)
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
             step = f"step {checkpoint.step} of {run.scenario.steps}"

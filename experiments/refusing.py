@@ -28,7 +28,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def called(*arguments: Any, **options: Any) -> None:
-        from byzax.simulator.registry import PluginError
+        from byzax.members import PluginError
 
         try:
             with interrupts.heard():

@@ -10,9 +10,10 @@ import numpy as np
 from byzax.experiments import study
 from byzax.experiments.records import Damaged, read_summary
 from byzax.experiments.results import own_files
+from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
-from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Timeline, check, load
 
 
@@ -35,7 +36,7 @@ def runs(folder: Path) -> list[Path]:
     raise ScenarioError(f"{folder}: no run here: a folder that byzax run wrote is needed, of a run or of a study")
 
 
-def _same_code(run: Path, scenario: Scenario) -> None:
+def _same_code(run: Path, scenario: Study) -> None:
     """Raises ScenarioError where a file of the user's own that the run used is not what it was; runs none of them."""
     try:
         recorded = json.loads((run / "versions.json").read_text())["own_files"]
@@ -56,7 +57,7 @@ def _same_code(run: Path, scenario: Scenario) -> None:
 
 def timeline_of(run: Path) -> Timeline:
     """The order of events of a run: the one recorded, or the one that its scenario plans. Raises ScenarioError."""
-    scenario = study.load(run / "scenario.yaml").cells[0].scenario
+    scenario = study.load(run / "scenario.yaml").cells[0].study
     recorded = run / "timeline.npz"
     try:
         if recorded.exists():
@@ -67,7 +68,7 @@ def timeline_of(run: Path) -> Timeline:
                 raise ValueError(f"{recorded}: does not fit {run / 'scenario.yaml'}: {error}") from None
         if scenario.clock == "wall":
             raise ValueError(f"{run}: raced on the clock, and its timeline.npz is not there: it cannot be replayed")
-        return plan(scenario, scenario.seed)
+        return plan(scenario.run)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
 
@@ -78,7 +79,7 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
         before = read_summary(run)
     except Damaged as error:
         raise ScenarioError(f"{run}: damaged: {error}") from None
-    scenario = study.load(run / "scenario.yaml").cells[0].scenario
+    scenario = study.load(run / "scenario.yaml").cells[0].study
     _same_code(run, scenario)
     timeline = timeline_of(run)
     if not (run / "params.npz").exists():
@@ -92,7 +93,7 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
         raise ScenarioError(f"{run / 'params.npz'}: is no model, or damaged ({type(error).__name__})") from None
     seen: list[Checkpoint] = []
     try:
-        for checkpoint in loop.replay(scenario, scenario.seed, timeline):
+        for checkpoint in loop.replay(scenario.task, timeline):
             seen.append(checkpoint)
             yield checkpoint
             if checkpoint.step >= step:

@@ -14,7 +14,7 @@ from byzax.experiments.results import read_skipped
 from byzax.experiments.scores import SUCCESS
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import skipped_lines
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 
 
 def read(folders: Sequence[Path], name: str | None = None) -> Results:

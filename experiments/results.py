@@ -3,7 +3,9 @@
 import csv
 import functools
 import hashlib
+import importlib
 import importlib.metadata
+import inspect
 import io
 import os
 import platform
@@ -18,18 +20,20 @@ import numpy as np
 from pydantic import BaseModel
 
 from byzax.experiments import outputs
-from byzax.experiments.names import compact, file_name, said_of, short
+from byzax.experiments.names import file_name, short
 from byzax.experiments.settings import plain, settings
 from byzax.experiments.strict_yaml import dump
-from byzax.experiments.study import Study
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
+from byzax.members import KINDS, file_of
 from byzax.simulator import threads
 from byzax.simulator.arrivals import lost_in_words
-from byzax.simulator.components import Component, NestedRule, files
-from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.config.grid import Expansion
+from byzax.simulator.config.part import NestedRule, Part, function_of, kind_of
+from byzax.simulator.config.study import Study
+from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_liars
-from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.mistakes import ScenarioError, compact, said_of
 from byzax.simulator.timeline import Timeline, cut, save, usage
 from byzax.simulator.world import load as load_data
 
@@ -51,15 +55,22 @@ def writing(folder: Path) -> Iterator[None]:
         raise WriteError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
 
 
-class Run(NamedTuple):
-    """One seed of one cell.
+class Entry(NamedTuple):
+    """One run of a study: one seed of one cell.
 
-    `slug`: its folder's name. `rule` and `attack`: how tables and plots call them. `others`: what else the grid
-    chose. `position`: its place in the study. `of`: how many runs its cell of a table has, and `runs` its study.
+    Attributes:
+        slug: Name of its folder.
+        scenario: Its cell, with this seed alone.
+        rule: The name of the rule in tables and plots.
+        attack: The name of the attack there.
+        others: The other choices of the grid.
+        position: Its place in the study.
+        of: Runs that its cell of a table has.
+        runs: Runs of its study.
     """
 
     slug: str
-    scenario: Scenario
+    scenario: Study
     rule: str
     attack: str
     others: dict[str, str]
@@ -68,23 +79,23 @@ class Run(NamedTuple):
     runs: int = 1
 
 
-def runs(study: Study) -> list[Run]:
+def runs(expansion: Expansion) -> list[Entry]:
     """Every run of a study, in order; their folder names are readable and differ."""
-    rules = labels(cell.scenario.rule for cell in study.cells)
-    attacks = labels(cell.scenario.attack for cell in study.cells)
-    made: list[Run] = []
+    rules = labels(cell.study.rule for cell in expansion.cells)
+    attacks = labels(cell.study.attack for cell in expansion.cells)
+    made: list[Entry] = []
     taken: set[str] = set()
-    for cell in study.cells:
+    for cell in expansion.cells:
         others = {key: compact(value) for key, value in cell.choices.items() if _is_other(key)}
-        for seed in cell.scenario.seeds:
-            rule, attack = rules[cell.scenario.rule], attacks[cell.scenario.attack]
+        for seed in cell.study.seeds:
+            rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
             if not any(key.partition(".")[0] == "pre" for key in cell.choices):
                 # what always stands before the rule belongs to it
-                rule = " + ".join([*(compact(plain(each)) for each in cell.scenario.pre), rule])
+                rule = " + ".join([*(compact(plain(each)) for each in cell.study.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.add(slug)
-            single = cell.scenario.model_copy(update={"seed": seed, "repeats": 1})
-            made.append(Run(slug, single, rule, attack, others, len(made)))
+            single = cell.study.replace(seed=seed, repeats=1)
+            made.append(Entry(slug, single, rule, attack, others, len(made)))
     cells = Counter((run.rule, run.attack, *run.others.items()) for run in made)
     return [run._replace(of=cells[(run.rule, run.attack, *run.others.items())], runs=len(made)) for run in made]
 
@@ -93,7 +104,7 @@ def _is_other(key: str) -> bool:
     return key.partition(".")[0] not in {"rule", "attack", "seed"}
 
 
-def labels(parts: Iterable[Component]) -> dict[Component, str]:
+def labels(parts: Iterable[Part]) -> dict[Part, str]:
     """A name for each different component: its own, with the options that are not the default everywhere.
 
     Of settings that byzax has for all of a kind (who carries out an attack, and when) only those in which namesakes
@@ -114,21 +125,15 @@ def labels(parts: Iterable[Component]) -> dict[Component, str]:
     return labels
 
 
-def _options(part: Component, namesakes: Sequence[Component], alike: bool) -> dict[str, Any]:
+def _options(part: Part, namesakes: Sequence[Part], alike: bool) -> dict[str, Any]:
     """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: _nested(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
+        key: plain(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
         or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
     }
-
-
-def _nested(rule: NestedRule) -> dict[str, Any]:
-    """The name of a rule that is an option, and the options in which it is not as by default."""
-    changed = {key: value for key, value in rule.options().items() if value != type(rule).model_fields[key].default}
-    return {"name": rule.name, **changed}
 
 
 def _short(value: Any) -> Any:
@@ -136,7 +141,7 @@ def _short(value: Any) -> Any:
     return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
-def begin(folder: Path, run: Run) -> None:
+def begin(folder: Path, run: Entry) -> None:
     """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
     here = folder / "runs" / f".{run.slug}"
     described = run.scenario.model_dump(mode="json")
@@ -148,12 +153,14 @@ def begin(folder: Path, run: Run) -> None:
         (here / "scenario.yaml").write_text(dump(described))
         (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
         _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
-        _append(here / "updates.csv", [("step", *Update._fields)])
+        _append(here / "updates.csv", [("step", *Diagnostics._fields)])
+        if run.scenario.record.weights:
+            _append(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
         (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
         here.rename(folder / "runs" / run.slug)
 
 
-def record(folder: Path, run: Run, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
+def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
     """Appends what a checkpoint says, but for the `hidden` fields of its evaluation. Raises WriteError."""
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
@@ -163,11 +170,24 @@ def record(folder: Path, run: Run, checkpoint: Checkpoint, hidden: Sequence[str]
     with writing(here):
         _append(here / "metrics.csv", [row])
         _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
+        if checkpoint.weights is not None:
+            _append(
+                here / "weights.csv",
+                ([step, *each] for step, each in zip(steps, checkpoint.weights.tolist(), strict=True)),
+            )
+        for update in checkpoint.recorded:
+            arrays = {name: value for name, value in update._asdict().items() if name != "diagnostics"}
+            atomically(here / update_file(update.step), lambda file, arrays=arrays: np.savez(file, **arrays))
+
+
+def update_file(step: int) -> str:
+    """The name of the file of a recorded update in the folder of its run."""
+    return f"update-{step:08}.npz"
 
 
 def finish(
     folder: Path,
-    run: Run,
+    run: Entry,
     seen: Sequence[Checkpoint],
     status: str,
     reason: str | None = None,
@@ -184,7 +204,7 @@ def finish(
 
 def _finish(
     here: Path,
-    run: Run,
+    run: Entry,
     seen: Sequence[Checkpoint],
     status: str,
     reason: str | None,
@@ -210,8 +230,8 @@ def _finish(
                 atomically(here / "timeline.npz", lambda file: save(timeline, file))
             # of one that was cut short no more is told than what was carried out
             happened = cut(last.timeline, last.step)
-            often = byzantine_updates(run.scenario, last.seed, happened.steps)
-            summary |= _times(here, happened, fixed_liars(run.scenario, last.seed), often)
+            often = byzantine_updates(run.scenario.run, happened.steps)
+            summary |= _times(here, happened, fixed_liars(run.scenario.run), often)
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
@@ -265,7 +285,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
     }
 
 
-def _summary(run: Run, status: str, reason: str | None) -> dict[str, Any]:
+def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
     scenario = run.scenario
     data = load_data(scenario.data)
     return {
@@ -314,30 +334,47 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-def own_files(scenario: Scenario) -> dict[str, tuple[str, str]]:
-    """The Python files of the user's own that a run uses, by key: the path, and the SHA-256 of what it holds.
+def own_files(scenario: Study) -> dict[str, tuple[str, str]]:
+    """The Python code of the user's own that a run uses.
 
-    They are that of `model: module` and those of parts that are plug-ins; none of them is run. Raises ScenarioError
-    where one cannot be read.
+    Args:
+        scenario: The run. None of its parts is called.
+
+    Returns:
+        By key the file, and the SHA-256 of what it holds; of a function without a file, as in a notebook, that of its
+        source. They are that of `model: module` and those of parts that are not byzax's.
+
+    Raises:
+        ScenarioError: Where a file cannot be read.
     """
-    plugins = [Path(folder).absolute() for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder]
     found = {}
     for key, part in _parts(scenario, ""):
-        place = Path(files.get(type(part), "")).absolute()
+        function: Any = function_of(part)
+        file = Path(file_of(function)).absolute()
         if part.name == "module":
-            place = Path(part.options()["path"].rpartition(":")[0]).absolute()
-        elif not any(folder in place.parents for folder in plugins):
+            given = part.options()["path"]
+            function, file = (
+                given,
+                Path(given.rpartition(":")[0] if isinstance(given, str) else file_of(given)).absolute(),
+            )
+        elif (
+            Path(str(importlib.import_module(KINDS[kind_of(part)].package).__file__)).parent.resolve()
+            in file.resolve().parents
+        ):
             continue
         try:
-            found[key] = str(place), hashlib.sha256(place.read_bytes()).hexdigest()
+            held = (
+                inspect.getsource(function).encode() if callable(function) and not file.exists() else file.read_bytes()
+            )
         except OSError as error:
-            raise ScenarioError(f"{key}: {place}: cannot be read ({error.strerror})") from None
+            raise ScenarioError(f"{key}: {file}: cannot be read ({error.strerror or error})") from None
+        found[key] = str(file), hashlib.sha256(held).hexdigest()
     return found
 
 
-def _parts(value: Any, key: str) -> Iterator[tuple[str, Component]]:
+def _parts(value: Any, key: str) -> Iterator[tuple[str, Part]]:
     """All parts of a scenario that have a name, with their keys."""
-    if isinstance(value, Component):
+    if isinstance(value, Part):
         yield key, value
     if isinstance(value, BaseModel):
         for field in type(value).model_fields:
@@ -363,24 +400,24 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def save_study(folder: Path, study: Study) -> None:
+def save_study(folder: Path, expansion: Expansion) -> None:
     """Puts the scenario, with its overrides and grid, beside the runs, and lists the runs in the folder's mark.
 
     Raises WriteError.
     """
     with writing(folder):
-        outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(study))])
+        outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(expansion))])
         (folder / "runs").mkdir(exist_ok=True)
-        outputs.save_text(folder / "scenario.yaml", dump(study.raw))
-        if study.skipped:
+        outputs.save_text(folder / "scenario.yaml", dump(expansion.study.given()))
+        if expansion.skipped:
             text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(study)])
+            csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(expansion)])
             outputs.save_text(folder / SKIPPED, text.getvalue())
 
 
-def skipped(study: Study) -> list[tuple[str, str]]:
+def skipped(expansion: Expansion) -> list[tuple[str, str]]:
     """The combinations of a grid that were left out, and why."""
-    return [(said_of(each.choices), each.reason) for each in study.skipped]
+    return [(said_of(each.choices), each.reason) for each in expansion.skipped]
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:

@@ -12,32 +12,32 @@ import numpy as np
 from byzax.experiments import results
 from byzax.experiments.names import one_line
 from byzax.experiments.progress import Report
-from byzax.experiments.results import Run
-from byzax.experiments.study import Study
+from byzax.experiments.results import Entry
 from byzax.simulator import interrupts
+from byzax.simulator.config.grid import Expansion
+from byzax.simulator.config.study import Study
 from byzax.simulator.executors import Checkpoint, Execute, session
-from byzax.simulator.scenario import Scenario
 
 
 class Job(NamedTuple):
     """Runs that are executed together, by their seed, and the folder of their study."""
 
     folder: Path
-    scenario: Scenario
-    runs: dict[int, Run]
+    scenario: Study
+    runs: dict[int, Entry]
 
 
-def jobs(study: Study, folder: Path) -> list[Job]:
+def jobs(expansion: Expansion, folder: Path) -> list[Job]:
     """The jobs of a study: all seeds of a cell at once where the executor batches them, else one by one.
 
     One by one, a seed that fails does not take the others with it.
     """
     made = []
-    runs = iter(results.runs(study))
-    for cell in study.cells:
-        mine = {seed: next(runs) for seed in cell.scenario.seeds}
-        if cell.scenario.executor.name == "vectorised":
-            made.append(Job(folder, cell.scenario, mine))
+    runs = iter(results.runs(expansion))
+    for cell in expansion.cells:
+        mine = {seed: next(runs) for seed in cell.study.seeds}
+        if cell.study.executor.name == "vectorised":
+            made.append(Job(folder, cell.study, mine))
         else:
             made += [Job(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
     return made
@@ -82,7 +82,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
         for run in job.runs.values():
             results.begin(job.folder, run)
         report.begin(job.runs.values(), job.scenario.steps)
-        with closing(execute(job.scenario)) as checkpoints:  # pyright: ignore[reportArgumentType]
+        with closing(execute(job.scenario.task)) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
                 run, mine = job.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
                 results.record(job.folder, run, checkpoint, hidden)
@@ -128,7 +128,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
 
 
 def _fail(
-    runs: Mapping[int, Run],
+    runs: Mapping[int, Entry],
     folder: Path,
     seen: dict[int, list[Checkpoint]],
     report: Report,

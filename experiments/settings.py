@@ -5,18 +5,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from byzax.experiments.names import compact
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.part import Part
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import compact, label_of
 
 # What decides no number of a run, or is said of each run (or below the table) by itself.
-LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every", "skip_impossible"}
+LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every", "skip_impossible", "record"}
 # The order in which a line says them, and the field's words for keys that have one.
 ORDER = ("data", "data.partition", "model", "workers.total", "workers.byzantine", "workers.declared", "workers", "rule",
          "attack", "pre", "steps", "optimizer")  # fmt: skip
 WORDS = {"data.partition": "partition", "workers.total": "n", "workers.byzantine": "f", "workers.declared": "declared"}
 
 
-def settings(scenario: Scenario) -> dict[str, str]:
+def settings(scenario: Study) -> dict[str, str]:
     """The settings of a scenario by dotted key, a component's name under the key of the component.
 
     What every table says is always there, everything else where it is not the default.
@@ -26,15 +27,15 @@ def settings(scenario: Scenario) -> dict[str, str]:
         `dirichlet`, `0.1`, `3`.
     """
     always = {
-        "data": scenario.data.name,
-        "data.partition": scenario.data.partition.name,
-        "model": scenario.model.name,
+        "data": scenario.data.label,
+        "data.partition": scenario.data.partition.label,
+        "model": scenario.model.label,
         "workers.total": str(scenario.workers.total),
         "workers.byzantine": str(scenario.workers.byzantine.count),
-        "rule": scenario.rule.name,
-        "attack": scenario.attack.name,
+        "rule": scenario.rule.label,
+        "attack": scenario.attack.label,
         "steps": str(scenario.steps),
-        "optimizer": scenario.optimizer.name,
+        "optimizer": scenario.optimizer.label,
         **dict(_flat("optimizer.learning_rate", plain(scenario.optimizer.options()["learning_rate"]))),
     }
     told = {key: value for key, value in plain(scenario).items() if key not in LEFT_OUT}
@@ -53,10 +54,11 @@ def plain(value: Any) -> Any:
         for name, field in type(value).model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data=chosen)
             if name == "name" or plain(chosen[name]) != plain(default):
-                told[name] = plain(chosen[name])
+                told[name] = value.label if name == "name" and isinstance(value, Part) else plain(chosen[name])
         told = told or {name: plain(each) for name, each in chosen.items() if each is not None}
         return told["name"] if set(told) == {"name"} else told
     if isinstance(value, Mapping):
+        value = {**value, "name": label_of(value["name"])} if "name" in value else value
         return value["name"] if set(value) == {"name"} else {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]

@@ -18,15 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import study
-from byzax.experiments.building import deal, load_data
-from byzax.experiments.names import compact
 from byzax.experiments.plots import STYLE, verbatim
 from byzax.experiments.replay import runs
 from byzax.experiments.writing import replaceable, write_picture
-from byzax.simulator.components import Component
+from byzax.simulator.config.grid import prefixed
+from byzax.simulator.config.part import Part
 from byzax.simulator.data import Dataset
 from byzax.simulator.executors.base import fixed_liars
-from byzax.simulator.mistakes import ScenarioError, cut
+from byzax.simulator.mistakes import ScenarioError, compact, cut
+from byzax.simulator.validation import deal, load_data
 from byzax.simulator.world import own_seed
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
@@ -40,7 +40,7 @@ LONGEST = 30
 BYZANTINE = "#D55E00"
 
 
-class Part(NamedTuple):
+class Split(NamedTuple):
     """The training, validation or test samples: how many have which label.
 
     `counts` `[labels]` and `mean` as in `Found`. `owners`: how many different ones the samples have, None where the
@@ -64,7 +64,7 @@ class Found(NamedTuple):
     counts: np.ndarray
     means: np.ndarray | None
     labels: list[str]
-    parts: dict[str, Part]
+    parts: dict[str, Split]
     training: int
     liars: list[int]
     name: str
@@ -77,10 +77,10 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
     # a seed of the data's own would stand before that of the run
     seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
-    cell = study.load(file, [*overrides, *seeded]).cells[0].scenario
-    with study.prefixed(path):
-        dataset = load_data(cell)
-        parts, shares = deal(cell, cell.seed)
+    cell = study.load(file, [*overrides, *seeded]).cells[0].study
+    with prefixed(path):
+        dataset = load_data(cell.run)
+        parts, shares = deal(cell.run)
     means = None
     if dataset.classes is None:
         # equal values are one group
@@ -96,23 +96,23 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
     how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
     seed = own_seed(cell.data.seed, cell.seed)
-    name = f"{cell.data.name}, {cell.data.partition.name}{f' {how}' if how else ''}, seed {seed}"
+    name = f"{cell.data.label}, {cell.data.partition.label}{f' {how}' if how else ''}, seed {seed}"
     splits = {
         name: _part(dataset, positions, numbers, len(labels), parts.train)
         for name, positions in parts._asdict().items()
         if len(positions)
     }
-    return Found(counts, means, labels, splits, len(parts.train), fixed_liars(cell, cell.seed), name)
+    return Found(counts, means, labels, splits, len(parts.train), fixed_liars(cell.run), name)
 
 
-def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: int, train: np.ndarray) -> Part:
+def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: int, train: np.ndarray) -> Split:
     counts = np.bincount(numbers[positions], minlength=labels)
     mean = None if dataset.classes is not None else float(dataset.y[positions].mean(dtype=np.float64))
     if dataset.owners is None:
-        return Part(counts, mean, None, 0)
+        return Split(counts, mean, None, 0)
     # -1: not known
     known = np.setdiff1d(dataset.owners[positions], [-1])
-    return Part(counts, mean, len(known), len(np.setdiff1d(known, dataset.owners[train])))
+    return Split(counts, mean, len(known), len(np.setdiff1d(known, dataset.owners[train])))
 
 
 def splits(found: Found) -> Table:
@@ -175,7 +175,7 @@ def table(found: Found) -> Table:
     return made
 
 
-def _chosen(partition: Component) -> dict[str, Any]:
+def _chosen(partition: Part) -> dict[str, Any]:
     """The options that are not the defaults."""
     fields = type(partition).model_fields
     return {key: value for key, value in partition.options().items() if value != fields[key].default}

@@ -17,7 +17,7 @@ from byzax.experiments.records import Damaged, read_metrics
 from byzax.experiments.replay import runs, timeline_of
 from byzax.experiments.writing import replaceable, write_picture
 from byzax.simulator.executors.base import fixed_liars, plan
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
 
 # A chart shows so many jobs of a worker, unless it is told from where to where.
@@ -50,20 +50,20 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     if scenario or path.is_dir():
         run = path if scenario else runs(path)[0]
-        cell = study.load(path if scenario else run / "scenario.yaml", overrides).cells[0].scenario
+        cell = study.load(path if scenario else run / "scenario.yaml", overrides).cells[0].study
         if scenario and cell.clock == "wall":
             raise ScenarioError(
                 f"{path}: clock: wall has no timeline before the race: run it, and name its folder here"
             )
         try:
-            made = plan(cell, cell.seed) if scenario else timeline_of(run)
+            made = plan(cell.run) if scenario else timeline_of(run)
         except ValueError as error:
             raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
-        name = f"{cell.name}: {cell.schedule.name}, {cell.latency.name} latency, seed {cell.seed}"
+        name = f"{cell.name}: {cell.schedule.label}, {cell.latency.label} latency, seed {cell.seed}"
         if not scenario and (reached := _reached(run)) < cell.steps:
             name += f"; {reached} of {cell.steps} updates were carried out"
             made = cut(made, reached)
-        return Found(made, cell.workers.total, fixed_liars(cell, cell.seed), name)
+        return Found(made, cell.workers.total, fixed_liars(cell.run), name)
     try:
         made = load(path)
     except ValueError as error:

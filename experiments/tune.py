@@ -15,17 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import outputs, study
-from byzax.experiments.building import load_data
 from byzax.experiments.gathering import damage
-from byzax.experiments.names import compact, file_name, joined, short
+from byzax.experiments.names import file_name, joined, short
 from byzax.experiments.records import Damaged, Summary, read_summary
 from byzax.experiments.report import study_name
 from byzax.experiments.settings import fixed, line
 from byzax.experiments.strict_yaml import dump
-from byzax.experiments.study import Study
 from byzax.experiments.tables import Cell, cell_text, spread
-from byzax.simulator.components import RateSource
-from byzax.simulator.scenario import Scenario, ScenarioError
+from byzax.simulator.config.grid import Expansion, prefixed, put, turn
+from byzax.simulator.config.rates import RatePart
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError, compact
+from byzax.simulator.validation import load_data
 
 # What nobody may look at who still has something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
@@ -38,13 +39,13 @@ AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class Tuning(NamedTuple):
-    """A study whose grid also holds what is to be chosen.
+    """A study whose grid also holds what is to be chosen, expanded.
 
     `over`: the keys that are chosen. `each`: the keys of the scenario's own grid for each value of which a choice is
     made. `by`: what it is made by.
     """
 
-    study: Study
+    expansion: Expansion
     over: tuple[str, ...]
     each: tuple[str, ...]
     by: str
@@ -79,7 +80,7 @@ def plan(
 ) -> Tuning:
     """What is to be run. Raises ScenarioError, one line for each mistake. `raw`: what the file holds, where read."""
     plain = study.load(path, overrides, raw)
-    asked = list(over) or defaults(plain.base)
+    asked = list(over) or defaults(plain.study)
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
         raise ScenarioError(f"--over {twice[0]}: is given twice: give all its values in one list")
@@ -91,8 +92,8 @@ def plan(
         )
     if both := [key for key in each if key in keys]:
         raise ScenarioError(f"--each {both[0]}: is chosen by --over: give it once")
-    if unknown := [key for key in each if key not in plain.base.grid]:
-        known = ", ".join(plain.base.grid) or "it is empty"
+    if unknown := [key for key in each if key not in plain.study.grid]:
+        known = ", ".join(plain.study.grid) or "it is empty"
         raise ScenarioError(f"--each {unknown[0]}: is no key of the grid of {path} ({known})")
     for text in asked:
         if "=" not in text:
@@ -102,17 +103,17 @@ def plan(
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
     for cell in made.cells:
-        if not cell.scenario.data.validation:
+        if not cell.study.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
-    with study.prefixed(path):
-        regression = load_data(made.base).classes is None
+    with prefixed(path):
+        regression = load_data(made.study.run).classes is None
     chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
     if regression and chosen_by == "validation_accuracy":
-        raise ScenarioError(f"--by {by}: {made.base.data.name} has no classes: choose validation_loss")
+        raise ScenarioError(f"--by {by}: {made.study.data.name} has no classes: choose validation_loss")
     return Tuning(made, tuple(keys), tuple(each), chosen_by)
 
 
-def defaults(base: Scenario) -> list[str]:
+def defaults(base: Study) -> list[str]:
     """A small grid: five learning rates around the scenario's, at the worker where it takes steps, and momentum."""
     local = base.local
     part = base.optimizer if local is None else local.optimizer
@@ -120,7 +121,7 @@ def defaults(base: Scenario) -> list[str]:
     if part is not None:
         key, speed = ("optimizer" if local is None else "local.optimizer"), getattr(part, "learning_rate")  # noqa: B009
     key = f"{key}.learning_rate"
-    if isinstance(speed, RateSource):
+    if isinstance(speed, RatePart):
         key, speed = f"{key}.start", speed.options()["start"]
     assert isinstance(speed, float)
     found = [f"{key}=[{', '.join(f'{speed * factor:.6g}' for factor in AROUND)}]"]
@@ -143,9 +144,9 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     values: dict[tuple[str, str], dict[int, list[float]]] = {}
     choices: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
     missing: dict[tuple[str, str], int] = {}
-    possible = [(cell.choices, cell.scenario.seeds) for cell in tuning.study.cells]
+    possible = [(cell.choices, cell.study.seeds) for cell in tuning.expansion.cells]
     # what was left out of the grid was not completed
-    left_out = [(cell.choices, tuning.study.base.seeds) for cell in tuning.study.skipped]
+    left_out = [(cell.choices, tuning.expansion.study.seeds) for cell in tuning.expansion.skipped]
     for picked, seeds in [*possible, *left_out]:
         each, chosen = ({key: picked[key] for key in keys} for keys in (tuning.each, tuning.over))
         place = repr(each), repr(chosen)
@@ -190,7 +191,7 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
-        outputs.save_text(written[-1], dump(settled(tuning.study.raw, {**row.each, **row.chosen})))
+        outputs.save_text(written[-1], dump(settled(tuning.expansion.study.given(), {**row.each, **row.chosen})))
     return written
 
 
@@ -198,12 +199,12 @@ def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
     """The mapping of a scenario with these values in place of a sweep over them."""
     grid = {key: values for key, values in (raw.get("grid") or {}).items() if key not in chosen}
     mapping = {key: value for key, value in raw.items() if key != "grid"}
-    for key in sorted(chosen, key=study.turn):
+    for key in sorted(chosen, key=turn):
         # what a part that is still swept takes as options must be put into it after its name
         if any(key.startswith(f"{other.removesuffix('.name')}.") for other in grid):
             grid[key] = [chosen[key]]
         else:
-            mapping = study.put(mapping, key, chosen[key])
+            mapping = put(mapping, key, chosen[key])
     return {**mapping, "grid": grid} if grid else mapping
 
 
@@ -271,8 +272,8 @@ def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
 def shares_test_samples(tuning: Tuning) -> bool:
     """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
     return any(
-        cell.scenario.repeats > 1 and cell.scenario.data.seed is None and load_data(cell.scenario).test is None
-        for cell in tuning.study.cells
+        cell.study.repeats > 1 and cell.study.data.seed is None and load_data(cell.study.run).test is None
+        for cell in tuning.expansion.cells
     )
 
 

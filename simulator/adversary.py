@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from byzax.attacks import Answer, Attack, Batch, Goal, View
 from byzax.simulator.compilation import kept
-from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.config.attack import AttackShare, Knowledge
+from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -17,7 +17,7 @@ Array = jax.Array
 Lying = Callable[[World, Array], Array]
 
 
-class Part(NamedTuple):
+class Attackers(NamedTuple):
     """An attack and who carries it out: the Byzantine workers number `first` to `end` - 1.
 
     `active(round)`: whether it is carried out, None for always.
@@ -77,9 +77,9 @@ def lying(sampled: int | None) -> Lying:
 
 
 @kept
-def window(lie: AttackShare) -> Callable[[Array], Array] | None:
+def window(part: AttackShare) -> Callable[[Array], Array] | None:
     """Whether an attack is carried out in a round, None where it always is."""
-    begin, until, every = getattr(lie, "from"), lie.until, lie.every
+    begin, until, every = getattr(part, "from"), part.until, part.every
     if (begin, until, every) == (0, None, 1):
         return None
 
@@ -91,7 +91,7 @@ def window(lie: AttackShare) -> Callable[[Array], Array] | None:
 
 
 @kept
-def joined(parts: tuple[Part, ...]) -> Adversary:
+def joined(parts: tuple[Attackers, ...]) -> Adversary:
     """The adversary that carries out all these attacks, each by its own workers."""
     forging = [part for part in parts if part.attack.forge is not None and part.end > part.first]
 
@@ -105,7 +105,7 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
             key_of = key if len(forging) == 1 else jax.random.fold_in(key, number)
 
             def carry_out(
-                state: Any, part: Part = part, lies: Array = lies, key_of: Array = key_of
+                state: Any, part: Attackers = part, lies: Array = lies, key_of: Array = key_of
             ) -> tuple[Array, Any]:
                 return _KNOWING[part.knowledge](part, key_of, view, lies, ranks, own, hidden, state)
 
@@ -159,7 +159,7 @@ def joined(parts: tuple[Part, ...]) -> Adversary:
     )
 
 
-def _among(parts: list[Part]) -> Callable[[Array], Array]:
+def _among(parts: list[Attackers]) -> Callable[[Array], Array]:
     def among(ranks: Array) -> Array:
         found = jnp.zeros(ranks.shape, bool)
         for part in parts:
@@ -169,7 +169,7 @@ def _among(parts: list[Part]) -> Callable[[Array], Array]:
     return among
 
 
-def _state(part: Part, d: int) -> Any:
+def _state(part: Attackers, d: int) -> Any:
     state = part.attack.init(d)
     if part.knowledge != "own":
         return state
@@ -178,7 +178,7 @@ def _state(part: Part, d: int) -> Any:
 
 
 def _omniscient(
-    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, state: Any
+    part: Attackers, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, state: Any
 ) -> tuple[Array, Any]:
     assert part.attack.forge is not None
     others = (ranks >= 0) & ~lies
@@ -186,7 +186,7 @@ def _omniscient(
 
 
 def _colluding(
-    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, state: Any
+    part: Attackers, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, state: Any
 ) -> tuple[Array, Any]:
     """Only what the workers of this part computed: it stands for the rows of all others, in turn."""
     assert part.attack.forge is not None
@@ -204,7 +204,7 @@ def _colluding(
 
 
 def _alone(
-    part: Part, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, states: Any
+    part: Attackers, key: Array, view: View, lies: Array, ranks: Array, own: Array, hidden: Hidden, states: Any
 ) -> tuple[Array, Any]:
     """Each worker of this part knows its own row only, and keeps a state of its own."""
     assert part.attack.forge is not None

@@ -1,8 +1,6 @@
 """The functions of a run, put together from the parts of its scenario; executors call them and hold no formula."""
 
-import bisect
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,21 +11,20 @@ from byzax.aggregators.filters import Filter
 from byzax.aggregators.pre import chained
 from byzax.attacks import Attack, Goal
 from byzax.models import Model
-from byzax.simulator.adversary import Adversary, Lying, Part, joined, lying, window
+from byzax.simulator.adversary import Adversary, Attackers, Lying, joined, lying, window
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import kept
+from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
-from byzax.simulator.diagnostics import Evaluation, Update, evaluating
+from byzax.simulator.config.run import Run
+from byzax.simulator.diagnostics import Decision, Diagnostics, Evaluation, evaluating
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.jobs import making, working
-from byzax.simulator.config.data import DataPart
-from byzax.simulator.config.run import Run
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.serving import (
     Server,
     applying,
-    asks,
     counting,
     forging,
     harming,
@@ -47,24 +44,31 @@ Array = jax.Array
 
 
 class Core(NamedTuple):
-    """The functions of a scenario; r is the number of new rows of an update, n the number of workers.
+    """The functions of a run; r is the number of new rows of an update, n the number of workers.
 
-    `start(world)` gives the `Server` before the first update. `work(world, params, worker, job, handed)` gives the row
-    `[d]` of a job whose worker was handed the model after `handed` updates. `memory`: what a worker remembers of its
-    used rows, and what it sends in place of them; None where it sends them as they are; where it has `handed`, `work`
-    takes the memory too. `lies(world, step)` says which of the Byzantine workers each is, `[n]`, -1 for the honest.
-    `adversary(d)` is what the adversary keeps. `forge(world, step, arrived, rows [r, d], server as shown, adversary
-    state)` gives `(rows [r, d], adversary state)`, honest rows untouched; None where no attack forges anything.
-    `update(world, server, arrived, rows)` gives `(server, Update)`. `evaluate(world, params)` gives an `Evaluation`.
+    Attributes:
+        start: `start(world)` gives the `Server` before the first update.
+        work: `work(world, params, worker, job, handed)` gives the row `[d]` of a job whose worker was handed the model
+            after `handed` updates; where `memory.handed` is there it takes the worker's memory too.
+        batch: Whether `work` is fast for several workers together on a CPU.
+        memory: What a worker remembers of its used rows, and what it sends in place of them; None where it sends them
+            as they are.
+        lies: `lies(world, step)` gives the number of each worker among the Byzantine ones, `[n]`, -1 for the honest.
+        adversary: `adversary(d)` gives the state of the adversary before the first update.
+        forge: `forge(world, step, arrived, rows [r, d], server as shown, adversary state)` gives `(rows [r, d],
+            adversary state)`, honest rows untouched; None where no attack forges anything.
+        update: `update(world, server, arrived, rows)` gives `(server, Diagnostics, Decision)`.
+        evaluate: `evaluate(world, params)` gives an `Evaluation`.
     """
 
     start: Callable[[World], Server]
     work: Callable[..., Array]
+    batch: bool
     memory: Memory | None
     lies: Lying
     adversary: Callable[[int], Any]
     forge: Callable[..., tuple[Array, Any]] | None
-    update: Callable[..., tuple[Server, Update]]
+    update: Callable[..., tuple[Server, Diagnostics, Decision]]
     evaluate: Callable[[World, Array], Evaluation]
 
 
@@ -75,12 +79,11 @@ def build(run: Run, seen: int) -> Core:
     numbers of workers do not fit, or where a filter would see more than one row.
     """
     n, memory = run.workers.total, _memory(run)
-    adversary, lies = joined(_parts(run)), lying(_sampled(run))
+    adversary, lies = joined(_attackers(run)), lying(_sampled(run))
     lied = telling(adversary, lies, changing=_sampled(run) is not None)
     rule = _rule(run.rule, run.pre, seen, doubted(run, seen))
     # equal but for their seeds: compiled once
-    unseeded = {"seed": None}
-    model = _model(run.model.model_copy(update=unseeded), run.data.model_copy(update=unseeded))
+    model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
     classes = load(run.data).classes
     judge = None if run.filter is None else _filter(run.filter, n, run.workers.declared)
@@ -88,10 +91,10 @@ def build(run: Run, seen: int) -> Core:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
     how, augment, batch_size = training(run), augmenting(run.data.augment), run.data.batch_size
     own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
-    # only then does it matter who asks for the server's own row
-    matters = memory is not None or any(part.attack.questions for part in _parts(run))
-    rule_asks, filter_asks = _ask(run, rule, seen, judge) if matters else (False, False)
-    rule_remembers, filter_remembers = rule_asks and memory is not None, filter_asks and memory is not None
+    # who needs the server's own row, for which it may have to remember what workers remember
+    rule_needs = bool(run.data.validation) and "gradient" in rule.needs
+    filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
+    rule_remembers, filter_remembers = rule_needs and memory is not None, filter_needs and memory is not None
     apply = applying(rule, run.weights, rule_remembers)
     models = run.local is not None and run.local.send == "model"
     move = moving(optimizer, models)
@@ -106,6 +109,7 @@ def build(run: Run, seen: int) -> Core:
             model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
         ),
         work=working(model, classes, batch_size, how, augment, lies, adversary.corrupt),
+        batch=model.batch,
         memory=memory and by_job(memory),
         lies=lies,
         adversary=remembered_by(adversary, n if remembers else 0),
@@ -124,7 +128,7 @@ def build(run: Run, seen: int) -> Core:
             kept=decides.sees == "table",
             models=models,
             weighed=run.weights == "samples",
-            asks_own=rule_asks,
+            asks_own=rule_needs and any(each.attack.questions for each in _attackers(run)),
             remembers=rule_remembers,
             rate=_server_rate(run),
         ),
@@ -149,18 +153,11 @@ def doubted(run: Run, seen: int) -> int:
     return min(run.workers.declared if told is None else told, seen) if run.filter is None else 0
 
 
-def least(run: Run) -> int:
-    """The fewest rows, up to n, that the rule accepts with what stands before it; n where it accepts none."""
+def least_rows(run: Run) -> int:
+    """The fewest rows, up to n, that the rule accepts with what stands before it."""
     n = run.workers.total
-
-    def accepts(seen: int) -> bool:
-        try:
-            _rule(run.rule, run.pre, seen, doubted(run, n))
-        except ValueError:
-            return False
-        return True
-
-    return bisect.bisect_left(range(1, n), True, key=accepts) + 1
+    # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
+    return min(n, _rule(run.rule, run.pre, n, 0).least_rows(doubted(run, n)))
 
 
 def may_shrink(run: Run) -> bool:
@@ -170,7 +167,7 @@ def may_shrink(run: Run) -> bool:
     def state(seen: int) -> Any:
         return jax.eval_shape(lambda: _rule(run.rule, run.pre, seen, doubted(run, seen)).init(d))
 
-    return least(run) == n or state(n) == state(n - 1)
+    return least_rows(run) == n or state(n) == state(n - 1)
 
 
 def message_bits(run: Run) -> int:
@@ -178,24 +175,16 @@ def message_bits(run: Run) -> int:
     dataset, part = load(run.data), run.model
 
     def init(key: Array) -> Array:
-        return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options()).init(key)
+        return part.make(dataset.x.shape[1:], dataset.classes).init(key)
 
     # the factory inside too: of a model that does not fit into memory the size is known all the same
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
-def _ask(run: Run, rule: Aggregator, seen: int, judge: Filter | None) -> tuple[bool, bool]:
-    """Who asks for the server's own row: the rule, the filter."""
-    if not run.data.validation:
-        return False, False
-    d = message_bits(run) // 32
-    return asks(rule.apply, rule.init, seen, d), judge is not None and asks(judge.judge, judge.init, None, d)
-
-
 @kept
 def augmenting(parts: tuple[Part, ...]) -> Augmentation | None:
     """What all augmentations make of images, one after the other; None without any."""
-    made = [AUGMENTATIONS[part.name](**part.options()) for part in parts]
+    made = [part.make() for part in parts]
 
     def augment(key: Array, x: Array) -> Array:
         for place, change in enumerate(made):
@@ -206,10 +195,10 @@ def augmenting(parts: tuple[Part, ...]) -> Augmentation | None:
 
 
 # The parts, each made once: functions made from equal parts are then the same functions, compiled once.
-def _parts(run: Run) -> tuple[Part, ...]:
+def _attackers(run: Run) -> tuple[Attackers, ...]:
     return tuple(
-        Part(_attack(lie, run.workers.total, end - first), first, end, lie.knowledge, window(lie))
-        for lie, first, end in run.lies
+        Attackers(_attack(part, run.workers.total, end - first), first, end, part.knowledge, window(part))
+        for _, part, first, end in run.attacks
     )
 
 
@@ -227,23 +216,22 @@ def _sampled(run: Run) -> int | None:
 
 @kept
 def _attack(part: Part, n: int, byzantine: int) -> Attack:
-    return ATTACKS[part.name](n, byzantine, **part.options())
+    return part.make(n, byzantine)
 
 
 @kept
 def _schedule(part: Part, n: int, f: int) -> Schedule:
-    return SCHEDULES[part.name](n, f, **part.options())
+    return part.make(n, f)
 
 
 @kept
 def _rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
-    mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    return chained(partial(RULES[part.name], **part.options()), k, f, mixers)
+    return chained(part.make, k, f, [each.make for each in before])
 
 
 @kept
 def _filter(part: Part, n: int, f: int) -> Filter:
-    return FILTERS[part.name](n, f, **part.options())
+    return part.make(n, f)
 
 
 def _memory(run: Run) -> Memory | None:
@@ -278,6 +266,6 @@ def _optimizer_of(part: Part, updates: int, max_norm: float | None) -> optax.Gra
 
 @file_cache(maxsize=128)
 def _model(part: Part, data: DataPart) -> Model:
-    reads_files(part)
+    part.reads_files()
     dataset = load(data)
-    return MODELS[part.name](dataset.x.shape[1:], dataset.classes, **part.options())
+    return part.make(dataset.x.shape[1:], dataset.classes)

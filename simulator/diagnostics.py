@@ -1,4 +1,4 @@
-"""What is written down of updates and models: scalars that change nothing in a run."""
+"""Measurements of updates and models, which change nothing in a run."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,14 +21,17 @@ Value = Any  # a scalar array; on the host a float, or a series of them
 EVALUATED_AT_ONCE = 500
 
 
-class Update(NamedTuple):
-    """One update, looked at: scalars, NaN where they have no meaning.
+class Diagnostics(NamedTuple):
+    """Scalars of one update, NaN where they have no meaning.
 
-    `aggregate_norm`: length of the aggregate. `honest_cosine`, `honest_distance`: of the aggregate to the mean of the
-    honest rows, if there is one. `byzantine_weight`: the share the rule gave to Byzantine rows. `undecided`: 1 where
-    the rule reached its limit of work and the aggregate is no answer, else 0. `age`: how many updates old the
-    versions were that the rows were asked for from, on average over the rows that the rule was given. `accepted`: the
-    share of the rows that the filter let through, 1 where there is none; a refused row is an aggregate of zeros.
+    Attributes:
+        aggregate_norm: Length of the aggregate.
+        honest_cosine: Cosine of the aggregate and the mean of the honest rows.
+        honest_distance: Distance of the two.
+        byzantine_weight: Share that the rule gave to Byzantine rows.
+        undecided: 1 where the rule reached its limit of work and the aggregate is no answer, else 0.
+        age: Updates since the versions that the rows were computed from, on average over the rows given to the rule.
+        accepted: Share of the rows that the filter let through, 1 without one; for a refused row the aggregate is zero.
     """
 
     aggregate_norm: Value
@@ -40,12 +43,60 @@ class Update(NamedTuple):
     accepted: Value
 
 
-class Evaluation(NamedTuple):
-    """One model, looked at: mean losses, without a penalty, and accuracies in [0, 1]; these are NaN for regression.
+class Decision(NamedTuple):
+    """What the server made of the rows of one update.
 
-    `attack_success`: the share of the test samples of other labels that a backdoor's trigger turns into its target;
-    NaN where no attack has one. `validation_loss`, `validation_accuracy`: on the samples kept for validation, NaN where
-    there are none; choices between runs are made by them and never by the test.
+    Attributes:
+        byzantine: `[r]`, which of the rows that arrived are Byzantine.
+        aggregate: `[d]`, the rule's answer.
+        weights: `[n]`, the share that the rule gave to each worker's row, 0 without a row; NaN where it gives none.
+    """
+
+    byzantine: Array
+    aggregate: Array
+    weights: Array
+
+
+class Update(NamedTuple):
+    """One update with all its arrays.
+
+    Attributes:
+        step: Updates before this one.
+        time_s: Seconds of the timeline at which it happened.
+        workers: `[r]`, the workers whose rows arrived for it.
+        rows: `[r, d]`, what each of them computed by the protocol, Byzantine workers included.
+        byzantine: `[r]`, which of these rows are Byzantine.
+        forged: `[r, d]`, the rows as the server received them.
+        aggregate: `[d]`, the rule's answer.
+        weights: `[n]`, the share that the rule gave to each worker's row, 0 without a row; NaN where it gives none.
+        params: `[d]`, the model after the update.
+        diagnostics: Scalars of the update.
+    """
+
+    step: int
+    time_s: float
+    workers: Any
+    rows: Any
+    byzantine: Any
+    forged: Any
+    aggregate: Any
+    weights: Any
+    params: Any
+    diagnostics: Diagnostics
+
+
+class Evaluation(NamedTuple):
+    """Measurements of one model: mean losses without penalties, and accuracies in [0, 1], which are NaN for regression.
+
+    Attributes:
+        train_loss: Over training samples.
+        train_accuracy: Likewise.
+        test_loss: Over the test samples.
+        test_accuracy: Likewise.
+        attack_success: Share of the test samples of other labels that a backdoor's trigger turns into its target; NaN
+            where no attack has one.
+        validation_loss: Over the samples kept for validation, NaN without any; choices between runs are made by it.
+        validation_accuracy: Likewise.
     """
 
     train_loss: Value

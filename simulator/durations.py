@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from byzax.simulator.config.latency import LatencyPart, Stragglers
 from byzax.simulator.config.part import Part
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.latency import Latency
-from byzax.simulator.config.latency import LatencyPart, Stragglers
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256
@@ -38,7 +37,7 @@ def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
     Everything is drawn by worker and job: no number depends on the schedule, or on how many are drawn at once. Raises
     ValueError where a part of the latency cannot be made; drawing raises one where a time is no number to count with.
     """
-    compute, up, down = map(_latency, (source, source.up.delay, source.down.delay))
+    compute, up, down = (part.make() for part in (source, source.up.delay, source.down.delay))
     factors = _factors(source.factors, n, seed)
     slow = _stragglers(source.stragglers, n, seed)
     fixed = [0.0 if link.bandwidth is None else bits / link.bandwidth for link in (source.up, source.down)]
@@ -81,16 +80,12 @@ def one_by_one(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
         first += BLOCK
 
 
-def _latency(part: Part) -> Latency:
-    return LATENCIES[part.name](**part.options())
-
-
 def _factors(factors: tuple[float, ...] | Part | None, n: int, seed: int) -> np.ndarray:
     if factors is None:
         return np.ones(n)
     if isinstance(factors, tuple):
         return np.array(factors)
-    latency = _latency(factors)
+    latency = factors.make()
     return np.array([latency(generator(seed, Purpose.FACTORS, i), i, 0, 1)[0] for i in range(n)])
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from byzax.simulator import arrivals, interrupts
 from byzax.simulator.arrivals import Book, Job
-from byzax.simulator.durations import Draw, one_by_one
 from byzax.simulator.config.latency import Crash
+from byzax.simulator.durations import Draw, one_by_one
 from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.

@@ -15,11 +15,11 @@ from byzax.attacks import Answer, View
 from byzax.models import Model
 from byzax.simulator.adversary import Adversary, Hidden, Lying
 from byzax.simulator.compilation import kept
-from byzax.simulator.diagnostics import Update, compared
+from byzax.simulator.config.worker import Local
+from byzax.simulator.diagnostics import Decision, Diagnostics, compared
 from byzax.simulator.jobs import Keys, Making
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.normalising import normalised
-from byzax.simulator.config.worker import Local
 from byzax.simulator.training import Memory, batches_of
 from byzax.simulator.world import World
 
@@ -166,28 +166,6 @@ def _made(known: Known, memory: Any) -> Known:
     assert known.own is not None
     _, row = known.own(memory)
     return Known(known.context._replace(gradient=lambda: row), lambda memory: (memory, row))
-
-
-@kept
-def asks(asking: Callable[..., Any], start: Callable[[Any], Any], rows: int | None, d: int) -> bool:
-    """Whether a rule (of so many `rows`) or a filter (None) asks for the server's own row."""
-    asked = []
-
-    def look(given: Array, key: Array, worker: Array) -> Any:
-        params = given if rows is None else given[0]
-
-        def gradient() -> Array:
-            asked.append(True)
-            return params
-
-        context = Context(key, params, gradient, jnp.sum, lambda aggregate: aggregate)
-        if rows is None:
-            return asking(given, Sent(worker, worker), context, start(params))[0]
-        return asking(given, start(d), context)[0]
-
-    shape = jax.ShapeDtypeStruct((d,) if rows is None else (rows, d), jnp.float32)
-    jax.eval_shape(look, shape, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.int32))
-    return bool(asked)
 
 
 @kept
@@ -529,11 +507,11 @@ def updating(
     counts: Counting,
     how: Showing,
     filter_remembers: bool,
-) -> Callable[..., tuple[Server, Update]]:
+) -> Callable[..., tuple[Server, Diagnostics, Decision]]:
     @jax.jit
-    def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Update]:
+    def update(world: World, server: Server, arrived: Arrived, rows: Array) -> tuple[Server, Diagnostics, Decision]:
         table, workers, versions = server.table, arrived.workers, arrived.versions
-        byzantine = lied(world, server.step, arrived)
+        arrived_byzantine = byzantine = lied(world, server.step, arrived)
         samples = counts(world, server.step, workers)
         if table is not None:
             table = _entered(table, arrived, rows, byzantine, samples)
@@ -566,7 +544,7 @@ def updating(
         weights = None if info.weights is None else how.shares(info.weights, workers)
         honest, _ = mean_of(rows, ~byzantine & there)
         norm, cosine, distance = compared(aggregate, honest)
-        seen = Update(
+        seen = Diagnostics(
             aggregate_norm=norm,
             honest_cosine=cosine,
             honest_distance=jnp.where((byzantine | ~there).all(), jnp.nan, distance),
@@ -576,6 +554,11 @@ def updating(
             accepted=accepted,
         )
         after = Server(params, optimizer_state, rule_state, filter_state, table, server.step + 1)
-        return after, jax.tree.map(jnp.float32, seen)
+        by_worker = jnp.zeros(len(world.sizes), jnp.float32)
+        if weights is None:
+            by_worker = jnp.full_like(by_worker, jnp.nan)
+        else:
+            by_worker = by_worker.at[workers].add(jnp.where(there, weights, 0).astype(jnp.float32))
+        return after, jax.tree.map(jnp.float32, seen), Decision(arrived_byzantine, aggregate, by_worker)
 
     return update

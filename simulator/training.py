@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from byzax.simulator.compilation import kept
-from byzax.simulator.config.part import Part
+from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.config.rates import RatePart
-from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.config.worker import Clipping, Local, Momentum, Regularisation, VarianceReduction
-from byzax.simulator.rates import Rate
 from byzax.simulator.config.run import Run
+from byzax.simulator.config.worker import Clipping, Local, Momentum, Regularisation, VarianceReduction
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.rates import Rate
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -36,7 +36,7 @@ def training(run: Run) -> Training:
     speed = None if local is None else local.learning_rate if local.optimizer is None else _speed(local.optimizer)
     updates = run.steps if isinstance(speed, RatePart) else 0
     # the server's part of it is none of a worker's
-    mine = run.regularisation.model_copy(update={"max_norm": None})
+    mine = run.regularisation.replace(max_norm=None)
     return Training(local, mine, run.clipping, run.variance_reduction, updates)
 
 
@@ -47,7 +47,7 @@ def rate(chosen: float | RatePart, updates: int) -> float | Rate:
     """
     if not isinstance(chosen, RatePart):
         return chosen
-    then = RATES[chosen.name](max(1, updates - chosen.warm_up), **chosen.options())
+    then = chosen.make(max(1, updates - chosen.warm_up))
     if not chosen.warm_up:
         return then
     first, rising = then(0), chosen.warm_up
@@ -65,7 +65,7 @@ def _speed(optimizer: Part) -> float | RatePart:
 def optimizing(part: Part, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
     """The server's optimizer in a run of so many updates; after each the parameters are no longer than `max_norm`."""
     speed = rate(_speed(part), updates)
-    made = OPTIMIZERS[part.name](**part.options() | {"learning_rate": speed})
+    made = function_of(part)(**part.options() | {"learning_rate": speed})
     return made if max_norm is None else optax.chain(made, _held_within(max_norm))
 
 
@@ -144,7 +144,7 @@ def stepping(local: Local, updates: int) -> Steps:
 
     def optimizer(handed: Any) -> optax.GradientTransformation:
         now = speed(handed) if callable(speed) else speed
-        return OPTIMIZERS[part.name](**part.options() | {"learning_rate": now})
+        return function_of(part)(**part.options() | {"learning_rate": now})
 
     def step_by(at: Array, state: Any, gradient: Array, start: Array, handed: Array) -> tuple[Array, Any]:
         change, state = optimizer(handed).update(towards(gradient, at, start), state, at)

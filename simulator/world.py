@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byzax.simulator.config.data import DataPart
+from byzax.simulator.config.run import Run
 from byzax.simulator.data.base import Dataset, Split, split
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.normalising import Scaling, scaling
 from byzax.simulator.partitions import Samples
-from byzax.simulator.config.data import DataPart
-from byzax.simulator.config.run import Run
 from byzax.simulator.units import Units, units
 
 Array = jax.Array
@@ -55,15 +55,15 @@ SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None, units=None
 
 def load(data: DataPart) -> Dataset:
     """The data set that a scenario names. Raises ValueError where it is missing, damaged or impossible."""
-    return _load(data.model_copy(update={"seed": None}))
+    return _load(data.replace(seed=None))
 
 
 @file_cache(maxsize=4)
 def _load(data: DataPart) -> Dataset:
-    reads_files(data)
-    made = DATA[data.name](**data.options())
+    data.reads_files()
+    made = data.make()
     if isinstance(made, Dataset):
-        _check(data.name, made)
+        _check(data.label, made)
     return made
 
 
@@ -85,7 +85,7 @@ def _check(name: str, data: Dataset) -> None:
 
 def _samples(data: DataPart) -> dict[str, Any]:
     # a grid over seeds of the split reads and places the samples once
-    return _placed(data.model_copy(update={"seed": None}))
+    return _placed(data.replace(seed=None))
 
 
 @file_cache(maxsize=2)
@@ -96,8 +96,8 @@ def _placed(data: DataPart) -> dict[str, Any]:
 
 
 def world(run: Run) -> World:
-    """The world of one repeat, on the device. Raises ValueError where the data cannot be split as asked."""
-    n = run.workers.total
+    """The world of a run, on the device. Raises ValueError where the data cannot be split as asked."""
+    n, seed = run.workers.total, run.seed
     parts, shares = share_out(run.data, n, seed)
     # a partition may leave samples to nobody; where few are held some count twice, for every seed evaluates as many
     held = generator(own_seed(run.data.seed, seed), Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
@@ -125,7 +125,7 @@ def liars(run: Run) -> np.ndarray:
 
     All are -1 where others lie in every update. Raises ValueError where the data cannot be split as asked.
     """
-    n, byzantine = run.workers.total, run.workers.byzantine
+    n, byzantine, seed = run.workers.total, run.workers.byzantine, run.seed
     ranks = np.full(n, -1, np.int32)
     if byzantine.per_round == "sampled":
         return ranks
@@ -173,12 +173,12 @@ def share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray
 @file_cache(maxsize=64)
 def _shared_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
-    divide = PARTITIONS[data.partition.name](**data.partition.options())
+    divide = data.partition.make()
     owners = None if dataset.owners is None else dataset.owners[parts.train]
     samples = Samples(dataset.y[parts.train], owners, lambda: dataset.x[parts.train])
     positions = divide(samples, n, generator(seed, Purpose.PARTITION))
     if len(positions) != n or not all(map(len, positions)):
-        raise ValueError(f"{data.partition.name} leaves one of the {n} workers without a sample")
+        raise ValueError(f"{data.partition.label} leaves one of the {n} workers without a sample")
     return parts, [parts.train[position] for position in positions]
 
 

@@ -16,17 +16,19 @@ from byzax.experiments.benchmarks.timing import peak_of
 from byzax.experiments.benchmarks.training import rows_alone
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from byzax.simulator.core import message_bits
 from byzax.simulator.executors import session
-from byzax.simulator.scenario import Scenario, parse
 
 RULES = ("average", "median", "krum")
 EXECUTORS = {"vectorised": {"name": "vectorised"}, "ray, actors: auto": {"name": "ray"}}
 
 
-def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any], steps: int) -> Scenario:
+def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any], steps: int) -> Study:
     """A run without evaluations in between; the first and the last one are not timed."""
-    return parse(
+    return parse_as(
+        Study,
         {
             "name": "population",
             "steps": steps,
@@ -46,7 +48,7 @@ def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any
             "rule": rule,
             "attack": "label_flip",
             "executor": executor,
-        }
+        },
     )
 
 
@@ -58,7 +60,7 @@ def run(
     first = scenario(clients, participants, RULES[0], {"name": "loop"}, steps)
     say(
         f"{clients} clients, {participants} in an update, 5 local steps of batch 16, mlp with "
-        f"{message_bits(first) // 32} parameters and a momentum for each client, {os.cpu_count()} cores, "
+        f"{message_bits(first.run) // 32} parameters and a momentum for each client, {os.cpu_count()} cores, "
         f"jax {jax.__version__}, {jax.default_backend()}"
     )
     floor = 1 / rows_alone(first, participants)
@@ -70,10 +72,10 @@ def run(
             described = scenario(clients, participants, rule, executor, steps)
             seconds: list[float] = []
 
-            def runs(described: Scenario = described, seconds: list[float] = seconds) -> None:
+            def runs(described: Study = described, seconds: list[float] = seconds) -> None:
                 with session(described.executor) as execute:
                     for _ in range(repeats + 1):
-                        before, after = execute(described)
+                        before, after = execute(described.task)
                         seconds.append(after.wall_s - before.wall_s)
 
             peak = peak_of(runs)

@@ -16,10 +16,11 @@ import jax
 
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from byzax.simulator.durations import drawing
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
-from byzax.simulator.scenario import Scenario, parse
 
 WORKERS = 20
 EXECUTORS = {
@@ -41,10 +42,11 @@ SCHEDULES = {
 MANY_ROWS = {"synchronous, quorum n-f": 100, "basgd, 11 buckets": 10}
 
 
-def scenario(schedule: dict[str, Any], n: int, steps: int, **changes: Any) -> Scenario:
+def scenario(schedule: dict[str, Any], n: int, steps: int, **changes: Any) -> Study:
     """A run without evaluations in between; single rows know no rule but average."""
     alone = schedule.get("apply") == "each"
-    return parse(
+    return parse_as(
+        Study,
         {
             "name": "schedules",
             "steps": steps,
@@ -57,7 +59,7 @@ def scenario(schedule: dict[str, Any], n: int, steps: int, **changes: Any) -> Sc
             "schedule": schedule,
             "latency": {"name": "lognormal", "median": 1.0, "sigma": 0.5},
             **changes,
-        }
+        },
     )
 
 
@@ -68,7 +70,7 @@ def measure(schedule: dict[str, Any], executor: str, steps: int, runs: int) -> f
     seconds = []
     with session(described.executor) as execute:
         for _ in range(runs + 1):
-            first, *_, last = execute(described)
+            first, *_, last = execute(described.task)
             seconds.append(last.wall_s - first.wall_s)
     return steps / statistics.median(seconds[1:])
 
@@ -77,7 +79,7 @@ def planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]
     """Seconds of planning, the jobs in the timeline, and the seconds that drawing as many times takes."""
     described = scenario(schedule, n, updates)
     begin = time.perf_counter()
-    timeline = plan(described, 0)
+    timeline = plan(described.run)
     took = time.perf_counter() - begin
     jobs = len(timeline.rows.jobs) + len(timeline.unused.jobs)
     begin = time.perf_counter()

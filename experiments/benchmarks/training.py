@@ -16,9 +16,10 @@ import jax
 
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation, interrupts
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import first_core
-from byzax.simulator.scenario import Scenario, parse
 from byzax.simulator.world import world
 
 WORKERS = 20
@@ -33,9 +34,10 @@ EXECUTORS = {
 }
 
 
-def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: int) -> Scenario:
+def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: int) -> Study:
     """A run without evaluations in between; the first and the last one are not timed."""
-    return parse(
+    return parse_as(
+        Study,
         {
             "name": "training",
             "steps": steps,
@@ -46,14 +48,14 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
             "rule": rule,
             "attack": "little",
             "executor": executor,
-        }
+        },
     )
 
 
-def rows_alone(described: Scenario, workers: int, steps: int = 20) -> float:
+def rows_alone(described: Study, workers: int, steps: int = 20) -> float:
     """Seconds for the jobs of so many workers in one update, in one thread, nothing aggregated."""
-    core = first_core(described, 0)
-    here = world(described, 0)
+    core = first_core(described.run)
+    here = world(described.run)
     params = core.start(here).params
     jax.block_until_ready(core.work(here, params, 0, 0, 0))
     begin = time.perf_counter()
@@ -68,12 +70,12 @@ def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict
     described = scenario(MODELS[model], rule, EXECUTORS[executor], steps)
     begin = time.perf_counter()
     with session(described.executor) as execute:
-        first, last = execute(described)
+        first, last = execute(described.task)
         first_s = last.wall_s - first.wall_s
         start_s = time.perf_counter() - begin - first_s
         seconds = []
         for _ in range(runs):
-            first, last = execute(described)
+            first, last = execute(described.task)
             seconds.append(last.wall_s - first.wall_s)
     return {
         "model": model,

@@ -51,7 +51,7 @@ def certify(
     from byzax.experiments.certify import description
     from byzax.experiments.names import file_name
     from byzax.experiments.strict_yaml import parse_text
-    from byzax.simulator.scenario import ScenarioError
+    from byzax.simulator.mistakes import ScenarioError
 
     check_environment()
     if out is not None and not out.strip():
@@ -88,8 +88,8 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
 
     from byzax.experiments import outputs, results
     from byzax.experiments.certify import measuring, plot, report
-    from byzax.experiments.study import prefixed
     from byzax.simulator import compilation
+    from byzax.simulator.config.grid import prefixed
 
     inputs = [file] if file else []
     outputs.check([folder], inputs, overwrite, "certificate")

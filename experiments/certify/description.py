@@ -3,24 +3,25 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
+from byzax import members
 from byzax.experiments.strict_yaml import read_mapping
-from byzax.experiments.study import override, prefixed
-from byzax.simulator.components import ATTACKS, Component, Description, one_of
-from byzax.simulator.parts import Count, Data, Model, Name, Pre, Rule
-from byzax.simulator.scenario import SEEDS, ScenarioError, parse_as
+from byzax.experiments.study import override
+from byzax.simulator.config.base import SEEDS, Count, Description, Name, parse_as
+from byzax.simulator.config.data import Data, Model
+from byzax.simulator.config.grid import prefixed
+from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.config.run import Pre, Rule
+from byzax.simulator.mistakes import ScenarioError
 
 # without a timing: nothing is sent here
-if TYPE_CHECKING:
-    Attack: TypeAlias = Component
-else:
-    Attack = one_of("attack", ATTACKS)
+Attack: TypeAlias = Annotated[Part, Choice("attack")]
 
-Part = Literal["resilience", "robustness", "breakdown", "leak"]
-PARTS: tuple[Part, ...] = ("resilience", "robustness", "breakdown", "leak")
+Measurement = Literal["resilience", "robustness", "breakdown", "leak"]
+PARTS: tuple[Measurement, ...] = ("resilience", "robustness", "breakdown", "leak")
 
 
 class Gradients(Description, frozen=True):
@@ -77,7 +78,7 @@ class Certificate(
     dimensions: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Strict(False), ONE_OR_MORE] = Field(
         default=(10, 100, 1000, 10_000), description="d of each point of the leak."
     )
-    parts: Annotated[tuple[Part, ...], Strict(False), ONE_OR_MORE] = Field(
+    parts: Annotated[tuple[Measurement, ...], Strict(False), ONE_OR_MORE] = Field(
         default=PARTS, description="What is measured."
     )
     seed: int = Field(default=0, ge=0, lt=SEEDS)
@@ -104,14 +105,14 @@ class Certificate(
         return self
 
     @property
-    def subjects(self) -> tuple[Component, ...]:
+    def subjects(self) -> tuple[Part, ...]:
         """The rules that are measured."""
         return self.rules or ((self.rule,) if self.rule else ())
 
     @property
-    def attackers(self) -> tuple[Component, ...]:
+    def attackers(self) -> tuple[Part, ...]:
         """The attacks that are asked for; those without rows are among them where all are meant."""
-        return self.attacks or parse_as(_Attacks, {"attacks": list(ATTACKS)}).attacks
+        return self.attacks or parse_as(_Attacks, {"attacks": list(members.available("attack"))}).attacks
 
 
 class _Attacks(Description, frozen=True):

@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.experiments.certify.description import Certificate, Gradients
-from byzax.simulator.components import MODELS
 from byzax.simulator.keys import Purpose as Base
 from byzax.simulator.keys import derive
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.normalising import normalised, scaling
-from byzax.simulator.scenario import ScenarioError
 from byzax.simulator.world import load, own_seed, split_of
 
 Array = jax.Array
@@ -95,7 +94,7 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     """
     try:
         data = load(gradients.data)
-        model = MODELS[gradients.model.name](data.x.shape[1:], data.classes, **gradients.model.options())
+        model = gradients.model.make(data.x.shape[1:], data.classes)
         train = split_of(gradients.data, seed).train
         scale = scaling(gradients.data.normalise, data.x, train)
     except ValueError as error:

@@ -9,9 +9,9 @@ import numpy as np
 
 from byzax.attacks import Answer, View
 from byzax.experiments.certify.subject import Subject, numbered
-from byzax.simulator.components import ATTACKS, Component
-from byzax.simulator.registry import file_of, said
-from byzax.simulator.scenario import ScenarioError
+from byzax.members import file_of, said
+from byzax.simulator.config.part import Part, function_of
+from byzax.simulator.mistakes import ScenarioError
 
 Array = jax.Array
 
@@ -24,7 +24,7 @@ class Forger(NamedTuple):
 
 
 def forgers(
-    attacks: Sequence[Component], labels: dict[Component, str], subject: Subject, named: bool
+    attacks: Sequence[Part], labels: dict[Part, str], subject: Subject, named: bool
 ) -> tuple[list[Forger], list[str]]:
     """Every attack that makes rows of its own, and a line for each that cannot be asked here.
 
@@ -32,10 +32,9 @@ def forgers(
     """
     made, skipped = [], []
     for part in attacks:
-        function, label = ATTACKS[part.name], labels[part]
-        why = None
+        label, why = labels[part], None
         try:
-            attack = function(subject.n, subject.f, **part.options())
+            attack = part.make(subject.n, subject.f)
             if attack.forge is not None:
                 made.append(Forger(label, _batched(attack.forge, attack.init, subject)))
             elif attack.corrupt is not None:
@@ -45,7 +44,7 @@ def forgers(
         except ValueError as error:
             why = f"{' '.join(str(error).split())}: left out"
         except Exception as error:
-            raise ScenarioError(f"attacks: {part.name} fails: {said(error, file_of(function))}") from error
+            raise ScenarioError(f"attacks: {part.label} fails: {said(error, file_of(function_of(part)))}") from error
         if why and named:
             raise ScenarioError(f"attacks: {why.removesuffix(': left out')}")
         if why:

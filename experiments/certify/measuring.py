@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from byzax.experiments.certify import breakdown, draws, forging, leak, resilience, robustness, search, subject
 from byzax.experiments.certify.description import Certificate
-from byzax.experiments.names import compact
 from byzax.experiments.results import labels
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError, compact
 
 # Bytes for each number of the rows of one update: draws of a search, the same attacked, and directions for each draw.
 BYTES_FOR_ROWS, BYTES_FOR_INSTANCES = 200, 12
@@ -96,6 +95,6 @@ def _one(plan: Plan, rule: subject.Subject, forgers: list[forging.Forger], tell:
         broken = breakdown.measure(rule, scene, found, tell)
     if "leak" in parts and scene.f:
         build = partial(subject.build, rule.label, rule.part, rule.pre, rule.n, rule.f)
-        plain = asked.model_copy(update={"gradients": None, "norm": 1.0, "sigma": None})
-        leaking = leak.measure(build, lambda d: draws.scene(plain.model_copy(update={"d": d})), asked.dimensions, tell)
+        plain = asked.replace(gradients=None, norm=1.0, sigma=None)
+        leaking = leak.measure(build, lambda d: draws.scene(plain.replace(d=d)), asked.dimensions, tell)
     return Findings(rule.label, rule, measured, robust, broken, leaking)

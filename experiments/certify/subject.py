@@ -1,7 +1,6 @@
 """The rule that is measured, as one compiled function over a batch of updates."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +9,10 @@ import numpy as np
 
 from byzax.aggregators import Aggregator, Context
 from byzax.aggregators.pre import chained
+from byzax.members import file_of, said
 from byzax.simulator import interrupts
-from byzax.simulator.components import PRE, RULES, Component
-from byzax.simulator.registry import file_of, said
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.config.part import Part, function_of
+from byzax.simulator.mistakes import ScenarioError
 
 Array = jax.Array
 # Rows of one batch, in bytes: less than what the C library asks the system for anew each time (32 MiB), since to get
@@ -33,23 +32,21 @@ class Subject(NamedTuple):
     """
 
     label: str
-    part: Component
-    pre: tuple[Component, ...]
+    part: Part
+    pre: tuple[Part, ...]
     n: int
     f: int
     ask: Callable[[Array, Array, Array], tuple[Array, Array | None]]
     trusting: bool
 
 
-def build(label: str, part: Component, pre: Sequence[Component], n: int, f: int, d: int) -> Subject:
+def build(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -> Subject:
     """The rule of a description, traced at its sizes.
 
     Raises ScenarioError, one line, for an impossible (n, f), an option out of range, or a rule that cannot be computed.
     """
-    function = RULES[part.name]
     try:
-        mixers = [partial(PRE[each.name], **each.options()) for each in pre]
-        rule = chained(partial(function, **part.options()), n, f, mixers)
+        rule = chained(part.make, n, f, [each.make for each in pre])
     except ValueError as error:
         raise ScenarioError(f"rule: {' '.join(str(error).split())}") from error
     ask = batched(rule)
@@ -59,21 +56,8 @@ def build(label: str, part: Component, pre: Sequence[Component], n: int, f: int,
         if answer.shape != (1, d):
             raise ValueError(f"apply must give an aggregate [d={d}], got {list(answer.shape[1:])}")
     except Exception as error:
-        raise ScenarioError(f"rule: {part.name} fails: {said(error, file_of(function))}") from error
-    return Subject(label, part, tuple(pre), n, f, ask, _trusting(rule, n, d))
-
-
-def _trusting(rule: Aggregator, n: int, d: int) -> bool:
-    """Whether a rule that can be computed cannot without the server's own data."""
-
-    def bare(rows: Array, key: Array) -> Array:
-        return rule.apply(rows, rule.init(d), Context(key, rows[0]))[0]
-
-    try:
-        jax.eval_shape(bare, jax.ShapeDtypeStruct((n, d), jnp.float32), jax.eval_shape(lambda: jax.random.key(0)))
-    except Exception:
-        return True
-    return False
+        raise ScenarioError(f"rule: {part.label} fails: {said(error, file_of(function_of(part)))}") from error
+    return Subject(label, part, tuple(pre), n, f, ask, bool(rule.needs & {"gradient", "loss"}))
 
 
 def batched(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Array | None]]:

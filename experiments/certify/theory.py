@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from byzax.simulator.components import Component
+from byzax.simulator.config.part import Part
 
 
 class Bound(NamedTuple):
@@ -30,7 +30,7 @@ def eta(n: int, f: int) -> float:
     return math.sqrt(2 * (n - f + (f * (n - f - 2) + f**2 * (n - f - 1)) / (n - 2 * f - 2)))
 
 
-def sine(rule: Component, pre: tuple[Component, ...], n: int, f: int, spread: float, norm: float) -> Bound | None:
+def sine(rule: Part, pre: tuple[Part, ...], n: int, f: int, spread: float, norm: float) -> Bound | None:
     """sin alpha = eta sqrt(d) sigma / |g| where it is proven: for Krum as in the paper. From 1 on nothing is proven."""
     if pre or rule.name != "krum" or not _as_published(rule.options()) or n < 2 * f + 3:
         return None
@@ -60,7 +60,7 @@ def _krum(options: Mapping[str, Any], n: int, f: int) -> Bound | None:
     return Bound(6 * (n - f) / (others + 1 - f), note)
 
 
-def kappa(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound | None:
+def kappa(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
     """An upper bound on the kappa of a rule, nnm in front of it included; None where none is known.
 
     nnm in front gives 8f/(n-f) (kappa + 1) (Allouah et al. 2023, lemma 1).
@@ -99,7 +99,7 @@ def kappa(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound 
     return None
 
 
-def leak(rule: Component, pre: tuple[Component, ...], n: int, f: int, d: int) -> float | None:
+def leak(rule: Part, pre: tuple[Part, ...], n: int, f: int, d: int) -> float | None:
     """The largest gamma / sigma at which Krum selects one of f equal rows mu + gamma e_c among normal honest rows.
 
     sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a liar has f-1 equal neighbours and n-2f-1 honest ones at gamma² + d sigma²,
@@ -110,7 +110,7 @@ def leak(rule: Component, pre: tuple[Component, ...], n: int, f: int, d: int) ->
     return math.sqrt(d) * math.sqrt(2 * (n - f - 2) / (n - 2 * f - 1) - 1)
 
 
-def standing(rule: Component, pre: tuple[Component, ...], n: int, f: int) -> Bound | None:
+def standing(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
     """Liars that are proven to be too few, whatever they send; the rule may stand more."""
     if pre:
         return None

@@ -76,7 +76,7 @@ class Honest(Description, frozen=True):
 
 
 class First(Description, frozen=True):
-    """Before each row of an honest worker every Byzantine worker that may sends one: always in time, whatever the latency."""
+    """Before each row of an honest worker each Byzantine one that may sends its own: in time, whatever the latency."""
 
     name: Literal["first"] = "first"
 

@@ -5,7 +5,7 @@ from types import UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError, list_all_errors
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from byzax.members import nearest
 from byzax.options import UNKNOWN, alternatives, needed
@@ -19,9 +19,7 @@ SEEDS = 2**31
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Seconds = Annotated[float, Field(ge=0)]
 
-# pydantic's own types of mistakes, which are made anew from type and context
-_KNOWN = frozenset(error["type"] for error in list_all_errors())
-# and those of byzax
+# The types of mistakes that are byzax's and not pydantic's, with what pydantic says of them.
 _TEMPLATES: Any = {"part": "{message}", "unknown_key": "unknown key"}
 
 
@@ -89,7 +87,7 @@ def _placed(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     field = description.model_fields.get(str(location[0])) if location else None
     if field is not None and _is_union(field.annotation) and len(location) > 1 and isinstance(location[1], str):
         location = (location[0], *location[2:])
-    made: Any = kind if kind in _KNOWN else PydanticCustomError(kind, _TEMPLATES[kind], context)
+    made: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
     return {"type": made, "loc": location, "input": mistake["input"], "ctx": context}
 
 

@@ -1,6 +1,6 @@
 """The data set, the model, and how samples are shared and prepared."""
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import Field, Strict
 
@@ -8,8 +8,19 @@ from byzax.simulator.config.base import Count, Seed
 from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.data.base import TestBy
 from byzax.simulator.normalising import Normalise
-from byzax.simulator.partitions import ALIASES
 
+# What flwr-datasets and byzfl call them: a scenario may say either, with our options.
+ALIASES = {
+    "pathological": "by_label",
+    "shard": "shards",
+    "natural_id": "by_writer",
+    "grouped_natural_id": "by_writer",
+    "continuous": "feature_skew",
+    "gamma_similarity": "similarity",
+    "gamma_similarity_niid": "similarity",
+    "dirichlet_niid": "dirichlet",
+    "extreme_niid": "extreme",
+}
 Partition: TypeAlias = Annotated[Part, Choice("partition", aliases=ALIASES)]
 Augmentation: TypeAlias = Annotated[Part, Choice("augmentation")]
 

@@ -1,8 +1,9 @@
 """Executors, and how a run is looked at."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import Count, Description
 from byzax.simulator.config.part import NamedOneOf
@@ -15,6 +16,25 @@ class EarlyStopping(Description, frozen=True):
     measure: Literal["validation_loss", "validation_accuracy"] = Field(
         default="validation_loss", description="What is to get better."
     )
+
+
+class Record(Description, frozen=True):
+    """Arrays of a run that are kept on disk, beside its measurements."""
+
+    rows: Count | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)] | None = Field(
+        default=None,
+        description="Updates whose rows, forged rows, aggregate and weights are kept: a number k for every k-th, from "
+        "the first, or a list of updates; null: none.",
+    )
+    weights: bool = Field(
+        default=False, description="Keep the share that the rule gave to the row of each worker, for every update."
+    )
+
+    def steps(self, count: int) -> Collection[int]:
+        """The updates of `count` whose rows are kept."""
+        if self.rows is None:
+            return ()
+        return range(0, count, self.rows) if isinstance(self.rows, int) else self.rows
 
 
 class Loop(Description, frozen=True):
@@ -48,4 +68,5 @@ class Ray(Description, frozen=True):
         return self
 
 
+EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
 Executor: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]

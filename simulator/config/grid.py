@@ -5,6 +5,8 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
@@ -44,6 +46,49 @@ class Skipped(NamedTuple):
 
     choices: dict[str, Any]
     reason: str
+
+
+class Expansion(NamedTuple):
+    """A study and all combinations of its grid.
+
+    Attributes:
+        study: As described.
+        cells: The combinations that can be run.
+        skipped: Those that `skip_impossible` leaves out.
+        source: What messages begin with, such as the name of the file; empty for a study made in Python.
+    """
+
+    study: Study
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...] = ()
+    source: str = ""
+
+    def without(self, mistakes: "Iterable[tuple[ScenarioError, Cell]]") -> "Expansion":
+        """The expansion without cells that turned out to be impossible, where `skip_impossible` leaves these out.
+
+        Raises:
+            ScenarioError: One line for each mistake and a run in which it shows; or where no cell is left.
+        """
+        found = list(mistakes)
+        with prefixed(self.source):
+            skip = self.study.skip_impossible
+            skipped = (*self.skipped, *left_out([(error, cell.choices) for error, cell in found], skip))
+            wrong = [id(cell) for _, cell in found]
+            cells = tuple(cell for cell in self.cells if id(cell) not in wrong)
+            if not cells:
+                raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
+        return self._replace(cells=cells, skipped=skipped)
+
+
+@contextmanager
+def prefixed(source: str | Path) -> Iterator[None]:
+    """Puts a source, such as the name of a file, before every line of a ScenarioError from inside."""
+    try:
+        yield
+    except ScenarioError as error:
+        if not str(source):
+            raise
+        raise type(error)("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from None
 
 
 def put(mapping: Mapping[str, Any], key: str, value: Any, description: type[BaseModel] = Study) -> dict[str, Any]:
@@ -143,19 +188,25 @@ def unknown(key: str, description: type[BaseModel] = Study) -> str:
     return f"unknown key; {f'did you mean {near[0]!r}?' if near else f'known: {chr(44).join(known)}'}"
 
 
-def expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
-    """Every combination of the grid, in the order written, the last key changing fastest; and those to be left out.
+def expand(study: Study, source: str = "") -> Expansion:
+    """Every combination of the grid, in the order written, the last key changing fastest.
 
     Args:
         study: As described; without a grid there is one cell.
-
-    Returns:
-        The cells, and the combinations that `skip_impossible` leaves out.
+        source: What messages begin with, such as the name of the file.
 
     Raises:
         ScenarioError: For a key that does not exist, for too many runs, for each cell that is no scenario (unless it is
             impossible and `skip_impossible` is true), and for two equal cells.
     """
+    with prefixed(source):
+        cells, skipped = _expand(study)
+        if not cells:
+            raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
+    return Expansion(study, tuple(cells), tuple(skipped), source)
+
+
+def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
     grid = dict(study.grid)
     plain = {key: value for key, value in study.given().items() if key != "grid"}
     wrong = [f"grid.{cut(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown(key))]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from byzax.simulator.config.base import Count, Description, Seconds, Share
+from byzax.simulator.config.base import Description, Seconds, Share
 from byzax.simulator.config.part import Choice, Either, Part
 
 # a bare number of seconds is a constant

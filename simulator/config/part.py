@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
+from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
 from pydantic_core import core_schema
 
 from byzax import aggregators, members
@@ -21,15 +21,13 @@ from byzax.simulator.mistakes import label_of, shown
 class Part(Description, frozen=True):
     """A part that is chosen by `name`; its other fields are the options of the function of that name.
 
-    Attributes:
-        kind: A key of `byzax.members.KINDS`.
-        source: What the part was chosen by: a name, `file.py:name`, or the function.
-        function: The function behind it.
+    Its class is made from the signature of the function: `kind_of`, `source_of` and `function_of` read the rest.
     """
 
-    kind: ClassVar[str]
-    source: ClassVar[Any]
-    function: ClassVar[Callable[..., Any]]
+    # no option has such a name
+    _kind: ClassVar[str]
+    _source: ClassVar[Any]
+    _function: ClassVar[Callable[..., Any]]
 
     name: str
 
@@ -40,13 +38,13 @@ class Part(Description, frozen=True):
         chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
         # rules know nothing of descriptions
         return {
-            field: {"name": value.source, **value.options()} if isinstance(value, NestedRule) else value
+            field: {"name": value._source, **value.options()} if isinstance(value, NestedRule) else value
             for field, value in chosen.items()
         }
 
     def make(self, *args: Any) -> Any:
         """What the function gives for these arguments and the options."""
-        return self.function(*args, **self.options())
+        return self._function(*args, **self.options())
 
     @property
     def label(self) -> str:
@@ -55,8 +53,8 @@ class Part(Description, frozen=True):
 
     def given(self) -> Any:
         """What was written: the source, with the options that were given in a mapping."""
-        written = super().given() | {"name": self.source}
-        return self.source if set(written) == {"name"} else written
+        written = super().given() | {"name": self._source}
+        return self._source if set(written) == {"name"} else written
 
     def reads_files(self) -> None:
         """Note that what is made of the part depends on the files that its options name, as FILE or FILE:NAME."""
@@ -69,7 +67,22 @@ class Part(Description, frozen=True):
         # the class is made from the function, in each process
         base = type(self).__mro__[1]
         fields = {name: getattr(self, name) for name in self.model_fields_set if name != "name"}
-        return _restored, (self.kind, base, self.source, fields)
+        return _restored, (self._kind, base, self._source, fields)
+
+
+def kind_of(part: Part) -> str:
+    """The kind of a part, a key of `byzax.members.KINDS`."""
+    return part._kind
+
+
+def source_of(part: Part) -> Any:
+    """What a part was chosen by: a name, `file.py:name`, or the function."""
+    return part._source
+
+
+def function_of(part: Part) -> Callable[..., Any]:
+    """The function behind a part."""
+    return part._function
 
 
 def _restored(kind: str, base: type[Part], source: Any, fields: dict[str, Any]) -> Part:
@@ -91,15 +104,13 @@ class Choice:
         aliases: Other names that may be written for some.
     """
 
-    def __init__(
-        self, kind: str, base: type[Part] = Part, aliases: Mapping[str, str] = MappingProxyType({})
-    ):
+    def __init__(self, kind: str, base: type[Part] = Part, aliases: Mapping[str, str] = MappingProxyType({})):
         self.kind, self.base, self.aliases = kind, base, aliases
 
     def validate(self, value: Any) -> Any:
         """The part that is meant. Raises pydantic's errors."""
         if isinstance(value, Part):
-            if value.kind == self.kind and type(value).__mro__[1] is self.base:
+            if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
             value = value.given()
         given = {"name": value} if isinstance(value, str) or callable(value) else value
@@ -130,9 +141,10 @@ class Choice:
             # a file that cannot be used is said to whoever names it
             with contextlib.suppress(PartError, PluginError):
                 made = part_type(self.kind, self.base, name)
-                if self.base is not NestedRule or not _has_nested(made.function):
+                if self.base is not NestedRule or not _has_nested(made._function):
                     found.append(made)
-        parts = [handler(made.__pydantic_core_schema__) for made in found]
+        parts = [{_PART: f"{self.kind}.{self.base.__name__}.{made.model_fields['name'].default}"} for made in found]
+        _types.update(zip((each[_PART] for each in parts), found, strict=True))
         names = [*(made.model_fields["name"].default for made in found), *self.aliases]
         own = {"type": "string", "pattern": r"\.py:\w+$", "description": "A function of your own: path/to/file.py:name"}
         return {"anyOf": [{"enum": names}, own, *parts]}
@@ -147,7 +159,8 @@ class Either:
     """
 
     def __init__(self, numbers: Any, choice: Choice):
-        self.numbers, self.choice = TypeAdapter(Annotated[numbers, Strict()]), choice
+        annotation: Any = Annotated[numbers, Strict()]
+        self.numbers, self.choice = TypeAdapter(annotation), choice
 
     def validate(self, value: Any) -> Any:
         """The numbers or the part. Raises pydantic's errors."""
@@ -206,6 +219,43 @@ class NamedOneOf:
         return {"anyOf": [{"enum": [*self.by_name]}, *whole]}
 
 
+# What stands in a JSON Schema for a part until `json_schema` puts a reference there, and the types that it stands for.
+_PART = "x-part"
+_types: dict[str, type["Part"]] = {}
+
+
+def json_schema(description: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a description, with all parts that can be named. Each stands in `$defs` once.
+
+    Args:
+        description: Such as `Study`.
+    """
+    made = description.model_json_schema()
+    defined: dict[str, Any] = made.setdefault("$defs", {})
+    waiting: list[Any] = [made]
+
+    def visit(node: Any) -> None:
+        if isinstance(node, list):
+            for each in node:
+                visit(each)
+        elif isinstance(node, dict):
+            if (name := node.pop(_PART, None)) is not None:
+                node["$ref"] = f"#/$defs/{name}"
+                if name not in defined:
+                    defined[name] = part = _types[name].model_json_schema()
+                    for inner, schema in part.pop("$defs", {}).items():
+                        if inner not in defined:
+                            defined[inner] = schema
+                            waiting.append(schema)
+                    waiting.append(part)
+            for each in [*node.values()]:
+                visit(each)
+
+    while waiting:
+        visit(waiting.pop())
+    return made
+
+
 def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedOneOf | None":
     """What a field lets choose by name, if anything.
 
@@ -259,14 +309,15 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
 @cache
 def _part_type(kind: str, base: type[Part], source: Any, function: Callable[..., Any]) -> type[Part]:
     name = source if isinstance(source, str) else members.reference_of(kind, source)
-    label, fields = name.rpartition(":")[2].strip("<>"), {"name": (Literal[name], name)}
+    label, literal = label_of(name), Literal
+    fields: dict[str, Any] = {"name": (literal[name], name)}
+    if base is NestedRule and _has_nested(function):
+        raise PartError(f"{label} has a rule as an option itself, and cannot be the option of another rule")
     with named(members.file_of(function)):
-        if base is NestedRule and _has_nested(function):
-            raise PartError(f"{label} has a rule as an option itself, and cannot be the option of another rule")
         for option in options_of(function):
-            if option.name in base.model_fields:
+            if option.name in base.model_fields or option.name in vars(Part):
                 raise TypeError(
-                    f"the option {option.name} of {label} has the name of a setting that every {kind} has: rename it"
+                    f"the option {option.name} of {label} has a name that every {kind} uses for something else: rename it"
                 )
             kind_of, default = option.annotation, option.default
             if kind_of == aggregators.Nested:
@@ -276,7 +327,8 @@ def _part_type(kind: str, base: type[Part], source: Any, function: Callable[...,
         summary = (function.__doc__ or "").strip().split("\n")[0]
         made = create_model(f"{label}_{kind}", __base__=base, __doc__=summary, **fields)
     # a function of byzax's own is told by its name
-    made.kind, made.source, made.function = kind, name if name.isidentifier() else source, staticmethod(function)
+    made._source = name if name.isidentifier() or isinstance(source, str) else staticmethod(source)
+    made._kind, made._function = kind, staticmethod(function)
     return made
 
 

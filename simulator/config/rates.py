@@ -4,7 +4,6 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from byzax.simulator.config.base import Description
 from byzax.simulator.config.part import Choice, Either, Part
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.attack import Attack, AttackShare, Trigger, Workers
-from byzax.simulator.config.base import SEEDS, Count, Description, Seed
+from byzax.simulator.config.base import Count, Description, Seed
 from byzax.simulator.config.data import Data, Model
 from byzax.simulator.config.latency import Latency
 from byzax.simulator.config.part import Choice, Part
@@ -179,7 +179,7 @@ class Settings(Description, frozen=True):
         if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks.values())):
             what = "workers.byzantine.per_round sampled" if changing else "from, until and every"
             raise ValueError(
-                f"attack.timing: {self.attack.timing.name} is for the same Byzantine workers in all updates, not with {what}"
+                f"attack.timing: {self.attack.timing.name} needs the same Byzantine workers in all updates, not {what}"
             )
 
     def _participating(self) -> None:

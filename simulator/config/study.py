@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, Name, parse_as
-from byzax.simulator.config.executors import EarlyStopping, Executor, Ray
+from byzax.simulator.config.executors import EarlyStopping, Executor, Ray, Record
 from byzax.simulator.config.run import Run, Settings
 
 
@@ -18,6 +18,7 @@ class Task(NamedTuple):
         executor: How they are executed.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
         early_stopping: When a run ends before its last update; None for never.
+        record: Arrays that are kept.
     """
 
     run: Run
@@ -25,6 +26,7 @@ class Task(NamedTuple):
     executor: Executor
     evaluate_every: int
     early_stopping: EarlyStopping | None
+    record: Record = Record()
 
     @property
     def repeats(self) -> "list[Task]":
@@ -41,6 +43,7 @@ class Study(Settings, frozen=True):
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
+    record: Record = Record()
     repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
     skip_impossible: bool = Field(
         default=False,
@@ -56,6 +59,10 @@ class Study(Settings, frozen=True):
             raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
         if self.early_stopping and not self.data.validation:
             raise ValueError("early_stopping: needs validation samples, and data.validation is 0: such as 0.1")
+        if late := [step for step in self.record.steps(self.steps) if step >= self.steps]:
+            raise ValueError(
+                f"record.rows: update {late[0]} is beyond the last one, {self.steps - 1} (steps is {self.steps})"
+            )
         if self.seed + self.repeats > SEEDS:
             raise ValueError(
                 f"seed: the repeats need the seeds {self.seed} to {self.seed + self.repeats - 1}, and seeds are below "
@@ -77,4 +84,4 @@ class Study(Settings, frozen=True):
     @property
     def task(self) -> Task:
         """All repeats, without the grid."""
-        return Task(self.run, self.seeds, self.executor, self.evaluate_every, self.early_stopping)
+        return Task(self.run, self.seeds, self.executor, self.evaluate_every, self.early_stopping, self.record)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from byzax.simulator.config.attack import TRIGGER
-from byzax.simulator.config.part import Part
+from byzax.simulator.config.part import Part, source_of
 from byzax.simulator.config.study import Study
 
 # Options of backdoors that say what is measured; the others say how it is trained.
@@ -88,7 +88,7 @@ def _trigger(attack: Part, n: int, f: int) -> Any:
     except Exception:
         # what is wrong with it is said where it is built
         return None
-    return None if goal is None else TRIGGER.validate({"name": attack.source, **options})
+    return None if goal is None else TRIGGER.validate({"name": source_of(attack), **options})
 
 
 def _measured(part: Part) -> str:

@@ -1,4 +1,4 @@
-"""Executors: three ways to replay a timeline with the core; `session(executor)` gives what runs a run."""
+"""Executors: three ways to replay a timeline with the core; `session(executor)` gives what runs a task."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -10,23 +10,25 @@ import numpy as np
 
 from byzax.aggregators.base import LIMIT
 from byzax.simulator import compilation, threads
-from byzax.simulator.executors.base import Checkpoint, RunError
 from byzax.simulator.config.executors import EarlyStopping, Executor
-from byzax.simulator.config.run import Run
+from byzax.simulator.config.study import Task
+from byzax.simulator.executors.base import Checkpoint, RunError
 from byzax.simulator.timeline import cut
 
 __all__ = ["Checkpoint", "RunError", "session"]
 
-Execute = Callable[[Scenario], Iterator[Checkpoint]]
+Execute = Callable[[Task], Iterator[Checkpoint]]
 
 
 @contextmanager
 def session(executor: Executor, **where: Any) -> Iterator[Execute]:
-    """What lives across the runs of a grid: inside `with session(executor) as execute:` each `execute(run)` yields
-    the checkpoints of the scenario's repeats, at every evaluation and in order of steps within a repeat.
+    """What lives across the tasks of a grid: inside `with session(executor) as execute:` each `execute(task)` yields
+    the checkpoints of the task's repeats, at every evaluation and in order of steps within a repeat.
 
-    `where`: for `ray`, `address` of a cluster to join in place of an embedded one, and `notice`, which is told in one
-    line what happens to a run that goes on, such as that workers were lost.
+    Args:
+        executor: The one of all tasks.
+        where: For `ray`, `address` of a cluster to join in place of an embedded one, and `notice`, which is told in one
+            line what happens to a run that goes on, such as that workers were lost.
     """
     threads.start()
     module = importlib.import_module(f"byzax.simulator.executors.{executor.name}")
@@ -34,17 +36,15 @@ def session(executor: Executor, **where: Any) -> Iterator[Execute]:
         yield partial(_decided, execute)
 
 
-def _decided(execute: Execute, run: Run) -> Iterator[Checkpoint]:
+def _decided(execute: Execute, task: Task) -> Iterator[Checkpoint]:
     """The checkpoints up to the one with an update in which the rule gave no answer. Raises RunError there.
 
     With early stopping a repeat ends with the checkpoint that says so.
     """
     compilation.make_room()
-    seeds = [scenario]
-    if run.early_stopping and run.executor.name != "vectorised":
-        # one that was stopped must not keep the next one waiting
-        seeds = [run.model_copy(update={"seed": seed, "repeats": 1}) for seed in run.seeds]
-    for some in seeds:
+    how = task.early_stopping
+    # one that was stopped must not keep the next one waiting
+    for some in task.repeats if how and task.executor.name != "vectorised" else [task]:
         # of each seed the best value so far, and how many evaluations are worse since
         best: dict[int, tuple[float, int]] = {}
         over: set[int] = set()
@@ -55,13 +55,13 @@ def _decided(execute: Execute, run: Run) -> Iterator[Checkpoint]:
                 if (places := np.flatnonzero(checkpoint.updates.undecided)).size:
                     update = checkpoint.step - len(checkpoint.updates.undecided) + places[0] + 1
                     raise RunError(
-                        f"update {update} failed: {run.rule.name} is undecided, its search did not end within "
+                        f"update {update} failed: {task.run.rule.label} is undecided, its search did not end within "
                         f"{LIMIT}"
                     )
-                if run.early_stopping is not None and checkpoint.step < run.steps:
-                    best[checkpoint.seed] = _better(run.early_stopping, best.get(checkpoint.seed), checkpoint)
-                    if best[checkpoint.seed][1] >= run.early_stopping.patience:
-                        checkpoint = _last(run.early_stopping, checkpoint)
+                if how is not None and checkpoint.step < task.run.steps:
+                    best[checkpoint.seed] = _better(how, best.get(checkpoint.seed), checkpoint)
+                    if best[checkpoint.seed][1] >= how.patience:
+                        checkpoint = _last(how, checkpoint)
                         over.add(checkpoint.seed)
                 yield checkpoint
                 if len(over) == len(some.seeds):

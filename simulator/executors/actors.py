@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator import compilation
-from byzax.simulator.core import Core
-from byzax.simulator.diagnostics import Evaluation, Update
-from byzax.simulator.executors.base import arrived, batched, first_core, floats, prepare, stage
 from byzax.simulator.config.executors import Ray
-from byzax.simulator.config.run import Run
+from byzax.simulator.config.study import Task
+from byzax.simulator.core import Core
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.executors.base import arrived, batched, first_core, floats, in_numpy, prepare, stage
 from byzax.simulator.serving import Arrived, Server, shown
 from byzax.simulator.timeline import UNPLANNED, Timeline
 from byzax.simulator.world import World, world
@@ -51,9 +51,9 @@ def posted(timeline: Timeline, hosts: np.ndarray) -> Post:
 
 
 class Setting(NamedTuple):
-    """What every actor of a run knows; each process makes it for itself from the scenario and the seed."""
+    """What every actor of a run knows; each process makes it for itself from the task."""
 
-    run: Run
+    task: Task
     timeline: Timeline
     core: Core
     core_of: Callable[[int], Core]
@@ -61,14 +61,25 @@ class Setting(NamedTuple):
     post: Post
 
 
-def setting(scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> Setting:
-    """The setting of one repeat; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
+def setting(task: Task, hosts: np.ndarray) -> Setting:
+    """The setting of a task of one seed; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
     compilation.keep()
     compilation.make_room()
-    described = parse(run)
-    ready = prepare(described, seed, UNPLANNED if described.clock == "wall" else None)
+    run = task.run
+    ready = prepare(run, UNPLANNED if run.clock == "wall" else None)
     post = posted(ready.timeline, hosts)
-    return Setting(described, ready.timeline, first_core(described, seed), ready.core_of, world(described, seed), post)
+    return Setting(task, ready.timeline, first_core(run), ready.core_of, world(run), post)
+
+
+class Seen(NamedTuple):
+    """What the server tells of an update: its diagnostics, each worker's weight `[n]`, and all its arrays.
+
+    The last two are None where they are not recorded.
+    """
+
+    diagnostics: Diagnostics
+    weights: np.ndarray | None = None
+    whole: Update | None = None
 
 
 class New(NamedTuple):
@@ -88,7 +99,7 @@ class New(NamedTuple):
 
 def new_of(run: Setting, step: int) -> New:
     """An update of a planned run."""
-    return New(arrived(run.timeline, step, run.run.workers.total), int(run.timeline.seen[step]))
+    return New(arrived(run.timeline, step, run.task.run.workers.total), int(run.timeline.seen[step]))
 
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
@@ -115,8 +126,9 @@ def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
 class Workers:
     """Hosts one or more workers, honest and Byzantine alike."""
 
-    def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
-        self.run = setting(run, hosts)
+    def configure(self, task: Task, hosts: np.ndarray, d: int) -> None:
+        """Takes the task of a run and the number of parameters, d."""
+        self.run = setting(task, hosts)
         self.memories: dict[int, Any] = {}
         self.d = d
 
@@ -126,13 +138,17 @@ class Workers:
         message = post.of_version[version] + turn
         which = post.order[post.begins[message] : post.begins[message + 1]]
         workers, jobs, handed = rows.workers[which], rows.jobs[which], rows.handed[which]
-        executor = self.run.run.executor
+        executor = self.run.task.executor
         model = jnp.asarray(public.params)
         if isinstance(executor, Ray) and executor.batch:
             with stage("work", worker=int(workers[0]), job=int(jobs[0])):
                 given = self._handed(workers.tolist(), model)
                 together = jax.tree.map(lambda *each: jnp.stack(each), *given) if given else ()
-                made = [*batched(self.run.core.work)(self.run.world, model, workers, jobs, handed, *together)]
+                made = [
+                    *batched(self.run.core.work, self.run.core.batch)(
+                        self.run.world, model, workers, jobs, handed, *together
+                    )
+                ]
         else:
             each_job = zip(workers.tolist(), jobs.tolist(), handed.tolist(), strict=True)
             made = [self._row(*each, model) for each in each_job]
@@ -179,8 +195,9 @@ class Workers:
 class Adversary:
     """Forges the Byzantine rows from all it may see."""
 
-    def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray, d: int) -> None:
-        self.run = setting(run, hosts)
+    def configure(self, task: Task, hosts: np.ndarray, d: int) -> None:
+        """Takes the task of a run and the number of parameters, d."""
+        self.run = setting(task, hosts)
         self.state = self.run.core.adversary(d)
 
     def forge(self, step: int, public: Server, *parts: np.ndarray) -> np.ndarray:
@@ -203,10 +220,11 @@ class Adversary:
 class ParameterServer:
     """Holds the model; applies the rule and the optimizer; evaluates."""
 
-    def configure(self, scenario: dict[str, Any], seed: int, hosts: np.ndarray) -> int:
-        """Gives d, the number of parameters."""
-        self.run = setting(run, hosts)
-        with stage("start", seed=seed):
+    def configure(self, task: Task, hosts: np.ndarray) -> int:
+        """Takes the task of a run. Returns d, the number of parameters."""
+        self.run = setting(task, hosts)
+        self.recorded = task.record.steps(task.run.steps)
+        with stage("start", seed=task.run.seed):
             self.server = self.run.core.start(self.run.world)
         return len(self.server.params)
 
@@ -218,22 +236,41 @@ class ParameterServer:
             public = public._replace(rule=None, optimizer=None)
         return jax.tree.map(np.asarray, public)
 
-    def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> Update:
+    def update(self, step: int, forged: np.ndarray | None, *parts: np.ndarray) -> Seen:
         """One update; gives what was seen of it."""
         return self._updated(step, new_of(self.run, step), by_place(self.run, step, parts), forged)
 
-    def update_now(self, step: int, new: New, forged: np.ndarray | None, *rows: np.ndarray) -> Update:
+    def update_now(self, step: int, new: New, forged: np.ndarray | None, *rows: np.ndarray) -> Seen:
         """The same of an update that was not planned, of rows `[1, d]` each or several together."""
         return self._updated(step, new, new.placed(rows), forged)
 
-    def _updated(self, step: int, new: New, rows: np.ndarray, forged: np.ndarray | None) -> Update:
-        core = self.run.core_of(new.seen)
+    def _updated(self, step: int, new: New, rows: np.ndarray, forged: np.ndarray | None) -> Seen:
+        core, recorded = self.run.core_of(new.seen), step in self.recorded
+        computed = rows.copy() if recorded else rows
         if forged is not None:
             rows[_forged_of(self.run, step, new)] = forged
         with stage("update", step=step):
-            self.server, seen = core.update(self.run.world, self.server, new.arrived, rows)
+            self.server, diagnostics, decision = core.update(self.run.world, self.server, new.arrived, rows)
         # floats: arrays would be views of the message, which could not be reused while the driver keeps them
-        return Update(*map(float, seen))
+        diagnostics = Diagnostics(*map(float, diagnostics))
+        weights = np.asarray(decision.weights) if self.run.task.record.weights else None
+        if not recorded:
+            return Seen(diagnostics, weights)
+        # in a race the time of an update is known to the driver alone
+        planned = step < self.run.timeline.steps
+        whole = Update(
+            step=step,
+            time_s=float(self.run.timeline.time_s[step]) if planned else np.nan,
+            workers=new.arrived.workers,
+            rows=computed,
+            byzantine=decision.byzantine,
+            forged=rows,
+            aggregate=decision.aggregate,
+            weights=decision.weights,
+            params=self.server.params,
+            diagnostics=diagnostics,
+        )
+        return Seen(diagnostics, weights, in_numpy(whole))
 
     def evaluate(self, step: int) -> Evaluation:
         """Looks at the model as it is after `step` updates."""

@@ -1,7 +1,7 @@
 """What all executors share: what they are given and what they yield."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ from byzax.simulator import timeline
 from byzax.simulator.adversary import lying
 from byzax.simulator.arrivals import open_book
 from byzax.simulator.compilation import kept
-from byzax.simulator.core import Core, build, least, message_bits, schedule
-from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.config.attack import Honest
+from byzax.simulator.config.run import Run
+from byzax.simulator.core import Core, build, least_rows, message_bits, schedule
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.durations import Draw, Spans, drawing
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.config.attack import Honest
 from byzax.simulator.planning import in_step, planned
-from byzax.simulator.config.run import Run
 from byzax.simulator.schedules import Situation
 from byzax.simulator.serving import Arrived
 from byzax.simulator.timeline import Outcome, Timeline
@@ -40,7 +40,8 @@ class Checkpoint(NamedTuple):
     real seconds since the run began; of repeats that are computed together each one's share. `evaluation`: floats.
     `updates`: arrays, one entry for each update since the last checkpoint. `params` `[d]`: the model, NumPy.
     `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
-    updates were planned; empty where it is not.
+    updates were planned; empty where it is not. `weights` `[updates, n]`: the share that the rule gave to each worker's
+    row in each of `updates`, where they are recorded. `recorded`: those of these updates that are recorded whole.
     """
 
     seed: int
@@ -49,10 +50,12 @@ class Checkpoint(NamedTuple):
     gradients: int
     wall_s: float
     evaluation: Evaluation
-    updates: Update
+    updates: Diagnostics
     params: np.ndarray
     timeline: Timeline | None = None
     stopped: str = ""
+    weights: np.ndarray | None = None
+    recorded: tuple[Update, ...] = ()
 
 
 class RunError(RuntimeError):
@@ -71,29 +74,31 @@ def stage(name: str, **place: int) -> Iterator[None]:
         raise RunError(f"{name} failed ({where}): {type(error).__name__}: {error}") from error
 
 
-def _timeline_key(run: Run) -> tuple[str, int]:
-    # without what no timeline depends on
-    return SCENARIO_DUMP_json(exclude={"name", "seed", "repeats", "grid", "executor", "evaluate_every"}), seed
-
-
 # the last one is kept: runs, and checks before them, ask for it several times
-@file_cache(maxsize=1, key=_timeline_key)
-def plan(run: Run) -> Timeline:
-    """The timeline of one repeat: it depends on the scenario and the seed alone.
+@file_cache(maxsize=1)
+def plan(run: Run, steps: int | None = None) -> Timeline:
+    """The timeline of a run, which depends on nothing else.
 
-    Raises ValueError where a part of schedule or latency cannot be made, or where no update ever happens.
+    Args:
+        run: The run.
+        steps: Updates to be planned; None for all.
+
+    Raises:
+        ValueError: Where a part of schedule or latency cannot be made, or where no update ever happens.
     """
     n, source, decides = run.workers.total, run.latency, schedule(run)
+    steps = run.steps if steps is None else min(steps, run.steps)
+    about = situation(run)._replace(steps=steps)
     if decides.plan is not None:
-        return timeline.check(decides.plan(situation(run)), n)
-    draws = drawing(source, n, seed, message_bits(run))
+        return timeline.check(decides.plan(about), n)
+    draws = drawing(source, n, run.seed, message_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_computing(draw) for draw in draws]
     if all_together(run):
-        return in_step(run.steps, draws)
+        return in_step(steps, draws)
     timing, liars_, taking = _timing(run), fixed_liars(run), run.workers.byzantine.participating
-    book = open_book(decides, timing, liars_, least(run), situation(run), taking)
+    book = open_book(decides, timing, liars_, least_rows(run), about, taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
@@ -113,14 +118,12 @@ def _timing(run: Run) -> Any:
 
 def situation(run: Run) -> Situation:
     """For what the schedule of a repeat decides."""
-    n = run.workers.total
+    n, seed = run.workers.total, run.seed
 
     def sizes() -> np.ndarray:
         return np.array([len(share) for share in share_out(run.data, n, seed)[1]])
 
-    return Situation(
-        n, run.steps, generator(seed, Purpose.SCHEDULE), partial(generator, seed, Purpose.SCHEDULE), sizes
-    )
+    return Situation(n, run.steps, generator(seed, Purpose.SCHEDULE), partial(generator, seed, Purpose.SCHEDULE), sizes)
 
 
 def fixed_liars(run: Run) -> list[int]:
@@ -161,14 +164,20 @@ class Prepared(NamedTuple):
     core_of: Callable[[int], Core]
     gradients: np.ndarray
 
+    @property
+    def first(self) -> Core:
+        """The core of the first update; all but `update` and `forge` is the same in every one."""
+        return self.core_of(int(self.timeline.seen[0]))
+
 
 def first_core(run: Run) -> Core:
     """The core of the first update; all but `update` and `forge` is the same in every one."""
     if run.clock == "wall":
         # the first one is not known before; one that is planned without mishaps sees as many rows
-        attack = run.attack.model_copy(update={"timing": Honest()})
-        latency = run.latency.model_copy(update={"loss": 0.0, "crashes": ()})
-        scenario = run.model_copy(update={"steps": 1, "attack": attack, "latency": latency})
+        smooth = run.replace(
+            attack=run.attack.replace(timing=Honest()), latency=run.latency.replace(loss=0.0, crashes=())
+        )
+        return build(run, int(plan(smooth, 1).seen[0]))
     return build(run, int(plan(run).seen[0]))
 
 
@@ -183,7 +192,7 @@ def per_job(run: Run) -> np.ndarray:
     local, n = run.local, run.workers.total
     if local is None or local.steps is not None:
         return np.full(n, 1 if local is None else local.steps)
-    _, shares = share_out(run.data, n, seed)
+    _, shares = share_out(run.data, n, run.seed)
     return batches_of(local, np.array([len(share) for share in shares]), run.data.batch_size) * local.epochs
 
 
@@ -210,9 +219,9 @@ def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:
     return np.isin(np.arange(n), mine) if len(mine) else None
 
 
-def evaluation_steps(run: Run, steps: int) -> list[int]:
-    """The steps after which a model is evaluated: 0, every `evaluate_every`, and the last of `steps`."""
-    return sorted({*range(0, steps, run.evaluate_every), steps})
+def evaluation_steps(every: int, steps: int) -> list[int]:
+    """The steps after which a model is evaluated: 0, every so many, and the last of `steps`."""
+    return sorted({*range(0, steps, every), steps})
 
 
 def ended(timeline: Timeline) -> None:
@@ -226,29 +235,41 @@ def floats(evaluation: Evaluation) -> Evaluation:
     return Evaluation(*map(float, evaluation))
 
 
-def stacked(updates: list[Update]) -> Update:
+def series(updates: Sequence[Diagnostics]) -> Diagnostics:
     """One array per diagnostic, `[len(updates)]`, NumPy."""
-    return Update(*(np.array([float(getattr(each, name)) for each in updates]) for name in Update._fields))
+    return Diagnostics(*(np.array([float(getattr(each, name)) for each in updates]) for name in Diagnostics._fields))
+
+
+def in_numpy(update: Update) -> Update:
+    """The same update with its arrays on the host and its diagnostics as floats."""
+    arrays = (name for name in Update._fields if name not in ("step", "time_s", "diagnostics"))
+    return update._replace(
+        **{name: np.asarray(getattr(update, name)) for name in arrays},
+        diagnostics=Diagnostics(*map(float, update.diagnostics)),
+    )
 
 
 @kept
-def batched(work: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`work` for m workers at once: all but world and model have a leading axis `[m]`."""
+def batched(work: Callable[..., jax.Array], together: bool) -> Callable[..., jax.Array]:
+    """`work` for m workers at once: all but world and model have a leading axis `[m]`.
+
+    Args:
+        work: For one worker.
+        together: Whether they are computed together (`Model.batch`) where the backend is a CPU.
+    """
 
     @jax.jit
-    def together(here: World, params: jax.Array, *places: Any) -> jax.Array:
+    def all_of_them(here: World, params: jax.Array, *places: Any) -> jax.Array:
         def one(place: tuple[Any, ...]) -> jax.Array:
             return work(here, params, *place)
 
         # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
         # kernels at once are grouped ones, which take twice the time of one after the other.
-        if jax.default_backend() == "cpu" and "conv_general_dilated" in str(
-            jax.make_jaxpr(one)(jax.tree.map(lambda each: each[0], places))
-        ):
+        if jax.default_backend() == "cpu" and not together:
             return jax.lax.map(one, places)
         return jax.vmap(lambda *place: one(place))(*places)
 
-    return together
+    return all_of_them
 
 
 def digest(checkpoints: list[Checkpoint]) -> str:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.arrivals import Book, Job, open_book
-from byzax.simulator.core import least, may_shrink, message_bits, schedule
+from byzax.simulator.config.run import Run
+from byzax.simulator.core import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.durations import drawing, one_by_one
 from byzax.simulator.executors.base import fixed_liars, gone_of, situation
 from byzax.simulator.planning import Clock, Event, Foresee, follow
-from byzax.simulator.config.run import Run
 from byzax.simulator.serving import Arrived
 from byzax.simulator.timeline import Timeline
 
@@ -47,13 +47,13 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
     seconds are over. What is lost, and who dies, is drawn as in virtual time.
     """
     n, latency, timing = run.workers.total, run.latency, run.attack.timing
-    decides, fewest = schedule(run), least(run)
+    decides, fewest = schedule(run), least_rows(run)
     if decides.forgets and not may_shrink(run):
         # where a worker is lost the race then ends and says so
         fewest = n
     taking = run.workers.byzantine.participating
     book = open_book(decides, timing, fixed_liars(run), fewest, situation(run), taking)
-    spans = [one_by_one(draw) for draw in drawing(latency, n, seed, message_bits(run))]
+    spans = [one_by_one(draw) for draw in drawing(latency, n, run.seed, message_bits(run))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}
     oldest = getattr(timing, "age", 0) if timing.name == "replay" else 0

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from byzax.simulator.core import message_bits
 from byzax.simulator.config.executors import Ray
-from byzax.simulator.config.run import Run
+from byzax.simulator.config.study import Task
+from byzax.simulator.core import message_bits
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.world import load
 
@@ -16,36 +16,36 @@ ACTOR_BYTES = 300 * 2**20
 CROWDED = 8
 
 
-def processes(run: Run) -> int:
-    """The actors of a scenario on this machine: those of workers, the adversary and the server."""
-    executor, n = run.executor, run.workers.total
+def processes(task: Task) -> int:
+    """The actors of a task on this machine: those of workers, the adversary and the server."""
+    executor, n = task.executor, task.run.workers.total
     assert isinstance(executor, Ray)
     if executor.workers_per_actor is not None:
         return -(-n // executor.workers_per_actor) + 2
     return min(n, cores() if executor.actors == "auto" else executor.actors) + 2
 
 
-def needed_bytes(run: Run) -> int:
+def needed_bytes(task: Task) -> int:
     """An estimate of their memory in all: each has the samples, on the host and as JAX has them, and a few models."""
-    data = load(run.data)
+    data = load(task.run.data)
     samples = data.x.nbytes + data.y.nbytes
-    return processes(run) * (ACTOR_BYTES + 2 * samples + message_bits(run))
+    return processes(task) * (ACTOR_BYTES + 2 * samples + message_bits(task.run))
 
 
-def check(run: Run) -> str:
+def check(task: Task) -> str:
     """A line about processes that share cores; empty where each has a core, or nearly so.
 
     Raises:
         ScenarioError: they need more memory than is free.
     """
-    count, needed, free = processes(run), needed_bytes(run), free_bytes()
-    executor = run.executor
+    count, needed, free = processes(task), needed_bytes(task), free_bytes()
+    executor = task.executor
     assert isinstance(executor, Ray)
     key = "actors" if executor.workers_per_actor is None else "workers_per_actor"
     size = f"{count} processes take about {needed / 1e9:.3g} GB"
     if free is not None and needed > free:
         most = max(1, int(free / (needed / count)) - 2)
-        way_out = f"{key}: {most if key == 'actors' else -(-run.workers.total // most)}"
+        way_out = f"{key}: {most if key == 'actors' else -(-task.run.workers.total // most)}"
         raise ScenarioError(
             f"executor.{key}: {size} ({needed / count / 1e6:.0f} MB each), and {free / 1e9:.3g} GB are free: take "
             f"{way_out}, or actors: auto, which is one actor for each core"

@@ -13,8 +13,10 @@ import numpy as np
 
 from byzax.simulator import compilation, interrupts
 from byzax.simulator.compilation import kept
+from byzax.simulator.config.executors import Vectorised
+from byzax.simulator.config.study import Task
 from byzax.simulator.core import Core, schedule
-from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.diagnostics import Decision, Diagnostics, Evaluation, Update
 from byzax.simulator.executors.base import (
     Checkpoint,
     Prepared,
@@ -23,11 +25,9 @@ from byzax.simulator.executors.base import (
     evaluation_steps,
     floats,
     prepare,
-    stacked,
+    series,
     stage,
 )
-from byzax.simulator.config.executors import Vectorised
-from byzax.simulator.config.run import Run
 from byzax.simulator.serving import Arrived, Server, shown
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import SEED_AXES, World, stack, world
@@ -68,22 +68,23 @@ class Layout(NamedTuple):
 @contextmanager
 def session(executor: Vectorised) -> Iterator[Any]:
     """Nothing but compiled code lives across runs here. See `byzax.simulator.executors.session`."""
-    yield run
+    yield execute
 
 
-def run(run: Run) -> Iterator[Checkpoint]:
+def execute(task: Task) -> Iterator[Checkpoint]:
     """The checkpoints of all repeats. Raises RunError naming the stage.
 
     Repeats whose timelines have the same form, and whose splits the same sizes, advance together, others one after the
     other.
     """
     compilation.keep()
-    ready = {seed: prepare(run) for seed in run.seeds}
-    layouts = {seed: layout(each.timeline, run.workers.total) for seed, each in ready.items()}
+    runs, n = {seed: task.run.replace(seed=seed) for seed in task.seeds}, task.run.workers.total
+    ready = {seed: prepare(run) for seed, run in runs.items()}
+    layouts = {seed: layout(each.timeline, n) for seed, each in ready.items()}
     # one size for all: functions are compiled once
     m = max(each.m for each in layouts.values())
-    layouts = {s: layout(ready[s].timeline, run.workers.total, m) if o.m < m else o for s, o in layouts.items()}
-    worlds = {seed: world(run) for seed in run.seeds}
+    layouts = {seed: layout(ready[seed].timeline, n, m) if o.m < m else o for seed, o in layouts.items()}
+    worlds = {seed: world(run) for seed, run in runs.items()}
     together: dict[Any, list[int]] = {}
     for seed, each in layouts.items():
         form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
@@ -92,7 +93,7 @@ def run(run: Run) -> Iterator[Checkpoint]:
         together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
     for seeds in together.values():
         here = stack([worlds.pop(seed) for seed in seeds])
-        yield from _run(run, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], here, seeds)
+        yield from _run(task, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], here, seeds)
 
 
 def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
@@ -148,45 +149,55 @@ def _widths(sizes: np.ndarray) -> list[int]:
 
 
 def _run(
-    run: Run, ready: list[Prepared], layouts: list[Layout], worlds: World, seeds: list[int]
+    task: Task, ready: list[Prepared], layouts: list[Layout], worlds: World, seeds: list[int]
 ) -> Iterator[Checkpoint]:
     begin = time.perf_counter()
-    timeline, n = layouts[0].timeline, run.workers.total
+    timeline, n = layouts[0].timeline, task.run.workers.total
     core = ready[0].core_of(int(timeline.seen[0]))
     gradients = [each.gradients for each in ready]
     # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
-    fill = int(timeline.sizes.max()) if schedule(run).sees == "buckets" else 0
+    fill = int(timeline.sizes.max()) if schedule(task.run).sees == "buckets" else 0
     with stage("start"):
         state = _start(core, n, layouts[0].m)(worlds)
-    parts: list[Update] = []
+    parts: list[tuple[Diagnostics, np.ndarray]] = []
+    whole: list[tuple[int, Any]] = []
     # updates of one kind share a compiled loop
     kinds = np.stack([timeline.seen, np.full(timeline.steps, fill) if fill else timeline.sizes])
     changes = 1 + np.flatnonzero(np.diff(kinds, axis=1).any(axis=0))
-    evaluated = set(evaluation_steps(run, timeline.steps))
+    evaluated = set(evaluation_steps(task.evaluate_every, timeline.steps))
+    recorded = {step for step in task.record.steps(timeline.steps) if step < timeline.steps}
     leavers = n if any(len(own.timeline.gone) for own in layouts) else 0
     loops = {
         (seen, size): _loop_of(layouts[0], (kinds[0] == seen) & (kinds[1] == size))
         for seen, size in np.unique(kinds, axis=1).T.tolist()
     }
 
-    for since, step in itertools.pairwise([0, *sorted(evaluated | set(changes.tolist()))]):
+    # an update that is recorded is carried out by itself
+    edges = evaluated | set(changes.tolist()) | recorded | {step + 1 for step in recorded}
+    for since, step in itertools.pairwise([0, *sorted(edges)]):
         interrupts.check()
         if step > since:
             seen, size = kinds[:, since].tolist()
             widths, single = loops[seen, size]
             parts_of_seeds = (_events(own, since, step, size, widths, leavers) for own in layouts)
             events = jax.tree.map(lambda *each: np.stack(each), *parts_of_seeds)
-            advance = _advance(ready[0].core_of(seen), widths, single, fill > 0)
+            how = _Watching(task.record.weights, since in recorded)
+            advance = _advance(ready[0].core_of(seen), widths, single, fill > 0, n, how)
             with stage("advance", step=step):
-                state, updates = advance(worlds, state, events)
-            parts.append(Update(*(series[:, : step - since] for series in jax.device_get(updates))))
+                state, updates, weights, watched = advance(worlds, state, events)
+            # a stretch is filled up to a length that is compiled already
+            there = slice(step - since)
+            parts.append(jax.tree.map(lambda each, there=there: each[:, there], jax.device_get((updates, weights))))
+            if watched is not None:
+                whole.append((since, jax.device_get(watched)))
         if step not in evaluated:
             continue
         with stage("evaluate", step=step):
             evaluations = jax.device_get(_evaluate(core)(worlds, state.server.params))
         params = np.asarray(state.server.params)
-        seen = Update(*(np.concatenate(series, axis=1) for series in zip(*parts, strict=True))) if parts else None
-        parts = []
+        seen = jax.tree.map(lambda *each: np.concatenate(each, axis=1), *parts) if parts else None
+        of_seeds = [[_recorded(at, each, i, layouts[i].timeline) for at, each in whole] for i in range(len(seeds))]
+        parts, whole = [], []
         for i, seed in enumerate(seeds):
             yield Checkpoint(
                 seed=seed,
@@ -196,11 +207,49 @@ def _run(
                 # repeats that advance together share the time
                 wall_s=(time.perf_counter() - begin) / len(seeds),
                 evaluation=floats(Evaluation(*(value[i] for value in evaluations))),
-                updates=stacked([]) if seen is None else Update(*(series[i] for series in seen)),
+                updates=series([]) if seen is None else Diagnostics(*(each[i] for each in seen[0])),
                 params=params[i],
                 timeline=layouts[i].timeline,
+                weights=(np.zeros((0, n)) if seen is None else seen[1][i]) if task.record.weights else None,
+                recorded=tuple(of_seeds[i]),
             )
     ended(timeline)
+
+
+class _Watching(NamedTuple):
+    """What a loop over updates gives beside their diagnostics: the workers' weights; all arrays of its only update."""
+
+    weights: bool
+    whole: bool
+
+
+class _Watched(NamedTuple):
+    """An update that is recorded, before it is put together."""
+
+    workers: Array
+    rows: Array
+    forged: Array
+    decision: Decision
+    params: Array
+    diagnostics: Diagnostics
+
+
+def _recorded(step: int, watched: _Watched, seed: int, timeline: Timeline) -> Update:
+    """The recorded update of one of the seeds. Places that only fill an update up are left out."""
+    mine = jax.tree.map(lambda each: each[seed], watched)
+    there = mine.workers >= 0
+    return Update(
+        step=step,
+        time_s=float(timeline.time_s[step]),
+        workers=mine.workers[there],
+        rows=mine.rows[there],
+        byzantine=mine.decision.byzantine[there],
+        forged=mine.forged[there],
+        aggregate=mine.decision.aggregate,
+        weights=mine.decision.weights,
+        params=mine.params,
+        diagnostics=Diagnostics(*map(float, mine.diagnostics)),
+    )
 
 
 def _loop_of(own: Layout, mine: np.ndarray) -> tuple[tuple[int, ...], bool]:
@@ -313,9 +362,22 @@ def _evaluate(core: Core) -> Callable[[World, Array], Evaluation]:
 
 @kept
 def _advance(
-    core: Core, widths: tuple[int, ...], single: bool, filled: bool
-) -> Callable[[World, State, Events], tuple[State, Update]]:
-    """A loop over updates; `single`: every version has just one group; `filled`: places may hold no row."""
+    core: Core, widths: tuple[int, ...], single: bool, filled: bool, n: int, how: _Watching
+) -> Callable[[World, State, Events], tuple[State, Diagnostics, Array, _Watched | None]]:
+    """A loop over updates.
+
+    Args:
+        core: Of these updates.
+        widths: Numbers of rows that are computed at once.
+        single: Whether every version has just one group.
+        filled: Whether places may hold no row.
+        n: Workers.
+        how: What is given beside the diagnostics.
+
+    Returns:
+        A function that gives the state after a stretch of updates, their diagnostics `[t]`, the workers' weights
+        `[t, n]` (`[t, 0]` where they are not recorded), and all arrays of the update where there is one to be recorded.
+    """
 
     def computed(
         here: World, events: Events, group: Array, params: Array, memories: Any, held: Array
@@ -332,7 +394,7 @@ def _advance(
                 if core.memory is not None and core.memory.handed is not None:
                     mine = jax.vmap(core.memory.handed, (0, None))(mine, params)
                     given = (mine,)
-                rows = batched(core.work)(here, params, workers, jobs, handed, *given)
+                rows = batched(core.work, core.batch)(here, params, workers, jobs, handed, *given)
                 if core.memory is not None:
                     mine, rows = jax.vmap(partial(core.memory.remember, here))(mine, rows, workers, jobs)
                     memories = jax.tree.map(lambda leaf, new: leaf.at[workers].set(new), memories, mine)
@@ -345,7 +407,7 @@ def _advance(
             return branches[0](memories, held)
         return jax.lax.switch(events.kinds[group], branches, memories, held)
 
-    def update(here: World, state: State, events: Events, now: Any) -> tuple[State, Update]:
+    def update(here: World, state: State, events: Events, now: Any) -> tuple[State, _Watched]:
         step, groups, arrived, taken = now
         server, memories, adversary, held = state
 
@@ -362,18 +424,30 @@ def _advance(
             rows = jnp.where(arrived.workers[:, None] >= 0, held[taken], 0)
         else:
             rows = held[taken]
+        forged = rows
         if core.forge is not None:
-            rows, adversary = core.forge(here, step, arrived, rows, shown(server), adversary)
-        server, seen = core.update(here, server, arrived, rows)
-        return State(server, memories, adversary, held), seen
+            forged, adversary = core.forge(here, step, arrived, rows, shown(server), adversary)
+        server, diagnostics, decision = core.update(here, server, arrived, forged)
+        watched = _Watched(arrived.workers, rows, forged, decision, server.params, diagnostics)
+        return State(server, memories, adversary, held), watched
 
-    def advance(here: World, state: State, events: Events) -> tuple[State, Update]:
-        def body(i: Array, carry: tuple[State, Update]) -> tuple[State, Update]:
-            now = jax.tree.map(lambda each: each[i], (events.step, events.groups, events.arrived, events.taken))
-            state, seen = update(here, carry[0], events, now)
-            return state, jax.tree.map(lambda series, value: series.at[i].set(value), carry[1], seen)
+    def at(events: Events, i: Any) -> Any:
+        return jax.tree.map(lambda each: each[i], (events.step, events.groups, events.arrived, events.taken))
 
-        nothing = Update(*(jnp.zeros(len(events.step)) for _ in Update._fields))
-        return jax.lax.fori_loop(0, events.length, body, (state, nothing))
+    def advance(here: World, state: State, events: Events) -> tuple[State, Diagnostics, Array, _Watched | None]:
+        count = len(events.step)
+        diagnostics = Diagnostics(*(jnp.zeros(count) for _ in Diagnostics._fields))
+        weights = jnp.zeros((count, n if how.weights else 0))
+        if how.whole:
+            state, watched = update(here, state, events, at(events, 0))
+            diagnostics = jax.tree.map(lambda found, value: found.at[0].set(value), diagnostics, watched.diagnostics)
+            return state, diagnostics, weights.at[0].set(watched.decision.weights[: weights.shape[1]]), watched
+
+        def body(i: Array, carry: tuple[State, Diagnostics, Array]) -> tuple[State, Diagnostics, Array]:
+            state, watched = update(here, carry[0], events, at(events, i))
+            seen = jax.tree.map(lambda found, value: found.at[i].set(value), carry[1], watched.diagnostics)
+            return state, seen, carry[2].at[i].set(watched.decision.weights[: weights.shape[1]])
+
+        return *jax.lax.fori_loop(0, events.length, body, (state, diagnostics, weights)), None
 
     return _over_seeds(advance)

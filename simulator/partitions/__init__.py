@@ -6,7 +6,7 @@ from typing import Any
 from byzax import members
 from byzax.simulator.partitions.base import Partition, Samples
 
-__all__ = ["ALIASES", "Partition", "Samples", "available", "build", "factory"]
+__all__ = ["Partition", "Samples", "available", "build", "factory"]
 
 members.open_folder("partition")
 

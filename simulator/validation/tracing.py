@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -16,12 +16,11 @@ from byzax.aggregators import Aggregator, Context, Info
 from byzax.aggregators.filters import Filter, Sent
 from byzax.aggregators.pre import Mixer, chained
 from byzax.attacks import Answer, Attack, Batch, View
-from byzax.models import Model
-from byzax.simulator.config.part import Part
-from byzax.simulator.file_cache import file_cache
 from byzax.members import file_of, said
-
-Factory = Callable[..., Any]
+from byzax.models import Model
+from byzax.options import OptionError, PartError
+from byzax.simulator.config.part import Part, function_of
+from byzax.simulator.file_cache import file_cache
 
 
 class Broken(ValueError):
@@ -39,50 +38,48 @@ class Kind(NamedTuple):
 
 
 @contextmanager
-def _tracing(part: Part, what: str, function: Factory) -> Iterator[None]:
+def _tracing(part: Part, what: str) -> Iterator[None]:
     """An error from inside that nobody meant as a message becomes one that names part and line."""
     try:
         yield
+    except PartError:
+        # the part itself says what it needs
+        raise
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(f"{part.name} "):
-            # the part itself says what it needs
-            raise
-        raise Broken(f"{part.name}: {what} fails: {said(error, file_of(function))}") from error
+        raise Broken(f"{part.label}: {what} fails: {said(error, file_of(function_of(part)))}") from error
 
 
-def _asked(part: Part, models: bool, **answers: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """What a part may ask about a model. Where rows are models, who asks takes them for what they are not."""
-
-    def refuse(*_: Any) -> Any:
-        raise ValueError(
-            f"{part.name} takes rows for gradients or changes, and with local.send model they are models: take delta"
+def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool) -> dict[str, Callable[..., Any]]:
+    """The functions of a context about the server's own samples, where it has any."""
+    if own and models and needs & {"gradient", "loss"}:
+        raise PartError(
+            f"{part.label} takes rows for gradients or changes, and with local.send model they are models: take delta"
         )
-
-    return {name: refuse if models else answer for name, answer in answers.items()}
+    return {"loss": jnp.sum} if own else {}
 
 
 @cache
-def trace_augmentation(function: Factory, part: Part, samples: Kind) -> None:
-    augment = function(**part.options())
+def trace_augmentation(part: Part, samples: Kind) -> None:
+    augment = part.make()
     batch = _batch(samples).x
     try:
         given = jax.eval_shape(augment, _key(), batch)
     except ValueError:
         raise
     except Exception as error:
-        raise Broken(f"{part.name} fails: {said(error, file_of(function))}") from error
-    need(typed(given) == typed(batch), f"{part.name} must give {typed(batch)}, got {typed(given)}")
+        raise Broken(f"{part.label} fails: {said(error, file_of(function_of(part)))}") from error
+    need(typed(given) == typed(batch), f"{part.label} must give {typed(batch)}, got {typed(given)}")
 
 
 @file_cache(maxsize=1000)
-def parameters(function: Factory, part: Part, samples: Kind) -> int:
+def parameters(part: Part, samples: Kind) -> int:
     """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
-    reads_files(part)
+    part.reads_files()
 
     def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
-        model = function(samples.shape, samples.classes, **part.options())
-        need(isinstance(model, Model), f"{part.name} must give a Model, got {typed(model)}")
-        with _tracing(part, "the model", function):
+        model = part.make(samples.shape, samples.classes)
+        need(isinstance(model, Model), f"{part.label} must give a Model, got {typed(model)}")
+        with _tracing(part, "the model"):
             params = model.init(key)
             measured = () if model.statistics is None else (model.statistics(params, x),)
             loss, outputs = model.loss(params, x, y, key), model.predict(params, x, *measured)
@@ -92,61 +89,61 @@ def parameters(function: Factory, part: Part, samples: Kind) -> int:
     expected = (samples.batch_size,) if samples.classes is None else (samples.batch_size, samples.classes)
     what = "values" if samples.classes is None else "logits"
     params, loss, outputs, judged = jax.eval_shape(look, _key(), *_batch(samples)[:2])
-    need(_is(params, (None,)), f"{part.name}: init must give parameters [d], got {typed(params)}")
-    need(params.shape[0] > 0, f"{part.name}: init must give parameters [d] to train, d >= 1, got none")
-    need(_is(loss, ()), f"{part.name}: loss must give a number, got {typed(loss)}")
-    need(_is(outputs, expected), f"{part.name}: predict must give {what} {list(expected)}, got {typed(outputs)}")
+    need(_is(params, (None,)), f"{part.label}: init must give parameters [d], got {typed(params)}")
+    need(params.shape[0] > 0, f"{part.label}: init must give parameters [d] to train, d >= 1, got none")
+    need(_is(loss, ()), f"{part.label}: loss must give a number, got {typed(loss)}")
+    need(_is(outputs, expected), f"{part.label}: predict must give {what} {list(expected)}, got {typed(outputs)}")
     pair = isinstance(judged, tuple) and len(judged) == 2 and all(_is(each, expected[:1], None) for each in judged)
-    need(pair, f"{part.name}: judge must give (losses, right), each {list(expected[:1])}, got {typed(judged)}")
+    need(pair, f"{part.label}: judge must give (losses, right), each {list(expected[:1])}, got {typed(judged)}")
     return params.shape[0]
 
 
 @cache
-def kept(function: Factory, part: Part, n: int, f: int) -> int:
-    mixer = function(n, f, **part.options())
-    need(isinstance(mixer, Mixer), f"{part.name} must give a Mixer, got {typed(mixer)}")
+def kept(part: Part, n: int, f: int) -> int:
+    mixer = part.make(n, f)
+    need(isinstance(mixer, Mixer), f"{part.label} must give a Mixer, got {typed(mixer)}")
     return mixer.kept
 
 
 @cache
-def made_rule(function: Factory, part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
+def made_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
     """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
-    mixers = [partial(PRE[each.name], **each.options()) for each in before]
-    rule = chained(partial(function, **part.options()), k, f, mixers)
-    need(isinstance(rule, Aggregator), f"{part.name} must give an Aggregator, got {typed(rule)}")
+    rule = chained(part.make, k, f, [each.make for each in before])
+    need(isinstance(rule, Aggregator), f"{part.label} must give an Aggregator, got {typed(rule)}")
     return rule
 
 
 @cache
-def trace_rule(
-    function: Factory, part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: bool
-) -> Any:
-    rule = made_rule(function, part, before, k, f)
+def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: bool) -> Any:
+    rule = made_rule(part, before, k, f)
+
+    data = _server_data(part, rule.needs, own, models)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
-        asked = _asked(part, models, gradient=lambda: params, loss=jnp.sum) if own else {}
-        return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **asked))
+        if own:
+            data["gradient"] = lambda: params
+        return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **data))
 
-    with _tracing(part, "apply", function):
+    with _tracing(part, "apply"):
         start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
     named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
-    where = _where(rule.apply, function)
-    need(named, f"{part.name}: apply must give (aggregate, state, Info()), got {typed(given)}{where}")
+    where = _where(rule.apply, part)
+    need(named, f"{part.label}: apply must give (aggregate, state, Info()), got {typed(given)}{where}")
     aggregate, after, info = given
-    need(_is(aggregate, (d,)), f"{part.name}: apply must give an aggregate [d={d}], got {typed(aggregate)}{where}")
+    need(_is(aggregate, (d,)), f"{part.label}: apply must give an aggregate [d={d}], got {typed(aggregate)}{where}")
     need(
         info.weights is None or _is(info.weights, (k,)),
-        f"{part.name}: Info.weights must be [n={k}] or None, got {typed(info.weights)}",
+        f"{part.label}: Info.weights must be [n={k}] or None, got {typed(info.weights)}",
     )
     _keeps(part, "apply", start, after)
-    return start, info.weights is not None
+    return start, info.weights is not None, rule.linear
 
 
 @cache
-def trace_filter(function: Factory, part: Part, n: int, f: int, d: int, own: bool) -> None:
-    judge = function(n, f, **part.options())
-    need(isinstance(judge, Filter), f"{part.name} must give a Filter, got {typed(judge)}")
+def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
+    judge = part.make(n, f)
+    need(isinstance(judge, Filter), f"{part.label} must give a Filter, got {typed(judge)}")
 
     def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
@@ -154,27 +151,25 @@ def trace_filter(function: Factory, part: Part, n: int, f: int, d: int, own: boo
         context = Context(key, row, after=lambda aggregate: row - aggregate, **asked)
         return state, judge.judge(row, Sent(worker, worker), context, state)
 
-    with _tracing(part, "judge", function):
+    with _tracing(part, "judge"):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
         start, given = jax.eval_shape(look, *shapes)
     named = isinstance(given, tuple) and len(given) == 3
-    where = _where(judge.judge, function)
-    need(named, f"{part.name}: judge must give (row, accepted, state), got {typed(given)}{where}")
+    where = _where(judge.judge, part)
+    need(named, f"{part.label}: judge must give (row, accepted, state), got {typed(given)}{where}")
     row, accepted, after = given
-    need(_is(row, (d,)), f"{part.name}: judge must give a row [d={d}], got {typed(row)}{where}")
+    need(_is(row, (d,)), f"{part.label}: judge must give a row [d={d}], got {typed(row)}{where}")
     need(
         _is(accepted, (), jnp.bool_),
-        f"{part.name}: judge must give a truth value for accepted, got {typed(accepted)}",
+        f"{part.label}: judge must give a truth value for accepted, got {typed(accepted)}",
     )
     _keeps(part, "judge", start, after)
 
 
 @cache
-def trace_attack(
-    function: Factory, part: Part, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool
-) -> None:
-    attack = function(n, f, **part.options())
-    need(isinstance(attack, Attack), f"{part.name} must give an Attack, got {typed(attack)}")
+def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: Kind, weighs: bool) -> None:
+    attack = part.make(n, f)
+    need(isinstance(attack, Attack), f"{part.label} must give an Attack, got {typed(attack)}")
 
     def forge(key: jax.Array, rows: jax.Array, byzantine: jax.Array, params: jax.Array, step: jax.Array) -> Any:
         state = attack.init(d)
@@ -194,18 +189,22 @@ def trace_attack(
 
     if attack.claim is not None:
         claimed = jax.eval_shape(attack.claim, jax.ShapeDtypeStruct((k,), jnp.float32))
-        need(_is(claimed, (k,)), f"{part.name}: claim must give numbers [n={k}], got {typed(claimed)}")
+        need(_is(claimed, (k,)), f"{part.label}: claim must give numbers [n={k}], got {typed(claimed)}")
     if attack.forge is not None:
         shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
-        with _tracing(part, "forge", function):
+        with _tracing(part, "forge"):
             before, given = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
         named = isinstance(given, tuple) and len(given) == 2
-        where = _where(attack.forge, function)
-        need(named, f"{part.name}: forge must give (rows, state), got {typed(given)}{where}")
+        where = _where(attack.forge, part)
+        need(named, f"{part.label}: forge must give (rows, state), got {typed(given)}{where}")
         rows, after = given
-        need(_is(rows, (k, d)), f"{part.name}: forge must give rows [n={k}, d={d}], got {typed(rows)}{where}")
+        need(_is(rows, (k, d)), f"{part.label}: forge must give rows [n={k}, d={d}], got {typed(rows)}{where}")
         _keeps(part, "forge", before, after)
 
+    if attack.reads_labels and samples.classes is None:
+        raise PartError(
+            f"{part.label} changes labels, and this data has values: take feature_noise, or an attack that changes rows"
+        )
     if attack.corrupt is not None:
         batch = _batch(samples)
         given = part.options()
@@ -213,25 +212,25 @@ def trace_attack(
         for key in chosen:
             value, last = given.get(key), (samples.classes or math.inf) - 1
             if isinstance(value, int) and value > last:
-                raise ValueError(f"{part.name}: {key} is {value}, and labels are 0 to {last}")
+                raise OptionError(key, f"is {value}, and labels are 0 to {last}", part.label)
         if attack.goal is not None:
-            with _tracing(part, "trigger", function):
+            with _tracing(part, "trigger"):
                 given = jax.eval_shape(attack.goal.trigger, batch.x)
             need(
                 _is(given, batch.x.shape),
-                f"{part.name}: trigger must give {typed(batch.x)}, got {typed(given)}",
+                f"{part.label}: trigger must give {typed(batch.x)}, got {typed(given)}",
             )
-        with _tracing(part, "corrupt", function):
+        with _tracing(part, "corrupt"):
             given = jax.eval_shape(attack.corrupt, _key(), batch)
         need(
             isinstance(given, Batch) and _like(given.x, batch.x) and _like(given.y, batch.y),
-            f"{part.name}: corrupt must give a Batch of x {typed(batch.x)} and y {typed(batch.y)}, got {typed(given)}",
+            f"{part.label}: corrupt must give a Batch of x {typed(batch.x)} and y {typed(batch.y)}, got {typed(given)}",
         )
 
 
-def _where(called: Any, function: Factory) -> str:
+def _where(called: Any, part: Part) -> str:
     """The place of what a part gave to be called, in brackets: nothing where that is not in the file of the part."""
-    file = os.path.abspath(file_of(function))
+    file = os.path.abspath(file_of(function_of(part)))
     waiting, seen = [called], set()
     while waiting:
         each = inspect.unwrap(waiting.pop(0))
@@ -262,7 +261,7 @@ def _keeps(part: Part, what: str, before: Any, after: Any) -> None:
     """Raises ValueError unless a state keeps its structure, shapes and types: a compiled loop carries it."""
     need(
         typed(before) == typed(after),
-        f"{part.name}: {what} changes its state from {typed(before)} to {typed(after)}",
+        f"{part.label}: {what} changes its state from {typed(before)} to {typed(after)}",
     )
 
 

@@ -190,9 +190,7 @@ def load_file(path: str) -> ModuleType:
     """
     place = Path(path).absolute()
     if not place.is_file():
-        raise PluginError(
-            f"there is no file {path}: a relative path begins at the working directory, {Path.cwd()}"
-        )
+        raise PluginError(f"there is no file {path}: a relative path begins at the working directory, {Path.cwd()}")
     name = f"byzax_file_{hashlib.sha256(str(place).encode() + place.read_bytes()).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from byzax.simulator import augmentations
 from byzax.simulator.core import augmenting
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 
 FOLDER = Path(inspect.getfile(augmentations)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
@@ -150,7 +151,7 @@ def test_options_out_of_range_are_refused(name, options, message):
 
 
 def test_several_are_done_in_their_order_each_with_a_key_of_its_own():
-    parts = parse(
+    parts = parse_as(Study, 
         {
             "name": "a", "rule": "average", "attack": "none",
             "data": {"name": "digits", "augment": ["flip", {"name": "shift", "pixels": 2}]},

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from byzax.simulator import partitions, registry
 from byzax.simulator.partitions import Samples, base
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 
 FOLDER = Path(inspect.getfile(partitions)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "base"))
@@ -380,7 +381,7 @@ def test_the_partitions_that_the_refusal_names_take_values(name):
 def test_a_scenario_may_say_the_names_of_other_libraries(alias, name):
     scenario = {"name": "alias", "rule": "average", "attack": "none"}
     for said in (alias, {"name": alias}):
-        assert parse(scenario | {"data": {"name": "digits", "partition": said}}).data.partition.name == name
+        assert parse_as(Study, scenario | {"data": {"name": "digits", "partition": said}}).data.partition.name == name
 
 
 REFUSED = [

@@ -7,10 +7,10 @@ import pytest
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
-from byzax.experiments.building import build
+from byzax.simulator.validation import build
 from byzax.experiments.study import expand
-from byzax.experiments.triggers import floorless, with_floors
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.config.triggers import floorless, with_floors
+from byzax.simulator.mistakes import ScenarioError
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}
@@ -101,11 +101,11 @@ def test_none_measures_the_trigger_of_the_backdoors_that_it_stands_beside():
         },
     }  # fmt: skip
     cells, _ = expand(raw)
-    triggers = [cell.scenario.trigger for cell in cells]
+    triggers = [cell.study.trigger for cell in cells]
     assert [each and (each.name, each.options()["size"]) for each in triggers] == [("backdoor", 2), None, None] * 2
     # several triggers, or none: nothing is chosen for the user, who can
     several = raw | {"grid": {"attack": ["none", "backdoor", {"name": "backdoor", "size": 2}, "empire"]}}
-    assert [cell.scenario.trigger for cell in expand(several)[0]] == [None] * 4
+    assert [cell.study.trigger for cell in expand(several)[0]] == [None] * 4
     assert with_floors([small(attack="none", trigger="backdoor")])[0].trigger.name == "backdoor"
 
 

@@ -11,7 +11,7 @@ from byzax.experiments.certify import breakdown, draws, forging, intervals, leak
 from byzax.experiments.certify.description import Gradients, load
 from byzax.experiments.certify.subject import answers, build
 from byzax.experiments.results import labels
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 
 Q = 2 / 7  # q = f / (n - 2f) at n = 11, f = 2
 

@@ -13,7 +13,8 @@ from byzax.experiments.progress import report
 from byzax.experiments.results import Run, own_files, read_skipped
 from byzax.experiments.study import assembled, check, load
 from byzax.simulator.mistakes import Impossible, ScenarioError
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from tests.experiments.command import ROOT, SMALL, byzax, write
 
 RULE = '''"""A rule."""
@@ -174,7 +175,7 @@ def test_quiet_prints_the_results_alone(tmp_path):
 
 def test_in_a_notebook_progress_is_one_line_without_codes(monkeypatch):
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    screen, run = io.StringIO(), Run("a", parse(SMALL), "average", "none", {}, 0)
+    screen, run = io.StringIO(), Run("a", parse_as(Study, SMALL), "average", "none", {}, 0)
     with report(Console(file=screen, force_terminal=True, width=80), 1, 4) as told:
         told.starting("loop")
         told.begin([run], 4)
@@ -190,7 +191,7 @@ def own_rule(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text(RULE)
     monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path / "plugins"))
-    scenario = parse(SMALL)
+    scenario = parse_as(Study, SMALL)
     monkeypatch.setitem(replay.own_files.__globals__["files"], type(scenario.rule), str(file))
     return scenario, file
 

@@ -11,11 +11,13 @@ import jsonschema
 import pytest
 
 from byzax.experiments import listing
-from byzax.experiments.building import build
+from byzax.simulator.validation import build
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import check, load
-from byzax.simulator.components import ATTACKS, FILTERS, PRE, RATES, RULES
-from byzax.simulator.scenario import ScenarioError, parse
+from DROPPED import ATTACKS, FILTERS, PRE, RATES, RULES
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError
 from tests.experiments.command import ROOT, SMALL, byzax
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
@@ -128,7 +130,7 @@ VARIANTS = [
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: str(changes)[:60])
 def test_variants_of_codes_in_circulation_are_in_schema_and_list_and_can_be_built(schema, changes):
     schema.validate({**SMALL, **changes})
-    scenario = parse({**SMALL, **changes, "workers": {"total": 7, "byzantine": 1}})
+    scenario = parse_as(Study, {**SMALL, **changes, "workers": {"total": 7, "byzantine": 1}})
     build(scenario)
     (kind,) = changes
     listed = listing.KINDS[{"optimizer": "optimizers"}.get(kind, f"{kind}s")][0]
@@ -151,7 +153,7 @@ def test_the_options_of_a_base_are_checked_by_the_schema_and_by_the_scenario(sch
         raw = {**SMALL, "rule": {"name": "bulyan", "base": written}}
         assert not schema.is_valid(raw)
         with pytest.raises(ScenarioError, match=re.escape(line)):
-            parse(raw)
+            parse_as(Study, raw)
 
 
 def test_the_schema_refuses_an_unknown_key(schema):
@@ -162,11 +164,11 @@ def test_the_schema_refuses_an_unknown_key(schema):
 
 def test_the_demo_is_what_the_issue_asks_for():
     study = load(ROOT / "experiments" / "scenarios" / "demo.yaml")
-    rules = {cell.scenario.rule.name for cell in study.cells}
-    attacks = {cell.scenario.attack.name for cell in study.cells}
+    rules = {cell.study.rule.name for cell in study.cells}
+    attacks = {cell.study.attack.name for cell in study.cells}
     assert {"average", "median", "krum", "multi_krum", "brute", "bulyan"} <= rules
     assert len(attacks - {"none"}) >= 4
-    assert {cell.scenario.executor.name for cell in study.cells} == {"ray"}
+    assert {cell.study.executor.name for cell in study.cells} == {"ray"}
 
 
 @pytest.mark.parametrize("kind", listing.KINDS)

@@ -12,7 +12,9 @@ from byzax.experiments.certify.description import Certificate
 from byzax.experiments.strict_yaml import LARGEST, dump, parse_text
 from byzax.experiments.study import assembled, load
 from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, shown
-from byzax.simulator.scenario import Scenario, parse, parse_as
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from tests.experiments.command import SMALL, byzax, write
 
 # what pydantic and Python say, and we do not
@@ -151,9 +153,9 @@ def refusal(function, *given):
     return ""
 
 
-@pytest.mark.parametrize("description", [Scenario, Certificate])
+@pytest.mark.parametrize("description", [Study, Certificate])
 def test_no_field_says_what_is_wrong_in_words_of_pydantic(description):
-    start = SMALL if description is Scenario else {"rule": "median"}
+    start = SMALL if description is Study else {"rule": "median"}
     said = 0
     # of the same field in many parts one is enough
     keys = {(key[0], *key[-1:]): key for key in places(description)}
@@ -187,7 +189,7 @@ def test_what_kinds_of_mistakes_our_fields_can_give_have_words_of_ours():
         ({"worker_momentum": "a"}, "worker_momentum: a number, or a mapping of beta, kind, is needed, got 'a'"),
     ):  # fmt: skip
         with pytest.raises(ScenarioError) as caught:
-            parse({**SMALL, **changes})
+            parse_as(Study, {**SMALL, **changes})
         assert str(caught.value) == words
 
 
@@ -223,7 +225,7 @@ def mutated(rng, text):
 
 def looked_at(path):
     study = load(path)
-    if len(study.cells) < 20 and all(cell.scenario.workers.total < 1000 for cell in study.cells):
+    if len(study.cells) < 20 and all(cell.study.workers.total < 1000 for cell in study.cells):
         assembled(study)
 
 

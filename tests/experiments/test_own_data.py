@@ -8,7 +8,8 @@ import pytest
 from byzax.experiments import shares, study
 from byzax.experiments.notes import about_data, lone_samples, notes
 from byzax.simulator.data import build
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from byzax.simulator.world import load, split_of
 from tests.experiments.command import SMALL, byzax, write
 from tests.simulator.conftest import small
@@ -58,7 +59,7 @@ def test_what_a_part_of_a_grid_lacks_is_said_once(tmp_path):
 def test_notes_are_of_the_data_and_not_of_the_batches(tmp_path):
     data = stored(tmp_path / "mine.npz")
     for change in ({}, {"batch_size": 2}, {"partition": "extreme"}):
-        lines = about_data(parse({**SMALL, "data": {**data, **change}}))
+        lines = about_data(parse_as(Study, {**SMALL, "data": {**data, **change}}))
         assert [line.partition(":")[0] for line in lines] == ["data", "data", "data.normalise"]
 
 
@@ -72,14 +73,14 @@ def test_notes_are_of_the_data_and_not_of_the_batches(tmp_path):
     ],
 )
 def test_only_data_that_train_badly_are_remarked_on(data, said):
-    lines = about_data(parse({**SMALL, "data": data}))
+    lines = about_data(parse_as(Study, {**SMALL, "data": data}))
     assert len(lines) == len(said)
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
 
 
 def test_values_far_from_1_are_remarked_on(tmp_path):
     data = stored(tmp_path / "mine.npz", y=1000.5 * np.arange(60), x=IMAGES / 255)
-    assert about_data(parse({**SMALL, "data": data}))[1:] == (
+    assert about_data(parse_as(Study, {**SMALL, "data": data}))[1:] == (
         "data: y: float64, values to predict, 0 to 59029.5",
         "data: the values to predict have a deviation of 1.73e+04, and losses are squares of that: bring them near 1, "
         "or take a small learning rate",

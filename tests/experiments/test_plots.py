@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from byzax.experiments import plots
 from byzax.experiments.plots import DASHES, colours, notes, scores, spending, verbatim
 from byzax.experiments.records import SPENT, Record
-from byzax.simulator.components import RULES
+from DROPPED import RULES
 
 STEPS = [0, 10, 20]
 # run -> status, accuracies at the steps it reached, final test loss

@@ -12,10 +12,11 @@ from byzax.experiments.progress import animated, forecast, report
 from byzax.experiments.results import Run
 from byzax.simulator.diagnostics import Evaluation
 from byzax.simulator.executors.base import Checkpoint
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from tests.experiments.command import SMALL
 
-RUNS = [Run(f"run-{i}", parse(SMALL | {"steps": 100}), "nnm [1] + krum", "none", {}, i) for i in range(3)]
+RUNS = [Run(f"run-{i}", parse_as(Study, SMALL | {"steps": 100}), "nnm [1] + krum", "none", {}, i) for i in range(3)]
 
 
 def at(step, stopped=""):

@@ -25,7 +25,8 @@ from byzax.experiments.results import Run
 from byzax.simulator import timeline
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from tests.experiments.command import SMALL, byzax, command, write
 
 FILES = {
@@ -89,7 +90,7 @@ def test_every_run_leaves_all_its_files(study):
 def test_the_files_hold_what_the_executor_yields(study):
     folder, _ = study
     here = folder / "runs" / "average_sign-flip-scale-10_seed-1"
-    scenario = parse({**SMALL, "seed": 1, "attack": {"name": "sign_flip", "scale": 10}})
+    scenario = parse_as(Study, {**SMALL, "seed": 1, "attack": {"name": "sign_flip", "scale": 10}})
     with session(scenario.executor) as execute:
         seen = list(execute(scenario))
     metrics = rows(here / "metrics.csv")
@@ -170,7 +171,7 @@ def test_show_makes_summary_and_plots_again(study):
 
 
 def test_seeds_that_are_computed_together_share_the_wall_time():
-    scenario = parse({**SMALL, "executor": "vectorised", "repeats": 3})
+    scenario = parse_as(Study, {**SMALL, "executor": "vectorised", "repeats": 3})
     begin = time.perf_counter()
     with session(scenario.executor) as execute:
         last = {each.seed: each.wall_s for each in execute(scenario)}
@@ -242,7 +243,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path):
 
 
 def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
-    scenario = parse({**SMALL})
+    scenario = parse_as(Study, {**SMALL})
     runs = [Run(f"run-{i}", scenario, "average", "none", {}, i) for i in range(3)]
     with session(scenario.executor) as execute:
         *_, last = execute(scenario)

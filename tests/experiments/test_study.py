@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from byzax.experiments.results import labels
 from byzax.experiments.strict_yaml import dump, parse_text
 from byzax.experiments.study import check, expand, load, override, put
-from byzax.simulator.scenario import ScenarioError, parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError
 from tests.experiments.command import SMALL, write
 
 YAML_1_2 = [
@@ -109,15 +111,15 @@ def test_setting_a_key_ends_the_sweep_over_it(before, text, after):
 def test_declared_follows_a_swept_byzantine_unless_it_is_given(tmp_path):
     grid = {"workers.byzantine": [0, 1, 2]}
     cells = load(write(tmp_path, grid=grid)).cells
-    assert [cell.scenario.workers.declared for cell in cells] == [0, 1, 2]
+    assert [cell.study.workers.declared for cell in cells] == [0, 1, 2]
     cells = load(write(tmp_path, grid=grid), ["workers.declared=2"]).cells
-    assert [cell.scenario.workers.declared for cell in cells] == [2, 2, 2]
+    assert [cell.study.workers.declared for cell in cells] == [2, 2, 2]
 
 
 def test_a_grid_takes_names_and_whole_components(tmp_path):
     grid = {"attack": ["none", "empire", {"name": "empire", "epsilon": 10}]}
     cells = load(write(tmp_path, attack={"name": "empire", "epsilon": 3}, grid=grid)).cells
-    assert [cell.scenario.attack.options() for cell in cells] == [
+    assert [cell.study.attack.options() for cell in cells] == [
         {},
         {"epsilon": 1.1, "evaluations": 20},
         {"epsilon": 10, "evaluations": 20},
@@ -128,7 +130,7 @@ def test_names_are_chosen_before_options_in_whatever_order_the_grid_says(tmp_pat
     options = {"rule.distance": ["plain", "squared"]}
     for grid in ({**options, "rule.name": ["krum"]}, {"rule.name": ["krum"], **options}):
         cells = load(write(tmp_path, rule="average", grid=grid)).cells
-        assert [cell.scenario.rule.options()["distance"] for cell in cells] == ["plain", "squared"]
+        assert [cell.study.rule.options()["distance"] for cell in cells] == ["plain", "squared"]
 
 
 def test_an_optimizer_is_chosen_before_its_rate_and_the_rate_before_its_options(tmp_path):
@@ -162,7 +164,7 @@ def test_the_cells_are_all_combinations_in_the_order_written(keys):
     assert [tuple(cell.choices.values()) for cell in cells] == combinations
     for cell in cells:
         for key, value in cell.choices.items():
-            found = cell.scenario
+            found = cell.study
             for part in key.split("."):
                 found = getattr(found, part)
             assert found == value
@@ -210,5 +212,5 @@ def test_a_mistake_of_many_cells_is_said_once(tmp_path):
 )
 def test_a_label_says_what_sets_an_attack_apart_and_no_more(attacks, expected):
     workers = {"total": 7, "byzantine": 2}
-    parts = [parse({**SMALL, "workers": workers, "attack": each}).attack for each in attacks]
+    parts = [parse_as(Study, {**SMALL, "workers": workers, "attack": each}).attack for each in attacks]
     assert list(labels(parts).values()) == expected

@@ -11,7 +11,8 @@ from byzax.experiments.gathering import timed
 from byzax.experiments.settings import line, settings
 from byzax.experiments.tables import Cell, cell_text
 from byzax.experiments.tune import Tuning
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from tests.experiments.command import SMALL, byzax
 from tests.experiments.written import study_of
 
@@ -286,7 +287,7 @@ def test_labels_with_brackets_are_shown_as_they_are(tmp_path, undrawn):
 
 def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
     made = settings(
-        parse(
+        parse_as(Study, 
             {
                 **SMALL,
                 "workers": {"total": 9, "byzantine": 2, "declared": 3},
@@ -314,7 +315,7 @@ def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
     ],
 )
 def test_what_stands_in_the_place_of_nothing_is_said_though_all_of_it_is_the_default(changes, said):
-    without, made = settings(parse(SMALL)), settings(parse({**SMALL, **changes}))
+    without, made = settings(parse_as(Study, SMALL)), settings(parse_as(Study, {**SMALL, **changes}))
     assert said.replace(" early", ", early") in line(made)
     assert set(made) > set(without)
 

@@ -69,7 +69,7 @@ def test_the_chosen_row_is_marked_where_there_is_no_colour(tuned):
 
 def test_how_long_runs_last_may_be_chosen(tmp_path):
     planned = tune.plan(write(tmp_path), [], ["steps=[2, 4]"], [], None)
-    assert [cell.scenario.steps for cell in planned.study.cells] == [2, 4]
+    assert [cell.study.steps for cell in planned.study.cells] == [2, 4]
 
 
 def test_no_test_number_is_printed_or_written(tuned):

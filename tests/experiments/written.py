@@ -9,7 +9,7 @@ import numpy as np
 
 from byzax.experiments import results, study
 from byzax.experiments.results import Run
-from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.diagnostics import Evaluation, Diagnostics
 from byzax.simulator.executors.base import Checkpoint, evaluation_steps, plan
 from tests.experiments.command import write
 
@@ -48,7 +48,7 @@ def study_of(
             evaluation = Evaluation(1.0, value, 2 - value, value, np.nan, 2 - value, value)
             if scenario.data.name == "diabetes":
                 evaluation = Evaluation(value, np.nan, value, np.nan, np.nan, value, np.nan)
-            updates = Update(*np.ones((len(Update._fields), step - before)))
+            updates = Diagnostics(*np.ones((len(Diagnostics._fields), step - before)))
             time_s = float(timeline.time_s[step - 1]) if step else 0.0
             seen.append(
                 Checkpoint(

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from byzax.simulator import compilation, executors, threads
-from byzax.simulator.parts import Ray
+from byzax.simulator.config.executors import Ray
 from tests.fuzz.files import made
 from tests.fuzz.fuzzing import small, tried
 

@@ -11,11 +11,13 @@ from unittest import mock
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.experiments.building import build
+from byzax.simulator.validation import build
 from byzax.simulator import executors
 from byzax.simulator.executors import Checkpoint, RunError, loop
 from byzax.simulator.executors.base import Prepared, prepare
-from byzax.simulator.scenario import Scenario, ScenarioError, parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError
 
 # an update of `vectorised` may differ from that of `loop` by so much, of the largest parameter
 ROUNDING = 1e-5
@@ -37,7 +39,7 @@ def refusal(mapping: dict[str, Any]) -> str | None:
     """Why a scenario is refused, None where it is not. Raises Fault where that is not said in one line."""
     try:
         with alert():
-            build(parse(mapping))
+            build(parse_as(Study, mapping))
     except ScenarioError as error:
         lines = str(error).splitlines()
         if not lines or not all(lines) or max(map(len, lines)) > 600:
@@ -46,13 +48,13 @@ def refusal(mapping: dict[str, Any]) -> str | None:
     return None
 
 
-def check(mapping: dict[str, Any], ray: Callable[[Scenario], Iterator[Checkpoint]] | None = None) -> str:
+def check(mapping: dict[str, Any], ray: Callable[[Study], Iterator[Checkpoint]] | None = None) -> str:
     """Runs a scenario that is not refused with all executors; gives "equal", or another word for what was seen.
 
     "sensitive": `vectorised` is another, and so is `loop` where its numbers are moved by a rounding. Raises Fault.
     """
     with alert():
-        described = {name: parse(mapping | {"executor": name}) for name in ("loop", "vectorised")}
+        described = {name: parse_as(Study, mapping | {"executor": name}) for name in ("loop", "vectorised")}
         expected = result(described["loop"], execute_alone)
         _sound(expected)
         got = result(described["vectorised"], execute_alone)
@@ -62,7 +64,7 @@ def check(mapping: dict[str, Any], ray: Callable[[Scenario], Iterator[Checkpoint
                 raise Fault(f"executors: vectorised differs from loop: {apart[1]}")
             word = "sensitive"
         if ray is not None:
-            other = result(parse(mapping | {"executor": {"name": "ray", "actors": 2}}), ray)
+            other = result(parse_as(Study, mapping | {"executor": {"name": "ray", "actors": 2}}), ray)
             if unlike := _not_the_same(expected, other):
                 raise Fault(f"ray: differs from loop: {unlike}")
         if expected.ended:
@@ -70,13 +72,13 @@ def check(mapping: dict[str, Any], ray: Callable[[Scenario], Iterator[Checkpoint
         return word if np.isfinite(expected.checkpoints[-1].params).all() else f"{word}, diverged"
 
 
-def execute_alone(scenario: Scenario) -> Iterator[Checkpoint]:
+def execute_alone(scenario: Study) -> Iterator[Checkpoint]:
     """A run in a session of its own."""
     with executors.session(scenario.executor) as execute:
         yield from execute(scenario)
 
 
-def result(scenario: Scenario, execute: Callable[[Scenario], Iterator[Checkpoint]]) -> Result:
+def result(scenario: Study, execute: Callable[[Study], Iterator[Checkpoint]]) -> Result:
     """All checkpoints of a run. Raises Fault for anything but an end that byzax says itself.
 
     Repeats are run one by one where the executor does not batch them, as the command does: one that ends early does not
@@ -152,7 +154,7 @@ def _sooner(found: tuple[int, str] | None, apart: tuple[int, str]) -> bool:
     return found is not None and found[0] <= apart[0]
 
 
-def _moved(scenario: Scenario) -> Iterator[Result]:
+def _moved(scenario: Study) -> Iterator[Result]:
     """Runs of `loop` in which every row and model is moved by a few units in the last place."""
     for number in range(PERTURBED):
         rng = np.random.default_rng(number)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.study import Study
 from tests.fuzz.files import ABSENT, TOO_LARGE
 
 Node = dict[str, Any]
@@ -165,7 +165,7 @@ def _within(node: Node, value: float) -> bool:
 
 @cache
 def _schema() -> Node:
-    return Scenario.model_json_schema()
+    return Study.model_json_schema()
 
 
 def _resolved(reference: str) -> Node:

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from byzax.simulator.executors import Checkpoint
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.study import Study
 from tests.fuzz.checking import Fault, check, refusal
 from tests.fuzz.drawing import ALWAYS, GIVEN, Drawing, Files
 from tests.fuzz.shrinking import shrunk
 
 # drawings of one seed before it is given up
 ATTEMPTS = 60
-Execute = Callable[[Scenario], Iterator[Checkpoint]]
+Execute = Callable[[Study], Iterator[Checkpoint]]
 
 
 class Found(NamedTuple):

@@ -12,7 +12,9 @@ import yaml
 from byzax.simulator import compilation
 from byzax.simulator.executors import RunError, vectorised
 from byzax.simulator.executors.base import batched
-from byzax.simulator.scenario import Scenario, ScenarioError, parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError
 from tests.fuzz import checking, fuzzing
 from tests.fuzz.checking import Fault, Result, alert, check, difference, execute_alone, refusal, result
 from tests.fuzz.drawing import Drawing, _plugins
@@ -65,7 +67,7 @@ def named(value, path=()):
 def test_every_choice_and_option_of_the_schema_is_drawn(files):
     drawn = {path for seed in range(4000) for path in named(Drawing(seed, files).scenario())}
     seen = {each for path in drawn for each in path}
-    schema = Scenario.model_json_schema()
+    schema = Study.model_json_schema()
     missing = set()
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
@@ -92,7 +94,7 @@ SMALL = {
 
 
 def small_run(**changes):
-    return parse(SMALL | {"executor": "loop"} | changes)
+    return parse_as(Study, SMALL | {"executor": "loop"} | changes)
 
 
 @cache

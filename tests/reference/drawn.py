@@ -11,7 +11,7 @@ import numpy as np
 from byzax.simulator.core import build, message_bits
 from byzax.simulator.durations import drawing, one_by_one
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.scenario import Scenario
+from byzax.simulator.config.study import Study
 from byzax.simulator.world import load, world
 from tests.reference.training import Drawn
 
@@ -35,7 +35,7 @@ _job_key = jax.jit(lambda root, worker, job: derive(root, Purpose.WORK, worker, 
 _own_key = jax.jit(lambda root, step: jax.random.fold_in(derive(root, Purpose.RULE, step), int(Purpose.SERVER_BATCH)))
 
 
-def drawn(scenario: Scenario) -> Drawn:
+def drawn(scenario: Study) -> Drawn:
     """All that is drawn for the first repeat of a scenario."""
     data, here = load(scenario.data), world(scenario, scenario.seed)
     size, n, local = scenario.data.batch_size, scenario.workers.total, scenario.local

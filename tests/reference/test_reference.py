@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from tests.reference.drawn import drawn
 from tests.reference.training import Formulas, loss, policy, train, trained
 from tests.simulator.conftest import run
@@ -80,7 +81,7 @@ def scenario_of(name, executor="loop"):
         "name": "reference", "steps": STEPS, "evaluate_every": 1, "workers": {"total": N, "byzantine": F},
         "data": LABELS, "model": "softmax", "rule": "average", "attack": "none", "executor": executor,
     }  # fmt: skip
-    return parse(plain | CASES[name])
+    return parse_as(Study, plain | CASES[name])
 
 
 @cache

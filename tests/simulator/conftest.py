@@ -12,13 +12,14 @@ import pytest
 
 from byzax.simulator import executors
 from byzax.simulator.executors.base import Checkpoint
-from byzax.simulator.parts import Ray
-from byzax.simulator.scenario import Scenario, parse
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 
 
-def small(**changes: Any) -> Scenario:
+def small(**changes: Any) -> Study:
     """A scenario of a second or two: softmax regression on digits, 7 workers of which one lies."""
-    return parse(
+    return parse_as(Study, 
         {
             "name": "small",
             "steps": 6,
@@ -34,7 +35,7 @@ def small(**changes: Any) -> Scenario:
     )
 
 
-def run(scenario: Scenario) -> list[Checkpoint]:
+def run(scenario: Study) -> list[Checkpoint]:
     """All checkpoints of a scenario, in a session of its own."""
     with executors.session(scenario.executor) as execute:
         return list(execute(scenario))
@@ -73,6 +74,6 @@ def same(one: list[Checkpoint], other: list[Checkpoint]) -> bool:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[Callable[[Scenario], Iterator[Checkpoint]]]:
+def ray_session() -> Iterator[Callable[[Study], Iterator[Checkpoint]]]:
     with executors.session(Ray()) as execute:
         yield execute

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.simulator.components import MODELS
+from DROPPED import MODELS
 from byzax.simulator.core import build
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.serving import Arrived
 from byzax.simulator.world import liars, share_out, world
 from tests.simulator.conftest import run, small

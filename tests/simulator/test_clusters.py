@@ -10,7 +10,7 @@ import pytest
 
 from byzax.simulator import executors
 from byzax.simulator.executors.ray import ray
-from byzax.simulator.parts import Ray
+from byzax.simulator.config.executors import Ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
 

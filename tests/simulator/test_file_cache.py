@@ -10,7 +10,8 @@ from byzax.simulator import latency
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
 from byzax.simulator.file_cache import file_cache, reads
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 
 NET = """
 from flax import nnx
@@ -123,7 +124,7 @@ def arrays(path, seed):
 
 
 def scenario(tmp_path, executor, **changes):
-    return parse(
+    return parse_as(Study, 
         {
             "name": "small",
             "steps": 3,

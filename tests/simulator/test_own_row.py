@@ -8,7 +8,7 @@ from byzax.experiments import building
 from byzax.simulator import core, jobs, serving, training
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import new, prepared, softmax_gradient

@@ -7,7 +7,7 @@ import pytest
 
 from byzax.simulator.executors import RunError, loop
 from byzax.simulator.executors.base import digest
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, check
 from tests.simulator.conftest import processes, same, small
 

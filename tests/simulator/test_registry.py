@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 
 from byzax import aggregators, attacks, models
 from byzax.simulator import augmentations, data, latency, partitions, rates, registry, schedules
-from byzax.simulator.components import one_of
-from byzax.simulator.registry import FOLDERS, PluginError, members
+from DROPPED import one_of
+from byzax.members import FOLDERS, PluginError, members
 
 PACKAGES = {
     "aggregators": aggregators,

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.experiments.building import build as check
+from byzax.simulator.validation import build as check
 from byzax.simulator.core import build
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.serving import Arrived
 from byzax.simulator.world import world
 from tests.simulator.conftest import small

@@ -3,7 +3,7 @@
 import pytest
 
 from byzax.simulator.executors import room
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from tests.simulator.conftest import small
 
 GB = 10**9

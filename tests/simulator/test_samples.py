@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.experiments.building import build
+from byzax.simulator.validation import build
 from byzax.simulator.augmentations import build as augmentation
 from byzax.simulator.core import build as build_core
 from byzax.simulator.keys import Purpose
 from byzax.simulator.normalising import normalised, scaling
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.world import load, share_out, world
 from tests.simulator.conftest import loop, run, same, small
 from tests.simulator.test_core import batch_of, softmax_gradient

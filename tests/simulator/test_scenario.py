@@ -2,20 +2,22 @@
 
 import pytest
 
-from byzax.simulator.scenario import Scenario, ScenarioError, parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError
 
 SMALLEST = {"name": "t", "data": "digits", "rule": "median", "attack": "empire"}
 
 
 def test_four_keys_make_a_scenario():
-    scenario = parse(SMALLEST)
+    scenario = parse_as(Study, SMALLEST)
     assert scenario.workers.total == 15
     assert scenario.model.name == "mlp"
     assert scenario.executor.name == "ray"
 
 
 def test_the_sample_of_the_readme_is_understood():
-    scenario = parse(
+    scenario = parse_as(Study, 
         {
             "name": "krum-meets-empire",
             "seed": 0,
@@ -39,19 +41,19 @@ def test_the_sample_of_the_readme_is_understood():
 
 
 def test_what_is_written_is_read_back_the_same():
-    scenario = parse(SMALLEST)
-    assert parse(scenario.model_dump(mode="json")) == scenario
+    scenario = parse_as(Study, SMALLEST)
+    assert parse_as(Study, scenario.model_dump(mode="json")) == scenario
 
 
 def test_declared_follows_byzantine_unless_it_is_given():
-    assert parse({**SMALLEST, "workers": {"byzantine": 2}}).workers.declared == 2
-    assert parse({**SMALLEST, "workers": {"byzantine": 2, "declared": 0}}).workers.declared == 0
-    assert parse(SMALLEST).workers.declared == parse(SMALLEST).workers.byzantine.count
+    assert parse_as(Study, {**SMALLEST, "workers": {"byzantine": 2}}).workers.declared == 2
+    assert parse_as(Study, {**SMALLEST, "workers": {"byzantine": 2, "declared": 0}}).workers.declared == 0
+    assert parse_as(Study, SMALLEST).workers.declared == parse_as(Study, SMALLEST).workers.byzantine.count
 
 
 def test_a_scenario_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
-        parse(SMALLEST).steps = 3
+        parse_as(Study, SMALLEST).steps = 3
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_a_scenario_is_frozen():
 )
 def test_a_mistake_is_one_line_with_key_and_way_out(change, lines):
     with pytest.raises(ScenarioError) as error:
-        parse({**SMALLEST, **change})
+        parse_as(Study, {**SMALLEST, **change})
     said = str(error.value).splitlines()
     assert len(said) == len(lines)
     for line, expected in zip(said, lines, strict=True):
@@ -101,10 +103,10 @@ def test_a_mistake_is_one_line_with_key_and_way_out(change, lines):
 
 def test_a_missing_key_is_named():
     with pytest.raises(ScenarioError, match="data: is missing"):
-        parse({key: value for key, value in SMALLEST.items() if key != "data"})
+        parse_as(Study, {key: value for key, value in SMALLEST.items() if key != "data"})
 
 
 def test_the_schema_describes_every_option_of_a_rule():
-    schema = Scenario.model_json_schema()
+    schema = Study.model_json_schema()
     assert "neighbours" in schema["$defs"]["krum_rule"]["properties"]
     assert schema["$defs"]["krum_rule"]["additionalProperties"] is False

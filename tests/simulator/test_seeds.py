@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from byzax.simulator.executors.base import byzantine_updates
-from byzax.simulator.scenario import ScenarioError, parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.world import liars, load, share_out, world
 from tests.simulator.conftest import loop, run, same, small
 
@@ -74,13 +76,13 @@ def test_a_grid_over_seeds_reads_the_data_once_and_compiles_the_model_once():
 
 def test_an_option_with_the_name_of_a_shared_setting_is_refused():
     from byzax.simulator import components
-    from byzax.simulator.parts import DataSource
+    from byzax.simulator.config.data import DataPart
 
     def made(*, seed: int = 0):
         """Made data."""
 
     with pytest.raises(TypeError, match="the option seed of made has the name of a setting that every data has"):
-        components._component("data", "made", made, DataSource)
+        components._component("data", "made", made, DataPart)
 
 
 @pytest.mark.parametrize("key", ["data", "model"])
@@ -88,4 +90,4 @@ def test_a_seed_that_cannot_be_is_refused_with_its_key(key):
     described = {"data": {"name": "digits", "seed": -1}, "model": {"name": "softmax", "seed": -1}}
     base = small().model_dump(mode="json")
     with pytest.raises(ScenarioError, match=f"{key}.seed: "):
-        parse({**base, key: described[key]})
+        parse_as(Study, {**base, key: described[key]})

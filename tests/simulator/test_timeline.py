@@ -14,9 +14,9 @@ from byzax.simulator.arrivals import open_book
 from byzax.simulator.core import doubted
 from byzax.simulator.durations import drawing
 from byzax.simulator.executors.base import fixed_liars, plan, situation
-from byzax.simulator.parts import Chosen
+from byzax.simulator.config.attack import Chosen
 from byzax.simulator.planning import in_step, planned
-from byzax.simulator.scenario import ScenarioError
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.schedules.sampled import most_likely
 from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
 from tests.simulator.conftest import small

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from byzax.simulator.components import DATA
+from DROPPED import DATA
 from byzax.simulator.data import Dataset
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.scenario import parse
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from byzax.simulator.world import TRAIN_EVALUATED, load, share_out, stack, world
 from tests.simulator.conftest import small
 
@@ -64,6 +65,6 @@ def test_where_every_sample_is_held_each_is_looked_at_once_up_to_the_limit(sampl
 def test_a_plug_in_whose_labels_do_not_fit_is_refused(monkeypatch, changes, said):
     made = Dataset(np.zeros((3, 2), np.float32), np.array([0, 1, 2], np.int32), 3)._replace(**changes)
     monkeypatch.setitem(DATA, "digits", lambda: made)
-    source = parse({"name": "a", "data": {"name": "digits", "batch_size": 7}, "rule": "average", "attack": "none"}).data
+    source = parse_as(Study, {"name": "a", "data": {"name": "digits", "batch_size": 7}, "rule": "average", "attack": "none"}).data
     with pytest.raises(ValueError, match=re.escape(said)):
         load(source)

@@ -13,24 +13,24 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died or was killed|ki
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.study import Task
 from byzax.simulator.executors.base import Checkpoint, RunError, ended
-from byzax.simulator.executors.ray.cast import (
-    Cast,
+from byzax.simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
+from byzax.simulator.executors.ray.pool import (
+    Pool,
     causes,
     clean_up,
     connect,
     dismiss,
+    fill,
     forget_graphs,
-    hire,
     hosting,
     line,
     not_answering,
 )
-from byzax.simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
 from byzax.simulator.executors.ray.raced import observed
-from byzax.simulator.executors.ray.run import configure
-from byzax.simulator.config.executors import Ray
-from byzax.simulator.config.run import Run
+from byzax.simulator.executors.ray.repeat import configure
 
 
 @contextmanager
@@ -44,50 +44,50 @@ def session(
     """
     started = not ray.is_initialized()
     embedded = connect(address) if started else None
-    cast = Cast({}, {}, [])
+    pool = Pool({}, {}, [])
     try:
-        yield lambda scenario: _run(cast, run, notice)
+        yield lambda task: _run(pool, task, notice)
     finally:
-        dismiss(cast, list(cast.actors))
+        dismiss(pool, list(pool.actors))
         if started:
             ray.shutdown()
         if embedded is not None:
-            clean_up(embedded, keep_logs=bool(cast.dead))
+            clean_up(embedded, keep_logs=bool(pool.dead))
 
 
-def _run(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
-    count = hosting(run)
-    hire(cast, count)
-    for seed in run.seeds:
+def _run(pool: Pool, task: Task, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
+    count = hosting(task)
+    fill(pool, count)
+    for each in task.repeats:
         finished = False
         try:
-            run = configure(cast, count, run)
-            if run.clock == "wall":
-                yield from observed(cast, run, notice)
+            repeat = configure(pool, count, each)
+            if task.run.clock == "wall":
+                yield from observed(pool, repeat, notice)
                 finished = True
                 continue
-            yield from (streamed(run, compiled(cast, run)) if can_stream(run) else submitted(run))
+            yield from (streamed(repeat, compiled(pool, repeat)) if can_stream(repeat) else submitted(repeat))
             finished = True
-            ended(run.timeline)
+            ended(repeat.timeline)
         except RayTaskError as error:
             if isinstance(error.cause, RayError):
-                raise RunError(_obituary(cast, error.cause)) from None
+                raise RunError(_deaths(pool, error.cause)) from None
             if isinstance(error.cause, RunError):
                 raise error.cause from None
             raise RunError(f"{type(error.cause).__name__}: {line(error.cause)}") from None
         except RayError as error:
-            raise RunError(_obituary(cast, error)) from None
+            raise RunError(_deaths(pool, error)) from None
         finally:
             if not finished:
                 # what is still under way in a graph would come out in the next run
-                forget_graphs(cast)
+                forget_graphs(pool)
 
 
-def _obituary(cast: Cast, error: RayError) -> str:
-    missing = not_answering(cast)
+def _deaths(pool: Pool, error: RayError) -> str:
+    missing = not_answering(pool)
     if not missing:
         return f"Ray: {type(error).__name__}: {line(error)}"
-    cast.dead.append(causes(missing))
+    pool.dead.append(causes(missing))
     return (
         f"{' and '.join(missing)} died in the middle of the run: {causes(missing)}; the next run starts with a new one"
     )

@@ -13,8 +13,8 @@ from byzax.simulator.arrivals import Book, Job, lost_in_words
 from byzax.simulator.executors.actors import New
 from byzax.simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
 from byzax.simulator.executors.racing import Crew, Done, race
-from byzax.simulator.executors.ray.cast import ADVERSARY, SERVER, Cast, cause, not_answering, worker_name
-from byzax.simulator.executors.ray.run import Run, checkpoint
+from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, Pool, cause, not_answering, worker_name
+from byzax.simulator.executors.ray.repeat import Repeat, checkpoint
 from byzax.simulator.serving import Arrived
 from byzax.simulator.timeline import Timeline
 
@@ -28,10 +28,10 @@ class Handle(NamedTuple):
     job: int
 
 
-def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
+def observed(pool: Pool, repeat: Repeat, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
     """A run on the clock: the driver keeps the book, actors hand on references; `notice` is told of those that died."""
-    scenario, server = run.scenario, run.server
-    evaluated = set(evaluation_steps(run, run.steps))
+    run, server = repeat.task.run, repeat.server
+    evaluated = set(evaluation_steps(repeat.task.evaluate_every, run.steps))
     versions = {0: server.publish.remote(0)}
     updates: list[Any] = []
     checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
@@ -44,7 +44,7 @@ def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Ch
         updates.clear()
 
     def begin(job: Job) -> Handle:
-        actor = run.workers[run.hosts[job.worker]]
+        actor = repeat.workers[repeat.hosts[job.worker]]
         row, done = actor.race.options(num_returns=2).remote(job.worker, job.job, job.handed, versions[job.version])
         return Handle(done, row, job.worker, job.job)
 
@@ -60,32 +60,32 @@ def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Ch
         try:
             return Done(handle, ray.get(handle.done))
         except RayActorError as error:
-            if {SERVER, ADVERSARY} & not_answering(cast).keys():
+            if {SERVER, ADVERSARY} & not_answering(pool).keys():
                 raise
-            died.setdefault(int(run.hosts[handle.worker]), cause(error))
-            cast.dead.append(cause(error))
+            died.setdefault(int(repeat.hosts[handle.worker]), cause(error))
+            pool.dead.append(cause(error))
             return Done(handle, None)
 
     def tell(book: Book) -> None:
         for worker, step in book.lost.items():
-            if (host := int(run.hosts[worker])) not in told:
+            if (host := int(repeat.hosts[worker])) not in told:
                 told.add(host)
-                workers = np.flatnonzero(run.hosts == host).tolist()
+                workers = np.flatnonzero(repeat.hosts == host).tolist()
                 lost = lost_in_words(dict.fromkeys(workers, step))
                 notice(f"{worker_name(host)} died: {died[host]}; {lost}, and the race goes on without")
 
     def update(step: int, seen: int, new: Arrived, handles: list[Handle]) -> None:
         sent = [handle.row for handle in handles]
         places = tuple(np.array([i]) for i in range(len(sent)))
-        if run.core.memory is not None:
-            hosts, jobs = run.hosts[new.workers], np.array([handle.job for handle in handles])
+        if repeat.core.memory is not None:
+            hosts, jobs = repeat.hosts[new.workers], np.array([handle.job for handle in handles])
             places = tuple(np.flatnonzero(hosts == host) for host in np.unique(hosts))
             sent = [
-                run.workers[hosts[here[0]]].remember.remote(new.workers[here], jobs[here], *(sent[i] for i in here))
+                repeat.workers[hosts[here[0]]].remember.remote(new.workers[here], jobs[here], *(sent[i] for i in here))
                 for here in places
             ]
         said = New(new, seen, places)
-        forged = run.adversary.forge_now.remote(step, said, versions[step], *sent) if run.core.forge else None
+        forged = repeat.adversary.forge_now.remote(step, said, versions[step], *sent) if repeat.core.forge else None
         updates.append(server.update_now.remote(step, said, forged, *sent))
         versions[step + 1] = server.publish.remote(step + 1)
         if step + 1 in evaluated:
@@ -94,11 +94,11 @@ def observed(cast: Cast, run: Run, notice: Callable[[str], None]) -> Iterator[Ch
     def taken(timeline: Timeline) -> Checkpoint:
         at, *results, seen = checkpoints.popleft()
         evaluation, public, *seen = ray.get([*results, *seen])
-        gradients = delivered(timeline, per_job(run, run.seed))
-        return checkpoint(run._replace(timeline=timeline, gradients=gradients), at, evaluation, public, seen)
+        gradients = delivered(timeline, per_job(run))
+        return checkpoint(repeat._replace(timeline=timeline, gradients=gradients), at, evaluation, public, seen)
 
     look(0)
-    events = race(run, run.seed, Crew(begin, over, update, lambda version: versions.pop(version, None)))
+    events = race(run, Crew(begin, over, update, lambda version: versions.pop(version, None)))
     while True:
         interrupts.check()
         try:

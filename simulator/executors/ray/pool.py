@@ -1,4 +1,4 @@
-"""Who takes part in a session: Ray is started or joined, actors are hired, found dead and let go."""
+"""The actors of a session: Ray is started or joined; actors are started, found dead and ended."""
 
 import logging
 import os
@@ -16,10 +16,10 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, Ray
 
 import byzax
 from byzax.simulator import threads
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.study import Task
 from byzax.simulator.executors.actors import Adversary, ParameterServer, Workers
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.config.executors import Ray
-from byzax.simulator.config.run import Run
 
 # How often Ray tries to reach a cluster.
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
@@ -40,8 +40,8 @@ class Actor(NamedTuple):
     gpu: float
 
 
-class Cast(NamedTuple):
-    """Who takes part in a session: actors by what they are called, and compiled graphs by what they connect.
+class Pool(NamedTuple):
+    """The actors of a session by their names, and compiled graphs by what they connect.
 
     `dead`: why actors died; Ray's logs say more.
     """
@@ -155,9 +155,9 @@ def worker_name(number: int) -> str:
     return f"worker actor {number}"
 
 
-def hosting(run: Run) -> int:
-    """How many worker actors host the workers of a run."""
-    executor, n = run.executor, run.workers.total
+def hosting(task: Task) -> int:
+    """The number of worker actors that host the workers of a task."""
+    executor, n = task.executor, task.run.workers.total
     assert isinstance(executor, Ray)
     if executor.workers_per_actor is not None:
         return -(-n // executor.workers_per_actor)
@@ -167,40 +167,40 @@ def hosting(run: Run) -> int:
     return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
 
 
-def hire(cast: Cast, count: int) -> None:
-    """Fills the cast: `count` worker actors, adversary and server, those that are not there yet or died."""
-    dismiss(cast, not_answering(cast))
+def fill(pool: Pool, count: int) -> None:
+    """Starts the actors that are not there yet or died: `count` of workers, adversary and server."""
+    dismiss(pool, not_answering(pool))
     roles = {SERVER: ParameterServer, ADVERSARY: Adversary} | {worker_name(i): Workers for i in range(count)}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
-    small, workers = min(gpus, 0.05), len({*cast.actors, *roles} - {SERVER, ADVERSARY})
+    small, workers = min(gpus, 0.05), len({*pool.actors, *roles} - {SERVER, ADVERSARY})
     share = 0.9 / -(-workers // gpus) if gpus else 0.0
-    # who was hired when there were fewer holds more than that
-    hosts = cast.actors.keys() - {SERVER, ADVERSARY}
-    dismiss(cast, [name for name in hosts if cast.actors[name].gpu > share])
+    # an actor that was started when there were fewer holds more than that
+    hosts = pool.actors.keys() - {SERVER, ADVERSARY}
+    dismiss(pool, [name for name in hosts if pool.actors[name].gpu > share])
     for name, role in roles.items():
-        if name not in cast.actors:
+        if name not in pool.actors:
             gpu = share if role is Workers else small
             options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
-            cast.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
-    if missing := not_answering(cast):
-        who = " and ".join(f"{name} (asks for {cast.actors[name].gpu:.3g} GPU, {TRACE} CPU)" for name in missing)
+            pool.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
+    if missing := not_answering(pool):
+        who = " and ".join(f"{name} (asks for {pool.actors[name].gpu:.3g} GPU, {TRACE} CPU)" for name in missing)
         free, whole = ray.available_resources(), ray.cluster_resources()
         offer = " and ".join(f"{free.get(kind, 0):.4g} of {whole.get(kind, 0):g} {kind}" for kind in ("GPU", "CPU"))
-        dismiss(cast, missing)
+        dismiss(pool, missing)
         raise RunError(f"{who} did not start: {causes(missing)}; free in the cluster: {offer}")
 
 
-def dismiss(cast: Cast, names: Iterable[str]) -> None:
+def dismiss(pool: Pool, names: Iterable[str]) -> None:
     """Ends these actors, and the compiled graphs they may be part of."""
     for name in names:
-        forget_graphs(cast)
-        ray.kill(cast.actors.pop(name).handle)
+        forget_graphs(pool)
+        ray.kill(pool.actors.pop(name).handle)
 
 
-def not_answering(cast: Cast) -> dict[str, RayError]:
-    """Those of the cast that do not answer, and what Ray says of them."""
-    answers = {name: actor.handle.__ray_ready__.remote() for name, actor in cast.actors.items()}
+def not_answering(pool: Pool) -> dict[str, RayError]:
+    """The actors that do not answer, and what Ray says of them."""
+    answers = {name: actor.handle.__ray_ready__.remote() for name, actor in pool.actors.items()}
     if answers:
         cores = max(1.0, ray.cluster_resources().get("CPU", 1.0))
         ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S + MORE_S * len(answers) / cores)
@@ -233,11 +233,11 @@ def cause(error: RayError) -> str:
     return text.strip().splitlines()[-1][:300]
 
 
-def forget_graphs(cast: Cast) -> None:
-    for graph in cast.graphs.values():
+def forget_graphs(pool: Pool) -> None:
+    for graph in pool.graphs.values():
         try:
             graph.teardown()
         except RayError:
             # an actor of the graph is dead: the others have left it all the same
             continue
-    cast.graphs.clear()
+    pool.graphs.clear()

@@ -1,0 +1,59 @@
+"""All checks that can be made before a run: `validate` for runs, studies and their grids."""
+
+from collections.abc import Callable
+from typing import Any
+
+from byzax.simulator import interrupts
+from byzax.simulator.config.grid import Cell, Expansion, expand
+from byzax.simulator.config.run import Run
+from byzax.simulator.config.study import Study, Task
+from byzax.simulator.data.base import DataError
+from byzax.simulator.mistakes import MOST_MISTAKES, ScenarioError
+from byzax.simulator.validation.building import assemble, check_task, deal, load_data, possible
+
+__all__ = ["deal", "load_data", "validate", "validate_quickly"]
+
+
+def validate(described: Run | Task | Study | Expansion) -> Expansion | None:
+    """Builds and traces every part, for every seed and every combination of a grid, without running anything.
+
+    Args:
+        described: A run, a task, a study or its expansion.
+
+    Returns:
+        Of a study its expansion, without the combinations that are impossible where `skip_impossible` leaves these out;
+        else None.
+
+    Raises:
+        ScenarioError: One line for each mistake, which begins with its key and says what would work.
+    """
+    if isinstance(described, Run):
+        described = Study(name="run", **{key: getattr(described, key) for key in described.model_fields_set}).task
+    if isinstance(described, Task):
+        check_task(described)
+        return None
+    return _checked(expand(described) if isinstance(described, Study) else described, check_task)
+
+
+def validate_quickly(expansion: Expansion) -> Expansion:
+    """The checks that take no more than a second or two: numbers such as n and f, and missing data.
+
+    Gives and raises what `validate` does, which looks at the rest.
+    """
+    expansion = _checked(expansion, lambda task: possible(task.run))
+    return _checked(expansion, lambda task: assemble(task.run))
+
+
+def _checked(expansion: Expansion, check: Callable[[Task], Any]) -> Expansion:
+    mistakes: list[tuple[ScenarioError, Cell]] = []
+    for cell in expansion.cells:
+        interrupts.check()
+        try:
+            check(cell.study.task)
+        except ScenarioError as error:
+            mistakes.append((error, cell))
+            # every cell would try again to download what is not there
+            many = len(mistakes) >= MOST_MISTAKES and not expansion.study.skip_impossible
+            if isinstance(error.__cause__, DataError) or many:
+                break
+    return expansion.without(mistakes)
