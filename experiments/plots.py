@@ -220,6 +220,50 @@ def scores(
     return figure
 
 
+def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> Figure:
+    """A measurement over another: a line for each value of a column, a panel for each value of another.
+
+    Args:
+        curves: One row per run and evaluation.
+        x: The column that is horizontal.
+        y: The column that is vertical.
+        hue: The column of the lines.
+        col: The column of the panels; None for one panel.
+
+    Returns:
+        Means over the runs that came to their end, with a band of one standard deviation (of two runs their range).
+    """
+    panels = [None] if col is None else [*curves[col].unique()]
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    names = [*curves[hue].unique()]
+    paint = colours([str(name) for name in names])
+    score = Score(y, y.replace("_", " "), "", "", True)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(4.6, 2.75 * columns + 0.6), 2.35 * rows + 0.9), layout="constrained")
+        grid = [*figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat]
+        for axes, panel in zip(grid, panels, strict=False):
+            mine = curves if panel is None else curves.loc[curves[col] == panel]
+            for i, name in enumerate(names):
+                found = mine.loc[(mine[hue] == name) & ended(mine)]
+                mean = _mean(found, score, x, np.zeros(0))
+                style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
+                axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
+                axes.fill_between(
+                    mean.index, mean["low"], mean["high"], color=paint[str(name)], alpha=0.14, linewidth=0
+                )
+            if panel is not None:
+                axes.set_title(verbatim(panel), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+            axes.set_xlabel({"step": "server updates", "wall_s": "seconds of the clock", **MEASURES}.get(x, x))
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        for axes in grid[::columns]:
+            axes.set_ylabel(score.words)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)), frameon=False)
+    return figure
+
+
 def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
     """The head of a figure: its title, lines of notes, and the entries of a legend below them."""
     # the notes begin with an empty line, on which the title stands: a legend has one font for all its title

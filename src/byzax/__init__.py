@@ -1,23 +1,67 @@
 """Byzantine-robust federated learning simulator: exact rules, Ray actors, reproducible numbers.
 
-The subpackages are loaded when they are first used: `byzax.aggregators`, `byzax.attacks` and `byzax.models` hold a file
-for each rule, attack and model, `byzax.simulator` the data, schedules and executors, `byzax.experiments` the command
-line, studies, tables and plots.
+`run` executes a scenario, `load` reads its results, `simulate` gives a run update by update; `Run` and `Study` describe
+what is run, `validate` checks it. `aggregators`, `attacks` and `models` hold the functions of each rule, attack and model.
+
+Example:
+    >>> import byzax
+    >>> rule = byzax.aggregators.krum(n=15, f=3)
+
+Everything is loaded when it is first used.
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
+    from byzax.experiments.api import Result, load, run, simulate
+    from byzax.options import OptionError, PartError
+    from byzax.simulator.config.run import Run
+    from byzax.simulator.config.study import Study
+    from byzax.simulator.executors.base import RunError
+    from byzax.simulator.mistakes import ScenarioError
+    from byzax.simulator.validation import validate
 
-__all__ = ["aggregators", "attacks", "experiments", "models", "simulator"]
+__all__ = [
+    "OptionError",
+    "PartError",
+    "Result",
+    "Run",
+    "RunError",
+    "ScenarioError",
+    "Study",
+    "aggregators",
+    "attacks",
+    "experiments",
+    "load",
+    "models",
+    "run",
+    "simulate",
+    "simulator",
+    "validate",
+]
+_PACKAGES = ("aggregators", "attacks", "experiments", "models", "simulator")
+_HOMES = {
+    "OptionError": "options",
+    "PartError": "options",
+    "Result": "experiments.api",
+    "Run": "simulator.config.run",
+    "RunError": "simulator.executors.base",
+    "ScenarioError": "simulator.mistakes",
+    "Study": "simulator.config.study",
+    "load": "experiments.api",
+    "run": "experiments.api",
+    "simulate": "experiments.api",
+    "validate": "simulator.validation",
+}
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
         return importlib.import_module(f"byzax.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"byzax.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'byzax' has no attribute {name!r}")
 
 
