@@ -40,9 +40,9 @@ class Result:
 
     Attributes:
         folder: The folder; one that goes with this object where none was asked for (see `save`).
-        runs: One row per run: `run` (the name of its folder), `rule`, `attack`, every other setting that varies, `seed`,
-            `status` (complete, degraded, failed, interrupted, unfinished), the measurements that it ended with,
-            and `reason` where it failed.
+        runs: One row per run: `run` (the name of its folder), `rule`, `attack`, every other setting that varies,
+            `seed`, `status` (complete, degraded, failed, interrupted, unfinished), the measurements that it ended
+            with, and `reason` where it failed.
         metrics: One row per run and evaluation, with the same first columns, `step`, `time_s`, `gradients`, `wall_s`,
             losses and accuracies.
     """
@@ -72,7 +72,7 @@ class Result:
         """The weight that the rule gave to each worker's row, where `record: {weights: true}` kept it.
 
         Returns:
-            One row per run, update and worker: `step` (from 1), `worker`, `weight`; NaN where the rule gives no weights.
+            One row per run, update and worker: `step` (from 1), `worker`, `weight`; NaN where the rule gives none.
         """
         found = self._joined("weights.csv")
         keys = [*self._settings(), "step"]
@@ -253,7 +253,7 @@ def described(scenario: str | Path | Mapping[str, Any] | Study | None, settings:
         return expand(scenario)
     source = str(scenario) if isinstance(scenario, (str, Path)) else ""
     if source:
-        mapping: Mapping[str, Any] = study.load(Path(source)).study.given()
+        mapping: Any = study.load(Path(source)).study.given()
     elif isinstance(scenario, Study):
         mapping = scenario.given()
     else:
@@ -280,7 +280,8 @@ def load(folder: str | Path) -> Result:
     for line in found.damaged:
         warnings.warn(line, stacklevel=2)
     columns = [*found.curves.columns[: list(found.curves.columns).index("status")], *METRICS]
-    return Result(place, found.frame, found.curves[columns], found)
+    metrics: Any = found.curves[columns]
+    return Result(place, found.frame, metrics, found)
 
 
 def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> Iterator[Update]:
@@ -302,7 +303,7 @@ def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> 
         ...     print(update.rows.shape == update.forged.shape, update.weights.sum())
         True 1.0
     """
-    mapping: Mapping[str, Any] = run.given() if isinstance(run, Run) else run or {}
+    mapping: Any = run.given() if isinstance(run, Run) else run or {}
     for key, value in settings.items():
         mapping = put(mapping, key, value, Run)
     made = parse_as(Run, mapping)

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NoReturn
 
 import yaml
 
 from byzax.experiments.yaml_mistakes import explain
+from byzax.members import reference_of
 from byzax.simulator.mistakes import MOST_LINES, ScenarioError, cut, shown
 
 CORE = "tag:yaml.org,2002:"
@@ -123,6 +126,9 @@ for _tag, (_pattern, _first) in SCALARS.items():
     for _class in (Loader, Dumper):
         _class.add_implicit_resolver(f"{CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 Loader.add_constructor(f"{CORE}int", _integer)
+# a function of the user's own is written as file.py:name
+for _callable in (FunctionType, partial, type):
+    Dumper.add_multi_representer(_callable, lambda dumper, function: dumper.represent_str(reference_of(function)))
 # short lists stay on one line, as a person writes them
 Dumper.add_representer(
     list,

@@ -308,7 +308,7 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
 
 @cache
 def _part_type(kind: str, base: type[Part], source: Any, function: Callable[..., Any]) -> type[Part]:
-    name = source if isinstance(source, str) else members.reference_of(kind, source)
+    name = source if isinstance(source, str) else members.reference_of(source)
     label, literal = label_of(name), Literal
     fields: dict[str, Any] = {"name": (literal[name], name)}
     if base is NestedRule and _has_nested(function):

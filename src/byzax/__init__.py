@@ -1,7 +1,8 @@
 """Byzantine-robust federated learning simulator: exact rules, Ray actors, reproducible numbers.
 
 `run` executes a scenario, `load` reads its results, `simulate` gives a run update by update; `Run` and `Study` describe
-what is run, `validate` checks it. `aggregators`, `attacks` and `models` hold the functions of each rule, attack and model.
+what is run, `validate` checks it. `aggregators`, `attacks` and `models` hold the functions of each rule, attack and
+model.
 
 Example:
     >>> import byzax

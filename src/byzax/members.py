@@ -131,6 +131,10 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
     # a name such as ../x is no file of the folder
     found: list[Any] = [place for place in places if reference.isidentifier() and place.is_file()]
     found += [point for point in _entry_points(KINDS[kind].folder) if point.name == reference]
+    if reference.startswith("<"):
+        raise PartError(
+            f"{reference} was a function of the program that ran it: put it into a file and name it file.py:function"
+        )
     if not found or reference == "base" or reference.startswith("_"):
         raise PartError(f"unknown {KINDS[kind].word} {reference!r}; {nearest(reference, available(kind))}")
     _once(found)
@@ -209,7 +213,7 @@ def load_file(path: str) -> ModuleType:
     return module
 
 
-def reference_of(kind: str, function: Callable[..., Any]) -> str:
+def reference_of(function: Callable[..., Any]) -> str:
     """How a function is written down: by its name where it is byzax's, as `file.py:name` where that finds it again.
 
     A function of the program that was started is not found again by its file, for loading it would start the program:
@@ -223,7 +227,7 @@ def reference_of(kind: str, function: Callable[..., Any]) -> str:
         return f"<{name}>"
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     file = getattr(module, "__file__", None)
-    if function.__module__ == f"{KINDS[kind].package}.{name}":
+    if function.__module__ in {f"{kind.package}.{name}" for kind in KINDS.values()}:
         return name
     if file and module is not None and module.__name__ != "__main__" and getattr(module, name, None) is function:
         return f"{file}:{name}"
