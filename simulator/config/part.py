@@ -317,7 +317,7 @@ def _part_type(kind: str, base: type[Part], source: Any, function: Callable[...,
         for option in options_of(function):
             if option.name in base.model_fields or option.name in vars(Part):
                 raise TypeError(
-                    f"the option {option.name} of {label} has a name that every {kind} uses for something else: rename it"
+                    f"the option {option.name} of {label} has a name that byzax uses for every {kind}: rename it"
                 )
             kind_of, default = option.annotation, option.default
             if kind_of == aggregators.Nested:

@@ -93,7 +93,9 @@ def _repeat(task: Task, observed: Timeline | None = None) -> Iterator[Checkpoint
             updates=series([update.diagnostics for update in updates]),
             params=np.asarray(params),
             timeline=timeline,
-            weights=np.array([update.weights for update in updates]) if task.record.weights else None,
+            weights=np.array([update.weights for update in updates]).reshape(-1, run.workers.total)
+            if task.record.weights
+            else None,
             recorded=tuple(in_numpy(update) for update in updates if update.step in recorded),
         )
 

@@ -52,9 +52,9 @@ def checkpoint(repeat: Repeat, step: int, evaluation: Evaluation, public: Server
     """The checkpoint after `step` updates, from what the server gave for the updates since the last one."""
     # copies: what comes through a compiled graph are views of a message that is used again
     whole = (each.whole for each in seen if each.whole is not None)
-    copied: Any = (map(lambda part: np.array(part) if isinstance(part, np.ndarray) else part, each) for each in whole)
+    copied: Any = ((np.array(part) if isinstance(part, np.ndarray) else part for part in each) for each in whole)
     recorded = tuple(map(Update._make, copied))
-    weights = np.array([each.weights for each in seen]).reshape(len(seen), -1)
+    n = repeat.task.run.workers.total
     return Checkpoint(
         seed=repeat.task.run.seed,
         step=step,
@@ -65,6 +65,6 @@ def checkpoint(repeat: Repeat, step: int, evaluation: Evaluation, public: Server
         updates=series([each.diagnostics for each in seen]),
         params=np.asarray(public.params),
         timeline=repeat.timeline,
-        weights=weights if repeat.task.record.weights else None,
+        weights=np.array([each.weights for each in seen]).reshape(-1, n) if repeat.task.record.weights else None,
         recorded=recorded,
     )
