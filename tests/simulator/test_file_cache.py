@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from byzax.simulator import latency
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
 from byzax.simulator.file_cache import file_cache, reads
-from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.study import Study
 
 NET = """
 from flax import nnx
@@ -124,7 +124,8 @@ def arrays(path, seed):
 
 
 def scenario(tmp_path, executor, **changes):
-    return parse_as(Study, 
+    return parse_as(
+        Study,
         {
             "name": "small",
             "steps": 3,
@@ -136,7 +137,7 @@ def scenario(tmp_path, executor, **changes):
             "attack": "none",
             "executor": executor,
             **changes,
-        }
+        },
     )
 
 
@@ -178,5 +179,5 @@ def test_a_plan_follows_its_trace(tmp_path):
     for seconds in (1, 2):
         file.write_text(f"worker,seconds\na,{seconds}\n")
         assert latency.factory("trace")(file=str(file))(np.random.default_rng(0), 0, 0, 1).tolist() == [seconds]
-        ends.append(plan(described, 0).time_s[-1])
+        ends.append(plan(described.run).time_s[-1])
     assert ends[1] == pytest.approx(2 * ends[0])

@@ -17,7 +17,8 @@ def test_four_keys_make_a_scenario():
 
 
 def test_the_sample_of_the_readme_is_understood():
-    scenario = parse_as(Study, 
+    scenario = parse_as(
+        Study,
         {
             "name": "krum-meets-empire",
             "seed": 0,
@@ -34,7 +35,7 @@ def test_the_sample_of_the_readme_is_understood():
             "evaluate_every": 10,
             "repeats": 3,
             "grid": {"rule.name": ["average", "median"], "attack.name": ["none", "empire"]},
-        }
+        },
     )
     assert list(scenario.seeds) == [0, 1, 2]
     assert scenario.data.partition.options() == {**scenario.data.partition.options(), "alpha": 0.5}

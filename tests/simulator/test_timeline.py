@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from byzax.simulator import arrivals, schedules
 from byzax.simulator.arrivals import open_book
+from byzax.simulator.config.attack import Chosen
 from byzax.simulator.core import doubted
 from byzax.simulator.durations import drawing
 from byzax.simulator.executors.base import fixed_liars, plan, situation
-from byzax.simulator.config.attack import Chosen
-from byzax.simulator.planning import in_step, planned
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import most_likely
 from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
-from tests.simulator.conftest import small
+from tests.simulator.conftest import at, small
 
 
 def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=1000, **changes) -> Timeline:
@@ -30,7 +30,7 @@ def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=100
     )
     decides = schedules.build(options.pop("name"), n, f, **options)
     book = open_book(
-        decides, scenario.attack.timing, range(scenario.workers.byzantine.count), least, situation(scenario, seed)
+        decides, scenario.attack.timing, range(scenario.workers.byzantine.count), least, situation(at(scenario, seed))
     )
     return planned(book, drawing(scenario.latency, n, seed, bits), scenario.latency.crashes)
 
@@ -266,7 +266,7 @@ def test_by_samples_who_holds_more_is_drawn_more_often():
     data = {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}}
     plan = made({"name": "sampled", "participants": 1, "by": "samples"}, 10, 3000, data=data)
     scenario = small(workers={"total": 10, "byzantine": 2}, data=data)
-    sizes = situation(scenario, 0).sizes()
+    sizes = situation(scenario.run).sizes()
     assert sizes.max() > 3 * sizes.min()
     # one at a time the chances are the shares
     expected = 3000 * sizes / sizes.sum()
@@ -578,8 +578,8 @@ def test_exactly_so_many_byzantine_workers_take_part_in_every_update():
                 latency=latency,
                 rule="trimmed_mean",
             )
-            there = plan(scenario, 3)
-            liars = fixed_liars(scenario, 3)
+            there = plan(at(scenario, 3))
+            liars = fixed_liars(at(scenario, 3))
             assert there.steps == 60
             for step in range(60):
                 taking = there.rows.workers[there.of(step)]
@@ -587,10 +587,10 @@ def test_exactly_so_many_byzantine_workers_take_part_in_every_update():
                 assert np.isin(taking, liars).sum() == 2
             # all of both kinds have turns, but for those that died
             assert latency == rough or len(set(there.rows.workers.tolist())) == 20
-            assert doubted(scenario, 5) == 2
+            assert doubted(scenario.run, 5) == 2
     # another number declared: what is likely of that many, as without the key
     told = small(workers={"total": 20, "byzantine": byzantine, "declared": 1}, schedule=schedule)
-    assert doubted(told, 5) == most_likely(20, 1, 5) == 1
+    assert doubted(told.run, 5) == most_likely(20, 1, 5) == 1
 
 
 @pytest.mark.parametrize(

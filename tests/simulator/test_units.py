@@ -26,7 +26,7 @@ def poisoned(place, x, y, normalise, augment=(), attack=POISON):
     np.savez(place, x=np.asarray(x, np.float32), y=y)
     described = {"name": "arrays", "path": str(place), "batch_size": 8, "normalise": normalise, "augment": [*augment]}
     scenario = small(data=described, attack=attack, workers={"total": 7, "byzantine": 3})
-    core, here = build(scenario, 7), world(scenario, 0)
+    core, here = build(scenario.run, 7), world(scenario.run)
     params = core.start(here).params
     rows = [np.asarray(core.work(here, params, worker, 0, 0)) for worker in range(4)]
     return np.stack(rows), float(core.evaluate(here, params).attack_success)
@@ -52,7 +52,7 @@ def test_each_feature_of_a_table_has_units_of_its_own(tmp_path):
         np.savez(tmp_path / place, x=other.astype(np.float32), y=y)
         described = {"name": "arrays", "path": str(tmp_path / place), "batch_size": 8, "normalise": "per_feature"}
         scenario = small(data=described, attack=attack, workers={"total": 7, "byzantine": 3})
-        core, here = build(scenario, 7), world(scenario, 0)
+        core, here = build(scenario.run, 7), world(scenario.run)
         found.append(np.stack([core.work(here, core.start(here).params, worker, 0, 0) for worker in range(4)]))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-2, atol=1e-3)
 

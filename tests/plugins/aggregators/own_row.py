@@ -14,4 +14,4 @@ def own_row(n: int, f: int) -> Aggregator:
     def apply(rows, state, context=None):
         return context.gradient(), state, Info()
 
-    return Aggregator(lambda d: (), apply)
+    return Aggregator(lambda d: (), apply, needs=frozenset({"gradient"}))
