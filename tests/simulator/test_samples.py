@@ -169,7 +169,7 @@ def test_what_data_cannot_have_is_refused_before_a_start_with_its_key(data, mess
     [
         ({"name": "digits", "augment": ["flop"]}, "data.augment[0]: unknown augmentation 'flop'; did you mean 'flip'?"),
         ({"name": "digits", "augment": [{"name": "flip", "axes": 1}]}, "data.augment[0].axes: unknown key"),
-        ({"name": "digits", "augment": "flip"}, "data.augment: a list is needed"),
+        ({"name": "digits", "augment": "flip"}, "data.augment: must be a list"),
         ({"name": "digits", "normalise": "mean"}, "data.normalise: must be 'none', 'unit'"),
     ],
 )
