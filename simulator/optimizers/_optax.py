@@ -22,6 +22,7 @@ CORRECTED = ("adam", "adamw", "yogi")
 START_VALUES = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
 
 OPTIONS = {
+    "nesterov": "Whether Nesterov momentum is used.",
     "bias_correction": "Whether the moving means are divided by 1 - b1^t and 1 - b2^t; false as {who}.",
     "first_moment": "Start value of the moving mean of the gradients.",
     "second_moment": "Start value of the moving mean of the squared gradients.",
@@ -72,7 +73,7 @@ def build_optimizer(name: str, learning_rate: float) -> Callable[..., optax.Grad
 
     build.__name__ = build.__qualname__ = name
     build.__module__ = f"byzax.simulator.optimizers.{name}"
-    build.__doc__ = _document(name, function, [*added])
+    build.__doc__ = _document(name, function, [parameter.name for parameter in parameters])
     # a description holds a schedule as a part; the server has made a function of it when it comes here
     given = [
         parameter.replace(annotation=Positive | Callable[..., Any]) if parameter.name == "learning_rate" else parameter
@@ -84,13 +85,13 @@ def build_optimizer(name: str, learning_rate: float) -> Callable[..., optax.Grad
     return factory
 
 
-def _document(name: str, function: Callable[..., Any], added: list[str]) -> str:
-    """The docstring: optax's own, and the options that byzax adds."""
+def _document(name: str, function: Callable[..., Any], options: list[str]) -> str:
+    """The docstring: optax's own, and the options that it does not describe."""
     who = "in Reddi et al. 2021, FedAdam and FedYogi" if name in START_VALUES else "in BERT's code"
     words = [inspect.getdoc(function) or ""]
-    if added:
-        lines = [f"  {key}: {OPTIONS[key].format(who=who)}" for key in added]
-        words.append("\n".join(["Options that byzax adds:", *lines]))
+    lines = [f"  {key}: {OPTIONS[key].format(who=who)}" for key in options if f"  {key}: " not in words[0]]
+    if lines:
+        words.append("\n".join(["Further options:", *lines]))
     if name in START_VALUES:
         words.append(VARIANTS)
     return "\n\n".join(words)
