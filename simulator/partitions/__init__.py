@@ -10,19 +10,6 @@ __all__ = ["Partition", "Samples", "available", "build", "factory"]
 
 members.open_folder("partition")
 
-# The names of flwr-datasets and byzfl, which a scenario may use too, with the options that are documented here.
-ALIASES = {
-    "pathological": "by_label",
-    "shard": "shards",
-    "natural_id": "by_writer",
-    "grouped_natural_id": "by_writer",
-    "continuous": "feature_skew",
-    "gamma_similarity": "similarity",
-    "gamma_similarity_niid": "similarity",
-    "dirichlet_niid": "dirichlet",
-    "extreme_niid": "extreme",
-}
-
 
 def available() -> tuple[str, ...]:
     """The names of all partitions, sorted; no file of them is loaded."""

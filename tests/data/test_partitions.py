@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from byzax.options import PartError
 from byzax.simulator import partitions
+from byzax.simulator.config.data import ALIASES
 from byzax.simulator.config.part import Choice
 from byzax.simulator.partitions import Samples, base
 
@@ -377,9 +378,9 @@ def test_the_partitions_that_the_refusal_names_take_values(name):
     assert sorted(np.concatenate(parts).tolist()) == list(range(60))
 
 
-@pytest.mark.parametrize(("alias", "name"), partitions.ALIASES.items())
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
 def test_a_scenario_may_say_the_names_of_other_libraries(alias, name):
-    choice = Choice("partition", aliases=partitions.ALIASES)
+    choice = Choice("partition", aliases=ALIASES)
     for written in (alias, {"name": alias}):
         assert choice.validate(written).name == name
 
