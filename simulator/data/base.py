@@ -184,7 +184,7 @@ def _split_by_owners(dataset: Dataset, rng: np.random.Generator, validation: flo
     if dataset.test is not None:
         raise PartError("test_by owners draws the test set, and this data set has one of its own: take samples")
     if dataset.owners is None:
-        raise PartError("test_by owners needs data that says whose each sample is: take samples")
+        raise PartError("test_by owners needs data that has an owner for each sample: take samples")
     owners = np.unique(dataset.owners)
     count = max(1, round(test * len(owners)))
     if count >= len(owners):

@@ -31,7 +31,7 @@ def by_writer(*, per_worker: Count | None = None) -> Partition:
         check_samples(samples, workers)
         if samples.owners is None:
             raise PartError(
-                "by_writer needs data that says whose each sample is, such as femnist, shakespeare or "
+                "by_writer needs data that has an owner for each sample, such as femnist, shakespeare or "
                 "synthetic_alpha_beta, or arrays with owners: take another partition for this data"
             )
         owners = np.unique(samples.owners)

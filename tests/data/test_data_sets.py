@@ -215,7 +215,7 @@ def test_a_test_set_of_owners_has_all_their_samples_and_nobody_elses():
 @pytest.mark.parametrize(
     ("made", "validation", "test", "expected"),
     [
-        (("gaussian_mixture", {}), 0.1, 0.2, "needs data that says whose each sample is"),
+        (("gaussian_mixture", {}), 0.1, 0.2, "needs data that has an owner for each sample"),
         (("synthetic_alpha_beta", {"devices": 2}), 0.1, 0.9, "leaves none of 2 owners for training"),
         (("synthetic_alpha_beta", {"devices": 2}), 0.999, 0.5, "leaves none of"),
     ],

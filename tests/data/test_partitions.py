@@ -297,7 +297,7 @@ def test_by_writer_leaves_the_other_owners_out_where_it_is_told_how_many():
 
 
 def test_data_without_owners_cannot_be_split_by_them():
-    with pytest.raises(ValueError, match="by_writer needs data that says whose each sample is"):
+    with pytest.raises(ValueError, match="by_writer needs data that has an owner for each sample"):
         parts_of("by_writer", samples_of(labels_of(50, 5)), 3)
 
 
