@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from byzax.simulator.compilation import cache_folder
 from byzax.simulator.data.base import DataError
-from byzax.simulator.file_cache import reads
+from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import shown
 
 WAY_OUT = "replace it (or delete it, if byzax downloaded it, to have it fetched again)"
@@ -84,7 +84,7 @@ def find_files(folder: Path, file: str) -> list[Path]:
     """All files of a folder with this name or pattern (see `find_folder`), in the order of their names."""
     for each in file.split("|"):
         for pattern in (each, f"{each}.gz"):
-            reads(folder, pattern)
+            depends_on(folder, pattern)
             if _is_folder(folder) and (found := sorted(place for place in folder.glob(pattern) if place.is_file())):
                 return found
     return []
@@ -111,7 +111,7 @@ def find_named(name: str, option: str, file: str) -> Path:
     shared = os.environ.get("BYZAX_DATA")
     places = [place, *([Path(shared, file)] if shared and not place.is_absolute() else [])]
     for each in places:
-        reads(each)
+        depends_on(each)
         try:
             if each.is_file() or each.is_dir():
                 return each
@@ -138,7 +138,7 @@ def read_bytes(place: Path) -> bytes:
     Raises:
         DataError: Where the file cannot be read or is damaged.
     """
-    reads(place)
+    depends_on(place)
     try:
         content = place.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content

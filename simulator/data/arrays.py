@@ -10,7 +10,7 @@ import numpy as np
 from byzax.options import checked
 from byzax.simulator.data import _files, _targets
 from byzax.simulator.data.base import DataError, Dataset, Task, dataset, describe, too_large
-from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.file_cache import depends_on, file_cache
 from byzax.simulator.mistakes import cut
 
 KEYS = ("x", "y", "x_test", "y_test", "owners", "owners_test")
@@ -190,11 +190,11 @@ def _read(place: Path) -> dict[str, np.ndarray]:
     try:
         if place.is_dir():
             for key in KEYS:
-                reads(now := place / f"{key}.npy")
+                depends_on(now := place / f"{key}.npy")
                 if now.is_file():
                     found[key] = np.load(now, mmap_mode="r")
             return found
-        reads(place)
+        depends_on(place)
         with place.open("rb") as file:
             held = np.load(file)
             if not isinstance(held, np.lib.npyio.NpzFile):

@@ -8,7 +8,7 @@ import numpy as np
 from byzax.options import checked
 from byzax.simulator.data import _files, _targets
 from byzax.simulator.data.base import LARGEST, Count, DataError, Dataset, Task, dataset, describe
-from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.file_cache import depends_on, file_cache
 from byzax.simulator.mistakes import cut
 
 
@@ -81,7 +81,7 @@ def _read(place: Path) -> tuple[Any, np.ndarray]:
     # here, not above: scikit-learn takes about a second to import
     from sklearn.datasets import load_svmlight_file
 
-    reads(place)
+    depends_on(place)
     try:
         x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
     except Exception as error:  # whatever scikit-learn and what unpacks the file make of damaged bytes

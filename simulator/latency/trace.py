@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from byzax.options import PartError, checked
-from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.file_cache import depends_on, file_cache
 from byzax.simulator.latency.base import Latency
 
 
@@ -47,7 +47,7 @@ def trace(*, file: str) -> Latency:
 def _read(file: str) -> list[np.ndarray]:
     by_worker: dict[str, list[float]] = {}
     try:
-        reads(Path(file).expanduser())
+        depends_on(Path(file).expanduser())
         # spreadsheets put a mark before the first column's name
         with Path(file).expanduser().open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True)
