@@ -11,7 +11,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
-from byzax.simulator.file_cache import file_cache, depends_on
+from byzax.simulator.file_cache import depends_on, file_cache
 
 NET = """
 from flax import nnx

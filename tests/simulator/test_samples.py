@@ -154,7 +154,7 @@ def test_a_run_is_the_same_twice():
         ({"name": "gaussian_mixture", "augment": ["flip"]}, r"data.augment\[0\]: flip is for images"),
         (
             {"name": "digits", "augment": ["flip", {"name": "shift", "pixels": 0}]},
-            r"data.augment\[1\].pixels: shift needs pixels >= 1",
+            r"data.augment\[1\].pixels: must be at least 1, got 0",
         ),
         ({"name": "digits", "normalise": "per_channel"}, "data.normalise: per_channel is for images"),
     ],
@@ -169,7 +169,7 @@ def test_what_data_cannot_have_is_refused_before_a_start_with_its_key(data, mess
     [
         ({"name": "digits", "augment": ["flop"]}, "data.augment[0]: unknown augmentation 'flop'; did you mean 'flip'?"),
         ({"name": "digits", "augment": [{"name": "flip", "axes": 1}]}, "data.augment[0].axes: unknown key"),
-        ({"name": "digits", "augment": "flip"}, "data.augment: a list is needed"),
+        ({"name": "digits", "augment": "flip"}, "data.augment: must be a list"),
         ({"name": "digits", "normalise": "mean"}, "data.normalise: must be 'none', 'unit'"),
     ],
 )

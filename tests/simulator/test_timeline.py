@@ -534,7 +534,7 @@ def test_a_scenario_with_impossible_latency_is_refused_with_the_key():
         ({"name": "constant", "crashes": [{"worker": 7, "at": 1.0}]}, r"latency.crashes: worker 7 is outside 0..6"),
         ({"name": "constant", "crashes": [{"worker": 1, "at": 2.0, "back": 1.0}]}, r"back at 1.0 and must die before"),
         ({"name": "constant", "loss": 1.0}, r"latency.loss"),
-        ({"name": "normal"}, r"latency: unknown latency 'normal'"),
+        ({"name": "normal"}, r"latency: unknown latency model 'normal'"),
         ({"name": "pareto", "alpha": 0.0}, r"latency.alpha"),
     ):
         with pytest.raises(ScenarioError, match=message):

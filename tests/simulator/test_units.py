@@ -65,7 +65,9 @@ def test_the_background_is_dark_or_the_paper_and_what_is_left_alone_keeps_its_bi
         for background, nothing, other in (("low", shift, scale + shift), ("high", scale + shift, shift)):
             unit = measure_units(dataset(stored, np.zeros(6, int), 2, background=background))
             for value, expected in ((0.0, nothing), (1.0, other), (0.25, nothing + 0.25 * (other - nothing))):
-                made = np.asarray(change_in_units(unit, jnp.asarray(stored), lambda x, v=value: x.at[:, 1:3, 1:3].set(v)))
+                made = np.asarray(
+                    change_in_units(unit, jnp.asarray(stored), lambda x, v=value: x.at[:, 1:3, 1:3].set(v))
+                )
                 np.testing.assert_allclose(made[:, 1:3, 1:3], expected, rtol=1e-6, atol=1e-6)
                 kept = np.ones((4, 4), bool)
                 kept[1:3, 1:3] = False
