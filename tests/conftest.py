@@ -20,7 +20,7 @@ import pytest
 
 from byzax.simulator import compilation
 
-compilation.keep()
+compilation.use_disk_cache()
 
 
 # Compiled anew in each of them, which is what takes the time; by day others stand for them.

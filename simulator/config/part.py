@@ -14,7 +14,7 @@ from byzax import aggregators, members
 from byzax.members import PluginError, named, nearest
 from byzax.options import PartError, options_of
 from byzax.simulator.config.base import Description, mistake
-from byzax.simulator.file_cache import reads
+from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, shown
 
 
@@ -61,7 +61,7 @@ class Part(Description, frozen=True):
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
-                    reads(Path(name))
+                    depends_on(Path(name))
 
     def __reduce__(self) -> Any:
         # the class is made from the function, in each process

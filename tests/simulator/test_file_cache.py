@@ -11,7 +11,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
-from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.file_cache import depends_on, file_cache
 
 NET = """
 from flax import nnx
@@ -33,7 +33,7 @@ def made():
     @file_cache(maxsize=2)
     def inner(path):
         calls.append("inner")
-        reads(path)
+        depends_on(path)
         return path.read_text()
 
     @file_cache(maxsize=2)
@@ -80,12 +80,12 @@ def test_a_change_that_leaves_the_times_of_a_young_file_alone_is_seen_by_content
 def test_a_file_that_comes_later_or_goes_is_a_change(tmp_path):
     @file_cache(maxsize=1)
     def found(folder):
-        reads(folder, "*.txt")
+        depends_on(folder, "*.txt")
         return sorted(path.name for path in folder.glob("*.txt"))
 
     @file_cache(maxsize=1)
     def there(path):
-        reads(path)
+        depends_on(path)
         return path.exists()
 
     assert (found(tmp_path), there(tmp_path / "a.txt")) == ([], False)

@@ -9,7 +9,7 @@ from byzax.simulator.augmentations import build as augmentation
 from byzax.simulator.core import build as build_core
 from byzax.simulator.keys import Purpose
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.normalising import normalised, scaling
+from byzax.simulator.normalising import apply_scaling, fit_scaling
 from byzax.simulator.validation import validate
 from byzax.simulator.world import load, share_out, world
 from tests.simulator.conftest import at, loop, run, same, small
@@ -37,7 +37,7 @@ def by_hand(here, x):
 
 
 def on_one_scale(how, x=IMAGES, train=TRAIN):
-    return np.asarray(normalised(scaling(how, x, train), jnp.asarray(x)), np.float64)
+    return np.asarray(apply_scaling(fit_scaling(how, x, train), jnp.asarray(x)), np.float64)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_unit_brings_training_samples_into_0_to_1():
 
 
 def test_without_a_scale_samples_stay_bit_for_bit_as_they_are():
-    assert scaling("none", IMAGES, TRAIN) is None
+    assert fit_scaling("none", IMAGES, TRAIN) is None
     x = jnp.asarray(IMAGES)
-    assert normalised(None, x) is x
+    assert apply_scaling(None, x) is x
     assert world(small().run).scaling is None
 
 
@@ -78,7 +78,7 @@ def test_without_a_scale_samples_stay_bit_for_bit_as_they_are():
 )
 def test_what_has_no_scale_is_refused(how, x, message):
     with pytest.raises(ValueError, match=message):
-        scaling(how, x, np.arange(3))
+        fit_scaling(how, x, np.arange(3))
 
 
 def test_each_repeat_takes_the_scale_of_its_own_training_samples():
@@ -154,7 +154,7 @@ def test_a_run_is_the_same_twice():
         ({"name": "gaussian_mixture", "augment": ["flip"]}, r"data.augment\[0\]: flip is for images"),
         (
             {"name": "digits", "augment": ["flip", {"name": "shift", "pixels": 0}]},
-            r"data.augment\[1\].pixels: shift needs pixels >= 1",
+            r"data.augment\[1\].pixels: must be at least 1, got 0",
         ),
         ({"name": "digits", "normalise": "per_channel"}, "data.normalise: per_channel is for images"),
     ],
