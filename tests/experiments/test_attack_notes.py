@@ -7,10 +7,10 @@ import pytest
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
-from byzax.simulator.validation import build
 from byzax.experiments.study import expand
 from byzax.simulator.config.triggers import floorless, with_floors
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import build
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}

@@ -12,9 +12,9 @@ from byzax.experiments import replay, study
 from byzax.experiments.progress import report
 from byzax.experiments.results import Run, own_files, read_skipped
 from byzax.experiments.study import assembled, check, load
-from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import Impossible, ScenarioError
 from tests.experiments.command import ROOT, SMALL, byzax, write
 
 RULE = '''"""A rule."""

@@ -9,15 +9,15 @@ import sys
 
 import jsonschema
 import pytest
+from DROPPED import ATTACKS, FILTERS, PRE, RATES, RULES
 
 from byzax.experiments import listing
-from byzax.simulator.validation import build
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import check, load
-from DROPPED import ATTACKS, FILTERS, PRE, RATES, RULES
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import build
 from tests.experiments.command import ROOT, SMALL, byzax
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))

@@ -5,13 +5,13 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from DROPPED import RULES
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from byzax.experiments import plots
 from byzax.experiments.plots import DASHES, colours, notes, scores, spending, verbatim
 from byzax.experiments.records import SPENT, Record
-from DROPPED import RULES
 
 STEPS = [0, 10, 20]
 # run -> status, accuracies at the steps it reached, final test loss

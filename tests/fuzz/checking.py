@@ -11,13 +11,13 @@ from unittest import mock
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.simulator.validation import build
 from byzax.simulator import executors
-from byzax.simulator.executors import Checkpoint, RunError, loop
-from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import Checkpoint, RunError, loop
+from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import build
 
 # an update of `vectorised` may differ from that of `loop` by so much, of the largest parameter
 ROUNDING = 1e-5

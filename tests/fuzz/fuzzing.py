@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from byzax.simulator.executors import Checkpoint
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import Checkpoint
 from tests.fuzz.checking import Fault, check, refusal
 from tests.fuzz.drawing import ALWAYS, GIVEN, Drawing, Files
 from tests.fuzz.shrinking import shrunk
