@@ -1,4 +1,4 @@
-"""Filters: what judges single rows where an update has one; one file each, found by its name."""
+"""Filters: rules for single rows, where an update has one; one file each, found by its name."""
 
 from collections.abc import Callable
 

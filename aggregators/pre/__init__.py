@@ -1,4 +1,4 @@
-"""Pre-aggregations: what stands in front of a rule; one file each, found by its name."""
+"""Pre-aggregations, which mix or shorten the rows before the rule; one file each, found by its name."""
 
 from collections.abc import Callable
 
