@@ -24,6 +24,9 @@ def factory(reference: str | Callable[..., Aggregator]) -> Callable[..., Aggrega
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
 
+    Returns:
+        The function, which builds the rule from n, f and its options.
+
     Raises:
         PartError: For an unknown name, with the nearest one.
         PluginError: Where the file cannot be used.

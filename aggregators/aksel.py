@@ -41,7 +41,7 @@ def aksel(n: int, f: int, *, count: Literal["n-f", "mid"] = "mid", median: Media
         The rule. Weights: the same for each row averaged.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For an option that is none of those named.
 
     Example:

@@ -28,7 +28,7 @@ def average(n: int, f: int) -> Aggregator:
         The rule. Weights: 1/n each.
 
     Raises:
-        PartError: For n < f.
+        PartError: For f < 0, n < 1 or n < f.
 
     Example:
         >>> import numpy as np

@@ -36,7 +36,7 @@ def brute(n: int, f: int, *, effort: Count = EFFORT) -> Aggregator:
         suffice.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For effort < 1.
 
     Example:

@@ -89,7 +89,8 @@ def bulyan(
         where the base is brute and its effort does not suffice.
 
     Raises:
-        PartError: For n < 4f + 3 (4f + 1 with unproven), an unknown base, or a base that refuses one of the pools.
+        PartError: For f < 0, n < 4f + 3 (4f + 1 with unproven), an unknown base, or a base that refuses one of the
+            pools.
         OptionError: For a base that is bulyan, has no name or refuses its options, or a median or theta that is none of
             those named.
 

@@ -15,7 +15,7 @@ from byzax.options import checked
 ROUNDING = 16  # times the spacing of numbers: rows as far as the farthest but for that lose their weight together
 
 
-class Filter(NamedTuple):
+class FilterState(NamedTuple):
     """The state of the filter.
 
     Attributes:
@@ -53,7 +53,7 @@ def caf(n: int, f: int) -> Aggregator:
         The rule. Weights: c over its sum, at the mean that is kept.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
     References:
         Allouah, Guerraoui and Stephan, ICML 2025, "Towards Trustworthy Federated Learning with Untrusted Participants",
@@ -71,7 +71,7 @@ def caf(n: int, f: int) -> Aggregator:
         usual = jnp.sort(sort_columns(jnp.where(pairs, squared, jnp.inf))[half])[half]
         squared = jnp.where(pairs, jnp.minimum(squared, jnp.where(usual > 0, usual, 1) / spacing), 0)
 
-        def step(state: Filter) -> Filter:
+        def step(state: FilterState) -> FilterState:
             share = state.weights / jnp.sum(state.weights)
             # products of the rows, seen from their weighted mean, from their distances alone
             to_mean = squared @ share - 0.5 * (share @ squared @ share)
@@ -83,18 +83,18 @@ def caf(n: int, f: int) -> Aggregator:
             largest = jnp.max(distance)
             better = value < state.smallest
             reduced = state.weights * (1 - distance / jnp.where(largest > 0, largest, 1))
-            return Filter(
+            return FilterState(
                 weights=jnp.where(distance >= (1 - ROUNDING * spacing) * largest, 0, reduced),
                 share=jnp.where(better, share, state.share),
                 smallest=jnp.where(better, value, state.smallest),
                 done=largest <= 0,
             )
 
-        def unfinished(state: Filter) -> Array:
+        def unfinished(state: FilterState) -> Array:
             return (jnp.sum(state.weights) > n - 2 * f) & ~state.done
 
         start = jnp.where(finite.any(), finite, True).astype(rows.dtype)
-        first = Filter(start, start / jnp.sum(start), jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(False))
+        first = FilterState(start, start / jnp.sum(start), jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(False))
         share = lax.while_loop(unfinished, step, first).share
         reference = rows[jnp.argmax(share)]
         return reference + sum_of_differences(jnp.where((share > 0)[:, None], rows, reference), share, reference), Info(

@@ -53,7 +53,7 @@ def centered_clipping(
         of d numbers.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For tau <= 0, iterations outside 1..1000, or a start that is none of those named or not finite.
 
     Example:

@@ -33,7 +33,7 @@ def cge(n: int, f: int, *, output: Literal["mean", "sum"] = "mean") -> Aggregato
         The rule. Weights: 1/(n-f) for each row taken.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For an output that is none of those named.
 
     Example:

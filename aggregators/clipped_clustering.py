@@ -42,7 +42,7 @@ def clipped_clustering(n: int, f: int, *, history: Count = 1000) -> Aggregator:
         The rule. Weights: the same for each row of C, shortened or not.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For history < 1, or history n > 2^28.
 
     Example:

@@ -59,7 +59,7 @@ def dnc(n: int, f: int, *, coordinates: Count = 10_000, iterations: Iterations =
         draws.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For coordinates < 1, iterations outside 1..1000, c < 0 or c f > n - 1.
 
     References:

@@ -32,7 +32,7 @@ def fltrust(n: int, f: int) -> Aggregator:
         gradient.
 
     Raises:
-        PartError: For n < f + 1.
+        PartError: For f < 0, or n < f + 1.
 
     Example:
         >>> import numpy as np

@@ -45,7 +45,7 @@ def foolsgold(n: int, f: int, *, kappa: Positive = 1.0, output: Literal["sum", "
         The rule. Weights: w_i over their sum.
 
     Raises:
-        PartError: For n < f + 1.
+        PartError: For f < 0, or n < f + 1.
         OptionError: For kappa <= 0, or an output that is none of those named.
 
     Example:

@@ -29,7 +29,7 @@ HALVINGS = 30  # of the interval [0, LONGEST] in which a step length is searched
 LONGEST = 16.0
 
 
-class Descent(NamedTuple):
+class WeiszfeldState(NamedTuple):
     """The state of Weiszfeld's steps.
 
     Attributes:
@@ -49,7 +49,7 @@ class Descent(NamedTuple):
     iterations: Array
 
 
-class Search(NamedTuple):
+class NewtonState(NamedTuple):
     """The state of Newton's steps.
 
     Attributes:
@@ -117,7 +117,7 @@ def geometric_median(
         common factor, or w_i.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For tolerance <= 0, max_iterations < 1, nu <= 0, iterations outside 1..1000, a start that is none
             of those named, or an option of one way with the other.
 
@@ -161,11 +161,11 @@ def geometric_median(
     def aggregate(rows: Array) -> tuple[Array, Info]:
         quick = descend(rows, tolerance, max_iterations)
 
-        def slowly(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
+        def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
             normalised = normalise(rows)
             return minimiser(normalised, squared_distances(normalised), jnp.ones(n, bool), quick.iterations)
 
-        def at_once(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
+        def at_once(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
 
         result, weights, taken = lax.cond(quick.done, at_once, slowly, rows, quick)
@@ -207,7 +207,7 @@ def _build_smoothed(n: int, nu: float, iterations: int, start: Start, least_rows
     return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
 
 
-def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
+def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldState:
     """Weiszfeld's steps from the mean, two passes over the rows each, as long as they get on fast.
 
     In many dimensions rows are nearly orthogonal as seen from the optimum, and each step makes the sum of the unit
@@ -226,7 +226,7 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
     dtype = rows.dtype
     least = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps ** 2
 
-    def step(descent: Descent) -> Descent:
+    def step(descent: WeiszfeldState) -> WeiszfeldState:
         point = descent.point
         to_squared = jnp.sum((rows - point) ** 2, axis=1)
         reach = jnp.sum(point**2)
@@ -236,7 +236,7 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
         total = jnp.sum(weights)
         mean = jnp.matmul(weights / total, rows, precision=lax.Precision.HIGHEST)
         length = total * jnp.linalg.norm(mean - point)
-        return Descent(
+        return WeiszfeldState(
             point=mean,
             weights=weights / total,
             length=length,
@@ -245,10 +245,10 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
             iterations=descent.iterations + 1,
         )
 
-    def going_on(descent: Descent) -> Array:
+    def going_on(descent: WeiszfeldState) -> Array:
         return descent.fast & ~descent.done & (descent.iterations < max_iterations)
 
-    first = Descent(
+    first = WeiszfeldState(
         point=jnp.matmul(jnp.full(n, 1 / n, dtype), rows, precision=lax.Precision.HIGHEST),
         weights=jnp.zeros(n, dtype),
         length=jnp.asarray(jnp.inf, dtype),
@@ -259,7 +259,9 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
     return lax.while_loop(going_on, step, first)
 
 
-def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_iterations: int, steps: Array) -> Search:
+def minimise(
+    points: Array, squared: Array, pool: Array, tolerance: float, max_iterations: int, steps: Array
+) -> NewtonState:
     """Newton's method with exact line search for the sum of distances to points.
 
     Args:
@@ -294,7 +296,7 @@ def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_i
         solved = jnp.linalg.solve(a * jnp.eye(n, dtype=points.dtype) - root[:, None] * cosines * root[None, :], along)
         return -(gradient + sum_of_differences(points, root * solved * inverse, point)) / a
 
-    def step(search: Search) -> Search:
+    def step(search: NewtonState) -> NewtonState:
         point = search.point
         to_squared = jnp.sum((points - point) ** 2, axis=1)
         nearest = jnp.argmin(jnp.where(pool, to_squared, jnp.inf))
@@ -328,10 +330,10 @@ def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_i
         moved = point + 0.5 * (low + high) * direction
         stalled = jnp.linalg.norm(moved - point) <= rounding * jnp.linalg.norm(point)
         done = at_row | certified | (stalled & ~on_a_row)
-        return Search(jnp.where(done, point, moved), nearest, at_row, done, search.iterations + 1)
+        return NewtonState(jnp.where(done, point, moved), nearest, at_row, done, search.iterations + 1)
 
-    def unfinished(search: Search) -> Array:
+    def unfinished(search: NewtonState) -> Array:
         return ~search.done & (search.iterations < max_iterations)
 
     nowhere, never = jnp.asarray(0), jnp.asarray(False)
-    return lax.while_loop(unfinished, step, Search(jnp.zeros_like(points[0]), nowhere, never, never, steps))
+    return lax.while_loop(unfinished, step, NewtonState(jnp.zeros_like(points[0]), nowhere, never, never, steps))

@@ -42,7 +42,7 @@ def krum(
         The rule. Weights: 1 for the row.
 
     Raises:
-        PartError: For n < 2f + 3 (2f + 1 with unproven).
+        PartError: For f < 0, or n < 2f + 3 (2f + 1 with unproven).
         OptionError: For an option that is none of those named.
 
     Example:

@@ -35,7 +35,7 @@ def mean_around_median(n: int, f: int, *, count: Literal["n-f", "n-f-1"] = "n-f"
         The rule. No weights: every coordinate may come from other rows.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For an option that is none of those named.
 
     Example:

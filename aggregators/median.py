@@ -29,7 +29,7 @@ def median(n: int, f: int, *, median: Median = "mid") -> Aggregator:
         The rule. No weights: every coordinate may come from other rows.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For a median that is none of those named.
 
     Example:

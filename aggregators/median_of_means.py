@@ -41,7 +41,7 @@ def median_of_means(
         The rule. Weights (`geometric` only): the weight of a group in the geometric median, in equal parts to its rows.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For groups out of its range, or a median that is none of those named.
 
     Example:

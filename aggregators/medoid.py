@@ -36,7 +36,7 @@ def medoid(n: int, f: int) -> Aggregator:
         The rule. Weights: 1 for the row.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
     Example:
         >>> import numpy as np

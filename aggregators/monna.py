@@ -33,7 +33,7 @@ def monna(n: int, f: int, *, pivot: int = -1) -> Aggregator:
         The rule. Weights: 1/(n-f) for each row averaged.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For a pivot that is no row.
 
     Example:

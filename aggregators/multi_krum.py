@@ -50,7 +50,7 @@ def multi_krum(
         The rule. Weights: 1/m for the m rows.
 
     Raises:
-        PartError: For n < 2f + 3 (2f + 1 with unproven).
+        PartError: For f < 0, or n < 2f + 3 (2f + 1 with unproven).
         OptionError: For m out of its range, or an option that is none of those named.
 
     Example:

@@ -30,7 +30,7 @@ def norm_clipping(n: int, f: int, *, tau: Positive | None = None) -> Aggregator:
         The rule. No weights: the shares of shortened rows do not sum to 1.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For tau <= 0.
 
     Example:

@@ -27,7 +27,7 @@ def phocas(n: int, f: int) -> Aggregator:
         The rule. No weights: every coordinate may come from other rows.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
     Example:
         >>> import numpy as np

@@ -31,7 +31,7 @@ def sign_majority(n: int, f: int) -> Aggregator:
         The rule. No weights: rows have no share in a vote.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
     Example:
         >>> import numpy as np

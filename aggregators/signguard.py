@@ -67,7 +67,7 @@ def signguard(
         context if share < 1, since it draws.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For a share outside (0, 1], or a similarity that is none of those named.
 
     Example:

@@ -33,7 +33,7 @@ def smea(n: int, f: int) -> Aggregator:
         The rule. Weights: 1/(n-f) for the rows of the subset.
 
     Raises:
-        PartError: For n < 2f + 1, or more than a million subsets.
+        PartError: For f < 0, n < 2f + 1, or more than a million subsets.
 
     Example:
         >>> import numpy as np

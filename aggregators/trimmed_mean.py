@@ -32,7 +32,7 @@ def trimmed_mean(n: int, f: int, *, trim: Annotated[int, Field(ge=0)] | None = N
         The rule. No weights: every coordinate may come from other rows.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For trim out of its range.
 
     Example:

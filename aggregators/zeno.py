@@ -44,7 +44,7 @@ def zeno(n: int, f: int, *, learning_rate: Positive | None = None, rho: NotNegat
         params and loss.
 
     Raises:
-        PartError: For n < f + 1.
+        PartError: For f < 0, or n < f + 1.
         OptionError: For learning_rate <= 0 or rho < 0.
 
     References:

@@ -17,7 +17,7 @@ class Sent(NamedTuple):
     age: Array
 
 
-class Init(Protocol):
+class FilterInit(Protocol):
     """The state of a filter before the first row.
 
     Args:
@@ -70,7 +70,7 @@ class Filter(NamedTuple):
         needs: The functions of the `Context` that `judge` calls, of "gradient", "loss" and "after".
     """
 
-    init: Init
+    init: FilterInit
     judge: Judge
     asks: Asks | None = None
     needs: frozenset[str] = frozenset()

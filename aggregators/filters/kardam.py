@@ -10,7 +10,7 @@ from byzax.aggregators.kernels.clipping import norms
 from byzax.options import checked
 
 
-class Memory(NamedTuple):
+class KardamState(NamedTuple):
     """Kardam's state.
 
     Attributes:
@@ -89,7 +89,7 @@ def kardam(
         The filter.
 
     Raises:
-        PartError: For n < 3f + 1.
+        PartError: For f < 0, or n < 3f + 1.
         OptionError: For alpha < 0, or an option that is none of those named.
 
     References:
@@ -97,8 +97,8 @@ def kardam(
     """
     require("kardam", n, f, factor=3, offset=1)
 
-    def init(params: Array) -> Memory:
-        return Memory(
+    def init(params: Array) -> KardamState:
+        return KardamState(
             last=jnp.zeros_like(params),
             before=params,
             weight=jnp.ones((), params.dtype),
@@ -110,7 +110,7 @@ def kardam(
             rows=jnp.zeros((n if coefficients == "renewed" else 0, len(params)), params.dtype),
         )
 
-    def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
+    def judge(row: Array, sent: Sent, context: Context, state: KardamState) -> tuple[Array, Array, KardamState]:
         assert context.params is not None
         moved = norms((context.params - state.before)[None])[0] / state.weight
         moved = jnp.where(moved > 0, moved, state.moved)
@@ -135,7 +135,7 @@ def kardam(
         return (
             weight * row,
             accepted,
-            Memory(
+            KardamState(
                 last=jnp.where(accepted, row, state.last),
                 before=jnp.where(accepted, context.params, state.before),
                 weight=jnp.where(accepted, weight, state.weight),

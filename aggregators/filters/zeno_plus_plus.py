@@ -11,7 +11,7 @@ from byzax.aggregators.kernels.clipping import directions, measure_lengths, norm
 from byzax.options import checked
 
 
-class Memory(NamedTuple):
+class ZenoState(NamedTuple):
     """Zeno++'s state.
 
     Attributes:
@@ -60,7 +60,7 @@ def zeno_plus_plus(
         The filter. Its `judge` raises ValueError without a context that has the server's gradient.
 
     Raises:
-        PartError: For n < f + 1.
+        PartError: For f < 0, or n < f + 1.
         OptionError: For learning_rate <= 0, rho < 0 or delay < 1.
 
     References:
@@ -68,13 +68,13 @@ def zeno_plus_plus(
     """
     require("zeno_plus_plus", n, f, factor=1, offset=1)
 
-    def init(params: Array) -> Memory:
-        return Memory(jnp.zeros_like(params), jnp.zeros((), jnp.int32))
+    def init(params: Array) -> ZenoState:
+        return ZenoState(jnp.zeros_like(params), jnp.zeros((), jnp.int32))
 
-    def asks(state: Memory) -> Array:
+    def asks(state: ZenoState) -> Array:
         return state.judged % delay == 0
 
-    def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
+    def judge(row: Array, sent: Sent, context: Context, state: ZenoState) -> tuple[Array, Array, ZenoState]:
         if context.gradient is None:
             raise ValueError(
                 "zeno_plus_plus needs data of the server's own: in a scenario data.validation above 0, from Python "
@@ -89,6 +89,6 @@ def zeno_plus_plus(
         cosine = jnp.matmul(unit, own_unit, precision=jax.lax.Precision.HIGHEST)
         score = learning_rate * cosine - rho + (learning_rate * epsilon / both[1] ** 2 if epsilon else 0)
         usable = jnp.isfinite(both) & (both > 0)
-        return both[1] * unit, usable.all() & (score >= 0), Memory(own, state.judged + 1)
+        return both[1] * unit, usable.all() & (score >= 0), ZenoState(own, state.judged + 1)
 
     return Filter(init, judge, asks, needs=frozenset({"gradient"}))

@@ -16,7 +16,7 @@ Array = jax.Array
 EFFORT = 300_000  # steps of the searches of one subset, each O(n²): the rows of a training take some hundreds
 
 
-class Cover(NamedTuple):
+class CoverSearch(NamedTuple):
     """A stack of sets of vertices that may still have to be covered.
 
     Attributes:
@@ -57,7 +57,7 @@ def has_cover(
     """
     n = graph.shape[0]
 
-    def step(state: Cover) -> Cover:
+    def step(state: CoverSearch) -> CoverSearch:
         masks, budgets, top, _, effort = state
         left, budget = masks[top], budgets[top]
         degrees = jnp.where(left, jnp.sum(graph & left, axis=1, dtype=jnp.int32), 0)
@@ -78,9 +78,9 @@ def has_cover(
         top = jnp.where(branches, top + 1, top)
         masks = masks.at[top].set(left & (jnp.arange(n) != taken))
         budgets = budgets.at[top].set(budget - 1)
-        return Cover(masks, budgets, jnp.where(hopeless, top - 1, top), covered, effort - 1)
+        return CoverSearch(masks, budgets, jnp.where(hopeless, top - 1, top), covered, effort - 1)
 
-    def unfinished(state: Cover) -> Array:
+    def unfinished(state: CoverSearch) -> Array:
         return (state.top >= 0) & ~state.covered & (state.effort > 0)
 
     budget = jnp.asarray(budget, jnp.int32)
@@ -88,7 +88,7 @@ def has_cover(
     masks = jnp.zeros((depth + 2, n), bool).at[0].set(left)
     budgets = jnp.zeros(depth + 2, jnp.int32).at[0].set(budget)
     top = jnp.where(budget >= 0, 0, -1)
-    start = Cover(masks, budgets, top, jnp.asarray(False), jnp.asarray(effort, jnp.int32))
+    start = CoverSearch(masks, budgets, top, jnp.asarray(False), jnp.asarray(effort, jnp.int32))
     end = lax.while_loop(unfinished, step, start)
     return end.covered, end.effort
 

@@ -33,7 +33,7 @@ class Distances(NamedTuple):
     unit: Array
 
 
-class Pairs(NamedTuple):
+class PairwiseState(NamedTuple):
     """The state of `pairwise_distances`.
 
     Attributes:
@@ -91,7 +91,7 @@ def pairwise_distances(rows: Array) -> Distances:
         total, _ = fold_blocks(d, width, add, (no_products, no_products))
         return jnp.where(index[:, None] < index[None, :], total, total.T)  # else not quite symmetric
 
-    def close(pairs: Pairs, leader: Array, radius: Array, product: Array) -> Pairs:
+    def close(pairs: PairwiseState, leader: Array, radius: Array, product: Array) -> PairwiseState:
         """Row i is seen from row leader[i]; the product is of halves, each row in a power of two of its own."""
         exponent = exponents(radius)
         # each pair in the power of two of its longer row
@@ -102,14 +102,14 @@ def pairwise_distances(rows: Array) -> Distances:
         squared = jnp.maximum(lengths - 2 * product * shrink * shrink.T, 0)
         into_unit = power_of_two(longer - unit, rows.dtype)
         together = pairs.pending & (leader == leader[..., None])
-        return Pairs(
+        return PairwiseState(
             squared=jnp.where(together, squared * into_unit * into_unit, pairs.squared),
             pending=pairs.pending & ~(together & (squared >= RELIABLE * lengths)),
             twin=jnp.where((radius == 0) & finite[leader] & (leader != index), leader, pairs.twin),
             rounds=pairs.rounds + 1,
         )
 
-    def look_closer(pairs: Pairs) -> Pairs:
+    def look_closer(pairs: PairwiseState) -> PairwiseState:
         leader = jnp.min(jnp.where(pairs.pending | itself, index, n), axis=1)
         radius = jnp.where(finite, radii(leader), 0)
         # rows that are equal to their leader are seen without a product
@@ -125,7 +125,7 @@ def pairwise_distances(rows: Array) -> Distances:
     radius = jnp.where(finite, radius, 0)
     unit = exponents(typical_size(radius, finite))
     no_products = jnp.zeros((n, n), rows.dtype)
-    pairs = Pairs(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
+    pairs = PairwiseState(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
     pairs = close(pairs, middle, radius, products(middle, radius))
     pairs = lax.while_loop(lambda pairs: pairs.pending.any() & (pairs.rounds <= n), look_closer, pairs)
     # equal rows are equally far from all others, to the last bit

@@ -28,7 +28,7 @@ def arc(n: int, f: int) -> Mixer:
         The pre-aggregation. The share of a row is given as if it had not been shortened.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
     Example:
         >>> import numpy as np

@@ -28,7 +28,7 @@ def bucketing(n: int, f: int, *, s: Count = 2) -> Mixer:
         The pre-aggregation. Its `mix` raises ValueError without a context, since it draws.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
         OptionError: For s outside 1..n.
 
     References:

@@ -29,7 +29,7 @@ def clip(n: int, f: int, *, bound: Positive = 1.0) -> Mixer:
         The pre-aggregation. The share of a row is given as if it had not been shortened.
 
     Raises:
-        PartError: For n < f.
+        PartError: For f < 0, n < 1 or n < f.
         OptionError: For bound <= 0.
 
     Example:

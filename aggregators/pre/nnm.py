@@ -32,7 +32,7 @@ def nnm(n: int, f: int) -> Mixer:
         The pre-aggregation.
 
     Raises:
-        PartError: For n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
     Example:
         >>> import numpy as np
