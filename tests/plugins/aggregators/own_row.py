@@ -8,7 +8,9 @@ def own_row(n: int, f: int) -> Aggregator:
 
     Condition: n >= 1
     Cost: that of the row
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def apply(rows, state, context=None):
