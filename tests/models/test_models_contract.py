@@ -39,6 +39,27 @@ def test_an_option_out_of_its_range_is_refused_by_name_and_the_bounds_are_taken(
         built(name, {option.name: value, **OTHERS.get((name, option.name), {})})
 
 
+# written down by itself: the types say the same
+OUTSIDE = [
+    ("gru", "truncate", 0),
+    ("lenet", "pooling", "sum"),
+    ("linear", "l2", -0.1),
+    ("mlp", "dropout", 1.0),
+    ("mlp", "groups", 0),
+    ("mlp", "norm", "instance"),
+    ("resnet20", "norm", "none"),
+    ("rnn", "vocabulary", 0),
+    ("softmax", "initialiser", "he"),
+    ("transformer", "width", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value"), OUTSIDE)
+def test_what_no_network_can_have_is_refused(name, option, value):
+    with pytest.raises(OptionError, match=f"^{name}: {option} must be .*, got {value!r}$"):
+        built(name, {option: value})
+
+
 CONVOLVING = [
     ("module", (8, 8), 4, {"path": f"{NET}:{name}"}) for name in ("Convolving", "Widening", "LinenConvolving")
 ]
