@@ -128,7 +128,7 @@ def build(run: Run, seen: int) -> Core:
             kept=decides.sees == "table",
             models=models,
             weighed=run.weights == "samples",
-            asks_own=rule_needs and any(each.attack.questions for each in _attackers(run)),
+            asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=_server_rate(run),
         ),

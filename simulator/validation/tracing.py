@@ -177,17 +177,30 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: Kind, weig
 
     def forge(key: jax.Array, rows: jax.Array, byzantine: jax.Array, params: jax.Array, step: jax.Array) -> Any:
         state = attack.init(d)
+
+        def undeclared(name: str) -> Callable[..., Any]:
+            def refuse(*_: Any) -> Any:
+                raise PartError(f'{part.label} calls {name} of its view: declare needs=frozenset({{"{name}"}})')
+
+            return refuse
+
+        functions = {
+            "ask_rule": lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
+            "loss": jnp.sum,
+            "after": lambda aggregate: params - aggregate,
+        }
+        answers: dict[str, Any] = {
+            name: function if name in attack.needs else undeclared(name) for name, function in functions.items()
+        }
         view = View(
             rows,
             byzantine,
             known=~byzantine,
             workers=jnp.arange(k),
             params=params,
-            ask_rule=lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
-            loss=jnp.sum,
             step=step,
-            after=lambda aggregate: params - aggregate,
             new=jnp.ones(k, bool),
+            **answers,
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 

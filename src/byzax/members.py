@@ -192,7 +192,7 @@ def load_file(path: str) -> ModuleType:
     Raises:
         PluginError: Where there is no such file, or running it fails.
     """
-    place = Path(path).absolute()
+    place = Path(os.path.abspath(path))
     if not place.is_file():
         raise PluginError(f"there is no file {path}: a relative path begins at the working directory, {Path.cwd()}")
     name = f"byzax_file_{hashlib.sha256(str(place).encode() + place.read_bytes()).hexdigest()}"
@@ -259,7 +259,8 @@ def file_of(function: Callable[..., Any]) -> str:
         function = function.func
     try:
         return inspect.getsourcefile(inspect.unwrap(function)) or str(function.__module__)
-    except TypeError:
+    except (TypeError, OSError):
+        # a class of a notebook has no file
         return str(getattr(function, "__module__", ""))
 
 
