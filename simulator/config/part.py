@@ -7,7 +7,16 @@ from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import core_schema
 
 from byzax import aggregators, members
@@ -118,8 +127,7 @@ class Choice:
             raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {shown(value)}")
         chosen = given.get("name")
         if not isinstance(chosen, str) and not callable(chosen):
-            said = "is missing" if chosen is None else f"must be a name or a function, got {shown(chosen)}"
-            raise mistake(f"name {said}")
+            raise _nameless(given, f"must be a name or a function, got {shown(chosen)}")
         try:
             made = self.type_of(chosen)
         except (PartError, PluginError) as error:
@@ -205,7 +213,7 @@ class NamedOneOf:
             raise mistake(f"a name, or a mapping with name and options, is needed, got {shown(value)}")
         name = given.get("name")
         if name is None:
-            raise mistake("name is missing")
+            raise _nameless(given)
         try:
             return self.type_of(name).model_validate(given)
         except PartError as error:
@@ -217,6 +225,12 @@ class NamedOneOf:
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         whole = [handler(each.__pydantic_core_schema__) for each in self.by_name.values()]
         return {"anyOf": [{"enum": [*self.by_name]}, *whole]}
+
+
+def _nameless(given: Mapping[str, Any], message: str = "") -> ValidationError:
+    """The mistake at the key `name` of a mapping that has none, or another thing there."""
+    kind: Any = mistake(message) if given.get("name") is not None else "missing"
+    return ValidationError.from_exception_data("part", [{"type": kind, "loc": ("name",), "input": given}])
 
 
 # What stands in a JSON Schema for a part until `json_schema` puts a reference there, and the types that it stands for.

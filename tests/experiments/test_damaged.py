@@ -31,8 +31,8 @@ def whole(tmp_path_factory):
     study_of(folder, repeats=2, grid={"rule.name": ["average", "median"]}, schedule="asynchronous",
              latency={"name": "lognormal", "sigma": 0.5})  # fmt: skip
     for run in folder.glob("runs/*"):
-        scenario = study.load(run / "scenario.yaml").cells[0].scenario
-        save(plan(scenario, scenario.seed), run / "timeline.npz")
+        scenario = study.load(run / "scenario.yaml").cells[0].study
+        save(plan(scenario.run), run / "timeline.npz")
     (folder / "thesis.txt").write_text("mine")
     (folder / "runs" / "notes.txt").write_text("mine")
     return folder

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from byzax.experiments import running
 from byzax.experiments.progress import report
-from byzax.experiments.results import Run
+from byzax.experiments.results import Entry
 from byzax.simulator import timeline
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
@@ -92,7 +92,7 @@ def test_the_files_hold_what_the_executor_yields(study):
     here = folder / "runs" / "average_sign-flip-scale-10_seed-1"
     scenario = parse_as(Study, {**SMALL, "seed": 1, "attack": {"name": "sign_flip", "scale": 10}})
     with session(scenario.executor) as execute:
-        seen = list(execute(scenario))
+        seen = list(execute(scenario.task))
     metrics = rows(here / "metrics.csv")
     assert [int(row["step"]) for row in metrics] == [each.step for each in seen] == [0, 2, 4]
     for row, each in zip(metrics, seen, strict=True):
@@ -174,7 +174,7 @@ def test_seeds_that_are_computed_together_share_the_wall_time():
     scenario = parse_as(Study, {**SMALL, "executor": "vectorised", "repeats": 3})
     begin = time.perf_counter()
     with session(scenario.executor) as execute:
-        last = {each.seed: each.wall_s for each in execute(scenario)}
+        last = {each.seed: each.wall_s for each in execute(scenario.task)}
     # each with the whole time of the batch they would come to three times as much
     assert 0 < sum(last.values()) <= time.perf_counter() - begin
 
@@ -244,9 +244,9 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path):
 
 def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     scenario = parse_as(Study, {**SMALL})
-    runs = [Run(f"run-{i}", scenario, "average", "none", {}, i) for i in range(3)]
+    runs = [Entry(f"run-{i}", scenario, "average", "none", {}, i) for i in range(3)]
     with session(scenario.executor) as execute:
-        *_, last = execute(scenario)
+        *_, last = execute(scenario.task)
     screen = io.StringIO()
     with report(Console(file=screen, force_terminal=True, width=150), 3, 12) as told:
         told.begin(runs, 4)

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from byzax.experiments.results import labels
 from byzax.experiments.strict_yaml import dump, parse_text
-from byzax.experiments.study import check, expand, load, override, put
+from byzax.experiments.study import load, override
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.grid import expand, put
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import validate
 from tests.experiments.command import SMALL, write
 
 YAML_1_2 = [
@@ -140,7 +142,7 @@ def test_an_optimizer_is_chosen_before_its_rate_and_the_rate_before_its_options(
         "optimizer.name": ["adam"],
     }
     for keys in (grid, dict(reversed(grid.items()))):
-        found = load(write(tmp_path, grid=keys)).cells[0].scenario.optimizer
+        found = load(write(tmp_path, grid=keys)).cells[0].study.optimizer
         assert found.name == "adam"
         assert found.learning_rate.model_dump() == {
             "name": "cosine", "warm_up": 0, "start": 0.5, "final": 0.1, "steps": None
@@ -159,7 +161,7 @@ SWEEPS = {
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))
 def test_the_cells_are_all_combinations_in_the_order_written(keys):
-    cells, _ = expand({**SMALL, "grid": {key: SWEEPS[key] for key in keys}})
+    cells = expand(parse_as(Study, {**SMALL, "grid": {key: SWEEPS[key] for key in keys}})).cells
     combinations = list(itertools.product(*(SWEEPS[key] for key in keys)))
     assert [tuple(cell.choices.values()) for cell in cells] == combinations
     for cell in cells:
@@ -173,7 +175,7 @@ def test_the_cells_are_all_combinations_in_the_order_written(keys):
 def test_a_mistake_of_many_cells_is_said_once(tmp_path):
     study = load(write(tmp_path, rule="krum", grid={"workers.byzantine": [1, 3], "seed": [0, 1, 2]}))
     with pytest.raises(ScenarioError) as caught:
-        check(study)
+        validate(study)
     assert str(caught.value).count("\n") == 0
     assert str(caught.value).endswith("(in 3 runs, such as workers.byzantine=3, seed=0)")
 
