@@ -95,11 +95,13 @@ def markdown(kind: str) -> str:
 
 
 def fields(text: str) -> dict[str, str]:
-    """The fields of a docstring, `Condition: n >= 2f + 3`, each with the lines that continue it."""
-    return {
-        name: _plain(" ".join(value.split()))
-        for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*)", text, re.MULTILINE)
-    }
+    r"""The fields of a docstring, each with the lines that continue it, or that stand below it.
+
+    >>> fields("Krum.\n\nCondition: n >= 2f + 3\n\nReferences:\n    Blanchard et al.,\n    NeurIPS 2017")
+    {'Condition': 'n >= 2f + 3', 'References': 'Blanchard et al., NeurIPS 2017'}
+    """
+    found = re.findall(r"^([A-Z][a-z]+):( *\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*|(?:\n +\S.*)+)", text, re.MULTILINE)
+    return {name: _plain(" ".join(value.split())) for name, value in found}
 
 
 def options(function: Callable[..., Any]) -> list[str]:

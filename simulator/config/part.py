@@ -111,10 +111,17 @@ class Choice:
         kind: A key of `byzax.members.KINDS`.
         base: The class with the settings that byzax has for every part of the kind.
         aliases: Other names that may be written for some.
+        number: What a bare number stands for, a name and an option of it; None where one cannot be written.
     """
 
-    def __init__(self, kind: str, base: type[Part] = Part, aliases: Mapping[str, str] = MappingProxyType({})):
-        self.kind, self.base, self.aliases = kind, base, aliases
+    def __init__(
+        self,
+        kind: str,
+        base: type[Part] = Part,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        number: tuple[str, str] | None = None,
+    ):
+        self.kind, self.base, self.aliases, self.number = kind, base, aliases, number
 
     def validate(self, value: Any) -> Any:
         """The part that is meant. Raises pydantic's errors."""
@@ -122,6 +129,8 @@ class Choice:
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
             value = value.given()
+        if self.number and type(value) in (int, float):
+            value = {"name": self.number[0], self.number[1]: value}
         given = {"name": value} if isinstance(value, str) or callable(value) else value
         if not isinstance(given, Mapping):
             raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {shown(value)}")
@@ -155,7 +164,8 @@ class Choice:
         _types.update(zip((each[_PART] for each in parts), found, strict=True))
         names = [*(made.model_fields["name"].default for made in found), *self.aliases]
         own = {"type": "string", "pattern": r"\.py:\w+$", "description": "A function of your own: path/to/file.py:name"}
-        return {"anyOf": [{"enum": names}, own, *parts]}
+        bare = [{"type": "number"}] if self.number else []
+        return {"anyOf": [{"enum": names}, own, *bare, *parts]}
 
 
 class Either:
@@ -172,7 +182,7 @@ class Either:
 
     def validate(self, value: Any) -> Any:
         """The numbers or the part. Raises pydantic's errors."""
-        if type(value) in (int, float):
+        if type(value) in (int, float) and not self.choice.number:
             return self.numbers.validate_python(value)
         if isinstance(value, (list, tuple)):
             return self.numbers.validate_python(tuple(value))

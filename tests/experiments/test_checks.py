@@ -11,6 +11,7 @@ from rich.console import Console
 from byzax.experiments.progress import report
 from byzax.experiments.results import Entry, own_files, read_skipped
 from byzax.experiments.study import load
+from byzax.simulator import validation
 from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
@@ -77,7 +78,7 @@ def test_numbers_and_files_are_looked_at_before_anything_is_traced(tmp_path, mon
 
 
 def test_all_files_are_looked_at_quickly_before_the_first_is_traced(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "check", lambda *_: pytest.fail("a study was traced"))
+    monkeypatch.setattr(validation, "validate", lambda *_: pytest.fail("a study was traced"))
     one, other = (
         write(tmp_path, "one.yaml"),
         write(tmp_path, "other.yaml", rule="krum", workers={"total": 4, "byzantine": 1}),
@@ -140,7 +141,7 @@ def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path)
 
     path = write(tmp_path, grid={"workers.byzantine": [1, 2]}, skip_impossible=True)
     planned = tune.plan(path, [], ["rule.name=[average,bulyan]"], [], None)
-    planned = planned._replace(study=validate_quickly(planned.study))
+    planned = planned._replace(expansion=validate_quickly(planned.expansion))
     for i in range(3):
         (tmp_path / "runs" / f"{i}").mkdir(parents=True)
         measured = {

@@ -41,7 +41,7 @@ def study_of(
         scenario = run.scenario
         timeline = plan(scenario.run)
         seen: list[Checkpoint] = []
-        every = evaluation_steps(scenario, timeline.steps)
+        every = evaluation_steps(scenario.evaluate_every, timeline.steps)
         whole = status(run) in ("complete", "degraded")
         for before, step in zip([0, *every], every if whole else every[: len(every) // 2 + 1], strict=False):
             value = score(run, step)
