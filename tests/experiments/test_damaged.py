@@ -142,10 +142,10 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path not in shown}
 
 
-def fake_replay(scenario, seed, timeline):
+def fake_replay(task, timeline):
     """Checkpoints as a replay gives them, but for the training."""
     for step in (0, 2, 4):
-        yield Checkpoint(seed, step, 0.0, 0, 0.0, None, None, np.zeros(3), timeline)
+        yield Checkpoint(task.run.seed, step, 0.0, 0, 0.0, None, None, np.zeros(3), timeline)
 
 
 def holds(folder, chart):

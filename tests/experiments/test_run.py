@@ -26,6 +26,7 @@ from byzax.simulator import timeline
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.study import Study
 from tests.experiments.command import SMALL, byzax, command, write
 
@@ -298,9 +299,9 @@ def test_a_run_that_lost_workers_is_degraded_and_says_which_and_when(tmp_path, m
     @contextmanager
     def losing(executor, notice, address):
         # what a race yields whose process with workers 5 and 6 died
-        def execute(scenario):
-            with session(executor.model_copy(update={"name": "loop"})) as run:
-                for place, checkpoint in enumerate(run(scenario)):
+        def execute(task):
+            with session(Loop()) as run:
+                for place, checkpoint in enumerate(run(task)):
                     if place == 1:
                         notice("worker actor 1 died: why; workers 5, 6 lost from update 2 on")
                     lost = np.array([[1, 5], [1, 6]][: 2 * place]).reshape(-1, 2)
