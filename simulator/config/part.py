@@ -300,12 +300,12 @@ def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedO
     return None
 
 
-def short_for(key: str, kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
-    """Lets a field that holds a description be written as the bare value of its `key`, a number."""
+def short_for(kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
+    """Lets a field that holds a description be written as the bare value of one of its keys, a number."""
 
     def whole(value: Any) -> Any:
         if type(value) in (int, kind):
-            return {key: value}
+            return {description._short: value}
         if isinstance(value, (description, Mapping)):
             return value
         number = "a whole number" if kind is int else "a number"

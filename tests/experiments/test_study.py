@@ -149,6 +149,29 @@ def test_an_optimizer_is_chosen_before_its_rate_and_the_rate_before_its_options(
         }  # fmt: skip
 
 
+def test_what_is_written_down_of_a_study_is_what_was_given():
+    written = {
+        **SMALL,
+        "workers": {"total": 9, "byzantine": 2},
+        "worker_momentum": 0.5,
+        "local": {"steps": 2, "learning_rate": 0.2},
+        "pre": ["nnm", {"name": "clip", "bound": 2.0}],
+        "attack": {"name": "little", "timing": "first", "workers": 1, "beside": ["empire"]},
+        "grid": {"rule.name": ["krum", "median"]},
+    }
+    assert parse_as(Study, written).given() == written
+
+
+def test_defaults_that_follow_another_setting_follow_it_in_copies_and_in_a_grid():
+    local, speed = {"steps": 2}, lambda study: study.optimizer.options()["learning_rate"]
+    study = parse_as(Study, {**SMALL, "local": local})
+    assert (speed(study), speed(study.run), speed(study.replace(local=None))) == (1.0, 1.0, 0.1)
+    swept = expand(parse_as(Study, {**SMALL, "local": local, "grid": {"local": [None, local]}}))
+    assert [speed(cell.study) for cell in swept.cells] == [0.1, 1.0]
+    race = parse_as(Study, {**SMALL, "executor": "ray", "clock": "wall"})
+    assert [each.latency.options()["seconds"] for each in (race, race.replace(clock="virtual"))] == [0.0, 1.0]
+
+
 SWEEPS = {
     "rule.name": ["average", "median", "krum"],
     "attack.name": ["none", "empire"],
