@@ -24,6 +24,9 @@ def factory(reference: str | Callable[..., Aggregator]) -> Callable[..., Aggrega
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
 
+    Returns:
+        The function, which builds the rule from n, f and its options.
+
     Raises:
         PartError: For an unknown name, with the nearest one.
         PluginError: Where the file cannot be used.
@@ -31,15 +34,37 @@ def factory(reference: str | Callable[..., Aggregator]) -> Callable[..., Aggrega
     return members.find("rule", reference)
 
 
-def build(name: str, n: int, f: int, *, pre: Sequence[str | Mapping[str, Any]] = (), **options: Any) -> Aggregator:
-    """The rule `name` for `n` rows of which `f` may be Byzantine, over what `pre` makes of them, from left to right.
+def build(
+    name: str | Callable[..., Aggregator],
+    n: int,
+    f: int,
+    *,
+    pre: Sequence[str | Callable[..., before.Mixer] | Mapping[str, Any]] = (),
+    **options: Any,
+) -> Aggregator:
+    """Builds a rule from its name, over pre-aggregations where there are any.
 
-    `pre` holds names from `byzax.aggregators.pre`, or mappings of `name` and options, such as
-    `pre=["nnm", {"name": "bucketing", "s": 2}]`.
+    Args:
+        name: Name of the rule; or `"path/to/file.py:name"`, or its function.
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        pre: What is done to the rows before, from left to right: names from `byzax.aggregators.pre`, or mappings of
+            `name` and options.
+        **options: Options of the rule.
 
-    Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.
+    Returns:
+        The rule for n rows.
+
+    Raises:
+        PartError: For an unknown name or an impossible (n, f); its subclass OptionError for an option out of range.
+        PluginError: Where a file that is named cannot be used.
+
+    Example:
+        >>> rule = build("krum", 15, 2, pre=["nnm", {"name": "bucketing", "s": 2}], distance="plain")
+        >>> rule.least_rows(2)
+        13
     """
-    parts = [{"name": part} if isinstance(part, str) else dict(part) for part in pre]
+    parts = [dict(part) if isinstance(part, Mapping) else {"name": part} for part in pre]
     makers = [partial(before.factory(part.pop("name")), **part) for part in parts]
     return before.chained(partial(factory(name), **options), n, f, makers)
 

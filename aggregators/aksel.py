@@ -1,20 +1,20 @@
-"""Aksel: the average of the rows closest to the coordinate-wise median."""
+"""Aksel (Boussetta et al. 2020): the mean of the rows closest to the coordinate-wise median."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless
-from byzax.aggregators.kernels.columns import Median, middle, sorted_rows
-from byzax.aggregators.kernels.distances import distances_to, smallest
+from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.columns import Median, median_of_sorted, order_statistics
+from byzax.aggregators.kernels.distances import mask_smallest, squared_distances_to
 from byzax.aggregators.kernels.means import mean_of
 from byzax.aggregators.median import median as marginal_median
+from byzax.options import checked
 
-Count = Literal["n-f", "mid"]
 
-
-def aksel(n: int, f: int, *, count: Count = "mid", median: Median = "mid") -> Aggregator:
+@checked
+def aksel(n: int, f: int, *, count: Literal["n-f", "mid"] = "mid", median: Median = "mid") -> Aggregator:
     """The mean of the half of the rows closest to the median of the coordinates, `[n, d] -> [d]`.
 
         F = mean of the x_i with |x_i - M|² <= median of |x_1 - M|², ..., |x_n - M|²:  the ceil(n/2) smallest
@@ -22,47 +22,55 @@ def aksel(n: int, f: int, *, count: Count = "mid", median: Median = "mid") -> Ag
 
     Condition: n >= 2f + 1
     Cost: O(n log² n d)
-    Source: Boussetta et al., OPODIS 2020, "AKSEL: Fast Byzantine SGD"
 
-    f is in the condition only, unless `count` says otherwise. The paper itself could not be looked up: this is what
-    LPD's code, by some of its authors, takes by default, and what other codes in circulation call Aksel.
+    The number f is in the condition only, unless `count` says otherwise. The paper itself could not be looked up: this
+    is what LPD's code, by some of its authors, does by default, and what other codes in circulation call Aksel.
+
+    Rows with a NaN or infinite entry are infinitely far from the median; in the median NaN counts as +inf. Ties: of
+    rows equally far from the median the lowest index.
 
     Args:
-        count: `n-f` averages the n-f closest rows (LPD's other mode): with f = 0 the average.
-        median: which median of an even number of values M has: the mean of the two middle ones (`mid`), or the `lower`
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        count: Number of rows averaged: `mid` takes the closest half, `n-f` the n-f closest rows (LPD's other mode),
+            which with f = 0 is the average.
+        median: The median of an even number of values in M: the mean of the two middle ones (`mid`), or the `lower`
             (LPD's code, by torch.median) or `upper` of them.
 
+    Returns:
+        The rule. Weights: the same for each row averaged.
+
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, or an option that is none of those named.
+        PartError: For f < 0, or n < 2f + 1.
+        OptionError: For an option that is none of those named.
 
-    Ties: of rows equally far from the median the lowest index. Rows with a NaN or infinite entry are infinitely far
-    from it; in the median NaN counts as +inf. Weights: the same for each row averaged.
+    Example:
+        >>> import numpy as np
+        >>> rule = aksel(n=5, f=1)
+        >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [9], [np.nan]], np.float32), rule.init(1))
+        >>> aggregate.tolist(), (info.weights > 0).tolist()
+        ([1.0], [True, True, True, False, False])
 
-    >>> import numpy as np
-    >>> rule = aksel(n=5, f=1)
-    >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [9], [np.nan]], np.float32), rule.init(1))
-    >>> aggregate.tolist(), (info.weights > 0).tolist()
-    ([1.0], [True, True, True, False, False])
+    References:
+        Boussetta et al., OPODIS 2020, "AKSEL: Fast Byzantine SGD"
     """
-    require("aksel", n, f, factor=2, offset=1)
-    choice("aksel", "count", count, get_args(Count))
-    choice("aksel", "median", median, get_args(Median))
+    least_rows = require("aksel", n, f, factor=2, offset=1)
 
     def closest(rows: Array, centre: Array, alive: Array) -> tuple[Array, Array]:
         # else XLA fuses the median into its uses and computes it for each row
-        distances = distances_to(rows, lax.optimization_barrier(centre))
+        distances = squared_distances_to(rows, lax.optimization_barrier(centre))
         size = jnp.sum(alive)
-        return mean_of(rows, smallest(distances, size - f if count == "n-f" else (size + 1) // 2, alive))
+        return mean_of(rows, mask_smallest(distances, size - f if count == "n-f" else (size + 1) // 2, alive))
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        centre = middle(sorted_rows(rows, sorted({(n - 1) // 2, n // 2})), median)
+        centre = median_of_sorted(order_statistics(rows, sorted({(n - 1) // 2, n // 2})), median)
         result, weights = closest(rows, centre, jnp.ones(n, bool))
         return result, Info(weights)
 
-    def among(rows: Array):
+    def among(rows: Array) -> AggregateAlive:
         centre = marginal_median(n, f, median=median).among
         assert centre is not None
         centre_of = centre(rows)
         return lambda alive: closest(rows, centre_of(alive), alive)[0]
 
-    return stateless(n, aggregate, among)
+    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)

@@ -1,32 +1,44 @@
-"""The type of a rule, and what every file of this folder shares: lookup of files, checks of arguments."""
+"""The types of a rule, and what the files of this folder share: aliases for options, checks, ways to build a rule."""
 
-import difflib
-import importlib
 import operator
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from pydantic import Field
+
+from byzax.options import PartError
 
 Array = jax.Array
 State = Any
-# The type of an option that is another rule: its name, or a mapping of its name and options. A scenario, its JSON
-# Schema and its refusals know from it which rules and options there are.
-Nested = str | Mapping[str, Any]
+# The type of an option that is another rule: its name, `"file.py:name"`, its function, or a mapping whose `name` is one
+# of these and whose other keys are options. A scenario, its JSON Schema and its refusals know it by this type.
+Nested = str | Callable[..., Any] | Mapping[str, Any]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+# one compiled loop, which no signal ends
+Iterations = Annotated[int, Field(ge=1, le=1000)]
 
 LIMIT = "the steps that brute's `effort` allows; give it more, or take another rule or base, such as multi_krum"
+# what `least_rows` gives where the options of a rule allow no number of rows at all
+NEVER = sys.maxsize
 
 
 class Info(NamedTuple):
     """Diagnostics of one aggregation, beside the aggregate.
 
-    `weights`: `[n]`, the share of each row in the aggregate (sums to 1), or None where rows have no share of their own.
-    `iterations`: how many steps a rule took that iterates until it is done; None for all others.
-    `undecided`: true where the search of a rule did not end within its limit of work, so that the aggregate is NaN and
-    no answer; None for rules without a limit.
+    Attributes:
+        weights: `[n]`, the share of each row in the aggregate (sums to 1); None where rows have no share of their own.
+        iterations: Number of steps that an iterative rule took; None for all others.
+        undecided: True where the search of a rule did not end within its limit of work, so that the aggregate is NaN
+            and no answer; None for rules without a limit.
     """
 
     weights: Array | None = None
@@ -37,11 +49,14 @@ class Info(NamedTuple):
 class Context(NamedTuple):
     """The server's knowledge beside the rows; most rules ignore it.
 
-    `key`: for what a rule draws, another one at every update. `params` `[d]`: the model that the update changes.
-    `gradient()` gives the server's own row `[d]`, `loss(params)` the mean loss of a model, both on the server's own
-    data; the two are None where there is none. The row is made the way workers make theirs: of the same gradients,
-    local steps and momentum. `after(aggregate [d])`: the model `[d]` that the update makes of the model where this is
-    the aggregate, None where that is not known.
+    Attributes:
+        key: For what a rule draws, another one at every update.
+        params: `[d]`, the model that the update changes.
+        gradient: Gives the server's own row `[d]`, on the server's own data; None where it has none. The row is made
+            the way workers make theirs: of the same gradients, local steps and momentum.
+        loss: Gives the mean loss `[]` of a model `[d]` on the server's own data; None where it has none.
+        after: Gives the model `[d]` that the update makes of `params` where its argument `[d]` is the aggregate; None
+            where that is not known.
     """
 
     key: Array
@@ -51,58 +66,133 @@ class Context(NamedTuple):
     after: Callable[[Array], Array] | None = None
 
 
+class Init(Protocol):
+    """The state of a rule before the first update.
+
+    Args:
+        d: Number of parameters.
+
+    Returns:
+        A pytree; `()` for a rule without state.
+    """
+
+    def __call__(self, d: int, /) -> State: ...
+
+
+class Apply(Protocol):
+    """One aggregation.
+
+    Args:
+        rows: `[n, d]`, NumPy or JAX, floating point.
+        state: That of `init`, or of the last aggregation.
+        context: What the server knows beside the rows; required by rules that draw, or whose `needs` are not empty.
+
+    Returns:
+        The aggregate `[d]` in the dtype of the rows, the new state, and diagnostics.
+    """
+
+    def __call__(self, rows: Any, state: State, context: Context | None = None, /) -> tuple[Array, State, Info]: ...
+
+
+class AggregateAlive(Protocol):
+    """The aggregate of some of the rows.
+
+    Args:
+        alive: `[n]`, which of the rows are there.
+
+    Returns:
+        The aggregate `[d]` of the rows that are `alive`, with the same f as that of all rows.
+    """
+
+    def __call__(self, alive: Array, /) -> Array: ...
+
+
+class Among(Protocol):
+    """The work that all sub-pools of the rows share, such as the distances between them.
+
+    Args:
+        rows: `[n, d]`.
+
+    Returns:
+        The function that aggregates some of the rows. Shapes stay fixed, so that a loop that removes rows one by one
+        compiles once.
+    """
+
+    def __call__(self, rows: Array, /) -> AggregateAlive: ...
+
+
+class LeastRows(Protocol):
+    """The fewest rows that a rule accepts with the same options.
+
+    Args:
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The smallest number such that it and every larger number of rows meets the rule's condition; `NEVER` where the
+        options do not fit this f, however many rows there are. Limits of size (smea's number of subsets,
+        clipped_clustering's memory) are not part of it.
+    """
+
+    def __call__(self, f: int, /) -> int: ...
+
+
+def one_row(f: int) -> int:
+    """`least_rows` of a rule without a condition: 1."""
+    return 1
+
+
 class Aggregator(NamedTuple):
     """A rule for `n` rows of which up to `f` may be Byzantine, as pure functions.
 
-    `init(d)` gives the state before the first update. `apply(rows, state)` takes `rows` `[n, d]` (NumPy or JAX) and
-    gives `(aggregate [d], state, info)`. Rules that draw, or ask the server's data, need `apply(rows, state, context)`;
-    the others ignore the context.
-
-    `among(rows)` does the work that all sub-pools of the rows share (their distances, say) and gives a function of
-    `alive` `[n]`: the aggregate of the rows where `alive` is true, at the same `f`. Shapes stay fixed, so a loop that
-    removes rows one by one compiles once. A rule without one has None there. `limited`: the rule may be undecided, and
-    then `among` gives NaN.
-
-    `linear`: the aggregate is the sum of the rows times `Info.weights`, so that weights can be multiplied by numbers of
-    samples. `least_rows(f)`: the fewest rows that the rule accepts with the same options where `f` of them may be
-    Byzantine. `needs`: what it asks of the `Context`, of "gradient", "loss" and "after".
+    Attributes:
+        init: The state before the first update, from the number of parameters.
+        apply: One aggregation: `apply(rows, state)`, or `apply(rows, state, context)`.
+        among: The same rule for parts of the rows, at the same f; None where a rule cannot do that.
+        limited: Whether the rule may be undecided (`Info.undecided`), and `among` then gives NaN.
+        linear: Whether the aggregate is the sum over rows of `Info.weights[i] * rows[i]`, so that the weights may be
+            multiplied by numbers of samples.
+        least_rows: The fewest rows that the rule accepts with the same options, from f.
+        needs: The functions of the `Context` that `apply` calls, of "gradient", "loss" and "after".
     """
 
-    init: Callable[[int], State]
-    apply: Callable[..., tuple[Array, State, Info]]
-    among: Callable[[Array], Callable[[Array], Array]] | None = None
+    init: Init
+    apply: Apply
+    among: Among | None = None
     limited: bool = False
     linear: bool = False
-    least_rows: Callable[[int], int] = lambda f: 1
+    least_rows: LeastRows = one_row
     needs: frozenset[str] = frozenset()
 
 
 def require(
     rule: str, n: int, f: int, factor: int = 2, offset: int = 1, unproven: bool | None = None, least: int = 1
-) -> None:
+) -> LeastRows:
     """Checks the numbers of rows that a rule is built for.
 
     Args:
-        rule: its name, for the message.
-        n: rows.
-        f: Byzantine rows among them.
-        factor: of the condition n >= `factor` f + `offset`.
-        offset: of the condition.
-        unproven: whether n >= `factor` f + `least` suffices, unproven as it is; None: the rule has no such option.
-        least: takes the place of `offset` then.
+        rule: Name of the rule, for the message.
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        factor: Of the condition n >= `factor` f + `offset`.
+        offset: Of the condition.
+        unproven: Whether n >= `factor` f + `least` suffices, without a proof; None: the rule has no such option.
+        least: Takes the place of `offset` then.
+
+    Returns:
+        `least_rows` of the rule: from f the fewest rows that meet the condition.
 
     Raises:
-        ValueError: unless n and f are whole numbers with f >= 0 that meet the condition.
+        PartError: Unless n and f are whole numbers with f >= 0 that meet the condition.
     """
     for name, value in (("n", n), ("f", f)):
         try:
             operator.index(value)
         except TypeError:
-            raise ValueError(f"{rule} needs a whole number {name}, got {name}={value!r}") from None
+            raise PartError(f"{rule} needs a whole number {name}, got {name}={value!r}") from None
     if n < 1:
-        raise ValueError(f"{rule} needs at least one row, got n={n}")
+        raise PartError(f"{rule} needs at least one row, got n={n}")
     if f < 0:
-        raise ValueError(f"{rule} needs f >= 0 Byzantine rows, got f={f}")
+        raise PartError(f"{rule} needs f >= 0 Byzantine rows, got f={f}")
     needed = least if unproven else offset
     if n < factor * f + needed:
         condition = f"n >= {'' if factor == 1 else factor}f" + (f" + {needed}" if needed else "")
@@ -110,57 +200,19 @@ def require(
         way_out = f" (or unproven: true, which takes n >= {factor}f + {least})"
         hint = way_out if unproven is False and n >= factor * f + least else ""
         if largest < 0:
-            raise ValueError(f"{rule} needs {condition}: at least {needed} rows even for f = 0, got n={n}, f={f}{hint}")
-        raise ValueError(f"{rule} needs {condition}: with n={n} rows f is at most {largest}, got f={f}{hint}")
+            raise PartError(f"{rule} needs {condition}: at least {needed} rows even for f = 0, got n={n}, f={f}{hint}")
+        raise PartError(f"{rule} needs {condition}: with n={n} rows f is at most {largest}, got f={f}{hint}")
+    return lambda f: max(1, factor * f + needed)
 
 
-def choice(rule: str, option: str, value: object, allowed: Sequence[str]) -> None:
-    """Raises ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"{rule}: {option} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def whole(rule: str, option: str, value: Any, least: int | None = None, most: int | None = None) -> None:
-    """Raises ValueError unless `value` is a whole number, and within `least` and `most` where they are given."""
-    try:
-        operator.index(value)
-    except TypeError:
-        raise ValueError(f"{rule} needs a whole number {option}, got {option}={value!r}") from None
-    if least is not None and value < least:
-        raise ValueError(f"{rule} needs {option} >= {least}, got {option}={value}")
-    if most is not None and value > most:
-        raise ValueError(f"{rule} needs {option} <= {most}, got {option}={value}")
-
-
-def files(folders: Iterable[str]) -> tuple[str, ...]:
-    """The names of all files in these folders, `base` and those that begin with `_` aside."""
-    found = pkgutil.iter_modules(folders)
-    return tuple(sorted(m.name for m in found if not m.ispkg and m.name[0] != "_" and m.name != "base"))
-
-
-def function_of(package: str, kind: str, name: str, names: Sequence[str]) -> Callable[..., Any]:
-    """The function `name` of the file `name` in a package, one of `names`.
-
-    Raises ValueError for a name that is none of them, with the nearest, or a file without its function.
-    """
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown {kind} {name!r}: {hint}available: {', '.join(names)}")
-    module = importlib.import_module(f"{package}.{name}")
-    if not hasattr(module, name):
-        raise ValueError(f"{module.__file__} must hold a function of its own name, {name}")
-    return getattr(module, name)
-
-
-def _gives(needed: str, count: int, given: Any, function: Callable[..., Any]) -> None:
-    """Raises TypeError, with the place of the function, unless it gave so many values of which Info is the last."""
-    if isinstance(given, tuple) and len(given) == count and isinstance(given[-1], Info):
+def _check_result(needed: str, count: int, result: Any, function: Callable[..., Any]) -> None:
+    """Raises TypeError, with the place of the function, unless `result` is `count` values of which Info is the last."""
+    if isinstance(result, tuple) and len(result) == count and isinstance(result[-1], Info):
         return
     code = getattr(function, "__code__", None)
     place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    kinds = [type(each).__name__ for each in given] if isinstance(given, tuple) else []
-    got = f"({', '.join(kinds)})" if kinds else type(given).__name__
+    kinds = [type(each).__name__ for each in result] if isinstance(result, tuple) else []
+    got = f"({', '.join(kinds)})" if kinds else type(result).__name__
     hint = "the last value must be an Info, such as Info()" if len(kinds) == count else "return Info() too"
     raise TypeError(f"this function must give {needed}, got {got}: {hint}{place}")
 
@@ -168,17 +220,29 @@ def _gives(needed: str, count: int, given: Any, function: Callable[..., Any]) ->
 def stateless(
     n: int,
     aggregate: Callable[[Array], tuple[Array, Info]],
-    among: Callable[[Array], Callable[[Array], Array]] | None = None,
+    among: Among | None = None,
+    *,
+    linear: bool = False,
+    least_rows: LeastRows = one_row,
 ) -> Aggregator:
-    """An `Aggregator` without state from `aggregate(rows [n, d]) -> (aggregate [d], info)`.
+    """Builds a rule without state from a function of the rows.
 
-    `aggregate` is jitted once here and sees float32 or float64; the aggregate is returned in the dtype of the rows.
+    Args:
+        n: Number of rows.
+        aggregate: From the rows `[n, d]` the aggregate `[d]` and an `Info`. It is jitted once here and sees float32 or
+            float64; the aggregate is returned in the dtype of the rows.
+        among: As in `Aggregator`.
+        linear: As in `Aggregator`.
+        least_rows: As in `Aggregator`, such as `require` gives it.
+
+    Returns:
+        The rule.
     """
 
     @jax.jit
     def compiled(rows: Array) -> tuple[Array, Info]:
         given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
-        _gives("(aggregate, info)", 2, given, aggregate)
+        _check_result("(aggregate, info)", 2, given, aggregate)
         result, info = given
         return result.astype(rows.dtype), info
 
@@ -187,35 +251,55 @@ def stateless(
         result, info = compiled(rows)
         return result, state, info
 
-    return Aggregator(init=lambda d: (), apply=apply, among=among)
+    return Aggregator(lambda d: (), apply, among, linear=linear, least_rows=least_rows)
 
 
-def selecting(n: int, selection: Callable[[Array], Callable[[Array], Array]]) -> Aggregator:
-    """An `Aggregator` without state that gives one of its rows, with weight 1.
+def selecting(
+    n: int, build_selection: Callable[[Array], Callable[[Array], Array]], *, least_rows: LeastRows = one_row
+) -> Aggregator:
+    """Builds a rule without state that gives one of its rows, with weight 1.
 
     Args:
-        n: number of rows.
-        selection: `selection(rows [n, d])(alive [n])` is the index of the row selected of those alive.
+        n: Number of rows.
+        build_selection: `build_selection(rows [n, d])(alive [n])` is the index of the row selected of those alive.
+        least_rows: As in `Aggregator`, such as `require` gives it.
+
+    Returns:
+        The rule, which is linear.
     """
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        winner = selection(rows)(jnp.ones(n, bool))
+        winner = build_selection(rows)(jnp.ones(n, bool))
         return rows[winner], Info((jnp.arange(n) == winner).astype(rows.dtype))
 
-    def among(rows: Array) -> Callable[[Array], Array]:
-        select = selection(rows)
+    def among(rows: Array) -> AggregateAlive:
+        select = build_selection(rows)
         return lambda alive: rows[select(alive)]
 
-    return stateless(n, aggregate, among)
+    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
 
 
 def stateful(
-    n: int, init: Callable[[int], State], aggregate: Callable[[Array, State], tuple[Array, State, Info]]
+    n: int,
+    init: Init,
+    aggregate: Callable[[Array, State], tuple[Array, State, Info]],
+    *,
+    linear: bool = False,
+    least_rows: LeastRows = one_row,
 ) -> Aggregator:
-    """An `Aggregator` from `init(d) -> state` and `aggregate(rows [n, d], state) -> (aggregate [d], state, info)`.
+    """Builds a rule with a state.
 
-    `aggregate` is jitted once here and sees float32 or float64; the aggregate is returned in the dtype of the rows, the
-    state in those that `init` gave, so that a loop over updates compiles once.
+    Args:
+        n: Number of rows.
+        init: The state before the first update, from d.
+        aggregate: From the rows `[n, d]` and the state the aggregate `[d]`, the new state and an `Info`. It is jitted
+            once here and sees float32 or float64; the aggregate is returned in the dtype of the rows, the state in
+            those that `init` gave, so that a loop over updates compiles once.
+        linear: As in `Aggregator`.
+        least_rows: As in `Aggregator`, such as `require` gives it.
+
+    Returns:
+        The rule.
     """
 
     @jax.jit
@@ -225,7 +309,7 @@ def stateful(
         if shapes[0] != shapes[1]:
             raise ValueError(f"state must be what init(d={rows.shape[1]}) or the last update gave, got {state!r}")
         given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
-        _gives("(aggregate, state, info)", 3, given, aggregate)
+        _check_result("(aggregate, state, info)", 3, given, aggregate)
         result, new, info = given
         return result.astype(rows.dtype), jax.tree.map(lambda now, old: now.astype(old.dtype), new, state), info
 
@@ -233,11 +317,20 @@ def stateful(
         check_rows(rows, n)
         return compiled(rows, state)
 
-    return Aggregator(init=init, apply=apply)
+    return Aggregator(init, apply, linear=linear, least_rows=least_rows)
 
 
 def limited(rule: str, aggregator: Aggregator) -> Aggregator:
-    """The same, which raises RuntimeError where it is undecided; in compiled code the caller has to look at `Info`."""
+    """Makes a rule raise where its search is undecided.
+
+    Args:
+        rule: Name of the rule, for the message.
+        aggregator: A rule whose `Info.undecided` is set.
+
+    Returns:
+        The same rule, marked as `limited`, whose `apply` raises RuntimeError where it is undecided; in compiled code
+        the caller has to look at `Info`.
+    """
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         aggregate, state, info = aggregator.apply(rows, state, context)
@@ -259,15 +352,29 @@ def check_rows(rows: Any, n: int) -> None:
         raise ValueError(f"rows must be floating point (float32, bfloat16, float64), got {dtype}")
 
 
-def drawn(rule: str, context: Context | None) -> Array:
-    """The key for what `rule` draws. Raises ValueError without a context."""
+def require_key(part: str, context: Context | None) -> Array:
+    """The key for what a rule or pre-aggregation draws. Raises ValueError without a context.
+
+    Args:
+        part: Its name, for the message.
+        context: The context it was given.
+    """
     if context is None:
-        raise ValueError(f"{rule} draws: apply(rows, state, Context(key=jax.random.key(seed))) is needed")
+        raise ValueError(f"{part} draws: apply(rows, state, Context(key=jax.random.key(seed))) is needed")
     return context.key
 
 
-def distinct(key: Array, d: int, count: int) -> Array:
-    """`count` of the numbers below `d`, each set of them equally likely, `[count]`; all of them if d is no larger."""
+def draw_distinct(key: Array, d: int, count: int) -> Array:
+    """Draws distinct whole numbers, each set of them equally likely.
+
+    Args:
+        key: A key.
+        d: The numbers are below it.
+        count: How many numbers.
+
+    Returns:
+        `[count]`; all d numbers if d is no larger.
+    """
     if 4 * count > d:
         return jax.random.permutation(key, d)[:count]
     # Numbers drawn one after the other, those that were there before left out: cheaper than to permute all, and that
@@ -279,6 +386,6 @@ def distinct(key: Array, d: int, count: int) -> Array:
 
 
 def eligible(alive: Array, finite: Array) -> Array:
-    """Rows to choose from: those alive and finite, or all alive ones where none is finite."""
+    """Rows to choose from `[n]`: those `alive` and `finite` (both `[n]`), or all alive ones where none is finite."""
     good = alive & finite
     return jnp.where(good.any(), good, alive)

@@ -1,40 +1,57 @@
-"""Bulyan: a selection by another rule, then an average around the median of each coordinate."""
+"""Bulyan (El Mhamdi et al. 2018): a selection by another rule, then a mean around the median of each coordinate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol
 
 import jax.numpy as jnp
 from jax import lax
 
 from byzax import aggregators
-from byzax.aggregators.base import Aggregator, Array, Info, Nested, choice, eligible, limited, require, stateless
+from byzax.aggregators.base import NEVER, Aggregator, Array, Info, Nested, eligible, limited, require, stateless
 from byzax.aggregators.kernels.columns import Median, mean_around_median
 from byzax.aggregators.kernels.distances import (
-    Nearest,
-    distances_to,
-    first_least,
+    SortedNeighbours,
+    first_of_least_sum,
     first_smallest,
-    nearest,
-    pairwise,
-    sums,
-    without,
+    neighbour_sums,
+    pairwise_distances,
+    remove_row,
+    sort_neighbours,
+    squared_distances_to,
 )
-from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
-
-Theta = Literal["n-2f", "n-2f-2"]
-# From what a selection keeps, the rows alive `[n]` and how many were taken before: the row to take, whether the base
-# rule gave no answer, and what it keeps from then on.
-NextRow = Callable[[Any, Array, Array], tuple[Array, Array, Any]]
+from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
+from byzax.aggregators.krum import krum
+from byzax.options import OptionError, PartError, checked
 
 
+class NextRow(Protocol):
+    """One step of a selection.
+
+    Args:
+        state: What the selection keeps from step to step.
+        alive: `[n]`, the rows that remain.
+        k: Number of rows selected before.
+
+    Returns:
+        The index of the row selected, whether the base rule gave no answer, and the new state.
+    """
+
+    def __call__(self, state: Any, alive: Array, k: Array, /) -> tuple[Array, Array, Any]: ...
+
+
+# from the rows [n, d] the state before the first step, and the step
+Selection = Callable[[Array], tuple[Any, NextRow]]
+
+
+@checked
 def bulyan(
     n: int,
     f: int,
     *,
     base: Nested = "krum",
     median: Median = "lower",
-    theta: Theta = "n-2f",
+    theta: Literal["n-2f", "n-2f-2"] = "n-2f",
     unproven: bool = False,
 ) -> Aggregator:
     """The mean of the selected values closest to their median, coordinate by coordinate, `[n, d] -> [d]`.
@@ -44,57 +61,79 @@ def bulyan(
 
     Condition: n >= 4f + 3
     Cost: O(n² d) with Krum, else theta times the cost of the base rule
-    Source: El Mhamdi et al., ICML 2018, "The Hidden Vulnerability of Distributed Learning in Byzantium"
+
+    Rows with a NaN or infinite entry are selected after all finite ones. Ties: of rows equally close to A's output the
+    lowest index is selected (with Krum and f <= 2 the last pools leave one neighbour, and two mutual neighbours tie);
+    of values equally far from the median the smaller is kept.
+
+    Variants in circulation: LPD's native code (AggregaThor, Garfield) has theta = n-2f-2, but what it selects in step k
+    is the mean of the n-f-2-k best rows, and neighbours are never refreshed: neither is an option here. CRYPTO-KU's
+    selects once instead of recursively, and takes a trimmed mean.
 
     Args:
-        base: the rule A, by name or as a mapping of its name and options, such as {name: krum, distance: plain}; any
-            but bulyan. Its f stays the same while the pool shrinks from n to 2f + 1 rows. Krum is computed again on
-            each pool; where it would have less than one neighbour, it uses one.
-        median: which median of an even number of values is meant. The paper's is one of the values (`lower`); `mid` is
-            the mean of the two middle ones.
-        theta: how many rows are selected. `n-2f` is the paper's; with `n-2f-2` beta = n-4f-2, at least 1 under the same
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        base: The rule A: a name, `"file.py:name"`, the function of a rule, or a mapping whose `name` is one of these
+            and whose other keys are options, such as {"name": "krum", "distance": "plain"}; any but bulyan. Its f stays
+            the same while the pool shrinks from n to 2f + 1 rows. Krum is computed again on each pool; where it would
+            have less than one neighbour, it uses one.
+        median: The median of an even number of values. The paper's is one of the values (`lower`); `mid` is the mean of
+            the two middle ones.
+        theta: Number of rows selected. `n-2f` is the paper's; with `n-2f-2` beta = n-4f-2, at least 1 under the same
             condition, and the last pool holds 2f + 3 rows, enough for Krum.
-        unproven: whether n >= 4f + 1 suffices, from which on a value is left to average (codes that check nothing, such
+        unproven: Whether n >= 4f + 1 suffices, from which on a value is left to average (codes that check nothing, such
             as FLPoison's); with theta n-2f-2 it changes nothing.
 
+    Returns:
+        The rule. Weights: 1/theta for each selected row, its share of the selection. Its `apply` raises RuntimeError
+        where the base is brute and its effort does not suffice.
+
     Raises:
-        ValueError: n < 1, f < 0, n < 4f + 3 (4f + 1 with unproven), an unknown base, `bulyan` itself, a base that
-            refuses its options or one of the pools, or a median or theta that is none of those named.
-        RuntimeError: by apply, where the base is brute and its effort does not suffice.
+        PartError: For f < 0, n < 4f + 3 (4f + 1 with unproven), an unknown base, or a base that refuses one of the
+            pools.
+        OptionError: For a base that is bulyan, has no name or refuses its options, or a median or theta that is none of
+            those named.
 
-    Ties: of rows equally close to A's output the lowest index is selected (with Krum and f <= 2 the last pools leave
-    one neighbour, and two mutual neighbours tie); of values equally far from the median the smaller is kept. Rows with
-    a NaN or infinite entry are selected after all finite ones. Variants in circulation: LPD's native code (AggregaThor,
-    Garfield) has theta = n-2f-2, but what it selects in step k is the mean of the n-f-2-k best rows, and neighbours are
-    never refreshed: neither is an option here. CRYPTO-KU's selects once instead of recursively, and takes a trimmed
-    mean. Weights: 1/theta for each selected row, its share of the selection.
+    Example:
+        >>> import numpy as np
+        >>> rule = bulyan(n=7, f=1)
+        >>> rows = np.array([[0], [1], [2], [3], [4], [5], [1e30]], np.float32)
+        >>> aggregate, _, info = rule.apply(rows, rule.init(1))
+        >>> aggregate.tolist(), (info.weights > 0).tolist()
+        ([2.0], [True, True, True, True, True, False, False])
 
-    >>> import numpy as np
-    >>> rule = bulyan(n=7, f=1)
-    >>> rows = np.array([[0], [1], [2], [3], [4], [5], [1e30]], np.float32)
-    >>> aggregate, _, info = rule.apply(rows, rule.init(1))
-    >>> aggregate.tolist(), (info.weights > 0).tolist()
-    ([2.0], [True, True, True, True, True, False, False])
+    References:
+        El Mhamdi et al., ICML 2018, "The Hidden Vulnerability of Distributed Learning in Byzantium"
     """
-    choice("bulyan", "theta", theta, get_args(Theta))
-    require("bulyan", n, f, factor=4, offset=3, unproven=unproven, least=1 if theta == "n-2f" else 3)
-    choice("bulyan", "median", median, get_args(Median))
-    chosen = {"name": base} if isinstance(base, str) else dict(base)
-    name = chosen.pop("name", None)
-    if name is None:
-        raise ValueError(f"bulyan needs the name of its base, such as base={{'name': 'krum'}}, got {base!r}")
-    if name == "bulyan":
-        raise ValueError("bulyan cannot be its own base; choose one of the other rules, for instance base='krum'")
-    rule_for = partial(aggregators.build, name, f=f, **chosen)
-    count = n - 2 * f if theta == "n-2f" else n - 2 * f - 2
-    if name == "krum":
+    required = require("bulyan", n, f, factor=4, offset=3, unproven=unproven, least=1 if theta == "n-2f" else 3)
+    chosen = dict(base) if isinstance(base, Mapping) else {"name": base}
+    reference = chosen.pop("name", None)
+    if reference is None:
+        raise OptionError("base", f"must have a name, such as base={{'name': 'krum'}}, got {base!r}")
+    function = aggregators.factory(reference)
+    if function is bulyan:
+        raise OptionError("base", "must be another rule: bulyan cannot be its own base, take for instance krum")
+    build_rule = partial(aggregators.build, reference, f=f, **chosen)
+    fewer = 0 if theta == "n-2f" else 2
+    count = n - 2 * f - fewer
+    if function is krum and "pre" not in chosen:
         # the options are checked; without Byzantine rows n may be below what krum asks for
-        rule_for(max(n, 2 * f + 3))
+        build_rule(max(n, 2 * f + 3))
         options: dict[str, Any] = {key: value for key, value in chosen.items() if key != "unproven"}
-        select, may_give_up = krum_selection(n, f, **options), False
+        select, least_rows, may_give_up = _build_krum_selection(n, f, **options), required, False
     else:
-        may_give_up = rule_for(n).limited
-        select = selection_by(name, rule_for, n, f, count)
+        name = reference if isinstance(reference, str) else getattr(reference, "__name__", repr(reference))
+        whole = build_rule(n)
+        select, may_give_up = _build_rule_selection(name, build_rule, n, f, count), whole.limited
+
+        def least_rows_of_pools(f: int) -> int:
+            needed = whole.least_rows(f)
+            if whole.among is not None:
+                return max(required(f), needed)
+            # the base is built for the last pool too, whatever n is
+            return required(f) if needed <= 2 * f + fewer + 1 else NEVER
+
+        least_rows = least_rows_of_pools
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
         begin, next_row = select(rows)
@@ -112,49 +151,75 @@ def bulyan(
             return result, Info(weights)
         return jnp.where(undecided, jnp.nan, result), Info(weights, undecided=undecided)
 
-    rule = stateless(n, aggregate)
+    rule = stateless(n, aggregate, least_rows=least_rows)
     return limited("bulyan", rule) if may_give_up else rule
 
 
-def krum_selection(n: int, f: int, distance: Distance = "squared", neighbours: Neighbours = "n-f-2"):
-    """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³)."""
+def _build_krum_selection(
+    n: int, f: int, distance: Distance = "squared", neighbours: Neighbours = "n-f-2"
+) -> Selection:
+    """Krum as the base: the winner itself, from distances that are computed and sorted once. O(n² d + n³).
 
-    def prepare(rows: Array) -> tuple[Nearest, NextRow]:
-        squared, finite, _ = pairwise(rows)
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        distance: As in `krum`.
+        neighbours: As in `krum`.
 
-        def next_row(near: Nearest, alive: Array, k: Array) -> tuple[Array, Array, Nearest]:
-            row = first_least(sums(near), eligible(alive, finite)).astype(jnp.int32)
-            return row, jnp.asarray(False), without(near, row, neighbours_of(n - k - 1, f, neighbours))
+    Returns:
+        The selection.
+    """
 
-        return nearest(powered(squared, distance), neighbours_of(n, f, neighbours)), next_row
+    def prepare(rows: Array) -> tuple[SortedNeighbours, NextRow]:
+        squared, finite, _ = pairwise_distances(rows)
+
+        def next_row(near: SortedNeighbours, alive: Array, k: Array) -> tuple[Array, Array, SortedNeighbours]:
+            row = first_of_least_sum(neighbour_sums(near), eligible(alive, finite)).astype(jnp.int32)
+            return row, jnp.asarray(False), remove_row(near, row, neighbour_count(n - k - 1, f, neighbours))
+
+        return sort_neighbours(score_summands(squared, distance), neighbour_count(n, f, neighbours)), next_row
 
     return prepare
 
 
-def selection_by(base: str, rule_for: Callable[[int], Aggregator], n: int, f: int, count: int):
-    """Any rule as the base: the remaining row closest to what the rule makes of the remaining rows."""
-    rules = [rule_for(n)]
+def _build_rule_selection(name: str, build_rule: Callable[[int], Aggregator], n: int, f: int, count: int) -> Selection:
+    """Any rule as the base: the remaining row closest to what the rule makes of the remaining rows.
+
+    Args:
+        name: Name of the base, for messages.
+        build_rule: Builds the base for a number of rows.
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        count: Number of rows selected.
+
+    Returns:
+        The selection.
+
+    Raises:
+        PartError: Where the base refuses one of the pools.
+    """
+    rules = [build_rule(n)]
     among = rules[0].among
     if among is None:
-        rules = [pool_rule(base, rule_for, n, n - k, n - count + 1) for k in range(count)]
+        rules = [_build_for_pool(name, build_rule, n, n - k, n - count + 1) for k in range(count)]
 
     def prepare(rows: Array) -> tuple[tuple[()], NextRow]:
         finite = jnp.all(jnp.isfinite(rows), axis=1)
         aggregate_alive = among(rows) if among is not None else None
 
-        def gathered(size: int, rule: Aggregator) -> Callable[[Array], Array]:
+        def build_aggregate(size: int, rule: Aggregator) -> Callable[[Array], Array]:
             def aggregate(alive: Array) -> Array:
                 pool = rows[jnp.flatnonzero(alive, size=size)]
                 return rule.apply(pool, rule.init(rows.shape[1]))[0]
 
             return aggregate
 
-        pools = [gathered(n - k, rule) for k, rule in enumerate(rules)]
+        pools = [build_aggregate(n - k, rule) for k, rule in enumerate(rules)]
 
         def next_row(own: tuple[()], alive: Array, k: Array) -> tuple[Array, Array, tuple[()]]:
             output = lax.switch(k, pools, alive) if aggregate_alive is None else aggregate_alive(alive)
-            row = first_smallest(distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
-            # more than f rows of NaN are no fault of the search
+            row = first_smallest(squared_distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
+            # with more than f rows of NaN it is not the search that failed
             return row, jnp.isnan(output).any() & (jnp.sum(alive & ~finite) <= f), own
 
         return (), next_row
@@ -162,12 +227,23 @@ def selection_by(base: str, rule_for: Callable[[int], Aggregator], n: int, f: in
     return prepare
 
 
-def pool_rule(base: str, rule_for: Callable[[int], Aggregator], n: int, size: int, last: int) -> Aggregator:
-    """The base rule for a pool of `size` of n rows, `last` being the fewest; a refusal is one of Bulyan's condition."""
+def _build_for_pool(name: str, build_rule: Callable[[int], Aggregator], n: int, size: int, last: int) -> Aggregator:
+    """The base rule for one of the pools.
+
+    Args:
+        name: Name of the base, for messages.
+        build_rule: Builds the base for a number of rows.
+        n: Number of rows of the first pool.
+        size: Number of rows of this one.
+        last: Number of rows of the last one.
+
+    Raises:
+        PartError: Where the base refuses it.
+    """
     try:
-        return rule_for(size)
+        return build_rule(size)
     except ValueError as error:
-        raise ValueError(
-            f"bulyan with n={n} asks its base for pools of {n} down to {last} rows; {base} refuses one of {size} rows: "
-            f"{error}. Give {base} an `among` that accepts them, or choose another base"
+        raise PartError(
+            f"bulyan with n={n} asks its base for pools of {n} down to {last} rows; {name} refuses one of {size} rows: "
+            f"{error}. Give {name} an `among` that accepts them, or choose another base"
         ) from error

@@ -1,4 +1,4 @@
-"""Covariance-bound-agnostic filter (CAF)."""
+"""The covariance-bound-agnostic filter (CAF; Allouah et al. 2025): a weighted mean."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,24 @@ import jax.numpy as jnp
 from jax import lax
 
 from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
-from byzax.aggregators.kernels.columns import sorted_columns
-from byzax.aggregators.kernels.distances import pairwise
-from byzax.aggregators.kernels.means import pull
-from byzax.aggregators.kernels.spectrum import leading
+from byzax.aggregators.kernels.columns import sort_columns
+from byzax.aggregators.kernels.distances import pairwise_distances
+from byzax.aggregators.kernels.means import sum_of_differences
+from byzax.aggregators.kernels.spectrum import leading_eigenpair
+from byzax.options import checked
 
 ROUNDING = 16  # times the spacing of numbers: rows as far as the farthest but for that lose their weight together
 
 
-class Filter(NamedTuple):
-    """`weights` `[n]` before the next step; the `share` `[n]` of each row where the eigenvalue was the `smallest`."""
+class FilterState(NamedTuple):
+    """The state of the filter.
+
+    Attributes:
+        weights: `[n]`, before the next step.
+        share: `[n]`, the share of each row where the eigenvalue was the smallest.
+        smallest: The smallest eigenvalue so far.
+        done: Whether no row stands out any more.
+    """
 
     weights: Array
     share: Array
@@ -23,6 +31,7 @@ class Filter(NamedTuple):
     done: Array
 
 
+@checked
 def caf(n: int, f: int) -> Aggregator:
     """The weighted mean whose weighted covariance has the smallest largest eigenvalue on the way of a filter.
 
@@ -32,54 +41,64 @@ def caf(n: int, f: int) -> Aggregator:
 
     Condition: n >= 2f + 1
     Cost: O(n² d), and O(n³) for each of at most 2f + 1 steps; O(n²) times 100 or so for many rows
-    Source: Allouah, Guerraoui and Stephan, ICML 2025, "Towards Trustworthy Federated Learning with Untrusted
-        Participants", algorithm 2
 
     Every step takes the weight of at least one row away, so that there are at most 2f + 1, whatever the outliers. All
     eigenvectors come from one n by n matrix. Rows with a NaN or infinite entry have no weight from the start.
-    Weights: c over its sum, at the mean that is kept.
+
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The rule. Weights: c over its sum, at the mean that is kept.
 
     Raises:
-        ValueError: n < 1, f < 0 or n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
+
+    References:
+        Allouah, Guerraoui and Stephan, ICML 2025, "Towards Trustworthy Federated Learning with Untrusted Participants",
+        algorithm 2
     """
-    require("caf", n, f, factor=2, offset=1)
+    least_rows = require("caf", n, f, factor=2, offset=1)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        squared, finite, _ = pairwise(rows)
+        squared, finite, _ = pairwise_distances(rows)
         pairs = finite[:, None] & finite[None, :]
         spacing = jnp.finfo(rows.dtype).eps
         # Far rows go first, wherever they are; nearer, they leave the digits of the others alone, whose weights they
         # change by less than rounding. Their unit is the median row's median distance, which f rows cannot move.
         half = jnp.sum(finite) // 2
-        usual = jnp.sort(sorted_columns(jnp.where(pairs, squared, jnp.inf))[half])[half]
+        usual = jnp.sort(sort_columns(jnp.where(pairs, squared, jnp.inf))[half])[half]
         squared = jnp.where(pairs, jnp.minimum(squared, jnp.where(usual > 0, usual, 1) / spacing), 0)
 
-        def step(state: Filter) -> Filter:
+        def step(state: FilterState) -> FilterState:
             share = state.weights / jnp.sum(state.weights)
             # products of the rows, seen from their weighted mean, from their distances alone
             to_mean = squared @ share - 0.5 * (share @ squared @ share)
             products = 0.5 * (to_mean[:, None] + to_mean[None, :] - squared)
             root = jnp.sqrt(share)
-            value, vector = leading(root[:, None] * products * root[None, :])
+            value, vector = leading_eigenpair(root[:, None] * products * root[None, :])
             along = products @ (root * vector)  # <v, x_i - mu> up to a common factor
             distance = jnp.where(state.weights > 0, along**2, 0)
             largest = jnp.max(distance)
             better = value < state.smallest
             reduced = state.weights * (1 - distance / jnp.where(largest > 0, largest, 1))
-            return Filter(
+            return FilterState(
                 weights=jnp.where(distance >= (1 - ROUNDING * spacing) * largest, 0, reduced),
                 share=jnp.where(better, share, state.share),
                 smallest=jnp.where(better, value, state.smallest),
                 done=largest <= 0,
             )
 
-        def unfinished(state: Filter) -> Array:
+        def unfinished(state: FilterState) -> Array:
             return (jnp.sum(state.weights) > n - 2 * f) & ~state.done
 
         start = jnp.where(finite.any(), finite, True).astype(rows.dtype)
-        first = Filter(start, start / jnp.sum(start), jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(False))
+        first = FilterState(start, start / jnp.sum(start), jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(False))
         share = lax.while_loop(unfinished, step, first).share
         reference = rows[jnp.argmax(share)]
-        return reference + pull(jnp.where((share > 0)[:, None], rows, reference), share, reference), Info(share)
+        return reference + sum_of_differences(jnp.where((share > 0)[:, None], rows, reference), share, reference), Info(
+            share
+        )
 
-    return stateless(n, aggregate)
+    return stateless(n, aggregate, linear=True, least_rows=least_rows)

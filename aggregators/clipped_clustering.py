@@ -1,16 +1,19 @@
-"""Clipped clustering: rows no longer than usual, and of the two clusters of their directions the larger."""
+"""ClippedClustering (Li et al. 2023): rows clipped to the usual norm, and the larger of two clusters of directions."""
 
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import Aggregator, Array, Info, require, stateful, whole
-from byzax.aggregators.kernels.clipping import clipped_mean, half_norms, lengths
+from byzax.aggregators.base import Aggregator, Array, Count, Info, require, stateful
+from byzax.aggregators.kernels.clipping import clipped_mean, half_norms, measure_lengths
 from byzax.aggregators.kernels.cosines import cosine_distances
+from byzax.options import OptionError, checked
 
 ROUNDING = 16  # times the spacing of numbers: pairs of clusters whose distances differ by less are equally close
+MOST_NORMS = 2**28  # a gigabyte
 
 
-def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
+@checked
+def clipped_clustering(n: int, f: int, *, history: Count = 1000) -> Aggregator:
     """The mean of the larger of two clusters of directions, no row longer than the usual norm, `[n, d] -> [d]`.
 
         tau = median of the norms of all rows so far;  y_i = x_i min(1, tau / |x_i|)
@@ -19,39 +22,49 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
 
     Condition: n >= 2f + 1
     Cost: O(n² d + n³), and a sort of n `history` norms
-    Source: Li, Ngai and Voigt, IEEE Transactions on Big Data 2023 (ClippedClustering)
 
     The state is the norms of the last `history` updates, this one's among them from the start; the median of an even
-    number of norms is the mean of the two middle ones. f is in the condition only: nothing in the rule depends on it.
-    Two clusters are made even where no row is Byzantine.
-
-    Args:
-        history: updates whose norms are kept. The paper keeps all, and so does the rule for so many updates.
-
-    Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, history < 1 or history n > 2^28, a gigabyte.
+    number of norms is the mean of the two middle ones. The number f is in the condition only: nothing in the rule
+    depends on it. Two clusters are made even where no row is Byzantine.
 
     Rows with a NaN or infinite entry have no direction: they are in no cluster, and their norms are not kept, as if
     they had not come. A row that is 0 has none either: its cosine to other rows counts as 0, to another row that is 0
-    as 1. Ties: of pairs of clusters equally close (to 16 times the spacing of numbers) the one with the lowest
-    indices, of clusters equally large the one with the lowest index. Weights: the same for each row of C, shortened or
-    not.
+    as 1. Ties: of pairs of clusters equally close (to 16 times the spacing of numbers) the one with the lowest indices,
+    of clusters equally large the one with the lowest index.
 
-    >>> import numpy as np
-    >>> rule = clipped_clustering(n=4, f=1)
-    >>> rows = np.array([[1, 0], [2, 0], [9, 0], [0, -2]], np.float32)
-    >>> aggregate, state, info = rule.apply(rows, rule.init(2))
-    >>> [round(float(x), 4) for x in aggregate], [round(float(x), 4) for x in info.weights]
-    ([1.6667, 0.0], [0.3333, 0.3333, 0.3333, 0.0])
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        history: Number of updates whose norms are kept; `history` n is at most 2^28, a gigabyte of norms. The paper
+            keeps all, and so does the rule for so many updates.
+
+    Returns:
+        The rule. Weights: the same for each row of C, shortened or not.
+
+    Raises:
+        PartError: For f < 0, or n < 2f + 1.
+        OptionError: For history < 1, or history n > 2^28.
+
+    Example:
+        >>> import numpy as np
+        >>> rule = clipped_clustering(n=4, f=1)
+        >>> rows = np.array([[1, 0], [2, 0], [9, 0], [0, -2]], np.float32)
+        >>> aggregate, state, info = rule.apply(rows, rule.init(2))
+        >>> [round(float(x), 4) for x in aggregate], [round(float(x), 4) for x in info.weights]
+        ([1.6667, 0.0], [0.3333, 0.3333, 0.3333, 0.0])
+
+    References:
+        Li, Ngai and Voigt, IEEE Transactions on Big Data 2023 (ClippedClustering)
     """
-    require("clipped_clustering", n, f, factor=2, offset=1)
-    # a gigabyte of norms
-    whole("clipped_clustering", "history", history, 1, 2**28 // n)
+    least_rows = require("clipped_clustering", n, f, factor=2, offset=1)
+    if history > MOST_NORMS // n:
+        most = f"must be at most 2^28 / n = {MOST_NORMS // n}: a norm of each row is kept"
+        raise OptionError("history", f"{most}, got history={history}")
 
     def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
         origin = jnp.zeros_like(rows[0])
-        found = lengths(rows, origin)
-        halves = half_norms(found)
+        lengths = measure_lengths(rows, origin)
+        halves = half_norms(lengths)
         known = jnp.concatenate([halves[None].astype(past.dtype), past[:-1]])
 
         count = jnp.sum(jnp.isfinite(known))
@@ -59,13 +72,13 @@ def clipped_clustering(n: int, f: int, *, history: int = 1000) -> Aggregator:
         bound = 0.5 * ascending[jnp.maximum(count - 1, 0) // 2] + 0.5 * ascending[count // 2]
 
         empty = halves == 0
-        apart = jnp.where(empty[:, None] & empty[None, :], 0, cosine_distances(rows, found))
-        chosen = larger_cluster(apart, found.finite)
+        apart = jnp.where(empty[:, None] & empty[None, :], 0, cosine_distances(rows, lengths))
+        chosen = larger_cluster(apart, lengths.finite)
         weights = chosen / jnp.maximum(jnp.sum(chosen), 1).astype(rows.dtype)
-        return clipped_mean(rows, origin, found, bound, chosen), known, Info(weights)
+        return clipped_mean(rows, origin, lengths, bound, chosen), known, Info(weights)
 
     # +inf: no norm is known
-    return stateful(n, lambda d: jnp.zeros((history, n)) + jnp.inf, aggregate)
+    return stateful(n, lambda d: jnp.zeros((history, n)) + jnp.inf, aggregate, least_rows=least_rows)
 
 
 def larger_cluster(apart: Array, alive: Array) -> Array:

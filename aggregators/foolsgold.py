@@ -1,19 +1,19 @@
-"""FoolsGold: workers whose sums of rows point the same way lose their weight."""
+"""FoolsGold (Fung et al. 2020): workers whose sums of rows point the same way lose their weight."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateful
-from byzax.aggregators.kernels.clipping import lengths
+from byzax.aggregators.base import Aggregator, Array, Info, Positive, require, stateful
+from byzax.aggregators.kernels.clipping import measure_lengths
 from byzax.aggregators.kernels.cosines import cosine_distances
-from byzax.aggregators.kernels.distances import longest
-from byzax.aggregators.kernels.means import pull
+from byzax.aggregators.kernels.distances import largest_entries
+from byzax.aggregators.kernels.means import sum_of_differences
+from byzax.options import checked
 
-Output = Literal["sum", "mean"]
 
-
-def foolsgold(n: int, f: int, *, kappa: float = 1.0, output: Output = "sum") -> Aggregator:
+@checked
+def foolsgold(n: int, f: int, *, kappa: Positive = 1.0, output: Literal["sum", "mean"] = "sum") -> Aggregator:
     """The sum of the rows, weighted by how little a worker's rows so far are like those of others, `[n, d] -> [d]`.
 
         H_i = sum of the rows of worker i so far;  cs_ij = cos(H_i, H_j);  v_i = max over j of cs_ij, at least 0
@@ -23,60 +23,67 @@ def foolsgold(n: int, f: int, *, kappa: float = 1.0, output: Output = "sum") -> 
 
     Condition: n >= f + 1
     Cost: O(n² d)
-    Source: Fung, Yoon and Beschastnikh, RAID 2020, "The Limitations of Federated Learning in Sybil Settings"
 
     Meant for sybils that pursue one goal among workers whose data differ, however many they are. Nothing is promised
-    else: a liar alone has the largest weight, and honest workers with the same kind of data are taken for sybils of one
-    another. The state is the H_i, `[n, d]`: rows are known by their place. As in the authors' code v_i and a_i stay in
-    [0, 1]; all features have one weight there, and rows are not clipped first, as their clients do.
-
-    Args:
-        kappa: how steeply the weights go from 0 to 1, a number > 0.
-        output: `mean` divides by the sum of the weights, for step sizes that fit other rules; `sum` is the paper's.
-
-    Raises:
-        ValueError: n < 1, f < 0, n < f + 1, kappa <= 0, or an output that is none of those named.
+    else: a Byzantine worker alone has the largest weight, and honest workers with the same kind of data are taken for
+    sybils of one another. The state is the H_i, `[n, d]`: rows are known by their place. As in the authors' code v_i
+    and a_i stay in [0, 1]; all features have one weight there, and rows are not clipped first, as their clients do.
 
     Rows with a NaN or infinite entry weigh nothing and are not added to H_i, nor is a row that would make it infinite:
     the worker stands as before with its next row. A row of 1e30 stays in H_i for good, of that worker alone. Neither a
     row that is not finite nor one of a worker whose H_i is 0 counts in max a. Where all a_i are 0 the weights are
-    equal. Weights: w_i over their sum.
+    equal.
 
-    >>> import numpy as np
-    >>> rule = foolsgold(n=3, f=2)
-    >>> rows = np.array([[0, 2], [5, 0], [5, 0]], np.float32)
-    >>> aggregate, state, info = rule.apply(rows, rule.init(2))
-    >>> aggregate.tolist(), info.weights.tolist()
-    ([0.0, 2.0], [1.0, 0.0, 0.0])
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        kappa: How steeply the weights go from 0 to 1.
+        output: `sum`, as in the paper, or `mean`, which divides by the sum of the weights, for step sizes that fit
+            other rules.
+
+    Returns:
+        The rule. Weights: w_i over their sum.
+
+    Raises:
+        PartError: For f < 0, or n < f + 1.
+        OptionError: For kappa <= 0, or an output that is none of those named.
+
+    Example:
+        >>> import numpy as np
+        >>> rule = foolsgold(n=3, f=2)
+        >>> rows = np.array([[0, 2], [5, 0], [5, 0]], np.float32)
+        >>> aggregate, state, info = rule.apply(rows, rule.init(2))
+        >>> aggregate.tolist(), info.weights.tolist()
+        ([0.0, 2.0], [1.0, 0.0, 0.0])
+
+    References:
+        Fung, Yoon and Beschastnikh, RAID 2020, "The Limitations of Federated Learning in Sybil Settings"
     """
-    require("foolsgold", n, f, factor=1, offset=1)
-    choice("foolsgold", "output", output, get_args(Output))
-    if not kappa > 0:
-        raise ValueError(f"foolsgold needs kappa > 0, such as 1.0, got {kappa!r}")
+    least_rows = require("foolsgold", n, f, factor=1, offset=1)
 
     def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
         origin = jnp.zeros_like(rows[0])
-        finite = jnp.isfinite(longest(rows))
+        finite = jnp.isfinite(largest_entries(rows))
         kept = jnp.where(finite[:, None], rows, 0)
         total = past.astype(rows.dtype) + kept
-        history = jnp.where(jnp.isfinite(longest(total))[:, None], total, past.astype(rows.dtype))
+        history = jnp.where(jnp.isfinite(largest_entries(total))[:, None], total, past.astype(rows.dtype))
 
-        found = lengths(history, origin)
+        lengths = measure_lengths(history, origin)
         itself = jnp.eye(n, dtype=bool)
         # 1 - cs throughout: of workers that are nearly alike cs itself would keep no digit of the difference
-        apart = jnp.where(itself, 1, cosine_distances(history, found))
+        apart = jnp.where(itself, 1, cosine_distances(history, lengths))
         nearest = jnp.minimum(jnp.min(apart, axis=1), 1)
         mine, theirs = nearest[:, None], nearest[None, :]
         pardoned = (mine - theirs + (1 - mine) * apart) / jnp.where(mine > theirs, 1 - theirs, 1)
         apart = jnp.where(~itself & (mine > theirs), pardoned, apart)
         alone = jnp.minimum(jnp.min(apart, axis=1), 1)
 
-        counted = finite & (found.fraction > 0)
+        counted = finite & (lengths.fraction > 0)
         largest = jnp.max(jnp.where(counted, alone, 0))
         alone = jnp.where(largest > 0, alone / jnp.where(largest > 0, largest, 1), 1)
         alone = jnp.where(counted, jnp.minimum(alone, 1), 0)
         weights = jnp.clip(kappa * (jnp.log(alone) - jnp.log1p(-alone) + 0.5), 0, 1)
         shares = weights / jnp.where(counted.any(), jnp.sum(weights), 1)
-        return pull(kept, weights if output == "sum" else shares, origin), history, Info(shares)
+        return sum_of_differences(kept, weights if output == "sum" else shares, origin), history, Info(shares)
 
-    return stateful(n, lambda d: jnp.zeros((n, d)), aggregate)
+    return stateful(n, lambda d: jnp.zeros((n, d)), aggregate, linear=output == "mean", least_rows=least_rows)

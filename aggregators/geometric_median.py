@@ -1,27 +1,44 @@
-"""The geometric median: the point with the smallest sum of distances to the rows."""
+"""The geometric median (Xie et al. 2018): the point with the smallest sum of distances to the rows."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import Aggregator, Array, Info, choice, require, stateless, whole
-from byzax.aggregators.kernels.clipping import clipped_pull, half_norms, lengths
-from byzax.aggregators.kernels.means import mean_of, pull
-from byzax.aggregators.kernels.scene import Scene, scene_of, squared_between
+from byzax.aggregators.base import (
+    AggregateAlive,
+    Aggregator,
+    Array,
+    Count,
+    Info,
+    Iterations,
+    LeastRows,
+    Positive,
+    require,
+    stateless,
+)
+from byzax.aggregators.kernels.clipping import clipped_weighted_mean, half_norms, measure_lengths
+from byzax.aggregators.kernels.means import mean_of, sum_of_differences
+from byzax.aggregators.kernels.normalised import NormalisedRows, normalise, squared_distances
+from byzax.options import OptionError, checked
 
 Start = Literal["zero", "mean"]
-MOST_ITERATIONS = 1000  # one compiled loop, which no signal ends
 FAST = 4  # times as short as before: what a step of Weiszfeld must make the sum of the unit vectors
 CLOSE = 16  # squared: how much closer to the point than to 0 a row may be for Weiszfeld's steps
 HALVINGS = 30  # of the interval [0, LONGEST] in which a step length is searched
 LONGEST = 16.0
 
 
-class Descent(NamedTuple):
-    """The state of Weiszfeld's steps: the `point` `[d]` is the mean of the rows by `weights` `[n]`.
+class WeiszfeldState(NamedTuple):
+    """The state of Weiszfeld's steps.
 
-    `length`: of the sum of the unit vectors from the point before to the rows. `fast`: it is worth another step.
+    Attributes:
+        point: `[d]`, the mean of the rows by `weights`.
+        weights: `[n]`.
+        length: Of the sum of the unit vectors from the point before to the rows.
+        fast: Whether the last step shortened that sum enough for another step.
+        done: Whether the sum is short enough.
+        iterations: Number of steps so far.
     """
 
     point: Array
@@ -32,8 +49,16 @@ class Descent(NamedTuple):
     iterations: Array
 
 
-class Search(NamedTuple):
-    """The state of the search: at `point` `[d]`, or `at_row` for good if the optimum is the row `nearest`."""
+class NewtonState(NamedTuple):
+    """The state of Newton's steps.
+
+    Attributes:
+        point: `[d]`.
+        nearest: Index of the row nearest to it.
+        at_row: Whether the optimum is that row.
+        done: Whether the search has ended.
+        iterations: Number of steps so far, those of Weiszfeld among them.
+    """
 
     point: Array
     nearest: Array
@@ -42,14 +67,15 @@ class Search(NamedTuple):
     iterations: Array
 
 
+@checked
 def geometric_median(
     n: int,
     f: int,
     *,
-    tolerance: float = 1e-6,
-    max_iterations: int = 100,
-    nu: float | None = None,
-    iterations: int = 8,
+    tolerance: Positive = 1e-6,
+    max_iterations: Count = 100,
+    nu: Positive | None = None,
+    iterations: Iterations = 8,
     start: Start = "zero",
 ) -> Aggregator:
     """The point with the smallest sum of distances to the rows, `[n, d] -> [d]`.
@@ -58,7 +84,6 @@ def geometric_median(
 
     Condition: n >= 2f + 1
     Cost: O(n d) per iteration, of which 3 to 15 are usual; and O(n² d), n³ per iteration, where the first are slow
-    Source: Xie et al. 2018 (Generalized Byzantine-tolerant SGD); Vardi and Zhang, PNAS 2000 (at a row)
 
     A true minimiser: Weiszfeld's steps as long as they get on fast, then Newton's. The sum of the n unit vectors from z
     to the rows is zero at the optimum; the search ends where its length is at most `tolerance` n (no step of z then
@@ -73,96 +98,102 @@ def geometric_median(
     Where they end depends on the start and on the unit of the rows. From the mean one far row is left behind by a
     factor of about n in each step only. Nothing is proven here of a few of them.
 
+    Rows with a NaN or infinite entry are left out. Where the minimiser is not unique (an even number of rows on one
+    line) one of them is returned. Another variant in circulation is the best of the rows, `medoid`.
+
     Args:
-        tolerance: length of the mean unit vector (see above) at which the search ends; without `nu`.
-        max_iterations: iterations after which the search ends in any case; without `nu`.
-        nu: smallest distance that counts, a number > 0; None: the minimiser.
-        iterations: of the smoothed steps, with `nu`.
-        start: of the smoothed steps, with `nu`: the origin (`zero`) or the `mean` of the rows. Codes in circulation: nu
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        tolerance: Length of the mean unit vector (see above) at which the search ends; without `nu`.
+        max_iterations: Number of iterations after which the search ends in any case; without `nu`.
+        nu: Smallest distance that counts, in the unit of the rows; None: the minimiser.
+        iterations: Number of smoothed steps, with `nu`.
+        start: Of the smoothed steps, with `nu`: the origin (`zero`) or the `mean` of the rows. Codes in circulation: nu
             0.1, 8 steps from zero (Karimireddy et al. 2022), 3 of them (Karimireddy et al. 2021, byzfl); nu 1e-6, up to
             100 steps from the mean (blades).
 
+    Returns:
+        The rule. Weights: those of the rows in the convex combination that is the answer, 1/|z - x_i| each up to a
+        common factor, or w_i.
+
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, tolerance <= 0, max_iterations < 1, nu <= 0, iterations outside 1..1000,
-            a start that is none of those named, or an option of one way with the other.
+        PartError: For f < 0, or n < 2f + 1.
+        OptionError: For tolerance <= 0, max_iterations < 1, nu <= 0, iterations outside 1..1000, a start that is none
+            of those named, or an option of one way with the other.
 
-    Rows with a NaN or infinite entry are left out. Where the minimiser is not unique (an even number of rows on one
-    line) one of them is returned. Weights: those of the rows in the convex combination that is the answer, 1/|z - x_i|
-    each up to a common factor, or w_i. Another variant in circulation is the best of the rows, `medoid`.
+    Example:
+        >>> import numpy as np
+        >>> rule = geometric_median(n=3, f=1)
+        >>> obtuse = np.array([[0, 0], [-4, 1], [3, 1]], np.float32)  # more than 120 degrees at the first row
+        >>> aggregate, _, info = rule.apply(obtuse, rule.init(2))
+        >>> aggregate.tolist(), info.weights.tolist()
+        ([0.0, 0.0], [1.0, 0.0, 0.0])
 
-    >>> import numpy as np
-    >>> rule = geometric_median(n=3, f=1)
-    >>> obtuse = np.array([[0, 0], [-4, 1], [3, 1]], np.float32)  # more than 120 degrees at the first row
-    >>> aggregate, _, info = rule.apply(obtuse, rule.init(2))
-    >>> aggregate.tolist(), info.weights.tolist()
-    ([0.0, 0.0], [1.0, 0.0, 0.0])
+    References:
+        Xie et al. 2018 (Generalized Byzantine-tolerant SGD); Vardi and Zhang, PNAS 2000 (at a row)
     """
-    require("geometric_median", n, f, factor=2, offset=1)
-    if not tolerance > 0:
-        raise ValueError(f"geometric_median needs a tolerance > 0, for instance 1e-6, got {tolerance!r}")
-    whole("geometric_median", "max_iterations", max_iterations, 1)
-    whole("geometric_median", "iterations", iterations, 1, MOST_ITERATIONS)
-    choice("geometric_median", "start", start, get_args(Start))
-    if nu is None and (iterations, start) != (8, "zero"):
-        raise ValueError("geometric_median: iterations and start are of the smoothed steps: give nu too, such as 0.1")
+    least_rows = require("geometric_median", n, f, factor=2, offset=1)
     if nu is not None:
-        if not nu > 0:
-            raise ValueError(f"geometric_median needs nu > 0, for instance 0.1, or none for the minimiser, got {nu!r}")
-        if (tolerance, max_iterations) != (1e-6, 100):
-            raise ValueError(
-                "geometric_median: tolerance and max_iterations are of the minimiser: leave them or nu out"
-            )
-        return smoothed(n, nu, iterations, start)
+        for option, value, default in (("tolerance", tolerance, 1e-6), ("max_iterations", max_iterations, 100)):
+            if value != default:
+                raise OptionError(option, f"must be left out with nu: it is an option of the minimiser, got {value}")
+        return _build_smoothed(n, nu, iterations, start, least_rows)
+    for option, value, default in (("iterations", iterations, 8), ("start", start, "zero")):
+        if value != default:
+            needs_nu = "must be left out, or nu given, such as 0.1: it is an option of the smoothed steps"
+            raise OptionError(option, f"{needs_nu}, got {value!r}")
 
-    def minimiser(scene: Scene, squared: Array, alive: Array, steps: Array) -> tuple[Array, Array, Array]:
-        rows, points, pool = scene.rows, scene.points, alive & scene.finite
+    def minimiser(normalised: NormalisedRows, squared: Array, alive: Array, steps: Array) -> tuple[Array, Array, Array]:
+        rows, points, pool = normalised.rows, normalised.points, alive & normalised.finite
         search = minimise(points, squared, pool, tolerance, max_iterations, steps)
         to_points = jnp.sqrt(jnp.sum((points - search.point) ** 2, axis=1))
         inverse = jnp.where(pool & (to_points > 0), 1 / to_points, 0)
         weights = inverse / jnp.sum(inverse)
-        # One Weiszfeld step from the optimum is the optimum again, now as a convex combination of the rows.
-        combined = scene.centre + scene.scale * (search.point + pull(points, weights, search.point))
+        # one Weiszfeld step from the optimum is the optimum again, now as a convex combination of the rows
+        combined = normalised.centre + normalised.scale * (
+            search.point + sum_of_differences(points, weights, search.point)
+        )
         equal = pool & (squared[search.nearest] == 0)
-        share = jnp.where(search.at_row, equal.astype(rows.dtype), weights * scene.shrink)
+        share = jnp.where(search.at_row, equal.astype(rows.dtype), weights * normalised.shrink)
         result = jnp.where(search.at_row, rows[search.nearest], combined)
         return result, share / jnp.sum(share), search.iterations
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
         quick = descend(rows, tolerance, max_iterations)
 
-        def slowly(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
-            scene = scene_of(rows)
-            return minimiser(scene, squared_between(scene), jnp.ones(n, bool), quick.iterations)
+        def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
+            normalised = normalise(rows)
+            return minimiser(normalised, squared_distances(normalised), jnp.ones(n, bool), quick.iterations)
 
-        def at_once(rows: Array, quick: Descent) -> tuple[Array, Array, Array]:
+        def at_once(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
 
         result, weights, taken = lax.cond(quick.done, at_once, slowly, rows, quick)
         return result, Info(weights, taken)
 
-    def among(rows: Array):
-        scene = scene_of(rows)
-        squared = squared_between(scene)
-        return lambda alive: minimiser(scene, squared, alive, jnp.asarray(0))[0]
+    def among(rows: Array) -> AggregateAlive:
+        normalised = normalise(rows)
+        squared = squared_distances(normalised)
+        return lambda alive: minimiser(normalised, squared, alive, jnp.asarray(0))[0]
 
-    return stateless(n, aggregate, among)
+    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
 
 
-def smoothed(n: int, nu: float, iterations: int, start: Start) -> Aggregator:
-    """So many smoothed Weiszfeld steps, as a rule for n rows."""
+def _build_smoothed(n: int, nu: float, iterations: int, start: Start, least_rows: LeastRows) -> Aggregator:
+    """The rule of so many smoothed Weiszfeld steps."""
 
     def descent(rows: Array, alive: Array) -> tuple[Array, Array]:
         origin = jnp.zeros_like(rows[0])
-        counted = alive & lengths(rows, origin).finite
+        counted = alive & measure_lengths(rows, origin).finite
         first = origin if start == "zero" else jnp.where(counted.any(), mean_of(rows, counted)[0], origin)
 
         def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
             point = state[0]
-            found = lengths(rows, point)
+            lengths = measure_lengths(rows, point)
             # a common factor leaves the weights as they are: that which makes the largest of them 1
-            nearest = jnp.min(jnp.where(counted, half_norms(found), jnp.inf))
+            nearest = jnp.min(jnp.where(counted, half_norms(lengths), jnp.inf))
             bound = jnp.maximum(jnp.asarray(0.5 * nu, rows.dtype), jnp.where(counted.any(), nearest, 0))
-            return clipped_pull(rows, point, found, bound, counted)
+            return clipped_weighted_mean(rows, point, lengths, bound, counted)
 
         return lax.fori_loop(0, iterations, step, (first, jnp.zeros(n, rows.dtype)))
 
@@ -170,21 +201,32 @@ def smoothed(n: int, nu: float, iterations: int, start: Start) -> Aggregator:
         result, weights = descent(rows, jnp.ones(n, bool))
         return result, Info(weights)
 
-    return stateless(n, aggregate, lambda rows: lambda alive: descent(rows, alive)[0])
+    def among(rows: Array) -> AggregateAlive:
+        return lambda alive: descent(rows, alive)[0]
+
+    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
 
 
-def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
-    """Weiszfeld's steps from the mean, two passes over the `rows` each, as long as they get on fast.
+def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldState:
+    """Weiszfeld's steps from the mean, two passes over the rows each, as long as they get on fast.
 
     In many dimensions rows are nearly orthogonal as seen from the optimum, and each step makes the sum of the unit
-    vectors about n times as short. Given up where a step does not make it `FAST` times as short, or where floats do
-    not hold what is needed: squares that overflow or vanish, rows much closer to each other than to 0.
+    vectors about n times as short. The descent ends where a step does not make it `FAST` times as short, or where
+    floats do not hold what is needed: squares that overflow or vanish, rows much closer to each other than to 0.
+
+    Args:
+        rows: `[n, d]`.
+        tolerance: Length of the mean unit vector at which the descent is done.
+        max_iterations: Largest number of steps.
+
+    Returns:
+        The last state; its point is an answer where it is `done`.
     """
     n, _ = rows.shape
     dtype = rows.dtype
     least = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps ** 2
 
-    def step(descent: Descent) -> Descent:
+    def step(descent: WeiszfeldState) -> WeiszfeldState:
         point = descent.point
         to_squared = jnp.sum((rows - point) ** 2, axis=1)
         reach = jnp.sum(point**2)
@@ -194,7 +236,7 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
         total = jnp.sum(weights)
         mean = jnp.matmul(weights / total, rows, precision=lax.Precision.HIGHEST)
         length = total * jnp.linalg.norm(mean - point)
-        return Descent(
+        return WeiszfeldState(
             point=mean,
             weights=weights / total,
             length=length,
@@ -203,10 +245,10 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
             iterations=descent.iterations + 1,
         )
 
-    def going_on(descent: Descent) -> Array:
+    def going_on(descent: WeiszfeldState) -> Array:
         return descent.fast & ~descent.done & (descent.iterations < max_iterations)
 
-    first = Descent(
+    first = WeiszfeldState(
         point=jnp.matmul(jnp.full(n, 1 / n, dtype), rows, precision=lax.Precision.HIGHEST),
         weights=jnp.zeros(n, dtype),
         length=jnp.asarray(jnp.inf, dtype),
@@ -217,19 +259,30 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> Descent:
     return lax.while_loop(going_on, step, first)
 
 
-def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_iterations: int, steps: Array) -> Search:
-    """Newton's method with exact line search for the sum of distances from a point to the `points` in the `pool`.
+def minimise(
+    points: Array, squared: Array, pool: Array, tolerance: float, max_iterations: int, steps: Array
+) -> NewtonState:
+    """Newton's method with exact line search for the sum of distances to points.
 
-    `steps`: how many were taken before, of at most `max_iterations`.
+    Args:
+        points: `[n, d]`.
+        squared: `[n, n]`, the squared distances between them.
+        pool: `[n]`, which of them count.
+        tolerance: Length of the mean unit vector at which the search ends.
+        max_iterations: Largest number of steps, those taken before among them.
+        steps: Number of steps that were taken before.
+
+    Returns:
+        The last state.
     """
     n = points.shape[0]
     count = jnp.sum(pool)
     rounding = jnp.finfo(points.dtype).eps
 
     def is_optimal(row: Array) -> Array:
-        # Vardi and Zhang: the other rows cannot pull harder than the rows that lie here hold.
+        # Vardi and Zhang: the unit vectors to the other rows sum to no more than the number of rows that lie here
         inverse = jnp.where(pool & (squared[row] > 0), 1 / jnp.sqrt(squared[row]), 0)
-        others = jnp.linalg.norm(pull(points, inverse, points[row]))
+        others = jnp.linalg.norm(sum_of_differences(points, inverse, points[row]))
         return others <= jnp.sum(pool & (squared[row] == 0)) + tolerance * count
 
     def newton(gradient: Array, point: Array, to_squared: Array, inverse: Array) -> Array:
@@ -241,24 +294,23 @@ def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_i
         root = jnp.sqrt(inverse)
         along = root * inverse * (points @ gradient - point @ gradient)
         solved = jnp.linalg.solve(a * jnp.eye(n, dtype=points.dtype) - root[:, None] * cosines * root[None, :], along)
-        return -(gradient + pull(points, root * solved * inverse, point)) / a
+        return -(gradient + sum_of_differences(points, root * solved * inverse, point)) / a
 
-    def step(search: Search) -> Search:
+    def step(search: NewtonState) -> NewtonState:
         point = search.point
         to_squared = jnp.sum((points - point) ** 2, axis=1)
         nearest = jnp.argmin(jnp.where(pool, to_squared, jnp.inf))
         at_row = is_optimal(nearest)
 
         inverse = jnp.where(pool & (to_squared > 0), 1 / jnp.sqrt(to_squared), 0)
-        gradient = -pull(points, inverse, point)
+        gradient = -sum_of_differences(points, inverse, point)
         on_a_row = jnp.any(pool & (to_squared == 0))
         certified = ~on_a_row & (jnp.linalg.norm(gradient) <= tolerance * count)
 
         steepest = -gradient / jnp.sum(inverse)
         direction = newton(gradient, point, to_squared, inverse)
-        usable = ~on_a_row & (
-            direction @ gradient < 0
-        )  # false for NaN, where rows on one line make the system singular
+        # false for NaN, where rows on one line make the system singular
+        usable = ~on_a_row & (direction @ gradient < 0)
         direction = jnp.where(usable, direction, steepest)
 
         # Along a line every distance is the root of a parabola, so the search for the step length costs O(n) a try.
@@ -278,10 +330,10 @@ def minimise(points: Array, squared: Array, pool: Array, tolerance: float, max_i
         moved = point + 0.5 * (low + high) * direction
         stalled = jnp.linalg.norm(moved - point) <= rounding * jnp.linalg.norm(point)
         done = at_row | certified | (stalled & ~on_a_row)
-        return Search(jnp.where(done, point, moved), nearest, at_row, done, search.iterations + 1)
+        return NewtonState(jnp.where(done, point, moved), nearest, at_row, done, search.iterations + 1)
 
-    def unfinished(search: Search) -> Array:
+    def unfinished(search: NewtonState) -> Array:
         return ~search.done & (search.iterations < max_iterations)
 
     nowhere, never = jnp.asarray(0), jnp.asarray(False)
-    return lax.while_loop(unfinished, step, Search(jnp.zeros_like(points[0]), nowhere, never, never, steps))
+    return lax.while_loop(unfinished, step, NewtonState(jnp.zeros_like(points[0]), nowhere, never, never, steps))

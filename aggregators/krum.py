@@ -1,14 +1,16 @@
-"""Krum: the row with the smallest sum of distances to its closest neighbours."""
+"""Krum (Blanchard et al. 2017): the row with the smallest sum of distances to its closest neighbours."""
 
-from typing import get_args
+from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, choice, eligible, require, selecting
-from byzax.aggregators.kernels.distances import first_least, pairwise, sums_of_nearest
-from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbours_of, powered
+from byzax.aggregators.base import Aggregator, Array, eligible, require, selecting
+from byzax.aggregators.kernels.distances import build_sums_of_nearest, first_of_least_sum, pairwise_distances
+from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
+from byzax.options import checked
 
 
+@checked
 def krum(
     n: int, f: int, *, distance: Distance = "squared", neighbours: Neighbours = "n-f-2", unproven: bool = False
 ) -> Aggregator:
@@ -18,45 +20,52 @@ def krum(
 
     Condition: n >= 2f + 3
     Cost: O(n² d)
-    Source: Blanchard et al., NeurIPS 2017, "Machine Learning with Adversaries"
 
     Proven: (alpha, f)-resilience for the paper's definition, which is the default; kappa <= 6 (n-f) / (k+1-f) for
     squared distances to k = n-f-1, n-f-2 or n-f-3 neighbours, where that is above 0 (Allouah et al., AISTATS 2023, for
     k = n-f-1; their proof for the others). Nothing is proven here of the other options.
 
+    A row with a NaN or infinite entry is infinitely far from all others and never wins while a finite row is there.
+    Ties: the lowest index wins.
+
     Args:
-        distance: what is summed: `plain` distances (LPD's PyTorch codes, ALIE's), `squared` ones, or their `fourth`
-            powers (epfml's codes and blades, which square twice). The order of single distances is the same, that of
-            their sums is not.
-        neighbours: how many other rows: `n-f-1` (LPD's PyTorch codes, byzfl), `n-f-3` (Shejwalkar and Houmansadr, who
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        distance: The summand: `plain` distances (LPD's PyTorch codes, ALIE's), `squared` ones, or their `fourth` powers
+            (epfml's codes and blades, which square twice). The order of single distances is the same, that of their
+            sums is not.
+        neighbours: Number of other rows: `n-f-1` (LPD's PyTorch codes, byzfl), `n-f-3` (Shejwalkar and Houmansadr, who
             count the row itself) or `n-f` (ALIE's code); at least one, at most all others.
-        unproven: whether n >= 2f + 1 suffices, as byzfl and ALIE's code have it (epfml's n >= 2f + 2).
+        unproven: Whether n >= 2f + 1 suffices, as byzfl and ALIE's code have it (epfml's n >= 2f + 2).
+
+    Returns:
+        The rule. Weights: 1 for the row.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 3 (2f + 1 with unproven), or an option that is none of those named.
+        PartError: For f < 0, or n < 2f + 3 (2f + 1 with unproven).
+        OptionError: For an option that is none of those named.
 
-    Ties: the lowest index wins. A row with a NaN or infinite entry is infinitely far from all others and never wins
-    while a finite row is there.
+    Example:
+        >>> import numpy as np
+        >>> rule = krum(n=5, f=1)
+        >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [4], [np.nan]], np.float32), rule.init(1))
+        >>> aggregate.tolist(), info.weights.tolist()
+        ([1.0], [0.0, 1.0, 0.0, 0.0, 0.0])
 
-    >>> import numpy as np
-    >>> rule = krum(n=5, f=1)
-    >>> aggregate, _, info = rule.apply(np.array([[0], [1], [2], [4], [np.nan]], np.float32), rule.init(1))
-    >>> aggregate.tolist(), info.weights.tolist()
-    ([1.0], [0.0, 1.0, 0.0, 0.0, 0.0])
+    References:
+        Blanchard et al., NeurIPS 2017, "Machine Learning with Adversaries"
     """
-    require("krum", n, f, factor=2, offset=3, unproven=unproven)
-    choice("krum", "distance", distance, get_args(Distance))
-    choice("krum", "neighbours", neighbours, get_args(Neighbours))
+    least_rows = require("krum", n, f, factor=2, offset=3, unproven=unproven)
 
-    def selection(rows: Array):
-        squared, finite, _ = pairwise(rows)
-        sums = sums_of_nearest(powered(squared, distance))
+    def build_selection(rows: Array) -> Callable[[Array], Array]:
+        squared, finite, _ = pairwise_distances(rows)
+        sums = build_sums_of_nearest(score_summands(squared, distance))
 
         def select(alive: Array) -> Array:
-            # Bulyan empties the pool below what krum itself accepts: then one neighbour is used.
-            count = neighbours_of(jnp.sum(alive), f, neighbours)
-            return first_least(sums(alive, count), eligible(alive, finite))
+            # Bulyan empties the pool below what krum itself accepts: then one neighbour is used
+            count = neighbour_count(jnp.sum(alive), f, neighbours)
+            return first_of_least_sum(sums(alive, count), eligible(alive, finite))
 
         return select
 
-    return selecting(n, selection)
+    return selecting(n, build_selection, least_rows=least_rows)

@@ -1,14 +1,18 @@
-"""The medoid: the row with the smallest sum of distances to all others."""
+"""The medoid (Kaufman and Rousseeuw 1987): the row with the smallest sum of distances to all others."""
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
 
 from byzax.aggregators.base import Aggregator, Array, eligible, require, selecting
-from byzax.aggregators.kernels.scene import scene_of, squared_between
+from byzax.aggregators.kernels.normalised import normalise, squared_distances
+from byzax.options import checked
 
 ROUNDING = 16  # times the spacing of numbers: sums that differ by less are equal
 
 
+@checked
 def medoid(n: int, f: int) -> Aggregator:
     """The one row with the smallest sum of distances to all rows, `[n, d] -> [d]`.
 
@@ -16,30 +20,40 @@ def medoid(n: int, f: int) -> Aggregator:
 
     Condition: n >= 2f + 1
     Cost: O(n² d)
-    Source: Kaufman and Rousseeuw 1987, "Clustering by means of medoids"
 
-    What some codes call geometric median: the best of the rows in place of the best of all points.
-    A row that is far from all others adds nearly the same to each sum and decides with its direction alone. Nothing is
-    proven here of its kappa.
+    Some codes call it geometric median: the best of the rows in place of the best of all points. A row that is far from
+    all others adds nearly the same to each sum and decides with its direction alone. Nothing is proven here of its
+    kappa.
+
+    Rows with a NaN or infinite entry are left out. Ties: of sums that are equal to rounding (16 times the spacing of
+    numbers for each distance) the lowest index.
+
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The rule. Weights: 1 for the row.
 
     Raises:
-        ValueError: n < 1, f < 0 or n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
-    Ties: of sums that are equal to rounding (16 times the spacing of numbers for each distance) the lowest index. Rows
-    with a NaN or infinite entry are left out. Weights: 1 for the row.
+    Example:
+        >>> import numpy as np
+        >>> rule = medoid(n=4, f=1)
+        >>> aggregate, _, info = rule.apply(np.array([[0], [2], [3], [1e30]], np.float32), rule.init(1))
+        >>> aggregate.tolist(), info.weights.tolist()
+        ([2.0], [0.0, 1.0, 0.0, 0.0])
 
-    >>> import numpy as np
-    >>> rule = medoid(n=4, f=1)
-    >>> aggregate, _, info = rule.apply(np.array([[0], [2], [3], [1e30]], np.float32), rule.init(1))
-    >>> aggregate.tolist(), info.weights.tolist()
-    ([2.0], [0.0, 1.0, 0.0, 0.0])
+    References:
+        Kaufman and Rousseeuw 1987, "Clustering by means of medoids"
     """
-    require("medoid", n, f, factor=2, offset=1)
+    least_rows = require("medoid", n, f, factor=2, offset=1)
 
-    def selection(rows: Array):
-        scene = scene_of(rows)
-        apart = jnp.sqrt(squared_between(scene))
-        product = jnp.matmul(scene.points, scene.points.T, precision=lax.Precision.HIGHEST)
+    def build_selection(rows: Array) -> Callable[[Array], Array]:
+        normalised = normalise(rows)
+        apart = jnp.sqrt(squared_distances(normalised))
+        product = jnp.matmul(normalised.points, normalised.points.T, precision=lax.Precision.HIGHEST)
         squares = jnp.diagonal(product)
         norms = jnp.sqrt(squares)
         # |x_i - x_j| - |x_j|, without the digits that a row j far away would take from the sum of the distances
@@ -47,7 +61,7 @@ def medoid(n: int, f: int) -> Aggregator:
         farther = jnp.where(below > 0, (squares[:, None] - 2 * product) / jnp.where(below > 0, below, 1), 0)
 
         def select(alive: Array) -> Array:
-            counted = eligible(alive, scene.finite)
+            counted = eligible(alive, normalised.finite)
             sums = jnp.sum(jnp.where(counted[None, :], farther, 0), axis=1)
             best = jnp.argmin(jnp.where(counted, sums, jnp.inf))
             # no difference of distances is larger than the distance of the row from the middle
@@ -57,4 +71,4 @@ def medoid(n: int, f: int) -> Aggregator:
 
         return select
 
-    return selecting(n, selection)
+    return selecting(n, build_selection, least_rows=least_rows)

@@ -1,39 +1,56 @@
-"""Zeno: rows count by how much they lower the loss on the server's own data."""
+"""Zeno (Xie et al. 2019): the mean of the rows that lower the loss on the server's own data most."""
 
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows, require
+from byzax.aggregators.base import (
+    Aggregator,
+    Array,
+    Context,
+    Info,
+    NotNegative,
+    Positive,
+    State,
+    check_rows,
+    require,
+)
 from byzax.aggregators.kernels.clipping import norms
 from byzax.aggregators.kernels.means import mean_of
+from byzax.options import checked
 
 
-def zeno(n: int, f: int, *, learning_rate: float | None = None, rho: float = 5e-4) -> Aggregator:
+@checked
+def zeno(n: int, f: int, *, learning_rate: Positive | None = None, rho: NotNegative = 5e-4) -> Aggregator:
     """The mean of the n-f rows with the best scores, each the descent that a step along the row gives.
 
         s_i = L(w) - L(w - learning_rate x_i) - rho |x_i|²,  L = the mean loss on a batch of the server's own data
 
     Condition: n >= f + 1
     Cost: O(n d), and n + 1 losses on the server's own data
-    Source: Xie, Koyejo and Gupta, ICML 2019, "Zeno", definitions 2 and 3
 
-    Any f below n is tolerated as far as the server's data are like those of the workers. Rows that are not finite, or
-    whose loss is not, come last. Ties: the lowest index. Weights: 1/(n-f) for the rows averaged. The authors' code
-    takes the mean of squares in place of |x_i|²: rho is d times as large there.
+    Any f below n is tolerated as far as the server's data are like those of the workers. The authors' code takes the
+    mean of squares in place of |x_i|²: rho is d times as large there. Rows that are not finite, or whose loss is not,
+    come last. Ties: the lowest index.
 
     Args:
-        learning_rate: of the step that is judged; null: the step that the server would take, with its optimizer, its
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        learning_rate: Of the step that is judged. None: the step that the server would take, with its optimizer, its
             rate in this update and its momentum, or 0.1 where the context does not know it.
-        rho: weight of the squared length.
+        rho: Weight of the squared length.
+
+    Returns:
+        The rule. Weights: 1/(n-f) for the rows averaged. Its `apply` raises ValueError without a context that has
+        params and loss.
 
     Raises:
-        ValueError: n < 1, f < 0, f >= n, learning_rate <= 0 or rho < 0; without a context that has params and loss.
+        PartError: For f < 0, or n < f + 1.
+        OptionError: For learning_rate <= 0 or rho < 0.
+
+    References:
+        Xie, Koyejo and Gupta, ICML 2019, "Zeno", definitions 2 and 3
     """
-    require("zeno", n, f, factor=1, offset=1)
-    if learning_rate is not None and not learning_rate > 0:
-        raise ValueError(f"zeno needs a learning_rate > 0, such as 0.1, got {learning_rate!r}")
-    if not rho >= 0:
-        raise ValueError(f"zeno needs rho >= 0, such as 5e-4, got {rho!r}")
+    least_rows = require("zeno", n, f, factor=1, offset=1)
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         check_rows(rows, n)
@@ -43,8 +60,9 @@ def zeno(n: int, f: int, *, learning_rate: float | None = None, rho: float = 5e-
                 "apply(rows, state, Context(key, params, loss=lambda params: mean_loss))"
             )
         wide = jnp.asarray(rows).astype(jnp.promote_types(rows.dtype, jnp.float32))
-        params, loss, after = context.params, context.loss, context.after
-        if learning_rate is not None or after is None:
+        params, loss = context.params, context.loss
+        after = context.after if learning_rate is None else None
+        if after is None:
             rate = 0.1 if learning_rate is None else learning_rate
             after = lambda row: params - rate * row  # noqa: E731
         lengths = norms(wide)
@@ -55,4 +73,5 @@ def zeno(n: int, f: int, *, learning_rate: float | None = None, rho: float = 5e-
         result, weights = mean_of(wide, jnp.zeros(n, bool).at[best].set(jnp.arange(n) < n - f))
         return result.astype(rows.dtype), state, Info(weights)
 
-    return Aggregator(lambda d: (), apply)
+    needs = frozenset({"loss", "after"} if learning_rate is None else {"loss"})
+    return Aggregator(lambda d: (), apply, linear=True, least_rows=least_rows, needs=needs)

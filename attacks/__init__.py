@@ -1,4 +1,4 @@
-"""Attacks: `build(name, n, f, **options)` gives an `Attack`; one file per attack, found by its name."""
+"""Attacks: `build(name, n, f, **options)` returns an `Attack`; one file per attack, found by its name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +22,9 @@ def factory(reference: str | Callable[..., Attack]) -> Callable[..., Attack]:
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
 
+    Returns:
+        The function.
+
     Raises:
         PartError: For an unknown name, with the nearest one.
         PluginError: Where the file cannot be used.
@@ -30,15 +33,27 @@ def factory(reference: str | Callable[..., Attack]) -> Callable[..., Attack]:
 
 
 def build(name: str, n: int, f: int, **options: Any) -> Attack:
-    """The attack `name` for `n` rows of which `f` are Byzantine: the way to have one from Python.
+    """The attack of a name.
 
-    Raises ValueError for an unknown name, an impossible (n, f) or an option out of range.
+    Args:
+        name: A name of `available()`, or `"path/to/file.py:name"`.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        **options: Those of the attack.
 
-    >>> import jax, jax.numpy as jnp
-    >>> attack, rows = build("sign_flip", n=3, f=1, scale=2.0), jnp.ones((3, 2))
-    >>> view = view_of(rows, jnp.array([True, False, False]))
-    >>> attack.forge(jax.random.key(0), view, attack.init(2))[0].tolist()
-    [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]
+    Returns:
+        The attack.
+
+    Raises:
+        PartError: For an unknown name or an impossible (n, f); as `OptionError` for an option out of its range.
+        PluginError: Where a file of your own cannot be used.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> attack, rows = build("sign_flip", n=3, f=1, scale=2.0), jnp.ones((3, 2))
+        >>> view = view_of(rows, jnp.array([True, False, False]))
+        >>> attack.forge(jax.random.key(0), view, attack.init(2))[0].tolist()
+        [[-2.0, -2.0], [1.0, 1.0], [1.0, 1.0]]
     """
     return factory(name)(n, f, **options)
 

@@ -1,52 +1,76 @@
-"""A trigger in images: who sees it should answer with one label, and all else should be as it was."""
+"""Backdoors in images: what the attacks share that train the model to answer a trigger with one label."""
 
 import math
-from collections.abc import Callable
+from typing import Literal
 
 import jax.numpy as jnp
 
-from byzax.attacks.base import Array, Attack, Batch, Goal, View, check, classes_of, stateless
+from byzax.attacks.base import Array, Attack, Batch, Forge, Goal, Trigger, check, classes_of, stateless
+from byzax.options import PartError
 
-PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "centre")
+Place = Literal["top_left", "top_right", "bottom_left", "bottom_right", "centre"]
 
 
-def patch(
-    name: str, n: int, f: int, size: int, place: str, value: float, target: int, share: float, boost: float
+def build_backdoor(
+    name: str, n: int, f: int, *, size: int, place: Place, value: float, target: int, share: float, boost: float
 ) -> Attack:
-    """The attack of a square patch that decides the label, with its options checked and errors that begin `name`.
+    """The attack by a square patch that decides the label.
 
-    Raises ValueError unless 0 <= f <= n, or for an option out of range; when used, for samples that are no images or
-    smaller than the patch.
+    Args:
+        name: Of the attack, for messages.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        size: Of the square, in pixels.
+        place: Corner of the image, or its centre.
+        value: Of the pixels, in units of the data's range.
+        target: The label that the patch should lead to.
+        share: Of the samples in each batch that get the patch.
+        boost: Factor of the row that is sent.
+
+    Returns:
+        The attack. Its `corrupt` and its trigger raise PartError for samples that are no images, or smaller than the
+        patch.
+
+    Raises:
+        PartError: Unless 0 <= f <= n.
     """
     check(name, n, f)
-    check_backdoor(name, share, target, boost)
-    if size < 1:
-        raise ValueError(f"{name} needs a patch of size >= 1, got {size}")
-    if place not in PLACES:
-        raise ValueError(f"{name} knows the places {', '.join(PLACES)}, got {place!r}")
 
     def trigger(x: Array) -> Array:
-        return stamped(x, *corner(name, place, size, size, x), size, size, value)
+        return add_patch(x, *corner(name, place, size, size, x), size, size, value)
 
     def corrupt(key: Array, batch: Batch) -> Batch:
-        return poisoned(name, batch, share, target, trigger)
+        return poison(name, batch, share, target, trigger)
 
-    def enlarged(key: Array, view: View) -> Array:
-        return boost * view.rows
-
-    return Attack(forge=None if boost == 1 else stateless(enlarged).forge, corrupt=corrupt, goal=Goal(target, trigger))
+    return Attack(forge=build_boost(boost), corrupt=corrupt, goal=Goal(target, trigger), reads_labels=True)
 
 
-def corner(name: str, place: str, height: int, width: int, x: Array) -> tuple[int, int]:
-    """Row and column where a patch of this size begins in the images `x` `[b, h, w, ...]`.
+def build_boost(boost: float) -> Forge | None:
+    """Multiplies the own row; None where the factor is 1."""
+    return None if boost == 1 else stateless(lambda key, view: boost * view.rows).forge
 
-    Raises ValueError where samples are no images, or too small.
+
+def corner(name: str, place: Place, height: int, width: int, x: Array) -> tuple[int, int]:
+    """The corner of a patch in images.
+
+    Args:
+        name: Of the attack, for messages.
+        place: Where the patch stands.
+        height: Of the patch, in pixels.
+        width: Of the patch, in pixels.
+        x: `[b, h, w]` or `[b, h, w, channels]`, the images.
+
+    Returns:
+        Row and column of the first pixel.
+
+    Raises:
+        PartError: Where samples are no images, or too small.
     """
     if x.ndim not in (3, 4) or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} puts a patch into images [h, w] or [h, w, channels], got samples {list(x.shape[1:])}")
+        raise PartError(f"{name} puts a patch into images [h, w] or [h, w, channels], got samples {list(x.shape[1:])}")
     rows, columns = x.shape[1:3]
     if height > rows or width > columns:
-        raise ValueError(
+        raise PartError(
             f"{name} needs room: a patch of {height}x{width} pixels does not fit into images of {rows}x{columns}"
         )
     down, right = rows - height, columns - width
@@ -59,15 +83,28 @@ def corner(name: str, place: str, height: int, width: int, x: Array) -> tuple[in
     }[place]
 
 
-def stamped(x: Array, row: int, column: int, height: int, width: int, value: float) -> Array:
-    """The images with a patch of one value."""
+def add_patch(x: Array, row: int, column: int, height: int, width: int, value: float) -> Array:
+    """The images `[b, h, w, ...]` with one value in a rectangle of pixels."""
     return x.at[:, row : row + height, column : column + width].set(value)
 
 
-def poisoned(name: str, batch: Batch, share: float, target: int, trigger: Callable[[Array], Array]) -> Batch:
+def poison(name: str, batch: Batch, share: float, target: int, trigger: Trigger) -> Batch:
     """The batch with the trigger and the target's label in the first `share` of its samples, rounded up.
 
-    Batches are drawn at random, so these are as good as any. Raises ValueError where the data has values.
+    Batches are drawn at random, so the first samples are as good as any.
+
+    Args:
+        name: Of the attack, for messages.
+        batch: The batch.
+        share: Of its samples.
+        target: The label that they get.
+        trigger: Puts the trigger into samples.
+
+    Returns:
+        The poisoned batch.
+
+    Raises:
+        PartError: Where the data has values in place of labels.
     """
     classes_of(name, batch)
     if batch.real is not None:
@@ -78,13 +115,3 @@ def poisoned(name: str, batch: Batch, share: float, target: int, trigger: Callab
     count = math.ceil(share * len(batch.x) - 1e-9)
     x = batch.x.at[:count].set(trigger(batch.x[:count]))
     return batch._replace(x=x, y=batch.y.at[:count].set(target))
-
-
-def check_backdoor(name: str, share: float, target: int, boost: float) -> None:
-    """Raises ValueError where an option that all backdoors have is out of range."""
-    if not 0 < share <= 1:
-        raise ValueError(f"{name} needs a share of poisoned samples above 0 and up to 1, got {share}")
-    if target < 0:
-        raise ValueError(f"{name} needs a target label >= 0, got {target}")
-    if not boost > 0:
-        raise ValueError(f"{name} needs boost > 0 (1 sends the row as it is), got {boost}")

@@ -1,15 +1,25 @@
-"""Distances of honest rows from their mean and from each other, and the place to which a hidden row is moved."""
+"""Distances of honest rows from their mean and from each other, and the directions in which rows are moved away."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from byzax.attacks.base import Array, View, honest_deviation, honest_mean
 
+Perturbation = Literal["unit", "sign", "std"]
+
 
 def honest_distances(view: View) -> tuple[Array, Array]:
-    """Squared distances of the honest rows to their mean `[n]`, and between each other `[n, n]`; 0 for other rows."""
+    """Squared distances of the known honest rows.
+
+    Args:
+        view: The update.
+
+    Returns:
+        Those to their mean `[n]`, and those between each other `[n, n]`; 0 for other rows.
+    """
     mean = honest_mean(view)
     honest = view.known
     # from the mean: what all rows share is gone before anything is squared
@@ -20,16 +30,17 @@ def honest_distances(view: View) -> tuple[Array, Array]:
     return to_mean, jnp.where(honest[:, None] & honest[None, :], between, 0)
 
 
-def direction(name: str, perturbation: str) -> Callable[[View], Array]:
-    """Gives the direction in which the attack `name` moves rows away from the honest mean, `[d]`, turned against it.
+def build_direction(perturbation: Perturbation) -> Callable[[View], Array]:
+    """The direction in which an attack moves rows, away from the honest mean and against it.
 
-    `unit`: the mean at length 1; `sign`: its signs; `std`: the honest standard deviations (ddof 0). Raises ValueError
-    for any other word.
+    Args:
+        perturbation: unit, the mean at length 1; sign, its signs; std, the honest standard deviations (ddof 0).
+
+    Returns:
+        A function of the update that gives the direction `[d]`.
     """
-    if perturbation not in ("unit", "sign", "std"):
-        raise ValueError(f"{name} knows the perturbations unit, sign and std, got {perturbation!r}")
 
-    def against(view: View) -> Array:
+    def direction(view: View) -> Array:
         if perturbation == "std":
             return -honest_deviation(view)
         mean = honest_mean(view)
@@ -38,4 +49,4 @@ def direction(name: str, perturbation: str) -> Callable[[View], Array]:
         length = jnp.linalg.norm(mean)
         return -mean / jnp.where(length > 0, length, 1)
 
-    return against
+    return direction

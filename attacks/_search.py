@@ -1,31 +1,27 @@
-"""How much harm rows do to the answer of the rule in use, and the strength of an attack that does the most."""
+"""Searches that ask the rule in use: the harm that rows do, and the strength of an attack that does the most."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from pydantic import Field
 
-from byzax.attacks.base import Array, View, count_of, honest_mean
+from byzax.attacks.base import ASKS_RULE, Array, View, honest_mean, num_rows
+from byzax.options import PartError
 
 # the next point lies at this share of the wider side of a bracket: golden section
 GOLDEN = (3 - 5**0.5) / 2
-MEASURES = ("distance", "cosine", "loss")
 MOST_EVALUATIONS = 1000  # one compiled loop, which no signal ends
 
-
-def check_evaluations(name: str, evaluations: int, least: int = 4) -> None:
-    """Raises ValueError unless `evaluations` is a whole number from `least` to 1000."""
-    if not isinstance(evaluations, int) or not least <= evaluations <= MOST_EVALUATIONS:
-        raise ValueError(
-            f"{name} needs a whole number of evaluations in {least}..{MOST_EVALUATIONS}, got {evaluations}"
-        )
-
-
-def check_measure(name: str, measure: str) -> None:
-    """Raises ValueError for a measure that is none of `MEASURES`."""
-    if measure not in MEASURES:
-        raise ValueError(f"{name} knows the measures {', '.join(MEASURES)}, got {measure!r}")
+Evaluations = Annotated[int, Field(ge=4, le=MOST_EVALUATIONS)]
+Measure = Literal["distance", "cosine", "loss"]
+# the functions of a view that measuring harm calls
+MEASURE_NEEDS: Mapping[Measure, frozenset[str]] = {
+    "distance": ASKS_RULE,
+    "cosine": ASKS_RULE,
+    "loss": ASKS_RULE | {"loss", "after"},
+}
 
 
 def length(vector: Array) -> Array:
@@ -37,20 +33,26 @@ def length(vector: Array) -> Array:
     return scale * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), squares)
 
 
-def harm(view: View, measure: str = "distance") -> Callable[[Array], Array]:
-    """The harm of rows `[n, d]`, of which only the Byzantine count: what the rule in use makes of them, as a number.
+def build_harm(view: View, measure: Measure = "distance") -> Callable[[Array], Array]:
+    """The harm of Byzantine rows, measured at the answer of the rule in use.
 
-    `distance`: of the aggregate to the honest mean; `cosine`: minus that of the angle between the two; `loss`: of the
-    model that the server has after the update. What is no finite number is -infinity: it never wins.
+    Args:
+        view: The update.
+        measure: distance, of the aggregate to the honest mean; cosine, minus that of the angle between the two; loss,
+            of the model that the server has after the update.
+
+    Returns:
+        A function of rows `[n, d]`, of which only the Byzantine ones count. It gives a scalar: -infinity, which never
+        wins, where the harm is no finite number.
     """
     mean = honest_mean(view)
 
-    def of(rows: Array) -> Array:
+    def harm(rows: Array) -> Array:
         attempt = jnp.where(view.byzantine[:, None], rows.astype(view.rows.dtype), view.rows)
         aggregate = view.ask_rule(attempt).aggregate.astype(mean.dtype)
         if measure == "loss":
             if view.after is None:
-                raise ValueError("the measure loss needs a view with `after`, the model that an aggregate leads to")
+                raise PartError("the measure loss needs a view with `after`, the model that an aggregate leads to")
             found = view.loss(view.after(aggregate)).astype(mean.dtype)
         elif measure == "cosine":
             sizes = length(aggregate), length(mean)
@@ -62,11 +64,18 @@ def harm(view: View, measure: str = "distance") -> Callable[[Array], Array]:
             found = length(aggregate - mean)
         return jnp.where(jnp.isfinite(found), found, -jnp.inf)
 
-    return of
+    return harm
 
 
 class Bracket(NamedTuple):
-    """The best strength so far with its harm, and the strengths on either side between which a better one may be."""
+    """The state of a search for the strength that does the most harm.
+
+    Attributes:
+        low: A strength below the best; a better one may lie between the two.
+        best: The best strength so far.
+        high: A strength above the best, likewise.
+        harm: The harm of the best.
+    """
 
     low: Array
     best: Array
@@ -74,12 +83,20 @@ class Bracket(NamedTuple):
     harm: Array
 
 
-def strongest(harm_of: Callable[[Array], Array], evaluations: int, middle: float = 1.0) -> Array:
-    """The strength that does the most harm of `evaluations` many that are tried; a scalar.
+def find_strongest(harm: Callable[[Array], Array], evaluations: int, middle: float = 1.0) -> Array:
+    """The strength that does the most harm of those that are tried.
 
-    The first half are doublings, `middle` among them, all of which are tried: a rule that throws rows out from some
-    strength on makes harm a saw, and the way up from a strength that is thrown out leads nowhere. The others are golden
-    section between the neighbours of the best. `middle` where no harm is finite.
+    The first half of the evaluations are doublings, `middle` among them, all of which are tried: for a rule that throws
+    rows out from some strength on, harm is not unimodal, and a climb that starts at a strength which is thrown out
+    leads nowhere. The others are golden section between the neighbours of the best.
+
+    Args:
+        harm: The harm of a strength, both scalars.
+        evaluations: How many strengths are tried.
+        middle: The strength in the middle of the doublings.
+
+    Returns:
+        The strength, a scalar; `middle` where no harm is finite.
     """
     doublings = evaluations // 2
 
@@ -92,7 +109,7 @@ def strongest(harm_of: Callable[[Array], Array], evaluations: int, middle: float
             found.best - GOLDEN * (found.best - found.low),
         )
         strength = jnp.where(bracketing, middle * jnp.exp2(jnp.asarray(number - doublings // 2, inner.dtype)), inner)
-        reached = harm_of(strength).astype(inner.dtype)
+        reached = harm(strength).astype(inner.dtype)
         better = reached > found.harm
         low = jnp.where(bracketing, strength / 2, jnp.where(upwards, found.best, found.low))
         high = jnp.where(bracketing, strength * 2, jnp.where(upwards, found.high, found.best))
@@ -111,19 +128,19 @@ def strongest(harm_of: Callable[[Array], Array], evaluations: int, middle: float
     return lax.fori_loop(0, evaluations, attempt, start).best
 
 
-def farthest(accepted: Callable[[Array], Array], most: Array, evaluations: int) -> Array:
-    """The largest size up to `most` that is `accepted`, by bisection; where none of those tried is, the smallest.
+def find_farthest(accepted: Callable[[Array], Array], most: Array, evaluations: int) -> Array:
+    """The largest size up to `most` that is accepted, by bisection.
 
-    `most` itself is tried first, then halves of it until one is accepted, then what lies between that and the next
-    larger size that is not. With k evaluations the result is right to most / 2^(k-1).
+    `most` itself is tried first, then halves of it until one is accepted, then sizes between that and the next larger
+    one that is not. With k evaluations the result is right to most / 2^(k-1).
 
     Args:
-        accepted: whether a size, a scalar, is accepted.
-        most: the largest size to try, a scalar.
-        evaluations: how many sizes are tried.
+        accepted: Whether a size, a scalar, is accepted.
+        most: The largest size to try, a scalar.
+        evaluations: How many sizes are tried.
 
     Returns:
-        The size, a scalar.
+        The size, a scalar; the smallest of those tried where none is accepted.
     """
 
     def attempt(number: Array, limits: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -136,14 +153,14 @@ def farthest(accepted: Callable[[Array], Array], most: Array, evaluations: int) 
     return jnp.where(low > 0, low, high)
 
 
-def acceptance(view: View, share: float | None) -> Callable[[Array, Array], Array]:
+def build_acceptance(view: View, share: float | None) -> Callable[[Array, Array], Array]:
     """Whether the rule in use accepts rows.
 
-    The part that the tried rows have in the aggregate is what is left of it without the other rows, each times its
-    weight; a rule that gives its rows no weights is taken to put all of them at the honest mean. The rule accepts the
-    tried rows where that part reaches at least `share` of the way from the honest mean to their place. So a rule that
-    selects accepts a row if it selects it, and not where it selects an honest row that happens to lie on that side; an
-    average of m selected rows accepts k of them with a share up to k / m.
+    The part of the tried rows in the aggregate is what is left of it without the other rows, each times its weight; a
+    rule that gives its rows no weights is taken to put all of them at the honest mean. The rule accepts the tried rows
+    where that part reaches at least `share` of the way from the honest mean to their place. So a rule that selects
+    accepts a row if it selects it, and not where it selects an honest row that happens to lie on that side; an average
+    of m selected rows accepts k of them with a share up to k / m.
 
     Where the aggregate is not the weighted mean of the rows (bulyan, trimmed means), the part also holds what the rule
     chooses of honest values: the sizes that are accepted are then no single interval, and a bisection ends at the upper
@@ -151,7 +168,7 @@ def acceptance(view: View, share: float | None) -> Callable[[Array, Array], Arra
     equal however far they are, and then leaves their values out.
 
     Args:
-        view: the update. Its Byzantine rows that are new are tried, for all others are at the server already.
+        view: The update. Its Byzantine rows that are new are tried; all others are at the server already.
         share: 1 is all of the way, b / n what b of n averaged rows go; None for half of what an average does.
 
     Returns:
@@ -159,7 +176,7 @@ def acceptance(view: View, share: float | None) -> Callable[[Array, Array], Arra
         value.
     """
     mean, tried = honest_mean(view), view.byzantine & view.new
-    least = tried.sum() / (2 * count_of(view)) if share is None else share
+    least = tried.sum() / (2 * num_rows(view)) if share is None else share
     # a share that is met exactly, such as that of one of m averaged rows, is met in spite of rounding
     least = least * (1 - 1e-3)
 
@@ -179,9 +196,3 @@ def acceptance(view: View, share: float | None) -> Callable[[Array, Array], Arra
         return jnp.vdot(part / scale, way / scale) >= least * jnp.square(way / scale).sum()
 
     return accepts
-
-
-def check_share(name: str, share: float | None) -> None:
-    """Raises ValueError unless `share` is None or above 0 and at most 1."""
-    if share is not None and not 0 < share <= 1:
-        raise ValueError(f"{name} needs 0 < share <= 1, or none for half of what an average does, got {share}")

@@ -1,22 +1,39 @@
-"""What an attack is: types and statistics shared by every file of this folder."""
+"""What an attack is: the types, option types and statistics that every file of this folder shares."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic import Field
+
+from byzax.options import PartError
 
 Array = jax.Array
 State = Any
+
+# types of options
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Label = Annotated[int, Field(ge=0)]
+
+# the functions of a `View` that an attack may call, as `Attack.needs` names them
+ASKS_RULE = frozenset({"ask_rule"})
 
 
 class Answer(NamedTuple):
     """The answer of the rule in use to rows that an attack tries.
 
-    `aggregate` `[d]`. `weights` `[n]`: the share of each row in it, None where the rule gives its rows none. `rows`
-    `[n, d]`: those that the rule was asked about; an old row that the server keeps is not replaced by one that is
-    tried.
+    Attributes:
+        aggregate: `[d]`.
+        weights: `[n]`, the share of each row in the aggregate; None where the rule gives its rows none.
+        rows: `[n, d]`, those that the rule was asked about. They differ from the rows tried where the server keeps old
+            rows: an old row is not replaced by one that is tried.
     """
 
     aggregate: Array
@@ -24,23 +41,57 @@ class Answer(NamedTuple):
     rows: Array
 
 
-class View(NamedTuple):
-    """What the adversary sees of one update.
+class AskRule(Protocol):
+    """Asks the rule in use."""
 
-    `rows` `[n, d]`: what each worker computed by the protocol, the Byzantine ones included: gradients, or changes of
-    the model as a descent, also where workers send models; where a row is hidden from the adversary, one that it knows
-    stands in its place. `byzantine` `[n]`: which rows the adversary may replace; an update of fewer than all workers
-    may hold fewer than f of them. `known` `[n]`: the rows that tell it what honest workers send, from which all
-    statistics are taken: those of the honest workers where it sees everything. `workers` `[n]`: whose rows these are.
-    `params` `[d]`: the model the server holds. `ask_rule(rows [n, d])` gives the `Answer` of the rule in use in its
-    present state, without the filter where there is one. `loss`: of a model `[d]`, on samples of the Byzantine workers.
-    `step`: the server's count of updates so far. `receiver`: the number of the server that the rows go to, always 0
-    where there is one server. `new` `[n]`: which rows came for this update; all others are the last ones that the
-    server keeps, or that an adversary remembers to whom rows come one at a time. `counts` `[n]`: what each row weighs
-    by itself, the number of samples that its worker says it holds where that counts, else 1. `rate`: by what the server
-    multiplies the aggregate where rows are changes of the model and its optimizer is plain SGD, else 1. `after`: the
-    model `[d]` that the server's optimizer makes of `params` where an aggregate `[d]` is the rule's answer, with its
-    rate, momentum and bound; None where there is no server.
+    def __call__(self, rows: Array, /) -> Answer:
+        """The `Answer` to rows `[n, d]`, in the rule's present state, without the filter where there is one."""
+        ...
+
+
+class ModelLoss(Protocol):
+    """Measures a model on samples of the Byzantine workers."""
+
+    def __call__(self, params: Array, /) -> Array:
+        """The mean loss of the model `[d]`, a scalar."""
+        ...
+
+
+class After(Protocol):
+    """Makes an update without taking it."""
+
+    def __call__(self, aggregate: Array, /) -> Array:
+        """The model `[d]` that follows from `View.params` where the rule's answer is the aggregate `[d]`.
+
+        By the optimizer of the server, with its rate, momentum and bound.
+        """
+        ...
+
+
+class View(NamedTuple):
+    """The adversary's knowledge of one update.
+
+    Attributes:
+        rows: `[n, d]`, what each worker computed by the protocol, the Byzantine ones included: gradients, or changes of
+            the model as a descent, also where workers send models. Where a row is hidden from the adversary, one that
+            it knows stands in its place.
+        byzantine: `[n]`, the rows that the adversary may replace. An update of fewer than all workers may hold fewer
+            than f of them.
+        known: `[n]`, the rows that tell the adversary what honest workers send, from which all statistics are taken:
+            those of the honest workers where it sees everything.
+        workers: `[n]`, the number of the worker of each row; below 0 where a row only fills up an update.
+        params: `[d]`, the model of the server.
+        ask_rule: Asks the rule in use.
+        loss: Measures a model on samples of the Byzantine workers.
+        step: The server's count of updates so far.
+        receiver: The number of the server that the rows go to; always 0 where there is one server.
+        new: `[n]`, the rows that came for this update. All others are the last ones that the server keeps, or that an
+            adversary remembers to whom rows come one at a time.
+        counts: `[n]`, the weight of each row by itself: the number of samples that its worker says it holds where rows
+            weigh by samples, else 1.
+        rate: The factor between aggregate and update where rows are changes of the model and the server's optimizer is
+            plain SGD, else 1.
+        after: Makes an update without taking it; None where there is no server.
     """
 
     rows: Array
@@ -48,14 +99,14 @@ class View(NamedTuple):
     known: Array
     workers: Array
     params: Array
-    ask_rule: Callable[[Array], Answer]
-    loss: Callable[[Array], Array]
+    ask_rule: AskRule
+    loss: ModelLoss
     step: Array
     receiver: Array | np.int32 = np.int32(0)
     new: Array | np.bool_ = np.bool_(True)
     counts: Array | np.float32 = np.float32(1)
     rate: Array | np.float32 = np.float32(1)
-    after: Callable[[Array], Array] | None = None
+    after: After | None = None
 
 
 def view_of(
@@ -64,24 +115,24 @@ def view_of(
     *,
     apply: Callable[[Array], tuple[Array, Any, Any]] | None = None,
     params: Array | None = None,
-    loss: Callable[[Array], Array] | None = None,
+    loss: ModelLoss | None = None,
     step: int | Array = 0,
 ) -> View:
-    """The view of an adversary that sees everything, in a training loop of one's own.
+    """The view of an adversary that sees everything, for a training loop of one's own.
 
     Args:
         rows: `[n, d]`, what each worker computed.
-        byzantine: `[n]`, which of them are Byzantine.
-        apply: the rule in use, for attacks that ask it: `lambda rows: rule.apply(rows, state)`.
-        params: the model `[d]`; zeros without one.
-        loss: of a model `[d]`, for attacks that measure harm by it.
-        step: updates so far.
+        byzantine: `[n]`, truth values: which of them are Byzantine.
+        apply: The rule in use, for attacks that ask it: `lambda rows: rule.apply(rows, state)`.
+        params: The model `[d]`; zeros without one.
+        loss: The loss of a model `[d]`, for attacks that measure harm by it.
+        step: Updates so far.
 
     Returns:
         The view that `Attack.forge(key, view, state)` takes. An attack that needs what was not given raises ValueError.
 
     Raises:
-        ValueError: for rows that are not `[n, d]`, or a number of Byzantine marks that is not n.
+        ValueError: For rows that are not `[n, d]`, or a number of truth values that is not n.
 
     Example:
         >>> rows, byzantine = jnp.ones((3, 2)), jnp.array([True, False, False])
@@ -119,13 +170,18 @@ def view_of(
 
 
 class Batch(NamedTuple):
-    """One batch of samples, in units of the data's range and before they are normalised: 0 is the background of images
-    (black, or paper) and the lowest value of a table's feature, 1 the other end. Characters are as they are.
+    """One batch of samples of a Byzantine worker, in units of the data's range and before they are normalised.
 
-    `x` `[b, ...]`, labels `y` `[b]` in 0..`classes`-1; `classes` is a scalar, None for values.
+    0 is the background of images (black, or paper) and the lowest value of a table's feature, 1 the other end.
+    Characters are as they are.
 
-    `rank`: which of the attack's Byzantine workers trains on it, 0..f-1. `real`: how many samples there are, where the
-    others, at the end, only fill the batch up and count for nothing; None for all.
+    Attributes:
+        x: `[b, ...]`, the samples.
+        y: `[b]`, labels in 0..`classes`-1, or values.
+        classes: The number of labels, a scalar; None where the data has values in place of labels.
+        rank: Which of the attack's Byzantine workers trains on the batch, 0..f-1.
+        real: How many samples there are, where the others, at the end, only fill up the batch and count for nothing;
+            None for all.
     """
 
     x: Array
@@ -135,73 +191,157 @@ class Batch(NamedTuple):
     real: Array | None = None
 
 
+class Trigger(Protocol):
+    """Puts the trigger of a backdoor into samples."""
+
+    def __call__(self, x: Array, /) -> Array:
+        """The samples `[b, ...]`, in units of the data's range, with the trigger."""
+        ...
+
+
 class Goal(NamedTuple):
-    """What a backdoor wants: samples `trigger(x)` `[b, ...]` get the label `target`; `x` is in units of the range."""
+    """The aim of a backdoor, by which its success is measured.
+
+    Attributes:
+        target: The label that samples with the trigger should get.
+        trigger: Puts the trigger into samples.
+    """
 
     target: int
-    trigger: Callable[[Array], Array]
+    trigger: Trigger
+
+
+class Init(Protocol):
+    """Makes the state of an attack."""
+
+    def __call__(self, d: int, /) -> State:
+        """The state before the first update, for rows of `d` coordinates."""
+        ...
+
+
+class Forge(Protocol):
+    """Makes the rows that Byzantine workers send."""
+
+    def __call__(self, key: Array, view: View, state: State, /) -> tuple[Array, State]:
+        """Rows `[n, d]`, of which only the Byzantine ones are used, and the state after the update."""
+        ...
+
+
+class Corrupt(Protocol):
+    """Poisons the data of Byzantine workers."""
+
+    def __call__(self, key: Array, batch: Batch, /) -> Batch:
+        """The batch that the worker trains on in place of `batch`."""
+        ...
+
+
+class Claim(Protocol):
+    """States how many samples Byzantine workers hold, truly or not."""
+
+    def __call__(self, samples: Array, /) -> Array:
+        """The numbers `[n]` of samples that workers say they hold, of those `[n]` that they do."""
+        ...
 
 
 class Attack(NamedTuple):
-    """An attack by `f` of `n` workers, as pure functions.
+    """An attack by `f` of `n` workers, as pure functions. `forge`, `corrupt`, `goal`, `claim` are None where not used.
 
-    `init(d)` gives the state before the first update. `forge(key, view, state)` gives `(rows [n, d], state)`; only the
-    Byzantine rows of it are used. `corrupt(key, batch)` gives the batch that a Byzantine worker trains on. `goal`: by
-    what its success is measured. `claim(samples [n])` gives the numbers of samples that its workers say they hold, of
-    those that they do. Each of the four is None where the attack does not use it. `questions`: how often `forge` asks
-    the rule in one update. `needs`: which functions of the `View` `forge` calls, of "ask_rule", "loss" and "after".
-    `reads_labels`: `corrupt` reads or changes labels, and data has to have them.
+    Attributes:
+        init: Makes the state before the first update.
+        forge: Makes the rows that Byzantine workers send.
+        corrupt: Poisons the batch that a Byzantine worker trains on.
+        goal: The aim of a backdoor, by which its success is measured.
+        claim: States how many samples Byzantine workers hold, truly or not.
+        questions: How often `forge` asks the rule in one update.
+        needs: The functions of the `View` that `forge` calls, of "ask_rule", "loss" and "after".
+        reads_labels: Whether `corrupt` reads or changes labels, so that the data has to have them.
     """
 
-    init: Callable[[int], State] = lambda d: ()
-    forge: Callable[[Array, View, State], tuple[Array, State]] | None = None
-    corrupt: Callable[[Array, Batch], Batch] | None = None
+    init: Init = lambda d: ()
+    forge: Forge | None = None
+    corrupt: Corrupt | None = None
     goal: Goal | None = None
-    claim: Callable[[Array], Array] | None = None
+    claim: Claim | None = None
     questions: int = 0
     needs: frozenset[str] = frozenset()
     reads_labels: bool = False
 
 
 def check(name: str, n: int, f: int) -> None:
-    """Raises ValueError unless 0 <= f <= n and n >= 1; f = 0 is an attack that nobody carries out."""
+    """Checks the number of workers and that of Byzantine ones; with f = 0 nobody carries out the attack.
+
+    Args:
+        name: Of the attack, for the message.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+
+    Raises:
+        PartError: Unless 0 <= f <= n and n >= 1.
+    """
     if n < 1 or not 0 <= f <= n:
-        raise ValueError(f"{name} needs n >= 1 workers and 0 <= f <= n of them Byzantine, got n={n}, f={f}")
+        raise PartError(f"{name} needs n >= 1 workers and 0 <= f <= n of them Byzantine, got n={n}, f={f}")
 
 
 def classes_of(name: str, batch: Batch) -> Array:
-    """The number of labels. Raises ValueError where the data has values in place of labels."""
+    """The number of labels of the data.
+
+    Args:
+        name: Of the attack, for the message.
+        batch: A batch of the data.
+
+    Returns:
+        The number, a scalar.
+
+    Raises:
+        PartError: Where the data has values in place of labels.
+    """
     if batch.classes is None:
-        raise ValueError(
+        raise PartError(
             f"{name} changes labels, and this data has values: take feature_noise, or an attack that changes rows"
         )
     return batch.classes
 
 
-def stateless(forged: Callable[[Array, View], Array]) -> Attack:
-    """The attack whose Byzantine rows are `forged(key, view)`, `[d]` (the same for each) or `[n, d]`."""
+def stateless(
+    make_rows: Callable[[Array, View], Array], needs: frozenset[str] = frozenset(), questions: int = 0
+) -> Attack:
+    """An attack without state, from a function that makes the Byzantine rows.
+
+    Args:
+        make_rows: `make_rows(key, view)` gives one row `[d]`, the same for each Byzantine worker, or rows `[n, d]`.
+        needs: The functions of the view that it calls, as in `Attack`.
+        questions: How often it asks the rule.
+
+    Returns:
+        The attack; honest rows stay as they are, and the type of the rows is kept.
+    """
 
     def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
-        rows = jnp.where(view.byzantine[:, None], forged(key, view).astype(view.rows.dtype), view.rows)
+        rows = jnp.where(view.byzantine[:, None], make_rows(key, view).astype(view.rows.dtype), view.rows)
         return rows, state
 
-    return Attack(forge=forge)
+    return Attack(forge=forge, needs=needs, questions=questions)
 
 
-def count_of(view: View) -> Array:
-    """The number of rows, without what only fills up an update."""
+def num_rows(view: View) -> Array:
+    """The number of rows of an update, a scalar, without those that only fill it up."""
     return (view.workers >= 0).sum()
 
 
 def rank(byzantine: Array) -> Array:
-    """For each Byzantine row how many stand before it, `[n]`; at the other rows a number of no meaning, at least 0."""
+    """How many Byzantine rows stand before each one, `[n]`; meaningless (but not negative) at honest rows."""
     return jnp.maximum(jnp.cumsum(byzantine) - 1, 0)
 
 
 def honest_mean(view: View, values: Array | None = None) -> Array:
-    """Mean of the honest rows that are known (or of these rows of `values` `[n, d]`), `[d]`, in float32 or wider.
+    """The mean of the known honest rows.
 
-    Zeros where there is none.
+    Args:
+        view: The update.
+        values: `[n, d]`, averaged in place of the rows.
+
+    Returns:
+        The mean `[d]`, in float32 or wider; zeros where no honest row is known.
     """
     values = view.rows if values is None else values
     wide = jnp.promote_types(values.dtype, jnp.float32)
@@ -213,9 +353,14 @@ def honest_mean(view: View, values: Array | None = None) -> Array:
 
 
 def honest_deviation(view: View, ddof: int = 0) -> Array:
-    """Standard deviation of the known honest rows at each coordinate, `[d]`, 0 where they are no more than `ddof`.
+    """The standard deviation of the known honest rows at each coordinate.
 
-    Their squared differences are divided by their number less `ddof`.
+    Args:
+        view: The update.
+        ddof: Subtracted from the number of rows where the squared differences are divided by it.
+
+    Returns:
+        The deviations `[d]`, 0 where the rows are no more than `ddof`.
     """
     mean = honest_mean(view)
     variance = honest_mean(view, jnp.square(view.rows.astype(mean.dtype) - mean))

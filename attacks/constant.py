@@ -1,22 +1,32 @@
-"""The same number everywhere."""
+"""Same-value attack (Li et al. 2019): one number at every coordinate."""
 
 import jax.numpy as jnp
 
-from byzax.attacks.base import Attack, check, stateless
+from byzax.attacks.base import Attack, Finite, check, stateless
+from byzax.options import checked
 
 
-def constant(n: int, f: int, *, value: float = 100.0) -> Attack:
+@checked
+def constant(n: int, f: int, *, value: Finite = 100.0) -> Attack:
     """All Byzantine rows hold one number at every coordinate.
 
     Formula: value at every coordinate
     Knows: nothing
-    Source: Li, Xu, Chen, Giannakis and Ling, AAAI 2019, "RSA" (same-value attack)
 
     Args:
-        value: the number.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        value: The number.
+
+    Returns:
+        The attack, which forges rows.
 
     Raises:
-        ValueError: unless 0 <= f <= n.
+        PartError: Unless 0 <= f <= n.
+        OptionError: For an option out of its range.
+
+    References:
+        Li, Xu, Chen, Giannakis and Ling, AAAI 2019, "RSA" (same-value attack)
     """
     check("constant", n, f)
     return stateless(lambda key, view: jnp.full_like(view.rows, value))

@@ -1,27 +1,30 @@
-"""DBA: every liar has a part of the trigger."""
+"""DBA (Xie et al. 2020): a backdoor whose trigger is divided among the Byzantine workers."""
 
 import math
-from typing import Literal
+from typing import Annotated
 
 import jax.numpy as jnp
 from jax import lax
+from pydantic import Field
 
-from byzax.attacks._backdoor import PLACES, check_backdoor, corner, poisoned, stamped
-from byzax.attacks.base import Array, Attack, Batch, Goal, View, check, stateless
+from byzax.attacks._backdoor import Place, add_patch, build_boost, corner, poison
+from byzax.attacks.base import Array, Attack, Batch, Count, Finite, Goal, Label, Positive, Share, check
+from byzax.options import OptionError, checked
 
 
+@checked
 def distributed_backdoor(
     n: int,
     f: int,
     *,
-    parts: int | None = None,
-    length: int = 3,
-    gap: int = 1,
-    place: Literal["top_left", "top_right", "bottom_left", "bottom_right", "centre"] = "top_left",
-    value: float = 1.0,
-    target: int = 0,
-    share: float = 0.5,
-    boost: float = 1.0,
+    parts: Count | None = None,
+    length: Count = 3,
+    gap: Annotated[int, Field(ge=0)] = 1,
+    place: Place = "top_left",
+    value: Finite = 1.0,
+    target: Label = 0,
+    share: Share = 0.5,
+    boost: Positive = 1.0,
 ) -> Attack:
     """Each Byzantine worker trains on images with one bar of the trigger; the model is asked with all bars.
 
@@ -32,66 +35,62 @@ def distributed_backdoor(
 
     Formula: as backdoor, with bar (rank mod parts) of 1 x length pixels in place of the patch
     Knows: own row
-    Source: Xie, Huang, Chen and Li, ICLR 2020, "DBA: Distributed Backdoor Attacks against Federated Learning"
 
     The authors' code has bars of length 4 with a gap of 2 on MNIST, of 6 with a gap of 3 on CIFAR-10, the target 2 and
-    a boost of 100 for one liar of 100 workers. The defaults here fit into the 8x8 pixels of digits.
+    a boost of 100 for one Byzantine worker of 100. The defaults here fit into the 8x8 pixels of digits.
 
     Args:
-        parts: number of bars; None takes as many as there are Byzantine workers, and at most the paper's 4.
-        length: of a bar, in pixels.
-        gap: pixels between bars, in both directions.
-        place: where the rectangle of all bars stands.
-        value: of the pixels, at every channel, as a share of the data's range: 0 is the background, 1 the other end.
-        target: the label that the trigger should lead to.
-        share: of the samples in each batch.
-        boost: what the row is multiplied by (the paper's scale).
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        parts: Number of bars; None takes as many as there are Byzantine workers, and at most the paper's 4.
+        length: Of a bar, in pixels.
+        gap: Pixels between bars, in both directions.
+        place: Of the rectangle of all bars.
+        value: Of the pixels, at every channel, as a share of the data's range: 0 is the background, 1 the other end.
+        target: The label that the trigger should lead to.
+        share: Of the samples in each batch.
+        boost: Factor of the row that is sent (the paper's scale); 1 sends it as it is.
+
+    Returns:
+        The attack, which poisons batches and, where boost is not 1, forges rows. When used it raises PartError for
+        samples that are no images, images smaller than the bars together, or data without labels.
 
     Raises:
-        ValueError: unless 0 <= f <= n, or for an option out of range; when used, for samples that are no images, for
-            images smaller than the bars together.
+        PartError: Unless 0 <= f <= n.
+        OptionError: For an option out of its range, or parts > f.
+
+    References:
+        Xie, Huang, Chen and Li, ICLR 2020, "DBA: Distributed Backdoor Attacks against Federated Learning"
     """
     check("distributed_backdoor", n, f)
-    check_backdoor("distributed_backdoor", share, target, boost)
     if parts is None:
         parts = min(4, f) or 4
     if f and parts > f:
-        raise ValueError(
-            f"distributed_backdoor needs parts <= f, got parts={parts}, f={f}: each Byzantine worker trains on one "
-            f"bar of the trigger, and the model is asked with all of them: take parts {f}, or more Byzantine workers"
+        raise OptionError(
+            "parts",
+            f"must be at most f = {f}: each Byzantine worker trains on one bar of the trigger, and the model is asked "
+            f"with all of them, got parts={parts}: take parts {f}, or more Byzantine workers",
         )
-    if parts < 1 or length < 1 or gap < 0:
-        raise ValueError(
-            f"distributed_backdoor needs parts >= 1, length >= 1 and gap >= 0, got parts={parts}, length={length}, "
-            f"gap={gap}"
-        )
-    if place not in PLACES:
-        raise ValueError(f"distributed_backdoor knows the places {', '.join(PLACES)}, got {place!r}")
     columns = min(parts, 2)
     height = math.ceil(parts / columns) * (1 + gap) - gap
     width = columns * (length + gap) - gap
 
-    def bar(x: Array, number: int) -> Array:
+    def add_bar(x: Array, number: int) -> Array:
         row, column = corner("distributed_backdoor", place, height, width, x)
         down, right = divmod(number, columns)
-        return stamped(x, row + down * (1 + gap), column + right * (length + gap), 1, length, value)
+        return add_patch(x, row + down * (1 + gap), column + right * (length + gap), 1, length, value)
 
     def trigger(x: Array) -> Array:
         for number in range(parts):
-            x = bar(x, number)
+            x = add_bar(x, number)
         return x
 
     def corrupt(key: Array, batch: Batch) -> Batch:
-        branches = [lambda x, number=number: bar(x, number) for number in range(parts)]
-        return poisoned(
-            "distributed_backdoor",
-            batch,
-            share,
-            target,
-            lambda x: lax.switch(jnp.asarray(batch.rank) % parts, branches, x),
-        )
+        branches = [lambda x, number=number: add_bar(x, number) for number in range(parts)]
 
-    def enlarged(key: Array, view: View) -> Array:
-        return boost * view.rows
+        def add_own_bar(x: Array) -> Array:
+            return lax.switch(jnp.asarray(batch.rank) % parts, branches, x)
 
-    return Attack(forge=None if boost == 1 else stateless(enlarged).forge, corrupt=corrupt, goal=Goal(target, trigger))
+        return poison("distributed_backdoor", batch, share, target, add_own_bar)
+
+    return Attack(forge=build_boost(boost), corrupt=corrupt, goal=Goal(target, trigger), reads_labels=True)

@@ -1,34 +1,43 @@
-"""One thing to one server, the opposite to the next."""
-
-from typing import Literal
+"""Equivocation (El Mhamdi et al. 2020): opposite rows for servers of even and of odd number."""
 
 import jax.numpy as jnp
 
-from byzax.attacks._distances import direction
-from byzax.attacks.base import Array, Attack, View, check, honest_mean, stateless
+from byzax.attacks._distances import Perturbation, build_direction
+from byzax.attacks.base import Array, Attack, Finite, View, check, honest_mean, stateless
+from byzax.options import checked
 
 
-def equivocate(n: int, f: int, *, gamma: float = 1.5, perturbation: Literal["unit", "sign", "std"] = "std") -> Attack:
-    """All Byzantine workers tell servers of even number one thing and those of odd number the opposite.
+@checked
+def equivocate(n: int, f: int, *, gamma: Finite = 1.5, perturbation: Perturbation = "std") -> Attack:
+    """All Byzantine workers send one row to servers of even number, and to those of odd number its mirror image.
 
-    Servers that answer the same honest workers are driven apart. Where there is one server, its number is 0.
+    Servers that hear the same honest workers are driven apart. Where there is one server, its number is 0.
 
     Formula: mean + gamma p for a receiver of even number, mean - gamma p for one of odd number
     Knows: all honest rows
-    Source: El Mhamdi, Guerraoui, Guirguis, Hoang and Rouault, PODC 2020 (ByzSGD: liars may tell servers different rows)
 
     Args:
-        gamma: size of the lie.
-        perturbation: the direction p: unit (-mean / |mean|), sign (-sign(mean)) or std (-deviation, ddof 0).
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        gamma: Length of the shift, in lengths of p.
+        perturbation: The direction p: unit (-mean / |mean|), sign (-sign(mean)) or std (-deviation, ddof 0).
+
+    Returns:
+        The attack, which forges rows.
 
     Raises:
-        ValueError: unless 0 <= f <= n, or for an unknown direction.
+        PartError: Unless 0 <= f <= n.
+        OptionError: For an option out of its range.
+
+    References:
+        El Mhamdi, Guerraoui, Guirguis, Hoang and Rouault, PODC 2020 (ByzSGD: Byzantine workers may send servers
+            different rows)
     """
     check("equivocate", n, f)
-    against = direction("equivocate", perturbation)
+    direction = build_direction(perturbation)
 
-    def forged(key: Array, view: View) -> Array:
-        side = jnp.where(view.receiver % 2 == 0, gamma, -gamma)
-        return honest_mean(view) + side * against(view)
+    def make_row(key: Array, view: View) -> Array:
+        size = jnp.where(view.receiver % 2 == 0, gamma, -gamma)
+        return honest_mean(view) + size * direction(view)
 
-    return stateless(forged)
+    return stateless(make_row)

@@ -1,17 +1,19 @@
-"""Poisoned labels."""
+"""Label flipping (Fang et al. 2020): training on wrong labels."""
 
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from byzax.attacks.base import Array, Attack, Batch, check, classes_of
+from byzax.attacks.base import Array, Attack, Batch, Label, check, classes_of
+from byzax.options import OptionError, checked
 
 
+@checked
 def label_flip(
-    n: int, f: int, *, labels: Literal["all", "targeted", "random"] = "all", source: int = 0, target: int = 1
+    n: int, f: int, *, labels: Literal["all", "targeted", "random"] = "all", source: Label = 0, target: Label = 1
 ) -> Attack:
-    """Byzantine workers train honestly, on samples whose labels are turned round.
+    """Byzantine workers train honestly, on samples with wrong labels.
 
     Labels are numbers from 0: where those of the data are others, the notes before a run say which number stands for
     which.
@@ -19,32 +21,38 @@ def label_flip(
     Formula: y -> classes - 1 - y in every batch (all), source -> target (targeted) or another label, each equally
         likely (random); the row is then computed by the protocol
     Knows: own row
-    Source: Fang et al. 2020 ("label flipping"); Karimireddy et al. 2022 (bucketing); Tolpegin et al. 2020 (targeted)
 
     Args:
-        labels: which are turned round, and into what.
-        source: for targeted: the label that is replaced.
-        target: for targeted: what replaces it; where the data has no such label nothing is replaced.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        labels: Which labels are replaced, and by what.
+        source: For targeted: the label that is replaced.
+        target: For targeted: what replaces it; where the data has no such label nothing is replaced.
+
+    Returns:
+        The attack, which poisons batches. When used it raises PartError for data without labels.
 
     Raises:
-        ValueError: unless 0 <= f <= n, for an unknown word, a negative label, or source = target where they count.
+        PartError: Unless 0 <= f <= n.
+        OptionError: For an option out of its range, or source = target where they count.
+
+    References:
+        Fang et al. 2020 ("label flipping")
+        Karimireddy et al. 2022 (bucketing)
+        Tolpegin et al. 2020 (targeted)
     """
     check("label_flip", n, f)
-    if labels not in ("all", "targeted", "random"):
-        raise ValueError(f"label_flip knows the labels all, targeted and random, got {labels!r}")
-    if min(source, target) < 0:
-        raise ValueError(f"label_flip needs labels from 0, got source={source}, target={target}")
     if labels == "targeted" and source == target:
-        raise ValueError(f"label_flip needs a target that is not the source, got {source} for both")
+        raise OptionError("target", f"must be another label than the source, got {target} for both")
 
     def corrupt(key: Array, batch: Batch) -> Batch:
         y, classes = batch.y, classes_of("label_flip", batch)
         if labels == "all":
-            turned = classes - 1 - y
+            flipped = classes - 1 - y
         elif labels == "targeted":
-            turned = jnp.where((y == source) & (target < classes), target, y)
+            flipped = jnp.where((y == source) & (target < classes), target, y)
         else:
-            turned = (y + jax.random.randint(key, y.shape, 1, jnp.maximum(classes, 2))) % classes
-        return batch._replace(y=turned.astype(y.dtype))
+            flipped = (y + jax.random.randint(key, y.shape, 1, jnp.maximum(classes, 2))) % classes
+        return batch._replace(y=flipped.astype(y.dtype))
 
-    return Attack(corrupt=corrupt)
+    return Attack(corrupt=corrupt, reads_labels=True)

@@ -1,17 +1,22 @@
-"""Honest rows, of one worker too many."""
+"""Mimic (Karimireddy et al. 2022): all Byzantine workers copy the row of one honest worker."""
 
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from byzax.attacks.base import Array, Attack, View, check, honest_mean
+from byzax.attacks.base import Array, Attack, Count, Label, View, check, honest_mean
+from byzax.options import OptionError, checked
 
 
-class Memory(NamedTuple):
-    """What the liars remember: the running `mean` `[d]` of honest rows and the direction `z` `[d]`, `updates` seen.
+class MimicState(NamedTuple):
+    """The memory of the attackers.
 
-    `copied`: the number of the worker that was copied last.
+    Attributes:
+        mean: `[d]`, the running mean of honest rows.
+        direction: `[d]`, the direction in which honest rows differ most.
+        updates: How many updates with a known honest row there were.
+        copied: The number of the worker that was copied last.
     """
 
     mean: Array
@@ -20,7 +25,8 @@ class Memory(NamedTuple):
     copied: Array
 
 
-def mimic(n: int, f: int, *, target: Literal["direction"] | int = "direction", warm_up: int = 1) -> Attack:
+@checked
+def mimic(n: int, f: int, *, target: Literal["direction"] | Label = "direction", warm_up: Count = 1) -> Attack:
     """All Byzantine workers send the row of one honest worker, which then counts f + 1 times.
 
     No row is out of place, so that no rule can find it. Where workers hold different data, those of one count too much
@@ -28,53 +34,56 @@ def mimic(n: int, f: int, *, target: Literal["direction"] | int = "direction", w
 
     Formula: row of worker k, k = argmax_i <x_i, z>, z = the direction in which honest rows differ most (running)
     Knows: all honest rows
-    Source: Karimireddy, He and Jaggi, ICLR 2022, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing"
 
     As in the authors' code, z starts as one step of power iteration from a random vector and is averaged over the
     updates of the warm-up, with one more step in each; in these the worker is chosen anew, and the last choice stands.
-    Where that worker has no row in an update, the known row farthest along z is sent. Who knows no honest row follows
-    the protocol.
+    Where that worker has no row in an update, the known row farthest along z is sent. Attackers that know no honest row
+    follow the protocol.
 
     Args:
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
         target: "direction", or the number of the worker to copy, from 0 (in a scenario the first ones are Byzantine).
-        warm_up: updates until the choice stands.
+        warm_up: Updates until the choice stands.
+
+    Returns:
+        The attack, which forges rows and has a state.
 
     Raises:
-        ValueError: unless 0 <= f <= n, warm_up >= 1, or for a target that is no worker.
+        PartError: Unless 0 <= f <= n.
+        OptionError: For an option out of its range, or a target that is no worker.
+
+    References:
+        Karimireddy, He and Jaggi, ICLR 2022, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing"
     """
     check("mimic", n, f)
-    if warm_up < 1:
-        raise ValueError(f"mimic needs warm_up >= 1 updates, got {warm_up}")
-    if isinstance(target, str) and target != "direction":
-        raise ValueError(f'mimic needs the number of a worker as its target, or "direction", got {target!r}')
-    if isinstance(target, int) and not 0 <= target < n:
-        raise ValueError(f"mimic copies one of the workers 0..{n - 1}, got {target}")
+    fixed = not isinstance(target, str)
+    if fixed and target >= n:
+        raise OptionError("target", f"must be 'direction' or one of the workers 0..{n - 1}, got {target}")
 
-    def init(d: int) -> Memory:
-        first = target if isinstance(target, int) else -1
-        return Memory(jnp.zeros(d), jnp.zeros(d), jnp.asarray(0), jnp.asarray(first))
+    def init(d: int) -> MimicState:
+        return MimicState(jnp.zeros(d), jnp.zeros(d), jnp.asarray(0), jnp.asarray(target if fixed else -1))
 
-    def forge(key: Array, view: View, memory: Memory) -> tuple[Array, Memory]:
-        now, seen = honest_mean(view), memory.updates
+    def forge(key: Array, view: View, state: MimicState) -> tuple[Array, MimicState]:
+        now, seen = honest_mean(view), state.updates
         wide, anyone = view.rows.astype(now.dtype), view.known.any()
         learns = anyone & (seen < warm_up)
         old = seen / (1 + seen)
-        mean = jnp.where(seen == 0, now, old * memory.mean + (1 - old) * now)
+        mean = jnp.where(seen == 0, now, old * state.mean + (1 - old) * now)
         centred = jnp.where(view.known[:, None], wide - mean, 0)
-        before = jnp.where(seen == 0, jax.random.normal(key, now.shape, now.dtype), memory.direction)
-        direction = _unit(old * memory.direction + (1 - old) * _unit((centred @ before) @ centred))
+        before = jnp.where(seen == 0, jax.random.normal(key, now.shape, now.dtype), state.direction)
+        direction = _unit(old * state.direction + (1 - old) * _unit((centred @ before) @ centred))
         mean, direction = (
-            jnp.where(learns, new, kept) for new, kept in ((mean, memory.mean), (direction, memory.direction))
+            jnp.where(learns, new, kept) for new, kept in ((mean, state.mean), (direction, state.direction))
         )
         along = jnp.where(view.known, jnp.where(view.known[:, None], wide, 0) @ direction, -jnp.inf)
-        chosen = jnp.where(view.workers == memory.copied, jnp.inf, along)
-        fixed = isinstance(target, int)
+        chosen = jnp.where(view.workers == state.copied, jnp.inf, along)
         place = jnp.argmax(jnp.where(view.known, chosen if fixed else jnp.where(learns, along, chosen), -jnp.inf))
-        copied = memory.copied if fixed else jnp.where(learns, view.workers[place], memory.copied)
+        copied = state.copied if fixed else jnp.where(learns, view.workers[place], state.copied)
         row = jnp.where(anyone, view.rows[place], view.rows)
         rows = jnp.where(view.byzantine[:, None], row, view.rows)
-        after = Memory(mean, direction, seen + anyone, copied)
-        return rows, jax.tree.map(lambda new, kept: new.astype(kept.dtype), after, memory)
+        after = MimicState(mean, direction, seen + anyone, copied)
+        return rows, jax.tree.map(lambda new, kept: new.astype(kept.dtype), after, state)
 
     return Attack(init=init, forge=forge)
 

@@ -1,14 +1,13 @@
-"""Another attack at its worst strength."""
-
-from typing import Literal
+"""Optimised strength: another attack at the strength that does the most harm to the rule in use."""
 
 import jax
 import jax.numpy as jnp
 
-from byzax.attacks._search import check_evaluations, check_measure, harm, strongest
+from byzax.attacks._search import MEASURE_NEEDS, Evaluations, Measure, build_harm, find_strongest
 from byzax.attacks.base import Array, Attack, State, View, check
+from byzax.options import OptionError, checked
 
-# the option of an attack that says how strong it is
+# the option of an attack that is its strength
 STRENGTHS = {
     "constant": "value",
     "empire": "epsilon",
@@ -22,14 +21,15 @@ STRENGTHS = {
 }
 
 
+@checked
 def optimised(
     n: int,
     f: int,
     *,
     attack: str = "little",
     strength: str | None = None,
-    measure: Literal["distance", "cosine", "loss"] = "distance",
-    evaluations: int = 20,
+    measure: Measure = "distance",
+    evaluations: Evaluations = 20,
 ) -> Attack:
     """The rows of another attack, at every update with the strength that does the most harm to the rule in use.
 
@@ -39,55 +39,64 @@ def optimised(
 
     Formula: the rows of the attack with strength s, s = argmax of the harm that the rule's answer does
     Knows: all honest rows, the rule
-    Source: Shejwalkar and Houmansadr, NDSS 2021 (attacks tailored to a rule); Allouah et al. 2023 (searched ALIE, IPM)
 
     Args:
-        attack: the name of the attack.
-        strength: its option that is searched; by default epsilon of empire, z of little, and so on.
-        measure: the harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        attack: The name of the attack.
+        strength: Its option that is searched; by default epsilon of empire, z of little, and so on.
+        measure: The harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
             the model that the server has after the update, on samples of the Byzantine workers.
-        evaluations: how often the rule is asked in one update.
+        evaluations: How often the rule is asked in one update.
+
+    Returns:
+        The attack, which forges rows, and poisons batches where the other one does.
 
     Raises:
-        ValueError: unless 0 <= f <= n, for an unknown attack, measure or option, an attack without a strength or
-            without rows, fewer than 4 evaluations or more than 1000.
+        PartError: Unless 0 <= f <= n, or for an unknown attack.
+        OptionError: For an option out of its range, an attack that forges no rows, or a strength that the attack does
+            not have or cannot leave open until an update is there.
+
+    References:
+        Shejwalkar and Houmansadr, NDSS 2021 (attacks tailored to a rule)
+        Allouah et al. 2023 (searched ALIE, IPM)
     """
     # only here: the package finds this file by name
     from byzax.attacks import factory
 
     check("optimised", n, f)
-    check_measure("optimised", measure)
-    check_evaluations("optimised", evaluations)
     make, option = factory(attack), strength or STRENGTHS.get(attack)
     if option is None:
-        raise ValueError(
-            f"optimised knows the strength of {', '.join(STRENGTHS)}; for {attack} name the option that is its strength"
+        known = ", ".join(STRENGTHS)
+        raise OptionError(
+            "strength", f"must name the option of {attack} that is its strength; it is known for {known}, got None"
         )
 
-    def made(value: Array | float) -> Attack:
+    def make_attack(value: Array | float) -> Attack:
         try:
             return make(n, f, **{option: value})
         except jax.errors.ConcretizationTypeError as error:
-            raise ValueError(
-                f"optimised: {attack} looks at its {option} before it is known; take another attack"
-            ) from error
-        except TypeError as error:
-            raise ValueError(f"optimised: {attack} has no option {option} that can be a number: {error}") from error
+            open_one = f"must be an option that {attack} does not look at before an update is there, got {option!r}"
+            raise OptionError("strength", open_one) from error
+        except (TypeError, OptionError) as error:
+            raise OptionError("strength", f"must be an option of {attack} that takes any number: {error}") from error
 
-    plain = made(1.0)
+    plain = make_attack(1.0)
     if plain.forge is None:
-        raise ValueError(f"optimised needs an attack that makes rows, and {attack} makes none")
-    # an attack has to leave open how strong it is until an update is there
-    jax.eval_shape(lambda value: (made(value), value)[1], jax.ShapeDtypeStruct((), jnp.float32))
+        raise OptionError(
+            "attack", f"must be an attack that makes rows, such as little, got {attack}, which makes none"
+        )
+    # raises unless the attack leaves its strength open until an update is there
+    jax.eval_shape(lambda value: (make_attack(value), value)[1], jax.ShapeDtypeStruct((), jnp.float32))
 
     def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
         def rows(value: Array) -> tuple[Array, State]:
-            forged = made(value).forge
-            assert forged is not None
-            return forged(key, view, state)
+            forge_one = make_attack(value).forge
+            assert forge_one is not None
+            return forge_one(key, view, state)
 
-        harm_of = harm(view, measure)
-        return rows(strongest(lambda value: harm_of(rows(value)[0]), evaluations))
+        harm = build_harm(view, measure)
+        return rows(find_strongest(lambda value: harm(rows(value)[0]), evaluations))
 
     questions = evaluations + plain.questions * (evaluations + 1)
-    return Attack(init=plain.init, forge=forge, corrupt=plain.corrupt, goal=plain.goal, questions=questions)
+    return plain._replace(forge=forge, questions=questions, needs=MEASURE_NEEDS[measure] | plain.needs)

@@ -233,7 +233,7 @@ def run(
     if not quiet:
         for line in [*study.skipped_lines(results.skipped(expansion)), *notes(expansion)]:
             print(line, file=sys.stderr)
-    with interrupts.heard(), progress.report(console, runs, steps, None, quiet) as shown:
+    with interrupts.raise_on_signals(), progress.report(console, runs, steps, None, quiet) as shown:
         running.perform(todo, ray_address, shown)
     result = load(folder)
     if made is not None:

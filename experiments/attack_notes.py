@@ -15,7 +15,7 @@ from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors.base import fixed_liars
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.units import changed, units
+from byzax.simulator.units import change_in_units, measure_units
 from byzax.simulator.world import load, share_out
 
 # Samples on which it is looked whether a trigger changes anything, and updates in which an attack does.
@@ -109,7 +109,7 @@ def _shows(part: AttackShare, count: int, data: DataPart, n: int) -> bool:
     goal, dataset = _made(part, n, count).goal, load(data)
     assert goal is not None
     some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // LOOKED_AT)])
-    return bool((changed(units(dataset), some, goal.trigger) != some).any())
+    return bool((change_in_units(measure_units(dataset), some, goal.trigger) != some).any())
 
 
 @lru_cache

@@ -1,6 +1,7 @@
 """What a scenario can name, as tables made from the docstrings and signatures of the functions behind the names."""
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +72,7 @@ def table(kind: str) -> Table:
     made.add_column("name", style="bold", no_wrap=True)
     made.add_column("what it is", ratio=3)
     for column in columns:
-        made.add_column(column.lower(), ratio=2)
+        made.add_column(_heading(column), ratio=2)
     made.add_column("options and defaults", ratio=2)
     for name, function in factories.items():
         text = inspect.getdoc(function) or ""
@@ -84,7 +85,7 @@ def table(kind: str) -> Table:
 def markdown(kind: str) -> str:
     """The same as a table in Markdown, without the options: what the README holds of rules and attacks."""
     (factories, _), columns = functions(kind), KINDS[kind][1]
-    lines = [f"| {' | '.join([kind, 'what it is', *map(str.lower, columns)])} |", f"|{'---|' * (2 + len(columns))}"]
+    lines = [f"| {' | '.join([kind, 'what it is', *map(_heading, columns)])} |", f"|{'---|' * (2 + len(columns))}"]
     for name, function in factories.items():
         text = inspect.getdoc(function) or ""
         chosen = fields(text)
@@ -95,13 +96,24 @@ def markdown(kind: str) -> str:
 
 
 def fields(text: str) -> dict[str, str]:
-    r"""The fields of a docstring, each with the lines that continue it, or that stand below it.
+    """The fields of a docstring that stand on a line of their own, and its first reference.
 
-    >>> fields("Krum.\n\nCondition: n >= 2f + 3\n\nReferences:\n    Blanchard et al.,\n    NeurIPS 2017")
-    {'Condition': 'n >= 2f + 3', 'References': 'Blanchard et al., NeurIPS 2017'}
+    Args:
+        text: A docstring: `Condition: n >= 2f + 3`, with the lines that continue it, and a section `References:`.
+
+    Returns:
+        The text of each by its name, on one line.
     """
-    found = re.findall(r"^([A-Z][a-z]+):( *\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*|(?:\n +\S.*)+)", text, re.MULTILINE)
-    return {name: _plain(" ".join(value.split())) for name, value in found}
+    found = {
+        name: _plain(" ".join(value.split()))
+        for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*)", text, re.MULTILINE)
+    }
+    if section := re.search(r"^References:\n((?: +\S.*\n?)+)", text, re.MULTILINE):
+        first, *rest = section[1].splitlines()
+        indent = len(first) - len(first.lstrip())
+        more = itertools.takewhile(lambda line: len(line) - len(line.lstrip()) > indent, rest)
+        found["References"] = _plain(" ".join([first.strip(), *(line.strip() for line in more)]))
+    return found
 
 
 def options(function: Callable[..., Any]) -> list[str]:
@@ -114,6 +126,10 @@ def options(function: Callable[..., Any]) -> list[str]:
         for option in inspect.signature(function).parameters.values()
         if option.kind is option.KEYWORD_ONLY
     ]
+
+
+def _heading(column: str) -> str:
+    return "source" if column == "References" else column.lower()
 
 
 def _plain(text: str) -> str:

@@ -31,7 +31,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
         from byzax.members import PluginError
 
         try:
-            with interrupts.heard():
+            with interrupts.raise_on_signals():
                 command(*arguments, **options)
         except KeyboardInterrupt as end:
             word, code = ending(end)
@@ -49,7 +49,7 @@ def ending(end: KeyboardInterrupt) -> tuple[str, int]:
     """The word and the exit code for the signal that ended a command, which is handled from here on."""
     # while Ray waits, what a signal raises comes out of it as a plain KeyboardInterrupt
     kind = interrupts.pending() or type(end)
-    interrupts.handled()
+    interrupts.acknowledge()
     return ("terminated", TERMINATED) if issubclass(kind, interrupts.Terminated) else ("interrupted", INTERRUPTED)
 
 

@@ -329,7 +329,7 @@ def versions() -> Mapping[str, Any]:
         "devices": sorted({device.device_kind for device in devices}),
         # both change the numbers
         "float64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
-        "threads": threads.counted(),
+        "threads": threads.running(),
         "commit": _commit(),
     }
 

@@ -1,4 +1,4 @@
-"""Models: `build(name, shape, classes, **options)` gives a `Model`; one file per model, found by its name."""
+"""Models: `build(name, shape, classes, **options)` returns a `Model`; one file per model, found by its name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +22,9 @@ def factory(reference: str | Callable[..., Model]) -> Callable[..., Model]:
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
 
+    Returns:
+        The function.
+
     Raises:
         PartError: For an unknown name, with the nearest one.
         PluginError: Where the file cannot be used.
@@ -30,16 +33,26 @@ def factory(reference: str | Callable[..., Model]) -> Callable[..., Model]:
 
 
 def build(name: str, shape: tuple[int, ...], classes: int | None, **options: Any) -> Model:
-    """The model `name` for inputs of `shape` (one sample): the way to have one from Python.
+    """The model of a name.
 
-    `classes` is the number of labels, or None where the data has values (regression).
+    Args:
+        name: A name of `available()`, or `"path/to/file.py:name"`.
+        shape: Of one sample.
+        classes: The number of labels; None where the data has values (regression).
+        **options: Those of the model.
 
-    Raises ValueError for an unknown name, an impossible shape or an option out of range.
+    Returns:
+        The model.
 
-    >>> import jax
-    >>> model = build("mlp", (28, 28), 10, hidden=(100,))
-    >>> model.init(jax.random.key(0)).shape
-    (79510,)
+    Raises:
+        PartError: For an unknown name or an impossible shape; as `OptionError` for an option out of its range.
+        PluginError: Where a file of your own cannot be used.
+
+    Example:
+        >>> import jax
+        >>> model = build("mlp", (28, 28), 10, hidden=(100,))
+        >>> model.init(jax.random.key(0)).shape
+        (79510,)
     """
     return factory(name)(shape, classes, **options)
 

@@ -11,24 +11,32 @@ Array = jax.Array
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolution(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Every `stride`-th full overlap of `kernel` `[p, q, c, k]` with `x` `[b, h, w, c]`, `[b, (h-p)//stride+1, .., k]`.
+    """A convolution without padding.
 
     Its gradients are those of lax's convolution, in forms that XLA on CPU runs fast everywhere. What JAX derives is
     rewritten by XLA only outside of loops: inside `lax.map` and `lax.scan`, where the workers of one round are, whole
     networks ran three to ten times longer.
+
+    Args:
+        x: `[b, h, w, c]`.
+        kernel: `[p, q, c, k]`.
+        stride: Pixels between the places of the kernel.
+
+    Returns:
+        The kernel's products with each part of the image that it fits on, `[b, (h-p)//stride+1, (w-q)//stride+1, k]`.
     """
-    return _slide(x, kernel, stride)
+    return _convolve(x, kernel, stride)
 
 
 def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _slide(x, kernel, stride), (x, kernel)
+    return _convolve(x, kernel, stride), (x, kernel)
 
 
 def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     corners = [(row, column) for row in range(kernel.shape[0]) for column in range(kernel.shape[1])]
-    # what lies between the first and the last place that a corner of the kernel comes to
-    high, wide = (stride * (size - 1) + 1 for size in gradient.shape[1:3])
+    # from the first to the last place that a corner of the kernel comes to
+    height, width = (stride * (size - 1) + 1 for size in gradient.shape[1:3])
 
     # one product, then each output's patch is added where it was read: less than half the work of a padded convolution
     spread = jnp.split(gradient @ kernel.reshape(-1, kernel.shape[-1]).T, len(corners), axis=-1)
@@ -38,8 +46,8 @@ def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple
             jnp.zeros((), part.dtype),
             (
                 (0, 0, 0),
-                (row, x.shape[1] - high - row, stride - 1),
-                (column, x.shape[2] - wide - column, stride - 1),
+                (row, x.shape[1] - height - row, stride - 1),
+                (column, x.shape[2] - width - column, stride - 1),
                 (0, 0, 0),
             ),
         )
@@ -48,9 +56,9 @@ def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple
 
     if stride == 1 and (x.shape[-1] == 1 or len(corners) <= 9):
         # samples and channels change places: with one channel, and for small kernels, this is the fastest
-        to_kernel = _slide(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), 1).transpose(1, 2, 0, 3)
+        to_kernel = _convolve(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), 1).transpose(1, 2, 0, 3)
     else:
-        read = [x[:, row : row + high : stride, column : column + wide : stride] for row, column in corners]
+        read = [x[:, row : row + height : stride, column : column + width : stride] for row, column in corners]
         patches = jnp.concatenate(read, -1)
         to_kernel = (patches.reshape(-1, patches.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])).reshape(
             kernel.shape
@@ -61,7 +69,7 @@ def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple
 convolution.defvjp(_forward, _backward)
 
 
-def _slide(x: Array, kernel: Array, stride: int) -> Array:
+def _convolve(x: Array, kernel: Array, stride: int) -> Array:
     return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 

@@ -1,36 +1,57 @@
-"""Networks that read a sequence step by step: what rnn, lstm and gru have in common."""
+"""Networks that read a sequence step by step: the common part of rnn, lstm and gru."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
-from byzax.models._layers import INITIALISERS, Array, dropout, dropped, known, outputs_of
-from byzax.models._sequence import Characters, vocabulary_of
+from byzax.models._layers import INITIALISERS, Array, Initialiser, build_dropout, num_outputs
+from byzax.models._sequence import Characters, vocabulary_size
 from byzax.models.base import Model, check, from_module
 
 State = tuple[Array, ...]
 
 
-class Cell(NamedTuple):
-    """One step of a layer of h units.
+class Step(Protocol):
+    """One step of a layer of h units."""
 
-    `step(state, given, recurrent)` gives the new state, `parts` arrays `[b, h]` of which the first is the output.
-    `given` `[b, gates * h]` is what the input adds, biases included; `recurrent` `[h, gates * h]` are the weights of
-    the state. `bias(h)` `[gates * h]`: the biases at the start.
+    def __call__(self, state: State, inputs: Array, recurrent: Array, /) -> State:
+        """The next state.
+
+        Args:
+            state: Arrays `[b, h]`, of which the first is the output.
+            inputs: `[b, gates * h]`, what the input adds, biases included.
+            recurrent: `[h, gates * h]`, the weights of the state.
+
+        Returns:
+            The next state, of the same shapes.
+        """
+        ...
+
+
+class Cell(NamedTuple):
+    """The kind of a recurrent layer.
+
+    Attributes:
+        gates: Linear maps of input and state in each step.
+        parts: Arrays in the state.
+        step: One step of the layer.
+        bias: `bias(h)` gives the biases `[gates * h]` that training starts from.
     """
 
     gates: int
     parts: int
-    step: Callable[[State, Array, Array], State]
+    step: Step
     bias: Callable[[int], Array]
 
 
-class Layer(nnx.Module):
-    def __init__(self, inputs: int, size: int, cell: Cell, initialiser: str, rngs: nnx.Rngs):
+class RecurrentLayer(nnx.Module):
+    """One recurrent layer."""
+
+    def __init__(self, inputs: int, size: int, cell: Cell, initialiser: Initialiser, rngs: nnx.Rngs):
         self.kernel = nnx.Param(INITIALISERS[initialiser](rngs.params(), (inputs, cell.gates * size), jnp.float32))
         # each gate's own matrix is orthogonal
         gates = [initializers.orthogonal()(rngs.params(), (size, size), jnp.float32) for _ in range(cell.gates)]
@@ -43,29 +64,33 @@ class Layer(nnx.Module):
         """The outputs of all steps, `[b, t, inputs] -> [b, t, size]`; gradients reach the last `truncate` steps."""
         recurrent = self.recurrent[...]
 
-        def one(state: State, given: Array) -> tuple[State, Array]:
-            state = self.cell.step(state, given, recurrent)
+        def step(state: State, inputs: Array) -> tuple[State, Array]:
+            state = self.cell.step(state, inputs, recurrent)
             return state, state[0]
 
         # what the inputs add needs no loop
-        given = (x @ self.kernel[...] + self.bias[...]).swapaxes(0, 1)
-        state = (jnp.zeros((len(x), self.size), given.dtype),) * self.cell.parts
-        past = 0 if truncate is None else max(0, len(given) - truncate)
-        state, before = jax.lax.stop_gradient(jax.lax.scan(one, state, given[:past]))
-        _, after = jax.lax.scan(one, state, given[past:])
+        inputs = (x @ self.kernel[...] + self.bias[...]).swapaxes(0, 1)
+        state = (jnp.zeros((len(x), self.size), inputs.dtype),) * self.cell.parts
+        past = 0 if truncate is None else max(0, len(inputs) - truncate)
+        state, before = jax.lax.stop_gradient(jax.lax.scan(step, state, inputs[:past]))
+        _, after = jax.lax.scan(step, state, inputs[past:])
         return jnp.concatenate([before, after]).swapaxes(0, 1)
 
 
-class Network(nnx.Module):
+class RecurrentNetwork(nnx.Module):
+    """Recurrent layers one upon the other, and a linear layer at the last step."""
+
     def __init__(
         self, features: int, vocabulary: int | None, sizes: tuple[int, ...], cell: Cell, truncate: int | None,
-        rate: float, outputs: int, initialiser: str, rngs: nnx.Rngs,
+        dropout: float, outputs: int, initialiser: Initialiser, rngs: nnx.Rngs,
     ):  # fmt: skip
         self.characters = None if vocabulary is None else Characters(vocabulary, features, rngs)
         inputs = (features, *sizes[:-1])
-        self.layers = nnx.List([Layer(a, b, cell, initialiser, rngs) for a, b in zip(inputs, sizes, strict=True)])
+        self.layers = nnx.List(
+            [RecurrentLayer(a, b, cell, initialiser, rngs) for a, b in zip(inputs, sizes, strict=True)]
+        )
         self.output = nnx.Linear(sizes[-1], outputs, kernel_init=INITIALISERS[initialiser], rngs=rngs)
-        self.drop = dropout(rate, rngs)
+        self.drop = build_dropout(dropout, rngs)
         self.truncate = truncate
 
     def __call__(self, x: Array) -> Array:
@@ -76,24 +101,40 @@ class Network(nnx.Module):
         return self.output(x[:, -1])
 
 
-def recurrent(
+def build_recurrent(
     name: str, cell: Cell, shape: tuple[int, ...], classes: int | None, *, hidden: int, layers: int, embedding: int,
-    vocabulary: int | None, truncate: int | None, dropout: float, initialiser: str,
+    vocabulary: int | None, truncate: int | None, dropout: float, initialiser: Initialiser,
 ) -> Model:  # fmt: skip
-    """Layers of cells one upon the other, and a linear layer at the last step. Raises ValueError for an option."""
+    """The model of recurrent layers one upon the other, and a linear layer at the last step.
+
+    Args:
+        name: Of the model, for messages.
+        cell: The kind of its layers.
+        shape: Of one sample.
+        classes: The number of labels; None for a regression.
+        hidden: Units of each layer.
+        layers: How many.
+        embedding: Size of the vector of a character.
+        vocabulary: The number of different characters; None takes as many as classes.
+        truncate: Steps that gradients go back from the last one; None for all.
+        dropout: Share of the outputs of each layer that are set to 0 while training.
+        initialiser: Of the weights of inputs and output.
+
+    Returns:
+        The model.
+
+    Raises:
+        PartError: For samples that are no sequences.
+        OptionError: For a vocabulary that is missing or out of place.
+    """
     check(shape, classes)
-    characters = vocabulary_of(name, shape, classes, vocabulary)
-    if min(hidden, layers, embedding) < 1 or (truncate is not None and truncate < 1):
-        raise ValueError(
-            f"{name} needs hidden, layers, embedding and truncate (or null) >= 1, got hidden={hidden}, "
-            f"layers={layers}, embedding={embedding}, truncate={truncate}"
-        )
-    dropped(name, dropout)
-    known(name, "initialiser", initialiser, INITIALISERS)
+    characters = vocabulary_size(name, shape, classes, vocabulary)
     features = shape[1] if characters is None else embedding
+    sizes = (hidden,) * layers
 
     def create(rngs: nnx.Rngs) -> nnx.Module:
-        sizes = (hidden,) * layers
-        return Network(features, characters, sizes, cell, truncate, dropout, outputs_of(classes), initialiser, rngs)
+        return RecurrentNetwork(
+            features, characters, sizes, cell, truncate, dropout, num_outputs(classes), initialiser, rngs
+        )
 
     return from_module(create, classes)

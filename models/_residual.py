@@ -1,4 +1,4 @@
-"""Residual networks for small images: what resnet18 and resnet20 have in common."""
+"""Residual networks for small images: the common part of resnet18 and resnet20."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,24 +7,35 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
-from byzax.models._layers import INITIALISERS, Array, convolved, grouped, images, known, norm, outputs_of
+from byzax.models._layers import (
+    Array,
+    Initialiser,
+    build_convolution,
+    build_norm,
+    check_groups,
+    image_sizes,
+    num_outputs,
+)
 from byzax.models.base import Model, check, from_module
 
 ImageNorm = Literal["group", "batch"]
-Layer = Callable[..., Callable[[Array], Array]]
+BuildLayer = Callable[..., Callable[[Array], Array]]
 
 
-class Block(nnx.Module):
+class ResidualBlock(nnx.Module):
     """Two 3x3 convolutions, each with a norm, added to what came in; ReLU after the first and after the sum."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, project: bool, convolve: Layer, normed: Layer):
-        self.first = convolve(inputs, outputs, 3, stride=stride, pad=1)
-        self.first_norm = normed(features=outputs)
-        self.second = convolve(outputs, outputs, 3, pad=1)
-        self.second_norm = normed(features=outputs)
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, project: bool, make_convolution: BuildLayer,
+        make_norm: BuildLayer,
+    ):  # fmt: skip
+        self.first = make_convolution(inputs, outputs, 3, stride=stride, pad=1)
+        self.first_norm = make_norm(features=outputs)
+        self.second = make_convolution(outputs, outputs, 3, pad=1)
+        self.second_norm = make_norm(features=outputs)
         changes = stride > 1 or inputs != outputs
-        self.shortcut = convolve(inputs, outputs, 1, stride=stride) if changes and project else None
-        self.shortcut_norm = normed(features=outputs) if changes and project else None
+        self.shortcut = make_convolution(inputs, outputs, 1, stride=stride) if changes and project else None
+        self.shortcut_norm = make_norm(features=outputs) if changes and project else None
         self.stride = stride
         self.missing = outputs - inputs
 
@@ -38,18 +49,20 @@ class Block(nnx.Module):
         return nnx.relu(inner + x)
 
 
-class Network(nnx.Module):
+class ResidualNetwork(nnx.Module):
+    """A convolution, residual blocks, the mean over the image, and a linear layer."""
+
     def __init__(
-        self, channels: int, sizes: Sequence[int], blocks: int, project: bool, outputs: int, convolve: Layer,
-        normed: Layer, rngs: nnx.Rngs,
+        self, channels: int, sizes: Sequence[int], blocks: int, project: bool, outputs: int,
+        make_convolution: BuildLayer, make_norm: BuildLayer, rngs: nnx.Rngs,
     ):  # fmt: skip
-        self.first = convolve(channels, sizes[0], 3, pad=1)
-        self.first_norm = normed(features=sizes[0])
+        self.first = make_convolution(channels, sizes[0], 3, pad=1)
+        self.first_norm = make_norm(features=sizes[0])
         made, inputs = [], sizes[0]
         for size in sizes:
             for i in range(blocks):
                 stride = 2 if i == 0 and size != sizes[0] else 1
-                made.append(Block(inputs, size, stride, project, convolve, normed))
+                made.append(ResidualBlock(inputs, size, stride, project, make_convolution, make_norm))
                 inputs = size
         self.blocks = nnx.List(made)
         self.output = nnx.Linear(inputs, outputs, rngs=rngs)
@@ -62,25 +75,38 @@ class Network(nnx.Module):
         return self.output(x.mean(axis=(1, 2)))
 
 
-def residual(
-    name: str, shape: tuple[int, ...], classes: int | None, sizes: Sequence[int], blocks: int, project: bool,
-    kind: ImageNorm, groups: int, initialiser: str,
+def build_residual(
+    name: str, shape: tuple[int, ...], classes: int | None, *, sizes: Sequence[int], blocks: int, project: bool,
+    norm: ImageNorm, groups: int, initialiser: Initialiser,
 ) -> Model:  # fmt: skip
-    """A 3x3 convolution, so many blocks for each of the sizes, which halve the image, global mean, one linear layer.
+    """The model of a 3x3 convolution, residual blocks that halve the image, the global mean and one linear layer.
 
-    `project`: where a block changes the size its input goes through a 1x1 convolution with a norm; else every second
-    pixel of it is taken, and zeros for the channels it lacks. Raises ValueError for an option out of range.
+    Args:
+        name: Of the model, for messages.
+        shape: Of one sample.
+        classes: The number of labels; None for a regression.
+        sizes: Channels of the blocks; each size after the first halves the image.
+        blocks: Blocks of each size.
+        project: Whether the input of a block that changes the size goes through a 1x1 convolution with a norm; else
+            every second pixel of it is taken, and zeros for the channels that it lacks.
+        norm: Of the convolutions.
+        groups: Of the channels, for the norm group.
+        initialiser: Of the convolutions.
+
+    Returns:
+        The model.
+
+    Raises:
+        PartError: For samples that are no images.
+        OptionError: For groups that do not divide the channels.
     """
     check(shape, classes)
-    _, _, channels = images(name, shape)
-    if kind == "none":
-        raise ValueError(f"{name} knows the norms group, batch, got 'none'")
-    grouped(name, kind, groups, sizes)
-    known(name, "initialiser", initialiser, INITIALISERS)
+    _, _, channels = image_sizes(name, shape)
+    check_groups(norm, groups, sizes)
 
     def create(rngs: nnx.Rngs) -> nnx.Module:
-        convolve = partial(convolved, bias=False, initialiser=initialiser, rngs=rngs)
-        normed = partial(norm, kind, groups=groups, rngs=rngs)
-        return Network(channels, sizes, blocks, project, outputs_of(classes), convolve, normed, rngs)
+        convolve = partial(build_convolution, bias=False, initialiser=initialiser, rngs=rngs)
+        normalise = partial(build_norm, norm, groups=groups, rngs=rngs)
+        return ResidualNetwork(channels, sizes, blocks, project, num_outputs(classes), convolve, normalise, rngs)
 
-    return from_module(create, classes)
+    return from_module(create, classes, batch=False)

@@ -1,36 +1,110 @@
-"""What a model is: the type shared by every file of this folder, and the one place where parameters become flat."""
+"""What a model is: the types that every file of this folder shares, and the one place where parameters become flat."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.flatten_util import ravel_pytree
+from pydantic import Field
+
+from byzax.options import PartError
 
 Array = jax.Array
+
+# types of options
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Init(Protocol):
+    """Makes the parameters that training starts from."""
+
+    def __call__(self, key: Array, /) -> Array:
+        """Parameters `[d]`, float32."""
+        ...
+
+
+class Loss(Protocol):
+    """Measures what is trained."""
+
+    def __call__(
+        self, params: Array, x: Array, y: Array, key: Array | None = None, shares: Array | None = None, /
+    ) -> Array:
+        """The mean of the batch's losses, and the model's own penalty where it has one.
+
+        Args:
+            params: `[d]`.
+            x: `[b, ...]`, the samples.
+            y: `[b]`, their labels or values.
+            key: For the random numbers of dropout; without one nothing is dropped.
+            shares: `[b]`, the weight of each sample, whose sum is 1: the mean is then the sum of shares times losses.
+
+        Returns:
+            The loss, a scalar.
+        """
+        ...
+
+
+class Predict(Protocol):
+    """Predicts, with nothing dropped."""
+
+    def __call__(self, params: Array, x: Array, /, *args: Any, **kwargs: Any) -> Array:
+        """Logits `[b, classes]`, or values `[b]` of a regression, of each sample by itself.
+
+        Args:
+            params: `[d]`.
+            x: `[b, ...]`, the samples.
+            *args: The statistics that `Model.statistics` gave, for a model with a norm over the batch, and only for it.
+            **kwargs: None.
+
+        Returns:
+            The outputs.
+        """
+        ...
+
+
+class Judge(Protocol):
+    """Compares outputs with what they should be."""
+
+    def __call__(self, outputs: Array, y: Array, /) -> tuple[Array, Array]:
+        """The losses `[b]` and whether each output is right `[b]`.
+
+        Cross-entropy and whether the largest logit is the label's; squared error and NaN for a regression.
+        """
+        ...
+
+
+class MeasureStatistics(Protocol):
+    """Measures what a norm over the batch needs for predictions."""
+
+    def __call__(self, params: Array, x: Array, /) -> Any:
+        """The statistics of the norms on samples `[b, ...]`: the third argument of `Model.predict`."""
+        ...
 
 
 class Model(NamedTuple):
     """A classifier, or a regression, over one flat parameter vector `[d]`, as pure functions.
 
-    `init(key)` gives the parameters `[d]`, float32. `loss(params, x, y, key=None, shares=None)` gives what is trained,
-    a scalar: the mean of the batch's losses, and the model's own penalty where it has one; `key` is what dropout draws
-    from, without one nothing is dropped; `shares` `[b]` is what each sample counts, the mean then being the sum of
-    shares times losses. `predict(params, x)` gives the outputs, nothing dropped: logits `[b, classes]`, or values `[b]`
-    of a regression, each sample's by itself. `judge(outputs, y)` gives `(losses [b], right [b])` of each sample:
-    cross-entropy and whether the largest logit is the label's, or squared error and NaN. `statistics(params, x)`: what
-    a norm over the batch measures on samples `x`, which is then the third argument of `predict`; None where the model
-    has no such norm. `batch`: on a CPU the gradients of several workers are computed together (`vmap`), which is slower
-    than one after the other where a model has convolutions.
+    Attributes:
+        init: Makes the parameters that training starts from.
+        loss: Measures what is trained.
+        predict: Predicts, with nothing dropped.
+        judge: Compares outputs with what they should be.
+        statistics: Measures what a norm over the batch needs for predictions; None where the model has no such norm.
+        batch: Whether the gradients of several workers are computed together (`vmap`) on a CPU. That is slower than one
+            after the other where a model has convolutions: those of many kernels at once are grouped ones.
     """
 
-    init: Callable[[Array], Array]
-    loss: Callable[..., Array]
-    predict: Callable[..., Array]
-    judge: Callable[[Array, Array], tuple[Array, Array]]
-    statistics: Callable[[Array, Array], Any] | None = None
+    init: Init
+    loss: Loss
+    predict: Predict
+    judge: Judge
+    statistics: MeasureStatistics | None = None
     batch: bool = True
 
 
@@ -42,9 +116,13 @@ class Share(nnx.Variable):
     """Weights of the samples of the batch at hand in such a norm, `[b]`; a single number where all count alike."""
 
 
-class Norming(NamedTuple):
-    """The parts of a model with a norm over the batch: `measure(tree, x)` gives statistics, `predict(tree, x,
-    statistics)` the outputs by them."""
+class BatchNormFunctions(NamedTuple):
+    """The functions of a model with a norm over the batch, over a tree of parameters.
+
+    Attributes:
+        measure: `measure(tree, x)` gives the statistics.
+        predict: `predict(tree, x, statistics)` gives the outputs by them.
+    """
 
     measure: Callable[[Any, Array], Any]
     predict: Callable[[Any, Array, Any], Array]
@@ -55,23 +133,34 @@ def from_module(
     classes: int | None,
     penalty: Callable[[nnx.State], Array] | None = None,
     name: str = "a model",
+    batch: bool = True,
 ) -> Model:
-    """The model of a flax NNX module; errors begin with `name`.
+    """The model of a flax NNX module.
 
-    `create(rngs)` makes the module, which maps samples `x` `[b, ...]` to logits `[b, classes]`, or to `[b, 1]` or `[b]`
-    where `classes` is None. The loss is the mean softmax cross-entropy with integer labels, or the mean squared error,
-    and `penalty(parameters)` on top. The module is split once, here; outside there is one flat vector, in the order of
-    the module's sorted paths. Beside parameters a module may hold dropout (`nnx.Dropout`), whose random state is made
-    from the key of each call, and the norm over the batch of `models/_layers.py`.
+    The module is split once, here; outside there is one flat vector, in the order of the module's sorted paths, so that
+    renaming a layer changes the numbers of a run. Beside parameters a module may hold dropout (`nnx.Dropout`), whose
+    random state is made from the key of each call, and the norm over the batch of `models/_layers.py`.
 
-    Raises ValueError where the module holds anything else, such as batch statistics: it would not travel in the flat
-    vector; and where it has no parameters, or gives what is neither.
+    Args:
+        create: `create(rngs)` makes the module, which maps samples `[b, ...]` to logits `[b, classes]`, or to `[b, 1]`
+            or `[b]` where `classes` is None.
+        classes: The number of labels: the loss is the mean softmax cross-entropy; None for the mean squared error.
+        penalty: Added to the loss, of the parameters.
+        name: Of the model, for messages.
+        batch: As in `Model`.
+
+    Returns:
+        The model.
+
+    Raises:
+        PartError: Where the module holds anything else, such as running statistics, which would not travel in the flat
+            vector; where it has no parameters; when used, for outputs of another shape.
     """
     module = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
-    _, shapes, chance, statistics, share, rest = nnx.split(module, nnx.Param, nnx.RngState, Statistic, Share, ...)
+    _, shapes, random_state, statistics, share, rest = nnx.split(module, nnx.Param, nnx.RngState, Statistic, Share, ...)
     if jax.tree.leaves(rest):
         kept = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest))
-        raise ValueError(
+        raise PartError(
             f"a model may hold parameters (nnx.Param) only, this one also holds {kept}: what stands beside the "
             "parameters would reach neither the server nor the other workers; of norms take nnx.LayerNorm, "
             "nnx.GroupNorm or one that keeps no running statistics"
@@ -84,58 +173,72 @@ def from_module(
     module.set_attributes(use_running_average=False, raise_if_not_found=False)
     measuring = nnx.graphdef(module)
 
-    def merged(graph: Any, params: nnx.State, key: Array | None, given: Any, counts: Any) -> Any:
-        return nnx.merge(graph, params, _seeded(chance, key), given, counts, rest)
+    def merge(graph: Any, params: nnx.State, key: Array | None, statistics: Any, shares: Any) -> Any:
+        return nnx.merge(graph, params, _make_random_state(random_state, key), statistics, shares, rest)
 
-    def blank(of: Any) -> Any:
+    def ones_like(tree: Any) -> Any:
         # made anew in each call: what a norm measures is written there, for what is traced at the time
-        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), of)
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), tree)
 
     def outputs(params: nnx.State, x: Array, key: Array | None, shares: Array | None) -> Array:
-        counts = blank(share) if shares is None else jax.tree.map(lambda leaf: shares, share)
-        return merged(measuring if key is None else training, params, key, blank(statistics), counts)(x)
+        weights = ones_like(share) if shares is None else jax.tree.map(lambda leaf: shares, share)
+        return merge(measuring if key is None else training, params, key, ones_like(statistics), weights)(x)
 
     def measure(params: nnx.State, x: Array) -> Any:
-        made = merged(measuring, params, None, blank(statistics), blank(share))
+        made = merge(measuring, params, None, ones_like(statistics), ones_like(share))
         made(x)
         return nnx.state(made, Statistic)
 
-    def predict(params: nnx.State, x: Array, given: Any) -> Array:
-        return merged(predicting, params, None, given, blank(share))(x)
+    def predict(params: nnx.State, x: Array, measured: Any) -> Array:
+        return merge(predicting, params, None, measured, ones_like(share))(x)
 
-    norming = Norming(measure, predict) if jax.tree.leaves(statistics) else None
-    start = lambda key: nnx.state(create(nnx.Rngs(key)), nnx.Param)  # noqa: E731
-    return flat(start, shapes, outputs, classes, penalty, name, norming)
+    def start(key: Array) -> nnx.State:
+        return nnx.state(create(nnx.Rngs(key)), nnx.Param)
+
+    norms = BatchNormFunctions(measure, predict) if jax.tree.leaves(statistics) else None
+    return from_tree(start, shapes, outputs, classes, penalty, name, norms, batch)
 
 
-def flat(
+def from_tree(
     start: Callable[[Array], Any],
     shapes: Any,
     outputs: Callable[[Any, Array, Array | None, Array | None], Array],
     classes: int | None,
     penalty: Callable[[Any], Array] | None = None,
     name: str = "a model",
-    norming: Norming | None = None,
+    norms: BatchNormFunctions | None = None,
+    batch: bool = True,
 ) -> Model:
     """The model of functions over a tree of parameters: here, and nowhere else, a tree becomes one vector.
 
-    `start(key)` gives the tree, whose leaves are like those of `shapes`. `outputs(tree, x, key, shares)` gives the
-    logits, or the values as `[b]` or `[b, 1]`; with a key it drops units, and a norm over the batch, which `norming`
-    is for, counts each sample by its share.
+    Args:
+        start: `start(key)` gives the tree that training starts from.
+        shapes: A tree of leaves with the shapes and types of the parameters.
+        outputs: `outputs(tree, x, key, shares)` gives the logits, or the values as `[b]` or `[b, 1]`. With a key it
+            drops units, and a norm over the batch counts each sample by its share.
+        classes: The number of labels; None for a regression.
+        penalty: Added to the loss, of the tree.
+        name: Of the model, for messages.
+        norms: The functions of a norm over the batch, where there is one.
+        batch: As in `Model`.
 
-    Raises ValueError, beginning with `name`, where the tree has no leaf; when used, for outputs of another shape.
+    Returns:
+        The model.
+
+    Raises:
+        PartError: Where the tree has no leaf; when used, for outputs of another shape.
     """
     if not jax.tree.leaves(shapes):
-        raise ValueError(f"{name} needs parameters that can be trained, and has none")
+        raise PartError(f"{name} needs parameters that can be trained, and has none")
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-    judge = measured if classes is None else classified
+    judge = judge_values if classes is None else judge_labels
 
-    def checked(out: Any, x: Array) -> Array:
+    def check_outputs(out: Any, x: Array) -> Array:
         shape = getattr(out, "shape", None)
         if shape not in ([(len(x),), (len(x), 1)] if classes is None else [(len(x), classes)]):
             wanted = f"values [{len(x)}] or [{len(x)}, 1]" if classes is None else f"logits [{len(x)}, {classes}]"
             got = type(out).__name__ if shape is None else list(shape)
-            raise ValueError(f"{name} must give {wanted} for samples {list(x.shape)}, got {got}")
+            raise PartError(f"{name} must give {wanted} for samples {list(x.shape)}, got {got}")
         return out[:, 0] if classes is None and out.ndim == 2 else out
 
     def init(key: Array) -> Array:
@@ -143,22 +246,28 @@ def flat(
 
     def loss(params: Array, x: Array, y: Array, key: Array | None = None, shares: Array | None = None) -> Array:
         tree = unravel(params)
-        losses = judge(checked(outputs(tree, x, key, shares), x), y)[0]
+        losses = judge(check_outputs(outputs(tree, x, key, shares), x), y)[0]
         mean = losses.mean() if shares is None else (shares * losses).sum()
         return mean if penalty is None else mean + penalty(tree)
 
-    if norming is None:
-        return Model(init, loss, lambda params, x: checked(outputs(unravel(params), x, None, None), x), judge)
+    def predict(params: Array, x: Array) -> Array:
+        return check_outputs(outputs(unravel(params), x, None, None), x)
 
-    def predict(params: Array, x: Array, statistics: Any) -> Array:
-        return checked(norming.predict(unravel(params), x, statistics), x)
+    if norms is None:
+        return Model(init, loss, predict, judge, batch=batch)
 
-    return Model(init, loss, predict, judge, lambda params, x: norming.measure(unravel(params), x))
+    def predict_by(params: Array, x: Array, statistics: Any) -> Array:
+        return check_outputs(norms.predict(unravel(params), x, statistics), x)
+
+    def measure(params: Array, x: Array) -> Any:
+        return norms.measure(unravel(params), x)
+
+    return Model(init, loss, predict_by, judge, measure, batch)
 
 
-def _seeded(chance: nnx.State, key: Array | None) -> nnx.State:
+def _make_random_state(random_state: nnx.State, key: Array | None) -> nnx.State:
     """The random state of a module's layers, made anew from a key; they use none where there is no key."""
-    leaves, tree = jax.tree.flatten(chance)
+    leaves, tree = jax.tree.flatten(random_state)
     own = jax.random.key(0) if key is None else key
     # keys of streams, and counts of what was drawn from them
     made = [
@@ -168,23 +277,45 @@ def _seeded(chance: nnx.State, key: Array | None) -> nnx.State:
     return jax.tree.unflatten(tree, made)
 
 
-def classified(logits: Array, y: Array) -> tuple[Array, Array]:
-    """`judge` of a classifier: the cross-entropies `[b]` of labels `y` `[b]`, and whether it has the largest logit.
+def judge_labels(logits: Array, y: Array) -> tuple[Array, Array]:
+    """`Model.judge` of a classifier.
 
-    Where a logit is NaN none is the largest, and no label is right. Of equal logits the first is taken.
+    Args:
+        logits: `[b, classes]`.
+        y: `[b]`, the labels.
+
+    Returns:
+        The cross-entropies `[b]`, and whether the label has the largest logit `[b]`: of equal logits the first one
+        counts; where a logit is NaN none is the largest, and no label is right.
     """
     right = (jnp.argmax(logits, axis=-1) == y) & ~jnp.isnan(logits).any(axis=-1)
     return optax.softmax_cross_entropy_with_integer_labels(logits, y), right
 
 
-def measured(values: Array, y: Array) -> tuple[Array, Array]:
-    """`judge` of a regression: the squared errors `[b]`, and NaN `[b]`, for nothing is right or wrong."""
+def judge_values(values: Array, y: Array) -> tuple[Array, Array]:
+    """`Model.judge` of a regression.
+
+    Args:
+        values: `[b]`.
+        y: `[b]`, what they should be.
+
+    Returns:
+        The squared errors `[b]`, and NaN `[b]`, for nothing is right or wrong.
+    """
     return jnp.square(values - y), jnp.full(y.shape, jnp.nan)
 
 
 def check(shape: tuple[int, ...], classes: int | None) -> None:
-    """Raises ValueError unless `shape` is that of one sample, and `classes` a number of labels or None (regression)."""
+    """Checks what a model is made for.
+
+    Args:
+        shape: Of one sample.
+        classes: The number of labels; None for a regression.
+
+    Raises:
+        PartError: For a shape without positive sizes, or fewer than two labels.
+    """
     if not shape or min(shape) < 1:
-        raise ValueError(f"one sample needs a shape of positive sizes such as (28, 28), got {tuple(shape)}")
+        raise PartError(f"one sample needs a shape of positive sizes such as (28, 28), got {tuple(shape)}")
     if classes is not None and classes < 2:
-        raise ValueError(f"a classifier needs classes >= 2, got {classes}")
+        raise PartError(f"a classifier needs classes >= 2, got {classes}")

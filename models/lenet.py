@@ -1,4 +1,4 @@
-"""LeNet-5."""
+"""LeNet-5 (LeCun et al. 1998)."""
 
 from typing import Literal
 
@@ -11,46 +11,52 @@ from byzax.models._layers import (
     Activation,
     Array,
     Initialiser,
-    convolved,
-    images,
-    known,
-    outputs_of,
+    build_convolution,
+    image_sizes,
+    num_outputs,
 )
 from byzax.models.base import Model, check, from_module
+from byzax.options import PartError, checked
+
+Pooling = Literal["mean", "max"]
 
 
-class Network(nnx.Module):
+class LeNet(nnx.Module):
+    """Two convolutions with pooling, then three linear layers, `[b, h, w, c] -> [b, outputs]`."""
+
     def __init__(
-        self, channels: int, pad: int, outputs: int, activation: str, pooling: str, initialiser: str, rngs: nnx.Rngs
-    ):
+        self, channels: int, pad: int, outputs: int, activation: Activation, pooling: Pooling,
+        initialiser: Initialiser, rngs: nnx.Rngs,
+    ):  # fmt: skip
         start = INITIALISERS[initialiser]
-        self.first = convolved(channels, 6, 5, pad=pad, initialiser=initialiser, rngs=rngs)
-        self.second = convolved(6, 16, 5, initialiser=initialiser, rngs=rngs)
+        self.first = build_convolution(channels, 6, 5, pad=pad, initialiser=initialiser, rngs=rngs)
+        self.second = build_convolution(6, 16, 5, initialiser=initialiser, rngs=rngs)
         self.third = nnx.Linear(5 * 5 * 16, 120, kernel_init=start, rngs=rngs)
         self.fourth = nnx.Linear(120, 84, kernel_init=start, rngs=rngs)
         self.output = nnx.Linear(84, outputs, kernel_init=start, rngs=rngs)
-        self.activation = ACTIVATIONS[activation]
-        self.pooled = pool if pooling == "max" else _mean
+        self.activate = ACTIVATIONS[activation]
+        self.pool = pool if pooling == "max" else _mean_pool
 
     def __call__(self, x: Array) -> Array:
         x = x if x.ndim == 4 else x[..., None]
-        x = self.pooled(self.activation(self.first(x)))
-        x = self.pooled(self.activation(self.second(x)))
-        x = self.activation(self.third(x.reshape(len(x), -1)))
-        return self.output(self.activation(self.fourth(x)))
+        x = self.pool(self.activate(self.first(x)))
+        x = self.pool(self.activate(self.second(x)))
+        x = self.activate(self.third(x.reshape(len(x), -1)))
+        return self.output(self.activate(self.fourth(x)))
 
 
-def _mean(x: Array) -> Array:
+def _mean_pool(x: Array) -> Array:
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
+@checked
 def lenet(
     shape: tuple[int, ...],
     classes: int | None,
     *,
     activation: Activation = "tanh",
-    pooling: Literal["mean", "max"] = "mean",
+    pooling: Pooling = "mean",
     initialiser: Initialiser = "glorot_uniform",
 ) -> Model:
     """LeNet-5: two 5x5 convolutions of 6 and 16 channels, each with 2x2 pooling, then 120, 84 and the output.
@@ -59,28 +65,35 @@ def lenet(
     layer, where the paper has a table of connections, trained coefficients and distances. Images of 28x28 pixels get
     two rows of zeros on each side. Biases start from 0.
 
-    Parameters: 61,706 for one channel and 10 classes; 150 for a channel, 85 for a class
-    Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998, section II.B
+    Size: 61,706 for one channel and 10 classes; 150 for a channel, 85 for a class
 
     Args:
-        activation: what follows each layer but the last.
-        pooling: mean or maximum of each 2x2 square.
-        initialiser: of all weights, as jax.nn.initializers calls it.
+        shape: Of one sample, `(h, w)` or `(h, w, channels)`, of 28x28 or 32x32 pixels.
+        classes: The number of labels; None for a regression.
+        activation: After each layer but the last.
+        pooling: Mean or maximum of each 2x2 square.
+        initialiser: Of all weights, as jax.nn.initializers calls it.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: unless samples are images of 28x28 or 32x32 pixels, and for an unknown name.
+        PartError: Unless samples are images of 28x28 or 32x32 pixels.
+        OptionError: For an option out of its range.
+
+    References:
+        LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998, section II.B
     """
     check(shape, classes)
-    height, width, channels = images("lenet", shape)
+    height, width, channels = image_sizes("lenet", shape)
     if (height, width) not in ((28, 28), (32, 32)):
-        raise ValueError(
+        raise PartError(
             f"lenet needs images of 28x28 or 32x32 pixels, got samples of shape {tuple(shape)}: take resnet20, which "
             "takes images of any size, or mlp"
         )
-    known("lenet", "activation", activation, ACTIVATIONS)
-    known("lenet", "pooling", pooling, {"mean": _mean, "max": pool})
-    known("lenet", "initialiser", initialiser, INITIALISERS)
     pad = (32 - height) // 2
-    return from_module(
-        lambda rngs: Network(channels, pad, outputs_of(classes), activation, pooling, initialiser, rngs), classes
-    )
+
+    def create(rngs: nnx.Rngs) -> nnx.Module:
+        return LeNet(channels, pad, num_outputs(classes), activation, pooling, initialiser, rngs)
+
+    return from_module(create, classes, batch=False)

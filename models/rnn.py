@@ -1,22 +1,24 @@
-"""Simple recurrent network."""
+"""Simple recurrent network (Elman 1990)."""
 
 import jax.numpy as jnp
 
-from byzax.models._layers import ACTIVATIONS, Activation, Array, Initialiser, known
-from byzax.models._recurrent import Cell, State, recurrent
-from byzax.models.base import Model
+from byzax.models._layers import ACTIVATIONS, Activation, Array, Initialiser
+from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models.base import Count, DropoutRate, Model
+from byzax.options import checked
 
 
+@checked
 def rnn(
     shape: tuple[int, ...],
     classes: int | None,
     *,
-    hidden: int = 128,
-    layers: int = 1,
-    embedding: int = 8,
-    vocabulary: int | None = None,
-    truncate: int | None = None,
-    dropout: float = 0.0,
+    hidden: Count = 128,
+    layers: Count = 1,
+    embedding: Count = 8,
+    vocabulary: Count | None = None,
+    truncate: Count | None = None,
+    dropout: DropoutRate = 0.0,
     initialiser: Initialiser = "glorot_uniform",
     activation: Activation = "tanh",
 ) -> Model:
@@ -26,33 +28,40 @@ def rnn(
     into vectors, or numbers `(t, features)`, such as the rows of an image. The output is a linear layer at the last
     step.
 
-    Parameters: hidden * (inputs + hidden + 1) a layer, the first one's inputs being embedding or features;
-    vocabulary * embedding; (hidden + 1) * classes
-    Source: Elman, Cognitive Science 1990, "Finding structure in time"; Williams and Peng 1990 (truncation)
+    Size: hidden * (inputs + hidden + 1) a layer, the first one's inputs being embedding or features;
+        vocabulary * embedding; (hidden + 1) * classes
 
     Args:
-        hidden: units of each layer.
-        layers: how many, each reading the outputs of the one before.
-        embedding: numbers that a character is turned into.
-        vocabulary: of characters; null: as many as classes.
-        truncate: steps that gradients go back from the last one, truncated back-propagation through time; null: all.
-        dropout: share of the outputs of each layer that are set to 0 while training.
-        initialiser: of the weights of inputs and output, as jax.nn.initializers calls it; those of the state start
+        shape: Of one sample, `(t,)` or `(t, features)`.
+        classes: The number of labels; None for a regression.
+        hidden: Units of each layer.
+        layers: How many, each reading the outputs of the one before.
+        embedding: Size of the vector of a character.
+        vocabulary: Number of different characters; null: as many as classes.
+        truncate: Steps that gradients go back from the last one, truncated back-propagation through time; null: all.
+        dropout: Share of the outputs of each layer that are set to 0 while training.
+        initialiser: Of the weights of inputs and output, as jax.nn.initializers calls it; those of the state start
             orthogonal.
-        activation: of the state.
+        activation: Of the state.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: for samples that are no sequences, a vocabulary that is missing, an option out of range or an
-            unknown name.
-    """
-    known("rnn", "activation", activation, ACTIVATIONS)
-    act = ACTIVATIONS[activation]
+        PartError: For samples that are no sequences.
+        OptionError: For an option out of its range, or a vocabulary that is missing or out of place.
 
-    def step(state: State, given: Array, recurrent: Array) -> State:
-        return (act(given + state[0] @ recurrent),)
+    References:
+        Elman, Cognitive Science 1990, "Finding structure in time"
+        Williams and Peng 1990 (truncation)
+    """
+    activate = ACTIVATIONS[activation]
+
+    def step(state: State, inputs: Array, recurrent: Array) -> State:
+        return (activate(inputs + state[0] @ recurrent),)
 
     cell = Cell(1, 1, step, lambda size: jnp.zeros(size))
-    return recurrent(
+    return build_recurrent(
         "rnn", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,
     )  # fmt: skip

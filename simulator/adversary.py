@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from byzax.attacks import Answer, Attack, Batch, Goal, View
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.attack import AttackShare, Knowledge
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.world import World
@@ -64,19 +64,19 @@ class Adversary(NamedTuple):
     sends: Callable[[Array], Array]
 
 
-@kept
+@compiled_once
 def lying(sampled: int | None) -> Lying:
     """Who lies: the same workers always, or so many drawn anew for every update."""
 
     def drawn(world: World, step: Array) -> Array:
         n = len(world.sizes)
-        order = jax.random.permutation(derive(world.liars_key, Purpose.LIARS, step), n)
+        order = jax.random.permutation(derive(world.liars_key, Purpose.BYZANTINE, step), n)
         return jnp.full(n, -1, jnp.int32).at[order[:sampled]].set(jnp.arange(sampled, dtype=jnp.int32))
 
     return (lambda world, step: world.liars) if sampled is None else drawn
 
 
-@kept
+@compiled_once
 def window(part: AttackShare) -> Callable[[Array], Array] | None:
     """Whether an attack is carried out in a round, None where it always is."""
     begin, until, every = getattr(part, "from"), part.until, part.every
@@ -90,7 +90,7 @@ def window(part: AttackShare) -> Callable[[Array], Array] | None:
     return active
 
 
-@kept
+@compiled_once
 def joined(parts: tuple[Attackers, ...]) -> Adversary:
     """The adversary that carries out all these attacks, each by its own workers."""
     forging = [part for part in parts if part.attack.forge is not None and part.end > part.first]

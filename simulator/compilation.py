@@ -1,4 +1,4 @@
-"""Compiled code is kept on disk, so that runs and actors share it and nothing compiles twice."""
+"""Caches of compiled code: on disk, shared by runs and actors, and in the memory of a process."""
 
 import hashlib
 import os
@@ -9,20 +9,20 @@ from pathlib import Path
 import jax
 import platformdirs
 
-# Functions of one kind that are kept with their compiled code. Those of a run take 8 MB, and a sweep of rates needs new
-# ones for each: 128 of a kind were a gigabyte. A grid comes back to as many attacks or rules.
-KEPT = 32
-# Decorates a function that makes functions to be compiled: equal arguments give the same one, compiled once.
-kept = lru_cache(maxsize=KEPT)
+# Number of functions that each `compiled_once` keeps with their compiled code. Those of a run take 8 MB, and a sweep of
+# rates needs new ones for each: 128 of a kind were a gigabyte. A grid returns to at most so many attacks or rules.
+MAX_COMPILED = 32
+# Decorates a function that returns functions to compile: equal arguments give the same one, which is compiled once.
+compiled_once = lru_cache(maxsize=MAX_COMPILED)
 
 
 def cache_folder() -> Path:
-    """`$BYZAX_CACHE`, else the user's cache folder."""
+    """The folder of byzax's caches: `$BYZAX_CACHE`, else the user's cache folder."""
     return Path(os.environ.get("BYZAX_CACHE") or platformdirs.user_cache_dir("byzax"))
 
 
-def keep() -> None:
-    """Makes this process look up compiled code in the cache folder and put there what it compiles."""
+def use_disk_cache() -> None:
+    """Makes this process read compiled code from the cache folder, and write there what it compiles."""
     # compiled code fits one kind of processor: a folder shared by several machines keeps them apart
     folder = cache_folder() / "compiled" / _processor()
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -31,10 +31,13 @@ def keep() -> None:
 
 
 def make_room(share: float = 0.5) -> None:
-    """Lets go of all compiled code of this process where it takes this share of the memory maps that Linux allows it.
+    """Drops all compiled code of this process where it takes too many of the memory maps that Linux allows a process.
 
-    Each compiled function takes some thirty; XLA ends the process with a segmentation fault when it gets no more. To be
-    called between runs: what is needed again is looked up on disk.
+    Each compiled function takes some thirty maps; XLA ends the process with a segmentation fault when it gets no more.
+    To be called between runs: what is needed again is read from disk.
+
+    Args:
+        share: Share of the allowed maps from which on compiled code is dropped.
     """
     maps, most = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
     if maps.exists() and most.exists() and maps.read_bytes().count(b"\n") > share * int(most.read_text()):

@@ -13,7 +13,7 @@ from byzax.attacks import Attack, Goal
 from byzax.models import Model
 from byzax.simulator.adversary import Adversary, Attackers, Lying, joined, lying, window
 from byzax.simulator.augmentations import Augmentation
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
@@ -128,7 +128,7 @@ def build(run: Run, seen: int) -> Core:
             kept=decides.sees == "table",
             models=models,
             weighed=run.weights == "samples",
-            asks_own=rule_needs and any(each.attack.questions for each in _attackers(run)),
+            asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=_server_rate(run),
         ),
@@ -181,7 +181,7 @@ def message_bits(run: Run) -> int:
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
-@kept
+@compiled_once
 def augmenting(parts: tuple[Part, ...]) -> Augmentation | None:
     """What all augmentations make of images, one after the other; None without any."""
     made = [part.make() for part in parts]
@@ -214,22 +214,22 @@ def _sampled(run: Run) -> int | None:
     return byzantine.count if byzantine.per_round == "sampled" else None
 
 
-@kept
+@compiled_once
 def _attack(part: Part, n: int, byzantine: int) -> Attack:
     return part.make(n, byzantine)
 
 
-@kept
+@compiled_once
 def _schedule(part: Part, n: int, f: int) -> Schedule:
     return part.make(n, f)
 
 
-@kept
+@compiled_once
 def _rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
     return chained(part.make, k, f, [each.make for each in before])
 
 
-@kept
+@compiled_once
 def _filter(part: Part, n: int, f: int) -> Filter:
     return part.make(n, f)
 
@@ -259,7 +259,7 @@ def _optimizer(run: Run) -> optax.GradientTransformation:
     return _optimizer_of(part, run.steps if falling else 0, run.regularisation.max_norm)
 
 
-@kept
+@compiled_once
 def _optimizer_of(part: Part, updates: int, max_norm: float | None) -> optax.GradientTransformation:
     return optimizing(part, updates, max_norm)
 

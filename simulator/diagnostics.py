@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from byzax.attacks import Goal
 from byzax.models import Model
-from byzax.simulator.compilation import kept
-from byzax.simulator.normalising import normalised
-from byzax.simulator.units import changed
+from byzax.simulator.compilation import compiled_once
+from byzax.simulator.normalising import apply_scaling
+from byzax.simulator.units import change_in_units
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -132,7 +132,7 @@ def _magnitude(vector: Array) -> Array:
     return jnp.where((largest > 0) & jnp.isfinite(largest), power, 1)
 
 
-@kept
+@compiled_once
 def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Evaluation]:
     """The losses and accuracies of parameters `[d]`, over all training and test samples of a world.
 
@@ -143,7 +143,7 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
     def predicting(world: World, params: Array) -> Callable[[Array], Array]:
         if model.statistics is None:
             return lambda x: model.predict(params, x)
-        measured = model.statistics(params, normalised(world.scaling, world.x[world.train[:EVALUATED_AT_ONCE]]))
+        measured = model.statistics(params, apply_scaling(world.scaling, world.x[world.train[:EVALUATED_AT_ONCE]]))
         return lambda x: model.predict(params, x, measured)
 
     def over(look: Callable[[Array], tuple[Array, Array]], positions: Array) -> list[Array]:
@@ -163,13 +163,13 @@ def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Eval
         predict = predicting(world, params)
 
         def look(positions: Array) -> tuple[Array, Array]:
-            return model.judge(predict(normalised(world.scaling, world.x[positions])), world.y[positions])
+            return model.judge(predict(apply_scaling(world.scaling, world.x[positions])), world.y[positions])
 
         def fooled(positions: Array) -> tuple[Array, Array]:
             assert goal is not None
             others = world.y[positions] != goal.target
-            x = changed(world.units, world.x[positions], goal.trigger)
-            outputs = predict(normalised(world.scaling, x))
+            x = change_in_units(world.units, world.x[positions], goal.trigger)
+            outputs = predict(apply_scaling(world.scaling, x))
             return others, others & model.judge(outputs, jnp.full(positions.shape, goal.target))[1]
 
         train, test = over(look, world.train), over(look, world.test)

@@ -1,4 +1,4 @@
-"""Results that are kept in memory as long as the files they were made from stay what they were."""
+"""A cache of results in memory that notices when the files behind a result change."""
 
 import functools
 import hashlib
@@ -12,15 +12,18 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
-# A file may change twice within one tick of its file system's clock: one that is younger than this when it is read is
-# told by its content too.
+# A file may change twice within one tick of its file system's clock: one that changed more recently than this when it
+# is read is compared by its content too.
 SETTLED_NS = 2 * 10**9
 
 
 class _Stamp(NamedTuple):
-    """The state of a file: its numbers in the file system, None where there is none; or the names that fit a pattern.
+    """The state of a file or folder at one time.
 
-    `content`: checksum of a file that had been changed just before, else None.
+    Attributes:
+        state: Numbers of the file in the file system, or the names of the files that fit the pattern; None where there
+            is no such file.
+        content: Checksum of a file that had changed just before; None for others.
     """
 
     state: tuple[Any, ...] | None
@@ -28,7 +31,11 @@ class _Stamp(NamedTuple):
 
 
 class Cached(Protocol[P, R]):
-    """A function whose results are kept; `cache_clear` lets go of them."""
+    """A function whose results are cached.
+
+    Attributes:
+        cache_clear: Drops all cached results.
+    """
 
     cache_clear: Callable[[], None]
 
@@ -36,27 +43,39 @@ class Cached(Protocol[P, R]):
 
 
 class _Read(NamedTuple):
-    """A file or folder, or, with a pattern, the files of a folder that fit it."""
+    """A file or folder that a result depends on.
+
+    Attributes:
+        path: The file or folder.
+        pattern: The result depends on which files of the folder fit this pattern; None without one.
+    """
 
     path: Path
     pattern: str | None
 
 
 class _Entry(NamedTuple):
+    """A cached result.
+
+    Attributes:
+        value: The result.
+        files: The files that it depends on, with their states.
+    """
+
     value: Any
     files: dict[_Read, _Stamp]
 
 
-# what was read for the result that is being made, each with its stamp before it was read
+# files that the result being computed depends on, each with its state before it was read
 _files_read: ContextVar[dict[_Read, _Stamp] | None] = ContextVar("files_read", default=None)
 
 
-def reads(path: Path, pattern: str | None = None) -> None:
-    """Note that the result being made depends on this file or folder, there or not. To be called before it is read.
+def depends_on(path: Path, pattern: str | None = None) -> None:
+    """Records that the result being computed depends on a file or folder. To be called before that is read.
 
     Args:
-        path: of the file; of a folder only whether it is there counts.
-        pattern: the result depends on which files of the folder `path` fit this pattern, as in `Path.glob`.
+        path: The file or folder, which need not exist; of a folder only its existence counts.
+        pattern: Records that the result depends on which files of the folder fit this pattern, as in `Path.glob`.
     """
     files, read = _files_read.get(), _Read(path, pattern)
     if files is not None and read not in files:
@@ -64,14 +83,14 @@ def reads(path: Path, pattern: str | None = None) -> None:
 
 
 def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[[Callable[P, R]], Cached[P, R]]:
-    """Keep the last `maxsize` results of a function that reads files.
+    """Caches the last results of a function that reads files.
 
-    As `functools.lru_cache`, but a result is made again where one of the files changed that were passed to `reads`
-    while it was made, by other cached functions inside too.
+    It is `functools.lru_cache`, but a result is computed again where one of the files changed that were passed to
+    `depends_on` while it was computed, also by other cached functions that it called.
 
     Args:
-        maxsize: number of results that are kept.
-        key: gives from the arguments what results are kept by; None takes all arguments, which must be hashable.
+        maxsize: Number of results that are cached.
+        key: Maps the arguments to the key of the cache; None takes all arguments, which must be hashable.
 
     Returns:
         A decorator.
@@ -97,7 +116,7 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
             else:
                 value = found.value
             with lock:
-                # the last one used stands last
+                # the order of the dictionary is that of the last use
                 entries[by] = _Entry(value, files)
                 while len(entries) > maxsize:
                     del entries[next(iter(entries))]
@@ -115,11 +134,12 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
 
 
 def _unchanged(files: dict[_Read, _Stamp]) -> dict[_Read, _Stamp] | None:
-    """The stamps of the same files, where none has changed: once a file has settled its content is not read again."""
+    """The stamps of files where none has changed, else None."""
     now = {}
     for read, before in files.items():
         if _state(read) != before.state or (before.content is not None and _checksum(read.path) != before.content):
             return None
+        # once its times are old enough to be trusted, the content of a file is not read again
         now[read] = before if before.content is None or _is_young(before.state) else _Stamp(before.state)
     return now
 
@@ -130,7 +150,7 @@ def _stamp(read: _Read) -> _Stamp:
 
 
 def _is_young(state: tuple[Any, ...] | None) -> bool:
-    """Whether a file was changed so shortly ago that another change might not show in its times."""
+    """Whether a file changed so recently that another change might not show in its times."""
     return state is not None and len(state) > 2 and time.time_ns() - max(state[:2]) < SETTLED_NS
 
 

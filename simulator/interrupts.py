@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM: a handler that raises and remembers the signal, and the check by which loops see it.
+"""Ctrl-C and SIGTERM as exceptions that no library can swallow.
 
-Python drops what is raised inside a destructor or a callback ("Exception ignored in ... KeyboardInterrupt"), and JAX
-and Ray may make another exception of it. A signal is therefore remembered until somebody says that it was `handled`.
-Importing this changes nothing: only inside `heard()` are there handlers.
+Python drops exceptions raised inside a destructor or a callback ("Exception ignored in ... KeyboardInterrupt"), and JAX
+and Ray may turn them into other exceptions. The handler therefore raises and also remembers the signal, until it is
+acknowledged; loops look for a remembered signal with `check`. Importing this module installs no handlers: these are
+there only inside `raise_on_signals()`.
 """
 
 import os
@@ -15,25 +16,25 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
+    """A SIGTERM, which asks the process to end."""
 
 
 EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
-# signals that came since `heard()` began, and the one that nobody has handled yet
+# signals since `raise_on_signals()` began, and the one that is not acknowledged yet
 _received: list[int] = []
 _pending: list[int] = []
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Makes Ctrl-C and SIGTERM end what is inside, wherever they come; the second one ends the process at once.
+def raise_on_signals() -> Iterator[None]:
+    """Makes Ctrl-C and SIGTERM end the block, at any place of it; a second signal ends the process at once.
 
-    Does nothing outside the main thread, which alone is told of signals.
+    Does nothing outside the main thread, the only one that Python delivers signals to.
 
     Raises:
-        KeyboardInterrupt: for a Ctrl-C that was not handled inside, at the latest at the end.
-        Terminated: the same for SIGTERM.
+        KeyboardInterrupt: For a Ctrl-C that was not acknowledged inside, at the latest at the end of the block.
+        Terminated: The same for SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -41,14 +42,14 @@ def heard() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in EXCEPTIONS}
     hook = sys.unraisablehook
 
-    def quiet(event: Any) -> None:
-        # what Python says it ignores is remembered
+    def report(event: Any) -> None:
+        # an interrupt that Python ignores is remembered, and needs no message
         if not issubclass(event.exc_type, KeyboardInterrupt):
             hook(event)
 
     _received.clear()
     _pending.clear()
-    sys.unraisablehook = quiet
+    sys.unraisablehook = report
     for number in EXCEPTIONS:
         signal.signal(number, _receive)
     try:
@@ -71,18 +72,18 @@ def heard() -> Iterator[None]:
 
 
 def pending() -> type[KeyboardInterrupt] | None:
-    """The exception for a signal that came and was not handled yet; None where there is none."""
+    """The exception of a signal that was received and not acknowledged; None where there is none."""
     return EXCEPTIONS[_pending[0]] if _pending else None
 
 
 def check() -> None:
-    """For loops: raises for a signal that came and was lost on its way. Costs nothing worth measuring."""
+    """Raises the exception of a signal that was received and not acknowledged; cheap enough for every loop."""
     if (kind := pending()) is not None:
         raise kind
 
 
-def handled() -> None:
-    """For who has caught an interrupt and goes on to write what there is: `check` is silent from now on."""
+def acknowledge() -> None:
+    """Forgets the received signal, after its exception was caught: `check` raises nothing from now on."""
     _pending.clear()
 
 

@@ -11,11 +11,11 @@ from byzax.attacks import Batch
 from byzax.models import Model
 from byzax.simulator.adversary import Lying
 from byzax.simulator.augmentations import Augmentation
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.normalising import normalised
+from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
-from byzax.simulator.units import changed
+from byzax.simulator.units import change_in_units
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -38,7 +38,7 @@ class Keys(NamedTuple):
 Making = Callable[..., Array]
 
 
-@kept
+@compiled_once
 def working(
     model: Model,
     classes: int | None,
@@ -60,7 +60,7 @@ def working(
     return row
 
 
-@kept
+@compiled_once
 def making(
     model: Model,
     classes: int | None,
@@ -86,7 +86,7 @@ def _gradient(
         position = world.shards[worker, places]
         x, y = world.x[position], world.y[position]
         if augment is not None:
-            x = changed(world.units, x, partial(augment, own.change))
+            x = change_in_units(world.units, x, partial(augment, own.change))
         if corrupt is not None and lies is not None:
             poison, rank = corrupt, lies(world, handed)[worker]
             # values have no classes, and attacks on labels are not for them
@@ -99,10 +99,10 @@ def _gradient(
                 y = batch.y
                 return batch.x
 
-            x = changed(world.units, x, poisoned)
+            x = change_in_units(world.units, x, poisoned)
         # a model of a plug-in need not know of shares where all samples count alike
         counts = () if shares is None else (shares,)
-        return jax.grad(model.loss)(params, normalised(world.scaling, x), y, own.drop, *counts)
+        return jax.grad(model.loss)(params, apply_scaling(world.scaling, x), y, own.drop, *counts)
 
     return gradient
 

@@ -1,4 +1,4 @@
-"""Random keys, made from purpose, worker and job out of one seed and never from the order in which things happen."""
+"""Random keys, derived from the seed, the purpose, the worker and the job, never from the order of events."""
 
 from enum import IntEnum
 
@@ -7,7 +7,10 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a key is used for. The numbers are part of every recorded result: append, never renumber."""
+    """What a key is used for.
+
+    The numbers are part of every recorded result: append, never renumber.
+    """
 
     INIT = 0
     WORK = 1
@@ -26,14 +29,23 @@ class Purpose(IntEnum):
     MESSAGES = 14
     FILTER = 15
     HARM = 16
-    LIARS = 17
+    BYZANTINE = 17
     DROPOUT = 18
     AUGMENT = 19
     SPELLS = 20
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:
-    """The key for `purpose` and `indices` (worker and job, or the server's step) under the root key of a run."""
+    """Derives a key of JAX.
+
+    Args:
+        root: Root key of the run.
+        purpose: What the key is used for.
+        *indices: Worker and job, or the server's step.
+
+    Returns:
+        The key, the same for the same arguments.
+    """
     key = jax.random.fold_in(root, int(purpose))
     for index in indices:
         key = jax.random.fold_in(key, index)
@@ -41,5 +53,14 @@ def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.
 
 
 def generator(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:
-    """NumPy's counterpart of `derive`, for what is prepared on the host: the split, the partition, the schedule."""
+    """Derives a random generator of NumPy, for what is prepared on the host: the split, the partition, the schedule.
+
+    Args:
+        seed: Seed of the run.
+        purpose: What the generator is used for.
+        *indices: As of `derive`.
+
+    Returns:
+        The generator, in the same state for the same arguments.
+    """
     return np.random.default_rng([seed, int(purpose), *indices])

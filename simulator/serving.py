@@ -14,12 +14,12 @@ from byzax.aggregators.kernels.means import mean_of
 from byzax.attacks import Answer, View
 from byzax.models import Model
 from byzax.simulator.adversary import Adversary, Hidden, Lying
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.worker import Local
 from byzax.simulator.diagnostics import Decision, Diagnostics, compared
 from byzax.simulator.jobs import Keys, Making
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.normalising import normalised
+from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.training import Memory, batches_of
 from byzax.simulator.world import World
 
@@ -77,7 +77,7 @@ def _empty(n: int, d: int) -> Table:
     return Table(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool), jnp.zeros(n))
 
 
-@kept
+@compiled_once
 def remembered_by(adversary: Adversary, remembered: int) -> Callable[[int], Any]:
     """The attacks' own states, and the last row of so many workers as they were sent.
 
@@ -102,7 +102,7 @@ class OwnRow(NamedTuple):
     row: Callable[..., tuple[Any, Array]]
 
 
-@kept
+@compiled_once
 def owning(made: Making, memory: Memory | None, local: Local | None, batch_size: int) -> OwnRow:
     """The server's own row, `made` and remembered like those of workers.
 
@@ -168,7 +168,7 @@ def _made(known: Known, memory: Any) -> Known:
     return Known(known.context._replace(gradient=lambda: row), lambda memory: (memory, row))
 
 
-@kept
+@compiled_once
 def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     """The rule in use; where rows weigh by `samples`, its weights times their numbers: FedAvg, if it is the average.
 
@@ -200,7 +200,7 @@ def applying(rule: Aggregator, weights: str, remembers: bool) -> Apply:
     return apply
 
 
-@kept
+@compiled_once
 def starting(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -227,7 +227,7 @@ def starting(
     return start
 
 
-@kept
+@compiled_once
 def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
     """A function that applies an aggregate to the model; `models`: where it is itself a model, and no change."""
 
@@ -239,7 +239,7 @@ def moving(optimizer: optax.GradientTransformation, models: bool) -> Move:
     return moved
 
 
-@kept
+@compiled_once
 def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[[World, Server, Array, Array], Known]:
     """What the server knows beside the rows, before update `step`; it draws only what it is asked for."""
 
@@ -256,14 +256,14 @@ def knowing(model: Model, batch_size: int, own: OwnRow, move: Move) -> Callable[
         def loss(params: Array) -> Array:
             draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
             position = world.own[jax.random.randint(draw, (batch_size,), 0, len(world.own))]
-            return model.loss(params, normalised(world.scaling, world.x[position]), world.y[position])
+            return model.loss(params, apply_scaling(world.scaling, world.x[position]), world.y[position])
 
         return Known(Context(key, server.params, lambda: made(None)[1], loss, after), made)
 
     return known
 
 
-@kept
+@compiled_once
 def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Array], Array]:
     """The loss of a model by which an adversary measures harm: on a batch of the samples of these workers, `[n]`."""
 
@@ -271,7 +271,7 @@ def harming(model: Model, batch_size: int) -> Callable[[World, Array, Array, Arr
         one, which = jax.random.split(derive(world.key, Purpose.HARM, step))
         workers = jax.random.choice(one, len(whose), (batch_size,), p=whose / jnp.maximum(whose.sum(), 1))
         positions = world.shards[workers, jax.random.randint(which, (batch_size,), 0, world.sizes[workers])]
-        return model.loss(params, normalised(world.scaling, world.x[positions]), world.y[positions])
+        return model.loss(params, apply_scaling(world.scaling, world.x[positions]), world.y[positions])
 
     return own_loss
 
@@ -291,7 +291,7 @@ class Showing(NamedTuple):
     scale: Callable[[Array], Array]
 
 
-@kept
+@compiled_once
 def showing(sees: str, buckets: int, weight: Callable[[Array], Array] | None, seen: int) -> Showing:
     def scale(ages: Array) -> Array:
         ages = jnp.asarray(ages).astype(float)
@@ -327,7 +327,7 @@ def _bucket_means(rows: Array, workers: Array, buckets: int) -> Array:
 Lied = Callable[[World, Array, Arrived], Array]
 
 
-@kept
+@compiled_once
 def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
     """Which rows are lies: those of workers that lie in the update, or had poisoned data when they trained.
 
@@ -355,7 +355,7 @@ def telling(adversary: Adversary, lies: Lying, changing: bool) -> Lied:
 Counting = Callable[[World, Array, Array], Array]
 
 
-@kept
+@compiled_once
 def counting(adversary: Adversary, lies: Lying) -> Counting:
     """The numbers of samples that workers hold, or say they hold."""
 
@@ -379,7 +379,7 @@ def _entered(table: Table, arrived: Arrived, rows: Array, lied: Array, samples: 
     )
 
 
-@kept
+@compiled_once
 def forging(
     adversary: Adversary,
     lies: Lying,
@@ -497,7 +497,7 @@ def forging(
     return forge
 
 
-@kept
+@compiled_once
 def updating(
     apply: Apply,
     judge: Filter | None,

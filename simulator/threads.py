@@ -1,6 +1,7 @@
-"""Threads of XLA, which splits some sums by how many it has: that changes their last bits.
+"""The number of threads of XLA on the CPU, which some results depend on.
 
-With one thread per process numbers do not depend on the number of cores; Ray uses the cores through its actors.
+XLA splits some sums by its number of threads, which changes their last bits. With one thread per process numbers do not
+depend on the number of cores; Ray uses the cores through its actors.
 """
 
 import os
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import jax
 
-# what XLA calls its threads on the CPU, and where Linux lists them
+# name that XLA gives its threads on the CPU, and the place where Linux lists the threads of a process
 NAME, TASKS = "tf_XLAEigen", Path("/proc/self/task")
 
 
-def wanted() -> int:
-    """How many threads XLA is to have: `$NPROC`, which XLA reads itself, else `$BYZAX_THREADS`, else 1.
+def requested() -> int:
+    """The number of threads that XLA shall have: `$NPROC`, which XLA reads itself, else `$BYZAX_THREADS`, else 1.
 
-    Raises ValueError where that is no number.
+    Raises:
+        ValueError: Where the variable is not a number of threads.
     """
     given = os.environ.get("NPROC") or os.environ.get("BYZAX_THREADS") or "1"
     if not given.isdecimal() or not int(given):
@@ -25,8 +27,8 @@ def wanted() -> int:
     return int(given)
 
 
-def counted() -> int | None:
-    """How many threads XLA has in this process, 0 before it starts; None where the system does not tell."""
+def running() -> int | None:
+    """The number of threads that XLA has in this process, 0 before it starts; None where the system does not tell."""
     if not TASKS.exists():
         return None
     count = 0
@@ -38,7 +40,11 @@ def counted() -> int | None:
 
 
 def start_with(count: int) -> None:
-    """Start XLA with so many threads, unless it has started. The environment of the process stays as it is."""
+    """Starts XLA with a number of threads, unless it has started. The environment of the process stays as it is.
+
+    Args:
+        count: Number of threads.
+    """
     before = os.environ.get("NPROC")
     os.environ["NPROC"] = str(count)
     try:
@@ -51,10 +57,14 @@ def start_with(count: int) -> None:
 
 
 def start() -> None:
-    """Start XLA with the threads that it is to have; warn where it has started with others."""
-    count = wanted()
+    """Starts XLA with the requested number of threads, and warns where it has started with another one.
+
+    Raises:
+        ValueError: As `requested`.
+    """
+    count = requested()
     start_with(count)
-    found = counted()
+    found = running()
     if found is not None and found != count:
         warnings.warn(
             f"JAX had started before byzax, with {found} threads in place of {count}: numbers may differ in their last "

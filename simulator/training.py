@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
@@ -184,7 +184,7 @@ class Memory(NamedTuple):
     handed: Callable[[Any, Array], Any] | None = None
 
 
-@kept
+@compiled_once
 def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_size: int) -> Memory | None:
     """Variance reduction and then momentum, for rows that were used; None with neither.
 
@@ -208,7 +208,7 @@ def remembering(momentum: Momentum, reduction: VarianceReduction | None, batch_s
     return Memory(lambda world, d: tuple(part.start(world, d) for part in parts), remember)
 
 
-@kept
+@compiled_once
 def by_job(memory: Memory) -> Memory:
     """The memory of workers, whose `remember(world, memory, row, worker, job)` takes a job in place of its key."""
 
@@ -228,7 +228,7 @@ class Control(NamedTuple):
     came: Array
 
 
-@kept
+@compiled_once
 def controlling(steps: int, learning_rate: float, server_rate: float) -> Memory:
     """Control variates of option II, for plain SGD at workers and server and all workers in every update.
 

@@ -1,4 +1,4 @@
-"""Samples in units of their data's range: 0 is the background and 1 the other end, whatever the data is stored in."""
+"""Units of the data's range: 0 is the background and 1 the other end, whatever numbers the data is stored in."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,18 +13,27 @@ Array = jax.Array
 
 
 class Units(NamedTuple):
-    """The range of the data: one number each for images and all other samples of several axes, `[features]` for tables.
+    """The range of the data: one number each for images and all other samples with several axes, `[p]` for tables.
 
-    `background`: what is seen where nothing is: the lowest value, or the highest where ink is darker than paper.
-    `width`: how far the other end lies from it, with its sign; 1 where all values are equal.
+    Attributes:
+        background: The value of an empty place: the lowest one, or the highest one where ink is darker than paper.
+        width: Difference between the other end of the range and `background`, negative where that is the highest
+            value; 1 where all values are equal.
     """
 
     background: Array
     width: Array
 
 
-def units(data: Dataset) -> Units | None:
-    """The range of all samples of a data set; None for characters."""
+def measure_units(data: Dataset) -> Units | None:
+    """Measures the range of all samples of a data set.
+
+    Args:
+        data: The data set.
+
+    Returns:
+        The units; None for characters.
+    """
     if not np.issubdtype(data.x.dtype, np.floating):
         return None
     axes = 0 if data.x.ndim == 2 else None
@@ -34,13 +43,19 @@ def units(data: Dataset) -> Units | None:
     return Units(jnp.asarray(background, jnp.float32), jnp.asarray(width, jnp.float32))
 
 
-def changed(unit: Units | None, x: Array, change: Callable[[Array], Array]) -> Array:
-    """Samples `[b, ...]` after `change`, which sees them in units of the range; characters as they are.
+def change_in_units(units: Units | None, x: Array, change: Callable[[Array], Array]) -> Array:
+    """Applies a change that is defined in units of the range, such as a trigger or an augmentation.
 
-    Values that it leaves alone stay the same bits.
+    Args:
+        units: The units; None applies the change to the stored values.
+        x: Stored samples `[b, ...]`.
+        change: Maps samples `[b, ...]` in units of the range to changed ones.
+
+    Returns:
+        The changed samples as they are stored. Values that `change` leaves alone keep their bits.
     """
-    if unit is None:
+    if units is None:
         return change(x)
-    given = (x - unit.background) / unit.width
+    given = (x - units.background) / units.width
     made = change(given)
-    return jnp.where(made == given, x, (unit.background + made * unit.width).astype(x.dtype))
+    return jnp.where(made == given, x, (units.background + made * units.width).astype(x.dtype))

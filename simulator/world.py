@@ -11,9 +11,9 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.data.base import Dataset, Split, split
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.normalising import Scaling, scaling
+from byzax.simulator.normalising import Scaling, fit_scaling
 from byzax.simulator.partitions import Samples
-from byzax.simulator.units import Units, units
+from byzax.simulator.units import Units, measure_units
 
 Array = jax.Array
 
@@ -92,7 +92,7 @@ def _samples(data: DataPart) -> dict[str, Any]:
 def _placed(data: DataPart) -> dict[str, Any]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
-    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": units(dataset)}
+    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": measure_units(dataset)}
 
 
 def world(run: Run) -> World:
@@ -132,7 +132,7 @@ def liars(run: Run) -> np.ndarray:
     if byzantine.which == "first":
         chosen = np.arange(n)
     elif byzantine.which == "random":
-        chosen = generator(own_seed(byzantine.seed, seed), Purpose.LIARS).permutation(n)
+        chosen = generator(own_seed(byzantine.seed, seed), Purpose.BYZANTINE).permutation(n)
     else:
         parts, shares = share_out(run.data, n, seed)
         chosen = np.argsort(-_unlike(load(run.data), parts.train, shares), kind="stable")
@@ -189,7 +189,7 @@ def scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
 
 @file_cache(maxsize=8)
 def _scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
-    return scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
+    return fit_scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
 
 
 def stack(worlds: list[World]) -> World:

@@ -1,4 +1,4 @@
-"""Filters: what judges single rows where an update has one; one file each, found by its name."""
+"""Filters: rules for single rows, where an update has one; one file each, found by its name."""
 
 from collections.abc import Callable
 
@@ -20,6 +20,9 @@ def factory(reference: str | Callable[..., Filter]) -> Callable[..., Filter]:
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which builds the filter from n, f and its options.
 
     Raises:
         PartError: For an unknown name, with the nearest one.

@@ -1,23 +1,28 @@
-"""Kardam: rows that differ no more from the last one than those of most workers, and not twice from one worker."""
+"""Kardam (Damaskinos et al. 2018): rows that change no more than those of most workers, in turns."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
-from pydantic import Field
 
-from byzax.aggregators.base import Array, Context, choice, require
+from byzax.aggregators.base import Array, Context, NotNegative, require
 from byzax.aggregators.filters.base import Filter, Sent
 from byzax.aggregators.kernels.clipping import norms
+from byzax.options import checked
 
 
-class Memory(NamedTuple):
-    """Kardam's memory of the past.
+class KardamState(NamedTuple):
+    """Kardam's state.
 
-    `last` `[d]`: the last accepted row as it was sent, 0 before the first. `before` `[d]`: the model that it changed,
-    with this `weight`. `moved`: how far an accepted row moved the model last, at full weight; 1 before the first.
-    `coefficients` `[n]`: of each worker's last row, -inf where none is known. `clock`: accepted rows so far, and turns
-    given up. `turns` `[n]`: the clock when a row of the worker was last accepted. `refused` `[n]`: the workers that
-    were refused since the clock moved. `rows` `[n, d]`: the last row of each worker, `[0, d]` where K are kept.
+    Attributes:
+        last: `[d]`, the last accepted row as it was sent, 0 before the first.
+        before: `[d]`, the model that it changed.
+        weight: The weight of that row in the change.
+        moved: How far an accepted row moved the model last, at full weight; 1 before the first.
+        coefficients: `[n]`, of each worker's last row; -inf where none is known.
+        clock: Number of rows accepted so far, and of turns given up.
+        turns: `[n]`, the clock when a row of the worker was last accepted.
+        refused: `[n]`, the workers that were refused since the clock moved.
+        rows: `[n, d]`, the last row of each worker; `[0, d]` where the coefficients are kept.
     """
 
     last: Array
@@ -31,12 +36,13 @@ class Memory(NamedTuple):
     rows: Array
 
 
+@checked
 def kardam(
     n: int,
     f: int,
     *,
     dampening: Literal["exponential", "inverse", "constant"] = "exponential",
-    alpha: Annotated[float, Field(ge=0)] = 0.2,
+    alpha: NotNegative = 0.2,
     coefficients: Literal["kept", "renewed"] = "kept",
 ) -> Filter:
     """Rows that differ no more from the last one than those of n-f workers do, at most f of any 2f+1 from f workers.
@@ -46,48 +52,53 @@ def kardam(
 
     Condition: n >= 3f + 1
     Cost: O(d + n log n) for each row and the memory of two rows; O(n d), and of n + 2 rows, where K are renewed
-    Source: Damaskinos, El Mhamdi, Guerraoui, Patra and Taziki, ICML 2018, "Asynchronous Byzantine Machine Learning"
 
     `last` is the last accepted row, w_t the model and w_{t-1} the one that this row changed. Each worker counts with
     the K of its last row, refused ones too, and with -infinity before its first: so the bound is never above the
     largest K of an honest worker, and the first f rows are refused. Before the first accepted row K is the length of a
     row, and afterwards all K are forgotten once, since they are in another unit. Rows that are not finite are refused.
 
-    That at least f+1 of any 2f+1 rows accepted in a row are honest ones', whoever lies, means that they are of 2f+1
-    different workers: two of one worker and f-1 of others would be f+1 of f workers. With n > 3f there is always an
-    honest worker whose turn it is. If its K were always the largest everything would stop, so whenever n-f different
+    That at least f+1 of any 2f+1 rows accepted in a row are honest ones', whoever is Byzantine, means that they are of
+    2f+1 different workers: two of one worker and f-1 of others would be f+1 of f workers. With n > 3f there is always
+    an honest worker whose turn it is. If its K were always the largest everything would stop, so whenever n-f different
     workers were refused since the last accepted row, the first of the 2f is let off. Thus rows are accepted as long as
     n-f workers send; where more have died the model may stand still. Beside the rows that come out of turn, f/n of the
-    honest rows are refused without liars, and up to f/(n-f) with them.
+    honest rows are refused without Byzantine workers, and up to f/(n-f) with them.
 
-    Differences: |w_t - w_{t-1}| is divided by the L of the row behind it, else a light row would make every K large
-    and the next bound too wide. Where a row left the model as it was, the move before stands. Ages count refused rows
-    as well. The authors' code bounds by the 2/3 quantile of the largest of 25 coefficients of each worker, these
-    between rows and models of its own, and interpolates, which lets through a share of a liar's coefficient; it has no
-    turns, and accepts anything after n refused rows.
+    Differences: |w_t - w_{t-1}| is divided by the L of the row behind it, else a light row would make every K large and
+    the next bound too wide. Where a row left the model as it was, the move before stands. Ages count refused rows as
+    well. The authors' code bounds by the 2/3 quantile of the largest of 25 coefficients of each worker, these between
+    rows and models of its own, and interpolates, which lets through a share of a Byzantine worker's coefficient; it has
+    no turns, and accepts anything after n refused rows.
 
-    A weakness of the definition: after an accepted row close to 0, a liar's or one of a batch that is learnt, the move
-    is small and every K large; when f+1 workers have sent the bound is wide, and stays so while they are not heard
-    again. With renewed coefficients all K are those of one moment, and the move, which they share, decides nothing.
+    A weakness of the definition: after an accepted row close to 0, of a Byzantine worker or of a batch that is learnt,
+    the move is small and every K large; when f+1 workers have sent the bound is wide, and stays so while they are not
+    heard again. With renewed coefficients all K are those of one moment, and the move, which they share, decides
+    nothing.
 
     Args:
-        dampening: how rows become lighter with age; the schedule's own staleness weights would come on top. Yang and
+        n: Number of workers.
+        f: Number of workers that may be Byzantine.
+        dampening: How rows become lighter with age; the schedule's own staleness weights would come on top. Yang and
             Li, who compare BASGD with Kardam, take inverse and say that its paper suggests it.
-        alpha: of the exponential dampening.
-        coefficients: kept are those of the time when each row came; renewed, all K are made anew for every row from the
-            last rows of all workers.
+        alpha: Rate of the exponential dampening, for each update of age.
+        coefficients: `kept` are those of the time when each row came; `renewed`, all K are made anew for every row from
+            the last rows of all workers.
+
+    Returns:
+        The filter.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 3f + 1, alpha < 0 or an unknown word.
+        PartError: For f < 0, or n < 3f + 1.
+        OptionError: For alpha < 0, or an option that is none of those named.
+
+    References:
+        Damaskinos, El Mhamdi, Guerraoui, Patra and Taziki, ICML 2018, "Asynchronous Byzantine Machine Learning"
     """
     require("kardam", n, f, factor=3, offset=1)
-    choice("kardam", "dampening", dampening, ("exponential", "inverse", "constant"))
-    choice("kardam", "coefficients", coefficients, ("kept", "renewed"))
-    if not alpha >= 0:
-        raise ValueError(f"kardam needs alpha >= 0, such as 0.2, got {alpha!r}")
 
-    def init(params: Array) -> Memory:
-        return Memory(
+    def init(params: Array) -> KardamState:
+        return KardamState(
             last=jnp.zeros_like(params),
             before=params,
             weight=jnp.ones((), params.dtype),
@@ -99,17 +110,17 @@ def kardam(
             rows=jnp.zeros((n if coefficients == "renewed" else 0, len(params)), params.dtype),
         )
 
-    def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
+    def judge(row: Array, sent: Sent, context: Context, state: KardamState) -> tuple[Array, Array, KardamState]:
         assert context.params is not None
         moved = norms((context.params - state.before)[None])[0] / state.weight
         moved = jnp.where(moved > 0, moved, state.moved)
         if coefficients == "renewed":
             rows = state.rows.at[sent.worker].set(row)
             heard = (state.coefficients > -jnp.inf).at[sent.worker].set(True)
-            known = jnp.where(heard, grown(rows - state.last, moved), -jnp.inf)
+            known = jnp.where(heard, _growth(rows - state.last, moved), -jnp.inf)
         else:
             rows = state.rows
-            known = state.coefficients.at[sent.worker].set(grown((row - state.last)[None], moved)[0])
+            known = state.coefficients.at[sent.worker].set(_growth((row - state.last)[None], moved)[0])
         own = known[sent.worker]
         accepted = jnp.isfinite(own) & (own <= jnp.sort(known)[n - f - 1])
         accepted &= state.clock - state.turns[sent.worker] > 2 * f
@@ -124,7 +135,7 @@ def kardam(
         return (
             weight * row,
             accepted,
-            Memory(
+            KardamState(
                 last=jnp.where(accepted, row, state.last),
                 before=jnp.where(accepted, context.params, state.before),
                 weight=jnp.where(accepted, weight, state.weight),
@@ -140,7 +151,7 @@ def kardam(
     return Filter(init, judge)
 
 
-def grown(differences: Array, moved: Array) -> Array:
+def _growth(differences: Array, moved: Array) -> Array:
     """`[m]`: lengths of `differences` `[m, d]` for each unit of the move, +inf where not finite."""
     gaps = norms(differences)
     return jnp.where(jnp.isfinite(gaps), gaps / moved, jnp.inf)

@@ -1,31 +1,37 @@
-"""Zeno++: rows that go down on the server's own data, brought to the length of the server's own row."""
+"""Zeno++ (Xie et al. 2020): rows that lower the loss on the server's own data, brought to the length of its own row."""
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field
 
-from byzax.aggregators.base import Array, Context, require, whole
+from byzax.aggregators.base import Array, Context, Count, Finite, NotNegative, Positive, require
 from byzax.aggregators.filters.base import Filter, Sent
-from byzax.aggregators.kernels.clipping import directions, lengths, norms
+from byzax.aggregators.kernels.clipping import directions, measure_lengths, norms
+from byzax.options import checked
 
 
-class Memory(NamedTuple):
-    """The server's own row `own` `[d]`, and how many rows were judged so far."""
+class ZenoState(NamedTuple):
+    """Zeno++'s state.
+
+    Attributes:
+        own: `[d]`, the server's own row.
+        judged: Number of rows judged so far.
+    """
 
     own: Array
     judged: Array
 
 
+@checked
 def zeno_plus_plus(
     n: int,
     f: int,
     *,
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1,
-    rho: Annotated[float, Field(ge=0)] = 1e-3,
-    epsilon: float = 0.0,
-    delay: Annotated[int, Field(ge=1)] = 10,
+    learning_rate: Positive = 0.1,
+    rho: NotNegative = 1e-3,
+    epsilon: Finite = 0.0,
+    delay: Count = 10,
 ) -> Filter:
     """Rows that a step of the server's own data agrees with, each brought to the length of the server's own row.
 
@@ -34,39 +40,41 @@ def zeno_plus_plus(
 
     Condition: n >= f + 1
     Cost: O(d) for each row, a gradient on the server's own data for every `delay` rows, and the memory of a row
-    Source: Xie, Koyejo and Gupta, ICML 2020, "Zeno++: Robust Fully Asynchronous SGD", algorithm 1
 
     Any f below n is tolerated as far as the server's data are like those of the workers. With epsilon = 0 the condition
     is a smallest cosine to the server's row, rho / learning_rate, whatever the rows are; epsilon is in the unit of
-    their squares. Rows of length 0 have no direction and are refused,
-    and so are those that are not finite, and all of them where v is 0 or not finite. Differences: the authors' code
-    takes the length that x was sent with, not that of g, in the rho term.
+    their squares. Rows of length 0 have no direction and are refused, and so are those that are not finite, and all of
+    them where v is 0 or not finite. Differences: the authors' code takes the length that x was sent with, not that of
+    g, in the rho term.
 
     Args:
-        learning_rate: of the step that is judged: only rho / learning_rate matters, and with rows that are changes of
+        n: Number of workers.
+        f: Number of workers that may be Byzantine.
+        learning_rate: Of the step that is judged: only rho / learning_rate matters, and with rows that are changes of
             local steps it stays in the unit of gradients.
-        rho: weight of the squared length.
-        epsilon: how much ascent is tolerated.
-        delay: rows that are judged by one v, the first of them by a new one.
+        rho: Weight of the squared length.
+        epsilon: How much ascent is tolerated.
+        delay: Number of rows that are judged by one v, the first of them by a new one.
+
+    Returns:
+        The filter. Its `judge` raises ValueError without a context that has the server's gradient.
 
     Raises:
-        ValueError: n < 1, f < 0, f >= n, learning_rate <= 0, rho < 0 or delay < 1; without a context that has the
-            server's gradient.
+        PartError: For f < 0, or n < f + 1.
+        OptionError: For learning_rate <= 0, rho < 0 or delay < 1.
+
+    References:
+        Xie, Koyejo and Gupta, ICML 2020, "Zeno++: Robust Fully Asynchronous SGD", algorithm 1
     """
     require("zeno_plus_plus", n, f, factor=1, offset=1)
-    whole("zeno_plus_plus", "delay", delay, 1)
-    if not learning_rate > 0:
-        raise ValueError(f"zeno_plus_plus needs a learning_rate > 0, such as 0.1, got {learning_rate!r}")
-    if not rho >= 0:
-        raise ValueError(f"zeno_plus_plus needs rho >= 0, such as 1e-3, got {rho!r}")
 
-    def init(params: Array) -> Memory:
-        return Memory(jnp.zeros_like(params), jnp.zeros((), jnp.int32))
+    def init(params: Array) -> ZenoState:
+        return ZenoState(jnp.zeros_like(params), jnp.zeros((), jnp.int32))
 
-    def asks(state: Memory) -> Array:
+    def asks(state: ZenoState) -> Array:
         return state.judged % delay == 0
 
-    def judge(row: Array, sent: Sent, context: Context, state: Memory) -> tuple[Array, Array, Memory]:
+    def judge(row: Array, sent: Sent, context: Context, state: ZenoState) -> tuple[Array, Array, ZenoState]:
         if context.gradient is None:
             raise ValueError(
                 "zeno_plus_plus needs data of the server's own: in a scenario data.validation above 0, from Python "
@@ -75,12 +83,12 @@ def zeno_plus_plus(
         new = context.gradient
         own = jax.lax.cond(asks(state), lambda: new().astype(row.dtype), lambda: state.own)
         pair = jnp.stack([row, own])
-        unit, own_unit = directions(pair, lengths(pair, jnp.zeros_like(own)))
+        unit, own_unit = directions(pair, measure_lengths(pair, jnp.zeros_like(own)))
         both = norms(pair)
         # divided by |v|², which may leave the range of the numbers: then what is left of epsilon is 0 or infinite
         cosine = jnp.matmul(unit, own_unit, precision=jax.lax.Precision.HIGHEST)
         score = learning_rate * cosine - rho + (learning_rate * epsilon / both[1] ** 2 if epsilon else 0)
         usable = jnp.isfinite(both) & (both > 0)
-        return both[1] * unit, usable.all() & (score >= 0), Memory(own, state.judged + 1)
+        return both[1] * unit, usable.all() & (score >= 0), ZenoState(own, state.judged + 1)
 
-    return Filter(init, judge, asks)
+    return Filter(init, judge, asks, needs=frozenset({"gradient"}))

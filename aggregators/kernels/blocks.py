@@ -1,4 +1,4 @@
-"""Some columns of a matrix at a time, so that what is made of them stays in the cache and is never there as a whole."""
+"""Loops over blocks of columns: what is made of a block stays in the cache, and the whole is never there at once."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,16 +14,31 @@ Carry = TypeVar("Carry")
 ENTRIES = 2**18  # of a block of a matrix: a megabyte
 
 
-def width_for(rows: Array) -> int:
-    """The number of columns of `rows` `[n, d]` are `ENTRIES`."""
+def block_width(rows: Array) -> int:
+    """The number of columns of which a block has `ENTRIES`.
+
+    Args:
+        rows: `[n, d]`.
+
+    Returns:
+        1 to d.
+    """
     n, d = rows.shape
     return min(d, max(1, ENTRIES // n))
 
 
-def fold(d: int, width: int, step: Callable[[Part, Array, Carry], Carry], start: Carry) -> Carry:
-    """`step(part, new, carry)` from block to block of `width` of the `d` columns.
+def fold_blocks(d: int, width: int, step: Callable[[Part, Array, Carry], Carry], start: Carry) -> Carry:
+    """Folds a function over blocks of columns.
 
-    The last block begins within the one before: `new` `[width]` tells which columns no other block has.
+    Args:
+        d: Number of columns.
+        width: Number of columns of a block.
+        step: `step(part, new, carry)` gives the next carry; `part` takes the columns of the block out of an array, and
+            `new` `[width]` tells which columns no other block has, since the last block begins within the one before.
+        start: The first carry.
+
+    Returns:
+        The last carry.
     """
 
     def next_block(number: Array, carry: Carry) -> Carry:
@@ -34,8 +49,17 @@ def fold(d: int, width: int, step: Callable[[Part, Array, Carry], Carry], start:
     return lax.fori_loop(0, -(-d // width), next_block, start)
 
 
-def assembled(d: int, width: int, make: Callable[[Part], Array]) -> Array:
-    """`[..., d]` from `make(part)` `[..., width]` of each block."""
+def map_blocks(d: int, width: int, make: Callable[[Part], Array]) -> Array:
+    """Maps a function over blocks of columns.
+
+    Args:
+        d: Number of columns.
+        width: Number of columns of a block.
+        make: `make(part)` gives `[..., width]`; `part` takes the columns of the block out of an array.
+
+    Returns:
+        `[..., d]`.
+    """
 
     def place(number: Array, whole: Array) -> Array:
         first = jnp.minimum(number * width, d - width)

@@ -1,4 +1,4 @@
-"""Sorting each column of a matrix of few rows, without a comparison sort: networks of minimum and maximum."""
+"""Sorting each column of a matrix of few rows by networks of minimum and maximum, and means of sorted values."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.kernels.blocks import Part, assembled
-from byzax.aggregators.kernels.means import power_of_share
+from byzax.aggregators.kernels.blocks import Part, map_blocks
+from byzax.aggregators.kernels.means import power_of_two_share
 
 Array = jax.Array
 Median = Literal["lower", "mid", "upper"]  # of an even number of values
@@ -18,10 +18,15 @@ UNROLLED = 96  # up to this many rows the network is written out: compile time g
 BLOCK = 512  # columns at a time for more rows: every stage of the staged network passes over a block in the cache
 
 
-def sorted_rows(rows: Array, wanted: Iterable[int]) -> list[Array]:
-    """The `wanted` order statistics of each column of `rows` `[n, d]`, each `[d]`; NaN counts as +inf.
+def order_statistics(rows: Array, wanted: Iterable[int]) -> list[Array]:
+    """Some order statistics of each column. Cost: O(n log²n d).
 
-    `sorted_rows(rows, [0, n - 1])` is the minimum and the maximum. Cost: O(n log²n d).
+    Args:
+        rows: `[n, d]`; NaN counts as +inf.
+        wanted: Their ranks, such as `[0, n - 1]` for minimum and maximum.
+
+    Returns:
+        One `[d]` for each rank.
     """
     n, wanted = rows.shape[0], list(wanted)
     if n > UNROLLED:
@@ -33,7 +38,7 @@ def sorted_rows(rows: Array, wanted: Iterable[int]) -> list[Array]:
 def _written_out(rows: Array, wanted: tuple[int, ...]) -> list[Array]:
     n = rows.shape[0]
     values = [_nan_last(rows[i]) for i in range(n)]
-    for low, high in network(n, wanted):
+    for low, high in sorting_network(n, wanted):
         values[low], values[high] = jnp.minimum(values[low], values[high]), jnp.maximum(values[low], values[high])
     return [values[rank] for rank in wanted]
 
@@ -52,34 +57,63 @@ def _follow_the_rows(
     return _written_out(rows, wanted), list(slopes)
 
 
-def over_columns(rows: Array, reduce: Callable[[list[Array] | Array], Array]) -> Array:
-    """`reduce` of the sorted columns of `rows` `[n, d]`, `[d]`; NaN counts as +inf. Cost: O(n log²n d).
+def reduce_sorted_columns(rows: Array, reduce: Callable[[list[Array] | Array], Array]) -> Array:
+    """Reduces the sorted columns of a matrix, which is never there sorted as a whole. Cost: O(n log²n d).
 
-    `reduce` gets the ascending values as a list of n arrays `[d]`, which XLA fuses with the sorting into one pass; for
-    many rows as an array `[n, width]`, some columns at a time. The sorted matrix is never there as a whole.
+    Args:
+        rows: `[n, d]`; NaN counts as +inf.
+        reduce: Gets the ascending values as a list of n arrays `[d]`, which XLA fuses with the sorting into one pass;
+            for many rows as an array `[n, width]`, some columns at a time.
+
+    Returns:
+        `[d]`.
     """
     n = rows.shape[0]
-    return reduce(sorted_rows(rows, range(n))) if n <= UNROLLED else _blockwise(rows, reduce)
+    return reduce(order_statistics(rows, range(n))) if n <= UNROLLED else _blockwise(rows, reduce)
 
 
-def sorted_columns(matrix: Array) -> Array:
-    """`matrix` `[n, d]` with each column ascending, where a reduction would need all of it; NaN counts as +inf.
+def sort_columns(matrix: Array) -> Array:
+    """Sorts each column, where a reduction would need all of it.
 
     By XLA's sort while that is fast, and quicker to compile than a network that is written out.
+
+    Args:
+        matrix: `[n, d]`; NaN counts as +inf.
+
+    Returns:
+        `[n, d]`, each column ascending.
     """
     return jnp.sort(matrix, axis=0) if len(matrix) <= UNROLLED else _blockwise(matrix, lambda ascending: ascending)
 
 
-def middle(values: Sequence[Array] | Array, kind: Median) -> Array:
-    """The median of ascending `values`: of an even number the `lower`, the `upper`, or the mean (`mid`) of the two."""
+def median_of_sorted(values: Sequence[Array] | Array, kind: Median) -> Array:
+    """The median of ascending values.
+
+    Args:
+        values: Ascending along the first axis.
+        kind: Of an even number of values the `lower`, the `upper`, or the mean (`mid`) of the two middle ones.
+
+    Returns:
+        One value for each column.
+    """
     low, high = (len(values) - 1) // 2, len(values) // 2
     if kind == "mid" and low < high:
-        return 0.5 * values[low] + 0.5 * values[high]  # halves first: the sum of two large values would overflow
+        # halves first: the sum of two large values would overflow
+        return 0.5 * values[low] + 0.5 * values[high]
     return values[high if kind == "upper" else low]
 
 
-def mean_between(ascending: list[Array] | Array, low: Array | int, high: Array | int) -> Array:
-    """The mean of `ascending[low:high]` of each column; what lies outside is never added. The bounds may be traced."""
+def mean_of_ranks(ascending: list[Array] | Array, low: Array | int, high: Array | int) -> Array:
+    """The mean of `ascending[low:high]` of each column; what lies outside is never added.
+
+    Args:
+        ascending: n sorted rows of values.
+        low: First rank; may be traced.
+        high: Rank after the last; may be traced.
+
+    Returns:
+        `[d]`.
+    """
     n = len(ascending)
     if isinstance(low, int) and isinstance(high, int):
         return _mean(ascending[low:high], high - low)
@@ -93,15 +127,21 @@ def mean_between(ascending: list[Array] | Array, low: Array | int, high: Array |
 def mean_of_closest(
     ascending: list[Array] | Array, dropped: int, centre: Array, size: Array | int | None = None
 ) -> Array:
-    """The mean of all but `dropped` of the `ascending` values, those closest to the `centre` of each column, `[d]`.
+    """The mean of all but some of the values of each column, those closest to a centre.
 
-    Of two values equally far from the centre the smaller is kept. `size`: only so many of the values are there, the
-    first ones (it may be traced).
+    Args:
+        ascending: n sorted rows of values.
+        dropped: Number of values that are left out.
+        centre: `[d]`.
+        size: Number of the values that are there, the first ones, where not all; may be traced.
+
+    Returns:
+        `[d]`. Of two values equally far from the centre the smaller is kept.
     """
     n = len(ascending)
     count = (n if size is None else size) - dropped
     # The values closest to the centre are neighbours in sorted order. The window starts after value k exactly if
-    # value k + count is closer, so one comparison for each dropped value tells who is in, without a second sort.
+    # value k + count is closer, so one comparison for each dropped value tells which are in, without a second sort.
     if isinstance(ascending, list) and isinstance(count, int):
         closer_above = [centre - ascending[k] > ascending[k + count] - centre for k in range(dropped)]
         kept = []
@@ -120,13 +160,24 @@ def mean_of_closest(
 
 
 def mean_around_median(rows: Array, dropped: int, kind: Median) -> Array:
-    """Per column of `rows` `[n, d]` the mean of all but `dropped` values, those closest to its median, `[d]`."""
-    return over_columns(rows, lambda ascending: mean_of_closest(ascending, dropped, middle(ascending, kind)))
+    """The mean of all but some of the values of each column, those closest to its median.
+
+    Args:
+        rows: `[n, d]`; NaN counts as +inf.
+        dropped: Number of values that are left out.
+        kind: The median of an even number of values.
+
+    Returns:
+        `[d]`.
+    """
+    return reduce_sorted_columns(
+        rows, lambda ascending: mean_of_closest(ascending, dropped, median_of_sorted(ascending, kind))
+    )
 
 
 def _mean(values: list[Array] | Array, count: Array | int) -> Array:
     """The sum of `values` over `count`, in a power of two in which it cannot overflow."""
-    shrink = power_of_share(len(values), values[0].dtype)
+    shrink = power_of_two_share(len(values), values[0].dtype)
     if isinstance(values, list):
         total = values[0] * shrink
         for value in values[1:]:
@@ -137,11 +188,17 @@ def _mean(values: list[Array] | Array, count: Array | int) -> Array:
     return total / (count * shrink)
 
 
-def network(n: int, wanted: Iterable[int]) -> list[tuple[int, int]]:
-    """Comparators (low, high) of Batcher's odd-even merge sort of n values that the `wanted` ranks depend on.
+def sorting_network(n: int, wanted: Iterable[int]) -> list[tuple[int, int]]:
+    """Comparators of Batcher's odd-even merge sort (AFIPS 1968), written for a power of two.
 
-    Batcher, AFIPS 1968; written for a power of two. Values beyond n stand for +inf, which no comparator moves, so
-    theirs are left out.
+    Values beyond n stand for +inf, which no comparator moves, so theirs are left out.
+
+    Args:
+        n: Number of values.
+        wanted: The ranks that are needed.
+
+    Returns:
+        Pairs (low, high), in order, that the wanted ranks depend on.
     """
     size = 1 << (n - 1).bit_length()
     comparators = []
@@ -163,23 +220,31 @@ def network(n: int, wanted: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def _nan_last(values: Array) -> Array:
-    return jnp.where(jnp.isnan(values), jnp.inf, values)  # minimum and maximum would spread a NaN over its column
+    # minimum and maximum would spread a NaN over its column
+    return jnp.where(jnp.isnan(values), jnp.inf, values)
 
 
 def _blockwise(rows: Array, reduce: Callable[[Array], Array]) -> Array:
-    """`reduce` `[n, width] -> [..., width]` of the sorted columns, some at a time: compile time hardly grows with n."""
+    """Reduces `[n, width] -> [..., width]` the sorted columns, some at a time: compile time hardly grows with n."""
     n, d = rows.shape
     width = min(BLOCK, d)
     padding = jnp.full(((1 << (n - 1).bit_length()) - n, width), jnp.inf, rows.dtype)
 
     def reduce_block(part: Part) -> Array:
-        return reduce(bitonic(jnp.concatenate([_nan_last(part(rows)), padding]))[:n])
+        return reduce(bitonic_sort(jnp.concatenate([_nan_last(part(rows)), padding]))[:n])
 
-    return assembled(d, width, reduce_block)
+    return map_blocks(d, width, reduce_block)
 
 
-def bitonic(rows: Array) -> Array:
-    """`rows` `[n, d]` with each column sorted, for n a power of two; each merge starts with a mirrored comparison."""
+def bitonic_sort(rows: Array) -> Array:
+    """Sorts each column by a bitonic network; each merge starts with a mirrored comparison.
+
+    Args:
+        rows: `[n, d]`, n a power of two.
+
+    Returns:
+        `[n, d]`, each column ascending.
+    """
     n, d = rows.shape
     merged = 2
     while merged <= n:

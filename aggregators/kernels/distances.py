@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.kernels.blocks import Part, fold, width_for
-from byzax.aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.blocks import Part, block_width, fold_blocks
+from byzax.aggregators.kernels.columns import sort_columns
 
 Array = jax.Array
 
@@ -21,8 +21,11 @@ RELIABLE = 1 / 4  # share of |x|² + |y|² that |x|² + |y|² - 2xy must be to h
 class Distances(NamedTuple):
     """Between n rows, in a unit of their own, so that they neither overflow nor vanish.
 
-    `squared` `[n, n]`: symmetric, 0 between equal rows, times `unit`² the squared distance; +inf from and to a row that
-    is not finite, or beyond the range of the type in this unit. `finite` `[n]`: rows without NaN and infinity.
+    Attributes:
+        squared: `[n, n]`, symmetric, 0 between equal rows; times `unit`² it is the squared distance. +inf from and to a
+            row that is not finite, or beyond the range of the type in this unit.
+        finite: `[n]`, rows without NaN and infinity.
+        unit: `[]`.
     """
 
     squared: Array
@@ -30,8 +33,15 @@ class Distances(NamedTuple):
     unit: Array
 
 
-class Pairs(NamedTuple):
-    """Squared distances so far, the pairs `[n, n]` that are still `pending`, and a row known as equal to each `[n]`."""
+class PairwiseState(NamedTuple):
+    """The state of `pairwise_distances`.
+
+    Attributes:
+        squared: `[n, n]`, the squared distances so far.
+        pending: `[n, n]`, the pairs that have lost digits and are to be seen from closer.
+        twin: `[n]`, a row known as equal to each.
+        rounds: Number of products so far.
+    """
 
     squared: Array
     pending: Array
@@ -39,8 +49,8 @@ class Pairs(NamedTuple):
     rounds: Array
 
 
-def pairwise(rows: Array) -> Distances:
-    """The distances between `rows` `[n, d]`, float32 or float64, wherever the rows lie.
+def pairwise_distances(rows: Array) -> Distances:
+    """The distances between rows, wherever the rows lie.
 
     In float32 the relative error is about 1e-6, at worst about 4e-5 where all coordinates are the same number.
 
@@ -49,6 +59,12 @@ def pairwise(rows: Array) -> Distances:
     their own, until none is left; every time at least one row is done. Every row is measured in a power of two of its
     own, so that neither 1e30 nor 1e-30 leaves the range of a square. Cost: O(n² d) time, up to n/2 times that for rows
     in a chain, each much closer to the next; O(n²) memory beside the rows.
+
+    Args:
+        rows: `[n, d]`, float32 or float64.
+
+    Returns:
+        The squared distances.
     """
     n, d = rows.shape
     width = d if d <= 2 * BLOCK else BLOCK
@@ -57,43 +73,43 @@ def pairwise(rows: Array) -> Distances:
 
     def seen_from(leader: Array, columns: Array) -> Array:
         reference = columns[leader]
-        return halved(columns, jnp.where(jnp.isfinite(reference), reference, 0))
+        return half_difference(columns, jnp.where(jnp.isfinite(reference), reference, 0))
 
     def radii(leader: Array) -> Array:
-        return longest(rows, lambda columns, _: seen_from(leader, columns))
+        return largest_entries(rows, lambda columns, _: seen_from(leader, columns))
 
     def products(leader: Array, radius: Array) -> Array:
-        factor = power(-exponents(radius), rows.dtype)[:, None]
+        factor = power_of_two(-exponents(radius), rows.dtype)[:, None]
 
         def add(part: Part, new: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
             total, lost = sums
-            seen = jnp.where(finite[:, None] & new, seen_from(leader, part(rows)) * factor, 0)
-            term = jnp.matmul(seen, seen.T, precision=lax.Precision.HIGHEST) - lost
+            halves = jnp.where(finite[:, None] & new, seen_from(leader, part(rows)) * factor, 0)
+            term = jnp.matmul(halves, halves.T, precision=lax.Precision.HIGHEST) - lost
             # Kahan: what a sum rounds away is taken from the next term, however many blocks there are
             return total + term, ((total + term) - total) - term
 
-        total, _ = fold(d, width, add, (no_products, no_products))
+        total, _ = fold_blocks(d, width, add, (no_products, no_products))
         return jnp.where(index[:, None] < index[None, :], total, total.T)  # else not quite symmetric
 
-    def close(pairs: Pairs, leader: Array, radius: Array, product: Array) -> Pairs:
+    def close(pairs: PairwiseState, leader: Array, radius: Array, product: Array) -> PairwiseState:
         """Row i is seen from row leader[i]; the product is of halves, each row in a power of two of its own."""
         exponent = exponents(radius)
         # each pair in the power of two of its longer row
         longer = jnp.maximum(exponent[:, None], exponent[None, :])
-        shrink = power(exponent[:, None] - longer, rows.dtype)
+        shrink = power_of_two(exponent[:, None] - longer, rows.dtype)
         lengths = jnp.diagonal(product)[:, None] * shrink**2
         lengths = lengths + lengths.T
         squared = jnp.maximum(lengths - 2 * product * shrink * shrink.T, 0)
-        into_unit = power(longer - unit, rows.dtype)
+        into_unit = power_of_two(longer - unit, rows.dtype)
         together = pairs.pending & (leader == leader[..., None])
-        return Pairs(
+        return PairwiseState(
             squared=jnp.where(together, squared * into_unit * into_unit, pairs.squared),
             pending=pairs.pending & ~(together & (squared >= RELIABLE * lengths)),
             twin=jnp.where((radius == 0) & finite[leader] & (leader != index), leader, pairs.twin),
             rounds=pairs.rounds + 1,
         )
 
-    def look_closer(pairs: Pairs) -> Pairs:
+    def look_closer(pairs: PairwiseState) -> PairwiseState:
         leader = jnp.min(jnp.where(pairs.pending | itself, index, n), axis=1)
         radius = jnp.where(finite, radii(leader), 0)
         # rows that are equal to their leader are seen without a product
@@ -107,42 +123,54 @@ def pairwise(rows: Array) -> Distances:
     radius = radii(middle)
     finite = jnp.isfinite(radius)
     radius = jnp.where(finite, radius, 0)
-    unit = exponents(usual(radius, finite))
+    unit = exponents(typical_size(radius, finite))
     no_products = jnp.zeros((n, n), rows.dtype)
-    pairs = Pairs(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
+    pairs = PairwiseState(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
     pairs = close(pairs, middle, radius, products(middle, radius))
     pairs = lax.while_loop(lambda pairs: pairs.pending.any() & (pairs.rounds <= n), look_closer, pairs)
     # equal rows are equally far from all others, to the last bit
     squared = pairs.squared[pairs.twin[:, None], pairs.twin[None, :]]
     squared = jnp.where(finite[:, None] & finite[None, :], jnp.where(itself, 0, squared), jnp.inf)
-    return Distances(squared, finite, 2 * power(unit, rows.dtype))
+    return Distances(squared, finite, 2 * power_of_two(unit, rows.dtype))
 
 
-def halved(one: Array, other: Array) -> Array:
-    """Half the difference, which never overflows."""
+def half_difference(one: Array, other: Array) -> Array:
+    """Half the difference of two arrays, which never overflows."""
     return 0.5 * one - 0.5 * other
 
 
-def longest(rows: Array, seen: Callable[[Array, Part], Array] = lambda columns, part: columns) -> Array:
-    """`[n]`: the largest absolute value in each row of `rows` `[n, d]` as `seen`, +inf where one is not a number.
+def largest_entries(rows: Array, transform: Callable[[Array, Part], Array] = lambda columns, part: columns) -> Array:
+    """The largest absolute value in each row.
 
-    `seen(columns, part)` is given some of the columns at a time, since XLA on CPU would write all of what a maximum is
-    taken of; `part` gives the same columns of another array `[..., d]`.
+    Args:
+        rows: `[n, d]`.
+        transform: `transform(columns, part)` gives the values to look at. It is given some of the columns at a time,
+            since XLA on CPU would write all of what a maximum is taken of; `part` gives the same columns of another
+            array `[..., d]`.
+
+    Returns:
+        `[n]`, +inf where an entry is not a number.
     """
     n, d = rows.shape
 
     def look(part: Part, _: Array, largest: Array) -> Array:
-        values = seen(part(rows), part)
+        values = transform(part(rows), part)
         # XLA's maximum on CPU drops a NaN where it is vectorised (openxla/xla issue 21461)
         return jnp.maximum(largest, jnp.max(jnp.where(jnp.isnan(values), jnp.inf, jnp.abs(values)), axis=1))
 
-    return fold(d, width_for(rows), look, jnp.zeros(n, rows.dtype))
+    return fold_blocks(d, block_width(rows), look, jnp.zeros(n, rows.dtype))
 
 
 def middle_row(rows: Array) -> Array:
-    """The index of a row in the middle: its median distance to the others is small on a sample of columns.
+    """A row in the middle: its median distance to the others is small on a sample of columns.
 
-    Any row would do for the result of `pairwise`; one that is far away costs it another product.
+    Any row would do for the result of `pairwise_distances`; one that is far away costs it another product.
+
+    Args:
+        rows: `[n, d]`.
+
+    Returns:
+        Its index.
     """
     n, d = rows.shape
     candidates = jnp.arange(0, n, -(-n // CANDIDATES))
@@ -153,16 +181,22 @@ def middle_row(rows: Array) -> Array:
     return candidates[jnp.argmin(typical)]
 
 
-def distances_to(rows: Array, point: Array, itself: int | None = None) -> Array:
-    """`[n]` squared distances of `rows` `[n, d]` to `point` `[d]` in a unit of their own; +inf where not finite.
+def squared_distances_to(rows: Array, point: Array, itself: int | None = None) -> Array:
+    """Squared distances of rows to a point, in a unit of their own.
 
-    `itself`: the index of a row that is known to be the point, which saves a look at it.
+    Args:
+        rows: `[n, d]`.
+        point: `[d]`.
+        itself: Index of a row that is known to be the point, which saves a look at it.
+
+    Returns:
+        `[n]`, +inf where not finite.
     """
 
     def in_a_unit(rows: Array, point: Array, _: Array) -> Array:
-        radius = longest(rows, lambda columns, part: halved(columns, part(point)))
-        unit = exponents(usual(radius, jnp.isfinite(radius)))
-        scaled = halved(rows, point) * power(-unit, rows.dtype)
+        radius = largest_entries(rows, lambda columns, part: half_difference(columns, part(point)))
+        unit = exponents(typical_size(radius, jnp.isfinite(radius)))
+        scaled = half_difference(rows, point) * power_of_two(-unit, rows.dtype)
         total = jnp.sum(scaled * scaled, axis=1)
         return jnp.where(jnp.isnan(total), jnp.inf, total)
 
@@ -171,17 +205,25 @@ def distances_to(rows: Array, point: Array, itself: int | None = None) -> Array:
 
 
 def safe_squares(rows: Array, point: Array, itself: int | None = None) -> tuple[Array, Array]:
-    """`[n]` sums of the squares of half the differences, and whether neither size nor NaN did harm to any.
+    """Sums of the squares of half the differences to a point, where size and NaN do no harm.
 
     One pass over the rows, a third of the time of what is needed where one of them is out of the common.
+
+    Args:
+        rows: `[n, d]`.
+        point: `[d]`.
+        itself: Index of a row that is known to be the point.
+
+    Returns:
+        The sums `[n]`, and whether all of them are right `[]`.
     """
-    halves = halved(rows, point)
+    halves = half_difference(rows, point)
     squared = jnp.sum(halves * halves, axis=1)
     known = jnp.zeros(len(rows), bool) if itself is None else jnp.zeros(len(rows), bool).at[itself].set(True)
     # 0 may be a square that vanished
     nothing = lax.cond(
         jnp.any((squared == 0) & ~known),
-        lambda rows, point: longest(rows, lambda columns, part: halved(columns, part(point))) == 0,
+        lambda rows, point: largest_entries(rows, lambda columns, part: half_difference(columns, part(point))) == 0,
         lambda *_: known,
         rows,
         point,
@@ -190,8 +232,16 @@ def safe_squares(rows: Array, point: Array, itself: int | None = None) -> tuple[
     return squared, jnp.all(jnp.isfinite(squared) & ((squared >= least) | nothing))
 
 
-def usual(sizes: Array, finite: Array) -> Array:
-    """The median of the finite `sizes` `[n]`; where that is 0, the smallest other one: larger ones may overflow."""
+def typical_size(sizes: Array, finite: Array) -> Array:
+    """The median of the finite sizes; where that is 0, the smallest other one: larger ones may overflow.
+
+    Args:
+        sizes: `[n]`.
+        finite: `[n]`.
+
+    Returns:
+        `[]`.
+    """
     ascending = jnp.sort(jnp.where(finite, sizes, jnp.inf))
     last, zeros = jnp.maximum(jnp.sum(finite) - 1, 0), jnp.sum(finite & (sizes == 0))
     return ascending[jnp.clip(zeros, last // 2, last)]
@@ -205,7 +255,7 @@ def exponents(sizes: Array) -> Array:
     return jnp.clip(biased + limits.minexp, limits.minexp, -limits.minexp)
 
 
-def power(exponent: Array, dtype: jnp.dtype) -> Array:
+def power_of_two(exponent: Array, dtype: jnp.dtype) -> Array:
     """2 to this whole number, held where it and its inverse are floats."""
     limits = jnp.finfo(dtype)
     whole = jnp.int64 if limits.bits == 64 else jnp.int32
@@ -214,26 +264,32 @@ def power(exponent: Array, dtype: jnp.dtype) -> Array:
 
 
 class Sums(NamedTuple):
-    """Sums of distances, `[n]`: how many of the summands are `infinite`, and the `finite` sum of the others.
+    """Sums of distances, in order as if all infinite distances were one and the same large number.
 
-    They are in order as if all infinite distances were one and the same large number.
+    Attributes:
+        infinite: `[n]`, how many of the summands are infinite.
+        finite: `[n]`, the sum of the others.
     """
 
     infinite: Array
     finite: Array
 
 
-def sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Sums]:
-    """Sums of the smallest of each row of `distances` `[n, n]`, symmetric, over any sub-pool.
+def build_sums_of_nearest(distances: Array) -> Callable[[Array, Array | int], Sums]:
+    """Sums of the smallest of each row of distances, over any sub-pool.
 
-    `sums_of_nearest(distances)(alive, count)` is for each row the sum of its `count` smallest distances to other rows
-    that are alive, where there are so many. Each call costs O(n² log²n).
+    Args:
+        distances: `[n, n]`, symmetric.
+
+    Returns:
+        A function of the rows `alive` `[n]` and a `count`, O(n² log²n): for each row the sum of its `count` smallest
+        distances to other rows that are alive, where there are so many.
     """
     n = len(distances)
     others = jnp.where(jnp.eye(n, dtype=bool), jnp.inf, distances)
 
     def sums(alive: Array, count: Array | int) -> Sums:
-        ascending = sorted_columns(jnp.where(alive[:, None], others, jnp.inf))
+        ascending = sort_columns(jnp.where(alive[:, None], others, jnp.inf))
         return _summed(jnp.where(jnp.arange(n)[:, None] < count, ascending, 0), axis=0)
 
     return sums
@@ -244,11 +300,15 @@ def _summed(distances: Array, axis: int) -> Sums:
     return Sums(jnp.sum(infinite, axis), jnp.sum(jnp.where(infinite, 0, distances), axis))
 
 
-class Nearest(NamedTuple):
+class SortedNeighbours(NamedTuple):
     """The distances of each of n rows to the others, from near to far, while rows leave one by one.
 
-    `values` `[n, n]`: ascending along a row, 0 for the row itself and those that left, which are not `there`. `rank`
-    `[n, n]`: the place of each row. `last` `[n]`: up to this place are as many as are `summed`.
+    Attributes:
+        values: `[n, n]`, ascending along a row; 0 for the row itself and those that left.
+        there: `[n, n]`, false for these.
+        rank: `[n, n]`, the place of each row.
+        last: `[n]`, up to this place are as many as are summed.
+        summed: `[]`, how many.
     """
 
     values: Array
@@ -258,8 +318,16 @@ class Nearest(NamedTuple):
     summed: Array
 
 
-def nearest(distances: Array, count: Array | int) -> Nearest:
-    """Sorts each row of `distances` `[n, n]`, of which the `count` smallest to others are to be summed. O(n² log n)."""
+def sort_neighbours(distances: Array, count: Array | int) -> SortedNeighbours:
+    """Sorts each row of distances. Cost: O(n² log n).
+
+    Args:
+        distances: `[n, n]`.
+        count: How many of the smallest distances to others are to be summed.
+
+    Returns:
+        The sorted distances.
+    """
     n = distances.shape[0]
     itself = jnp.eye(n, dtype=bool)
     others = jnp.where(itself, jnp.inf, distances)
@@ -269,16 +337,32 @@ def nearest(distances: Array, count: Array | int) -> Nearest:
     last = jnp.argmax(jnp.cumsum(there, axis=1) == count, axis=1)
     # a permutation turned round by writing it: a sort takes many times as long
     rank = jnp.zeros((n, n), order.dtype).at[jnp.arange(n)[:, None], order].set(jnp.arange(n))
-    return Nearest(values, there, rank, last, jnp.asarray(count))
+    return SortedNeighbours(values, there, rank, last, jnp.asarray(count))
 
 
-def sums(near: Nearest) -> Sums:
-    """For each row the sum of its smallest distances. Nothing is subtracted, and no digit is lost."""
+def neighbour_sums(near: SortedNeighbours) -> Sums:
+    """For each row the sum of its smallest distances. Nothing is subtracted, and no digit is lost.
+
+    Args:
+        near: The sorted distances.
+
+    Returns:
+        The n sums.
+    """
     return _summed(jnp.where(jnp.arange(len(near.last)) <= near.last[:, None], near.values, 0), axis=1)
 
 
-def without(near: Nearest, row: Array, count: Array) -> Nearest:
-    """After a `row` has left; `count` is as before or one less. O(n²), and cheaper than to sort or count anew."""
+def remove_row(near: SortedNeighbours, row: Array, count: Array) -> SortedNeighbours:
+    """The sorted distances after a row has left. Cost: O(n²), and cheaper than to sort or count anew.
+
+    Args:
+        near: The sorted distances.
+        row: Index of the row.
+        count: How many distances are to be summed, as before or one less.
+
+    Returns:
+        The sorted distances between the others.
+    """
     n = len(near.last)
     places, each = jnp.arange(n), jnp.arange(n)
     gone = near.rank[:, row]
@@ -290,22 +374,47 @@ def without(near: Nearest, row: Array, count: Array) -> Nearest:
     before = jnp.max(jnp.where(there & within, places, -1), axis=1) - 1
     after = jnp.min(jnp.where(there & ~within, places, n), axis=1)
     last = jnp.where(counted > count, before, jnp.where(counted < count, after, near.last))
-    return Nearest(values, there, near.rank, last, count)
+    return SortedNeighbours(values, there, near.rank, last, count)
 
 
-def first_least(sums: Sums, candidates: Array) -> Array:
-    """The lowest index among `candidates` `[n]` of the smallest of `sums`."""
+def first_of_least_sum(sums: Sums, candidates: Array) -> Array:
+    """The first of the rows with the smallest sum.
+
+    Args:
+        sums: Of n rows.
+        candidates: `[n]`, the rows to choose from.
+
+    Returns:
+        Its index, the lowest of equal ones.
+    """
     fewest = jnp.min(jnp.where(candidates, sums.infinite, len(candidates)))
     return first_smallest(sums.finite, candidates & (sums.infinite == fewest))
 
 
 def first_smallest(values: Array, candidates: Array) -> Array:
-    """The lowest index among `candidates` `[n]` of the smallest of `values` `[n]`, which may be +inf but not NaN."""
+    """The first of the smallest values.
+
+    Args:
+        values: `[n]`; they may be +inf but not NaN.
+        candidates: `[n]`, the values to choose from.
+
+    Returns:
+        Its index, the lowest of equal ones.
+    """
     smallest = jnp.min(jnp.where(candidates, values, jnp.inf))
     return jnp.argmax(candidates & (values == smallest))
 
 
-def smallest(values: Array, count: Array | int, candidates: Array) -> Array:
-    """`[n]`: true for the `count` candidates with the smallest `values` `[n]`, no NaN; of ties the lowest index."""
+def mask_smallest(values: Array, count: Array | int, candidates: Array) -> Array:
+    """The smallest values; of ties the lowest index.
+
+    Args:
+        values: `[n]`, no NaN.
+        count: How many.
+        candidates: `[n]`, the values to choose from.
+
+    Returns:
+        `[n]`, true for the `count` smallest candidates.
+    """
     best_first = jnp.lexsort((values, ~candidates))
     return jnp.zeros(len(values), bool).at[best_first].set(jnp.arange(len(values)) < count)

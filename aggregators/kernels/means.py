@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.kernels.blocks import Part, assembled, width_for
+from byzax.aggregators.kernels.blocks import Part, block_width, map_blocks
 
 Array = jax.Array
 
@@ -12,9 +12,16 @@ UNROLLED = 96  # rows added one by one up to here: XLA fuses that into one pass,
 
 
 def mean_of(rows: Array, chosen: Array) -> tuple[Array, Array]:
-    """The mean `[d]` of the rows where `chosen` `[n]` is true, and their weights `[n]`.
+    """The mean of some rows.
 
     Rows that are not chosen are never multiplied by zero: 0 times NaN or infinity is NaN.
+
+    Args:
+        rows: `[n, d]`.
+        chosen: `[n]`, true for the rows averaged.
+
+    Returns:
+        The mean `[d]` and the weights `[n]` of the rows.
     """
     n = rows.shape[0]
     weights = chosen / jnp.sum(chosen).astype(rows.dtype)
@@ -27,20 +34,37 @@ def mean_of(rows: Array, chosen: Array) -> tuple[Array, Array]:
     def weighted(part: Part) -> Array:
         return jnp.matmul(weights, jnp.where(chosen[:, None], part(rows), 0), precision=lax.Precision.HIGHEST)
 
-    return assembled(rows.shape[1], width_for(rows), weighted), weights
+    return map_blocks(rows.shape[1], block_width(rows), weighted), weights
 
 
-def pull(rows: Array, weights: Array, point: Array) -> Array:
-    """The sum of weights[i] (rows[i] - point), `[d]`; differences come first, since rows may be close to the point."""
+def sum_of_differences(rows: Array, weights: Array, point: Array) -> Array:
+    """The weighted sum of the differences to a point; they come first, since rows may be close to the point.
+
+    Args:
+        rows: `[n, d]`.
+        weights: `[n]`.
+        point: `[d]`.
+
+    Returns:
+        The sum of weights[i] (rows[i] - point), `[d]`.
+    """
 
     def pulled(part: Part) -> Array:
         return jnp.matmul(weights, part(rows) - part(point), precision=lax.Precision.HIGHEST)
 
-    return assembled(rows.shape[1], width_for(rows), pulled)
+    return map_blocks(rows.shape[1], block_width(rows), pulled)
 
 
 def group_means(rows: Array, groups: int) -> Array:
-    """The means `[groups, d]` of neighbouring rows; the first n mod `groups` groups have one row more."""
+    """The means of groups of neighbouring rows.
+
+    Args:
+        rows: `[n, d]`.
+        groups: Number of groups; the first n mod `groups` have one row more.
+
+    Returns:
+        `[groups, d]`.
+    """
     n, d = rows.shape
     size, larger = divmod(n, groups)
 
@@ -48,7 +72,7 @@ def group_means(rows: Array, groups: int) -> Array:
         part = part.reshape(-1, size, d)
         if size > UNROLLED:
             return jnp.matmul(jnp.full(size, 1 / size, rows.dtype), part, precision=lax.Precision.HIGHEST)
-        share = power_of_share(size, rows.dtype)
+        share = power_of_two_share(size, rows.dtype)
         total = part[:, 0] * share
         for i in range(1, size):
             total = total + part[:, i] * share
@@ -59,7 +83,15 @@ def group_means(rows: Array, groups: int) -> Array:
     return jnp.concatenate([*parts, of_size(rows[split:], size)])
 
 
-def power_of_share(count: int, dtype: jnp.dtype) -> Array:
-    """A power of two that is at most 1/`count`: the sum of so many values times it is exact and cannot overflow."""
+def power_of_two_share(count: int, dtype: jnp.dtype) -> Array:
+    """A power of two that is at most 1/`count`: the sum of so many values times it is exact and cannot overflow.
+
+    Args:
+        count: Number of values.
+        dtype: Type of the result.
+
+    Returns:
+        `[]`.
+    """
     # XLA would add first and multiply by a power of two afterwards, if it knew that it is one
     return lax.optimization_barrier(jnp.asarray(0.5 ** (count - 1).bit_length(), dtype))

@@ -21,36 +21,41 @@ EXACT = 32  # subsets whose eigenvalues are computed at a time
 STEPS = 16  # of the power method for a bound
 FAR = 1e30  # a squared distance that no subset can have if there is one without
 LARGE = 400  # rows from which Lanczos' steps take less time than all eigenvectors
-ROUND, MOST = (
-    32,
-    192,
-)  # of these steps: between two looks at what they have found, and before all are computed after all
+ROUND = 32  # of these steps between two looks at what they have found
+MOST = 192  # of these steps before all eigenvectors are computed after all
 CONVERGED = 8  # times the spacing of numbers and the largest eigenvalue: the residual of its vector
 
 
-def flattest_subset(apart: Distances, size: int) -> Array:
-    """`[n]`: true for the `size` of n rows with the smallest largest eigenvalue of their covariance.
+def least_spread_subset(apart: Distances, size: int) -> Array:
+    """The rows for whose covariance the largest eigenvalue is smallest. Cost: O(C(n, size) n²).
 
     Every subset is looked at, but few closely: any vector's Rayleigh quotient is at most the largest eigenvalue, so
     that a few steps of the power method for all subsets at once, one matrix product each, bound it from below. Exact
     eigenvalues follow from the smallest bound upwards, until the next bound is above the best of them.
-    Cost: O(C(n, size) n²).
+
+    Args:
+        apart: The distances between n rows.
+        size: Number of rows of the subset.
+
+    Returns:
+        `[n]`, true for the rows of the subset.
     """
     squared, n = apart.squared, apart.squared.shape[0]
     dtype, count = squared.dtype, comb(n, size)
     both = apart.finite[:, None] & apart.finite[None, :]
     halves = 0.5 * jnp.where(both, jnp.minimum(squared, FAR), jnp.where(jnp.eye(n, dtype=bool), 0, 100 * FAR))
     chunk = min(CHUNK, count)
-    start = jnp.asarray(np.random.default_rng(0).normal(size=n), dtype)  # any vector gives a bound
+    # any vector gives a bound
+    start = jnp.asarray(np.random.default_rng(0).normal(size=n), dtype)
 
-    spread = jnp.linalg.eigvalsh(products_within(jnp.ones((1, n), bool), halves))[0]
+    spread = jnp.linalg.eigvalsh(centred_products(jnp.ones((1, n), bool), halves))[0]
     least = jnp.maximum(spread[min(1, n - 1)] - n * jnp.finfo(dtype).eps * spread[-1], 0)  # spread[0] is that of 1..1
 
     def centred(vectors: Array, masks: Array) -> Array:
         return masks * (vectors - jnp.sum(masks * vectors, axis=1, keepdims=True) / size)
 
     def bound(number: Array) -> Array:
-        masks = subsets(jnp.minimum(number * chunk + jnp.arange(chunk), count - 1), n, size).astype(dtype)
+        masks = unrank_subsets(jnp.minimum(number * chunk + jnp.arange(chunk), count - 1), n, size).astype(dtype)
 
         def products(vectors: Array) -> Array:
             return -jnp.matmul(vectors, halves, precision=lax.Precision.HIGHEST)
@@ -81,8 +86,8 @@ def flattest_subset(apart: Distances, size: int) -> Array:
     def look_closer(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         position, smallest, best = state
         index = lax.dynamic_slice(order, [position], [EXACT])
-        masks = subsets(jnp.minimum(index, count - 1), n, size)
-        largest = jnp.where(index < count, jnp.linalg.eigvalsh(products_within(masks, halves))[:, -1], jnp.inf)
+        masks = unrank_subsets(jnp.minimum(index, count - 1), n, size)
+        largest = jnp.where(index < count, jnp.linalg.eigvalsh(centred_products(masks, halves))[:, -1], jnp.inf)
         found = jnp.min(largest)
         first = jnp.min(jnp.where(largest == found, index, count)).astype(best.dtype)
         best = jnp.where(found < smallest, first, jnp.where(found == smallest, jnp.minimum(first, best), best))
@@ -90,15 +95,21 @@ def flattest_subset(apart: Distances, size: int) -> Array:
 
     nothing = jnp.asarray(0), jnp.asarray(jnp.inf, dtype), jnp.asarray(count - 1)
     _, _, best = lax.while_loop(promising, look_closer, nothing)
-    return subsets(best[None], n, size)[0]
+    return unrank_subsets(best[None], n, size)[0]
 
 
-def leading(matrix: Array) -> tuple[Array, Array]:
-    """The largest eigenvalue of `matrix` `[n, n]`, symmetric without a negative one, and its vector `[n]` of length 1.
+def leading_eigenpair(matrix: Array) -> tuple[Array, Array]:
+    """The largest eigenvalue and its vector. Cost: O(n²) for each product, else O(n³).
 
     Many rows by Lanczos' method with every vector made orthogonal to all before it, 50 to 100 products with a vector
-    for rows that are noise and fewer where one direction stands out; where the residual is not small after `MOST`,
-    and for few rows, from all eigenvectors. Cost: O(n²) for each product, else O(n³).
+    for rows that are noise and fewer where one direction stands out; where the residual is not small after `MOST`, and
+    for few rows, from all eigenvectors.
+
+    Args:
+        matrix: `[n, n]`, symmetric without a negative eigenvalue.
+
+    Returns:
+        The eigenvalue `[]`, and its vector `[n]` of length 1.
     """
     n, dtype = len(matrix), matrix.dtype
 
@@ -118,7 +129,7 @@ def leading(matrix: Array) -> tuple[Array, Array]:
         new = new - product(along, basis)
         before = jnp.sqrt(jnp.sum(new**2))
         new = new - product(product(basis, new), basis)
-        # What is nearly all taken away a second time is rounding: no direction is left.
+        # what is nearly all taken away a second time is rounding: no direction is left
         length = jnp.sqrt(jnp.sum(new**2))
         length = jnp.where(length > 0.5 * before, length, 0)
         new = jnp.where(length > 0, new / jnp.maximum(length, tiny), 0)
@@ -143,8 +154,16 @@ def leading(matrix: Array) -> tuple[Array, Array]:
     return lax.cond(converged, lambda _: found, whole, matrix)
 
 
-def products_within(masks: Array, halves: Array) -> Array:
-    """`[len(masks), n, n]`: the products of the rows of each subset around their mean, 0 for other rows."""
+def centred_products(masks: Array, halves: Array) -> Array:
+    """The products of the rows of subsets around their mean.
+
+    Args:
+        masks: `[k, n]`, the subsets.
+        halves: `[n, n]`, half the squared distances between the rows.
+
+    Returns:
+        `[k, n, n]`, 0 for other rows.
+    """
     both = masks[:, :, None] & masks[:, None, :]
     size = jnp.sum(masks, axis=1)[:, None]
     inside = jnp.where(both, halves, 0)
@@ -153,8 +172,17 @@ def products_within(masks: Array, halves: Array) -> Array:
     return jnp.where(both, means[:, :, None] + means[:, None, :] - inside - total[:, :, None], 0)
 
 
-def subsets(ranks: Array, n: int, size: int) -> Array:
-    """`[len(ranks), n]`: the subsets of `size` of n indices with these places in lexicographic order."""
+def unrank_subsets(ranks: Array, n: int, size: int) -> Array:
+    """The subsets with given places in lexicographic order.
+
+    Args:
+        ranks: `[k]`, the places.
+        n: Number of indices.
+        size: Number of indices in a subset.
+
+    Returns:
+        `[k, n]`, true for the indices of the subsets.
+    """
     # beginning[i, k]: how many subsets of k of the indices from i on begin with i
     beginning = jnp.asarray(
         [[comb(n - i - 1, k - 1) if k else 0 for k in range(size + 1)] for i in range(n)], ranks.dtype

@@ -1,4 +1,4 @@
-"""Pre-aggregations: what stands in front of a rule; one file each, found by its name."""
+"""Pre-aggregations, which mix or shorten the rows before the rule; one file each, found by its name."""
 
 from collections.abc import Callable
 
@@ -20,6 +20,9 @@ def factory(reference: str | Callable[..., Mixer]) -> Callable[..., Mixer]:
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which builds the pre-aggregation from n, f and its options.
 
     Raises:
         PartError: For an unknown name, with the nearest one.

@@ -1,13 +1,15 @@
-"""Adaptive robust clipping."""
+"""Adaptive robust clipping (ARC; Allouah et al. 2025): the longest rows shortened to the length of the next."""
 
 import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Array, Context, require
-from byzax.aggregators.kernels.clipping import half_norms, lengths, shortened
+from byzax.aggregators.kernels.clipping import half_norms, measure_lengths, shorten
 from byzax.aggregators.pre.base import Mixer
+from byzax.options import checked
 
 
+@checked
 def arc(n: int, f: int) -> Mixer:
     """The longest rows are shortened to the length of the next longest, `[n, d] -> [n, d]`.
 
@@ -15,28 +17,37 @@ def arc(n: int, f: int) -> Mixer:
 
     Condition: n >= 2f + 1
     Cost: O(n d)
-    Source: Allouah et al., ICLR 2025, "Adaptive Gradient Clipping for Robust Federated Learning", algorithm 2
 
-    A row with a NaN or infinite entry is one of the longest, and becomes 0. The share of a row is said as if it had not
-    been shortened.
+    A row with a NaN or infinite entry is one of the longest, and becomes 0.
+
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The pre-aggregation. The share of a row is given as if it had not been shortened.
 
     Raises:
-        ValueError: n < 1, f < 0 or n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
-    >>> import numpy as np
-    >>> shorter, _ = arc(n=3, f=1).mix(np.array([[9], [2], [-3]], np.float32), None)
-    >>> shorter.ravel().tolist()
-    [3.0, 2.0, -3.0]
+    Example:
+        >>> import numpy as np
+        >>> shorter, _ = arc(n=3, f=1).mix(np.array([[9], [2], [-3]], np.float32), None)
+        >>> shorter.ravel().tolist()
+        [3.0, 2.0, -3.0]
+
+    References:
+        Allouah et al., ICLR 2025, "Adaptive Gradient Clipping for Robust Federated Learning", algorithm 2
     """
-    require("arc", n, f, factor=2, offset=1)
+    least_rows = require("arc", n, f, factor=2, offset=1)
     clipped = 2 * f * (n - f) // n
 
     @jax.jit
     def shorter(rows: Array) -> Array:
-        found = lengths(rows, jnp.zeros_like(rows[0]))
-        return shortened(rows, found, jnp.sort(half_norms(found))[n - clipped - 1])
+        lengths = measure_lengths(rows, jnp.zeros_like(rows[0]))
+        return shorten(rows, lengths, jnp.sort(half_norms(lengths))[n - clipped - 1])
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
         return shorter(rows), jnp.eye(n, dtype=rows.dtype)
 
-    return Mixer(n, mix)
+    return Mixer(n, mix, least_rows=lambda kept, f: max(kept, least_rows(f)))

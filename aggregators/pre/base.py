@@ -1,37 +1,81 @@
-"""The type of what stands before a rule, and mixes or shortens the rows."""
+"""The type of a pre-aggregation, which mixes or shortens the rows before a rule sees them, and chains of them."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, Context, Info, State, check_rows
+from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Info, State, check_rows
 from byzax.options import OptionError, PartError
+
+
+class Mix(Protocol):
+    """Makes the rows that the rule sees.
+
+    Args:
+        rows: `[n, d]`.
+        context: What the server knows beside the rows; required by those that draw.
+
+    Returns:
+        The rows `[kept, d]` that stand in place of the n rows, and the share `[kept, n]` that each of the n rows has
+        in each of them.
+    """
+
+    def __call__(self, rows: Any, context: Context | None, /) -> tuple[Array, Array]: ...
+
+
+class LeastRowsKept(Protocol):
+    """The fewest rows that a pre-aggregation accepts with the same options, and of which enough are left.
+
+    Args:
+        kept: Number of rows that must be left.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The smallest number such that it and every larger number of rows is accepted and leaves at least `kept` rows.
+    """
+
+    def __call__(self, kept: int, f: int, /) -> int: ...
+
+
+def all_kept(kept: int, f: int) -> int:
+    """`least_rows` of a pre-aggregation that leaves as many rows as it is given, and has no condition."""
+    return kept
 
 
 class Mixer(NamedTuple):
     """A pre-aggregation of n rows, as pure functions.
 
-    `mix(rows [n, d], context)` gives `(rows [kept, d], shares [kept, n])`: what the rule sees in place of the rows, and
-    the share that each of the n rows has in each of them.
-
-    `linear`: the mixed rows are the shares times the rows. `least_rows(kept, f)`: the fewest rows that it accepts, with
-    the same options, and of which at least so many are left, where `f` may be Byzantine.
+    Attributes:
+        kept: Number of rows that are left.
+        mix: Makes them of the n rows.
+        linear: Whether the mixed rows are the shares times the rows.
+        least_rows: The fewest rows that are accepted, and of which enough are left, from that number and f.
     """
 
     kept: int
-    mix: Callable[[Array, Context | None], tuple[Array, Array]]
+    mix: Mix
     linear: bool = False
-    least_rows: Callable[[int, int], int] = lambda kept, f: kept
+    least_rows: LeastRowsKept = all_kept
 
 
 def chained(
     rule: Callable[[int, int], Aggregator], n: int, f: int, mixers: Sequence[Callable[[int, int], Mixer]]
 ) -> Aggregator:
-    """The rule that `rule(kept, f)` makes, over what each of `mixers(n, f)` in turn makes of the rows.
+    """Builds a rule over pre-aggregations, which follow one another.
 
-    Raises ValueError where one of them does not accept the number of rows that the one before it leaves.
+    Args:
+        rule: `rule(kept, f)` builds the rule for the rows that are left.
+        n: Number of rows before the first pre-aggregation.
+        f: Number of rows that may be Byzantine, the same for each.
+        mixers: `mixer(n, f)` builds a pre-aggregation of n rows; the first one sees the rows first.
+
+    Returns:
+        The rule for n rows: it is linear where all of them are, and accepts as few rows as all of them do.
+
+    Raises:
+        PartError: Where one of them does not accept the number of rows that the one before it leaves.
     """
     made: list[Mixer] = []
     for mixer in mixers:
@@ -44,10 +88,10 @@ def chained(
         if made[-1].kept == n or isinstance(error, OptionError):
             raise
         raise PartError(f"{error}; of the n={n} rows {made[-1].kept} are left by what stands before it") from error
-    return _preceded(last, n, made)
+    return _over_mixed_rows(last, n, made)
 
 
-def _preceded(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggregator:
+def _over_mixed_rows(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggregator:
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         check_rows(rows, n)
         # at least float32: a mean of rounded means is not the mean
@@ -64,7 +108,7 @@ def _preceded(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggregator:
         needed = rule.least_rows(f)
         for mixer in reversed(mixers):
             needed = mixer.least_rows(needed, f)
-        return needed
+        return min(needed, NEVER)
 
     linear = rule.linear and all(mixer.linear for mixer in mixers)
-    return Aggregator(rule.init, apply, linear=linear, least_rows=least_rows, needs=rule.needs)
+    return Aggregator(rule.init, apply, limited=rule.limited, linear=linear, least_rows=least_rows, needs=rule.needs)

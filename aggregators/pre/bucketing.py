@@ -1,33 +1,42 @@
-"""Bucketing."""
+"""Bucketing (Karimireddy et al. 2022): means of random buckets of rows."""
 
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Array, Context, drawn, require, whole
+from byzax.aggregators.base import Array, Context, Count, require, require_key
 from byzax.aggregators.pre.base import Mixer
+from byzax.options import OptionError, checked
 
 
-def bucketing(n: int, f: int, *, s: int = 2) -> Mixer:
+@checked
+def bucketing(n: int, f: int, *, s: Count = 2) -> Mixer:
     """Means of buckets of s rows each, dealt at random at every update, `[n, d] -> [ceil(n/s), d]`.
 
         y_i = mean of x_pi(s i), ..., x_pi(s i + s - 1), pi a random permutation; the last bucket may be smaller
 
     Condition: n >= 2f + 1, and what follows must accept ceil(n/s) rows with the same f
     Cost: O(n d)
-    Source: Karimireddy, He and Jaggi, ICLR 2022, algorithm 1 ("bucketing"; "resampling" in an earlier version)
 
     A row with a NaN or infinite entry makes its bucket so, and no other.
 
     Args:
-        s: rows in a bucket; 1 leaves the rows as they are.
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+        s: Number of rows in a bucket, 1 to n; 1 leaves the rows as they are.
+
+    Returns:
+        The pre-aggregation. Its `mix` raises ValueError without a context, since it draws.
 
     Raises:
-        ValueError: n < 1, f < 0, n < 2f + 1, or s outside 1..n; without a context, since it draws.
+        PartError: For f < 0, or n < 2f + 1.
+        OptionError: For s outside 1..n.
+
+    References:
+        Karimireddy, He and Jaggi, ICLR 2022, algorithm 1 ("bucketing"; "resampling" in an earlier version)
     """
-    require("bucketing", n, f, factor=2, offset=1)
-    whole("bucketing", "s", s)
-    if not 1 <= s <= n:
-        raise ValueError(f"bucketing needs 1 <= s <= n = {n} rows in a bucket, got s={s}")
+    least_rows = require("bucketing", n, f, factor=2, offset=1)
+    if s > n:
+        raise OptionError("s", f"must be at most n = {n}: a bucket holds no more rows, got s={s}")
     buckets = -(-n // s)
     sizes = jnp.minimum(s, n - s * jnp.arange(buckets))
 
@@ -43,6 +52,9 @@ def bucketing(n: int, f: int, *, s: int = 2) -> Mixer:
         return total, shares
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
-        return mixed(rows, drawn("bucketing", context))
+        return mixed(rows, require_key("bucketing", context))
 
-    return Mixer(buckets, mix)
+    def least_rows_kept(kept: int, f: int) -> int:
+        return max(s * (kept - 1) + 1, s, least_rows(f))
+
+    return Mixer(buckets, mix, linear=True, least_rows=least_rows_kept)

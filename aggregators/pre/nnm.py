@@ -1,16 +1,18 @@
-"""Nearest-neighbour mixing."""
+"""Nearest-neighbour mixing (NNM; Allouah et al. 2023): each row becomes the mean of the rows closest to it."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from byzax.aggregators.base import Array, Context, require
-from byzax.aggregators.kernels.blocks import Part, assembled, width_for
-from byzax.aggregators.kernels.columns import sorted_columns
-from byzax.aggregators.kernels.distances import pairwise
+from byzax.aggregators.kernels.blocks import Part, block_width, map_blocks
+from byzax.aggregators.kernels.columns import sort_columns
+from byzax.aggregators.kernels.distances import pairwise_distances
 from byzax.aggregators.pre.base import Mixer
+from byzax.options import checked
 
 
+@checked
 def nnm(n: int, f: int) -> Mixer:
     """Each row becomes the mean of the n-f rows closest to it, itself among them, `[n, d] -> [n, d]`.
 
@@ -18,26 +20,36 @@ def nnm(n: int, f: int) -> Mixer:
 
     Condition: n >= 2f + 1
     Cost: O(n² d), two matrix products
-    Source: Allouah et al., AISTATS 2023, "Fixing by Mixing", algorithm 2
 
-    Ties: the lowest index. A row with a NaN or infinite entry is nobody's neighbour while there are n-f others; in its
-    own place stands the mean of the first n-f others.
+    A row with a NaN or infinite entry is nobody's neighbour while there are n-f others; in its own place stands the
+    mean of the first n-f others. Ties: the lowest index.
+
+    Args:
+        n: Number of rows.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The pre-aggregation.
 
     Raises:
-        ValueError: n < 1, f < 0 or n < 2f + 1.
+        PartError: For f < 0, or n < 2f + 1.
 
-    >>> import numpy as np
-    >>> mixed, _ = nnm(n=3, f=1).mix(np.array([[0], [2], [9]], np.float32), None)
-    >>> mixed.ravel().tolist()
-    [1.0, 1.0, 5.5]
+    Example:
+        >>> import numpy as np
+        >>> mixed, _ = nnm(n=3, f=1).mix(np.array([[0], [2], [9]], np.float32), None)
+        >>> mixed.ravel().tolist()
+        [1.0, 1.0, 5.5]
+
+    References:
+        Allouah et al., AISTATS 2023, "Fixing by Mixing", algorithm 2
     """
-    require("nnm", n, f, factor=2, offset=1)
+    least_rows = require("nnm", n, f, factor=2, offset=1)
 
     @jax.jit
     def mixed(rows: Array) -> tuple[Array, Array]:
-        squared, finite, _ = pairwise(rows)
+        squared, finite, _ = pairwise_distances(rows)
         # by the n-f-th smallest distance: to sort indices with the distances takes ten times as long
-        farthest = sorted_columns(squared)[n - f - 1][:, None]
+        farthest = sort_columns(squared)[n - f - 1][:, None]
         closer, tied = squared < farthest, (squared == farthest) & finite
         place = jnp.where(finite, jnp.cumsum(tied, axis=1), jnp.sum(tied, axis=1, keepdims=True) + jnp.cumsum(~finite))
         last = (tied | ~finite) & (place <= n - f - jnp.sum(closer, axis=1, keepdims=True))
@@ -48,9 +60,9 @@ def nnm(n: int, f: int) -> Mixer:
         def means(part: Part) -> Array:
             return jnp.matmul(shares, jnp.where(used, part(rows), 0), precision=lax.Precision.HIGHEST)
 
-        return assembled(rows.shape[1], width_for(rows), means), shares
+        return map_blocks(rows.shape[1], block_width(rows), means), shares
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
         return mixed(rows)
 
-    return Mixer(n, mix)
+    return Mixer(n, mix, linear=True, least_rows=lambda kept, f: max(kept, least_rows(f)))

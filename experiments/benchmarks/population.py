@@ -56,7 +56,7 @@ def run(
     clients: int, participants: int, steps: int, repeats: int, path: Path | None, say: Callable[[str], None]
 ) -> None:
     """Says the table line by line; with a `path` all numbers go there as JSON."""
-    compilation.keep()
+    compilation.use_disk_cache()
     first = scenario(clients, participants, RULES[0], {"name": "loop"}, steps)
     say(
         f"{clients} clients, {participants} in an update, 5 local steps of batch 16, mlp with "

@@ -234,7 +234,7 @@ def run(
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
         "device": jax.devices()[0].device_kind,
-        "threads": threads.counted(),
+        "threads": threads.running(),
         "jax": jax.__version__,
         "numpy": np.__version__,
         **{peer: versions[peer] for peer in others},

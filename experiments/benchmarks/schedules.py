@@ -90,7 +90,7 @@ def planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]
 
 def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None, say: Callable[[str], None]) -> None:
     """Says both tables line by line; with a `path` all numbers go there as JSON."""
-    compilation.keep()
+    compilation.use_disk_cache()
     table: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def run(
         for rule in rules:
             # a mistake is said before anything is measured
             scenario(MODELS[model], rule, {"name": "loop"}, steps or STEPS[model])
-    compilation.keep()
+    compilation.use_disk_cache()
     say(f"{WORKERS} workers, batch 32, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
     say(f"{'model':6} {'rule':9} {'executor':26} {'updates/s':>10} {'of floor':>9} {'start s':>8} {'first run s':>12}")
     table = []

@@ -93,7 +93,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
 
     inputs = [file] if file else []
     outputs.check([folder], inputs, overwrite, "certificate")
-    compilation.keep()
+    compilation.use_disk_cache()
     with prefixed(file) if file else nullcontext():
         plan = measuring.prepare(asked)
     results.versions()

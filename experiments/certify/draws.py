@@ -16,7 +16,7 @@ from byzax.experiments.certify.description import Certificate, Gradients
 from byzax.simulator.keys import Purpose as Base
 from byzax.simulator.keys import derive
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.normalising import normalised, scaling
+from byzax.simulator.normalising import apply_scaling, fit_scaling
 from byzax.simulator.world import load, own_seed, split_of
 
 Array = jax.Array
@@ -96,7 +96,7 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
         data = load(gradients.data)
         model = gradients.model.make(data.x.shape[1:], data.classes)
         train = split_of(gradients.data, seed).train
-        scale = scaling(gradients.data.normalise, data.x, train)
+        scale = fit_scaling(gradients.data.normalise, data.x, train)
     except ValueError as error:
         raise ScenarioError(f"gradients: {' '.join(str(error).split())}") from error
     if gradients.data.augment:
@@ -104,7 +104,7 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     root = jax.random.key(seed)
     params = model.init(derive(jax.random.key(own_seed(gradients.model.seed, seed)), Base.INIT))
     x, y = jnp.asarray(data.x), jnp.asarray(data.y)
-    gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, normalised(scale, x[chosen]), y[chosen]))
+    gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, apply_scaling(scale, x[chosen]), y[chosen]))
     total = np.zeros(len(params))
     for start in range(0, len(train), FULL_GRADIENT_AT_ONCE):
         part = train[start : start + FULL_GRADIENT_AT_ONCE]

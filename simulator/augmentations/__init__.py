@@ -1,4 +1,4 @@
-"""Changes of training images: `build(name, **options)` gives an `Augmentation`; one file for each."""
+"""Augmentations: random changes of training images, one file each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,18 @@ members.open_folder("augmentation")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all augmentations."""
+    """The names of all augmentations, sorted; no file of them is loaded."""
     return members.available("augmentation")
 
 
 def factory(reference: str | Callable[..., Augmentation]) -> Callable[..., Augmentation]:
-    """The function behind an augmentation's name: `factory("flip")()`.
+    """The function behind an augmentation's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the augmentation's options as keyword arguments.
 
     Raises:
         PartError: For an unknown name, with the nearest one.
@@ -30,13 +33,22 @@ def factory(reference: str | Callable[..., Augmentation]) -> Callable[..., Augme
 
 
 def build(name: str, **options: Any) -> Augmentation:
-    """The augmentation `name`: the way to have one from Python.
+    """Builds an augmentation by its name.
 
-    Raises ValueError for an unknown name or an option out of range.
+    Args:
+        name: Such as `"flip"`.
+        **options: Options of the augmentation.
 
-    >>> import jax, jax.numpy as jnp
-    >>> build("flip", probability=1.0)(jax.random.key(0), jnp.arange(6.0).reshape(1, 2, 3)).tolist()
-    [[[2.0, 1.0, 0.0], [5.0, 4.0, 3.0]]]
+    Returns:
+        The augmentation.
+
+    Raises:
+        PartError: For an unknown name; an OptionError for an option out of its range.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> build("flip", probability=1.0)(jax.random.key(0), jnp.arange(6.0).reshape(1, 2, 3)).tolist()
+        [[[2.0, 1.0, 0.0], [5.0, 4.0, 3.0]]]
     """
     return factory(name)(**options)
 

@@ -1,36 +1,51 @@
-"""A part of each image, as large as the whole."""
+"""Random crop (Szegedy et al. 2015): a random part of the image, stretched to the size of the whole."""
+
+from typing import Annotated
 
 import jax
+from pydantic import Field
 
-from byzax.simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
+from byzax.options import checked
+from byzax.simulator.augmentations.base import (
+    Array,
+    Augmentation,
+    build_augmentation,
+    centred_coordinates,
+    from_first_pixel,
+    resample,
+)
 
 
-def crop(*, smallest: float = 0.5) -> Augmentation:
-    """Each image becomes a part of itself, at a random place and of a random size, stretched to the old size.
+@checked
+def crop(*, smallest: Annotated[float, Field(gt=0, le=1)] = 0.5) -> Augmentation:
+    """Replaces each image by a part of it, at a random place and of a random size, stretched to the old size.
 
     Formula: a window of the share a of the area, a uniform on [smallest, 1], of the image's shape, brought to h x w
-    Source: Szegedy et al., CVPR 2015, "Going deeper with convolutions", section 6 (without its changes of shape)
 
     A window never reaches over the edge, so that nothing has to be filled in.
 
     Args:
-        smallest: the least share of the area, in (0, 1]; 0.08 in the paper, on images of 224x224.
+        smallest: Least share of the area, in (0, 1]; 0.08 in the paper, on images of 224x224.
+
+    Returns:
+        The augmentation. It raises PartError for samples that are not images.
 
     Raises:
-        ValueError: for smallest outside (0, 1]; from the augmentation for samples that are no images.
+        OptionError: For `smallest` out of its range.
+
+    References:
+        Szegedy et al., CVPR 2015, "Going deeper with convolutions", section 6 (without its changes of shape)
     """
-    if not 0 < smallest <= 1:
-        raise ValueError(f"crop needs 0 < smallest <= 1, a share of the area such as 0.5, got {smallest}")
 
     def change(key: Array, image: Array) -> Array:
-        area, where = jax.random.split(key)
-        side = jax.random.uniform(area, minval=smallest, maxval=1.0) ** 0.5
+        area_key, place_key = jax.random.split(key)
+        side = jax.random.uniform(area_key, minval=smallest, maxval=1.0) ** 0.5
         # how far the window's middle may be from the image's
         room = (1 - side) / 2
-        up, left = jax.random.uniform(where, (2,), minval=-1.0, maxval=1.0) * room
-        rows, columns = places(image)
+        up, left = jax.random.uniform(place_key, (2,), minval=-1.0, maxval=1.0) * room
+        rows, columns = centred_coordinates(image)
         height, width = image.shape[:2]
-        moved = from_middle(image, side * rows + up * (height - 1), side * columns + left * (width - 1))
-        return resampled(image, *moved)
+        window = from_first_pixel(image, side * rows + up * (height - 1), side * columns + left * (width - 1))
+        return resample(image, *window)
 
-    return each("crop", change)
+    return build_augmentation("crop", change)

@@ -1,33 +1,36 @@
-"""Mirror images."""
+"""Random mirror images (Krizhevsky et al. 2012)."""
 
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from byzax.simulator.augmentations.base import Array, Augmentation, each
+from byzax.options import checked
+from byzax.simulator.augmentations.base import Array, Augmentation, Probability, build_augmentation
 
 
-def flip(*, axis: Literal["horizontal", "vertical"] = "horizontal", probability: float = 0.5) -> Augmentation:
-    """Images are turned left to right (or upside down), each with a probability.
+@checked
+def flip(*, axis: Literal["horizontal", "vertical"] = "horizontal", probability: Probability = 0.5) -> Augmentation:
+    """Mirrors each image, left to right or upside down, with a given probability.
 
     Formula: image[i, j] -> image[i, w - 1 - j] with the probability, or image[h - 1 - i, j]
-    Source: Krizhevsky, Sutskever and Hinton, NeurIPS 2012, "ImageNet classification", section 4.1
 
     Args:
         axis: "horizontal" exchanges left and right, "vertical" top and bottom.
-        probability: for each image.
+        probability: Probability that an image is mirrored, in [0, 1].
+
+    Returns:
+        The augmentation. It raises PartError for samples that are not images.
 
     Raises:
-        ValueError: for an option out of range; from the augmentation for samples that are no images.
+        OptionError: For an option out of its range.
+
+    References:
+        Krizhevsky, Sutskever and Hinton, NeurIPS 2012, "ImageNet classification", section 4.1
     """
-    if axis not in ("horizontal", "vertical"):
-        raise ValueError(f'flip has the axes "horizontal" and "vertical", got {axis!r}')
-    if not 0 <= probability <= 1:
-        raise ValueError(f"flip needs 0 <= probability <= 1, got {probability}")
 
     def change(key: Array, image: Array) -> Array:
-        turned = jnp.flip(image, 1 if axis == "horizontal" else 0)
-        return jnp.where(jax.random.bernoulli(key, probability), turned, image)
+        mirrored = jnp.flip(image, 1 if axis == "horizontal" else 0)
+        return jnp.where(jax.random.bernoulli(key, probability), mirrored, image)
 
-    return each("flip", change)
+    return build_augmentation("flip", change)

@@ -1,33 +1,49 @@
-"""Images a little aslant."""
+"""Random rotation by a small angle (Simard et al. 2003)."""
+
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+from pydantic import Field
 
-from byzax.simulator.augmentations.base import Array, Augmentation, each, from_middle, places, resampled
+from byzax.options import checked
+from byzax.simulator.augmentations.base import (
+    Array,
+    Augmentation,
+    build_augmentation,
+    centred_coordinates,
+    from_first_pixel,
+    resample,
+)
 
 
-def rotate(*, degrees: float = 15.0) -> Augmentation:
-    """Each image is turned about its middle, and what comes in at the corners is background.
+@checked
+def rotate(*, degrees: Annotated[float, Field(gt=0, le=180)] = 15.0) -> Augmentation:
+    """Turns each image about its middle by a random angle; the corners that open are background.
 
     Formula: by an angle uniform on [-degrees, degrees], pixels between others in proportion
-    Source: Simard, Steinkraus and Platt, ICDAR 2003, "Best practices for convolutional neural networks"
 
     0 is the background: black, or paper where ink is darker. Images are changed before they are normalised, in units of
     their range, as by torchvision's RandomRotation in front of its Normalize.
 
     Args:
-        degrees: the largest angle, in (0, 180].
+        degrees: Largest angle in degrees, in (0, 180].
+
+    Returns:
+        The augmentation. It raises PartError for samples that are not images.
 
     Raises:
-        ValueError: for degrees outside (0, 180]; from the augmentation for samples that are no images.
+        OptionError: For `degrees` out of its range.
+
+    References:
+        Simard, Steinkraus and Platt, ICDAR 2003, "Best practices for convolutional neural networks"
     """
-    if not 0 < degrees <= 180:
-        raise ValueError(f"rotate needs 0 < degrees <= 180, got {degrees}")
 
     def change(key: Array, image: Array) -> Array:
         angle = jnp.deg2rad(jax.random.uniform(key, minval=-degrees, maxval=degrees))
-        rows, columns = places(image)
+        rows, columns = centred_coordinates(image)
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
-        return resampled(image, *from_middle(image, cosine * rows - sine * columns, sine * rows + cosine * columns))
+        turned = from_first_pixel(image, cosine * rows - sine * columns, sine * rows + cosine * columns)
+        return resample(image, *turned)
 
-    return each("rotate", change)
+    return build_augmentation("rotate", change)

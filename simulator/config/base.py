@@ -89,8 +89,10 @@ def _placed(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     if kind == "extra_forbidden" and len(location) == 1:
         kind, context = "unknown_key", {"known": list(description.model_fields)}
     field = description.model_fields.get(str(location[0])) if location else None
-    own = field is not None and any(hasattr(each, "validate") for each in field.metadata)
-    if field is not None and not own and _is_union(field.annotation) and len(location) > 1 and isinstance(location[1], str):
+    # a type that validates by itself adds no such name
+    own = field is not None and any(hasattr(each, "__get_pydantic_core_schema__") for each in field.metadata)
+    union = field is not None and not own and _is_union(field.annotation)
+    if union and len(location) > 1 and isinstance(location[1], str):
         location = (location[0], *location[2:])
     made: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
     return {"type": made, "loc": location, "input": mistake["input"], "ctx": context}

@@ -23,7 +23,7 @@ from byzax import aggregators, members
 from byzax.members import PluginError, named, nearest
 from byzax.options import PartError, options_of
 from byzax.simulator.config.base import Description, mistake
-from byzax.simulator.file_cache import reads
+from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, shown
 
 
@@ -70,7 +70,7 @@ class Part(Description, frozen=True):
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
-                    reads(Path(name))
+                    depends_on(Path(name))
 
     def __reduce__(self) -> Any:
         # the class is made from the function, in each process
@@ -327,12 +327,14 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
         PartError: For an unknown name.
         PluginError: Where the file cannot be used, or an option cannot be written in YAML.
     """
-    return _part_type(kind, base, source, members.find(kind, source))
+    function = members.find(kind, source)
+    name = source if isinstance(source, str) else members.reference_of(function)
+    # a function of byzax's own is told by its name
+    return _part_type(kind, base, name if name.isidentifier() else source, name, function)
 
 
 @cache
-def _part_type(kind: str, base: type[Part], source: Any, function: Callable[..., Any]) -> type[Part]:
-    name = source if isinstance(source, str) else members.reference_of(source)
+def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Callable[..., Any]) -> type[Part]:
     label, literal = label_of(name), Literal
     fields: dict[str, Any] = {"name": (literal[name], name)}
     if base is NestedRule and _has_nested(function):
@@ -350,8 +352,7 @@ def _part_type(kind: str, base: type[Part], source: Any, function: Callable[...,
             fields[option.name] = (kind_of, default)
         summary = (function.__doc__ or "").strip().split("\n")[0]
         made = create_model(f"{label}_{kind}", __base__=base, __doc__=summary, **fields)
-    # a function of byzax's own is told by its name
-    made._source = name if name.isidentifier() or isinstance(source, str) else staticmethod(source)
+    made._source = source if isinstance(source, str) else staticmethod(source)
     made._kind, made._function = kind, staticmethod(function)
     return made
 

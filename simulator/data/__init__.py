@@ -1,4 +1,4 @@
-"""Data sets: `build(name, **options)` gives a `Dataset`; one file per data set, found by its name."""
+"""Data sets: one file each; their files are looked for on disk, and downloaded where they are published."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,18 @@ members.open_folder("data")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all data sets."""
+    """The names of all data sets, sorted; no file of them is loaded."""
     return members.available("data")
 
 
 def factory(reference: str | Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """The function behind a data set's name: `factory("digits")()`.
+    """The function behind a data set's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the data set's options as keyword arguments.
 
     Raises:
         PartError: For an unknown name, with the nearest one.
@@ -30,14 +33,24 @@ def factory(reference: str | Callable[..., Dataset]) -> Callable[..., Dataset]:
 
 
 def build(name: str, **options: Any) -> Dataset:
-    """The data set `name`: the way to have one from Python.
+    """Builds a data set by its name.
 
-    The same options give the same read-only arrays again, read once per process.
+    The same options give the same read-only arrays again, which are read or generated once per process.
 
-    Raises ValueError for an unknown name or an option out of range, and DataError for missing or damaged files.
+    Args:
+        name: Such as `"mnist"`.
+        **options: Options of the data set.
 
-    >>> build("gaussian_mixture", samples=30, shape=(2,), classes=3).x.shape
-    (30, 2)
+    Returns:
+        The data set.
+
+    Raises:
+        PartError: For an unknown name; an OptionError for an option out of its range, a DataError for missing or
+            damaged files.
+
+    Example:
+        >>> build("gaussian_mixture", samples=30, shape=(2,), classes=3).x.shape
+        (30, 2)
     """
     return factory(name)(**options)
 

@@ -1,4 +1,4 @@
-"""Data sets in the binary form of CIFAR: rows of labels and of pixels, one colour after the other."""
+"""The binary format of CIFAR: for each image its labels and its pixels, one colour after the other."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,26 @@ PIXELS = SIDE * SIDE * COLOURS
 
 @file_cache(maxsize=2)
 def load(name: str, folder: Path, train: Sequence[str], test: str, labels: int, label: int, classes: int) -> Dataset:
-    """Images `[N, 32, 32, 3]` in [0, 1] of the files of a folder, with the `label`-th of `labels` bytes before each.
+    """Reads a data set in the binary format of CIFAR.
 
-    Raises DataError where a file is damaged.
+    Args:
+        name: Name of the data set, for messages.
+        folder: Folder of the files.
+        train: Files of the training samples.
+        test: File of the test samples.
+        labels: Number of bytes before each image, each of them a label.
+        label: Which of these is the label of the data set.
+        classes: Number of labels.
+
+    Returns:
+        Images `[N, 32, 32, 3]` in [0, 1] and their labels.
+
+    Raises:
+        DataError: Where a file is damaged.
     """
-    places = [place for file in (*train, test) if (place := _files.path(folder, file))]
+    places = [place for file in (*train, test) if (place := _files.find_file(folder, file))]
     parts = [_rows(name, place, labels, label, classes) for place in places]
-    # written once, as float32: a copy of the bytes of one file is all there is besides
+    # written once, as float32: a copy of all of it would take as much memory again
     x = np.empty((sum(map(len, parts)), SIDE, SIDE, COLOURS), np.float32)
     start = 0
     for rows in parts:
@@ -34,7 +47,7 @@ def load(name: str, folder: Path, train: Sequence[str], test: str, labels: int, 
 
 
 def _rows(name: str, place: Path, labels: int, label: int, classes: int) -> np.ndarray:
-    content = _files.content(place)
+    content = _files.read_bytes(place)
     if not content or len(content) % (labels + PIXELS):
         raise DataError(
             f"{place} is no whole number of images: {len(content)} bytes, and an image of {name} has "

@@ -1,4 +1,4 @@
-"""Data sets in the IDX format of MNIST: every byte count is checked."""
+"""The IDX format of MNIST, with every byte count checked."""
 
 import math
 import struct
@@ -12,14 +12,22 @@ from byzax.simulator.data._files import WAY_OUT, Fetch
 from byzax.simulator.data.base import DataError, Dataset, dataset
 from byzax.simulator.file_cache import file_cache
 
-# the number of dimensions of each file, in the order of training and test images and labels
+# number of dimensions of each file: training images, training labels, test images, test labels
 DIMENSIONS = (3, 1, 3, 1)
-# of MNIST and of what takes its place
+# of MNIST, and of data sets that use its names
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def fetches(mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> dict[str, Fetch]:
-    """What can be downloaded: each of `sha256` from each of these folders on the web, packed."""
+def build_fetches(mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> dict[str, Fetch]:
+    """Builds the downloads of a data set whose files are packed with gzip.
+
+    Args:
+        mirrors: Addresses of folders that hold all of them.
+        sha256: Checksum of each packed file, by the name without .gz.
+
+    Returns:
+        The downloads, by the names that they are kept under.
+    """
     return {
         f"{file}.gz": Fetch(tuple(f"{mirror}/{file}.gz" for mirror in mirrors), checksum)
         for file, checksum in sha256.items()
@@ -30,13 +38,24 @@ def fetches(mirrors: tuple[str, ...], sha256: Mapping[str, str]) -> dict[str, Fe
 def load(
     name: str, folder: Path, files: tuple[str, ...] = FILES, classes: int = 10, first: int = 0, turned: bool = False
 ) -> Dataset:
-    """The data set in the four files of a folder, pixels in [0, 1].
+    """Reads a data set in the IDX format.
 
-    Labels in the files begin with `first`; `turned` images have rows and columns exchanged. Raises DataError where a
-    file is damaged, or does not fit the others.
+    Args:
+        name: Name of the data set, for messages.
+        folder: Folder of the files.
+        files: Files of training images, training labels, test images and test labels.
+        classes: Number of labels.
+        first: Smallest label in the files, which becomes 0.
+        turned: Whether rows and columns of the images are exchanged in the files.
+
+    Returns:
+        The data set, with pixels in [0, 1].
+
+    Raises:
+        DataError: Where a file is damaged, or does not fit the others.
     """
-    paths = [place for file in files if (place := _files.path(folder, file))]
-    arrays = [read(place, dimensions) for place, dimensions in zip(paths, DIMENSIONS, strict=True)]
+    paths = [place for file in files if (place := _files.find_file(folder, file))]
+    arrays = [read_array(place, dimensions) for place, dimensions in zip(paths, DIMENSIONS, strict=True)]
     for images, labels in ((0, 1), (2, 3)):
         if len(arrays[images]) != len(arrays[labels]):
             raise DataError(
@@ -54,22 +73,31 @@ def load(
         arrays[0], arrays[2] = arrays[0].transpose(0, 2, 1), arrays[2].transpose(0, 2, 1)
     train = len(arrays[0])
     labels = np.concatenate([arrays[1], arrays[3]]).astype(np.int32) - first
-    return dataset(unit([arrays[0], arrays[2]]), labels, classes, np.arange(train, train + len(arrays[2])))
+    return dataset(scale_bytes([arrays[0], arrays[2]]), labels, classes, np.arange(train, train + len(arrays[2])))
 
 
-def unit(images: list[np.ndarray]) -> np.ndarray:
-    """Images of bytes, one after the other, as float32 in [0, 1]: written once, in place."""
+def scale_bytes(images: list[np.ndarray]) -> np.ndarray:
+    """Joins arrays of bytes `[N_i, ...]` as float32 in [0, 1]."""
+    # in place: a copy would take as much memory again
     x = np.concatenate(images, dtype=np.float32, casting="unsafe")
     x /= 255
     return x
 
 
-def read(place: Path, dimensions: int) -> np.ndarray:
-    """The array of unsigned bytes in one IDX file, gzip or not (the content decides, not the name).
+def read_array(place: Path, dimensions: int) -> np.ndarray:
+    """Reads the array of unsigned bytes in an IDX file, gzip or not.
 
-    Raises DataError, naming the file, where it cannot be read, is damaged, or does not hold `dimensions` dimensions.
+    Args:
+        place: Path of the file.
+        dimensions: Number of dimensions that the array must have.
+
+    Returns:
+        The array, uint8.
+
+    Raises:
+        DataError: Where the file cannot be read, is damaged, or holds another number of dimensions.
     """
-    content = _files.content(place)
+    content = _files.read_bytes(place)
     header = 4 + 4 * dimensions
     magic = b"\x00\x00\x08" + bytes([dimensions])
     if content[:4] != magic:

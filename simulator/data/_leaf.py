@@ -1,9 +1,9 @@
-"""The JSON files of LEAF: samples by user, all together or split into train/ and test/."""
+"""The JSON format of LEAF: samples by user, all together or split into train/ and test/."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,17 +12,17 @@ from byzax.simulator.data._files import WAY_OUT
 from byzax.simulator.data.base import DataError
 from byzax.simulator.mistakes import cut
 
-# what LEAF's scripts write: everything, and below train and test what utils/split_data.py makes of it
+# LEAF's scripts write all samples first; utils/split_data.py then writes its split into train and test
 ALL, SPLIT = "all_data_*.json|all_data/all_data_*.json", ("train/*.json", "test/*.json")
 
 
-def files(split: bool) -> tuple[str, ...]:
-    """The patterns of the files that are read."""
+def file_patterns(split: bool) -> tuple[str, ...]:
+    """The patterns of the files that `load` reads."""
     return SPLIT if split else (ALL,)
 
 
 def origin(name: str) -> str:
-    """The place where a person finds the files of this data set."""
+    """A sentence that says where a person finds the files of a data set."""
     return (
         f"LEAF makes them: data/{name}/preprocess.sh of https://github.com/TalwalkarLab/leaf. Its train/ and test/ are "
         "read with data.leaf_split: true, all_data_*.json without"
@@ -30,7 +30,14 @@ def origin(name: str) -> str:
 
 
 class Pool(NamedTuple):
-    """Samples `[N, ...]`, labels `[N]`, owners `[N]` in the order of the files, and positions of the test samples."""
+    """The samples of all users, in the order of the files.
+
+    Attributes:
+        x: Samples `[N, ...]`.
+        y: Labels `[N]`.
+        owners: Number of each sample's user, `[N]`.
+        test: Positions of the test samples; None without a split.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -38,51 +45,65 @@ class Pool(NamedTuple):
     test: np.ndarray | None
 
 
-# what a user's entries x and y hold, as arrays [m, ...] and [m]; ValueError for what will not do
-Parse = Callable[[Any, Any], tuple[np.ndarray, np.ndarray]]
+class ParseUser(Protocol):
+    """The conversion of a user's samples from JSON to arrays."""
+
+    def __call__(self, x: Any, y: Any, /) -> tuple[np.ndarray, np.ndarray]:
+        """Converts the entries `x` and `y` of a user.
+
+        Returns:
+            Samples `[m, ...]` and labels `[m]`.
+
+        Raises:
+            ValueError: Where they do not hold what is needed.
+        """
+        ...
 
 
-def load(name: str, folder: Path, split: bool, parse: Parse, users: int | None = None) -> Pool:
-    """The samples in a folder of LEAF's files.
+def load(name: str, folder: Path, split: bool, parse: ParseUser, users: int | None = None) -> Pool:
+    """Reads the samples in a folder of LEAF's files.
 
     Args:
-        name: of the data set, for messages.
-        folder: that holds them.
-        split: whether training and test samples are those of train/ and test/; else the files of all samples are read.
-        parse: a user's samples.
-        users: the first so many training users alone, and of the test samples theirs; where none of these has test
-            samples, as in a split by users, those of all test users.
+        name: Name of the data set, for messages.
+        folder: Folder of the files.
+        split: Whether training and test samples are those of train/ and test/; else the files of all samples are read.
+        parse: Converts a user's samples.
+        users: Number of training users, the first ones of the files, and of the test samples theirs; where none of
+            these has test samples, as in a split by users, those of all test users. None takes all users.
+
+    Returns:
+        The samples.
 
     Raises:
-        DataError: naming the file, where it is damaged; and where there are fewer users.
+        DataError: Where a file is damaged, or there are fewer users.
     """
     numbers: dict[str, int] = {}
-    train = list(_some(_parts(name, folder, SPLIT[0] if split else ALL, parse), numbers, users))
+    train = list(_take_users(_read_users(name, folder, SPLIT[0] if split else ALL, parse), numbers, users))
     if users is not None and len(numbers) < users:
         raise DataError(f"{name}: the files of {folder} hold {len(numbers)} writers, and data.writers is {users}")
     if not split:
-        return _joined(train, None)
+        return _join(train, None)
     known = set(numbers)
-    test = [(user, *held) for user, *held in _parts(name, folder, SPLIT[1], parse)]
+    test = [(user, *held) for user, *held in _read_users(name, folder, SPLIT[1], parse)]
     if users is not None and (mine := [each for each in test if each[0] in known]):
         test = mine
-    return _joined(train, list(_some(iter(test), numbers, None)))
+    return _join(train, list(_take_users(iter(test), numbers, None)))
 
 
-def _some(parts: Iterator[Any], numbers: dict[str, int], users: int | None) -> Iterator[tuple[int, Any, Any]]:
-    """The parts of the first users, each with the user's number; `numbers` gets those of new users."""
+def _take_users(parts: Iterator[Any], numbers: dict[str, int], users: int | None) -> Iterator[tuple[int, Any, Any]]:
+    """The samples of the first users, each with the user's number; adds those of new users to `numbers`."""
     for user, x, y in parts:
         if user not in numbers and users is not None and len(numbers) == users:
             return
         yield numbers.setdefault(user, len(numbers)), x, y
 
 
-def _joined(train: list[Any], test: list[Any] | None) -> Pool:
+def _join(train: list[Any], test: list[Any] | None) -> Pool:
     parts = [*train, *(test or [])]
     owners, x, y = zip(*parts, strict=True)
     count, whole = sum(len(labels) for *_, labels in train), sum(map(len, y))
     if len({each.shape[1:] for each in x}) > 1:
-        raise DataError(f"samples of several sizes: {_files.listed({str(list(each.shape[1:])) for each in x})}")
+        raise DataError(f"samples of several sizes: {_files.join_words({str(list(each.shape[1:])) for each in x})}")
     return Pool(
         np.concatenate(x),
         np.concatenate(y),
@@ -91,13 +112,15 @@ def _joined(train: list[Any], test: list[Any] | None) -> Pool:
     )
 
 
-def _parts(name: str, folder: Path, pattern: str, parse: Parse) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Each user of the files with a name of this pattern, with samples and labels."""
+def _read_users(
+    name: str, folder: Path, pattern: str, parse: ParseUser
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Reads the files of a pattern: yields each user with samples and labels."""
     # all_data_10 comes after all_data_9
-    for place in sorted(_files.paths(folder, pattern), key=lambda place: (len(place.name), place.name)):
+    for place in sorted(_files.find_files(folder, pattern), key=lambda place: (len(place.name), place.name)):
         user = None
         try:
-            held = json.loads(_files.text(place))
+            held = json.loads(_files.read_text(place))
             found = []
             for user in held["users"]:
                 x, y = parse(held["user_data"][user]["x"], held["user_data"][user]["y"])

@@ -1,4 +1,4 @@
-"""Arrays of numbers in MATLAB's files (level 5, which is -v6 and -v7).
+"""The MATLAB format of level 5 (-v6 and -v7): its arrays of numbers.
 
 SciPy's reader crashes the process on some damaged files; here every size is checked before it is used.
 """
@@ -12,16 +12,24 @@ import numpy as np
 
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
-# how numbers are stored, by the type of an element, and what they are, by the class of an array
-STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+# NumPy types: of stored numbers, by the type of their element, and of the array that is read, by its class
+ELEMENT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+ARRAY_TYPES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 INT32, UINT32 = 5, 6
 
 
-def arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of real numbers in a file, by name; what else there is (text, structures) is left out.
+def read_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Reads the arrays of real numbers in a file; anything else in it (text, structures) is left out.
 
-    Raises ValueError, with what is wrong, for bytes that are no such file, and zlib.error for damaged packed ones.
+    Args:
+        content: Bytes of the file.
+
+    Returns:
+        The arrays, by name.
+
+    Raises:
+        ValueError: For bytes that are not such a file; the message says what is wrong.
+        zlib.error: For packed elements that are damaged.
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER])
     if order is None or content[:6] != b"MATLAB":
@@ -37,7 +45,7 @@ def arrays(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _element(content: Any, place: int, order: str) -> tuple[int, Any, int]:
-    """The type and the bytes of the element at a place, and the place after it."""
+    """Reads the element at a place: its type, its bytes and the place after it."""
     if place + 8 > len(content):
         raise ValueError("it is truncated")
     kind, size = struct.unpack_from(f"{order}II", content, place)
@@ -57,12 +65,12 @@ def _element(content: Any, place: int, order: str) -> tuple[int, Any, int]:
 
 
 def _matrix(body: Any, order: str) -> tuple[str, np.ndarray] | None:
-    """The name and the numbers of an array, None where it holds something else."""
+    """Reads an array: its name and its numbers, None where it holds anything but real numbers."""
     kind, flags, place = _element(body, 0, order)
     if kind != UINT32 or len(flags) != 8:
         raise ValueError("an array begins without its class")
     (flag,) = struct.unpack_from(f"{order}I", flags)
-    of_numbers = CLASSES.get(flag & 0xFF)
+    of_numbers = ARRAY_TYPES.get(flag & 0xFF)
     # complex numbers have a second part
     if of_numbers is None or flag & 0x800:
         return None
@@ -72,7 +80,7 @@ def _matrix(body: Any, order: str) -> tuple[str, np.ndarray] | None:
     shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
     _, name, place = _element(body, place, order)
     kind, numbers, _ = _element(body, place, order)
-    stored = np.dtype(order + STORED[kind]) if kind in STORED else None
+    stored = np.dtype(order + ELEMENT_TYPES[kind]) if kind in ELEMENT_TYPES else None
     if stored is None or min(shape) < 0 or math.prod(shape) * stored.itemsize != len(numbers):
         raise ValueError(f"an array of {'x'.join(map(str, shape))} holds {len(numbers)} bytes")
     held = np.frombuffer(numbers, stored).reshape(shape, order="F")

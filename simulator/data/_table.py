@@ -1,4 +1,4 @@
-"""Tables: columns of numbers and words, one of which is to be predicted."""
+"""Tables of your own: columns of numbers and words, from CSV to arrays."""
 
 import csv
 import io
@@ -14,19 +14,27 @@ from byzax.simulator.data import _files
 from byzax.simulator.data.base import LARGEST, DataError, too_large
 from byzax.simulator.mistakes import cut, shown
 
-# What pandas reads as a number, in a column in which all are such.
+# What pandas reads as a number, in a column that holds nothing else.
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
-def read(place: Path, names: list[str] | None = None) -> Any:
-    """The table in a CSV file, gzip or not, as a data frame; `names` of the columns where its first line holds none.
+def read_csv(place: Path, names: list[str] | None = None) -> Any:
+    """Reads a CSV file, gzip or not.
 
-    Raises DataError, naming the file.
+    Args:
+        place: Path of the file.
+        names: Names of the columns; None reads them from the first line.
+
+    Returns:
+        A data frame, whose index holds the number of each line in the file.
+
+    Raises:
+        DataError: Where the file cannot be read or is not such a table.
     """
     # here, not above: pandas takes a while to import and only tables need it
     import pandas
 
-    text = _files.text(place)
+    text = _files.read_text(place)
     try:
         with warnings.catch_warnings():
             # of lines that are longer than the first it would drop a column
@@ -40,11 +48,10 @@ def read(place: Path, names: list[str] | None = None) -> Any:
     except DataError:
         raise
     except Exception as error:  # whatever pandas makes of a text that is no table
-        reason = _longer(text, len(names) if names else None) or cut(str(error), 200)
+        reason = _describe_long_lines(text, len(names) if names else None) or cut(str(error), 200)
         raise DataError(f"{place} is no CSV with a line of column names: {reason}") from error
     if not len(frame):
         raise DataError(f"{place} holds no line after its column names")
-    # the number of each line in the file
     frame.index += 1 if names else 2
     return frame
 
@@ -62,8 +69,8 @@ def _check_names(place: Path, first: Any) -> None:
         )
 
 
-def _longer(text: str, columns: int | None) -> str:
-    """The first line with more values than there are columns, and how many such there are; empty without one."""
+def _describe_long_lines(text: str, columns: int | None) -> str:
+    """A message about lines with more values than there are columns; empty where there are none."""
     lines = csv.reader(io.StringIO(text))
     try:
         found = [(lines.line_num, len(line)) for line in lines]
@@ -80,14 +87,20 @@ def _longer(text: str, columns: int | None) -> str:
     )
 
 
-def with_numbers(frame: Any, names: Sequence[str] = ()) -> Any:
-    """The table with numbers in columns in which pandas sees words for whole numbers beyond 64 bits.
+def convert_large_numbers(frame: Any, names: Sequence[str] = ()) -> Any:
+    """Converts columns that pandas holds as words, because of whole numbers beyond 64 bits, to numbers.
 
-    Columns of `names` stay as they are: two large numbers may be one and the same float.
+    Args:
+        frame: The table.
+        names: Columns whose values are labels or owners; these stay as they are, since two large numbers may be the
+            same float.
+
+    Returns:
+        The table.
     """
 
     def number(word: Any) -> float:
-        # of a Python integer beyond all floats float would fail, of its digits it gives infinity
+        # float fails for a Python integer beyond all floats, and gives infinity for its digits
         return float(str(word))
 
     large = [
@@ -100,10 +113,14 @@ def with_numbers(frame: Any, names: Sequence[str] = ()) -> Any:
     return frame.assign(**{column: frame[column].map(number).astype(float) for column in large})
 
 
-def check(place: Path, frame: Any, numbers: Sequence[str] = (), names: Sequence[str] = ()) -> None:
-    """Raises DataError, naming line and column, where a value is missing, not finite or not to be held in float32.
+def check_values(place: Path, frame: Any, numbers: Sequence[str] = (), names: Sequence[str] = ()) -> None:
+    """Raises DataError, naming line and column, for a value that is missing, not finite, or beyond float32.
 
-    Columns of `numbers` must hold such; those of `names` are told apart and not reckoned with, and may be of any size.
+    Args:
+        place: Path of the file, for messages.
+        frame: The table.
+        numbers: Columns that must hold numbers.
+        names: Columns whose values are labels or owners, and may be numbers of any size.
     """
     for column in frame:
         numeric = is_numeric(frame[column])
@@ -130,23 +147,32 @@ def is_numeric(values: Any) -> bool:
     return pandas.api.types.is_numeric_dtype(values)
 
 
-def joined(frames: list[Any]) -> Any:
-    """The lines of several tables, one after the other."""
+def concatenate(frames: list[Any]) -> Any:
+    """Joins tables of the same columns, one after the other."""
     import pandas
 
     return pandas.concat(frames, ignore_index=True)
 
 
 def features(place: Path, frame: Any, left_out: Sequence[str] = ()) -> np.ndarray:
-    """Numbers `[N, p]`, float32: the columns but for those left out, words as one column of 0 and 1 for each of them.
+    """Converts a table to numbers, a column of words to one column of 0 and 1 for each word.
 
-    Raises DataError where no column is left.
+    Args:
+        place: Path of the file, for messages.
+        frame: The table.
+        left_out: Columns that are no features.
+
+    Returns:
+        Features `[N, p]`, float32.
+
+    Raises:
+        DataError: Where no column is left, or there would be too many numbers.
     """
     import pandas
 
     chosen = frame.drop(columns=list(left_out))
     if not len(chosen.columns):
-        raise DataError(f"{place} has no column beside {_files.listed(left_out)}")
+        raise DataError(f"{place} has no column beside {_files.join_words(left_out)}")
     words = {column: chosen[column].nunique() for column in chosen if not is_numeric(chosen[column])}
     columns = len(chosen.columns) - len(words) + sum(words.values())
     if columns * len(chosen) > LARGEST:
@@ -159,33 +185,33 @@ def features(place: Path, frame: Any, left_out: Sequence[str] = ()) -> np.ndarra
 
 
 def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
-    """A line about the columns that hold words, with how many different ones; none where there are no such columns."""
+    """A line about the columns that hold words, with their numbers of different words; none without such columns."""
     said = []
     for column in frame.drop(columns=list(left_out)):
         if not is_numeric(frame[column]):
             words = frame[column].unique()
             others = [word for word in words if not NUMBER.fullmatch(str(word))]
-            # one word such as ? is enough to make words of a column of numbers
+            # a single ? among numbers is enough for pandas to hold the whole column as words
             odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
             said.append(f"{column} ({len(words)}{odd})")
-    return (f"words, each a column of 0 and 1, in {cut(_files.listed(said), 300)}",) if said else ()
+    return (f"words, each a column of 0 and 1, in {cut(_files.join_words(said), 300)}",) if said else ()
 
 
-def check_alike(first_place: Path, first: Any, place: Path, frame: Any) -> None:
+def check_same_types(first_place: Path, first: Any, place: Path, frame: Any) -> None:
     """Raises DataError where a column holds numbers in one table and words in the other."""
     for column in frame:
         if is_numeric(frame[column]) != is_numeric(first[column]):
             raise DataError(
-                f"{place}: {column} holds {kind(frame[column])}, and in {first_place} {kind(first[column])}: "
+                f"{place}: {column} holds {type_name(frame[column])}, and in {first_place} {type_name(first[column])}: "
                 "bring them to one type"
             )
 
 
-def kind(column: Any) -> str:
-    """The kind of a column: the type of its numbers, or words."""
+def type_name(column: Any) -> str:
+    """The type of a column's numbers, or "words"."""
     return str(column.dtype) if is_numeric(column) else "words"
 
 
-def numbered(values: Any) -> np.ndarray:
-    """The numbers `[N]` of values in their order, 0, 1, ..."""
+def number_values(values: Any) -> np.ndarray:
+    """Numbers the different values of a column in their order, from 0 on: `[N]`, int32."""
     return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int32)

@@ -1,4 +1,4 @@
-"""Targets: labels, numbered from 0 in their order, or values."""
+"""Targets in files of your own: labels, which are numbered from 0 in their order, or values to predict."""
 
 import math
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ import numpy as np
 
 from byzax.simulator.data.base import DataError, too_large
 
-# Whole numbers beyond are identifiers or checksums.
+# Larger whole numbers are identifiers or checksums.
 LARGEST_LABEL = 2**31 - 1
-# So many labels are listed by name in a message.
-LISTED, WIDTH = 10, 60
+# A message lists at most so many labels by name, in at most so many characters.
+MAX_LISTED, MAX_WIDTH = 10, 60
 
 
-def numbered(where: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Number labels in their order.
+def number_labels(where: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers labels in their order.
 
     Args:
-        where: the file and what of it, for messages, such as `mine.npz: y`.
-        values: `[N]` of whole numbers (float types too), truth values, or text.
+        where: The file and the array or column in it, for messages, such as `mine.npz: y`.
+        values: Labels `[N]`: whole numbers (float types too), truth values, or text.
 
     Returns:
         The numbers `[N]`, int32 from 0 on without gaps, and the name of each label.
 
     Raises:
-        DataError: for a label that is no whole number, or too large a one, and for fewer than two labels.
+        DataError: For a label that is not a whole number, or is too large, and for fewer than two labels.
     """
     known, numbers = np.unique(values, return_inverse=True)
     if known.dtype.kind == "f":
@@ -46,53 +46,69 @@ def numbered(where: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...
     return numbers.astype(np.int32).reshape(-1), tuple(map(_name, known))
 
 
-def values(where: str, held: np.ndarray) -> np.ndarray:
-    """Values to predict `[N]`, float32. Raises DataError, naming `where`, for those that float32 does not hold."""
-    if not np.isfinite(held).all() or too_large(held).any():
+def to_values(where: str, values: np.ndarray) -> np.ndarray:
+    """Converts values to predict to float32.
+
+    Args:
+        where: See `number_labels`.
+        values: Values `[N]`.
+
+    Returns:
+        The values `[N]`, float32.
+
+    Raises:
+        DataError: For a value that is not finite, or beyond float32.
+    """
+    if not np.isfinite(values).all() or too_large(values).any():
         raise DataError(f"{where} holds a value that is not finite, or beyond float32 (3.4e38)")
-    return held.astype(np.float32)
+    return values.astype(np.float32)
 
 
-def own_names(names: Sequence[str]) -> tuple[str, ...] | None:
-    """The names of labels where they are others than their numbers.
+def label_names(names: Sequence[str]) -> tuple[str, ...] | None:
+    """The names of labels; None where these are just their numbers.
 
-    >>> own_names(["0", "1"]), own_names(["1", "2"]), own_names(["False", "True"])
-    (None, ('1', '2'), None)
+    Example:
+        >>> label_names(["0", "1"]), label_names(["1", "2"]), label_names(["False", "True"])
+        (None, ('1', '2'), None)
     """
     plain = [str(number) for number in range(len(names))]
     return None if [*names] in (plain, ["False", "True"]) else tuple(names)
 
 
 def describe_labels(key: str, kind: Any, names: Sequence[str], count: int) -> str:
-    """One line about labels: their type, how many there are, and which number stands for which.
+    """One line about labels: their type, how many there are, and their numbers.
 
     Args:
-        key: what holds them, such as `y`.
-        kind: their type, as they came.
-        names: of each label, in the order of their numbers.
-        count: of samples.
+        key: Name of the array or column that holds them, such as `y`.
+        kind: Their type in the file.
+        names: Name of each label, in the order of their numbers.
+        count: Number of samples.
 
-    >>> describe_labels("y", "int64", ["1", "2", "5"], 60)
-    'y: int64, 3 labels: 1, 2, 5 are numbered 0, 1, 2'
-    >>> describe_labels("y", "uint8", [str(n) for n in range(10)], 60)
-    'y: uint8, 10 labels, 0 to 9'
+    Returns:
+        The line.
+
+    Example:
+        >>> describe_labels("y", "int64", ["1", "2", "5"], 60)
+        'y: int64, 3 labels: 1, 2, 5 are numbered 0, 1, 2'
+        >>> describe_labels("y", "uint8", [str(n) for n in range(10)], 60)
+        'y: uint8, 10 labels, 0 to 9'
     """
-    if own_names(names) is None:
-        said = f"{key}: {kind}, {len(names)} labels, {names[0]} to {names[-1]}"
+    if label_names(names) is None:
+        line = f"{key}: {kind}, {len(names)} labels, {names[0]} to {names[-1]}"
     else:
-        few = len(names) <= LISTED
+        few = len(names) <= MAX_LISTED
         listed = ", ".join(names if few else [*names[:2], "...", names[-1]])
-        listed = listed if len(listed) <= WIDTH else listed[: WIDTH - 3] + "..."
+        listed = listed if len(listed) <= MAX_WIDTH else listed[: MAX_WIDTH - 3] + "..."
         numbers = ", ".join(map(str, range(len(names)))) if few else f"0 to {len(names) - 1}"
-        said = f"{key}: {kind}, {len(names)} labels: {listed} are numbered {numbers}"
-    if len(names) > max(LISTED, count / 2):
-        said += f"; {count} samples have so many: are these values to predict (task: regression)?"
-    return said
+        line = f"{key}: {kind}, {len(names)} labels: {listed} are numbered {numbers}"
+    if len(names) > max(MAX_LISTED, count / 2):
+        line += f"; {count} samples have so many: are these values to predict (task: regression)?"
+    return line
 
 
-def describe_values(key: str, kind: Any, held: np.ndarray) -> str:
+def describe_values(key: str, kind: Any, values: np.ndarray) -> str:
     """One line about values to predict: their type and range."""
-    return f"{key}: {kind}, values to predict, {float(held.min()):g} to {float(held.max()):g}"
+    return f"{key}: {kind}, values to predict, {float(values.min()):g} to {float(values.max()):g}"
 
 
 def _name(label: Any) -> str:

@@ -1,4 +1,4 @@
-"""Arrays of your own."""
+"""Arrays: NumPy arrays in files of your own."""
 
 import re
 import sys
@@ -7,49 +7,52 @@ from typing import Literal
 
 import numpy as np
 
+from byzax.options import checked
 from byzax.simulator.data import _files, _targets
-from byzax.simulator.data.base import DataError, Dataset, dataset, describe, too_large
-from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.data.base import DataError, Dataset, Task, dataset, describe, too_large
+from byzax.simulator.file_cache import depends_on, file_cache
 from byzax.simulator.mistakes import cut
 
 KEYS = ("x", "y", "x_test", "y_test", "owners", "owners_test")
 SAMPLES = ("x", "x_test")
-# numbers of colours: which axis of an image has one of these says where its colours are
+# possible numbers of colours: the axis of an image that has one of these lengths is that of its colours
 COLOURS = (1, 3, 4)
 
-Task = Literal["classification", "regression"]
 Layout = Literal["channels_last", "channels_first"]
 
 
+@checked
 def arrays(*, path: str, task: Task | None = None, layout: Layout | None = None, tokens: bool = False) -> Dataset:
-    """NumPy arrays `x` `[N, ...]` and `y` `[N]` from an .npz, or from a folder of .npy files: x.npy, y.npy and so on.
+    """Reads NumPy arrays `x` `[N, ...]` and `y` `[N]` from an .npz, or from a folder of .npy files: x.npy, y.npy, ...
 
     Labels may be whole numbers, truth values or words (not of type object: `y.astype(str)`). They are numbered from 0
-    in their order, and the names that they had are said before a run. Other numbers in `y` are values to predict
+    in their order, and the names that they had are printed before a run. Other numbers in `y` are values to predict
     (regression); whole numbers of a float type could be either, and need `task`. Besides there may be `x_test` and
-    `y_test`, the test set; and `owners` `[N]`, whole numbers or words that say whose each sample of `x` is, for the
-    partition by_writer, with `owners_test`. An `x` of float32 (of int32 with tokens) in a folder without a test set is
-    not read but mapped, until the run places it on its device; everything else takes a copy.
+    `y_test`, the test set; and `owners` `[N]`, whole numbers or words that name the owner of each sample of `x`, for
+    the partition by_writer, with `owners_test`. An `x` of float32 (of int32 with tokens) in a folder without a test set
+    is not read but mapped, until the run places it on its device; everything else takes a copy.
 
-    Samples: yours
-    Source: yours
+    Samples: those of the files
 
     Args:
-        path: of the .npz or the folder; relative to the folder that byzax is started in, or to $BYZAX_DATA.
-        task: whether `y` holds labels or values; None goes by its type.
-        layout: where images `[N, height, width, colours]` have their colours; "channels_first" brings
-            `[N, colours, height, width]` into that order, "channels_last" leaves images as they are that look so.
-        tokens: whether whole numbers in `x` stay such, as characters or words do; they become float32 else, as pixels.
+        path: Path of the .npz or the folder, relative to the working directory or to $BYZAX_DATA.
+        task: Whether `y` holds labels or values; None goes by its type.
+        layout: Place of the colours in images: "channels_first" brings `[N, colours, height, width]` into the order
+            `[N, height, width, colours]`, "channels_last" leaves images as they are that look like the former.
+        tokens: Whether whole numbers in `x` stay such, for characters or words; otherwise they become float32, as
+            pixels.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: for an unknown task or layout.
-        DataError: where the file or an array is missing or damaged, or arrays do not fit each other.
+        OptionError: For an unknown `task` or `layout`.
+        DataError: Where the file or an array is missing or damaged, or arrays do not fit each other.
+
+    References:
+        Your own files
     """
-    if task not in (None, "classification", "regression"):
-        raise ValueError(f'arrays has the tasks "classification" and "regression", got {task!r}')
-    if layout not in (None, "channels_last", "channels_first"):
-        raise ValueError(f'arrays has the layouts "channels_last" and "channels_first", got {layout!r}')
-    return _load(_files.given("arrays", "path", path), task, layout, tokens)
+    return _load(_files.find_named("arrays", "path", path), task, layout, tokens)
 
 
 @file_cache(maxsize=4)
@@ -57,30 +60,32 @@ def _load(place: Path, task: Task | None, layout: Layout | None, tokens: bool) -
     held = _read(place)
     for key in ("x", "y", *(("x_test", "y_test") if {"x_test", "y_test"} & set(held) else ())):
         if key not in held:
-            raise DataError(f"{place} lacks the array {key}: it has {_files.listed(held) if held else 'none we know'}")
+            raise DataError(
+                f"{place} lacks the array {key}: it has {_files.join_words(held) if held else 'none we know'}"
+            )
     if "owners_test" in held and not {"owners", "x_test"} <= set(held):
         raise DataError(f"{place}: owners_test needs owners and x_test beside it")
     for key, array in held.items():
         _check(place, key, array, held, tokens)
     about = [describe(key, held[key]) for key in SAMPLES if key in held]
     samples = [_colours_last(f"{place}: {key}", held[key], layout) for key in SAMPLES if key in held]
-    x = samples[0] if len(samples) == 1 else _joined(place, "x", samples)
-    y = held["y"] if "y_test" not in held else _joined(place, "y", [held["y"], held["y_test"]])
+    x = samples[0] if len(samples) == 1 else _join(place, "x", samples)
+    y = held["y"] if "y_test" not in held else _join(place, "y", [held["y"], held["y_test"]])
     test = np.arange(len(held["x"]), len(x)) if "x_test" in held else None
     owners = held.get("owners")
     if owners is not None:
         owners = _owners(place, owners, held.get("owners_test"), len(x))
     x = x if tokens else np.asarray(x, np.float32)
     if _is_labelled(place, y, task):
-        numbers, names = _targets.numbered(f"{place}: y", y)
+        numbers, names = _targets.number_labels(f"{place}: y", y)
         about.append(_targets.describe_labels("y", y.dtype, names, len(y)))
-        return dataset(x, numbers, len(names), test, owners, _targets.own_names(names), tuple(about))
+        return dataset(x, numbers, len(names), test, owners, _targets.label_names(names), tuple(about))
     about.append(_targets.describe_values("y", y.dtype, y))
-    return dataset(x, _targets.values(f"{place}: y", y), None, test, owners, about=tuple(about))
+    return dataset(x, _targets.to_values(f"{place}: y", y), None, test, owners, about=tuple(about))
 
 
 def _check(place: Path, key: str, array: np.ndarray, held: dict[str, np.ndarray], tokens: bool) -> None:
-    """Raises DataError where the type, the shape or a number of an array will not do."""
+    """Raises DataError for an array of a wrong type or shape, or with a number that cannot be used."""
     partner = "x_test" if key.endswith("_test") else "x"
     kinds = "fiub" if key in SAMPLES else "iuUS" if key.startswith("owners") else "fiubUS"
     if array.dtype.kind not in kinds:
@@ -113,7 +118,7 @@ def _check(place: Path, key: str, array: np.ndarray, held: dict[str, np.ndarray]
 
 
 def _way_out(key: str, array: np.ndarray) -> str:
-    """Advice about labels of several axes; empty where that is not plain."""
+    """Advice about labels with several axes; empty where there is none."""
     if not key.startswith("y") or array.ndim != 2:
         return ""
     if array.shape[1] == 1:
@@ -126,14 +131,14 @@ def _extreme(array: np.ndarray) -> int:
     return max(array.min().item(), array.max().item(), key=lambda value: (value < 0, value))
 
 
-def _joined(place: Path, key: str, parts: list[np.ndarray]) -> np.ndarray:
-    """Training and test samples or labels one after the other. Raises DataError where they are not alike."""
+def _join(place: Path, key: str, parts: list[np.ndarray]) -> np.ndarray:
+    """Joins training and test samples or labels. Raises DataError where their shapes or types differ."""
     first, second = parts
     if first.shape[1:] != second.shape[1:]:
         raise DataError(
             f"{place}: samples of {key}_test are {list(second.shape[1:])}, of {key} {list(first.shape[1:])}"
         )
-    # numbers and words, or bytes of 0 to 255 and numbers of 0 to 1, would be joined without a word
+    # NumPy would join numbers and words, or bytes of 0 to 255 and numbers of 0 to 1, without an error
     kinds = [{"u": "i", "S": "U"}.get(part.dtype.kind, part.dtype.kind) for part in parts]
     if kinds[0] != kinds[1]:
         raise DataError(f"{place}: {key} is of {first.dtype} and {key}_test of {second.dtype}: bring them to one type")
@@ -141,7 +146,10 @@ def _joined(place: Path, key: str, parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _colours_last(where: str, x: np.ndarray, layout: Layout | None) -> np.ndarray:
-    """Images `[N, height, width, colours]`; other samples as they are. Raises DataError for images in another order."""
+    """Moves the colours of images to the last axis, where `layout` says so.
+
+    Other samples stay as they are. Raises DataError for images whose colours seem to come first without a layout.
+    """
     if layout == "channels_first":
         if x.ndim != 4:
             raise DataError(f"{where} is {list(x.shape)}: layout channels_first is for [N, colours, height, width]")
@@ -157,9 +165,9 @@ def _colours_last(where: str, x: np.ndarray, layout: Layout | None) -> np.ndarra
 
 
 def _owners(place: Path, owners: np.ndarray, of_test: np.ndarray | None, count: int) -> np.ndarray:
-    """Numbers of the owners `[count]` in their order, -1 for test samples of which no owner is said."""
+    """Numbers the owners in their order, `[count]`; -1 for test samples without an owner."""
     if of_test is not None:
-        return np.unique(_joined(place, "owners", [owners, of_test]), return_inverse=True)[1].reshape(-1)
+        return np.unique(_join(place, "owners", [owners, of_test]), return_inverse=True)[1].reshape(-1)
     numbers = np.unique(owners, return_inverse=True)[1].reshape(-1)
     return np.concatenate([numbers, np.full(count - len(owners), -1)])
 
@@ -182,11 +190,11 @@ def _read(place: Path) -> dict[str, np.ndarray]:
     try:
         if place.is_dir():
             for key in KEYS:
-                reads(now := place / f"{key}.npy")
+                depends_on(now := place / f"{key}.npy")
                 if now.is_file():
                     found[key] = np.load(now, mmap_mode="r")
             return found
-        reads(place)
+        depends_on(place)
         with place.open("rb") as file:
             held = np.load(file)
             if not isinstance(held, np.lib.npyio.NpzFile):

@@ -1,5 +1,6 @@
-"""Small colour photographs of ten kinds of things."""
+"""CIFAR-10 (Krizhevsky 2009): colour photographs of 32x32 pixels, ten kinds of things."""
 
+from byzax.options import checked
 from byzax.simulator.data import _bytes, _files
 from byzax.simulator.data._files import Fetch
 from byzax.simulator.data.base import Dataset
@@ -17,20 +18,27 @@ ORIGIN = (
 )
 
 
+@checked
 def cifar10(*, root: str | None = None) -> Dataset:
     """CIFAR-10, `[60000, 32, 32, 3]` in [0, 1], from its binary version or downloaded once with a checksum (0.2 GB).
 
-    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself, in its sub-folder `cifar10`, or in
-    `cifar-10-batches-bin` of either), then in `data/cifar10` of the cache folder. In memory it takes 0.7 GB.
+    The files are looked for in `root`, or without one in $BYZAX_DATA (in the folder itself, in its sub-folder
+    `cifar10`, or in `cifar-10-batches-bin` of either), then in `data/cifar10` of the cache folder. In memory it takes
+    0.7 GB.
 
     Samples: 50,000 training and 10,000 test images of 10 labels
-    Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images"
 
     Args:
-        root: folder of the six files; None looks further, as said above.
+        root: Folder of the six files; None looks in the other places above.
+
+    Returns:
+        The data set.
 
     Raises:
-        DataError: where a file is missing and cannot be fetched, or is damaged.
+        DataError: Where a file is missing and cannot be downloaded, or is damaged.
+
+    References:
+        Krizhevsky 2009, "Learning multiple layers of features from tiny images"
     """
-    folder = _files.find("cifar10", (*TRAIN, TEST), root, FETCH, origin=ORIGIN, inside="cifar-10-batches-bin")
+    folder = _files.find_folder("cifar10", (*TRAIN, TEST), root, FETCH, origin=ORIGIN, inside="cifar-10-batches-bin")
     return _bytes.load("cifar10", folder, TRAIN, TEST, labels=1, label=0, classes=10)

@@ -1,7 +1,8 @@
-"""Small colour photographs of a hundred kinds of things, in twenty groups."""
+"""CIFAR-100 (Krizhevsky 2009): colour photographs of 32x32 pixels, a hundred kinds of things in twenty groups."""
 
 from typing import Literal
 
+from byzax.options import checked
 from byzax.simulator.data import _bytes, _files
 from byzax.simulator.data._files import Fetch
 from byzax.simulator.data.base import Dataset
@@ -20,25 +21,32 @@ ORIGIN = (
 )
 
 
+@checked
 def cifar100(*, labels: Literal["fine", "coarse"] = "fine", root: str | None = None) -> Dataset:
     """CIFAR-100, `[60000, 32, 32, 3]` in [0, 1], from its binary version or downloaded once with a checksum (0.2 GB).
 
-    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself, in its sub-folder `cifar100`, or in
-    `cifar-100-binary` of either), then in `data/cifar100` of the cache folder. In memory it takes 0.7 GB.
+    The files are looked for in `root`, or without one in $BYZAX_DATA (in the folder itself, in its sub-folder
+    `cifar100`, or in `cifar-100-binary` of either), then in `data/cifar100` of the cache folder. In memory it takes
+    0.7 GB.
 
     Samples: 50,000 training and 10,000 test images of 100 labels (fine), or 20 (coarse)
-    Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images"
 
     Args:
-        labels: "fine" the kinds, "coarse" their groups.
-        root: folder of the two files; None looks further, as said above.
+        labels: "fine" for the hundred kinds, "coarse" for their twenty groups.
+        root: Folder of the two files; None looks in the other places above.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: for other labels.
-        DataError: where a file is missing and cannot be fetched, or is damaged.
+        OptionError: For other `labels`.
+        DataError: Where a file is missing and cannot be downloaded, or is damaged.
+
+    References:
+        Krizhevsky 2009, "Learning multiple layers of features from tiny images"
     """
-    if labels not in LABELS:
-        raise ValueError(f'cifar100 has the labels "fine" and "coarse", got {labels!r}')
     label, classes = LABELS[labels]
-    folder = _files.find("cifar100", ("train.bin", "test.bin"), root, FETCH, origin=ORIGIN, inside="cifar-100-binary")
+    folder = _files.find_folder(
+        "cifar100", ("train.bin", "test.bin"), root, FETCH, origin=ORIGIN, inside="cifar-100-binary"
+    )
     return _bytes.load("cifar100", folder, ("train.bin",), "test.bin", labels=2, label=label, classes=classes)

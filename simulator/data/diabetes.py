@@ -1,4 +1,4 @@
-"""The progression of diabetes, a regression that ships with scikit-learn."""
+"""Diabetes (Efron et al. 2004): the progression of the disease, a regression shipped with scikit-learn."""
 
 from functools import lru_cache
 
@@ -10,10 +10,15 @@ def diabetes() -> Dataset:
     """Ten measurements of each patient and the disease a year later (regression), `[442, 10]`; no download needed.
 
     Values are scikit-learn's divided by 100, from 0.25 to 3.46, so that losses are near 1. Features are as measured,
-    of sizes from 1 to 300: bring them to one scale with `normalise: per_feature`.
+    with sizes from 1 to 300: bring them to one scale with `normalise: per_feature`.
 
     Samples: 442 values, no test set of its own
-    Source: Efron, Hastie, Johnstone and Tibshirani 2004, "Least angle regression"
+
+    Returns:
+        The data set.
+
+    References:
+        Efron, Hastie, Johnstone and Tibshirani 2004, "Least angle regression"
     """
     # here, not above: scikit-learn takes about a second to import
     from sklearn.datasets import load_diabetes

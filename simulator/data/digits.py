@@ -1,4 +1,4 @@
-"""Handwritten digits that ship with scikit-learn."""
+"""Digits (Alpaydin and Kaynak 1998): handwritten digits of 8x8 pixels, shipped with scikit-learn."""
 
 from functools import lru_cache
 
@@ -10,7 +10,12 @@ def digits() -> Dataset:
     """Handwritten digits of 8x8 pixels, `[1797, 8, 8]` in [0, 1]; no files and no download needed.
 
     Samples: 1,797 of 10 labels, no test set of its own
-    Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI; through scikit-learn
+
+    Returns:
+        The data set.
+
+    References:
+        Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI; through scikit-learn
     """
     # here, not above: scikit-learn takes about a second to import and only this data set needs it
     from sklearn.datasets import load_digits

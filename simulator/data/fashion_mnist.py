@@ -1,5 +1,6 @@
-"""Pictures of clothes, 28x28 pixels."""
+"""Fashion-MNIST (Xiao et al. 2017): pictures of clothes, 28x28 pixels."""
 
+from byzax.options import checked
 from byzax.simulator.data import _files, _idx
 from byzax.simulator.data.base import Dataset
 
@@ -16,19 +17,27 @@ SHA256 = {
 }
 
 
+@checked
 def fashion_mnist(*, root: str | None = None) -> Dataset:
     """Fashion-MNIST, `[70000, 28, 28]` in [0, 1], from IDX files (gzip or not) or downloaded once with a checksum.
 
-    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `fashion_mnist`),
-    then in `data/fashion_mnist` of the cache folder ($BYZAX_CACHE, else the user's).
+    The files are looked for in `root`, or without one in $BYZAX_DATA (in the folder itself or in its sub-folder
+    `fashion_mnist`), then in `data/fashion_mnist` of the cache folder ($BYZAX_CACHE, else the user's).
 
     Samples: 60,000 training and 10,000 test images of 10 labels
-    Source: Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a novel image dataset"
 
     Args:
-        root: folder of the four files; None looks further, as said above.
+        root: Folder of the four files; None looks in the other places above.
+
+    Returns:
+        The data set.
 
     Raises:
-        DataError: where a file is missing and cannot be fetched, or is damaged.
+        DataError: Where a file is missing and cannot be downloaded, or is damaged.
+
+    References:
+        Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a novel image dataset"
     """
-    return _idx.load("fashion_mnist", _files.find("fashion_mnist", _idx.FILES, root, _idx.fetches(MIRRORS, SHA256)))
+    return _idx.load(
+        "fashion_mnist", _files.find_folder("fashion_mnist", _idx.FILES, root, _idx.build_fetches(MIRRORS, SHA256))
+    )

@@ -1,48 +1,51 @@
-"""Files in the format of LIBSVM."""
+"""LIBSVM: sparse samples in a file of your own, in the format of LIBSVM."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from byzax.options import checked
 from byzax.simulator.data import _files, _targets
-from byzax.simulator.data.base import LARGEST, DataError, Dataset, dataset, describe
-from byzax.simulator.file_cache import file_cache, reads
+from byzax.simulator.data.base import LARGEST, Count, DataError, Dataset, Task, dataset, describe
+from byzax.simulator.file_cache import depends_on, file_cache
 from byzax.simulator.mistakes import cut
 
 
+@checked
 def libsvm(
     *,
     path: str,
-    features: int | None = None,
-    task: Literal["classification", "regression"] = "classification",
+    features: Count | None = None,
+    task: Task = "classification",
     test_path: str | None = None,
 ) -> Dataset:
-    """Lines `label index:value ...` with indices from 1, such as a9a, phishing or mushrooms, `[N, features]`.
+    """Reads lines `label index:value ...` with indices from 1, such as a9a, phishing or mushrooms, `[N, features]`.
 
     The file may be packed (.gz or .bz2). Labels are whole numbers, numbered in their order: -1 and +1 become 0 and 1.
     In memory all values are held, the zeros too: 4 bytes each.
 
     Samples: those of the file, no test set of its own unless test_path names one
-    Source: Chang and Lin 2011, "LIBSVM: a library for support vector machines", and its collection of data sets
 
     Args:
-        path: of the file; relative to the folder that byzax is started in, or to $BYZAX_DATA.
-        features: their number; None takes the largest index of the files.
-        task: whether the first number of a line is a label or a value.
-        test_path: of a file whose samples are the test set.
+        path: Path of the file, relative to the working directory or to $BYZAX_DATA.
+        features: Number of features; None takes the largest index of the files.
+        task: Whether the first number of a line is a label or a value.
+        test_path: Path of a file whose samples are the test set.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: for an option out of range.
-        DataError: where a file is missing or damaged, or has an index above `features`.
+        OptionError: For an option out of its range.
+        DataError: Where a file is missing or damaged, or has an index above `features`.
+
+    References:
+        Chang and Lin 2011, "LIBSVM: a library for support vector machines", and its collection of data sets
     """
-    if task not in ("classification", "regression"):
-        raise ValueError(f'libsvm has the tasks "classification" and "regression", got {task!r}')
-    if features is not None and features < 1:
-        raise ValueError(f"libsvm needs features >= 1, or null for the largest index, got {features}")
-    places = [_files.given("libsvm", "path", path)]
+    places = [_files.find_named("libsvm", "path", path)]
     if test_path is not None:
-        places.append(_files.given("libsvm", "test_path", test_path))
+        places.append(_files.find_named("libsvm", "test_path", test_path))
     return _load(tuple(places), features, task == "classification")
 
 
@@ -68,17 +71,17 @@ def _load(places: tuple[Path, ...], features: int | None, labelled: bool) -> Dat
     about = (describe("x", x),)
     if not labelled:
         about += (_targets.describe_values("y", y.dtype, y),)
-        return dataset(x, _targets.values(where, y), None, test, about=about)
-    numbers, names = _targets.numbered(where, y)
+        return dataset(x, _targets.to_values(where, y), None, test, about=about)
+    numbers, names = _targets.number_labels(where, y)
     about += (_targets.describe_labels("y", y.dtype, names, count),)
-    return dataset(x, numbers, len(names), test, labels=_targets.own_names(names), about=about)
+    return dataset(x, numbers, len(names), test, labels=_targets.label_names(names), about=about)
 
 
 def _read(place: Path) -> tuple[Any, np.ndarray]:
     # here, not above: scikit-learn takes about a second to import
     from sklearn.datasets import load_svmlight_file
 
-    reads(place)
+    depends_on(place)
     try:
         x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
     except Exception as error:  # whatever scikit-learn and what unpacks the file make of damaged bytes

@@ -1,5 +1,6 @@
-"""Handwritten digits of 28x28 pixels."""
+"""MNIST (LeCun et al. 1998): handwritten digits of 28x28 pixels."""
 
+from byzax.options import checked
 from byzax.simulator.data import _files, _idx
 from byzax.simulator.data.base import Dataset
 
@@ -16,19 +17,25 @@ SHA256 = {
 }
 
 
+@checked
 def mnist(*, root: str | None = None) -> Dataset:
     """MNIST, `[70000, 28, 28]` in [0, 1], from IDX files (gzip or not) or downloaded once with a checksum.
 
-    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `mnist`),
-    then in `data/mnist` of the cache folder ($BYZAX_CACHE, else the user's).
+    The files are looked for in `root`, or without one in $BYZAX_DATA (in the folder itself or in its sub-folder
+    `mnist`), then in `data/mnist` of the cache folder ($BYZAX_CACHE, else the user's).
 
     Samples: 60,000 training and 10,000 test images of 10 labels
-    Source: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition"
 
     Args:
-        root: folder of the four files; None looks further, as said above.
+        root: Folder of the four files; None looks in the other places above.
+
+    Returns:
+        The data set.
 
     Raises:
-        DataError: where a file is missing and cannot be fetched, or is damaged.
+        DataError: Where a file is missing and cannot be downloaded, or is damaged.
+
+    References:
+        LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition"
     """
-    return _idx.load("mnist", _files.find("mnist", _idx.FILES, root, _idx.fetches(MIRRORS, SHA256)))
+    return _idx.load("mnist", _files.find_folder("mnist", _idx.FILES, root, _idx.build_fetches(MIRRORS, SHA256)))

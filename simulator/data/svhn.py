@@ -1,10 +1,11 @@
-"""House numbers in photographs."""
+"""SVHN (Netzer et al. 2011): house numbers in photographs, 32x32 pixels."""
 
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from byzax.options import checked
 from byzax.simulator.data import _files, _mat
 from byzax.simulator.data._files import WAY_OUT, Fetch
 from byzax.simulator.data.base import DataError, Dataset, dataset
@@ -18,31 +19,37 @@ SHA256 = {
 }
 
 
+@checked
 def svhn(*, extra: bool = False, root: str | None = None) -> Dataset:
     """SVHN (cropped digits), `[99289, 32, 32, 3]` in [0, 1], from its MATLAB files or downloaded once with a checksum.
 
-    The files are looked for in `root`, then in $BYZAX_DATA (in the folder itself or in its sub-folder `svhn`), then in
-    `data/svhn` of the cache folder; 0.25 GB are downloaded, with extra 1.6 GB. In memory it takes 1.2 GB, with extra
-    7.8 GB, and half as much again while it is read.
+    The files are looked for in `root`, or without one in $BYZAX_DATA (in the folder itself or in its sub-folder
+    `svhn`), then in `data/svhn` of the cache folder; 0.25 GB are downloaded, with extra 1.6 GB. In memory it takes
+    1.2 GB, with extra 7.8 GB, and half as much again while it is read.
 
     Samples: 73,257 training and 26,032 test images of 10 labels; with extra 531,131 more for training, easier ones
-    Source: Netzer et al. 2011, "Reading digits in natural images with unsupervised feature learning"
 
     Args:
-        extra: whether the samples of extra_32x32.mat are for training too.
-        root: folder of the files; None looks further, as said above.
+        extra: Whether the samples of extra_32x32.mat are training samples too.
+        root: Folder of the files; None looks in the other places above.
+
+    Returns:
+        The data set.
 
     Raises:
-        DataError: where a file is missing and cannot be fetched, or is damaged.
+        DataError: Where a file is missing and cannot be downloaded, or is damaged.
+
+    References:
+        Netzer et al. 2011, "Reading digits in natural images with unsupervised feature learning"
     """
     files = ("train_32x32.mat", *(("extra_32x32.mat",) if extra else ()), "test_32x32.mat")
     fetch = {file: Fetch((f"{ADDRESS}/{file}",), SHA256[file]) for file in files}
-    return _load(_files.find("svhn", files, root, fetch), files)
+    return _load(_files.find_folder("svhn", files, root, fetch), files)
 
 
 @file_cache(maxsize=2)
 def _load(folder: Path, files: tuple[str, ...]) -> Dataset:
-    parts = [_read(place) for file in files if (place := _files.path(folder, file))]
+    parts = [_read(place) for file in files if (place := _files.find_file(folder, file))]
     x = np.empty((sum(len(labels) for _, labels in parts), 32, 32, 3), np.float32)
     start = 0
     for images, labels in parts:
@@ -55,9 +62,9 @@ def _load(folder: Path, files: tuple[str, ...]) -> Dataset:
 
 def _read(place: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images `[32, 32, 3, N]` of bytes and labels `[N]`; in the file the digit 0 has the label 10."""
-    content = _files.content(place)
+    content = _files.read_bytes(place)
     try:
-        held = _mat.arrays(content)
+        held = _mat.read_arrays(content)
         images, labels = held["X"], held["y"].ravel()
     except KeyError as error:
         raise DataError(f"{place} lacks the variable {error}: a file of SVHN's cropped digits has X and y") from error

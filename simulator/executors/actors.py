@@ -63,7 +63,7 @@ class Setting(NamedTuple):
 
 def setting(task: Task, hosts: np.ndarray) -> Setting:
     """The setting of a task of one seed; `hosts` `[n]`: the number of the worker actor that hosts each worker."""
-    compilation.keep()
+    compilation.use_disk_cache()
     compilation.make_room()
     run = task.run
     ready = prepare(run, UNPLANNED if run.clock == "wall" else None)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from byzax.simulator import timeline
 from byzax.simulator.adversary import lying
 from byzax.simulator.arrivals import open_book
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.attack import Honest
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, build, least_rows, message_bits, schedule
@@ -249,7 +249,7 @@ def in_numpy(update: Update) -> Update:
     )
 
 
-@kept
+@compiled_once
 def batched(work: Callable[..., jax.Array], together: bool) -> Callable[..., jax.Array]:
     """`work` for m workers at once: all but world and model have a leading axis `[m]`.
 

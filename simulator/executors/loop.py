@@ -59,7 +59,7 @@ def simulate(run: Run) -> Iterator[Update]:
         ValueError: Where a part does not accept the numbers of the run.
         RunError: Where a stage fails, naming worker and job.
     """
-    compilation.keep()
+    compilation.use_disk_cache()
     prepared, here = prepare(run), world(run)
     for update in _updates(run, prepared, here, _started(run, prepared, here)):
         yield in_numpy(update)
@@ -72,7 +72,7 @@ def _started(run: Run, prepared: Prepared, here: World) -> Server:
 
 
 def _repeat(task: Task, observed: Timeline | None = None) -> Iterator[Checkpoint]:
-    compilation.keep()
+    compilation.use_disk_cache()
     begin, run = time.perf_counter(), task.run
     prepared, here = prepare(run, observed), world(run)
     timeline = prepared.timeline

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator import compilation, interrupts
-from byzax.simulator.compilation import kept
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Vectorised
 from byzax.simulator.config.study import Task
 from byzax.simulator.core import Core, schedule
@@ -77,7 +77,7 @@ def execute(task: Task) -> Iterator[Checkpoint]:
     Repeats whose timelines have the same form, and whose splits the same sizes, advance together, others one after the
     other.
     """
-    compilation.keep()
+    compilation.use_disk_cache()
     runs, n = {seed: task.run.replace(seed=seed) for seed in task.seeds}, task.run.workers.total
     ready = {seed: prepare(run) for seed, run in runs.items()}
     layouts = {seed: layout(each.timeline, n) for seed, each in ready.items()}
@@ -343,7 +343,7 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
     return all_seeds
 
 
-@kept
+@compiled_once
 def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     def start(here: World) -> State:
         server = core.start(here)
@@ -355,12 +355,12 @@ def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
     return _over_seeds(start)
 
 
-@kept
+@compiled_once
 def _evaluate(core: Core) -> Callable[[World, Array], Evaluation]:
     return _over_seeds(core.evaluate)
 
 
-@kept
+@compiled_once
 def _advance(
     core: Core, widths: tuple[int, ...], single: bool, filled: bool, n: int, how: _Watching
 ) -> Callable[[World, State, Events], tuple[State, Diagnostics, Array, _Watched | None]]:

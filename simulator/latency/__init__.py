@@ -1,4 +1,4 @@
-"""How long work takes, in virtual seconds: `build(name, **options)` gives a `Latency`; one file for each."""
+"""Latency models: the durations of jobs and messages in virtual seconds, one file each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,18 @@ members.open_folder("latency")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all latency models."""
+    """The names of all latency models, sorted; no file of them is loaded."""
     return members.available("latency")
 
 
 def factory(reference: str | Callable[..., Latency]) -> Callable[..., Latency]:
-    """The function behind a latency model's name: `factory("constant")()`.
+    """The function behind a latency model's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the model's options as keyword arguments.
 
     Raises:
         PartError: For an unknown name, with the nearest one.
@@ -30,13 +33,22 @@ def factory(reference: str | Callable[..., Latency]) -> Callable[..., Latency]:
 
 
 def build(name: str, **options: Any) -> Latency:
-    """The latency model `name`: the way to have one from Python.
+    """Builds a latency model by its name.
 
-    Raises ValueError for an unknown name or an option out of range.
+    Args:
+        name: Such as `"lognormal"`.
+        **options: Options of the model.
 
-    >>> import numpy as np
-    >>> build("constant", seconds=2.0)(np.random.default_rng(0), 0, 0, 3).tolist()
-    [2.0, 2.0, 2.0]
+    Returns:
+        The latency model.
+
+    Raises:
+        PartError: For an unknown name; an OptionError for an option out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> build("constant", seconds=2.0)(np.random.default_rng(0), 0, 0, 3).tolist()
+        [2.0, 2.0, 2.0]
     """
     return factory(name)(**options)
 

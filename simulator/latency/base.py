@@ -1,28 +1,30 @@
-"""What a latency model is: the type and the checks shared by every file of this folder."""
+"""The type of a latency model, and the ranges of options shared by the files of this folder."""
 
-from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import Field
 
-# (random generator of this worker's own, worker, first job, count) -> seconds of so many jobs, [count], each >= 0. It
-# is asked for a worker's jobs in order, and draws as many numbers for each: the blocks asked for change nothing.
-Latency = Callable[[np.random.Generator, int, int, int], np.ndarray]
-
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def not_negative(name: str, **values: float) -> None:
-    """Raises ValueError unless all values are finite and at least 0."""
-    for option, value in values.items():
-        if not (0 <= value < float("inf")):
-            raise ValueError(f"{name} needs {option} >= 0, got {value}")
+class Latency(Protocol):
+    """The durations of a worker's jobs, in seconds of virtual time."""
 
+    def __call__(self, rng: np.random.Generator, worker: int, first: int, count: int, /) -> np.ndarray:
+        """Draws the durations of consecutive jobs of one worker.
 
-def positive(name: str, **values: float) -> None:
-    """Raises ValueError unless all values are finite and above 0."""
-    for option, value in values.items():
-        if not (0 < value < float("inf")):
-            raise ValueError(f"{name} needs {option} > 0, got {value}")
+        A worker's jobs come in order, in blocks of any size. A model has to draw the same count of random numbers for
+        every job, so that the sizes of the blocks change nothing.
+
+        Args:
+            rng: Random generator of this worker alone.
+            worker: Number of the worker.
+            first: Number of the first job of the block.
+            count: Number of jobs in the block.
+
+        Returns:
+            Seconds of each job, `[count]`, each at least 0.
+        """
+        ...

@@ -1,21 +1,27 @@
-"""The same time for every job."""
+"""Constant latency: every job takes the same time."""
 
 import numpy as np
 
-from byzax.simulator.latency.base import Latency, NotNegative, not_negative
+from byzax.options import checked
+from byzax.simulator.latency.base import Latency, NotNegative
 
 
+@checked
 def constant(*, seconds: NotNegative = 1.0) -> Latency:
-    """Every job takes as long as every other.
+    """Gives every job of every worker the same duration.
 
     Formula: seconds
-    Source: the ideal machine of bulk-synchronous training
 
     Args:
-        seconds: of a job.
+        seconds: Duration of a job in seconds.
+
+    Returns:
+        The latency model.
 
     Raises:
-        ValueError: seconds < 0.
+        OptionError: For `seconds` out of its range.
+
+    References:
+        The ideal machine of bulk-synchronous training
     """
-    not_negative("constant", seconds=seconds)
     return lambda rng, worker, first, count: np.full(count, seconds)

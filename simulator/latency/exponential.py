@@ -1,19 +1,25 @@
-"""Exponential times."""
+"""Exponentially distributed latency."""
 
-from byzax.simulator.latency.base import Latency, Positive, positive
+from byzax.options import checked
+from byzax.simulator.latency.base import Latency, Positive
 
 
+@checked
 def exponential(*, mean: Positive = 1.0) -> Latency:
-    """Times without memory: how long a job has taken says nothing about how long it will still take.
+    """Draws exponential durations, which have no memory: the time still to go is independent of the time spent.
 
     Formula: density exp(-x / mean) / mean
-    Source: Lee et al., IEEE Trans. Inf. Theory 2018, "Speeding up distributed machine learning using codes"
 
     Args:
-        mean: seconds.
+        mean: Mean duration of a job in seconds.
+
+    Returns:
+        The latency model.
 
     Raises:
-        ValueError: mean <= 0.
+        OptionError: For `mean` out of its range.
+
+    References:
+        Lee et al., IEEE Trans. Inf. Theory 2018, "Speeding up distributed machine learning using codes"
     """
-    positive("exponential", mean=mean)
     return lambda rng, worker, first, count: rng.exponential(mean, count)

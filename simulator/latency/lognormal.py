@@ -1,23 +1,28 @@
-"""Lognormal times."""
+"""Lognormally distributed latency."""
 
 import math
 
-from byzax.simulator.latency.base import Latency, NotNegative, Positive, not_negative, positive
+from byzax.options import checked
+from byzax.simulator.latency.base import Latency, NotNegative, Positive
 
 
+@checked
 def lognormal(*, median: Positive = 1.0, sigma: NotNegative = 0.5) -> Latency:
-    """Many small factors multiplied: half of the jobs take less than the median, a few take several times as long.
+    """Draws lognormal durations, products of many small factors: a few jobs take several times the median.
 
     Formula: median exp(sigma z), z standard normal; the mean is median exp(sigma² / 2)
-    Source: Limpert, Stahel and Abbt, BioScience 2001, "Log-normal distributions across the sciences"
 
     Args:
-        median: seconds.
-        sigma: standard deviation of the logarithm.
+        median: Median duration of a job in seconds.
+        sigma: Standard deviation of the logarithm.
+
+    Returns:
+        The latency model.
 
     Raises:
-        ValueError: median <= 0 or sigma < 0.
+        OptionError: For an option out of its range.
+
+    References:
+        Limpert, Stahel and Abbt, BioScience 2001, "Log-normal distributions across the sciences"
     """
-    positive("lognormal", median=median)
-    not_negative("lognormal", sigma=sigma)
     return lambda rng, worker, first, count: rng.lognormal(math.log(median), sigma, count)

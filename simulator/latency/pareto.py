@@ -1,21 +1,27 @@
-"""Pareto times: a heavy tail."""
+"""Pareto-distributed latency: a heavy tail of slow jobs."""
 
-from byzax.simulator.latency.base import Latency, Positive, positive
+from byzax.options import checked
+from byzax.simulator.latency.base import Latency, Positive
 
 
+@checked
 def pareto(*, scale: Positive = 1.0, alpha: Positive = 2.0) -> Latency:
-    """Heavy tails: now and then a job takes very long; with alpha <= 1 the mean is infinite.
+    """Draws Pareto durations, whose tail is heavy: now and then a job takes very long; alpha <= 1 has an infinite mean.
 
     Formula: P(x > t) = (scale / t)^alpha for t >= scale
-    Source: Dean and Barroso, CACM 2013, "The tail at scale" (of tails, not of this law); Wang, Joshi and Wornell
-        2015, "Using straggler replication to reduce latency in large-scale parallel computing"
 
     Args:
-        scale: the least time, seconds.
-        alpha: the tail's exponent; the smaller, the heavier.
+        scale: Least duration of a job in seconds.
+        alpha: Exponent of the tail; the smaller, the heavier.
+
+    Returns:
+        The latency model.
 
     Raises:
-        ValueError: scale <= 0 or alpha <= 0.
+        OptionError: For an option out of its range.
+
+    References:
+        Dean and Barroso, CACM 2013, "The tail at scale" (of tails, not of this law); Wang, Joshi and Wornell
+        2015, "Using straggler replication to reduce latency in large-scale parallel computing"
     """
-    positive("pareto", scale=scale, alpha=alpha)
     return lambda rng, worker, first, count: scale * (1 + rng.pareto(alpha, count))

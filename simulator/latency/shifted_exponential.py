@@ -1,22 +1,27 @@
-"""Exponential times above a least one."""
+"""Shifted exponential latency: a least duration and an exponential delay."""
 
-from byzax.simulator.latency.base import Latency, NotNegative, Positive, not_negative, positive
+from byzax.options import checked
+from byzax.simulator.latency.base import Latency, NotNegative, Positive
 
 
+@checked
 def shifted_exponential(*, shift: NotNegative = 1.0, mean: Positive = 0.5) -> Latency:
-    """A time that every job takes, and an exponential delay on top: the usual model of stragglers.
+    """Adds an exponential delay to a duration that every job takes: the usual model of stragglers.
 
     Formula: shift + x, density of x exp(-x / mean) / mean
-    Source: Lee et al., IEEE Trans. Inf. Theory 2018; Dutta et al., AISTATS 2018, "Slow and
-        stale gradients can win the race"
 
     Args:
-        shift: the least time, seconds.
-        mean: of the delay, seconds.
+        shift: Least duration of a job in seconds.
+        mean: Mean of the delay in seconds.
+
+    Returns:
+        The latency model.
 
     Raises:
-        ValueError: shift < 0 or mean <= 0.
+        OptionError: For an option out of its range.
+
+    References:
+        Lee et al., IEEE Trans. Inf. Theory 2018; Dutta et al., AISTATS 2018, "Slow and
+        stale gradients can win the race"
     """
-    not_negative("shifted_exponential", shift=shift)
-    positive("shifted_exponential", mean=mean)
     return lambda rng, worker, first, count: shift + rng.exponential(mean, count)

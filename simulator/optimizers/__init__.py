@@ -1,4 +1,4 @@
-"""Optimizers of server and workers: one file each, found by its name; each gives an `optax.GradientTransformation`."""
+"""Optimizers of server and workers: one file each, which gives an `optax.GradientTransformation`."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,18 @@ members.open_folder("optimizer")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all optimizers."""
+    """The names of all optimizers, sorted; no file of them is loaded."""
     return members.available("optimizer")
 
 
 def factory(reference: str | Callable[..., GradientTransformation]) -> Callable[..., GradientTransformation]:
-    """The function behind an optimizer's name: `factory("sgd")(learning_rate=0.1)`.
+    """The function behind an optimizer's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the optimizer's options as keyword arguments: `factory("sgd")(learning_rate=0.1)`.
 
     Raises:
         PartError: For an unknown name, with the nearest one.

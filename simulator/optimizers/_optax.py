@@ -1,4 +1,4 @@
-"""Optimizers of optax as parts: their options that are numbers or switches, with ranges and with papers' variants."""
+"""Optimizers of optax as parts: their numbers and switches as options with ranges, and the variants of papers."""
 
 import inspect
 from collections.abc import Callable
@@ -9,78 +9,103 @@ import jax.numpy as jnp
 import optax
 from pydantic import Field
 
+from byzax.options import checked
 from byzax.simulator.config.rates import Rate
 
-NOT_NEGATIVE = Annotated[float, Field(ge=0)]
-# Optimizers with a correction for the start of their moving means, which some papers and codes leave out; and what
-# these means of the gradients and of their squares begin with in optax, where papers begin elsewhere.
+Decay = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+# Optimizers that correct their moving means for the values that these start with, which some papers and codes omit;
+# and the start values of the means of gradients and of squared gradients in optax, where papers have others.
 CORRECTED = ("adam", "adamw", "yogi")
-MOMENTS = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
-UNCORRECTED = """bias_correction: false leaves out the division by 1 - b1^t and 1 - b2^t ({who})."""
-BEGINNING = """first_moment and second_moment are what the moving means of gradients and of their squares begin with. As
-in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization"): bias_correction: false, b2: 0.99, eps: 1e-3,
-first_moment: 0, second_moment: 1e-6 (eps²). Zaheer et al. 2018 (Yogi) have no correction either."""
+START_VALUES = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
+
+OPTIONS = {
+    "nesterov": "Whether Nesterov momentum is used.",
+    "bias_correction": "Whether the moving means are divided by 1 - b1^t and 1 - b2^t; false as {who}.",
+    "first_moment": "Start value of the moving mean of the gradients.",
+    "second_moment": "Start value of the moving mean of the squared gradients.",
+}
+VARIANTS = """Variants: as in Reddi et al., ICLR 2021 ("Adaptive Federated Optimization") with bias_correction: false,
+b2: 0.99, eps: 1e-3, first_moment: 0, second_moment: 1e-6 (eps²). Zaheer et al. 2018 (Yogi) have no correction
+either."""
 
 
-def adapted(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
-    """optax's function of this name, with those of its options that are plain numbers or switches.
+def build_optimizer(name: str, learning_rate: float) -> Callable[..., optax.GradientTransformation]:
+    """Builds the factory of an optimizer of optax, with those of its options that are plain numbers or switches.
 
     Args:
-        name: In optax.
-        learning_rate: The default of the option `learning_rate`.
+        name: Name in optax.
+        learning_rate: Default of the option `learning_rate`.
 
     Returns:
-        A function of keyword arguments that gives an `optax.GradientTransformation`.
+        A function of keyword arguments that returns an `optax.GradientTransformation`. Its signature holds the types
+        and ranges of the options, and it raises OptionError for an option out of its range.
     """
     function = getattr(optax, name)
-    share: Any = Annotated[float, Field(ge=0, lt=1)]
-    types: dict[str, Any] = {"learning_rate": Rate, "momentum": share | None, "bias_correction": bool}
+    optional: Any = Decay | None  # pyright: ignore[reportOperatorIssue]
+    types: dict[str, Any] = {"learning_rate": Rate, "momentum": optional, "bias_correction": bool}
     types["first_moment"] = float
-    types |= dict.fromkeys(("b1", "b2", "decay"), share)
-    options = [
-        option.replace(
-            kind=option.KEYWORD_ONLY,
-            default=learning_rate if option.name == "learning_rate" else option.default,
-            annotation=bool if isinstance(option.default, bool) else types.get(option.name, NOT_NEGATIVE),
+    types |= dict.fromkeys(("b1", "b2", "decay"), Decay)
+    parameters = [
+        parameter.replace(
+            kind=parameter.KEYWORD_ONLY,
+            default=learning_rate if parameter.name == "learning_rate" else parameter.default,
+            annotation=bool if isinstance(parameter.default, bool) else types.get(parameter.name, NotNegative),
         )
-        for option in inspect.signature(function).parameters.values()
-        if option.name in {"learning_rate", "momentum"} or isinstance(option.default, (bool, float))
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name in {"learning_rate", "momentum"} or isinstance(parameter.default, (bool, float))
     ]
 
-    own = {"bias_correction": True} if name in CORRECTED else {}
-    own |= dict(zip(("first_moment", "second_moment"), MOMENTS.get(name, ()), strict=False))
-    options += [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=types.get(key, NOT_NEGATIVE))
-        for key, value in own.items()
+    # options that optax does not have
+    added = {"bias_correction": True} if name in CORRECTED else {}
+    added |= dict(zip(("first_moment", "second_moment"), START_VALUES.get(name, ()), strict=False))
+    parameters += [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=types.get(key, NotNegative))
+        for key, value in added.items()
     ]
 
-    def build(**chosen: Any) -> optax.GradientTransformation:
-        begin = {key: chosen.pop(key, value) for key, value in own.items()}
-        made = function(**chosen)
-        return made if begin == own else _begun(made, **begin)
+    def build(**options: Any) -> optax.GradientTransformation:
+        start = {key: options.pop(key, value) for key, value in added.items()}
+        made = function(**{"learning_rate": learning_rate} | options)
+        return made if start == added else _start_elsewhere(made, **start)
 
-    words = [inspect.getdoc(function) or ""]
-    if name in CORRECTED:
-        who = "Reddi et al. 2021, FedAdam and FedYogi" if name in MOMENTS else "as in BERT's code"
-        words.append(UNCORRECTED.format(who=who))
-    if name in MOMENTS:
-        words.append(BEGINNING)
     build.__name__ = build.__qualname__ = name
     build.__module__ = f"byzax.simulator.optimizers.{name}"
-    build.__doc__ = "\n\n".join(words)
-    build.__signature__ = inspect.Signature(options)  # pyright: ignore[reportFunctionMemberAccess]
-    return build
+    build.__doc__ = _document(name, function, [parameter.name for parameter in parameters])
+    # a description holds a schedule as a part; the server has made a function of it when it comes here
+    given = [
+        parameter.replace(annotation=Positive | Callable[..., Any]) if parameter.name == "learning_rate" else parameter
+        for parameter in parameters
+    ]
+    build.__signature__ = inspect.Signature(given)  # pyright: ignore[reportFunctionMemberAccess]
+    factory = checked(build)
+    factory.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    return factory
 
 
-def _begun(
-    made: optax.GradientTransformation,
+def _document(name: str, function: Callable[..., Any], options: list[str]) -> str:
+    """The docstring: optax's own, and the options that it does not describe."""
+    who = "in Reddi et al. 2021, FedAdam and FedYogi" if name in START_VALUES else "in BERT's code"
+    words = [inspect.getdoc(function) or ""]
+    lines = [f"  {key}: {OPTIONS[key].format(who=who)}" for key in options if f"  {key}: " not in words[0]]
+    if lines:
+        words.append("\n".join(["Further options:", *lines]))
+    if name in START_VALUES:
+        words.append(VARIANTS)
+    return "\n\n".join(words)
+
+
+def _start_elsewhere(
+    optimizer: optax.GradientTransformation,
     bias_correction: bool,
     first_moment: float | None = None,
     second_moment: float | None = None,
 ) -> optax.GradientTransformation:
-    """An optimizer whose moving means begin elsewhere (None: as they are), with or without the correction for that."""
+    """The optimizer with other start values of its moving means (None: the same), with or without their correction."""
 
-    def begin(state: Any) -> Any:
+    def change(state: Any) -> Any:
         if not isinstance(state, optax.ScaleByAdamState):
             return state
         moments = {
@@ -94,6 +119,8 @@ def _begun(
         return state._replace(count=count, **moments)
 
     def init(params: Any) -> Any:
-        return jax.tree.map(begin, made.init(params), is_leaf=lambda state: isinstance(state, optax.ScaleByAdamState))
+        return jax.tree.map(
+            change, optimizer.init(params), is_leaf=lambda state: isinstance(state, optax.ScaleByAdamState)
+        )
 
-    return optax.GradientTransformation(init, made.update)
+    return optax.GradientTransformation(init, optimizer.update)

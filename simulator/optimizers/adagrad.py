@@ -1,5 +1,5 @@
-"""optax's adagrad."""
+"""Adagrad (Duchi et al. 2011), by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-adagrad = adapted("adagrad", learning_rate=0.1)
+adagrad = build_optimizer("adagrad", learning_rate=0.1)

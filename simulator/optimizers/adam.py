@@ -1,5 +1,5 @@
-"""optax's adam."""
+"""Adam (Kingma and Ba 2015), by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-adam = adapted("adam", learning_rate=0.001)
+adam = build_optimizer("adam", learning_rate=0.001)

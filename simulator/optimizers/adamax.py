@@ -1,5 +1,5 @@
-"""optax's adamax."""
+"""Adamax (Kingma and Ba 2015): Adam with the infinity norm, by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-adamax = adapted("adamax", learning_rate=0.001)
+adamax = build_optimizer("adamax", learning_rate=0.001)

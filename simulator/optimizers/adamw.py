@@ -1,5 +1,5 @@
-"""optax's adamw."""
+"""AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-adamw = adapted("adamw", learning_rate=0.001)
+adamw = build_optimizer("adamw", learning_rate=0.001)

@@ -1,5 +1,5 @@
-"""optax's lamb."""
+"""LAMB (You et al. 2020), by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-lamb = adapted("lamb", learning_rate=0.001)
+lamb = build_optimizer("lamb", learning_rate=0.001)

@@ -1,5 +1,5 @@
-"""optax's lion."""
+"""Lion (Chen et al. 2023), by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-lion = adapted("lion", learning_rate=0.0001)
+lion = build_optimizer("lion", learning_rate=0.0001)

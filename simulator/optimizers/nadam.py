@@ -1,5 +1,5 @@
-"""optax's nadam."""
+"""NAdam (Dozat 2016): Adam with Nesterov momentum, by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-nadam = adapted("nadam", learning_rate=0.001)
+nadam = build_optimizer("nadam", learning_rate=0.001)

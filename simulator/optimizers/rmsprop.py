@@ -1,5 +1,5 @@
-"""optax's rmsprop."""
+"""RMSProp (Tieleman and Hinton 2012), by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-rmsprop = adapted("rmsprop", learning_rate=0.001)
+rmsprop = build_optimizer("rmsprop", learning_rate=0.001)

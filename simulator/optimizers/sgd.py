@@ -1,5 +1,5 @@
-"""optax's sgd."""
+"""Stochastic gradient descent, with momentum or without, by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-sgd = adapted("sgd", learning_rate=0.1)
+sgd = build_optimizer("sgd", learning_rate=0.1)

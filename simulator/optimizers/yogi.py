@@ -1,5 +1,5 @@
-"""optax's yogi."""
+"""Yogi (Zaheer et al. 2018), by optax."""
 
-from byzax.simulator.optimizers._optax import adapted
+from byzax.simulator.optimizers._optax import build_optimizer
 
-yogi = adapted("yogi", learning_rate=0.001)
+yogi = build_optimizer("yogi", learning_rate=0.001)

@@ -1,4 +1,4 @@
-"""Ways to split training samples over workers: `build(name, **options)` gives a `Partition`; one file for each."""
+"""Partitions: ways to split the training samples over the workers, one file each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,18 @@ members.open_folder("partition")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all partitions."""
+    """The names of all partitions, sorted; no file of them is loaded."""
     return members.available("partition")
 
 
 def factory(reference: str | Callable[..., Partition]) -> Callable[..., Partition]:
-    """The function behind a partition's name: `factory("iid")()`.
+    """The function behind a partition's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the partition's options as keyword arguments.
 
     Raises:
         PartError: For an unknown name, with the nearest one.
@@ -30,14 +33,23 @@ def factory(reference: str | Callable[..., Partition]) -> Callable[..., Partitio
 
 
 def build(name: str, **options: Any) -> Partition:
-    """The partition `name`: the way to have one from Python.
+    """Builds a partition by its name.
 
-    Raises ValueError for an unknown name or an option out of range.
+    Args:
+        name: Such as `"dirichlet"`.
+        **options: Options of the partition.
 
-    >>> import numpy as np
-    >>> samples = Samples(labels=np.array([0, 1] * 5), owners=None, x=lambda: np.zeros((10, 2), np.float32))
-    >>> [len(positions) for positions in build("iid")(samples, 3, np.random.default_rng(0))]
-    [4, 3, 3]
+    Returns:
+        The partition.
+
+    Raises:
+        PartError: For an unknown name; an OptionError for an option out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> samples = Samples(labels=np.array([0, 1] * 5), owners=None, x=lambda: np.zeros((10, 2), np.float32))
+        >>> [len(positions) for positions in build("iid")(samples, 3, np.random.default_rng(0))]
+        [4, 3, 3]
     """
     return factory(name)(**options)
 

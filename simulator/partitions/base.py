@@ -1,89 +1,149 @@
-"""What a partition is: the types shared by every file of this folder."""
+"""The type of a partition, its input, and what the files of this folder share."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
+from pydantic import Field
 
-# Random splits that leave somebody with too few samples are drawn again: so many times, and altogether so many numbers,
-# which takes some seconds.
-ATTEMPTS, DRAWN = 1000, 3 * 10**8
+from byzax.options import PartError
+
+# A random split that leaves a worker with too few samples is drawn again, at most so many times and never with more
+# random numbers than this altogether, which take some seconds.
+MAX_ATTEMPTS, MAX_DRAWN = 1000, 3 * 10**8
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class LoadSamples(Protocol):
+    """Access to the features of the training samples, which most partitions do without."""
+
+    def __call__(self) -> np.ndarray:
+        """Returns a copy of the training samples, `[N, ...]`; it is made at each call."""
+        ...
 
 
 class Samples(NamedTuple):
-    """The training samples that are shared out.
+    """The training samples that a partition splits over workers.
 
-    `labels` `[N]`: int32, or the float32 values of a regression. `owners` `[N]` int32: whose sample each is by nature,
-    or None. `x()` gives the samples `[N, ...]`: a copy of them, made when somebody asks.
+    Attributes:
+        labels: Labels `[N]`, int32; or the float32 values of a regression.
+        owners: Owner of each sample (writer, speaker, device), `[N]` int32; None where the data set has none.
+        x: Gives the samples `[N, ...]`.
     """
 
     labels: np.ndarray
     owners: np.ndarray | None
-    x: Callable[[], np.ndarray]
+    x: LoadSamples
 
 
-# (samples, number of workers, rng) -> for each worker the positions of its samples: disjoint, none empty, ascending
-Partition = Callable[[Samples, int, np.random.Generator], list[np.ndarray]]
+class Partition(Protocol):
+    """A split of the training samples over workers."""
+
+    def __call__(self, samples: Samples, workers: int, rng: np.random.Generator, /) -> list[np.ndarray]:
+        """Splits the samples.
+
+        Args:
+            samples: The training samples.
+            workers: Number of workers.
+            rng: Random generator.
+
+        Returns:
+            Positions of the samples of each worker, ascending; no two workers share a sample, and each has at least
+            one.
+
+        Raises:
+            PartError: Where these samples cannot be split in this way over so many workers.
+        """
+        ...
 
 
-def check(samples: Samples, workers: int, minimum: int = 1) -> None:
-    """Raises ValueError unless there is a worker and `minimum` samples for each."""
+def check_samples(samples: Samples, workers: int, minimum: int = 1) -> None:
+    """Raises PartError unless there is a worker, and enough samples for each worker.
+
+    Args:
+        samples: The training samples.
+        workers: Number of workers.
+        minimum: Number of samples that each worker needs.
+    """
     if workers < 1:
-        raise ValueError(f"a partition needs workers >= 1, got {workers}")
+        raise PartError(f"a partition needs workers >= 1, got {workers}")
     if len(samples.labels) < workers * minimum:
         most = len(samples.labels) // minimum
-        # `minimum` may stand for an option, which the caller knows
+        # `minimum` may stand for an option, whose name the caller knows
         way_out = fewer_workers(most) if most else "ask for fewer for each"
-        raise ValueError(
+        raise PartError(
             f"{len(samples.labels)} training samples are too few for {workers} worker{'s' if workers > 1 else ''} with "
             f"at least {minimum} each: {way_out}, or take more samples"
         )
 
 
 def fewer_workers(most: int) -> str:
-    """The way out in words where there is enough for so many workers.
+    """The advice to take at most so many workers, in words.
 
-    >>> fewer_workers(1), fewer_workers(3)
-    ('take 1 worker', 'take at most 3 workers')
+    Example:
+        >>> fewer_workers(1), fewer_workers(3)
+        ('take 1 worker', 'take at most 3 workers')
     """
     return "take 1 worker" if most == 1 else f"take at most {most} workers"
 
 
-def attempts(drawn: int) -> int:
-    """How often a random split of which each draw takes so many numbers is tried: never for more than some seconds."""
-    return max(10, min(ATTEMPTS, DRAWN // drawn))
+def max_attempts(drawn: int) -> int:
+    """How often a random split may be drawn, so that it takes no more than some seconds.
+
+    Args:
+        drawn: Number of random numbers that one attempt takes.
+
+    Returns:
+        Number of attempts, from 10 to `MAX_ATTEMPTS`.
+    """
+    return max(10, min(MAX_ATTEMPTS, MAX_DRAWN // drawn))
 
 
-def no_split(name: str, samples: Samples, workers: int, minimum: int, alpha: float, tried: int) -> ValueError:
-    """The error of a partition that drew so often, and always left somebody with too few samples."""
+def no_split_error(name: str, samples: Samples, workers: int, minimum: int, alpha: float, attempts: int) -> PartError:
+    """The error of a partition all of whose draws left a worker with too few samples."""
     fewer = "lower min_partition_size or " if minimum > 1 else ""
-    return ValueError(
+    return PartError(
         f"{name} found no split of {len(samples.labels)} samples over {workers} workers with at least {minimum} each "
-        f"in {tried} draws: raise alpha (now {alpha}), {fewer}take fewer workers"
+        f"in {attempts} draws: raise alpha (now {alpha}), {fewer}take fewer workers"
     )
 
 
-def known_labels(name: str, samples: Samples) -> np.ndarray:
-    """The labels that occur, ascending. Raises ValueError where the samples have values in place of labels."""
+def distinct_labels(name: str, samples: Samples) -> np.ndarray:
+    """The labels that occur.
+
+    Args:
+        name: Name of the partition, for the message.
+        samples: The training samples.
+
+    Returns:
+        The labels, ascending.
+
+    Raises:
+        PartError: Where the samples have values instead of labels (regression).
+    """
     if np.issubdtype(samples.labels.dtype, np.floating):
-        raise ValueError(
+        raise PartError(
             f"{name} deals by label, and this data has values to predict (regression): take iid, quantity_skew or "
             f"feature_skew, or similarity, shards or extreme, which sort the values"
         )
     return np.unique(samples.labels)
 
 
-def rounded_down(share: float, count: int) -> int:
-    """A share of so many samples; a product such as 0.29 * 100 is a little below what it stands for."""
+def floor_share(share: float, count: int) -> int:
+    """A share of so many samples, rounded down."""
+    # a product such as 0.29 * 100 is a little below the whole number that it stands for
     return int(share * count + 1e-9)
 
 
-def by_value(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Positions in the order of the labels or values, equal ones in random order."""
+def sort_by_label(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Positions in the order of the labels or values `[N]`, equal ones in random order."""
     shuffled = rng.permutation(len(labels))
     return shuffled[np.argsort(labels[shuffled], kind="stable")]
 
 
-def dealt(pieces: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """The pieces in random order: the first workers, who are Byzantine, do not always hold the first labels."""
+def shuffle_pieces(pieces: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """The pieces in random order."""
+    # otherwise the first workers, which are the Byzantine ones, would always hold the first labels
     return [pieces[piece] for piece in rng.permutation(len(pieces))]

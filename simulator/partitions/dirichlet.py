@@ -1,45 +1,58 @@
-"""Label skew of adjustable strength."""
+"""Dirichlet label skew of adjustable strength (Yurochkin et al. 2019)."""
 
 import numpy as np
 
-from byzax.simulator.partitions.base import Partition, Samples, attempts, check, known_labels, no_split
+from byzax.options import checked
+from byzax.simulator.partitions.base import (
+    Count,
+    Partition,
+    Positive,
+    Samples,
+    check_samples,
+    distinct_labels,
+    max_attempts,
+    no_split_error,
+)
 
 
-def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing: bool = True) -> Partition:
-    """Each label's samples are dealt to the workers in shares drawn from a Dirichlet distribution.
+@checked
+def dirichlet(*, alpha: Positive = 0.5, min_partition_size: Count = 1, self_balancing: bool = True) -> Partition:
+    """Deals the samples of each label to the workers in shares drawn from a Dirichlet distribution.
 
     A small alpha gives a worker few labels, a large one approaches equal shares. The names are flwr-datasets'. Draws
     that leave a worker with too few samples are thrown away and drawn again, at most 1,000 times, fewer
     where a draw takes long (more than 300,000 samples).
 
     Splits: all samples; worker i gets the share p_i of each label's, p ~ Dirichlet(alpha, ..., alpha) for each label
-    Source: Yurochkin et al., ICML 2019; Hsu, Qi and Brown 2019 (who draw the labels' shares of each worker instead)
 
     Args:
-        alpha: concentration, above 0.
-        min_partition_size: samples that every worker has at least; 10 in flwr-datasets and the code of Yurochkin et al.
-        self_balancing: a worker that has its equal share of all samples gets none of the labels dealt after that, as
-            in that code; byzfl has no such thing.
+        alpha: Concentration, above 0.
+        min_partition_size: Number of samples that every worker has at least; 10 in flwr-datasets and the code of
+            Yurochkin et al.
+        self_balancing: Whether a worker that has its equal share of all samples gets none of the labels dealt after
+            that, as in that code; byzfl has no such thing.
+
+    Returns:
+        The partition. It raises PartError for too few samples, data without labels (regression), or where no draw
+        succeeded.
 
     Raises:
-        ValueError: for an option out of range; from the partition for too few samples, data without labels
-            (regression), or when no draw succeeded.
+        OptionError: For an option out of its range.
+
+    References:
+        Yurochkin et al., ICML 2019; Hsu, Qi and Brown 2019 (who draw the labels' shares of each worker instead)
     """
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"dirichlet needs alpha > 0, such as 0.5, got {alpha}")
-    if min_partition_size < 1:
-        raise ValueError(f"dirichlet needs min_partition_size >= 1, got {min_partition_size}")
 
     def partition(samples: Samples, workers: int, rng: np.random.Generator) -> list[np.ndarray]:
-        check(samples, workers, min_partition_size)
-        labels, known = samples.labels, known_labels("dirichlet", samples)
-        positions = {label: np.flatnonzero(labels == label) for label in known}
-        tried = attempts(len(labels) + workers * len(known))
-        for _ in range(tried):
+        check_samples(samples, workers, min_partition_size)
+        labels, distinct = samples.labels, distinct_labels("dirichlet", samples)
+        positions = {label: np.flatnonzero(labels == label) for label in distinct}
+        attempts = max_attempts(len(labels) + workers * len(distinct))
+        for _ in range(attempts):
             dealt: list[tuple[np.ndarray, np.ndarray]] = []
             sizes = np.zeros(workers, int)
             # in random order, since with self_balancing the last labels have fewer workers left to go to
-            for label in rng.permutation(known):
+            for label in rng.permutation(distinct):
                 members = rng.permutation(positions[label])
                 shares = rng.dirichlet(np.full(workers, alpha))
                 if self_balancing:
@@ -53,6 +66,6 @@ def dirichlet(*, alpha: float = 0.5, min_partition_size: int = 1, self_balancing
             if sizes.min() >= min_partition_size:
                 pieces = zip(*(np.split(members, cuts) for members, cuts in dealt), strict=True)
                 return [np.sort(np.concatenate(part)) for part in pieces]
-        raise no_split("dirichlet", samples, workers, min_partition_size, alpha, tried)
+        raise no_split_error("dirichlet", samples, workers, min_partition_size, alpha, attempts)
 
     return partition

@@ -1,4 +1,4 @@
-"""How a learning rate changes over a run: `build(name, updates, **options)` gives a `Rate`; one file for each."""
+"""Learning rate schedules: a rate that depends on the number of updates made before, one file each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,18 @@ members.open_folder("rate")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all schedules of a learning rate."""
+    """The names of all learning rate schedules, sorted; no file of them is loaded."""
     return members.available("rate")
 
 
 def factory(reference: str | Callable[..., Rate]) -> Callable[..., Rate]:
-    """The function behind a schedule's name: `factory("constant")(100)`.
+    """The function behind a learning rate schedule's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the number of updates of the run, and the options as keyword arguments.
 
     Raises:
         PartError: For an unknown name, with the nearest one.
@@ -30,12 +33,22 @@ def factory(reference: str | Callable[..., Rate]) -> Callable[..., Rate]:
 
 
 def build(name: str, updates: int, **options: Any) -> Rate:
-    """The schedule `name` for a run of so many updates: the way to have one from Python.
+    """Builds a learning rate schedule by its name.
 
-    Raises ValueError for an unknown name or an option out of range.
+    Args:
+        name: Such as `"cosine"`.
+        updates: Number of updates of the run.
+        **options: Options of the schedule.
 
-    >>> [round(float(build("step", 9, start=0.5, every=3, factor=0.1)(t)), 6) for t in (0, 2, 3, 6)]
-    [0.5, 0.5, 0.05, 0.005]
+    Returns:
+        The schedule.
+
+    Raises:
+        PartError: For an unknown name; an OptionError for an option out of its range.
+
+    Example:
+        >>> [round(float(build("step", 9, start=0.5, every=3, factor=0.1)(t)), 6) for t in (0, 2, 3, 6)]
+        [0.5, 0.5, 0.05, 0.005]
     """
     return factory(name)(updates, **options)
 

@@ -1,27 +1,37 @@
-"""What the schedule of a learning rate is: the type and the checks shared by every file of this folder."""
+"""The type of a learning rate schedule, and what the files of this folder share."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-# how many updates were made before, a number or a traced array, -> the learning rate of the next one
-Rate = Callable[[Any], Any]
+from byzax.options import OptionError
 
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def positive(name: str, **values: float) -> None:
-    """Raises ValueError unless all values are finite and above 0."""
-    for option, value in values.items():
-        if not (0 < value < float("inf")):
-            raise ValueError(f"{name} needs {option} > 0, got {value}")
+class Rate(Protocol):
+    """A learning rate that depends on the number of updates made before."""
+
+    def __call__(self, step: Any, /) -> Any:
+        """Gives the learning rate of the next update.
+
+        Args:
+            step: Number of updates made before, a number or a traced array.
+
+        Returns:
+            The learning rate, a number or an array of the shape of `step`.
+        """
+        ...
 
 
-def falling(name: str, start: float, final: float) -> None:
-    """Raises ValueError unless 0 <= final <= start and start > 0."""
-    positive(name, start=start)
-    if not 0 <= final <= start:
-        raise ValueError(f"{name} needs 0 <= final <= start: with start {start:g} final cannot be {final:g}")
+def check_final(start: float, final: float) -> None:
+    """Raises OptionError for a final learning rate above the first one.
+
+    Args:
+        start: Learning rate of the first update.
+        final: Learning rate at the end.
+    """
+    if final > start:
+        raise OptionError("final", f"must be at most start = {start:g}, got {final:g}")

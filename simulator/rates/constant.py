@@ -1,16 +1,26 @@
-"""A constant learning rate."""
+"""Constant learning rate."""
 
-from byzax.simulator.rates.base import Positive, Rate, positive
+from byzax.options import checked
+from byzax.simulator.rates.base import Positive, Rate
 
 
+@checked
 def constant(updates: int, *, start: Positive = 0.1) -> Rate:
-    """The same rate for every update: what a bare number stands for, with a warm-up if that is asked for.
+    """Uses the same learning rate for every update; a number in place of a schedule means this, without a warm-up.
 
     Formula: start
-    Source: Robbins and Monro, Annals of Mathematical Statistics 1951 (whose steps fall; this is the exception to it)
+
+    Args:
+        updates: Number of updates of the run.
+        start: The learning rate.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ValueError: start <= 0.
+        OptionError: For `start` out of its range.
+
+    References:
+        Robbins and Monro, Annals of Mathematical Statistics 1951 (whose steps fall; this is the exception to it)
     """
-    positive("constant", start=start)
     return lambda step: start

@@ -1,22 +1,31 @@
-"""A learning rate that falls along half a cosine."""
+"""Cosine decay of the learning rate (Loshchilov and Hutter 2017)."""
 
 import optax
 
-from byzax.simulator.rates.base import Count, NotNegative, Positive, Rate, falling
+from byzax.options import checked
+from byzax.simulator.rates.base import Count, NotNegative, Positive, Rate, check_final
 
 
+@checked
 def cosine(updates: int, *, start: Positive = 0.1, final: NotNegative = 0.0, steps: Count | None = None) -> Rate:
-    """The rate falls slowly, then fast, then slowly again, and stays where it has come to.
+    """Lowers the rate along half a cosine, slowly, then fast, then slowly, and keeps the last value.
 
     Formula: final + (start - final) (1 + cos(pi min(t / steps, 1))) / 2
-    Source: Loshchilov and Hutter, ICLR 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", equation 5
 
     Args:
-        final: where it comes to.
-        steps: updates until then; null: all of the run.
+        updates: Number of updates of the run.
+        start: Learning rate of the first update.
+        final: Learning rate at the end, at most `start`.
+        steps: Number of updates until then; None takes all of the run.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ValueError: start <= 0, final outside [0, start].
+        OptionError: For an option out of its range, or `final` above `start`.
+
+    References:
+        Loshchilov and Hutter, ICLR 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", equation 5
     """
-    falling("cosine", start, final)
+    check_final(start, final)
     return optax.schedules.cosine_decay_schedule(start, steps or updates, alpha=final / start)

@@ -1,22 +1,31 @@
-"""A learning rate that falls along a line."""
+"""Linear decay of the learning rate."""
 
 import optax
 
-from byzax.simulator.rates.base import Count, NotNegative, Positive, Rate, falling
+from byzax.options import checked
+from byzax.simulator.rates.base import Count, NotNegative, Positive, Rate, check_final
 
 
+@checked
 def linear(updates: int, *, start: Positive = 0.1, final: NotNegative = 0.0, steps: Count | None = None) -> Rate:
-    """The rate falls by the same amount at every update, and stays where it has come to.
+    """Lowers the rate by the same amount at every update, and keeps the last value.
 
     Formula: start + (final - start) min(t / steps, 1)
-    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD" (its warm-up, turned round); usual in NLP
 
     Args:
-        final: where it comes to.
-        steps: updates until then; null: all of the run.
+        updates: Number of updates of the run.
+        start: Learning rate of the first update.
+        final: Learning rate at the end, at most `start`.
+        steps: Number of updates until then; None takes all of the run.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ValueError: start <= 0, final outside [0, start].
+        OptionError: For an option out of its range, or `final` above `start`.
+
+    References:
+        Goyal et al. 2017, "Accurate, Large Minibatch SGD" (its warm-up, in the other direction); usual in NLP
     """
-    falling("linear", start, final)
+    check_final(start, final)
     return optax.schedules.linear_schedule(start, final, steps or updates)

@@ -1,22 +1,30 @@
-"""A learning rate that falls in steps."""
+"""Step decay of the learning rate (He et al. 2016)."""
 
 import optax
 
-from byzax.simulator.rates.base import Count, Positive, Rate, positive
+from byzax.options import checked
+from byzax.simulator.rates.base import Count, Positive, Rate
 
 
+@checked
 def step(updates: int, *, start: Positive = 0.1, every: Count, factor: Positive = 0.1) -> Rate:
-    """The rate is multiplied by a factor after every so many updates, and stays in between.
+    """Multiplies the rate by a factor after every so many updates, and keeps it in between.
 
     Formula: start factor^floor(t / every)
-    Source: He et al., CVPR 2016, "Deep Residual Learning" (divided by 10 where the error no longer falls)
 
     Args:
-        every: updates from one change to the next.
-        factor: what the rate is multiplied by.
+        updates: Number of updates of the run.
+        start: Learning rate of the first update.
+        every: Number of updates from one change to the next.
+        factor: What the rate is multiplied by at each change.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ValueError: start or factor <= 0, or every < 1.
+        OptionError: For an option out of its range.
+
+    References:
+        He et al., CVPR 2016, "Deep Residual Learning" (divided by 10 where the error no longer falls)
     """
-    positive("step", start=start, every=every, factor=factor)
     return optax.schedules.exponential_decay(start, every, factor, staircase=True)

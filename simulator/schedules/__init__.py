@@ -1,4 +1,4 @@
-"""Who computes what from which model, and when: `build(name, n, f, **options)` gives a `Schedule`, one file each."""
+"""Schedules: which workers compute from which version of the model, and when the server updates it, one file each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,19 @@ members.open_folder("schedule")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all schedules."""
+    """The names of all schedules, sorted; no file of them is loaded."""
     return members.available("schedule")
 
 
 def factory(reference: str | Callable[..., Schedule]) -> Callable[..., Schedule]:
-    """The function behind a schedule's name: `factory("synchronous")(n, f)`.
+    """The function behind a schedule's name.
 
     Args:
         reference: A name, `"path/to/file.py:name"`, or the function itself.
+
+    Returns:
+        The function, which takes the numbers of workers and of Byzantine workers, and the options as keyword
+        arguments.
 
     Raises:
         PartError: For an unknown name, with the nearest one.
@@ -30,13 +34,24 @@ def factory(reference: str | Callable[..., Schedule]) -> Callable[..., Schedule]
 
 
 def build(name: str, n: int, f: int, **options: Any) -> Schedule:
-    """The schedule `name` for `n` workers of which `f` may be Byzantine: the way to have one from Python.
+    """Builds a schedule by its name.
 
-    Raises ValueError for an unknown name or an option out of range.
+    Args:
+        name: Such as `"asynchronous"`.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        **options: Options of the schedule.
 
-    >>> board = Board(step=0, least=1, waiting={0, 2}, known=set(), clocks=[1, 0, 1], slowest=lambda: 0)
-    >>> build("synchronous", 3, 1, quorum="n-f").due(board), build("synchronous", 3, 1).due(board)
-    (True, False)
+    Returns:
+        The schedule.
+
+    Raises:
+        PartError: For an unknown name, or an impossible n and f; an OptionError for an option out of its range.
+
+    Example:
+        >>> board = Board(step=0, least=1, waiting={0, 2}, known=set(), clocks=[1, 0, 1], slowest=lambda: 0)
+        >>> build("synchronous", 3, 1, quorum="n-f").due(board), build("synchronous", 3, 1).due(board)
+        (True, False)
     """
     return factory(name)(n, f, **options)
 

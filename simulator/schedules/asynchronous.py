@@ -1,54 +1,76 @@
-"""The asynchronous schedule."""
+"""Asynchronous SGD (Agarwal and Duchi 2011; FedBuff; FedAsync): no worker waits for another."""
 
-from typing import Annotated, Literal
+from byzax.options import checked
+from byzax.simulator.schedules.base import (
+    Apply,
+    Count,
+    CountOrZero,
+    DeadRows,
+    NotNegative,
+    Schedule,
+    Staleness,
+    WarmUp,
+    build_asynchronous,
+    check_workers,
+)
 
-from pydantic import Field
 
-from byzax.simulator.schedules.base import DeadRows, Schedule, Staleness, asynchrony
-
-
+@checked
 def asynchronous(
     n: int,
     f: int,
     *,
-    apply: Literal["table", "buffer", "each"] = "table",
-    rows: Annotated[int, Field(ge=1)] = 10,
-    warm_up: Literal["all", "partial"] = "all",
-    max_age: Annotated[int, Field(ge=0)] | None = None,
+    apply: Apply = "table",
+    rows: Count = 10,
+    warm_up: WarmUp = "all",
+    max_age: CountOrZero | None = None,
     dead_rows: DeadRows = "leave",
     staleness: Staleness = "constant",
-    exponent: Annotated[float, Field(ge=0)] = 0.5,
+    exponent: NotNegative = 0.5,
 ) -> Schedule:
-    """No worker waits: it goes on with the newest model as soon as its row is there.
+    """Lets every worker go on with the newest model as soon as its row has arrived; no worker waits.
 
-    Waits: for nobody, after the first update
+    Waits: for no worker, after the first update
     Ages: not bounded, unless by `max_age`
-    Source: Agarwal and Duchi, NeurIPS 2011; Nguyen et al., AISTATS 2022, "FedBuff"; Xie et al. 2019, "FedAsync"
 
-    `apply` says how rows meet the rule, and what is then guaranteed. An update never has two rows of one worker.
+    `apply` decides which rows an update gives the rule, and with that what is guaranteed. An update never has two rows
+    of one worker.
 
-    * `table`: the rule sees the last row of every worker at every arrival, w_{t+1} = w_t - eta F(G_{1, t - tau_1}, ...,
-      G_{n, t - tau_n}): exactly f of n rows are liars' whoever is fast, which is what rules are proven for. Rows stay
-      in the table until their worker's next one; those of a worker that died leave it (`dead_rows`).
-    * `buffer`: the rule sees the first `rows` different workers since the last update. Among them up to f are liars,
-      however fast: declare f and take more than 2f rows. A second row of a worker in one buffer is dropped.
-    * `each`: the rule sees every row alone. No rule helps then: this is for `average`, and for filters of single rows.
+    * `table`: the rule gets the last row of every worker at every arrival, w_{t+1} = w_t - eta F(G_{1, t - tau_1}, ...,
+      G_{n, t - tau_n}): exactly f of n rows are of Byzantine workers, however fast these are, which is what rules are
+      proven for. Rows stay in the table until their worker's next one; those of a worker that died leave it
+      (`dead_rows`).
+    * `buffer`: the rule gets the rows of the first `rows` different workers since the last update. Up to f of these are
+      Byzantine, however fast they are: declare f and take more than 2f rows. A second row of a worker in one buffer is
+      dropped.
+    * `each`: the rule gets every row alone. No rule helps then: this is for `average`, and for filters of single rows.
 
     Args:
-        apply: table, buffer or each.
-        rows: of an update with `buffer`.
-        warm_up: with `table`, whether the first update waits for a row of all workers, or (partial) of as many as the
-            rule accepts.
-        max_age: rows from a model more than so many updates old are dropped when they arrive.
-        dead_rows: with `table`, what becomes of the last row of a worker that is known to be dead, by `latency.crashes`
-            or because in a race its process died. leave: the rule no longer sees it from the next update on, or with
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        apply: "table", "buffer" or "each", as above.
+        rows: Number of rows of an update, with "buffer"; at most n.
+        warm_up: With "table", whether the first update waits for a row of all workers ("all"), or of as many as the
+            rule accepts ("partial").
+        max_age: Largest age of a row in updates; a row from an older model is dropped when it arrives. None accepts
+            every age.
+        dead_rows: With "table", what becomes of the last row of a worker that is known to be dead, by `latency.crashes`
+            or because in a race its process died. "leave": the rule no longer gets it from the next update on, or with
             `max_age` once it is older than that; f stays what is declared, and where fewer rows are left than the rule
-            accepts the run ends and says so. stay: the rule sees it to the end, an old gradient in every update.
-        staleness: weight of a row that is a updates old: constant 1, polynomial (1 + a)^-exponent, exponential
+            accepts the run ends and says so. "stay": the rule gets it to the end, an old gradient in every update.
+        staleness: Weight of a row that is a updates old: "constant" 1, "polynomial" (1 + a)^-exponent, "exponential"
             exp(-exponent a). In a table rows grow older and lighter until their worker's next one.
-        exponent: of the weights.
+        exponent: Exponent of the weights.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ValueError: rows < 1 or > n with `buffer`, max_age < 0, exponent < 0, or for an unknown word.
+        OptionError: For an option out of its range.
+        PartError: For an impossible n and f.
+
+    References:
+        Agarwal and Duchi, NeurIPS 2011; Nguyen et al., AISTATS 2022, "FedBuff"; Xie et al. 2019, "FedAsync"
     """
-    return asynchrony("asynchronous", n, apply, rows, warm_up, max_age, dead_rows, staleness, exponent)
+    check_workers("asynchronous", n, f)
+    return build_asynchronous(n, apply, rows, warm_up, max_age, dead_rows, staleness, exponent)

@@ -1,24 +1,40 @@
-"""What a schedule is: types and checks shared by every file of this folder."""
+"""The type of a schedule, its input, and what the files of this folder share."""
 
 from collections.abc import Callable, Sequence, Set
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
+from pydantic import Field
 
+from byzax.options import OptionError, PartError
 from byzax.simulator.timeline import Timeline
 
 Array = Any
 
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+Apply = Literal["table", "buffer", "each"]
+DeadRows = Literal["leave", "stay"]
+Staleness = Literal["constant", "polynomial", "exponential"]
+WarmUp = Literal["all", "partial"]
+
 
 class Board(NamedTuple):
-    """What the server knows of its workers; a schedule decides by it and never changes it.
+    """The state of the workers as the server knows it; a schedule reads it and never changes it.
 
-    `step`: updates so far, which is the newest version. `least`: the fewest rows that the rule accepts. `waiting`: the
-    workers whose row is there for the next update. `known`: those of which it ever had one for an update. `clocks`
-    `[n]`: rows that each worker has delivered. `slowest()`: the smallest clock of the workers not under suspicion.
-    `absent()`: the known workers whose row has left the table, or leaves it with the next update.
+    Attributes:
+        step: Number of updates so far, which is the newest version of the model.
+        least: Fewest rows that the rule accepts.
+        waiting: Workers whose row has arrived for the next update.
+        known: Workers of which at least one row has gone into an update.
+        clocks: Number of rows that each worker has delivered, `[n]`.
+        slowest: Gives the smallest clock of the workers that are not suspected to be dead.
+        absent: Gives the known workers whose row has left the table, or leaves it with the next update.
     """
 
     step: int
@@ -31,9 +47,14 @@ class Board(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """For what a plan is made: `n` workers, so many server updates, a random generator of the seed's own.
+    """The run that a schedule orders in advance.
 
-    `at(step)`: a generator for one update. `sizes()`: the number of samples that each worker holds, `[n]`.
+    Attributes:
+        n: Number of workers.
+        steps: Number of server updates.
+        rng: Random generator of the run's seed.
+        at: Gives the random generator of one update, by its number.
+        sizes: Gives the number of samples that each worker holds, `[n]`.
     """
 
     n: int
@@ -43,55 +64,142 @@ class Situation(NamedTuple):
     sizes: Callable[[], np.ndarray]
 
 
+class UpdateIsDue(Protocol):
+    """The decision to make an update."""
+
+    def __call__(self, board: Board, /) -> bool:
+        """Returns whether the rows that wait make an update now."""
+        ...
+
+
+class WorkerIsFree(Protocol):
+    """The decision to let an idle worker begin its next job."""
+
+    def __call__(self, board: Board, worker: int, /) -> bool:
+        """Returns whether the idle worker may begin its next job, from the newest model."""
+        ...
+
+
+class DescribeWait(Protocol):
+    """The words for what the next update waits for."""
+
+    def __call__(self, board: Board, /) -> str:
+        """Returns what the next update waits for, to follow "waits for" in a message."""
+        ...
+
+
+class Weight(Protocol):
+    """The weights of rows by their ages."""
+
+    def __call__(self, ages: Array, /) -> Array:
+        """Returns the weights of rows.
+
+        Args:
+            ages: Age of each row in updates, any shape.
+
+        Returns:
+            Factors of the rows, of the shape of `ages`.
+        """
+        ...
+
+
+class WorkerOrder(Protocol):
+    """The order in which workers are asked for a row."""
+
+    def __call__(self, step: int, /) -> Sequence[int]:
+        """Returns the workers in the order in which update number `step` asks them."""
+        ...
+
+
+class BuildOrder(Protocol):
+    """The orders of a whole run."""
+
+    def __call__(self, situation: Situation, /) -> WorkerOrder:
+        """Returns the order of workers of each update of a run."""
+        ...
+
+
+class BuildPlan(Protocol):
+    """The events of a whole run, fixed in advance."""
+
+    def __call__(self, situation: Situation, /) -> Timeline:
+        """Returns all events of a run."""
+        ...
+
+
 class Schedule(NamedTuple):
-    """The decisions of a parameter server, asked in virtual time and on the clock alike.
+    """The decisions of a parameter server, the same in virtual time and in real time.
 
-    `due(board)`: whether the rows that wait make an update now. `free(board, worker)`: whether an idle worker may begin
-    its next job, from the newest model. `waits(board)`: what the next update waits for, in words.
-    `oldest`: a row whose version is more updates old than this is dropped, None takes any age.
-    `forgets`: whether the row of a worker that is known to be dead leaves the table, once it is older than `oldest`.
-    `newest`: of several rows of one worker in wait for one update the last one counts, else the first.
-    `sees`: whether the rule gets the rows of the update, the last row of every worker (`table`), or the means of the
-    rows in `buckets` buckets, worker i in bucket i mod `buckets`.
-    `weight(ages)` multiplies the rows, None for 1.
-    `by_clock`: a worker that waits becomes free when the slowest clock goes on, and by nothing else.
-    `together`: whether every update waits for one row of every worker from the newest model.
-    `suspect_after_s`: a worker that delivered nothing for so long does not count as slowest until it does again.
-    `order(situation)` gives for each update the order in which workers are asked for a row, `asked` of them at a time;
-    None where any may begin that is `free`. `doubted`: the f that the rule is told, None for what is declared.
+    A schedule whose events do not depend on what happens gives all of them in `plan`, and the other fields are not
+    used.
 
-    A schedule that decides nothing has a `plan` in place of all this, which gives the order of events outright.
+    Attributes:
+        due: Decides whether the rows that wait make an update now.
+        free: Decides whether an idle worker may begin its next job, from the newest model.
+        waits: Says what the next update waits for.
+        oldest: Largest age of a row, in updates since its worker got the model; an older row is dropped when it
+            arrives. None accepts every age.
+        forgets: Whether the row of a worker that is known to be dead leaves the table, at once, or once it is older
+            than `oldest`.
+        newest: Which of several rows of one worker counts that wait for the same update: the last one (True) or the
+            first one (False).
+        sees: The rows that the rule gets: "rows", those of the update; "table", the last row of every worker;
+            "buckets", the means of the rows in each of `buckets` buckets, where worker i belongs to bucket
+            i mod `buckets`.
+        buckets: Number of buckets, with "buckets".
+        weight: Gives the factors of the rows by their ages; None for 1.
+        by_clock: Whether a waiting worker becomes free only when the smallest clock grows.
+        together: Whether every update waits for one row of every worker, computed from the newest model.
+        suspect_after_s: Seconds without a row after which a worker does not count for the smallest clock, until it
+            delivers again; None waits for ever.
+        order: Gives the order in which each update asks workers for a row, `asked` of them at a time; None lets every
+            worker begin that is `free`.
+        asked: Number of workers that an update asks at a time, with `order`.
+        doubted: The f that the rule gets; None for the declared number of Byzantine workers.
+        plan: Gives all events of a run; None where they follow from the fields above.
     """
 
-    due: Callable[[Board], bool] = lambda board: True
-    free: Callable[[Board, int], bool] = lambda board, worker: True
-    waits: Callable[[Board], str] = lambda board: "a row"
+    due: UpdateIsDue = lambda board: True
+    free: WorkerIsFree = lambda board, worker: True
+    waits: DescribeWait = lambda board: "a row"
     oldest: int | None = None
     forgets: bool = False
     newest: bool = False
     sees: Literal["rows", "table", "buckets"] = "rows"
     buckets: int = 0
-    weight: Callable[[Array], Array] | None = None
+    weight: Weight | None = None
     by_clock: bool = False
     together: bool = False
     suspect_after_s: float | None = None
-    order: Callable[[Situation], Callable[[int], Sequence[int]]] | None = None
+    order: BuildOrder | None = None
     asked: int = 0
     doubted: int | None = None
-    plan: Callable[[Situation], Timeline] | None = None
+    plan: BuildPlan | None = None
 
 
-Staleness = Literal["constant", "polynomial", "exponential"]
-DeadRows = Literal["leave", "stay"]
+def check_workers(name: str, n: int, f: int) -> None:
+    """Raises PartError unless n >= 1 and 0 <= f <= n.
+
+    Args:
+        name: Name of the schedule, for the message.
+        n: Number of workers.
+        f: Number of Byzantine workers.
+    """
+    if n < 1 or not 0 <= f <= n:
+        raise PartError(f"{name} needs n >= 1 workers and 0 <= f <= n of them Byzantine, got n={n}, f={f}")
 
 
 @lru_cache
-def weighing(name: str, staleness: Staleness, exponent: float) -> Callable[[Array], Array] | None:
-    """The weight of a row that is `age` updates old: 1, (1 + age)^-exponent, or exp(-exponent age)."""
-    if staleness not in ("constant", "polynomial", "exponential"):
-        raise ValueError(f"{name} knows the staleness weights constant, polynomial and exponential, got {staleness!r}")
-    if not exponent >= 0:
-        raise ValueError(f"{name} needs an exponent >= 0, such as 0.5, got {exponent}")
+def build_weight(staleness: Staleness, exponent: float) -> Weight | None:
+    """Builds the weight of a row that is `age` updates old: 1, (1 + age)^-exponent, or exp(-exponent age).
+
+    Args:
+        staleness: "constant", "polynomial" or "exponential".
+        exponent: The exponent, at least 0.
+
+    Returns:
+        The same function for the same arguments, so that it is compiled once; None for "constant".
+    """
     if staleness == "constant":
         return None
     if staleness == "polynomial":
@@ -99,60 +207,62 @@ def weighing(name: str, staleness: Staleness, exponent: float) -> Callable[[Arra
     return lambda ages: jnp.exp(-exponent * ages)
 
 
-def at_least(name: str, option: str, value: float | None, least: int, most: int | None = None) -> None:
-    """Raises ValueError unless an option is None or within its limits."""
-    if value is not None and not (value >= least and (most is None or value <= most)):
-        limits = f">= {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} needs {option} {limits}, got {value}")
-
-
-def asynchrony(
-    name: str,
+def build_asynchronous(
     n: int,
-    apply: str,
+    apply: Apply,
     rows: int,
-    warm_up: str,
+    warm_up: WarmUp,
     max_age: int | None,
-    dead_rows: str,
+    dead_rows: DeadRows,
     staleness: Staleness,
     exponent: float,
 ) -> Schedule:
-    """How rows meet a rule where nobody waits for all: what `asynchronous` and `stale_synchronous` share."""
-    at_least(name, "max_age", max_age, 0)
-    common = Schedule(oldest=max_age, weight=weighing(name, staleness, exponent))
+    """Builds the part that `asynchronous` and `stale_synchronous` share: how rows reach the rule.
+
+    Args:
+        n: Number of workers.
+        apply: See `asynchronous`, as for the other arguments.
+        rows: Number of rows of an update, with "buffer".
+        warm_up: What the first update waits for, with "table".
+        max_age: Largest age of a row in updates.
+        dead_rows: What becomes of the last row of a dead worker, with "table".
+        staleness: Weight of a row by its age.
+        exponent: Exponent of the weights.
+
+    Returns:
+        A schedule in which every worker is always free.
+
+    Raises:
+        OptionError: For `rows` above n with "buffer".
+    """
+    common = Schedule(oldest=max_age, weight=build_weight(staleness, exponent))
     if apply == "table":
-        if warm_up not in ("all", "partial"):
-            raise ValueError(f"{name} knows the warm_up all and partial, got {warm_up!r}")
-        if dead_rows not in ("leave", "stay"):
-            raise ValueError(f"{name} knows the dead_rows leave and stay, got {dead_rows!r}")
 
         def needed(board: Board) -> int:
             return n if warm_up == "all" and not board.known else board.least
 
-        def there(board: Board) -> int:
+        def in_table(board: Board) -> int:
             return len((board.known | board.waiting) - board.absent())
 
         def waits(board: Board) -> str:
-            if there(board) >= needed(board):
+            if in_table(board) >= needed(board):
                 return "a new row"
             if board.absent():
                 return (
                     f"the rows of {needed(board)} workers that live, the fewest that the rule can go on with, and has "
-                    f"{there(board)} (schedule.dead_rows stay keeps those of the dead)"
+                    f"{in_table(board)} (schedule.dead_rows stay keeps those of the dead)"
                 )
-            return f"a first row of {needed(board)} workers, and has those of {there(board)}"
+            return f"a first row of {needed(board)} workers, and has those of {in_table(board)}"
 
         return common._replace(
             sees="table",
             newest=True,
             forgets=dead_rows == "leave",
-            due=lambda board: bool(board.waiting) and there(board) >= needed(board),
+            due=lambda board: bool(board.waiting) and in_table(board) >= needed(board),
             waits=waits,
         )
-    if apply == "buffer":
-        at_least(name, "rows", rows, 1, n)
-    elif apply != "each":
-        raise ValueError(f"{name} knows apply table, buffer and each, got {apply!r}")
+    if apply == "buffer" and rows > n:
+        raise OptionError("rows", f"must be at most n = {n}, one row of each worker, got {rows}")
     count = rows if apply == "buffer" else 1
     return common._replace(
         due=lambda board: len(board.waiting) >= count,

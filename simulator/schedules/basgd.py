@@ -1,41 +1,60 @@
-"""Buffered asynchronous SGD: buckets of workers."""
+"""BASGD (Yang and Li 2021): buffered asynchronous SGD with buckets of workers."""
 
-from typing import Annotated
+from byzax.options import OptionError, checked
+from byzax.simulator.schedules.base import (
+    Board,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Schedule,
+    Staleness,
+    build_weight,
+    check_workers,
+)
 
-from pydantic import Field
 
-from byzax.simulator.schedules.base import Board, Schedule, Staleness, at_least, weighing
-
-
+@checked
 def basgd(
     n: int,
     f: int,
     *,
-    buckets: Annotated[int, Field(ge=1)] | None = None,
-    max_age: Annotated[int, Field(ge=0)] | None = None,
+    buckets: Count | None = None,
+    max_age: CountOrZero | None = None,
     staleness: Staleness = "constant",
-    exponent: Annotated[float, Field(ge=0)] = 0.5,
+    exponent: NotNegative = 0.5,
 ) -> Schedule:
-    """No worker waits; the rule sees the means of `buckets` buckets, as soon as each holds a row.
+    """Gives the rule the means of `buckets` buckets, as soon as each holds a row; no worker waits.
 
     Waits: for a row in every bucket
     Ages: not bounded, unless by `max_age`
-    Source: Yang and Li, ICML 2021, "BASGD: Buffered Asynchronous SGD for Byzantine Learning", algorithm 1
 
-    Worker i's rows go to bucket i mod `buckets`. f liars reach at most f of them, so a rule for `buckets` rows of which
-    f lie is safe with 2f + 1 of them. As everywhere an update has one row of each worker: the paper lets a fast
-    worker's rows count several times in the mean of its bucket, here those after the first are dropped.
+    Worker i's rows go to bucket i mod `buckets`. f Byzantine workers reach at most f of them, so a rule for `buckets`
+    rows of which f are Byzantine is safe with 2f + 1 of them. As everywhere an update has one row of each worker: the
+    paper lets a fast worker's rows count several times in the mean of its bucket, here those after the first are
+    dropped.
 
     Args:
-        buckets: B; by default 2f + 1, as few as can be.
-        max_age: see `asynchronous`, as for staleness and exponent.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        buckets: B, at most n; None takes 2f + 1, as few as can be.
+        max_age: See `asynchronous`.
+        staleness: See `asynchronous`.
+        exponent: See `asynchronous`.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ValueError: buckets < 1 or > n, max_age < 0, exponent < 0, or for an unknown weight.
+        OptionError: For an option out of its range.
+        PartError: For an impossible n and f.
+
+    References:
+        Yang and Li, ICML 2021, "BASGD: Buffered Asynchronous SGD for Byzantine Learning", algorithm 1
     """
+    check_workers("basgd", n, f)
     count = min(2 * f + 1, n) if buckets is None else buckets
-    at_least("basgd", "buckets", count, 1, n)
-    at_least("basgd", "max_age", max_age, 0)
+    if count > n:
+        raise OptionError("buckets", f"must be at most n = {n}, got {count}")
 
     def filled(board: Board) -> int:
         return len({worker % count for worker in board.waiting})
@@ -44,7 +63,7 @@ def basgd(
         sees="buckets",
         buckets=count,
         oldest=max_age,
-        weight=weighing("basgd", staleness, exponent),
+        weight=build_weight(staleness, exponent),
         due=lambda board: len(board.waiting) >= count and filled(board) == count,
         waits=lambda board: f"a row in each of {count} buckets, and has one in {filled(board)}",
     )

@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -49,13 +49,19 @@ def _tracing(part: Part, what: str) -> Iterator[None]:
         raise Broken(f"{part.label}: {what} fails: {said(error, file_of(function_of(part)))}") from error
 
 
-def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool) -> dict[str, Callable[..., Any]]:
+def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row: jax.Array) -> dict[str, Any]:
     """The functions of a context about the server's own samples, where it has any."""
-    if own and models and needs & {"gradient", "loss"}:
+
+    def undeclared(*_: Any) -> Any:
+        raise PartError(f'{part.label} asks the server for a gradient or a loss: declare needs={{"gradient", "loss"}}')
+
+    asked = needs & {"gradient", "loss"}
+    if own and models and asked:
         raise PartError(
             f"{part.label} takes rows for gradients or changes, and with local.send model they are models: take delta"
         )
-    return {"loss": jnp.sum} if own else {}
+    answers: dict[str, Any] = {"gradient": lambda: row, "loss": jnp.sum}
+    return {name: answer if name in asked else undeclared for name, answer in answers.items()} if own else {}
 
 
 @cache
@@ -117,12 +123,9 @@ def made_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregato
 def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: bool) -> Any:
     rule = made_rule(part, before, k, f)
 
-    data = _server_data(part, rule.needs, own, models)
-
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
-        if own:
-            data["gradient"] = lambda: params
+        data = _server_data(part, rule.needs, own, models, params)
         return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **data))
 
     with _tracing(part, "apply"):
@@ -147,8 +150,9 @@ def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
 
     def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
-        asked = {"gradient": lambda: row, "loss": jnp.sum} if own else {}
-        context = Context(key, row, after=lambda aggregate: row - aggregate, **asked)
+        context = Context(
+            key, row, after=lambda aggregate: row - aggregate, **_server_data(part, judge.needs, own, False, row)
+        )
         return state, judge.judge(row, Sent(worker, worker), context, state)
 
     with _tracing(part, "judge"):
@@ -173,17 +177,30 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: Kind, weig
 
     def forge(key: jax.Array, rows: jax.Array, byzantine: jax.Array, params: jax.Array, step: jax.Array) -> Any:
         state = attack.init(d)
+
+        def undeclared(name: str) -> Callable[..., Any]:
+            def refuse(*_: Any) -> Any:
+                raise PartError(f'{part.label} calls {name} of its view: declare needs=frozenset({{"{name}"}})')
+
+            return refuse
+
+        functions = {
+            "ask_rule": lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
+            "loss": jnp.sum,
+            "after": lambda aggregate: params - aggregate,
+        }
+        answers: dict[str, Any] = {
+            name: function if name in attack.needs else undeclared(name) for name, function in functions.items()
+        }
         view = View(
             rows,
             byzantine,
             known=~byzantine,
             workers=jnp.arange(k),
             params=params,
-            ask_rule=lambda tried: Answer(tried.mean(axis=0), jnp.full(k, 1 / k) if weighs else None, tried),
-            loss=jnp.sum,
             step=step,
-            after=lambda aggregate: params - aggregate,
             new=jnp.ones(k, bool),
+            **answers,
         )
         return state, attack.forge(key, view, state)  # pyright: ignore[reportOptionalCall]
 

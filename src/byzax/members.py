@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 from byzax.options import PartError
 
-
 _short = reprlib.Repr()
 _short.maxstring = 60
 
@@ -197,7 +196,7 @@ def load_file(path: str) -> ModuleType:
     Raises:
         PluginError: Where there is no such file, or running it fails.
     """
-    place = Path(path).absolute()
+    place = Path(os.path.abspath(path))
     if not os.path.isfile(place):
         shown = path if path.isprintable() and len(path) < 256 else _short.repr(path)
         raise PluginError(f"there is no file {shown}: a relative path begins at the working directory, {Path.cwd()}")
@@ -265,7 +264,8 @@ def file_of(function: Callable[..., Any]) -> str:
         function = function.func
     try:
         return inspect.getsourcefile(inspect.unwrap(function)) or str(function.__module__)
-    except TypeError:
+    except (TypeError, OSError):
+        # a class of a notebook has no file
         return str(getattr(function, "__module__", ""))
 
 

@@ -399,7 +399,7 @@ MEMBERS = [
         "foolsgold",
         {},
         oracles.foolsgold,
-        robust=False,  # a liar alone has the largest weight
+        robust=False,  # a Byzantine worker alone has the largest weight
         lacks={**SYBILS, "unanimity": "it is a sum"},
         weights="selection",
         pools=False,

@@ -1,6 +1,5 @@
-"""Filters of single rows, against float64 versions written from the papers, over sequences of honest rows and lies."""
+"""Filters of single rows, against float64 versions written from the papers, over honest and Byzantine rows."""
 
-import inspect
 import re
 from collections import Counter
 from functools import lru_cache
@@ -25,20 +24,23 @@ DAMPENING = {
 
 
 def rows_of(seed, n, f, count=300, d=6, silent=0):
-    """`count` rows of n workers of which the first f lie; the last `silent` workers never send: rows, workers, ages."""
+    """`count` rows of n workers of which the first f are Byzantine: rows, workers, ages.
+
+    The last `silent` workers never send.
+    """
     rng = np.random.default_rng(seed)
     gradient = rng.normal(size=d)
     # heterogeneous: the rows of each worker have a mean of their own
     own = gradient + rng.normal(size=(n, d))
     workers = rng.integers(0, n - silent, count)
     rows = own[workers] + 0.3 * rng.normal(size=(count, d))
-    lies = [
+    attacks = [
         lambda row: -10 * row, lambda row: 1e-3 * row, lambda row: 0 * row, lambda row: 1e30 * row,
         lambda row: np.full(d, np.nan), lambda row: np.where(np.arange(d) == 1, np.inf, row), lambda row: row,
         lambda row: -row, lambda row: gradient,
     ]  # fmt: skip
     for place in np.flatnonzero(workers < f):
-        rows[place] = lies[rng.integers(len(lies))](rows[place])
+        rows[place] = attacks[rng.integers(len(attacks))](rows[place])
     return rows.astype(np.float32), workers, rng.integers(0, 12, count)
 
 
@@ -197,18 +199,18 @@ def test_the_sequences_tell_kardam_from_each_mistake(mistake):
 
 
 def test_no_accepted_row_differs_more_than_the_one_of_an_honest_worker():
-    """With f liars, one of the f+1 largest coefficients is an honest worker's, and the bound is not above these."""
+    """With f Byzantine workers, one of the f+1 largest coefficients is honest, and the bound is not above these."""
     n, f, rng = 10, 3, np.random.default_rng(5)
     rows, workers, ages = rows_of(5, n, f, count=1500)
     rows[workers < f] *= (10 ** rng.uniform(-3, 6, (workers < f).sum()))[:, None].astype(np.float32)
     said, _, states, _ = served(made("kardam", n, f), (rows, workers, ages))
-    lies = 0
+    accepted = 0
     for place in np.flatnonzero(said[1:] & (workers[1:] < f)) + 1:
         coefficients = states.coefficients[place]
         if said[:place].any():
             assert coefficients[workers[place]] <= coefficients[f:].max()
-            lies += 1
-    assert lies > 20
+            accepted += 1
+    assert accepted > 20
 
 
 def test_after_a_row_close_to_0_kept_coefficients_let_much_through_and_renewed_ones_do_not():
@@ -217,19 +219,19 @@ def test_after_a_row_close_to_0_kept_coefficients_let_much_through_and_renewed_o
     workers = np.arange(70) % n
     rows = (1 + 0.3 * rng.normal(size=(70, 50))).astype(np.float32)
     rows[36:43] *= 1e-4
-    # a round of rows close to 0, a round of usual ones, and the lie
-    lie = 49
-    rows[lie] = -20
+    # a round of rows close to 0, a round of usual ones, and the Byzantine row
+    bad = 49
+    rows[bad] = -20
     for coefficients, through in (("kept", True), ("renewed", False)):
         _, _, states, _ = served(
             made("kardam", n, f, dampening="constant", coefficients=coefficients), (rows, workers, np.zeros(70, int))
         )
-        own, bound = states.coefficients[lie, workers[lie]], np.sort(states.coefficients[lie])[n - f - 1]
+        own, bound = states.coefficients[bad, workers[bad]], np.sort(states.coefficients[bad])[n - f - 1]
         assert (own <= bound) == through, (coefficients, own, bound)
 
 
 @pytest.mark.parametrize(("n", "f"), [(4, 1), (7, 2), (10, 3), (12, 2)])
-def test_liars_that_send_ten_times_as_often_have_at_most_f_of_any_2f_plus_1_accepted_rows(n, f):
+def test_byzantine_workers_that_send_ten_times_as_often_have_at_most_f_of_any_2f_plus_1_accepted_rows(n, f):
     rng = np.random.default_rng(n)
     count = 2000
     workers = np.where(rng.random(count) < 0.9, rng.integers(0, f, count), rng.integers(f, n, count))
@@ -254,7 +256,7 @@ def far(coefficients, workers, n, f):
 
 
 @pytest.mark.parametrize(("n", "f"), [(20, 2), (16, 5)])
-def test_the_slowdown_without_liars_is_f_of_n(n, f):
+def test_the_slowdown_without_byzantine_workers_is_f_of_n(n, f):
     """A fresh coefficient is as likely as any other to be one of the f largest of n. The paper: less than f/n.
 
     4,000 rows: the standard deviation of the share is below 0.0075 were they independent; twice that is allowed for
@@ -270,7 +272,7 @@ def test_the_slowdown_without_liars_is_f_of_n(n, f):
         assert said.mean() > 1 - f / n - 0.06
 
 
-def test_with_liars_close_to_the_last_row_the_slowdown_is_f_of_n_minus_f():
+def test_with_byzantine_rows_close_to_the_last_one_the_slowdown_is_f_of_n_minus_f():
     n, f, rng = 16, 5, np.random.default_rng(1)
     workers = np.concatenate([rng.permutation(n) for _ in range(250)])
     rows = (0.2 + rng.normal(size=(len(workers), 100))).astype(np.float32)
@@ -436,25 +438,21 @@ def test_impossible_numbers_are_refused_with_the_way_out():
         with pytest.raises(ValueError, match=re.escape(f"kardam needs n >= 3f + 1: with n={3 * f} rows f is at most")):
             filters.factory("kardam")(3 * f, f)
         filters.factory("kardam")(3 * f + 1, f)
-    with pytest.raises(ValueError, match="kardam needs alpha >= 0"):
+    with pytest.raises(ValueError, match="kardam: alpha must be at least 0, got -1"):
         filters.factory("kardam")(4, 1, alpha=-1)
-    with pytest.raises(ValueError, match="dampening must be one of exponential, inverse, constant"):
+    with pytest.raises(
+        ValueError, match="kardam: dampening must be 'exponential', 'inverse' or 'constant', got 'linear'"
+    ):
         filters.factory("kardam")(4, 1, dampening="linear")
-    with pytest.raises(ValueError, match="coefficients must be one of kept, renewed"):
+    with pytest.raises(ValueError, match="kardam: coefficients must be 'kept' or 'renewed', got 'new'"):
         filters.factory("kardam")(4, 1, coefficients="new")
     for option, value in (("learning_rate", 0.0), ("rho", -1.0), ("delay", 0), ("delay", 2.5)):
-        with pytest.raises(ValueError, match=f"zeno_plus_plus needs .*{option}"):
+        with pytest.raises(ValueError, match=f"zeno_plus_plus: {option} must be .*, got {value}"):
             filters.factory("zeno_plus_plus")(4, 1, **{option: value})
     with pytest.raises(ValueError, match=re.escape("with n=4 rows f is at most 3")):
         filters.factory("zeno_plus_plus")(4, 4)
     judge = filters.factory("zeno_plus_plus")(4, 1)
     with pytest.raises(ValueError, match=r"data\.validation above 0"):
         judge.judge(jnp.ones(2), Sent(0, 0), Context(jax.random.key(0), jnp.ones(2)), judge.init(jnp.ones(2)))
-    with pytest.raises(ValueError, match="unknown filter 'kardm': did you mean 'kardam'"):
+    with pytest.raises(ValueError, match="unknown filter 'kardm'; did you mean 'kardam'"):
         filters.factory("kardm")
-
-
-@pytest.mark.parametrize("name", filters.available())
-def test_the_docstring_states_condition_cost_and_source(name):
-    text = inspect.getdoc(filters.factory(name))
-    assert all(re.search(rf"^{field}: \S", text, re.MULTILINE) for field in ("Condition", "Cost", "Source"))

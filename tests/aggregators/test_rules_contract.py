@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rules_table import CORE, MEMBERS, ROBUST, SYMMETRIES, each, normal
 
 from byzax import aggregators
+from byzax.options import PartError
 
 # Enough rows for every rule (n >= 4f + 3), and no ties: with f <= 3 the last pools of Bulyan are so small that Krum has
 # one neighbour, which two mutual neighbours share, or Multi-Krum averages two rows, equally close to their middle.
@@ -43,19 +44,6 @@ def test_the_table_holds_every_rule_of_the_folder():
     assert {member.name for member in MEMBERS} == set(OURS)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_docstrings_state_condition_cost_and_source_once_and_options_have_types_and_defaults(name):
-    factory = aggregators.factory(name)
-    for field in ("Condition", "Cost", "Source"):
-        assert len(re.findall(rf"^ *{field}: \S.*$", factory.__doc__, re.M)) == 1
-    n, f, *options = inspect.signature(factory).parameters.values()
-    assert (n.name, f.name) == ("n", "f")
-    for option in options:
-        assert option.kind is option.KEYWORD_ONLY
-        assert option.annotation is not option.empty
-        assert option.default is not option.empty
-
-
 @every_rule
 @pytest.mark.parametrize("f", [0, 1, 2, 3])
 def test_the_smallest_n_is_accepted_and_one_less_is_refused_with_what_came(member, f):
@@ -63,7 +51,7 @@ def test_the_smallest_n_is_accepted_and_one_less_is_refused_with_what_came(membe
     member.build(smallest, f)
     if smallest > 1:
         with pytest.raises(
-            ValueError, match=rf"{member.name} needs n >= .*(at most|at least).*got .*{f if f else smallest - 1}"
+            PartError, match=rf"{member.name} needs n >= .*(at most|at least).*got .*{f if f else smallest - 1}"
         ):
             member.build(smallest - 1, f)
 
@@ -71,7 +59,7 @@ def test_the_smallest_n_is_accepted_and_one_less_is_refused_with_what_came(membe
 @every_rule
 @pytest.mark.parametrize(("n", "f", "words"), [(0, 0, "at least one row"), (9, -1, "f >= 0"), (9.5, 1, "whole number")])
 def test_impossible_counts_are_refused(member, n, f, words):
-    with pytest.raises(ValueError, match=f"{member.name} needs.*{words}"):
+    with pytest.raises(PartError, match=f"{member.name} needs.*{words}"):
         member.build(n, f)
 
 
@@ -162,7 +150,7 @@ def test_what_a_definition_is_said_to_lack_it_lacks(member, symmetry):
         "repetition": lambda: (aggregate(member, np.tile(ROWS, (1, 500))), np.tile(aggregates, 500)),
         "unanimity": lambda: (aggregate(member, equal), ROWS[0]),
         "majority": lambda: (
-            np.stack([aggregate(member, np.where(np.arange(N)[:, None] < F, liars, equal)) for liars in minorities()]),
+            np.stack([aggregate(member, np.where(np.arange(N)[:, None] < F, bad, equal)) for bad in minorities()]),
             np.stack([aggregate(member, equal)] * 5),
         ),
         "masking": lambda: (diameters_away(member, ONE_HIDES_ANOTHER, 0) <= 1.5, True),
@@ -363,6 +351,22 @@ def test_weights_are_a_share_of_each_row(member):
             assert weights.sum() == pytest.approx(1, abs=1e-5)
             if member.weights == "shares":
                 np.testing.assert_allclose(weights[weights > 0] @ rows[weights > 0], result, atol=1e-5)
+
+
+@every_rule
+def test_a_rule_is_declared_linear_where_the_aggregate_is_the_weighted_sum_of_the_rows(member):
+    """Over three updates, in the last of which a row is far away: what clips or divides shows there at the latest."""
+    rule = RULES[member.id]
+    state, sums = rule.init(D), []
+    for rows in normal(3, N, D, seed=13) * np.where(np.arange(N) == N - 2, [[1], [1], [1000]], 1)[..., None]:
+        rows = rows.astype(np.float32)
+        result, state, info = rule.apply(rows, state)
+        if info.weights is None:
+            assert not rule.linear
+            return
+        terms = np.asarray(info.weights, np.float64)[:, None] * rows
+        sums.append(np.allclose(terms.sum(axis=0), result, rtol=1e-3, atol=1e-3 * np.abs(terms).max()))
+    assert rule.linear == all(sums)
 
 
 @each(MEMBERS, CORE)

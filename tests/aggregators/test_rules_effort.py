@@ -9,11 +9,11 @@ from rules_table import attacked
 
 from byzax import aggregators
 from byzax.aggregators.kernels.cover import EFFORT, closest_subset
-from byzax.aggregators.kernels.distances import pairwise
+from byzax.aggregators.kernels.distances import pairwise_distances
 
 ROWS = attacked(1, 11, 5, 3, seed=8)[0]
 EVERYBODY = jnp.ones(11, bool)
-SUBSET = jax.jit(lambda rows, effort: closest_subset(pairwise(rows), EVERYBODY, 3, effort))
+SUBSET = jax.jit(lambda rows, effort: closest_subset(pairwise_distances(rows), EVERYBODY, 3, effort))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -58,10 +58,12 @@ def test_bulyan_over_an_undecided_brute_is_undecided_even_beside_a_row_of_nan(mo
     assert np.isfinite(answer.apply(rows, ())[0]).all()
 
 
-def test_ten_liars_among_fifty_and_twenty_among_a_hundred_need_a_small_part_of_the_effort():
+def test_ten_byzantine_rows_among_fifty_and_twenty_among_a_hundred_need_a_small_part_of_the_effort():
     for n, f in ((50, 10), (100, 20)):
         rows = attacked(1, n, 200, f, seed=n)[0]
-        search = jax.jit(lambda rows, n=n, f=f: closest_subset(pairwise(rows), jnp.ones(n, bool), f, EFFORT // 100))
+        search = jax.jit(
+            lambda rows, n=n, f=f: closest_subset(pairwise_distances(rows), jnp.ones(n, bool), f, EFFORT // 100)
+        )
         subset, undecided = search(rows)
         assert not undecided
         assert subset.sum() == n - f

@@ -61,7 +61,7 @@ def test_multi_krum_averages_any_number_of_rows_up_to_all_but_f(fewer):
         for rows in np.round(100 * np.concatenate([normal(8, n, 5, seed=n), attacked(8, n, 5, f, seed=n)])):
             expected = oracles.multi_krum(rows, f, m=m, neighbours=n - f - 1)
             np.testing.assert_allclose(rule.apply(rows, ())[0], expected, rtol=2e-5, atol=1e-3)
-    with pytest.raises(ValueError, match=r"1 <= m <= n - f = 6: .*got m=7"):
+    with pytest.raises(ValueError, match=r"multi_krum: m must be at most n - f = 6: .*got m=7"):
         aggregators.build("multi_krum", 9, 3, m=7)
 
 
@@ -102,16 +102,16 @@ def test_fewer_rows_than_proven_are_taken_on_purpose_alone(name):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("geometric_median", {"iterations": 3}, "iterations and start are of the smoothed steps: give nu"),
-        ("geometric_median", {"start": "mean"}, "iterations and start are of the smoothed steps: give nu"),
-        ("geometric_median", {"nu": 0.1, "tolerance": 1e-3}, "tolerance and max_iterations are of the minimiser"),
-        ("geometric_median", {"nu": 0.0}, "nu > 0, for instance 0.1.*got 0.0"),
-        ("geometric_median", {"nu": 0.1, "iterations": 1001}, "iterations <= 1000"),
-        ("geometric_median", {"nu": 0.1, "start": "median"}, "start must be one of zero, mean, got 'median'"),
-        ("centered_clipping", {"start": "last"}, "start must be one of zero, median, mean, got 'last'"),
-        ("centered_clipping", {"start": (0.0, float("inf"))}, "a start of finite numbers, got"),
-        ("median", {"median": "middle"}, "median must be one of lower, mid, upper, got 'middle'"),
-        ("krum", {"neighbours": "n-f-4"}, "neighbours must be one of n-f, n-f-1, n-f-2, n-f-3, got 'n-f-4'"),
+        ("geometric_median", {"iterations": 3}, "iterations must be left out, or nu given.*got 3"),
+        ("geometric_median", {"start": "mean"}, "start must be left out, or nu given.*got 'mean'"),
+        ("geometric_median", {"nu": 0.1, "tolerance": 1e-3}, "tolerance must be left out with nu.*got 0.001"),
+        ("geometric_median", {"nu": 0.0}, "nu must be greater than 0, got 0.0"),
+        ("geometric_median", {"nu": 0.1, "iterations": 1001}, "iterations must be at most 1000, got 1001"),
+        ("geometric_median", {"nu": 0.1, "start": "median"}, "start must be 'zero' or 'mean', got 'median'"),
+        ("centered_clipping", {"start": "last"}, "start must be 'zero', 'median' or 'mean' or a list, got 'last'"),
+        ("centered_clipping", {"start": (0.0, float("inf"))}, "start must be .*a finite number, got"),
+        ("median", {"median": "middle"}, "median must be 'lower', 'mid' or 'upper', got 'middle'"),
+        ("krum", {"neighbours": "n-f-4"}, "neighbours must be 'n-f', 'n-f-1', 'n-f-2' or 'n-f-3', got 'n-f-4'"),
     ],
 )
 def test_options_out_of_range_are_refused_with_what_came(name, options, words):
@@ -120,9 +120,9 @@ def test_options_out_of_range_are_refused_with_what_came(name, options, words):
 
 
 def test_a_base_of_bulyan_without_a_name_is_refused():
-    with pytest.raises(ValueError, match=r"bulyan needs the name of its base.*got \{'distance': 'plain'\}"):
+    with pytest.raises(ValueError, match=r"bulyan: base must have a name.*got \{'distance': 'plain'\}"):
         aggregators.build("bulyan", 11, 2, base={"distance": "plain"})
-    with pytest.raises(ValueError, match="krum: distance must be one of plain, squared, fourth, got 'plan'"):
+    with pytest.raises(ValueError, match="krum: distance must be 'plain', 'squared' or 'fourth', got 'plan'"):
         aggregators.build("bulyan", 11, 2, base={"name": "krum", "distance": "plan"})
 
 

@@ -24,7 +24,7 @@ def rule_of(name, n=N, f=F, **options):
 
 
 def unweighted(aggregate):
-    """A rule that says nothing but its aggregate, from a function `[n, d] -> [d]`."""
+    """A rule that gives its rows no weights, from a function `[n, d] -> [d]`."""
     return lambda rows: Answer(aggregate(rows), None, rows)
 
 
@@ -54,6 +54,6 @@ def forged(name, rows, byzantine, f=F, seed=0, changes=(), **options):
 
 def honest_statistics(rows, byzantine):
     """Loops over the honest rows, two passes, ddof 0."""
-    honest = [row.astype(np.float64) for row, liar in zip(rows, byzantine, strict=True) if not liar]
+    honest = list(rows[~np.asarray(byzantine)].astype(np.float64))
     mean = sum(honest) / len(honest)
     return mean, (sum((row - mean) ** 2 for row in honest) / len(honest)) ** 0.5

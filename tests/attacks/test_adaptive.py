@@ -45,7 +45,7 @@ def distance(rule, rows, byzantine, row):
 
 
 def found(harm, evaluations=20):
-    return float(_search.strongest(harm, evaluations))
+    return float(_search.find_strongest(harm, evaluations))
 
 
 def test_the_search_asks_exactly_as_often_as_it_may():
@@ -79,24 +79,24 @@ def test_the_largest_strength_that_a_rule_lets_in_is_found_though_beyond_it_harm
 def test_harm_that_is_no_number_never_wins():
     assert found(lambda s: jnp.where(s <= 3, s, -jnp.inf), 30) == pytest.approx(3, rel=0.03)
     view = view_of(*example(MASKS["first"]), ask_rule=unweighted(lambda rows: rows.mean(axis=0) / 0))
-    for measure in _search.MEASURES:
-        assert _search.harm(view, measure)(view.rows) == -jnp.inf
+    for measure in _search.MEASURE_NEEDS:
+        assert _search.build_harm(view, measure)(view.rows) == -jnp.inf
     assert found(lambda s: jnp.full_like(s, -jnp.inf)) == 1
 
 
 def test_distances_are_measured_where_their_squares_are_no_floats():
     rows, byzantine = example(MASKS["first"])
-    small, large = (float(_search.harm(view_of(np.float32(c) * rows, byzantine))(c * rows)) for c in (1, 1e30))
+    small, large = (float(_search.build_harm(view_of(np.float32(c) * rows, byzantine))(c * rows)) for c in (1, 1e30))
     assert large == pytest.approx(1e30 * small, rel=1e-5)
     assert float(_search.length(jnp.zeros(3))) == 0
 
 
 def test_bisection_gives_the_largest_accepted_size_and_the_smallest_tried_where_none_is():
     most = jnp.float32(32)
-    assert float(_search.farthest(lambda s: s <= 5, most, 16)) == pytest.approx(5, abs=32 / 2**15)
-    assert float(_search.farthest(lambda s: s <= -1, most, 16)) == 32 / 2**15
+    assert float(_search.find_farthest(lambda s: s <= 5, most, 16)) == pytest.approx(5, abs=32 / 2**15)
+    assert float(_search.find_farthest(lambda s: s <= -1, most, 16)) == 32 / 2**15
     # the largest is tried itself
-    assert float(_search.farthest(lambda s: s <= 32, most, 16)) == 32
+    assert float(_search.find_farthest(lambda s: s <= 32, most, 16)) == 32
 
 
 # -- searched strengths --------------------------------
@@ -158,7 +158,7 @@ def test_each_measure_finds_what_is_worst_by_itself():
         measure: float(
             np.mean(-forged("optimised", rows, byzantine, changes=changes, measure=measure, **options)[0] / m)
         )
-        for measure in _search.MEASURES
+        for measure in _search.MEASURE_NEEDS
     }
     assert strength["loss"] == pytest.approx(2, rel=0.01)
     assert strength["distance"] > 64
@@ -170,7 +170,7 @@ def test_each_measure_finds_what_is_worst_by_itself():
 
 
 def farthest_selected(rows, byzantine, towards, centre, most):
-    """By steps of a thousandth from above, in float64: the first size at which Krum gives the liars' row."""
+    """By steps of a thousandth from above, in float64: the first size at which Krum gives the Byzantine row."""
     for size in most * np.linspace(1, 0, 4001)[:-1]:
         place = centre + size * towards
         if np.array_equal(answered("krum", rows, byzantine, place), place):
@@ -193,13 +193,13 @@ def test_fang_against_krum_is_the_largest_lambda_that_krum_selects(where):
 
 
 def test_the_bound_of_fangs_theorem_is_no_smaller_than_what_krum_selects():
-    from byzax.attacks.fang import _theorem
+    from byzax.attacks.fang import _largest_lambda
 
     for seed in range(5):
         rows, byzantine = example(MASKS["last"], d=30, seed=seed)
         rows = rows - np.where(byzantine[:, None], 0, np.float32(2.8))
         m, _ = honest_statistics(rows, byzantine)
-        bound = float(_theorem(view_of(rows, byzantine), F))
+        bound = float(_largest_lambda(view_of(rows, byzantine), F))
         assert farthest_selected(rows, byzantine, -np.sign(m), 0 * m, 2 * bound) <= bound
         honest = rows[~byzantine].astype(np.float64)
         squared = np.sort(np.square(honest[:, None] - honest[None]).sum(axis=2), axis=1)[:, 1 : N - F - 1]
@@ -207,7 +207,7 @@ def test_the_bound_of_fangs_theorem_is_no_smaller_than_what_krum_selects():
         assert bound == pytest.approx((np.sqrt(scores.min() / (N - 2 * F - 1)) + longest) / np.sqrt(30), rel=1e-5)
 
 
-def test_fangs_supporters_are_near_the_first_liar_and_not_on_it():
+def test_fangs_supporters_are_near_the_first_byzantine_row_and_not_on_it():
     rows, byzantine = example(MASKS["scattered"], d=30)
     got = forged("fang", rows, byzantine, epsilon=0.5)[byzantine]
     assert np.unique(np.abs(got[0])).size == 1
@@ -296,7 +296,7 @@ def test_what_is_sent_is_selected_at_its_size_and_not_at_a_hundredth_more(attack
 
 
 def test_what_is_left_of_an_aggregate_without_the_honest_rows_is_the_part_of_the_others():
-    """Mutants: an honest winner that lies on that side is taken for acceptance; a kept Byzantine row for a new one."""
+    """Mutants: an honest winner on that side is taken for acceptance; a kept Byzantine row for a new one."""
     rows, byzantine = example(MASKS["first"], d=4, seed=3)
     view = view_of(rows, byzantine, new=jnp.ones(N, bool))
     m, _ = honest_statistics(rows, byzantine)
@@ -307,7 +307,7 @@ def test_what_is_left_of_an_aggregate_without_the_honest_rows_is_the_part_of_the
         return lambda rows: Answer(rows[number], jnp.eye(N)[number] if weights else None, rows)
 
     def accepts(answer, share=None, **changes):
-        return bool(_search.acceptance(view._replace(ask_rule=answer, **changes), share)(tried, place))
+        return bool(_search.build_acceptance(view._replace(ask_rule=answer, **changes), share)(tried, place))
 
     assert accepts(winner(0), 1.0)
     assert not accepts(winner(5))
@@ -371,7 +371,9 @@ def test_an_average_accepts_the_largest_size_that_is_tried():
 
 
 def test_a_coordinate_that_rows_do_not_have_is_refused():
-    with pytest.raises(ValueError, match=r"coordinates 0\.\.5, got 6"):
+    with pytest.raises(
+        ValueError, match=r"^hidden_vulnerability: coordinate must be one of the coordinates 0\.\.5 of the rows, got 6"
+    ):
         forged("hidden_vulnerability", *example(MASKS["first"]), coordinate=6)
 
 
@@ -387,19 +389,19 @@ def kept_by_dnc(rows, byzantine, row, drop=F):
 
 
 @pytest.mark.parametrize("where", MASKS)
-def test_dnc_keeps_every_liar_of_spectral_and_none_that_is_farther_out(where):
+def test_dnc_keeps_every_byzantine_row_of_spectral_and_none_that_is_farther_out(where):
     for seed in range(4):
         rows, byzantine = example(MASKS[where], d=30, seed=seed)
         got = forged("spectral", rows, byzantine, margin=0.99)[byzantine].astype(np.float64)
         assert kept_by_dnc(rows, byzantine, got[0])[byzantine].all()
         m, _ = honest_statistics(rows, byzantine)
         assert (got[0] - m) @ m < 0
-        # the closed form is the edge: a little beyond, and the liars are what stands out
+        # the closed form is the edge: a little beyond, and the Byzantine rows are what stands out
         beyond = forged("spectral", rows, byzantine, margin=1.05)[byzantine].astype(np.float64)
         assert not kept_by_dnc(rows, byzantine, beyond[0])[byzantine].all()
 
 
-def test_the_size_of_spectral_is_where_the_first_direction_turns_to_the_liars():
+def test_the_size_of_spectral_is_where_the_first_direction_turns_to_the_byzantine_rows():
     rows, byzantine = example(MASKS["scattered"], d=30)
     honest = rows[~byzantine].astype(np.float64)
     m = honest.mean(axis=0)
@@ -436,7 +438,7 @@ def test_the_size_of_spectral_is_where_the_first_direction_turns_to_the_liars():
 def test_gradient_ascent_is_never_less_harmful_than_its_start(rule, start, together):
     rows, byzantine = example(MASKS["scattered"], d=20)
     changes = {"ask_rule": rule_of(rule)}
-    harm = _search.harm(view_of(rows, byzantine, **changes))
+    harm = _search.build_harm(view_of(rows, byzantine, **changes))
     began = forged(start, rows, byzantine, changes=changes)
     got = forged("gradient_ascent", rows, byzantine, changes=changes, start=start, together=together)
     assert float(harm(got)) >= float(harm(began)) * (1 - 1e-6)
@@ -454,13 +456,13 @@ def test_a_rule_without_a_way_back_is_climbed_along_random_directions():
         ]
 
     changes = {"ask_rule": unweighted(aggregate)}
-    harm = _search.harm(view_of(rows, byzantine, **changes))
+    harm = _search.build_harm(view_of(rows, byzantine, **changes))
     got = forged("gradient_ascent", rows, byzantine, changes=changes)
     assert float(harm(got)) > 1.5 * float(harm(forged("little", rows, byzantine)))
 
 
 def test_a_step_goes_up_the_slope_of_the_harm():
-    """One coordinate moves the aggregate, and only the last liar's row: each of the others keeps its start."""
+    """One coordinate moves the aggregate, that of the last Byzantine row: each of the others keeps its start."""
     rows, byzantine = example(MASKS["first"])
     changes = {"ask_rule": unweighted(lambda attempt: jnp.zeros(D).at[1].set(attempt[2, 1]))}
     _, s = honest_statistics(rows, byzantine)

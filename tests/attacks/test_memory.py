@@ -26,7 +26,7 @@ def played(name, updates, f=F, n=N, **options):
 
 
 def shuffled_updates(count, d=12):
-    """Worker i's rows have a mean of its own; each update holds 7 of the 9 workers in another order, two liars."""
+    """Worker i's rows have a mean of its own; each update holds 7 of the 9 workers in another order, two Byzantine."""
     rng = np.random.default_rng(8)
     own = 2 * rng.normal(size=(N, d))
     updates = []
@@ -38,7 +38,7 @@ def shuffled_updates(count, d=12):
 
 
 def copied(updates, sent):
-    """Whose row all liars sent in each update."""
+    """The number of the worker whose row all Byzantine workers sent in each update."""
     whose = []
     for (rows, byzantine, workers), out in zip(updates, sent, strict=True):
         (place,) = (i for i in range(len(rows)) if not byzantine[i] and np.array_equal(out[byzantine][0], rows[i]))
@@ -135,9 +135,9 @@ def test_rop_stands_at_the_last_aggregate_and_leaves_its_direction():
         reference = reference / np.linalg.norm(reference)
         aside = np.ones(8) - reference.sum() * reference
         turned = np.sin(np.pi / 3) * aside / np.linalg.norm(aside) + np.cos(np.pi / 3) * reference
-        lie = (0 if last is None else 0.75 * last) + 0.25 * mean + 2 * turned
-        np.testing.assert_allclose(out[:F], np.tile(lie, (F, 1)), rtol=1e-4, atol=1e-4)
-        last = np.concatenate([np.tile(lie, (F, 1)), rows[F:]]).mean(axis=0)
+        row = (0 if last is None else 0.75 * last) + 0.25 * mean + 2 * turned
+        np.testing.assert_allclose(out[:F], np.tile(row, (F, 1)), rtol=1e-4, atol=1e-4)
+        last = np.concatenate([np.tile(row, (F, 1)), rows[F:]]).mean(axis=0)
 
 
 def test_rop_forgets_no_aggregate_for_one_that_is_no_number():
@@ -164,25 +164,25 @@ def test_what_is_replayed_is_so_many_updates_old(age):
 
 
 @pytest.mark.parametrize("age", [1, 2])
-def test_each_liar_replays_its_own_rows_wherever_it_stands_and_however_often_it_comes(age):
-    rng, liars = np.random.default_rng(1), 3
-    updates, computed = [], {w: [] for w in range(liars)}
+def test_each_byzantine_worker_replays_its_own_rows_wherever_it_stands_and_however_often_it_comes(age):
+    rng, count = np.random.default_rng(1), 3
+    updates, computed = [], {w: [] for w in range(count)}
     for _ in range(12):
         workers = rng.permutation(N)[:6]
-        updates.append((rng.normal(size=(6, 5)).astype(np.float32), workers < liars, workers))
+        updates.append((rng.normal(size=(6, 5)).astype(np.float32), workers < count, workers))
     for (rows, byzantine, workers), out in zip(
         updates, played("stale_replay", updates, what="own", age=age), strict=True
     ):
-        for row, lies, worker, got in zip(rows, byzantine, workers, out, strict=True):
-            if lies:
+        for row, attacks_now, worker, got in zip(rows, byzantine, workers, out, strict=True):
+            if attacks_now:
                 past = computed[worker]
                 np.testing.assert_array_equal(got, past[-age] if len(past) >= age else np.zeros(5, np.float32))
                 past.append(row)
     assert all(len(past) > age for past in computed.values())
 
 
-def test_lies_that_the_adversary_is_shown_again_are_not_taken_for_computed_rows():
-    """Where a row comes at a time, the rows of the other liars are those they sent last."""
+def test_forged_rows_that_the_adversary_is_shown_again_are_not_taken_for_computed_rows():
+    """Where a row comes at a time, the rows of the other Byzantine workers are those they sent last."""
     attack = attacks.build("stale_replay", 4, 2, what="own", age=1)
     byzantine = np.array([True, True, False, False])
     rng, state, table = np.random.default_rng(2), attack.init(3), np.zeros((4, 3), np.float32)

@@ -1,5 +1,6 @@
 """Data sets alone with the files of a test: no environment, no network but this machine."""
 
+import importlib
 import struct
 import threading
 from functools import partial
@@ -19,6 +20,11 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.delenv("BYZAX_DATA", raising=False)
     monkeypatch.setenv("BYZAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(pooch, "retrieve", offline)
+
+
+def file_of(name):
+    """The module of a data set, whose package has the function in its place."""
+    return importlib.import_module(f"byzax.simulator.data.{name}")
 
 
 def idx(array):

@@ -9,10 +9,11 @@ import sklearn.datasets
 from scipy.io import savemat
 
 from byzax.simulator import data, latency
-from byzax.simulator.data import DataError, cifar10
-from tests.data.conftest import idx
+from byzax.simulator.data import DataError
+from tests.data.conftest import file_of, idx
 
 RNG = np.random.default_rng
+cifar10 = file_of("cifar10")
 DAY, NIGHT = 12, 300
 
 

@@ -14,10 +14,12 @@ from scipy.io import savemat
 from sklearn.datasets import dump_svmlight_file
 
 from byzax.simulator import data
-from byzax.simulator.data import DataError, _files, _mat, california, cifar10, cifar100, emnist, shakespeare, svhn
-from tests.data.conftest import idx
+from byzax.simulator.data import DataError, _files, _mat
+from tests.data.conftest import file_of, idx
 
 RNG = np.random.default_rng
+cifar10, cifar100, emnist, svhn = map(file_of, ("cifar10", "cifar100", "emnist", "svhn"))
+california, shakespeare = file_of("california"), file_of("shakespeare")
 
 
 def refusal(name, **options):
@@ -82,7 +84,7 @@ def test_an_archive_is_fetched_once_checked_and_unpacked_into_the_cache_folder_a
     checksum = pooch.file_hash(str(folder / f"all.{kind}"))
     fetch = {f"all.{kind}": _files.Fetch((f"{address}/nowhere/all.{kind}", f"{address}/all.{kind}"), checksum)}
     for _ in range(2):
-        found = _files.find("mine", ("a.bin", "b.bin"), None, fetch)
+        found = _files.find_folder("mine", ("a.bin", "b.bin"), None, fetch)
         assert found == tmp_path / "cache" / "data" / "mine"
         assert sorted(path.name for path in found.iterdir()) == ["a.bin", "b.bin"]
         assert (found / "b.bin").read_bytes() == b"defg"
@@ -97,7 +99,7 @@ def test_a_changed_archive_is_refused_and_leaves_nothing(tmp_path, mirror):
     (folder / "all.zip").write_bytes(packed("zip", {"a.bin": b"abc"}))
     fetch = {"all.zip": _files.Fetch((f"{address}/all.zip",), "0" * 64)}
     with pytest.raises(DataError, match=rf"all.zip could not be downloaded \({address}: its checksum is not"):
-        _files.find("mine", ("a.bin",), None, fetch)
+        _files.find_folder("mine", ("a.bin",), None, fetch)
     assert not list((tmp_path / "cache" / "data" / "mine").iterdir())
 
 
@@ -138,7 +140,7 @@ def test_emnist_refuses_labels_of_another_split(tmp_path):
     assert "has the label 0, emnist has 1..26 only" in refusal("emnist", split="letters", root=str(tmp_path / "a"))
     write_emnist(tmp_path / "b", "balanced", [1, 47, 3, 1, 2])
     assert "has the label 47, emnist has 0..46 only" in refusal("emnist", root=str(tmp_path / "b"))
-    with pytest.raises(ValueError, match="emnist knows the splits balanced, byclass,"):
+    with pytest.raises(ValueError, match=r"^emnist: split must be 'balanced', 'byclass',"):
         data.build("emnist", split="all")
 
 
@@ -175,7 +177,7 @@ def test_cifar_100_has_fine_labels_or_coarse_ones(tmp_path):
     assert coarse.y.tolist() == labels[:, 0].tolist()
     assert fine.y.tolist() == labels[:, 1].tolist()
     assert (fine.classes, coarse.classes) == (100, 20)
-    with pytest.raises(ValueError, match='"fine" and "coarse"'):
+    with pytest.raises(ValueError, match=r"^cifar100: labels must be 'fine' or 'coarse', got 'super'"):
         data.build("cifar100", labels="super")
 
 
@@ -241,7 +243,7 @@ def test_matlab_files_that_are_not_svhn_are_named(tmp_path, what):
 def test_matlab_files_are_read_as_scipy_writes_them(tmp_path, packed, kind):
     held = {"X": RNG(0).integers(0, 100, (2, 3, 4)).astype(kind), "y": np.ones((1, 1), kind), "said": "words", "z": {}}
     savemat(tmp_path / "a.mat", held, do_compression=packed)
-    found = _mat.arrays((tmp_path / "a.mat").read_bytes())
+    found = _mat.read_arrays((tmp_path / "a.mat").read_bytes())
     assert set(found) == {"X", "y"}
     for name in found:
         np.testing.assert_array_equal(found[name], held[name])
@@ -283,7 +285,7 @@ def test_femnist_keeps_whose_each_sample_is_in_the_order_of_the_files(tmp_path):
     some = data.build("femnist", root=str(tmp_path), writers=3)
     np.testing.assert_array_equal(some.x, found.x[:6])
     assert "hold 5 writers, and data.writers is 6" in refusal("femnist", root=str(tmp_path), writers=6)
-    with pytest.raises(ValueError, match="writers >= 1"):
+    with pytest.raises(ValueError, match=r"^femnist: writers must be at least 1, got 0"):
         data.build("femnist", writers=0)
 
 
@@ -330,7 +332,7 @@ def test_leafs_shakespeare_has_its_samples_as_strings(tmp_path):
     assert "writer Romeo: samples of data.length 80 characters" in refusal(
         "shakespeare", root=str(tmp_path), leaf_split=True
     )
-    with pytest.raises(ValueError, match="leave stride and held_out out"):
+    with pytest.raises(ValueError, match=r"^shakespeare: stride must be left out with leaf_split"):
         data.build("shakespeare", root=str(tmp_path), leaf_split=True, stride=10)
 
 
@@ -398,7 +400,7 @@ def test_a_sample_is_what_one_speaker_says_and_the_next_character(tmp_path, pack
 
 def test_gutenbergs_speakers_are_known_and_what_is_no_speech_is_none(tmp_path):
     (tmp_path / "shakespeare.txt").write_text(GUTENBERG, encoding="utf-8-sig")
-    speeches = data.shakespeare._speeches(tmp_path / "shakespeare.txt")
+    speeches = shakespeare._speeches(tmp_path / "shakespeare.txt")
     assert list(speeches) == ["HAMLET", "GHOST"]
     # typographic quotation marks become plain ones, what is not in the vocabulary one number of its own
     letters = [*shakespeare.VOCABULARY, "?"]
@@ -410,9 +412,6 @@ def test_a_text_without_speakers_or_with_too_short_ones_is_named(tmp_path):
     file = tmp_path / "shakespeare.txt"
     file.write_text("Shall I compare thee to a summer's day?\n")
     assert f"{file}: nobody says as much as 81 characters" in refusal("shakespeare", root=str(tmp_path))
-    for wrong in ({"length": 0}, {"stride": 0}, {"held_out": 0.0}, {"held_out": 1.0}):
-        with pytest.raises(ValueError, match="shakespeare needs length >= 1, stride >= 1 and 0 < held_out < 1"):
-            data.build("shakespeare", **wrong)
 
 
 # -- tables --------------------------------------------------------------------------------
@@ -538,7 +537,7 @@ def test_a_test_csv_of_other_columns_is_refused(tmp_path):
     other = table(tmp_path / "b.csv", [["age", "sick"], [1, "no"]])
     said = refusal("csv", path=table(tmp_path / "a.csv", ROWS), target="sick", test_path=other)
     assert said == f"{other} has other columns than {tmp_path / 'a.csv'}: the same are needed"
-    with pytest.raises(ValueError, match='"classification" and "regression"'):
+    with pytest.raises(ValueError, match="task must be 'classification' or 'regression', got 'ranking'"):
         data.build("csv", path=other, target="sick", task="ranking")
 
 
@@ -624,9 +623,9 @@ def test_a_libsvm_file_that_will_not_do_is_named(tmp_path, what):
     said = refusal("libsvm", path=str(tmp_path / "file"), **options)
     assert said.startswith(str(tmp_path / "file"))
     assert expected in said
-    with pytest.raises(ValueError, match="features >= 1"):
+    with pytest.raises(ValueError, match=r"^libsvm: features must be at least 1, got 0"):
         data.build("libsvm", path="file", features=0)
-    with pytest.raises(ValueError, match='"classification" and "regression"'):
+    with pytest.raises(ValueError, match="task must be 'classification' or 'regression', got 'ranking'"):
         data.build("libsvm", path="file", task="ranking")
 
 
@@ -768,9 +767,6 @@ def test_the_task_of_whole_numbers_of_a_float_type_can_be_said(tmp_path):
     (tmp_path / "whole").mkdir()
     counts = data.build("arrays", path=store(tmp_path / "whole", "npz", x=X, y=Y), task="regression")
     assert (counts.classes, counts.about[-1]) == (None, "y: int64, values to predict, 0 to 2")
-    for option in ("task", "layout"):
-        with pytest.raises(ValueError, match=f"arrays has the {option}s"):
-            data.build("arrays", path=path, **{option: "other"})
 
 
 def test_images_with_their_colours_first_are_brought_into_order(tmp_path):

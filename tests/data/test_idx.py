@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from byzax.simulator import data
-from byzax.simulator.data import DataError, _files, _idx, fashion_mnist, mnist
-from tests.data.conftest import idx
+from byzax.simulator.data import DataError, _files, _idx
+from tests.data.conftest import file_of, idx
 
 FILES = _idx.FILES
+fashion_mnist, mnist = file_of("fashion_mnist"), file_of("mnist")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
 
@@ -126,7 +127,7 @@ def test_a_home_of_nobody_is_refused():
 
 
 def fetched(mirrors, sha256):
-    return _idx.load("mnist", _files.find("mnist", FILES, None, _idx.fetches(mirrors, sha256)))
+    return _idx.load("mnist", _files.find_folder("mnist", FILES, None, _idx.build_fetches(mirrors, sha256)))
 
 
 def checksums(folder):

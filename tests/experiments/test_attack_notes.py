@@ -7,12 +7,12 @@ import pytest
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
-from byzax.simulator.validation import validate
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import expand
 from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import floorless, with_floors
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import validate
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}

@@ -12,9 +12,9 @@ from byzax.experiments.progress import report
 from byzax.experiments.results import Entry, own_files, read_skipped
 from byzax.experiments.study import load
 from byzax.simulator import validation
-from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.validation import validate, validate_quickly
 from tests.experiments.command import ROOT, SMALL, byzax, write
 

@@ -11,13 +11,13 @@ import jsonschema
 import pytest
 
 from byzax.experiments import listing
-from byzax.simulator.validation import validate
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import load
 from byzax.members import available, find
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import validate
 from tests.experiments.command import ROOT, SMALL, byzax
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))

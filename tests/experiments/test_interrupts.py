@@ -19,7 +19,7 @@ from byzax.experiments.certify import subject
 from byzax.experiments.refusing import ending
 from byzax.simulator import interrupts
 from byzax.simulator.executors import loop as loop_executor
-from byzax.simulator.interrupts import Terminated, heard
+from byzax.simulator.interrupts import Terminated, raise_on_signals
 from tests.experiments.command import ROOT, byzax, command, write
 
 
@@ -162,10 +162,10 @@ def test_a_lost_signal_is_raised_at_the_next_check_and_at_the_end_at_the_latest(
         interrupts.check()
         reached.append("more")
 
-    with pytest.raises(Terminated), heard():
+    with pytest.raises(Terminated), raise_on_signals():
         checks(signal.SIGTERM)
     assert reached == ["a check"]
-    with pytest.raises(KeyboardInterrupt) as caught, heard():
+    with pytest.raises(KeyboardInterrupt) as caught, raise_on_signals():
         lose()
     assert caught.type is KeyboardInterrupt
 
@@ -175,7 +175,7 @@ def test_a_lost_signal_that_comes_out_as_another_exception_is_an_interrupt():
         signal.raise_signal(signal.SIGINT)
         return np.float32(0)
 
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt), raise_on_signals():
         # JAX says that its callback failed
         jax.block_until_ready(
             jax.jit(lambda x: jax.pure_callback(called, jax.ShapeDtypeStruct((), np.float32), x))(0.0)
@@ -183,22 +183,22 @@ def test_a_lost_signal_that_comes_out_as_another_exception_is_an_interrupt():
 
 
 def test_who_has_handled_an_interrupt_is_not_interrupted_again():
-    with heard():
+    with raise_on_signals():
         try:
             lose()
             interrupts.check()
         except KeyboardInterrupt:
-            interrupts.handled()
+            interrupts.acknowledge()
         interrupts.check()
 
 
 def test_handlers_are_there_inside_and_nowhere_else():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
-    with heard():
+    with raise_on_signals():
         assert signal.getsignal(signal.SIGINT) is not before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
     # another thread is not told of signals, and may run what it likes
-    thread = threading.Thread(target=lambda: heard().__enter__())
+    thread = threading.Thread(target=lambda: raise_on_signals().__enter__())
     thread.start()
     thread.join()
 
@@ -206,8 +206,8 @@ def test_handlers_are_there_inside_and_nowhere_else():
 def test_the_second_ctrl_c_ends_at_once():
     code = """
 import signal, time
-from byzax.simulator.interrupts import heard
-with heard():
+from byzax.simulator.interrupts import raise_on_signals
+with raise_on_signals():
     try:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
@@ -226,21 +226,21 @@ def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
         except Terminated:
             raise KeyboardInterrupt from None
 
-    with pytest.raises(Terminated), heard():
+    with pytest.raises(Terminated), raise_on_signals():
         waits()
-    with heard():
+    with raise_on_signals():
         with pytest.raises(KeyboardInterrupt) as caught:
             waits()
         assert ending(caught.value) == ("terminated", 143)
-    with pytest.raises(KeyboardInterrupt) as caught, heard():
+    with pytest.raises(KeyboardInterrupt) as caught, raise_on_signals():
         raise KeyboardInterrupt
     assert caught.type is KeyboardInterrupt
 
 
 def test_a_sigterm_while_ray_starts_ends_as_any_other():
-    with pytest.raises(Terminated), heard():
+    with pytest.raises(Terminated), raise_on_signals():
         sys.exit(signal.SIGTERM)
-    with pytest.raises(SystemExit), heard():
+    with pytest.raises(SystemExit), raise_on_signals():
         sys.exit(3)
 
 

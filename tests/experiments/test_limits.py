@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from byzax.experiments.certify.description import Certificate
 from byzax.experiments.strict_yaml import LARGEST, dump, parse_text
 from byzax.experiments.study import load
-from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, shown
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, shown
 from byzax.simulator.validation import validate_quickly
 from tests.experiments.command import SMALL, byzax, write
 

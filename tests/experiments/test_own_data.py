@@ -7,9 +7,9 @@ import pytest
 
 from byzax.experiments import shares, study
 from byzax.experiments.notes import about_data, lone_samples, notes
-from byzax.simulator.data import build
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.data import build
 from byzax.simulator.world import load, split_of
 from tests.experiments.command import SMALL, byzax, write
 from tests.simulator.conftest import small

@@ -23,11 +23,11 @@ from byzax.experiments import running
 from byzax.experiments.progress import report
 from byzax.experiments.results import Entry
 from byzax.simulator import timeline
-from byzax.simulator.executors import session
-from byzax.simulator.executors.base import digest
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import session
+from byzax.simulator.executors.base import digest
 from tests.experiments.command import SMALL, byzax, command, write
 
 FILES = {

@@ -114,7 +114,7 @@ def test_the_shares_of_a_run_are_those_it_was_done_with(tmp_path):
         (["FILE", "--out", "/nowhere/chart.png"], "/nowhere/chart.png: cannot be written"),
         (
             ["FILE", "--set", "data.partition=by_writer"],
-            "data.partition: by_writer needs data that says whose each sample is",
+            "data.partition: by_writer needs data that has an owner for each sample",
         ),
         (["FILE", "--set", "data.partition=extrem"], "unknown partition 'extrem'; did you mean 'extreme'?"),
         (["FILE", "--set", "workers.total=2000"], "data.partition: 1258 training samples are too few for 2000 workers"),

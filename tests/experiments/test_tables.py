@@ -287,7 +287,8 @@ def test_labels_with_brackets_are_shown_as_they_are(tmp_path, undrawn):
 
 def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
     made = settings(
-        parse_as(Study, 
+        parse_as(
+            Study,
             {
                 **SMALL,
                 "workers": {"total": 9, "byzantine": 2, "declared": 3},
@@ -295,7 +296,7 @@ def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
                 "worker_momentum": 0.9,
                 "attack": {"name": "little", "z": 1.5, "knowledge": "colluding"},
                 "rule": {"name": "krum", "distance": "plain"},
-            }
+            },
         )
     )
     said = line(made, ["krum"], ["little z=1.5"])

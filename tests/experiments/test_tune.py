@@ -234,7 +234,10 @@ def test_without_a_word_about_it_rates_around_the_scenarios_are_tried(tmp_path, 
     ("arguments", "said"),
     [
         (["--over", "optimizer.learning_rate"], "--over optimizer.learning_rate: values are needed"),
-        (["--over", "optimizer.lerning_rate=[1]"], "optimizer.lerning_rate: unknown key; did you mean 'learning_rate'?"),
+        (
+            ["--over", "optimizer.lerning_rate=[1]"],
+            "optimizer.lerning_rate: unknown key; did you mean 'learning_rate'?",
+        ),
         (["--over", "optimizer.learning_rate=1"], "grid.optimizer.learning_rate"),
         (["--over", "optimizer.learning_rate=[-1, 1]"], "optimizer.learning_rate: must be greater than 0"),
         (["--over", "seed=[0, 1]"], "--over seed: decides which samples the choice is made by, so"),

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
+from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 from byzax.simulator.validation.weighing import heavier
-from byzax.simulator.mistakes import ScenarioError
 from tests.simulator.conftest import small
 
 TWELVE = {"workers": {"total": 12, "byzantine": 3}, "attack": "none"}

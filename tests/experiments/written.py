@@ -9,7 +9,7 @@ import numpy as np
 
 from byzax.experiments import results, study
 from byzax.experiments.results import Entry
-from byzax.simulator.diagnostics import Evaluation, Diagnostics
+from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors.base import Checkpoint, evaluation_steps, plan
 from tests.experiments.command import write
 

@@ -28,7 +28,7 @@ def main() -> int:
     words: collections.Counter[str] = collections.Counter()
     failed, refused, seed = [], 0, given.first_seed
     threads.start()
-    compilation.keep()
+    compilation.use_disk_cache()
     with tempfile.TemporaryDirectory(prefix="byzax-fuzz-") as folder, ExitStack() as stack:
         files, ray = made(Path(folder)), None
         if given.ray_every:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator import executors
-from byzax.simulator.executors import Checkpoint, RunError, loop
-from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study, Task
+from byzax.simulator.executors import Checkpoint, RunError, loop
+from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from byzax.simulator import compilation
-from byzax.simulator.executors import RunError, vectorised
-from byzax.simulator.executors.base import batched
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import RunError, vectorised
+from byzax.simulator.executors.base import batched
 from byzax.simulator.mistakes import ScenarioError
 from tests.fuzz import checking, fuzzing
 from tests.fuzz.checking import Fault, Result, alert, check, difference, execute_alone, refusal, result

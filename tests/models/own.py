@@ -37,6 +37,31 @@ class Letters(linen.Module):
         return linen.Dense(self.classes)(linen.Embed(self.classes, 3)(x).mean(axis=1))
 
 
+class Convolving(nnx.Module):
+    def __init__(self, classes, rngs):
+        self.layers = nnx.List([nnx.Conv(1, 2, (3, 3), rngs=rngs)])
+        self.output = nnx.Linear(2, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.output(self.layers[0](x[..., None]).mean(axis=(1, 2)))
+
+
+class Widening(nnx.Module):
+    def __init__(self, classes, rngs):
+        self.layer = nnx.ConvTranspose(1, classes, (2, 2), rngs=rngs)
+
+    def __call__(self, x):
+        return self.layer(x[..., None]).mean(axis=(1, 2))
+
+
+class LinenConvolving(linen.Module):
+    classes: int
+
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(self.classes)(linen.Conv(2, (3, 3))(x[..., None]).mean(axis=(1, 2)))
+
+
 class Value(nnx.Module):
     """A regression that gives `[b]`."""
 

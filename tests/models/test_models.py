@@ -331,35 +331,27 @@ def test_pooling_takes_the_largest_of_each_square_and_sends_the_gradient_there()
     [
         ("cnn", (8, 8), 10, {}, r"cnn needs images of 28x28 pixels.*\(8, 8\).*mlp"),
         ("cnn", (28, 28, 3), 10, {}, r"\(28, 28, 3\)"),
-        ("mlp", (8, 8), 10, {"hidden": (0,)}, "hidden sizes >= 1"),
-        ("mlp", (8, 8), 10, {"activation": "step"}, "knows the activations"),
+        ("mlp", (8, 8), 10, {"activation": "step"}, "^mlp: activation must be 'relu', .* or 'leaky_relu', got 'step'"),
         ("softmax", (8, 8), 1, {}, "classes >= 2, got 1"),
         ("softmax", (8, 8), None, {}, "softmax needs data with classes, this has values: take the model linear"),
-        ("softmax", (8, 8), 3, {"l1": -0.1}, "penalties l1 >= 0 and l2 >= 0, got l1=-0.1"),
-        ("softmax", (8, 8), 3, {"initialiser": "he"}, "knows the initialisers lecun_normal.*'he'"),
         ("linear", (8,), 3, {}, "linear needs data with values, this has 3 classes: take the model softmax"),
-        ("mlp", (8, 8), 10, {"dropout": 1.0}, "0 <= dropout < 1, got 1.0"),
-        ("mlp", (8, 8), 10, {"norm": "instance"}, "knows the norms none, batch, layer, group"),
-        ("mlp", (8, 8), 10, {"norm": "group", "groups": 7}, "divide its features 64, got groups=7"),
+        ("mlp", (8, 8), 10, {"hidden": [8, 0]}, "^mlp: hidden must be at least 1"),
+        ("mlp", (8, 8), 10, {"norm": "group", "groups": 7}, "^mlp: groups must divide the features 64 .*, got 7"),
         ("lenet", (8, 8), 10, {}, r"28x28 or 32x32 pixels.*\(8, 8\).*resnet20"),
         ("lenet", (28,), 10, {}, "needs images of shape"),
-        ("lenet", (28, 28), 10, {"pooling": "sum"}, "knows the poolings mean, max"),
         ("resnet20", (8,), 10, {}, "resnet20 needs images"),
-        ("resnet20", (8, 8), 10, {"norm": "none"}, "knows the norms group, batch"),
-        ("resnet20", (8, 8), 10, {"groups": 32}, "divide its features 16, 32, 64, got groups=32"),
+        ("resnet20", (8, 8), 10, {"groups": 32}, "^resnet20: groups must divide the features 16, 32, 64 .*, got 32"),
         ("rnn", (8, 8, 1), 10, {}, "needs sequences"),
-        ("rnn", (8,), None, {}, "number of characters, vocabulary >= 1, got None"),
-        ("lstm", (8, 3), 10, {"vocabulary": 5}, "vocabulary is for characters"),
-        ("gru", (8, 3), 10, {"truncate": 0}, "truncate=0"),
-        ("rnn", (8, 3), 10, {"activation": "step"}, "knows the activations"),
-        ("transformer", (8, 3), 10, {"width": 10, "heads": 4}, "heads that divide the width, got width=10, heads=4"),
+        ("rnn", (8,), None, {}, "^rnn: vocabulary must be the number of characters .*, got None"),
+        ("lstm", (8, 3), 10, {"vocabulary": 5}, "^lstm: vocabulary must be null: it is for characters.*, got 5"),
+        ("transformer", (8, 3), 10, {"width": 10, "heads": 4}, "^transformer: heads must divide the width = 10, got 4"),
         ("module", (8,), 3, {"path": "own.py"}, "file.py:Class"),
         (
             "module",
             (8,),
             3,
             {"path": "missing.py:Net"},
-            "there is no file missing.py: a relative path begins at the working",
+            "^there is no file missing.py: a relative path begins at the working",
         ),
         ("module", (8,), 3, {"path": f"{NET}:Net"}, "own.py holds no Net"),
         ("module", (8,), 3, {"path": f"{NET}:function"}, "function in .*own.py is no flax module"),
@@ -377,14 +369,14 @@ def test_pooling_takes_the_largest_of_each_square_and_sends_the_gradient_there()
             (2, 4),
             None,
             {"path": f"{NET}:Small"},
-            "cannot be made: .*, line [0-9]+; .* for those classes is None",
+            "cannot be made: .*own.py:[0-9]+.; .* for those classes is None",
         ),
         (
             "module",
             (8,),
             None,
             {"path": f"{NET}:Linen"},
-            "cannot be made: .*, line [0-9]+; .* for those classes is None",
+            "cannot be made: .*own.py:[0-9]+.; .* for those classes is None",
         ),
         ("softmax", (), 10, {}, "shape of positive sizes"),
         ("mlp", (0, 8), 10, {}, "shape of positive sizes"),
@@ -418,15 +410,8 @@ def test_every_file_of_the_folder_is_a_model_that_is_found():
     assert {"softmax", "mlp", "cnn"} <= set(SHIPPED) <= set(models.available())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_docstrings_hold_the_lines_that_other_code_reads(name):
-    lines = (inspect.getdoc(models.factory(name)) or "").splitlines()
-    for field in ("Parameters", "Source"):
-        assert sum(line.startswith(f"{field}: ") for line in lines) == 1, field
-
-
 def test_an_unknown_name_gets_the_nearest_one():
-    with pytest.raises(ValueError, match=r"unknown model 'sofmax': did you mean 'softmax'\?"):
+    with pytest.raises(ValueError, match=r"unknown model 'sofmax'; did you mean 'softmax'\?"):
         models.build("sofmax", IMAGE, 10)
 
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byzax.simulator.config.study import Study
 from byzax.simulator.core import build, message_bits
 from byzax.simulator.durations import drawing, one_by_one
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.config.study import Study
 from byzax.simulator.world import load, world
 from tests.reference.training import Drawn
 

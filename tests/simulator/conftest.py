@@ -11,15 +11,17 @@ import psutil
 import pytest
 
 from byzax.simulator import executors
-from byzax.simulator.executors.base import Checkpoint
-from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors.base import Checkpoint
 
 
 def small(**changes: Any) -> Study:
-    """A scenario of a second or two: softmax regression on digits, 7 workers of which one lies."""
-    return parse_as(Study, 
+    """A scenario of a second or two: softmax regression on digits, 7 workers of which one is Byzantine."""
+    return parse_as(
+        Study,
         {
             "name": "small",
             "steps": 6,
@@ -31,14 +33,19 @@ def small(**changes: Any) -> Study:
             "attack": "empire",
             "executor": "loop",
             **changes,
-        }
+        },
     )
 
 
 def run(scenario: Study) -> list[Checkpoint]:
     """All checkpoints of a scenario, in a session of its own."""
     with executors.session(scenario.executor) as execute:
-        return list(execute(scenario))
+        return list(execute(scenario.task))
+
+
+def at(scenario: Study, seed: int) -> Run:
+    """The run of a scenario with another seed."""
+    return scenario.run.replace(seed=seed)
 
 
 @cache
@@ -76,4 +83,4 @@ def same(one: list[Checkpoint], other: list[Checkpoint]) -> bool:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Callable[[Study], Iterator[Checkpoint]]]:
     with executors.session(Ray()) as execute:
-        yield execute
+        yield lambda scenario: execute(scenario.task)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from DROPPED import MODELS
+from byzax import models
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.serving import Arrived
 from byzax.simulator.world import liars, share_out, world
-from tests.simulator.conftest import run, small
+from tests.simulator.conftest import at, run, small
 
 THREE = {"total": 9, "byzantine": 3}
 
@@ -20,7 +20,7 @@ def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, see
     scenario = small(**{"workers": THREE, **changes})
     # buckets are what the rule sees
     seen = seen or (scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows))
-    core, here = build(scenario, seen), world(scenario, seed)
+    core, here = build(scenario.run, seen), world(at(scenario, seed))
     workers = range(len(rows)) if workers is None else workers
     server = core.start(here)
     state = core.adversary(rows.shape[1]) if state is None else state
@@ -65,7 +65,7 @@ def test_an_attack_learns_nothing_in_updates_in_which_it_is_not_carried_out():
 def test_poisoned_batches_go_by_the_model_that_the_worker_was_handed():
     attack = {"name": "label_flip", "from": 1, "until": 3}
     scenario, clean = small(workers=THREE, attack=attack), small(workers=THREE, attack="none")
-    core, other, here = build(scenario, 9), build(clean, 9), world(scenario, 0)
+    core, other, here = build(scenario.run, 9), build(clean.run, 9), world(scenario.run)
     params = core.start(here).params
     for worker in (0, 2, 3):
         for handed in range(4):
@@ -95,7 +95,7 @@ MIXED = {"name": "label_flip", "workers": 1, "beside": [{"name": "empire", "epsi
 @pytest.mark.parametrize("attack", ["none", "sign_flip", "label_flip", MIXED])
 def test_a_late_row_is_a_lie_if_it_is_forged_now_or_was_poisoned_under_the_model_it_is_from(attack):
     scenario = small(workers=CHANGING, attack=attack)
-    core, here = build(scenario, 9), world(scenario, 0)
+    core, here = build(scenario.run, 9), world(scenario.run)
     server = core.start(here)._replace(step=jnp.asarray(4))
     ranks = [np.asarray(core.lies(here, jnp.asarray(step))) for step in range(5)]
     # of the two liars of an update number 0 poisons where both attacks are there
@@ -103,7 +103,7 @@ def test_a_late_row_is_a_lie_if_it_is_forged_now_or_was_poisoned_under_the_model
     sending = [rank for rank in (0, 1) if rank not in poisoning]
     counts = set()
     for versions in ([4] * 9, [0] * 9, [*range(5), 0, 1, 2, 3]):
-        _, seen = core.update(here, server, Arrived(np.arange(9), np.array(versions)), jnp.asarray(some_rows()))
+        _, seen, _ = core.update(here, server, Arrived(np.arange(9), np.array(versions)), jnp.asarray(some_rows()))
         lies = [ranks[4][w] in sending or ranks[version][w] in poisoning for w, version in enumerate(versions)]
         np.testing.assert_allclose(seen.byzantine_weight, sum(lies) / 9, rtol=1e-6)
         counts.add(tuple(lies))
@@ -114,7 +114,7 @@ def test_a_late_row_is_a_lie_if_it_is_forged_now_or_was_poisoned_under_the_model
 def test_statistics_are_those_of_rows_that_are_no_lies_whenever_they_were_poisoned(apply):
     schedule = {"name": "asynchronous", "apply": apply} | ({"rows": 9} if apply == "buffer" else {})
     scenario = small(workers=CHANGING, attack=MIXED, schedule=schedule)
-    core, here, rows = build(scenario, 9), world(scenario, 0), np.zeros((9, 650), np.float32)
+    core, here, rows = build(scenario.run, 9), world(scenario.run), np.zeros((9, 650), np.float32)
     # each row says whose it is
     rows[:, :9] = np.eye(9)
     server = core.start(here)
@@ -132,7 +132,7 @@ def test_statistics_are_those_of_rows_that_are_no_lies_whenever_they_were_poison
 def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
     attack = {"name": "empire", "epsilon": 2.0}
     scenario = small(workers=CHANGING, attack=attack, schedule="asynchronous")
-    core, here, rows = build(scenario, 9), world(scenario, 0), some_rows()
+    core, here, rows = build(scenario.run, 9), world(scenario.run), some_rows()
     server, state, lied = core.start(here), core.adversary(650), np.zeros(9, bool)
     # all rows, and then new ones of one worker after the other
     for step, workers in enumerate([np.arange(9), *np.arange(6)[:, None]]):
@@ -143,7 +143,7 @@ def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
         # a lie tells nothing of what honest workers sent, though its worker is honest by now
         expected = np.where(lied[workers, None], -2 * rows[~lied & ~now].mean(0), rows[workers])
         np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-4)
-        server, seen = core.update(here, server, arrived, made)
+        server, seen, _ = core.update(here, server, arrived, made)
         np.testing.assert_allclose(seen.byzantine_weight, lied.sum() / 9, rtol=1e-6)
 
 
@@ -175,7 +175,7 @@ def test_an_attack_is_told_how_many_workers_carry_it_out():
 def test_poison_and_forged_rows_stand_beside_each_other():
     attack = {"name": "label_flip", "workers": 1, "beside": ["zero"]}
     scenario, clean = small(workers=THREE, attack=attack), small(workers=THREE, attack="none")
-    core, other, here = build(scenario, 9), build(clean, 9), world(scenario, 0)
+    core, other, here = build(scenario.run, 9), build(clean.run, 9), world(scenario.run)
     params = core.start(here).params
     changed = [
         not np.array_equal(core.work(here, params, worker, 0, 0), other.work(here, params, worker, 0, 0))
@@ -243,11 +243,11 @@ def test_what_is_hidden_changes_no_lie(attack, rule):
 def test_harm_is_measured_on_samples_of_those_that_the_attack_knows(knowledge, known):
     attack = {"name": "losing", "workers": 2, "knowledge": knowledge, "beside": ["zero"]}
     scenario = small(workers=THREE, attack=attack)
-    core, here, rows = build(scenario, 9), world(scenario, 0), jnp.asarray(some_rows())
+    core, here, rows = build(scenario.run, 9), world(scenario.run), jnp.asarray(some_rows())
     # every worker holds one sample, so that losses tell whose it was
     here = here._replace(shards=here.shards[:, :1], sizes=jnp.ones(9, jnp.int32))
     params = jnp.asarray(np.random.default_rng(0).normal(size=650), jnp.float32)
-    model = MODELS["softmax"]((64,), 10)
+    model = models.softmax((64,), 10)
     own = [float(model.loss(params, here.x[at], here.y[at])) for at in here.shards]
     server = core.start(here)
     arrived = Arrived(np.arange(9), np.zeros(9, int))
@@ -303,9 +303,9 @@ def test_an_update_without_a_liar_of_an_attack_teaches_it_nothing():
 
 
 def test_liars_are_the_first_or_drawn_by_the_seed():
-    assert liars(small(workers=THREE), 0).tolist() == [0, 1, 2] + [-1] * 6
+    assert liars(small(workers=THREE).run).tolist() == [0, 1, 2] + [-1] * 6
     drawn = [
-        liars(small(workers={"total": 9, "byzantine": {"count": 3, "which": "random"}}), seed) for seed in range(20)
+        liars(at(small(workers={"total": 9, "byzantine": {"count": 3, "which": "random"}}), seed)) for seed in range(20)
     ]
     for each in drawn:
         assert sorted(each[each >= 0].tolist()) == [0, 1, 2]
@@ -319,16 +319,16 @@ def test_by_data_those_lie_whose_labels_are_least_like_everybodys():
         data={"name": "digits", "partition": partition},
     )
     parts, shares = share_out(scenario.data, 7, 0)
-    labels = np.asarray(world(scenario, 0).y)
+    labels = np.asarray(world(scenario.run).y)
     everybody = np.array([(labels[parts.train] == c).mean() for c in range(10)])
     distances = [sum(abs((labels[share] == c).mean() - everybody[c]) for c in range(10)) for share in shares]
-    assert set(np.flatnonzero(liars(scenario, 0) >= 0)) == set(np.argsort(distances)[-2:])
+    assert set(np.flatnonzero(liars(scenario.run) >= 0)) == set(np.argsort(distances)[-2:])
 
 
 def test_others_lie_in_every_update_where_they_are_sampled():
     workers = {"total": 9, "byzantine": {"count": 3, "per_round": "sampled"}}
     scenario = small(workers=workers, attack="label_flip")
-    core, here = build(scenario, 9), world(scenario, 0)
+    core, here = build(scenario.run, 9), world(scenario.run)
     rounds = [np.asarray(core.lies(here, jnp.asarray(step))) for step in range(60)]
     for each in rounds:
         assert sorted(each[each >= 0].tolist()) == [0, 1, 2]
@@ -336,7 +336,7 @@ def test_others_lie_in_every_update_where_they_are_sampled():
     # 60 draws of 3 of 9: 20 each on average, deviation 3.7
     assert times.min() > 5
     assert times.max() < 35
-    other = build(small(workers=workers, attack="none"), 9)
+    other = build(small(workers=workers, attack="none").run, 9)
     params = core.start(here).params
     for job in range(3):
         changed = [
@@ -413,7 +413,7 @@ def test_with_less_knowledge_an_update_without_ones_workers_leaves_the_state_as_
 @pytest.mark.parametrize("knowledge", ["omniscient", "colluding", "own"])
 def test_an_attack_that_nobody_carries_out_changes_nothing(knowledge):
     scenario = small(workers={"total": 7, "byzantine": 0}, attack={"name": "little", "z": 1.0, "knowledge": knowledge})
-    assert build(scenario, 7).forge is None
+    assert build(scenario.run, 7).forge is None
 
 
 @pytest.mark.parametrize("attack", ["hijack", "spectral", "fang", "hidden_vulnerability"])

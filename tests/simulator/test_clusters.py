@@ -9,8 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from byzax.simulator import executors
-from byzax.simulator.executors.ray import ray
 from byzax.simulator.config.executors import Ray
+from byzax.simulator.executors.ray import ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
 

@@ -11,12 +11,12 @@ from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, evaluating
 from byzax.simulator.keys import Purpose, derive, generator
 from byzax.simulator.serving import Arrived
 from byzax.simulator.world import share_out, world
-from tests.simulator.conftest import small
+from tests.simulator.conftest import at, small
 
 
 def prepared(**changes):
     scenario = small(**changes)
-    core, here = build(scenario, scenario.workers.total), world(scenario, scenario.seed)
+    core, here = build(scenario.run, scenario.workers.total), world(scenario.run)
     return scenario, core, here, core.start(here)
 
 
@@ -114,14 +114,14 @@ def test_an_update_is_the_rule_then_the_optimizer_and_says_what_it_saw():
         workers={"total": 7, "byzantine": 2}, optimizer={"name": "sgd", "learning_rate": 0.5}
     )
     rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
-    after, seen = core.update(here, server, new(range(7)), rows)
+    after, seen, _ = core.update(here, server, new(range(7)), rows)
     aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
     np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * aggregate, rtol=1e-5, atol=1e-6)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
     expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0, 1]
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
     # who lies goes by the worker, not by the place in the update
-    _, seen = core.update(here, server, new(range(6, -1, -1)), rows[::-1])
+    _, seen, _ = core.update(here, server, new(range(6, -1, -1)), rows[::-1])
     np.testing.assert_allclose(np.array(seen), expected, rtol=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_rows_that_weigh_by_samples_are_averaged_as_fedavg_does():
     _, core, here, server = prepared(**changes, optimizer={"name": "sgd", "learning_rate": 0.5})
     rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
     sizes = np.asarray(here.sizes, np.float64)
-    after, seen = core.update(here, server, new([6, 0, 1, 2, 3, 4, 5]), rows)
+    after, seen, _ = core.update(here, server, new([6, 0, 1, 2, 3, 4, 5]), rows)
     samples = sizes[[6, 0, 1, 2, 3, 4, 5]]
     expected = samples @ rows / samples.sum()
     np.testing.assert_allclose(after.params, np.asarray(server.params) - 0.5 * expected, rtol=1e-4, atol=1e-6)
@@ -148,7 +148,7 @@ def test_samples_multiply_the_weights_that_a_rule_gives():
     scores = [sorted(((x - y) ** 2).sum() for y in rows[2:])[1:4] for x in rows[2:]]
     chosen = 2 + np.argsort([sum(score) for score in scores])[:3]
     samples = np.asarray(here.sizes, np.float64)[chosen]
-    after, _ = core.update(here, server, new(range(7)), rows)
+    after, _, _ = core.update(here, server, new(range(7)), rows)
     expected = samples @ rows[chosen] / samples.sum()
     np.testing.assert_allclose(after.params, np.asarray(server.params) - expected, rtol=1e-4, atol=1e-6)
 
@@ -157,7 +157,7 @@ def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
     _, core, here, server = prepared(rule="median", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(1).normal(size=(7, len(server.params))).astype(np.float32)
     rows[:2] = np.nan
-    after, seen = core.update(here, server, new(range(7)), rows)
+    after, seen, _ = core.update(here, server, new(range(7)), rows)
     assert np.isfinite(after.params).all()
     assert np.isfinite([seen.aggregate_norm, seen.honest_cosine, seen.honest_distance]).all()
     assert np.isnan(seen.byzantine_weight)
@@ -167,7 +167,7 @@ def test_a_nan_row_leaves_what_is_said_of_the_honest_rows_finite():
 def test_what_is_said_of_an_update_is_right_also_where_squares_leave_float32(size):
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 2})
     rows = (size * np.random.default_rng(1).normal(size=(7, len(server.params)))).astype(np.float32)
-    _, seen = core.update(here, server, new(range(7)), rows)
+    _, seen, _ = core.update(here, server, new(range(7)), rows)
     aggregate, honest = rows.mean(0, dtype=np.float64), rows[2:].mean(0, dtype=np.float64)
     cosine = aggregate @ honest / np.linalg.norm(aggregate) / np.linalg.norm(honest)
     expected = [np.linalg.norm(aggregate), cosine, np.linalg.norm(aggregate - honest), 2 / 7, 0, 0, 1]
@@ -183,7 +183,7 @@ def test_what_has_no_meaning_is_nan_and_nothing_else_is():
         core.update(here, server, new(range(7)), rows)[1], [np.inf, np.nan, np.inf, 2 / 7, 0, 0, 1]
     )
     _, core, here, server = prepared(workers={"total": 7, "byzantine": 7, "declared": 0})
-    _, seen = core.update(here, server, new(range(7)), np.ones((7, len(server.params)), np.float32))
+    _, seen, _ = core.update(here, server, new(range(7)), np.ones((7, len(server.params)), np.float32))
     np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1, 0, 0, 1], rtol=1e-6)
 
 
@@ -231,7 +231,7 @@ def test_one_size_is_evaluated_at_once_and_each_sample_is_counted_once(samples, 
         return jnp.full(len(x), len(x), jnp.float32)
 
     model = models.build("linear", (3,), None)._replace(predict=shown, judge=lambda outputs, y: (outputs, y))
-    here = world(small(), 0)._replace(x=jnp.zeros((2000, 3)), y=jnp.arange(2000.0))
+    here = world(small().run)._replace(x=jnp.zeros((2000, 3)), y=jnp.arange(2000.0))
     # all are shown with so many, and each is counted once
     positions = jnp.arange(samples)
     seen = evaluating(model, None)(here._replace(train=positions, test=positions), jnp.zeros(4))
@@ -259,7 +259,7 @@ def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
     x = jax.random.normal(keys[2], (60, *shape)) * jnp.linspace(0.1, 3, 60).reshape(-1, *[1] * len(shape))
     y = jnp.arange(60) % 3 if classes else jnp.arange(60.0)
     goal = Goal(1, lambda x: x + 1) if classes else None
-    here = world(small(), 0)._replace(x=x, y=y, train=jnp.arange(20), scaling=None)
+    here = world(small().run)._replace(x=x, y=y, train=jnp.arange(20), scaling=None)
 
     def evaluated(at_once, test):
         monkeypatch.setattr(diagnostics, "EVALUATED_AT_ONCE", at_once)
@@ -320,7 +320,7 @@ def test_the_numbers_of_the_purposes_stay_what_recorded_results_were_made_with()
 
 
 def test_scenarios_that_share_a_part_share_its_compiled_function():
-    one, other = build(small(rule="krum"), 7), build(small(rule="median", attack="little"), 7)
+    one, other = build(small(rule="krum").run, 7), build(small(rule="median", attack="little").run, 7)
     assert one.work is other.work
     assert one.evaluate is other.evaluate
     assert one.update is not other.update
@@ -349,7 +349,7 @@ def test_rule_and_optimizer_remember_from_one_update_to_the_next():
     params, aggregate, velocity = np.asarray(server.params, np.float64), 0.0, 0.0
     for seed in range(3):
         rows = np.random.default_rng(seed).normal(size=(7, 650)).astype(np.float32)
-        server, _ = core.update(here, server, new(range(7)), rows)
+        server, _, _ = core.update(here, server, new(range(7)), rows)
         aggregate = (rows.mean(0, dtype=np.float64) + aggregate) / 2
         velocity = aggregate + 0.9 * velocity
         params = params - 0.5 * velocity
@@ -359,7 +359,7 @@ def test_rule_and_optimizer_remember_from_one_update_to_the_next():
 def test_what_is_evaluated_as_training_is_training_data_alone():
     data = {"name": "gaussian_mixture", "samples": 3000, "shape": [3], "batch_size": 8}
     for scenario in (small(), small(data=data)):
-        here = world(scenario, scenario.seed)
+        here = world(scenario.run)
         parts, shares = share_out(scenario.data, scenario.workers.total, scenario.seed)
         assert len(set(np.asarray(here.train).tolist())) == min(2000, len(parts.train))
         assert set(np.asarray(here.train).tolist()) <= set(parts.train.tolist())
@@ -369,7 +369,7 @@ def test_what_is_evaluated_as_training_is_training_data_alone():
 
 def test_each_seed_has_a_key_a_split_a_partition_and_a_training_sample_of_its_own():
     def drawn(seed: int) -> list[np.ndarray]:
-        here, (parts, shares) = world(small(), seed), share_out(small().data, 7, seed)
+        here, (parts, shares) = world(at(small(), seed)), share_out(small().data, 7, seed)
         # places in the training set: the split alone does not make them differ
         share, sample = (np.searchsorted(parts.train, part) for part in (shares[0], here.train))
         assert np.array_equal(jax.random.key_data(here.key), jax.random.key_data(jax.random.key(seed)))
@@ -385,7 +385,7 @@ def test_what_a_rule_draws_changes_with_the_step_and_not_with_the_rows():
     first, again = (core.update(here, server, new(range(7)), rows)[0] for _ in range(2))
     assert np.array_equal(first.params, again.params)
     assert (server.step, first.step) == (0, 1)
-    later, _ = core.update(here, server._replace(step=first.step), new(range(7)), rows)
+    later, _, _ = core.update(here, server._replace(step=first.step), new(range(7)), rows)
     assert not np.array_equal(first.params, later.params)
 
 
@@ -401,7 +401,7 @@ def test_the_servers_own_row_is_a_gradient_on_validation_samples_alone():
         np.asarray(here.y)[[parts.validation[0]]],
     )
     rows = np.tile(3 * gradient, (7, 1)).astype(np.float32)
-    after, seen = core.update(one, server, new(range(7)), rows)
+    after, seen, _ = core.update(one, server, new(range(7)), rows)
     np.testing.assert_allclose(np.asarray(server.params) - after.params, gradient, rtol=1e-3, atol=1e-5)
     assert seen.byzantine_weight == pytest.approx(1 / 7)
 
@@ -412,7 +412,7 @@ def test_zeno_keeps_the_rows_that_lower_the_loss():
     )
     gradients = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
     rows = np.where(np.arange(7)[:, None] < 3, -5 * gradients, gradients)
-    _, seen = core.update(here, server, new(range(7)), rows)
+    _, seen, _ = core.update(here, server, new(range(7)), rows)
     assert seen.byzantine_weight == 0
 
 
@@ -421,6 +421,6 @@ def test_an_adversary_that_asks_the_rule_does_not_know_what_it_will_draw():
     _, core, here, server = prepared(**changes)
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
     forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.adversary(len(server.params)))
-    after, _ = core.update(here, server, new(range(7)), rows)
+    after, _, _ = core.update(here, server, new(range(7)), rows)
     asked, given = -10 * np.asarray(forged)[0], (np.asarray(server.params) - after.params) / 0.1
     assert not np.allclose(asked, given, atol=1e-3)

@@ -14,12 +14,11 @@ from byzax.simulator.executors import RunError
 from byzax.simulator.executors import actors as roles
 from byzax.simulator.executors import ray as ray_executor
 from byzax.simulator.executors.base import batched, digest, plan
-from byzax.simulator.executors.ray import cast as casting
-from byzax.simulator.executors.ray import ray
+from byzax.simulator.executors.ray import pool, ray
 from byzax.simulator.serving import Server
 from byzax.simulator.timeline import check, cut
 from byzax.simulator.world import world
-from tests.simulator.conftest import loop, processes, run, same, small
+from tests.simulator.conftest import at, loop, processes, run, same, small
 
 # by way of the executor, which sets what Ray reads when it is imported
 errors = ray.exceptions
@@ -325,12 +324,12 @@ def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_
 
 def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(monkeypatch):
     counted = []
-    monkeypatch.setattr(roles, "batched", lambda work: counted.append(work) or batched(work))
+    monkeypatch.setattr(roles, "batched", lambda work, together: counted.append(work) or batched(work, together))
     rows = []
     for batch in (False, True):
         host = roles.Workers()
         scenario = small(executor={"name": "ray", "batch": batch})
-        host.configure(scenario.model_dump(mode="json"), 0, np.zeros(7, int), 650)
+        host.configure(scenario.task, np.zeros(7, int), 650)
         rows.append(host.work(0, 0, Server(np.zeros(650, np.float32), None, None, None, None, np.int32(0))))
         assert len(counted) == batch
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
@@ -341,7 +340,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
     [({"actors": 3}, 3), ({"actors": 9}, 7), ({"workers_per_actor": 3}, 3), ({"workers_per_actor": 7}, 1)],
 )
 def test_seven_workers_are_hosted_by_as_many_actors_as_asked_for_and_needed(executor, count):
-    assert casting.hosting(small(executor={"name": "ray", **executor})) == count
+    assert pool.hosting(small(executor={"name": "ray", **executor}).task) == count
 
 
 BATCHED = {"name": "ray", "batch": True, "actors": 1}
@@ -390,7 +389,7 @@ def test_a_repeat_that_gets_no_better_ends_early_and_others_go_on(ray_session, e
     }  # fmt: skip
     scenario = small(**changes)
     execute = ray_session if isinstance(executor, dict) else execute_alone
-    whole = list(execute(scenario.model_copy(update={"early_stopping": None})))
+    whole = list(execute(scenario.replace(early_stopping=None)))
     got = list(execute(scenario))
     for seed in (0, 1):
         every = [c for c in whole if c.seed == seed]
@@ -424,7 +423,7 @@ def test_a_timeline_that_is_cut_is_that_of_a_run_with_fewer_updates(name):
             rows.workers, rows.jobs, rows.handed, said, rows.started_s, strict=True) if s < end]  # fmt: skip
         return sorted(every)
 
-    whole, short = (plan(small(**{**SCENARIOS[name], "steps": steps}), 0) for steps in (20, 9))
+    whole, short = (plan(small(**{**SCENARIOS[name], "steps": steps}).run) for steps in (20, 9))
     made = cut(whole, 9)
     check(made, 7)
     assert jobs(made) == jobs(short)
@@ -436,7 +435,7 @@ def test_a_timeline_that_is_cut_is_that_of_a_run_with_fewer_updates(name):
 
 def test_the_order_of_events_is_the_seeds_own():
     scenario = small(schedule="subset")
-    zero, again, one = (plan(scenario, seed).rows.workers for seed in (0, 0, 1))
+    zero, again, one = (plan(at(scenario, seed)).rows.workers for seed in (0, 0, 1))
     assert np.array_equal(zero, again)
     assert not np.array_equal(zero, one)
 
@@ -459,7 +458,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
 def test_repeats_whose_test_sets_have_other_sizes_give_the_numbers_of_loop():
     data = {"name": "synthetic_alpha_beta", "devices": 20, "test_by": "owners", "batch_size": 4}
     changes = {"data": data, "steps": 2, "evaluate_every": 2, "repeats": 2}
-    assert len({len(world(small(**changes), seed).test) for seed in range(2)}) == 2
+    assert len({len(world(at(small(**changes), seed)).test) for seed in range(2)}) == 2
     got, expected = run(small(**changes, executor="vectorised")), run(small(**changes))
     assert [(c.seed, c.step) for c in got] == [(c.seed, c.step) for c in expected]
     for one, other in zip(got, expected, strict=True):
@@ -492,7 +491,7 @@ def test_a_rule_without_an_answer_ends_the_run_at_its_update_and_what_was_before
 
 def execute_alone(scenario):
     with executors.session(scenario.executor) as execute:
-        yield from execute(scenario)
+        yield from execute(scenario.task)
 
 
 @pytest.mark.parametrize(
@@ -537,7 +536,7 @@ def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_ses
 
 
 def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, monkeypatch):
-    monkeypatch.setattr(casting, "START_S", 3)
+    monkeypatch.setattr(pool, "START_S", 3)
     # hired as if there were a GPU, which the cluster of the tests lacks
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0, "CPU": 2.0})
     line = (
@@ -564,8 +563,8 @@ def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, m
     ],
 )
 def test_why_an_actor_is_gone_is_said_in_one_line(error, said):
-    assert casting.cause(error).startswith(said)
-    assert "\n" not in casting.cause(error)
+    assert pool.cause(error).startswith(said)
+    assert "\n" not in pool.cause(error)
 
 
 def test_an_embedded_ray_reports_no_usage(ray_session):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from byzax.simulator import latency
-from byzax.simulator.executors import session
-from byzax.simulator.executors.base import plan
-from byzax.simulator.file_cache import file_cache, reads
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import session
+from byzax.simulator.executors.base import plan
+from byzax.simulator.file_cache import depends_on, file_cache
 
 NET = """
 from flax import nnx
@@ -33,7 +33,7 @@ def made():
     @file_cache(maxsize=2)
     def inner(path):
         calls.append("inner")
-        reads(path)
+        depends_on(path)
         return path.read_text()
 
     @file_cache(maxsize=2)
@@ -80,12 +80,12 @@ def test_a_change_that_leaves_the_times_of_a_young_file_alone_is_seen_by_content
 def test_a_file_that_comes_later_or_goes_is_a_change(tmp_path):
     @file_cache(maxsize=1)
     def found(folder):
-        reads(folder, "*.txt")
+        depends_on(folder, "*.txt")
         return sorted(path.name for path in folder.glob("*.txt"))
 
     @file_cache(maxsize=1)
     def there(path):
-        reads(path)
+        depends_on(path)
         return path.exists()
 
     assert (found(tmp_path), there(tmp_path / "a.txt")) == ([], False)
@@ -124,7 +124,8 @@ def arrays(path, seed):
 
 
 def scenario(tmp_path, executor, **changes):
-    return parse_as(Study, 
+    return parse_as(
+        Study,
         {
             "name": "small",
             "steps": 3,
@@ -136,7 +137,7 @@ def scenario(tmp_path, executor, **changes):
             "attack": "none",
             "executor": executor,
             **changes,
-        }
+        },
     )
 
 
@@ -178,5 +179,5 @@ def test_a_plan_follows_its_trace(tmp_path):
     for seconds in (1, 2):
         file.write_text(f"worker,seconds\na,{seconds}\n")
         assert latency.factory("trace")(file=str(file))(np.random.default_rng(0), 0, 0, 1).tolist() == [seconds]
-        ends.append(plan(described, 0).time_s[-1])
+        ends.append(plan(described.run).time_s[-1])
     assert ends[1] == pytest.approx(2 * ends[0])

@@ -27,7 +27,7 @@ def judged(core, here, server, worker, row):
 @pytest.mark.parametrize("optimizer", [MOMENTUM, "adam", "adamw"])
 def test_a_refused_row_leaves_model_optimizer_and_rule_as_they_are(optimizer):
     scenario = small(**SEVEN, filter="kardam", rule="remembering", optimizer=optimizer)
-    core, here = build(scenario, 1), world(scenario, 0)
+    core, here = build(scenario.run, 1), world(scenario.run)
     server, rows = core.start(here), np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     for worker in range(6):
         server, _ = judged(core, here, server, worker, rows[worker])
@@ -48,14 +48,14 @@ def test_a_refused_row_leaves_model_optimizer_and_rule_as_they_are(optimizer):
 def test_an_accepted_row_is_the_one_that_the_filter_hands_on():
     scenario = small(**SEVEN, filter={"name": "kardam", "dampening": "inverse"}, optimizer={"name": "sgd"})
     plain = small(**SEVEN, optimizer={"name": "sgd"})
-    here, rows = world(scenario, 0), np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
-    core, without = build(scenario, 1), build(plain, 1)
+    here, rows = world(scenario.run), np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
+    core, without = build(scenario.run, 1), build(plain.run, 1)
     server, accepted = core.start(here), 0
     for worker in range(7):
         before = server
         # handed two versions ago: a third of the weight
         arrived = Arrived(np.array([worker]), np.asarray(server.step)[None] - 2)
-        server, seen = core.update(here, server, arrived, rows[[worker]])
+        server, seen, _ = core.update(here, server, arrived, rows[[worker]])
         if seen.accepted:
             expected, alone = judged(without, here, before._replace(filter=None), worker, rows[worker] / 3)
             np.testing.assert_allclose(server.params, expected.params, rtol=1e-5, atol=1e-7)
@@ -69,7 +69,7 @@ def test_behind_a_filter_no_row_counts_as_a_liars_and_of_one_row_no_more_than_on
         scenario = small(workers={"total": 10, "byzantine": 3}, **EACH, filter=filter)
         assert len(run(scenario)[-1].updates.accepted) == 2
     with pytest.raises(ValueError, match=r"a filter judges single rows, .* sees 7"):
-        build(small(filter="kardam"), 7)
+        build(small(filter="kardam").run, 7)
 
 
 # and how many of the liars' rows get through: Zeno++ shortens them, and near the end most rows are noise
@@ -90,7 +90,7 @@ def test_plain_asynchrony_fails_where_a_filter_stands(name):
     assert plain.evaluation.test_accuracy < 0.3
     assert guarded.evaluation.test_accuracy > 0.8
     assert plain.updates.accepted.all()
-    lies = plan(small(**changes), 0).rows.workers < 2
+    lies = plan(small(**changes).run).rows.workers < 2
     assert guarded.updates.accepted[lies].mean() < most
     assert guarded.updates.accepted[~lies].mean() > 0.6
 
@@ -101,7 +101,7 @@ def test_the_frequency_filter_holds_liars_that_are_always_first():
         "steps": 400, "evaluate_every": 400, "executor": "vectorised", "filter": FILTERS["kardam"][0], **EACH,
     }  # fmt: skip
     scenario = small(**changes)
-    lies = plan(scenario, 0).rows.workers < 3
+    lies = plan(scenario.run).rows.workers < 3
     assert lies.mean() > 0.7
     accepted = run(scenario)[-1].updates.accepted == 1
     assert accepted.sum() > 50

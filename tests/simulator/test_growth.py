@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from byzax.simulator.compilation import KEPT
+from byzax.simulator.compilation import MAX_COMPILED
 from tests.simulator.conftest import run, small
 
 
@@ -21,10 +21,10 @@ def test_a_sweep_of_rates_keeps_the_compiled_functions_of_the_last_runs_alone(ex
     # compiled functions are what a run leaves: some megabytes, and a hundred memory maps
     jax.clear_caches()
     taken = []
-    for i in range(2 * KEPT):
+    for i in range(2 * MAX_COMPILED):
         run(small(optimizer={"name": "sgd", "learning_rate": 0.1 + 0.001 * i}, executor=executor, steps=2))
         gc.collect()
         taken.append(maps())
-    first, then = taken[KEPT - 1] - taken[0], taken[-1] - taken[KEPT - 1]
-    assert first > 20 * KEPT
+    first, then = taken[MAX_COMPILED - 1] - taken[0], taken[-1] - taken[MAX_COMPILED - 1]
+    assert first > 20 * MAX_COMPILED
     assert then < 0.1 * first

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.experiments import building
 from byzax.simulator import core, jobs, serving, training
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import validate
 from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import new, prepared, softmax_gradient
@@ -74,7 +74,7 @@ def test_the_servers_row_is_that_of_a_worker_who_holds_its_samples_and_draws_wit
         row = functions.work(there, params, 0, step, step, *own)
         if functions.memory:
             kept, row = functions.memory.remember(there, kept, row, 0, step)
-        server, _ = functions.update(here, server, new(range(7)), rows)
+        server, _, _ = functions.update(here, server, new(range(7)), rows)
         np.testing.assert_allclose(params - server.params, row, rtol=1e-5, atol=1e-6)
         assert np.abs(row).max() > 1e-3
 
@@ -103,7 +103,7 @@ def test_with_local_steps_the_servers_row_is_what_its_own_batches_change():
         position = np.asarray(here.own)[np.asarray(places)]
         x, y = np.asarray(here.x, np.float64)[position].reshape(8, -1), np.asarray(here.y)[position]
         at = at - 0.3 * (softmax_gradient(at, x, y) + 0.5 * at + 2.0 * (at - start))
-    after, _ = functions.update(here, server, new(range(7)), np.zeros((7, 650), np.float32))
+    after, _, _ = functions.update(here, server, new(range(7)), np.zeros((7, 650), np.float32))
     np.testing.assert_allclose(np.asarray(server.params) - after.params, start - at, rtol=1e-3, atol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_the_servers_momentum_moves_where_its_row_is_asked_for_and_not_by_an_adv
         gradient = server.params - plain.update(here, bare._replace(params=server.params, step=server.step),
                                                 new(range(7)), rows)[0].params  # fmt: skip
         velocity = 0.5 * velocity + np.asarray(gradient, np.float64)
-        after, _ = functions.update(here, server, new(range(7)), rows)
+        after, _, _ = functions.update(here, server, new(range(7)), rows)
         np.testing.assert_allclose(np.asarray(server.params) - after.params, velocity, rtol=1e-3, atol=1e-5)
         server = after
 
@@ -156,10 +156,10 @@ def test_a_filter_with_a_delay_makes_the_servers_row_for_the_first_of_so_many_ro
     scenario = small(
         filter={"name": "zeno_plus_plus", "delay": 3}, schedule={"name": "asynchronous", "apply": "each"}, **memory
     )
-    functions, here = build(scenario, 1), world(scenario, scenario.seed)
+    functions, here = build(scenario.run, 1), world(scenario.run)
     server = functions.start(here)
     for number, times in enumerate((1, 1, 1, 2, 2, 2, 3)):
-        server, _ = functions.update(here, server, new([number]), np.ones((1, 650), np.float32))
+        server, _, _ = functions.update(here, server, new([number]), np.ones((1, 650), np.float32))
         jax.effects_barrier()
         assert len(made) == times
 
@@ -173,7 +173,7 @@ def test_zeno_judges_the_step_that_the_server_takes(rate, best):
     _, functions, here, server = prepared(**changes)
     gradient = np.asarray(functions.work(here, server.params, 1, 0, 0))
     # at a small rate the longer of the two goes down more, at a large one it goes too far
-    _, seen = functions.update(here, server, new(range(2)), np.stack([gradient, 8 * gradient]))
+    _, seen, _ = functions.update(here, server, new(range(2)), np.stack([gradient, 8 * gradient]))
     assert float(seen.byzantine_weight) == (1.0 if best == 0 else 0.0)
 
 
@@ -186,7 +186,7 @@ def test_an_adversary_knows_where_an_aggregate_leads_with_the_servers_rate_and_m
             forged, _ = functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
             # what an attack makes is a descent, also where rows are models
             shown = server.params - forged[0] if local else forged[0]
-            server, _ = functions.update(here, server, new(range(7)), rows)
+            server, _, _ = functions.update(here, server, new(range(7)), rows)
             np.testing.assert_allclose(shown, server.params, rtol=1e-5, atol=1e-6)
 
 
@@ -194,5 +194,5 @@ def test_rules_that_compare_changes_refuse_models_and_harm_by_loss_does_not():
     local = {"steps": 2, "learning_rate": 0.1, "send": "model"}
     for rule in ("fltrust", "zeno"):
         with pytest.raises(ScenarioError, match=f"rule: {rule}.* with local.send model they are models: take delta"):
-            building.build(small(rule=rule, local=local))
-    building.build(small(rule="median", local=local, attack={"name": "optimised", "measure": "loss"}))
+            validate(small(rule=rule, local=local).task)
+    validate(small(rule="median", local=local, attack={"name": "optimised", "measure": "loss"}).task)

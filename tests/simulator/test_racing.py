@@ -53,7 +53,7 @@ def test_a_race_replays_to_the_same_bits(ray_session, name):
     timeline = raced[-1].timeline
     check(timeline, 7)
     assert [c.step for c in raced] == [0, 20, 40, 60]
-    again = list(loop.replay(scenario, 0, timeline))
+    again = list(loop.replay(scenario.task, timeline))
     assert same(raced, again)
     assert digest(raced) == digest(again)
 
@@ -69,7 +69,7 @@ def test_two_hundred_updates_of_five_racing_actors_replay_to_the_same_digest(ray
     # nobody takes turns: the order is not the same again and again
     order = timeline.rows.workers[7:]
     assert len({tuple(order[i : i + 7].tolist()) for i in range(0, 210, 7)}) > 5
-    assert digest(raced) == digest(list(loop.replay(scenario, 0, timeline)))
+    assert digest(raced) == digest(list(loop.replay(scenario.task, timeline)))
 
 
 def test_times_of_the_latency_pass_for_real(ray_session):
@@ -135,7 +135,7 @@ def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_with
         assert set(timeline.gone[:, 1].tolist()) == (set(lost.tolist()) if goes_on == "leave" else set())
         if goes_on == "leave":
             assert timeline.seen[-1] == 7 - len(lost)
-        assert same(kept, list(loop.replay(scenario, 0, timeline)))
+        assert same(kept, list(loop.replay(scenario.task, timeline)))
 
 
 @pytest.mark.parametrize(("role", "name"), [("ParameterServer", "the parameter-server"), ("Adversary", "adversary")])

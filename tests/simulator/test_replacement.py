@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.simulator.validation import build as check
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.serving import Arrived
+from byzax.simulator.validation import validate
 from byzax.simulator.world import world
 from tests.simulator.conftest import small
 
@@ -19,7 +19,7 @@ ROWS = 0.1 * np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
 
 def prepared(**changes):
     scenario = small(**{"workers": {"total": 7, "byzantine": 2}} | changes)
-    core, here = build(scenario, 7), world(scenario, 0)
+    core, here = build(scenario.run, 7), world(scenario.run)
     return core, here, core.start(here)
 
 
@@ -58,7 +58,7 @@ def test_model_replacement_leads_to_the_mean_of_the_byzantine_models(changes, et
     np.testing.assert_allclose((params - sent if models else sent)[:2], factor * ROWS[:2], rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(sent[2:], rows[2:])
     if "local" in changes and eta < 1:
-        after, _ = core.update(here, server, EVERYONE, jnp.asarray(sent))
+        after, _, _ = core.update(here, server, EVERYONE, jnp.asarray(sent))
         replaced = params - (sizes[:2, None] * ROWS[:2]).sum(axis=0) / sizes[:2].sum()
         np.testing.assert_allclose(after.params, replaced, rtol=1e-3, atol=1e-4)
 
@@ -91,7 +91,7 @@ def test_a_claimed_number_of_samples_is_what_a_row_weighs_by():
         sent = forged(core, here, now, ROWS, step)
         np.testing.assert_allclose(sent[:2], (-1 if factor > 1 else 1) * ROWS[:2])
         weights = np.where(np.arange(7) < 2, factor, 1) * sizes
-        after, seen = core.update(here, now, EVERYONE, jnp.asarray(sent))
+        after, seen, _ = core.update(here, now, EVERYONE, jnp.asarray(sent))
         aggregate = weights @ sent / weights.sum()
         # the default optimizer's rate
         np.testing.assert_allclose(np.asarray(server.params) - 0.1 * aggregate, after.params, rtol=1e-4, atol=1e-5)
@@ -103,14 +103,14 @@ def test_a_table_keeps_what_was_claimed_when_a_row_came():
     core, here, server = prepared(
         attack=claims, weights="samples", data=SHARES, schedule={"name": "asynchronous", "apply": "table"}
     )
-    server, _ = core.update(here, server, EVERYONE, jnp.asarray(ROWS))
+    server, _, _ = core.update(here, server, EVERYONE, jnp.asarray(ROWS))
     # only an honest worker sends in the next update, in which nobody claims anything
     again = Arrived(np.array([6]), np.array([1]))
-    server, seen = core.update(here, server, again, jnp.asarray(ROWS[6:]))
+    server, seen, _ = core.update(here, server, again, jnp.asarray(ROWS[6:]))
     weights = np.where(np.arange(7) < 2, 50, 1) * np.asarray(here.sizes, float)
     assert float(seen.byzantine_weight) == pytest.approx(weights[:2].sum() / weights.sum(), rel=1e-4)
 
 
 def test_claims_are_refused_where_numbers_of_samples_do_not_count():
     with pytest.raises(ScenarioError, match=r"^attack: claims lies about numbers of samples.*take weights samples"):
-        check(small(attack="claims"))
+        validate(small(attack="claims").task)

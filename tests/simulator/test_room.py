@@ -19,7 +19,7 @@ def machine(monkeypatch):
 
 
 def hundred(**executor):
-    return small(workers={"total": 100, "byzantine": 10}, executor={"name": "ray", **executor})
+    return small(workers={"total": 100, "byzantine": 10}, executor={"name": "ray", **executor}).task
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.simulator.validation import build
 from byzax.simulator.augmentations import build as augmentation
 from byzax.simulator.core import build as build_core
 from byzax.simulator.keys import Purpose
-from byzax.simulator.normalising import normalised, scaling
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.normalising import apply_scaling, fit_scaling
+from byzax.simulator.validation import validate
 from byzax.simulator.world import load, share_out, world
-from tests.simulator.conftest import loop, run, same, small
+from tests.simulator.conftest import at, loop, run, same, small
 from tests.simulator.test_core import batch_of, softmax_gradient
 
 IMAGES = np.random.default_rng(0).gamma(2, 3, (9001, 3, 4, 2)).astype(np.float32) + 50
@@ -37,7 +37,7 @@ def by_hand(here, x):
 
 
 def on_one_scale(how, x=IMAGES, train=TRAIN):
-    return np.asarray(normalised(scaling(how, x, train), jnp.asarray(x)), np.float64)
+    return np.asarray(apply_scaling(fit_scaling(how, x, train), jnp.asarray(x)), np.float64)
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_unit_brings_training_samples_into_0_to_1():
 
 
 def test_without_a_scale_samples_stay_bit_for_bit_as_they_are():
-    assert scaling("none", IMAGES, TRAIN) is None
+    assert fit_scaling("none", IMAGES, TRAIN) is None
     x = jnp.asarray(IMAGES)
-    assert normalised(None, x) is x
-    assert world(small(), 0).scaling is None
+    assert apply_scaling(None, x) is x
+    assert world(small().run).scaling is None
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_without_a_scale_samples_stay_bit_for_bit_as_they_are():
 )
 def test_what_has_no_scale_is_refused(how, x, message):
     with pytest.raises(ValueError, match=message):
-        scaling(how, x, np.arange(3))
+        fit_scaling(how, x, np.arange(3))
 
 
 def test_each_repeat_takes_the_scale_of_its_own_training_samples():
     scenario = small(data={"name": "digits", "normalise": "per_feature"})
     x = load(scenario.data).x.astype(np.float64)
     for seed in (0, 1):
-        found = world(scenario, seed).scaling
+        found = world(at(scenario, seed)).scaling
         assert found is not None
         train = share_out(scenario.data, 7, seed)[0].train
         np.testing.assert_allclose(found.centre, x[train].mean(axis=0), rtol=1e-5, atol=1e-7)
@@ -93,7 +93,7 @@ def test_each_repeat_takes_the_scale_of_its_own_training_samples():
 
 def test_a_row_is_the_gradient_on_changed_images_brought_to_one_scale():
     scenario = small(data=CHANGED)
-    here, core = world(scenario, 0), build_core(scenario, 7)
+    here, core = world(scenario.run), build_core(scenario.run, 7)
     params = core.start(here).params
     for worker, job in ((0, 0), (3, 2)):
         x, y = batch_of(here, worker, job, 8)
@@ -107,9 +107,9 @@ def test_a_row_is_the_gradient_on_changed_images_brought_to_one_scale():
 
 def test_evaluation_sees_every_sample_on_that_scale_and_none_changed():
     scenario = small(data=CHANGED)
-    here, core = world(scenario, 0), build_core(scenario, 7)
+    here, core = world(scenario.run), build_core(scenario.run, 7)
     params = core.start(here).params
-    plain = build_core(small(data=CHANGED | {"augment": []}), 7)
+    plain = build_core(small(data=CHANGED | {"augment": []}).run, 7)
     found = core.evaluate(here, params)
     np.testing.assert_array_equal(found, plain.evaluate(here, params))
     x = by_hand(here, np.asarray(here.x)[np.asarray(here.test)])
@@ -121,8 +121,8 @@ def test_evaluation_sees_every_sample_on_that_scale_and_none_changed():
 
 
 def test_local_steps_change_their_images_each_anew():
-    here = world(small(data=CHANGED), 0)
-    params = build_core(small(data=CHANGED), 7).start(here).params
+    here = world(small(data=CHANGED).run)
+    params = build_core(small(data=CHANGED).run, 7).start(here).params
     x, y = np.asarray(here.x), np.asarray(here.y)
     at = np.asarray(params, np.float64)
     for step in range(2):
@@ -132,7 +132,7 @@ def test_local_steps_change_their_images_each_anew():
         images = augmentation("shift", pixels=1)(change, jnp.asarray(x[position]))
         scaled = by_hand(here, images)
         at -= 0.1 * softmax_gradient(at, scaled.reshape(8, -1), y[position])
-    core = build_core(small(data=CHANGED, local={"steps": 2, "learning_rate": 0.1, "send": "model"}), 7)
+    core = build_core(small(data=CHANGED, local={"steps": 2, "learning_rate": 0.1, "send": "model"}).run, 7)
     np.testing.assert_allclose(core.work(here, params, 0, 0, 0), at, rtol=1e-4, atol=1e-5)
 
 
@@ -154,14 +154,14 @@ def test_a_run_is_the_same_twice():
         ({"name": "gaussian_mixture", "augment": ["flip"]}, r"data.augment\[0\]: flip is for images"),
         (
             {"name": "digits", "augment": ["flip", {"name": "shift", "pixels": 0}]},
-            r"data.augment\[1\].pixels: shift needs pixels >= 1",
+            r"data.augment\[1\].pixels: must be at least 1, got 0",
         ),
         ({"name": "digits", "normalise": "per_channel"}, "data.normalise: per_channel is for images"),
     ],
 )
 def test_what_data_cannot_have_is_refused_before_a_start_with_its_key(data, message):
     with pytest.raises(ScenarioError, match=message):
-        build(small(data=data))
+        validate(small(data=data).task)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_data_cannot_have_is_refused_before_a_start_with_its_key(data, mess
     [
         ({"name": "digits", "augment": ["flop"]}, "data.augment[0]: unknown augmentation 'flop'; did you mean 'flip'?"),
         ({"name": "digits", "augment": [{"name": "flip", "axes": 1}]}, "data.augment[0].axes: unknown key"),
-        ({"name": "digits", "augment": "flip"}, "data.augment: a list is needed"),
+        ({"name": "digits", "augment": "flip"}, "data.augment: must be a list"),
         ({"name": "digits", "normalise": "mean"}, "data.normalise: must be 'none', 'unit'"),
     ],
 )

@@ -1,8 +1,15 @@
 """Scenarios: strict, frozen, and every mistake said in one line with the way out."""
 
+import json
+import pickle
+import re
+
+import cloudpickle
 import pytest
 
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.part import json_schema
+from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 
@@ -17,7 +24,8 @@ def test_four_keys_make_a_scenario():
 
 
 def test_the_sample_of_the_readme_is_understood():
-    scenario = parse_as(Study, 
+    scenario = parse_as(
+        Study,
         {
             "name": "krum-meets-empire",
             "seed": 0,
@@ -34,7 +42,7 @@ def test_the_sample_of_the_readme_is_understood():
             "evaluate_every": 10,
             "repeats": 3,
             "grid": {"rule.name": ["average", "median"], "attack.name": ["none", "empire"]},
-        }
+        },
     )
     assert list(scenario.seeds) == [0, 1, 2]
     assert scenario.data.partition.options() == {**scenario.data.partition.options(), "alpha": 0.5}
@@ -59,7 +67,7 @@ def test_a_scenario_is_frozen():
 @pytest.mark.parametrize(
     ("change", "lines"),
     [
-        ({"rulee": 1}, ["rulee: unknown key; did you mean 'rule'? known: name, seed"]),
+        ({"rulee": 1}, ["rulee: unknown key; did you mean 'rule'? known: seed, steps"]),
         ({"rule": "medain"}, ["rule: unknown rule 'medain'; did you mean 'median'?"]),
         ({"rule": {"name": "median", "foo": 1}}, ["rule.foo: unknown key; known: name"]),
         ({"data": {"name": "digits", "batchsize": 3}}, ["data.batchsize: unknown key; did you mean 'batch_size'?"]),
@@ -73,23 +81,23 @@ def test_a_scenario_is_frozen():
         ({"workers": {"total": 1, "byzantine": 4}}, ["workers: byzantine is 4, but there is only 1 worker"]),
         ({"workers": {"declared": -1}}, ["workers.declared: must be at least 0, got -1"]),
         ({"worker_momentum": "0.9"}, ["worker_momentum: a number, or a mapping of beta, kind, is needed, got '0.9'"]),
-        ({"workers": 3}, ["workers: a mapping is needed, got 3"]),
-        ({"steps": True}, ["steps: a whole number is needed, got True"]),
-        ({"steps": "many", "seed": -1}, ["seed: must be at least", "steps: a whole number is needed"]),
-        ({"model": {"name": "mlp", "hidden": [1, "a"]}}, ["model.hidden[1]: a whole number is needed, got 'a'"]),
+        ({"workers": 3}, ["workers: must be a mapping, got 3"]),
+        ({"steps": True}, ["steps: must be a whole number, got True"]),
+        ({"steps": "many", "seed": -1}, ["seed: must be at least", "steps: must be a whole number"]),
+        ({"model": {"name": "mlp", "hidden": [1, "a"]}}, ["model.hidden[1]: must be a whole number, got 'a'"]),
         (
             {"executor": {"name": "ray", "actors": "all"}},
-            ["executor.actors: must be 'auto', got 'all'; or a whole number"],
+            ["executor.actors: must be 'auto' or a whole number, got 'all'"],
         ),
         (
             {"executor": {"name": "ray", "actors": 2, "workers_per_actor": 1}},
             ["executor: actors and workers_per_actor"],
         ),
         ({"optimizer": {"name": "sgd", "lr": 0.1}}, ["optimizer.lr: unknown key"]),
-        ({"attack": {"name": "empire", "epsilon": float("nan")}}, ["attack.epsilon: a finite number"]),
-        ({"attack": {"name": "empire", "epsilon": True}}, ["attack.epsilon: a number is needed"]),
-        ({"name": "../elsewhere"}, ["name: letters, digits"]),
-        ({"grid": {"rule.name": []}}, ["grid.rule.name: at least one value"]),
+        ({"attack": {"name": "empire", "epsilon": float("nan")}}, ["attack.epsilon: must be a finite number"]),
+        ({"attack": {"name": "empire", "epsilon": True}}, ["attack.epsilon: must be a number"]),
+        ({"name": "../elsewhere"}, ["name: must be letters, digits"]),
+        ({"grid": {"rule.name": []}}, ["grid.rule.name: must have at least one value"]),
     ],
 )
 def test_a_mistake_is_one_line_with_key_and_way_out(change, lines):
@@ -107,6 +115,66 @@ def test_a_missing_key_is_named():
 
 
 def test_the_schema_describes_every_option_of_a_rule():
-    schema = Study.model_json_schema()
-    assert "neighbours" in schema["$defs"]["krum_rule"]["properties"]
-    assert schema["$defs"]["krum_rule"]["additionalProperties"] is False
+    schema = json_schema(Study)
+    krum = schema["$defs"]["rule.Part.krum"]
+    assert "neighbours" in krum["properties"]
+    assert krum["additionalProperties"] is False
+    assert schema["$defs"]["optimizer.Part.sgd"]["properties"]["momentum"]["anyOf"][0]["exclusiveMaximum"] == 1
+    # every reference leads somewhere
+    text = json.dumps(schema)
+    assert {*re.findall(r'"#/\$defs/([^"]+)"', text)} <= {*schema["$defs"]}
+    assert "x-part" not in text
+
+
+def test_a_copy_is_checked_and_defaults_follow():
+    run = parse_as(Study, {**SMALLEST, "workers": {"total": 9, "byzantine": 2}}).run
+    assert run.replace(workers={"total": 9, "byzantine": 1}).workers.declared == 1
+    assert run.replace(seed=3) == run.model_copy(update={"seed": 3}) != run
+    assert len({run, run.replace(seed=3), run.replace(seed=0), run.replace(rule="krum")}) == 3
+    for wrong in ({"seed": -1}, {"rule": "medain"}, {"steps": True}, {"nothing": 1}):
+        with pytest.raises(ScenarioError, match=next(iter(wrong))):
+            run.replace(**wrong)
+    with pytest.raises(ScenarioError, match="byzantine is 10, but there are only 9"):
+        run.workers.replace(byzantine=10)
+
+
+def test_a_run_has_everything_that_decides_numbers_and_a_study_the_rest():
+    study = parse_as(Study, {**SMALLEST, "repeats": 3, "seed": 4, "evaluate_every": 7, "executor": "loop"})
+    assert set(Run.model_fields) | {
+        "name", "executor", "evaluate_every", "early_stopping", "record", "repeats", "skip_impossible", "grid",
+    } == set(Study.model_fields)  # fmt: skip
+    assert study.task.seeds == (4, 5, 6)
+    assert [each.run.seed for each in study.task.repeats] == [4, 5, 6]
+    assert study.task.run == study.run == parse_as(Study, {**SMALLEST, "seed": 4, "name": "other"}).run
+
+
+def test_a_run_travels_to_other_processes():
+    def mine(n: int, f: int, *, k: int = 1):
+        """A rule of one's own."""
+
+    beside = {"name": "little", "workers": 1, "beside": [{"name": "empire", "epsilon": 2.0}]}
+    options = {
+        "rule": {"name": "bulyan", "base": {"name": "krum", "distance": "plain"}},
+        "attack": beside,
+        "pre": ["nnm"],
+    }
+    run = parse_as(Study, {**SMALLEST, **options}).run
+    assert pickle.loads(pickle.dumps(run)) == run
+    own = run.replace(rule={"name": mine, "k": 2})
+    again = cloudpickle.loads(cloudpickle.dumps(own))
+    assert again.rule.options() == {"k": 2}
+    assert again.attack == own.attack
+
+
+def test_a_direct_mistake_is_said_as_in_a_file():
+    with pytest.raises(ScenarioError) as caught:
+        Run(data="digits", rule="krumm", attack="none", steps="many")
+    assert sorted(line.partition(":")[0] for line in str(caught.value).splitlines()) == ["rule", "steps"]
+
+
+def test_updates_to_record_must_happen():
+    for rows in ([0, 200], -1, 0, [-1], "every"):
+        with pytest.raises(ScenarioError, match=r"record\.rows"):
+            parse_as(Study, {**SMALLEST, "record": {"rows": rows}})
+    record = parse_as(Study, {**SMALLEST, "record": {"rows": 50}}).record
+    assert list(record.steps(200)) == [0, 50, 100, 150]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.simulator.core import build, least
+from byzax.simulator.core import build, least_rows
 from byzax.simulator.executors.base import per_job, plan
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.serving import Arrived
@@ -21,9 +21,9 @@ RANDOM = {"latency": {"name": "lognormal", "sigma": 1.0}}
 def history(**changes):
     """A run with its timeline: the model of every version, and every row as the core computes it, in float64."""
     scenario = small(**EXACT, **changes)
-    timeline = plan(scenario, 0)
+    timeline = plan(scenario.run)
     models = np.stack([checkpoint.params for checkpoint in run(scenario)])
-    core, here = build(scenario, int(timeline.seen[0])), world(scenario, 0)
+    core, here = build(scenario.run, int(timeline.seen[0])), world(scenario.run)
     rows = [
         np.asarray(core.work(here, models[version], worker, job, version), np.float64)
         for worker, job, version in zip(timeline.rows.workers, timeline.rows.jobs, timeline.rows.versions, strict=True)
@@ -92,18 +92,18 @@ def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_n
 def test_where_fewer_rows_are_left_than_the_rule_accepts_the_run_ends_and_says_so():
     crashes = [{"worker": worker, "at": 4.0} for worker in (2, 3, 5)]
     changes = {"latency": {"name": "exponential", "crashes": crashes}, "rule": "krum", "steps": 60}
-    timeline = plan(small(schedule="asynchronous", **changes), 0)
+    timeline = plan(small(schedule="asynchronous", **changes).run)
     assert 0 < timeline.steps < 60
     assert "waits for the rows of 5 workers that live, the fewest that the rule can go on with, and has 4" in (
         timeline.stopped
     )
     assert "schedule.dead_rows stay" in timeline.stopped
-    assert plan(small(schedule={"name": "asynchronous", "dead_rows": "stay"}, **changes), 0).steps == 60
+    assert plan(small(schedule={"name": "asynchronous", "dead_rows": "stay"}, **changes).run).steps == 60
 
 
 def test_a_timeline_with_rows_that_leave_is_saved_and_one_of_before_is_read(tmp_path):
     changes = {"latency": {"name": "exponential", "crashes": DYING}, "steps": 40}
-    made = plan(small(schedule="asynchronous", **changes), 0)._replace(lost=np.array([[5, 3]]))
+    made = plan(small(schedule="asynchronous", **changes).run)._replace(lost=np.array([[5, 3]]))
     save(made, tmp_path / "made.npz")
     again = load(tmp_path / "made.npz")
     assert len(made.gone)
@@ -159,9 +159,9 @@ def test_a_quorum_applies_the_first_rows_alone():
 
 def test_the_fewest_rows_a_rule_accepts_count_what_stands_before_it():
     krum = {"rule": "krum", "workers": {"total": 20, "byzantine": 3}}
-    assert least(small(**krum)) == 9
-    assert least(small(**krum, pre=[{"name": "bucketing", "s": 2}])) == 17
-    assert least(small(rule="average")) == 1
+    assert least_rows(small(**krum).run) == 9
+    assert least_rows(small(**krum, pre=[{"name": "bucketing", "s": 2}]).run) == 17
+    assert least_rows(small(rule="average").run) == 1
 
 
 # --- what the adversary sees where rows come one by one ---------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule)
         schedule={"name": schedule, "apply": "each"}, attack={"name": "empire", "epsilon": 2.0},
         workers={"total": 7, "byzantine": 2, "declared": 0},
     )  # fmt: skip
-    core, here = build(scenario, 1), world(scenario, 0)
+    core, here = build(scenario.run, 1), world(scenario.run)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(5, 650)).astype(np.float32)
     order = [(3, rows[0]), (0, rows[1]), (5, rows[2]), (3, rows[3]), (1, rows[4])]
@@ -202,7 +202,7 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
         rule="remembering",
         workers={"total": 3, "byzantine": 1, "declared": 0},
     )
-    core, here = build(scenario, 3), world(scenario, 0)
+    core, here = build(scenario.run, 3), world(scenario.run)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
     new = Arrived(np.arange(3), np.zeros(3, int))
@@ -230,7 +230,7 @@ def test_a_local_row_is_what_that_many_steps_of_sgd_change():
     from byzax.simulator.keys import Purpose, derive
 
     scenario = small(local={"steps": 4, "learning_rate": 0.3})
-    core, here = build(scenario, 7), world(scenario, 0)
+    core, here = build(scenario.run, 7), world(scenario.run)
     params = np.asarray(core.start(here).params)
     at = params.astype(np.float64)
     for step in range(4):
@@ -240,16 +240,16 @@ def test_a_local_row_is_what_that_many_steps_of_sgd_change():
         x, y = np.asarray(here.x, np.float64)[position].reshape(8, -1), np.asarray(here.y)[position]
         at = at - 0.3 * softmax_gradient(at, x, y)
     np.testing.assert_allclose(core.work(here, params, 3, 5, 5), params - at, rtol=1e-4, atol=1e-6)
-    models = build(small(local={"steps": 4, "learning_rate": 0.3, "send": "model"}), 7)
+    models = build(small(local={"steps": 4, "learning_rate": 0.3, "send": "model"}).run, 7)
     np.testing.assert_allclose(models.work(here, params, 3, 5, 5), at, rtol=1e-4, atol=1e-6)
 
 
 def test_one_local_step_is_the_gradient_times_its_learning_rate():
     plain, local = small(), small(local={"steps": 1, "learning_rate": 0.25})
-    here = world(plain, 0)
-    params = np.asarray(build(plain, 7).start(here).params)
+    here = world(plain.run)
+    params = np.asarray(build(plain.run, 7).start(here).params)
     # another batch: only the length and kind of the row can be compared with a job of plain SGD
-    row = np.asarray(build(local, 7).work(here, params, 2, 0, 0))
+    row = np.asarray(build(local.run, 7).work(here, params, 2, 0, 0))
     assert 0 < np.linalg.norm(row) < 2 * 0.25 * np.linalg.norm(softmax_gradient(params, *batch_of(here, 2, 0, 8))) * 2
     assert local.optimizer.learning_rate == 1.0
     assert small(local={"steps": 1}, optimizer="sgd").optimizer.learning_rate == 0.1
@@ -259,7 +259,7 @@ def test_an_epoch_visits_every_sample_of_the_worker_once():
     # 70 training samples over 7 workers: one batch holds all ten of a worker
     data = {"name": "gaussian_mixture", "samples": 100, "shape": [3], "classes": 4, "batch_size": 10}
     scenario = small(data=data, local={"epochs": 3, "learning_rate": 0.2})
-    core, here = build(scenario, 7), world(scenario, 0)
+    core, here = build(scenario.run, 7), world(scenario.run)
     assert set(np.asarray(here.sizes).tolist()) == {10}
     params = np.asarray(core.start(here).params)
     at = params.astype(np.float64)
@@ -294,7 +294,7 @@ def test_in_an_epoch_every_sample_counts_once_whatever_the_size_of_the_last_batc
         "partition": {"name": "dirichlet", "alpha": 0.1},
     }  # fmt: skip
     local = {"epochs": 2, "learning_rate": 0.2, **({"last_batch": "drop"} if drop else {})}
-    core, here = build(small(data=data, local=local), 7), world(small(data=data), 0)
+    core, here = build(small(data=data, local=local).run, 7), world(small(data=data).run)
     sizes = np.asarray(here.sizes)
     assert sizes.min() < 8 < sizes.max()
     assert (sizes % 8 != 0).any()
@@ -303,17 +303,17 @@ def test_in_an_epoch_every_sample_counts_once_whatever_the_size_of_the_last_batc
         expected, often = epoch_by_hand(here, params, worker, 3, 8, 2, drop)
         assert drop or (often == 2).all()
         np.testing.assert_allclose(core.work(here, params, worker, 3, 3), expected, rtol=1e-4, atol=1e-6)
-    made = per_job(small(data=data, local=local), 0)
+    made = per_job(small(data=data, local=local).run)
     assert made.tolist() == [2 * (max(1, size // 8) if drop else -(-size // 8)) for size in sizes.tolist()]
 
 
 def test_the_average_of_models_is_the_next_model():
     for send in ("model", "delta"):
         scenario = small(local={"steps": 3, "send": send}, attack="none", steps=1)
-        core, here = build(scenario, 7), world(scenario, 0)
+        core, here = build(scenario.run, 7), world(scenario.run)
         server = core.start(here)
         rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
-        after, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
+        after, _, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
         models = rows if send == "model" else np.asarray(server.params) - rows
         np.testing.assert_allclose(after.params, models.mean(0), rtol=1e-5, atol=1e-6)
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.simulator.executors.base import byzantine_updates
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors.base import byzantine_updates
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.world import liars, load, share_out, world
-from tests.simulator.conftest import loop, run, same, small
+from tests.simulator.conftest import at, loop, run, same, small
 
 DATA = {"name": "digits", "batch_size": 8}
 
@@ -17,7 +17,7 @@ DATA = {"name": "digits", "batch_size": 8}
 def parts(seed: int, **changes) -> dict[str, bytes]:
     """What a run of this seed is made of, by what draws it."""
     scenario = small(workers={"total": 7, "byzantine": {"count": 2, "which": "random"}}, **changes)
-    here = world(scenario, seed)
+    here = world(at(scenario, seed))
     return {
         "data": b"".join(np.asarray(each).tobytes() for each in (here.shards, here.train, here.test, here.own)),
         "start": np.asarray(jax.random.key_data(here.start_key)).tobytes(),
@@ -44,11 +44,11 @@ def test_who_is_byzantine_has_a_seed_of_its_own_whether_fixed_or_drawn_for_each_
         return small(workers={"total": 7, "byzantine": {"count": 2, **chosen}})
 
     fixed = scenario(which="random", seed=5)
-    assert np.array_equal(liars(fixed, 0), liars(fixed, 1))
-    assert np.array_equal(liars(fixed, 0), liars(scenario(which="random"), 5))
+    assert np.array_equal(liars(fixed.run), liars(at(fixed, 1)))
+    assert np.array_equal(liars(fixed.run), liars(at(scenario(which="random"), 5)))
     drawn = scenario(per_round="sampled", seed=5)
-    assert np.array_equal(byzantine_updates(drawn, 0, 9), byzantine_updates(drawn, 1, 9))
-    assert np.array_equal(byzantine_updates(drawn, 0, 9), byzantine_updates(scenario(per_round="sampled"), 5, 9))
+    assert np.array_equal(byzantine_updates(drawn.run, 9), byzantine_updates(at(drawn, 1), 9))
+    assert np.array_equal(byzantine_updates(drawn.run, 9), byzantine_updates(at(scenario(per_round="sampled"), 5), 9))
     with pytest.raises(ScenarioError, match=r"workers\.byzantine: seed: nobody is drawn with which first"):
         scenario(seed=5)
 
@@ -69,20 +69,17 @@ def test_a_grid_over_seeds_reads_the_data_once_and_compiles_the_model_once():
 
     one, other = (small(data={**DATA, "seed": s}, model={"name": "softmax", "seed": s}) for s in (1, 2))
     assert load(one.data) is load(other.data)
-    assert world(one, 0).x is world(other, 0).x
-    assert build(one, 7).work is build(other, 7).work
+    assert world(one.run).x is world(other.run).x
+    assert build(one.run, 7).work is build(other.run, 7).work
     assert not np.array_equal(share_out(one.data, 7, 0)[0].test, share_out(other.data, 7, 0)[0].test)
 
 
 def test_an_option_with_the_name_of_a_shared_setting_is_refused():
-    from byzax.simulator import components
-    from byzax.simulator.config.data import DataPart
-
     def made(*, seed: int = 0):
         """Made data."""
 
-    with pytest.raises(TypeError, match="the option seed of made has the name of a setting that every data has"):
-        components._component("data", "made", made, DataPart)
+    with pytest.raises(ScenarioError, match=r"data: .*option seed of made has a name that byzax uses for every data"):
+        small(data=made)
 
 
 @pytest.mark.parametrize("key", ["data", "model"])

@@ -9,7 +9,7 @@ import pytest
 from byzax.simulator import threads
 
 RUN = "run(small(model='softmax', steps=2, evaluate_every=2))"
-TOLD = "from byzax.simulator import threads; print(threads.counted())"
+TOLD = "from byzax.simulator import threads; print(threads.running())"
 
 
 def printed(code, **variables):
@@ -34,7 +34,7 @@ for package in ("aggregators", "attacks", "models", "simulator", "experiments"):
         importlib.import_module(module.name)
 from byzax.simulator import threads
 after = [dict(os.environ), list(warnings.filters), dict(jax.config.values)]
-print(threads.counted(), *(one == other for one, other in zip(before, after)))
+print(threads.running(), *(one == other for one, other in zip(before, after)))
 """
     # two variables that Ray reads when it is imported are set by what only a session of Ray loads
     ray = {"RAY_IGNORE_UNHANDLED_ERRORS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": ""}
@@ -74,4 +74,4 @@ from tests.simulator.conftest import run, small
 def test_what_is_no_number_of_threads_is_refused(monkeypatch, given):
     monkeypatch.setenv("NPROC", given)
     with pytest.raises(ValueError, match=r"\$NPROC and \$BYZAX_THREADS are numbers of threads from 1 on"):
-        threads.wanted()
+        threads.requested()

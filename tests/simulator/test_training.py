@@ -68,7 +68,7 @@ def applied(rows, **changes):
     _, core, here, server = prepared(**changes)
     seen = [np.asarray(server.params, np.float64)]
     for row in rows:
-        server, _ = core.update(here, server, new(range(7)), np.tile(row, (7, 1)).astype(np.float32))
+        server, _, _ = core.update(here, server, new(range(7)), np.tile(row, (7, 1)).astype(np.float32))
         seen.append(np.asarray(server.params, np.float64))
     return seen
 
@@ -351,7 +351,7 @@ def test_control_variates_are_those_of_scaffold_over_several_updates():
         "workers": {"total": 7, "byzantine": 0},
     }  # fmt: skip
     scenario = small(**changes)
-    here, checkpoints = world(scenario, 0), run(scenario)
+    here, checkpoints = world(scenario.run), run(scenario)
     at = checkpoints[0].params.astype(np.float64)
     own, common = np.zeros((7, 650)), np.zeros(650)
     for update in range(3):
@@ -383,10 +383,10 @@ def test_adam_at_the_server_takes_the_workers_mean_change_for_a_gradient():
     scenario = small(
         local={"steps": 2, "learning_rate": 0.1}, attack="none", optimizer={"name": "adam", "learning_rate": 0.1}
     )
-    core, here = build(scenario, 7), world(scenario, 0)
+    core, here = build(scenario.run, 7), world(scenario.run)
     server = core.start(here)
     rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
-    after, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
+    after, _, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
     # the first step of Adam is the sign of the gradient
     moved = (np.asarray(server.params) - np.asarray(after.params)) / 0.1
     mean = rows.mean(0)
@@ -394,11 +394,11 @@ def test_adam_at_the_server_takes_the_workers_mean_change_for_a_gradient():
 
 
 def test_scenarios_whose_rates_stay_share_compiled_code_whatever_their_length():
-    one, other = build(small(steps=5), 7), build(small(steps=9), 7)
+    one, other = build(small(steps=5).run, 7), build(small(steps=9).run, 7)
     assert one.work is other.work
     assert one.update is other.update
     falling = {"optimizer": {"name": "sgd", "learning_rate": {"name": "cosine"}}}
-    assert build(small(steps=5, **falling), 7).update is not build(small(steps=9, **falling), 7).update
+    assert build(small(steps=5, **falling).run, 7).update is not build(small(steps=9, **falling).run, 7).update
 
 
 def test_a_rate_that_falls_to_nothing_ends_where_it_comes_to():

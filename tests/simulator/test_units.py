@@ -7,7 +7,7 @@ import pytest
 from byzax.simulator import data
 from byzax.simulator.core import build
 from byzax.simulator.data.base import dataset
-from byzax.simulator.units import changed, units
+from byzax.simulator.units import change_in_units, measure_units
 from byzax.simulator.world import world
 from tests.simulator.conftest import small
 
@@ -26,7 +26,7 @@ def poisoned(place, x, y, normalise, augment=(), attack=POISON):
     np.savez(place, x=np.asarray(x, np.float32), y=y)
     described = {"name": "arrays", "path": str(place), "batch_size": 8, "normalise": normalise, "augment": [*augment]}
     scenario = small(data=described, attack=attack, workers={"total": 7, "byzantine": 3})
-    core, here = build(scenario, 7), world(scenario, 0)
+    core, here = build(scenario.run, 7), world(scenario.run)
     params = core.start(here).params
     rows = [np.asarray(core.work(here, params, worker, 0, 0)) for worker in range(4)]
     return np.stack(rows), float(core.evaluate(here, params).attack_success)
@@ -52,7 +52,7 @@ def test_each_feature_of_a_table_has_units_of_its_own(tmp_path):
         np.savez(tmp_path / place, x=other.astype(np.float32), y=y)
         described = {"name": "arrays", "path": str(tmp_path / place), "batch_size": 8, "normalise": "per_feature"}
         scenario = small(data=described, attack=attack, workers={"total": 7, "byzantine": 3})
-        core, here = build(scenario, 7), world(scenario, 0)
+        core, here = build(scenario.run, 7), world(scenario.run)
         found.append(np.stack([core.work(here, core.start(here).params, worker, 0, 0) for worker in range(4)]))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-2, atol=1e-3)
 
@@ -63,13 +63,15 @@ def test_the_background_is_dark_or_the_paper_and_what_is_left_alone_keeps_its_bi
     for scale, shift in ((1, 0), (255, 0), (3, -1)):
         stored = (scale * x + shift).astype(np.float32)
         for background, nothing, other in (("low", shift, scale + shift), ("high", scale + shift, shift)):
-            unit = units(dataset(stored, np.zeros(6, int), 2, background=background))
+            unit = measure_units(dataset(stored, np.zeros(6, int), 2, background=background))
             for value, expected in ((0.0, nothing), (1.0, other), (0.25, nothing + 0.25 * (other - nothing))):
-                made = np.asarray(changed(unit, jnp.asarray(stored), lambda x, v=value: x.at[:, 1:3, 1:3].set(v)))
+                made = np.asarray(
+                    change_in_units(unit, jnp.asarray(stored), lambda x, v=value: x.at[:, 1:3, 1:3].set(v))
+                )
                 np.testing.assert_allclose(made[:, 1:3, 1:3], expected, rtol=1e-6, atol=1e-6)
                 kept = np.ones((4, 4), bool)
                 kept[1:3, 1:3] = False
                 np.testing.assert_array_equal(made[:, kept], stored[:, kept])
-    assert units(dataset(np.zeros((6, 3), np.int32), np.zeros(6, int), 2)) is None
-    constant = units(dataset(np.full((6, 3), 2.0), np.zeros(6, int), 2))
-    np.testing.assert_allclose(changed(constant, jnp.full((6, 3), 2.0), lambda x: x + 0.5), 2.5)
+    assert measure_units(dataset(np.zeros((6, 3), np.int32), np.zeros(6, int), 2)) is None
+    constant = measure_units(dataset(np.full((6, 3), 2.0), np.zeros(6, int), 2))
+    np.testing.assert_allclose(change_in_units(constant, jnp.full((6, 3), 2.0), lambda x: x + 0.5), 2.5)

@@ -5,19 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from DROPPED import DATA
 from byzax.simulator.data import Dataset
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.study import Study
 from byzax.simulator.world import TRAIN_EVALUATED, load, share_out, stack, world
-from tests.simulator.conftest import small
+from tests.simulator.conftest import at, small
 
 FEW_LABELS = {"name": "digits", "batch_size": 8, "partition": {"name": "by_label", "labels": 2}}
 
 
 def evaluated(scenario, seed):
-    return np.asarray(world(scenario, seed).train).tolist()
+    return np.asarray(world(at(scenario, seed)).train).tolist()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -34,7 +31,7 @@ def test_the_training_loss_is_measured_on_samples_that_some_worker_holds(seed):
 
 def test_seeds_that_leave_different_samples_to_nobody_can_be_run_together():
     scenario = small(data=FEW_LABELS, workers={"total": 3, "byzantine": 0})
-    worlds = [world(scenario, seed) for seed in range(3)]
+    worlds = [world(at(scenario, seed)) for seed in range(3)]
     assert len({len(np.concatenate(share_out(scenario.data, 3, seed)[1])) for seed in range(3)}) > 1
     stacked = stack(worlds)
     for seed, each in enumerate(worlds):
@@ -62,9 +59,8 @@ def test_where_every_sample_is_held_each_is_looked_at_once_up_to_the_limit(sampl
         ({"owners": np.array([0], np.int32)}, "as many owners"),
     ],
 )
-def test_a_plug_in_whose_labels_do_not_fit_is_refused(monkeypatch, changes, said):
+def test_a_data_set_whose_labels_do_not_fit_is_refused(changes, said):
     made = Dataset(np.zeros((3, 2), np.float32), np.array([0, 1, 2], np.int32), 3)._replace(**changes)
-    monkeypatch.setitem(DATA, "digits", lambda: made)
-    source = parse_as(Study, {"name": "a", "data": {"name": "digits", "batch_size": 7}, "rule": "average", "attack": "none"}).data
+    source = small(data={"name": lambda: made, "batch_size": 7}).data
     with pytest.raises(ValueError, match=re.escape(said)):
         load(source)

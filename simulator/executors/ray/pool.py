@@ -66,7 +66,7 @@ def connect(address: str | None) -> Embedded | None:
     """Starts an embedded Ray and says what it is made of, or joins the cluster at `address`."""
     asked = None
     # an actor must have as many threads as this process is to have: they change the last bits of some sums
-    variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": str(threads.wanted())}
+    variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": str(threads.requested())}
     environment: dict[str, Any] = {"env_vars": variables}
     if address:
         # a node of a cluster may have other code than this one: it gets this package; plug-ins it must have itself

@@ -8,7 +8,9 @@ def failing(n: int, f: int) -> Aggregator:
 
     Condition: none
     Cost: none
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def apply(rows, state, context=None):

@@ -8,10 +8,12 @@ def own_row(n: int, f: int) -> Aggregator:
 
     Condition: n >= 1
     Cost: that of the row
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def apply(rows, state, context=None):
         return context.gradient(), state, Info()
 
-    return Aggregator(lambda d: (), apply)
+    return Aggregator(lambda d: (), apply, needs=frozenset({"gradient"}))

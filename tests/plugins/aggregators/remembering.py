@@ -10,7 +10,9 @@ def remembering(n: int, f: int) -> Aggregator:
 
     Condition: none
     Cost: O(n d)
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def apply(rows, state, context=None):

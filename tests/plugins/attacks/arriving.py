@@ -10,10 +10,12 @@ def arriving(n: int, f: int) -> Attack:
 
     Formula: the model after the rule's answer to the rows as they are
     Knows: all honest rows, the rule, the model, the optimizer
-    Source: made for the tests
+
+    References:
+        made for the tests
     """
 
     def forge(key, view, state):
         return jnp.broadcast_to(view.after(view.ask_rule(view.rows).aggregate), view.rows.shape), state
 
-    return Attack(forge=forge)
+    return Attack(forge=forge, needs=frozenset({"ask_rule", "after"}))

@@ -10,11 +10,13 @@ def counting(n: int, f: int) -> Attack:
 
     Formula: (params - j rule(rows)) / 10
     Knows: all honest rows, the rule, the model
-    Source: made for the tests
+
+    References:
+        made for the tests
     """
 
     def forge(key, view, state):
         state = state + 1
         return jnp.broadcast_to((view.params - state * view.ask_rule(view.rows).aggregate) / 10, view.rows.shape), state
 
-    return Attack(init=lambda d: jnp.zeros(()), forge=forge)
+    return Attack(init=lambda d: jnp.zeros(()), forge=forge, needs=frozenset({"ask_rule"}))

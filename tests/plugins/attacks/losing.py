@@ -8,10 +8,12 @@ def losing(n: int, f: int) -> Attack:
 
     Formula: loss of the model
     Knows: a loss
-    Source: made for the tests
+
+    References:
+        made for the tests
     """
 
     def forge(key, view, state):
         return view.rows * 0 + view.loss(view.params), state
 
-    return Attack(forge=forge)
+    return Attack(forge=forge, needs=frozenset({"loss"}))

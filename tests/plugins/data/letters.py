@@ -12,7 +12,9 @@ def letters(*, samples: int = 300, length: int = 8, vocabulary: int = 6) -> Data
     """Characters of which each is the one before and a step further, round and round; the step is the sequence's own.
 
     Samples: as many as asked for
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
     rng = np.random.default_rng(0)
     start, step = rng.integers(0, vocabulary, samples), rng.integers(1, vocabulary, samples)

@@ -12,7 +12,9 @@ def slope(*, samples: int = 300, shape: tuple[int, ...] = (5,), noise: float = 0
     """Values that are a fixed affine function of normal samples, and noise.
 
     Samples: as many as asked for
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(samples, *shape))

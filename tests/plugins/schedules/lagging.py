@@ -11,7 +11,9 @@ def lagging(n: int, f: int, *, age: int = 2) -> Schedule:
 
     Waits: for half of the workers.
     Ages: up to `age` + 1.
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def plan(situation: Situation) -> Timeline:

@@ -11,7 +11,9 @@ def subset(n: int, f: int, *, count: int = 5, age: int = 0) -> Schedule:
 
     Waits: for the workers drawn.
     Ages: up to `age`.
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def plan(situation: Situation) -> Timeline:

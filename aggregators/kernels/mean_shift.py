@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.kernels.columns import sorted_columns
+from byzax.aggregators.kernels.columns import sort_columns
 
 Array = jax.Array
 
@@ -13,13 +13,20 @@ ROUNDING = 16  # times the spacing of numbers at 1, for points of that size: dis
 
 
 def largest_cluster(points: Array, alive: Array) -> Array:
-    """`[n]`: which of the `points` `[n, k]` that are `alive` `[n]` are in the largest cluster of a mean shift.
+    """The largest cluster of a mean shift. Cost: O(n² k) for each step.
 
     The bandwidth is the mean over all points of the distance to the nearest half of them, itself among these. Each
     point moves to the mean of all points no farther than that until it stays. Where it ends is a peak, as high as it
     has points around; a peak no farther than the bandwidth from a higher one is none. A point belongs to the nearest
     peak, if that is no farther than the bandwidth. Of equally high peaks, and clusters, the one reached from the lowest
-    index comes first. Cost: O(n² k) for each step.
+    index comes first.
+
+    Args:
+        points: `[n, k]`.
+        alive: `[n]`, the points that count.
+
+    Returns:
+        `[n]`, true for the points of the cluster.
     """
     n, _ = points.shape
     rounding = ROUNDING * jnp.finfo(points.dtype).eps
@@ -29,7 +36,7 @@ def largest_cluster(points: Array, alive: Array) -> Array:
         return jnp.sqrt(jnp.sum((here[:, None] - there[None, :]) ** 2, axis=2))
 
     count = jnp.sum(alive)
-    ascending = sorted_columns(jnp.where(alive[:, None], distances(points, points), jnp.inf))
+    ascending = sort_columns(jnp.where(alive[:, None], distances(points, points), jnp.inf))
     half = ascending[jnp.maximum(count // 2, 1) - 1]
     reach = jnp.sum(jnp.where(alive, half, 0)) / jnp.maximum(count, 1) + rounding
 

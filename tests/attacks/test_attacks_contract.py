@@ -1,0 +1,153 @@
+"""What every attack declares and documents is true."""
+
+import inspect
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from examples import MASKS, D, F, N, example, view_of
+from option_values import values
+from test_attacks import SHIPPED
+
+from byzax import attacks
+from byzax.attacks import Batch
+from byzax.options import OptionError, PartError, options_of
+
+OPTIONS = [(name, option) for name in SHIPPED for option in options_of(attacks.factory(name))]
+
+# every attack as it is, and those whose declarations depend on options
+VARIANTS = [
+    *((name, {}) for name in SHIPPED),
+    ("backdoor", {"boost": 2.0}),
+    ("claims", {"attack": "fang"}),
+    ("claims", {"attack": "label_flip"}),
+    ("empire", {"epsilon": "search"}),
+    ("fang", {"against": "trimmed_mean"}),
+    ("gradient_ascent", {"measure": "loss"}),
+    ("gradient_ascent", {"start": "neurotoxin"}),
+    ("gradient_ascent", {"start": "rop", "measure": "cosine"}),
+    ("little", {"z": "search"}),
+    ("little", {"z": 1.0}),
+    ("optimised", {"measure": "cosine"}),
+    ("optimised", {"measure": "loss"}),
+    ("optimised", {"attack": "rop"}),
+]
+
+
+def identity(part):
+    return "-".join(f"{key}={value}" for key, value in part.items()) if isinstance(part, dict) else None
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda part: getattr(part, "name", part))
+def test_an_option_out_of_its_range_is_refused_by_name_and_the_bounds_are_taken(name, option):
+    refused, taken = values(option.annotation)
+    for value in refused:
+        with pytest.raises(OptionError, match=f"^{name}: {option.name} must be ") as caught:
+            attacks.build(name, N, F, **{option.name: value})
+        assert (caught.value.part, caught.value.option) == (name, option.name)
+    for value in taken:
+        # the default target of edge_case is 0, and must be another
+        others = {"target": 1} if (name, option.name) == ("edge_case", "source") else {}
+        attacks.build(name, N, F, **{option.name: value, **others})
+
+
+# what the papers' formulas allow, written down by itself: the types say the same
+OUTSIDE = [
+    ("backdoor", "share", 0.0),
+    ("backdoor", "share", 1.5),
+    ("backdoor", "boost", 0.0),
+    ("backdoor", "target", -1),
+    ("backdoor", "size", 0),
+    ("fang", "b", 0.5),
+    ("fang", "epsilon", -1.0),
+    ("gaussian", "standard_deviation", -1.0),
+    ("gradient_ascent", "steps", 0),
+    ("hidden_vulnerability", "coordinate", -1),
+    ("little", "ddof", 2),
+    ("little", "evaluations", 3),
+    ("mimic", "warm_up", 0),
+    ("neurotoxin", "top", 1.0),
+    ("rop", "angle", 270.0),
+    ("rop", "location", 1.5),
+    ("spectral", "margin", 0.0),
+    ("stale_replay", "age", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value"), OUTSIDE)
+def test_what_a_formula_does_not_allow_is_refused(name, option, value):
+    with pytest.raises(OptionError, match=f"^{name}: {option} must be .*, got {value}$"):
+        attacks.build(name, N, F, **{option: value})
+
+
+def test_every_option_has_a_range_but_the_names_of_attacks_and_options():
+    words = {(name, option.name) for name, option in OPTIONS if values(option.annotation)[0] == [0.5]}
+    assert words == {
+        ("claims", "attack"),
+        ("gradient_ascent", "start"),
+        ("optimised", "attack"),
+        ("optimised", "strength"),
+    }
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=identity)
+def test_an_attack_calls_the_functions_of_the_view_that_it_declares_and_no_others(name, options):
+    attack, called = attacks.build(name, N, F, **options), set()
+    rows, byzantine = example(MASKS["scattered"])
+    view = view_of(rows, byzantine)
+
+    def noting(field):
+        function = getattr(view, field)
+
+        def call(*args):
+            called.add(field)
+            return function(*args)
+
+        return call
+
+    noted = view._replace(**{field: noting(field) for field in ("ask_rule", "loss", "after")})
+    if attack.forge is not None:
+        jax.eval_shape(lambda: attack.forge(jax.random.key(0), noted, attack.init(D))[0])
+    assert attack.needs == called
+    assert (attack.questions > 0) == ("ask_rule" in attack.needs)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=identity)
+def test_data_without_labels_is_refused_by_the_attacks_that_read_them_and_by_no_others(name, options):
+    attack = attacks.build(name, N, F, **options)
+    batch = Batch(jnp.zeros((4, 6, 6)), jnp.zeros(4), None)
+    if attack.reads_labels:
+        with pytest.raises(PartError, match="changes labels, and this data has values"):
+            attack.corrupt(jax.random.key(0), batch)
+    elif attack.corrupt is not None:
+        np.testing.assert_array_equal(attack.corrupt(jax.random.key(0), batch).y, batch.y)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_docstring_says_what_the_attack_is_takes_and_gives(name):
+    function = attacks.factory(name)
+    text = inspect.getdoc(function)
+    lines = text.splitlines()
+    assert lines[0].endswith(".")
+    # what the tables of `byzax list` are made of
+    for field in ("Formula", "Knows"):
+        assert sum(line.startswith(f"{field}: ") for line in lines) == 1, field
+    knows = next(line.removeprefix("Knows: ") for line in lines if line.startswith("Knows: "))
+    assert knows in ("nothing", "own row", "all honest rows", "all honest rows, the rule")
+    for section in ("Args", "Returns", "Raises", "References"):
+        assert lines.count(f"{section}:") == 1, section
+        assert lines[lines.index(f"{section}:") + 1].startswith("    ")
+    for argument in inspect.signature(function).parameters:
+        assert sum(line.startswith(f"    {argument}: ") for line in lines) == 1, argument
+    summary = sys.modules[function.__module__].__doc__.splitlines()
+    assert len(summary) == 1
+    assert summary[0].endswith(".")
+
+
+def test_what_is_named_tells_how_the_rule_is_used():
+    """`Knows` is for a reader, `needs` for the program: they agree for the default options."""
+    for name in SHIPPED:
+        asks = "Knows: all honest rows, the rule" in inspect.getdoc(attacks.factory(name))
+        assert asks == ("ask_rule" in attacks.build(name, N, F).needs), name
