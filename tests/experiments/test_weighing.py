@@ -56,12 +56,12 @@ def refusal(**changes) -> str:
         (
             {"schedule": "sampled", "workers": {"total": 7, "byzantine": 1}},
             "schedule.participants: ",
-            "from 1 to 7, got 10, which is the default: write schedule.participants",
+            "must be at most n = 7, got 10, which is the default: write schedule.participants",
         ),
         (
             {"schedule": {"name": "asynchronous", "apply": "buffer"}, "workers": {"total": 7, "byzantine": 1}},
             "schedule.rows: ",
-            "from 1 to 7, got 10, which is the default: write schedule.rows",
+            "must be at most n = 7, one row of each worker, got 10, which is the default: write schedule.rows",
         ),
     ],
 )

@@ -11,6 +11,8 @@ import yaml
 
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import Loop, Ray, Vectorised
+from byzax.simulator.config.part import json_schema
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import RunError, vectorised
 from byzax.simulator.executors.base import batched
@@ -67,7 +69,7 @@ def named(value, path=()):
 def test_every_choice_and_option_of_the_schema_is_drawn(files):
     drawn = {path for seed in range(4000) for path in named(Drawing(seed, files).scenario())}
     seen = {each for path in drawn for each in path}
-    schema = Study.model_json_schema()
+    schema = json_schema(Study)
     missing = set()
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
@@ -75,8 +77,8 @@ def test_every_choice_and_option_of_the_schema_is_drawn(files):
         if name not in ABSENT | TOO_LARGE | _plugins():
             missing |= {(name, key) for key in ({name} if name else set()) | properties.keys() if key not in seen}
     # executors are not drawn: every scenario runs in all of them
-    executors = {"Loop", "Vectorised", "Ray"}
-    unseen = {"loop", "vectorised", "ray", *(k for e in executors for k in schema["$defs"][e]["properties"])} - seen
+    executors = {each.model_fields["name"].default: each for each in (Loop, Vectorised, Ray)}
+    unseen = {*executors, *(key for each in executors.values() for key in each.model_fields)} - seen
     # options that are given with a file, or left out, for a download or a further file would be needed
     further = {"test_path", "root", "owner", "strength"}
     assert {key for _, key in missing} - unseen - further == set()
