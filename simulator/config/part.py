@@ -1,7 +1,7 @@
 """Parts of a scenario: a name, or a function of the user's own, with the options that its signature has."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, UnionType
@@ -92,6 +92,18 @@ def source_of(part: Part) -> Any:
 def function_of(part: Part) -> Callable[..., Any]:
     """The function behind a part."""
     return part._function
+
+
+def parts_of(value: Any, key: str = "") -> Iterator[tuple[str, Part]]:
+    """All parts of a description that have a name, with their keys."""
+    if isinstance(value, Part):
+        yield key, value
+    if isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from parts_of(getattr(value, field), f"{key}.{field}".removeprefix("."))
+    elif isinstance(value, tuple):
+        for i, each in enumerate(value):
+            yield from parts_of(each, f"{key}[{i}]")
 
 
 def _restored(kind: str, base: type[Part], source: Any, fields: dict[str, Any]) -> Part:
