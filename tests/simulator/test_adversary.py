@@ -368,13 +368,13 @@ def test_others_lie_in_every_update_where_they_are_sampled():
             "attack.beside[0].from: empire begins in update 999",
         ),
         ({"attack": {"name": "zero", "from": 5, "until": 5}}, "until is 5 and must be above from, which is 5"),
-        ({"attack": {"name": "zero", "until": 5, "timing": "late"}}, "attack.timing: late is for the same liars"),
+        ({"attack": {"name": "zero", "until": 5, "timing": "late"}}, "attack.timing: late needs the same Byzantine workers"),
         (
             {
                 "workers": {"byzantine": {"count": 1, "per_round": "sampled"}},
                 "attack": {"name": "zero", "timing": "silent"},
             },
-            "attack.timing: silent is for the same liars",
+            "attack.timing: silent needs the same Byzantine workers",
         ),
         (
             {"workers": {"byzantine": {"count": 1, "per_round": "sampled", "which": "by_data"}}},

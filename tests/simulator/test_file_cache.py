@@ -156,7 +156,7 @@ def test_a_session_that_goes_on_uses_the_files_of_data_and_model_as_they_are_at_
     with session(described.executor) as execute:
 
         def params():
-            return [*execute(described)][-1].params
+            return [*execute(described.task)][-1].params
 
         write(0, 1)
         first = params()

@@ -21,7 +21,7 @@ def same(one, other):
 
 def judged(core, here, server, worker, row):
     """The server after one row of this worker, and what was seen of it."""
-    return core.update(here, server, Arrived(np.array([worker]), np.asarray(server.step)[None]), row[None])
+    return core.update(here, server, Arrived(np.array([worker]), np.asarray(server.step)[None]), row[None])[:2]
 
 
 @pytest.mark.parametrize("optimizer", [MOMENTUM, "adam", "adamw"])

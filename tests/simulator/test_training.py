@@ -51,11 +51,11 @@ def test_after_a_warm_up_a_rate_begins_as_it_would_without_and_ends_with_the_run
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("cosine", {"start": 0.1, "final": 0.2}, "needs 0 <= final <= start: with start 0.1 final cannot be 0.2"),
-        ("linear", {"start": 0.1, "final": -1}, "needs 0 <= final <= start"),
-        ("step", {"every": 3, "factor": 0.0}, "step needs factor > 0, got 0.0"),
-        ("inverse_time", {"half_at": float("inf")}, "inverse_time needs half_at > 0, got inf"),
-        ("constant", {"start": 0}, "constant needs start > 0, got 0"),
+        ("cosine", {"start": 0.1, "final": 0.2}, "cosine: final must be at most start = 0.1, got 0.2"),
+        ("linear", {"start": 0.1, "final": -1}, "linear: final must be at least 0, got -1"),
+        ("step", {"every": 3, "factor": 0.0}, "step: factor must be greater than 0, got 0.0"),
+        ("inverse_time", {"half_at": float("inf")}, "inverse_time: half_at must be a finite number, got inf"),
+        ("constant", {"start": 0}, "constant: start must be greater than 0, got 0"),
     ],
 )
 def test_a_rate_that_cannot_be_is_refused_with_what_would_work(name, options, said):
