@@ -304,7 +304,7 @@ MISTAKES = {
     ),
     "attack that cannot be computed": (
         {"attack": "failing"},
-        ["attack: failing: corrupt fails: ArithmeticError: this batch cannot be corrupted", "failing.py:15)"],
+        ["attack: failing: corrupt fails: ArithmeticError: this batch cannot be corrupted", "failing.py:17)"],
     ),
     "unknown base of a rule": (
         {"rule": {"name": "bulyan", "base": "krumm"}},
