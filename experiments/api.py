@@ -222,9 +222,20 @@ def run(
     """
     expansion = described(scenario, settings)
     expansion = validate(validate_quickly(expansion)) or expansion
-    made = tempfile.mkdtemp(prefix="byzax-") if out is None else None
-    folder = Path(made or str(out))
-    # a folder of one's own is there already, and empty
+    if out is not None:
+        return _run(expansion, Path(out), overwrite, quiet, ray_address)
+    made = tempfile.mkdtemp(prefix="byzax-")
+    try:
+        # there already, and empty
+        result = _run(expansion, Path(made), overwrite, quiet, ray_address)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    weakref.finalize(result, shutil.rmtree, made, ignore_errors=True)
+    return result
+
+
+def _run(expansion: Expansion, folder: Path, overwrite: bool, quiet: bool, ray_address: str | None) -> Result:
     outputs.claim([folder], [Path(expansion.source)] if expansion.source else [], overwrite)
     results.save_study(folder, expansion)
     todo = running.jobs(expansion, folder)
@@ -236,14 +247,12 @@ def run(
     with interrupts.raise_on_signals(), progress.report(console, runs, steps, None, quiet) as shown:
         running.perform(todo, ray_address, shown)
     result = load(folder)
-    if made is not None:
-        weakref.finalize(result, shutil.rmtree, made, ignore_errors=True)
     failed = result.runs.loc[~ended(result.runs)]
     if len(failed):
         said = f"{len(failed)} of {runs} runs failed, such as {failed['run'].iloc[0]}: {failed['reason'].iloc[0]}"
         if len(failed) == runs:
             raise RunError(said)
-        warnings.warn(said, stacklevel=2)
+        warnings.warn(said, stacklevel=3)
     return result
 
 

@@ -40,7 +40,7 @@ def training(run: Run) -> Training:
     return Training(local, mine, run.clipping, run.variance_reduction, updates)
 
 
-def rate(chosen: float | RatePart, updates: int) -> float | Rate:
+def rate(chosen: float | RatePart | None, updates: int) -> float | Rate | None:
     """A learning rate as optax takes it: a number, or the rate by the number of updates before, of `updates` in all.
 
     Raises ValueError for an option out of range.
@@ -58,14 +58,18 @@ def rate(chosen: float | RatePart, updates: int) -> float | Rate:
     return warmed
 
 
-def _speed(optimizer: Part) -> float | RatePart:
-    return getattr(optimizer, "learning_rate")  # noqa: B009
+def _speed(optimizer: Part) -> float | RatePart | None:
+    """The learning rate of an optimizer; None for one of the user's own that has no such option."""
+    return getattr(optimizer, "learning_rate", None)
+
+
+def _with_rate(optimizer: Part, now: Any) -> optax.GradientTransformation:
+    return function_of(optimizer)(**optimizer.options() | ({} if now is None else {"learning_rate": now}))
 
 
 def optimizing(part: Part, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
     """The server's optimizer in a run of so many updates; after each the parameters are no longer than `max_norm`."""
-    speed = rate(_speed(part), updates)
-    made = function_of(part)(**part.options() | {"learning_rate": speed})
+    made = _with_rate(part, rate(_speed(part), updates))
     return made if max_norm is None else optax.chain(made, _held_within(max_norm))
 
 
@@ -144,7 +148,7 @@ def stepping(local: Local, updates: int) -> Steps:
 
     def optimizer(handed: Any) -> optax.GradientTransformation:
         now = speed(handed) if callable(speed) else speed
-        return function_of(part)(**part.options() | {"learning_rate": now})
+        return _with_rate(part, now)
 
     def step_by(at: Array, state: Any, gradient: Array, start: Array, handed: Array) -> tuple[Array, Any]:
         change, state = optimizer(handed).update(towards(gradient, at, start), state, at)

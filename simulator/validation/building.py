@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from byzax.members import file_of, said
 from byzax.options import OptionError, PartError
@@ -214,7 +215,9 @@ def _optimizers(run: Run) -> None:
     for key, part in optimizers.items():
         if part is not None:
             with _part(key, part):
-                optimizing(part, run.steps)
+                made = optimizing(part, run.steps)
+                fits = isinstance(made, optax.GradientTransformation)
+                need(fits, f"{part.label} must give a GradientTransformation of optax, got {typed(made)}")
 
 
 def _characters(run: Run, data: Dataset) -> None:

@@ -7,10 +7,12 @@ import pytest
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
-from byzax.experiments.study import expand
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.grid import expand
+from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import floorless, with_floors
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.validation import build
+from byzax.simulator.validation import validate
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}
@@ -100,12 +102,12 @@ def test_none_measures_the_trigger_of_the_backdoors_that_it_stands_beside():
             "attack": ["none", {"name": "backdoor", "size": 2}, {"name": "neurotoxin", "size": 2, "boost": 3.0}],
         },
     }  # fmt: skip
-    cells, _ = expand(raw)
+    cells = expand(parse_as(Study, raw)).cells
     triggers = [cell.study.trigger for cell in cells]
     assert [each and (each.name, each.options()["size"]) for each in triggers] == [("backdoor", 2), None, None] * 2
     # several triggers, or none: nothing is chosen for the user, who can
     several = raw | {"grid": {"attack": ["none", "backdoor", {"name": "backdoor", "size": 2}, "empire"]}}
-    assert [cell.study.trigger for cell in expand(several)[0]] == [None] * 4
+    assert [cell.study.trigger for cell in expand(parse_as(Study, several)).cells] == [None] * 4
     assert with_floors([small(attack="none", trigger="backdoor")])[0].trigger.name == "backdoor"
 
 
@@ -130,12 +132,12 @@ def test_a_trigger_is_measured_whoever_trains_on_it():
     found = []
     for changes in ({"attack": "backdoor"}, {"attack": "none", "trigger": "backdoor"}, {"attack": "none"}):
         scenario = small(**same, **changes)
-        core, here = core_of(scenario, 9), world(scenario, 0)
+        core, here = core_of(scenario.run, 9), world(scenario.run)
         found.append(float(core.evaluate(here, core.start(here).params).attack_success))
     assert found[0] == found[1]
     assert np.isnan(found[2])
     with pytest.raises(ScenarioError, match=r"^trigger: label_flip has no trigger"):
-        build(small(attack="none", trigger="label_flip"))
+        validate(small(attack="none", trigger="label_flip").task)
 
 
 def test_the_note_about_a_trigger_that_does_not_show_is_of_the_images_as_they_are_now(tmp_path):

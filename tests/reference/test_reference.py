@@ -7,9 +7,9 @@ import pytest
 
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import session
 from tests.reference.drawn import drawn
 from tests.reference.training import Formulas, loss, policy, train, trained
-from tests.simulator.conftest import run
 
 N, F, STEPS = 7, 2, 12
 LABELS = {
@@ -85,9 +85,11 @@ def scenario_of(name, executor="loop"):
 
 
 @cache
-def models_of(name):
+def models_of(name, executor="loop"):
     """byzax's models, after each update."""
-    return np.stack([checkpoint.params for checkpoint in run(scenario_of(name))])
+    study = scenario_of(name, executor)
+    with session(study.executor) as execute:
+        return np.stack([checkpoint.params for checkpoint in execute(study.task)])
 
 
 @cache
@@ -117,8 +119,7 @@ def test_a_whole_run_is_that_of_the_reference(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_whole_run_of_vectorised_is_that_of_the_reference(name):
-    checkpoints = run(scenario_of(name, "vectorised"))
-    assert apart(name, np.stack([checkpoint.params for checkpoint in checkpoints])) < 1e-5
+    assert apart(name, models_of(name, "vectorised")) < 1e-5
 
 
 def second_row_counts(schedule, n, f):
