@@ -50,4 +50,4 @@ lock:            ## renew requirements.lock and requirements-docs.lock (needs uv
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra docs -c requirements.lock pyproject.toml -o requirements-docs.lock
 
 clean:
-	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .cache build dist site *.egg-info .pytest_cache .ruff_cache

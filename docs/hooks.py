@@ -159,10 +159,25 @@ def api(kind: str) -> str:
     return "\n".join(entries)
 
 
+# files of the repository that are pages of the site
+PAGES = {
+    "ARCHITECTURE.md": "architecture.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "README.md": "index.md",
+    "experiments/benchmarks/RESULTS.md": "benchmarks.md",
+}
+
+
 def file(path: str) -> str:
-    """A Markdown file of the repository, whose links into `docs/` become links of the site."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    return text.replace("](docs/", "](").replace('src="docs/', 'src="')
+    """A Markdown file of the repository, whose links to other files become links of the site."""
+
+    def on_site(match: re.Match[str]) -> str:
+        target, _, anchor = match[1].partition("#")
+        page = PAGES.get(target, target.removeprefix("docs/"))
+        return f"]({page}{'#' * bool(anchor)}{anchor})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", on_site, (ROOT / path).read_text(encoding="utf-8"))
 
 
 def help(command: str) -> str:
