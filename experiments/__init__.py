@@ -1,1 +1,1 @@
-"""What is done with the simulator: command line, studies, tables, plots, certificates, benchmarks; byzax from Python."""
+"""Uses of the simulator: command line, Python API, studies, tables, plots, certificates, benchmarks."""

@@ -49,7 +49,7 @@ def test_what_users_import_says_arguments_results_and_errors(name):
     value = getattr(byzax, name)
     text = inspect.getdoc(value) or ""
     if inspect.isfunction(value):
-        given = [each for each in inspect.signature(value).parameters]
+        given = list(inspect.signature(value).parameters)
         assert "Args:" in text
         assert not [each for each in given if f"{each}:" not in text]
         assert "Raises:" in text
