@@ -43,6 +43,7 @@ def test_beyond_its_effort_compiled_brute_gives_no_number():
     assert np.isnan(aggregate).all()
 
 
+@pytest.mark.slow
 def test_bulyan_over_an_undecided_brute_is_undecided_even_beside_a_row_of_nan(monkeypatch):
     build = aggregators.build
     rows = ROWS.copy()
@@ -58,6 +59,7 @@ def test_bulyan_over_an_undecided_brute_is_undecided_even_beside_a_row_of_nan(mo
     assert np.isfinite(answer.apply(rows, ())[0]).all()
 
 
+@pytest.mark.slow
 def test_ten_liars_among_fifty_and_twenty_among_a_hundred_need_a_small_part_of_the_effort():
     for n, f in ((50, 10), (100, 20)):
         rows = attacked(1, n, 200, f, seed=n)[0]

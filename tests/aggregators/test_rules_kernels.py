@@ -21,6 +21,7 @@ from byzax.aggregators.kernels.cover import coverable
 from byzax.aggregators.kernels.distances import BLOCK, distances_to, pairwise, sums_of_nearest
 from byzax.aggregators.kernels.means import group_means
 from byzax.aggregators.kernels.spectrum import LARGE, flattest_subset, leading, subsets
+from tests.nightly import by_day, by_night
 
 
 def exact_squared(rows):
@@ -84,16 +85,17 @@ def test_equal_rows_are_equally_far_from_the_others_to_the_bit():
         )
 
 
-@pytest.mark.parametrize("n", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (96, 300)), 97])
+@pytest.mark.parametrize("n", by_day([7], (7, 96, 300, 97)))
 def test_the_nearest_of_a_pool_are_summed_and_equal_rows_tie_to_the_bit(n):
     generator = np.random.default_rng(n)
     rows = generator.normal(size=(n, 40)).astype(np.float32)
     rows[n - 1] = rows[0]
-    squared = np.asarray(pairwise(jnp.asarray(rows)).squared)
+    squared = np.asarray(jax.jit(pairwise)(jnp.asarray(rows)).squared)
     alive = generator.random(n) < 0.8
     alive[[0, n - 1]] = True
     count = int(alive.sum()) - 3
-    infinite, found = map(np.asarray, sums_of_nearest(jnp.asarray(squared))(jnp.asarray(alive), count))
+    nearest = jax.jit(lambda squared, alive: sums_of_nearest(squared)(alive, count))
+    infinite, found = map(np.asarray, nearest(squared, alive))
     assert not infinite.any()
     for i in range(n):
         others = np.sort(squared[i, alive & (np.arange(n) != i)].astype(np.float64))
@@ -101,7 +103,7 @@ def test_the_nearest_of_a_pool_are_summed_and_equal_rows_tie_to_the_bit(n):
     assert found[0] == found[n - 1]
 
 
-@pytest.mark.parametrize("n", [3, 96, 97, 200])
+@pytest.mark.parametrize("n", by_day([3, 96, 97], (3, 96, 97, 200)))
 def test_sorted_columns_are_those_of_numpy(n):
     matrix = np.random.default_rng(n).integers(-9, 9, (n, 700)).astype(np.float32)
     matrix[1, :300] = np.inf
@@ -114,7 +116,7 @@ def test_rows_that_are_not_finite_are_infinitely_far_from_all():
     assert np.isinf(squared[[1, 2]]).all()
     assert np.isinf(squared[3, [0, 4]]).all()
     assert squared[0, 4] == pytest.approx(25)
-    assert np.isinf(found_squared(np.full((3, 2), np.nan, np.float32))).all()
+    assert np.isinf(found_squared(np.full_like(rows, np.nan))).all()
 
 
 def test_a_row_in_the_middle_with_one_nan_leaves_the_distances_between_the_others():
@@ -138,7 +140,7 @@ def test_distances_to_a_point_keep_their_order_at_any_scale(factor):
     np.testing.assert_allclose(np.delete(found / found[1], 3), np.delete(expected / expected[1], 3), rtol=1e-5)
 
 
-@pytest.mark.parametrize("n", [*range(1, 20), 33, 97, 130])
+@pytest.mark.parametrize("n", by_day([1, 2, 3, 4, 5, 6, 7, 8, 13], (*range(1, 20), 33, 97, 130)))
 def test_columns_come_out_sorted_with_nan_as_the_largest(n):
     rows = normal(1, n, 5, seed=n)[0]
     rows[n // 2, 1] = -np.inf
@@ -150,7 +152,8 @@ def test_columns_come_out_sorted_with_nan_as_the_largest(n):
 
 
 @pytest.mark.parametrize(
-    ("n", "dropped", "d"), [(1, 0, 3), (2, 1, 3), (9, 0, 3), (9, 4, 3), (97, 30, 3), (130, 129, 1030)]
+    ("n", "dropped", "d"),
+    [(1, 0, 3), (2, 1, 3), by_night(9, 0, 3), (9, 4, 3), (97, 30, 3), by_night(130, 129, 1030)],
 )
 def test_means_of_sorted_columns_are_those_of_numpy_whatever_lies_outside(n, dropped, d):
     """Rows written out, rows in blocks, and a pool within the rows: three forms of one formula."""
@@ -184,7 +187,7 @@ def test_means_of_sorted_columns_are_those_of_numpy_whatever_lies_outside(n, dro
     np.testing.assert_allclose(traced, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [5, 30, 100])
+@pytest.mark.parametrize("n", by_day([5, 100], (5, 30, 100)))
 def test_means_of_floats_near_the_largest_do_not_overflow(n):
     rows = np.full((n, 3), 3e38, np.float32)
     for name in ("trimmed_mean", "phocas"):

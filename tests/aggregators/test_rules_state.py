@@ -12,6 +12,7 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics.pairwise import cosine_similarity
 
 from byzax import aggregators
+from tests.nightly import by_day, by_night
 
 N, F, D = 9, 2, 4
 UPDATES = attacked(12, N, D, F, seed=5)
@@ -34,7 +35,7 @@ def test_centered_clipping_starts_where_it_ended_and_moves_by_no_more_than_tau_i
 
 
 @pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("start", ["median", "mean", (1.0, -2.0, 0.5, 3.0)], ids=str)
+@pytest.mark.parametrize("start", [by_night("median"), "mean", (1.0, -2.0, 0.5, 3.0)], ids=str)
 def test_centered_clipping_starts_where_it_is_told_and_keeps_where_it_ended_or_not(start, memory):
     rule = aggregators.build("centered_clipping", N, F, tau=0.7, iterations=2, start=start, memory=memory)
     state, last = rule.init(D), None
@@ -64,7 +65,7 @@ def test_centered_clipping_stays_where_it_is_if_every_row_is_there_or_nowhere(op
     np.testing.assert_array_equal(rule.apply(np.full_like(rows, np.nan), state)[0], state)
 
 
-@pytest.mark.parametrize("history", [1, 3, 1000])
+@pytest.mark.parametrize("history", by_day([3], (1, 3, 1000)))
 def test_clipped_clustering_clips_to_the_median_of_the_norms_of_so_many_updates(history):
     rule = aggregators.build("clipped_clustering", N, F, history=history)
     state, past = rule.init(D), []
@@ -94,7 +95,7 @@ def test_the_norms_of_liars_do_not_outlive_their_share_of_the_history(bad):
     assert np.abs(after).max() > 0.01
 
 
-@pytest.mark.parametrize("n", [6, 25])
+@pytest.mark.parametrize("n", by_day([6], (6, 25)))
 def test_the_clusters_are_those_of_scikit_learn(n):
     rule = aggregators.build("clipped_clustering", n, 2)
     for rows in attacked(20, n, D, 2, seed=n):
@@ -106,8 +107,14 @@ def test_the_clusters_are_those_of_scikit_learn(n):
         assert 2 * taken.sum() >= n
 
 
-@pytest.mark.parametrize("output", ["sum", "mean"])
-@pytest.mark.parametrize("kappa", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("kappa", "output"),
+    [
+        (1.0, "sum"),
+        (3.0, "mean"),
+        *(by_night(*case) for case in ((0.5, "sum"), (0.5, "mean"), (1.0, "mean"), (3.0, "sum"))),
+    ],
+)
 def test_foolsgold_compares_what_the_workers_sent_so_far(kappa, output):
     rule = aggregators.build("foolsgold", N, F, kappa=kappa, output=output)
     state, past = rule.init(D), np.zeros((N, D))
@@ -164,8 +171,10 @@ def test_workers_that_are_nearly_alike_are_weighted_by_how_far_they_are_from_it(
     assert weights.argmax() == apart.min(axis=1).argmax()
 
 
-@pytest.mark.parametrize("name", ["centered_clipping", "clipped_clustering", "foolsgold"])
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", by_day(["centered_clipping", "foolsgold"], ("centered_clipping", "clipped_clustering", "foolsgold"))
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, by_night(jnp.bfloat16)])
 def test_a_loop_over_updates_keeps_the_type_of_the_state_and_compiles_once(name, dtype):
     rule = aggregators.build(name, N, F)
     updates = jnp.asarray(UPDATES, dtype)

@@ -13,6 +13,7 @@ from examples import MASKS, D, F, N, example, forged, honest_statistics, view_of
 from byzax import aggregators, attacks
 from byzax.attacks import Batch
 from byzax.attacks.little import default_z
+from tests.nightly import by_day
 
 FOLDER = Path(inspect.getfile(attacks)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
@@ -433,7 +434,7 @@ def test_the_type_of_the_rows_is_kept(name, dtype):
     assert out.dtype == dtype
 
 
-@pytest.mark.parametrize("name", FORGING)
+@pytest.mark.parametrize("name", by_day(set(FORGING) - {"fang", "gradient_ascent", "mimic"}, FORGING))
 def test_jit_and_vmap_give_the_same_rows_and_the_mask_is_data(name):
     attack = attacks.build(name, N, F)
     forge = attack.forge
@@ -453,7 +454,7 @@ def test_jit_and_vmap_give_the_same_rows_and_the_mask_is_data(name):
     compiled = np.stack([jitted(*arguments) for arguments in zip(keys, rows, masks, strict=True)])
     assert len(traces) == 1, "another mask compiled again"
     np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(jax.vmap(rows_of)(keys, rows, masks), plain, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.vmap(rows_of))(keys, rows, masks), plain, rtol=1e-5, atol=1e-4)
 
 
 def test_equivocate_tells_servers_of_odd_number_the_opposite():

@@ -20,7 +20,8 @@ IMAGES = np.random.default_rng(0).uniform(0.1, 1, (40, 7, 10, 3)).astype(np.floa
 
 
 def changed(name, images=IMAGES, seed=0, /, **options):
-    return np.asarray(augmentations.build(name, **options)(jax.random.key(seed), jnp.asarray(images)))
+    # compiled as a whole, as in a run: operation by operation takes longer
+    return np.asarray(jax.jit(augmentations.build(name, **options))(jax.random.key(seed), jnp.asarray(images)))
 
 
 @pytest.mark.parametrize("name", SHIPPED)

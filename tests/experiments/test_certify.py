@@ -12,6 +12,7 @@ from byzax.experiments.certify.description import Gradients, load
 from byzax.experiments.certify.subject import answers, build
 from byzax.experiments.results import labels
 from byzax.simulator.scenario import ScenarioError
+from tests.nightly import by_day, by_night
 
 Q = 2 / 7  # q = f / (n - 2f) at n = 11, f = 2
 
@@ -107,6 +108,7 @@ def test_what_empire_does_to_the_average_is_what_the_formula_says():
     assert none.moments[0].low <= (1 + 1 / 11) / 2 <= none.moments[0].high
 
 
+@pytest.mark.slow
 def test_the_search_breaks_the_average_and_turns_krum_where_no_attack_of_the_folder_does():
     cases, found, _ = measured("average", attacks=["none"])
     assert cases["searched angle"].verdict == "fails: turned round" or cases["searched angle"].sine.low > 1
@@ -143,6 +145,7 @@ def test_a_batch_that_is_not_full_gives_the_same_answers():
     np.testing.assert_array_equal(answers(subject, rows, own, key)[:5], answers(subject, rows[:5], own[:5], key))
 
 
+@pytest.mark.slow
 def test_the_noise_of_measured_gradients_falls_with_the_root_of_the_batch():
     scenes = [
         draws.scene(
@@ -212,7 +215,7 @@ KAPPAS = {
 }
 
 
-@pytest.mark.parametrize("rule", KAPPAS)
+@pytest.mark.parametrize("rule", by_day(["trimmed_mean", "median", "krum"], KAPPAS))
 def test_kappa_is_found_between_known_and_proven(rule):
     found = kappa(rule, budget=1500)
     low, high = KAPPAS[rule]
@@ -271,7 +274,7 @@ def test_kappa_never_exceeds_what_is_proven(rule, n, f):
         ("average", 11, 2, 1),
         ("median", 11, 5, 6),
         ("median", 12, 5, 6),
-        ("geometric_median", 11, 5, 6),
+        by_night("geometric_median", 11, 5, 6),
         ("trimmed_mean", 11, 2, 3),
     ],
 )
@@ -282,7 +285,7 @@ def test_rules_break_where_theory_says(rule, n, f, liars):
     assert found.standing.value == liars - 1
 
 
-@pytest.mark.parametrize("rule", ["krum", "bulyan", "brute", "multi_krum"])
+@pytest.mark.parametrize("rule", by_day(["krum"], ("krum", "bulyan", "brute", "multi_krum")))
 def test_no_rule_breaks_at_the_liars_it_was_built_for(rule):
     found = broken(rule)
     assert found.standing is not None
@@ -325,11 +328,11 @@ def test_resilience_standing_and_leak_are_claimed_for_what_they_are_proven_for_a
     ("rule", "n"),
     [
         ({"name": "multi_krum", "m": 9}, 11),
-        ({"name": "multi_krum", "m": 9, "neighbours": "n-f-1"}, 11),
-        pytest.param({"name": "krum", "neighbours": "n-f-3"}, 11, marks=pytest.mark.slow),
-        pytest.param({"name": "krum", "unproven": True}, 6, marks=pytest.mark.slow),
-        pytest.param({"name": "krum", "unproven": True, "neighbours": "n-f-1"}, 5, marks=pytest.mark.slow),
-        pytest.param({"name": "median", "median": "lower"}, 12, marks=pytest.mark.slow),
+        by_night({"name": "multi_krum", "m": 9, "neighbours": "n-f-1"}, 11),
+        by_night({"name": "krum", "neighbours": "n-f-3"}, 11),
+        by_night({"name": "krum", "unproven": True}, 6),
+        by_night({"name": "krum", "unproven": True, "neighbours": "n-f-1"}, 5),
+        by_night({"name": "median", "median": "lower"}, 12),
     ],
     ids=str,
 )
@@ -383,6 +386,7 @@ def leaks(rule, n, f, dimensions):
     )
 
 
+@pytest.mark.slow
 def test_the_leak_of_krum_grows_with_the_root_of_d_and_that_of_bulyan_and_median_does_not():
     krum = leaks("krum", 15, 3, (100, 3000))
     assert 0.45 <= krum.slope <= 0.55

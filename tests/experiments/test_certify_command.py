@@ -12,6 +12,7 @@ from byzax.experiments.certify import measuring, plot
 from byzax.experiments.certify.description import PARTS, load
 from byzax.experiments.strict_yaml import dump
 from tests.experiments.command import ROOT, byzax, command
+from tests.nightly import by_night
 
 SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))
 # a second each: few draws, short searches
@@ -29,15 +30,22 @@ def rows(folder):
     return list(csv.DictReader((folder / "certificate.csv").read_text().splitlines()))
 
 
-def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path):
-    path = write(tmp_path, rules=["average", "krum", {"name": "bulyan", "base": "median"}], name="three")
+@pytest.mark.parametrize(
+    ("third", "label"),
+    [
+        ({"name": "median", "median": "lower"}, "median median=lower"),
+        by_night({"name": "bulyan", "base": "median"}, "bulyan base=median"),
+    ],
+)
+def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path, third, label):
+    path = write(tmp_path, rules=["average", "krum", third], name="three")
     result = byzax("certify", path, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == FILES
-    for word in ("average", "krum", "bulyan base=median", "no limit", "broken by", "searched angle", "E|F|²/E|G|²"):
+    for word in ("average", "krum", label, "no limit", "broken by", "searched angle", "E|F|²/E|G|²"):
         assert word in result.stdout
     found = json.loads((tmp_path / "out" / "certificate.json").read_text())
-    assert [each["rule"] for each in found["rules"]] == ["average", "krum", "bulyan base=median"]
+    assert [each["rule"] for each in found["rules"]] == ["average", "krum", label]
     assert all(set(PARTS) <= set(each) for each in found["rules"])
     assert found["settings"]["n"] == 7
     assert "jax" in found["versions"]
@@ -50,6 +58,7 @@ def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path):
     assert float(kappas["krum"][0]) <= float(kappas["krum"][1])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
     # bucketing draws its buckets
     path = write(tmp_path, rule="median", n=9, pre=["bucketing"], parts=["resilience", "robustness", "breakdown"])
@@ -91,14 +100,15 @@ def test_flags_come_before_the_file_and_settings_before_flags(tmp_path):
     assert asked.subjects[0].options()["distance"] == "plain"
 
 
-def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path):
+@pytest.mark.parametrize("attacks", [["overreaching", "empire"], by_night(None)], ids=["some attacks", "all attacks"])
+def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path, attacks):
     # tests/plugins, by $BYZAX_PLUGINS; the attack also tries to rewrite honest rows
-    path = write(tmp_path, rule="remembering", attacks=None)
+    path = write(tmp_path, rule="remembering", attacks=attacks)
     result = byzax("certify", path, "--out", tmp_path / "out", "--set", "parts=[resilience, breakdown]")
     assert result.exit_code == 0, result.output
     table = rows(tmp_path / "out")
     assert {"overreaching", "empire", "searched inner"} <= {row["case"] for row in table}
-    assert "label_flip: changes data and makes no rows: left out" in result.stdout
+    assert ("label_flip: changes data and makes no rows: left out" in result.stdout) == (attacks is None)
     # half the mean of the rows: one liar at seven sends it to 1/2 of 6/7 of g and half of 7
     assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
 
@@ -167,7 +177,7 @@ def test_without_a_file_a_mistake_has_no_file_before_it():
     assert (result.exit_code, result.stderr) == (2, f"{said} {way_out}\n")
 
 
-@pytest.mark.parametrize(("n", "f", "d"), [(1, 0, 1), (2, 1, 2), (3, 0, 3)])
+@pytest.mark.parametrize(("n", "f", "d"), [(1, 0, 1), (2, 1, 2), by_night(3, 0, 3)])
 def test_the_smallest_numbers_of_rows_can_be_measured(tmp_path, n, f, d):
     path = write(tmp_path, rule="average", n=n, f=f, d=d)
     result = byzax("certify", path, "--out", tmp_path / "out")
@@ -194,7 +204,7 @@ def test_one_item_may_stand_for_a_list_of_one(tmp_path, attack):
     ("sent", "code", "word"),
     [
         (signal.SIGINT, 130, "interrupted"),
-        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+        by_night(signal.SIGTERM, 143, "terminated"),
     ],
 )
 def test_an_interrupt_keeps_the_rules_that_are_measured(tmp_path, sent, code, word):

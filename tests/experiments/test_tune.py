@@ -139,6 +139,7 @@ def test_a_combination_that_lacks_a_run_is_not_chosen(tuned, tmp_path):
     assert by_loss[1].mean < by_loss[2].mean < by_loss[0].mean
 
 
+@pytest.mark.slow
 def test_other_test_labels_change_nothing(tmp_path, monkeypatch):
     def data(flipped):
         def made(**options):

@@ -17,6 +17,7 @@ from byzax import models
 from byzax.models._convolution import convolution, pool
 from byzax.models._layers import ACTIVATIONS
 from byzax.models.base import from_module
+from tests.nightly import by_night
 
 FOLDER = Path(inspect.getfile(models)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
@@ -57,16 +58,16 @@ SMALL = [
     ("softmax", (8, 8), 4, {}),
     ("transformer", (5, 3), 4, {"width": 8, "heads": 2}),
 ]  # fmt: skip
-# of which these take long to compile
-LONG = {"cnn", "gru", "lenet", "lstm", "resnet18", "resnet20"}
 
 
-def cases(table, long=LONG):
+def cases(table, day):
+    """The cases of a table, of which those of other models than these are for the night: they take long to compile."""
     return [
-        pytest.param(*case, id="-".join([case[0], "x".join(map(str, case[1])), *map(str, case[3].values())])[:60],
-                     marks=pytest.mark.slow if case[0] in long else ())
+        (pytest.param if case[0] in day else by_night)(
+            *case, id="-".join([case[0], "x".join(map(str, case[1])), *map(str, case[3].values())])[:60]
+        )
         for case in table
-    ]  # fmt: skip
+    ]
 
 
 def test_every_model_is_in_the_table_of_small_ones():
@@ -130,7 +131,10 @@ def test_the_formulas_give_the_numbers_that_are_known():
     assert residual((64, 128, 256, 512), 2, 3, 10, True) == 11_173_962
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options", "count"), COUNTS)
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "options", "count"),
+    [by_night(*case) if case[0].startswith("resnet") else case for case in COUNTS],
+)
 def test_parameters_are_one_flat_vector_of_the_stated_length(name, shape, classes, options, count):
     model = models.build(name, shape, classes, **options)
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -144,7 +148,7 @@ def test_parameters_are_one_flat_vector_of_the_stated_length(name, shape, classe
     assert [each.shape for each in jax.eval_shape(model.judge, outputs, y)] == [(6,), (6,)]
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"cnn", "resnet18", "resnet20"}))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"mlp", "module", "softmax", "rnn"}))
 def test_the_same_key_gives_the_same_parameters_and_another_key_others(name, shape, classes, options):
     init = jax.jit(models.build(name, shape, classes, **options).init)
     params, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
@@ -222,7 +226,7 @@ def test_mlp_is_layers_with_the_activation_between_them_and_none_at_the_end(acti
     np.testing.assert_allclose(model.predict(params, x), hidden @ kernel2.reshape(5, 3) + bias2, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"linear"}))
 def test_gradients_agree_with_finite_differences(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     params = model.init(jax.random.key(0))
@@ -235,7 +239,7 @@ def test_gradients_agree_with_finite_differences(name, shape, classes, options):
     assert float(slope) == pytest.approx(float(gradient @ direction), rel=5e-2 if name.startswith("resnet") else 2e-2)
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"linear", "mlp", "module", "softmax"}))
 def test_training_fits_a_toy_set(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     y = jnp.arange(16) % 4
@@ -281,6 +285,7 @@ def relative(found, wanted):
     return float(jnp.abs(found - wanted).max() / jnp.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_cnn_gives_the_values_and_gradients_of_flaxs_own_layers_in_a_call_in_a_loop_and_batched():
     model, plain = models.build("cnn", IMAGE, 10), from_module(Plain, 10)
     params = model.init(jax.random.key(0))
@@ -297,6 +302,7 @@ def test_cnn_gives_the_values_and_gradients_of_flaxs_own_layers_in_a_call_in_a_l
     assert relative(own, wanted) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "size", "stride"),
     [(1, 5, 1), (3, 5, 1), (3, 3, 1), (3, 1, 1), (3, 3, 2), (1, 3, 2), (3, 1, 2), (2, 2, 3)],

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from byzax.simulator import threads
+from tests.nightly import by_night
 
 RUN = "run(small(model='softmax', steps=2, evaluate_every=2))"
 TOLD = "from byzax.simulator import threads; print(threads.counted())"
@@ -45,16 +46,19 @@ linux = pytest.mark.skipif(not threads.TASKS.exists(), reason="this system does 
 
 
 @linux
-def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for():
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [({}, ["1", "None"]), by_night({"BYZAX_THREADS": "3"}, ["3", "None"]), by_night({"NPROC": "2"}, ["2", "2"])],
+)
+def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for(variables, told):
     begin = "import os; from tests.simulator.conftest import run, small; "
     end = f"{RUN}; {TOLD}; print(os.environ.get('NPROC'))"
-    assert printed(begin + end) == (["1", "None"], "")
-    assert printed(begin + end, BYZAX_THREADS="3") == (["3", "None"], "")
-    assert printed(begin + end, NPROC="2") == (["2", "2"], "")
+    assert printed(begin + end, **variables) == (told, "")
 
 
 @linux
-def test_a_run_in_a_process_whose_jax_has_other_threads_says_so():
+@pytest.mark.parametrize("meant", [False, by_night(True)])
+def test_a_run_in_a_process_whose_jax_has_other_threads_says_so(meant):
     code = f"""
 import os
 os.environ["NPROC"] = "3"
@@ -64,10 +68,12 @@ del os.environ["NPROC"]
 from tests.simulator.conftest import run, small
 {RUN}; {TOLD}
 """
-    told, warned = printed(code)
+    told, warned = printed(code, **({"BYZAX_THREADS": "3"} if meant else {}))
     assert told == ["3"]
-    assert "JAX had started before byzax, with 3 threads in place of 1" in warned
-    assert printed(code, BYZAX_THREADS="3") == (["3"], "")
+    if meant:
+        assert warned == ""
+    else:
+        assert "JAX had started before byzax, with 3 threads in place of 1" in warned
 
 
 @pytest.mark.parametrize("given", ["abc", "0", "-1", "1.5"])
