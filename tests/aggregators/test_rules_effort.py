@@ -36,6 +36,7 @@ def test_beyond_its_effort_brute_raises_and_names_the_way_out():
         rule.apply(ROWS, rule.init(5))
 
 
+@pytest.mark.slow
 def test_beyond_its_effort_compiled_brute_gives_no_number():
     rule = aggregators.build("brute", 11, 3, effort=5)
     aggregate, _, info = jax.jit(rule.apply)(ROWS, rule.init(5))

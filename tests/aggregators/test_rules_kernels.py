@@ -75,6 +75,7 @@ def test_distances_are_accurate_wherever_the_rows_lie(scene, d):
     assert (found[~apart] == 0).all()
 
 
+@pytest.mark.slow
 def test_equal_rows_are_equally_far_from_the_others_to_the_bit():
     rows = normal(1, 45, 3 * BLOCK + 7)[0]
     rows[[1, 17, 44]] = rows[30]
@@ -103,7 +104,7 @@ def test_the_nearest_of_a_pool_are_summed_and_equal_rows_tie_to_the_bit(n):
     assert found[0] == found[n - 1]
 
 
-@pytest.mark.parametrize("n", by_day([3, 96, 97], (3, 96, 97, 200)))
+@pytest.mark.parametrize("n", by_day([3, 97], (3, 96, 97, 200)))
 def test_sorted_columns_are_those_of_numpy(n):
     matrix = np.random.default_rng(n).integers(-9, 9, (n, 700)).astype(np.float32)
     matrix[1, :300] = np.inf
@@ -140,7 +141,7 @@ def test_distances_to_a_point_keep_their_order_at_any_scale(factor):
     np.testing.assert_allclose(np.delete(found / found[1], 3), np.delete(expected / expected[1], 3), rtol=1e-5)
 
 
-@pytest.mark.parametrize("n", by_day([1, 2, 3, 4, 5, 6, 7, 8, 13], (*range(1, 20), 33, 97, 130)))
+@pytest.mark.parametrize("n", by_day([1, 2, 3, 5, 8], (*range(1, 20), 33, 97, 130)))
 def test_columns_come_out_sorted_with_nan_as_the_largest(n):
     rows = normal(1, n, 5, seed=n)[0]
     rows[n // 2, 1] = -np.inf
@@ -187,13 +188,14 @@ def test_means_of_sorted_columns_are_those_of_numpy_whatever_lies_outside(n, dro
     np.testing.assert_allclose(traced, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", by_day([5, 100], (5, 30, 100)))
+@pytest.mark.parametrize("n", by_day([5], (5, 30, 100)))
 def test_means_of_floats_near_the_largest_do_not_overflow(n):
     rows = np.full((n, 3), 3e38, np.float32)
     for name in ("trimmed_mean", "phocas"):
         np.testing.assert_allclose(aggregators.build(name, n, 1).apply(rows, ())[0], rows[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sorting_many_rows_takes_no_more_memory_than_the_rows():
     rows = jax.ShapeDtypeStruct((1000, 4096), jnp.float32)
     program = jax.jit(lambda rows: columns.mean_around_median(rows, 300, "mid")).lower(rows).compile()
@@ -273,6 +275,7 @@ def test_the_first_eigenpair_of_many_rows_is_that_of_lapack(scene):
         np.testing.assert_allclose(np.linalg.norm(vector), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scene", ["normal", "outliers", "liars close to each other", "ever smaller", "huge", "on a line"]
 )
@@ -403,6 +406,7 @@ def test_bulyan_says_which_pool_a_base_refuses(users_folder):
         aggregators.build("bulyan", 11, 2, base="choosy")
 
 
+@pytest.mark.slow
 def test_the_slope_of_an_order_statistic_is_that_of_the_row_it_came_from():
     rows = integers_apart(np.random.default_rng(4), 13, 6)
     weights = np.random.default_rng(5).normal(size=6).astype(np.float32)

@@ -110,9 +110,8 @@ def test_the_clusters_are_those_of_scikit_learn(n):
 @pytest.mark.parametrize(
     ("kappa", "output"),
     [
-        (1.0, "sum"),
         (3.0, "mean"),
-        *(by_night(*case) for case in ((0.5, "sum"), (0.5, "mean"), (1.0, "mean"), (3.0, "sum"))),
+        *(by_night(*case) for case in ((0.5, "sum"), (0.5, "mean"), (1.0, "sum"), (1.0, "mean"), (3.0, "sum"))),
     ],
 )
 def test_foolsgold_compares_what_the_workers_sent_so_far(kappa, output):
@@ -172,7 +171,7 @@ def test_workers_that_are_nearly_alike_are_weighted_by_how_far_they_are_from_it(
 
 
 @pytest.mark.parametrize(
-    "name", by_day(["centered_clipping", "foolsgold"], ("centered_clipping", "clipped_clustering", "foolsgold"))
+    "name", by_day(["centered_clipping"], ("centered_clipping", "clipped_clustering", "foolsgold"))
 )
 @pytest.mark.parametrize("dtype", [jnp.float32, by_night(jnp.bfloat16)])
 def test_a_loop_over_updates_keeps_the_type_of_the_state_and_compiles_once(name, dtype):

@@ -447,6 +447,7 @@ def test_gradient_ascent_is_never_less_harmful_than_its_start(rule, start, toget
         assert float(harm(got)) > 1.01 * float(harm(began))
 
 
+@pytest.mark.slow
 def test_a_rule_without_a_way_back_is_climbed_along_random_directions():
     rows, byzantine = example(MASKS["scattered"])
 

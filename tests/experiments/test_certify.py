@@ -469,6 +469,7 @@ def test_patterns_of_few_liars_are_different_ones():
     assert len(search.patterns(5)) == 4
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_samples_on_the_scale_asked_for_and_of_none_that_are_changed():
     data = {"name": "digits", "batch_size": 8}
     standard = data | {"normalise": "standard"}

@@ -185,6 +185,7 @@ def test_of_a_run_that_was_cut_short_no_more_is_drawn_and_told_than_was_carried_
     assert "it ended before its first update was measured: there is nothing to draw" in done.stderr
 
 
+@pytest.mark.slow
 def test_workers_csv_says_in_how_many_updates_each_worker_was_byzantine(tmp_path):
     workers = {"total": 7, "byzantine": {"count": 2, "per_round": "sampled"}}
     for name, changes in {"same": {}, "changing": {"workers": workers}}.items():

@@ -7,6 +7,7 @@ import pytest
 from byzax.experiments.building import build
 from byzax.experiments.weighing import heavier
 from byzax.simulator.scenario import ScenarioError
+from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 TWELVE = {"workers": {"total": 12, "byzantine": 3}, "attack": "none"}
@@ -95,15 +96,13 @@ def test_every_schedule_before_every_pre_and_rule_is_accepted_or_says_how_many_r
 @pytest.mark.parametrize(
     ("rule", "pre", "said"),
     [
-        ("bulyan", [], "rule: bulyan chooses values coordinate by coordinate, so that"),
+        by_night("bulyan", [], "rule: bulyan chooses values coordinate by coordinate, so that"),
         (
             {"name": "cge", "output": "sum"},
             [],
             "rule: cge gives a sum of rows that its weights, which add up to 1, say",
         ),
-        pytest.param(
-            "clipped_clustering", [], "rule: clipped_clustering changes the length of rows", marks=pytest.mark.slow
-        ),
+        by_night("clipped_clustering", [], "rule: clipped_clustering changes the length of rows"),
         (
             "average",
             [{"name": "clip", "bound": 1.0}],

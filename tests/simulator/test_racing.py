@@ -153,7 +153,7 @@ def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (
+        by_night(
             {"attack": {"name": "empire", "timing": "silent"}},
             "rows of 7 workers, and has 6.*worker 0 does not answer",
         ),
