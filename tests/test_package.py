@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.nightly import by_day
-
 ROOT = Path(__file__).parents[1]
 SUBPACKAGES = ("aggregators", "attacks", "models", "simulator", "experiments")
 SCENARIO = """
@@ -78,7 +76,8 @@ def test_byzax_is_imported_beside_files_of_the_same_names_and_loads_nothing_at_f
 COMMANDS = [("-m", "byzax"), ("script.py",), (Path(sys.executable).with_name("byzax"),)]
 
 
-@pytest.mark.parametrize("command", by_day(COMMANDS[:1], COMMANDS))
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_run_starts_beside_files_of_the_same_names(folder, command):
     python(folder, *command, "run", "small.yaml", "--out", "out", "--set", "executor=loop")
     assert (folder / "out" / "summary.md").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from byzax.simulator.scenario import parse
+from tests.nightly import by_night
 from tests.reference.drawn import drawn
 from tests.reference.training import Formulas, loss, policy, train, trained
 from tests.simulator.conftest import run
@@ -35,9 +36,9 @@ BY_DAY = {
         "latency": RANDOM, "schedule": FEDBUFF, "local": {"epochs": 1, "learning_rate": FALLING}, "weights": "samples",
     },
     "SCAFFOLD": {"local": LOCAL | {"control_variates": True}, "optimizer": {"name": "sgd", "learning_rate": 0.7}},
-    "FLTrust": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": LOCAL},
 }  # fmt: skip
 BY_NIGHT = {
+    "FLTrust": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": LOCAL},
     "gradients": {},
     "FedAvg": {"local": LOCAL, "weights": "samples"},
     "FedAvg of models": {"local": LOCAL | {"send": "model"}, "weights": "samples", "data": VALUES, "model": "linear"},
@@ -103,7 +104,7 @@ def apart(name, models, changes=None, inputs=None):
 
 def each(*cases):
     """These cases, of which those that begin with one of the night are slow."""
-    return [pytest.param(*case, marks=[] if case[0] in BY_DAY else pytest.mark.slow) for case in cases]
+    return [case if case[0] in BY_DAY else by_night(*case) for case in cases]
 
 
 @pytest.mark.parametrize("name", each(*((name,) for name in CASES)))

@@ -11,7 +11,7 @@ from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, evaluating
 from byzax.simulator.keys import Purpose, derive, generator
 from byzax.simulator.serving import Arrived
 from byzax.simulator.world import share_out, world
-from tests.nightly import by_day, by_night
+from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 
@@ -246,7 +246,8 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", by_day(["softmax"], MODELS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
     from byzax.attacks import Goal
     from byzax.simulator import diagnostics
@@ -279,6 +280,7 @@ def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
     evaluating.cache_clear()
 
 
+@pytest.mark.slow
 def test_what_is_dropped_is_drawn_anew_for_each_worker_and_job_and_not_from_the_key_of_the_batch():
     model = {"name": "mlp", "hidden": [6], "dropout": 0.5}
     data = {"name": "gaussian_mixture", "samples": 70, "shape": [3], "batch_size": 1}
@@ -407,6 +409,7 @@ def test_the_servers_own_row_is_a_gradient_on_validation_samples_alone():
     assert seen.byzantine_weight == pytest.approx(1 / 7)
 
 
+@pytest.mark.slow
 def test_zeno_keeps_the_rows_that_lower_the_loss():
     _, core, here, server = prepared(
         rule="zeno", workers={"total": 7, "byzantine": 3}, data={"name": "digits", "batch_size": 100}

@@ -466,7 +466,7 @@ def test_a_failing_rule_is_named_with_step_and_stage(ray_session):
             run(scenario) if executor == "loop" else list(ray_session(scenario))
 
 
-@pytest.mark.parametrize("executor", by_day(["loop", "ray"], ("loop", "vectorised", "ray")))
+@pytest.mark.parametrize("executor", by_day(["loop"], ("loop", "vectorised", "ray")))
 def test_a_rule_without_an_answer_ends_the_run_at_its_update_and_what_was_before_is_kept(ray_session, executor):
     described = small(rule={"name": "brute", "effort": 1}, executor=executor)
     checkpoints = (ray_session if executor == "ray" else execute_alone)(described)

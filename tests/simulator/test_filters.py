@@ -65,6 +65,7 @@ def test_an_accepted_row_is_the_one_that_the_filter_hands_on():
     assert accepted
 
 
+@pytest.mark.slow
 def test_behind_a_filter_no_row_counts_as_a_liars_and_of_one_row_no_more_than_one_can_be():
     for filter in ("kardam", None):
         scenario = small(workers={"total": 10, "byzantine": 3}, **EACH, filter=filter)

@@ -99,6 +99,7 @@ def test_a_claimed_number_of_samples_is_what_a_row_weighs_by():
         assert float(seen.byzantine_weight) == pytest.approx(weights[:2].sum() / weights.sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_table_keeps_what_was_claimed_when_a_row_came():
     claims = {"name": "claims", "factor": 50.0, "until": 1}
     core, here, server = prepared(

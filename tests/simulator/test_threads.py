@@ -57,7 +57,8 @@ def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for(v
 
 
 @linux
-@pytest.mark.parametrize("meant", [False, by_night(True)])
+@pytest.mark.slow
+@pytest.mark.parametrize("meant", [False, True])
 def test_a_run_in_a_process_whose_jax_has_other_threads_says_so(meant):
     code = f"""
 import os
