@@ -50,7 +50,7 @@ def mixed(name, rows, f=F, **options):
 
 
 @pytest.mark.parametrize("name", ORACLES)
-@pytest.mark.parametrize(("n", "f"), [(15, 3), by_night(15, 0), (7, 3), by_night(12, 4)])
+@pytest.mark.parametrize(("n", "f"), [(15, 3), by_night(15, 0), by_night(7, 3), by_night(12, 4)])
 def test_each_equals_its_oracle(name, n, f):
     oracle, options = ORACLES[name]
     mixer = pre.factory(name)(n, f, **options)
@@ -88,7 +88,7 @@ def test_rows_no_longer_than_the_bound_are_left_as_they_are_to_the_last_bit():
     np.testing.assert_array_equal(mixed("arc", ROWS, 0)[0], ROWS)
 
 
-@pytest.mark.parametrize("s", by_day([2, 4, 15], (1, 2, 4, 7, 15)))
+@pytest.mark.parametrize("s", by_day([2, 4], (1, 2, 4, 7, 15)))
 def test_buckets_hold_each_row_once_and_are_means(s):
     result, shares = mixed("bucketing", ROWS, s=s)
     assert len(result) == -(-N // s)

@@ -154,7 +154,7 @@ def test_columns_come_out_sorted_with_nan_as_the_largest(n):
 
 @pytest.mark.parametrize(
     ("n", "dropped", "d"),
-    [(1, 0, 3), (2, 1, 3), by_night(9, 0, 3), (9, 4, 3), (97, 30, 3), by_night(130, 129, 1030)],
+    [(1, 0, 3), (2, 1, 3), by_night(9, 0, 3), (9, 4, 3), by_night(97, 30, 3), by_night(130, 129, 1030)],
 )
 def test_means_of_sorted_columns_are_those_of_numpy_whatever_lies_outside(n, dropped, d):
     """Rows written out, rows in blocks, and a pool within the rows: three forms of one formula."""

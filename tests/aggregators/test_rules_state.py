@@ -34,7 +34,7 @@ def test_centered_clipping_starts_where_it_ended_and_moves_by_no_more_than_tau_i
         last = np.asarray(aggregate, np.float64)
 
 
-@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("memory", [True, by_night(False)])
 @pytest.mark.parametrize("start", [by_night("median"), "mean", (1.0, -2.0, 0.5, 3.0)], ids=str)
 def test_centered_clipping_starts_where_it_is_told_and_keeps_where_it_ended_or_not(start, memory):
     rule = aggregators.build("centered_clipping", N, F, tau=0.7, iterations=2, start=start, memory=memory)
@@ -95,7 +95,8 @@ def test_the_norms_of_liars_do_not_outlive_their_share_of_the_history(bad):
     assert np.abs(after).max() > 0.01
 
 
-@pytest.mark.parametrize("n", by_day([6], (6, 25)))
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [6, 25])
 def test_the_clusters_are_those_of_scikit_learn(n):
     rule = aggregators.build("clipped_clustering", n, 2)
     for rows in attacked(20, n, D, 2, seed=n):
@@ -128,6 +129,7 @@ def test_foolsgold_compares_what_the_workers_sent_so_far(kappa, output):
     assert not np.allclose(rule.apply(UPDATES[0][::-1], state)[0], rule.apply(UPDATES[0], state)[0], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_foolsgold_takes_the_weight_of_any_number_of_sybils_and_leaves_that_of_workers_with_data_of_their_own():
     rng = np.random.default_rng(1)
     own, goal = 4 * np.eye(3, 12), rng.normal(size=12)
@@ -159,6 +161,7 @@ def test_a_bad_row_costs_foolsgold_its_worker_one_update_and_the_others_none(bad
     assert np.isfinite(info.weights).all()
 
 
+@pytest.mark.slow
 def test_workers_that_are_nearly_alike_are_weighted_by_how_far_they_are_from_it():
     """Their cosines are 1 in float32."""
     rows = (np.ones((N, D)) + 3e-5 * np.random.default_rng(2).normal(size=(N, D))).astype(np.float32)

@@ -113,6 +113,7 @@ def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path, attacks):
     assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
 
 
+@pytest.mark.slow
 def test_noise_can_be_that_of_a_model(tmp_path):
     path = write(tmp_path, rule="median", d=None, gradients={"model": "softmax", "batches": 20}, parts=["resilience"])
     assert byzax("certify", path, "--out", tmp_path / "out").exit_code == 0

@@ -17,6 +17,7 @@ from byzax.experiments.study import check, load
 from byzax.simulator.components import ATTACKS, FILTERS, PRE, RATES, RULES
 from byzax.simulator.scenario import ScenarioError, parse
 from tests.experiments.command import ROOT, SMALL, byzax
+from tests.nightly import by_night
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
 
@@ -62,8 +63,8 @@ def test_shipped_scenarios_fit_the_schema(path, schema):
     assert path.read_text().startswith("#"), "a comment says what the scenario shows"
 
 
-# those that the README begins with, and those with every rule and every attack; at night all of them
-@pytest.mark.parametrize("name", ["quickstart", "demo", "every-attack", "every-rule"])
+# one that the README begins with, and those with every rule and every attack; at night all of them
+@pytest.mark.parametrize("name", ["quickstart", by_night("demo"), "every-attack", "every-rule"])
 def test_scenarios_to_begin_with_can_run(name):
     check(load(ROOT / "experiments" / "scenarios" / f"{name}.yaml"))
 

@@ -170,6 +170,7 @@ def test_show_makes_summary_and_plots_again(study):
     assert {name: (folder / name).read_bytes() for name in written} == before
 
 
+@pytest.mark.slow
 def test_seeds_that_are_computed_together_share_the_wall_time():
     # the compiled run of the test that chooses this executor
     scenario = parse({**SMALL, "executor": "vectorised", "repeats": 2})

@@ -269,6 +269,7 @@ def test_a_damaged_run_is_not_replayed_and_one_line_says_what_is_wrong(study, tm
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_replay_of_a_run_that_was_batched_says_that_it_need_not_be_the_same(tmp_path):
     out = tmp_path / "out"
     assert byzax("run", write(tmp_path, executor="vectorised", steps=30), "--out", out).exit_code == 0

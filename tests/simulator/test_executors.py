@@ -248,9 +248,8 @@ SCENARIOS = {
 }
 
 
-# Each scenario compiles anew, in each actor. By day one in step, one with late rows, and one with single rows and a
-# worker that crashes.
-BY_DAY = ["selecting", "lagging", "each"]
+# Each scenario compiles anew, in each actor. By day one in step, and one with single rows and a worker that crashes.
+BY_DAY = ["selecting", "each"]
 
 
 @pytest.mark.parametrize(
@@ -466,7 +465,8 @@ def test_a_failing_rule_is_named_with_step_and_stage(ray_session):
             run(scenario) if executor == "loop" else list(ray_session(scenario))
 
 
-@pytest.mark.parametrize("executor", by_day(["loop"], ("loop", "vectorised", "ray")))
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["loop", "vectorised", "ray"])
 def test_a_rule_without_an_answer_ends_the_run_at_its_update_and_what_was_before_is_kept(ray_session, executor):
     described = small(rule={"name": "brute", "effort": 1}, executor=executor)
     checkpoints = (ray_session if executor == "ray" else execute_alone)(described)
