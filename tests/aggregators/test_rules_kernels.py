@@ -255,7 +255,9 @@ def test_subsets_come_in_lexicographic_order(n, size):
     assert [tuple(np.flatnonzero(one)) for one in found] == expected
 
 
-@pytest.mark.parametrize("scene", ["noise", "one direction", "two alike", "one row", "equal rows", "hard"])
+@pytest.mark.parametrize(
+    "scene", by_day(["noise", "hard"], ("noise", "one direction", "two alike", "one row", "equal rows", "hard"))
+)
 def test_the_first_eigenpair_of_many_rows_is_that_of_lapack(scene):
     n, generator = LARGE + 3, np.random.default_rng(0)
     directions, _ = np.linalg.qr(generator.normal(size=(n, n)))

@@ -19,7 +19,7 @@ FOLDER = Path(inspect.getfile(attacks)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
 FORGING = [name for name in SHIPPED if attacks.build(name, N, F).forge]
 # by day where each attack compiles as a whole: of each kind one that compiles fast
-CHEAP = {"constant", "empire", "gaussian", "hijack", "little", "min_max", "neurotoxin", "sign_flip", "stale_replay"}
+CHEAP = {"constant", "empire", "hijack", "little", "sign_flip", "stale_replay"}
 
 
 # -- oracles: the Byzantine rows [f, d], straight from the formulas, in float64 --------------------------------

@@ -90,6 +90,7 @@ def test_a_table_has_a_line_for_each_rule_and_the_numbers_go_to_a_file(tmp_path,
         assert records[third]["iterations"] >= 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
     code, stdout, stderr = bench(
         *("rules", "--size", "5,1,20", "--repeats", "1", "--no-peers", "--no-plain"),
@@ -105,7 +106,7 @@ def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
     [
         (["rules", "--size", "25,5"], "--size 25,5: three whole numbers N,F,D are needed"),
         by_night(["rules", "--size", "0,0,5"], "--size 0,0,5: three whole numbers"),
-        (["rules", "--rule", "krumm"], "--rule krumm: did you mean krum?"),
+        by_night(["rules", "--rule", "krumm"], "--rule krumm: did you mean krum?"),
         # a process each, which takes seconds
         by_night(["rules", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         by_night(["training", "--model", "rnn"], "--model rnn: there are: mlp, cnn"),

@@ -121,6 +121,7 @@ def test_the_search_breaks_the_average_and_turns_krum_where_no_attack_of_the_fol
     assert any("label_flip" in line for line in found.skipped)
 
 
+@pytest.mark.slow
 def test_krum_keeps_the_angle_of_its_theorem_where_there_is_one():
     # sigma such that sin alpha = eta sqrt(d) sigma / |g| = 0.9
     sigma = 0.9 / theory.eta(11, 2) / np.sqrt(40)
@@ -247,6 +248,7 @@ def test_kappa_of_a_rule_that_trusts_the_server_counts_the_rows_that_it_trusts()
     assert np.isfinite(kappa("fltrust", budget=300).found)
 
 
+@pytest.mark.slow
 def test_nnm_in_front_stays_within_its_own_bound():
     found = kappa("median", pre=["nnm"], budget=1000)
     assert found.bound is not None
@@ -342,6 +344,7 @@ def test_no_search_finds_more_than_the_bound_of_a_variant(rule, n):
     assert theory.fraction(n, 2) - 1e-3 <= found.found <= found.bound.value + 1e-6
 
 
+@pytest.mark.slow
 def test_krum_is_broken_by_a_liar_on_the_way_to_the_others():
     # n=13, f=2: among 5 liars far away together each has 4 neighbours at 0 and needs 5 honest ones; one that stands
     # between them and the honest rows is nearer to both

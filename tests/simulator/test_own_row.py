@@ -143,12 +143,7 @@ def made(monkeypatch):
     return entries
 
 
-memories = pytest.mark.parametrize(
-    "memory", [by_night({}), {"worker_momentum": 0.5}, by_night({"variance_reduction": "saga"})]
-)
-
-
-@memories
+@pytest.mark.parametrize("memory", [by_night({}), {"worker_momentum": 0.5}, by_night({"variance_reduction": "saga"})])
 @pytest.mark.parametrize("attack", [by_night("fang"), "optimised"])
 def test_an_adversary_that_asks_the_rule_many_times_makes_the_servers_row_once(memory, attack, made):
     _, functions, here, server = prepared(rule="fltrust", attack=attack, **memory)
@@ -158,7 +153,8 @@ def test_an_adversary_that_asks_the_rule_many_times_makes_the_servers_row_once(m
     assert len(made) == 1
 
 
-@memories
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [{}, {"worker_momentum": 0.5}, {"variance_reduction": "saga"}])
 def test_a_filter_with_a_delay_makes_the_servers_row_for_the_first_of_so_many_rows(memory, made):
     scenario = small(
         filter={"name": "zeno_plus_plus", "delay": 3}, schedule={"name": "asynchronous", "apply": "each"}, **memory

@@ -249,6 +249,7 @@ def test_a_local_row_is_what_that_many_steps_of_sgd_change():
     np.testing.assert_allclose(models.work(here, params, 3, 5, 5), at, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_local_step_is_the_gradient_times_its_learning_rate():
     plain, local = small(), small(local={"steps": 1, "learning_rate": 0.25})
     here = world(plain, 0)

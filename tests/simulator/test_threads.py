@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from byzax.simulator import threads
-from tests.nightly import by_night
 
 RUN = "run(small(model='softmax', steps=2, evaluate_every=2))"
 TOLD = "from byzax.simulator import threads; print(threads.counted())"
@@ -45,10 +44,12 @@ print(threads.counted(), *(one == other for one, other in zip(before, after)))
 linux = pytest.mark.skipif(not threads.TASKS.exists(), reason="this system does not tell how many threads XLA has")
 
 
+# each in a process of its own, which takes seconds
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "told"),
-    [({}, ["1", "None"]), by_night({"BYZAX_THREADS": "3"}, ["3", "None"]), by_night({"NPROC": "2"}, ["2", "2"])],
+    [({}, ["1", "None"]), ({"BYZAX_THREADS": "3"}, ["3", "None"]), ({"NPROC": "2"}, ["2", "2"])],
 )
 def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for(variables, told):
     begin = "import os; from tests.simulator.conftest import run, small; "

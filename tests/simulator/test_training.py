@@ -166,7 +166,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", by_day(("momentum", "adagrad", "adamw", "FedYogi"), OPTIMIZERS))
+@pytest.mark.parametrize("name", by_day(("momentum", "adamw", "FedYogi"), OPTIMIZERS))
 def test_an_optimizer_moves_the_model_as_its_paper_says(name):
     described, expected = OPTIMIZERS[name]
     first, *_, last = applied(ROWS, optimizer={**described, "learning_rate": 0.1})
@@ -343,6 +343,7 @@ def test_saga_has_no_variance_left_once_every_batch_was_seen_at_one_model():
     assert np.abs(plain[-1] - plain[-2]).max() > 1e-2 or np.abs(plain[-2] - plain[-3]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_momentum_goes_over_what_saga_sends():
     _, core, here, server = prepared(variance_reduction="saga", worker_momentum=0.5)
     _, alone, _, _ = prepared(variance_reduction="saga")
@@ -390,6 +391,7 @@ def test_control_variates_are_refused_where_they_would_not_be_read_right():
 # --- on the whole -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_adam_at_the_server_takes_the_workers_mean_change_for_a_gradient():
     scenario = small(
         local={"steps": 2, "learning_rate": 0.1}, attack="none", optimizer={"name": "adam", "learning_rate": 0.1}
