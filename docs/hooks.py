@@ -1,7 +1,7 @@
-"""Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files of the repository.
+"""Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
 
-A page asks for them in a line of its own: `{{ table: rules }}`, `{{ options: rules }}`, `{{ keys }}`, `{{ api: rules }}`,
-`{{ file: ARCHITECTURE.md }}`, `{{ help: run }}`.
+A page asks for them in a line of its own: `{{ table: rules }}`, `{{ options: rules }}`, `{{ keys }}`,
+`{{ api: rules }}`, `{{ file: ARCHITECTURE.md }}`, `{{ help: run }}`.
 """
 
 import os
@@ -52,7 +52,7 @@ def options(kind: str) -> str:
 
 
 def keys(_: str | None = None) -> str:
-    """All keys of a scenario, from the JSON Schema of `Study`; the options of single parts are in tables of their own."""
+    """All keys of a scenario, from the JSON Schema of `Study`; options of single parts are in tables of their own."""
     from byzax.simulator.config.part import json_schema
     from byzax.simulator.config.study import Study
 
@@ -126,7 +126,7 @@ def _values(field: Any, defined: Any) -> list[str]:
         return [each for each in found if each]
     if "$ref" in field:
         name = field["$ref"].removeprefix("#/$defs/")
-        return ["a part: a name, `file.py:name`, or a mapping with `name` and options"] if "." in name else ["a mapping"]
+        return [PART if "." in name else "a mapping"]
     if "enum" in field:
         names = [f"`{each}`" for each in field["enum"]]
         # parts have tables of their own
@@ -159,6 +159,7 @@ def api(kind: str) -> str:
     return "\n".join(entries)
 
 
+PART = "a part: a name, `file.py:name`, or a mapping with `name` and options"
 # files of the repository that are pages of the site
 PAGES = {
     "ARCHITECTURE.md": "architecture.md",

@@ -1,7 +1,7 @@
 """Examples of README and documentation: what is written there runs.
 
-Blocks of Python share the names of their page, and blocks with a title are written to a file of that name. Blocks of YAML
-are keys of a scenario. In blocks of `console` lines after `$ ` are commands, and lines below a command what it prints.
+Blocks of Python share the names of their page, and blocks with a title are written to a file of that name. Blocks of
+YAML are keys of a scenario. In blocks of `console` lines after `$ ` are commands, and lines below one what it prints.
 """
 
 import os
@@ -15,8 +15,7 @@ import matplotlib
 import pytest
 import typer
 
-
-from byzax.experiments.certify.description import load
+from byzax.experiments.certify.description import PARTS, load
 from byzax.experiments.cli import app
 from byzax.experiments.strict_yaml import dump, parse_text
 from byzax.simulator.config.base import parse_as
@@ -65,7 +64,10 @@ def test_yaml_of_a_page_is_a_scenario_or_a_part_of_one(page, tmp_path, monkeypat
     for mapping in scenarios(page):
         if "parts" in mapping:
             (tmp_path / "certificate.yaml").write_text(dump(mapping))
-            assert [part.name for part in load(tmp_path / "certificate.yaml", {}).subjects] == ["krum", "bulyan"]
+            asked = load(tmp_path / "certificate.yaml", {})
+            assert [part.name for part in asked.subjects] == ["krum", "bulyan"]
+            assert asked.gradients is not None
+            assert asked.parts == PARTS
         else:
             expand(parse_as(Study, BASE | mapping))
 
