@@ -171,14 +171,16 @@ PAGES = {
 
 
 def file(path: str) -> str:
-    """A Markdown file of the repository, whose links to other files become links of the site."""
+    """A Markdown file of the repository; of its links those to pages stay, as links of the site."""
 
     def on_site(match: re.Match[str]) -> str:
-        target, _, anchor = match[1].partition("#")
-        page = PAGES.get(target, target.removeprefix("docs/"))
-        return f"]({page}{'#' * bool(anchor)}{anchor})"
+        text, target, anchor = match.groups(default="")
+        if re.match(r"https?:", target) or not target:
+            return match[0]
+        page = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else "")
+        return f"[{text}]({page}{anchor})" if page else text
 
-    return re.sub(r"\]\(([^)\s]+)\)", on_site, (ROOT / path).read_text(encoding="utf-8"))
+    return re.sub(r"\[([^]\n]*)\]\(([^)#\s]*)(#[^)\s]*)?\)", on_site, (ROOT / path).read_text(encoding="utf-8"))
 
 
 def help(command: str) -> str:

@@ -6,6 +6,7 @@ YAML are keys of a scenario. In blocks of `console` lines after `$ ` are command
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -91,9 +92,9 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
     write_files(page, tmp_path)
-    names = {"__name__": "page"}
-    for block in blocks(page, "python"):
-        exec(compile(block.text, name(page), "exec"), names)
+    script = tmp_path / "page.py"
+    script.write_text("".join(block.text for block in blocks(page, "python")))
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def commands(page):
