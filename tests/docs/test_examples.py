@@ -33,7 +33,7 @@ COMMANDS = [page for page in PAGES if blocks(page, "console")]
 SLOW = {"README.md", "docs/python.md", "docs/start.md", "docs/own-parts.md"}
 # minutes each, and tested where they are made
 LONG = ("byzax bench", "byzax certify")
-# scenarios that run as they are; of others each combination runs for a few updates
+# scenarios that run as they are; of others the first combination runs for a few updates
 SHORT = ("quickstart", "race", "own-model")
 FEW = "--set steps=4 --set evaluate_every=2 --set repeats=1"
 
@@ -130,7 +130,7 @@ def test_commands_of_a_page_print_what_it_says(page, tmp_path):
             continue
         shipped = re.search(r"experiments/scenarios/([\w-]+)\.yaml", command)
         if shipped and shipped[1] not in SHORT and re.match("byzax (run|tune)", command):
-            command += f" {FEW}"
+            command += f" {FEW}" + " --set grid={}" * ("grid=" not in command and "--each" not in command)
         text = re.sub(r"\bbyzax\b", f"{shlex.quote(sys.executable)} -m byzax", command, count=1)
         done = subprocess.run(
             ["bash", "-c", text],
