@@ -7,6 +7,7 @@ import warnings
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -255,6 +256,16 @@ def test_a_function_stands_wherever_a_name_can(file):
     # what is written down of them can be run again
     again = run(own.folder / "scenario.yaml")
     assert digests(again) == digests(own)
+
+
+def test_an_optimizer_of_ones_own_needs_no_learning_rate():
+    def half() -> optax.GradientTransformation:
+        return optax.sgd(0.5)
+
+    expected = models(run(optimizer={"name": "sgd", "learning_rate": 0.5}))
+    np.testing.assert_array_equal(models(run(optimizer=half)), expected)
+    local = {"steps": 2, "optimizer": half}
+    np.testing.assert_array_equal(models(run(local=local)), models(run(local={"steps": 2, "learning_rate": 0.5})))
 
 
 def test_a_class_of_flax_stands_for_its_file_and_name(tmp_path):

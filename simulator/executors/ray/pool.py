@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 import byzax
@@ -76,7 +77,7 @@ def carry_functions(run: Run) -> None:
             module = sys.modules.get(getattr(function, "__module__", None) or "")
             file = getattr(module, "__file__", None)
             if callable(function) and module is not None and file and not _installed(file):
-                ray.cloudpickle.register_pickle_by_value(module)
+                cloudpickle.register_pickle_by_value(module)
 
 
 def _installed(file: str) -> bool:
