@@ -279,6 +279,9 @@ def load(folder: str | Path) -> Result:
     Args:
         folder: A folder that `byzax run` or `run(..., out=folder)` wrote.
 
+    Returns:
+        The results, read from the files of the runs. A damaged run is left out, with a warning.
+
     Raises:
         ScenarioError: Where there is no run in it.
     """

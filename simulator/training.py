@@ -143,7 +143,7 @@ def stepping(local: Local, updates: int) -> Steps:
         speed = rate(local.learning_rate, updates)
 
         def step(at: Array, state: Any, gradient: Array, start: Array, handed: Array) -> tuple[Array, Any]:
-            now = speed(handed) if callable(speed) else speed
+            now: Any = speed(handed) if callable(speed) else speed
             return at - now * towards(gradient, at, start), state
 
         return Steps(lambda params: (), step)

@@ -368,7 +368,7 @@ def test_others_lie_in_every_update_where_they_are_sampled():
             "attack.beside[0].from: empire begins in update 999",
         ),
         ({"attack": {"name": "zero", "from": 5, "until": 5}}, "until is 5 and must be above from, which is 5"),
-        ({"attack": {"name": "zero", "until": 5, "timing": "late"}}, "attack.timing: late needs the same Byzantine workers"),
+        ({"attack": {"name": "zero", "until": 5, "timing": "late"}}, "attack.timing: late needs the same Byzantine"),
         (
             {
                 "workers": {"byzantine": {"count": 1, "per_round": "sampled"}},
