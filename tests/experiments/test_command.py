@@ -199,7 +199,7 @@ def test_list_names_everything_of_a_kind(kind):
 def test_the_readme_holds_the_table_that_the_files_give(kind):
     result = byzax("list", kind, "--markdown")
     assert result.exit_code == 0
-    ours = [line for line in result.stdout.splitlines() if "made for the tests" not in line]
+    ours = [line for line in result.stdout.splitlines() if "Made for the tests" not in line]
     assert "\n".join(ours) in (ROOT / "README.md").read_text(), f"byzax list {kind} --markdown gives another table"
 
 
