@@ -13,11 +13,12 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import floorless, with_floors
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
+from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}
 ASKING = [
-    ("fang", {"evaluations": 5}),
+    by_night("fang", {"evaluations": 5}),
     ("hidden_vulnerability", {"evaluations": 5}),
     ("little", {"z": "search", "evaluations": 5}),
     ("empire", {"epsilon": "search", "evaluations": 5}),
@@ -48,7 +49,11 @@ def test_an_attack_asks_the_rule_as_often_as_it_says(name, options):
 
 NOTES = [
     ({"attack": {"name": "little", "z": "search"}}, "attack: little asks the rule 20 times in every update"),
-    ({"attack": {"name": "fang", "knowledge": "own"}}, "attack: fang asks the rule 48 times in every update"),
+    by_night(
+        {"attack": {"name": "fang", "knowledge": "own"}},
+        "attack: fang asks the rule 48 times in every update",
+        id="fang",
+    ),
     ({"attack": {"name": "empire", "every": 9}}, "attack.every: empire is carried out once, in update 0"),
     ({"attack": {"name": "stale_replay", "age": 6}}, "attack.age: stale_replay sends zeros in all updates"),
     ({"attack": {"name": "mimic", "target": 1}}, "attack.target: mimic is to copy worker 1"),
@@ -69,7 +74,7 @@ NOTES = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "expected"), NOTES, ids=[each[1].split()[1] for each in NOTES])
+@pytest.mark.parametrize(("changes", "expected"), NOTES)
 def test_what_an_attack_costs_and_options_that_do_nothing_are_said(changes, expected):
     lines = [*attack_notes(small(workers=THREE, **changes))]
     assert any(line.startswith(expected) for line in lines), lines

@@ -651,6 +651,7 @@ def test_the_process_itself_ends_with_code_2_and_one_line(tmp_path):
     assert err.startswith(f"{path}: rule: unknown rule 'krun'")
 
 
+@pytest.mark.slow
 def test_a_plug_in_that_cannot_be_used_is_refused_where_its_name_is_asked_for(tmp_path):
     (tmp_path / "attacks").mkdir()
     (tmp_path / "attacks" / "mine.py").write_text("def mine(:\n")

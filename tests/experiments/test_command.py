@@ -19,6 +19,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 from tests.experiments.command import ROOT, SMALL, byzax
+from tests.nightly import by_night
 
 SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
 
@@ -64,13 +65,14 @@ def test_shipped_scenarios_fit_the_schema(path, schema):
     assert path.read_text().startswith("#"), "a comment says what the scenario shows"
 
 
-# those that the README begins with, and those with every rule and every attack; at night all of them
-@pytest.mark.parametrize("name", ["quickstart", "demo", "every-attack", "every-rule"])
+# one that the README begins with, and those with every rule and every attack; at night all of them
+@pytest.mark.parametrize("name", ["quickstart", by_night("demo"), "every-attack", "every-rule"])
 def test_scenarios_to_begin_with_can_run(name):
     validate(load(ROOT / "experiments" / "scenarios" / f"{name}.yaml"))
 
 
 # real files are not there
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in SHIPPED if "mnist" not in path.read_text()], ids=lambda p: p.stem)
 def test_shipped_scenarios_can_run(path, monkeypatch):
     # where files that they name begin

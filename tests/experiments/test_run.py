@@ -29,6 +29,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
 from tests.experiments.command import ROOT, SMALL, byzax, command, write
+from tests.nightly import by_night
 
 FILES = {
     "workers.csv",
@@ -173,12 +174,14 @@ def test_show_makes_summary_and_plots_again(study):
     assert {name: (folder / name).read_bytes() for name in written} == before
 
 
+@pytest.mark.slow
 def test_seeds_that_are_computed_together_share_the_wall_time():
-    scenario = parse_as(Study, {**SMALL, "executor": "vectorised", "repeats": 3})
+    # the compiled run of the test that chooses this executor
+    scenario = parse_as(Study, {**SMALL, "executor": "vectorised", "repeats": 2})
     begin = time.perf_counter()
     with session(scenario.executor) as execute:
         last = {each.seed: each.wall_s for each in execute(scenario.task)}
-    # each with the whole time of the batch they would come to three times as much
+    # each with the whole time of the batch they would come to twice as much
     assert 0 < sum(last.values()) <= time.perf_counter() - begin
 
 
@@ -264,8 +267,9 @@ def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     ("executor", "sent", "code", "word"),
     [
         ("loop", signal.SIGINT, 130, "interrupted"),
-        pytest.param("loop", signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
-        ("ray", signal.SIGTERM, 143, "terminated"),
+        by_night("loop", signal.SIGTERM, 143, "terminated"),
+        # a Ray of its own
+        by_night("ray", signal.SIGTERM, 143, "terminated"),
     ],
 )
 def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):

@@ -153,6 +153,7 @@ def mine():
 """
 
 
+@pytest.mark.slow
 def test_other_test_labels_change_nothing(tmp_path):
     said = []
     path = write(tmp_path, data={"name": f"{tmp_path / 'labels.py'}:mine", "batch_size": 8}, repeats=2)

@@ -7,6 +7,7 @@ import pytest
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 from byzax.simulator.validation.weighing import heavier
+from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 TWELVE = {"workers": {"total": 12, "byzantine": 3}, "attack": "none"}
@@ -95,15 +96,13 @@ def test_every_schedule_before_every_pre_and_rule_is_accepted_or_says_how_many_r
 @pytest.mark.parametrize(
     ("rule", "pre", "said"),
     [
-        ("bulyan", [], "rule: bulyan is no sum of its rows times its weights, so that"),
+        by_night("bulyan", [], "rule: bulyan is no sum of its rows times its weights, so that"),
         (
             {"name": "cge", "output": "sum"},
             [],
             "rule: cge is no sum of its rows times its weights, so that",
         ),
-        pytest.param(
-            "clipped_clustering", [], "rule: clipped_clustering is no sum of its rows times", marks=pytest.mark.slow
-        ),
+        by_night("clipped_clustering", [], "rule: clipped_clustering is no sum of its rows times"),
         (
             "average",
             [{"name": "clip", "bound": 1.0}],

@@ -8,6 +8,7 @@ import pytest
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
+from tests.nightly import by_night
 from tests.reference.drawn import drawn
 from tests.reference.training import Formulas, loss, policy, train, trained
 
@@ -36,9 +37,9 @@ BY_DAY = {
         "latency": RANDOM, "schedule": FEDBUFF, "local": {"epochs": 1, "learning_rate": FALLING}, "weights": "samples",
     },
     "SCAFFOLD": {"local": LOCAL | {"control_variates": True}, "optimizer": {"name": "sgd", "learning_rate": 0.7}},
-    "FLTrust": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": LOCAL},
 }  # fmt: skip
 BY_NIGHT = {
+    "FLTrust": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": LOCAL},
     "gradients": {},
     "FedAvg": {"local": LOCAL, "weights": "samples"},
     "FedAvg of models": {"local": LOCAL | {"send": "model"}, "weights": "samples", "data": VALUES, "model": "linear"},
@@ -106,7 +107,7 @@ def apart(name, models, changes=None, inputs=None):
 
 def each(*cases):
     """These cases, of which those that begin with one of the night are slow."""
-    return [pytest.param(*case, marks=[] if case[0] in BY_DAY else pytest.mark.slow) for case in cases]
+    return [(pytest.param if case[0] in BY_DAY else by_night)(*case) for case in cases]
 
 
 @pytest.mark.parametrize("name", each(*((name,) for name in CASES)))
