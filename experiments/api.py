@@ -5,7 +5,7 @@ import sys
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,12 +74,12 @@ class Result:
         Returns:
             One row per run, update and worker: `step` (from 1), `worker`, `weight`; NaN where the rule gives none.
         """
-        found = self._joined("weights.csv")
-        keys = [*self._settings(), "step"]
+        # runs may have different numbers of workers
+        found = self._joined("weights.csv", lambda wide: wide.melt("step", var_name="worker", value_name="weight"))
         if not len(found):
-            return pd.DataFrame(columns=[*keys, "worker", "weight"])
-        made = found.melt(keys, var_name="worker", value_name="weight").astype({"worker": int})
-        return made.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
+            return pd.DataFrame(columns=[*self._settings(), "step", "worker", "weight"])
+        found = found.astype({"worker": int})
+        return found.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
 
     def recorded(self, run: str | None = None) -> list[Update]:
         """The updates that `record: {rows: ...}` kept, in order, as `simulate` gives them.
@@ -166,11 +166,11 @@ class Result:
         columns = list(self.runs.columns)
         return [name for name in columns[: columns.index("status")] if name != "study"]
 
-    def _joined(self, file: str) -> pd.DataFrame:
+    def _joined(self, file: str, shaped: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> pd.DataFrame:
         settings, parts = self.runs[self._settings()], []
         for name, record in self._results.records.items():
             if (record.folder / file).exists():
-                parts.append(pd.read_csv(record.folder / file).assign(run=name))
+                parts.append(shaped(pd.read_csv(record.folder / file)).assign(run=name))
         return settings.merge(pd.concat(parts), on="run") if parts else settings.iloc[:0].assign(step=[])
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ from byzax.experiments.names import file_name, short
 from byzax.experiments.settings import plain, settings
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
-from byzax.members import KINDS, file_of
+from byzax.members import KINDS, file_of, reference_of
 from byzax.simulator import threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.config.grid import Expansion
@@ -164,7 +164,7 @@ def _short(value: Any) -> Any:
 def begin(folder: Path, run: Entry) -> None:
     """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
     here = folder / "runs" / f".{run.slug}"
-    described = run.scenario.model_dump(mode="json")
+    described = run.scenario.model_dump(mode="json", fallback=_written)
     del described["repeats"], described["grid"]
     own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
     with writing(here):
@@ -178,6 +178,11 @@ def begin(folder: Path, run: Entry) -> None:
             _append(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
         (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
         here.rename(folder / "runs" / run.slug)
+
+
+def _written(value: Any) -> str:
+    """An option that YAML has nothing for, such as a class: as it can be named."""
+    return reference_of(value) if callable(value) else repr(value)
 
 
 def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
@@ -393,7 +398,7 @@ def own_files(scenario: Study) -> dict[str, tuple[str, str]]:
 
 
 def _commit() -> str | None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
     try:

@@ -40,7 +40,7 @@ def training(run: Run) -> Training:
     return Training(local, mine, run.clipping, run.variance_reduction, updates)
 
 
-def rate(chosen: float | RatePart | None, updates: int) -> float | Rate | None:
+def rate(chosen: float | RatePart, updates: int) -> float | Rate:
     """A learning rate as optax takes it: a number, or the rate by the number of updates before, of `updates` in all.
 
     Raises ValueError for an option out of range.
@@ -63,13 +63,18 @@ def _speed(optimizer: Part) -> float | RatePart | None:
     return getattr(optimizer, "learning_rate", None)
 
 
+def _rate_of(optimizer: Part, updates: int) -> float | Rate | None:
+    speed = _speed(optimizer)
+    return None if speed is None else rate(speed, updates)
+
+
 def _with_rate(optimizer: Part, now: Any) -> optax.GradientTransformation:
     return function_of(optimizer)(**optimizer.options() | ({} if now is None else {"learning_rate": now}))
 
 
 def optimizing(part: Part, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
     """The server's optimizer in a run of so many updates; after each the parameters are no longer than `max_norm`."""
-    made = _with_rate(part, rate(_speed(part), updates))
+    made = _with_rate(part, _rate_of(part, updates))
     return made if max_norm is None else optax.chain(made, _held_within(max_norm))
 
 
@@ -144,7 +149,7 @@ def stepping(local: Local, updates: int) -> Steps:
         return Steps(lambda params: (), step)
 
     part = local.optimizer
-    speed = rate(_speed(part), updates)
+    speed = _rate_of(part, updates)
 
     def optimizer(handed: Any) -> optax.GradientTransformation:
         now = speed(handed) if callable(speed) else speed

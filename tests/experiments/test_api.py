@@ -7,6 +7,7 @@ import warnings
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -17,11 +18,14 @@ from byzax.aggregators import Aggregator, Info, krum, median
 from byzax.attacks import Attack
 from byzax.experiments import running
 from byzax.experiments.records import METRICS
+from byzax.members import load_file
 from byzax.models import softmax
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.partitions import iid
-from tests.experiments.command import byzax, write
+from tests.experiments.command import ROOT, byzax, write
 
+OWN = str(ROOT / "tests" / "models" / "own.py")
+Small = load_file(OWN).Small
 STEPS = 3
 PLAIN = {
     "steps": STEPS,
@@ -39,6 +43,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from byzax.aggregators import Aggregator, Info
 from byzax.attacks import Attack
+from byzax.members import load_file
 from byzax.models import softmax
 from byzax.simulator.partitions import iid
 from pydantic import Field
@@ -253,6 +258,26 @@ def test_a_function_stands_wherever_a_name_can(file):
     assert digests(again) == digests(own)
 
 
+def test_an_optimizer_of_ones_own_needs_no_learning_rate():
+    def half() -> optax.GradientTransformation:
+        return optax.sgd(0.5)
+
+    expected = models(run(optimizer={"name": "sgd", "learning_rate": 0.5}))
+    np.testing.assert_array_equal(models(run(optimizer=half)), expected)
+    local = {"steps": 2, "optimizer": half}
+    np.testing.assert_array_equal(models(run(local=local)), models(run(local={"steps": 2, "learning_rate": 0.5})))
+
+
+def test_a_class_of_flax_stands_for_its_file_and_name(tmp_path):
+    out = tmp_path / "out"
+    result = run(model={"name": "module", "path": Small}, steps=1, out=out)
+    assert result.runs["status"].tolist() == ["complete"]
+    for scenario in (out / "scenario.yaml", *out.glob("runs/*/scenario.yaml")):
+        assert f"path: {OWN}:Small" in scenario.read_text()
+    (versions,) = out.glob("runs/*/versions.json")
+    assert [(each["key"], each["file"]) for each in json.loads(versions.read_text())["own_files"]] == [("model", OWN)]
+
+
 def test_functions_of_one_name_are_different_rules(tmp_path):
     def scaled(by):
         def scaled(n: int, f: int) -> Aggregator:
@@ -365,6 +390,9 @@ def test_recorded_weights_are_those_of_every_update_and_worker(recorded):
     # median gives none, and nobody asked here
     asked = run(record={"weights": True}).weights
     assert (len(asked), asked["weight"].isna().all()) == (STEPS * 5, True)
+    fewer = run(record={"weights": True}, rule="krum", grid={"workers.total": [5, 6]}).weights
+    assert fewer.groupby("workers.total")["worker"].max().tolist() == [4, 5]
+    assert fewer["weight"].notna().all()
     empty = run().weights
     assert (len(empty), [*empty.columns[-3:]]) == (0, ["step", "worker", "weight"])
 

@@ -28,7 +28,7 @@ from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
-from tests.experiments.command import SMALL, byzax, command, write
+from tests.experiments.command import ROOT, SMALL, byzax, command, write
 from tests.nightly import by_night
 
 FILES = {
@@ -112,6 +112,8 @@ def test_the_files_hold_what_the_executor_yields(study):
     assert summary["status"] == "complete"
     assert summary["test_accuracy"] == seen[-1].evaluation.test_accuracy
     versions = json.loads((here / "versions.json").read_text())
+    # where the tests lie, there need not be a repository
+    assert bool(versions["commit"]) == (ROOT / ".git").exists()
     assert {"byzax", "python", "jax", "jaxlib", "flax", "optax", "ray", "numpy", "platform", "processors"} <= set(
         versions
     )

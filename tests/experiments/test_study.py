@@ -67,7 +67,7 @@ PUT = [
     ({"rule": PLAIN}, "rule.name", "median", {"rule": {"name": "median"}}),
     ({"rule": PLAIN}, "rule", "krum", {"rule": {"name": "krum"}}),
     ({}, "optimizer.learning_rate", 0.5, {"optimizer": {"name": "sgd", "learning_rate": 0.5}}),
-    ({}, "executor.actors", 2, {"executor": {"name": "ray", "actors": 2}}),
+    ({"executor": "ray"}, "executor.actors", 2, {"executor": {"name": "ray", "actors": 2}}),
     ({}, "workers.total", 5, {"workers": {"total": 5}}),
     ({"data": "digits"}, "data.partition.a", 1, {"data": {"name": "digits", "partition": {"name": "iid", "a": 1}}}),
     (

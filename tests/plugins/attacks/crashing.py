@@ -12,7 +12,7 @@ def crashing(n: int, f: int) -> Attack:
     Knows: nothing
 
     References:
-        made for the tests
+        Made for the tests
     """
 
     def crash(x):

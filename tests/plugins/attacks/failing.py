@@ -10,7 +10,7 @@ def failing(n: int, f: int) -> Attack:
     Knows: nothing
 
     References:
-        made for the tests
+        Made for the tests
     """
 
     def corrupt(key, batch):

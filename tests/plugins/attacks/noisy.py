@@ -12,7 +12,7 @@ def noisy(n: int, f: int) -> Attack:
     Knows: own row
 
     References:
-        made for the tests
+        Made for the tests
     """
 
     def corrupt(key, batch):

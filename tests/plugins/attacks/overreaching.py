@@ -12,6 +12,6 @@ def overreaching(n: int, f: int) -> Attack:
     Knows: nothing
 
     References:
-        made for the tests
+        Made for the tests
     """
     return Attack(forge=lambda key, view, state: (jnp.full_like(view.rows, 7), state))
