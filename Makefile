@@ -40,7 +40,7 @@ $(DOCS_READY): $(READY) requirements-docs.lock
 	@touch $(DOCS_READY)
 
 docs: $(DOCS_READY)  ## the documentation, as a site in site/
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(READY)  ## speed of rules and training, as ratios within one run
 	$(BIN)/byzax bench rules

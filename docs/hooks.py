@@ -16,9 +16,23 @@ os.environ.pop("BYZAX_PLUGINS", None)
 PLACEHOLDER = re.compile(r"^\{\{ *(\w+)(?:: *([\w./-]+))? *\}\}$", re.MULTILINE)
 
 
+# figures that stand beside the scenario that they are of
+FIGURE = re.compile(r"\]\(\.\./(experiments/[\w/-]+\.png)\)")
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """What mkdocs calls once: figures from other folders of the repository become files of the site."""
+    from mkdocs.structure.files import File
+
+    pages = [ROOT / "docs" / page.src_uri for page in files.documentation_pages() if page.src_uri.endswith(".md")]
+    for path in sorted({path for page in pages for path in FIGURE.findall(page.read_text(encoding="utf-8"))}):
+        files.append(File.generated(config, f"figures/{Path(path).name}", abs_src_path=str(ROOT / path)))
+    return files
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """What mkdocs calls for every page."""
-    return fill(markdown)
+    return FIGURE.sub(lambda match: f"](figures/{Path(match[1]).name})", fill(markdown))
 
 
 def fill(markdown: str) -> str:
