@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from byzax.simulator.config.attack import Chosen, Honest, Late, Replay, Timing
+from byzax.simulator.config.attack import Chosen, Honest, Late, Replay, TimingField
 from byzax.simulator.schedules import Board, Schedule, Situation
 from byzax.simulator.timeline import Outcome, Rows, Timeline
 
@@ -60,7 +60,7 @@ class Book:
     """
 
     schedule: Schedule
-    timing: Timing
+    timing: TimingField
     n: int
     liars: frozenset[int]
     steps: int
@@ -98,7 +98,7 @@ class Book:
 
 def open_book(
     schedule: Schedule,
-    timing: Timing,
+    timing: TimingField,
     liars: Iterable[int],
     least: int,
     situation: Situation,

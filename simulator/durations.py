@@ -15,7 +15,7 @@ BLOCK = 256
 SHORTEST_S, LONGEST_S = 1e-100, 1e100
 
 
-class Spans(NamedTuple):
+class Durations(NamedTuple):
     """Seconds that the model is on its way, that computing takes and that the row is on its way; whether it is lost.
 
     One entry for each of a worker's jobs, `[count]`.
@@ -28,10 +28,10 @@ class Spans(NamedTuple):
 
 
 # (first job, count) -> the spans of one worker's jobs, asked for in order
-Draw = Callable[[int, int], Spans]
+Draw = Callable[[int, int], Durations]
 
 
-def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
+def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
     """For each of `n` workers what its jobs take, where a model or row has so many `bits`.
 
     Everything is drawn by worker and job: no number depends on the schedule, or on how many are drawn at once. Raises
@@ -39,7 +39,7 @@ def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
     """
     compute, up, down = (part.make() for part in (source, source.up.delay, source.down.delay))
     factors = _factors(source.factors, n, seed)
-    slow = _stragglers(source.stragglers, n, seed)
+    slow = _slowdowns(source.stragglers, n, seed)
     fixed = [0.0 if link.bandwidth is None else bits / link.bandwidth for link in (source.up, source.down)]
 
     def worker(number: int) -> Draw:
@@ -48,9 +48,9 @@ def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
             *(generator(seed, Purpose.MESSAGES, number, i) for i in range(3)),
         ]
 
-        def draw(first: int, count: int) -> Spans:
+        def draw(first: int, count: int) -> Durations:
             with np.errstate(over="ignore"):
-                spans = Spans(
+                spans = Durations(
                     down=down(rng[2], number, first, count) + fixed[1],
                     compute=compute(rng[0], number, first, count) * factors[number] * slow[number](count),
                     up=up(rng[1], number, first, count) + fixed[0],
@@ -72,7 +72,7 @@ def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
     return [worker(number) for number in range(n)]
 
 
-def one_by_one(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
+def iterate_jobs(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
     """(down, compute, up, lost) of a worker's jobs, in order and without end."""
     first = 0
     while True:
@@ -89,7 +89,7 @@ def _factors(factors: tuple[float, ...] | Part | None, n: int, seed: int) -> np.
     return np.array([latency(generator(seed, Purpose.FACTORS, i), i, 0, 1)[0] for i in range(n)])
 
 
-def _stragglers(stragglers: Stragglers | None, n: int, seed: int) -> list[Callable[[int], np.ndarray]]:
+def _slowdowns(stragglers: Stragglers | None, n: int, seed: int) -> list[Callable[[int], np.ndarray]]:
     """For each worker what multiplies its next so many jobs."""
     slow: list[Callable[[int], np.ndarray]] = [np.ones] * n
     if stragglers is None:

@@ -16,7 +16,7 @@ class Impossible(ScenarioError):
     """Numbers that do not go together, such as n and f of a rule: in a grid, what `skip_impossible` leaves out."""
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value as it stands in a message: `repr` on one line, of no more than 60 characters.
 
     >>> shown("krum"), shown([1, 2.5])
@@ -24,10 +24,10 @@ def shown(value: object) -> str:
     >>> shown("a" * 300)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaa'"
     """
-    return cut(repr(value))
+    return shorten(repr(value))
 
 
-def cut(text: str, most: int = LONGEST_VALUE) -> str:
+def shorten(text: str, most: int = LONGEST_VALUE) -> str:
     """A text on one line, its middle left out where it has more than `most` characters.
 
     >>> cut("a key"), cut("abcdefghijklmnopqrstuvwxyz", 12)
@@ -40,7 +40,7 @@ def cut(text: str, most: int = LONGEST_VALUE) -> str:
     return f"{line[: most - end - 3]}...{line[len(line) - end :]}"
 
 
-def together(lines: Sequence[str], more: int = 0) -> str:
+def join_lines(lines: Sequence[str], more: int = 0) -> str:
     """Mistakes, a line for each, and how many there are beside the first ones; `more`: those that have no line.
 
     >>> together(["a: is missing"])
@@ -50,18 +50,18 @@ def together(lines: Sequence[str], more: int = 0) -> str:
     return "\n".join([*lines[:MOST_LINES], *([f"and {rest} more of these: mend the first ones"] if rest else [])])
 
 
-def said_of(choices: Mapping[str, Any]) -> str:
+def choices_in_words(choices: Mapping[str, Any]) -> str:
     """The choices in words: `rule.name=krum, workers.byzantine=7`."""
-    return ", ".join(f"{cut(key)}={cut(compact(value))}" for key, value in choices.items())
+    return ", ".join(f"{shorten(key)}={shorten(on_one_line(value))}" for key, value in choices.items())
 
 
-def compact(value: Any) -> str:
+def on_one_line(value: Any) -> str:
     """A value on one line: `empire epsilon=10` for a part, the YAML value for others; of a function its name."""
     if isinstance(value, Mapping):
-        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
+        inner = [f"{key}={on_one_line(each)}" for key, each in value.items() if key != "name"]
         return " ".join([*([label_of(value["name"])] if "name" in value else []), *inner])
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(compact(each) for each in value)}]"
+        return f"[{', '.join(on_one_line(each) for each in value)}]"
     if isinstance(value, float):
         return str(value).removesuffix(".0")
     if callable(value):

@@ -210,7 +210,7 @@ def _check_pairs(timeline: Timeline, n: int) -> None:
             raise ValueError(f"timeline: update {update} has the row of worker {worker} leave, which it does not keep")
 
 
-def cut(timeline: Timeline, steps: int) -> Timeline:
+def truncate(timeline: Timeline, steps: int) -> Timeline:
     """The timeline of the same run where it ends with its first `steps` updates.
 
     A row that a liar let go at the very moment of the last update counts as one that waited.

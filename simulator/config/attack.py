@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 from pydantic import Field, Strict, create_model, model_validator
 
 from byzax.simulator.config.base import Count, Description, Seed
-from byzax.simulator.config.part import Choice, NamedOneOf, Part, short_for
+from byzax.simulator.config.part import Choice, NamedOneOf, Part, accept_bare
 
 
 class Byzantine(Description, frozen=True):
@@ -51,7 +51,7 @@ class Workers(Description, frozen=True):
     """The workers of a run."""
 
     total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
-    byzantine: Annotated[Byzantine, short_for("count", int, Byzantine)] = Field(
+    byzantine: Annotated[Byzantine, accept_bare("count", int, Byzantine)] = Field(
         default=Byzantine(), description="Byzantine workers: their number, or a mapping."
     )
     declared: int = Field(
@@ -111,7 +111,7 @@ class Replay(Description, frozen=True):
     age: Count = Field(default=10, description="Updates between the model handed and the one the row is from.")
 
 
-Timing: TypeAlias = Annotated[
+TimingField: TypeAlias = Annotated[
     Honest | First | Late | Silent | Chosen | Replay, NamedOneOf("timing", Honest, First, Late, Silent, Chosen, Replay)
 ]
 Knowledge = Literal["omniscient", "colluding", "own"]
@@ -157,22 +157,22 @@ class AttackShare(_Beginning, frozen=True):
         return (getattr(self, "from"), self.until, self.every) == (0, None, 1)
 
 
-Beside: TypeAlias = Annotated[AttackShare, Choice("attack", AttackShare)]
+BesideField: TypeAlias = Annotated[AttackShare, Choice("attack", AttackShare)]
 TRIGGER = Choice("attack")
-Trigger: TypeAlias = Annotated[Part, TRIGGER]
+TriggerField: TypeAlias = Annotated[Part, TRIGGER]
 
 
 class AttackPart(AttackShare, frozen=True):
     """An attack: what the Byzantine workers send, and when."""
 
-    beside: Annotated[tuple[Beside, ...], Strict(False)] = Field(
+    beside: Annotated[tuple[BesideField, ...], Strict(False)] = Field(
         default=(), description="Other attacks at the same time, by other Byzantine workers."
     )
-    timing: Timing = Field(
+    timing: TimingField = Field(
         default_factory=lambda given: Silent() if given.get("name") == "silent" else Honest(),
         description="When they send: honest, first, late, silent, chosen or replay; silent by default where the attack "
         "is silent.",
     )
 
 
-Attack: TypeAlias = Annotated[AttackPart, Choice("attack", AttackPart)]
+AttackField: TypeAlias = Annotated[AttackPart, Choice("attack", AttackPart)]

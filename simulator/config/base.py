@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from byzax.members import nearest
 from byzax.options import UNKNOWN, alternatives, needed
-from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, join_lines, quote, shorten
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
@@ -130,7 +130,7 @@ def _refusal(description: type[BaseModel], error: ValidationError) -> ScenarioEr
             by_key.setdefault(_key(mistake["loc"]), []).append(mistake)
     lines = [_line(key or description.__name__.lower(), each) for key, each in [*by_key.items()][:MOST_LINES]]
     kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
-    return kind(together(lines, len(by_key) - len(lines)))
+    return kind(join_lines(lines, len(by_key) - len(lines)))
 
 
 def _key(location: tuple[Any, ...]) -> str:
@@ -139,7 +139,7 @@ def _key(location: tuple[Any, ...]) -> str:
     >>> _key(("attack", "beside", 0, "z"))
     'attack.beside[0].z'
     """
-    return "".join(f"[{each}]" if isinstance(each, int) else f".{cut(each)}" for each in location).removeprefix(".")
+    return "".join(f"[{each}]" if isinstance(each, int) else f".{shorten(each)}" for each in location).removeprefix(".")
 
 
 def _line(key: str, mistakes: list[Any]) -> str:
@@ -159,4 +159,4 @@ def _line(key: str, mistakes: list[Any]) -> str:
             return str(context["error"])
     words = dict.fromkeys(needed(each["type"], each.get("ctx", {})) for each in mistakes)
     words.pop(UNKNOWN, None)
-    return f"{key}: {alternatives(words)}, got {shown(first['input'])}"
+    return f"{key}: {alternatives(words)}, got {quote(first['input'])}"

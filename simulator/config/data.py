@@ -21,14 +21,14 @@ ALIASES = {
     "dirichlet_niid": "dirichlet",
     "extreme_niid": "extreme",
 }
-Partition: TypeAlias = Annotated[Part, Choice("partition", aliases=ALIASES)]
-Augmentation: TypeAlias = Annotated[Part, Choice("augmentation")]
+PartitionField: TypeAlias = Annotated[Part, Choice("partition", aliases=ALIASES)]
+AugmentationField: TypeAlias = Annotated[Part, Choice("augmentation")]
 
 
 class DataPart(Part, frozen=True):
     """A data set and how the workers share it."""
 
-    partition: Partition = Field(
+    partition: PartitionField = Field(
         default="iid", validate_default=True, description="How training data is split over workers."
     )
     seed: Seed | None = Field(
@@ -53,7 +53,7 @@ class DataPart(Part, frozen=True):
         default="none",
         description="Samples on one scale, by the training samples: in [0, 1] (unit), or of mean 0 and deviation 1.",
     )
-    augment: Annotated[tuple[Augmentation, ...], Strict(False)] = Field(
+    augment: Annotated[tuple[AugmentationField, ...], Strict(False)] = Field(
         default=(), description="What changes the images that workers train on, in this order."
     )
 
@@ -64,5 +64,5 @@ class ModelPart(Part, frozen=True):
     seed: Seed | None = Field(default=None, description="Of the first parameters; null: the run's.")
 
 
-Data: TypeAlias = Annotated[DataPart, Choice("data", DataPart)]
-Model: TypeAlias = Annotated[ModelPart, Choice("model", ModelPart)]
+DataField: TypeAlias = Annotated[DataPart, Choice("data", DataPart)]
+ModelField: TypeAlias = Annotated[ModelPart, Choice("model", ModelPart)]

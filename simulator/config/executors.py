@@ -18,7 +18,7 @@ class EarlyStopping(Description, frozen=True):
     )
 
 
-class Record(Description, frozen=True):
+class Recording(Description, frozen=True):
     """Arrays of a run that are kept on disk, beside its measurements."""
 
     rows: Count | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)] | None = Field(
@@ -69,4 +69,4 @@ class Ray(Description, frozen=True):
 
 
 EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
-Executor: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]
+ExecutorField: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]

@@ -22,10 +22,10 @@ from byzax.simulator.mistakes import (
     MOST_MISTAKES,
     Impossible,
     ScenarioError,
-    cut,
-    said_of,
-    shown,
-    together,
+    choices_in_words,
+    join_lines,
+    quote,
+    shorten,
 )
 
 # A run has one name; the grid does not nest; another number of repeats is not another experiment.
@@ -70,9 +70,9 @@ class Expansion(NamedTuple):
             ScenarioError: One line for each mistake and a run in which it shows; or where no cell is left.
         """
         found = list(mistakes)
-        with prefixed(self.source):
+        with prefix_errors(self.source):
             skip = self.study.skip_impossible
-            skipped = (*self.skipped, *left_out([(error, cell.choices) for error, cell in found], skip))
+            skipped = (*self.skipped, *skip_impossible([(error, cell.choices) for error, cell in found], skip))
             wrong = [id(cell) for _, cell in found]
             cells = tuple(cell for cell in self.cells if id(cell) not in wrong)
             if not cells:
@@ -81,7 +81,7 @@ class Expansion(NamedTuple):
 
 
 @contextmanager
-def prefixed(source: str | Path) -> Iterator[None]:
+def prefix_errors(source: str | Path) -> Iterator[None]:
     """Puts a source, such as the name of a file, before every line of a ScenarioError from inside."""
     try:
         yield
@@ -120,7 +120,7 @@ def _put(
         new = inside if same else {"name": value, **kept}
     elif rest:
         if inside is not None and not isinstance(inside, dict):
-            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {shown(inside)} and has no keys")
+            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {quote(inside)} and has no keys")
         inner = _chosen(choice, inside) if choice else _description(field.annotation) if field else None
         new = _put(inside or {}, rest, value, f"{place}.", inner)
     elif choice and (isinstance(value, (str, dict)) or callable(value)):
@@ -156,7 +156,7 @@ def _description(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_description, get_args(annotation))), None)
 
 
-def unknown(key: str, description: type[BaseModel] = Study) -> str:
+def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
     """What is wrong with a dotted key: nothing where it can be one of the description.
 
     Options of parts depend on the part that is chosen, and are looked at when the mapping is parsed.
@@ -199,7 +199,7 @@ def expand(study: Study, source: str = "") -> Expansion:
         ScenarioError: For a key that does not exist, for too many runs, for each cell that is no scenario (unless it is
             impossible and `skip_impossible` is true), and for two equal cells.
     """
-    with prefixed(source):
+    with prefix_errors(source):
         cells, skipped = _expand(study)
         if not cells:
             raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
@@ -209,8 +209,8 @@ def expand(study: Study, source: str = "") -> Expansion:
 def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
     grid = dict(study.grid)
     plain = {key: value for key, value in study.given().items() if key != "grid"}
-    wrong = [f"grid.{cut(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown(key))]
-    wrong += _contested(grid)
+    wrong = [f"grid.{shorten(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown_key(key))]
+    wrong += _conflicting_keys(grid)
     # before any of them is made
     count, repeats = math.prod(map(len, grid.values())), study.repeats
     if count * repeats > MOST_RUNS:
@@ -220,21 +220,21 @@ def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
             "share them among several files"
         )
     if wrong:
-        raise ScenarioError(together(wrong))
+        raise ScenarioError(join_lines(wrong))
     cells: list[Cell] = []
     mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
     for values in itertools.product(*grid.values()):
         choices = dict(zip(grid, values, strict=True))
         try:
             mapping: Mapping[str, Any] = plain
-            for key in sorted(choices, key=turn):
+            for key in sorted(choices, key=put_order):
                 mapping = put(mapping, key, choices[key])
             cells.append(Cell(choices, parse_as(Study, mapping)))
         except ScenarioError as error:
             mistakes.append((error, choices))
             if len(mistakes) >= MOST_MISTAKES and not study.skip_impossible:
                 break
-    skipped = left_out(mistakes, study.skip_impossible)
+    skipped = skip_impossible(mistakes, study.skip_impossible)
     measured = with_floors([cell.study for cell in cells])
     cells = [cell._replace(study=each) for cell, each in zip(cells, measured, strict=True)]
     first: dict[Any, Cell] = {}
@@ -244,7 +244,7 @@ def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
         for seed in task.seeds:
             twin = first.setdefault((same, seed), cell)
             if twin is not cell:
-                said = " and ".join(dict.fromkeys((said_of(twin.choices), said_of(cell.choices))))
+                said = " and ".join(dict.fromkeys((choices_in_words(twin.choices), choices_in_words(cell.choices))))
                 raise ScenarioError(f"grid: the same run twice: {said}, seed {seed}; remove one")
     return cells, skipped
 
@@ -255,7 +255,7 @@ def _not_swept(key: str) -> str:
     return "this key cannot be swept" + ("; for more seeds use repeats" if key == "repeats" else "")
 
 
-def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+def _conflicting_keys(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """A line for each key of a grid that another key leaves nothing to choose, or decides too."""
     for key, values in grid.items():
         for inner in [each for each in grid if each.startswith(f"{key}.")]:
@@ -264,13 +264,13 @@ def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
                 yield f"grid.{inner}: grid.{key} chooses {inner} too: sweep one of them"
 
 
-def turn(key: str) -> tuple[int, bool]:
+def put_order(key: str) -> tuple[int, bool]:
     """When the value of a key is put into a mapping: those with the smallest first."""
     # a name decides which other keys there are inside, a whole part decides the name
     return key.removesuffix(".name").count("."), key.endswith(".name")
 
 
-def left_out(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
+def skip_impossible(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
     """The cells that are to be left out. Raises one ScenarioError for the others, where there are any."""
     found: list[Skipped] = []
     wrong: list[tuple[str, dict[str, Any]]] = []
@@ -292,8 +292,8 @@ def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
     often, first = Counter(line for line, _ in found), dict(reversed(found))
     lines = []
     for line, count in often.items():
-        where = said_of(first[line])
+        where = choices_in_words(first[line])
         more = " and more" if len(found) >= MOST_MISTAKES else ""
         runs = f" (in {count}{more} runs, such as {where})" if count > 1 else f" (in the run {where})"
         lines.append(line + (runs if where else ""))
-    raise ScenarioError(together(lines))
+    raise ScenarioError(join_lines(lines))

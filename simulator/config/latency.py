@@ -15,10 +15,10 @@ def _constant(value: Any) -> Any:
     return {"name": "constant", "seconds": value} if type(value) in (int, float) else value
 
 
-Delay: TypeAlias = Annotated[
+DelayField: TypeAlias = Annotated[
     Part, _MODEL, BeforeValidator(_constant, json_schema_input_type=float | Annotated[Part, _MODEL])
 ]
-Factors: TypeAlias = Annotated[
+FactorsField: TypeAlias = Annotated[
     tuple[float, ...] | Part, Either(tuple[Annotated[float, Field(gt=0)], ...], _MODEL), BeforeValidator(_constant)
 ]
 
@@ -39,7 +39,7 @@ class Stragglers(Description, frozen=True):
 class Link(Description, frozen=True):
     """One direction between server and worker: a message takes its delay and bits / bandwidth."""
 
-    delay: Delay = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")
+    delay: DelayField = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")
     bandwidth: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Bits a second; null: any number."
     )
@@ -62,7 +62,7 @@ class Crash(Description, frozen=True):
 class LatencyPart(Part, frozen=True):
     """How long a job's computing takes, and what else happens between server and workers."""
 
-    factors: Factors | None = Field(
+    factors: FactorsField | None = Field(
         default=None,
         description="What a worker's times are multiplied by: a number for each, or a latency model to draw it from.",
     )
@@ -73,4 +73,4 @@ class LatencyPart(Part, frozen=True):
     crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Who dies when.")
 
 
-Latency: TypeAlias = Annotated[LatencyPart, Choice("latency", LatencyPart)]
+LatencyField: TypeAlias = Annotated[LatencyPart, Choice("latency", LatencyPart)]

@@ -15,7 +15,7 @@ from byzax.members import PluginError, named, nearest
 from byzax.options import PartError, options_of
 from byzax.simulator.config.base import Description, mistake
 from byzax.simulator.file_cache import depends_on
-from byzax.simulator.mistakes import label_of, shown
+from byzax.simulator.mistakes import label_of, quote
 
 
 class Part(Description, frozen=True):
@@ -115,10 +115,10 @@ class Choice:
             value = value.given()
         given = {"name": value} if isinstance(value, str) or callable(value) else value
         if not isinstance(given, Mapping):
-            raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {shown(value)}")
+            raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {quote(value)}")
         chosen = given.get("name")
         if not isinstance(chosen, str) and not callable(chosen):
-            said = "is missing" if chosen is None else f"must be a name or a function, got {shown(chosen)}"
+            said = "is missing" if chosen is None else f"must be a name or a function, got {quote(chosen)}"
             raise mistake(f"name {said}")
         try:
             made = self.type_of(chosen)
@@ -193,7 +193,7 @@ class NamedOneOf:
     def type_of(self, name: Any) -> type[Description]:
         """The description of a name. Raises PartError for an unknown one."""
         if not isinstance(name, str) or name not in self.by_name:
-            raise PartError(f"unknown {self.word} {shown(name)}; {nearest(str(name), self.by_name)}")
+            raise PartError(f"unknown {self.word} {quote(name)}; {nearest(str(name), self.by_name)}")
         return self.by_name[name]
 
     def validate(self, value: Any) -> Any:
@@ -202,7 +202,7 @@ class NamedOneOf:
             return value
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping):
-            raise mistake(f"a name, or a mapping with name and options, is needed, got {shown(value)}")
+            raise mistake(f"a name, or a mapping with name and options, is needed, got {quote(value)}")
         name = given.get("name")
         if name is None:
             raise mistake("name is missing")
@@ -276,7 +276,7 @@ def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedO
     return None
 
 
-def short_for(key: str, kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
+def accept_bare(key: str, kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
     """Lets a field that holds a description be written as the bare value of its `key`, a number."""
 
     def whole(value: Any) -> Any:
@@ -286,7 +286,7 @@ def short_for(key: str, kind: type[int] | type[float], description: type[Descrip
             return value
         number = "a whole number" if kind is int else "a number"
         keys = ", ".join(description.model_fields)
-        raise mistake(f"{number}, or a mapping of {keys}, is needed, got {shown(value)}")
+        raise mistake(f"{number}, or a mapping of {keys}, is needed, got {quote(value)}")
 
     return BeforeValidator(whole, json_schema_input_type=kind | description)
 

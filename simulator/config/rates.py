@@ -16,5 +16,5 @@ class RatePart(Part, frozen=True):
 
 
 Positive = Annotated[float, Field(gt=0)]
-Rate: TypeAlias = Annotated[float | RatePart, Either(Positive, Choice("rate", RatePart))]
-Optimizer: TypeAlias = Annotated[Part, Choice("optimizer")]
+RateField: TypeAlias = Annotated[float | RatePart, Either(Positive, Choice("rate", RatePart))]
+OptimizerField: TypeAlias = Annotated[Part, Choice("optimizer")]

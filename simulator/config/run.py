@@ -5,24 +5,24 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, Strict, model_validator
 
-from byzax.simulator.config.attack import Attack, AttackShare, Trigger, Workers
+from byzax.simulator.config.attack import AttackField, AttackShare, TriggerField, Workers
 from byzax.simulator.config.base import Count, Description, Seed
-from byzax.simulator.config.data import Data, Model
-from byzax.simulator.config.latency import Latency
+from byzax.simulator.config.data import DataField, ModelField
+from byzax.simulator.config.latency import LatencyField
 from byzax.simulator.config.part import Choice, Part
-from byzax.simulator.config.rates import Optimizer
-from byzax.simulator.config.worker import Clipping, Local, Momentum, Reduction, Regularisation, WorkerMomentum
+from byzax.simulator.config.rates import OptimizerField
+from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
 # So many jobs of one run are planned ahead at most (48 bytes each).
 JOBS = 100_000_000
 
-Rule = Annotated[Part, Choice("rule")]
-Pre = Annotated[Part, Choice("pre")]
-Filter = Annotated[Part, Choice("filter")]
-Schedule = Annotated[Part, Choice("schedule")]
+RuleField = Annotated[Part, Choice("rule")]
+PreField = Annotated[Part, Choice("pre")]
+FilterField = Annotated[Part, Choice("filter")]
+ScheduleField = Annotated[Part, Choice("schedule")]
 
 
-class Assigned(NamedTuple):
+class AssignedAttack(NamedTuple):
     """An attack and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
 
     key: str
@@ -37,39 +37,41 @@ class Settings(Description, frozen=True):
     seed: Seed = Field(default=0, description="Seed of the first repeat.")
     steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
     workers: Workers = Workers()
-    data: Data
-    model: Model = Field(default="mlp", validate_default=True)
-    optimizer: Optimizer = Field(
+    data: DataField
+    model: ModelField = Field(default="mlp", validate_default=True)
+    optimizer: OptimizerField = Field(
         default="sgd",
         validate_default=True,
         description="optax name and options, at the server; with `local` sgd with learning rate 1 unless given.",
     )
     local: Local | None = Field(default=None, description="Steps at the worker for each row; null: one gradient.")
-    worker_momentum: WorkerMomentum = Field(
+    worker_momentum: MomentumField = Field(
         default=Momentum(), description="A number beta, or a mapping with beta and kind; a worker sends m."
     )
     clipping: Clipping | None = Field(default=None, description="Bounds on a worker's gradients; null: none.")
     regularisation: Regularisation = Regularisation()
-    variance_reduction: Reduction | None = Field(default=None, description="saga, or null for gradients as they are.")
-    rule: Rule
+    variance_reduction: ReductionField | None = Field(
+        default=None, description="saga, or null for gradients as they are."
+    )
+    rule: RuleField
     weights: Literal["equal", "samples"] = Field(
         default="equal",
         description="What a row weighs: samples multiplies the rule's own weights by the samples its worker holds.",
     )
-    pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(
+    pre: Annotated[tuple[PreField, ...], Strict(False)] = Field(
         default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
     )
-    filter: Filter | None = Field(
+    filter: FilterField | None = Field(
         default=None, description="What judges each row where an update has one; null: every row counts."
     )
-    attack: Attack
-    trigger: Trigger | None = Field(
+    attack: AttackField
+    trigger: TriggerField | None = Field(
         default=None,
         description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
         "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
     )
-    schedule: Schedule = Field(default="synchronous", validate_default=True)
-    latency: Latency = Field(
+    schedule: ScheduleField = Field(default="synchronous", validate_default=True)
+    latency: LatencyField = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
     )
     clock: Literal["virtual", "wall"] = Field(
@@ -215,13 +217,13 @@ class Settings(Description, frozen=True):
             )
 
     @property
-    def attacks(self) -> list[Assigned]:
+    def attacks(self) -> list[AssignedAttack]:
         """Each attack, and the Byzantine workers that carry it out."""
         left = self.workers.byzantine.count - sum(each.workers or 0 for each in (self.attack, *self.attack.beside))
         found, first = [], 0
         for place, each in enumerate((self.attack, *self.attack.beside)):
             end = first + (left if each.workers is None else each.workers)
-            found.append(Assigned(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
+            found.append(AssignedAttack(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
             first = end
         return found
 

@@ -11,7 +11,7 @@ from byzax.simulator.config.study import Study
 MEASURED = {"size", "place", "value", "target", "parts", "length", "gap"}
 
 
-class Choice(NamedTuple):
+class StudyWithKey(NamedTuple):
     """A study and all of its settings that are not its attack."""
 
     study: Study
@@ -29,11 +29,11 @@ def with_floors(studies: Sequence[Study]) -> list[Study]:
     Returns:
         The same scenarios in the same order, some with `trigger` set.
     """
-    choices = [Choice(each, _others(each)) for each in studies]
+    choices = [StudyWithKey(each, _settings_but_attack(each)) for each in studies]
     found: dict[tuple[Any, ...], dict[str, Part]] = {}
     for study, others in choices:
         for part in _triggers(study):
-            found.setdefault(others, {}).setdefault(_measured(part), part)
+            found.setdefault(others, {}).setdefault(_measured_options(part), part)
     made = []
     for study, others in choices:
         triggers = [*found.get(others, {}).values()]
@@ -44,7 +44,7 @@ def with_floors(studies: Sequence[Study]) -> list[Study]:
     return made
 
 
-def floorless(studies: Sequence[Study]) -> Iterator[str]:
+def notes_on_floors(studies: Sequence[Study]) -> Iterator[str]:
     """A line where a grid has backdoors with several triggers, and attack none, which then measures none of them.
 
     Args:
@@ -56,7 +56,7 @@ def floorless(studies: Sequence[Study]) -> Iterator[str]:
     triggers: dict[str, str] = {}
     for study in studies:
         for part in _triggers(study):
-            triggers.setdefault(_measured(part), part.name)
+            triggers.setdefault(_measured_options(part), part.name)
     if len(triggers) > 1 and any(each.attack.name == "none" and each.trigger is None for each in studies):
         names = ", ".join(triggers.values())
         yield (
@@ -66,7 +66,7 @@ def floorless(studies: Sequence[Study]) -> Iterator[str]:
         )
 
 
-def _others(study: Study) -> tuple[Any, ...]:
+def _settings_but_attack(study: Study) -> tuple[Any, ...]:
     return study.task.run.replace(attack="none", trigger=None), study.executor, study.evaluate_every
 
 
@@ -91,5 +91,5 @@ def _trigger(attack: Part, n: int, f: int) -> Any:
     return None if goal is None else TRIGGER.validate({"name": source_of(attack), **options})
 
 
-def _measured(part: Part) -> str:
+def _measured_options(part: Part) -> str:
     return str(sorted((key, value) for key, value in part.options().items() if key in MEASURED))

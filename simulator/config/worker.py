@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import Count, Description
-from byzax.simulator.config.part import NamedOneOf, short_for
-from byzax.simulator.config.rates import Optimizer, Rate
+from byzax.simulator.config.part import NamedOneOf, accept_bare
+from byzax.simulator.config.rates import OptimizerField, RateField
 
 
 class Local(Description, frozen=True):
@@ -20,11 +20,11 @@ class Local(Description, frozen=True):
         default="keep",
         description="Of an epoch, where samples do not fill it: smaller, or left out (never all that a worker holds).",
     )
-    optimizer: Optimizer | None = Field(
+    optimizer: OptimizerField | None = Field(
         default=None,
         description="What takes the worker's steps, any optimizer, which begins anew with every job; null: plain SGD.",
     )
-    learning_rate: Rate | None = Field(
+    learning_rate: RateField | None = Field(
         default_factory=lambda given: 0.1 if given.get("optimizer") is None else None,
         description="Of plain SGD: a number, or a schedule by the updates before the model it was handed.",
     )
@@ -99,5 +99,5 @@ class VarianceReduction(Description, frozen=True):
     name: Literal["saga"] = "saga"
 
 
-WorkerMomentum: TypeAlias = Annotated[Momentum, short_for("beta", float, Momentum)]
-Reduction: TypeAlias = Annotated[VarianceReduction, NamedOneOf("variance reduction", VarianceReduction)]
+MomentumField: TypeAlias = Annotated[Momentum, accept_bare("beta", float, Momentum)]
+ReductionField: TypeAlias = Annotated[VarianceReduction, NamedOneOf("variance reduction", VarianceReduction)]

@@ -9,9 +9,9 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
 from byzax.simulator.data.base import DataError
 from byzax.simulator.mistakes import MOST_MISTAKES, ScenarioError
-from byzax.simulator.validation.building import assemble, check_task, deal, load_data, possible
+from byzax.simulator.validation.building import check_numbers, check_parts, check_task, load_data, share_data
 
-__all__ = ["deal", "load_data", "validate", "validate_quickly"]
+__all__ = ["load_data", "share_data", "validate", "validate_quickly"]
 
 
 def validate(described: Run | Task | Study | Expansion) -> Expansion | None:
@@ -40,8 +40,8 @@ def validate_quickly(expansion: Expansion) -> Expansion:
 
     Gives and raises what `validate` does, which looks at the rest.
     """
-    expansion = _checked(expansion, lambda task: possible(task.run))
-    return _checked(expansion, lambda task: assemble(task.run))
+    expansion = _checked(expansion, lambda task: check_parts(task.run))
+    return _checked(expansion, lambda task: check_numbers(task.run))
 
 
 def _checked(expansion: Expansion, check: Callable[[Task], Any]) -> Expansion:

@@ -8,7 +8,7 @@ from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
 from byzax.experiments.study import expand
-from byzax.simulator.config.triggers import floorless, with_floors
+from byzax.simulator.config.triggers import notes_on_floors, with_floors
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import build
 from tests.simulator.conftest import small
@@ -111,7 +111,7 @@ def test_none_measures_the_trigger_of_the_backdoors_that_it_stands_beside():
 
 def test_it_is_said_where_none_can_measure_no_floor():
     def said(*attacks, **changes):
-        return list(floorless(with_floors([small(workers=THREE, attack=each, **changes) for each in attacks])))
+        return list(notes_on_floors(with_floors([small(workers=THREE, attack=each, **changes) for each in attacks])))
 
     several = ("none", "backdoor", "distributed_backdoor", "neurotoxin")
     assert len(said(*several)) == 1

@@ -156,7 +156,7 @@ def test_other_test_labels_change_nothing(tmp_path, monkeypatch):
     for flipped in (0, 1):
         with monkeypatch.context() as patch:
             patch.setitem(components.DATA, "gaussian_mixture", data(flipped))
-            for kept in (world._load, world._placed, world._shared_out):
+            for kept in (world._load, world._place_samples, world._share_out):
                 kept.cache_clear()
             out = tmp_path / "out"
             result = byzax("tune", path, *OVER, "--out", out)
@@ -165,7 +165,7 @@ def test_other_test_labels_change_nothing(tmp_path, monkeypatch):
             files = [*sorted(out.glob("tune*")), *sorted(out.glob("runs/*/updates.csv"))]
             said.append(([each.read_text() for each in files], result.stdout, digests))
             shutil.rmtree(out)
-    for kept in (world._load, world._placed, world._shared_out):
+    for kept in (world._load, world._place_samples, world._share_out):
         kept.cache_clear()
     assert said[0][:2] == said[1][:2]
     # the labels really were others

@@ -7,8 +7,8 @@ import pytest
 from byzax.simulator.core import build, least_rows
 from byzax.simulator.executors.base import per_job, plan
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.serving import Arrived
-from byzax.simulator.timeline import check, cut, load, save
+from byzax.simulator.serving import Arrivals
+from byzax.simulator.timeline import check, load, save, truncate
 from byzax.simulator.world import world
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, softmax_gradient
@@ -86,7 +86,7 @@ def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_n
     assert sizes[0] == 7
     assert (min(sizes), sizes[-1]) == ((7, 7) if options.get("dead_rows") else (5, 6))
     check(timeline, 7)
-    assert len(cut(timeline, 20).gone) <= len(timeline.gone) == (0 if options.get("dead_rows") else 2)
+    assert len(truncate(timeline, 20).gone) <= len(timeline.gone) == (0 if options.get("dead_rows") else 2)
 
 
 def test_where_fewer_rows_are_left_than_the_rule_accepts_the_run_ends_and_says_so():
@@ -171,7 +171,7 @@ def fed(core, here, server, state, arrivals):
     """Gives every row sent, where rows come in this order: `(worker, row)` each."""
     sent = []
     for step, (worker, row) in enumerate(arrivals):
-        new = Arrived(np.array([worker]), np.array([step]))
+        new = Arrivals(np.array([worker]), np.array([step]))
         forged, state = core.forge(here, step, new, row[None], server, state)
         sent.append(np.asarray(forged)[0])
     return sent
@@ -187,7 +187,7 @@ def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(5, 650)).astype(np.float32)
     order = [(3, rows[0]), (0, rows[1]), (5, rows[2]), (3, rows[3]), (1, rows[4])]
-    sent = fed(core, here, server, core.adversary(650), order)
+    sent = fed(core, here, server, core.init_adversary(650), order)
     for place in (0, 2, 3):
         assert np.array_equal(sent[place], rows[place])
     np.testing.assert_allclose(sent[1], -2 * rows[0], rtol=1e-5)
@@ -205,15 +205,15 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
     core, here = build(scenario.run, 3), world(scenario.run)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
-    new = Arrived(np.arange(3), np.zeros(3, int))
-    forged, state = core.forge(here, 0, new, rows, server, core.adversary(650))
+    new = Arrivals(np.arange(3), np.zeros(3, int))
+    forged, state = core.forge(here, 0, new, rows, server, core.init_adversary(650))
     first = (np.asarray(server.params) - rows.mean(0) / 2) / 10
     np.testing.assert_allclose(forged[0], first, rtol=1e-4, atol=1e-6)
     fresh = np.ones((1, 650), np.float32)
-    new = Arrived(np.array([2]), np.zeros(1, int))
+    new = Arrivals(np.array([2]), np.zeros(1, int))
     again, state = core.forge(here, 1, new, fresh, server, state)
     assert np.array_equal(again, fresh)
-    new = Arrived(np.array([0]), np.zeros(1, int))
+    new = Arrivals(np.array([0]), np.zeros(1, int))
     forged, _ = core.forge(here, 2, new, fresh, server, state)
     table = np.stack([fresh[0], rows[1], fresh[0]])
     # (params - j times what the rule would give) / 10 in the j-th update
@@ -313,7 +313,7 @@ def test_the_average_of_models_is_the_next_model():
         core, here = build(scenario.run, 7), world(scenario.run)
         server = core.start(here)
         rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
-        after, _, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
+        after, _, _ = core.update(here, server, Arrivals(np.arange(7), np.zeros(7, int)), rows)
         models = rows if send == "model" else np.asarray(server.params) - rows
         np.testing.assert_allclose(after.params, models.mean(0), rtol=1e-5, atol=1e-6)
 

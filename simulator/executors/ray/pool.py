@@ -18,7 +18,7 @@ import byzax
 from byzax.simulator import threads
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
-from byzax.simulator.executors.actors import Adversary, ParameterServer, Workers
+from byzax.simulator.executors.actors import AdversaryActor, ServerActor, WorkerActor
 from byzax.simulator.executors.base import RunError
 
 # How often Ray tries to reach a cluster.
@@ -40,7 +40,7 @@ class Actor(NamedTuple):
     gpu: float
 
 
-class Pool(NamedTuple):
+class ActorPool(NamedTuple):
     """The actors of a session by their names, and compiled graphs by what they connect.
 
     `dead`: why actors died; Ray's logs say more.
@@ -167,10 +167,10 @@ def hosting(task: Task) -> int:
     return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
 
 
-def fill(pool: Pool, count: int) -> None:
+def fill(pool: ActorPool, count: int) -> None:
     """Starts the actors that are not there yet or died: `count` of workers, adversary and server."""
     dismiss(pool, not_answering(pool))
-    roles = {SERVER: ParameterServer, ADVERSARY: Adversary} | {worker_name(i): Workers for i in range(count)}
+    roles = {SERVER: ServerActor, ADVERSARY: AdversaryActor} | {worker_name(i): WorkerActor for i in range(count)}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
     small, workers = min(gpus, 0.05), len({*pool.actors, *roles} - {SERVER, ADVERSARY})
@@ -180,7 +180,7 @@ def fill(pool: Pool, count: int) -> None:
     dismiss(pool, [name for name in hosts if pool.actors[name].gpu > share])
     for name, role in roles.items():
         if name not in pool.actors:
-            gpu = share if role is Workers else small
+            gpu = share if role is WorkerActor else small
             options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
             pool.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
     if missing := not_answering(pool):
@@ -191,14 +191,14 @@ def fill(pool: Pool, count: int) -> None:
         raise RunError(f"{who} did not start: {causes(missing)}; free in the cluster: {offer}")
 
 
-def dismiss(pool: Pool, names: Iterable[str]) -> None:
+def dismiss(pool: ActorPool, names: Iterable[str]) -> None:
     """Ends these actors, and the compiled graphs they may be part of."""
     for name in names:
         forget_graphs(pool)
         ray.kill(pool.actors.pop(name).handle)
 
 
-def not_answering(pool: Pool) -> dict[str, RayError]:
+def not_answering(pool: ActorPool) -> dict[str, RayError]:
     """The actors that do not answer, and what Ray says of them."""
     answers = {name: actor.handle.__ray_ready__.remote() for name, actor in pool.actors.items()}
     if answers:
@@ -233,7 +233,7 @@ def cause(error: RayError) -> str:
     return text.strip().splitlines()[-1][:300]
 
 
-def forget_graphs(pool: Pool) -> None:
+def forget_graphs(pool: ActorPool) -> None:
     for graph in pool.graphs.values():
         try:
             graph.teardown()
