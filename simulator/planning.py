@@ -115,9 +115,9 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         interrupts.check()
         yield
         stuck = arrivals.stuck(book)
-        liar = arrivals.held(book) if book.ready and (stuck or not hopes) else None
-        if liar is not None:
-            carry_out(arrivals.release(book, liar, now))
+        attacker = arrivals.held(book) if book.ready and (stuck or not hopes) else None
+        if attacker is not None:
+            carry_out(arrivals.release(book, attacker, now))
             continue
         if (not queue and not hopes) or (stuck and not _returning(queue)):
             return arrivals.closed(book, arrivals.why(book, now), now)

@@ -1,4 +1,4 @@
-"""Executors, and how a run is looked at."""
+"""Executors, early stopping, and the arrays that are kept of a run."""
 
 from collections.abc import Collection
 from typing import Annotated, Literal, Self, TypeAlias
@@ -10,11 +10,11 @@ from byzax.simulator.config.part import NamedOneOf
 
 
 class EarlyStopping(Description, frozen=True):
-    """The end of a run before its last update, where it gets no better on the validation samples."""
+    """The end of a run before its last update, where the model gets no better on the validation samples."""
 
     patience: Count = Field(default=5, description="Evaluations in a row without a new best one that end the run.")
     measure: Literal["validation_loss", "validation_accuracy"] = Field(
-        default="validation_loss", description="What is to get better."
+        default="validation_loss", description="The measure that should get better."
     )
 
 
@@ -31,7 +31,7 @@ class Recording(Description, frozen=True):
     )
 
     def steps(self, count: int) -> Collection[int]:
-        """The updates of `count` whose rows are kept."""
+        """The updates whose rows are kept, in a run of `count` updates."""
         if self.rows is None:
             return ()
         return range(0, count, self.rows) if isinstance(self.rows, int) else self.rows

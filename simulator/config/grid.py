@@ -1,4 +1,4 @@
-"""Grids: a mapping with other values at dotted keys, and all combinations of them."""
+"""Grids: values at dotted keys of a mapping, and all their combinations."""
 
 import difflib
 import itertools
@@ -28,21 +28,31 @@ from byzax.simulator.mistakes import (
     shorten,
 )
 
-# A run has one name; the grid does not nest; another number of repeats is not another experiment.
+# Keys that a grid cannot sweep.
 NOT_SWEPT = {"name", "grid", "repeats", "skip_impossible"}
-# Runs of a study: far more than anybody waits for.
+# Most runs of a study.
 MOST_RUNS = 100_000
 
 
 class Cell(NamedTuple):
-    """One combination of a grid: the value chosen for each swept key, and the study that it gives, without a grid."""
+    """One combination of a grid.
+
+    Attributes:
+        choices: The value of each swept key.
+        study: The study with these values, without a grid.
+    """
 
     choices: dict[str, Any]
     study: Study
 
 
 class Skipped(NamedTuple):
-    """A combination of a grid that `skip_impossible` leaves out: its choices, and why it cannot be."""
+    """A combination of a grid that `skip_impossible` leaves out.
+
+    Attributes:
+        choices: The value of each swept key.
+        reason: The reason why it is impossible.
+    """
 
     choices: dict[str, Any]
     reason: str
@@ -55,7 +65,7 @@ class Expansion(NamedTuple):
         study: As described.
         cells: The combinations that can be run.
         skipped: Those that `skip_impossible` leaves out.
-        source: What messages begin with, such as the name of the file; empty for a study made in Python.
+        source: The beginning of messages, such as the name of the file; empty for a study made in Python.
     """
 
     study: Study
@@ -64,7 +74,13 @@ class Expansion(NamedTuple):
     source: str = ""
 
     def without(self, mistakes: "Iterable[tuple[ScenarioError, Cell]]") -> "Expansion":
-        """The expansion without cells that turned out to be impossible, where `skip_impossible` leaves these out.
+        """Leaves out cells that turned out to be impossible, where `skip_impossible` is set.
+
+        Args:
+            mistakes: Errors of cells, each with its cell.
+
+        Returns:
+            The expansion without these cells.
 
         Raises:
             ScenarioError: One line for each mistake and a run in which it shows; or where no cell is left.
@@ -82,7 +98,11 @@ class Expansion(NamedTuple):
 
 @contextmanager
 def prefix_errors(source: str | Path) -> Iterator[None]:
-    """Puts a source, such as the name of a file, before every line of a ScenarioError from inside."""
+    """Prefixes every line of a ScenarioError from inside with its source.
+
+    Args:
+        source: Such as the name of a file; empty for no prefix.
+    """
     try:
         yield
     except ScenarioError as error:
@@ -92,15 +112,28 @@ def prefix_errors(source: str | Path) -> Iterator[None]:
 
 
 def put(mapping: Mapping[str, Any], key: str, value: Any, description: type[BaseModel] = Study) -> dict[str, Any]:
-    """The mapping with `value` at the dotted key.
+    """Puts a value at a dotted key of a mapping.
 
-    A part takes its bare name or a mapping. A new name replaces the whole part: options written for another name do
-    not carry over, but the settings that all parts of the kind share do.
+    A part is a bare name or a mapping. A new name replaces the whole part: options written for another name do not
+    carry over, but the settings that all parts of the kind share do.
 
-    >>> put({"rule": {"name": "krum", "distance": "plain"}}, "rule.name", "median")
-    {'rule': {'name': 'median'}}
-    >>> put({"rule": "krum"}, "rule.distance", "plain")
-    {'rule': {'name': 'krum', 'distance': 'plain'}}
+    Args:
+        mapping: The mapping.
+        key: The dotted key.
+        value: The value.
+        description: Class that the mapping describes.
+
+    Returns:
+        A copy of the mapping with the value.
+
+    Raises:
+        ScenarioError: Where the key goes through a value that has no keys.
+
+    Example:
+        >>> put({"rule": {"name": "krum", "distance": "plain"}}, "rule.name", "median")
+        {'rule': {'name': 'median'}}
+        >>> put({"rule": "krum"}, "rule.distance", "plain")
+        {'rule': {'name': 'krum', 'distance': 'plain'}}
     """
     return _put(mapping, key.split("."), value, "", description)
 
@@ -137,12 +170,12 @@ def _default_name(default: Any) -> str | None:
 
 
 def _shared(choice: Any) -> set[str]:
-    """The settings that a part keeps when its name changes."""
+    """The names of the settings that a part keeps when its name changes."""
     return set(choice.base.model_fields) - {"name"} if isinstance(choice, Choice) else set()
 
 
 def _chosen(choice: Any, inside: Any) -> type[BaseModel] | None:
-    """The description of a part that a mapping names; None where there is none, which is said when it is parsed."""
+    """The description of the part that a mapping names; None where there is none, an error when it is parsed."""
     try:
         return choice.type_of((inside or {}).get("name"))
     except (PartError, PluginError):
@@ -150,16 +183,23 @@ def _chosen(choice: Any, inside: Any) -> type[BaseModel] | None:
 
 
 def _description(annotation: Any) -> type[BaseModel] | None:
-    """The description that a field holds, if it holds one."""
+    """The class of the description that a field holds; None where it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_description, get_args(annotation))), None)
 
 
 def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
-    """What is wrong with a dotted key: nothing where it can be one of the description.
+    """Checks that a dotted key can be one of a description.
 
-    Options of parts depend on the part that is chosen, and are looked at when the mapping is parsed.
+    Options of parts depend on the part that is chosen, and are checked when the mapping is parsed.
+
+    Args:
+        key: The dotted key.
+        description: Class of the description.
+
+    Returns:
+        The mistake, without the key; empty where there is none.
     """
     place: type[BaseModel] | None = description
     known: list[str] = []
@@ -189,11 +229,14 @@ def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
 
 
 def expand(study: Study, source: str = "") -> Expansion:
-    """Every combination of the grid, in the order written, the last key changing fastest.
+    """Expands a grid to all its combinations, in the order written, the last key changing fastest.
 
     Args:
         study: As described; without a grid there is one cell.
-        source: What messages begin with, such as the name of the file.
+        source: The beginning of messages, such as the name of the file.
+
+    Returns:
+        The expansion.
 
     Raises:
         ScenarioError: For a key that does not exist, for too many runs, for each cell that is no scenario (unless it is
@@ -256,7 +299,7 @@ def _not_swept(key: str) -> str:
 
 
 def _conflicting_keys(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """A line for each key of a grid that another key leaves nothing to choose, or decides too."""
+    """Yields a line for each key of a grid that another swept key decides too."""
     for key, values in grid.items():
         for inner in [each for each in grid if each.startswith(f"{key}.")]:
             field = inner.removeprefix(f"{key}.").partition(".")[0]
@@ -265,13 +308,31 @@ def _conflicting_keys(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
 
 
 def put_order(key: str) -> tuple[int, bool]:
-    """When the value of a key is put into a mapping: those with the smallest first."""
+    """The sort key of dotted keys, in the order in which their values are put into a mapping.
+
+    Args:
+        key: The dotted key.
+
+    Returns:
+        The sort key: outer keys come before inner ones, a name before the options beside it.
+    """
     # a name decides which other keys there are inside, a whole part decides the name
     return key.removesuffix(".name").count("."), key.endswith(".name")
 
 
 def skip_impossible(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
-    """The cells that are to be left out. Raises one ScenarioError for the others, where there are any."""
+    """Separates impossible combinations of a grid from other mistakes.
+
+    Args:
+        mistakes: Errors of combinations, each with its choices.
+        skip: Whether impossible combinations are left out.
+
+    Returns:
+        The combinations that are left out.
+
+    Raises:
+        ScenarioError: One line for each other mistake.
+    """
     found: list[Skipped] = []
     wrong: list[tuple[str, dict[str, Any]]] = []
     for error, choices in mistakes:
@@ -285,7 +346,7 @@ def skip_impossible(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], sk
 
 
 def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Raises one ScenarioError with each different mistake once, and a run in which it was found."""
+    """Raises one ScenarioError with each different mistake once, and a run with it, where there are any."""
     found = list(mistakes)
     if not found:
         return

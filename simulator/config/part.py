@@ -1,4 +1,4 @@
-"""Parts of a scenario: a name, or a function of the user's own, with the options that its signature has."""
+"""Parts of a scenario: a name, or a function of the user's own, with the options of its signature."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -32,32 +32,32 @@ class Part(Description, frozen=True):
     name: str
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments for the function."""
-        # what the base has besides belongs to byzax and not to that function
+        """The options, as keyword arguments of the function."""
+        # the fields of the base are settings of byzax, and no options of the function
         common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
         chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
-        # rules know nothing of descriptions
+        # rules take mappings, not descriptions
         return {
             field: {"name": value._source, **value.options()} if isinstance(value, NestedRule) else value
             for field, value in chosen.items()
         }
 
     def make(self, *args: Any) -> Any:
-        """What the function gives for these arguments and the options."""
+        """Calls the function with these arguments and the options, and returns what it gives."""
         return self._function(*args, **self.options())
 
     @property
     def label(self) -> str:
-        """The name as tables say it: of `path/to/file.py:mine`, or a function, `mine`."""
+        """The name in tables and messages: of `path/to/file.py:mine`, or a function, `mine`."""
         return label_of(self.name)
 
     def given(self) -> Any:
-        """What was written: the source, with the options that were given in a mapping."""
+        """The part as it was written: a reference, or a mapping with the options that were given."""
         written = super().given() | {"name": self._source}
         return self._source if set(written) == {"name"} else written
 
     def reads_files(self) -> None:
-        """Note that what is made of the part depends on the files that its options name, as FILE or FILE:NAME."""
+        """Declares for `file_cache` that the part depends on the files that its options name, as FILE or FILE:NAME."""
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
@@ -71,17 +71,38 @@ class Part(Description, frozen=True):
 
 
 def kind_of(part: Part) -> str:
-    """The kind of a part, a key of `byzax.members.KINDS`."""
+    """The kind of a part.
+
+    Args:
+        part: The part.
+
+    Returns:
+        A key of `byzax.members.KINDS`.
+    """
     return part._kind
 
 
 def source_of(part: Part) -> Any:
-    """What a part was chosen by: a name, `file.py:name`, or the function."""
+    """The reference that a part was chosen by.
+
+    Args:
+        part: The part.
+
+    Returns:
+        A name, `file.py:name`, or the function.
+    """
     return part._source
 
 
 def function_of(part: Part) -> Callable[..., Any]:
-    """The function behind a part."""
+    """The function of a part, which builds it.
+
+    Args:
+        part: The part.
+
+    Returns:
+        The function.
+    """
     return part._function
 
 
@@ -108,7 +129,7 @@ class Choice:
         self.kind, self.base, self.aliases = kind, base, aliases
 
     def validate(self, value: Any) -> Any:
-        """The part that is meant. Raises pydantic's errors."""
+        """The part that a value of a scenario describes. Raises pydantic's errors."""
         if isinstance(value, Part):
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
@@ -127,7 +148,7 @@ class Choice:
         return made.model_validate({**given, "name": made.model_fields["name"].default})
 
     def type_of(self, chosen: Any) -> type[Part]:
-        """The type of the part of a name, without its alias, or of a function. Raises as `part_type`."""
+        """The type of a part, by its name, an alias, or its function. Raises as `part_type`."""
         # a file of the user's own may have the name of an alias
         alias = chosen in self.aliases and chosen not in members.available(self.kind)
         return part_type(self.kind, self.base, self.aliases[chosen] if alias else chosen)
@@ -138,7 +159,7 @@ class Choice:
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         found = []
         for name in members.available(self.kind):
-            # a file that cannot be used is said to whoever names it
+            # a file that cannot be used is an error only where a scenario names it
             with contextlib.suppress(PartError, PluginError):
                 made = part_type(self.kind, self.base, name)
                 if self.base is not NestedRule or not _has_nested(made._function):
@@ -163,7 +184,7 @@ class Either:
         self.numbers, self.choice = TypeAdapter(annotation), choice
 
     def validate(self, value: Any) -> Any:
-        """The numbers or the part. Raises pydantic's errors."""
+        """The numbers or the part that a value of a scenario describes. Raises pydantic's errors."""
         if type(value) in (int, float):
             return self.numbers.validate_python(value)
         if isinstance(value, (list, tuple)):
@@ -197,7 +218,7 @@ class NamedOneOf:
         return self.by_name[name]
 
     def validate(self, value: Any) -> Any:
-        """The description. Raises pydantic's errors."""
+        """The description that a value of a scenario stands for. Raises pydantic's errors."""
         if isinstance(value, tuple(self.by_name.values())):
             return value
         given = {"name": value} if isinstance(value, str) else value
@@ -219,7 +240,7 @@ class NamedOneOf:
         return {"anyOf": [{"enum": [*self.by_name]}, *whole]}
 
 
-# What stands in a JSON Schema for a part until `json_schema` puts a reference there, and the types that it stands for.
+# The placeholder of a part in a JSON Schema, which `json_schema` replaces by a reference, and the types of these.
 _PART = "x-part"
 _types: dict[str, type["Part"]] = {}
 
@@ -228,7 +249,10 @@ def json_schema(description: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema of a description, with all parts that can be named. Each stands in `$defs` once.
 
     Args:
-        description: Such as `Study`.
+        description: The class, such as `Study`.
+
+    Returns:
+        The schema.
     """
     made = description.model_json_schema()
     defined: dict[str, Any] = made.setdefault("$defs", {})
@@ -257,11 +281,14 @@ def json_schema(description: type[BaseModel]) -> dict[str, Any]:
 
 
 def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedOneOf | None":
-    """What a field lets choose by name, if anything.
+    """The choice by name that a field offers.
 
     Args:
-        annotation: Its type.
-        metadata: What stood beside the type in `Annotated`.
+        annotation: Type of the field.
+        metadata: The metadata of the type in `Annotated`.
+
+    Returns:
+        The choice; None where the field offers none.
     """
     for each in metadata:
         if isinstance(each, (Choice, NamedOneOf)):
@@ -277,7 +304,16 @@ def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedO
 
 
 def accept_bare(key: str, kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
-    """Lets a field that holds a description be written as the bare value of its `key`, a number."""
+    """Lets a field with a description be written as a number, the value of one of its keys.
+
+    Args:
+        key: The key.
+        kind: Type of the number.
+        description: Class of the description.
+
+    Returns:
+        A validator for `Annotated`.
+    """
 
     def whole(value: Any) -> Any:
         if type(value) in (int, kind):
@@ -296,8 +332,11 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
 
     Args:
         kind: A key of `byzax.members.KINDS`.
-        base: Its base.
+        base: Base class of the type.
         source: A name, `file.py:name` or a function.
+
+    Returns:
+        The type.
 
     Raises:
         PartError: For an unknown name.
@@ -305,7 +344,7 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
     """
     function = members.find(kind, source)
     name = source if isinstance(source, str) else members.reference_of(function)
-    # a function of byzax's own is told by its name
+    # a function of byzax's own is referred to by its name
     return _part_type(kind, base, name if name.isidentifier() else source, name, function)
 
 

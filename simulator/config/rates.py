@@ -1,4 +1,4 @@
-"""Learning rates: a number, or a schedule by the updates before."""
+"""Learning rates: a number, or a schedule by the number of updates made before."""
 
 from typing import Annotated, TypeAlias
 

@@ -13,7 +13,7 @@ from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.rates import OptimizerField
 from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
-# So many jobs of one run are planned ahead at most (48 bytes each).
+# Most jobs of one run, which are planned ahead (48 bytes each).
 JOBS = 100_000_000
 
 RuleField = Annotated[Part, Choice("rule")]
@@ -23,7 +23,14 @@ ScheduleField = Annotated[Part, Choice("schedule")]
 
 
 class AssignedAttack(NamedTuple):
-    """An attack and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
+    """An attack and the Byzantine workers that carry it out.
+
+    Attributes:
+        key: Key of the attack in the scenario.
+        part: The attack.
+        first: The first of these workers, as a number among the Byzantine ones.
+        end: The number after the last of them.
+    """
 
     key: str
     part: AttackShare
@@ -32,7 +39,7 @@ class AssignedAttack(NamedTuple):
 
 
 class Settings(Description, frozen=True):
-    """What decides the numbers of a run, in the keys of a scenario."""
+    """The settings that decide the numbers of a run, by the keys of a scenario."""
 
     seed: Seed = Field(default=0, description="Seed of the first repeat.")
     steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
@@ -56,13 +63,13 @@ class Settings(Description, frozen=True):
     rule: RuleField
     weights: Literal["equal", "samples"] = Field(
         default="equal",
-        description="What a row weighs: samples multiplies the rule's own weights by the samples its worker holds.",
+        description="Weights of rows: samples multiplies the rule's own weights by the workers' numbers of samples.",
     )
     pre: Annotated[tuple[PreField, ...], Strict(False)] = Field(
-        default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
+        default=(), description="Pre-aggregations, which mix or shorten the rows before the rule, in this order."
     )
     filter: FilterField | None = Field(
-        default=None, description="What judges each row where an update has one; null: every row counts."
+        default=None, description="The filter, which judges each row where an update has one; null: every row counts."
     )
     attack: AttackField
     trigger: TriggerField | None = Field(
@@ -85,10 +92,10 @@ class Settings(Description, frozen=True):
         if not isinstance(given, dict):
             return given
         if given.get("local") is not None and "optimizer" not in given:
-            # with learning rate 1 the server takes the workers' mean as it is
+            # with learning rate 1 the model moves by the workers' mean itself
             given = given | {"optimizer": {"name": "sgd", "learning_rate": 1.0}}
         if given.get("clock") == "wall" and "latency" not in given:
-            # nothing but what computing takes
+            # no time but that of computing
             given = given | {"latency": {"name": "constant", "seconds": 0.0}}
         return given
 
@@ -127,7 +134,7 @@ class Settings(Description, frozen=True):
         return self
 
     def _controlled(self) -> None:
-        """Raises ValueError where control variates would not be what they are: they are read off the models handed."""
+        """Raises ValueError where control variates cannot be computed from the models that workers are handed."""
         local, options = self.local, self.optimizer.options()
         if local is None or not local.control_variates:
             return
@@ -152,7 +159,7 @@ class Settings(Description, frozen=True):
             raise ValueError(f"local.control_variates: needs {'; and '.join(missing)}")
 
     def _shared_attacks(self) -> None:
-        """Raises ValueError where the attacks cannot be shared among the Byzantine workers, or do not go together."""
+        """Raises ValueError where attacks do not fit the number of Byzantine workers, or do not go together."""
         attacks = {each.key: each.part for each in self.attacks}
         count = self.workers.byzantine.count
         open_ = {key: each for key, each in attacks.items() if each.workers is None}
@@ -185,7 +192,7 @@ class Settings(Description, frozen=True):
             )
 
     def _participating(self) -> None:
-        """Raises ValueError where no update could have exactly the asked number of Byzantine participants."""
+        """Raises ValueError where no update can have exactly the given number of Byzantine participants."""
         byzantine, options, n = self.workers.byzantine, self.schedule.options(), self.workers.total
         wanted = byzantine.participating
         if wanted is None:

@@ -1,4 +1,4 @@
-"""A study: runs that differ in the values of a grid and in their seeds, and how they are executed and looked at."""
+"""A study: runs that differ in the values of a grid and in their seeds, with their executor and evaluation."""
 
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -10,12 +10,12 @@ from byzax.simulator.config.run import Run, Settings
 
 
 class Task(NamedTuple):
-    """What an executor is given: runs that differ in their seed alone, and how they are looked at.
+    """The work of an executor: runs that differ in their seed alone, with the executor and the evaluation.
 
     Attributes:
         run: The settings of all of them.
         seeds: The seed of each.
-        executor: How they are executed.
+        executor: The executor.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
         early_stopping: When a run ends before its last update; None for never.
         record: Arrays that are kept.

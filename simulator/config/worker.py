@@ -22,18 +22,18 @@ class Local(Description, frozen=True):
     )
     optimizer: OptimizerField | None = Field(
         default=None,
-        description="What takes the worker's steps, any optimizer, which begins anew with every job; null: plain SGD.",
+        description="The worker's optimizer, which begins anew with every job; null: plain SGD.",
     )
     learning_rate: RateField | None = Field(
         default_factory=lambda given: 0.1 if given.get("optimizer") is None else None,
-        description="Of plain SGD: a number, or a schedule by the updates before the model it was handed.",
+        description="Learning rate of plain SGD: a number, or a schedule by the version of the model handed.",
     )
     proximal: float = Field(
         default=0.0, ge=0, description="mu of FedProx: every step's loss has mu/2 |w - w_0|² more, w_0 as handed."
     )
     control_variates: bool = Field(
         default=False,
-        description="SCAFFOLD: every step's gradient has the difference of all workers' usual one to the worker's own.",
+        description="SCAFFOLD: every step's gradient is corrected by the control variates of all workers and its own.",
     )
     send: Literal["delta", "model"] = Field(
         default="delta",

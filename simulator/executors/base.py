@@ -97,8 +97,8 @@ def plan(run: Run, steps: int | None = None) -> Timeline:
         draws = [_with_computing(draw) for draw in draws]
     if all_together(run):
         return in_step(steps, draws)
-    timing, liars_, taking = _timing(run), fixed_byzantine_workers(run), run.workers.byzantine.participating
-    book = open_book(decides, timing, liars_, least_rows(run), about, taking)
+    timing, byzantine, taking = _timing(run), fixed_byzantine_workers(run), run.workers.byzantine.participating
+    book = open_book(decides, timing, byzantine, least_rows(run), about, taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
@@ -141,9 +141,9 @@ def byzantine_updates(run: Run, steps: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=2)
 def _sampled_updates(here: World, steps: jax.Array, count: int) -> jax.Array:
-    lies = build_byzantine_ranks(count)
+    ranks = build_byzantine_ranks(count)
     nobody = jnp.zeros(len(here.sizes), jnp.int32)
-    return jax.lax.scan(lambda often, step: (often + (lies(here, step) >= 0), None), nobody, steps)[0]
+    return jax.lax.scan(lambda often, step: (often + (ranks(here, step) >= 0), None), nobody, steps)[0]
 
 
 def _with_computing(draw: Draw) -> Draw:

@@ -111,7 +111,7 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         return book.step
 
     def hold() -> None:
-        # what liars hold back has to be computed too
+        # rows that attackers hold back have to be computed too
         for job in book.ready.values():
             if (job.worker, job.job) not in rows:
                 rows[job.worker, job.job] = crew.begin(job)

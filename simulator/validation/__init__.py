@@ -36,9 +36,16 @@ def validate(described: Run | Task | Study | Expansion) -> Expansion | None:
 
 
 def validate_quickly(expansion: Expansion) -> Expansion:
-    """The checks that take no more than a second or two: numbers such as n and f, and missing data.
+    """Makes the checks that take no more than a second or two: numbers such as n and f, and missing data.
 
-    Gives and raises what `validate` does, which looks at the rest.
+    Args:
+        expansion: The expansion of a study.
+
+    Returns:
+        The expansion, without the combinations that are impossible where `skip_impossible` leaves these out.
+
+    Raises:
+        ScenarioError: As `validate`.
     """
     expansion = _checked(expansion, lambda task: check_parts(task.run))
     return _checked(expansion, lambda task: check_numbers(task.run))
@@ -52,7 +59,7 @@ def _checked(expansion: Expansion, check: Callable[[Task], Any]) -> Expansion:
             check(cell.study.task)
         except ScenarioError as error:
             mistakes.append((error, cell))
-            # every cell would try again to download what is not there
+            # every cell would try to download the missing files again
             many = len(mistakes) >= MOST_MISTAKES and not expansion.study.skip_impossible
             if isinstance(error.__cause__, DataError) or many:
                 break

@@ -1,4 +1,4 @@
-"""The checks of one task: every part is built and traced at the sizes of the run, and nothing is run."""
+"""The checks of one task: every part is built, and traced at the sizes of the run."""
 
 import math
 import os
@@ -38,12 +38,15 @@ from byzax.simulator.validation.tracing import (
 )
 from byzax.simulator.world import load, scaling_of, share_out, split_of
 
-# Updates of the timeline by which n and f are looked at before anything is traced.
+# Updates of the timeline by which n and f are checked before anything is traced.
 FIRST_UPDATES = 100
 
 
 def check_parts(run: Run) -> Schedule:
-    """Makes every part that can be made without data and without tracing: what can be looked at at once.
+    """Builds every part that needs neither data nor tracing.
+
+    Args:
+        run: The run.
 
     Returns:
         The schedule.
@@ -58,8 +61,8 @@ def check_parts(run: Run) -> Schedule:
             made = part.make(n, f)
             require(
                 getattr(made, "claim", None) is None or run.weights == "samples",
-                f"{part.label} lies about numbers of samples, and with weights equal these do not count: take weights "
-                "samples, or another attack",
+                f"{part.label} states false numbers of samples, and with weights equal these do not count: take "
+                "weights samples, or another attack",
             )
     if run.trigger is not None:
         with _errors_of("trigger", run.trigger):
@@ -92,12 +95,22 @@ def check_parts(run: Run) -> Schedule:
 
 
 def check_numbers(run: Run) -> Schedule:
-    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
+    """Builds every part as `check_parts`, reads the data, and checks n and f in the first updates.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: As `check_parts`.
+    """
     schedule = check_parts(run)
     load_data(run)
     if not all_together(run):
         with _errors_of("schedule", run.schedule):
-            # a plan asks how long the model is, for which it is traced
+            # a plan needs the number of parameters, for which the model is traced
             seen = np.unique(plan(run, FIRST_UPDATES).seen).tolist()
         for rows in seen:
             _check_rule(run, rows)
@@ -105,7 +118,7 @@ def check_numbers(run: Run) -> Schedule:
 
 
 def _check_rule(run: Run, seen: int) -> tuple[int, int]:
-    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
+    """Builds rule and pre-aggregations for `seen` rows. Returns the number of rows left to the rule, and its f."""
     left, f = seen, f_of_rule(run, seen)
     for i, each in enumerate(run.pre):
         with _errors_of(f"pre[{i}]", each), _explain_rows(run, seen, f):
@@ -116,14 +129,21 @@ def _check_rule(run: Run, seen: int) -> tuple[int, int]:
 
 
 def check_task(task: Task) -> None:
-    """Builds and traces every part, for each seed. Raises as `assemble` does."""
+    """Builds and traces every part, for each seed.
+
+    Args:
+        task: The task.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
+    """
     threads.start()
     run = task.run
     schedule = check_numbers(run)
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     data = load(run.data)
-    # what is larger than the data is refused below
+    # a batch larger than the data is refused below
     batch = min(run.data.batch_size, len(data.y))
     samples = BatchSpec(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
     for i, each in enumerate(run.data.augment):
@@ -141,7 +161,7 @@ def check_task(task: Task) -> None:
             timeline = plan(run)
         kinds = np.unique(np.stack([timeline.seen, timeline.sizes]), axis=1).T.tolist()
         with _errors_of("model", run.model):
-            # with Ray the rows are elsewhere
+            # with Ray the rows are in other processes
             _check_memory(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
         own, sees = run.data.validation > 0, schedule.sees
         if run.filter is not None:
@@ -165,7 +185,7 @@ def check_task(task: Task) -> None:
                         raise ValueError("with weights samples a schedule without buckets is needed")
                 _check_places(run.rule, state, left, d, timeline, n)
         for seen, size in kinds:
-            # the rows that the adversary looks at: those of the update, or the last ones of many workers
+            # the rows that the adversary sees: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             measured = [] if run.trigger is None else [("trigger", run.trigger, run.workers.byzantine.count)]
             for key, part, f in [*_attacks(run), *measured]:
@@ -186,7 +206,17 @@ def check_task(task: Task) -> None:
 
 
 def load_data(run: Run) -> Dataset:
-    """The data set of a run. Raises ScenarioError, one line that begins with `data`."""
+    """Loads the data set of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ScenarioError: One line that begins with `data`.
+    """
     with _errors_of("data", run.data):
         data = load(run.data)
         require(isinstance(data, Dataset), f"{run.data.label} must give a Dataset, got {type_name(data)}")
@@ -194,7 +224,17 @@ def load_data(run: Run) -> Dataset:
 
 
 def share_data(run: Run) -> tuple[Split, list[np.ndarray]]:
-    """The split of one repeat and the samples of each worker. Raises ScenarioError, as `load_data`."""
+    """Splits the data and shares the training samples out to the workers.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The split, and the positions of the samples of each worker.
+
+    Raises:
+        ScenarioError: One line that begins with `data` or `data.partition`.
+    """
     with _errors_of("data", run.data):
         split_of(run.data, run.seed)
     with _errors_of("data.partition", run.data.partition):
@@ -218,7 +258,7 @@ def _check_optimizers(run: Run) -> None:
 
 
 def _check_characters(run: Run, data: Dataset) -> None:
-    """Raises ScenarioError unless the model takes characters, and all that the data has."""
+    """Raises Impossible unless the model takes characters, and all those of the data."""
     low, high, options = int(data.x.min()), int(data.x.max()), run.model.options()
     if low < 0:
         raise Impossible(f"data: {run.data.label} has the character {low}: whole numbers from 0 are needed")
@@ -235,7 +275,7 @@ def _check_characters(run: Run, data: Dataset) -> None:
 
 
 def _describe_rows(run: Run, seen: int, f: int) -> str:
-    """Why a rule sees so many rows and is told f: what of the schedule was written, and which defaults decide."""
+    """The reason for the rule's number of rows and f in words: the options of the schedule that decide them."""
     n, part, declared = run.workers.total, run.schedule, run.workers.declared
     options = part.options()
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
@@ -250,7 +290,7 @@ def _describe_rows(run: Run, seen: int, f: int) -> str:
 
 @contextmanager
 def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
-    """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
+    """Adds the reason for the number of rows to an error of a rule or pre-aggregation about it."""
     try:
         yield
     except ContractError:
@@ -262,13 +302,13 @@ def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
 
 
 def _attacks(run: Run) -> list[tuple[str, Part, int]]:
-    """Each attack with its key, and how many workers carry it out."""
+    """Each attack with its key and the number of workers that carry it out."""
     return [(each.key, each.part, each.end - each.first) for each in run.attacks]
 
 
 @contextmanager
 def _errors_of(key: str, part: Part) -> Iterator[None]:
-    """Whatever goes wrong inside with a part becomes a ScenarioError that begins with the key."""
+    """Turns errors of a part from inside into a ScenarioError that begins with its key."""
     try:
         yield
     except OptionError as error:
@@ -279,7 +319,7 @@ def _errors_of(key: str, part: Part) -> Iterator[None]:
             text += f", which is the default: write {key}.{error.option}"
         raise Impossible(text) from error
     except ValueError as error:
-        # data that is not there, and a part that does not do what it must, are no matter of numbers
+        # missing data and a broken contract have nothing to do with numbers such as n and f
         kind = ScenarioError if isinstance(error, (ContractError, DataError)) else Impossible
         raise kind(f"{key}: {_shortened(part, str(error))}") from error
     except MemoryError as error:
@@ -289,7 +329,7 @@ def _errors_of(key: str, part: Part) -> Iterator[None]:
 
 
 def _shortened(part: Part, text: str) -> str:
-    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    """A message of a part in which long texts that were given as options are shortened, except for paths."""
     text = " ".join(text.split())
     for value in part.options().values():
         if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
@@ -301,7 +341,7 @@ def _check_memory(d: int, rows: int, way_out: str = "take a smaller model") -> N
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        # not every system tells
+        # not every system has these
         return
     if 4 * d * (rows + 1) > memory:
         raise ValueError(
@@ -323,7 +363,7 @@ def _check_single_rows(run: Run, kinds: list[list[int]]) -> None:
 
 
 def _check_places(part: Part, state: Any, k: int, d: int, timeline: Timeline, n: int) -> None:
-    """Raises ValueError where a rule remembers rows by their place, and a place is not always the same worker's."""
+    """Raises ValueError where a rule keeps a state for each place of a row, and a place is not always one worker's."""
     by_place = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (k,) and leaf.shape != (d,)]
     size = int(timeline.sizes[0])
     same = (timeline.sizes == size).all() and (

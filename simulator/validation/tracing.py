@@ -1,4 +1,4 @@
-"""Parts traced at the sizes of a run: what cannot be computed comes out, and no array is made."""
+"""Traces parts at the sizes of a run, which finds what cannot be computed without making an array."""
 
 import inspect
 import math
@@ -24,11 +24,19 @@ from byzax.simulator.file_cache import file_cache
 
 
 class ContractError(ValueError):
-    """A part that does not do what its kind must."""
+    """A part that breaks the contract of its kind, such as a rule without an aggregate."""
 
 
 class BatchSpec(NamedTuple):
-    """What of a data set decides whether a part can be computed: `shape` of a sample, types, classes; and the batch."""
+    """The shapes and types of a batch, by which parts are traced.
+
+    Attributes:
+        shape: Shape of a sample.
+        x: Type of the samples.
+        y: Type of the labels or values.
+        classes: Number of labels; None for values.
+        batch_size: Samples of the batch.
+    """
 
     shape: tuple[int, ...]
     x: np.dtype[Any]
@@ -39,18 +47,18 @@ class BatchSpec(NamedTuple):
 
 @contextmanager
 def _tracing(part: Part, what: str) -> Iterator[None]:
-    """An error from inside that nobody meant as a message becomes one that names part and line."""
+    """Turns errors from inside, other than messages of a part, into a ContractError with the part and the line."""
     try:
         yield
     except PartError:
-        # the part itself says what it needs
+        # a message of the part itself
         raise
     except Exception as error:
         raise ContractError(f"{part.label}: {what} fails: {said(error, file_of(function_of(part)))}") from error
 
 
 def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row: jax.Array) -> dict[str, Any]:
-    """The functions of a context about the server's own samples, where it has any."""
+    """The functions of a context that use the server's own samples; none where it has no samples."""
 
     def undeclared(*_: Any) -> Any:
         raise PartError(f'{part.label} asks the server for a gradient or a loss: declare needs={{"gradient", "loss"}}')
@@ -66,6 +74,15 @@ def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row
 
 @cache
 def trace_augmentation(part: Part, samples: BatchSpec) -> None:
+    """Checks that an augmentation keeps the shape and type of a batch.
+
+    Args:
+        part: The augmentation.
+        samples: Shapes and types of the batch.
+
+    Raises:
+        ValueError: Where it does not, or fails.
+    """
     augment = part.make()
     batch = _batch(samples).x
     try:
@@ -82,10 +99,21 @@ def trace_augmentation(part: Part, samples: BatchSpec) -> None:
 
 @file_cache(maxsize=1000)
 def num_parameters(part: Part, samples: BatchSpec) -> int:
-    """The number of parameters of a model, d, after a look that it can be computed. No array is made."""
+    """Checks that a model can be computed on a batch, without making an array.
+
+    Args:
+        part: The model.
+        samples: Shapes and types of the batch.
+
+    Returns:
+        The number of parameters, d.
+
+    Raises:
+        ValueError: Where a function of the model fails or gives another shape or type than it must.
+    """
     part.reads_files()
 
-    def look(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
+    def run_model(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, ...]:
         model = part.make(samples.shape, samples.classes)
         require(isinstance(model, Model), f"{part.label} must give a Model, got {type_name(model)}")
         with _tracing(part, "the model"):
@@ -97,7 +125,7 @@ def num_parameters(part: Part, samples: BatchSpec) -> int:
     # values in place of logits where there are no classes
     expected = (samples.batch_size,) if samples.classes is None else (samples.batch_size, samples.classes)
     what = "values" if samples.classes is None else "logits"
-    params, loss, outputs, judged = jax.eval_shape(look, _key(), *_batch(samples)[:2])
+    params, loss, outputs, judged = jax.eval_shape(run_model, _key(), *_batch(samples)[:2])
     require(_is_array(params, (None,)), f"{part.label}: init must give parameters [d], got {type_name(params)}")
     require(params.shape[0] > 0, f"{part.label}: init must give parameters [d] to train, d >= 1, got none")
     require(_is_array(loss, ()), f"{part.label}: loss must give a number, got {type_name(loss)}")
@@ -114,6 +142,19 @@ def num_parameters(part: Part, samples: BatchSpec) -> int:
 
 @cache
 def rows_left(part: Part, n: int, f: int) -> int:
+    """The number of rows that a pre-aggregation leaves.
+
+    Args:
+        part: The pre-aggregation.
+        n: Number of rows that it gets.
+        f: Number of them that may be Byzantine.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ValueError: Where it does not accept these numbers.
+    """
     mixer = part.make(n, f)
     require(isinstance(mixer, Mixer), f"{part.label} must give a Mixer, got {type_name(mixer)}")
     return mixer.kept
@@ -121,7 +162,20 @@ def rows_left(part: Part, n: int, f: int) -> int:
 
 @cache
 def build_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
-    """A rule over what stands before it, for the `k` rows that it sees. Raises ValueError."""
+    """Builds a rule with the pre-aggregations before it.
+
+    Args:
+        part: The rule.
+        before: The pre-aggregations.
+        k: Number of rows that the first of them sees.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The rule of k rows.
+
+    Raises:
+        ValueError: Where one of them does not accept these numbers.
+    """
     rule = chained(part.make, k, f, [each.make for each in before])
     require(isinstance(rule, Aggregator), f"{part.label} must give an Aggregator, got {type_name(rule)}")
     return rule
@@ -129,6 +183,24 @@ def build_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregat
 
 @cache
 def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: bool) -> Any:
+    """Checks that a rule can be applied.
+
+    Args:
+        part: The rule.
+        before: The pre-aggregations before it.
+        k: Number of rows.
+        f: Number of rows that may be Byzantine.
+        d: Number of parameters.
+        own: Whether the server has samples of its own.
+        models: Whether rows are models.
+
+    Returns:
+        The state before the first update (traced), whether the rule gives its rows weights, and whether its aggregate
+        is the sum of its rows times these.
+
+    Raises:
+        ValueError: Where `apply` fails or gives another shape or type than it must.
+    """
     rule = build_rule(part, before, k, f)
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
@@ -156,10 +228,22 @@ def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own
 
 @cache
 def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
+    """Checks that a filter can judge a row.
+
+    Args:
+        part: The filter.
+        n: Number of workers.
+        f: Declared number of Byzantine workers.
+        d: Number of parameters.
+        own: Whether the server has samples of its own.
+
+    Raises:
+        ValueError: Where `judge` fails or gives another shape or type than it must.
+    """
     judge = part.make(n, f)
     require(isinstance(judge, Filter), f"{part.label} must give a Filter, got {type_name(judge)}")
 
-    def look(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
+    def judge_row(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
         context = Context(
             key, row, after=lambda aggregate: row - aggregate, **_server_data(part, judge.needs, own, False, row)
@@ -168,7 +252,7 @@ def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
 
     with _tracing(part, "judge"):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
-        start, given = jax.eval_shape(look, *shapes)
+        start, given = jax.eval_shape(judge_row, *shapes)
     named = isinstance(given, tuple) and len(given) == 3
     where = _location(judge.judge, part)
     require(named, f"{part.label}: judge must give (row, accepted, state), got {type_name(given)}{where}")
@@ -183,6 +267,21 @@ def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
 
 @cache
 def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: BatchSpec, weighs: bool) -> None:
+    """Checks that an attack can forge rows and poison a batch.
+
+    Args:
+        part: The attack.
+        n: Number of workers.
+        f: Number of workers that carry it out.
+        k: Number of rows that it sees.
+        d: Number of parameters.
+        samples: Shapes and types of a batch.
+        weighs: Whether the rule gives its rows weights.
+
+    Raises:
+        ValueError: Where a function of the attack fails or gives another shape or type than it must, or an option does
+            not fit the data.
+    """
     attack = part.make(n, f)
     require(isinstance(attack, Attack), f"{part.label} must give an Attack, got {type_name(attack)}")
 
@@ -261,7 +360,7 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: BatchSpec,
 
 
 def _location(called: Any, part: Part) -> str:
-    """The place of what a part gave to be called, in brackets: nothing where that is not in the file of the part."""
+    """File and line of a function that a part gave, in brackets; empty where it is not in the file of the part."""
     file = os.path.abspath(file_of(function_of(part)))
     waiting, seen = [called], set()
     while waiting:
@@ -290,7 +389,7 @@ def _batch(samples: BatchSpec) -> Any:
 
 
 def _require_same_state(part: Part, what: str, before: Any, after: Any) -> None:
-    """Raises ValueError unless a state keeps its structure, shapes and types: a compiled loop carries it."""
+    """Raises ContractError unless a state keeps its structure, shapes and types: a compiled loop carries it."""
     require(
         type_name(before) == type_name(after),
         f"{part.label}: {what} changes its state from {type_name(before)} to {type_name(after)}",
@@ -298,7 +397,7 @@ def _require_same_state(part: Part, what: str, before: Any, after: Any) -> None:
 
 
 def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
-    """Whether a traced value is one array of such numbers, None: of any; None in the shape stands for any size."""
+    """Whether a traced value is one array of a shape and a kind of numbers; None stands for any size, or any kind."""
     if not isinstance(value, (jax.ShapeDtypeStruct, jax.Array)) or len(value.shape) != len(shape):
         return False
     fits = kind is None or jnp.issubdtype(value.dtype, kind)
@@ -306,12 +405,19 @@ def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floatin
 
 
 def _like(value: Any, wanted: Any) -> bool:
-    """Whether a traced value has the shape of another, and is whole numbers where that is."""
+    """Whether a traced value has the shape of another, and holds whole numbers where that does."""
     return _is_array(value, wanted.shape, jnp.integer if jnp.issubdtype(wanted.dtype, jnp.integer) else jnp.floating)
 
 
 def type_name(value: Any) -> str:
-    """What a value is: `float32[7, 650]` for a traced array, `(float32[7], ())` for a tuple of them."""
+    """The type of a traced value in words.
+
+    Args:
+        value: The value.
+
+    Returns:
+        Such as `float32[7, 650]` for an array, or `(float32[7], ())` for a tuple.
+    """
     if isinstance(value, jax.ShapeDtypeStruct):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
@@ -323,6 +429,12 @@ def type_name(value: Any) -> str:
 
 
 def require(fits: bool, message: str, kind: type[ValueError] = ContractError) -> None:
-    """Raises Broken, or another kind of error, unless a part fits."""
+    """Raises an error unless a condition holds.
+
+    Args:
+        fits: The condition.
+        message: The message of the error.
+        kind: Class of the error.
+    """
     if not fits:
         raise kind(message)

@@ -112,5 +112,5 @@ def test_a_table_keeps_what_was_claimed_when_a_row_came():
 
 
 def test_claims_are_refused_where_numbers_of_samples_do_not_count():
-    with pytest.raises(ScenarioError, match=r"^attack: claims lies about numbers of samples.*take weights samples"):
+    with pytest.raises(ScenarioError, match=r"^attack: claims states false numbers of samples.*take weights samples"):
         validate(small(attack="claims").task)
