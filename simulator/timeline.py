@@ -99,8 +99,8 @@ class Timeline(NamedTuple):
         """`[R]`, the age of each row: updates since the version that its worker was handed."""
         return self.updates - self.rows.handed
 
-    def of(self, step: int) -> slice:
-        """The places of the rows of update `step` in `rows`."""
+    def places_of(self, step: int) -> slice:
+        """The places in `rows` of the new rows of update `step`."""
         return slice(int(self.first[step]), int(self.first[step + 1]))
 
     def last_use(self) -> np.ndarray:

@@ -63,6 +63,9 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
         Args:
             changes: Fields and their values. Defaults that depend on them follow.
 
+        Returns:
+            The copy.
+
         Raises:
             ScenarioError: For a value that does not fit; one line for each mistake.
         """

@@ -31,7 +31,14 @@ class Recording(Description, frozen=True):
     )
 
     def steps(self, count: int) -> Collection[int]:
-        """The updates whose rows are kept, in a run of `count` updates."""
+        """The updates whose rows are kept.
+
+        Args:
+            count: Number of updates of the run.
+
+        Returns:
+            These updates, from 0.
+        """
         if self.rows is None:
             return ()
         return range(0, count, self.rows) if isinstance(self.rows, int) else self.rows

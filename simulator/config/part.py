@@ -129,7 +129,17 @@ class Choice:
         self.kind, self.base, self.aliases = kind, base, aliases
 
     def validate(self, value: Any) -> Any:
-        """The part that a value of a scenario describes. Raises pydantic's errors."""
+        """Parses a value of a scenario.
+
+        Args:
+            value: A part, a name, a function, or a mapping of `name` and options.
+
+        Returns:
+            The part.
+
+        Raises:
+            ValueError: An error of pydantic, for a value that describes no part.
+        """
         if isinstance(value, Part):
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
@@ -148,7 +158,18 @@ class Choice:
         return made.model_validate({**given, "name": made.model_fields["name"].default})
 
     def type_of(self, chosen: Any) -> type[Part]:
-        """The type of a part, by its name, an alias, or its function. Raises as `part_type`."""
+        """The type of a part.
+
+        Args:
+            chosen: A name, an alias, `file.py:name`, or a function.
+
+        Returns:
+            The type.
+
+        Raises:
+            PartError: For an unknown name.
+            PluginError: Where the file cannot be used, or an option cannot be written in YAML.
+        """
         # a file of the user's own may have the name of an alias
         alias = chosen in self.aliases and chosen not in members.available(self.kind)
         return part_type(self.kind, self.base, self.aliases[chosen] if alias else chosen)
@@ -184,7 +205,17 @@ class Either:
         self.numbers, self.choice = TypeAdapter(annotation), choice
 
     def validate(self, value: Any) -> Any:
-        """The numbers or the part that a value of a scenario describes. Raises pydantic's errors."""
+        """Parses a value of a scenario.
+
+        Args:
+            value: A number, a list of numbers, or what stands for a part.
+
+        Returns:
+            The numbers or the part.
+
+        Raises:
+            ValueError: An error of pydantic, for a value that is neither.
+        """
         if type(value) in (int, float):
             return self.numbers.validate_python(value)
         if isinstance(value, (list, tuple)):
@@ -212,13 +243,33 @@ class NamedOneOf:
         self.by_name = {each.model_fields["name"].default: each for each in descriptions}
 
     def type_of(self, name: Any) -> type[Description]:
-        """The description of a name. Raises PartError for an unknown one."""
+        """The class of a description.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The class.
+
+        Raises:
+            PartError: For an unknown name.
+        """
         if not isinstance(name, str) or name not in self.by_name:
             raise PartError(f"unknown {self.word} {quote(name)}; {nearest(str(name), self.by_name)}")
         return self.by_name[name]
 
     def validate(self, value: Any) -> Any:
-        """The description that a value of a scenario stands for. Raises pydantic's errors."""
+        """Parses a value of a scenario.
+
+        Args:
+            value: A description, its name, or a mapping of `name` and its other fields.
+
+        Returns:
+            The description.
+
+        Raises:
+            ValueError: An error of pydantic, for a value that stands for none.
+        """
         if isinstance(value, tuple(self.by_name.values())):
             return value
         given = {"name": value} if isinstance(value, str) else value

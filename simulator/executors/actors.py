@@ -104,12 +104,12 @@ def new_of(run: Setting, step: int) -> New:
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
     """The messages that hold the new rows of an update, ascending."""
-    return np.unique(post.message[timeline.of(step)])
+    return np.unique(post.message[timeline.places_of(step)])
 
 
 def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarray:
     """The new rows of an update `[r, d]` out of the messages that hold them, by their place and not by arrival."""
-    own = run.timeline.of(step)
+    own = run.timeline.places_of(step)
     message, place = run.post.message[own], run.post.place[own]
     rows = np.empty((len(message), parts[0].shape[1]), parts[0].dtype)
     for number, part in zip(asked(run.timeline, run.post, step), parts, strict=True):

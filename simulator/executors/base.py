@@ -208,7 +208,7 @@ def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
 
 def arrived(timeline: Timeline, step: int, n: int) -> Arrivals:
     """Whose rows are new in an update of `n` workers, and whose have left the table."""
-    own = timeline.of(step)
+    own = timeline.places_of(step)
     return Arrivals(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
 
 

@@ -122,7 +122,7 @@ def _updates(run: Run, prepared: Prepared, here: World, server: Server) -> Itera
 
     for step in range(timeline.steps):
         interrupts.check()
-        mine, core = timeline.of(step), prepared.core_of(int(timeline.seen[step]))
+        mine, core = timeline.places_of(step), prepared.core_of(int(timeline.seen[step]))
         new, rows = arrived(timeline, step, run.workers.total), []
         for worker, version, job, handed in zip(
             new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], new.versions, strict=True

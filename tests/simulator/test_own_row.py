@@ -127,16 +127,16 @@ def made(monkeypatch):
     """A list with an entry for each row of the server's own that was made."""
     entries = []
 
-    def owning(*given):
+    def build(*given):
         own = serving.build_server_row(*given)
 
         def row(*asked):
             jax.debug.callback(lambda: entries.append(True))
-            return own.row(*asked)
+            return own.make(*asked)
 
-        return own._replace(row=row)
+        return own._replace(make=row)
 
-    monkeypatch.setattr(core, "owning", owning)
+    monkeypatch.setattr(core, "build_server_row", build)
     return entries
 
 

@@ -55,7 +55,7 @@ def test_an_asynchronous_table_applies_the_last_row_of_every_worker():
     last = np.zeros((7, rows.shape[1]))
     ages = []
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         last[timeline.rows.workers[new]] = rows[new]
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * last.mean(0), rtol=1e-4, atol=1e-5)
         ages += timeline.ages[new].tolist()
@@ -73,7 +73,7 @@ def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_n
     last, handed, there = np.zeros((7, rows.shape[1])), np.zeros(7), np.zeros(7, bool)
     sizes = []
     for t in range(timeline.steps):
-        new, now = timeline.of(t), timeline.time_s[t]
+        new, now = timeline.places_of(t), timeline.time_s[t]
         fresh = timeline.rows.workers[new]
         dead = [crash["worker"] for crash in DYING if crash["at"] <= now < crash.get("back", np.inf)]
         if options.get("dead_rows") != "stay":
@@ -123,7 +123,7 @@ def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
         timeline, models, rows = history(schedule=schedule, **RANDOM)
         assert timeline.ages.max() > 2
         for t in range(timeline.steps):
-            new = timeline.of(t)
+            new = timeline.places_of(t)
             weighted = weight(timeline.ages[new])[:, None] * rows[new]
             np.testing.assert_allclose(models[t + 1], models[t] - ETA * weighted.mean(0), rtol=1e-4, atol=1e-5)
 
@@ -133,7 +133,7 @@ def test_the_rows_of_a_table_become_lighter_as_they_grow_older():
     timeline, models, rows = history(schedule=schedule, **RANDOM)
     last, made = np.zeros((7, rows.shape[1])), np.zeros(7)
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         last[timeline.rows.workers[new]], made[timeline.rows.workers[new]] = rows[new], timeline.rows.handed[new]
         step = (last / (1 + t - made)[:, None]).mean(0)
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * step, rtol=1e-4, atol=1e-5)
@@ -143,7 +143,7 @@ def test_basgd_gives_the_rule_the_means_of_its_buckets():
     timeline, models, rows = history(schedule={"name": "basgd", "buckets": 3}, rule="median", **RANDOM)
     assert timeline.sizes.max() > 3
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         bucket = timeline.rows.workers[new] % 3
         means = np.stack([rows[new][bucket == b].mean(0) for b in range(3)])
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * np.median(means, axis=0), rtol=1e-4, atol=1e-5)
@@ -152,7 +152,7 @@ def test_basgd_gives_the_rule_the_means_of_its_buckets():
 def test_a_quorum_applies_the_first_rows_alone():
     timeline, models, rows = history(schedule={"name": "synchronous", "quorum": 4}, **RANDOM)
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         assert new.stop - new.start == 4
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * rows[new].mean(0), rtol=1e-4, atol=1e-5)
 

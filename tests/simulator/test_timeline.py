@@ -511,7 +511,7 @@ def test_rows_after_the_first_of_a_worker_wait_for_no_buffer():
 def test_each_bucket_has_the_rows_of_its_own_workers():
     plan = made({"name": "basgd", "buckets": 3}, latency="exponential")
     for step in range(plan.steps):
-        assert {*(plan.rows.workers[plan.of(step)] % 3)} == {0, 1, 2}
+        assert {*(plan.rows.workers[plan.places_of(step)] % 3)} == {0, 1, 2}
     assert (plan.seen == 3).all()
 
 
@@ -559,7 +559,7 @@ def test_exactly_so_many_byzantine_workers_take_part_in_every_update():
             liars = fixed_byzantine_workers(at(scenario, 3))
             assert there.steps == 60
             for step in range(60):
-                taking = there.rows.workers[there.of(step)]
+                taking = there.rows.workers[there.places_of(step)]
                 assert len(set(taking)) == 5
                 assert np.isin(taking, liars).sum() == 2
             # all of both kinds have turns, but for those that died
