@@ -497,13 +497,13 @@ def execute_alone(scenario):
 @pytest.mark.parametrize(
     ("role", "name", "schedule"),
     [
-        ("Workers", "worker actor 0", "synchronous"),
-        ("Workers", "worker actor 0", "lagging"),
-        ("Workers", "worker actor 0", "asynchronous"),
-        pytest.param("Workers", "worker actor 0", "stale_synchronous", marks=pytest.mark.slow),
-        pytest.param("Workers", "worker actor 0", "basgd", marks=pytest.mark.slow),
-        ("Adversary", "the adversary actor", "synchronous"),
-        ("ParameterServer", "the parameter-server actor", "synchronous"),
+        ("WorkerActor", "worker actor 0", "synchronous"),
+        ("WorkerActor", "worker actor 0", "lagging"),
+        ("WorkerActor", "worker actor 0", "asynchronous"),
+        pytest.param("WorkerActor", "worker actor 0", "stale_synchronous", marks=pytest.mark.slow),
+        pytest.param("WorkerActor", "worker actor 0", "basgd", marks=pytest.mark.slow),
+        ("AdversaryActor", "the adversary actor", "synchronous"),
+        ("ServerActor", "the parameter-server actor", "synchronous"),
     ],
 )
 def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_one(
@@ -529,7 +529,7 @@ def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_on
 def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_session):
     scenario = small(executor={"name": "ray", "actors": 1})
     expected = list(ray_session(scenario))
-    victim = processes("ray::Workers")[0]
+    victim = processes("ray::WorkerActor")[0]
     victim.kill()
     victim.wait(10)
     assert same(expected, list(ray_session(scenario)))
