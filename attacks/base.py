@@ -255,6 +255,8 @@ class Attack(NamedTuple):
         questions: How often `forge` asks the rule in one update.
         needs: The functions of the `View` that `forge` calls, of "ask_rule", "loss" and "after".
         reads_labels: Whether `corrupt` reads or changes labels, so that the data has to have them.
+        least_known: Rows that its workers have to know to change anything; where they know one, their own, and this is
+            2, they send that one.
     """
 
     init: Init = lambda d: ()
@@ -265,6 +267,7 @@ class Attack(NamedTuple):
     questions: int = 0
     needs: frozenset[str] = frozenset()
     reads_labels: bool = False
+    least_known: int = 1
 
 
 def check(name: str, n: int, f: int) -> None:
@@ -303,7 +306,10 @@ def classes_of(name: str, batch: Batch) -> Array:
 
 
 def stateless(
-    make_rows: Callable[[Array, View], Array], needs: frozenset[str] = frozenset(), questions: int = 0
+    make_rows: Callable[[Array, View], Array],
+    needs: frozenset[str] = frozenset(),
+    questions: int = 0,
+    least_known: int = 1,
 ) -> Attack:
     """An attack without state, from a function that makes the Byzantine rows.
 
@@ -311,6 +317,7 @@ def stateless(
         make_rows: `make_rows(key, view)` gives one row `[d]`, the same for each Byzantine worker, or rows `[n, d]`.
         needs: The functions of the view that it calls, as in `Attack`.
         questions: How often it asks the rule.
+        least_known: Rows that it has to know, as in `Attack`.
 
     Returns:
         The attack; honest rows stay as they are, and the type of the rows is kept.
@@ -320,7 +327,7 @@ def stateless(
         rows = jnp.where(view.byzantine[:, None], make_rows(key, view).astype(view.rows.dtype), view.rows)
         return rows, state
 
-    return Attack(forge=forge, needs=needs, questions=questions)
+    return Attack(forge=forge, needs=needs, questions=questions, least_known=least_known)
 
 
 def num_rows(view: View) -> Array:

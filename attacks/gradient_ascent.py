@@ -110,7 +110,7 @@ def gradient_ascent(
         return jnp.where(view.byzantine[:, None], rows, view.rows), after
 
     return first._replace(
-        forge=forge, questions=steps + 1 + first.questions, needs=MEASURE_NEEDS[measure] | first.needs
+        least_known=1, forge=forge, questions=steps + 1 + first.questions, needs=MEASURE_NEEDS[measure] | first.needs
     )
 
 

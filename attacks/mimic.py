@@ -85,7 +85,7 @@ def mimic(n: int, f: int, *, target: Literal["direction"] | Label = "direction",
         after = MimicState(mean, direction, seen + anyone, copied)
         return rows, jax.tree.map(lambda new, kept: new.astype(kept.dtype), after, state)
 
-    return Attack(init=init, forge=forge)
+    return Attack(init=init, forge=forge, least_known=2)
 
 
 def _unit(vector: Array) -> Array:

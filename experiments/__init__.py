@@ -1,0 +1,1 @@
+"""Uses of the simulator: command line, Python API, studies, tables, plots, certificates, benchmarks."""

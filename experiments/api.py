@@ -5,7 +5,7 @@ import sys
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,12 +74,12 @@ class Result:
         Returns:
             One row per run, update and worker: `step` (from 1), `worker`, `weight`; NaN where the rule gives none.
         """
-        found = self._joined("weights.csv")
-        keys = [*self._settings(), "step"]
+        # runs may have different numbers of workers
+        found = self._joined("weights.csv", lambda wide: wide.melt("step", var_name="worker", value_name="weight"))
         if not len(found):
-            return pd.DataFrame(columns=[*keys, "worker", "weight"])
-        made = found.melt(keys, var_name="worker", value_name="weight").astype({"worker": int})
-        return made.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
+            return pd.DataFrame(columns=[*self._settings(), "step", "worker", "weight"])
+        found = found.astype({"worker": int})
+        return found.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
 
     def recorded(self, run: str | None = None) -> list[Update]:
         """The updates that `record: {rows: ...}` kept, in order, as `simulate` gives them.
@@ -166,11 +166,11 @@ class Result:
         columns = list(self.runs.columns)
         return [name for name in columns[: columns.index("status")] if name != "study"]
 
-    def _joined(self, file: str) -> pd.DataFrame:
+    def _joined(self, file: str, shaped: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> pd.DataFrame:
         settings, parts = self.runs[self._settings()], []
         for name, record in self._results.records.items():
             if (record.folder / file).exists():
-                parts.append(pd.read_csv(record.folder / file).assign(run=name))
+                parts.append(shaped(pd.read_csv(record.folder / file)).assign(run=name))
         return settings.merge(pd.concat(parts), on="run") if parts else settings.iloc[:0].assign(step=[])
 
     def __repr__(self) -> str:
@@ -222,9 +222,20 @@ def run(
     """
     expansion = described(scenario, settings)
     expansion = validate(validate_quickly(expansion)) or expansion
-    made = tempfile.mkdtemp(prefix="byzax-") if out is None else None
-    folder = Path(made or str(out))
-    # a folder of one's own is there already, and empty
+    if out is not None:
+        return _run(expansion, Path(out), overwrite, quiet, ray_address)
+    made = tempfile.mkdtemp(prefix="byzax-")
+    try:
+        # there already, and empty
+        result = _run(expansion, Path(made), overwrite, quiet, ray_address)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    weakref.finalize(result, shutil.rmtree, made, ignore_errors=True)
+    return result
+
+
+def _run(expansion: Expansion, folder: Path, overwrite: bool, quiet: bool, ray_address: str | None) -> Result:
     outputs.claim([folder], [Path(expansion.source)] if expansion.source else [], overwrite)
     results.save_study(folder, expansion)
     todo = running.jobs(expansion, folder)
@@ -236,14 +247,12 @@ def run(
     with interrupts.raise_on_signals(), progress.report(console, runs, steps, None, quiet) as shown:
         running.perform(todo, ray_address, shown)
     result = load(folder)
-    if made is not None:
-        weakref.finalize(result, shutil.rmtree, made, ignore_errors=True)
     failed = result.runs.loc[~ended(result.runs)]
     if len(failed):
         said = f"{len(failed)} of {runs} runs failed, such as {failed['run'].iloc[0]}: {failed['reason'].iloc[0]}"
         if len(failed) == runs:
             raise RunError(said)
-        warnings.warn(said, stacklevel=2)
+        warnings.warn(said, stacklevel=3)
     return result
 
 
@@ -269,6 +278,9 @@ def load(folder: str | Path) -> Result:
 
     Args:
         folder: A folder that `byzax run` or `run(..., out=folder)` wrote.
+
+    Returns:
+        The results, read from the files of the runs. A damaged run is left out, with a warning.
 
     Raises:
         ScenarioError: Where there is no run in it.

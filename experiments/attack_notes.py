@@ -1,25 +1,22 @@
 """Notes about the attacks of a scenario before it starts: their cost, and options that do nothing there."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.attacks import Answer, Attack, View
+from byzax.attacks import Attack
 from byzax.experiments.names import counted
 from byzax.simulator.config.attack import AttackShare
 from byzax.simulator.config.data import DataPart
-from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors.base import fixed_byzantine_workers
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.units import change_in_units, measure_units
 from byzax.simulator.world import load, share_out
 
-# Samples on which it is looked whether a trigger changes anything, and updates in which an attack does.
-LOOKED_AT, UPDATES = 200, 3
+# Samples on which it is looked whether a trigger changes anything.
+LOOKED_AT = 200
 
 
 def attack_notes(scenario: Study) -> Iterator[str]:
@@ -43,7 +40,9 @@ def attack_notes(scenario: Study) -> Iterator[str]:
                 "server does: with a rule that takes long that is most of a run"
             )
         yield from _when(key, part, scenario.steps)
-        if part.knowledge != "omniscient" and _idle(part, scenario.workers.total, count):
+        known = 1 if part.knowledge == "own" else count
+        changes_rows = attack.corrupt is None and attack.claim is None
+        if part.knowledge != "omniscient" and changes_rows and known < attack.least_known:
             yield (
                 f"{key}.knowledge: {part.label} sends what its workers computed where they know no other row "
                 f"({part.knowledge}, {counted(count, 'worker')}): choose omniscient, or colluding with several workers"
@@ -110,31 +109,3 @@ def _shows(part: AttackShare, count: int, data: DataPart, n: int) -> bool:
     assert goal is not None
     some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // LOOKED_AT)])
     return bool((change_in_units(measure_units(dataset), some, goal.trigger) != some).any())
-
-
-@lru_cache
-def _idle(part: Part, n: int, count: int) -> bool:
-    """Whether an attack whose workers know no row but one sends just that row."""
-    alone = getattr(part, "knowledge", "") == "own" or count == 1
-    attack = _made(part, n, count)  # pyright: ignore[reportArgumentType]
-    if attack.forge is None or attack.corrupt is not None or attack.claim is not None or not alone:
-        return False
-    byzantine = jnp.arange(n) < 1
-    state = attack.init(8)
-    for update in range(UPDATES):
-        rows = jnp.broadcast_to(jax.random.normal(jax.random.key(update), (8,)), (n, 8))
-        view = View(
-            rows,
-            byzantine,
-            known=byzantine,
-            workers=jnp.arange(n),
-            params=jnp.zeros(8),
-            ask_rule=lambda tried: Answer(tried.mean(axis=0), None, tried),
-            loss=lambda params: jnp.square(params).sum(),
-            step=jnp.asarray(update),
-            new=jnp.ones(n, bool),
-        )
-        sent, state = attack.forge(jax.random.key(update), view, state)
-        if not bool(jnp.allclose(sent[0], rows[0], rtol=1e-5, atol=1e-6)):
-            return False
-    return True

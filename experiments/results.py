@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel
 
 from byzax.experiments import outputs
 from byzax.experiments.names import file_name, short
 from byzax.experiments.settings import plain, settings
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
-from byzax.members import KINDS, file_of
+from byzax.members import KINDS, file_of, reference_of
 from byzax.simulator import threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.config.grid import Expansion
-from byzax.simulator.config.part import NestedRule, Part, function_of, kind_of
+from byzax.simulator.config.part import NestedRule, Part, function_of, kind_of, parts_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
@@ -83,10 +82,12 @@ def runs(expansion: Expansion) -> list[Entry]:
     """Every run of a study, in order; their folder names are readable and differ."""
     rules = labels(cell.study.rule for cell in expansion.cells)
     attacks = labels(cell.study.attack for cell in expansion.cells)
+    values = {key: values for key, values in expansion.study.grid.items() if _is_other(key)}
+    swept = {key: [*zip(each, told_apart([*map(on_one_line, each)]), strict=True)] for key, each in values.items()}
     made: list[Entry] = []
     taken: set[str] = set()
     for cell in expansion.cells:
-        others = {key: on_one_line(value) for key, value in cell.choices.items() if _is_other(key)}
+        others = {key: _text(swept[key], value) for key, value in cell.choices.items() if _is_other(key)}
         for seed in cell.study.seeds:
             rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
             if not any(key.partition(".")[0] == "pre" for key in cell.choices):
@@ -98,6 +99,11 @@ def runs(expansion: Expansion) -> list[Entry]:
             made.append(Entry(slug, single, rule, attack, others, len(made)))
     cells = Counter((run.rule, run.attack, *run.others.items()) for run in made)
     return [run._replace(of=cells[(run.rule, run.attack, *run.others.items())], runs=len(made)) for run in made]
+
+
+def _text(values: Sequence[tuple[Any, str]], chosen: Any) -> str:
+    """The text of one of the values of a key of the grid."""
+    return next(text for value, text in values if value is chosen)
 
 
 def _is_other(key: str) -> bool:
@@ -122,7 +128,21 @@ def labels(parts: Iterable[Part]) -> dict[Part, str]:
             if not place or said or not alike:
                 named.append(on_one_line({"name": each.name, **said}))
         labels[part] = " + ".join(named)
-    return labels
+    return dict(zip(labels, told_apart([*labels.values()]), strict=True))
+
+
+def told_apart(texts: Sequence[str]) -> list[str]:
+    """The same texts, numbered where several are the same: functions of the user's own may have one name.
+
+    >>> told_apart(["mine", "krum", "mine"])
+    ['mine (1)', 'krum', 'mine (2)']
+    """
+    often, seen = Counter(texts), Counter[str]()
+    found = []
+    for text in texts:
+        seen[text] += 1
+        found.append(f"{text} ({seen[text]})" if often[text] > 1 else text)
+    return found
 
 
 def _options(part: Part, namesakes: Sequence[Part], alike: bool) -> dict[str, Any]:
@@ -144,7 +164,7 @@ def _short(value: Any) -> Any:
 def begin(folder: Path, run: Entry) -> None:
     """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
     here = folder / "runs" / f".{run.slug}"
-    described = run.scenario.model_dump(mode="json")
+    described = run.scenario.model_dump(mode="json", fallback=_written)
     del described["repeats"], described["grid"]
     own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
     with writing(here):
@@ -158,6 +178,11 @@ def begin(folder: Path, run: Entry) -> None:
             _append(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
         (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
         here.rename(folder / "runs" / run.slug)
+
+
+def _written(value: Any) -> str:
+    """An option that YAML has nothing for, such as a class: as it can be named."""
+    return reference_of(value) if callable(value) else repr(value)
 
 
 def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
@@ -350,7 +375,7 @@ def own_files(scenario: Study) -> dict[str, tuple[str, str]]:
         ScenarioError: Where a file cannot be read.
     """
     found = {}
-    for key, part in _parts(scenario, ""):
+    for key, part in parts_of(scenario):
         function: Any = function_of(part)
         file = Path(file_of(function)).absolute()
         if part.name == "module":
@@ -374,20 +399,8 @@ def own_files(scenario: Study) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _parts(value: Any, key: str) -> Iterator[tuple[str, Part]]:
-    """All parts of a scenario that have a name, with their keys."""
-    if isinstance(value, Part):
-        yield key, value
-    if isinstance(value, BaseModel):
-        for field in type(value).model_fields:
-            yield from _parts(getattr(value, field), f"{key}.{field}".removeprefix("."))
-    elif isinstance(value, tuple):
-        for i, each in enumerate(value):
-            yield from _parts(each, f"{key}[{i}]")
-
-
 def _commit() -> str | None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
     try:

@@ -36,10 +36,15 @@ def settings(scenario: Study) -> dict[str, str]:
         "attack": scenario.attack.label,
         "steps": str(scenario.steps),
         "optimizer": scenario.optimizer.label,
-        **dict(_flat("optimizer.learning_rate", plain(scenario.optimizer.options()["learning_rate"]))),
+        **dict(_flat("optimizer.learning_rate", plain(rate)) if (rate := _rate(scenario)) is not None else ()),
     }
     told = {key: value for key, value in plain(scenario).items() if key not in LEFT_OUT}
     return always | {key.removesuffix(".count"): text for name in told for key, text in _flat(name, told[name])}
+
+
+def _rate(scenario: Study) -> Any:
+    """The learning rate at the server; None for an optimizer of the user's own that has no such option."""
+    return scenario.optimizer.options().get("learning_rate")
 
 
 def plain(value: Any) -> Any:

@@ -38,6 +38,8 @@ LONGEST_PROBLEM = 300
 
 
 class Loader(yaml.SafeLoader):
+    """Reads YAML 1.2 as scenarios are written in it, and refuses what is ambiguous or too large."""
+
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, stream: Any) -> None:
@@ -47,6 +49,7 @@ class Loader(yaml.SafeLoader):
         self.composed, self.inside = 0, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node, unless it is nested too deeply or has a tag."""
         event: Any = self.peek_event()
         self.composed += 1
         self.inside += 1
@@ -68,6 +71,7 @@ class Loader(yaml.SafeLoader):
         return node
 
     def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
+        """A list, unless its aliases stand for too much."""
         node = super().compose_sequence_node(anchor)
         self._measure(node, node.value)
         return node
@@ -84,6 +88,7 @@ class Loader(yaml.SafeLoader):
         self.sizes[id(node)] = size, depth
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping, unless a key is no text or stands there twice."""
         node = super().compose_mapping_node(anchor)
         self._measure(node, [part for pair in node.value for part in pair])
         seen: dict[str, int] = {}
@@ -114,9 +119,12 @@ def _refuse(problem: str, mark: Any) -> NoReturn:
 
 
 class Dumper(yaml.SafeDumper):
+    """Writes YAML 1.2 that `Loader` reads back to the same value, without aliases."""
+
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Whether a value is written out each time; it always is."""
         return True
 
 

@@ -119,11 +119,13 @@ def defaults(base: Study) -> list[str]:
     part = base.optimizer if local is None else local.optimizer
     key, speed = ("local", local.learning_rate) if local is not None and part is None else ("", None)
     if part is not None:
-        key, speed = ("optimizer" if local is None else "local.optimizer"), getattr(part, "learning_rate")  # noqa: B009
+        key, speed = ("optimizer" if local is None else "local.optimizer"), getattr(part, "learning_rate", None)
     key = f"{key}.learning_rate"
     if isinstance(speed, RatePart):
-        key, speed = f"{key}.start", speed.options()["start"]
-    assert isinstance(speed, float)
+        key, speed = f"{key}.start", speed.options().get("start")
+    if not isinstance(speed, (int, float)):
+        # an optimizer or a schedule of the user's own
+        raise ScenarioError(f"--over: there is no number {key} to try others around: say what is to be tried")
     found = [f"{key}=[{', '.join(f'{speed * factor:.6g}' for factor in AROUND)}]"]
     if base.optimizer.name == "sgd":
         found.append("optimizer.momentum=[0.0, 0.9]")

@@ -82,8 +82,18 @@ def build_rate(chosen: float | RatePart, updates: int) -> float | Rate:
     return warmed
 
 
-def _learning_rate(optimizer: Part) -> float | RatePart:
-    return getattr(optimizer, "learning_rate")  # noqa: B009
+def _learning_rate(optimizer: Part) -> float | RatePart | None:
+    """The learning rate of an optimizer; None for one of the user's own that has no such option."""
+    return getattr(optimizer, "learning_rate", None)
+
+
+def _build_rate_of(optimizer: Part, updates: int) -> float | Rate | None:
+    speed = _learning_rate(optimizer)
+    return None if speed is None else build_rate(speed, updates)
+
+
+def _with_rate(optimizer: Part, now: Any) -> optax.GradientTransformation:
+    return function_of(optimizer)(**optimizer.options() | ({} if now is None else {"learning_rate": now}))
 
 
 def build_optimizer(part: Part, updates: int, max_norm: float | None = None) -> optax.GradientTransformation:
@@ -100,8 +110,7 @@ def build_optimizer(part: Part, updates: int, max_norm: float | None = None) -> 
     Raises:
         ValueError: For an option of the optimizer or its rate out of its range.
     """
-    speed = build_rate(_learning_rate(part), updates)
-    optimizer = function_of(part)(**part.options() | {"learning_rate": speed})
+    optimizer = _with_rate(part, _build_rate_of(part, updates))
     return optimizer if max_norm is None else optax.chain(optimizer, _build_projection(max_norm))
 
 
@@ -253,17 +262,17 @@ def build_local_optimizer(local: Local, updates: int) -> LocalOptimizer:
         speed = build_rate(local.learning_rate, updates)
 
         def step(at: Array, state: State, gradient: Array, start: Array, handed: Array) -> tuple[Array, State]:
-            now = speed(handed) if callable(speed) else speed
+            now: Any = speed(handed) if callable(speed) else speed
             return at - now * towards_start(gradient, at, start), state
 
         return LocalOptimizer(lambda params: (), step)
 
     part = local.optimizer
-    speed = build_rate(_learning_rate(part), updates)
+    speed = _build_rate_of(part, updates)
 
     def optimizer(handed: Any) -> optax.GradientTransformation:
         now = speed(handed) if callable(speed) else speed
-        return function_of(part)(**part.options() | {"learning_rate": now})
+        return _with_rate(part, now)
 
     def step_by(at: Array, state: State, gradient: Array, start: Array, handed: Array) -> tuple[Array, State]:
         change, state = optimizer(handed).update(towards_start(gradient, at, start), state, at)

@@ -73,13 +73,18 @@ def test_byzax_is_imported_beside_files_of_the_same_names_and_loads_nothing_at_f
     assert python(folder, "-c", code).split() == ["byzax", "False"]
 
 
-@pytest.mark.parametrize("command", [("-m", "byzax"), ("script.py",), (Path(sys.executable).with_name("byzax"),)])
+COMMANDS = [("-m", "byzax"), ("script.py",), (Path(sys.executable).with_name("byzax"),)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_run_starts_beside_files_of_the_same_names(folder, command):
     python(folder, *command, "run", "small.yaml", "--out", "out", "--set", "executor=loop")
     assert (folder / "out" / "summary.md").exists()
 
 
-@pytest.mark.parametrize("command", [("-m", "byzax"), ("script.py",)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS[:2])
 def test_actors_start_beside_files_of_the_same_names(folder, command):
     python(folder, *command, "run", "small.yaml", "--out", "out", "--set", "executor=ray")
     assert (folder / "out" / "summary.md").exists()

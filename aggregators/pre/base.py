@@ -84,7 +84,7 @@ def chained(
         return rule(n, f)
     try:
         last = rule(made[-1].kept, f)
-    except PartError as error:
+    except ValueError as error:
         if made[-1].kept == n or isinstance(error, OptionError):
             raise
         raise PartError(f"{error}; of the n={n} rows {made[-1].kept} are left by what stands before it") from error

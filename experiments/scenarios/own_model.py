@@ -6,6 +6,8 @@ from flax import nnx
 
 
 class Gated(nnx.Module):
+    """A hidden layer whose outputs are multiplied by gates (Dauphin et al. 2017)."""
+
     def __init__(self, shape: tuple[int, ...], classes: int, rngs: nnx.Rngs) -> None:
         # of shape, classes and rngs those that it asks for, by name
         self.value = nnx.Linear(shape[0] * shape[1], 32, rngs=rngs)

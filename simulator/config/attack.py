@@ -11,6 +11,8 @@ from byzax.simulator.config.part import Choice, NamedOneOf, Part, accept_bare
 class Byzantine(Description, frozen=True):
     """The Byzantine workers, whatever the declared number is."""
 
+    _short = "count"
+
     count: int = Field(default=3, ge=0, description="How many workers; it may be all of them.")
     which: Literal["first", "random", "by_data"] = Field(
         default="first",
@@ -51,7 +53,7 @@ class Workers(Description, frozen=True):
     """The workers of a run."""
 
     total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
-    byzantine: Annotated[Byzantine, accept_bare("count", int, Byzantine)] = Field(
+    byzantine: Annotated[Byzantine, accept_bare(int, Byzantine)] = Field(
         default=Byzantine(), description="Byzantine workers: their number, or a mapping."
     )
     declared: int = Field(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -37,6 +37,9 @@ def mistake(message: str) -> PydanticCustomError:
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """Frozen and strict: an unknown key, a wrong type, NaN and infinity are errors. Copies are checked too."""
+
+    # the key whose bare value can be written for the description
+    _short: ClassVar[str] = "name"
 
     def __init__(self, **given: Any):
         try:
@@ -84,7 +87,8 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
 
 def _given(value: Any) -> Any:
     if isinstance(value, Description):
-        return value.given()
+        written = value.given()
+        return written[value._short] if isinstance(written, dict) and set(written) == {value._short} else written
     if isinstance(value, Mapping):
         return {key: _given(each) for key, each in value.items()}
     return [_given(each) for each in value] if isinstance(value, (list, tuple)) else value

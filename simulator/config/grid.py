@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from byzax.members import PluginError
 from byzax.options import PartError
@@ -203,11 +204,13 @@ def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
     """
     place: type[BaseModel] | None = description
     known: list[str] = []
+    names: list[str] = []
     above = ""
     for part in key.split("."):
         if place is None:
             return f"unknown key; {above.removesuffix('.')} has no keys"
         known = [f"{above}{name}" for name in place.model_fields]
+        names = [f"{above}{name}.name" for name, each in place.model_fields.items() if _chosen_by_name(each)]
         field = place.model_fields.get(part)
         if field is None:
             break
@@ -224,8 +227,12 @@ def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
         above += f"{part}."
     else:
         return ""
-    near = difflib.get_close_matches(key[:LONGEST_VALUE], known, n=1)
+    near = difflib.get_close_matches(key[:LONGEST_VALUE], [*known, *names], n=1)
     return f"unknown key; {f'did you mean {near[0]!r}?' if near else f'known: {chr(44).join(known)}'}"
+
+
+def _chosen_by_name(field: FieldInfo) -> bool:
+    return choice_of(field.annotation, field.metadata) is not None
 
 
 def expand(study: Study, source: str = "") -> Expansion:

@@ -1,26 +1,15 @@
 """The durations of computing and messages, lost messages and crashes."""
 
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import Description, Seconds, Share
 from byzax.simulator.config.part import Choice, Either, Part
 
-# a bare number of seconds is a constant
-_MODEL = Choice("latency")
-
-
-def _constant(value: Any) -> Any:
-    return {"name": "constant", "seconds": value} if type(value) in (int, float) else value
-
-
-DelayField: TypeAlias = Annotated[
-    Part, _MODEL, BeforeValidator(_constant, json_schema_input_type=float | Annotated[Part, _MODEL])
-]
-FactorsField: TypeAlias = Annotated[
-    tuple[float, ...] | Part, Either(tuple[Annotated[float, Field(gt=0)], ...], _MODEL), BeforeValidator(_constant)
-]
+_MODEL = Choice("latency", number=("constant", "seconds"))
+DelayField: TypeAlias = Annotated[Part, _MODEL]
+FactorsField: TypeAlias = Annotated[tuple[float, ...] | Part, Either(tuple[Annotated[float, Field(gt=0)], ...], _MODEL)]
 
 
 class Stragglers(Description, frozen=True):

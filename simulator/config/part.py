@@ -1,13 +1,22 @@
 """Parts of a scenario: a name, or a function of the user's own, with the options of its signature."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import core_schema
 
 from byzax import aggregators, members
@@ -106,6 +115,26 @@ def function_of(part: Part) -> Callable[..., Any]:
     return part._function
 
 
+def parts_of(value: Any, key: str = "") -> Iterator[tuple[str, Part]]:
+    """Finds all parts of a description.
+
+    Args:
+        value: The description.
+        key: Its own key, dotted; empty for a whole scenario.
+
+    Yields:
+        The key and the part, for each.
+    """
+    if isinstance(value, Part):
+        yield key, value
+    if isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from parts_of(getattr(value, field), f"{key}.{field}".removeprefix("."))
+    elif isinstance(value, tuple):
+        for i, each in enumerate(value):
+            yield from parts_of(each, f"{key}[{i}]")
+
+
 def _restored(kind: str, base: type[Part], source: Any, fields: dict[str, Any]) -> Part:
     return Choice(kind, base).validate({**fields, "name": source})
 
@@ -123,10 +152,17 @@ class Choice:
         kind: A key of `byzax.members.KINDS`.
         base: The class with the settings that byzax has for every part of the kind.
         aliases: Other names that may be written for some.
+        number: Name and option that a bare number is the value of; None where no number can be written.
     """
 
-    def __init__(self, kind: str, base: type[Part] = Part, aliases: Mapping[str, str] = MappingProxyType({})):
-        self.kind, self.base, self.aliases = kind, base, aliases
+    def __init__(
+        self,
+        kind: str,
+        base: type[Part] = Part,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        number: tuple[str, str] | None = None,
+    ):
+        self.kind, self.base, self.aliases, self.number = kind, base, aliases, number
 
     def validate(self, value: Any) -> Any:
         """Parses a value of a scenario.
@@ -144,13 +180,14 @@ class Choice:
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
             value = value.given()
+        if self.number and type(value) in (int, float):
+            value = {"name": self.number[0], self.number[1]: value}
         given = {"name": value} if isinstance(value, str) or callable(value) else value
         if not isinstance(given, Mapping):
             raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {quote(value)}")
         chosen = given.get("name")
         if not isinstance(chosen, str) and not callable(chosen):
-            said = "is missing" if chosen is None else f"must be a name or a function, got {quote(chosen)}"
-            raise mistake(f"name {said}")
+            raise _nameless(given, f"must be a name or a function, got {quote(chosen)}")
         try:
             made = self.type_of(chosen)
         except (PartError, PluginError) as error:
@@ -189,7 +226,8 @@ class Choice:
         _types.update(zip((each[_PART] for each in parts), found, strict=True))
         names = [*(made.model_fields["name"].default for made in found), *self.aliases]
         own = {"type": "string", "pattern": r"\.py:\w+$", "description": "A function of your own: path/to/file.py:name"}
-        return {"anyOf": [{"enum": names}, own, *parts]}
+        bare = [{"type": "number"}] if self.number else []
+        return {"anyOf": [{"enum": names}, own, *bare, *parts]}
 
 
 class Either:
@@ -216,7 +254,7 @@ class Either:
         Raises:
             ValueError: An error of pydantic, for a value that is neither.
         """
-        if type(value) in (int, float):
+        if type(value) in (int, float) and not self.choice.number:
             return self.numbers.validate_python(value)
         if isinstance(value, (list, tuple)):
             return self.numbers.validate_python(tuple(value))
@@ -277,7 +315,7 @@ class NamedOneOf:
             raise mistake(f"a name, or a mapping with name and options, is needed, got {quote(value)}")
         name = given.get("name")
         if name is None:
-            raise mistake("name is missing")
+            raise _nameless(given)
         try:
             return self.type_of(name).model_validate(given)
         except PartError as error:
@@ -289,6 +327,12 @@ class NamedOneOf:
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         whole = [handler(each.__pydantic_core_schema__) for each in self.by_name.values()]
         return {"anyOf": [{"enum": [*self.by_name]}, *whole]}
+
+
+def _nameless(given: Mapping[str, Any], message: str = "") -> ValidationError:
+    """The mistake at the key `name` of a mapping that has no name, or a value that is none."""
+    kind: Any = mistake(message) if given.get("name") is not None else "missing"
+    return ValidationError.from_exception_data("part", [{"type": kind, "loc": ("name",), "input": given}])
 
 
 # The placeholder of a part in a JSON Schema, which `json_schema` replaces by a reference, and the types of these.
@@ -354,11 +398,10 @@ def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedO
     return None
 
 
-def accept_bare(key: str, kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
+def accept_bare(kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
     """Lets a field with a description be written as a number, the value of one of its keys.
 
     Args:
-        key: The key.
         kind: Type of the number.
         description: Class of the description.
 
@@ -368,7 +411,7 @@ def accept_bare(key: str, kind: type[int] | type[float], description: type[Descr
 
     def whole(value: Any) -> Any:
         if type(value) in (int, kind):
-            return {key: value}
+            return {description._short: value}
         if isinstance(value, (description, Mapping)):
             return value
         number = "a whole number" if kind is int else "a number"

@@ -3,7 +3,7 @@
 import itertools
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, ValidatorFunctionWrapHandler, model_validator
 
 from byzax.simulator.config.attack import AttackField, AttackShare, TriggerField, Workers
 from byzax.simulator.config.base import Count, Description, Seed
@@ -86,18 +86,22 @@ class Settings(Description, frozen=True):
         description="Virtual seconds, the same every time; or real ones: workers race, and times of `latency` pass.",
     )
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fitting_defaults(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        if given.get("local") is not None and "optimizer" not in given:
+    def _fitting_defaults(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+        fitting: dict[str, Any] = {}
+        if isinstance(given, dict) and given.get("local") is not None and "optimizer" not in given:
             # with learning rate 1 the model moves by the workers' mean itself
-            given = given | {"optimizer": {"name": "sgd", "learning_rate": 1.0}}
-        if given.get("clock") == "wall" and "latency" not in given:
+            fitting["optimizer"] = {"name": "sgd", "learning_rate": 1.0}
+        if isinstance(given, dict) and given.get("clock") == "wall" and "latency" not in given:
             # no time but that of computing
-            given = given | {"latency": {"name": "constant", "seconds": 0.0}}
-        return given
+            fitting["latency"] = {"name": "constant", "seconds": 0.0}
+        if not fitting:
+            return handler(given)
+        made = handler(given | fitting)
+        # a copy with another `local` or `clock` has the defaults of these
+        made.model_fields_set.difference_update(fitting)
+        return made
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, Name, parse_as
-from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Ray, Recording
+from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording
 from byzax.simulator.config.run import Run, Settings
 
 
@@ -38,7 +38,7 @@ class Study(Settings, frozen=True):
     """A training run for each combination of `grid` and each of `repeats` seeds: what a scenario file describes."""
 
     name: Name = Field(default="study", description="Names the results.")
-    executor: ExecutorField = Ray()
+    executor: ExecutorField = Field(default=Loop(), description="loop, vectorised or ray.")
     evaluate_every: Count = Field(
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
     )

@@ -58,6 +58,8 @@ class Local(Description, frozen=True):
 class Momentum(Description, frozen=True):
     """Momentum at each worker, which sends m."""
 
+    _short = "beta"
+
     beta: float = Field(default=0.0, ge=0, lt=1, description="Share of m that stays.")
     kind: Literal["exponential", "heavy_ball"] = Field(
         default="exponential", description="m = beta m + (1 - beta) g, or m = beta m + g."
@@ -99,5 +101,5 @@ class VarianceReduction(Description, frozen=True):
     name: Literal["saga"] = "saga"
 
 
-MomentumField: TypeAlias = Annotated[Momentum, accept_bare("beta", float, Momentum)]
+MomentumField: TypeAlias = Annotated[Momentum, accept_bare(float, Momentum)]
 ReductionField: TypeAlias = Annotated[VarianceReduction, NamedOneOf("variance reduction", VarianceReduction)]

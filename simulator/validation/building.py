@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from byzax.members import file_of, said
 from byzax.options import OptionError, PartError
@@ -254,7 +255,9 @@ def _check_optimizers(run: Run) -> None:
     for key, part in optimizers.items():
         if part is not None:
             with _errors_of(key, part):
-                build_optimizer(part, run.steps)
+                optimizer = build_optimizer(part, run.steps)
+                fits = isinstance(optimizer, optax.GradientTransformation)
+                require(fits, f"{part.label} must give a GradientTransformation of optax, got {type_name(optimizer)}")
 
 
 def _check_characters(run: Run, data: Dataset) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import reprlib
 import sys
 import textwrap
 import traceback
@@ -19,6 +20,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from byzax.options import PartError
+
+_short = reprlib.Repr()
+_short.maxstring = 60
 
 
 class PluginError(ValueError):
@@ -128,15 +132,15 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
     package = importlib.import_module(KINDS[kind].package)
     check_plugin_folders()
     places = [Path(folder, f"{reference}.py") for folder in package.__path__]
-    # a name such as ../x is no file of the folder
-    found: list[Any] = [place for place in places if reference.isidentifier() and place.is_file()]
+    # a name such as ../x is no file of the folder; one that is too long for a file is none either
+    found: list[Any] = [place for place in places if reference.isidentifier() and os.path.isfile(place)]
     found += [point for point in _entry_points(KINDS[kind].folder) if point.name == reference]
     if reference.startswith("<"):
         raise PartError(
             f"{reference} was a function of the program that ran it: put it into a file and name it file.py:function"
         )
     if not found or reference == "base" or reference.startswith("_"):
-        raise PartError(f"unknown {KINDS[kind].word} {reference!r}; {nearest(reference, available(kind))}")
+        raise PartError(f"unknown {KINDS[kind].word} {_short.repr(reference)}; {nearest(reference, available(kind))}")
     _once(found)
     _helpers_once(package)
     if not isinstance(found[0], Path):
@@ -193,8 +197,9 @@ def load_file(path: str) -> ModuleType:
         PluginError: Where there is no such file, or running it fails.
     """
     place = Path(os.path.abspath(path))
-    if not place.is_file():
-        raise PluginError(f"there is no file {path}: a relative path begins at the working directory, {Path.cwd()}")
+    if not os.path.isfile(place):
+        shown = path if path.isprintable() and len(path) < 256 else _short.repr(path)
+        raise PluginError(f"there is no file {shown}: a relative path begins at the working directory, {Path.cwd()}")
     name = f"byzax_file_{hashlib.sha256(str(place).encode() + place.read_bytes()).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]

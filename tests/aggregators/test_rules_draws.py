@@ -11,11 +11,12 @@ from sklearn.cluster import MeanShift, estimate_bandwidth
 
 from byzax import aggregators
 from byzax.aggregators import Context
+from tests.nightly import by_night
 
 N, F, D = 11, 3, 5
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.2, 1), (0.4, 2), (0.41, 3)])
+@pytest.mark.parametrize(("share", "count"), [by_night(0.01, 1), by_night(0.2, 1), (0.4, 2), by_night(0.41, 3)])
 def test_signguard_counts_signs_in_that_share_of_the_coordinates_any_of_them(share, count):
     rule = aggregators.build("signguard", N, F, share=share)
     rows = attacked(1, N, D, F, seed=4)[0]

@@ -36,6 +36,7 @@ def test_beyond_its_effort_brute_raises_and_names_the_way_out():
         rule.apply(ROWS, rule.init(5))
 
 
+@pytest.mark.slow
 def test_beyond_its_effort_compiled_brute_gives_no_number():
     rule = aggregators.build("brute", 11, 3, effort=5)
     aggregate, _, info = jax.jit(rule.apply)(ROWS, rule.init(5))
@@ -43,6 +44,7 @@ def test_beyond_its_effort_compiled_brute_gives_no_number():
     assert np.isnan(aggregate).all()
 
 
+@pytest.mark.slow
 def test_bulyan_over_an_undecided_brute_is_undecided_even_beside_a_row_of_nan(monkeypatch):
     build = aggregators.build
     rows = ROWS.copy()
@@ -58,6 +60,7 @@ def test_bulyan_over_an_undecided_brute_is_undecided_even_beside_a_row_of_nan(mo
     assert np.isfinite(answer.apply(rows, ())[0]).all()
 
 
+@pytest.mark.slow
 def test_ten_byzantine_rows_among_fifty_and_twenty_among_a_hundred_need_a_small_part_of_the_effort():
     for n, f in ((50, 10), (100, 20)):
         rows = attacked(1, n, 200, f, seed=n)[0]

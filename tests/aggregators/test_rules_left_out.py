@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from rules_table import ROBUST, each, normal
 
+from tests.nightly import by_day
+
 N, F, D = 19, 4, 6
 BAD = 2  # whose row it is
 # the rules for which n rows with one of NaN, of f doubted, are the n - 1 others of which f - 1 are doubted
@@ -41,7 +43,11 @@ def test_every_robust_rule_is_in_one_of_the_groups():
     assert {member.name for member in ROBUST} == LEFT_OUT | FAR | NO_DIRECTION
 
 
-@each([member for member in ROBUST if member.name in LEFT_OUT])
+# with one row less each of them compiles anew: by day krum for all that choose by distances, and those that are cheap
+@each(
+    [member for member in ROBUST if member.name in LEFT_OUT],
+    {"krum", "cge", "fltrust", "sign_majority"},
+)
 def test_a_row_of_nan_is_left_out(member):
     aggregates, state = followed(member, N, F, with_bad(np.nan))
     others, other_state = followed(member, N - 1, F - 1, np.delete(UPDATES, BAD, axis=1))
@@ -78,7 +84,7 @@ def test_a_row_without_direction_pulls_nowhere_and_leaves_states_finite(member):
             assert np.isfinite(one).all()
 
 
-@pytest.mark.parametrize("tau", [0.5, 2.0])
+@pytest.mark.parametrize("tau", by_day([0.5], (0.5, 2.0)))
 def test_a_row_without_direction_is_for_clipping_the_point_that_is_clipped_around(tau):
     clipping = {m.name: m for m in ROBUST if m.name in ("centered_clipping", "norm_clipping")}
     of_tau = {name: member._replace(options={"tau": tau}) for name, member in clipping.items()}

@@ -12,6 +12,7 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics.pairwise import cosine_similarity
 
 from byzax import aggregators
+from tests.nightly import by_day, by_night
 
 N, F, D = 9, 2, 4
 UPDATES = attacked(12, N, D, F, seed=5)
@@ -33,8 +34,8 @@ def test_centered_clipping_starts_where_it_ended_and_moves_by_no_more_than_tau_i
         last = np.asarray(aggregate, np.float64)
 
 
-@pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("start", ["median", "mean", (1.0, -2.0, 0.5, 3.0)], ids=str)
+@pytest.mark.parametrize("memory", [True, by_night(False)])
+@pytest.mark.parametrize("start", [by_night("median"), "mean", (1.0, -2.0, 0.5, 3.0)], ids=str)
 def test_centered_clipping_starts_where_it_is_told_and_keeps_where_it_ended_or_not(start, memory):
     rule = aggregators.build("centered_clipping", N, F, tau=0.7, iterations=2, start=start, memory=memory)
     state, last = rule.init(D), None
@@ -66,7 +67,7 @@ def test_centered_clipping_stays_where_it_is_if_every_row_is_there_or_nowhere(op
     np.testing.assert_array_equal(rule.apply(np.full_like(rows, np.nan), state)[0], state)
 
 
-@pytest.mark.parametrize("history", [1, 3, 1000])
+@pytest.mark.parametrize("history", by_day([3], (1, 3, 1000)))
 def test_clipped_clustering_clips_to_the_median_of_the_norms_of_so_many_updates(history):
     rule = aggregators.build("clipped_clustering", N, F, history=history)
     state, past = rule.init(D), []
@@ -96,6 +97,7 @@ def test_the_norms_of_byzantine_rows_do_not_outlive_their_share_of_the_history(b
     assert np.abs(after).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 25])
 def test_the_clusters_are_those_of_scikit_learn(n):
     rule = aggregators.build("clipped_clustering", n, 2)
@@ -108,8 +110,13 @@ def test_the_clusters_are_those_of_scikit_learn(n):
         assert 2 * taken.sum() >= n
 
 
-@pytest.mark.parametrize("output", ["sum", "mean"])
-@pytest.mark.parametrize("kappa", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("kappa", "output"),
+    [
+        (3.0, "mean"),
+        *(by_night(*case) for case in ((0.5, "sum"), (0.5, "mean"), (1.0, "sum"), (1.0, "mean"), (3.0, "sum"))),
+    ],
+)
 def test_foolsgold_compares_what_the_workers_sent_so_far(kappa, output):
     rule = aggregators.build("foolsgold", N, F, kappa=kappa, output=output)
     state, past = rule.init(D), np.zeros((N, D))
@@ -124,6 +131,7 @@ def test_foolsgold_compares_what_the_workers_sent_so_far(kappa, output):
     assert not np.allclose(rule.apply(UPDATES[0][::-1], state)[0], rule.apply(UPDATES[0], state)[0], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_foolsgold_takes_the_weight_of_any_number_of_sybils_and_leaves_that_of_workers_with_data_of_their_own():
     rng = np.random.default_rng(1)
     own, goal = 4 * np.eye(3, 12), rng.normal(size=12)
@@ -155,6 +163,7 @@ def test_a_bad_row_costs_foolsgold_its_worker_one_update_and_the_others_none(bad
     assert np.isfinite(info.weights).all()
 
 
+@pytest.mark.slow
 def test_workers_that_are_nearly_alike_are_weighted_by_how_far_they_are_from_it():
     """Their cosines are 1 in float32."""
     rows = (np.ones((N, D)) + 3e-5 * np.random.default_rng(2).normal(size=(N, D))).astype(np.float32)
@@ -166,8 +175,10 @@ def test_workers_that_are_nearly_alike_are_weighted_by_how_far_they_are_from_it(
     assert weights.argmax() == apart.min(axis=1).argmax()
 
 
-@pytest.mark.parametrize("name", ["centered_clipping", "clipped_clustering", "foolsgold"])
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", by_day(["centered_clipping"], ("centered_clipping", "clipped_clustering", "foolsgold"))
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, by_night(jnp.bfloat16)])
 def test_a_loop_over_updates_keeps_the_type_of_the_state_and_compiles_once(name, dtype):
     rule = aggregators.build(name, N, F)
     updates = jnp.asarray(UPDATES, dtype)

@@ -11,6 +11,7 @@ from examples import MASKS, D, F, N, example, forged, honest_statistics, rule_of
 from byzax import aggregators, attacks
 from byzax.aggregators import Context, pre
 from byzax.attacks import Answer, _search
+from tests.nightly import by_day
 
 # -- rules in float64: [n, d] -> [d] --------------------------------
 
@@ -108,7 +109,7 @@ SEARCHED = [
 ]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", by_day(["average", "trimmed_mean"], RULES))
 @pytest.mark.parametrize(("name", "options", "formula"), SEARCHED, ids=["minus", "plus", "empire"])
 def test_a_searched_strength_is_as_harmful_as_the_best_of_a_dense_grid(name, options, formula, rule):
     rows, byzantine = example(MASKS["scattered"], d=40, seed=3)
@@ -122,6 +123,7 @@ def test_a_searched_strength_is_as_harmful_as_the_best_of_a_dense_grid(name, opt
     np.testing.assert_allclose(got[byzantine], np.tile(got[byzantine][0], (F, 1)))
 
 
+@pytest.mark.slow
 def test_a_search_is_what_optimised_makes_of_the_same_attack():
     rows, byzantine = example(MASKS["scattered"])
     changes = {"ask_rule": rule_of("krum")}
@@ -264,9 +266,8 @@ def chain_of(name, options, before, n, f):
     return ask
 
 
-@pytest.mark.parametrize(
-    "rule", [each if each == "krum" else pytest.param(each, marks=pytest.mark.slow) for each in SELECTING]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", SELECTING)
 @pytest.mark.parametrize("attack", ["fang", "hidden_vulnerability"])
 def test_what_is_sent_is_selected_at_its_size_and_not_at_a_hundredth_more(attack, rule):
     """By the weights that the rule gives and nothing else: an honest row that is selected is no acceptance."""
@@ -352,6 +353,7 @@ def leeway(d, n=39, f=9, coordinate="last", rule="krum", **options):
     return float((got[0] - rows[~byzantine].mean(axis=0))[-1])
 
 
+@pytest.mark.slow
 def test_krums_leeway_is_the_closed_form_and_grows_with_the_root_of_d():
     """ALGORITHMS, section 3.2: sigma sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1), for normal rows."""
     constant = np.sqrt(2 * (39 - 9 - 2) / (39 - 18 - 1) - 1)
@@ -423,6 +425,7 @@ def test_the_size_of_spectral_is_where_the_first_direction_turns_to_the_byzantin
 # -- gradient ascent --------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "start", "together"),
     [
@@ -430,9 +433,9 @@ def test_the_size_of_spectral_is_where_the_first_direction_turns_to_the_byzantin
         ("trimmed_mean", "empire", False),
         ("krum", "little", True),
         ("krum", "empire", False),
-        pytest.param("dnc", "little", False, marks=pytest.mark.slow),
+        ("dnc", "little", False),
         # loops until it is done
-        pytest.param("geometric_median", "little", True, marks=pytest.mark.slow),
+        ("geometric_median", "little", True),
     ],
 )
 def test_gradient_ascent_is_never_less_harmful_than_its_start(rule, start, together):
@@ -447,6 +450,7 @@ def test_gradient_ascent_is_never_less_harmful_than_its_start(rule, start, toget
         assert float(harm(got)) > 1.01 * float(harm(began))
 
 
+@pytest.mark.slow
 def test_a_rule_without_a_way_back_is_climbed_along_random_directions():
     rows, byzantine = example(MASKS["scattered"])
 

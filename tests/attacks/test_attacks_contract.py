@@ -12,6 +12,7 @@ from option_values import values
 from test_attacks import SHIPPED
 
 from byzax import attacks
+from byzax.aggregators import Info
 from byzax.attacks import Batch
 from byzax.options import OptionError, PartError, options_of
 
@@ -123,6 +124,42 @@ def test_data_without_labels_is_refused_by_the_attacks_that_read_them_and_by_no_
             attack.corrupt(jax.random.key(0), batch)
     elif attack.corrupt is not None:
         np.testing.assert_array_equal(attack.corrupt(jax.random.key(0), batch).y, batch.y)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *VARIANTS,
+        ("equivocate", {"perturbation": "unit"}),
+        ("equivocate", {"perturbation": "sign"}),
+        ("hidden_vulnerability", {"coordinate": "all"}),
+        ("hidden_vulnerability", {"coordinate": 2}),
+        ("hidden_vulnerability", {"coordinate": "deviation"}),
+        ("mimic", {"target": 5}),
+        ("min_max", {"perturbation": "unit"}),
+        ("min_sum", {"perturbation": "sign"}),
+        ("optimised", {"attack": "empire"}),
+    ],
+    ids=identity,
+)
+def test_an_attack_that_has_to_know_two_rows_sends_the_one_that_it_knows(name, options):
+    attack = attacks.build(name, N, F, **options)
+    if attack.forge is None or attack.corrupt is not None or attack.claim is not None or name in ("none", "silent"):
+        return
+    byzantine, state, alike = jnp.arange(N) < 1, attack.init(8), True
+    for update in range(3):
+        # what is hidden is not there: the known row stands in its place
+        rows = jnp.broadcast_to(jax.random.normal(jax.random.key(update), (8,)), (N, 8))
+        view = attacks.view_of(
+            rows,
+            byzantine,
+            apply=lambda tried: (tried.mean(axis=0), None, Info()),
+            loss=lambda params: jnp.square(params).sum(),
+            step=update,
+        )._replace(known=byzantine, after=lambda aggregate: -aggregate)
+        sent, state = attack.forge(jax.random.key(update), view, state)
+        alike &= bool(jnp.allclose(sent[0], rows[0], rtol=1e-5, atol=1e-6))
+    assert alike == (attack.least_known == 2)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from byzax.experiments import cli, running
+from byzax.simulator.config.study import Task
 from byzax.simulator.executors import session
 
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir")
@@ -77,11 +78,11 @@ def computed_once(place: Path) -> None:
 
     @contextmanager
     def again(executor: Any, **where: Any) -> Any:
-        def execute(scenario: Any) -> Any:
-            kept = place / f"{scenario.rule.name}-{scenario.seed}-{scenario.steps}"
+        def execute(task: Task) -> Any:
+            kept = place / f"{task.run.rule.name}-{task.run.seed}-{task.run.steps}"
             if not kept.exists():
                 with session(executor, **where) as first:
-                    kept.write_bytes(pickle.dumps(list(first(scenario))))
+                    kept.write_bytes(pickle.dumps(list(first(task))))
             yield from pickle.loads(kept.read_bytes())
 
         yield execute

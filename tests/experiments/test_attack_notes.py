@@ -7,15 +7,18 @@ import pytest
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
-from byzax.experiments.study import expand
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.grid import expand
+from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import notes_on_floors, with_floors
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.validation import build
+from byzax.simulator.validation import validate
+from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 THREE = {"total": 9, "byzantine": 3}
 ASKING = [
-    ("fang", {"evaluations": 5}),
+    by_night("fang", {"evaluations": 5}),
     ("hidden_vulnerability", {"evaluations": 5}),
     ("little", {"z": "search", "evaluations": 5}),
     ("empire", {"epsilon": "search", "evaluations": 5}),
@@ -46,7 +49,11 @@ def test_an_attack_asks_the_rule_as_often_as_it_says(name, options):
 
 NOTES = [
     ({"attack": {"name": "little", "z": "search"}}, "attack: little asks the rule 20 times in every update"),
-    ({"attack": {"name": "fang", "knowledge": "own"}}, "attack: fang asks the rule 48 times in every update"),
+    by_night(
+        {"attack": {"name": "fang", "knowledge": "own"}},
+        "attack: fang asks the rule 48 times in every update",
+        id="fang",
+    ),
     ({"attack": {"name": "empire", "every": 9}}, "attack.every: empire is carried out once, in update 0"),
     ({"attack": {"name": "stale_replay", "age": 6}}, "attack.age: stale_replay sends zeros in all updates"),
     ({"attack": {"name": "mimic", "target": 1}}, "attack.target: mimic is to copy worker 1"),
@@ -67,7 +74,7 @@ NOTES = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "expected"), NOTES, ids=[each[1].split()[1] for each in NOTES])
+@pytest.mark.parametrize(("changes", "expected"), NOTES)
 def test_what_an_attack_costs_and_options_that_do_nothing_are_said(changes, expected):
     lines = [*attack_notes(small(workers=THREE, **changes))]
     assert any(line.startswith(expected) for line in lines), lines
@@ -100,12 +107,12 @@ def test_none_measures_the_trigger_of_the_backdoors_that_it_stands_beside():
             "attack": ["none", {"name": "backdoor", "size": 2}, {"name": "neurotoxin", "size": 2, "boost": 3.0}],
         },
     }  # fmt: skip
-    cells, _ = expand(raw)
+    cells = expand(parse_as(Study, raw)).cells
     triggers = [cell.study.trigger for cell in cells]
     assert [each and (each.name, each.options()["size"]) for each in triggers] == [("backdoor", 2), None, None] * 2
     # several triggers, or none: nothing is chosen for the user, who can
     several = raw | {"grid": {"attack": ["none", "backdoor", {"name": "backdoor", "size": 2}, "empire"]}}
-    assert [cell.study.trigger for cell in expand(several)[0]] == [None] * 4
+    assert [cell.study.trigger for cell in expand(parse_as(Study, several)).cells] == [None] * 4
     assert with_floors([small(attack="none", trigger="backdoor")])[0].trigger.name == "backdoor"
 
 
@@ -130,12 +137,12 @@ def test_a_trigger_is_measured_whoever_trains_on_it():
     found = []
     for changes in ({"attack": "backdoor"}, {"attack": "none", "trigger": "backdoor"}, {"attack": "none"}):
         scenario = small(**same, **changes)
-        core, here = core_of(scenario, 9), world(scenario, 0)
+        core, here = core_of(scenario.run, 9), world(scenario.run)
         found.append(float(core.evaluate(here, core.start(here).params).attack_success))
     assert found[0] == found[1]
     assert np.isnan(found[2])
     with pytest.raises(ScenarioError, match=r"^trigger: label_flip has no trigger"):
-        build(small(attack="none", trigger="label_flip"))
+        validate(small(attack="none", trigger="label_flip").task)
 
 
 def test_the_note_about_a_trigger_that_does_not_show_is_of_the_images_as_they_are_now(tmp_path):

@@ -12,6 +12,7 @@ from byzax.experiments.certify.description import Gradients, load
 from byzax.experiments.certify.subject import answers, build
 from byzax.experiments.results import labels
 from byzax.simulator.mistakes import ScenarioError
+from tests.nightly import by_day, by_night
 
 Q = 2 / 7  # q = f / (n - 2f) at n = 11, f = 2
 
@@ -107,6 +108,7 @@ def test_what_empire_does_to_the_average_is_what_the_formula_says():
     assert none.moments[0].low <= (1 + 1 / 11) / 2 <= none.moments[0].high
 
 
+@pytest.mark.slow
 def test_the_search_breaks_the_average_and_turns_krum_where_no_attack_of_the_folder_does():
     cases, found, _ = measured("average", attacks=["none"])
     assert cases["searched angle"].verdict == "fails: turned round" or cases["searched angle"].sine.low > 1
@@ -119,6 +121,7 @@ def test_the_search_breaks_the_average_and_turns_krum_where_no_attack_of_the_fol
     assert any("label_flip" in line for line in found.skipped)
 
 
+@pytest.mark.slow
 def test_krum_keeps_the_angle_of_its_theorem_where_there_is_one():
     # sigma such that sin alpha = eta sqrt(d) sigma / |g| = 0.9
     sigma = 0.9 / theory.eta(11, 2) / np.sqrt(40)
@@ -143,6 +146,7 @@ def test_a_batch_that_is_not_full_gives_the_same_answers():
     np.testing.assert_array_equal(answers(subject, rows, own, key)[:5], answers(subject, rows[:5], own[:5], key))
 
 
+@pytest.mark.slow
 def test_the_noise_of_measured_gradients_falls_with_the_root_of_the_batch():
     scenes = [
         draws.scene(
@@ -212,7 +216,7 @@ KAPPAS = {
 }
 
 
-@pytest.mark.parametrize("rule", KAPPAS)
+@pytest.mark.parametrize("rule", by_day(["trimmed_mean", "median", "krum"], KAPPAS))
 def test_kappa_is_found_between_known_and_proven(rule):
     found = kappa(rule, budget=1500)
     low, high = KAPPAS[rule]
@@ -244,6 +248,7 @@ def test_kappa_of_a_rule_that_trusts_the_server_counts_the_rows_that_it_trusts()
     assert np.isfinite(kappa("fltrust", budget=300).found)
 
 
+@pytest.mark.slow
 def test_nnm_in_front_stays_within_its_own_bound():
     found = kappa("median", pre=["nnm"], budget=1000)
     assert found.bound is not None
@@ -271,7 +276,7 @@ def test_kappa_never_exceeds_what_is_proven(rule, n, f):
         ("average", 11, 2, 1),
         ("median", 11, 5, 6),
         ("median", 12, 5, 6),
-        ("geometric_median", 11, 5, 6),
+        by_night("geometric_median", 11, 5, 6),
         ("trimmed_mean", 11, 2, 3),
     ],
 )
@@ -282,7 +287,7 @@ def test_rules_break_where_theory_says(rule, n, f, liars):
     assert found.standing.value == liars - 1
 
 
-@pytest.mark.parametrize("rule", ["krum", "bulyan", "brute", "multi_krum"])
+@pytest.mark.parametrize("rule", by_day(["krum"], ("krum", "bulyan", "brute", "multi_krum")))
 def test_no_rule_breaks_at_the_liars_it_was_built_for(rule):
     found = broken(rule)
     assert found.standing is not None
@@ -325,11 +330,11 @@ def test_resilience_standing_and_leak_are_claimed_for_what_they_are_proven_for_a
     ("rule", "n"),
     [
         ({"name": "multi_krum", "m": 9}, 11),
-        ({"name": "multi_krum", "m": 9, "neighbours": "n-f-1"}, 11),
-        pytest.param({"name": "krum", "neighbours": "n-f-3"}, 11, marks=pytest.mark.slow),
-        pytest.param({"name": "krum", "unproven": True}, 6, marks=pytest.mark.slow),
-        pytest.param({"name": "krum", "unproven": True, "neighbours": "n-f-1"}, 5, marks=pytest.mark.slow),
-        pytest.param({"name": "median", "median": "lower"}, 12, marks=pytest.mark.slow),
+        by_night({"name": "multi_krum", "m": 9, "neighbours": "n-f-1"}, 11),
+        by_night({"name": "krum", "neighbours": "n-f-3"}, 11),
+        by_night({"name": "krum", "unproven": True}, 6),
+        by_night({"name": "krum", "unproven": True, "neighbours": "n-f-1"}, 5),
+        by_night({"name": "median", "median": "lower"}, 12),
     ],
     ids=str,
 )
@@ -339,6 +344,7 @@ def test_no_search_finds_more_than_the_bound_of_a_variant(rule, n):
     assert theory.fraction(n, 2) - 1e-3 <= found.found <= found.bound.value + 1e-6
 
 
+@pytest.mark.slow
 def test_krum_is_broken_by_a_liar_on_the_way_to_the_others():
     # n=13, f=2: among 5 liars far away together each has 4 neighbours at 0 and needs 5 honest ones; one that stands
     # between them and the honest rows is nearer to both
@@ -383,6 +389,7 @@ def leaks(rule, n, f, dimensions):
     )
 
 
+@pytest.mark.slow
 def test_the_leak_of_krum_grows_with_the_root_of_d_and_that_of_bulyan_and_median_does_not():
     krum = leaks("krum", 15, 3, (100, 3000))
     assert 0.45 <= krum.slope <= 0.55
@@ -465,6 +472,7 @@ def test_patterns_of_few_liars_are_different_ones():
     assert len(search.patterns(5)) == 4
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_samples_on_the_scale_asked_for_and_of_none_that_are_changed():
     data = {"name": "digits", "batch_size": 8}
     standard = data | {"normalise": "standard"}

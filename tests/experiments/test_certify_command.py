@@ -12,6 +12,7 @@ from byzax.experiments.certify import measuring, plot
 from byzax.experiments.certify.description import PARTS, load
 from byzax.experiments.strict_yaml import dump
 from tests.experiments.command import ROOT, byzax, command
+from tests.nightly import by_night
 
 SHIPPED = sorted((ROOT / "experiments" / "certificates").glob("*.yaml"))
 # a second each: few draws, short searches
@@ -29,15 +30,22 @@ def rows(folder):
     return list(csv.DictReader((folder / "certificate.csv").read_text().splitlines()))
 
 
-def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path):
-    path = write(tmp_path, rules=["average", "krum", {"name": "bulyan", "base": "median"}], name="three")
+@pytest.mark.parametrize(
+    ("second", "third", "label"),
+    [
+        ("trimmed_mean", {"name": "median", "median": "lower"}, "median median=lower"),
+        by_night("krum", {"name": "bulyan", "base": "median"}, "bulyan base=median"),
+    ],
+)
+def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path, second, third, label):
+    path = write(tmp_path, rules=["average", second, third], name="three")
     result = byzax("certify", path, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == FILES
-    for word in ("average", "krum", "bulyan base=median", "no limit", "broken by", "searched angle", "E|F|²/E|G|²"):
+    for word in ("average", second, label, "no limit", "broken by", "searched angle", "E|F|²/E|G|²"):
         assert word in result.stdout
     found = json.loads((tmp_path / "out" / "certificate.json").read_text())
-    assert [each["rule"] for each in found["rules"]] == ["average", "krum", "bulyan base=median"]
+    assert [each["rule"] for each in found["rules"]] == ["average", second, label]
     assert all(set(PARTS) <= set(each) for each in found["rules"])
     assert found["settings"]["n"] == 7
     assert "jax" in found["versions"]
@@ -47,9 +55,10 @@ def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path):
     assert liars["average"] == "1"
     kappas = {row["rule"]: (row["value"], row["bound"]) for row in table if row["quantity"] == "kappa"}
     assert kappas["average"] == ("inf", "")
-    assert float(kappas["krum"][0]) <= float(kappas["krum"][1])
+    assert float(kappas[second][0]) <= float(kappas[second][1])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
     # bucketing draws its buckets
     path = write(tmp_path, rule="median", n=9, pre=["bucketing"], parts=["resilience", "robustness", "breakdown"])
@@ -91,18 +100,20 @@ def test_flags_come_before_the_file_and_settings_before_flags(tmp_path):
     assert asked.subjects[0].options()["distance"] == "plain"
 
 
-def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path):
+@pytest.mark.parametrize("attacks", [["overreaching", "empire"], by_night(None)], ids=["some attacks", "all attacks"])
+def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path, attacks):
     # tests/plugins, by $BYZAX_PLUGINS; the attack also tries to rewrite honest rows
-    path = write(tmp_path, rule="remembering", attacks=None)
+    path = write(tmp_path, rule="remembering", attacks=attacks)
     result = byzax("certify", path, "--out", tmp_path / "out", "--set", "parts=[resilience, breakdown]")
     assert result.exit_code == 0, result.output
     table = rows(tmp_path / "out")
     assert {"overreaching", "empire", "searched inner"} <= {row["case"] for row in table}
-    assert "label_flip: changes data and makes no rows: left out" in result.stdout
+    assert ("label_flip: changes data and makes no rows: left out" in result.stdout) == (attacks is None)
     # half the mean of the rows: one liar at seven sends it to 1/2 of 6/7 of g and half of 7
     assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
 
 
+@pytest.mark.slow
 def test_noise_can_be_that_of_a_model(tmp_path):
     path = write(tmp_path, rule="median", d=None, gradients={"model": "softmax", "batches": 20}, parts=["resilience"])
     assert byzax("certify", path, "--out", tmp_path / "out").exit_code == 0
@@ -167,7 +178,7 @@ def test_without_a_file_a_mistake_has_no_file_before_it():
     assert (result.exit_code, result.stderr) == (2, f"{said} {way_out}\n")
 
 
-@pytest.mark.parametrize(("n", "f", "d"), [(1, 0, 1), (2, 1, 2), (3, 0, 3)])
+@pytest.mark.parametrize(("n", "f", "d"), [(1, 0, 1), by_night(2, 1, 2), by_night(3, 0, 3)])
 def test_the_smallest_numbers_of_rows_can_be_measured(tmp_path, n, f, d):
     path = write(tmp_path, rule="average", n=n, f=f, d=d)
     result = byzax("certify", path, "--out", tmp_path / "out")
@@ -190,12 +201,9 @@ def test_one_item_may_stand_for_a_list_of_one(tmp_path, attack):
     assert "empire" in [each.name for each in asked.attackers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "code", "word"),
-    [
-        (signal.SIGINT, 130, "interrupted"),
-        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
-    ],
+    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_an_interrupt_keeps_the_rules_that_are_measured(tmp_path, sent, code, word):
     # so many draws that after the first rule there is time for a signal
@@ -261,6 +269,7 @@ def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_li
     assert "up to 1e6" not in without.stdout
 
 
+@pytest.mark.slow
 def test_the_table_of_many_rules_has_one_line_for_each(tmp_path):
     long = ["centered_clipping", "median"]
     result = byzax("certify", write(tmp_path, rules=long, parts=["resilience", "breakdown"]), "--out", tmp_path / "out")

@@ -8,13 +8,14 @@ import sys
 import pytest
 from rich.console import Console
 
-from byzax.experiments import replay, study
 from byzax.experiments.progress import report
-from byzax.experiments.results import Run, own_files, read_skipped
-from byzax.experiments.study import assembled, check, load
+from byzax.experiments.results import Entry, own_files, read_skipped
+from byzax.experiments.study import load
+from byzax.simulator import validation
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import Impossible, ScenarioError
+from byzax.simulator.validation import validate, validate_quickly
 from tests.experiments.command import ROOT, SMALL, byzax, write
 
 RULE = '''"""A rule."""
@@ -48,7 +49,7 @@ try:
     main()
 except SystemExit as end:
     assert end.code == 2, end.code
-heavy = {{"jax", "ray", "pandas", "matplotlib", "flax", "byzax.simulator.scenario"}} & set(sys.modules)
+heavy = {{"jax", "ray", "pandas", "matplotlib", "flax", "byzax.simulator.config.study"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -77,7 +78,7 @@ def test_numbers_and_files_are_looked_at_before_anything_is_traced(tmp_path, mon
 
 
 def test_all_files_are_looked_at_quickly_before_the_first_is_traced(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "check", lambda *_: pytest.fail("a study was traced"))
+    monkeypatch.setattr(validation, "validate", lambda *_: pytest.fail("a study was traced"))
     one, other = (
         write(tmp_path, "one.yaml"),
         write(tmp_path, "other.yaml", rule="krum", workers={"total": 4, "byzantine": 1}),
@@ -110,13 +111,13 @@ def test_a_mistake_is_no_impossible_combination(tmp_path):
     for changes, said in (
         ({"grid": {"rule.name": ["krum", "median"], "rule.distance": ["plain"]}}, "rule.distance: unknown key"),
         ({"grid": {"rule.name": ["krum", "crumb"]}}, "unknown rule 'crumb'"),
-        ({"grid": {"steps": [1, "many"]}}, "steps: a whole number"),
-        ({"grid": {"worker_momentum": [0.5, "a"]}}, "worker_momentum: a number"),
+        ({"grid": {"steps": [1, "many"]}}, "steps: must be a whole number"),
+        ({"grid": {"worker_momentum": [0.5, "a"]}}, "worker_momentum: a number, or a mapping"),
         ({"grid": {"data": ["digits", {"name": "csv", "path": "/nowhere.csv", "target": "y"}]}}, "is not there"),
         ({"grid": {"rule.name": ["average", "failing"]}}, "failing: apply fails"),
     ):
         with pytest.raises(ScenarioError, match=said) as caught:
-            check(assembled(load(write(tmp_path, skip_impossible=True, **changes))))
+            validate(validate_quickly(load(write(tmp_path, skip_impossible=True, **changes))))
         assert not isinstance(caught.value, Impossible)
 
 
@@ -131,7 +132,7 @@ def test_a_grid_of_which_nothing_is_possible_is_refused(tmp_path):
     assert len(load(write(tmp_path, grid=contradicting, skip_impossible=True)).cells) == 1
     # seen when the rule is traced
     weighing = {"rule.name": ["average", "median"]}
-    found = check(load(write(tmp_path, grid=weighing, weights="samples", skip_impossible=True)))
+    found = validate(load(write(tmp_path, grid=weighing, weights="samples", skip_impossible=True)))
     assert [each.choices for each in found.skipped] == [{"rule.name": "median"}]
 
 
@@ -140,7 +141,7 @@ def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path)
 
     path = write(tmp_path, grid={"workers.byzantine": [1, 2]}, skip_impossible=True)
     planned = tune.plan(path, [], ["rule.name=[average,bulyan]"], [], None)
-    planned = planned._replace(study=assembled(planned.study))
+    planned = planned._replace(expansion=validate_quickly(planned.expansion))
     for i in range(3):
         (tmp_path / "runs" / f"{i}").mkdir(parents=True)
         measured = {
@@ -175,7 +176,7 @@ def test_quiet_prints_the_results_alone(tmp_path):
 
 def test_in_a_notebook_progress_is_one_line_without_codes(monkeypatch):
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    screen, run = io.StringIO(), Run("a", parse_as(Study, SMALL), "average", "none", {}, 0)
+    screen, run = io.StringIO(), Entry("a", parse_as(Study, SMALL), "average", "none", {}, 0)
     with report(Console(file=screen, force_terminal=True, width=80), 1, 4) as told:
         told.starting("loop")
         told.begin([run], 4)
@@ -185,21 +186,17 @@ def test_in_a_notebook_progress_is_one_line_without_codes(monkeypatch):
 
 
 @pytest.fixture
-def own_rule(tmp_path, monkeypatch):
-    """A scenario whose rule is a plug-in, without a process of its own for it."""
-    file = tmp_path / "plugins" / "aggregators" / "mine.py"
-    file.parent.mkdir(parents=True)
+def own_rule(tmp_path):
+    """The file of a rule of one's own."""
+    file = tmp_path / "mine.py"
     file.write_text(RULE)
-    monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path / "plugins"))
-    scenario = parse_as(Study, SMALL)
-    monkeypatch.setitem(replay.own_files.__globals__["files"], type(scenario.rule), str(file))
-    return scenario, file
+    return file
 
 
 def test_replay_runs_no_file_of_the_users_that_has_changed(tmp_path, monkeypatch, own_rule):
-    path, out = write(tmp_path), tmp_path / "out"
-    scenario, file = own_rule
-    assert [*own_files(scenario)] == ["rule"]
+    file, out = own_rule, tmp_path / "out"
+    path = write(tmp_path, rule=f"{file}:mine")
+    assert [*own_files(load(path).study)] == ["rule"]
     assert byzax("run", path, "--out", out).exit_code == 0
     (noted,) = json.loads(next(out.glob("runs/*/versions.json")).read_text())["own_files"]
     assert (noted["key"], noted["file"]) == ("rule", str(file))

@@ -31,8 +31,8 @@ def whole(tmp_path_factory):
     study_of(folder, repeats=2, grid={"rule.name": ["average", "median"]}, schedule="asynchronous",
              latency={"name": "lognormal", "sigma": 0.5})  # fmt: skip
     for run in folder.glob("runs/*"):
-        scenario = study.load(run / "scenario.yaml").cells[0].scenario
-        save(plan(scenario, scenario.seed), run / "timeline.npz")
+        scenario = study.load(run / "scenario.yaml").cells[0].study
+        save(plan(scenario.run), run / "timeline.npz")
     (folder / "thesis.txt").write_text("mine")
     (folder / "runs" / "notes.txt").write_text("mine")
     return folder
@@ -142,10 +142,10 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path not in shown}
 
 
-def fake_replay(scenario, seed, timeline):
+def fake_replay(task, timeline):
     """Checkpoints as a replay gives them, but for the training."""
     for step in (0, 2, 4):
-        yield Checkpoint(seed, step, 0.0, 0, 0.0, None, None, np.zeros(3), timeline)
+        yield Checkpoint(task.run.seed, step, 0.0, 0, 0.0, None, None, np.zeros(3), timeline)
 
 
 def holds(folder, chart):

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.experiments import plots, report, results, study, timelines
+from byzax.experiments import plots, report, results, timelines
 from byzax.experiments.benchmarks import timing
 from byzax.experiments.certify import subject
 from byzax.experiments.refusing import ending
 from byzax.simulator import interrupts
 from byzax.simulator.executors import loop as loop_executor
 from byzax.simulator.interrupts import Terminated, raise_on_signals
+from byzax.simulator.validation import building
 from tests.experiments.command import ROOT, byzax, command, write
 
 
@@ -43,7 +44,7 @@ def done(tmp_path_factory):
 
 # a command, and where in it the signal comes
 COMMANDS = {
-    "run, at a check": (["run", "FILE", "--out", "OUT"], study, "build"),
+    "run, at a check": (["run", "FILE", "--out", "OUT"], building, "check_numbers"),
     "run, at an evaluation": (["run", "FILE", "--out", "OUT"], results, "record"),
     "run, after all": (["run", "FILE", "--out", "OUT"], report, "show"),
     "tune": (["tune", "FILE", "--out", "OUT", "--over", "steps=[2,4]"], results, "record"),
@@ -206,6 +207,7 @@ def test_handlers_are_there_inside_and_nowhere_else():
 def test_the_second_ctrl_c_ends_at_once():
     code = """
 import signal, time
+from byzax.simulator.validation import building
 from byzax.simulator.interrupts import raise_on_signals
 with raise_on_signals():
     try:

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 
 from byzax.experiments.certify.description import Certificate
 from byzax.experiments.strict_yaml import LARGEST, dump, parse_text
-from byzax.experiments.study import assembled, load
+from byzax.experiments.study import load
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, quote
+from byzax.simulator.validation import validate_quickly
 from tests.experiments.command import SMALL, byzax, write
 
 # what pydantic and Python say, and we do not
@@ -72,7 +73,7 @@ def test_of_many_mistakes_the_first_are_said_and_the_others_counted(tmp_path):
 
 
 def test_the_runs_of_a_grid_are_counted_before_any_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr("byzax.experiments.study.put", lambda *_: pytest.fail("a combination was made"))
+    monkeypatch.setattr("byzax.simulator.config.grid.put", lambda *_: pytest.fail("a combination was made"))
     grid = {"seed": list(range(50)), "steps": list(range(1, 51)), "evaluate_every": list(range(1, 51))}
     for changes, said in (
         ({"grid": grid}, "grid: 125000 combinations are too many: at most 100000 runs in all; take fewer values"),
@@ -104,7 +105,7 @@ LENGTHS = {
 def test_what_is_long_is_cut_in_a_message(tmp_path, kind):
     path = tmp_path / "small.yaml"
     with pytest.raises(ScenarioError) as caught:
-        assembled(load(path, raw={**SMALL, **LENGTHS[kind]}))
+        validate_quickly(load(path, raw={**SMALL, **LENGTHS[kind]}))
     (line,) = str(caught.value).splitlines()
     assert line.isprintable()
     assert "z" * (LONGEST_VALUE + 1) not in line
@@ -169,21 +170,21 @@ def test_no_field_says_what_is_wrong_in_words_of_pydantic(description):
 
 def test_what_kinds_of_mistakes_our_fields_can_give_have_words_of_ours():
     for changes, words in (
-        ({"steps": 1.5}, "steps: a whole number is needed, got 1.5"),
+        ({"steps": 1.5}, "steps: must be a whole number, got 1.5"),
         ({"steps": 0}, "steps: must be at least 1, got 0"),
-        ({"local": {"steps": 1, "proximal": float("inf")}}, "local.proximal: a finite number is needed, got inf"),
+        ({"local": {"steps": 1, "proximal": float("inf")}}, "local.proximal: must be a finite number, got inf"),
         ({"data": {"name": "digits", "test": 0}}, "data.test: must be greater than 0, got 0"),
         ({"worker_momentum": 1.0}, "worker_momentum.beta: must be less than 1, got 1.0"),
         ({"repeats": 10**5}, "repeats: must be at most 10000, got 100000"),
-        ({"optimizer": {"name": "sgd", "nesterov": 1}}, "optimizer.nesterov: true or false is needed, got 1"),
-        ({"name": 3}, "name: text is needed, got 3"),
-        ({"name": "a/b"}, "name: letters, digits, spaces and . _ - are needed, a letter or digit first, got 'a/b'"),
+        ({"optimizer": {"name": "sgd", "nesterov": 1}}, "optimizer.nesterov: must be true or false, got 1"),
+        ({"name": 3}, "name: must be text, got 3"),
+        ({"name": "a/b"}, "name: must be letters, digits, spaces and . _ -, a letter or digit first, got 'a/b'"),
         ({"clock": "sun"}, "clock: must be 'virtual' or 'wall', got 'sun'"),
-        ({"pre": "nnm"}, "pre: a list is needed, got 'nnm'"),
-        ({"grid": {"steps": []}}, "grid.steps: at least one value is needed, got []"),
-        ({"grid": {"steps": 3}}, "grid.steps: a list is needed, got 3"),
-        ({"grid": [1]}, "grid: a mapping is needed, got [1]"),
-        ({"rule": 3}, "rule: a name, or a mapping with name and options, is needed, got 3"),
+        ({"pre": "nnm"}, "pre: must be a list, got 'nnm'"),
+        ({"grid": {"steps": []}}, "grid.steps: must have at least one value, got []"),
+        ({"grid": {"steps": 3}}, "grid.steps: must be a list, got 3"),
+        ({"grid": [1]}, "grid: must be a mapping, got [1]"),
+        ({"rule": 3}, "rule: a name, a function, or a mapping with name and options, is needed, got 3"),
         ({"rule": {}}, "rule.name: is missing"),
         ({"worker_momentum": "a"}, "worker_momentum: a number, or a mapping of beta, kind, is needed, got 'a'"),
     ):  # fmt: skip
@@ -225,7 +226,7 @@ def mutated(rng, text):
 def looked_at(path):
     study = load(path)
     if len(study.cells) < 20 and all(cell.study.workers.total < 1000 for cell in study.cells):
-        assembled(study)
+        validate_quickly(study)
 
 
 FUZZED = {

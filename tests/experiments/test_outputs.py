@@ -402,8 +402,8 @@ def kill_at(patch, count):
 def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_path, monkeypatch):
     path = write(tmp_path, repeats=2, steps=1)
     described = load(path)
-    with session(described.base.executor) as execute:
-        seen = list(execute(described.base.model_copy(update={"repeats": 1})))
+    with session(described.study.executor) as execute:
+        seen = list(execute(described.study.replace(repeats=1).task))
     monkeypatch.setattr(os, "fsync", lambda place: None)
 
     def run(out, overwrite):

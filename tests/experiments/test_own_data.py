@@ -134,11 +134,11 @@ def test_partition_tells_the_labels_and_owners_of_every_split(tmp_path):
     assert done.exit_code == 0, done.output
     found = shares.read(file, [], None)
     assert found.labels == sorted(names)
-    split = split_of(study.load(file).base.data, 0)
+    split = split_of(study.load(file).study.data, 0)
     owners = np.arange(60) // 6
     for name, positions in split._asdict().items():
         part = found.parts[name]
-        y = load(study.load(file).base.data).y[positions]
+        y = load(study.load(file).study.data).y[positions]
         assert part.counts.tolist() == np.bincount(y, minlength=3).tolist()
         assert part.owners == len(np.unique(owners[positions]))
         row = next(line.split() for line in done.stdout.splitlines() if line.split()[:1] == [name])

@@ -5,13 +5,13 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from DROPPED import RULES
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from byzax.experiments import plots
 from byzax.experiments.plots import DASHES, colours, notes, scores, spending, verbatim
 from byzax.experiments.records import SPENT, Record
+from byzax.members import available
 
 STEPS = [0, 10, 20]
 # run -> status, accuracies at the steps it reached, final test loss
@@ -161,7 +161,8 @@ def test_a_rule_keeps_its_colour_behind_what_mixes_its_rows():
 
 
 def test_every_rule_of_byzax_has_a_colour_of_its_own():
-    assert len(set(colours([*RULES]).values())) == len(RULES)
+    rules = available("rule")
+    assert len(set(colours(rules).values())) == len(rules)
     # of forty no two look alike, though they share colours
     many = [f"own_{i}" for i in range(40)]
     assert len({(colour, i % len(DASHES)) for i, colour in enumerate(colours(many).values())}) == 40

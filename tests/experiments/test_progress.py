@@ -9,14 +9,14 @@ from rich.console import Console
 
 from byzax.experiments import progress
 from byzax.experiments.progress import animated, forecast, report
-from byzax.experiments.results import Run
+from byzax.experiments.results import Entry
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Evaluation
 from byzax.simulator.executors.base import Checkpoint
 from tests.experiments.command import SMALL
 
-RUNS = [Run(f"run-{i}", parse_as(Study, SMALL | {"steps": 100}), "nnm [1] + krum", "none", {}, i) for i in range(3)]
+RUNS = [Entry(f"run-{i}", parse_as(Study, SMALL | {"steps": 100}), "nnm [1] + krum", "none", {}, i) for i in range(3)]
 
 
 def at(step, stopped=""):

@@ -60,6 +60,7 @@ def test_a_study_can_be_run_again_in_its_place(study, tmp_path):
         assert byzax("run", file, "--out", tmp_path / "out", *options).exit_code == 0
 
 
+@pytest.mark.slow
 def test_regressions_and_classifiers_of_one_study_have_tables_and_plots_of_their_own(tmp_path):
     grid = {"data": [{"name": "digits", "batch_size": 4}, {"name": "slope", "batch_size": 4}]}
     result = byzax("run", write(tmp_path, model="mlp", grid=grid), "--out", tmp_path / "out")
@@ -130,6 +131,7 @@ def test_one_run_that_explodes_does_not_flatten_the_others_and_one_that_diverges
     assert (mark.get_marker(), list(mark.get_xdata()), list(mark.get_ydata())) == ("v", [10], [1])
 
 
+@pytest.mark.slow
 def test_the_record_of_a_run_holds_what_the_users_own_model_was(tmp_path):
     model = {"name": "module", "path": f"{NET}:Linen"}
     result = byzax("run", write(tmp_path, model=model, steps=1), "--out", tmp_path / "out")

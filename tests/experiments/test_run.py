@@ -21,13 +21,15 @@ from rich.console import Console
 
 from byzax.experiments import running
 from byzax.experiments.progress import report
-from byzax.experiments.results import Run
+from byzax.experiments.results import Entry
 from byzax.simulator import timeline
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
-from tests.experiments.command import SMALL, byzax, command, write
+from tests.experiments.command import ROOT, SMALL, byzax, command, write
+from tests.nightly import by_night
 
 FILES = {
     "workers.csv",
@@ -92,7 +94,7 @@ def test_the_files_hold_what_the_executor_yields(study):
     here = folder / "runs" / "average_sign-flip-scale-10_seed-1"
     scenario = parse_as(Study, {**SMALL, "seed": 1, "attack": {"name": "sign_flip", "scale": 10}})
     with session(scenario.executor) as execute:
-        seen = list(execute(scenario))
+        seen = list(execute(scenario.task))
     metrics = rows(here / "metrics.csv")
     assert [int(row["step"]) for row in metrics] == [each.step for each in seen] == [0, 2, 4]
     for row, each in zip(metrics, seen, strict=True):
@@ -110,6 +112,8 @@ def test_the_files_hold_what_the_executor_yields(study):
     assert summary["status"] == "complete"
     assert summary["test_accuracy"] == seen[-1].evaluation.test_accuracy
     versions = json.loads((here / "versions.json").read_text())
+    # where the tests lie, there need not be a repository
+    assert bool(versions["commit"]) == (ROOT / ".git").exists()
     assert {"byzax", "python", "jax", "jaxlib", "flax", "optax", "ray", "numpy", "platform", "processors"} <= set(
         versions
     )
@@ -170,12 +174,14 @@ def test_show_makes_summary_and_plots_again(study):
     assert {name: (folder / name).read_bytes() for name in written} == before
 
 
+@pytest.mark.slow
 def test_seeds_that_are_computed_together_share_the_wall_time():
-    scenario = parse_as(Study, {**SMALL, "executor": "vectorised", "repeats": 3})
+    # the compiled run of the test that chooses this executor
+    scenario = parse_as(Study, {**SMALL, "executor": "vectorised", "repeats": 2})
     begin = time.perf_counter()
     with session(scenario.executor) as execute:
-        last = {each.seed: each.wall_s for each in execute(scenario)}
-    # each with the whole time of the batch they would come to three times as much
+        last = {each.seed: each.wall_s for each in execute(scenario.task)}
+    # each with the whole time of the batch they would come to twice as much
     assert 0 < sum(last.values()) <= time.perf_counter() - begin
 
 
@@ -244,9 +250,9 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path):
 
 def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     scenario = parse_as(Study, {**SMALL})
-    runs = [Run(f"run-{i}", scenario, "average", "none", {}, i) for i in range(3)]
+    runs = [Entry(f"run-{i}", scenario, "average", "none", {}, i) for i in range(3)]
     with session(scenario.executor) as execute:
-        *_, last = execute(scenario)
+        *_, last = execute(scenario.task)
     screen = io.StringIO()
     with report(Console(file=screen, force_terminal=True, width=150), 3, 12) as told:
         told.begin(runs, 4)
@@ -261,8 +267,9 @@ def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     ("executor", "sent", "code", "word"),
     [
         ("loop", signal.SIGINT, 130, "interrupted"),
-        pytest.param("loop", signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
-        ("ray", signal.SIGTERM, 143, "terminated"),
+        by_night("loop", signal.SIGTERM, 143, "terminated"),
+        # a Ray of its own
+        by_night("ray", signal.SIGTERM, 143, "terminated"),
     ],
 )
 def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):
@@ -298,9 +305,9 @@ def test_a_run_that_lost_workers_is_degraded_and_says_which_and_when(tmp_path, m
     @contextmanager
     def losing(executor, notice, address):
         # what a race yields whose process with workers 5 and 6 died
-        def execute(scenario):
-            with session(executor.model_copy(update={"name": "loop"})) as run:
-                for place, checkpoint in enumerate(run(scenario)):
+        def execute(task):
+            with session(Loop()) as run:
+                for place, checkpoint in enumerate(run(task)):
                     if place == 1:
                         notice("worker actor 1 died: why; workers 5, 6 lost from update 2 on")
                     lost = np.array([[1, 5], [1, 6]][: 2 * place]).reshape(-1, 2)

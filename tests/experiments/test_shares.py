@@ -23,7 +23,7 @@ def test_a_table_tells_samples_entropy_and_labels_of_each_worker_and_of_all(tmp_
     assert "digits, by_label, seed 0" in done.stdout
     told = lines(done.stdout)
     assert list(told) == ["0*", "1*", "2", "3", "4", "5", "6", "all"]
-    data = shares.study.load(file).base.data
+    data = shares.study.load(file).study.data
     y, (_, held) = load(data).y, share_out(data, 7, 0)
     for (_, row), mine in zip(told.items(), held, strict=False):
         labels, counts = np.unique(y[mine], return_counts=True)
@@ -48,7 +48,7 @@ def test_a_regression_has_mean_values_and_ten_groups_of_equally_many(tmp_path):
     file = write(tmp_path, data={"name": "diabetes", "partition": "extreme"}, model="mlp")
     found = shares.read(file, [], None)
     assert found.means is not None
-    data = shares.study.load(file).base.data
+    data = shares.study.load(file).study.data
     parts, held = share_out(data, 7, 0)
     np.testing.assert_allclose(found.means, [load(data).y[mine].mean() for mine in held], rtol=1e-5)
     sizes = found.counts.sum(axis=0)

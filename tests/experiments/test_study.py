@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from byzax.experiments.results import labels
 from byzax.experiments.strict_yaml import dump, parse_text
-from byzax.experiments.study import check, expand, load, override, put
+from byzax.experiments.study import load, override
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.grid import expand, put
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.validation import validate
 from tests.experiments.command import SMALL, write
 
 YAML_1_2 = [
@@ -65,7 +67,7 @@ PUT = [
     ({"rule": PLAIN}, "rule.name", "median", {"rule": {"name": "median"}}),
     ({"rule": PLAIN}, "rule", "krum", {"rule": {"name": "krum"}}),
     ({}, "optimizer.learning_rate", 0.5, {"optimizer": {"name": "sgd", "learning_rate": 0.5}}),
-    ({}, "executor.actors", 2, {"executor": {"name": "ray", "actors": 2}}),
+    ({"executor": "ray"}, "executor.actors", 2, {"executor": {"name": "ray", "actors": 2}}),
     ({}, "workers.total", 5, {"workers": {"total": 5}}),
     ({"data": "digits"}, "data.partition.a", 1, {"data": {"name": "digits", "partition": {"name": "iid", "a": 1}}}),
     (
@@ -140,11 +142,34 @@ def test_an_optimizer_is_chosen_before_its_rate_and_the_rate_before_its_options(
         "optimizer.name": ["adam"],
     }
     for keys in (grid, dict(reversed(grid.items()))):
-        found = load(write(tmp_path, grid=keys)).cells[0].scenario.optimizer
+        found = load(write(tmp_path, grid=keys)).cells[0].study.optimizer
         assert found.name == "adam"
         assert found.learning_rate.model_dump() == {
             "name": "cosine", "warm_up": 0, "start": 0.5, "final": 0.1, "steps": None
         }  # fmt: skip
+
+
+def test_what_is_written_down_of_a_study_is_what_was_given():
+    written = {
+        **SMALL,
+        "workers": {"total": 9, "byzantine": 2},
+        "worker_momentum": 0.5,
+        "local": {"steps": 2, "learning_rate": 0.2},
+        "pre": ["nnm", {"name": "clip", "bound": 2.0}],
+        "attack": {"name": "little", "timing": "first", "workers": 1, "beside": ["empire"]},
+        "grid": {"rule.name": ["krum", "median"]},
+    }
+    assert parse_as(Study, written).given() == written
+
+
+def test_defaults_that_follow_another_setting_follow_it_in_copies_and_in_a_grid():
+    local, speed = {"steps": 2}, lambda study: study.optimizer.options()["learning_rate"]
+    study = parse_as(Study, {**SMALL, "local": local})
+    assert (speed(study), speed(study.run), speed(study.replace(local=None))) == (1.0, 1.0, 0.1)
+    swept = expand(parse_as(Study, {**SMALL, "local": local, "grid": {"local": [None, local]}}))
+    assert [speed(cell.study) for cell in swept.cells] == [0.1, 1.0]
+    race = parse_as(Study, {**SMALL, "executor": "ray", "clock": "wall"})
+    assert [each.latency.options()["seconds"] for each in (race, race.replace(clock="virtual"))] == [0.0, 1.0]
 
 
 SWEEPS = {
@@ -159,7 +184,7 @@ SWEEPS = {
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))
 def test_the_cells_are_all_combinations_in_the_order_written(keys):
-    cells, _ = expand({**SMALL, "grid": {key: SWEEPS[key] for key in keys}})
+    cells = expand(parse_as(Study, {**SMALL, "grid": {key: SWEEPS[key] for key in keys}})).cells
     combinations = list(itertools.product(*(SWEEPS[key] for key in keys)))
     assert [tuple(cell.choices.values()) for cell in cells] == combinations
     for cell in cells:
@@ -173,7 +198,7 @@ def test_the_cells_are_all_combinations_in_the_order_written(keys):
 def test_a_mistake_of_many_cells_is_said_once(tmp_path):
     study = load(write(tmp_path, rule="krum", grid={"workers.byzantine": [1, 3], "seed": [0, 1, 2]}))
     with pytest.raises(ScenarioError) as caught:
-        check(study)
+        validate(study)
     assert str(caught.value).count("\n") == 0
     assert str(caught.value).endswith("(in 3 runs, such as workers.byzantine=3, seed=0)")
 

@@ -126,6 +126,7 @@ def test_what_cannot_be_replayed_is_one_line(tmp_path):
     assert "Traceback" not in done.output
 
 
+@pytest.mark.slow
 def test_a_race_is_recorded_and_replayed_by_the_command(tmp_path):
     file = write(
         tmp_path, clock="wall", schedule="asynchronous", executor={"name": "ray", "actors": 2}, steps=30,
@@ -162,14 +163,14 @@ def test_of_a_run_that_was_cut_short_the_replay_compares_what_there_is(tmp_path)
 def test_of_a_run_that_was_cut_short_no_more_is_drawn_and_told_than_was_carried_out(tmp_path, monkeypatch):
     from byzax.simulator.executors import loop
 
-    def interrupted(scenario):
-        for checkpoint in replay(scenario):
+    def interrupted(task):
+        for checkpoint in replay(task):
             if checkpoint.step > 4:
                 raise KeyboardInterrupt
             yield checkpoint
 
-    replay = loop.run
-    monkeypatch.setattr(loop, "run", interrupted)
+    replay = loop.execute
+    monkeypatch.setattr(loop, "execute", interrupted)
     assert byzax("run", write(tmp_path, steps=30), "--out", tmp_path / "out").exit_code == 130
     (run,) = (tmp_path / "out" / "runs").iterdir()
     assert [int(row["used"]) for row in rows(run / "workers.csv")] == [4] * 7
@@ -184,6 +185,7 @@ def test_of_a_run_that_was_cut_short_no_more_is_drawn_and_told_than_was_carried_
     assert "it ended before its first update was measured: there is nothing to draw" in done.stderr
 
 
+@pytest.mark.slow
 def test_workers_csv_says_in_how_many_updates_each_worker_was_byzantine(tmp_path):
     workers = {"total": 7, "byzantine": {"count": 2, "per_round": "sampled"}}
     for name, changes in {"same": {}, "changing": {"workers": workers}}.items():
@@ -267,9 +269,10 @@ def test_a_damaged_run_is_not_replayed_and_one_line_says_what_is_wrong(study, tm
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_replay_of_a_run_that_was_batched_says_that_it_need_not_be_the_same(tmp_path):
     out = tmp_path / "out"
-    assert byzax("run", write(tmp_path, executor="vectorised", model="mlp", steps=30), "--out", out).exit_code == 0
+    assert byzax("run", write(tmp_path, executor="vectorised", steps=30), "--out", out).exit_code == 0
     run = next((out / "runs").iterdir())
     with np.load(run / "params.npz") as arrays:
         np.savez(run / "params.npz", params=arrays["params"] * 1.001, step=30)

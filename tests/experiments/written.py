@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 from byzax.experiments import results, study
-from byzax.experiments.results import Run
+from byzax.experiments.results import Entry
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors.base import Checkpoint, evaluation_steps, plan
 from tests.experiments.command import write
 
 
-def accuracy(run: Run, step: int) -> float:
+def accuracy(run: Entry, step: int) -> float:
     """An accuracy that rises with the steps and depends on the run."""
     return 0.1 + 0.8 * (1 - np.exp(-step / 4)) * (0.5 + (zlib.crc32(run.slug.encode()) % 500) / 1000)
 
 
 def study_of(
     folder: Path,
-    score: Callable[[Run, int], float] = accuracy,
-    status: Callable[[Run], str] = lambda run: "complete",
+    score: Callable[[Entry, int], float] = accuracy,
+    status: Callable[[Entry], str] = lambda run: "complete",
     **changes: Any,
 ) -> Path:
     """Writes the results of a small scenario with changes into a folder, and gives it.
@@ -39,9 +39,9 @@ def study_of(
             continue
         results.begin(folder, run)
         scenario = run.scenario
-        timeline = plan(scenario, scenario.seed)
+        timeline = plan(scenario.run)
         seen: list[Checkpoint] = []
-        every = evaluation_steps(scenario, timeline.steps)
+        every = evaluation_steps(scenario.evaluate_every, timeline.steps)
         whole = status(run) in ("complete", "degraded")
         for before, step in zip([0, *every], every if whole else every[: len(every) // 2 + 1], strict=False):
             value = score(run, step)

@@ -13,12 +13,13 @@ import numpy as np
 
 from byzax.simulator import executors
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.study import Study
+from byzax.simulator.config.study import Study, Task
 from byzax.simulator.executors import Checkpoint, RunError, loop
 from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.validation import build
+from byzax.simulator.validation import validate
 
+Execute = Callable[[Task], Iterator[Checkpoint]]
 # an update of `vectorised` may differ from that of `loop` by so much, of the largest parameter
 ROUNDING = 1e-5
 PERTURBED = 5
@@ -39,7 +40,7 @@ def refusal(mapping: dict[str, Any]) -> str | None:
     """Why a scenario is refused, None where it is not. Raises Fault where that is not said in one line."""
     try:
         with alert():
-            build(parse_as(Study, mapping))
+            validate(parse_as(Study, mapping).task)
     except ScenarioError as error:
         lines = str(error).splitlines()
         if not lines or not all(lines) or max(map(len, lines)) > 600:
@@ -48,13 +49,13 @@ def refusal(mapping: dict[str, Any]) -> str | None:
     return None
 
 
-def check(mapping: dict[str, Any], ray: Callable[[Study], Iterator[Checkpoint]] | None = None) -> str:
+def check(mapping: dict[str, Any], ray: Execute | None = None) -> str:
     """Runs a scenario that is not refused with all executors; gives "equal", or another word for what was seen.
 
     "sensitive": `vectorised` is another, and so is `loop` where its numbers are moved by a rounding. Raises Fault.
     """
     with alert():
-        described = {name: parse_as(Study, mapping | {"executor": name}) for name in ("loop", "vectorised")}
+        described = {name: parse_as(Study, mapping | {"executor": name}).task for name in ("loop", "vectorised")}
         expected = result(described["loop"], execute_alone)
         _sound(expected)
         got = result(described["vectorised"], execute_alone)
@@ -64,7 +65,7 @@ def check(mapping: dict[str, Any], ray: Callable[[Study], Iterator[Checkpoint]] 
                 raise Fault(f"executors: vectorised differs from loop: {apart[1]}")
             word = "sensitive"
         if ray is not None:
-            other = result(parse_as(Study, mapping | {"executor": {"name": "ray", "actors": 2}}), ray)
+            other = result(parse_as(Study, mapping | {"executor": {"name": "ray", "actors": 2}}).task, ray)
             if unlike := _not_the_same(expected, other):
                 raise Fault(f"ray: differs from loop: {unlike}")
         if expected.ended:
@@ -72,13 +73,13 @@ def check(mapping: dict[str, Any], ray: Callable[[Study], Iterator[Checkpoint]] 
         return word if np.isfinite(expected.checkpoints[-1].params).all() else f"{word}, diverged"
 
 
-def execute_alone(scenario: Study) -> Iterator[Checkpoint]:
+def execute_alone(task: Task) -> Iterator[Checkpoint]:
     """A run in a session of its own."""
-    with executors.session(scenario.executor) as execute:
-        yield from execute(scenario)
+    with executors.session(task.executor) as execute:
+        yield from execute(task)
 
 
-def result(scenario: Study, execute: Callable[[Study], Iterator[Checkpoint]]) -> Result:
+def result(task: Task, execute: Execute) -> Result:
     """All checkpoints of a run. Raises Fault for anything but an end that byzax says itself.
 
     Repeats are run one by one where the executor does not batch them, as the command does: one that ends early does not
@@ -86,8 +87,7 @@ def result(scenario: Study, execute: Callable[[Study], Iterator[Checkpoint]]) ->
     """
     found: list[Checkpoint] = []
     ends: list[str] = []
-    alone = [scenario.model_copy(update={"seed": seed, "repeats": 1}) for seed in scenario.seeds]
-    for some in [scenario] if scenario.executor.name == "vectorised" else alone:
+    for some in [task] if task.executor.name == "vectorised" else task.repeats:
         try:
             for checkpoint in execute(some):
                 found.append(checkpoint)
@@ -95,12 +95,12 @@ def result(scenario: Study, execute: Callable[[Study], Iterator[Checkpoint]]) ->
             text = str(error)
             # what byzax foresees, and no error from inside of a part
             if "\n" in text or not text.startswith(("stopped after", "update ")):
-                raise Fault(f"run: {scenario.executor.name}: {text}") from error
+                raise Fault(f"run: {task.executor.name}: {text}") from error
             ends.append(text)
         except Warning as warning:
-            raise Fault(f"warning: {scenario.executor.name}: {type(warning).__name__}: {warning}") from warning
+            raise Fault(f"warning: {task.executor.name}: {type(warning).__name__}: {warning}") from warning
         except (Exception, KeyboardInterrupt) as error:
-            raise Fault(f"{type(error).__name__}: {scenario.executor.name}: {error}") from error
+            raise Fault(f"{type(error).__name__}: {task.executor.name}: {error}") from error
     return Result(sorted(found, key=_place), next(iter(ends), ""))
 
 
@@ -154,7 +154,7 @@ def _sooner(found: tuple[int, str] | None, apart: tuple[int, str]) -> bool:
     return found is not None and found[0] <= apart[0]
 
 
-def _moved(scenario: Study) -> Iterator[Result]:
+def _moved(task: Task) -> Iterator[Result]:
     """Runs of `loop` in which every row and model is moved by a few units in the last place."""
     for number in range(PERTURBED):
         rng = np.random.default_rng(number)
@@ -177,7 +177,7 @@ def _moved(scenario: Study) -> Iterator[Result]:
             return made._replace(core_of=core_of)
 
         with mock.patch.object(loop, "prepare", prepared):
-            yield result(scenario, execute_alone)
+            yield result(task, execute_alone)
 
 
 def _not_the_same(one: Result, other: Result) -> str:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from byzax.simulator.config.part import json_schema
 from byzax.simulator.config.study import Study
 from tests.fuzz.files import ABSENT, TOO_LARGE
 
@@ -88,20 +89,20 @@ class Drawing:
             return rng.choice(LISTED[path[-2]][option])
         if option in SIZES and "properties" not in node and len(path) > 1:
             return rng.choice(SIZES[option])
-        if "discriminator" in node and "oneOf" in node:
-            return self.choice(node, path)
-        for union in ("anyOf", "oneOf"):
-            if union in node:
-                return self.value(rng.choice(_worth_drawing(node[union])) | _default(node), path)
+        if "anyOf" in node:
+            members, others = _members(node), _others(node)
+            place = rng.randrange(len(others) + bool(members))
+            return (
+                self.choice(members, path) if place == len(others) else self.value(others[place] | _default(node), path)
+            )
         if node.get("type") == "object":
             return self.mapping(node, path)
         if node.get("type") == "array":
             return [self.value(node["items"], path) for _ in range(rng.randint(node.get("minItems", 0), 2))]
         return self.plain(node, option)
 
-    def choice(self, node: Node, path: tuple[str, ...]) -> Any:
-        """A member of a kind by its name, with some of its options."""
-        members = {name: _resolved(ref) for name, ref in node["discriminator"]["mapping"].items()}
+    def choice(self, members: dict[str, Node], path: tuple[str, ...]) -> Any:
+        """One of the members of a kind by its name, with some of its options."""
         names = sorted(members.keys() - ABSENT - TOO_LARGE - _plugins())
         if self.cheap:
             names = [name for name in names if name in CHEAP.get(path[-1], {name})]
@@ -145,10 +146,23 @@ class Drawing:
         return float(rng.choice(allowed))
 
 
-def _worth_drawing(members: list[Node]) -> list[Node]:
-    """The members of a union that differ: bare names stand beside the mappings that have them too."""
-    mappings = [each for each in members if "discriminator" in each]
-    return [each for each in members if not ("enum" in each and mappings)]
+def _members(node: Node) -> dict[str, Node]:
+    """The mappings of a union that are told apart by their name, by that name; without those of a union inside."""
+    mappings = [_resolved(each["$ref"]) if "$ref" in each else each for each in node["anyOf"]]
+    named = [each for each in mappings if "const" in each.get("properties", {}).get("name", {})]
+    return {each["properties"]["name"]["const"]: each for each in named}
+
+
+def _others(node: Node) -> list[Node]:
+    """The other members of a union: where there are such mappings, bare names and files of one's own are left out."""
+    members = _members(node)
+    found = []
+    for each in node["anyOf"]:
+        whole = _resolved(each["$ref"]) if "$ref" in each else each
+        own = whole.get("pattern", "").startswith("\\.py:")
+        if "const" not in whole.get("properties", {}).get("name", {}) and not own and not (members and "enum" in whole):
+            found.append(each)
+    return found
 
 
 def _default(node: Node) -> Node:
@@ -165,17 +179,16 @@ def _within(node: Node, value: float) -> bool:
 
 @cache
 def _schema() -> Node:
-    return Study.model_json_schema()
+    return json_schema(Study)
 
 
 def _resolved(reference: str) -> Node:
-    return _schema()["$defs"][reference.rpartition("/")[2]]
+    return _schema()["$defs"][reference.removeprefix("#/$defs/")]
 
 
 def _names(key: str) -> set[str]:
     """All that can be chosen by name for a part of a scenario."""
-    part = next(each for each in _schema()["properties"][key]["anyOf"] if "discriminator" in each)
-    return part["discriminator"]["mapping"].keys() - _plugins()
+    return _members(_schema()["properties"][key]).keys() - _plugins()
 
 
 @cache

@@ -1,20 +1,16 @@
 """One seed after the other: a scenario that is not refused is drawn, run and compared; a failure is made small."""
 
 import copy
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import yaml
 
-from byzax.simulator.config.study import Study
-from byzax.simulator.executors import Checkpoint
-from tests.fuzz.checking import Fault, check, refusal
+from tests.fuzz.checking import Execute, Fault, check, refusal
 from tests.fuzz.drawing import ALWAYS, GIVEN, Drawing, Files
 from tests.fuzz.shrinking import shrunk
 
 # drawings of one seed before it is given up
 ATTEMPTS = 60
-Execute = Callable[[Study], Iterator[Checkpoint]]
 
 
 class Found(NamedTuple):

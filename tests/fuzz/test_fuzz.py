@@ -11,6 +11,8 @@ import yaml
 
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import Loop, Ray, Vectorised
+from byzax.simulator.config.part import json_schema
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import RunError, vectorised
 from byzax.simulator.executors.base import batched
@@ -21,12 +23,13 @@ from tests.fuzz.drawing import Drawing, _plugins
 from tests.fuzz.files import ABSENT, TOO_LARGE, made
 from tests.fuzz.fuzzing import small, tried
 from tests.fuzz.shrinking import changes, shrunk
+from tests.nightly import by_day
 from tests.simulator.conftest import ray_session  # noqa: F401
 
-# seeds of the night; by day those whose scenarios are small and compile fast
+# seeds of the night; small scenarios, by day those that compile fast
 FIRST, COUNT = int(os.environ.get("BYZAX_FUZZ_FIRST", "0")), int(os.environ.get("BYZAX_FUZZ_COUNT", "300"))
 RAY_EVERY = 10
-BY_DAY = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10)
+SMALL_ONES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +37,7 @@ def files(tmp_path_factory):
     return made(tmp_path_factory.mktemp("fuzz"))
 
 
-@pytest.mark.parametrize("seed", BY_DAY)
+@pytest.mark.parametrize("seed", by_day([10], SMALL_ONES))
 def test_a_small_random_scenario_is_refused_in_one_line_or_the_same_in_loop_and_vectorised(files, seed):
     found = tried(seed, files, cheap=True)
     assert found.fault is None, small(found, seconds=60)
@@ -67,7 +70,7 @@ def named(value, path=()):
 def test_every_choice_and_option_of_the_schema_is_drawn(files):
     drawn = {path for seed in range(4000) for path in named(Drawing(seed, files).scenario())}
     seen = {each for path in drawn for each in path}
-    schema = Study.model_json_schema()
+    schema = json_schema(Study)
     missing = set()
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
@@ -75,8 +78,8 @@ def test_every_choice_and_option_of_the_schema_is_drawn(files):
         if name not in ABSENT | TOO_LARGE | _plugins():
             missing |= {(name, key) for key in ({name} if name else set()) | properties.keys() if key not in seen}
     # executors are not drawn: every scenario runs in all of them
-    executors = {"Loop", "Vectorised", "Ray"}
-    unseen = {"loop", "vectorised", "ray", *(k for e in executors for k in schema["$defs"][e]["properties"])} - seen
+    executors = {each.model_fields["name"].default: each for each in (Loop, Vectorised, Ray)}
+    unseen = {*executors, *(key for each in executors.values() for key in each.model_fields)} - seen
     # options that are given with a file, or left out, for a download or a further file would be needed
     further = {"test_path", "root", "owner", "strength"}
     assert {key for _, key in missing} - unseen - further == set()
@@ -94,7 +97,7 @@ SMALL = {
 
 
 def small_run(**changes):
-    return parse_as(Study, SMALL | {"executor": "loop"} | changes)
+    return parse_as(Study, SMALL | {"executor": "loop"} | changes).task
 
 
 @cache
@@ -103,19 +106,19 @@ def ran(seed=0):
 
 
 def test_a_wrong_row_in_one_executor_is_seen(monkeypatch):
-    monkeypatch.setattr(vectorised, "batched", lambda work: lambda *given: 1.001 * batched(work)(*given))
+    monkeypatch.setattr(vectorised, "batched", lambda *work: lambda *given: 1.001 * batched(*work)(*given))
     with pytest.raises(Fault, match=r"^executors: vectorised differs from loop: seed 1, step 1: parameters differ"):
         check(SMALL | {"seed": 1})
 
 
 def test_a_tie_that_a_rounding_decides_is_no_fault(monkeypatch):
     one, other = ran(0), ran(1)
-    monkeypatch.setattr(checking, "result", lambda scenario, _: one if scenario.executor.name == "loop" else other)
-    monkeypatch.setattr(checking, "_moved", lambda scenario: iter([one, one]))
+    monkeypatch.setattr(checking, "result", lambda task, _: one if task.executor.name == "loop" else other)
+    monkeypatch.setattr(checking, "_moved", lambda task: iter([one, one]))
     with pytest.raises(Fault, match=r"^executors"):
         check(SMALL)
     # where loop itself is another when it is moved by a rounding
-    monkeypatch.setattr(checking, "_moved", lambda scenario: iter([one, other]))
+    monkeypatch.setattr(checking, "_moved", lambda task: iter([one, other]))
     assert check(SMALL) == "sensitive"
 
 
@@ -133,12 +136,12 @@ def fault_of(execute):
     return str(raised.value)
 
 
-def warn(scenario):
+def warn(task):
     warnings.warn("an overflow", RuntimeWarning, stacklevel=1)
     yield from ()
 
 
-def fail(scenario):
+def fail(task):
     raise ZeroDivisionError("of what")
     yield
 
@@ -147,12 +150,12 @@ def test_whatever_byzax_does_not_say_itself_is_a_fault():
     assert fault_of(warn).startswith("warning: loop: RuntimeWarning: an overflow")
     assert fault_of(fail).startswith("ZeroDivisionError: loop: of what")
     # an attack of the tests that fails on purpose
-    assert fault_of(lambda scenario: execute_alone(small_run(attack="failing"))).startswith("run: loop: work failed")
+    assert fault_of(lambda task: execute_alone(small_run(attack="failing"))).startswith("run: loop: work failed")
     # what byzax foresees is none
     assert result(small_run(), stop).ended == "stopped after 2 of 3 updates"
 
 
-def stop(scenario):
+def stop(task):
     raise RunError("stopped after 2 of 3 updates")
     yield
 
@@ -212,10 +215,10 @@ def test_every_difference_of_two_runs_is_seen():
     [(ScenarioError(""), "refusal"), (ScenarioError("rule: " + 700 * "x"), "refusal"), (KeyError("rows"), "KeyError")],
 )
 def test_a_refusal_that_is_no_line_is_a_fault(monkeypatch, files, error, kind):
-    def build(scenario):
+    def validate(task):
         raise error
 
-    monkeypatch.setattr(checking, "build", build)
+    monkeypatch.setattr(checking, "validate", validate)
     found = tried(0, files)
     assert str(found.fault).startswith(kind)
     assert "name: fuzz" in small(found)

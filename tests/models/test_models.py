@@ -17,6 +17,7 @@ from byzax import models
 from byzax.models._convolution import convolution, pool
 from byzax.models._layers import ACTIVATIONS
 from byzax.models.base import from_module
+from tests.nightly import by_night
 
 FOLDER = Path(inspect.getfile(models)).parent
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem[0] != "_" and file.stem != "base")
@@ -57,16 +58,16 @@ SMALL = [
     ("softmax", (8, 8), 4, {}),
     ("transformer", (5, 3), 4, {"width": 8, "heads": 2}),
 ]  # fmt: skip
-# of which these take long to compile
-LONG = {"cnn", "gru", "lenet", "lstm", "resnet18", "resnet20"}
 
 
-def cases(table, long=LONG):
+def cases(table, day):
+    """The cases of a table, of which those of other models than these are for the night: they take long to compile."""
     return [
-        pytest.param(*case, id="-".join([case[0], "x".join(map(str, case[1])), *map(str, case[3].values())])[:60],
-                     marks=pytest.mark.slow if case[0] in long else ())
+        (pytest.param if case[0] in day else by_night)(
+            *case, id="-".join([case[0], "x".join(map(str, case[1])), *map(str, case[3].values())])[:60]
+        )
         for case in table
-    ]  # fmt: skip
+    ]
 
 
 def test_every_model_is_in_the_table_of_small_ones():
@@ -124,13 +125,25 @@ COUNTS = [
 ]  # fmt: skip
 
 
+LARGE = ("resnet18", "resnet20")
+
+
 def test_the_formulas_give_the_numbers_that_are_known():
     # of the two residual networks as they are published with code for CIFAR-10
     assert residual((16, 32, 64), 3, 3, 10, False) == 269_722
     assert residual((64, 128, 256, 512), 2, 3, 10, True) == 11_173_962
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options", "count"), COUNTS)
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "options", "count"),
+    # by day the first of each model, and of the residual networks, whose usual ones are large, those of small images
+    [
+        case
+        if case[1] == (8, 8) or case[0] not in [*(other[0] for other in COUNTS[:place]), *LARGE]
+        else by_night(*case)
+        for place, case in enumerate(COUNTS)
+    ],
+)
 def test_parameters_are_one_flat_vector_of_the_stated_length(name, shape, classes, options, count):
     model = models.build(name, shape, classes, **options)
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -144,7 +157,7 @@ def test_parameters_are_one_flat_vector_of_the_stated_length(name, shape, classe
     assert [each.shape for each in jax.eval_shape(model.judge, outputs, y)] == [(6,), (6,)]
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"cnn", "resnet18", "resnet20"}))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"mlp", "softmax"}))
 def test_the_same_key_gives_the_same_parameters_and_another_key_others(name, shape, classes, options):
     init = jax.jit(models.build(name, shape, classes, **options).init)
     params, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
@@ -161,7 +174,8 @@ def test_linear_regression_starts_at_zero():
     ("initialiser", "variance"),
     [
         ("lecun_normal", 1 / 400), ("lecun_uniform", 1 / 400), ("glorot_normal", 2 / 600), ("glorot_uniform", 2 / 600),
-        ("he_normal", 2 / 400), ("he_uniform", 2 / 400), ("normal", 1e-4), ("orthogonal", 1 / 400), ("zeros", 0),
+        ("he_normal", 2 / 400), ("he_uniform", 2 / 400), ("normal", 1e-4), ("zeros", 0),
+        by_night("orthogonal", 1 / 400),
     ],
 )  # fmt: skip
 def test_an_initialiser_gives_weights_of_its_variance(initialiser, variance):
@@ -222,7 +236,7 @@ def test_mlp_is_layers_with_the_activation_between_them_and_none_at_the_end(acti
     np.testing.assert_allclose(model.predict(params, x), hidden @ kernel2.reshape(5, 3) + bias2, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"linear"}))
 def test_gradients_agree_with_finite_differences(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     params = model.init(jax.random.key(0))
@@ -235,7 +249,7 @@ def test_gradients_agree_with_finite_differences(name, shape, classes, options):
     assert float(slope) == pytest.approx(float(gradient @ direction), rel=5e-2 if name.startswith("resnet") else 2e-2)
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"linear", "softmax"}))
 def test_training_fits_a_toy_set(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     y = jnp.arange(16) % 4
@@ -281,6 +295,7 @@ def relative(found, wanted):
     return float(jnp.abs(found - wanted).max() / jnp.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_cnn_gives_the_values_and_gradients_of_flaxs_own_layers_in_a_call_in_a_loop_and_batched():
     model, plain = models.build("cnn", IMAGE, 10), from_module(Plain, 10)
     params = model.init(jax.random.key(0))
@@ -297,6 +312,7 @@ def test_cnn_gives_the_values_and_gradients_of_flaxs_own_layers_in_a_call_in_a_l
     assert relative(own, wanted) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "size", "stride"),
     [(1, 5, 1), (3, 5, 1), (3, 3, 1), (3, 1, 1), (3, 3, 2), (1, 3, 2), (3, 1, 2), (2, 2, 3)],

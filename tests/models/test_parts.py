@@ -15,18 +15,20 @@ from byzax.models._layers import BatchNorm
 from byzax.models._residual import ResidualBlock
 from byzax.models.transformer import TransformerNetwork
 from tests.models.test_models import NET, batch_of
+from tests.nightly import by_day, by_night
 
 F64 = np.float64
 
 
 def gradient_of(model, params, x, y, key=None):
-    return np.asarray(jax.grad(model.loss)(params, x, y, key), F64)
+    # compiled as a whole: operation by operation takes several times as long
+    return np.asarray(jax.jit(jax.grad(model.loss))(params, x, y, key), F64)
 
 
 # -- linear and softmax against NumPy -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (0.0, 0.3), (0.2, 0.0), (0.2, 0.3)])
+@pytest.mark.parametrize(("l1", "l2"), [by_night(0.0, 0.0), by_night(0.0, 0.3), by_night(0.2, 0.0), (0.2, 0.3)])
 def test_linear_regression_has_the_loss_and_gradient_of_least_squares_ridge_lasso_and_elastic_net(l1, l2):
     model = models.build("linear", (2, 3), None, l1=l1, l2=l2)
     x, y = batch_of((2, 3), None, size=9)
@@ -88,7 +90,7 @@ def test_a_norm_takes_its_statistics_where_its_name_says(kind):
 
 NORMED = [
     ("mlp", (5,), {"norm": "batch"}),
-    pytest.param("resnet20", (4, 4), {"norm": "batch"}, marks=pytest.mark.slow),
+    by_night("resnet20", (4, 4), {"norm": "batch"}),
 ]
 
 
@@ -109,7 +111,12 @@ def test_batch_norm_predicts_each_sample_by_itself_by_what_it_measured(name, sha
 
 @pytest.mark.parametrize(
     ("name", "shape", "options"),
-    [*NORMED, ("mlp", (5,), {"norm": "layer", "groups": 2}), ("mlp", (5,), {}), ("softmax", (5,), {"l2": 0.1})],
+    [
+        *NORMED,
+        by_night("mlp", (5,), {"norm": "layer", "groups": 2}),
+        by_night("mlp", (5,), {}),
+        by_night("softmax", (5,), {"l2": 0.1}),
+    ],
 )
 def test_samples_without_a_share_count_for_nothing(name, shape, options):
     # in float64: a norm over two different samples is ill-conditioned, and the last bits of float32 make a percent
@@ -119,12 +126,11 @@ def test_samples_without_a_share_count_for_nothing(name, shape, options):
         x, y = batch_of(shape, 3)
         x = jnp.asarray(x, jnp.float64)
         shares = jnp.array([0.25] * 4 + [0.0] * 2)
-        few, filled = (jax.grad(lambda p, args=args: model.loss(p, *args))(params) for args in (
-            (x[:4], y[:4]), (x.at[4:].set(100.0), y, None, shares)
-        ))  # fmt: skip
+        gradient = jax.jit(jax.grad(model.loss))
+        few, filled = gradient(params, x[:4], y[:4]), gradient(params, x.at[4:].set(100.0), y, None, shares)
         np.testing.assert_allclose(filled, few, rtol=1e-6, atol=1e-8 * np.abs(few).max())
-        doubled = jax.grad(lambda p: model.loss(p, x[jnp.array([0, 0, 1])], y[jnp.array([0, 0, 1])]))(params)
-        weighted = jax.grad(lambda p: model.loss(p, x[:2], y[:2], None, jnp.array([2 / 3, 1 / 3])))(params)
+        doubled = gradient(params, x[jnp.array([0, 0, 1])], y[jnp.array([0, 0, 1])])
+        weighted = gradient(params, x[:2], y[:2], None, jnp.array([2 / 3, 1 / 3]))
         np.testing.assert_allclose(weighted, doubled, rtol=1e-6, atol=1e-8 * np.abs(doubled).max())
 
 
@@ -150,7 +156,10 @@ DROPPING = [
 ]
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), DROPPING)
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "options"),
+    [case if case[0] == "mlp" or "Small" in str(case) else by_night(*case) for case in DROPPING],
+)
 def test_dropout_drops_by_the_key_and_nothing_without_one(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     params = model.init(jax.random.key(0))
@@ -213,7 +222,7 @@ def read(name, x, kernel, recurrent, bias):
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", by_day(["rnn"], GATES))
 def test_a_recurrent_network_is_its_equations_and_a_linear_layer_at_the_last_step(name):
     model = models.build(name, (5,), 7, hidden=4, layers=2, embedding=3)
     d = len(model.init(jax.random.key(0)))
@@ -225,7 +234,9 @@ def test_a_recurrent_network_is_its_equations_and_a_linear_layer_at_the_last_ste
     h = table.reshape(7, 3)[np.asarray(x)]
     for bias, kernel, recurrent in (parts[:3], parts[3:6]):
         h = read(name, h, kernel.reshape(-1, g), recurrent.reshape(4, g), bias)
-    np.testing.assert_allclose(model.predict(params, x), h[:, -1] @ parts[7].reshape(4, 7) + parts[6], atol=1e-4)
+    np.testing.assert_allclose(
+        jax.jit(model.predict)(params, x), h[:, -1] @ parts[7].reshape(4, 7) + parts[6], atol=1e-4
+    )
 
 
 def test_the_forget_gates_begin_open():
@@ -233,6 +244,7 @@ def test_the_forget_gates_begin_open():
     np.testing.assert_array_equal(params[:16], [0] * 4 + [2] * 4 + [0] * 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GATES)
 def test_gradients_of_a_truncated_network_reach_as_many_steps_back_as_it_says(name):
     x, y = batch_of((6, 3), 4)
@@ -249,6 +261,7 @@ def test_gradients_of_a_truncated_network_reach_as_many_steps_back_as_it_says(na
     np.testing.assert_allclose(reached[2][:, 4:], reached[None][:, 4:], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_truncated_gradient_is_that_of_the_window_from_the_state_before_it():
     model = models.build("rnn", (6, 3), 4, hidden=5, truncate=2)
     params = model.init(jax.random.key(0))
@@ -272,11 +285,11 @@ def test_the_truncated_gradient_is_that_of_the_window_from_the_state_before_it()
     assert not np.allclose(jax.grad(whole.loss)(params, x, y), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["rnn", "transformer"])
+@pytest.mark.parametrize("name", by_day(["rnn"], ("rnn", "transformer")))
 def test_numbers_where_characters_are_expected_are_refused(name):
     model = models.build(name, (5,), 7)
     with pytest.raises(ValueError, match=r"whole numbers below the vocabulary; these are float32: .*\(t, features\)"):
-        jax.eval_shape(model.predict, model.init(jax.random.key(0)), jnp.zeros((2, 5)))
+        jax.eval_shape(lambda key: model.predict(model.init(key), jnp.zeros((2, 5))), jax.random.key(0))
 
 
 # -- transformer --------------------------------------------------------------------------------
@@ -286,6 +299,7 @@ def normed(x, bias, scale):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * scale + bias
 
 
+@pytest.mark.slow
 def test_a_transformer_is_causal_attention_and_a_network_after_norms_read_at_the_last_step():
     width, heads, t = 4, 2, 5
     model = models.build("transformer", (t,), 7, width=width, heads=heads, layers=1)
@@ -314,6 +328,7 @@ def test_a_transformer_is_causal_attention_and_a_network_after_norms_read_at_the
     np.testing.assert_allclose(model.predict(params, x), wanted, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_no_step_of_a_transformer_sees_a_later_one_and_the_last_sees_all():
     network = TransformerNetwork(5, 3, None, 8, 2, 2, 0.0, 4, "glorot_uniform", nnx.Rngs(0))
     x, _ = batch_of((5, 3), 4)

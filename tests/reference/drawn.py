@@ -37,7 +37,7 @@ _own_key = jax.jit(lambda root, step: jax.random.fold_in(derive(root, Purpose.RU
 
 def drawn(scenario: Study) -> Drawn:
     """All that is drawn for the first repeat of a scenario."""
-    data, here = load(scenario.data), world(scenario, scenario.seed)
+    data, here = load(scenario.data), world(scenario.run)
     size, n, local = scenario.data.batch_size, scenario.workers.total, scenario.local
     sizes, own = np.asarray(here.sizes), np.asarray(here.validation)
     shards = [np.asarray(shard)[:held] for shard, held in zip(here.shards, sizes, strict=True)]
@@ -75,7 +75,7 @@ def drawn(scenario: Study) -> Drawn:
 
     def seconds(worker: int) -> Iterator[float]:
         # drawn anew each time: what draws is a stream, and a case is asked for again with other formulas
-        span = build_draws(scenario.latency, n, scenario.seed, message_bits(scenario))[worker]
+        span = build_draws(scenario.latency, n, scenario.seed, message_bits(scenario.run))[worker]
         return (down + compute + up for down, compute, up, _ in iterate_jobs(span))
 
     return Drawn(
@@ -83,7 +83,7 @@ def drawn(scenario: Study) -> Drawn:
         y=np.asarray(data.y, np.int64 if data.classes else np.float64),
         classes=data.classes,
         shards=shards,
-        first=np.asarray(build(scenario, n).start(here).params, np.float64),
+        first=np.asarray(build(scenario.run, n).start(here).params, np.float64),
         batches=batches,
         fixed=fixed,
         own=server,

@@ -7,9 +7,10 @@ import pytest
 
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
+from byzax.simulator.executors import session
+from tests.nightly import by_night
 from tests.reference.drawn import drawn
 from tests.reference.training import Formulas, loss, policy, train, trained
-from tests.simulator.conftest import run
 
 N, F, STEPS = 7, 2, 12
 LABELS = {
@@ -36,9 +37,9 @@ BY_DAY = {
         "latency": RANDOM, "schedule": FEDBUFF, "local": {"epochs": 1, "learning_rate": FALLING}, "weights": "samples",
     },
     "SCAFFOLD": {"local": LOCAL | {"control_variates": True}, "optimizer": {"name": "sgd", "learning_rate": 0.7}},
-    "FLTrust": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": LOCAL},
 }  # fmt: skip
 BY_NIGHT = {
+    "FLTrust": {"rule": {"name": "fltrust"}, "attack": "sign_flip", "local": LOCAL},
     "gradients": {},
     "FedAvg": {"local": LOCAL, "weights": "samples"},
     "FedAvg of models": {"local": LOCAL | {"send": "model"}, "weights": "samples", "data": VALUES, "model": "linear"},
@@ -85,9 +86,11 @@ def scenario_of(name, executor="loop"):
 
 
 @cache
-def models_of(name):
+def models_of(name, executor="loop"):
     """byzax's models, after each update."""
-    return np.stack([checkpoint.params for checkpoint in run(scenario_of(name))])
+    study = scenario_of(name, executor)
+    with session(study.executor) as execute:
+        return np.stack([checkpoint.params for checkpoint in execute(study.task)])
 
 
 @cache
@@ -104,7 +107,7 @@ def apart(name, models, changes=None, inputs=None):
 
 def each(*cases):
     """These cases, of which those that begin with one of the night are slow."""
-    return [pytest.param(*case, marks=[] if case[0] in BY_DAY else pytest.mark.slow) for case in cases]
+    return [(pytest.param if case[0] in BY_DAY else by_night)(*case) for case in cases]
 
 
 @pytest.mark.parametrize("name", each(*((name,) for name in CASES)))
@@ -117,8 +120,7 @@ def test_a_whole_run_is_that_of_the_reference(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_whole_run_of_vectorised_is_that_of_the_reference(name):
-    checkpoints = run(scenario_of(name, "vectorised"))
-    assert apart(name, np.stack([checkpoint.params for checkpoint in checkpoints])) < 1e-5
+    assert apart(name, models_of(name, "vectorised")) < 1e-5
 
 
 def second_row_counts(schedule, n, f):

@@ -11,6 +11,7 @@ from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, build_evaluate
 from byzax.simulator.keys import Purpose, derive, generator
 from byzax.simulator.serving import Arrivals
 from byzax.simulator.world import share_out, world
+from tests.nightly import by_night
 from tests.simulator.conftest import at, small
 
 
@@ -187,7 +188,7 @@ def test_what_has_no_meaning_is_nan_and_nothing_else_is():
     np.testing.assert_allclose(seen, [np.sqrt(len(server.params)), np.nan, np.nan, 1, 0, 0, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("samples", [300, EVALUATED_AT_ONCE * 5, 2 * EVALUATED_AT_ONCE * 5 + 35])
+@pytest.mark.parametrize("samples", [300, by_night(EVALUATED_AT_ONCE * 5), 2 * EVALUATED_AT_ONCE * 5 + 35])
 def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples):
     data = {"name": "gaussian_mixture", "samples": samples, "shape": [3], "classes": 4, "batch_size": 8}
     scenario, core, here, server = prepared(data=data)
@@ -245,7 +246,8 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [pytest.param(m, marks=[] if m == "mlp" else pytest.mark.slow) for m in MODELS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
     from byzax.attacks import Goal
     from byzax.simulator import diagnostics
@@ -278,6 +280,7 @@ def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
     build_evaluate.cache_clear()
 
 
+@pytest.mark.slow
 def test_what_is_dropped_is_drawn_anew_for_each_worker_and_job_and_not_from_the_key_of_the_batch():
     model = {"name": "mlp", "hidden": [6], "dropout": 0.5}
     data = {"name": "gaussian_mixture", "samples": 70, "shape": [3], "batch_size": 1}
@@ -288,7 +291,7 @@ def test_what_is_dropped_is_drawn_anew_for_each_worker_and_job_and_not_from_the_
     assert len({np.asarray(row).tobytes() for row in rows.values()}) > 6
     key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(here.key, int(Purpose.DROPOUT)), 2), 1)
     built = models.build("mlp", (3,), 10, hidden=(6,), dropout=0.5)
-    wanted = jax.grad(built.loss)(server.params, here.x[:1], here.y[:1], key)
+    wanted = jax.jit(jax.grad(built.loss))(server.params, here.x[:1], here.y[:1], key)
     np.testing.assert_allclose(rows[2, 1], wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -408,6 +411,7 @@ def test_the_servers_own_row_is_a_gradient_on_validation_samples_alone():
     assert seen.byzantine_weight == pytest.approx(1 / 7)
 
 
+@pytest.mark.slow
 def test_zeno_keeps_the_rows_that_lower_the_loss():
     _, core, here, server = prepared(
         rule="zeno", workers={"total": 7, "byzantine": 3}, data={"name": "digits", "batch_size": 100}

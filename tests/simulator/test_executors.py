@@ -18,6 +18,7 @@ from byzax.simulator.executors.ray import pool, ray
 from byzax.simulator.serving import Server
 from byzax.simulator.timeline import check, truncate
 from byzax.simulator.world import world
+from tests.nightly import by_day, by_night
 from tests.simulator.conftest import at, loop, processes, run, same, small
 
 # by way of the executor, which sets what Ray reads when it is imported
@@ -246,34 +247,17 @@ SCENARIOS = {
 }
 
 
-# These have most of what the others have, which take minutes and run at night.
-BY_DAY = ["selecting", "lagging", "table", "filtered", "mixed", "rounds", "reduced"]
-WITH_TWO_ACTORS = [
-    *BY_DAY,
-    "changing",
-    "adaptive",
-    "controlled",
-    "poisoned",
-    "late",
-    "quorum",
-    "buffer",
-    "each",
-    "suspecting",
-    "epochs",
-]
-
-
-def nightly(chosen, *others):
-    """The cases, of which all but the chosen ones are slow."""
-    return [pytest.param(*each, marks=[] if each in chosen else pytest.mark.slow) for each in others]
+# Each scenario compiles anew, in each actor. By day one in step, and one with single rows and a worker that crashes.
+BY_DAY = ["selecting", "each"]
 
 
 @pytest.mark.parametrize(
     ("name", "actors"),
-    nightly(
-        [*((name, 2) for name in WITH_TWO_ACTORS), *((name, actors) for name in BY_DAY for actors in (1, 5))],
-        *((name, actors) for name in SCENARIOS for actors in (1, 2, 5)),
-    ),
+    [
+        (name, actors) if name in BY_DAY and actors == 2 else by_night(name, actors)
+        for name in SCENARIOS
+        for actors in (1, 2, 5)
+    ],
 )
 def test_ray_is_bitwise_equal_to_loop_for_any_number_of_actors(ray_session, name, actors):
     expected = loop(**SCENARIOS[name], repeats=2)
@@ -302,24 +286,26 @@ def test_the_comparison_sees_one_wrong_bit_wherever_it_is():
     assert digest(loop()) == digest(slower)
 
 
+@pytest.mark.slow
 def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
     changes = {"workers": {"total": 3, "byzantine": 0}}
     one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1})
     assert same(loop(**changes), list(ray_session(one_each)))
 
 
-def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch):
-    executor = {"name": "ray", "actors": 1}
-    for schedule, other in (
+@pytest.mark.parametrize(
+    ("schedule", "other"),
+    [
         ("synchronous", "submitted"),
         # other workers in every update, all with the newest model; the same workers, some with an older one
-        ({"name": "lagging", "age": 0}, "streamed"),
-        ({"name": "subset", "age": 1}, "streamed"),
+        by_night({"name": "lagging", "age": 0}, "streamed"),
+        by_night({"name": "subset", "age": 1}, "streamed"),
         ("asynchronous", "streamed"),
-    ):
-        with monkeypatch.context() as without:
-            without.delattr(ray_executor, other)
-            assert len(list(ray_session(small(schedule=schedule, executor=executor)))) == 3
+    ],
+)
+def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch, schedule, other):
+    monkeypatch.delattr(ray_executor, other)
+    assert len(list(ray_session(small(schedule=schedule, executor={"name": "ray", "actors": 1})))) == 3
 
 
 def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(monkeypatch):
@@ -348,14 +334,11 @@ BATCHED = {"name": "ray", "batch": True, "actors": 1}
 
 @pytest.mark.parametrize(
     ("name", "executor"),
-    nightly(
-        [
-            *((name, "vectorised") for name in [*BY_DAY, "changing", "recurrent", "regression"]),
-            ("selecting", BATCHED),
-            ("table", BATCHED),
-        ],
-        *((name, executor) for name in SCENARIOS for executor in ("vectorised", BATCHED)),
-    ),
+    [
+        (name, executor) if (name, executor) == ("selecting", "vectorised") else by_night(name, executor)
+        for name in SCENARIOS
+        for executor in ("vectorised", BATCHED)
+    ],
 )
 def test_batched_updates_are_within_rounding_of_loop(ray_session, name, executor):
     changes = {**SCENARIOS[name], "repeats": 2, "steps": min(SCENARIOS[name].get("steps", 4), 12), "evaluate_every": 4}
@@ -377,8 +360,9 @@ WORSE = 50.0
 @pytest.mark.parametrize(
     ("schedule", "executor"),
     [
-        *(("synchronous", executor) for executor in ("loop", "vectorised", {"name": "ray", "actors": 1})),
-        *(("asynchronous", executor) for executor in ("loop", "vectorised")),
+        *(("synchronous", executor) for executor in ("loop", {"name": "ray", "actors": 1})),
+        by_night("synchronous", "vectorised"),
+        *(by_night("asynchronous", executor) for executor in ("loop", "vectorised")),
     ],
 )
 def test_a_repeat_that_gets_no_better_ends_early_and_others_go_on(ray_session, executor, schedule):
@@ -440,7 +424,7 @@ def test_the_order_of_events_is_the_seeds_own():
     assert not np.array_equal(zero, one)
 
 
-@pytest.mark.parametrize("executor", ["loop", "vectorised"])
+@pytest.mark.parametrize("executor", by_day(["loop"], ("loop", "vectorised")))
 def test_checkpoints_come_at_the_evaluations_and_hold_all_updates(executor):
     checkpoints = run(small(executor=executor))
     assert [c.step for c in checkpoints] == [0, 4, 6]
@@ -480,6 +464,7 @@ def test_a_failing_rule_is_named_with_step_and_stage(ray_session):
             run(scenario) if executor == "loop" else list(ray_session(scenario))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["loop", "vectorised", "ray"])
 def test_a_rule_without_an_answer_ends_the_run_at_its_update_and_what_was_before_is_kept(ray_session, executor):
     described = small(rule={"name": "brute", "effort": 1}, executor=executor)
@@ -498,12 +483,12 @@ def execute_alone(scenario):
     ("role", "name", "schedule"),
     [
         ("WorkerActor", "worker actor 0", "synchronous"),
-        ("WorkerActor", "worker actor 0", "lagging"),
-        ("WorkerActor", "worker actor 0", "asynchronous"),
-        pytest.param("WorkerActor", "worker actor 0", "stale_synchronous", marks=pytest.mark.slow),
-        pytest.param("WorkerActor", "worker actor 0", "basgd", marks=pytest.mark.slow),
-        ("AdversaryActor", "the adversary actor", "synchronous"),
-        ("ServerActor", "the parameter-server actor", "synchronous"),
+        by_night("WorkerActor", "worker actor 0", "lagging"),
+        by_night("WorkerActor", "worker actor 0", "asynchronous"),
+        by_night("WorkerActor", "worker actor 0", "stale_synchronous"),
+        by_night("WorkerActor", "worker actor 0", "basgd"),
+        by_night("AdversaryActor", "the adversary actor", "synchronous"),
+        by_night("ServerActor", "the parameter-server actor", "synchronous"),
     ],
 )
 def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_one(
@@ -526,6 +511,7 @@ def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_on
     assert "worker died" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_session):
     scenario = small(executor={"name": "ray", "actors": 1})
     expected = list(ray_session(scenario))
@@ -535,6 +521,8 @@ def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_ses
     assert same(expected, list(ray_session(scenario)))
 
 
+# half a minute of waiting
+@pytest.mark.slow
 def test_an_actor_without_a_place_is_named_with_what_it_asked_for(ray_session, monkeypatch):
     monkeypatch.setattr(pool, "START_S", 3)
     # hired as if there were a GPU, which the cluster of the tests lacks

@@ -8,6 +8,7 @@ from byzax.simulator.core import build
 from byzax.simulator.executors.base import plan
 from byzax.simulator.serving import Arrivals
 from byzax.simulator.world import world
+from tests.nightly import by_day
 from tests.simulator.conftest import run, small
 
 EACH = {"schedule": {"name": "asynchronous", "apply": "each"}, "latency": {"name": "lognormal", "sigma": 0.3}}
@@ -24,7 +25,7 @@ def judged(core, here, server, worker, row):
     return core.update(here, server, Arrivals(np.array([worker]), np.asarray(server.step)[None]), row[None])[:2]
 
 
-@pytest.mark.parametrize("optimizer", [MOMENTUM, "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", by_day([MOMENTUM], (MOMENTUM, "adam", "adamw")))
 def test_a_refused_row_leaves_model_optimizer_and_rule_as_they_are(optimizer):
     scenario = small(**SEVEN, filter="kardam", rule="remembering", optimizer=optimizer)
     core, here = build(scenario.run, 1), world(scenario.run)
@@ -64,6 +65,7 @@ def test_an_accepted_row_is_the_one_that_the_filter_hands_on():
     assert accepted
 
 
+@pytest.mark.slow
 def test_behind_a_filter_no_row_counts_as_a_liars_and_of_one_row_no_more_than_one_can_be():
     for filter in ("kardam", None):
         scenario = small(workers={"total": 10, "byzantine": 3}, **EACH, filter=filter)
@@ -79,7 +81,8 @@ FILTERS = {
 }
 
 
-@pytest.mark.parametrize("name", ["kardam", pytest.param("zeno_plus_plus", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILTERS)
 def test_plain_asynchrony_fails_where_a_filter_stands(name):
     chosen, most = FILTERS[name]
     changes = {
@@ -95,6 +98,7 @@ def test_plain_asynchrony_fails_where_a_filter_stands(name):
     assert guarded.updates.accepted[~lies].mean() > 0.6
 
 
+@pytest.mark.slow
 def test_the_frequency_filter_holds_liars_that_are_always_first():
     changes = {
         "workers": {"total": 10, "byzantine": 3}, "attack": {"name": "empire", "epsilon": 1.1, "timing": "first"},

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# how a part is found and how its options are checked: what all folders stand on
+FOUNDATION = {"members", "options"}
 ALLOWED = {
-    "aggregators": set(),
-    "attacks": set(),
-    "models": set(),
-    "simulator": {"aggregators", "attacks", "models"},
-    "experiments": {"aggregators", "attacks", "models", "simulator"},
+    "aggregators": FOUNDATION,
+    "attacks": FOUNDATION,
+    "models": FOUNDATION,
+    "simulator": {"aggregators", "attacks", "models", *FOUNDATION},
+    "experiments": {"aggregators", "attacks", "models", "simulator", *FOUNDATION},
 }
 
 
@@ -39,6 +41,12 @@ def test_dependencies_point_one_way(package):
         ours = {name for name in found if name.startswith("byzax.")}
         assert ours <= allowed, f"{path.relative_to(ROOT)} imports {ours - allowed}"
         assert not found & {*ALLOWED, "tests"}, f"{path.relative_to(ROOT)} imports a folder and not byzax"
+
+
+def test_the_foundation_stands_on_nothing_of_byzax():
+    assert not {name for name in imports(ROOT / "src/byzax/options.py") if name.startswith("byzax")}
+    ours = {name for name in imports(ROOT / "src/byzax/members.py") if name.startswith("byzax")}
+    assert ours == {"byzax.options"}
 
 
 def test_ray_is_imported_in_one_folder():

@@ -10,6 +10,7 @@ from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 from byzax.simulator.world import world
+from tests.nightly import by_day, by_night
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import new, prepared, softmax_gradient
 
@@ -34,8 +35,8 @@ WAYS = {
     "augmented": {"data": {"name": "digits", "batch_size": 32, "augment": [{"name": "cutout", "size": 7}]}},
     "dropout": {"model": {"name": "mlp", "hidden": [50], "dropout": 0.8}},
 }
-BY_DAY = ("plain", "epochs", "proximal", "control variates", "saga and momentum")
-ways = pytest.mark.parametrize("way", [pytest.param(w, marks=[] if w in BY_DAY else pytest.mark.slow) for w in WAYS])
+# each compiles a server and a worker of its own
+ways = pytest.mark.parametrize("way", by_day(["saga and momentum"], WAYS))
 
 
 @pytest.fixture
@@ -79,6 +80,7 @@ def test_the_servers_row_is_that_of_a_worker_who_holds_its_samples_and_draws_wit
         assert np.abs(row).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["epochs", "epochs of full batches"])
 def test_with_epochs_the_servers_row_is_as_long_as_that_of_a_worker_with_more_samples(way):
     scenario = small(**{
@@ -107,6 +109,7 @@ def test_with_local_steps_the_servers_row_is_what_its_own_batches_change():
     np.testing.assert_allclose(np.asarray(server.params) - after.params, start - at, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_servers_momentum_moves_where_its_row_is_asked_for_and_not_by_an_adversary_that_guesses():
     changes = {"worker_momentum": {"beta": 0.5, "kind": "heavy_ball"}, "optimizer": {"name": "sgd", "learning_rate": 1}}
     _, functions, here, server = prepared(rule="own_row", attack="counting", **changes)
@@ -140,17 +143,17 @@ def made(monkeypatch):
     return entries
 
 
-@pytest.mark.parametrize("memory", [{}, {"worker_momentum": 0.5}, {"variance_reduction": "saga"}])
-def test_an_adversary_that_asks_the_rule_many_times_makes_the_servers_row_once(memory, made):
-    for attack in ("fang", "optimised"):
-        _, functions, here, server = prepared(rule="fltrust", attack=attack, **memory)
-        rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
-        functions.forge(here, server.step, new(range(7)), rows, server, functions.init_adversary(650))
-        jax.effects_barrier()
-        assert len(made) == 1
-        made.clear()
+@pytest.mark.parametrize("memory", [by_night({}), {"worker_momentum": 0.5}, by_night({"variance_reduction": "saga"})])
+@pytest.mark.parametrize("attack", [by_night("fang"), "optimised"])
+def test_an_adversary_that_asks_the_rule_many_times_makes_the_servers_row_once(memory, attack, made):
+    _, functions, here, server = prepared(rule="fltrust", attack=attack, **memory)
+    rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
+    functions.forge(here, server.step, new(range(7)), rows, server, functions.init_adversary(650))
+    jax.effects_barrier()
+    assert len(made) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [{}, {"worker_momentum": 0.5}, {"variance_reduction": "saga"}])
 def test_a_filter_with_a_delay_makes_the_servers_row_for_the_first_of_so_many_rows(memory, made):
     scenario = small(
@@ -164,6 +167,7 @@ def test_a_filter_with_a_delay_makes_the_servers_row_for_the_first_of_so_many_ro
         assert len(made) == times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "best"), [(0.1, 1), (4.0, 0)])
 def test_zeno_judges_the_step_that_the_server_takes(rate, best):
     optimizer = {"name": "sgd", "learning_rate": rate}

@@ -9,6 +9,7 @@ from byzax.simulator.executors import RunError, loop
 from byzax.simulator.executors.base import digest
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, check
+from tests.nightly import by_day, by_night
 from tests.simulator.conftest import processes, same, small
 
 TWO = {"workers": {"total": 7, "byzantine": 2}}
@@ -44,10 +45,7 @@ def race(session, **changes):
     return scenario, list(session(scenario))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in ("table", "buffer", "bound") else pytest.mark.slow) for name in RACES],
-)
+@pytest.mark.parametrize("name", by_day(["buffer"], RACES))
 def test_a_race_replays_to_the_same_bits(ray_session, name):
     scenario, raced = race(ray_session, **RACES[name])
     timeline = raced[-1].timeline
@@ -58,6 +56,7 @@ def test_a_race_replays_to_the_same_bits(ray_session, name):
     assert digest(raced) == digest(again)
 
 
+@pytest.mark.slow
 def test_two_hundred_updates_of_five_racing_actors_replay_to_the_same_digest(ray_session):
     scenario, raced = race(
         ray_session, **TWO, schedule="asynchronous", rule="median", attack="little", steps=240,
@@ -90,14 +89,14 @@ def test_times_of_the_latency_pass_for_real(ray_session):
     ("schedule", "goes_on"),
     [
         ("asynchronous", "leave"),
-        ("synchronous", False),
-        pytest.param({"name": "synchronous", "quorum": 3}, True, marks=pytest.mark.slow),
-        pytest.param({"name": "asynchronous", "max_age": 30}, "leave", marks=pytest.mark.slow),
-        pytest.param({"name": "asynchronous", "dead_rows": "stay"}, True, marks=pytest.mark.slow),
-        pytest.param({"name": "asynchronous", "apply": "buffer", "rows": 6}, False, marks=pytest.mark.slow),
-        ({"name": "stale_synchronous", "bound": 2, "apply": "each"}, False),
-        ({"name": "stale_synchronous", "bound": 2, "apply": "each", "suspect_after_s": 0.5}, True),
-        pytest.param("basgd", False, marks=pytest.mark.slow),
+        by_night("synchronous", False),
+        by_night({"name": "synchronous", "quorum": 3}, True),
+        by_night({"name": "asynchronous", "max_age": 30}, "leave"),
+        by_night({"name": "asynchronous", "dead_rows": "stay"}, True),
+        by_night({"name": "asynchronous", "apply": "buffer", "rows": 6}, False),
+        by_night({"name": "stale_synchronous", "bound": 2, "apply": "each"}, False),
+        by_night({"name": "stale_synchronous", "bound": 2, "apply": "each", "suspect_after_s": 0.5}, True),
+        by_night("basgd", False),
     ],
 )
 def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_within_seconds(
@@ -138,6 +137,7 @@ def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_with
         assert same(kept, list(loop.replay(scenario.task, timeline)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "name"), [("ServerActor", "the parameter-server"), ("AdversaryActor", "adversary")])
 def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role, name):
     executor = {"name": "ray", "actors": 1}
@@ -153,7 +153,7 @@ def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (
+        by_night(
             {"attack": {"name": "empire", "timing": "silent"}},
             "rows of 7 workers, and has 6.*worker 0 does not answer",
         ),

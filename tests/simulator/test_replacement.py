@@ -9,6 +9,7 @@ from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.serving import Arrivals
 from byzax.simulator.validation import validate
 from byzax.simulator.world import world
+from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 SHARES = {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}}
@@ -63,7 +64,7 @@ def test_model_replacement_leads_to_the_mean_of_the_byzantine_models(changes, et
         np.testing.assert_allclose(after.params, replaced, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("attack", ["sign_flip", "fang", {"name": "neurotoxin", "boost": 3.0}])
+@pytest.mark.parametrize("attack", ["sign_flip", by_night("fang"), {"name": "neurotoxin", "boost": 3.0}])
 def test_attacks_do_the_same_to_models_as_to_the_changes_they_stand_for(attack):
     """A mutant turns models round, or writes zeros into them."""
     found = {}
@@ -98,6 +99,7 @@ def test_a_claimed_number_of_samples_is_what_a_row_weighs_by():
         assert float(seen.byzantine_weight) == pytest.approx(weights[:2].sum() / weights.sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_table_keeps_what_was_claimed_when_a_row_came():
     claims = {"name": "claims", "factor": 50.0, "until": 1}
     core, here, server = prepared(

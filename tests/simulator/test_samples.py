@@ -136,6 +136,7 @@ def test_local_steps_change_their_images_each_anew():
     np.testing.assert_allclose(core.work(here, params, 0, 0, 0), at, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vectorised_seeds_follow_the_loop_with_changed_images_of_a_scale_of_their_own():
     changes = {"data": CHANGED, "repeats": 2, "attack": "none"}
     fast = {(each.seed, each.step): each.params for each in run(small(**changes, executor="vectorised"))}

@@ -20,7 +20,7 @@ def test_four_keys_make_a_scenario():
     scenario = parse_as(Study, SMALLEST)
     assert scenario.workers.total == 15
     assert scenario.model.name == "mlp"
-    assert scenario.executor.name == "ray"
+    assert scenario.executor.name == "loop"
 
 
 def test_the_sample_of_the_readme_is_understood():

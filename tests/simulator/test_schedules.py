@@ -10,6 +10,7 @@ from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.serving import Arrivals
 from byzax.simulator.timeline import check, load, save, truncate
 from byzax.simulator.world import world
+from tests.nightly import by_night
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, softmax_gradient
 
@@ -65,7 +66,9 @@ def test_an_asynchronous_table_applies_the_last_row_of_every_worker():
 DYING = [{"worker": 2, "at": 3.0}, {"worker": 5, "at": 3.0, "back": 6.0}]
 
 
-@pytest.mark.parametrize("options", [{}, {"max_age": 12}, {"dead_rows": "stay"}], ids=["leave", "max_age", "stay"])
+@pytest.mark.parametrize(
+    "options", [{}, by_night({"max_age": 12}), by_night({"dead_rows": "stay"})], ids=["leave", "max_age", "stay"]
+)
 def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_never(options):
     # one worker comes back, and is in the table again with its next row
     latency = {"name": "lognormal", "sigma": 0.5, "crashes": DYING}
@@ -128,6 +131,7 @@ def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
             np.testing.assert_allclose(models[t + 1], models[t] - ETA * weighted.mean(0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_table_become_lighter_as_they_grow_older():
     schedule = {"name": "asynchronous", "staleness": "polynomial", "exponent": 1.0}
     timeline, models, rows = history(schedule=schedule, **RANDOM)
@@ -195,6 +199,7 @@ def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule)
     np.testing.assert_allclose(sent[4], -(rows[2] + rows[3]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_will_be():
     scenario = small(
         schedule="asynchronous",
@@ -244,6 +249,7 @@ def test_a_local_row_is_what_that_many_steps_of_sgd_change():
     np.testing.assert_allclose(models.work(here, params, 3, 5, 5), at, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_local_step_is_the_gradient_times_its_learning_rate():
     plain, local = small(), small(local={"steps": 1, "learning_rate": 0.25})
     here = world(plain.run)
@@ -286,7 +292,7 @@ def epoch_by_hand(here, params, worker, job, size, epochs, drop=False):
     return np.asarray(params, np.float64) - at, often
 
 
-@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize("drop", [False, by_night(True)])
 def test_in_an_epoch_every_sample_counts_once_whatever_the_size_of_the_last_batch(drop):
     # 70 training samples over 7 workers, uneven: a last batch of every size, and workers with less than a batch
     data = {
@@ -307,6 +313,7 @@ def test_in_an_epoch_every_sample_counts_once_whatever_the_size_of_the_last_batc
     assert made.tolist() == [2 * (max(1, size // 8) if drop else -(-size // 8)) for size in sizes.tolist()]
 
 
+@pytest.mark.slow
 def test_the_average_of_models_is_the_next_model():
     for send in ("model", "delta"):
         scenario = small(local={"steps": 3, "send": send}, attack="none", steps=1)
@@ -318,6 +325,7 @@ def test_the_average_of_models_is_the_next_model():
         np.testing.assert_allclose(after.params, models.mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_local_steps_learn_faster_per_update_than_one_gradient():
     plain = run(small(steps=30, attack="none"))[-1]
     local = run(small(steps=30, attack="none", local={"steps": 10, "learning_rate": 0.1}))[-1]

@@ -53,6 +53,7 @@ def test_who_is_byzantine_has_a_seed_of_its_own_whether_fixed_or_drawn_for_each_
         scenario(seed=5)
 
 
+@pytest.mark.slow
 def test_seeds_equal_to_that_of_the_run_give_its_bits_in_a_batch_of_seeds_too():
     seeded = {"data": {**DATA, "seed": 0}, "model": {"name": "softmax", "seed": 0}}
     assert same(run(small(**seeded)), loop())

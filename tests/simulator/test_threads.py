@@ -44,17 +44,23 @@ print(threads.running(), *(one == other for one, other in zip(before, after)))
 linux = pytest.mark.skipif(not threads.TASKS.exists(), reason="this system does not tell how many threads XLA has")
 
 
+# each in a process of its own, which takes seconds
 @linux
-def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for():
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [({}, ["1", "None"]), ({"BYZAX_THREADS": "3"}, ["3", "None"]), ({"NPROC": "2"}, ["2", "2"])],
+)
+def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for(variables, told):
     begin = "import os; from tests.simulator.conftest import run, small; "
     end = f"{RUN}; {TOLD}; print(os.environ.get('NPROC'))"
-    assert printed(begin + end) == (["1", "None"], "")
-    assert printed(begin + end, BYZAX_THREADS="3") == (["3", "None"], "")
-    assert printed(begin + end, NPROC="2") == (["2", "2"], "")
+    assert printed(begin + end, **variables) == (told, "")
 
 
 @linux
-def test_a_run_in_a_process_whose_jax_has_other_threads_says_so():
+@pytest.mark.slow
+@pytest.mark.parametrize("meant", [False, True])
+def test_a_run_in_a_process_whose_jax_has_other_threads_says_so(meant):
     code = f"""
 import os
 os.environ["NPROC"] = "3"
@@ -64,10 +70,12 @@ del os.environ["NPROC"]
 from tests.simulator.conftest import run, small
 {RUN}; {TOLD}
 """
-    told, warned = printed(code)
+    told, warned = printed(code, **({"BYZAX_THREADS": "3"} if meant else {}))
     assert told == ["3"]
-    assert "JAX had started before byzax, with 3 threads in place of 1" in warned
-    assert printed(code, BYZAX_THREADS="3") == (["3"], "")
+    if meant:
+        assert warned == ""
+    else:
+        assert "JAX had started before byzax, with 3 threads in place of 1" in warned
 
 
 @pytest.mark.parametrize("given", ["abc", "0", "-1", "1.5"])

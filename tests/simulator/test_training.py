@@ -10,6 +10,7 @@ from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.serving import Arrivals
 from byzax.simulator.training import build_rate, clip_norm
 from byzax.simulator.world import world
+from tests.nightly import by_day, by_night
 from tests.simulator.conftest import run, small
 from tests.simulator.test_core import batch_of, new, prepared, softmax_gradient
 
@@ -165,13 +166,14 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", by_day(("momentum", "adamw", "FedYogi"), OPTIMIZERS))
 def test_an_optimizer_moves_the_model_as_its_paper_says(name):
     described, expected = OPTIMIZERS[name]
     first, *_, last = applied(ROWS, optimizer={**described, "learning_rate": 0.1})
     np.testing.assert_allclose(last, expected(ROWS, first), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_correction_or_another_start_of_the_moments_shows_in_the_first_update():
     """What circulates as Yogi differs: in the first update by ten times and more without the correction."""
     first = [
@@ -202,17 +204,26 @@ def test_a_model_longer_than_max_norm_is_projected_and_a_shorter_one_left_alone(
         np.testing.assert_allclose(held[t + 1], at, rtol=1e-5, atol=1e-6)
 
 
-def test_penalties_are_in_the_gradient_and_clipping_by_value_is_before_that_by_norm():
-    plain, bound = {"regularisation": {"l1": 0.03, "l2": 0.5}}, {"value": 0.05, "norm": 0.3}
-    for clip in ({}, {"value": 0.05}, {"norm": 0.3}, bound, {"norm": 1e6}):
-        _, core, here, server = prepared(**plain, **({"clipping": clip} if clip else {}))
-        params = np.asarray(server.params, np.float64)
-        expected = softmax_gradient(params, *batch_of(here, 3, 5, 8)) + 0.03 * np.sign(params) + 0.5 * params
-        if "value" in clip:
-            expected = np.clip(expected, -0.05, 0.05)
-        if "norm" in clip:
-            expected = expected * min(1, clip["norm"] / np.linalg.norm(expected))
-        np.testing.assert_allclose(core.work(here, server.params, 3, 5, 5), expected, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize(
+    "clip",
+    [
+        by_night({}),
+        by_night({"value": 0.05}),
+        by_night({"norm": 0.3}),
+        {"value": 0.05, "norm": 0.3},
+        by_night({"norm": 1e6}),
+    ],
+)
+def test_penalties_are_in_the_gradient_and_clipping_by_value_is_before_that_by_norm(clip):
+    plain = {"regularisation": {"l1": 0.03, "l2": 0.5}}
+    _, core, here, server = prepared(**plain, **({"clipping": clip} if clip else {}))
+    params = np.asarray(server.params, np.float64)
+    expected = softmax_gradient(params, *batch_of(here, 3, 5, 8)) + 0.03 * np.sign(params) + 0.5 * params
+    if "value" in clip:
+        expected = np.clip(expected, -0.05, 0.05)
+    if "norm" in clip:
+        expected = expected * min(1, clip["norm"] / np.linalg.norm(expected))
+    np.testing.assert_allclose(core.work(here, server.params, 3, 5, 5), expected, rtol=1e-4, atol=1e-6)
     _, bare, _, _ = prepared()
     assert np.array_equal(core.evaluate(here, server.params), bare.evaluate(here, server.params), equal_nan=True)
 
@@ -332,6 +343,7 @@ def test_saga_has_no_variance_left_once_every_batch_was_seen_at_one_model():
     assert np.abs(plain[-1] - plain[-2]).max() > 1e-2 or np.abs(plain[-2] - plain[-3]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_momentum_goes_over_what_saga_sends():
     _, core, here, server = prepared(variance_reduction="saga", worker_momentum=0.5)
     _, alone, _, _ = prepared(variance_reduction="saga")
@@ -379,6 +391,7 @@ def test_control_variates_are_refused_where_they_would_not_be_read_right():
 # --- on the whole -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_adam_at_the_server_takes_the_workers_mean_change_for_a_gradient():
     scenario = small(
         local={"steps": 2, "learning_rate": 0.1}, attack="none", optimizer={"name": "adam", "learning_rate": 0.1}

@@ -32,7 +32,8 @@ def poisoned(place, x, y, normalise, augment=(), attack=POISON):
     return np.stack(rows), float(core.evaluate(here, params).attack_success)
 
 
-@pytest.mark.parametrize("normalise", ["standard", pytest.param("unit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("normalise", ["standard", "unit"])
 def test_poisoned_and_changed_images_are_the_same_in_any_units(tmp_path, normalise):
     digits = data.build("digits")
     reference, success = poisoned(tmp_path / "a.npz", digits.x, digits.y, normalise, CHANGES)

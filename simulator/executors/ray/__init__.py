@@ -19,6 +19,7 @@ from byzax.simulator.executors.base import Checkpoint, RunError, ended
 from byzax.simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
 from byzax.simulator.executors.ray.pool import (
     ActorPool,
+    carry_functions,
     causes,
     clean_up,
     connect,
@@ -58,6 +59,7 @@ def session(
 def _run(pool: ActorPool, task: Task, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
     count = hosting(task)
     fill(pool, count)
+    carry_functions(task.run)
     for each in task.repeats:
         finished = False
         try:

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import sys
+import sysconfig
 import threading
 import warnings
 from collections.abc import Iterable
@@ -12,11 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 import byzax
 from byzax.simulator import threads
 from byzax.simulator.config.executors import Ray
+from byzax.simulator.config.part import parts_of, source_of
+from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.executors.actors import AdversaryActor, ServerActor, WorkerActor
 from byzax.simulator.executors.base import RunError
@@ -60,6 +65,24 @@ class Embedded(NamedTuple):
     folder: Path
     raylet: int | None
     asked: str | None
+
+
+def carry_functions(run: Run) -> None:
+    """Lets Ray carry the functions of the user's own whole: a process of its own may not find their module.
+
+    Those of this program and of files that are named are carried and found anyway; what is installed is everywhere.
+    """
+    for _, part in parts_of(run):
+        for function in (source_of(part), *part.options().values()):
+            module = sys.modules.get(getattr(function, "__module__", None) or "")
+            file = getattr(module, "__file__", None)
+            if callable(function) and module is not None and file and not _installed(file):
+                cloudpickle.register_pickle_by_value(module)
+
+
+def _installed(file: str) -> bool:
+    places = [os.path.dirname(str(byzax.__file__)), *(sysconfig.get_path(name) for name in ("purelib", "stdlib"))]
+    return any(os.path.abspath(file).startswith(place + os.sep) for place in places)
 
 
 def connect(address: str | None) -> Embedded | None:

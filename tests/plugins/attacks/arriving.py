@@ -12,7 +12,7 @@ def arriving(n: int, f: int) -> Attack:
     Knows: all honest rows, the rule, the model, the optimizer
 
     References:
-        made for the tests
+        Made for the tests
     """
 
     def forge(key, view, state):

@@ -12,7 +12,7 @@ def counting(n: int, f: int) -> Attack:
     Knows: all honest rows, the rule, the model
 
     References:
-        made for the tests
+        Made for the tests
     """
 
     def forge(key, view, state):

@@ -10,7 +10,9 @@ def crashing(n: int, f: int) -> Attack:
 
     Formula: none
     Knows: nothing
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def crash(x):

@@ -8,7 +8,9 @@ def failing(n: int, f: int) -> Attack:
 
     Formula: none
     Knows: nothing
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def corrupt(key, batch):

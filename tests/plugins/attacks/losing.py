@@ -10,7 +10,7 @@ def losing(n: int, f: int) -> Attack:
     Knows: a loss
 
     References:
-        made for the tests
+        Made for the tests
     """
 
     def forge(key, view, state):

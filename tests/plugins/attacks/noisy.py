@@ -10,7 +10,9 @@ def noisy(n: int, f: int) -> Attack:
 
     Formula: x -> x + N(0, I) in every batch
     Knows: own row
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
 
     def corrupt(key, batch):

@@ -10,6 +10,8 @@ def overreaching(n: int, f: int) -> Attack:
 
     Formula: 7
     Knows: nothing
-    Source: made for the tests
+
+    References:
+        Made for the tests
     """
     return Attack(forge=lambda key, view, state: (jnp.full_like(view.rows, 7), state))

@@ -1,0 +1,60 @@
+"""Every public name of byzax has a docstring, and those that users import say arguments and results."""
+
+import ast
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+
+import byzax
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("src/byzax", "aggregators", "attacks", "models", "simulator", "experiments")
+FILES = sorted(
+    path
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.py")
+    # the folders are reached once
+    if folder != "src/byzax" or path.parent == ROOT / "src/byzax"
+)
+
+
+def public(body, inside=""):
+    """The public definitions of a module or class, with their names."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield f"{inside}{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{node.name}.")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_public_name_has_a_docstring(folder):
+    missing = []
+    for path in FILES:
+        if not path.is_relative_to(ROOT / folder):
+            continue
+        tree = ast.parse(path.read_text())
+        if not ast.get_docstring(tree):
+            missing.append(f"{path.relative_to(ROOT)}")
+        missing += [
+            f"{path.relative_to(ROOT)}: {name}" for name, node in public(tree.body) if not ast.get_docstring(node)
+        ]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("name", [name for name in byzax.__all__ if callable(getattr(byzax, name))])
+def test_what_users_import_says_arguments_results_and_errors(name):
+    value = getattr(byzax, name)
+    text = inspect.getdoc(value) or ""
+    if inspect.isfunction(value):
+        given = list(inspect.signature(value).parameters)
+        assert "Args:" in text
+        assert not [each for each in given if f"{each}:" not in text]
+        assert "Raises:" in text
+        assert "Returns:" in text or typing.get_type_hints(value).get("return") is type(None)
+    members = vars(value) if inspect.isclass(value) else {}
+    for member, defined in members.items():
+        if not member.startswith("_") and (inspect.isfunction(defined) or isinstance(defined, property)):
+            assert inspect.getdoc(defined), f"{name}.{member}"
