@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.experiments.certify.description import Certificate, Gradients
-from byzax.simulator.keys import derive
+from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.normalising import apply_scaling, fit_scaling
 from byzax.simulator.world import load, own_seed, split_of

@@ -171,10 +171,12 @@ def clean_up(embedded: Embedded, keep_logs: bool) -> None:
 
 
 def line(error: Exception) -> str:
+    """The message of an error on one line, of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 
 def worker_name(number: int) -> str:
+    """The name of a worker actor in messages."""
     return f"worker actor {number}"
 
 
@@ -237,6 +239,7 @@ def not_answering(pool: ActorPool) -> dict[str, RayError]:
 
 
 def causes(missing: dict[str, RayError]) -> str:
+    """The causes of the deaths of actors, each once."""
     return " and ".join(sorted({cause(error) for error in missing.values()}))
 
 
@@ -257,6 +260,7 @@ def cause(error: RayError) -> str:
 
 
 def forget_graphs(pool: ActorPool) -> None:
+    """Tears down the compiled graphs of a pool."""
     for graph in pool.graphs.values():
         try:
             graph.teardown()
