@@ -10,7 +10,7 @@ from byzax.experiments.names import counted
 from byzax.simulator.config.attack import AttackShare
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.study import Study
-from byzax.simulator.executors.base import fixed_liars
+from byzax.simulator.executors.base import fixed_byzantine_workers
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.units import change_in_units, measure_units
 from byzax.simulator.world import load, share_out
@@ -83,7 +83,7 @@ def _without_samples(key: str, part: AttackShare, scenario: Study, first: int, e
         return
     classes = load(scenario.data).classes
     for seed in scenario.seeds:
-        liars = fixed_liars(scenario.run.replace(seed=seed))
+        liars = fixed_byzantine_workers(scenario.run.replace(seed=seed))
         if isinstance(target, int) and target in liars:
             yield f"{key}.target: {part.label} is to copy worker {target}, a Byzantine one itself: choose an honest one"
             return

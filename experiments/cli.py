@@ -199,12 +199,12 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
 def _room(studies: list[Any]) -> list[str]:
     """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
-    from byzax.simulator.config.grid import prefixed
+    from byzax.simulator.config.grid import prefix_errors
     from byzax.simulator.executors import room
 
     told = []
     for each in studies:
-        with prefixed(each.source):
+        with prefix_errors(each.source):
             lines = dict.fromkeys(room.check(c.study.task) for c in each.cells if c.study.executor.name == "ray")
         told += [f"{each.source}: note: {line}" for line in lines if line]
     return told

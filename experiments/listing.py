@@ -13,7 +13,7 @@ from rich.text import Text
 from byzax import members
 from byzax.members import PluginError
 from byzax.simulator.config.executors import EXECUTORS
-from byzax.simulator.mistakes import compact
+from byzax.simulator.mistakes import on_one_line
 
 # What can be listed, its kind among byzax.members.KINDS, and the fields of a docstring that are worth a column.
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -120,9 +120,9 @@ def options(function: Callable[..., Any]) -> list[str]:
     """`name: default` for every option of a factory, and for every field of a description; `required` without one."""
     if hasattr(function, "model_fields"):
         described = function.model_fields.items()  # pyright: ignore[reportFunctionMemberAccess]
-        return [f"{name}: {compact(field.default)}" for name, field in described if name != "name"]
+        return [f"{name}: {on_one_line(field.default)}" for name, field in described if name != "name"]
     return [
-        f"{option.name}: {'required' if option.default is option.empty else compact(option.default)}"
+        f"{option.name}: {'required' if option.default is option.empty else on_one_line(option.default)}"
         for option in inspect.signature(function).parameters.values()
         if option.kind is option.KEYWORD_ONLY
     ]

@@ -12,10 +12,10 @@ from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Study
-from byzax.simulator.config.triggers import floorless
+from byzax.simulator.config.triggers import notes_on_floors
 from byzax.simulator.data import Dataset
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.validation.weighing import heavier
+from byzax.simulator.validation.weighing import weight_notes
 from byzax.simulator.world import load, share_out
 
 # Numbers are looked at in so many samples at most.
@@ -105,7 +105,7 @@ def _needs_two(part: Part, data: DataPart) -> bool:
 NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
     about_data,
     lone_samples,
-    lambda scenario: heavier(scenario.task),
+    lambda scenario: weight_notes(scenario.task),
     attack_notes,
 )
 
@@ -121,7 +121,7 @@ def notes(expansion: Expansion) -> list[str]:
     """
     found = Counter(line for cell in expansion.cells for note in NOTES for line in dict.fromkeys(note(cell.study)))
     every = len(expansion.cells)
-    found.update(dict.fromkeys(floorless([cell.study for cell in expansion.cells]), every))
+    found.update(dict.fromkeys(notes_on_floors([cell.study for cell in expansion.cells]), every))
     return [
         (f"{expansion.source}: " if expansion.source else "")
         + f"note: {line}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from byzax.experiments.writing import BEGUN, atomically, write_text
-from byzax.simulator.mistakes import ScenarioError, cut
+from byzax.simulator.mistakes import ScenarioError, shorten
 
 MARK = ".byzax"
 Kind = Literal["study", "certificate"]
@@ -136,7 +136,7 @@ def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind
             own = held.foreign is None and held.kind in (kind, None)
             _refuse(folder, "is used already: choose another --out" + (", or --overwrite" if own else ""))
         if held.foreign is not None:
-            name = cut(str(held.foreign.relative_to(folder)))
+            name = shorten(str(held.foreign.relative_to(folder)))
             _refuse(folder, f"is used already and holds {name}, which byzax did not write: choose another --out; "
                             "nothing was removed")  # fmt: skip
         if held.kind not in (kind, None):

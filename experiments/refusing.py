@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from byzax.simulator import interrupts
-from byzax.simulator.mistakes import shown
+from byzax.simulator.mistakes import quote
 
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
@@ -57,7 +57,7 @@ def check_environment() -> None:
     """Refuses $BYZAX_THREADS that is no number of threads, and $BYZAX_CACHE that cannot be written."""
     threads = os.environ.get("BYZAX_THREADS")
     if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
-        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {shown(threads)}: such as 4, or unset it")
+        refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {quote(threads)}: such as 4, or unset it")
     if named := os.environ.get("BYZAX_CACHE"):
         try:
             os.makedirs(named, exist_ok=True)

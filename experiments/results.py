@@ -31,9 +31,9 @@ from byzax.simulator.config.part import NestedRule, Part, function_of, kind_of, 
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
-from byzax.simulator.executors.base import byzantine_updates, digest, fixed_liars
-from byzax.simulator.mistakes import ScenarioError, compact, said_of
-from byzax.simulator.timeline import Timeline, cut, save, usage
+from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
+from byzax.simulator.mistakes import ScenarioError, choices_in_words, on_one_line
+from byzax.simulator.timeline import Timeline, save, truncate, usage
 from byzax.simulator.world import load as load_data
 
 # The combinations of a grid that were left out, beside the scenario.
@@ -83,7 +83,7 @@ def runs(expansion: Expansion) -> list[Entry]:
     rules = labels(cell.study.rule for cell in expansion.cells)
     attacks = labels(cell.study.attack for cell in expansion.cells)
     values = {key: values for key, values in expansion.study.grid.items() if _is_other(key)}
-    swept = {key: [*zip(each, told_apart([*map(compact, each)]), strict=True)] for key, each in values.items()}
+    swept = {key: [*zip(each, told_apart([*map(on_one_line, each)]), strict=True)] for key, each in values.items()}
     made: list[Entry] = []
     taken: set[str] = set()
     for cell in expansion.cells:
@@ -92,7 +92,7 @@ def runs(expansion: Expansion) -> list[Entry]:
             rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
             if not any(key.partition(".")[0] == "pre" for key in cell.choices):
                 # what always stands before the rule belongs to it
-                rule = " + ".join([*(compact(plain(each)) for each in cell.study.pre), rule])
+                rule = " + ".join([*(on_one_line(plain(each)) for each in cell.study.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.add(slug)
             single = cell.study.replace(seed=seed, repeats=1)
@@ -126,7 +126,7 @@ def labels(parts: Iterable[Part]) -> dict[Part, str]:
             there = [other[place] for other in together if place < len(other)]
             said = _options(each, [other for other in there if other.name == each.name], alike)
             if not place or said or not alike:
-                named.append(compact({"name": each.name, **said}))
+                named.append(on_one_line({"name": each.name, **said}))
         labels[part] = " + ".join(named)
     return dict(zip(labels, told_apart([*labels.values()]), strict=True))
 
@@ -254,9 +254,9 @@ def _finish(
                 timeline = last.timeline
                 atomically(here / "timeline.npz", lambda file: save(timeline, file))
             # of one that was cut short no more is told than what was carried out
-            happened = cut(last.timeline, last.step)
+            happened = truncate(last.timeline, last.step)
             often = byzantine_updates(run.scenario.run, happened.steps)
-            summary |= _times(here, happened, fixed_liars(run.scenario.run), often)
+            summary |= _times(here, happened, fixed_byzantine_workers(run.scenario.run), often)
         # JSON has no NaN
         measured = _shown(seen[-1].evaluation, hidden)._asdict()
         summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
@@ -276,7 +276,9 @@ def complete(last: Checkpoint) -> str:
 def _lost(last: Checkpoint) -> dict[int, int]:
     """The workers that were lost unplanned, and the place of the first update without each."""
     return (
-        {} if last.timeline is None else {worker: step for step, worker in cut(last.timeline, last.step).lost.tolist()}
+        {}
+        if last.timeline is None
+        else {worker: step for step, worker in truncate(last.timeline, last.step).lost.tolist()}
     )
 
 
@@ -430,7 +432,7 @@ def save_study(folder: Path, expansion: Expansion) -> None:
 
 def skipped(expansion: Expansion) -> list[tuple[str, str]]:
     """The combinations of a grid that were left out, and why."""
-    return [(said_of(each.choices), each.reason) for each in expansion.skipped]
+    return [(choices_in_words(each.choices), each.reason) for each in expansion.skipped]
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Study
-from byzax.simulator.mistakes import compact, label_of
+from byzax.simulator.mistakes import label_of, on_one_line
 
 # What decides no number of a run, or is said of each run (or below the table) by itself.
 LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every", "skip_impossible", "record"}
@@ -72,7 +72,7 @@ def plain(value: Any) -> Any:
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(value, Mapping):
-        yield key, compact(value)
+        yield key, on_one_line(value)
         return
     for name, each in value.items():
         yield from _flat(key if name == "name" else f"{key}.{name}", each)

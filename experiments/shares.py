@@ -21,12 +21,12 @@ from byzax.experiments import study
 from byzax.experiments.plots import STYLE, verbatim
 from byzax.experiments.replay import runs
 from byzax.experiments.writing import replaceable, write_picture
-from byzax.simulator.config.grid import prefixed
+from byzax.simulator.config.grid import prefix_errors
 from byzax.simulator.config.part import Part
 from byzax.simulator.data import Dataset
-from byzax.simulator.executors.base import fixed_liars
-from byzax.simulator.mistakes import ScenarioError, compact, cut
-from byzax.simulator.validation import deal, load_data
+from byzax.simulator.executors.base import fixed_byzantine_workers
+from byzax.simulator.mistakes import ScenarioError, on_one_line, shorten
+from byzax.simulator.validation import load_data, share_data
 from byzax.simulator.world import own_seed
 
 # Up to so many workers are bars; beyond, where a bar would be a line, circles.
@@ -78,9 +78,9 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     # a seed of the data's own would stand before that of the run
     seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
     cell = study.load(file, [*overrides, *seeded]).cells[0].study
-    with prefixed(path):
+    with prefix_errors(path):
         dataset = load_data(cell.run)
-        parts, shares = deal(cell.run)
+        parts, shares = share_data(cell.run)
     means = None
     if dataset.classes is None:
         # equal values are one group
@@ -91,10 +91,10 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
     else:
         numbers, labels = (
             dataset.y,
-            [cut(each, LONGEST) for each in dataset.labels or map(str, range(dataset.classes))],
+            [shorten(each, LONGEST) for each in dataset.labels or map(str, range(dataset.classes))],
         )
     counts = np.stack([np.bincount(numbers[share], minlength=len(labels)) for share in shares])
-    how = " ".join(f"{key}={compact(value)}" for key, value in _chosen(cell.data.partition).items())
+    how = " ".join(f"{key}={on_one_line(value)}" for key, value in _chosen(cell.data.partition).items())
     seed = own_seed(cell.data.seed, cell.seed)
     name = f"{cell.data.label}, {cell.data.partition.label}{f' {how}' if how else ''}, seed {seed}"
     splits = {
@@ -102,7 +102,7 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         for name, positions in parts._asdict().items()
         if len(positions)
     }
-    return Found(counts, means, labels, splits, len(parts.train), fixed_liars(cell.run), name)
+    return Found(counts, means, labels, splits, len(parts.train), fixed_byzantine_workers(cell.run), name)
 
 
 def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: int, train: np.ndarray) -> Split:

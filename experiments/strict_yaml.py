@@ -11,7 +11,7 @@ import yaml
 
 from byzax.experiments.yaml_mistakes import explain
 from byzax.members import reference_of
-from byzax.simulator.mistakes import MOST_LINES, ScenarioError, cut, shown
+from byzax.simulator.mistakes import MOST_LINES, ScenarioError, quote, shorten
 
 CORE = "tag:yaml.org,2002:"
 STRING, MERGE = f"{CORE}str", f"{CORE}merge"
@@ -59,9 +59,12 @@ class Loader(yaml.SafeLoader):
             _refuse(NESTED, event.start_mark)
         name: Any = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent) and name in self.anchors and self.anchors[name].end_mark is None:
-            _refuse(f"*{cut(name)} stands inside of &{cut(name)}: a value cannot contain itself", event.start_mark)
+            _refuse(
+                f"*{shorten(name)} stands inside of &{shorten(name)}: a value cannot contain itself", event.start_mark
+            )
         if (tag := getattr(event, "tag", None)) is not None:
-            _refuse(f"{cut(tag.replace(CORE, '!!'))}: a scenario has no tags: put a value that begins with ! in quotes",
+            said = shorten(tag.replace(CORE, "!!"))
+            _refuse(f"{said}: a scenario has no tags: put a value that begins with ! in quotes",
                     event.start_mark)  # fmt: skip
         node = super().compose_node(parent, index)
         self.inside -= 1
@@ -94,11 +97,13 @@ class Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 problem = "a key must be text, and this is a list or a mapping"
             elif key.tag not in (STRING, MERGE):
-                problem = f"a key must be text, got {shown(key.value)}: put it in quotes"
+                problem = f"a key must be text, got {quote(key.value)}: put it in quotes"
             elif node.flow_style and key.style is None and ":" in key.value and value.value == "":
-                problem = f"{cut(key.value)}: a space is missing after the colon"
+                problem = f"{shorten(key.value)}: a space is missing after the colon"
             elif key.value in seen:
-                problem = f"{cut(key.value)}: this key stands here twice, first in line {seen[key.value]}: remove one"
+                problem = (
+                    f"{shorten(key.value)}: this key stands here twice, first in line {seen[key.value]}: remove one"
+                )
             else:
                 seen[key.value] = line
                 continue
@@ -153,7 +158,7 @@ def parse_text(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark, problem = explain(error, text)
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise ScenarioError(f"{place}: {cut(problem, LONGEST_PROBLEM)}") from None
+        raise ScenarioError(f"{place}: {shorten(problem, LONGEST_PROBLEM)}") from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position].split("\n")
         place = f"{source}:{len(before)}:{len(before[-1]) + 1}"
@@ -185,7 +190,7 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
     found = parse_text(text, str(path))
     if not isinstance(found, dict):
-        what = "is empty" if found is None else f"holds {type(found).__name__} {shown(found)}"
+        what = "is empty" if found is None else f"holds {type(found).__name__} {quote(found)}"
         hint = ": is the space after a colon missing?" if isinstance(found, str) and ":" in found else ""
         raise ScenarioError(f"{path}: a mapping with at least {needed} is needed, the file {what}{hint}")
     return found

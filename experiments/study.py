@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from byzax.experiments.strict_yaml import parse_text, read_mapping
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.grid import Expansion, expand, prefixed, put
+from byzax.simulator.config.grid import Expansion, expand, prefix_errors, put
 from byzax.simulator.config.study import Study
-from byzax.simulator.mistakes import ScenarioError, cut
+from byzax.simulator.mistakes import ScenarioError, shorten
 
 
 def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | None = None) -> Expansion:
@@ -25,7 +25,7 @@ def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | Non
         ScenarioError: One line for each mistake, each beginning with the file's name.
     """
     mapping = dict(read_mapping(path) if raw is None else raw)
-    with prefixed(path):
+    with prefix_errors(path):
         for text in overrides:
             mapping = override(mapping, text)
         study = parse_as(Study, mapping)
@@ -46,11 +46,11 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Stud
     key = key.strip()
     if not equals or not key:
         example = "steps=50" if "steps" in description.model_fields else "samples=50"
-        raise ScenarioError(f"--set {cut(text)}: key=value is needed, such as --set {example}")
+        raise ScenarioError(f"--set {shorten(text)}: key=value is needed, such as --set {example}")
     whole, item, _ = key.partition("[")
     if item:
         raise ScenarioError(f"--set {key}: a list is set whole: --set '{whole}=[...]', or change it in the file")
-    chosen = parse_text(value, f"--set {cut(key)}")
+    chosen = parse_text(value, f"--set {shorten(key)}")
     if "grid" not in description.model_fields:
         return put(raw, key, chosen, description)
     if key == "grid":

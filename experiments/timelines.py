@@ -16,9 +16,9 @@ from byzax.experiments.plots import KINDS, STYLE, verbatim
 from byzax.experiments.records import Damaged, read_metrics
 from byzax.experiments.replay import runs, timeline_of
 from byzax.experiments.writing import replaceable, write_picture
-from byzax.simulator.executors.base import fixed_liars, plan
+from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.timeline import Outcome, Rows, Timeline, cut, load, usage
+from byzax.simulator.timeline import Outcome, Rows, Timeline, load, truncate, usage
 
 # A chart shows so many jobs of a worker, unless it is told from where to where.
 JOBS_SHOWN = 12
@@ -62,8 +62,8 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
         name = f"{cell.name}: {cell.schedule.label}, {cell.latency.label} latency, seed {cell.seed}"
         if not scenario and (reached := _reached(run)) < cell.steps:
             name += f"; {reached} of {cell.steps} updates were carried out"
-            made = cut(made, reached)
-        return Found(made, cell.workers.total, fixed_liars(cell.run), name)
+            made = truncate(made, reached)
+        return Found(made, cell.workers.total, fixed_byzantine_workers(cell.run), name)
     try:
         made = load(path)
     except ValueError as error:

@@ -22,10 +22,10 @@ from byzax.experiments.report import study_name
 from byzax.experiments.settings import fixed, line
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.tables import Cell, cell_text, spread
-from byzax.simulator.config.grid import Expansion, prefixed, put, turn
+from byzax.simulator.config.grid import Expansion, prefix_errors, put, put_order
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.study import Study
-from byzax.simulator.mistakes import ScenarioError, compact
+from byzax.simulator.mistakes import ScenarioError, on_one_line
 from byzax.simulator.validation import load_data
 
 # What nobody may look at who still has something to choose.
@@ -105,7 +105,7 @@ def plan(
     for cell in made.cells:
         if not cell.study.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
-    with prefixed(path):
+    with prefix_errors(path):
         regression = load_data(made.study.run).classes is None
     chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
     if regression and chosen_by == "validation_accuracy":
@@ -186,12 +186,12 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow([*tuning.each, *tuning.over, f"mean_{tuning.by}", *COLUMNS])
     for row in rows:
-        names = [compact(value) for value in (*row.each.values(), *row.chosen.values())]
+        names = [on_one_line(value) for value in (*row.each.values(), *row.chosen.values())]
         numbers = row.mean, row.std, row.low, row.high, row.seeds, row.counted, row.of, int(row.best)
         lines.writerow([*names, *numbers])
     outputs.save_text(written[0], text.getvalue())
     for row in (row for row in rows if row.best):
-        stem = file_name(["tuned", *short({k: compact(v) for k, v in row.each.items()})], [p.stem for p in written])
+        stem = file_name(["tuned", *short({k: on_one_line(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
         outputs.save_text(written[-1], dump(settled(tuning.expansion.study.given(), {**row.each, **row.chosen})))
     return written
@@ -201,7 +201,7 @@ def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
     """The mapping of a scenario with these values in place of a sweep over them."""
     grid = {key: values for key, values in (raw.get("grid") or {}).items() if key not in chosen}
     mapping = {key: value for key, value in raw.items() if key != "grid"}
-    for key in sorted(chosen, key=turn):
+    for key in sorted(chosen, key=put_order):
         # what a part that is still swept takes as options must be put into it after its name
         if any(key.startswith(f"{other.removesuffix('.name')}.") for other in grid):
             grid[key] = [chosen[key]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from byzax.simulator.config.attack import Chosen, Honest, Late, Replay, Timing
+from byzax.simulator.config.attack import Chosen, Honest, Late, Replay, TimingField
 from byzax.simulator.schedules import Board, Schedule, Situation
 from byzax.simulator.timeline import Outcome, Rows, Timeline
 
@@ -50,7 +50,7 @@ class Columns:
 
 @dataclass
 class Book:
-    """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that liars hold back.
+    """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that attackers hold back.
 
     `participating`: how many Byzantine workers take part in every update, where a schedule asks few; None: any number.
     `kept`: the version that the last used row of a worker was handed; `gone`: whose row left the table, `leaving`: when
@@ -60,9 +60,9 @@ class Book:
     """
 
     schedule: Schedule
-    timing: Timing
+    timing: TimingField
     n: int
-    liars: frozenset[int]
+    byzantine: frozenset[int]
     steps: int
     least: int
     order: Callable[[int], Sequence[int]] | None = None
@@ -98,8 +98,8 @@ class Book:
 
 def open_book(
     schedule: Schedule,
-    timing: Timing,
-    liars: Iterable[int],
+    timing: TimingField,
+    byzantine: Iterable[int],
     least: int,
     situation: Situation,
     participating: int | None = None,
@@ -107,7 +107,7 @@ def open_book(
     """The book before anything happened: all workers idle."""
     n, steps = situation.n, situation.steps
     order = None if schedule.order is None else schedule.order(situation)
-    book = Book(schedule, timing, n, frozenset(liars), steps, least, order, participating)
+    book = Book(schedule, timing, n, frozenset(byzantine), steps, least, order, participating)
     book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
     book.heard_s = [0.0] * n
     _look(book)
@@ -129,29 +129,30 @@ def start(book: Book, now: float) -> list[Job]:
 
 
 def arrive(book: Book, worker: int, now: float) -> list[Job]:
-    """The row of an open job is there. Gives what workers begin thereupon."""
-    changed, liars = False, []
-    if worker not in book.liars and book.timing.name == "first":
-        liars = sorted(book.ready)
-        for liar in liars:
+    """Handles the arrival of a row. Returns the jobs that start as a result."""
+    changed, attackers = False, []
+    if worker not in book.byzantine and book.timing.name == "first":
+        attackers = sorted(book.ready)
+        for attacker in attackers:
             if not over(book):
-                changed |= _deliver(book, book.ready.pop(liar), now)
+                changed |= _deliver(book, book.ready.pop(attacker), now)
     if over(book):
         return []
     changed |= _deliver(book, book.open.pop(worker), now)
-    return _go_on(book, [*liars, worker], changed, now)
+    return _go_on(book, [*attackers, worker], changed, now)
 
 
 def held(book: Book) -> int | None:
-    """The liar that should send what it holds back when nothing else can happen; None where that cannot help."""
-    useful = [liar for liar in book.ready if liar not in book.waiting] or ([] if stuck(book) else book.ready)
+    """The attacker that should send the row it holds back, where nothing else can happen; None where none helps."""
+    useful = [attacker for attacker in book.ready if attacker not in book.waiting]
+    useful = useful or ([] if stuck(book) else book.ready)
     return min(useful, default=None)
 
 
-def release(book: Book, liar: int, now: float) -> list[Job]:
-    """A liar sends the row that it holds back."""
-    changed = _deliver(book, book.ready.pop(liar), now)
-    return _go_on(book, [liar], changed, now)
+def release(book: Book, attacker: int, now: float) -> list[Job]:
+    """An attacker sends the row that it holds back."""
+    changed = _deliver(book, book.ready.pop(attacker), now)
+    return _go_on(book, [attacker], changed, now)
 
 
 def lose(book: Book, worker: int, now: float) -> list[Job]:
@@ -201,12 +202,12 @@ def over(book: Book) -> bool:
 def stuck(book: Book) -> bool:
     """Whether no worker that still works can bring the next update nearer, however many rows it sends.
 
-    Found out after every second row of each at the latest, and at once where a liar waits for just that.
+    Found out after every second row of each at the latest, and at once where an attacker waits for just that.
     """
     if not book.arrivals or (book.arrivals % (2 * book.n) and not book.ready):
         return False
     silent = book.timing.name == "silent"
-    open_ = (worker for worker in book.open if not (silent and worker in book.liars))
+    open_ = (worker for worker in book.open if not (silent and worker in book.byzantine))
     idle = (worker for worker in book.idle if not _mute(book, worker))
     # a second row of a worker brings no update nearer; in a table, after its first update, no row waits
     return all(worker in book.waiting for worker in (*open_, *idle))
@@ -221,10 +222,10 @@ def why(book: Book, now: float) -> str:
     """Why no further update comes, in words."""
     numbers = sorted(book.dead)
     causes = [f"{_named(numbers)} died"] if numbers else []
-    if book.liars and book.timing.name in ("silent", "chosen"):
-        liars = _named(sorted(book.liars - book.dead))
+    if book.byzantine and book.timing.name in ("silent", "chosen"):
+        attackers = _named(sorted(book.byzantine - book.dead))
         causes.append(
-            f"{liars} {'does' if len(book.liars) == 1 else 'do'} not answer (attack.timing {book.timing.name})"
+            f"{attackers} {'does' if len(book.byzantine) == 1 else 'do'} not answer (attack.timing {book.timing.name})"
         )
     return (
         f"stopped after {book.step} of {book.steps} updates, at {now:.6g} s: the next one waits for "
@@ -264,7 +265,7 @@ def lost_in_words(lost: Mapping[int, int]) -> str:
 
 
 def _mute(book: Book, worker: int) -> bool:
-    return worker in book.liars and book.timing.name in ("silent", "chosen")
+    return worker in book.byzantine and book.timing.name in ("silent", "chosen")
 
 
 def _named(workers: list[int]) -> str:
@@ -313,31 +314,36 @@ def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: l
     # of the Byzantine and of the honest workers so many are still wanted
     room = {True: missing, False: missing}
     if book.participating is not None:
-        byzantine = sum(worker in book.liars for worker in (*book.waiting, *(job.worker for job in of_now)))
+        byzantine = sum(worker in book.byzantine for worker in (*book.waiting, *(job.worker for job in of_now)))
         room[True] = book.participating - byzantine
         room[False] = missing - room[True]
     # those whose row was lost come after all that were not asked yet
     for again in (False, True):
         for worker in turns:
-            lies = worker in book.liars
-            if worker in book.idle and worker not in book.waiting and (worker in book.asked) == again and room[lies]:
+            is_byzantine = worker in book.byzantine
+            if (
+                worker in book.idle
+                and worker not in book.waiting
+                and (worker in book.asked) == again
+                and room[is_byzantine]
+            ):
                 _begin(book, worker, now, begun)
                 missing -= worker not in book.idle
-                room[lies] -= worker not in book.idle
+                room[is_byzantine] -= worker not in book.idle
                 book.asked.add(worker)
                 if not missing:
                     return
 
 
 def _overdue(book: Book, now: float) -> tuple[list[int], bool]:
-    """Late liars send what has become old enough; gives who, and whether others may have become free."""
+    """Late attackers send rows that are old enough. Returns these workers, and whether others may have become free."""
     sent: list[int] = []
     changed = False
     assert isinstance(book.timing, Late)
     limit = book.timing.age if book.schedule.oldest is None else min(book.timing.age, book.schedule.oldest)
     # at limit 0 only what nothing else can happen without
     while limit and not over(book):
-        due = [liar for liar, job in sorted(book.ready.items()) if book.step - job.handed >= limit]
+        due = [attacker for attacker, job in sorted(book.ready.items()) if book.step - job.handed >= limit]
         if not due:
             break
         sent += due[:1]
@@ -347,7 +353,7 @@ def _overdue(book: Book, now: float) -> tuple[list[int], bool]:
 
 def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
     job = Job(worker, book.numbers[worker], book.step, book.step, now)
-    if worker in book.liars:
+    if worker in book.byzantine:
         timing = book.timing
         if isinstance(timing, Chosen):
             chosen = book.step >= timing.start and (book.step - timing.start) % timing.every == 0

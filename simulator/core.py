@@ -1,6 +1,5 @@
-"""The functions of a run, put together from the parts of its scenario; executors call them and hold no formula."""
+"""The functions of a run, built from the parts of its scenario; executors call them and hold no formula."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,77 +10,101 @@ from byzax.aggregators.filters import Filter
 from byzax.aggregators.pre import chained
 from byzax.attacks import Attack, Goal
 from byzax.models import Model
-from byzax.simulator.adversary import Adversary, Attackers, Lying, joined, lying, window
+from byzax.simulator.adversary import (
+    Adversary,
+    Attackers,
+    ByzantineRanks,
+    InitAdversary,
+    build_adversary,
+    build_byzantine_ranks,
+    build_is_active,
+)
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
-from byzax.simulator.diagnostics import Decision, Diagnostics, Evaluation, evaluating
+from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.jobs import making, working
+from byzax.simulator.jobs import Work, build_make_row, build_work
+from byzax.simulator.rates import Rate
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.serving import (
-    Server,
-    applying,
-    counting,
-    forging,
-    harming,
-    knowing,
-    moving,
-    owning,
-    remembered_by,
-    showing,
-    starting,
-    telling,
-    updating,
+    ForgeUpdate,
+    MakeUpdate,
+    Start,
+    build_apply_rule,
+    build_context,
+    build_count_samples,
+    build_forge,
+    build_harm,
+    build_init_adversary,
+    build_is_byzantine,
+    build_move_model,
+    build_rule_input,
+    build_server_row,
+    build_start,
+    build_update,
 )
-from byzax.simulator.training import Memory, by_job, controlling, optimizing, rate, remembering, training
-from byzax.simulator.world import World, load
+from byzax.simulator.training import (
+    Memory,
+    build_control_variates,
+    build_memory,
+    build_optimizer,
+    build_rate,
+    with_job_keys,
+    worker_training,
+)
+from byzax.simulator.world import load
 
 Array = jax.Array
 
 
 class Core(NamedTuple):
-    """The functions of a run; r is the number of new rows of an update, n the number of workers.
+    """The functions of a run. They keep nothing: arrays of the run and states are arguments.
 
     Attributes:
-        start: `start(world)` gives the `Server` before the first update.
-        work: `work(world, params, worker, job, handed)` gives the row `[d]` of a job whose worker was handed the model
-            after `handed` updates; where `memory.handed` is there it takes the worker's memory too.
+        start: Makes the state of the server before the first update.
+        work: Does a worker's job; it takes the worker's memory too where `memory.receive` is not None.
         batch: Whether `work` is fast for several workers together on a CPU.
-        memory: What a worker remembers of its used rows, and what it sends in place of them; None where it sends them
-            as they are.
-        lies: `lies(world, step)` gives the number of each worker among the Byzantine ones, `[n]`, -1 for the honest.
-        adversary: `adversary(d)` gives the state of the adversary before the first update.
-        forge: `forge(world, step, arrived, rows [r, d], server as shown, adversary state)` gives `(rows [r, d],
-            adversary state)`, honest rows untouched; None where no attack forges anything.
-        update: `update(world, server, arrived, rows)` gives `(server, Diagnostics, Decision)`.
-        evaluate: `evaluate(world, params)` gives an `Evaluation`.
+        memory: The memory of a worker across its jobs, whose `remember` takes the number of the job in place of a key;
+            None where workers send the rows of their jobs.
+        byzantine_ranks: Numbers the Byzantine workers of an update.
+        init_adversary: Makes the state of the adversary before the first update.
+        forge: Forges the rows of Byzantine workers; None where no attack forges any.
+        update: Makes an update of the server.
+        evaluate: Evaluates a model.
     """
 
-    start: Callable[[World], Server]
-    work: Callable[..., Array]
+    start: Start
+    work: Work
     batch: bool
     memory: Memory | None
-    lies: Lying
-    adversary: Callable[[int], Any]
-    forge: Callable[..., tuple[Array, Any]] | None
-    update: Callable[..., tuple[Server, Diagnostics, Decision]]
-    evaluate: Callable[[World, Array], Evaluation]
+    byzantine_ranks: ByzantineRanks
+    init_adversary: InitAdversary
+    forge: ForgeUpdate | None
+    update: MakeUpdate
+    evaluate: Evaluate
 
 
 def build(run: Run, seen: int) -> Core:
-    """The core of a scenario for updates in which the rule sees `seen` rows.
+    """Builds the core of a run. Runs that agree in a part share the compiled functions of that part.
 
-    Scenarios that agree in a part share the compiled functions of that part. Raises ValueError where rule, attack and
-    numbers of workers do not fit, or where a filter would see more than one row.
+    Args:
+        run: The run.
+        seen: Number of rows that the rule sees in an update.
+
+    Returns:
+        The core for updates in which the rule sees so many rows.
+
+    Raises:
+        ValueError: Where rule, attack and numbers of workers do not fit, or a filter would see more than one row.
     """
     n, memory = run.workers.total, _memory(run)
-    adversary, lies = joined(_attackers(run)), lying(_sampled(run))
-    lied = telling(adversary, lies, changing=_sampled(run) is not None)
-    rule = _rule(run.rule, run.pre, seen, doubted(run, seen))
+    adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
+    is_byzantine = build_is_byzantine(adversary, ranks, changing=_sampled(run) is not None)
+    rule = _rule(run.rule, run.pre, seen, f_of_rule(run, seen))
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
@@ -89,42 +112,43 @@ def build(run: Run, seen: int) -> Core:
     judge = None if run.filter is None else _filter(run.filter, n, run.workers.declared)
     if judge is not None and seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
-    how, augment, batch_size = training(run), augmenting(run.data.augment), run.data.batch_size
-    own = owning(making(model, classes, batch_size, how, augment, None, None), memory, how.local, batch_size)
-    # who needs the server's own row, for which it may have to remember what workers remember
+    how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
+    make_row = build_make_row(model, classes, batch_size, how, augment, None, None)
+    own = build_server_row(make_row, memory, how.local, batch_size)
+    # where rule or filter needs the server's own row, the server may have to remember what workers remember
     rule_needs = bool(run.data.validation) and "gradient" in rule.needs
     filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
     rule_remembers, filter_remembers = rule_needs and memory is not None, filter_needs and memory is not None
-    apply = applying(rule, run.weights, rule_remembers)
+    apply_rule = build_apply_rule(rule, run.weights, rule_remembers)
     models = run.local is not None and run.local.send == "model"
-    move = moving(optimizer, models)
-    context, harm = knowing(model, batch_size, own, move), harming(model, batch_size)
+    move = build_move_model(optimizer, models)
+    make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
-    counts = counting(adversary, lies)
-    shown = showing(decides.sees, decides.buckets, decides.weight, seen)
+    count_samples = build_count_samples(adversary, ranks)
+    rule_input = build_rule_input(decides.sees, decides.buckets, decides.weight, seen)
     # an adversary that sees one row at a time remembers the others
     remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
     return Core(
-        start=starting(
+        start=build_start(
             model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
         ),
-        work=working(model, classes, batch_size, how, augment, lies, adversary.corrupt),
+        work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         batch=model.batch,
-        memory=memory and by_job(memory),
-        lies=lies,
-        adversary=remembered_by(adversary, n if remembers else 0),
+        memory=memory and with_job_keys(memory),
+        byzantine_ranks=ranks,
+        init_adversary=build_init_adversary(adversary, n if remembers else 0),
         forge=None
         if adversary.forge is None
-        else forging(
+        else build_forge(
             adversary,
-            lies,
-            lied,
-            apply,
-            context,
+            ranks,
+            is_byzantine,
+            apply_rule,
+            make_context,
             move,
             harm,
-            counts,
-            shown,
+            count_samples,
+            rule_input,
             kept=decides.sees == "table",
             models=models,
             weighed=run.weights == "samples",
@@ -132,58 +156,104 @@ def build(run: Run, seen: int) -> Core:
             remembers=rule_remembers,
             rate=_server_rate(run),
         ),
-        update=updating(apply, judge, context, move, lied, counts, shown, filter_remembers),
-        evaluate=evaluating(model, _goal(run, adversary)),
+        update=build_update(
+            apply_rule, judge, make_context, move, is_byzantine, count_samples, rule_input, filter_remembers
+        ),
+        evaluate=build_evaluate(model, _goal(run, adversary)),
     )
 
 
 def schedule(run: Run) -> Schedule:
-    """The schedule of a run. Raises ValueError for an option out of range."""
+    """The schedule of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The decisions of the parameter server.
+
+    Raises:
+        ValueError: For an option out of its range.
+    """
     return _schedule(run.schedule, run.workers.total, run.workers.declared)
 
 
-def doubted(run: Run, seen: int) -> int:
-    """The f that the rule is told of `seen` rows: all declared, if there are so many; 0 behind a filter.
+def f_of_rule(run: Run, seen: int) -> int:
+    """The f that the rule is built with.
 
-    Where exactly so many Byzantine workers take part in every update, and all of them are declared, it is that number.
+    Args:
+        run: The run.
+        seen: Number of rows that the rule sees.
+
+    Returns:
+        The declared number of Byzantine workers, at most `seen`; 0 behind a filter. Where a fixed number of Byzantine
+        workers takes part in every update, and all of them are declared, it is that number.
     """
-    told, byzantine = schedule(run).doubted, run.workers.byzantine
+    of_schedule, byzantine = schedule(run).doubted, run.workers.byzantine
     if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
-        told = byzantine.participating if run.workers.declared == byzantine.count else told
-    return min(run.workers.declared if told is None else told, seen) if run.filter is None else 0
+        of_schedule = byzantine.participating if run.workers.declared == byzantine.count else of_schedule
+    return min(run.workers.declared if of_schedule is None else of_schedule, seen) if run.filter is None else 0
 
 
 def least_rows(run: Run) -> int:
-    """The fewest rows, up to n, that the rule accepts with what stands before it."""
+    """The fewest rows that the rule accepts.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The fewest rows, with the pre-aggregations before the rule; at most n.
+    """
     n = run.workers.total
     # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
-    return min(n, _rule(run.rule, run.pre, n, 0).least_rows(doubted(run, n)))
+    return min(n, _rule(run.rule, run.pre, n, 0).least_rows(f_of_rule(run, n)))
 
 
 def may_shrink(run: Run) -> bool:
-    """Whether the rule remembers nothing that is as long as its rows are many, so that it can go on with fewer."""
+    """Whether the run can go on with fewer than n rows.
+
+    Args:
+        run: The run.
+
+    Returns:
+        True where the shape of the rule's state does not depend on the number of rows, or the rule needs all n.
+    """
     n, d = run.workers.total, message_bits(run) // 32
 
     def state(seen: int) -> Any:
-        return jax.eval_shape(lambda: _rule(run.rule, run.pre, seen, doubted(run, seen)).init(d))
+        return jax.eval_shape(lambda: _rule(run.rule, run.pre, seen, f_of_rule(run, seen)).init(d))
 
     return least_rows(run) == n or state(n) == state(n - 1)
 
 
 def message_bits(run: Run) -> int:
-    """The bits of a model or row that travels: 32 for each parameter."""
+    """The size of a message.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The bits of a model or row: 32 for each parameter.
+    """
     dataset, part = load(run.data), run.model
 
     def init(key: Array) -> Array:
         return part.make(dataset.x.shape[1:], dataset.classes).init(key)
 
-    # the factory inside too: of a model that does not fit into memory the size is known all the same
+    # the factory is traced too, which gives the size of a model that does not fit into memory
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
 @compiled_once
-def augmenting(parts: tuple[Part, ...]) -> Augmentation | None:
-    """What all augmentations make of images, one after the other; None without any."""
+def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
+    """Builds the augmentation of a scenario.
+
+    Args:
+        parts: Augmentations.
+
+    Returns:
+        The augmentation that carries them out one after the other; None without any.
+    """
     made = [part.make() for part in parts]
 
     def augment(key: Array, x: Array) -> Array:
@@ -194,10 +264,10 @@ def augmenting(parts: tuple[Part, ...]) -> Augmentation | None:
     return augment if made else None
 
 
-# The parts, each made once: functions made from equal parts are then the same functions, compiled once.
+# Each part is built once: functions built from equal parts are then the same functions, compiled once.
 def _attackers(run: Run) -> tuple[Attackers, ...]:
     return tuple(
-        Attackers(_attack(part, run.workers.total, end - first), first, end, part.knowledge, window(part))
+        Attackers(_attack(part, run.workers.total, end - first), first, end, part.knowledge, build_is_active(part))
         for _, part, first, end in run.attacks
     )
 
@@ -238,30 +308,30 @@ def _memory(run: Run) -> Memory | None:
     local = run.local
     if local is not None and local.control_variates:
         # a scenario with them has these two numbers
-        return controlling(local.steps, local.learning_rate, run.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
-    return remembering(run.worker_momentum, run.variance_reduction, run.data.batch_size)
+        return build_control_variates(local.steps, local.learning_rate, run.optimizer.options()["learning_rate"])  # pyright: ignore[reportArgumentType]
+    return build_memory(run.worker_momentum, run.variance_reduction, run.data.batch_size)
 
 
-def _server_rate(run: Run) -> Any:
-    """By what the server multiplies an aggregate of changes, a number or a function of the step; 1 if it is not known.
+def _server_rate(run: Run) -> float | Rate:
+    """The factor between aggregate and update: a number or a function of the step; 1 where it is not known.
 
-    Gradients are no changes of the model: there is nothing of which a rate would take a share.
+    It is 1 for gradients too, which are no changes of the model.
     """
     options = run.optimizer.options()
     plain = run.optimizer.name == "sgd" and not options["momentum"]
-    return rate(options["learning_rate"], run.steps) if run.local is not None and plain else 1.0
+    return build_rate(options["learning_rate"], run.steps) if run.local is not None and plain else 1.0
 
 
 def _optimizer(run: Run) -> optax.GradientTransformation:
     part = run.optimizer
-    # of a rate that stays the length of the run makes no difference
+    # a constant rate does not depend on the length of the run
     falling = isinstance(part.options().get("learning_rate"), RatePart)
     return _optimizer_of(part, run.steps if falling else 0, run.regularisation.max_norm)
 
 
 @compiled_once
 def _optimizer_of(part: Part, updates: int, max_norm: float | None) -> optax.GradientTransformation:
-    return optimizing(part, updates, max_norm)
+    return build_optimizer(part, updates, max_norm)
 
 
 @file_cache(maxsize=128)

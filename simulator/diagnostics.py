@@ -1,7 +1,7 @@
 """Measurements of updates and models, which change nothing in a run."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -44,10 +44,10 @@ class Diagnostics(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What the server made of the rows of one update.
+    """The server's decision on the rows of one update.
 
     Attributes:
-        byzantine: `[r]`, which of the rows that arrived are Byzantine.
+        byzantine: `[r]`, truth values: the rows that arrived and count as Byzantine.
         aggregate: `[d]`, the rule's answer.
         weights: `[n]`, the share that the rule gave to each worker's row, 0 without a row; NaN where it gives none.
     """
@@ -108,76 +108,111 @@ class Evaluation(NamedTuple):
     validation_accuracy: Value
 
 
-def compared(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:
-    """Length of the aggregate, its cosine and its distance to the honest mean, right where squares leave float32."""
+def compare_with_honest(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:
+    """Compares the aggregate with the mean of the honest rows, also where their squares leave the range of float32.
+
+    Args:
+        aggregate: `[d]`.
+        honest: `[d]`, the mean.
+
+    Returns:
+        Length of the aggregate, its cosine with the mean, and its distance from the mean, scalars.
+    """
     vectors = (aggregate, honest, aggregate - honest)
 
-    def measured(scale: Callable[[Array], Array | float]) -> tuple[Array, tuple[Array, Array, Array]]:
+    def measure(scale: Callable[[Array], Array | float]) -> tuple[Array, tuple[Array, Array, Array]]:
         scales = [scale(vector) for vector in vectors]
         one, other, gap = (vector / by for vector, by in zip(vectors, scales, strict=True))
         lengths = jnp.stack([jnp.linalg.norm(each) for each in (one, other, gap)])
         cosine = one @ other / (lengths[0] * lengths[1])
         return lengths, (lengths[0] * scales[0], cosine, lengths[2] * scales[2])
 
-    lengths, straight = measured(lambda vector: 1.0)
+    lengths, straight = measure(lambda vector: 1.0)
     # looking for the largest values takes longer than all the rest, and is hardly ever needed
     usual = ((lengths > 1e-12) & (lengths < 1e18)).all()
-    return jax.lax.cond(usual, lambda: straight, lambda: measured(_magnitude)[1])
+    return jax.lax.cond(usual, lambda: straight, lambda: measure(_power_of_two)[1])
 
 
-def _magnitude(vector: Array) -> Array:
+def _power_of_two(vector: Array) -> Array:
     """The power of two below the largest absolute value: dividing by it is exact. 1 for zeros and non-finite values."""
     largest = jnp.max(jnp.abs(vector))
     power = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
     return jnp.where((largest > 0) & jnp.isfinite(largest), power, 1)
 
 
-@compiled_once
-def evaluating(model: Model, goal: Goal | None) -> Callable[[World, Array], Evaluation]:
-    """The losses and accuracies of parameters `[d]`, over all training and test samples of a world.
+class Evaluate(Protocol):
+    """Evaluates a model."""
 
-    Each sample is judged by itself: neither their order nor how many are looked at together changes anything but the
+    def __call__(self, world: World, params: Array, /) -> Evaluation:
+        """The losses and accuracies of a model.
+
+        Args:
+            world: Arrays of the run.
+            params: `[d]`, the model.
+
+        Returns:
+            The measurements, float32 scalars.
+        """
+        ...
+
+
+@compiled_once
+def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
+    """Builds the evaluation of a model, over all training, test and validation samples of a world.
+
+    Each sample is judged by itself: neither their order nor how many are evaluated at once changes anything but the
     rounding of sums.
+
+    Args:
+        model: The model.
+        goal: The backdoor whose success is measured; None for none.
+
+    Returns:
+        The function that evaluates, compiled.
     """
 
-    def predicting(world: World, params: Array) -> Callable[[Array], Array]:
+    def build_predict(world: World, params: Array) -> Callable[[Array], Array]:
         if model.statistics is None:
             return lambda x: model.predict(params, x)
         measured = model.statistics(params, apply_scaling(world.scaling, world.x[world.train[:EVALUATED_AT_ONCE]]))
         return lambda x: model.predict(params, x, measured)
 
-    def over(look: Callable[[Array], tuple[Array, Array]], positions: Array) -> list[Array]:
+    def judge_all(judge: Callable[[Array], tuple[Array, Array]], positions: Array) -> list[Array]:
         whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
         parts = []
         if len(rest):
-            # as many at once as ever where there are so many: one shape of the model's functions is compiled
+            # a full batch where there are enough samples: one shape of the model's functions is compiled
             filled = jnp.asarray(positions)[-EVALUATED_AT_ONCE:]
-            parts.append(jax.tree.map(lambda each: each[-len(rest) :], look(filled)))
+            parts.append(jax.tree.map(lambda each: each[-len(rest) :], judge(filled)))
         if len(whole):
-            looked = jax.lax.map(look, whole.reshape(-1, EVALUATED_AT_ONCE))
-            parts.append(jax.tree.map(jnp.ravel, looked))
+            judged = jax.lax.map(judge, whole.reshape(-1, EVALUATED_AT_ONCE))
+            parts.append(jax.tree.map(jnp.ravel, judged))
         return [jnp.concatenate(each) for each in zip(*parts, strict=True)]
 
     @jax.jit
     def evaluate(world: World, params: Array) -> Evaluation:
-        predict = predicting(world, params)
+        predict = build_predict(world, params)
 
-        def look(positions: Array) -> tuple[Array, Array]:
+        def judge(positions: Array) -> tuple[Array, Array]:
             return model.judge(predict(apply_scaling(world.scaling, world.x[positions])), world.y[positions])
 
-        def fooled(positions: Array) -> tuple[Array, Array]:
+        def judge_with_trigger(positions: Array) -> tuple[Array, Array]:
             assert goal is not None
             others = world.y[positions] != goal.target
             x = change_in_units(world.units, world.x[positions], goal.trigger)
             outputs = predict(apply_scaling(world.scaling, x))
             return others, others & model.judge(outputs, jnp.full(positions.shape, goal.target))[1]
 
-        train, test = over(look, world.train), over(look, world.test)
+        train, test = judge_all(judge, world.train), judge_all(judge, world.test)
         success = jnp.nan
         if goal is not None:
-            others, turned = over(fooled, world.test)
+            others, turned = judge_all(judge_with_trigger, world.test)
             success = turned.sum() / others.sum()
-        kept = [each.mean() for each in over(look, world.own)] if len(world.own) else [jnp.nan, jnp.nan]
+        kept = (
+            [each.mean() for each in judge_all(judge, world.validation)]
+            if len(world.validation)
+            else [jnp.nan, jnp.nan]
+        )
         measured = (train[0].mean(), train[1].mean(), test[0].mean(), test[1].mean(), success, *kept)
         return Evaluation(*map(jnp.float32, measured))
 

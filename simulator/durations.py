@@ -1,7 +1,7 @@
-"""How long each job of each worker takes: the latency part of a scenario, for one seed."""
+"""The durations of all jobs: the latency part of a scenario, for one seed."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,14 +11,19 @@ from byzax.simulator.keys import Purpose, generator
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256
-# Seconds of a part of a job, if any: their sums over a run, and counts divided by these, are numbers.
+# Seconds that a part of a job may take, unless it takes none: so that sums over a run, and counts divided by them, are
+# finite.
 SHORTEST_S, LONGEST_S = 1e-100, 1e100
 
 
-class Spans(NamedTuple):
-    """Seconds that the model is on its way, that computing takes and that the row is on its way; whether it is lost.
+class Durations(NamedTuple):
+    """The durations of a worker's jobs.
 
-    One entry for each of a worker's jobs, `[count]`.
+    Attributes:
+        down: `[count]`, seconds until the model has arrived.
+        compute: `[count]`, seconds of computing.
+        up: `[count]`, seconds until the row has arrived.
+        lost: `[count]`, whether the message with the row is lost.
     """
 
     down: np.ndarray
@@ -27,19 +32,45 @@ class Spans(NamedTuple):
     lost: np.ndarray
 
 
-# (first job, count) -> the spans of one worker's jobs, asked for in order
-Draw = Callable[[int, int], Spans]
+class Draw(Protocol):
+    """Draws the durations of the jobs of one worker, in order."""
+
+    def __call__(self, first: int, count: int, /) -> Durations:
+        """The durations of the next jobs.
+
+        Args:
+            first: Number of the first job, the one after those drawn before.
+            count: Number of jobs.
+
+        Returns:
+            The durations.
+
+        Raises:
+            ValueError: For a duration that is too short or too long to be counted.
+        """
+        ...
 
 
-def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
-    """For each of `n` workers what its jobs take, where a model or row has so many `bits`.
+def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
+    """Builds the draws of the durations of all workers.
 
-    Everything is drawn by worker and job: no number depends on the schedule, or on how many are drawn at once. Raises
-    ValueError where a part of the latency cannot be made; drawing raises one where a time is no number to count with.
+    They are drawn by worker and job: no number depends on the schedule, or on how many are drawn at once.
+
+    Args:
+        source: The latency in a scenario.
+        n: Number of workers.
+        seed: Seed of the run.
+        bits: Bits of a message, by which links with a bandwidth delay it.
+
+    Returns:
+        The draw of each worker, n of them.
+
+    Raises:
+        ValueError: Where a part of the latency cannot be built.
     """
     compute, up, down = (part.make() for part in (source, source.up.delay, source.down.delay))
     factors = _factors(source.factors, n, seed)
-    slow = _stragglers(source.stragglers, n, seed)
+    slow = _slowdowns(source.stragglers, n, seed)
     fixed = [0.0 if link.bandwidth is None else bits / link.bandwidth for link in (source.up, source.down)]
 
     def worker(number: int) -> Draw:
@@ -48,9 +79,9 @@ def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
             *(generator(seed, Purpose.MESSAGES, number, i) for i in range(3)),
         ]
 
-        def draw(first: int, count: int) -> Spans:
+        def draw(first: int, count: int) -> Durations:
             with np.errstate(over="ignore"):
-                spans = Spans(
+                spans = Durations(
                     down=down(rng[2], number, first, count) + fixed[1],
                     compute=compute(rng[0], number, first, count) * factors[number] * slow[number](count),
                     up=up(rng[1], number, first, count) + fixed[0],
@@ -72,8 +103,15 @@ def drawing(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
     return [worker(number) for number in range(n)]
 
 
-def one_by_one(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
-    """(down, compute, up, lost) of a worker's jobs, in order and without end."""
+def iterate_jobs(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
+    """Iterates over the jobs of a worker, without end.
+
+    Args:
+        draw: Draws their durations.
+
+    Yields:
+        `(down, compute, up, lost)` of each job: three durations in seconds, and whether its message is lost.
+    """
     first = 0
     while True:
         yield from zip(*(part.tolist() for part in draw(first, BLOCK)), strict=True)
@@ -89,8 +127,8 @@ def _factors(factors: tuple[float, ...] | Part | None, n: int, seed: int) -> np.
     return np.array([latency(generator(seed, Purpose.FACTORS, i), i, 0, 1)[0] for i in range(n)])
 
 
-def _stragglers(stragglers: Stragglers | None, n: int, seed: int) -> list[Callable[[int], np.ndarray]]:
-    """For each worker what multiplies its next so many jobs."""
+def _slowdowns(stragglers: Stragglers | None, n: int, seed: int) -> list[Callable[[int], np.ndarray]]:
+    """For each worker a function that gives the factors `[jobs]` of its next jobs."""
     slow: list[Callable[[int], np.ndarray]] = [np.ones] * n
     if stragglers is None:
         return slow
@@ -106,7 +144,7 @@ def _stragglers(stragglers: Stragglers | None, n: int, seed: int) -> list[Callab
 
 
 def _spells(factor: float, burst: float, pause: float, rng: np.random.Generator) -> Iterator[float]:
-    """1 and `factor` in turn, for geometrically many jobs with these means, beginning anywhere."""
+    """Factors of jobs: spells of 1 and of `factor` in turn, of geometric lengths with the means `pause` and `burst`."""
     is_slow = rng.random() < burst / (burst + pause)
     while True:
         for _ in range(rng.geometric(1 / (burst if is_slow else pause))):

@@ -1,170 +1,255 @@
-"""One worker's job: a gradient on a batch of its own, or several steps."""
+"""A worker's job: the gradient on one of its batches, or several local steps."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from byzax.attacks import Batch
 from byzax.models import Model
-from byzax.simulator.adversary import Lying
+from byzax.simulator.adversary import ByzantineRanks, CorruptBatch
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.normalising import apply_scaling
-from byzax.simulator.training import Control, Training, batches_of, fixed_batch, shaped, stepping
+from byzax.simulator.training import (
+    ControlVariates,
+    Gradient,
+    WorkerTraining,
+    build_local_optimizer,
+    draw_fixed_batch,
+    num_batches,
+    penalise_and_clip,
+)
 from byzax.simulator.units import change_in_units
 from byzax.simulator.world import World
 
 Array = jax.Array
-Corrupt = Callable[[Array, Batch, Array, Array], Batch]
-# (world, params [d], worker, job, handed) -> row [d]: `handed` is the number of updates before the model that the
-# worker was handed; with control variates the memory of the worker stands behind them
-Row = Callable[..., Array]
 
 
-class Keys(NamedTuple):
-    """Keys of one job: for its batches, for changed images, for poison, for what a model drops."""
+class JobKeys(NamedTuple):
+    """The keys of one job.
 
-    draw: Array
-    change: Array
-    poison: Array
-    drop: Array
+    Attributes:
+        batches: For the draw of its batches.
+        augment: For augmentations.
+        corrupt: For poisoned batches.
+        dropout: For what a model drops.
+    """
+
+    batches: Array
+    augment: Array
+    corrupt: Array
+    dropout: Array
 
 
-# (world, params [d], worker, keys, handed) -> row [d], of which `Row` is the case of a worker's own keys
-Making = Callable[..., Array]
+class Work(Protocol):
+    """Does a worker's job."""
+
+    def __call__(self, world: World, params: Array, worker: Any, job: Any, handed: Any, /, *memory: Any) -> Array:
+        """The row of the job.
+
+        Args:
+            world: Arrays of the run.
+            params: `[d]`, the model that the row is computed from.
+            worker: The worker.
+            job: Number of the job, by which its keys are derived.
+            handed: The version of the model that the worker was handed.
+            *memory: The worker's control variates, where there are any.
+
+        Returns:
+            The row `[d]`.
+        """
+        ...
+
+
+class MakeRow(Protocol):
+    """Does a worker's job, or the server's in its place, with given keys."""
+
+    def __call__(
+        self, world: World, params: Array, worker: Array, keys: JobKeys, handed: Array, /, *memory: Any, **steps: Any
+    ) -> Array:
+        """The row of the job.
+
+        Args:
+            world: Arrays of the run.
+            params: `[d]`, the model that the row is computed from.
+            worker: The worker.
+            keys: Keys of the job.
+            handed: The version of the model that the worker was handed.
+            *memory: The worker's control variates, where there are any.
+            **steps: `steps`, the number of local steps in place of that of `local.epochs`.
+
+        Returns:
+            The row `[d]`.
+        """
+        ...
 
 
 @compiled_once
-def working(
+def build_work(
     model: Model,
     classes: int | None,
     batch_size: int,
-    how: Training,
+    how: WorkerTraining,
     augment: Augmentation | None,
-    lies: Lying,
-    corrupt: Corrupt | None,
-) -> Row:
-    """The row of a worker's job, on what `augment` makes of its batches, and of a Byzantine worker's `corrupt` then."""
-    made = making(model, classes, batch_size, how, augment, lies, corrupt)
+    ranks: ByzantineRanks,
+    corrupt: CorruptBatch | None,
+) -> Work:
+    """Builds the job of a worker.
+
+    Args:
+        model: The model.
+        classes: Number of labels of the data; None for values.
+        batch_size: Samples of a batch.
+        how: The settings of a worker.
+        augment: Changes the samples of a batch; None for none.
+        ranks: Numbers the Byzantine workers.
+        corrupt: Poisons the batches of Byzantine workers, after the augmentation; None for none.
+
+    Returns:
+        The function that does a job, compiled.
+    """
+    make_row = build_make_row(model, classes, batch_size, how, augment, ranks, corrupt)
 
     @jax.jit
-    def row(world: World, params: Array, worker: Array, job: Array, handed: Array, *memory: Control) -> Array:
+    def work(world: World, params: Array, worker: Array, job: Array, handed: Array, *memory: ControlVariates) -> Array:
         purposes = (Purpose.WORK, Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT)
-        keys = Keys(*(derive(world.key, purpose, worker, job) for purpose in purposes))
-        return made(world, params, worker, keys, handed, *memory)
+        keys = JobKeys(*(derive(world.key, purpose, worker, job) for purpose in purposes))
+        return make_row(world, params, worker, keys, handed, *memory)
 
-    return row
+    return work
 
 
 @compiled_once
-def making(
+def build_make_row(
     model: Model,
     classes: int | None,
     batch_size: int,
-    how: Training,
+    how: WorkerTraining,
     augment: Augmentation | None,
-    lies: Lying | None,
-    corrupt: Corrupt | None,
-) -> Making:
-    """The same for keys that are given; with `local.epochs` for so many `steps`, where they are given too."""
-    gradient = shaped(_gradient(model, classes, augment, lies, corrupt), how)
+    ranks: ByzantineRanks | None,
+    corrupt: CorruptBatch | None,
+) -> MakeRow:
+    """Builds the job of a worker for given keys.
+
+    Args:
+        model: The model.
+        classes: Number of labels of the data; None for values.
+        batch_size: Samples of a batch.
+        how: The settings of a worker.
+        augment: Changes the samples of a batch; None for none.
+        ranks: Numbers the Byzantine workers; None where nothing is poisoned.
+        corrupt: Poisons the batches of Byzantine workers, after the augmentation; None for none.
+
+    Returns:
+        The function that does a job, not compiled.
+    """
+    gradient = penalise_and_clip(_build_gradient(model, classes, augment, ranks, corrupt), how)
     if how.local is not None:
-        return _several(gradient, batch_size, how)
-    return _one_batch(gradient, batch_size, fixed=how.reduction is not None)
+        return _build_several_steps(gradient, batch_size, how)
+    return _build_one_batch(gradient, batch_size, fixed=how.reduction is not None)
 
 
-def _gradient(
-    model: Model, classes: int | None, augment: Augmentation | None, lies: Lying | None, corrupt: Corrupt | None
-) -> Callable[..., Array]:
+def _build_gradient(
+    model: Model,
+    classes: int | None,
+    augment: Augmentation | None,
+    ranks: ByzantineRanks | None,
+    corrupt: CorruptBatch | None,
+) -> Gradient:
     def gradient(
-        world: World, params: Array, worker: Array, handed: Array, places: Array, own: Keys, shares: Array | None = None
+        world: World,
+        params: Array,
+        worker: Array,
+        handed: Array,
+        places: Array,
+        keys: JobKeys,
+        shares: Array | None = None,
     ) -> Array:
         position = world.shards[worker, places]
         x, y = world.x[position], world.y[position]
         if augment is not None:
-            x = change_in_units(world.units, x, partial(augment, own.change))
-        if corrupt is not None and lies is not None:
-            poison, rank = corrupt, lies(world, handed)[worker]
+            x = change_in_units(world.units, x, partial(augment, keys.augment))
+        if corrupt is not None and ranks is not None:
+            poison, rank = corrupt, ranks(world, handed)[worker]
             # values have no classes, and attacks on labels are not for them
             labels: Any = None if classes is None else jnp.asarray(classes)
             real = None if shares is None else (shares > 0).sum()
 
             def poisoned(x: Array) -> Array:
                 nonlocal y
-                batch = poison(own.poison, Batch(x, y, labels, real=real), rank, handed)
+                batch = poison(keys.corrupt, Batch(x, y, labels, real=real), rank, handed)
                 y = batch.y
                 return batch.x
 
             x = change_in_units(world.units, x, poisoned)
-        # a model of a plug-in need not know of shares where all samples count alike
+        # a model of a plug-in need not take shares where all samples count alike
         counts = () if shares is None else (shares,)
-        return jax.grad(model.loss)(params, apply_scaling(world.scaling, x), y, own.drop, *counts)
+        return jax.grad(model.loss)(params, apply_scaling(world.scaling, x), y, keys.dropout, *counts)
 
     return gradient
 
 
-def _one_batch(gradient: Callable[..., Array], batch_size: int, fixed: bool) -> Making:
-    """One gradient: on samples drawn with replacement, or on one of the worker's fixed batches."""
+def _build_one_batch(gradient: Gradient, batch_size: int, fixed: bool) -> MakeRow:
+    """One gradient: on samples drawn with replacement, or on one of the worker's `fixed` batches."""
 
-    def row(world: World, params: Array, worker: Array, keys: Keys, handed: Array) -> Array:
+    def make_row(world: World, params: Array, worker: Array, keys: JobKeys, handed: Array) -> Array:
         held = world.sizes[worker]
         if not fixed:
-            places = jax.random.randint(keys.draw, (batch_size,), 0, held)
+            places = jax.random.randint(keys.batches, (batch_size,), 0, held)
             return gradient(world, params, worker, handed, places, keys)
         # the samples are dealt to the batches in turn: some have one more than others, and all count alike in the mean
         # over the batches
-        batch, count = fixed_batch(keys.draw, held, batch_size)
+        batch, count = draw_fixed_batch(keys.batches, held, batch_size)
         places = batch + jnp.arange(batch_size) * count
         shares = jnp.where(places < held, count / held, 0)
         return gradient(world, params, worker, handed, places % held, keys, shares)
 
-    return row
+    return make_row
 
 
-def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> Making:
-    """Steps with batches drawn as ever, or passes over permutations of the worker's samples."""
+def _build_several_steps(gradient: Gradient, batch_size: int, how: WorkerTraining) -> MakeRow:
+    """Local steps on batches drawn with replacement, or epochs over permutations of the worker's samples."""
     local = how.local
     assert local is not None
-    own = stepping(local, how.updates)
+    optimizer = build_local_optimizer(local, how.updates)
 
-    def row(
+    def make_row(
         world: World,
         params: Array,
         worker: Array,
-        keys: Keys,
+        keys: JobKeys,
         handed: Array,
-        memory: Control | None = None,
+        memory: ControlVariates | None = None,
         steps: Array | None = None,
     ) -> Array:
         held = world.sizes[worker]
 
         def step(now: tuple[Array, Any], number: Array, *batch: Array) -> tuple[Array, Any]:
             at, state = now
-            mine = Keys(*(jax.random.fold_in(key, number) for key in keys))
+            step_keys = JobKeys(*(jax.random.fold_in(key, number) for key in keys))
             places, *shares = batch
-            found = gradient(world, at, worker, handed, places, mine, *shares)
+            vector = gradient(world, at, worker, handed, places, step_keys, *shares)
             if memory is not None:
-                found = found - memory.own + memory.common
-            return own.step(at, state, found, params, handed)
+                vector = vector - memory.own + memory.common
+            return optimizer.step(at, state, vector, params, handed)
 
         def drawn(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
-            draw = jax.random.fold_in(keys.draw, number)
+            draw = jax.random.fold_in(keys.batches, number)
             return step(now, number, jax.random.randint(draw, (batch_size,), 0, held))
 
         if local.steps is not None:
-            after, _ = jax.lax.fori_loop(0, local.steps, drawn, (params, own.init(params)))
+            after, _ = jax.lax.fori_loop(0, local.steps, drawn, (params, optimizer.init(params)))
             return after if local.send == "model" else params - after
 
-        batches, longest = batches_of(local, held, batch_size), world.shards.shape[1]
+        batches, longest = num_batches(local, held, batch_size), world.shards.shape[1]
         assert local.epochs is not None
         total = local.epochs * batches if steps is None else steps
 
         def epoch(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
-            numbers = jax.random.uniform(jax.random.fold_in(keys.draw, number), (longest,))
+            numbers = jax.random.uniform(jax.random.fold_in(keys.batches, number), (longest,))
             order = jnp.argsort(jnp.where(jnp.arange(longest) < held, numbers, jnp.inf))
 
             def one(batch: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
@@ -174,7 +259,7 @@ def _several(gradient: Callable[..., Array], batch_size: int, how: Training) -> 
 
             return jax.lax.fori_loop(0, jnp.minimum(batches, total - number * batches), one, now)
 
-        after, _ = jax.lax.fori_loop(0, -(-total // batches), epoch, (params, own.init(params)))
+        after, _ = jax.lax.fori_loop(0, -(-total // batches), epoch, (params, optimizer.init(params)))
         return after if local.send == "model" else params - after
 
-    return row
+    return make_row

@@ -1,37 +1,52 @@
-"""Mistakes of a person: the error that says one, and how a value stands in a message. Imports nothing that is slow."""
+"""Errors about mistakes in a scenario, and values in their messages. Imports nothing that is slow."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Characters of a value in a message; lines that are said at once; mistakes after which no more are looked for.
+# Most characters of a value in a message; most lines of a message; number of mistakes after which the checks stop.
 LONGEST_VALUE, MOST_LINES, MOST_MISTAKES = 60, 20, 1000
 
 
 class ScenarioError(ValueError):
-    """A mistake in what was asked, said in one line: the key, what is wrong and the way out."""
+    """A mistake in a scenario, in one line: the key, what is wrong and what would work."""
 
 
 class Impossible(ScenarioError):
-    """Numbers that do not go together, such as n and f of a rule: in a grid, what `skip_impossible` leaves out."""
+    """Numbers that do not go together, such as n and f of a rule; `skip_impossible` leaves such runs of a grid out."""
 
 
-def shown(value: object) -> str:
-    """A value as it stands in a message: `repr` on one line, of no more than 60 characters.
+def quote(value: object) -> str:
+    """Quotes a value for a message.
 
-    >>> shown("krum"), shown([1, 2.5])
-    ("'krum'", '[1, 2.5]')
-    >>> shown("a" * 300)
-    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaa'"
+    Args:
+        value: The value.
+
+    Returns:
+        Its `repr` on one line, of no more than `LONGEST_VALUE` characters.
+
+    Example:
+        >>> quote("krum"), quote([1, 2.5])
+        ("'krum'", '[1, 2.5]')
+        >>> quote("a" * 300)
+        "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaa'"
     """
-    return cut(repr(value))
+    return shorten(repr(value))
 
 
-def cut(text: str, most: int = LONGEST_VALUE) -> str:
-    """A text on one line, its middle left out where it has more than `most` characters.
+def shorten(text: str, most: int = LONGEST_VALUE) -> str:
+    """Shortens a text to one line.
 
-    >>> cut("a key"), cut("abcdefghijklmnopqrstuvwxyz", 12)
-    ('a key', 'abcde...wxyz')
+    Args:
+        text: The text.
+        most: Most characters.
+
+    Returns:
+        The text on one line, its middle replaced by dots where it has more characters.
+
+    Example:
+        >>> shorten("a key"), shorten("abcdefghijklmnopqrstuvwxyz", 12)
+        ('a key', 'abcde...wxyz')
     """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
     if len(line) <= most:
@@ -40,28 +55,50 @@ def cut(text: str, most: int = LONGEST_VALUE) -> str:
     return f"{line[: most - end - 3]}...{line[len(line) - end :]}"
 
 
-def together(lines: Sequence[str], more: int = 0) -> str:
-    """Mistakes, a line for each, and how many there are beside the first ones; `more`: those that have no line.
+def join_lines(lines: Sequence[str], more: int = 0) -> str:
+    """Joins the lines of a message.
 
-    >>> together(["a: is missing"])
-    'a: is missing'
+    Args:
+        lines: A line for each mistake.
+        more: Number of further mistakes without a line.
+
+    Returns:
+        At most `MOST_LINES` of the lines, and one that counts the other mistakes.
+
+    Example:
+        >>> join_lines(["a: is missing"])
+        'a: is missing'
     """
     rest = max(0, len(lines) - MOST_LINES) + more
     return "\n".join([*lines[:MOST_LINES], *([f"and {rest} more of these: mend the first ones"] if rest else [])])
 
 
-def said_of(choices: Mapping[str, Any]) -> str:
-    """The choices in words: `rule.name=krum, workers.byzantine=7`."""
-    return ", ".join(f"{cut(key)}={cut(compact(value))}" for key, value in choices.items())
+def choices_in_words(choices: Mapping[str, Any]) -> str:
+    """The choices of a run of a grid in words.
+
+    Args:
+        choices: The value of each swept key.
+
+    Returns:
+        Such as `rule.name=krum, workers.byzantine=7`.
+    """
+    return ", ".join(f"{shorten(key)}={shorten(on_one_line(value))}" for key, value in choices.items())
 
 
-def compact(value: Any) -> str:
-    """A value on one line: `empire epsilon=10` for a part, the YAML value for others; of a function its name."""
+def on_one_line(value: Any) -> str:
+    """A value of a scenario on one line.
+
+    Args:
+        value: As in YAML, or a function.
+
+    Returns:
+        Such as `empire epsilon=10` for a part, the name of a function, the YAML value for others.
+    """
     if isinstance(value, Mapping):
-        inner = [f"{key}={compact(each)}" for key, each in value.items() if key != "name"]
+        inner = [f"{key}={on_one_line(each)}" for key, each in value.items() if key != "name"]
         return " ".join([*([label_of(value["name"])] if "name" in value else []), *inner])
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(compact(each) for each in value)}]"
+        return f"[{', '.join(on_one_line(each) for each in value)}]"
     if isinstance(value, float):
         return str(value).removesuffix(".0")
     if callable(value):
@@ -70,10 +107,17 @@ def compact(value: Any) -> str:
 
 
 def label_of(name: Any) -> str:
-    """A part's name as tables say it: `mine` of `path/to/file.py:mine`, and of a function.
+    """The name of a part in tables and messages.
 
-    >>> label_of("krum"), label_of("rules.py:mine"), label_of(label_of)
-    ('krum', 'mine', 'label_of')
+    Args:
+        name: A name, `path/to/file.py:name`, or a function.
+
+    Returns:
+        The last part of it.
+
+    Example:
+        >>> label_of("krum"), label_of("rules.py:mine"), label_of(label_of)
+        ('krum', 'mine', 'label_of')
     """
     if callable(name):
         return getattr(name, "__name__", type(name).__name__)

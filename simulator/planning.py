@@ -10,7 +10,7 @@ import numpy as np
 from byzax.simulator import arrivals, interrupts
 from byzax.simulator.arrivals import Book, Job
 from byzax.simulator.config.latency import Crash
-from byzax.simulator.durations import Draw, one_by_one
+from byzax.simulator.durations import Draw, iterate_jobs
 from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
@@ -54,7 +54,7 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
 
     Where no further update can come it ends with the last one, and says why.
     """
-    spans = [one_by_one(draw) for draw in draws]
+    spans = [iterate_jobs(draw) for draw in draws]
 
     def begin(job: Job, foresee: Foresee) -> None:
         down, compute, up, lost = next(spans[job.worker])
@@ -115,9 +115,9 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         interrupts.check()
         yield
         stuck = arrivals.stuck(book)
-        liar = arrivals.held(book) if book.ready and (stuck or not hopes) else None
-        if liar is not None:
-            carry_out(arrivals.release(book, liar, now))
+        attacker = arrivals.held(book) if book.ready and (stuck or not hopes) else None
+        if attacker is not None:
+            carry_out(arrivals.release(book, attacker, now))
             continue
         if (not queue and not hopes) or (stuck and not _returning(queue)):
             return arrivals.closed(book, arrivals.why(book, now), now)

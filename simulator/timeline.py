@@ -1,4 +1,4 @@
-"""The schedule as data: which rows go into which update, and when."""
+"""The timeline of a run: the rows of each update and the times of all events, as data."""
 
 import itertools
 from enum import IntEnum
@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 
 class Outcome(IntEnum):
-    """What became of a job whose row is in no update. The numbers are part of saved timelines."""
+    """The fate of a job whose row is in no update. The numbers are part of saved timelines."""
 
-    DROPPED = 0  # arrived, and the schedule had no use for it
-    LOST = 1  # its message was lost, or its worker died over it
+    DROPPED = 0  # arrived, and the schedule did not use it
+    LOST = 1  # its message was lost, or its worker died
     UNFINISHED = 2  # still under way, or never sent, when the run ended
 
 
@@ -22,12 +22,20 @@ MOST_IDLE = 100_000
 
 
 class Rows(NamedTuple):
-    """Jobs, one entry each, `[R]`.
+    """R jobs with their rows; times are seconds since the run began, NaN for what did not happen.
 
-    Worker `workers` was handed model version `handed` (version v is the model after v updates) for its job number
-    `jobs` at `started_s`, had it at `received_s`, was done at `computed_s`, and its row was at the server at
-    `arrived_s`, or was lost then: seconds since the run began, NaN for what did not happen. `versions` is the model
-    that the row was computed from: the one handed, or an older one where a liar replays. Two columns may be one array.
+    Version v is the model after v updates. Two columns may be one array.
+
+    Attributes:
+        workers: `[R]`, the worker of each job.
+        jobs: `[R]`, the number of the job among those of its worker.
+        versions: `[R]`, the version that the row was computed from: the one handed, or an older one that an attacker
+            replays.
+        handed: `[R]`, the version that the worker was handed.
+        started_s: `[R]`, when the server sent the model.
+        received_s: `[R]`, when the worker had it.
+        computed_s: `[R]`, when the row was computed.
+        arrived_s: `[R]`, when the row was at the server, or was lost.
     """
 
     workers: np.ndarray
@@ -44,17 +52,21 @@ NO_PAIRS = np.empty((0, 2), int)
 
 
 class Timeline(NamedTuple):
-    """The whole order of events of a run of T updates.
+    """All events of a run of T updates. A worker's jobs are numbered and done in order.
 
-    The new rows of update t are `rows[first[t]:first[t + 1]]` (`first` `[T + 1]`); the rule sees `seen[t]` rows: these,
-    or also those of other workers that the server kept, or means of them, as the schedule has it. Update t happens at
-    `time_s[t]` and turns version t into version t + 1. A worker's jobs are numbered and done in order; those whose
-    rows went into no update are `unused`, with their `outcomes`. `stopped` says why there are fewer updates than
-    were asked for, and is empty where there are not.
-
-    `gone` `[G, 2]`: (update, worker), from that update on the rule does not see the worker's last row any more, which
-    the server had kept; until the worker's next one. `lost` `[L, 2]`: (update, worker), from that update on nothing
-    came of the worker, because the process that it ran in died unplanned.
+    Attributes:
+        rows: The R jobs whose rows go into an update, in the order of these.
+        first: `[T + 1]`; the new rows of update t are those from `first[t]` up to `first[t + 1]`.
+        seen: `[T]`, the number of rows that the rule sees: the new ones, or also those of other workers that the server
+            kept, or means of them, by the schedule.
+        time_s: `[T]`, the second at which update t turns version t into version t + 1.
+        unused: The U jobs whose rows went into no update.
+        outcomes: `[U]`, the `Outcome` of each.
+        stopped: The reason why there are fewer updates than asked for; empty where there are not.
+        gone: `[G, 2]`, pairs (update, worker): from that update on the rule does not see the worker's last row, which
+            the server had kept, until the worker's next one.
+        lost: `[L, 2]`, pairs (update, worker): from that update on nothing came of the worker, because the process that
+            it ran in died unplanned.
     """
 
     rows: Rows
@@ -74,33 +86,35 @@ class Timeline(NamedTuple):
 
     @property
     def sizes(self) -> np.ndarray:
-        """`[T]`: how many new rows go into each update."""
+        """`[T]`, the number of new rows of each update."""
         return np.diff(self.first)
 
     @property
     def updates(self) -> np.ndarray:
-        """`[R]`: the update that each row goes into."""
+        """`[R]`, the update that each row goes into."""
         return np.repeat(np.arange(self.steps), self.sizes)
 
     @property
     def ages(self) -> np.ndarray:
-        """`[R]`: how many updates old the version was that each row's worker had been handed."""
+        """`[R]`, the age of each row: updates since the version that its worker was handed."""
         return self.updates - self.rows.handed
 
-    def of(self, step: int) -> slice:
-        """Where the rows of an update stand."""
+    def places_of(self, step: int) -> slice:
+        """The places in `rows` of the new rows of update `step`."""
         return slice(int(self.first[step]), int(self.first[step + 1]))
 
     def last_use(self) -> np.ndarray:
-        """`[T + 1]`: the last update that has a row computed from each version, -1 where there is none."""
+        """`[T + 1]`, the last update that has a row computed from each version, -1 where there is none."""
         last = np.full(self.steps + 1, -1)
         np.maximum.at(last, self.rows.versions, self.updates)
         return last
 
     def readers(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows in the order of the versions they were computed from, a worker's own in that of its jobs, `[R]`.
+        """The rows in the order of the versions that they were computed from.
 
-        With `[T + 2]`: those of version v are the entries from place v up to place v + 1.
+        Returns:
+            The places of the rows `[R]`, those of one worker in the order of its jobs; and `[T + 2]`, where those of
+            version v are the entries from its place v up to place v + 1.
         """
         order = np.lexsort((self.rows.jobs, self.rows.versions))
         return order, np.searchsorted(self.rows.versions[order], np.arange(self.steps + 2))
@@ -109,7 +123,7 @@ class Timeline(NamedTuple):
 NO_ROWS = Rows(*(np.empty(0, np.int32),) * 4, *(np.empty(0),) * 4)
 
 
-# Of a run whose order of events is not known before.
+# The timeline of a run whose order of events is not known in advance.
 UNPLANNED = Timeline(NO_ROWS, np.zeros(1, int), np.empty(0, int), np.empty(0), NO_ROWS, np.empty(0, np.int8))
 
 
@@ -121,9 +135,22 @@ def timeline(
     seen: ArrayLike | None = None,
     **times_s: np.ndarray,
 ) -> Timeline:
-    """The timeline of T updates with k new rows each: `workers`, `versions` and `jobs` `[T, k]`, `time_s` `[T]`.
+    """The timeline of T updates with k new rows each.
 
-    A row is started when its version is made and there when its update happens, unless `times_s` says otherwise.
+    Args:
+        workers: `[T, k]`, the worker of each row.
+        versions: `[T, k]`, the version that it was handed.
+        jobs: `[T, k]`, the number of its job.
+        time_s: `[T]`, the second of each update.
+        seen: `[T]`, the number of rows that the rule sees; None for k.
+        **times_s: `[T, k]`, the columns of times of `Rows`, in seconds. Without them a job starts when its version is
+            made, takes no time on the way, and its row arrives when its update happens.
+
+    Returns:
+        The timeline.
+
+    Raises:
+        ValueError: For arrays of other shapes.
     """
     who, made, number = (np.asarray(each, np.int32) for each in (workers, versions, jobs))
     when = np.asarray(time_s, float)
@@ -144,7 +171,18 @@ def timeline(
 
 
 def check(timeline: Timeline, n: int) -> Timeline:
-    """The same timeline, after a look that it can happen with `n` workers. Raises ValueError naming update and rule."""
+    """Checks that a timeline can happen.
+
+    Args:
+        timeline: The timeline.
+        n: Number of workers.
+
+    Returns:
+        The same timeline.
+
+    Raises:
+        ValueError: Where it cannot: names the update and what is wrong with it.
+    """
     rows, unused, steps = timeline.rows, timeline.unused, timeline.steps
     for part in (rows, unused):
         if len({each.shape for each in part}) != 1 or part.workers.ndim != 1:
@@ -179,7 +217,7 @@ def check(timeline: Timeline, n: int) -> Timeline:
 
 
 def _check_jobs(timeline: Timeline, n: int) -> None:
-    """Every job once, and a worker's in order."""
+    """Raises ValueError unless the jobs of each worker are numbered 0, 1, 2, ... and used in order."""
     rows, unused = timeline.rows, timeline.unused
     workers, jobs = (np.concatenate([getattr(part, name) for part in (rows, unused)]) for name in ("workers", "jobs"))
     updates = np.concatenate([timeline.updates, np.full(len(unused.workers), -1)])
@@ -199,7 +237,7 @@ def _check_jobs(timeline: Timeline, n: int) -> None:
 
 
 def _check_pairs(timeline: Timeline, n: int) -> None:
-    """A row leaves when it is there, and what leaves is not new."""
+    """Raises ValueError unless rows leave the table only where they are in it and are not new."""
     rows, updates = timeline.rows, timeline.updates
     for name, pairs in (("gone", timeline.gone), ("lost", timeline.lost)):
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.min(initial=0) < 0 or pairs[:, 1].max(initial=-1) >= n:
@@ -210,16 +248,22 @@ def _check_pairs(timeline: Timeline, n: int) -> None:
             raise ValueError(f"timeline: update {update} has the row of worker {worker} leave, which it does not keep")
 
 
-def cut(timeline: Timeline, steps: int) -> Timeline:
-    """The timeline of the same run where it ends with its first `steps` updates.
+def truncate(timeline: Timeline, steps: int) -> Timeline:
+    """The timeline of the same run with fewer updates.
 
-    A row that a liar let go at the very moment of the last update counts as one that waited.
+    Args:
+        timeline: The timeline.
+        steps: Number of updates, after which the run ends.
+
+    Returns:
+        The timeline of the first `steps` updates. A row that an attacker sends at the moment of the last one counts as
+        dropped.
     """
     if steps >= timeline.steps:
         return timeline
     rows, unused, count = timeline.rows, timeline.unused, int(timeline.first[steps])
     later = Rows(*(np.concatenate([one[count:], other]) for one, other in zip(rows, unused, strict=True)))
-    # rows that wait at the end have no update any more
+    # rows that wait at the end go into no update
     outcomes = np.concatenate([np.full(len(rows.jobs) - count, Outcome.DROPPED, np.int8), timeline.outcomes])
     end = timeline.time_s[steps - 1] if steps else -np.inf
     outcomes = np.where(later.arrived_s <= end, outcomes, Outcome.UNFINISHED).astype(np.int8)
@@ -241,7 +285,12 @@ ALONE, PAIRS = ("first", "seen", "time_s", "outcomes"), ("gone", "lost")
 
 
 def save(timeline: Timeline, file: Any) -> None:
-    """Writes a timeline to a path or open file, as compressed NumPy arrays."""
+    """Writes a timeline as compressed NumPy arrays.
+
+    Args:
+        timeline: The timeline.
+        file: A path or an open file.
+    """
     parts = {"rows": timeline.rows, "unused": timeline.unused}
     arrays = {f"{part}.{name}": value for part, rows in parts.items() for name, value in rows._asdict().items()}
     alone = {name: getattr(timeline, name) for name in (*ALONE, *PAIRS)}
@@ -249,7 +298,17 @@ def save(timeline: Timeline, file: Any) -> None:
 
 
 def load(path: Path) -> Timeline:
-    """A timeline that `save` wrote. Raises ValueError naming the file where it is none, or damaged."""
+    """Reads a timeline that `save` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The timeline, checked.
+
+    Raises:
+        ValueError: Names the file where it cannot be read, is no timeline, or is damaged.
+    """
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             rows, unused = (
@@ -279,7 +338,17 @@ def load(path: Path) -> Timeline:
 
 
 class Usage(NamedTuple):
-    """What became of each worker's time, `[n]`: its jobs by their end, and seconds computing, on the way and idle."""
+    """The jobs and the time of each worker.
+
+    Attributes:
+        used: `[n]`, jobs whose row went into an update.
+        dropped: `[n]`, jobs whose row arrived and was not used.
+        lost: `[n]`, jobs whose row was lost.
+        unfinished: `[n]`, jobs that were not done when the run ended.
+        computing_s: `[n]`, seconds of computing.
+        messages_s: `[n]`, seconds with a message on the way.
+        waiting_s: `[n]`, seconds with neither.
+    """
 
     used: np.ndarray
     dropped: np.ndarray
@@ -291,7 +360,15 @@ class Usage(NamedTuple):
 
 
 def usage(timeline: Timeline, n: int) -> Usage:
-    """How each of `n` workers spent the run up to its last update; an unfinished job counts as computing."""
+    """Sums up the jobs and the time of each worker, up to the last update.
+
+    Args:
+        timeline: The timeline.
+        n: Number of workers.
+
+    Returns:
+        The sums; an unfinished job counts as computing.
+    """
     rows, unused = timeline.rows, timeline.unused
     end = float(timeline.time_s[-1]) if timeline.steps else 0.0
 
@@ -300,7 +377,7 @@ def usage(timeline: Timeline, n: int) -> Usage:
 
     everything = Rows(*(np.concatenate(pair) for pair in zip(rows, unused, strict=True)))
     over = np.fmin(everything.arrived_s, end)
-    # what did not happen lasted until all was over
+    # a phase of a job that did not end lasts until the job or the run is over
     times = [np.fmin(t, over) for t in everything[4:]]
     down, computing, up = (count(everything.workers, np.diff(pair, axis=0)[0]) for pair in itertools.pairwise(times))
     ends = [count(unused.workers[timeline.outcomes == outcome]) for outcome in Outcome]

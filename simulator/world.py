@@ -1,4 +1,4 @@
-"""What a run works on: everything that is data or depends on the seed, as one tuple of arrays."""
+"""The arrays of a run: everything that is data or depends on the seed, as one tuple."""
 
 from typing import Any, NamedTuple
 
@@ -19,29 +19,37 @@ Array = jax.Array
 
 
 class World(NamedTuple):
-    """Arguments of the core's functions, so that compiled code holds no data and serves every seed.
+    """The arrays of a run: an argument of the core's functions, so that compiled code holds no data.
 
-    `key`: root key of the run; `start_key` and `liars_key`: those of the first model and of who lies, the same unless
-    these have seeds of their own. `x` `[N, ...]`, `y` `[N]`: the pool of samples. `shards` `[n, longest]`: positions of
-    each worker's samples, of which the first `sizes` `[n]` count. `train` and `test`: positions that are evaluated
-    (training loss and accuracy on a fixed choice of at most `TRAIN_EVALUATED` samples that some worker holds).
-    `own`: positions of the server's own samples, those kept for validation. `liars` `[n]`: which of the Byzantine
-    workers each worker is, -1 for the honest; where others lie in every update, -1 for all. `scaling`: of the samples
-    (`simulator/normalising.py`), None where they stay as they are. `units`: the range of the data
-    (`simulator/units.py`), None for characters.
+    Attributes:
+        key: Root key of the run.
+        start_key: Root key of the model's first parameters; `key` unless the model has a seed of its own.
+        byzantine_key: Root key of the draws of Byzantine workers; `key` unless these have a seed of their own.
+        x: `[N, ...]`, all samples.
+        y: `[N]`, their labels or values.
+        shards: `[n, longest]`, positions of each worker's samples in `x`, of which the first `sizes` count.
+        sizes: `[n]`, the number of samples of each worker.
+        train: Positions on which training loss and accuracy are measured: at most `TRAIN_EVALUATED` samples, chosen
+            once, that some worker holds.
+        test: Positions of the test samples.
+        validation: Positions of the samples kept for validation, which are also the server's own.
+        byzantine_rank: `[n]`, the number of each worker among the Byzantine ones, 0..f-1, and -1 for the honest; -1 for
+            all where the Byzantine workers are drawn for every update.
+        scaling: The scaling of the samples (`simulator/normalising.py`); None where they stay as they are.
+        units: The range of the data (`simulator/units.py`); None for characters.
     """
 
     key: Array
     start_key: Array
-    liars_key: Array
+    byzantine_key: Array
     x: Array
     y: Array
     shards: Array
     sizes: Array
     train: Array
     test: Array
-    own: Array
-    liars: Array
+    validation: Array
+    byzantine_rank: Array
     scaling: Scaling | None
     units: Units | None
 
@@ -54,7 +62,17 @@ SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None, units=None
 
 
 def load(data: DataPart) -> Dataset:
-    """The data set that a scenario names. Raises ValueError where it is missing, damaged or impossible."""
+    """Loads the data set of a scenario.
+
+    Args:
+        data: The data set and its options; its seed makes no difference.
+
+    Returns:
+        The data set, on the host.
+
+    Raises:
+        ValueError: Where the data is missing or damaged, or has labels that cannot be.
+    """
     return _load(data.replace(seed=None))
 
 
@@ -68,7 +86,7 @@ def _load(data: DataPart) -> Dataset:
 
 
 def _check(name: str, data: Dataset) -> None:
-    """Raises ValueError for a data set, such as one of a plug-in, whose labels would be wrong without a word."""
+    """Raises ValueError for a data set, such as one of a plug-in, whose labels do not fit its samples or classes."""
     count = len(data.y)
     if not count or any(len(each) != count for each in (data.x, data.owners) if each is not None):
         raise ValueError(
@@ -83,20 +101,30 @@ def _check(name: str, data: Dataset) -> None:
         )
 
 
-def _samples(data: DataPart) -> dict[str, Any]:
+def _samples_on_device(data: DataPart) -> dict[str, Any]:
     # a grid over seeds of the split reads and places the samples once
-    return _placed(data.replace(seed=None))
+    return _place_samples(data.replace(seed=None))
 
 
 @file_cache(maxsize=2)
-def _placed(data: DataPart) -> dict[str, Any]:
+def _place_samples(data: DataPart) -> dict[str, Any]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
     return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": measure_units(dataset)}
 
 
 def world(run: Run) -> World:
-    """The world of a run, on the device. Raises ValueError where the data cannot be split as asked."""
+    """The arrays of a run, on the device.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The world.
+
+    Raises:
+        ValueError: Where the data is missing, or cannot be split among the workers as described.
+    """
     n, seed = run.workers.total, run.seed
     parts, shares = share_out(run.data, n, seed)
     # a partition may leave samples to nobody; where few are held some count twice, for every seed evaluates as many
@@ -108,22 +136,30 @@ def world(run: Run) -> World:
     return World(
         key=jax.random.key(seed),
         start_key=jax.random.key(own_seed(run.model.seed, seed)),
-        liars_key=jax.random.key(own_seed(run.workers.byzantine.seed, seed)),
-        **_samples(run.data),
+        byzantine_key=jax.random.key(own_seed(run.workers.byzantine.seed, seed)),
+        **_samples_on_device(run.data),
         shards=jnp.asarray(shards),
         sizes=jnp.array([len(share) for share in shares], jnp.int32),
         train=jnp.asarray(evaluated, jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
-        own=jnp.asarray(parts.validation, jnp.int32),
-        liars=jnp.asarray(liars(run)),
+        validation=jnp.asarray(parts.validation, jnp.int32),
+        byzantine_rank=jnp.asarray(byzantine_ranks(run)),
         scaling=scaling_of(run.data, n, seed),
     )
 
 
-def liars(run: Run) -> np.ndarray:
-    """Which of the Byzantine workers each worker is, `[n]`, -1 for the honest; on the host.
+def byzantine_ranks(run: Run) -> np.ndarray:
+    """The number of each worker among the Byzantine ones, on the host.
 
-    All are -1 where others lie in every update. Raises ValueError where the data cannot be split as asked.
+    Args:
+        run: The run.
+
+    Returns:
+        `[n]`, 0..f-1 for Byzantine workers in the order of their own numbers, -1 for the honest; -1 for all where the
+        Byzantine workers are drawn for every update.
+
+    Raises:
+        ValueError: Where the choice depends on the data, and that is missing or cannot be split as described.
     """
     n, byzantine, seed = run.workers.total, run.workers.byzantine, run.seed
     ranks = np.full(n, -1, np.int32)
@@ -135,13 +171,13 @@ def liars(run: Run) -> np.ndarray:
         chosen = generator(own_seed(byzantine.seed, seed), Purpose.BYZANTINE).permutation(n)
     else:
         parts, shares = share_out(run.data, n, seed)
-        chosen = np.argsort(-_unlike(load(run.data), parts.train, shares), kind="stable")
+        chosen = np.argsort(-_label_distances(load(run.data), parts.train, shares), kind="stable")
     ranks[np.sort(chosen[: byzantine.count])] = np.arange(byzantine.count)
     return ranks
 
 
-def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.ndarray:
-    """How far each worker's labels are from those of all, `[n]`: total variation, or between means of values."""
+def _label_distances(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.ndarray:
+    """The distance of each worker's labels from those of all, `[n]`: total variation, or of the means of values."""
     classes = data.classes
     if classes is None:
         return np.array([abs(data.y[share].mean() - data.y[train].mean()) for share in shares])
@@ -154,24 +190,55 @@ def _unlike(data: Dataset, train: np.ndarray, shares: list[np.ndarray]) -> np.nd
 
 
 def own_seed(chosen: int | None, seed: int) -> int:
-    """The seed of a part: its own where it has one, else the run's."""
+    """The seed of a part of a run.
+
+    Args:
+        chosen: The part's own seed; None where it has none.
+        seed: Seed of the run.
+
+    Returns:
+        The part's own seed where it has one, else the run's.
+    """
     return seed if chosen is None else chosen
 
 
 def split_of(data: DataPart, seed: int) -> Split:
-    """The split of one repeat, on the host. Raises ValueError where no training or test samples would be left."""
+    """The split into training, validation and test samples, on the host.
+
+    Args:
+        data: The data set.
+        seed: Seed of the run.
+
+    Returns:
+        Positions of the samples of each kind.
+
+    Raises:
+        ValueError: Where no training or test samples would be left.
+    """
     rng = generator(own_seed(data.seed, seed), Purpose.SPLIT)
     return split(load(data), rng, data.validation, data.test, data.test_by)
 
 
 def share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
-    """The split of one repeat and each worker's samples, on the host. Raises ValueError where that cannot be done."""
+    """Splits the data and shares the training samples out to the workers, on the host.
+
+    Args:
+        data: The data set and its partition.
+        n: Number of workers.
+        seed: Seed of the run.
+
+    Returns:
+        The split, and the positions of the samples of each worker, n arrays.
+
+    Raises:
+        ValueError: Where the split or the partition cannot be made, or leaves a worker without a sample.
+    """
     # one entry for all repeats that share a seed of the data
-    return _shared_out(data, n, own_seed(data.seed, seed))
+    return _share_out(data, n, own_seed(data.seed, seed))
 
 
 @file_cache(maxsize=64)
-def _shared_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
+def _share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
     divide = data.partition.make()
     owners = None if dataset.owners is None else dataset.owners[parts.train]
@@ -183,7 +250,19 @@ def _shared_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarr
 
 
 def scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
-    """What brings the samples of one repeat to one scale. Raises ValueError where that cannot be done."""
+    """The scaling of the samples, fitted on the training samples.
+
+    Args:
+        data: The data set and how it is normalised.
+        n: Number of workers.
+        seed: Seed of the run.
+
+    Returns:
+        The scaling; None where the samples stay as they are.
+
+    Raises:
+        ValueError: Where the samples cannot be scaled, such as characters.
+    """
     return _scaling_of(data, n, own_seed(data.seed, seed))
 
 
@@ -193,7 +272,15 @@ def _scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
 
 
 def stack(worlds: list[World]) -> World:
-    """One world with a leading seed axis where worlds differ (`SEED_AXES`); the shards are padded to one length."""
+    """Stacks the worlds of several seeds of one scenario.
+
+    Args:
+        worlds: The world of each seed.
+
+    Returns:
+        One world with a leading axis over seeds in the fields that differ (`SEED_AXES`); shards are padded with zeros
+        to one length.
+    """
     longest = max(each.shards.shape[1] for each in worlds)
     worlds = [
         each._replace(shards=jnp.pad(each.shards, ((0, 0), (0, longest - each.shards.shape[1])))) for each in worlds

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import search, theory
-from byzax.experiments.certify.draws import Purpose, Scene, honest, host, key
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, host, key
 from byzax.experiments.certify.subject import Subject, answers, batch_size, within_memory
 
 STRENGTHS = (1e3, 1e6, 1e12, 1e30)  # distances of the liars in honest spreads
@@ -101,8 +101,8 @@ def measure(subject: Subject, scene: Scene, found: search.Found | None, tell: Ca
 
 def deviation(subject: Subject, scene: Scene, liars: int) -> tuple[float, str]:
     """The largest distance of the answer from the honest mean, in honest spreads, and the pattern that makes it."""
-    rows = honest(scene, (Purpose.BREAKDOWN,), np.arange(DRAWS))
-    own = honest(scene, (Purpose.OWN, 2), np.arange(DRAWS), rows=1)[:, 0]
+    rows = honest(scene, (DrawPurpose.BREAKDOWN,), np.arange(DRAWS))
+    own = honest(scene, (DrawPurpose.OWN, 2), np.arange(DRAWS), rows=1)[:, 0]
     mean = rows[:, liars:].mean(axis=1, dtype=np.float64)
     made: list[tuple[str, Callable[[], np.ndarray]]] = [("no liars", lambda: rows)]
     if liars:
@@ -117,7 +117,7 @@ def deviation(subject: Subject, scene: Scene, liars: int) -> tuple[float, str]:
     for start in range(0, len(made), at_once):
         some = made[start : start + at_once]
         attacked = np.concatenate([make() for _, make in some])
-        given = answers(subject, attacked, np.tile(own, (len(some), 1)), key(scene.seed, Purpose.RULE, 2))
+        given = answers(subject, attacked, np.tile(own, (len(some), 1)), key(scene.seed, DrawPurpose.RULE, 2))
         away = np.linalg.norm(given.astype(np.float64) - np.tile(mean, (len(some), 1)), axis=1) / scene.spread
         found += np.where(np.isfinite(away), away, np.inf).reshape(len(some), DRAWS).max(axis=1).tolist()
     worst = int(np.argmax(found))
@@ -140,7 +140,7 @@ def _moved(rows: np.ndarray, mean: np.ndarray, spread: float, offsets: np.ndarra
 
 def _patterns(liars: int, scene: Scene) -> dict[str, np.ndarray]:
     """Where the liars are, `[liars, d]`, in units of the strength."""
-    generator = host(scene.seed, Purpose.BREAKDOWN)
+    generator = host(scene.seed, DrawPurpose.BREAKDOWN)
     direction = generator.normal(size=scene.d)
     direction /= np.linalg.norm(direction)
     every = generator.normal(size=(liars, scene.d))
@@ -164,8 +164,8 @@ def _patterns(liars: int, scene: Scene) -> dict[str, np.ndarray]:
 def turning(subject: Subject, scene: Scene, plan: search.Plan | None) -> Window | None:
     """The first strengths at which the mean of <F, g> is negative: of `plan`, else of -epsilon * honest mean."""
     numbers = np.arange(within_memory(TURNED_DRAWS, scene.n, scene.d))
-    rows = honest(scene, (Purpose.STRENGTH,), numbers)
-    own = honest(scene, (Purpose.OWN, 3), numbers, rows=1)[:, 0]
+    rows = honest(scene, (DrawPurpose.STRENGTH,), numbers)
+    own = honest(scene, (DrawPurpose.OWN, 3), numbers, rows=1)[:, 0]
     where = search.ground(scene, rows) if plan else None
     mean, attacked = rows[:, scene.f :].mean(axis=1), rows.copy()
 
@@ -174,7 +174,7 @@ def turning(subject: Subject, scene: Scene, plan: search.Plan | None) -> Window 
             search.carry_out(scene, where, plan._replace(size=strength), attacked)
         else:
             attacked[:, : scene.f] = np.float32(-strength) * mean[:, None]
-        given = answers(subject, attacked, own, key(scene.seed, Purpose.RULE, 3)).astype(np.float64)
+        given = answers(subject, attacked, own, key(scene.seed, DrawPurpose.RULE, 3)).astype(np.float64)
         return bool((given @ scene.gradient.astype(np.float64)).mean() < 0)
 
     def border(inside: float, outside: float) -> float:

@@ -89,12 +89,12 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     from byzax.experiments import outputs, results
     from byzax.experiments.certify import measuring, plot, report
     from byzax.simulator import compilation
-    from byzax.simulator.config.grid import prefixed
+    from byzax.simulator.config.grid import prefix_errors
 
     inputs = [file] if file else []
     outputs.check([folder], inputs, overwrite, "certificate")
     compilation.use_disk_cache()
-    with prefixed(file) if file else nullcontext():
+    with prefix_errors(file) if file else nullcontext():
         plan = measuring.prepare(asked)
     results.versions()
     outputs.claim([folder], inputs, overwrite, "certificate", keep=True)

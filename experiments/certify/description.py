@@ -11,10 +11,10 @@ from byzax import members
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import override
 from byzax.simulator.config.base import SEEDS, Count, Description, Name, parse_as
-from byzax.simulator.config.data import Data, Model
-from byzax.simulator.config.grid import prefixed
+from byzax.simulator.config.data import DataField, ModelField
+from byzax.simulator.config.grid import prefix_errors
 from byzax.simulator.config.part import Choice, Part
-from byzax.simulator.config.run import Pre, Rule
+from byzax.simulator.config.run import PreField, RuleField
 from byzax.simulator.mistakes import ScenarioError
 
 # without a timing: nothing is sent here
@@ -27,8 +27,8 @@ PARTS: tuple[Measurement, ...] = ("resilience", "robustness", "breakdown", "leak
 class Gradients(Description, frozen=True):
     """The true gradient, its dimension and the noise, measured on a model at its initial point."""
 
-    model: Model = Field(default="mlp", validate_default=True)
-    data: Data = Field(default="digits", validate_default=True, description="Data and batch size of one row.")
+    model: ModelField = Field(default="mlp", validate_default=True)
+    data: DataField = Field(default="digits", validate_default=True, description="Data and batch size of one row.")
     batches: Annotated[int, Field(ge=2)] = Field(default=200, description="Rows that the noise is measured on.")
 
 
@@ -51,9 +51,9 @@ class Certificate(
     """One or several rules, the numbers of rows they are built for, and what is measured of them."""
 
     name: Name | None = Field(default=None, description="Names the results; by default the rules.")
-    rule: Rule | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
-    rules: Annotated[tuple[Rule, ...], Strict(False), ONE_OR_MORE] = ()
-    pre: Annotated[tuple[Pre, ...], Strict(False), ONE_OR_MORE] = Field(
+    rule: RuleField | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
+    rules: Annotated[tuple[RuleField, ...], Strict(False), ONE_OR_MORE] = ()
+    pre: Annotated[tuple[PreField, ...], Strict(False), ONE_OR_MORE] = Field(
         default=(), description="What stands before every rule."
     )
     n: Annotated[Count, Field(le=10_000)] = Field(default=25, description="Rows.")
@@ -127,7 +127,7 @@ def load(path: Path | None, flags: dict[str, Any], settings: Sequence[str] = ())
     raw = read_mapping(path, "rule or rules") if path else {}
     if path is None:
         return _described(raw, flags, settings)
-    with prefixed(path):
+    with prefix_errors(path):
         return _described(raw, flags, settings)
 
 

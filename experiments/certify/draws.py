@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.experiments.certify.description import Certificate, Gradients
-from byzax.simulator.keys import Purpose as Base
-from byzax.simulator.keys import derive
+from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.normalising import apply_scaling, fit_scaling
 from byzax.simulator.world import load, own_seed, split_of
@@ -23,7 +22,7 @@ Array = jax.Array
 FULL_GRADIENT_AT_ONCE = 500  # samples
 
 
-class Purpose(IntEnum):
+class DrawPurpose(IntEnum):
     """What a key is used for. The numbers are part of every recorded result: append, never renumber."""
 
     GRADIENT = 0
@@ -61,7 +60,7 @@ class Scene(NamedTuple):
         return self.sigma * float(np.sqrt(self.d))
 
 
-def key(seed: int, purpose: Purpose, *numbers: int) -> Array:
+def key(seed: int, purpose: DrawPurpose, *numbers: int) -> Array:
     """The key for a purpose, and for numbers within it."""
     made = jax.random.fold_in(jax.random.key(seed), int(purpose))
     for number in numbers:
@@ -80,7 +79,7 @@ def scene(asked: Certificate) -> Scene:
     if asked.gradients:
         gradient, sigma = measured(asked.gradients, asked.seed)
     else:
-        gradient = host(asked.seed, Purpose.GRADIENT).standard_normal(asked.d)
+        gradient = host(asked.seed, DrawPurpose.GRADIENT).standard_normal(asked.d)
         gradient *= asked.norm / np.linalg.norm(gradient)
         sigma = asked.sigma or asked.norm / float(np.sqrt(asked.d))
     norm = float(np.linalg.norm(gradient.astype(np.float64)))
@@ -102,7 +101,7 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     if gradients.data.augment:
         raise ScenarioError("gradients.data.augment: is for training, and nothing is trained here: leave it out")
     root = jax.random.key(seed)
-    params = model.init(derive(jax.random.key(own_seed(gradients.model.seed, seed)), Base.INIT))
+    params = model.init(derive(jax.random.key(own_seed(gradients.model.seed, seed)), Purpose.INIT))
     x, y = jnp.asarray(data.x), jnp.asarray(data.y)
     gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, apply_scaling(scale, x[chosen]), y[chosen]))
     total = np.zeros(len(params))
@@ -112,7 +111,7 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     whole = total / len(train)
     squares = []
     for batch in range(gradients.batches):
-        draw = jax.random.randint(derive(root, Base.WORK, 0, batch), (gradients.data.batch_size,), 0, len(train))
+        draw = jax.random.randint(derive(root, Purpose.WORK, 0, batch), (gradients.data.batch_size,), 0, len(train))
         squares.append(np.square(np.asarray(gradient(train[np.asarray(draw)]), np.float64) - whole).sum())
     if not (np.isfinite(squares).all() and np.linalg.norm(whole) > 0):
         raise ScenarioError("gradients: the gradient of the model at its initial point is 0 or not finite")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import theory
-from byzax.experiments.certify.draws import Purpose, Scene, honest, key
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, key
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.subject import Subject, answers, batch_size
 
@@ -79,10 +79,10 @@ def slope(points: list[Point]) -> float:
 def largest(subject: Subject, scene: Scene) -> np.ndarray:
     """For every draw the largest deviation of coordinate 0 over gamma, in sigma, `[DRAWS]`."""
     numbers = np.arange(DRAWS)
-    rows = honest(scene, (Purpose.LEAK, scene.d), numbers)
-    own = honest(scene, (Purpose.OWN, 4), numbers, rows=1)[:, 0]
+    rows = honest(scene, (DrawPurpose.LEAK, scene.d), numbers)
+    own = honest(scene, (DrawPurpose.OWN, 4), numbers, rows=1)[:, 0]
     mean = rows[:, scene.f :].mean(axis=1)
-    root = key(scene.seed, Purpose.RULE, 4)
+    root = key(scene.seed, DrawPurpose.RULE, 4)
     at_once = max(1, batch_size(scene.n, scene.d) // DRAWS)
     limit = FAR * np.sqrt(scene.d * scene.n)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from byzax.experiments.certify import breakdown, draws, forging, leak, resilience, robustness, search, subject
 from byzax.experiments.certify.description import Certificate
 from byzax.experiments.results import labels
-from byzax.simulator.mistakes import ScenarioError, compact
+from byzax.simulator.mistakes import ScenarioError, on_one_line
 
 # Bytes for each number of the rows of one update: draws of a search, the same attacked, and directions for each draw.
 BYTES_FOR_ROWS, BYTES_FOR_INSTANCES = 200, 12
@@ -40,7 +40,7 @@ def prepare(asked: Certificate) -> Plan:
     scene = draws.scene(asked)
     _fits(asked, scene.d)
     names = labels(asked.subjects)
-    before = [compact({"name": each.name, **each.model_dump(exclude_defaults=True)}) for each in asked.pre]
+    before = [on_one_line({"name": each.name, **each.model_dump(exclude_defaults=True)}) for each in asked.pre]
     subjects, mistakes = [], []
     for part in asked.subjects:
         try:

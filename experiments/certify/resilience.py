@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import intervals, search, theory
-from byzax.experiments.certify.draws import Purpose, Scene, honest, host, key
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, host, key
 from byzax.experiments.certify.forging import Forger
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.subject import Subject, answers, batch_size
@@ -76,7 +76,7 @@ def measure(
         (
             each.label,
             "",
-            lambda rows, own, numbers, each=each: each.forge(rows, numbers, key(scene.seed, Purpose.FORGE)),
+            lambda rows, own, numbers, each=each: each.forge(rows, numbers, key(scene.seed, DrawPurpose.FORGE)),
         )
         for each in attacks
     ]
@@ -105,13 +105,13 @@ def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callabl
         # a last chunk that is not full is filled up with further draws: one shape, one compilation
         numbers = np.arange(start, min(start + chunk, -(-samples // size) * size))
         kept = min(len(numbers), samples - start)
-        rows = honest(scene, (Purpose.HONEST,), numbers)
-        own = honest(scene, (Purpose.OWN,), numbers, rows=1)[:, 0]
+        rows = honest(scene, (DrawPurpose.HONEST,), numbers)
+        own = honest(scene, (DrawPurpose.OWN,), numbers, rows=1)[:, 0]
         lengths.append(np.sqrt(np.square(rows[:kept, scene.f :], dtype=np.float64).sum(axis=2)))
         attacked = np.concatenate(
             [attack(rows[i : i + size], own[i : i + size], numbers[i : i + size]) for i in range(0, len(numbers), size)]
         )
-        given.append(answers(subject, attacked, own, key(scene.seed, Purpose.RULE, 0, start))[:kept])
+        given.append(answers(subject, attacked, own, key(scene.seed, DrawPurpose.RULE, 0, start))[:kept])
     return case(label, note, np.concatenate(given), np.concatenate(lengths), scene)
 
 
@@ -125,7 +125,7 @@ def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: S
         sine = intervals.length_of_mean(off)
         inner = intervals.mean(along / scene.norm**2)
         own = np.sqrt(np.maximum(np.diag(gram), 0))
-    generator = host(scene.seed, Purpose.BOOTSTRAP)
+    generator = host(scene.seed, DrawPurpose.BOOTSTRAP)
     moments = [intervals.ratio(own**r, (lengths**r).mean(axis=1), generator) for r in (2, 3, 4)]
     sine = Estimate(*(value / scene.norm for value in sine))
     return Case(label, note, sine, inner, (moments[0], moments[1], moments[2]))

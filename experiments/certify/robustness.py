@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import theory
-from byzax.experiments.certify.draws import Purpose, host, key
+from byzax.experiments.certify.draws import DrawPurpose, host, key
 from byzax.experiments.certify.subject import Subject, answers
 from byzax.experiments.names import counted
 
@@ -63,7 +63,7 @@ def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None
     if f == 0:
         # S is all rows, and the mean is what is asked for
         lower = 0.0
-    generator, root = host(seed, Purpose.ROBUSTNESS), key(seed, Purpose.ROBUSTNESS)
+    generator, root = host(seed, DrawPurpose.ROBUSTNESS), key(seed, DrawPurpose.ROBUSTNESS)
     subsets = _all_subsets(n, f) if comb(n, f) <= ALL_SUBSETS else None
     if subject.trusting:
         # the server's own row is the mean of one S: of no other is anything promised

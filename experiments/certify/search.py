@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.experiments.certify.draws import Purpose, Scene, honest, host, key
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, host, key
 from byzax.experiments.certify.subject import Subject, answers, within_memory
 
 Array = jax.Array
@@ -100,7 +100,7 @@ def ground(scene: Scene, rows: np.ndarray) -> Ground:
     mean = good.mean(axis=1)
     spread = np.sqrt(np.square(good - mean[:, None]).sum(axis=2).mean(axis=1))
     found = np.array(directions(jnp.asarray(good), jnp.asarray(scene.gradient)))
-    random = host(scene.seed, Purpose.SEARCH).normal(size=scene.d)
+    random = host(scene.seed, DrawPurpose.SEARCH).normal(size=scene.d)
     found[:, DIRECTIONS.index("random")] = random / np.linalg.norm(random)
     return Ground(rows, mean, spread, found)
 
@@ -145,10 +145,10 @@ def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], No
 
 def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[list[Plan]], np.ndarray]:
     """The function that tries plans on so many draws: `[2, plans]`, |E F - g|² and -<E F, g>, larger is worse."""
-    rows = honest(scene, (Purpose.SEARCH_DRAWS, turn), np.arange(draws))
-    own = honest(scene, (Purpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
+    rows = honest(scene, (DrawPurpose.SEARCH_DRAWS, turn), np.arange(draws))
+    own = honest(scene, (DrawPurpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
     where = ground(scene, rows)
-    root = key(scene.seed, Purpose.RULE, 1, turn)
+    root = key(scene.seed, DrawPurpose.RULE, 1, turn)
     at_once = max(1, PLANS_BYTES // (4 * draws * scene.n * scene.d))
 
     def tried(plans: list[Plan]) -> np.ndarray:
@@ -192,7 +192,7 @@ def _resized(
 def _perturbed(
     plan: Plan, score: float, aim: int, rounds: int, scene: Scene, tried: Callable[[list[Plan]], np.ndarray]
 ) -> Plan:
-    generator, width = host(scene.seed, Purpose.SEARCH, aim), 0.3
+    generator, width = host(scene.seed, DrawPurpose.SEARCH, aim), 0.3
     shape = (scene.f, scene.d)
     for _ in range(rounds):
         if not np.isfinite(score):

@@ -1,4 +1,4 @@
-"""Descriptions of what is simulated: `Run`, what decides the numbers of one run, and `Study`, a grid of runs."""
+"""Descriptions: `Run`, all that decides the numbers of one run, and `Study`, a grid of runs."""
 
 from byzax.simulator.config.base import Description, parse_as
 from byzax.simulator.config.part import Part

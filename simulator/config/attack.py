@@ -1,15 +1,15 @@
-"""Who is Byzantine, and what Byzantine workers do when."""
+"""Byzantine workers: their number and choice, their attacks, and the times at which they send."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, Strict, create_model, model_validator
 
 from byzax.simulator.config.base import Count, Description, Seed
-from byzax.simulator.config.part import Choice, NamedOneOf, Part, short_for
+from byzax.simulator.config.part import Choice, NamedOneOf, Part, accept_bare
 
 
 class Byzantine(Description, frozen=True):
-    """The workers that are Byzantine, whatever the rule is told."""
+    """The Byzantine workers, whatever the declared number is."""
 
     _short = "count"
 
@@ -28,7 +28,7 @@ class Byzantine(Description, frozen=True):
         description="With the schedule sampled: exactly so many of them are among the participants of every update; "
         "null: as many as are drawn.",
     )
-    seed: Seed | None = Field(default=None, description="Of who is drawn; null: the run's.")
+    seed: Seed | None = Field(default=None, description="Seed of the draw; null: the run's.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -53,13 +53,13 @@ class Workers(Description, frozen=True):
     """The workers of a run."""
 
     total: Count = Field(default=15, le=100_000, description="Number of workers, n.")
-    byzantine: Annotated[Byzantine, short_for(int, Byzantine)] = Field(
+    byzantine: Annotated[Byzantine, accept_bare(int, Byzantine)] = Field(
         default=Byzantine(), description="Byzantine workers: their number, or a mapping."
     )
     declared: int = Field(
         default_factory=lambda given: given["byzantine"].count if "byzantine" in given else 0,
         ge=0,
-        description="What the rule is told, f; by default the real number.",
+        description="Declared number of Byzantine workers, the f of the rule; by default the real number.",
     )
 
     @model_validator(mode="after")
@@ -72,19 +72,19 @@ class Workers(Description, frozen=True):
 
 
 class Honest(Description, frozen=True):
-    """As the latency model has it, like honest workers."""
+    """Byzantine workers send when honest ones would, by the latency model."""
 
     name: Literal["honest"] = "honest"
 
 
 class First(Description, frozen=True):
-    """Before each row of an honest worker each Byzantine one that may sends its own: in time, whatever the latency."""
+    """Byzantine workers that may send do so before each row of an honest worker, whatever the latency."""
 
     name: Literal["first"] = "first"
 
 
 class Late(Description, frozen=True):
-    """As late as allowed: a row waits until it is `age` updates old, or until nothing else can happen without it."""
+    """Byzantine workers send late: a row waits until it is `age` updates old, or nothing else can happen without it."""
 
     name: Literal["late"] = "late"
     age: int = Field(
@@ -93,13 +93,13 @@ class Late(Description, frozen=True):
 
 
 class Silent(Description, frozen=True):
-    """Never: Byzantine workers take the model and send nothing."""
+    """Byzantine workers take the model and send nothing."""
 
     name: Literal["silent"] = "silent"
 
 
 class Chosen(Description, frozen=True):
-    """Only in the updates start, start + every, ...: in others Byzantine workers do not answer."""
+    """Byzantine workers answer only in the updates start, start + every, ..."""
 
     name: Literal["chosen"] = "chosen"
     every: Count = Field(default=10, description="Updates from one answer to the next.")
@@ -107,13 +107,13 @@ class Chosen(Description, frozen=True):
 
 
 class Replay(Description, frozen=True):
-    """In time, but computed from a model `age` updates older than the one handed, which the server cannot see."""
+    """Byzantine workers send in time, from a model `age` updates older than the one handed, unseen by the server."""
 
     name: Literal["replay"] = "replay"
     age: Count = Field(default=10, description="Updates between the model handed and the one the row is from.")
 
 
-Timing: TypeAlias = Annotated[
+TimingField: TypeAlias = Annotated[
     Honest | First | Late | Silent | Chosen | Replay, NamedOneOf("timing", Honest, First, Late, Silent, Chosen, Replay)
 ]
 Knowledge = Literal["omniscient", "colluding", "own"]
@@ -130,14 +130,14 @@ else:
 
 
 class AttackShare(_Beginning, frozen=True):
-    """An attack: who carries it out, what it is told of honest workers, and in which updates.
+    """An attack: its number of workers, its knowledge of honest rows, and its updates.
 
-    Rows are forged in the updates they are for, batches are poisoned by the version that the worker was handed; they
-    are the same where no row is late.
+    Rows are forged in the updates that they arrive for, batches are poisoned in the update whose model the worker was
+    handed; these are the same where no row is late.
     """
 
     workers: Count | None = Field(
-        default=None, description="How many of the Byzantine workers carry it out; null: all that are left."
+        default=None, description="Number of Byzantine workers that carry it out; null: all that are left."
     )
     knowledge: Knowledge = Field(
         default="omniscient",
@@ -159,22 +159,22 @@ class AttackShare(_Beginning, frozen=True):
         return (getattr(self, "from"), self.until, self.every) == (0, None, 1)
 
 
-Beside: TypeAlias = Annotated[AttackShare, Choice("attack", AttackShare)]
+BesideField: TypeAlias = Annotated[AttackShare, Choice("attack", AttackShare)]
 TRIGGER = Choice("attack")
-Trigger: TypeAlias = Annotated[Part, TRIGGER]
+TriggerField: TypeAlias = Annotated[Part, TRIGGER]
 
 
 class AttackPart(AttackShare, frozen=True):
-    """An attack: what the Byzantine workers send, and when."""
+    """The attack of a scenario, with others beside it and the times at which Byzantine workers send."""
 
-    beside: Annotated[tuple[Beside, ...], Strict(False)] = Field(
+    beside: Annotated[tuple[BesideField, ...], Strict(False)] = Field(
         default=(), description="Other attacks at the same time, by other Byzantine workers."
     )
-    timing: Timing = Field(
+    timing: TimingField = Field(
         default_factory=lambda given: Silent() if given.get("name") == "silent" else Honest(),
         description="When they send: honest, first, late, silent, chosen or replay; silent by default where the attack "
         "is silent.",
     )
 
 
-Attack: TypeAlias = Annotated[AttackPart, Choice("attack", AttackPart)]
+AttackField: TypeAlias = Annotated[AttackPart, Choice("attack", AttackPart)]

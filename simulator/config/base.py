@@ -1,4 +1,4 @@
-"""Descriptions: frozen, strict mappings whose mistakes are said with their key and the way out."""
+"""Descriptions: frozen and strict mappings, and the messages about mistakes in them."""
 
 from collections.abc import Mapping
 from types import UnionType
@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from byzax.members import nearest
 from byzax.options import UNKNOWN, alternatives, needed
-from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, cut, shown, together
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, join_lines, quote, shorten
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
@@ -19,12 +19,19 @@ SEEDS = 2**31
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Seconds = Annotated[float, Field(ge=0)]
 
-# The types of mistakes that are byzax's and not pydantic's, with what pydantic says of them.
+# The types of mistakes that are byzax's and not pydantic's, with their messages in the form that pydantic takes.
 _TEMPLATES: Any = {"part": "{message}", "unknown_key": "unknown key"}
 
 
 def mistake(message: str) -> PydanticCustomError:
-    """A mistake in a part, for pydantic to say with its key."""
+    """An error about a part, to which pydantic adds the key.
+
+    Args:
+        message: The message, without the key.
+
+    Returns:
+        The error, to be raised in a validator.
+    """
     return PydanticCustomError("part", _TEMPLATES["part"], {"message": message})
 
 
@@ -38,19 +45,19 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
         try:
             self.__pydantic_validator__.validate_python(given, self_instance=self)
         except ValidationError as error:
-            raise _refusal(type(self), error) from None
+            raise _scenario_error(type(self), error) from None
 
-    # validation of a mapping need not come here
+    # pydantic may validate a mapping without calling this
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
     @model_validator(mode="wrap")
     @classmethod
     def _with_places(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
-        """Mistakes whose locations are keys alone, without pydantic's names for the members of a union."""
+        """Reduces the locations of mistakes to keys, without pydantic's names for the members of a union."""
         try:
             return handler(given)
         except ValidationError as error:
-            mistakes = [_placed(cls, mistake) for mistake in error.errors(include_url=False)]
+            mistakes = [_with_key(cls, mistake) for mistake in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(cls.__name__, mistakes) from None
 
     def replace(self, **changes: Any) -> Self:
@@ -59,19 +66,22 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
         Args:
             changes: Fields and their values. Defaults that depend on them follow.
 
+        Returns:
+            The copy.
+
         Raises:
             ScenarioError: For a value that does not fit; one line for each mistake.
         """
         return parse_as(type(self), {name: getattr(self, name) for name in self.model_fields_set} | changes)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """See `replace`: what pydantic would not check is checked."""
+        """The same as `replace`: pydantic's own method would not check the new values."""
         return self.replace(**update or {})
 
     __replace__ = replace
 
     def given(self) -> dict[str, Any]:
-        """What was written, without defaults: mappings, lists and scalars; of a part its reference."""
+        """The values that were given, without defaults, as mappings, lists and scalars; of a part its reference."""
         return {name: _given(getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set}
 
 
@@ -84,7 +94,7 @@ def _given(value: Any) -> Any:
     return [_given(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _placed(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
+def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     location, kind, context = mistake["loc"], mistake["type"], mistake.get("ctx", {})
     if kind == "extra_forbidden" and len(location) == 1:
         kind, context = "unknown_key", {"known": list(description.model_fields)}
@@ -109,11 +119,14 @@ Described = TypeVar("Described", bound=BaseModel)
 
 
 def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Described:
-    """What a mapping describes.
+    """Parses a mapping as a description.
 
     Args:
-        description: Such as `Study`.
+        description: The class, such as `Study`.
         mapping: As read from YAML, or keyword arguments.
+
+    Returns:
+        The description.
 
     Raises:
         ScenarioError: One line for each mistake, each beginning with its key; `Impossible` where all of them are about
@@ -122,19 +135,19 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
     try:
         return description.model_validate(mapping)
     except ValidationError as error:
-        raise _refusal(description, error) from None
+        raise _scenario_error(description, error) from None
 
 
-def _refusal(description: type[BaseModel], error: ValidationError) -> ScenarioError:
+def _scenario_error(description: type[BaseModel], error: ValidationError) -> ScenarioError:
     mistakes = error.errors(include_url=False)
     by_key: dict[str, list[Any]] = {}
     for mistake in mistakes:
-        # the default of a field that follows a wrong one
+        # a default that depends on a wrong field
         if mistake["type"] != "default_factory_not_called":
             by_key.setdefault(_key(mistake["loc"]), []).append(mistake)
     lines = [_line(key or description.__name__.lower(), each) for key, each in [*by_key.items()][:MOST_LINES]]
     kind = Impossible if all(mistake["type"] == "value_error" for mistake in mistakes) else ScenarioError
-    return kind(together(lines, len(by_key) - len(lines)))
+    return kind(join_lines(lines, len(by_key) - len(lines)))
 
 
 def _key(location: tuple[Any, ...]) -> str:
@@ -143,11 +156,11 @@ def _key(location: tuple[Any, ...]) -> str:
     >>> _key(("attack", "beside", 0, "z"))
     'attack.beside[0].z'
     """
-    return "".join(f"[{each}]" if isinstance(each, int) else f".{cut(each)}" for each in location).removeprefix(".")
+    return "".join(f"[{each}]" if isinstance(each, int) else f".{shorten(each)}" for each in location).removeprefix(".")
 
 
 def _line(key: str, mistakes: list[Any]) -> str:
-    """One line for the mistakes at a key: a union of types gives one for each of its members."""
+    """One line for the mistakes at a key: pydantic finds one for each member of a union of types."""
     first = mistakes[0]
     context = first.get("ctx", {})
     match first["type"]:
@@ -163,4 +176,4 @@ def _line(key: str, mistakes: list[Any]) -> str:
             return str(context["error"])
     words = dict.fromkeys(needed(each["type"], each.get("ctx", {})) for each in mistakes)
     words.pop(UNKNOWN, None)
-    return f"{key}: {alternatives(words)}, got {shown(first['input'])}"
+    return f"{key}: {alternatives(words)}, got {quote(first['input'])}"

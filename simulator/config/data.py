@@ -1,4 +1,4 @@
-"""The data set, the model, and how samples are shared and prepared."""
+"""The data set and its partition, and the model."""
 
 from typing import Annotated, TypeAlias
 
@@ -9,7 +9,7 @@ from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.data.base import TestBy
 from byzax.simulator.normalising import Normalise
 
-# What flwr-datasets and byzfl call them: a scenario may say either, with our options.
+# The names in flwr-datasets and byzfl, which a scenario may use with the options of ours.
 ALIASES = {
     "pathological": "by_label",
     "shard": "shards",
@@ -21,19 +21,19 @@ ALIASES = {
     "dirichlet_niid": "dirichlet",
     "extreme_niid": "extreme",
 }
-Partition: TypeAlias = Annotated[Part, Choice("partition", aliases=ALIASES)]
-Augmentation: TypeAlias = Annotated[Part, Choice("augmentation")]
+PartitionField: TypeAlias = Annotated[Part, Choice("partition", aliases=ALIASES)]
+AugmentationField: TypeAlias = Annotated[Part, Choice("augmentation")]
 
 
 class DataPart(Part, frozen=True):
-    """A data set and how the workers share it."""
+    """A data set and its partition among the workers."""
 
-    partition: Partition = Field(
+    partition: PartitionField = Field(
         default="iid", validate_default=True, description="How training data is split over workers."
     )
     seed: Seed | None = Field(
         default=None,
-        description="Of the split into training, validation and test samples and of the partition; null: the run's.",
+        description="Seed of the split into training, validation and test samples and the partition; null: the run's.",
     )
     batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
     validation: float = Field(
@@ -47,22 +47,22 @@ class DataPart(Part, frozen=True):
     )
     test_by: TestBy = Field(
         default="samples",
-        description="What test is a share of: samples, or owners (writers, speakers, devices) whom no worker holds.",
+        description="Unit of the share `test`: samples, or owners (writers, speakers, devices), held by no worker.",
     )
     normalise: Normalise = Field(
         default="none",
         description="Samples on one scale, by the training samples: in [0, 1] (unit), or of mean 0 and deviation 1.",
     )
-    augment: Annotated[tuple[Augmentation, ...], Strict(False)] = Field(
-        default=(), description="What changes the images that workers train on, in this order."
+    augment: Annotated[tuple[AugmentationField, ...], Strict(False)] = Field(
+        default=(), description="Augmentations of the images that workers train on, in this order."
     )
 
 
 class ModelPart(Part, frozen=True):
-    """A model and its start."""
+    """A model and the seed of its first parameters."""
 
-    seed: Seed | None = Field(default=None, description="Of the first parameters; null: the run's.")
+    seed: Seed | None = Field(default=None, description="Seed of the first parameters; null: the run's.")
 
 
-Data: TypeAlias = Annotated[DataPart, Choice("data", DataPart)]
-Model: TypeAlias = Annotated[ModelPart, Choice("model", ModelPart)]
+DataField: TypeAlias = Annotated[DataPart, Choice("data", DataPart)]
+ModelField: TypeAlias = Annotated[ModelPart, Choice("model", ModelPart)]

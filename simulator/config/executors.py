@@ -1,4 +1,4 @@
-"""Executors, and how a run is looked at."""
+"""Executors, early stopping, and the arrays that are kept of a run."""
 
 from collections.abc import Collection
 from typing import Annotated, Literal, Self, TypeAlias
@@ -10,15 +10,15 @@ from byzax.simulator.config.part import NamedOneOf
 
 
 class EarlyStopping(Description, frozen=True):
-    """The end of a run before its last update, where it gets no better on the validation samples."""
+    """The end of a run before its last update, where the model gets no better on the validation samples."""
 
     patience: Count = Field(default=5, description="Evaluations in a row without a new best one that end the run.")
     measure: Literal["validation_loss", "validation_accuracy"] = Field(
-        default="validation_loss", description="What is to get better."
+        default="validation_loss", description="The measure that should get better."
     )
 
 
-class Record(Description, frozen=True):
+class Recording(Description, frozen=True):
     """Arrays of a run that are kept on disk, beside its measurements."""
 
     rows: Count | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)] | None = Field(
@@ -31,7 +31,14 @@ class Record(Description, frozen=True):
     )
 
     def steps(self, count: int) -> Collection[int]:
-        """The updates of `count` whose rows are kept."""
+        """The updates whose rows are kept.
+
+        Args:
+            count: Number of updates of the run.
+
+        Returns:
+            These updates, from 0.
+        """
         if self.rows is None:
             return ()
         return range(0, count, self.rows) if isinstance(self.rows, int) else self.rows
@@ -69,4 +76,4 @@ class Ray(Description, frozen=True):
 
 
 EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
-Executor: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]
+ExecutorField: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]

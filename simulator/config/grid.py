@@ -1,4 +1,4 @@
-"""Grids: a mapping with other values at dotted keys, and all combinations of them."""
+"""Grids: values at dotted keys of a mapping, and all their combinations."""
 
 import difflib
 import itertools
@@ -23,27 +23,37 @@ from byzax.simulator.mistakes import (
     MOST_MISTAKES,
     Impossible,
     ScenarioError,
-    cut,
-    said_of,
-    shown,
-    together,
+    choices_in_words,
+    join_lines,
+    quote,
+    shorten,
 )
 
-# A run has one name; the grid does not nest; another number of repeats is not another experiment.
+# Keys that a grid cannot sweep.
 NOT_SWEPT = {"name", "grid", "repeats", "skip_impossible"}
-# Runs of a study: far more than anybody waits for.
+# Most runs of a study.
 MOST_RUNS = 100_000
 
 
 class Cell(NamedTuple):
-    """One combination of a grid: the value chosen for each swept key, and the study that it gives, without a grid."""
+    """One combination of a grid.
+
+    Attributes:
+        choices: The value of each swept key.
+        study: The study with these values, without a grid.
+    """
 
     choices: dict[str, Any]
     study: Study
 
 
 class Skipped(NamedTuple):
-    """A combination of a grid that `skip_impossible` leaves out: its choices, and why it cannot be."""
+    """A combination of a grid that `skip_impossible` leaves out.
+
+    Attributes:
+        choices: The value of each swept key.
+        reason: The reason why it is impossible.
+    """
 
     choices: dict[str, Any]
     reason: str
@@ -56,7 +66,7 @@ class Expansion(NamedTuple):
         study: As described.
         cells: The combinations that can be run.
         skipped: Those that `skip_impossible` leaves out.
-        source: What messages begin with, such as the name of the file; empty for a study made in Python.
+        source: The beginning of messages, such as the name of the file; empty for a study made in Python.
     """
 
     study: Study
@@ -65,15 +75,21 @@ class Expansion(NamedTuple):
     source: str = ""
 
     def without(self, mistakes: "Iterable[tuple[ScenarioError, Cell]]") -> "Expansion":
-        """The expansion without cells that turned out to be impossible, where `skip_impossible` leaves these out.
+        """Leaves out cells that turned out to be impossible, where `skip_impossible` is set.
+
+        Args:
+            mistakes: Errors of cells, each with its cell.
+
+        Returns:
+            The expansion without these cells.
 
         Raises:
             ScenarioError: One line for each mistake and a run in which it shows; or where no cell is left.
         """
         found = list(mistakes)
-        with prefixed(self.source):
+        with prefix_errors(self.source):
             skip = self.study.skip_impossible
-            skipped = (*self.skipped, *left_out([(error, cell.choices) for error, cell in found], skip))
+            skipped = (*self.skipped, *skip_impossible([(error, cell.choices) for error, cell in found], skip))
             wrong = [id(cell) for _, cell in found]
             cells = tuple(cell for cell in self.cells if id(cell) not in wrong)
             if not cells:
@@ -82,8 +98,12 @@ class Expansion(NamedTuple):
 
 
 @contextmanager
-def prefixed(source: str | Path) -> Iterator[None]:
-    """Puts a source, such as the name of a file, before every line of a ScenarioError from inside."""
+def prefix_errors(source: str | Path) -> Iterator[None]:
+    """Prefixes every line of a ScenarioError from inside with its source.
+
+    Args:
+        source: Such as the name of a file; empty for no prefix.
+    """
     try:
         yield
     except ScenarioError as error:
@@ -93,15 +113,28 @@ def prefixed(source: str | Path) -> Iterator[None]:
 
 
 def put(mapping: Mapping[str, Any], key: str, value: Any, description: type[BaseModel] = Study) -> dict[str, Any]:
-    """The mapping with `value` at the dotted key.
+    """Puts a value at a dotted key of a mapping.
 
-    A part takes its bare name or a mapping. A new name replaces the whole part: options written for another name do
-    not carry over, but the settings that all parts of the kind share do.
+    A part is a bare name or a mapping. A new name replaces the whole part: options written for another name do not
+    carry over, but the settings that all parts of the kind share do.
 
-    >>> put({"rule": {"name": "krum", "distance": "plain"}}, "rule.name", "median")
-    {'rule': {'name': 'median'}}
-    >>> put({"rule": "krum"}, "rule.distance", "plain")
-    {'rule': {'name': 'krum', 'distance': 'plain'}}
+    Args:
+        mapping: The mapping.
+        key: The dotted key.
+        value: The value.
+        description: Class that the mapping describes.
+
+    Returns:
+        A copy of the mapping with the value.
+
+    Raises:
+        ScenarioError: Where the key goes through a value that has no keys.
+
+    Example:
+        >>> put({"rule": {"name": "krum", "distance": "plain"}}, "rule.name", "median")
+        {'rule': {'name': 'median'}}
+        >>> put({"rule": "krum"}, "rule.distance", "plain")
+        {'rule': {'name': 'krum', 'distance': 'plain'}}
     """
     return _put(mapping, key.split("."), value, "", description)
 
@@ -121,7 +154,7 @@ def _put(
         new = inside if same else {"name": value, **kept}
     elif rest:
         if inside is not None and not isinstance(inside, dict):
-            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {shown(inside)} and has no keys")
+            raise ScenarioError(f"{place}.{'.'.join(rest)}: unknown key; {place} is {quote(inside)} and has no keys")
         inner = _chosen(choice, inside) if choice else _description(field.annotation) if field else None
         new = _put(inside or {}, rest, value, f"{place}.", inner)
     elif choice and (isinstance(value, (str, dict)) or callable(value)):
@@ -138,12 +171,12 @@ def _default_name(default: Any) -> str | None:
 
 
 def _shared(choice: Any) -> set[str]:
-    """The settings that a part keeps when its name changes."""
+    """The names of the settings that a part keeps when its name changes."""
     return set(choice.base.model_fields) - {"name"} if isinstance(choice, Choice) else set()
 
 
 def _chosen(choice: Any, inside: Any) -> type[BaseModel] | None:
-    """The description of a part that a mapping names; None where there is none, which is said when it is parsed."""
+    """The description of the part that a mapping names; None where there is none, an error when it is parsed."""
     try:
         return choice.type_of((inside or {}).get("name"))
     except (PartError, PluginError):
@@ -151,16 +184,23 @@ def _chosen(choice: Any, inside: Any) -> type[BaseModel] | None:
 
 
 def _description(annotation: Any) -> type[BaseModel] | None:
-    """The description that a field holds, if it holds one."""
+    """The class of the description that a field holds; None where it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_description, get_args(annotation))), None)
 
 
-def unknown(key: str, description: type[BaseModel] = Study) -> str:
-    """What is wrong with a dotted key: nothing where it can be one of the description.
+def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
+    """Checks that a dotted key can be one of a description.
 
-    Options of parts depend on the part that is chosen, and are looked at when the mapping is parsed.
+    Options of parts depend on the part that is chosen, and are checked when the mapping is parsed.
+
+    Args:
+        key: The dotted key.
+        description: Class of the description.
+
+    Returns:
+        The mistake, without the key; empty where there is none.
     """
     place: type[BaseModel] | None = description
     known: list[str] = []
@@ -196,17 +236,20 @@ def _chosen_by_name(field: FieldInfo) -> bool:
 
 
 def expand(study: Study, source: str = "") -> Expansion:
-    """Every combination of the grid, in the order written, the last key changing fastest.
+    """Expands a grid to all its combinations, in the order written, the last key changing fastest.
 
     Args:
         study: As described; without a grid there is one cell.
-        source: What messages begin with, such as the name of the file.
+        source: The beginning of messages, such as the name of the file.
+
+    Returns:
+        The expansion.
 
     Raises:
         ScenarioError: For a key that does not exist, for too many runs, for each cell that is no scenario (unless it is
             impossible and `skip_impossible` is true), and for two equal cells.
     """
-    with prefixed(source):
+    with prefix_errors(source):
         cells, skipped = _expand(study)
         if not cells:
             raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
@@ -216,8 +259,8 @@ def expand(study: Study, source: str = "") -> Expansion:
 def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
     grid = dict(study.grid)
     plain = {key: value for key, value in study.given().items() if key != "grid"}
-    wrong = [f"grid.{cut(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown(key))]
-    wrong += _contested(grid)
+    wrong = [f"grid.{shorten(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown_key(key))]
+    wrong += _conflicting_keys(grid)
     # before any of them is made
     count, repeats = math.prod(map(len, grid.values())), study.repeats
     if count * repeats > MOST_RUNS:
@@ -227,21 +270,21 @@ def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
             "share them among several files"
         )
     if wrong:
-        raise ScenarioError(together(wrong))
+        raise ScenarioError(join_lines(wrong))
     cells: list[Cell] = []
     mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
     for values in itertools.product(*grid.values()):
         choices = dict(zip(grid, values, strict=True))
         try:
             mapping: Mapping[str, Any] = plain
-            for key in sorted(choices, key=turn):
+            for key in sorted(choices, key=put_order):
                 mapping = put(mapping, key, choices[key])
             cells.append(Cell(choices, parse_as(Study, mapping)))
         except ScenarioError as error:
             mistakes.append((error, choices))
             if len(mistakes) >= MOST_MISTAKES and not study.skip_impossible:
                 break
-    skipped = left_out(mistakes, study.skip_impossible)
+    skipped = skip_impossible(mistakes, study.skip_impossible)
     measured = with_floors([cell.study for cell in cells])
     cells = [cell._replace(study=each) for cell, each in zip(cells, measured, strict=True)]
     first: dict[Any, Cell] = {}
@@ -251,7 +294,7 @@ def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
         for seed in task.seeds:
             twin = first.setdefault((same, seed), cell)
             if twin is not cell:
-                said = " and ".join(dict.fromkeys((said_of(twin.choices), said_of(cell.choices))))
+                said = " and ".join(dict.fromkeys((choices_in_words(twin.choices), choices_in_words(cell.choices))))
                 raise ScenarioError(f"grid: the same run twice: {said}, seed {seed}; remove one")
     return cells, skipped
 
@@ -262,8 +305,8 @@ def _not_swept(key: str) -> str:
     return "this key cannot be swept" + ("; for more seeds use repeats" if key == "repeats" else "")
 
 
-def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """A line for each key of a grid that another key leaves nothing to choose, or decides too."""
+def _conflicting_keys(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Yields a line for each key of a grid that another swept key decides too."""
     for key, values in grid.items():
         for inner in [each for each in grid if each.startswith(f"{key}.")]:
             field = inner.removeprefix(f"{key}.").partition(".")[0]
@@ -271,14 +314,32 @@ def _contested(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
                 yield f"grid.{inner}: grid.{key} chooses {inner} too: sweep one of them"
 
 
-def turn(key: str) -> tuple[int, bool]:
-    """When the value of a key is put into a mapping: those with the smallest first."""
+def put_order(key: str) -> tuple[int, bool]:
+    """The sort key of dotted keys, in the order in which their values are put into a mapping.
+
+    Args:
+        key: The dotted key.
+
+    Returns:
+        The sort key: outer keys come before inner ones, a name before the options beside it.
+    """
     # a name decides which other keys there are inside, a whole part decides the name
     return key.removesuffix(".name").count("."), key.endswith(".name")
 
 
-def left_out(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
-    """The cells that are to be left out. Raises one ScenarioError for the others, where there are any."""
+def skip_impossible(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: bool) -> list[Skipped]:
+    """Separates impossible combinations of a grid from other mistakes.
+
+    Args:
+        mistakes: Errors of combinations, each with its choices.
+        skip: Whether impossible combinations are left out.
+
+    Returns:
+        The combinations that are left out.
+
+    Raises:
+        ScenarioError: One line for each other mistake.
+    """
     found: list[Skipped] = []
     wrong: list[tuple[str, dict[str, Any]]] = []
     for error, choices in mistakes:
@@ -292,15 +353,15 @@ def left_out(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], skip: boo
 
 
 def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Raises one ScenarioError with each different mistake once, and a run in which it was found."""
+    """Raises one ScenarioError with each different mistake once, and a run with it, where there are any."""
     found = list(mistakes)
     if not found:
         return
     often, first = Counter(line for line, _ in found), dict(reversed(found))
     lines = []
     for line, count in often.items():
-        where = said_of(first[line])
+        where = choices_in_words(first[line])
         more = " and more" if len(found) >= MOST_MISTAKES else ""
         runs = f" (in {count}{more} runs, such as {where})" if count > 1 else f" (in the run {where})"
         lines.append(line + (runs if where else ""))
-    raise ScenarioError(together(lines))
+    raise ScenarioError(join_lines(lines))

@@ -1,4 +1,4 @@
-"""How long computing and messages take, and what is lost on the way."""
+"""The durations of computing and messages, lost messages and crashes."""
 
 from typing import Annotated, Self, TypeAlias
 
@@ -8,12 +8,12 @@ from byzax.simulator.config.base import Description, Seconds, Share
 from byzax.simulator.config.part import Choice, Either, Part
 
 _MODEL = Choice("latency", number=("constant", "seconds"))
-Delay: TypeAlias = Annotated[Part, _MODEL]
-Factors: TypeAlias = Annotated[tuple[float, ...] | Part, Either(tuple[Annotated[float, Field(gt=0)], ...], _MODEL)]
+DelayField: TypeAlias = Annotated[Part, _MODEL]
+FactorsField: TypeAlias = Annotated[tuple[float, ...] | Part, Either(tuple[Annotated[float, Field(gt=0)], ...], _MODEL)]
 
 
 class Stragglers(Description, frozen=True):
-    """Workers that are slow, drawn by the seed from all workers."""
+    """Slow workers, drawn by the seed from all workers."""
 
     share: Annotated[float, Field(ge=0, le=1)] = Field(default=0.2, description="Share of the workers.")
     factor: Annotated[float, Field(ge=1)] = Field(
@@ -28,14 +28,14 @@ class Stragglers(Description, frozen=True):
 class Link(Description, frozen=True):
     """One direction between server and worker: a message takes its delay and bits / bandwidth."""
 
-    delay: Delay = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")
+    delay: DelayField = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")
     bandwidth: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Bits a second; null: any number."
     )
 
 
 class Crash(Description, frozen=True):
-    """A worker that dies, with what it was computing."""
+    """A worker that dies, with the job that it was doing."""
 
     worker: int = Field(ge=0, description="Its number, from 0; the first ones are the Byzantine.")
     at: Seconds = Field(description="Second at which it dies.")
@@ -49,17 +49,17 @@ class Crash(Description, frozen=True):
 
 
 class LatencyPart(Part, frozen=True):
-    """How long a job's computing takes, and what else happens between server and workers."""
+    """The duration of a job's computing, and of messages between server and workers."""
 
-    factors: Factors | None = Field(
+    factors: FactorsField | None = Field(
         default=None,
-        description="What a worker's times are multiplied by: a number for each, or a latency model to draw it from.",
+        description="Factors of the workers' times: a number for each, or a latency model to draw them from.",
     )
     stragglers: Stragglers | None = Field(default=None, description="Workers that are slow always or in spells.")
     up: Link = Field(default=Link(), description="Worker to server.")
     down: Link = Field(default=Link(), description="Server to worker.")
     loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
-    crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Who dies when.")
+    crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Workers that die, and when.")
 
 
-Latency: TypeAlias = Annotated[LatencyPart, Choice("latency", LatencyPart)]
+LatencyField: TypeAlias = Annotated[LatencyPart, Choice("latency", LatencyPart)]

@@ -1,4 +1,4 @@
-"""Parts of a scenario: a name, or a function of the user's own, with the options that its signature has."""
+"""Parts of a scenario: a name, or a function of the user's own, with the options of its signature."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from byzax.members import PluginError, named, nearest
 from byzax.options import PartError, options_of
 from byzax.simulator.config.base import Description, mistake
 from byzax.simulator.file_cache import depends_on
-from byzax.simulator.mistakes import label_of, shown
+from byzax.simulator.mistakes import label_of, quote
 
 
 class Part(Description, frozen=True):
@@ -41,32 +41,32 @@ class Part(Description, frozen=True):
     name: str
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments for the function."""
-        # what the base has besides belongs to byzax and not to that function
+        """The options, as keyword arguments of the function."""
+        # the fields of the base are settings of byzax, and no options of the function
         common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
         chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
-        # rules know nothing of descriptions
+        # rules take mappings, not descriptions
         return {
             field: {"name": value._source, **value.options()} if isinstance(value, NestedRule) else value
             for field, value in chosen.items()
         }
 
     def make(self, *args: Any) -> Any:
-        """What the function gives for these arguments and the options."""
+        """Calls the function with these arguments and the options, and returns what it gives."""
         return self._function(*args, **self.options())
 
     @property
     def label(self) -> str:
-        """The name as tables say it: of `path/to/file.py:mine`, or a function, `mine`."""
+        """The name in tables and messages: of `path/to/file.py:mine`, or a function, `mine`."""
         return label_of(self.name)
 
     def given(self) -> Any:
-        """What was written: the source, with the options that were given in a mapping."""
+        """The part as it was written: a reference, or a mapping with the options that were given."""
         written = super().given() | {"name": self._source}
         return self._source if set(written) == {"name"} else written
 
     def reads_files(self) -> None:
-        """Note that what is made of the part depends on the files that its options name, as FILE or FILE:NAME."""
+        """Declares for `file_cache` that the part depends on the files that its options name, as FILE or FILE:NAME."""
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
@@ -80,22 +80,51 @@ class Part(Description, frozen=True):
 
 
 def kind_of(part: Part) -> str:
-    """The kind of a part, a key of `byzax.members.KINDS`."""
+    """The kind of a part.
+
+    Args:
+        part: The part.
+
+    Returns:
+        A key of `byzax.members.KINDS`.
+    """
     return part._kind
 
 
 def source_of(part: Part) -> Any:
-    """What a part was chosen by: a name, `file.py:name`, or the function."""
+    """The reference that a part was chosen by.
+
+    Args:
+        part: The part.
+
+    Returns:
+        A name, `file.py:name`, or the function.
+    """
     return part._source
 
 
 def function_of(part: Part) -> Callable[..., Any]:
-    """The function behind a part."""
+    """The function of a part, which builds it.
+
+    Args:
+        part: The part.
+
+    Returns:
+        The function.
+    """
     return part._function
 
 
 def parts_of(value: Any, key: str = "") -> Iterator[tuple[str, Part]]:
-    """All parts of a description that have a name, with their keys."""
+    """Finds all parts of a description.
+
+    Args:
+        value: The description.
+        key: Its own key, dotted; empty for a whole scenario.
+
+    Yields:
+        The key and the part, for each.
+    """
     if isinstance(value, Part):
         yield key, value
     if isinstance(value, BaseModel):
@@ -123,7 +152,7 @@ class Choice:
         kind: A key of `byzax.members.KINDS`.
         base: The class with the settings that byzax has for every part of the kind.
         aliases: Other names that may be written for some.
-        number: What a bare number stands for, a name and an option of it; None where one cannot be written.
+        number: Name and option that a bare number is the value of; None where no number can be written.
     """
 
     def __init__(
@@ -136,7 +165,17 @@ class Choice:
         self.kind, self.base, self.aliases, self.number = kind, base, aliases, number
 
     def validate(self, value: Any) -> Any:
-        """The part that is meant. Raises pydantic's errors."""
+        """Parses a value of a scenario.
+
+        Args:
+            value: A part, a name, a function, or a mapping of `name` and options.
+
+        Returns:
+            The part.
+
+        Raises:
+            ValueError: An error of pydantic, for a value that describes no part.
+        """
         if isinstance(value, Part):
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
@@ -145,10 +184,10 @@ class Choice:
             value = {"name": self.number[0], self.number[1]: value}
         given = {"name": value} if isinstance(value, str) or callable(value) else value
         if not isinstance(given, Mapping):
-            raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {shown(value)}")
+            raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {quote(value)}")
         chosen = given.get("name")
         if not isinstance(chosen, str) and not callable(chosen):
-            raise _nameless(given, f"must be a name or a function, got {shown(chosen)}")
+            raise _nameless(given, f"must be a name or a function, got {quote(chosen)}")
         try:
             made = self.type_of(chosen)
         except (PartError, PluginError) as error:
@@ -156,7 +195,18 @@ class Choice:
         return made.model_validate({**given, "name": made.model_fields["name"].default})
 
     def type_of(self, chosen: Any) -> type[Part]:
-        """The type of the part of a name, without its alias, or of a function. Raises as `part_type`."""
+        """The type of a part.
+
+        Args:
+            chosen: A name, an alias, `file.py:name`, or a function.
+
+        Returns:
+            The type.
+
+        Raises:
+            PartError: For an unknown name.
+            PluginError: Where the file cannot be used, or an option cannot be written in YAML.
+        """
         # a file of the user's own may have the name of an alias
         alias = chosen in self.aliases and chosen not in members.available(self.kind)
         return part_type(self.kind, self.base, self.aliases[chosen] if alias else chosen)
@@ -167,7 +217,7 @@ class Choice:
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         found = []
         for name in members.available(self.kind):
-            # a file that cannot be used is said to whoever names it
+            # a file that cannot be used is an error only where a scenario names it
             with contextlib.suppress(PartError, PluginError):
                 made = part_type(self.kind, self.base, name)
                 if self.base is not NestedRule or not _has_nested(made._function):
@@ -193,7 +243,17 @@ class Either:
         self.numbers, self.choice = TypeAdapter(annotation), choice
 
     def validate(self, value: Any) -> Any:
-        """The numbers or the part. Raises pydantic's errors."""
+        """Parses a value of a scenario.
+
+        Args:
+            value: A number, a list of numbers, or what stands for a part.
+
+        Returns:
+            The numbers or the part.
+
+        Raises:
+            ValueError: An error of pydantic, for a value that is neither.
+        """
         if type(value) in (int, float) and not self.choice.number:
             return self.numbers.validate_python(value)
         if isinstance(value, (list, tuple)):
@@ -221,18 +281,38 @@ class NamedOneOf:
         self.by_name = {each.model_fields["name"].default: each for each in descriptions}
 
     def type_of(self, name: Any) -> type[Description]:
-        """The description of a name. Raises PartError for an unknown one."""
+        """The class of a description.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The class.
+
+        Raises:
+            PartError: For an unknown name.
+        """
         if not isinstance(name, str) or name not in self.by_name:
-            raise PartError(f"unknown {self.word} {shown(name)}; {nearest(str(name), self.by_name)}")
+            raise PartError(f"unknown {self.word} {quote(name)}; {nearest(str(name), self.by_name)}")
         return self.by_name[name]
 
     def validate(self, value: Any) -> Any:
-        """The description. Raises pydantic's errors."""
+        """Parses a value of a scenario.
+
+        Args:
+            value: A description, its name, or a mapping of `name` and its other fields.
+
+        Returns:
+            The description.
+
+        Raises:
+            ValueError: An error of pydantic, for a value that stands for none.
+        """
         if isinstance(value, tuple(self.by_name.values())):
             return value
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping):
-            raise mistake(f"a name, or a mapping with name and options, is needed, got {shown(value)}")
+            raise mistake(f"a name, or a mapping with name and options, is needed, got {quote(value)}")
         name = given.get("name")
         if name is None:
             raise _nameless(given)
@@ -250,12 +330,12 @@ class NamedOneOf:
 
 
 def _nameless(given: Mapping[str, Any], message: str = "") -> ValidationError:
-    """The mistake at the key `name` of a mapping that has none, or another thing there."""
+    """The mistake at the key `name` of a mapping that has no name, or a value that is none."""
     kind: Any = mistake(message) if given.get("name") is not None else "missing"
     return ValidationError.from_exception_data("part", [{"type": kind, "loc": ("name",), "input": given}])
 
 
-# What stands in a JSON Schema for a part until `json_schema` puts a reference there, and the types that it stands for.
+# The placeholder of a part in a JSON Schema, which `json_schema` replaces by a reference, and the types of these.
 _PART = "x-part"
 _types: dict[str, type["Part"]] = {}
 
@@ -264,7 +344,10 @@ def json_schema(description: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema of a description, with all parts that can be named. Each stands in `$defs` once.
 
     Args:
-        description: Such as `Study`.
+        description: The class, such as `Study`.
+
+    Returns:
+        The schema.
     """
     made = description.model_json_schema()
     defined: dict[str, Any] = made.setdefault("$defs", {})
@@ -293,11 +376,14 @@ def json_schema(description: type[BaseModel]) -> dict[str, Any]:
 
 
 def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedOneOf | None":
-    """What a field lets choose by name, if anything.
+    """The choice by name that a field offers.
 
     Args:
-        annotation: Its type.
-        metadata: What stood beside the type in `Annotated`.
+        annotation: Type of the field.
+        metadata: The metadata of the type in `Annotated`.
+
+    Returns:
+        The choice; None where the field offers none.
     """
     for each in metadata:
         if isinstance(each, (Choice, NamedOneOf)):
@@ -312,8 +398,16 @@ def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedO
     return None
 
 
-def short_for(kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
-    """Lets a field that holds a description be written as the bare value of one of its keys, a number."""
+def accept_bare(kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
+    """Lets a field with a description be written as a number, the value of one of its keys.
+
+    Args:
+        kind: Type of the number.
+        description: Class of the description.
+
+    Returns:
+        A validator for `Annotated`.
+    """
 
     def whole(value: Any) -> Any:
         if type(value) in (int, kind):
@@ -322,7 +416,7 @@ def short_for(kind: type[int] | type[float], description: type[Description]) -> 
             return value
         number = "a whole number" if kind is int else "a number"
         keys = ", ".join(description.model_fields)
-        raise mistake(f"{number}, or a mapping of {keys}, is needed, got {shown(value)}")
+        raise mistake(f"{number}, or a mapping of {keys}, is needed, got {quote(value)}")
 
     return BeforeValidator(whole, json_schema_input_type=kind | description)
 
@@ -332,8 +426,11 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
 
     Args:
         kind: A key of `byzax.members.KINDS`.
-        base: Its base.
+        base: Base class of the type.
         source: A name, `file.py:name` or a function.
+
+    Returns:
+        The type.
 
     Raises:
         PartError: For an unknown name.
@@ -341,7 +438,7 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
     """
     function = members.find(kind, source)
     name = source if isinstance(source, str) else members.reference_of(function)
-    # a function of byzax's own is told by its name
+    # a function of byzax's own is referred to by its name
     return _part_type(kind, base, name if name.isidentifier() else source, name, function)
 
 

@@ -1,4 +1,4 @@
-"""Learning rates: a number, or a schedule by the updates before."""
+"""Learning rates: a number, or a schedule by the number of updates made before."""
 
 from typing import Annotated, TypeAlias
 
@@ -16,5 +16,5 @@ class RatePart(Part, frozen=True):
 
 
 Positive = Annotated[float, Field(gt=0)]
-Rate: TypeAlias = Annotated[float | RatePart, Either(Positive, Choice("rate", RatePart))]
-Optimizer: TypeAlias = Annotated[Part, Choice("optimizer")]
+RateField: TypeAlias = Annotated[float | RatePart, Either(Positive, Choice("rate", RatePart))]
+OptimizerField: TypeAlias = Annotated[Part, Choice("optimizer")]

@@ -5,25 +5,32 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, Strict, ValidatorFunctionWrapHandler, model_validator
 
-from byzax.simulator.config.attack import Attack, AttackShare, Trigger, Workers
+from byzax.simulator.config.attack import AttackField, AttackShare, TriggerField, Workers
 from byzax.simulator.config.base import Count, Description, Seed
-from byzax.simulator.config.data import Data, Model
-from byzax.simulator.config.latency import Latency
+from byzax.simulator.config.data import DataField, ModelField
+from byzax.simulator.config.latency import LatencyField
 from byzax.simulator.config.part import Choice, Part
-from byzax.simulator.config.rates import Optimizer
-from byzax.simulator.config.worker import Clipping, Local, Momentum, Reduction, Regularisation, WorkerMomentum
+from byzax.simulator.config.rates import OptimizerField
+from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
-# So many jobs of one run are planned ahead at most (48 bytes each).
+# Most jobs of one run, which are planned ahead (48 bytes each).
 JOBS = 100_000_000
 
-Rule = Annotated[Part, Choice("rule")]
-Pre = Annotated[Part, Choice("pre")]
-Filter = Annotated[Part, Choice("filter")]
-Schedule = Annotated[Part, Choice("schedule")]
+RuleField = Annotated[Part, Choice("rule")]
+PreField = Annotated[Part, Choice("pre")]
+FilterField = Annotated[Part, Choice("filter")]
+ScheduleField = Annotated[Part, Choice("schedule")]
 
 
-class Assigned(NamedTuple):
-    """An attack and the Byzantine workers that carry it out: those number `first` to `end` - 1."""
+class AssignedAttack(NamedTuple):
+    """An attack and the Byzantine workers that carry it out.
+
+    Attributes:
+        key: Key of the attack in the scenario.
+        part: The attack.
+        first: The first of these workers, as a number among the Byzantine ones.
+        end: The number after the last of them.
+    """
 
     key: str
     part: AttackShare
@@ -32,44 +39,46 @@ class Assigned(NamedTuple):
 
 
 class Settings(Description, frozen=True):
-    """What decides the numbers of a run, in the keys of a scenario."""
+    """The settings that decide the numbers of a run, by the keys of a scenario."""
 
     seed: Seed = Field(default=0, description="Seed of the first repeat.")
     steps: Count = Field(default=200, le=10_000_000, description="Server updates.")
     workers: Workers = Workers()
-    data: Data
-    model: Model = Field(default="mlp", validate_default=True)
-    optimizer: Optimizer = Field(
+    data: DataField
+    model: ModelField = Field(default="mlp", validate_default=True)
+    optimizer: OptimizerField = Field(
         default="sgd",
         validate_default=True,
         description="optax name and options, at the server; with `local` sgd with learning rate 1 unless given.",
     )
     local: Local | None = Field(default=None, description="Steps at the worker for each row; null: one gradient.")
-    worker_momentum: WorkerMomentum = Field(
+    worker_momentum: MomentumField = Field(
         default=Momentum(), description="A number beta, or a mapping with beta and kind; a worker sends m."
     )
     clipping: Clipping | None = Field(default=None, description="Bounds on a worker's gradients; null: none.")
     regularisation: Regularisation = Regularisation()
-    variance_reduction: Reduction | None = Field(default=None, description="saga, or null for gradients as they are.")
-    rule: Rule
+    variance_reduction: ReductionField | None = Field(
+        default=None, description="saga, or null for gradients as they are."
+    )
+    rule: RuleField
     weights: Literal["equal", "samples"] = Field(
         default="equal",
-        description="What a row weighs: samples multiplies the rule's own weights by the samples its worker holds.",
+        description="Weights of rows: samples multiplies the rule's own weights by the workers' numbers of samples.",
     )
-    pre: Annotated[tuple[Pre, ...], Strict(False)] = Field(
-        default=(), description="What stands before the rule and mixes or shortens the rows, in this order."
+    pre: Annotated[tuple[PreField, ...], Strict(False)] = Field(
+        default=(), description="Pre-aggregations, which mix or shorten the rows before the rule, in this order."
     )
-    filter: Filter | None = Field(
-        default=None, description="What judges each row where an update has one; null: every row counts."
+    filter: FilterField | None = Field(
+        default=None, description="The filter, which judges each row where an update has one; null: every row counts."
     )
-    attack: Attack
-    trigger: Trigger | None = Field(
+    attack: AttackField
+    trigger: TriggerField | None = Field(
         default=None,
         description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
         "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
     )
-    schedule: Schedule = Field(default="synchronous", validate_default=True)
-    latency: Latency = Field(
+    schedule: ScheduleField = Field(default="synchronous", validate_default=True)
+    latency: LatencyField = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
     )
     clock: Literal["virtual", "wall"] = Field(
@@ -82,10 +91,10 @@ class Settings(Description, frozen=True):
     def _fitting_defaults(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
         fitting: dict[str, Any] = {}
         if isinstance(given, dict) and given.get("local") is not None and "optimizer" not in given:
-            # with learning rate 1 the server takes the workers' mean as it is
+            # with learning rate 1 the model moves by the workers' mean itself
             fitting["optimizer"] = {"name": "sgd", "learning_rate": 1.0}
         if isinstance(given, dict) and given.get("clock") == "wall" and "latency" not in given:
-            # nothing but what computing takes
+            # no time but that of computing
             fitting["latency"] = {"name": "constant", "seconds": 0.0}
         if not fitting:
             return handler(given)
@@ -129,7 +138,7 @@ class Settings(Description, frozen=True):
         return self
 
     def _controlled(self) -> None:
-        """Raises ValueError where control variates would not be what they are: they are read off the models handed."""
+        """Raises ValueError where control variates cannot be computed from the models that workers are handed."""
         local, options = self.local, self.optimizer.options()
         if local is None or not local.control_variates:
             return
@@ -154,7 +163,7 @@ class Settings(Description, frozen=True):
             raise ValueError(f"local.control_variates: needs {'; and '.join(missing)}")
 
     def _shared_attacks(self) -> None:
-        """Raises ValueError where the attacks cannot be shared among the Byzantine workers, or do not go together."""
+        """Raises ValueError where attacks do not fit the number of Byzantine workers, or do not go together."""
         attacks = {each.key: each.part for each in self.attacks}
         count = self.workers.byzantine.count
         open_ = {key: each for key, each in attacks.items() if each.workers is None}
@@ -187,7 +196,7 @@ class Settings(Description, frozen=True):
             )
 
     def _participating(self) -> None:
-        """Raises ValueError where no update could have exactly the asked number of Byzantine participants."""
+        """Raises ValueError where no update can have exactly the given number of Byzantine participants."""
         byzantine, options, n = self.workers.byzantine, self.schedule.options(), self.workers.total
         wanted = byzantine.participating
         if wanted is None:
@@ -219,13 +228,13 @@ class Settings(Description, frozen=True):
             )
 
     @property
-    def attacks(self) -> list[Assigned]:
+    def attacks(self) -> list[AssignedAttack]:
         """Each attack, and the Byzantine workers that carry it out."""
         left = self.workers.byzantine.count - sum(each.workers or 0 for each in (self.attack, *self.attack.beside))
         found, first = [], 0
         for place, each in enumerate((self.attack, *self.attack.beside)):
             end = first + (left if each.workers is None else each.workers)
-            found.append(Assigned(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
+            found.append(AssignedAttack(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
             first = end
         return found
 

@@ -1,21 +1,21 @@
-"""A study: runs that differ in the values of a grid and in their seeds, and how they are executed and looked at."""
+"""A study: runs that differ in the values of a grid and in their seeds, with their executor and evaluation."""
 
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, Name, parse_as
-from byzax.simulator.config.executors import EarlyStopping, Executor, Loop, Record
+from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording
 from byzax.simulator.config.run import Run, Settings
 
 
 class Task(NamedTuple):
-    """What an executor is given: runs that differ in their seed alone, and how they are looked at.
+    """The work of an executor: runs that differ in their seed alone, with the executor and the evaluation.
 
     Attributes:
         run: The settings of all of them.
         seeds: The seed of each.
-        executor: How they are executed.
+        executor: The executor.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
         early_stopping: When a run ends before its last update; None for never.
         record: Arrays that are kept.
@@ -23,10 +23,10 @@ class Task(NamedTuple):
 
     run: Run
     seeds: tuple[int, ...]
-    executor: Executor
+    executor: ExecutorField
     evaluate_every: int
     early_stopping: EarlyStopping | None
-    record: Record = Record()
+    record: Recording = Recording()
 
     @property
     def repeats(self) -> "list[Task]":
@@ -38,12 +38,12 @@ class Study(Settings, frozen=True):
     """A training run for each combination of `grid` and each of `repeats` seeds: what a scenario file describes."""
 
     name: Name = Field(default="study", description="Names the results.")
-    executor: Executor = Field(default=Loop(), description="loop, vectorised or ray.")
+    executor: ExecutorField = Field(default=Loop(), description="loop, vectorised or ray.")
     evaluate_every: Count = Field(
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
-    record: Record = Record()
+    record: Recording = Recording()
     repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
     skip_impossible: bool = Field(
         default=False,

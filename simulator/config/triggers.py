@@ -1,4 +1,4 @@
-"""The floor of a backdoor's success: the same trigger, measured in the run of the grid where nobody trains on it."""
+"""The floor of a backdoor's success: that of its trigger in the run of the grid without the attack."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,36 +7,41 @@ from byzax.simulator.config.attack import TRIGGER
 from byzax.simulator.config.part import Part, source_of
 from byzax.simulator.config.study import Study
 
-# Options of backdoors that say what is measured; the others say how it is trained.
+# Options of backdoors that define the trigger and its target; the others are about training.
 MEASURED = {"size", "place", "value", "target", "parts", "length", "gap"}
 
 
-class Choice(NamedTuple):
-    """A study and all of its settings that are not its attack."""
+class StudyWithKey(NamedTuple):
+    """A study and its settings without the attack, by which studies that differ in the attack alone are found.
+
+    Attributes:
+        study: The study.
+        key: All of its settings but the attack and the trigger.
+    """
 
     study: Study
-    others: tuple[Any, ...]
+    key: tuple[Any, ...]
 
 
 def with_floors(studies: Sequence[Study]) -> list[Study]:
-    """The scenarios of a grid: those with attack none measure the trigger of the backdoors that they stand beside.
+    """Sets the trigger of the runs without attack to that of the backdoors that differ from them in the attack alone.
 
     Only where these have one trigger between them: a run measures one, and `trigger` chooses which.
 
     Args:
-        studies: without impossible ones.
+        studies: The studies of a grid, without impossible ones.
 
     Returns:
-        The same scenarios in the same order, some with `trigger` set.
+        The same studies in the same order, some with `trigger` set.
     """
-    choices = [Choice(each, _others(each)) for each in studies]
+    choices = [StudyWithKey(each, _settings_but_attack(each)) for each in studies]
     found: dict[tuple[Any, ...], dict[str, Part]] = {}
-    for study, others in choices:
+    for study, key in choices:
         for part in _triggers(study):
-            found.setdefault(others, {}).setdefault(_measured(part), part)
+            found.setdefault(key, {}).setdefault(_measured_options(part), part)
     made = []
-    for study, others in choices:
-        triggers = [*found.get(others, {}).values()]
+    for study, key in choices:
+        triggers = [*found.get(key, {}).values()]
         unattacked = study.attack.name == "none" and not study.attack.beside and study.trigger is None
         if unattacked and len(triggers) == 1:
             study = study.replace(trigger=triggers[0])
@@ -44,19 +49,19 @@ def with_floors(studies: Sequence[Study]) -> list[Study]:
     return made
 
 
-def floorless(studies: Sequence[Study]) -> Iterator[str]:
-    """A line where a grid has backdoors with several triggers, and attack none, which then measures none of them.
+def notes_on_floors(studies: Sequence[Study]) -> Iterator[str]:
+    """Yields a note where a grid has backdoors with several triggers, none of which its runs without attack measure.
 
     Args:
-        studies: those of a grid, from `with_floors`.
+        studies: The studies of a grid, from `with_floors`.
 
     Yields:
-        One line at most, that begins with the key `trigger`.
+        At most one line, which begins with the key `trigger`.
     """
     triggers: dict[str, str] = {}
     for study in studies:
         for part in _triggers(study):
-            triggers.setdefault(_measured(part), part.name)
+            triggers.setdefault(_measured_options(part), part.name)
     if len(triggers) > 1 and any(each.attack.name == "none" and each.trigger is None for each in studies):
         names = ", ".join(triggers.values())
         yield (
@@ -66,7 +71,7 @@ def floorless(studies: Sequence[Study]) -> Iterator[str]:
         )
 
 
-def _others(study: Study) -> tuple[Any, ...]:
+def _settings_but_attack(study: Study) -> tuple[Any, ...]:
     return study.task.run.replace(attack="none", trigger=None), study.executor, study.evaluate_every
 
 
@@ -79,17 +84,17 @@ def _triggers(study: Study) -> Iterator[Part]:
 
 
 def _trigger(attack: Part, n: int, f: int) -> Any:
-    """The attack of a trigger without who carries it out; None where an attack has none, or cannot be made."""
+    """An attack as the part of a trigger; None where it has no trigger, or cannot be built."""
     options = attack.options()
     if not MEASURED & set(options):
         return None
     try:
         goal = attack.make(n, f).goal
     except Exception:
-        # what is wrong with it is said where it is built
+        # its mistakes are reported where the attack is built
         return None
     return None if goal is None else TRIGGER.validate({"name": source_of(attack), **options})
 
 
-def _measured(part: Part) -> str:
+def _measured_options(part: Part) -> str:
     return str(sorted((key, value) for key, value in part.options().items() if key in MEASURED))

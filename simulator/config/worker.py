@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import Count, Description
-from byzax.simulator.config.part import NamedOneOf, short_for
-from byzax.simulator.config.rates import Optimizer, Rate
+from byzax.simulator.config.part import NamedOneOf, accept_bare
+from byzax.simulator.config.rates import OptimizerField, RateField
 
 
 class Local(Description, frozen=True):
@@ -20,20 +20,20 @@ class Local(Description, frozen=True):
         default="keep",
         description="Of an epoch, where samples do not fill it: smaller, or left out (never all that a worker holds).",
     )
-    optimizer: Optimizer | None = Field(
+    optimizer: OptimizerField | None = Field(
         default=None,
-        description="What takes the worker's steps, any optimizer, which begins anew with every job; null: plain SGD.",
+        description="The worker's optimizer, which begins anew with every job; null: plain SGD.",
     )
-    learning_rate: Rate | None = Field(
+    learning_rate: RateField | None = Field(
         default_factory=lambda given: 0.1 if given.get("optimizer") is None else None,
-        description="Of plain SGD: a number, or a schedule by the updates before the model it was handed.",
+        description="Learning rate of plain SGD: a number, or a schedule by the version of the model handed.",
     )
     proximal: float = Field(
         default=0.0, ge=0, description="mu of FedProx: every step's loss has mu/2 |w - w_0|² more, w_0 as handed."
     )
     control_variates: bool = Field(
         default=False,
-        description="SCAFFOLD: every step's gradient has the difference of all workers' usual one to the worker's own.",
+        description="SCAFFOLD: every step's gradient is corrected by the control variates of all workers and its own.",
     )
     send: Literal["delta", "model"] = Field(
         default="delta",
@@ -101,5 +101,5 @@ class VarianceReduction(Description, frozen=True):
     name: Literal["saga"] = "saga"
 
 
-WorkerMomentum: TypeAlias = Annotated[Momentum, short_for(float, Momentum)]
-Reduction: TypeAlias = Annotated[VarianceReduction, NamedOneOf("variance reduction", VarianceReduction)]
+MomentumField: TypeAlias = Annotated[Momentum, accept_bare(float, Momentum)]
+ReductionField: TypeAlias = Annotated[VarianceReduction, NamedOneOf("variance reduction", VarianceReduction)]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from byzax.simulator.compilation import cache_folder
 from byzax.simulator.data.base import DataError
 from byzax.simulator.file_cache import depends_on
-from byzax.simulator.mistakes import shown
+from byzax.simulator.mistakes import quote
 
 WAY_OUT = "replace it (or delete it, if byzax downloaded it, to have it fetched again)"
 ARCHIVES = (".tar.gz", ".tgz", ".zip")
@@ -121,7 +121,7 @@ def find_named(name: str, option: str, file: str) -> Path:
             if isinstance(error, DataError):
                 raise
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{name}: data.{option} {shown(file)} cannot be looked for: {reason}") from None
+            raise DataError(f"{name}: data.{option} {quote(file)} cannot be looked for: {reason}") from None
     looked = " and ".join(str(each.absolute()) for each in places)
     raise DataError(f"{name}: data.{option} {file!r} is not there: looked for {looked}")
 

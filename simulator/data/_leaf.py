@@ -10,7 +10,7 @@ import numpy as np
 from byzax.simulator.data import _files
 from byzax.simulator.data._files import WAY_OUT
 from byzax.simulator.data.base import DataError
-from byzax.simulator.mistakes import cut
+from byzax.simulator.mistakes import shorten
 
 # LEAF's scripts write all samples first; utils/split_data.py then writes its split into train and test
 ALL, SPLIT = "all_data_*.json|all_data/all_data_*.json", ("train/*.json", "test/*.json")
@@ -131,9 +131,9 @@ def _read_users(
             raise
         except Exception as error:  # whatever Python and NumPy make of JSON of another shape
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            whose = "" if user is None else f"writer {cut(str(user))}: "
+            whose = "" if user is None else f"writer {shorten(str(user))}: "
             raise DataError(
-                f"{place} is no file of LEAF's {name}, or damaged: {whose}{cut(what, 200)}: {WAY_OUT}"
+                f"{place} is no file of LEAF's {name}, or damaged: {whose}{shorten(what, 200)}: {WAY_OUT}"
             ) from error
         if not found:
             raise DataError(f"{place} holds no writer: {WAY_OUT}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from byzax.simulator.data import _files
 from byzax.simulator.data.base import LARGEST, DataError, too_large
-from byzax.simulator.mistakes import cut, shown
+from byzax.simulator.mistakes import quote, shorten
 
 # What pandas reads as a number, in a column that holds nothing else.
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -48,7 +48,7 @@ def read_csv(place: Path, names: list[str] | None = None) -> Any:
     except DataError:
         raise
     except Exception as error:  # whatever pandas makes of a text that is no table
-        reason = _describe_long_lines(text, len(names) if names else None) or cut(str(error), 200)
+        reason = _describe_long_lines(text, len(names) if names else None) or shorten(str(error), 200)
         raise DataError(f"{place} is no CSV with a line of column names: {reason}") from error
     if not len(frame):
         raise DataError(f"{place} holds no line after its column names")
@@ -192,9 +192,9 @@ def describe_words(frame: Any, left_out: Sequence[str] = ()) -> tuple[str, ...]:
             words = frame[column].unique()
             others = [word for word in words if not NUMBER.fullmatch(str(word))]
             # a single ? among numbers is enough for pandas to hold the whole column as words
-            odd = f", numbers but for {shown(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
+            odd = f", numbers but for {quote(str(others[0]))}" if 0 < 2 * len(others) < len(words) else ""
             said.append(f"{column} ({len(words)}{odd})")
-    return (f"words, each a column of 0 and 1, in {cut(_files.join_words(said), 300)}",) if said else ()
+    return (f"words, each a column of 0 and 1, in {shorten(_files.join_words(said), 300)}",) if said else ()
 
 
 def check_same_types(first_place: Path, first: Any, place: Path, frame: Any) -> None:

@@ -11,7 +11,7 @@ from byzax.options import checked
 from byzax.simulator.data import _files, _targets
 from byzax.simulator.data.base import DataError, Dataset, Task, dataset, describe, too_large
 from byzax.simulator.file_cache import depends_on, file_cache
-from byzax.simulator.mistakes import cut
+from byzax.simulator.mistakes import shorten
 
 KEYS = ("x", "y", "x_test", "y_test", "owners", "owners_test")
 SAMPLES = ("x", "x_test")
@@ -204,7 +204,7 @@ def _read(place: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # whatever NumPy and zipfile make of damaged bytes
         objects = ", which may not be of type object: save x.astype(np.float32), y.astype(str)"
-        reason = f"{cut(str(error), 200)}{objects if re.search('allow_pickle|Python objects', str(error)) else ''}"
+        reason = f"{shorten(str(error), 200)}{objects if re.search('allow_pickle|Python objects', str(error)) else ''}"
         raise DataError(
             f"{now} is no .npz or .npy file of numbers, or damaged: {reason or type(error).__name__}"
         ) from error

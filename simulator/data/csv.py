@@ -8,7 +8,7 @@ from byzax.options import checked
 from byzax.simulator.data import _files, _table, _targets
 from byzax.simulator.data.base import DataError, Dataset, Task, dataset, describe
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.mistakes import cut
+from byzax.simulator.mistakes import shorten
 
 
 @checked
@@ -62,7 +62,7 @@ def _load(places: tuple[Path, ...], target: str, labelled: bool, owner: str | No
         frame = _table.read_csv(place)
         if missing := [column for column in (*special, *drop) if column not in frame]:
             raise DataError(
-                f"{place} has no column {missing[0]!r}, but {cut(_files.join_words(map(str, frame.columns)), 200)}"
+                f"{place} has no column {missing[0]!r}, but {shorten(_files.join_words(map(str, frame.columns)), 200)}"
             )
         frame = frame.drop(columns=[column for column in drop if column not in special])
         if frames and set(frame.columns) != set(frames[0].columns):

@@ -9,7 +9,7 @@ from byzax.options import checked
 from byzax.simulator.data import _files, _targets
 from byzax.simulator.data.base import LARGEST, Count, DataError, Dataset, Task, dataset, describe
 from byzax.simulator.file_cache import depends_on, file_cache
-from byzax.simulator.mistakes import cut
+from byzax.simulator.mistakes import shorten
 
 
 @checked
@@ -85,7 +85,7 @@ def _read(place: Path) -> tuple[Any, np.ndarray]:
     try:
         x, y = load_svmlight_file(str(place), dtype=np.float32, zero_based=False)[:2]  # pyright: ignore[reportArgumentType]
     except Exception as error:  # whatever scikit-learn and what unpacks the file make of damaged bytes
-        raise DataError(f"{place} is no file in LIBSVM's format, or damaged: {cut(str(error), 200)}") from error
+        raise DataError(f"{place} is no file in LIBSVM's format, or damaged: {shorten(str(error), 200)}") from error
     if not x.shape[0] or not x.shape[1]:
         raise DataError(f"{place} holds no samples, or no value of one")
     return x, y

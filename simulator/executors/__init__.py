@@ -10,10 +10,10 @@ import numpy as np
 
 from byzax.aggregators.base import LIMIT
 from byzax.simulator import compilation, threads
-from byzax.simulator.config.executors import EarlyStopping, Executor
+from byzax.simulator.config.executors import EarlyStopping, ExecutorField
 from byzax.simulator.config.study import Task
 from byzax.simulator.executors.base import Checkpoint, RunError
-from byzax.simulator.timeline import cut
+from byzax.simulator.timeline import truncate
 
 __all__ = ["Checkpoint", "RunError", "session"]
 
@@ -21,7 +21,7 @@ Execute = Callable[[Task], Iterator[Checkpoint]]
 
 
 @contextmanager
-def session(executor: Executor, **where: Any) -> Iterator[Execute]:
+def session(executor: ExecutorField, **where: Any) -> Iterator[Execute]:
     """What lives across the tasks of a grid: inside `with session(executor) as execute:` each `execute(task)` yields
     the checkpoints of the task's repeats, at every evaluation and in order of steps within a repeat.
 
@@ -80,5 +80,5 @@ def _better(how: EarlyStopping, best: tuple[float, int] | None, checkpoint: Chec
 def _last(how: EarlyStopping, checkpoint: Checkpoint) -> Checkpoint:
     words = how.measure.replace("_", " ")
     reason = f"stopped early after step {checkpoint.step}: no better {words} in {how.patience} evaluations"
-    timeline = None if checkpoint.timeline is None else cut(checkpoint.timeline, checkpoint.step)
+    timeline = None if checkpoint.timeline is None else truncate(checkpoint.timeline, checkpoint.step)
     return checkpoint._replace(stopped=reason, timeline=timeline)

@@ -14,7 +14,7 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.executors.base import arrived, batched, first_core, floats, in_numpy, prepare, stage
-from byzax.simulator.serving import Arrived, Server, shown
+from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import UNPLANNED, Timeline
 from byzax.simulator.world import World, world
 
@@ -85,7 +85,7 @@ class Seen(NamedTuple):
 class New(NamedTuple):
     """An update as it happens: whose rows are new, how many the rule sees, and where the rows of each part stand."""
 
-    arrived: Arrived
+    arrived: Arrivals
     seen: int
     places: tuple[np.ndarray, ...] = ()
 
@@ -104,12 +104,12 @@ def new_of(run: Setting, step: int) -> New:
 
 def asked(timeline: Timeline, post: Post, step: int) -> np.ndarray:
     """The messages that hold the new rows of an update, ascending."""
-    return np.unique(post.message[timeline.of(step)])
+    return np.unique(post.message[timeline.places_of(step)])
 
 
 def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarray:
     """The new rows of an update `[r, d]` out of the messages that hold them, by their place and not by arrival."""
-    own = run.timeline.of(step)
+    own = run.timeline.places_of(step)
     message, place = run.post.message[own], run.post.place[own]
     rows = np.empty((len(message), parts[0].shape[1]), parts[0].dtype)
     for number, part in zip(asked(run.timeline, run.post, step), parts, strict=True):
@@ -120,10 +120,10 @@ def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarr
 
 def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
     """Which rows of an update are forged, `[r]`."""
-    return np.asarray(run.core.lies(run.world, jnp.asarray(step)))[new.arrived.workers] >= 0
+    return np.asarray(run.core.byzantine_ranks(run.world, jnp.asarray(step)))[new.arrived.workers] >= 0
 
 
-class Workers:
+class WorkerActor:
     """Hosts one or more workers, honest and Byzantine alike."""
 
     def configure(self, task: Task, hosts: np.ndarray, d: int) -> None:
@@ -168,10 +168,10 @@ class Workers:
     def _handed(self, workers: list[int], model: jax.Array) -> list[tuple[Any]]:
         """The memories of these workers when the model came, where their jobs need them; else nothing."""
         memory = self.run.core.memory
-        if memory is None or memory.handed is None:
+        if memory is None or memory.receive is None:
             return []
         for worker in workers:
-            self.memories[worker] = memory.handed(self._memory(worker), model)
+            self.memories[worker] = memory.receive(self._memory(worker), model)
         return [(self.memories[worker],) for worker in workers]
 
     def _memory(self, worker: int) -> Any:
@@ -192,13 +192,13 @@ class Workers:
         return np.stack(sent)
 
 
-class Adversary:
+class AdversaryActor:
     """Forges the Byzantine rows from all it may see."""
 
     def configure(self, task: Task, hosts: np.ndarray, d: int) -> None:
         """Takes the task of a run and the number of parameters, d."""
         self.run = setting(task, hosts)
-        self.state = self.run.core.adversary(d)
+        self.state = self.run.core.init_adversary(d)
 
     def forge(self, step: int, public: Server, *parts: np.ndarray) -> np.ndarray:
         """The rows `[b, d]` that the b Byzantine workers of the update send."""
@@ -217,7 +217,7 @@ class Adversary:
         return np.asarray(forged)[_forged_of(self.run, step, new)]
 
 
-class ParameterServer:
+class ServerActor:
     """Holds the model; applies the rule and the optimizer; evaluates."""
 
     def configure(self, task: Task, hosts: np.ndarray) -> int:
@@ -230,7 +230,7 @@ class ParameterServer:
 
     def publish(self, step: int) -> Server:
         """What everybody may see before update `step`."""
-        public = shown(self.server)
+        public = public_state(self.server)
         if self.run.core.forge is None:
             # workers need the model alone
             public = public._replace(rule=None, optimizer=None)

@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from byzax.simulator import timeline
-from byzax.simulator.adversary import lying
+from byzax.simulator.adversary import build_byzantine_ranks
 from byzax.simulator.arrivals import open_book
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.attack import Honest
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, build, least_rows, message_bits, schedule
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
-from byzax.simulator.durations import Draw, Spans, drawing
+from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules import Situation
-from byzax.simulator.serving import Arrived
+from byzax.simulator.serving import Arrivals
 from byzax.simulator.timeline import Outcome, Timeline
-from byzax.simulator.training import batches_of
-from byzax.simulator.world import World, liars, share_out, world
+from byzax.simulator.training import num_batches
+from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
 COMPUTING_S = 1e-3
@@ -91,14 +91,14 @@ def plan(run: Run, steps: int | None = None) -> Timeline:
     about = situation(run)._replace(steps=steps)
     if decides.plan is not None:
         return timeline.check(decides.plan(about), n)
-    draws = drawing(source, n, run.seed, message_bits(run))
+    draws = build_draws(source, n, run.seed, message_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
-        draws = [_computing(draw) for draw in draws]
+        draws = [_with_computing(draw) for draw in draws]
     if all_together(run):
         return in_step(steps, draws)
-    timing, liars_, taking = _timing(run), fixed_liars(run), run.workers.byzantine.participating
-    book = open_book(decides, timing, liars_, least_rows(run), about, taking)
+    timing, byzantine, taking = _timing(run), fixed_byzantine_workers(run), run.workers.byzantine.participating
+    book = open_book(decides, timing, byzantine, least_rows(run), about, taking)
     made = planned(book, draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
@@ -126,28 +126,28 @@ def situation(run: Run) -> Situation:
     return Situation(n, run.steps, generator(seed, Purpose.SCHEDULE), partial(generator, seed, Purpose.SCHEDULE), sizes)
 
 
-def fixed_liars(run: Run) -> list[int]:
+def fixed_byzantine_workers(run: Run) -> list[int]:
     """The Byzantine workers, where they are always the same."""
-    return np.flatnonzero(liars(run) >= 0).tolist()
+    return np.flatnonzero(byzantine_ranks(run) >= 0).tolist()
 
 
 def byzantine_updates(run: Run, steps: int) -> np.ndarray:
     """In how many of the first `steps` updates each worker is Byzantine, `[n]`."""
     byzantine = run.workers.byzantine
     if byzantine.per_round == "fixed":
-        return np.where(liars(run) >= 0, steps, 0)
-    return np.asarray(_drawn(world(run), jnp.arange(steps), byzantine.count))
+        return np.where(byzantine_ranks(run) >= 0, steps, 0)
+    return np.asarray(_sampled_updates(world(run), jnp.arange(steps), byzantine.count))
 
 
 @partial(jax.jit, static_argnums=2)
-def _drawn(here: World, steps: jax.Array, count: int) -> jax.Array:
-    lies = lying(count)
+def _sampled_updates(here: World, steps: jax.Array, count: int) -> jax.Array:
+    ranks = build_byzantine_ranks(count)
     nobody = jnp.zeros(len(here.sizes), jnp.int32)
-    return jax.lax.scan(lambda often, step: (often + (lies(here, step) >= 0), None), nobody, steps)[0]
+    return jax.lax.scan(lambda often, step: (often + (ranks(here, step) >= 0), None), nobody, steps)[0]
 
 
-def _computing(draw: Draw) -> Draw:
-    def longer(first: int, count: int) -> Spans:
+def _with_computing(draw: Draw) -> Draw:
+    def longer(first: int, count: int) -> Durations:
         spans = draw(first, count)
         return spans._replace(compute=spans.compute + COMPUTING_S)
 
@@ -193,7 +193,7 @@ def per_job(run: Run) -> np.ndarray:
     if local is None or local.steps is not None:
         return np.full(n, 1 if local is None else local.steps)
     _, shares = share_out(run.data, n, run.seed)
-    return batches_of(local, np.array([len(share) for share in shares]), run.data.batch_size) * local.epochs
+    return num_batches(local, np.array([len(share) for share in shares]), run.data.batch_size) * local.epochs
 
 
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
@@ -206,10 +206,10 @@ def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     return until[np.concatenate([[0], np.searchsorted(when[there][order], timeline.time_s, side="right")])]
 
 
-def arrived(timeline: Timeline, step: int, n: int) -> Arrived:
+def arrived(timeline: Timeline, step: int, n: int) -> Arrivals:
     """Whose rows are new in an update of `n` workers, and whose have left the table."""
-    own = timeline.of(step)
-    return Arrived(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
+    own = timeline.places_of(step)
+    return Arrivals(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
 
 
 def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:

@@ -24,7 +24,7 @@ from byzax.simulator.executors.base import (
     series,
     stage,
 )
-from byzax.simulator.serving import Server, shown
+from byzax.simulator.serving import Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World, world
 
@@ -116,21 +116,21 @@ def _updates(run: Run, prepared: Prepared, here: World, server: Server) -> Itera
     timeline, core = prepared.timeline, prepared.first
     kept = core.memory and core.memory.start(here, len(server.params))
     memories = [kept] * run.workers.total
-    adversary = core.adversary(len(server.params))
+    adversary = core.init_adversary(len(server.params))
     versions = {0: server.params}
     last_use = timeline.last_use()
 
     for step in range(timeline.steps):
         interrupts.check()
-        mine, core = timeline.of(step), prepared.core_of(int(timeline.seen[step]))
+        mine, core = timeline.places_of(step), prepared.core_of(int(timeline.seen[step]))
         new, rows = arrived(timeline, step, run.workers.total), []
         for worker, version, job, handed in zip(
             new.workers, timeline.rows.versions[mine], timeline.rows.jobs[mine], new.versions, strict=True
         ):
             with stage("work", worker=int(worker), job=int(job)):
                 own = ()
-                if core.memory is not None and core.memory.handed is not None:
-                    memories[worker] = core.memory.handed(memories[worker], versions[version])
+                if core.memory is not None and core.memory.receive is not None:
+                    memories[worker] = core.memory.receive(memories[worker], versions[version])
                     own = (memories[worker],)
                 row = core.work(here, versions[version], worker, job, handed, *own)
                 if core.memory is not None:
@@ -139,7 +139,7 @@ def _updates(run: Run, prepared: Prepared, here: World, server: Server) -> Itera
         rows = forged = jnp.stack(rows)
         if core.forge is not None:
             with stage("forge", step=step):
-                forged, adversary = core.forge(here, step, new, rows, shown(server), adversary)
+                forged, adversary = core.forge(here, step, new, rows, public_state(server), adversary)
         with stage("update", step=step):
             server, diagnostics, decision = core.update(here, server, new, forged)
         yield Update(

@@ -9,10 +9,10 @@ import numpy as np
 from byzax.simulator.arrivals import Book, Job, open_book
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import least_rows, may_shrink, message_bits, schedule
-from byzax.simulator.durations import drawing, one_by_one
-from byzax.simulator.executors.base import fixed_liars, gone_of, situation
+from byzax.simulator.durations import build_draws, iterate_jobs
+from byzax.simulator.executors.base import fixed_byzantine_workers, gone_of, situation
 from byzax.simulator.planning import Clock, Event, Foresee, follow
-from byzax.simulator.serving import Arrived
+from byzax.simulator.serving import Arrivals
 from byzax.simulator.timeline import Timeline
 
 # Seconds after which a wait looks around again.
@@ -36,7 +36,7 @@ class Crew(NamedTuple):
 
     begin: Callable[[Job], Any]
     done: Callable[[Sequence[Any], float], list[Done]]
-    update: Callable[[int, int, Arrived, list[Any]], None]
+    update: Callable[[int, int, Arrivals, list[Any]], None]
     forget: Callable[[int], None]
 
 
@@ -52,8 +52,8 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         # where a worker is lost the race then ends and says so
         fewest = n
     taking = run.workers.byzantine.participating
-    book = open_book(decides, timing, fixed_liars(run), fewest, situation(run), taking)
-    spans = [one_by_one(draw) for draw in drawing(latency, n, run.seed, message_bits(run))]
+    book = open_book(decides, timing, fixed_byzantine_workers(run), fewest, situation(run), taking)
+    spans = [iterate_jobs(draw) for draw in build_draws(latency, n, run.seed, message_bits(run))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}
     oldest = getattr(timing, "age", 0) if timing.name == "replay" else 0
@@ -100,7 +100,7 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
             new = book.rows.rows(book.first[step], book.first[step + 1])
             handles = [rows.pop(key) for key in zip(new.workers.tolist(), new.jobs.tolist(), strict=True)]
             crew.update(
-                step, book.seen[step], Arrived(new.workers, new.handed, gone_of(book.leaving, step, n)), handles
+                step, book.seen[step], Arrivals(new.workers, new.handed, gone_of(book.leaving, step, n)), handles
             )
             if step - oldest >= 0:
                 crew.forget(step - oldest)
@@ -111,7 +111,7 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         return book.step
 
     def hold() -> None:
-        # what liars hold back has to be computed too
+        # rows that attackers hold back have to be computed too
         for job in book.ready.values():
             if (job.worker, job.job) not in rows:
                 rows[job.worker, job.job] = crew.begin(job)

@@ -28,7 +28,7 @@ from byzax.simulator.executors.base import (
     series,
     stage,
 )
-from byzax.simulator.serving import Arrived, Server, shown
+from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import SEED_AXES, World, stack, world
 
@@ -89,7 +89,7 @@ def execute(task: Task) -> Iterator[Checkpoint]:
     for seed, each in layouts.items():
         form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
         # with test samples by owners each split has sizes of its own
-        form += tuple(len(part) for part in (worlds[seed].train, worlds[seed].test, worlds[seed].own))
+        form += tuple(len(part) for part in (worlds[seed].train, worlds[seed].test, worlds[seed].validation))
         together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
     for seeds in together.values():
         here = stack([worlds.pop(seed) for seed in seeds])
@@ -276,7 +276,7 @@ class Events(NamedTuple):
     jobs: np.ndarray
     handed: np.ndarray
     places: np.ndarray
-    arrived: Arrived
+    arrived: Arrivals
     taken: np.ndarray
 
 
@@ -302,7 +302,7 @@ def _events(own: Layout, since: int, step: int, size: int, widths: tuple[int, ..
         jobs=_padded(rows.jobs[readers], room),
         handed=_padded(rows.handed[readers], room),
         places=_padded(own.places[readers], room),
-        arrived=Arrived(
+        arrived=Arrivals(
             _padded(np.where(there, rows.workers[taken], -1)),
             _padded(np.where(there, rows.handed[taken], 0)),
             _padded(_gone(timeline.gone, since, step, leavers)) if leavers else None,
@@ -350,7 +350,7 @@ def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
         d = len(server.params)
         one = core.memory and core.memory.start(here, d)
         memories = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n, *leaf.shape)), one)
-        return State(server, memories, core.adversary(d), jnp.zeros((m * n, d), server.params.dtype))
+        return State(server, memories, core.init_adversary(d), jnp.zeros((m * n, d), server.params.dtype))
 
     return _over_seeds(start)
 
@@ -391,8 +391,8 @@ def _advance(
                 )
                 mine = jax.tree.map(lambda leaf: leaf[workers], memories)
                 given = ()
-                if core.memory is not None and core.memory.handed is not None:
-                    mine = jax.vmap(core.memory.handed, (0, None))(mine, params)
+                if core.memory is not None and core.memory.receive is not None:
+                    mine = jax.vmap(core.memory.receive, (0, None))(mine, params)
                     given = (mine,)
                 rows = batched(core.work, core.batch)(here, params, workers, jobs, handed, *given)
                 if core.memory is not None:
@@ -426,7 +426,7 @@ def _advance(
             rows = held[taken]
         forged = rows
         if core.forge is not None:
-            forged, adversary = core.forge(here, step, arrived, rows, shown(server), adversary)
+            forged, adversary = core.forge(here, step, arrived, rows, public_state(server), adversary)
         server, diagnostics, decision = core.update(here, server, arrived, forged)
         watched = _Watched(arrived.workers, rows, forged, decision, server.params, diagnostics)
         return State(server, memories, adversary, held), watched

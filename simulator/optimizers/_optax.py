@@ -10,7 +10,7 @@ import optax
 from pydantic import Field
 
 from byzax.options import checked
-from byzax.simulator.config.rates import Rate
+from byzax.simulator.config.rates import RateField
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -45,7 +45,7 @@ def build_optimizer(name: str, learning_rate: float) -> Callable[..., optax.Grad
     """
     function = getattr(optax, name)
     optional: Any = Decay | None  # pyright: ignore[reportOperatorIssue]
-    types: dict[str, Any] = {"learning_rate": Rate, "momentum": optional, "bias_correction": bool}
+    types: dict[str, Any] = {"learning_rate": RateField, "momentum": optional, "bias_correction": bool}
     types["first_moment"] = float
     types |= dict.fromkeys(("b1", "b2", "decay"), Decay)
     parameters = [

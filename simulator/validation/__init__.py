@@ -9,9 +9,9 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
 from byzax.simulator.data.base import DataError
 from byzax.simulator.mistakes import MOST_MISTAKES, ScenarioError
-from byzax.simulator.validation.building import assemble, check_task, deal, load_data, possible
+from byzax.simulator.validation.building import check_numbers, check_parts, check_task, load_data, share_data
 
-__all__ = ["deal", "load_data", "validate", "validate_quickly"]
+__all__ = ["load_data", "share_data", "validate", "validate_quickly"]
 
 
 def validate(described: Run | Task | Study | Expansion) -> Expansion | None:
@@ -36,12 +36,19 @@ def validate(described: Run | Task | Study | Expansion) -> Expansion | None:
 
 
 def validate_quickly(expansion: Expansion) -> Expansion:
-    """The checks that take no more than a second or two: numbers such as n and f, and missing data.
+    """Makes the checks that take no more than a second or two: numbers such as n and f, and missing data.
 
-    Gives and raises what `validate` does, which looks at the rest.
+    Args:
+        expansion: The expansion of a study.
+
+    Returns:
+        The expansion, without the combinations that are impossible where `skip_impossible` leaves these out.
+
+    Raises:
+        ScenarioError: As `validate`.
     """
-    expansion = _checked(expansion, lambda task: possible(task.run))
-    return _checked(expansion, lambda task: assemble(task.run))
+    expansion = _checked(expansion, lambda task: check_parts(task.run))
+    return _checked(expansion, lambda task: check_numbers(task.run))
 
 
 def _checked(expansion: Expansion, check: Callable[[Task], Any]) -> Expansion:
@@ -52,7 +59,7 @@ def _checked(expansion: Expansion, check: Callable[[Task], Any]) -> Expansion:
             check(cell.study.task)
         except ScenarioError as error:
             mistakes.append((error, cell))
-            # every cell would try again to download what is not there
+            # every cell would try to download the missing files again
             many = len(mistakes) >= MOST_MISTAKES and not expansion.study.skip_impossible
             if isinstance(error.__cause__, DataError) or many:
                 break

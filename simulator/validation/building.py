@@ -1,4 +1,4 @@
-"""The checks of one task: every part is built and traced at the sizes of the run, and nothing is run."""
+"""The checks of one task: every part is built, and traced at the sizes of the run."""
 
 import math
 import os
@@ -17,34 +17,37 @@ from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import doubted
+from byzax.simulator.core import f_of_rule
 from byzax.simulator.data import DataError, Dataset, Split
 from byzax.simulator.executors.base import all_together, plan
-from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, cut
+from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
-from byzax.simulator.training import optimizing, rate
+from byzax.simulator.training import build_optimizer, build_rate
 from byzax.simulator.validation.tracing import (
-    Broken,
-    Kind,
-    kept,
-    made_rule,
-    need,
-    parameters,
+    BatchSpec,
+    ContractError,
+    build_rule,
+    num_parameters,
+    require,
+    rows_left,
     trace_attack,
     trace_augmentation,
     trace_filter,
     trace_rule,
-    typed,
+    type_name,
 )
 from byzax.simulator.world import load, scaling_of, share_out, split_of
 
-# Updates of the timeline by which n and f are looked at before anything is traced.
+# Updates of the timeline by which n and f are checked before anything is traced.
 FIRST_UPDATES = 100
 
 
-def possible(run: Run) -> Schedule:
-    """Makes every part that can be made without data and without tracing: what can be looked at at once.
+def check_parts(run: Run) -> Schedule:
+    """Builds every part that needs neither data nor tracing.
+
+    Args:
+        run: The run.
 
     Returns:
         The schedule.
@@ -55,27 +58,27 @@ def possible(run: Run) -> Schedule:
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     for key, part, f in _attacks(run):
-        with _part(key, part):
+        with _errors_of(key, part):
             made = part.make(n, f)
-            need(
+            require(
                 getattr(made, "claim", None) is None or run.weights == "samples",
-                f"{part.label} lies about numbers of samples, and with weights equal these do not count: take weights "
-                "samples, or another attack",
+                f"{part.label} states false numbers of samples, and with weights equal these do not count: take "
+                "weights samples, or another attack",
             )
     if run.trigger is not None:
-        with _part("trigger", run.trigger):
+        with _errors_of("trigger", run.trigger):
             made = run.trigger.make(n, run.workers.byzantine.count)
-            need(
+            require(
                 getattr(made, "goal", None) is not None,
                 f"{run.trigger.label} has no trigger whose success could be measured: take backdoor, "
                 "distributed_backdoor or neurotoxin",
             )
-    with _part("schedule", run.schedule):
+    with _errors_of("schedule", run.schedule):
         schedule = run.schedule.make(n, declared)
-        need(isinstance(schedule, Schedule), f"{run.schedule.label} must give a Schedule, got {typed(schedule)}")
+        require(isinstance(schedule, Schedule), f"{run.schedule.label} must give a Schedule, got {type_name(schedule)}")
         if models and schedule.weight is not None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
-    with _part("latency", run.latency):
+    with _errors_of("latency", run.latency):
         run.latency.make()
     parts = {
         "up.delay": run.latency.up.delay,
@@ -84,75 +87,92 @@ def possible(run: Run) -> Schedule:
     }
     for key, part in parts.items():
         if isinstance(part, Part):
-            with _part(f"latency.{key}", part):
+            with _errors_of(f"latency.{key}", part):
                 part.make()
-    _optimizers(run)
+    _check_optimizers(run)
     if all_together(run):
-        _assemble_rule(run, n)
+        _check_rule(run, n)
     return schedule
 
 
-def assemble(run: Run) -> Schedule:
-    """Makes what `possible` makes, reads the data, and looks at n and f in the first updates; returns the schedule."""
-    schedule = possible(run)
+def check_numbers(run: Run) -> Schedule:
+    """Builds every part as `check_parts`, reads the data, and checks n and f in the first updates.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ScenarioError: As `check_parts`.
+    """
+    schedule = check_parts(run)
     load_data(run)
     if not all_together(run):
-        with _part("schedule", run.schedule):
-            # a plan asks how long the model is, for which it is traced
+        with _errors_of("schedule", run.schedule):
+            # a plan needs the number of parameters, for which the model is traced
             seen = np.unique(plan(run, FIRST_UPDATES).seen).tolist()
         for rows in seen:
-            _assemble_rule(run, rows)
+            _check_rule(run, rows)
     return schedule
 
 
-def _assemble_rule(run: Run, seen: int) -> tuple[int, int]:
-    """Makes the rule and its pre-aggregations for `seen` rows. Returns the rows left to the rule and the f it knows."""
-    left, f = seen, doubted(run, seen)
+def _check_rule(run: Run, seen: int) -> tuple[int, int]:
+    """Builds rule and pre-aggregations for `seen` rows. Returns the number of rows left to the rule, and its f."""
+    left, f = seen, f_of_rule(run, seen)
     for i, each in enumerate(run.pre):
-        with _part(f"pre[{i}]", each), _fewer_rows(run, seen, f):
-            left = kept(each, left, f)
-    with _part("rule", run.rule), _fewer_rows(run, seen, f):
-        made_rule(run.rule, run.pre, seen, f)
+        with _errors_of(f"pre[{i}]", each), _explain_rows(run, seen, f):
+            left = rows_left(each, left, f)
+    with _errors_of("rule", run.rule), _explain_rows(run, seen, f):
+        build_rule(run.rule, run.pre, seen, f)
     return left, f
 
 
 def check_task(task: Task) -> None:
-    """Builds and traces every part, for each seed. Raises as `assemble` does."""
+    """Builds and traces every part, for each seed.
+
+    Args:
+        task: The task.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
+    """
     threads.start()
     run = task.run
-    schedule = assemble(run)
+    schedule = check_numbers(run)
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     data = load(run.data)
-    # what is larger than the data is refused below
+    # a batch larger than the data is refused below
     batch = min(run.data.batch_size, len(data.y))
-    samples = Kind(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
+    samples = BatchSpec(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
     for i, each in enumerate(run.data.augment):
-        with _part(f"data.augment[{i}]", each):
+        with _errors_of(f"data.augment[{i}]", each):
             trace_augmentation(each, samples)
     if np.issubdtype(data.x.dtype, np.integer):
-        _characters(run, data)
+        _check_characters(run, data)
     if task.early_stopping and task.early_stopping.measure == "validation_accuracy" and data.classes is None:
         raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
-    with _part("model", run.model):
-        d = parameters(run.model, samples)
+    with _errors_of("model", run.model):
+        d = num_parameters(run.model, samples)
     for seed in task.seeds:
         run = task.run.replace(seed=seed)
-        with _part("schedule", run.schedule):
+        with _errors_of("schedule", run.schedule):
             timeline = plan(run)
         kinds = np.unique(np.stack([timeline.seen, timeline.sizes]), axis=1).T.tolist()
-        with _part("model", run.model):
-            # with Ray the rows are elsewhere
-            _fits(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
+        with _errors_of("model", run.model):
+            # with Ray the rows are in other processes
+            _check_memory(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
         own, sees = run.data.validation > 0, schedule.sees
         if run.filter is not None:
-            with _part("filter", run.filter):
-                _sees_single_rows(run, kinds)
+            with _errors_of("filter", run.filter):
+                _check_single_rows(run, kinds)
                 trace_filter(run.filter, n, declared, d, own)
         weighs = {}
         for seen in sorted({seen for seen, _ in kinds}):
-            left, f = _assemble_rule(run, seen)
-            with _part("rule", run.rule):
+            left, f = _check_rule(run, seen)
+            with _errors_of("rule", run.rule):
                 state, weighs[seen], linear = trace_rule(run.rule, run.pre, seen, f, d, own, models)
                 if run.weights == "samples":
                     before = " with what stands before it" if run.pre and weighs[seen] else ""
@@ -164,45 +184,65 @@ def check_task(task: Task) -> None:
                         )
                     if sees == "buckets":
                         raise ValueError("with weights samples a schedule without buckets is needed")
-                _keeps_places(run.rule, state, left, d, timeline, n)
+                _check_places(run.rule, state, left, d, timeline, n)
         for seen, size in kinds:
-            # the rows that the adversary looks at: those of the update, or the last ones of many workers
+            # the rows that the adversary sees: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             measured = [] if run.trigger is None else [("trigger", run.trigger, run.workers.byzantine.count)]
             for key, part, f in [*_attacks(run), *measured]:
-                with _part(key, part):
+                with _errors_of(key, part):
                     trace_attack(part, n, f, k, d, samples, weighs[seen])
-        with _part("data", run.data):
+        with _errors_of("data", run.data):
             train = len(split_of(run.data, seed).train)
         if run.data.batch_size > train:
             raise Impossible(f"data.batch_size: is {run.data.batch_size}, but there are only {train} training samples")
-        _, shares = deal(run)
-        with _part("data.normalise", run.data):
+        _, shares = share_data(run)
+        with _errors_of("data.normalise", run.data):
             scaling_of(run.data, n, seed)
         if run.variance_reduction is not None:
             batches = -(-max(map(len, shares)) // run.data.batch_size)
-            with _part("model", run.model):
+            with _errors_of("model", run.model):
                 # a gradient of every batch of every worker is kept
-                _fits(d, n * batches, "take a smaller model, or leave variance_reduction out")
+                _check_memory(d, n * batches, "take a smaller model, or leave variance_reduction out")
 
 
 def load_data(run: Run) -> Dataset:
-    """The data set of a run. Raises ScenarioError, one line that begins with `data`."""
-    with _part("data", run.data):
+    """Loads the data set of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ScenarioError: One line that begins with `data`.
+    """
+    with _errors_of("data", run.data):
         data = load(run.data)
-        need(isinstance(data, Dataset), f"{run.data.label} must give a Dataset, got {typed(data)}")
+        require(isinstance(data, Dataset), f"{run.data.label} must give a Dataset, got {type_name(data)}")
         return data
 
 
-def deal(run: Run) -> tuple[Split, list[np.ndarray]]:
-    """The split of one repeat and the samples of each worker. Raises ScenarioError, as `load_data`."""
-    with _part("data", run.data):
+def share_data(run: Run) -> tuple[Split, list[np.ndarray]]:
+    """Splits the data and shares the training samples out to the workers.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The split, and the positions of the samples of each worker.
+
+    Raises:
+        ScenarioError: One line that begins with `data` or `data.partition`.
+    """
+    with _errors_of("data", run.data):
         split_of(run.data, run.seed)
-    with _part("data.partition", run.data.partition):
+    with _errors_of("data.partition", run.data.partition):
         return share_out(run.data, run.workers.total, run.seed)
 
 
-def _optimizers(run: Run) -> None:
+def _check_optimizers(run: Run) -> None:
     """Builds the optimizers of server and workers, and the schedules of their learning rates."""
     local = run.local
     optimizers = {"optimizer": run.optimizer, "local.optimizer": local and local.optimizer}
@@ -210,18 +250,18 @@ def _optimizers(run: Run) -> None:
     rates["local.learning_rate"] = local and local.learning_rate
     for key, speed in rates.items():
         if isinstance(speed, RatePart):
-            with _part(key, speed):
-                rate(speed, run.steps)
+            with _errors_of(key, speed):
+                build_rate(speed, run.steps)
     for key, part in optimizers.items():
         if part is not None:
-            with _part(key, part):
-                made = optimizing(part, run.steps)
-                fits = isinstance(made, optax.GradientTransformation)
-                need(fits, f"{part.label} must give a GradientTransformation of optax, got {typed(made)}")
+            with _errors_of(key, part):
+                optimizer = build_optimizer(part, run.steps)
+                fits = isinstance(optimizer, optax.GradientTransformation)
+                require(fits, f"{part.label} must give a GradientTransformation of optax, got {type_name(optimizer)}")
 
 
-def _characters(run: Run, data: Dataset) -> None:
-    """Raises ScenarioError unless the model takes characters, and all that the data has."""
+def _check_characters(run: Run, data: Dataset) -> None:
+    """Raises Impossible unless the model takes characters, and all those of the data."""
     low, high, options = int(data.x.min()), int(data.x.max()), run.model.options()
     if low < 0:
         raise Impossible(f"data: {run.data.label} has the character {low}: whole numbers from 0 are needed")
@@ -237,8 +277,8 @@ def _characters(run: Run, data: Dataset) -> None:
         )
 
 
-def _fewer(run: Run, seen: int, f: int) -> str:
-    """Why a rule sees so many rows and is told f: what of the schedule was written, and which defaults decide."""
+def _describe_rows(run: Run, seen: int, f: int) -> str:
+    """The reason for the rule's number of rows and f in words: the options of the schedule that decide them."""
     n, part, declared = run.workers.total, run.schedule, run.workers.declared
     options = part.options()
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
@@ -252,26 +292,26 @@ def _fewer(run: Run, seen: int, f: int) -> str:
 
 
 @contextmanager
-def _fewer_rows(run: Run, seen: int, f: int) -> Iterator[None]:
-    """A rule, or what stands before it, that is refused for its number of rows: says why there are so many."""
+def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
+    """Adds the reason for the number of rows to an error of a rule or pre-aggregation about it."""
     try:
         yield
-    except Broken:
+    except ContractError:
         raise
     except ValueError as error:
         if (seen, f) == (run.workers.total, run.workers.declared):
             raise
-        raise ValueError(f"{error}; {_fewer(run, seen, f)}") from error
+        raise ValueError(f"{error}; {_describe_rows(run, seen, f)}") from error
 
 
 def _attacks(run: Run) -> list[tuple[str, Part, int]]:
-    """Each attack with its key, and how many workers carry it out."""
+    """Each attack with its key and the number of workers that carry it out."""
     return [(each.key, each.part, each.end - each.first) for each in run.attacks]
 
 
 @contextmanager
-def _part(key: str, part: Part) -> Iterator[None]:
-    """Whatever goes wrong inside with a part becomes a ScenarioError that begins with the key."""
+def _errors_of(key: str, part: Part) -> Iterator[None]:
+    """Turns errors of a part from inside into a ScenarioError that begins with its key."""
     try:
         yield
     except OptionError as error:
@@ -282,8 +322,8 @@ def _part(key: str, part: Part) -> Iterator[None]:
             text += f", which is the default: write {key}.{error.option}"
         raise Impossible(text) from error
     except ValueError as error:
-        # data that is not there, and a part that does not do what it must, are no matter of numbers
-        kind = ScenarioError if isinstance(error, (Broken, DataError)) else Impossible
+        # missing data and a broken contract have nothing to do with numbers such as n and f
+        kind = ScenarioError if isinstance(error, (ContractError, DataError)) else Impossible
         raise kind(f"{key}: {_shortened(part, str(error))}") from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.label} needs more memory than there is: {error}") from error
@@ -292,19 +332,19 @@ def _part(key: str, part: Part) -> Iterator[None]:
 
 
 def _shortened(part: Part, text: str) -> str:
-    """A message of a part in which the words that a person gave as options are cut; paths are left as they are."""
+    """A message of a part in which long texts that were given as options are shortened, except for paths."""
     text = " ".join(text.split())
     for value in part.options().values():
         if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
-            text = text.replace(value, cut(value))
+            text = text.replace(value, shorten(value))
     return text
 
 
-def _fits(d: int, rows: int, way_out: str = "take a smaller model") -> None:
+def _check_memory(d: int, rows: int, way_out: str = "take a smaller model") -> None:
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        # not every system tells
+        # not every system has these
         return
     if 4 * d * (rows + 1) > memory:
         raise ValueError(
@@ -313,7 +353,7 @@ def _fits(d: int, rows: int, way_out: str = "take a smaller model") -> None:
         )
 
 
-def _sees_single_rows(run: Run, kinds: list[list[int]]) -> None:
+def _check_single_rows(run: Run, kinds: list[list[int]]) -> None:
     assert run.filter is not None
     name, most = run.filter.name, max(map(max, kinds))
     if most > 1:
@@ -325,8 +365,8 @@ def _sees_single_rows(run: Run, kinds: list[list[int]]) -> None:
         raise ValueError(f"{name} judges gradients and changes: with local.send model leave it out")
 
 
-def _keeps_places(part: Part, state: Any, k: int, d: int, timeline: Timeline, n: int) -> None:
-    """Raises ValueError where a rule remembers rows by their place, and a place is not always the same worker's."""
+def _check_places(part: Part, state: Any, k: int, d: int, timeline: Timeline, n: int) -> None:
+    """Raises ValueError where a rule keeps a state for each place of a row, and a place is not always one worker's."""
     by_place = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (k,) and leaf.shape != (d,)]
     size = int(timeline.sizes[0])
     same = (timeline.sizes == size).all() and (

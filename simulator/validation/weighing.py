@@ -1,4 +1,4 @@
-"""Rows that weigh by samples: what Byzantine workers then weigh."""
+"""The weight of Byzantine workers where rows weigh by samples."""
 
 import bisect
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.world import share_out
 
 
-def heavier(task: Task) -> Iterator[str]:
-    """A note where Byzantine workers may weigh more, by their samples, than the rule is told.
+def weight_notes(task: Task) -> Iterator[str]:
+    """Yields a note where Byzantine workers may weigh more, by their samples, than the f that is declared.
 
     Args:
-        scenario: one run, checked already.
+        task: A task that passed the checks.
 
     Yields:
-        One line that begins with the key `weights`; none for a rule that is told of no Byzantine worker, or promises
-        nothing.
+        At most one line, which begins with the key `weights`; none where no Byzantine worker is declared or the rule
+        accepts any f.
     """
     run = task.run
     n, declared = run.workers.total, run.workers.declared
-    if run.weights == "equal" or not declared or _most(run.rule, run.pre, n) == n:
+    if run.weights == "equal" or not declared or _largest_f(run.rule, run.pre, n) == n:
         return
     shares = []
     for seed in task.seeds:
@@ -34,7 +34,7 @@ def heavier(task: Task) -> Iterator[str]:
     heads = int(share * n + 1e-9)
     if heads <= declared:
         return
-    most = _most(run.rule, run.pre, n)
+    most = _largest_f(run.rule, run.pre, n)
     way_out = (
         f"declare {heads}, or take weights equal"
         if heads <= most
@@ -48,7 +48,7 @@ def heavier(task: Task) -> Iterator[str]:
 
 
 @cache
-def _most(part: Part, before: tuple[Part, ...], n: int) -> int:
-    """The largest f that a rule accepts of n rows."""
+def _largest_f(part: Part, before: tuple[Part, ...], n: int) -> int:
+    """The largest f that a rule accepts for n rows."""
     least_rows = chained(part.make, n, 0, [each.make for each in before]).least_rows
     return bisect.bisect_right(range(n + 1), n, key=least_rows) - 1

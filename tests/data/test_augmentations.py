@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from byzax.simulator import augmentations
 from byzax.simulator.config.part import Choice
-from byzax.simulator.core import augmenting
+from byzax.simulator.core import build_augmentation
 from tests.nightly import by_day
 
 FOLDER = Path(inspect.getfile(augmentations)).parent
@@ -137,13 +137,13 @@ def test_crop_is_a_window_of_the_image_of_the_areas_asked_for():
 
 def test_several_are_done_in_their_order_each_with_a_key_of_its_own():
     parts = tuple(Choice("augmentation").validate(each) for each in ("flip", {"name": "shift", "pixels": 2}))
-    both = augmenting(parts)
+    both = build_augmentation(parts)
     assert both is not None
     key = jax.random.key(3)
     one = augmentations.build("flip")(jax.random.fold_in(key, 0), jnp.asarray(IMAGES))
     expected = augmentations.build("shift", pixels=2)(jax.random.fold_in(key, 1), one)
     np.testing.assert_array_equal(both(key, jnp.asarray(IMAGES)), expected)
-    assert augmenting(()) is None
+    assert build_augmentation(()) is None
 
 
 def test_every_file_of_the_folder_is_an_augmentation_that_is_found():

@@ -10,7 +10,7 @@ from byzax.experiments.attack_notes import attack_notes
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import expand
 from byzax.simulator.config.study import Study
-from byzax.simulator.config.triggers import floorless, with_floors
+from byzax.simulator.config.triggers import notes_on_floors, with_floors
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 from tests.nightly import by_night
@@ -118,7 +118,7 @@ def test_none_measures_the_trigger_of_the_backdoors_that_it_stands_beside():
 
 def test_it_is_said_where_none_can_measure_no_floor():
     def said(*attacks, **changes):
-        return list(floorless(with_floors([small(workers=THREE, attack=each, **changes) for each in attacks])))
+        return list(notes_on_floors(with_floors([small(workers=THREE, attack=each, **changes) for each in attacks])))
 
     several = ("none", "backdoor", "distributed_backdoor", "neurotoxin")
     assert len(said(*several)) == 1

@@ -133,15 +133,15 @@ def test_krum_keeps_the_angle_of_its_theorem_where_there_is_one():
 
 def test_draws_do_not_depend_on_the_chunks_they_come_in():
     scene = draws.scene(asked("krum"))
-    whole = draws.honest(scene, (draws.Purpose.HONEST,), np.arange(6))
-    np.testing.assert_array_equal(whole[3:5], draws.honest(scene, (draws.Purpose.HONEST,), np.arange(3, 5)))
+    whole = draws.honest(scene, (draws.DrawPurpose.HONEST,), np.arange(6))
+    np.testing.assert_array_equal(whole[3:5], draws.honest(scene, (draws.DrawPurpose.HONEST,), np.arange(3, 5)))
     assert not np.array_equal(whole[0], whole[1])
 
 
 def test_a_batch_that_is_not_full_gives_the_same_answers():
     certificate = asked("dnc")
     scene, subject = draws.scene(certificate), subject_of(certificate)
-    rows = draws.honest(scene, (draws.Purpose.HONEST,), np.arange(70))
+    rows = draws.honest(scene, (draws.DrawPurpose.HONEST,), np.arange(70))
     own, key = rows[:, 0], jax.random.key(3)
     np.testing.assert_array_equal(answers(subject, rows, own, key)[:5], answers(subject, rows[:5], own[:5], key))
 

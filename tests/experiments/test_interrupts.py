@@ -44,7 +44,7 @@ def done(tmp_path_factory):
 
 # a command, and where in it the signal comes
 COMMANDS = {
-    "run, at a check": (["run", "FILE", "--out", "OUT"], building, "assemble"),
+    "run, at a check": (["run", "FILE", "--out", "OUT"], building, "check_numbers"),
     "run, at an evaluation": (["run", "FILE", "--out", "OUT"], results, "record"),
     "run, after all": (["run", "FILE", "--out", "OUT"], report, "show"),
     "tune": (["tune", "FILE", "--out", "OUT", "--over", "steps=[2,4]"], results, "record"),

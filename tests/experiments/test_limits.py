@@ -13,7 +13,7 @@ from byzax.experiments.strict_yaml import LARGEST, dump, parse_text
 from byzax.experiments.study import load
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
-from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, shown
+from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, quote
 from byzax.simulator.validation import validate_quickly
 from tests.experiments.command import SMALL, byzax, write
 
@@ -269,6 +269,6 @@ def test_a_scenario_that_is_changed_at_random_is_understood_or_refused_in_short_
 
 def test_a_value_is_shown_on_one_short_line():
     for value in ("a\nb", "\x1b[31m", {"a": [1] * 1000}, 10**100, "z" * 10**6, "é", b"\xff" * 100):
-        line = shown(value)
+        line = quote(value)
         assert line.isprintable()
         assert len(line) <= LONGEST_VALUE

@@ -341,7 +341,7 @@ def test_a_race_that_loses_an_actor_goes_on_without_its_rows_says_so_and_replays
     actors = [
         each
         for each in psutil.Process(process.pid).children(recursive=True)
-        if "ray::Workers" in " ".join(each.cmdline())
+        if "ray::WorkerActor" in " ".join(each.cmdline())
     ]
     actors[0].kill()
     _, said = process.communicate(timeout=300)

@@ -6,7 +6,7 @@ import pytest
 
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
-from byzax.simulator.validation.weighing import heavier
+from byzax.simulator.validation.weighing import weight_notes
 from tests.nightly import by_night
 from tests.simulator.conftest import small
 
@@ -123,7 +123,7 @@ def test_byzantine_workers_that_may_weigh_more_than_the_rule_is_told_are_named_b
     uneven = {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.1}}
 
     def noted(**changes):
-        return list(heavier(small(**{**TWELVE, "weights": "samples", "rule": "multi_krum", **changes}).task))
+        return list(weight_notes(small(**{**TWELVE, "weights": "samples", "rule": "multi_krum", **changes}).task))
 
     (line,) = noted(data=uneven)
     assert line.startswith("weights: by samples 3 declared Byzantine workers may weigh ")

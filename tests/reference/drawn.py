@@ -10,7 +10,7 @@ import numpy as np
 
 from byzax.simulator.config.study import Study
 from byzax.simulator.core import build, message_bits
-from byzax.simulator.durations import drawing, one_by_one
+from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.world import load, world
 from tests.reference.training import Drawn
@@ -39,7 +39,7 @@ def drawn(scenario: Study) -> Drawn:
     """All that is drawn for the first repeat of a scenario."""
     data, here = load(scenario.data), world(scenario.run)
     size, n, local = scenario.data.batch_size, scenario.workers.total, scenario.local
-    sizes, own = np.asarray(here.sizes), np.asarray(here.own)
+    sizes, own = np.asarray(here.sizes), np.asarray(here.validation)
     shards = [np.asarray(shard)[:held] for shard, held in zip(here.shards, sizes, strict=True)]
 
     def places(key: Any, shard: np.ndarray, longest: int, steps: int | None = None) -> list[np.ndarray]:
@@ -75,8 +75,8 @@ def drawn(scenario: Study) -> Drawn:
 
     def seconds(worker: int) -> Iterator[float]:
         # drawn anew each time: what draws is a stream, and a case is asked for again with other formulas
-        span = drawing(scenario.latency, n, scenario.seed, message_bits(scenario.run))[worker]
-        return (down + compute + up for down, compute, up, _ in one_by_one(span))
+        span = build_draws(scenario.latency, n, scenario.seed, message_bits(scenario.run))[worker]
+        return (down + compute + up for down, compute, up, _ in iterate_jobs(span))
 
     return Drawn(
         x=np.asarray(data.x, np.float64).reshape(len(data.x), -1),

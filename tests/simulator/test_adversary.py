@@ -8,8 +8,8 @@ import pytest
 from byzax import models
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.serving import Arrived
-from byzax.simulator.world import liars, share_out, world
+from byzax.simulator.serving import Arrivals
+from byzax.simulator.world import byzantine_ranks, share_out, world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import at, run, small
 
@@ -24,8 +24,8 @@ def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, see
     core, here = build(scenario.run, seen), world(at(scenario, seed))
     workers = range(len(rows)) if workers is None else workers
     server = core.start(here)
-    state = core.adversary(rows.shape[1]) if state is None else state
-    arrived = Arrived(np.array([*workers]), np.zeros(len(rows), int))
+    state = core.init_adversary(rows.shape[1]) if state is None else state
+    arrived = Arrivals(np.array([*workers]), np.zeros(len(rows), int))
     made, state = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server, state)
     return (np.asarray(made), state) if with_state else np.asarray(made)
 
@@ -99,13 +99,13 @@ def test_a_late_row_is_a_lie_if_it_is_forged_now_or_was_poisoned_under_the_model
     scenario = small(workers=CHANGING, attack=attack)
     core, here = build(scenario.run, 9), world(scenario.run)
     server = core.start(here)._replace(step=jnp.asarray(4))
-    ranks = [np.asarray(core.lies(here, jnp.asarray(step))) for step in range(5)]
+    ranks = [np.asarray(core.byzantine_ranks(here, jnp.asarray(step))) for step in range(5)]
     # of the two liars of an update number 0 poisons where both attacks are there
     poisoning = {"label_flip": [0, 1]}.get(attack, []) if isinstance(attack, str) else [0]
     sending = [rank for rank in (0, 1) if rank not in poisoning]
     counts = set()
     for versions in ([4] * 9, [0] * 9, [*range(5), 0, 1, 2, 3]):
-        _, seen, _ = core.update(here, server, Arrived(np.arange(9), np.array(versions)), jnp.asarray(some_rows()))
+        _, seen, _ = core.update(here, server, Arrivals(np.arange(9), np.array(versions)), jnp.asarray(some_rows()))
         lies = [ranks[4][w] in sending or ranks[version][w] in poisoning for w, version in enumerate(versions)]
         np.testing.assert_allclose(seen.byzantine_weight, sum(lies) / 9, rtol=1e-6)
         counts.add(tuple(lies))
@@ -122,9 +122,9 @@ def test_statistics_are_those_of_rows_that_are_no_lies_whenever_they_were_poison
     server = core.start(here)
     cases = set()
     for step in range(1, 12):
-        now, then = (np.asarray(core.lies(here, jnp.asarray(each))) for each in (step, 0))
-        arrived = Arrived(np.arange(9), np.zeros(9, int))
-        made, _ = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server, core.adversary(650))
+        now, then = (np.asarray(core.byzantine_ranks(here, jnp.asarray(each))) for each in (step, 0))
+        arrived = Arrivals(np.arange(9), np.zeros(9, int))
+        made, _ = core.forge(here, jnp.asarray(step), arrived, jnp.asarray(rows), server, core.init_adversary(650))
         told = (np.asarray(made)[now == 1][0, :9] < 0).tolist()
         assert told == ((now < 0) & (then != 0)).tolist()
         cases.add((bool(now[then == 0][0] < 0), bool(now[then == 1][0] < 0)))
@@ -136,12 +136,12 @@ def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
     attack = {"name": "empire", "epsilon": 2.0}
     scenario = small(workers=CHANGING, attack=attack, schedule="asynchronous")
     core, here, rows = build(scenario.run, 9), world(scenario.run), some_rows()
-    server, state, lied = core.start(here), core.adversary(650), np.zeros(9, bool)
+    server, state, lied = core.start(here), core.init_adversary(650), np.zeros(9, bool)
     # all rows, and then new ones of one worker after the other
     for step, workers in enumerate([np.arange(9), *np.arange(6)[:, None]]):
-        arrived, new = Arrived(workers, np.full(len(workers), step)), jnp.asarray(rows[workers])
+        arrived, new = Arrivals(workers, np.full(len(workers), step)), jnp.asarray(rows[workers])
         made, state = core.forge(here, jnp.asarray(step), arrived, new, server, state)
-        now = np.asarray(core.lies(here, jnp.asarray(step))) >= 0
+        now = np.asarray(core.byzantine_ranks(here, jnp.asarray(step))) >= 0
         lied[workers] = now[workers]
         # a lie tells nothing of what honest workers sent, though its worker is honest by now
         expected = np.where(lied[workers, None], -2 * rows[~lied & ~now].mean(0), rows[workers])
@@ -261,8 +261,8 @@ def test_harm_is_measured_on_samples_of_those_that_the_attack_knows(knowledge, k
     model = models.softmax((64,), 10)
     own = [float(model.loss(params, here.x[at], here.y[at])) for at in here.shards]
     server = core.start(here)
-    arrived = Arrived(np.arange(9), np.zeros(9, int))
-    made, _ = core.forge(here, jnp.asarray(0), arrived, rows, server._replace(params=params), core.adversary(650))
+    arrived = Arrivals(np.arange(9), np.zeros(9, int))
+    made, _ = core.forge(here, jnp.asarray(0), arrived, rows, server._replace(params=params), core.init_adversary(650))
     # the mean of eight draws from the samples of these workers
     shares = {(a / 8, b / 8, (8 - a - b) / 8) for a in range(9) for b in range(9 - a)}
     fits = [share for share in shares if np.isclose(np.dot(share, own[:3]), made[0, 0], rtol=1e-5)]
@@ -314,9 +314,10 @@ def test_an_update_without_a_liar_of_an_attack_teaches_it_nothing():
 
 
 def test_liars_are_the_first_or_drawn_by_the_seed():
-    assert liars(small(workers=THREE).run).tolist() == [0, 1, 2] + [-1] * 6
+    assert byzantine_ranks(small(workers=THREE).run).tolist() == [0, 1, 2] + [-1] * 6
     drawn = [
-        liars(at(small(workers={"total": 9, "byzantine": {"count": 3, "which": "random"}}), seed)) for seed in range(20)
+        byzantine_ranks(at(small(workers={"total": 9, "byzantine": {"count": 3, "which": "random"}}), seed))
+        for seed in range(20)
     ]
     for each in drawn:
         assert sorted(each[each >= 0].tolist()) == [0, 1, 2]
@@ -333,14 +334,14 @@ def test_by_data_those_lie_whose_labels_are_least_like_everybodys():
     labels = np.asarray(world(scenario.run).y)
     everybody = np.array([(labels[parts.train] == c).mean() for c in range(10)])
     distances = [sum(abs((labels[share] == c).mean() - everybody[c]) for c in range(10)) for share in shares]
-    assert set(np.flatnonzero(liars(scenario.run) >= 0)) == set(np.argsort(distances)[-2:])
+    assert set(np.flatnonzero(byzantine_ranks(scenario.run) >= 0)) == set(np.argsort(distances)[-2:])
 
 
 def test_others_lie_in_every_update_where_they_are_sampled():
     workers = {"total": 9, "byzantine": {"count": 3, "per_round": "sampled"}}
     scenario = small(workers=workers, attack="label_flip")
     core, here = build(scenario.run, 9), world(scenario.run)
-    rounds = [np.asarray(core.lies(here, jnp.asarray(step))) for step in range(60)]
+    rounds = [np.asarray(core.byzantine_ranks(here, jnp.asarray(step))) for step in range(60)]
     for each in rounds:
         assert sorted(each[each >= 0].tolist()) == [0, 1, 2]
     times = np.sum([each >= 0 for each in rounds], axis=0)

@@ -35,9 +35,9 @@ def two_nodes() -> None:
                 scenario = small(**changes, executor={"name": "ray", "actors": 3})
                 assert same(loop(**changes), list(execute(scenario)))
             # each node has a parent process of its own
-            assert len({process.ppid() for process in processes("ray::Workers")}) == 2
+            assert len({process.ppid() for process in processes("ray::WorkerActor")}) == 2
         time.sleep(5)
-        assert not processes("ray::Workers")
+        assert not processes("ray::WorkerActor")
         ray.init(address=cluster.address, logging_level=logging.ERROR)
         assert [node["Alive"] for node in ray.nodes()] == [True, True]
         ray.shutdown()

@@ -7,9 +7,9 @@ import pytest
 
 from byzax import models
 from byzax.simulator.core import build
-from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, evaluating
+from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, build_evaluate
 from byzax.simulator.keys import Purpose, derive, generator
-from byzax.simulator.serving import Arrived
+from byzax.simulator.serving import Arrivals
 from byzax.simulator.world import share_out, world
 from tests.nightly import by_night
 from tests.simulator.conftest import at, small
@@ -21,9 +21,9 @@ def prepared(**changes):
     return scenario, core, here, core.start(here)
 
 
-def new(workers) -> Arrived:
+def new(workers) -> Arrivals:
     """Rows of these workers, all from the first model."""
-    return Arrived(np.array([*workers]), np.zeros(len(workers), int))
+    return Arrivals(np.array([*workers]), np.zeros(len(workers), int))
 
 
 def batch_of(here, worker: int, job: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,11 +101,11 @@ def test_poison_is_drawn_anew_for_each_worker_and_job():
 def test_an_attack_cannot_touch_honest_rows():
     _, core, here, server = prepared(attack="overreaching", workers={"total": 7, "byzantine": 2})
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.init_adversary(650))
     assert np.array_equal(np.asarray(forged)[2:], rows[2:])
     assert (np.asarray(forged)[:2] == 7).all()
     # who lies goes by the worker, not by the place in the update
-    forged, _ = core.forge(here, 0, new(range(6, -1, -1)), rows, server, core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(6, -1, -1)), rows, server, core.init_adversary(650))
     assert (np.asarray(forged)[5:] == 7).all()
     assert np.array_equal(np.asarray(forged)[:5], rows[:5])
 
@@ -197,7 +197,7 @@ def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples)
     logits = x @ params[4:].reshape(3, 4) + params[:4]
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(x)), here.y]
     right = logits.argmax(1) == np.asarray(here.y)
-    train, test, own = np.asarray(here.train), np.asarray(here.test), np.asarray(here.own)
+    train, test, own = np.asarray(here.train), np.asarray(here.test), np.asarray(here.validation)
     expected = [losses[train].mean(), right[train].mean(), losses[test].mean(), right[test].mean(), np.nan]
     expected += [losses[own].mean(), right[own].mean()]
     np.testing.assert_allclose(np.array(core.evaluate(here, server.params)), expected, rtol=1e-5)
@@ -235,7 +235,7 @@ def test_one_size_is_evaluated_at_once_and_each_sample_is_counted_once(samples, 
     here = world(small().run)._replace(x=jnp.zeros((2000, 3)), y=jnp.arange(2000.0))
     # all are shown with so many, and each is counted once
     positions = jnp.arange(samples)
-    seen = evaluating(model, None)(here._replace(train=positions, test=positions), jnp.zeros(4))
+    seen = build_evaluate(model, None)(here._replace(train=positions, test=positions), jnp.zeros(4))
     assert float(seen.test_loss) == pytest.approx(at_once, rel=1e-6)
     assert float(seen.test_accuracy) == pytest.approx((samples - 1) / 2, rel=1e-6)
 
@@ -265,8 +265,8 @@ def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
 
     def evaluated(at_once, test):
         monkeypatch.setattr(diagnostics, "EVALUATED_AT_ONCE", at_once)
-        evaluating.cache_clear()
-        found = evaluating(model, goal)(here._replace(test=jnp.asarray(test), own=jnp.asarray(test)), params)
+        build_evaluate.cache_clear()
+        found = build_evaluate(model, goal)(here._replace(test=jnp.asarray(test), validation=jnp.asarray(test)), params)
         return np.array(found)
 
     test = np.arange(20, 60)
@@ -277,7 +277,7 @@ def test_accuracy_is_a_property_of_model_and_test_set(name, monkeypatch):
         # statistics are those of the first training samples, as many as are evaluated at once
         assert at_once >= 20
         np.testing.assert_allclose(evaluated(at_once, mine), expected, rtol=1e-4, atol=1e-5)
-    evaluating.cache_clear()
+    build_evaluate.cache_clear()
 
 
 @pytest.mark.slow
@@ -300,7 +300,7 @@ def test_the_parts_of_the_world_share_no_sample():
     shares = [set(np.asarray(here.shards)[i][: int(here.sizes[i])]) for i in range(scenario.workers.total)]
     assert len(set.union(*shares)) == sum(map(len, shares))
     assert not set.union(*shares) & set(np.asarray(here.test).tolist())
-    assert np.asarray(here.liars).tolist() == [0] + [-1] * 6
+    assert np.asarray(here.byzantine_rank).tolist() == [0] + [-1] * 6
 
 
 def test_keys_differ_by_purpose_worker_and_job_and_nothing_else():
@@ -333,7 +333,7 @@ def test_the_adversary_sees_the_model_and_the_rule_in_its_present_state():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(rule="remembering", attack="counting")
     remembered = np.linspace(-1, 1, 650, dtype=np.float32)
-    forged, _ = core.forge(here, 0, new(range(7)), rows, server._replace(rule=remembered), core.adversary(650))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server._replace(rule=remembered), core.init_adversary(650))
     expected = (np.asarray(server.params) - (rows.mean(axis=0) + remembered) / 2) / 10
     np.testing.assert_allclose(forged[0], expected, rtol=1e-5, atol=1e-7)
 
@@ -341,7 +341,9 @@ def test_the_adversary_sees_the_model_and_the_rule_in_its_present_state():
 def test_the_adversary_draws_anew_at_every_step():
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
     _, core, here, server = prepared(attack="gaussian")
-    first, again, later = (core.forge(here, t, new(range(7)), rows, server, core.adversary(650))[0] for t in (0, 0, 1))
+    first, again, later = (
+        core.forge(here, t, new(range(7)), rows, server, core.init_adversary(650))[0] for t in (0, 0, 1)
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first[0], later[0])
 
@@ -395,9 +397,9 @@ def test_what_a_rule_draws_changes_with_the_step_and_not_with_the_rows():
 def test_the_servers_own_row_is_a_gradient_on_validation_samples_alone():
     scenario, core, here, server = prepared(rule="fltrust", optimizer={"name": "sgd", "learning_rate": 1})
     parts, _ = share_out(scenario.data, scenario.workers.total, scenario.seed)
-    assert np.array_equal(here.own, parts.validation)
+    assert np.array_equal(here.validation, parts.validation)
     # rows that all agree with the server's: the aggregate has their direction and its length
-    one = here._replace(own=here.own[:1])
+    one = here._replace(validation=here.validation[:1])
     gradient = softmax_gradient(
         np.asarray(server.params, np.float64),
         np.asarray(here.x, np.float64)[[parts.validation[0]]].reshape(1, -1),
@@ -424,7 +426,7 @@ def test_an_adversary_that_asks_the_rule_does_not_know_what_it_will_draw():
     changes = {"rule": "median", "pre": [{"name": "bucketing", "s": 2}], "attack": "counting"}
     _, core, here, server = prepared(**changes)
     rows = np.random.default_rng(0).normal(size=(7, len(server.params))).astype(np.float32)
-    forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.adversary(len(server.params)))
+    forged, _ = core.forge(here, 0, new(range(7)), rows, server, core.init_adversary(len(server.params)))
     after, _, _ = core.update(here, server, new(range(7)), rows)
     asked, given = -10 * np.asarray(forged)[0], (np.asarray(server.params) - after.params) / 0.1
     assert not np.allclose(asked, given, atol=1e-3)

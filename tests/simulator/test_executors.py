@@ -16,7 +16,7 @@ from byzax.simulator.executors import ray as ray_executor
 from byzax.simulator.executors.base import batched, digest, plan
 from byzax.simulator.executors.ray import pool, ray
 from byzax.simulator.serving import Server
-from byzax.simulator.timeline import check, cut
+from byzax.simulator.timeline import check, truncate
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import at, loop, processes, run, same, small
@@ -313,7 +313,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
     monkeypatch.setattr(roles, "batched", lambda work, together: counted.append(work) or batched(work, together))
     rows = []
     for batch in (False, True):
-        host = roles.Workers()
+        host = roles.WorkerActor()
         scenario = small(executor={"name": "ray", "batch": batch})
         host.configure(scenario.task, np.zeros(7, int), 650)
         rows.append(host.work(0, 0, Server(np.zeros(650, np.float32), None, None, None, None, np.int32(0))))
@@ -408,12 +408,12 @@ def test_a_timeline_that_is_cut_is_that_of_a_run_with_fewer_updates(name):
         return sorted(every)
 
     whole, short = (plan(small(**{**SCENARIOS[name], "steps": steps}).run) for steps in (20, 9))
-    made = cut(whole, 9)
+    made = truncate(whole, 9)
     check(made, 7)
     assert jobs(made) == jobs(short)
     assert np.array_equal(made.time_s, short.time_s)
-    assert cut(whole, 20) is whole
-    nothing = cut(whole, 0)
+    assert truncate(whole, 20) is whole
+    nothing = truncate(whole, 0)
     assert (nothing.steps, nothing.first.tolist(), len(nothing.rows.jobs), len(nothing.outcomes)) == (0, [0], 0, 0)
 
 
@@ -482,13 +482,13 @@ def execute_alone(scenario):
 @pytest.mark.parametrize(
     ("role", "name", "schedule"),
     [
-        ("Workers", "worker actor 0", "synchronous"),
-        by_night("Workers", "worker actor 0", "lagging"),
-        by_night("Workers", "worker actor 0", "asynchronous"),
-        by_night("Workers", "worker actor 0", "stale_synchronous"),
-        by_night("Workers", "worker actor 0", "basgd"),
-        by_night("Adversary", "the adversary actor", "synchronous"),
-        by_night("ParameterServer", "the parameter-server actor", "synchronous"),
+        ("WorkerActor", "worker actor 0", "synchronous"),
+        by_night("WorkerActor", "worker actor 0", "lagging"),
+        by_night("WorkerActor", "worker actor 0", "asynchronous"),
+        by_night("WorkerActor", "worker actor 0", "stale_synchronous"),
+        by_night("WorkerActor", "worker actor 0", "basgd"),
+        by_night("AdversaryActor", "the adversary actor", "synchronous"),
+        by_night("ServerActor", "the parameter-server actor", "synchronous"),
     ],
 )
 def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_one(
@@ -515,7 +515,7 @@ def test_a_killed_actor_ends_the_run_with_its_name_and_the_next_run_has_a_new_on
 def test_an_actor_that_died_between_two_runs_is_replaced_before_the_next(ray_session):
     scenario = small(executor={"name": "ray", "actors": 1})
     expected = list(ray_session(scenario))
-    victim = processes("ray::Workers")[0]
+    victim = processes("ray::WorkerActor")[0]
     victim.kill()
     victim.wait(10)
     assert same(expected, list(ray_session(scenario)))

@@ -6,7 +6,7 @@ import pytest
 
 from byzax.simulator.core import build
 from byzax.simulator.executors.base import plan
-from byzax.simulator.serving import Arrived
+from byzax.simulator.serving import Arrivals
 from byzax.simulator.world import world
 from tests.nightly import by_day
 from tests.simulator.conftest import run, small
@@ -22,7 +22,7 @@ def same(one, other):
 
 def judged(core, here, server, worker, row):
     """The server after one row of this worker, and what was seen of it."""
-    return core.update(here, server, Arrived(np.array([worker]), np.asarray(server.step)[None]), row[None])[:2]
+    return core.update(here, server, Arrivals(np.array([worker]), np.asarray(server.step)[None]), row[None])[:2]
 
 
 @pytest.mark.parametrize("optimizer", by_day([MOMENTUM], (MOMENTUM, "adam", "adamw")))
@@ -55,7 +55,7 @@ def test_an_accepted_row_is_the_one_that_the_filter_hands_on():
     for worker in range(7):
         before = server
         # handed two versions ago: a third of the weight
-        arrived = Arrived(np.array([worker]), np.asarray(server.step)[None] - 2)
+        arrived = Arrivals(np.array([worker]), np.asarray(server.step)[None] - 2)
         server, seen, _ = core.update(here, server, arrived, rows[[worker]])
         if seen.accepted:
             expected, alone = judged(without, here, before._replace(filter=None), worker, rows[worker] / 3)

@@ -48,12 +48,12 @@ def keys_of_the_server(monkeypatch):
         return jax.random.fold_in(derive(root, Purpose.RULE, job), int(own))
 
     # the functions that are compiled with these keys are for this test alone
-    for kept in (jobs.working, training.by_job):
+    for kept in (jobs.build_work, training.with_job_keys):
         kept.cache_clear()
     for module in (jobs, training):
         monkeypatch.setattr(module, "derive", drawn)
     yield
-    for kept in (jobs.working, training.by_job):
+    for kept in (jobs.build_work, training.with_job_keys):
         kept.cache_clear()
 
 
@@ -63,14 +63,14 @@ def test_the_servers_row_is_that_of_a_worker_who_holds_its_samples_and_draws_wit
     data = {"name": "digits", "batch_size": 32} | WAYS[way].get("data", {})
     changes = {"rule": "own_row", "optimizer": {"name": "sgd", "learning_rate": 1.0}} | WAYS[way] | {"data": data}
     _, functions, here, server = prepared(**changes)
-    assert int(here.sizes.max()) == len(here.own) == 180
-    there = here._replace(shards=here.own[None], sizes=np.array([len(here.own)]))
+    assert int(here.sizes.max()) == len(here.validation) == 180
+    there = here._replace(shards=here.validation[None], sizes=np.array([len(here.validation)]))
     kept = functions.memory and functions.memory.start(there, len(server.params))
     rows = np.zeros((7, len(server.params)), np.float32)
     for step in range(4):
         params, own = server.params, ()
-        if functions.memory and functions.memory.handed:
-            kept = functions.memory.handed(kept, params)
+        if functions.memory and functions.memory.receive:
+            kept = functions.memory.receive(kept, params)
             own = (kept,)
         row = functions.work(there, params, 0, step, step, *own)
         if functions.memory:
@@ -101,8 +101,8 @@ def test_with_local_steps_the_servers_row_is_what_its_own_batches_change():
     draw = jax.random.fold_in(derive(here.key, Purpose.RULE, 0), int(Purpose.SERVER_BATCH))
     start = at = np.asarray(server.params, np.float64)
     for number in range(4):
-        places = jax.random.randint(jax.random.fold_in(draw, number), (8,), 0, len(here.own))
-        position = np.asarray(here.own)[np.asarray(places)]
+        places = jax.random.randint(jax.random.fold_in(draw, number), (8,), 0, len(here.validation))
+        position = np.asarray(here.validation)[np.asarray(places)]
         x, y = np.asarray(here.x, np.float64)[position].reshape(8, -1), np.asarray(here.y)[position]
         at = at - 0.3 * (softmax_gradient(at, x, y) + 0.5 * at + 2.0 * (at - start))
     after, _, _ = functions.update(here, server, new(range(7)), np.zeros((7, 650), np.float32))
@@ -116,7 +116,7 @@ def test_the_servers_momentum_moves_where_its_row_is_asked_for_and_not_by_an_adv
     _, plain, _, bare = prepared(rule="own_row", attack="counting", optimizer=changes["optimizer"])
     rows, velocity = np.ones((7, 650), np.float32), 0.0
     for _ in range(3):
-        functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
+        functions.forge(here, server.step, new(range(7)), rows, server, functions.init_adversary(650))
         gradient = server.params - plain.update(here, bare._replace(params=server.params, step=server.step),
                                                 new(range(7)), rows)[0].params  # fmt: skip
         velocity = 0.5 * velocity + np.asarray(gradient, np.float64)
@@ -130,16 +130,16 @@ def made(monkeypatch):
     """A list with an entry for each row of the server's own that was made."""
     entries = []
 
-    def owning(*given):
-        own = serving.owning(*given)
+    def build(*given):
+        own = serving.build_server_row(*given)
 
         def row(*asked):
             jax.debug.callback(lambda: entries.append(True))
-            return own.row(*asked)
+            return own.make(*asked)
 
-        return own._replace(row=row)
+        return own._replace(make=row)
 
-    monkeypatch.setattr(core, "owning", owning)
+    monkeypatch.setattr(core, "build_server_row", build)
     return entries
 
 
@@ -148,7 +148,7 @@ def made(monkeypatch):
 def test_an_adversary_that_asks_the_rule_many_times_makes_the_servers_row_once(memory, attack, made):
     _, functions, here, server = prepared(rule="fltrust", attack=attack, **memory)
     rows = np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
-    functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
+    functions.forge(here, server.step, new(range(7)), rows, server, functions.init_adversary(650))
     jax.effects_barrier()
     assert len(made) == 1
 
@@ -187,7 +187,7 @@ def test_an_adversary_knows_where_an_aggregate_leads_with_the_servers_rate_and_m
         _, functions, here, server = prepared(attack="arriving", optimizer=optimizer, **local)
         for seed in range(2):
             rows = np.random.default_rng(seed).normal(size=(7, 650)).astype(np.float32)
-            forged, _ = functions.forge(here, server.step, new(range(7)), rows, server, functions.adversary(650))
+            forged, _ = functions.forge(here, server.step, new(range(7)), rows, server, functions.init_adversary(650))
             # what an attack makes is a descent, also where rows are models
             shown = server.params - forged[0] if local else forged[0]
             server, _, _ = functions.update(here, server, new(range(7)), rows)

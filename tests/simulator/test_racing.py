@@ -110,7 +110,7 @@ def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_with
     )  # fmt: skip
     checkpoints = ray_session(scenario)
     kept = [next(checkpoints), next(checkpoints)]
-    victims = processes("ray::Workers")
+    victims = processes("ray::WorkerActor")
     assert len(victims) >= 2
     # one of the two that take part: the last hired of the session may be idle ones of other tests
     begin, outcome = time.monotonic(), None
@@ -138,7 +138,7 @@ def test_a_killed_worker_actor_ends_a_race_with_a_result_or_with_the_reason_with
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("role", "name"), [("ParameterServer", "the parameter-server"), ("Adversary", "adversary")])
+@pytest.mark.parametrize(("role", "name"), [("ServerActor", "the parameter-server"), ("AdversaryActor", "adversary")])
 def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role, name):
     executor = {"name": "ray", "actors": 1}
     scenario = small(clock="wall", schedule="asynchronous", steps=5000, evaluate_every=5, executor=executor)

@@ -6,7 +6,7 @@ import pytest
 
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.serving import Arrived
+from byzax.simulator.serving import Arrivals
 from byzax.simulator.validation import validate
 from byzax.simulator.world import world
 from tests.nightly import by_night
@@ -14,7 +14,7 @@ from tests.simulator.conftest import small
 
 SHARES = {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}}
 LOCAL = {"steps": 1, "learning_rate": 0.1}
-EVERYONE = Arrived(np.arange(7), np.zeros(7, int))
+EVERYONE = Arrivals(np.arange(7), np.zeros(7, int))
 ROWS = 0.1 * np.random.default_rng(0).normal(size=(7, 650)).astype(np.float32)
 
 
@@ -25,7 +25,7 @@ def prepared(**changes):
 
 
 def forged(core, here, server, rows, step=0):
-    state = core.adversary(rows.shape[1])
+    state = core.init_adversary(rows.shape[1])
     return np.asarray(core.forge(here, jnp.asarray(step), EVERYONE, jnp.asarray(rows), server, state)[0])
 
 
@@ -74,7 +74,7 @@ def test_attacks_do_the_same_to_models_as_to_the_changes_they_stand_for(attack):
         )
         params = np.asarray(server.params)
         rows = params - ROWS if send == "model" else ROWS
-        state = core.adversary(650)
+        state = core.init_adversary(650)
         for step in range(2):
             sent, state = core.forge(here, jnp.asarray(step), EVERYONE, jnp.asarray(rows), server, state)
             server = server._replace(params=server.params + step * 0)
@@ -107,12 +107,12 @@ def test_a_table_keeps_what_was_claimed_when_a_row_came():
     )
     server, _, _ = core.update(here, server, EVERYONE, jnp.asarray(ROWS))
     # only an honest worker sends in the next update, in which nobody claims anything
-    again = Arrived(np.array([6]), np.array([1]))
+    again = Arrivals(np.array([6]), np.array([1]))
     server, seen, _ = core.update(here, server, again, jnp.asarray(ROWS[6:]))
     weights = np.where(np.arange(7) < 2, 50, 1) * np.asarray(here.sizes, float)
     assert float(seen.byzantine_weight) == pytest.approx(weights[:2].sum() / weights.sum(), rel=1e-4)
 
 
 def test_claims_are_refused_where_numbers_of_samples_do_not_count():
-    with pytest.raises(ScenarioError, match=r"^attack: claims lies about numbers of samples.*take weights samples"):
+    with pytest.raises(ScenarioError, match=r"^attack: claims states false numbers of samples.*take weights samples"):
         validate(small(attack="claims").task)

@@ -7,8 +7,8 @@ import pytest
 from byzax.simulator.core import build, least_rows
 from byzax.simulator.executors.base import per_job, plan
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.serving import Arrived
-from byzax.simulator.timeline import check, cut, load, save
+from byzax.simulator.serving import Arrivals
+from byzax.simulator.timeline import check, load, save, truncate
 from byzax.simulator.world import world
 from tests.nightly import by_night
 from tests.simulator.conftest import run, small
@@ -56,7 +56,7 @@ def test_an_asynchronous_table_applies_the_last_row_of_every_worker():
     last = np.zeros((7, rows.shape[1]))
     ages = []
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         last[timeline.rows.workers[new]] = rows[new]
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * last.mean(0), rtol=1e-4, atol=1e-5)
         ages += timeline.ages[new].tolist()
@@ -76,7 +76,7 @@ def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_n
     last, handed, there = np.zeros((7, rows.shape[1])), np.zeros(7), np.zeros(7, bool)
     sizes = []
     for t in range(timeline.steps):
-        new, now = timeline.of(t), timeline.time_s[t]
+        new, now = timeline.places_of(t), timeline.time_s[t]
         fresh = timeline.rows.workers[new]
         dead = [crash["worker"] for crash in DYING if crash["at"] <= now < crash.get("back", np.inf)]
         if options.get("dead_rows") != "stay":
@@ -89,7 +89,7 @@ def test_the_row_of_a_dead_worker_leaves_the_table_at_once_or_after_max_age_or_n
     assert sizes[0] == 7
     assert (min(sizes), sizes[-1]) == ((7, 7) if options.get("dead_rows") else (5, 6))
     check(timeline, 7)
-    assert len(cut(timeline, 20).gone) <= len(timeline.gone) == (0 if options.get("dead_rows") else 2)
+    assert len(truncate(timeline, 20).gone) <= len(timeline.gone) == (0 if options.get("dead_rows") else 2)
 
 
 def test_where_fewer_rows_are_left_than_the_rule_accepts_the_run_ends_and_says_so():
@@ -126,7 +126,7 @@ def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
         timeline, models, rows = history(schedule=schedule, **RANDOM)
         assert timeline.ages.max() > 2
         for t in range(timeline.steps):
-            new = timeline.of(t)
+            new = timeline.places_of(t)
             weighted = weight(timeline.ages[new])[:, None] * rows[new]
             np.testing.assert_allclose(models[t + 1], models[t] - ETA * weighted.mean(0), rtol=1e-4, atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_the_rows_of_a_table_become_lighter_as_they_grow_older():
     timeline, models, rows = history(schedule=schedule, **RANDOM)
     last, made = np.zeros((7, rows.shape[1])), np.zeros(7)
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         last[timeline.rows.workers[new]], made[timeline.rows.workers[new]] = rows[new], timeline.rows.handed[new]
         step = (last / (1 + t - made)[:, None]).mean(0)
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * step, rtol=1e-4, atol=1e-5)
@@ -147,7 +147,7 @@ def test_basgd_gives_the_rule_the_means_of_its_buckets():
     timeline, models, rows = history(schedule={"name": "basgd", "buckets": 3}, rule="median", **RANDOM)
     assert timeline.sizes.max() > 3
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         bucket = timeline.rows.workers[new] % 3
         means = np.stack([rows[new][bucket == b].mean(0) for b in range(3)])
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * np.median(means, axis=0), rtol=1e-4, atol=1e-5)
@@ -156,7 +156,7 @@ def test_basgd_gives_the_rule_the_means_of_its_buckets():
 def test_a_quorum_applies_the_first_rows_alone():
     timeline, models, rows = history(schedule={"name": "synchronous", "quorum": 4}, **RANDOM)
     for t in range(timeline.steps):
-        new = timeline.of(t)
+        new = timeline.places_of(t)
         assert new.stop - new.start == 4
         np.testing.assert_allclose(models[t + 1], models[t] - ETA * rows[new].mean(0), rtol=1e-4, atol=1e-5)
 
@@ -175,7 +175,7 @@ def fed(core, here, server, state, arrivals):
     """Gives every row sent, where rows come in this order: `(worker, row)` each."""
     sent = []
     for step, (worker, row) in enumerate(arrivals):
-        new = Arrived(np.array([worker]), np.array([step]))
+        new = Arrivals(np.array([worker]), np.array([step]))
         forged, state = core.forge(here, step, new, row[None], server, state)
         sent.append(np.asarray(forged)[0])
     return sent
@@ -191,7 +191,7 @@ def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(5, 650)).astype(np.float32)
     order = [(3, rows[0]), (0, rows[1]), (5, rows[2]), (3, rows[3]), (1, rows[4])]
-    sent = fed(core, here, server, core.adversary(650), order)
+    sent = fed(core, here, server, core.init_adversary(650), order)
     for place in (0, 2, 3):
         assert np.array_equal(sent[place], rows[place])
     np.testing.assert_allclose(sent[1], -2 * rows[0], rtol=1e-5)
@@ -210,15 +210,15 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
     core, here = build(scenario.run, 3), world(scenario.run)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
-    new = Arrived(np.arange(3), np.zeros(3, int))
-    forged, state = core.forge(here, 0, new, rows, server, core.adversary(650))
+    new = Arrivals(np.arange(3), np.zeros(3, int))
+    forged, state = core.forge(here, 0, new, rows, server, core.init_adversary(650))
     first = (np.asarray(server.params) - rows.mean(0) / 2) / 10
     np.testing.assert_allclose(forged[0], first, rtol=1e-4, atol=1e-6)
     fresh = np.ones((1, 650), np.float32)
-    new = Arrived(np.array([2]), np.zeros(1, int))
+    new = Arrivals(np.array([2]), np.zeros(1, int))
     again, state = core.forge(here, 1, new, fresh, server, state)
     assert np.array_equal(again, fresh)
-    new = Arrived(np.array([0]), np.zeros(1, int))
+    new = Arrivals(np.array([0]), np.zeros(1, int))
     forged, _ = core.forge(here, 2, new, fresh, server, state)
     table = np.stack([fresh[0], rows[1], fresh[0]])
     # (params - j times what the rule would give) / 10 in the j-th update
@@ -320,7 +320,7 @@ def test_the_average_of_models_is_the_next_model():
         core, here = build(scenario.run, 7), world(scenario.run)
         server = core.start(here)
         rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
-        after, _, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
+        after, _, _ = core.update(here, server, Arrivals(np.arange(7), np.zeros(7, int)), rows)
         models = rows if send == "model" else np.asarray(server.params) - rows
         np.testing.assert_allclose(after.params, models.mean(0), rtol=1e-5, atol=1e-6)
 

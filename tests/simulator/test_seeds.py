@@ -8,7 +8,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors.base import byzantine_updates
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.world import liars, load, share_out, world
+from byzax.simulator.world import byzantine_ranks, load, share_out, world
 from tests.simulator.conftest import at, loop, run, same, small
 
 DATA = {"name": "digits", "batch_size": 8}
@@ -19,9 +19,9 @@ def parts(seed: int, **changes) -> dict[str, bytes]:
     scenario = small(workers={"total": 7, "byzantine": {"count": 2, "which": "random"}}, **changes)
     here = world(at(scenario, seed))
     return {
-        "data": b"".join(np.asarray(each).tobytes() for each in (here.shards, here.train, here.test, here.own)),
+        "data": b"".join(np.asarray(each).tobytes() for each in (here.shards, here.train, here.test, here.validation)),
         "start": np.asarray(jax.random.key_data(here.start_key)).tobytes(),
-        "liars": np.asarray(here.liars).tobytes(),
+        "liars": np.asarray(here.byzantine_rank).tobytes(),
         "batches": np.asarray(jax.random.key_data(here.key)).tobytes(),
     }
 
@@ -44,8 +44,8 @@ def test_who_is_byzantine_has_a_seed_of_its_own_whether_fixed_or_drawn_for_each_
         return small(workers={"total": 7, "byzantine": {"count": 2, **chosen}})
 
     fixed = scenario(which="random", seed=5)
-    assert np.array_equal(liars(fixed.run), liars(at(fixed, 1)))
-    assert np.array_equal(liars(fixed.run), liars(at(scenario(which="random"), 5)))
+    assert np.array_equal(byzantine_ranks(fixed.run), byzantine_ranks(at(fixed, 1)))
+    assert np.array_equal(byzantine_ranks(fixed.run), byzantine_ranks(at(scenario(which="random"), 5)))
     drawn = scenario(per_round="sampled", seed=5)
     assert np.array_equal(byzantine_updates(drawn.run, 9), byzantine_updates(at(drawn, 1), 9))
     assert np.array_equal(byzantine_updates(drawn.run, 9), byzantine_updates(at(scenario(per_round="sampled"), 5), 9))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from byzax.simulator import arrivals, schedules
 from byzax.simulator.arrivals import open_book
 from byzax.simulator.config.attack import Chosen
-from byzax.simulator.core import doubted
-from byzax.simulator.durations import drawing
-from byzax.simulator.executors.base import fixed_liars, plan, situation
+from byzax.simulator.core import f_of_rule
+from byzax.simulator.durations import build_draws
+from byzax.simulator.executors.base import fixed_byzantine_workers, plan, situation
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import likely_bound
@@ -32,7 +32,7 @@ def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=100
     book = open_book(
         decides, scenario.attack.timing, range(scenario.workers.byzantine.count), least, situation(at(scenario, seed))
     )
-    return planned(book, drawing(scenario.latency, n, seed, bits), scenario.latency.crashes)
+    return planned(book, build_draws(scenario.latency, n, seed, bits), scenario.latency.crashes)
 
 
 def synchronous(n: int, steps: int) -> Timeline:
@@ -198,7 +198,7 @@ def test_blocks_of_updates_in_step_are_what_the_events_would_give(latency, n, st
         latency = {key: value for key, value in latency.items() if key not in ("loss", "crashes")}
     scenario = small(latency=latency, workers={"total": n, "byzantine": 0})
     one = made("synchronous", n, steps, f=0, seed=seed, latency=latency)
-    other = in_step(steps, drawing(scenario.latency, n, seed, 1000))
+    other = in_step(steps, build_draws(scenario.latency, n, seed, 1000))
     for x, y in zip(
         (*one.rows, one.first, one.seen, one.time_s), (*other.rows, other.first, other.seen, other.time_s), strict=True
     ):
@@ -511,7 +511,7 @@ def test_rows_after_the_first_of_a_worker_wait_for_no_buffer():
 def test_each_bucket_has_the_rows_of_its_own_workers():
     plan = made({"name": "basgd", "buckets": 3}, latency="exponential")
     for step in range(plan.steps):
-        assert {*(plan.rows.workers[plan.of(step)] % 3)} == {0, 1, 2}
+        assert {*(plan.rows.workers[plan.places_of(step)] % 3)} == {0, 1, 2}
     assert (plan.seen == 3).all()
 
 
@@ -556,18 +556,18 @@ def test_exactly_so_many_byzantine_workers_take_part_in_every_update():
                 rule="trimmed_mean",
             )
             there = plan(at(scenario, 3))
-            liars = fixed_liars(at(scenario, 3))
+            liars = fixed_byzantine_workers(at(scenario, 3))
             assert there.steps == 60
             for step in range(60):
-                taking = there.rows.workers[there.of(step)]
+                taking = there.rows.workers[there.places_of(step)]
                 assert len(set(taking)) == 5
                 assert np.isin(taking, liars).sum() == 2
             # all of both kinds have turns, but for those that died
             assert latency == rough or len(set(there.rows.workers.tolist())) == 20
-            assert doubted(scenario.run, 5) == 2
+            assert f_of_rule(scenario.run, 5) == 2
     # another number declared: what is likely of that many, as without the key
     told = small(workers={"total": 20, "byzantine": byzantine, "declared": 1}, schedule=schedule)
-    assert doubted(told.run, 5) == likely_bound(20, 1, 5) == 1
+    assert f_of_rule(told.run, 5) == likely_bound(20, 1, 5) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from byzax.simulator import rates
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.serving import Arrived
-from byzax.simulator.training import clipped, rate
+from byzax.simulator.serving import Arrivals
+from byzax.simulator.training import build_rate, clip_norm
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import run, small
@@ -44,7 +44,7 @@ def test_a_rate_follows_its_formula(name):
 def test_after_a_warm_up_a_rate_begins_as_it_would_without_and_ends_with_the_run(name):
     options, expected = SCHEDULES[name]
     chosen = {"name": "sgd", "learning_rate": {"name": name, **options, "warm_up": 4}}
-    made = rate(small(optimizer=chosen).optimizer.learning_rate, 24)
+    made = build_rate(small(optimizer=chosen).optimizer.learning_rate, 24)
     risen = expected(np.zeros(4)) * np.array([1, 2, 3, 4]) / 4
     np.testing.assert_allclose([made(t) for t in range(30)], np.append(risen, expected(T[:26])), rtol=1e-5)
 
@@ -231,13 +231,13 @@ def test_penalties_are_in_the_gradient_and_clipping_by_value_is_before_that_by_n
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e25])
 def test_clipping_keeps_the_direction_of_a_vector_of_any_size(size):
     vector = (size * np.array([3, -4])).astype(np.float32)
-    np.testing.assert_allclose(clipped(vector, 1e-3), vector if size < 1 else [6e-4, -8e-4], rtol=1e-5)
-    assert np.array_equal(clipped(np.zeros(3, np.float32), 1.0), np.zeros(3))
+    np.testing.assert_allclose(clip_norm(vector, 1e-3), vector if size < 1 else [6e-4, -8e-4], rtol=1e-5)
+    assert np.array_equal(clip_norm(np.zeros(3, np.float32), 1.0), np.zeros(3))
 
 
 def test_a_gradient_that_is_not_finite_stays_so():
-    assert np.isnan(clipped(np.array([np.nan, 1], np.float32), 1.0)).any()
-    assert not np.isfinite(clipped(np.array([np.inf, 1], np.float32), 1.0)).all()
+    assert np.isnan(clip_norm(np.array([np.nan, 1], np.float32), 1.0)).any()
+    assert not np.isfinite(clip_norm(np.array([np.inf, 1], np.float32), 1.0)).all()
 
 
 def local_batch(here, worker, job, number):
@@ -399,7 +399,7 @@ def test_adam_at_the_server_takes_the_workers_mean_change_for_a_gradient():
     core, here = build(scenario.run, 7), world(scenario.run)
     server = core.start(here)
     rows = np.stack([core.work(here, server.params, worker, 0, 0) for worker in range(7)])
-    after, _, _ = core.update(here, server, Arrived(np.arange(7), np.zeros(7, int)), rows)
+    after, _, _ = core.update(here, server, Arrivals(np.arange(7), np.zeros(7, int)), rows)
     # the first step of Adam is the sign of the gradient
     moved = (np.asarray(server.params) - np.asarray(after.params)) / 0.1
     mean = rows.mean(0)

@@ -18,7 +18,7 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.executors.base import Checkpoint, RunError, ended
 from byzax.simulator.executors.ray.planned import can_stream, compiled, streamed, submitted
 from byzax.simulator.executors.ray.pool import (
-    Pool,
+    ActorPool,
     carry_functions,
     causes,
     clean_up,
@@ -45,7 +45,7 @@ def session(
     """
     started = not ray.is_initialized()
     embedded = connect(address) if started else None
-    pool = Pool({}, {}, [])
+    pool = ActorPool({}, {}, [])
     try:
         yield lambda task: _run(pool, task, notice)
     finally:
@@ -56,7 +56,7 @@ def session(
             clean_up(embedded, keep_logs=bool(pool.dead))
 
 
-def _run(pool: Pool, task: Task, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
+def _run(pool: ActorPool, task: Task, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
     count = hosting(task)
     fill(pool, count)
     carry_functions(task.run)
@@ -85,7 +85,7 @@ def _run(pool: Pool, task: Task, notice: Callable[[str], None]) -> Iterator[Chec
                 forget_graphs(pool)
 
 
-def _deaths(pool: Pool, error: RayError) -> str:
+def _deaths(pool: ActorPool, error: RayError) -> str:
     missing = not_answering(pool)
     if not missing:
         return f"Ray: {type(error).__name__}: {line(error)}"

@@ -11,7 +11,7 @@ from ray.dag import InputNode
 from byzax.simulator import interrupts
 from byzax.simulator.executors.actors import asked
 from byzax.simulator.executors.base import Checkpoint, evaluation_steps
-from byzax.simulator.executors.ray.pool import Pool, forget_graphs
+from byzax.simulator.executors.ray.pool import ActorPool, forget_graphs
 from byzax.simulator.executors.ray.repeat import Repeat, checkpoint
 
 # Updates submitted before the oldest of them is waited for: enough to keep every actor busy, and bounded.
@@ -75,7 +75,7 @@ def can_stream(repeat: Repeat) -> bool:
     )
 
 
-def compiled(pool: Pool, repeat: Repeat) -> Any:
+def compiled(pool: ActorPool, repeat: Repeat) -> Any:
     """One update as a compiled graph: actors hand messages on through shared memory, without the driver in between."""
     hosts = repeat.post.hosts[: repeat.post.of_version[1]].tolist()
     rows = int(repeat.timeline.sizes[0]) * repeat.d * 4

@@ -23,7 +23,7 @@ from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.part import parts_of, source_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.executors.actors import Adversary, ParameterServer, Workers
+from byzax.simulator.executors.actors import AdversaryActor, ServerActor, WorkerActor
 from byzax.simulator.executors.base import RunError
 
 # How often Ray tries to reach a cluster.
@@ -45,7 +45,7 @@ class Actor(NamedTuple):
     gpu: float
 
 
-class Pool(NamedTuple):
+class ActorPool(NamedTuple):
     """The actors of a session by their names, and compiled graphs by what they connect.
 
     `dead`: why actors died; Ray's logs say more.
@@ -171,10 +171,12 @@ def clean_up(embedded: Embedded, keep_logs: bool) -> None:
 
 
 def line(error: Exception) -> str:
+    """The message of an error on one line, of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 
 def worker_name(number: int) -> str:
+    """The name of a worker actor in messages."""
     return f"worker actor {number}"
 
 
@@ -190,10 +192,10 @@ def hosting(task: Task) -> int:
     return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
 
 
-def fill(pool: Pool, count: int) -> None:
+def fill(pool: ActorPool, count: int) -> None:
     """Starts the actors that are not there yet or died: `count` of workers, adversary and server."""
     dismiss(pool, not_answering(pool))
-    roles = {SERVER: ParameterServer, ADVERSARY: Adversary} | {worker_name(i): Workers for i in range(count)}
+    roles = {SERVER: ServerActor, ADVERSARY: AdversaryActor} | {worker_name(i): WorkerActor for i in range(count)}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
     small, workers = min(gpus, 0.05), len({*pool.actors, *roles} - {SERVER, ADVERSARY})
@@ -203,7 +205,7 @@ def fill(pool: Pool, count: int) -> None:
     dismiss(pool, [name for name in hosts if pool.actors[name].gpu > share])
     for name, role in roles.items():
         if name not in pool.actors:
-            gpu = share if role is Workers else small
+            gpu = share if role is WorkerActor else small
             options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
             pool.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
     if missing := not_answering(pool):
@@ -214,14 +216,14 @@ def fill(pool: Pool, count: int) -> None:
         raise RunError(f"{who} did not start: {causes(missing)}; free in the cluster: {offer}")
 
 
-def dismiss(pool: Pool, names: Iterable[str]) -> None:
+def dismiss(pool: ActorPool, names: Iterable[str]) -> None:
     """Ends these actors, and the compiled graphs they may be part of."""
     for name in names:
         forget_graphs(pool)
         ray.kill(pool.actors.pop(name).handle)
 
 
-def not_answering(pool: Pool) -> dict[str, RayError]:
+def not_answering(pool: ActorPool) -> dict[str, RayError]:
     """The actors that do not answer, and what Ray says of them."""
     answers = {name: actor.handle.__ray_ready__.remote() for name, actor in pool.actors.items()}
     if answers:
@@ -237,6 +239,7 @@ def not_answering(pool: Pool) -> dict[str, RayError]:
 
 
 def causes(missing: dict[str, RayError]) -> str:
+    """The causes of the deaths of actors, each once."""
     return " and ".join(sorted({cause(error) for error in missing.values()}))
 
 
@@ -256,7 +259,8 @@ def cause(error: RayError) -> str:
     return text.strip().splitlines()[-1][:300]
 
 
-def forget_graphs(pool: Pool) -> None:
+def forget_graphs(pool: ActorPool) -> None:
+    """Tears down the compiled graphs of a pool."""
     for graph in pool.graphs.values():
         try:
             graph.teardown()

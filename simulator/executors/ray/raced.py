@@ -13,9 +13,9 @@ from byzax.simulator.arrivals import Book, Job, lost_in_words
 from byzax.simulator.executors.actors import New
 from byzax.simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
 from byzax.simulator.executors.racing import Crew, Done, race
-from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, Pool, cause, not_answering, worker_name
+from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, ActorPool, cause, not_answering, worker_name
 from byzax.simulator.executors.ray.repeat import Repeat, checkpoint
-from byzax.simulator.serving import Arrived
+from byzax.simulator.serving import Arrivals
 from byzax.simulator.timeline import Timeline
 
 
@@ -28,7 +28,7 @@ class Handle(NamedTuple):
     job: int
 
 
-def observed(pool: Pool, repeat: Repeat, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
+def observed(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
     """A run on the clock: the driver keeps the book, actors hand on references; `notice` is told of those that died."""
     run, server = repeat.task.run, repeat.server
     evaluated = set(evaluation_steps(repeat.task.evaluate_every, run.steps))
@@ -74,7 +74,7 @@ def observed(pool: Pool, repeat: Repeat, notice: Callable[[str], None]) -> Itera
                 lost = lost_in_words(dict.fromkeys(workers, step))
                 notice(f"{worker_name(host)} died: {died[host]}; {lost}, and the race goes on without")
 
-    def update(step: int, seen: int, new: Arrived, handles: list[Handle]) -> None:
+    def update(step: int, seen: int, new: Arrivals, handles: list[Handle]) -> None:
         sent = [handle.row for handle in handles]
         places = tuple(np.array([i]) for i in range(len(sent)))
         if repeat.core.memory is not None:

@@ -11,7 +11,7 @@ from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Evaluation, Update
 from byzax.simulator.executors.actors import Post, Seen, posted
 from byzax.simulator.executors.base import Checkpoint, first_core, prepare, series
-from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, Pool, worker_name
+from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, ActorPool, worker_name
 from byzax.simulator.serving import Server
 from byzax.simulator.timeline import UNPLANNED, Timeline
 
@@ -32,7 +32,7 @@ class Repeat(NamedTuple):
     begin: float
 
 
-def configure(pool: Pool, count: int, task: Task) -> Repeat:
+def configure(pool: ActorPool, count: int, task: Task) -> Repeat:
     """Gives all actors the task of one seed."""
     begin, run = time.perf_counter(), task.run
     n = run.workers.total
