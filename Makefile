@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs-ready
 RESULTS ?= results/demo
 
-.PHONY: help setup demo test nightly check lock bench clean
+.PHONY: help setup demo test nightly check docs lock bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -25,7 +26,7 @@ demo: $(READY)   ## six rules against the attacks on real digits: table and plot
 test: $(READY)   ## the default test suite
 	XLA_FLAGS="$(XLA_FLAGS) --xla_cpu_use_fusion_emitters=false" $(BIN)/python -m pytest -n auto --dist worksteal
 
-nightly: $(READY)  ## everything, the slow tests too
+nightly: $(DOCS_READY)  ## everything, the slow tests too
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'
 
 check: $(READY)  ## formatting, lint, types
@@ -33,12 +34,21 @@ check: $(READY)  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+# apart from the rest, so that make test does not wait for it
+$(DOCS_READY): $(READY) requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $(DOCS_READY)
+
+docs: $(DOCS_READY)  ## the documentation, as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(READY)  ## speed of rules and training, as ratios within one run
 	$(BIN)/byzax bench rules
 	$(BIN)/byzax bench training
 
-lock:            ## renew requirements.lock (needs uv)
+lock:            ## renew requirements.lock and requirements-docs.lock (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra docs -c requirements.lock pyproject.toml -o requirements-docs.lock
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .cache build dist site *.egg-info .pytest_cache .ruff_cache

@@ -83,7 +83,7 @@ def table(kind: str) -> Table:
 
 
 def markdown(kind: str) -> str:
-    """The same as a table in Markdown, without the options: what the README holds of rules and attacks."""
+    """The same as a table in Markdown, without the options: what the documentation holds of each kind."""
     (factories, _), columns = functions(kind), KINDS[kind][1]
     lines = [f"| {' | '.join([kind, 'what it is', *map(_heading, columns)])} |", f"|{'---|' * (2 + len(columns))}"]
     for name, function in factories.items():

@@ -5,6 +5,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,15 @@ def scores(
     return figure
 
 
+class Displayed(Figure):
+    """A figure that notebooks show, without pyplot, which would keep every figure in memory."""
+
+    def _repr_png_(self) -> bytes:
+        made = BytesIO()
+        self.savefig(made, format="png")
+        return made.getvalue()
+
+
 def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> Figure:
     """A measurement over another: a line for each value of a column, a panel for each value of another.
 
@@ -240,7 +250,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
     paint = colours([str(name) for name in names])
     score = Score(y, y.replace("_", " "), "", "", True)
     with rc_context(STYLE):
-        figure = Figure(figsize=(max(4.6, 2.75 * columns + 0.6), 2.35 * rows + 0.9), layout="constrained")
+        figure = Displayed(figsize=(max(4.6, 2.75 * columns + 0.6), 2.35 * rows + 0.9), layout="constrained")
         grid = [*figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat]
         for axes, panel in zip(grid, panels, strict=False):
             mine = curves if panel is None else curves.loc[curves[col] == panel]

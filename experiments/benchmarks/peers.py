@@ -1,7 +1,7 @@
 """The same rules in other packages, where they are installed: byzfl and byzpy, both on PyTorch.
 
 They run in a process of their own, so that one that never ends, or takes all memory, is ended and the benchmark goes
-on. Neither is needed by byzax; README says how to install them.
+on. Neither is needed by byzax; docs/benchmarks.md says how to install them.
 """
 
 import importlib.machinery

@@ -83,16 +83,6 @@ def test_a_folder_that_is_used_is_kept_unless_it_may_be_overwritten(tmp_path):
     assert sorted(each.name for each in out.iterdir()) == [*FILES, "mine.txt"]
 
 
-def test_the_sample_of_the_readme_is_understood(tmp_path):
-    path = tmp_path / "readme.yaml"
-    blocks = (ROOT / "README.md").read_text().split("```yaml\n")[1:]
-    path.write_text(next(block.split("```")[0] for block in blocks if block.startswith("rules:")))
-    asked = load(path, {})
-    assert [part.name for part in asked.subjects] == ["krum", "bulyan"]
-    assert asked.gradients is not None
-    assert asked.parts == PARTS
-
-
 def test_flags_come_before_the_file_and_settings_before_flags(tmp_path):
     path = write(tmp_path, rules=["average", "median"])
     asked = load(path, {"rules": ["krum"], "n": 9}, ["rule.distance=plain", "d=3"])

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -78,25 +77,6 @@ def test_shipped_scenarios_can_run(path, monkeypatch):
     # where files that they name begin
     monkeypatch.chdir(ROOT)
     validate(load(path))
-
-
-@pytest.mark.slow
-def test_the_attack_of_ones_own_in_the_readme_runs(tmp_path):
-    code = (ROOT / "README.md").read_text().split("`attacks/mirror.py`")[1].split("```python\n")[1].split("```")[0]
-    (tmp_path / "attacks").mkdir()
-    (tmp_path / "attacks" / "mirror.py").write_text(code)
-    lie = {"name": "mirror", "strength": 2, "knowledge": "colluding", "from": 1}
-    (tmp_path / "own.yaml").write_text(json.dumps(SMALL | {"attack": lie, "rule": "median"}))
-    command = [sys.executable, "-m", "byzax", "run", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out")]
-    plugins = {**os.environ, "BYZAX_PLUGINS": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=plugins, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "mirror" in done.stdout
-
-
-def test_the_readme_holds_the_model_of_ones_own_that_is_shipped():
-    code = (ROOT / "experiments" / "scenarios" / "own_model.py").read_text().split("\n", 2)[2].strip()
-    assert f"```python\n{code}\n```" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "certificates").glob("*.yaml")), ids=lambda p: p.stem)
@@ -180,29 +160,6 @@ def test_list_names_everything_of_a_kind(kind):
     assert listing.names(kind)
     for name in listing.names(kind):
         assert f" {name} " in result.stdout
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "rules",
-        "pre",
-        "filters",
-        "attacks",
-        "models",
-        "data",
-        "partitions",
-        "augmentations",
-        "schedules",
-        "latency",
-        "rates",
-    ],
-)
-def test_the_readme_holds_the_table_that_the_files_give(kind):
-    result = byzax("list", kind, "--markdown")
-    assert result.exit_code == 0
-    ours = [line for line in result.stdout.splitlines() if "Made for the tests" not in line]
-    assert "\n".join(ours) in (ROOT / "README.md").read_text(), f"byzax list {kind} --markdown gives another table"
 
 
 def test_every_rule_and_attack_states_its_fields():

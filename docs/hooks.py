@@ -1,0 +1,219 @@
+"""Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
+
+A page asks for them in a line of its own: `{{ table: rules }}`, `{{ options: rules }}`, `{{ keys }}`,
+`{{ api: rules }}`, `{{ file: ARCHITECTURE.md }}`, `{{ help: run }}`.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# plug-ins of whoever builds the site are no part of byzax
+os.environ.pop("BYZAX_PLUGINS", None)
+PLACEHOLDER = re.compile(r"^\{\{ *(\w+)(?:: *([\w./-]+))? *\}\}$", re.MULTILINE)
+
+
+# figures that stand beside the scenario that they are of
+FIGURE = re.compile(r"\]\(\.\./(experiments/[\w/-]+\.png)\)")
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """What mkdocs calls once: figures from other folders of the repository become files of the site."""
+    from mkdocs.structure.files import File
+
+    pages = [ROOT / "docs" / page.src_uri for page in files.documentation_pages() if page.src_uri.endswith(".md")]
+    for path in sorted({path for page in pages for path in FIGURE.findall(page.read_text(encoding="utf-8"))}):
+        files.append(File.generated(config, f"figures/{Path(path).name}", abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """What mkdocs calls for every page."""
+    return FIGURE.sub(lambda match: f"](figures/{Path(match[1]).name})", fill(markdown))
+
+
+def fill(markdown: str) -> str:
+    """The text of a page, with what it asks for in place of its placeholders."""
+    return PLACEHOLDER.sub(lambda match: MAKERS[match[1]](match[2]), markdown)
+
+
+def table(kind: str) -> str:
+    """The table of a kind, such as `rules`, as `byzax list rules --markdown` prints it."""
+    from byzax.experiments import listing
+
+    lines = listing.markdown(kind).splitlines()
+    return "\n".join([*lines[:2], *(_escaped(line) for line in lines[2:])])
+
+
+def _escaped(line: str) -> str:
+    # formulas hold signs of Markdown and of HTML; the name, in the first cell, is code
+    name, rest = re.fullmatch(r"(\| `\w+`)(.*)", line).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    return name + re.sub(r"(?<!\\)([*_<>\[\]])", r"\\\1", rest)
+
+
+def options(kind: str) -> str:
+    """The options of all parts of a kind with their defaults, as a table."""
+    from byzax.experiments import listing
+
+    lines = ["| name | options and defaults |", "|---|---|"]
+    for name, function in listing.functions(kind)[0].items():
+        cells = ", ".join(f"`{option}`" for option in listing.options(function)).replace("|", "\\|")
+        lines.append(f"| `{name}` | {cells or 'none'} |")
+    return "\n".join(lines)
+
+
+def keys(_: str | None = None) -> str:
+    """All keys of a scenario, from the JSON Schema of `Study`; options of single parts are in tables of their own."""
+    from byzax.simulator.config.part import json_schema
+    from byzax.simulator.config.study import Study
+
+    schema = json_schema(Study)
+    lines = ["| key | value | default | what it is |", "|---|---|---|---|"]
+    return "\n".join([*lines, *_keys(schema, schema["$defs"], "")])
+
+
+def _keys(schema: Any, defined: Any, above: str) -> list[str]:
+    lines = []
+    for name, field in schema["properties"].items():
+        # the name of a part says which it is; that of a study is a key
+        if name == "name" and above:
+            continue
+        default = "required" if name in schema.get("required", []) else _default(field)
+        described = field.get("description") or _described(field, defined)
+        lines.append(_row(f"`{above}{name}`", _value(field, defined), default, described))
+        for inner in _mappings(field, defined):
+            chosen = inner["properties"].get("name", {}).get("const")
+            # of one of several, such as executors, the name says whose keys these are
+            lines += _keys(inner, defined, f"{above}{name}{f' ({chosen})' if chosen else ''}.")
+        if not above:
+            lines += _keys(_shared(field, defined), defined, f"{name}.")
+    return lines
+
+
+def _shared(field: Any, defined: Any) -> Any:
+    """The settings that all parts of a kind have, such as `data.partition`, as a schema."""
+    parts = [defined[name]["properties"] for name in _references(field) if "." in name]
+    shared = set.intersection(*map(set, parts)) if parts else set()
+    # of two optimizers or filters shared options are options all the same
+    several = len(parts) > 2 and field.get("title") != "Optimizer"
+    return {"properties": {name: parts[0][name] for name in parts[0] if name in shared} if several else {}}
+
+
+def _mappings(field: Any, defined: Any) -> list[Any]:
+    """The mappings that byzax itself describes among the values of a field; parts aside."""
+    found = [defined[name] for name in _references(field) if "." not in name]
+    inline = [each for each in [field, *field.get("anyOf", [])] if "properties" in each]
+    items = _mappings(field["items"], defined) if "items" in field else []
+    return [*found, *inline, *items]
+
+
+def _references(field: Any) -> list[str]:
+    found = [field["$ref"].removeprefix("#/$defs/")] if "$ref" in field else []
+    return found + [name for inner in field.get("anyOf", []) for name in _references(inner)]
+
+
+def _described(field: Any, defined: Any) -> str:
+    whole = _mappings(field, defined)
+    return whole[0].get("description", "").split("\n")[0] if len(whole) == 1 else ""
+
+
+def _default(field: Any) -> str:
+    from byzax.simulator.mistakes import compact
+
+    if "default" not in field:
+        return "see the text"
+    value = field["default"]
+    return "its own defaults" if isinstance(value, dict) else f"`{compact(value)}`"
+
+
+def _value(field: Any, defined: Any) -> str:
+    return " or ".join(dict.fromkeys(_values(field, defined)))
+
+
+def _values(field: Any, defined: Any) -> list[str]:
+    if "anyOf" in field:
+        found = [each for inner in field["anyOf"] for each in _values(inner, defined)]
+        # parts stand for themselves in the tables
+        return [each for each in found if each]
+    if "$ref" in field:
+        name = field["$ref"].removeprefix("#/$defs/")
+        return [PART if "." in name else "a mapping"]
+    if "enum" in field:
+        names = [f"`{each}`" for each in field["enum"]]
+        # parts have tables of their own
+        return [" or ".join(names)] if len(names) <= 6 else []
+    if "const" in field:
+        return [f"`{field['const']}`"]
+    if "pattern" in field and "py" in field["pattern"]:
+        return []
+    kind = field.get("type")
+    if kind == "array":
+        return [f"a list of: {_value(field.get('items', {}), defined) or 'values'}"]
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    words |= {"null": "`null`", "object": "a mapping"}
+    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    limits = [f"{word} {field[bound]:,}" for bound, word in bounds.items() if bound in field]
+    return [", ".join([words.get(kind, "any value"), *limits])]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def api(kind: str) -> str:
+    """An entry of the API for every part of a kind, from its docstring."""
+    from byzax.experiments import listing
+
+    entries = []
+    for name, function in listing.functions(kind)[0].items():
+        entries.append(f"::: {function.__module__}.{name}\n")
+    return "\n".join(entries)
+
+
+PART = "a part: a name, `file.py:name`, or a mapping with `name` and options"
+# files of the repository that are pages of the site
+PAGES = {
+    "ARCHITECTURE.md": "architecture.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "README.md": "index.md",
+    "experiments/benchmarks/RESULTS.md": "benchmarks.md",
+}
+
+
+def file(path: str) -> str:
+    """A Markdown file of the repository; of its links those to pages stay, as links of the site."""
+
+    def on_site(match: re.Match[str]) -> str:
+        text, target, anchor = match.groups(default="")
+        if re.match(r"https?:", target) or not target:
+            return match[0]
+        page = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else "")
+        return f"[{text}]({page}{anchor})" if page else text
+
+    return re.sub(r"\[([^]\n]*)\]\(([^)#\s]*)(#[^)\s]*)?\)", on_site, (ROOT / path).read_text(encoding="utf-8"))
+
+
+def help(command: str) -> str:
+    """What `byzax COMMAND --help` prints."""
+    from typer.testing import CliRunner
+
+    from byzax.experiments.cli import app
+
+    environment = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    shown = CliRunner().invoke(app, [*command.split("/"), "--help"], env=environment).output
+    lines = [line.rstrip() for line in shown.strip().splitlines()]
+    return "\n".join(["```text", *lines, "```"])
+
+
+MAKERS: dict[str, Callable[[Any], str]] = {
+    "table": table,
+    "options": options,
+    "keys": keys,
+    "api": api,
+    "file": file,
+    "help": help,
+}

@@ -1,0 +1,154 @@
+"""The documentation as a site: what it makes from the code, its links, its notebooks."""
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from byzax.experiments import listing
+from byzax.simulator.config.study import Study
+from tests.docs.pages import DOCS, PAGES, ROOT, name
+
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+PROSE = [*PAGES, *(ROOT / file for file in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
+# executors are few, and stand in a table of their own
+KINDS = [kind for kind in listing.KINDS if kind != "executors"]
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    spec = spec_from_file_location("hooks", DOCS / "hooks.py")
+    made = module_from_spec(spec)
+    before = os.environ["BYZAX_PLUGINS"]
+    spec.loader.exec_module(made)
+    os.environ["BYZAX_PLUGINS"] = before
+    return made
+
+
+@pytest.mark.parametrize("kind", listing.KINDS)
+def test_every_kind_has_its_table_on_one_page(kind):
+    with_table = [name(page) for page in PAGES if f"{{{{ table: {kind} }}}}" in page.read_text()]
+    assert len(with_table) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_its_options_on_one_page(kind):
+    assert len([page for page in PAGES if f"{{{{ options: {kind} }}}}" in page.read_text()]) == 1
+
+
+@pytest.mark.parametrize("kind", listing.KINDS)
+def test_tables_say_what_the_code_says(hooks, kind):
+    table = hooks.table(kind)
+    for part, function in listing.functions(kind)[0].items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `{part}` |")]
+        # what Markdown needs escaped reads as it does in the docstring
+        read = re.sub(r"\\(.)", r"\1", row)
+        for said in listing.fields(function.__doc__ or "").values():
+            assert said in read or said not in listing.KINDS[kind][1]
+
+
+def test_every_key_of_a_scenario_is_on_its_page(hooks):
+    rows = re.findall(r"^\| `([\w. ()]+)` \| (.*) \| (.*) \| (.*) \|$", hooks.keys(), re.MULTILINE)
+    found = [key for key, *_ in rows]
+    assert set(Study.model_fields) <= set(found)
+    assert {"workers.byzantine.count", "data.partition", "attack.from", "latency.crashes.worker"} <= set(found)
+    assert len(found) == len(set(found))
+    assert all(value and default for _, value, default, _ in rows)
+
+
+def test_no_page_asks_for_what_the_hooks_do_not_know(hooks):
+    for page in PAGES:
+        for maker, argument in hooks.PLACEHOLDER.findall(page.read_text()):
+            assert maker in hooks.MAKERS, name(page)
+            assert maker != "file" or (ROOT / argument).is_file(), name(page)
+
+
+@pytest.mark.parametrize("page", PROSE, ids=name)
+def test_links_between_files_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)\s]+)\)", page.read_text()):
+        assert (page.parent / unquote(target.partition("#")[0])).exists(), f"{name(page)}: {target}"
+
+
+def test_figures_are_small():
+    for figure in (DOCS / "figures").iterdir():
+        assert figure.stat().st_size < 150_000, figure.name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_with_what_they_showed(path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert any(cell["outputs"] for cell in cells)
+    outputs = [each for cell in cells for each in cell["outputs"]]
+    assert not [each for each in outputs if each["output_type"] == "error" or each.get("name") == "stderr"]
+    assert [each for each in outputs if "image/png" in each.get("data", {})], "no figure is shown"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("nbclient"), reason="nbclient is not there: make docs installs it")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path, tmp_path, monkeypatch):
+    import nbclient
+    import nbformat
+
+    monkeypatch.setenv("BYZAX_PLUGINS", "")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    notebook = nbformat.read(path, 4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built strictly: a warning is an error."""
+    if not find_spec("mkdocs"):
+        pytest.skip("mkdocs is not there: make docs installs it")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    # what comes from elsewhere would be asked for through this proxy, where nobody answers
+    offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **offline}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_somewhere(site):
+    pages = {path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*.html")}
+    anchors = {path: set(re.findall(r'\sid="([^"]+)"', text)) for path, text in pages.items()}
+    broken = []
+    for path, text in pages.items():
+        if path == "404.html":
+            continue
+        for link in map(html.unescape, re.findall(r'<(?:a|img|link|script)[^>]*?\s(?:href|src)="([^"]*)"', text)):
+            target, _, anchor = link.partition("#")
+            if re.match(r"\w+:|//", target):
+                continue
+            place = (Path(path).parent / unquote(target)) if target else Path(path)
+            file = Path(os.path.normpath(site / place))
+            found = file.relative_to(site).as_posix() if file.is_relative_to(site) else "outside"
+            if not file.exists() or (anchor and found in anchors and unquote(anchor) not in anchors[found]):
+                broken.append(f"{path}: {link}")
+    assert not broken
+
+
+@pytest.mark.slow
+def test_the_site_is_read_offline(site):
+    for path in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|link)[^>]*?\s(?:src|href)="(https?://[^"]*)"', path.read_text())
+        assert not loaded, path
+
+
+@pytest.mark.slow
+def test_the_site_holds_every_part(site):
+    text = "".join(path.read_text() for path in (site / "api").glob("*.html"))
+    for kind in KINDS:
+        for part, function in listing.functions(kind)[0].items():
+            if "byzax." in function.__module__ and kind != "optimizers":
+                assert f'id="{function.__module__}.{part}"' in text, part
