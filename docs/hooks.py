@@ -121,12 +121,12 @@ def _described(field: Any, defined: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    from byzax.simulator.mistakes import compact
+    from byzax.simulator.mistakes import on_one_line
 
     if "default" not in field:
         return "see the text"
     value = field["default"]
-    return "its own defaults" if isinstance(value, dict) else f"`{compact(value)}`"
+    return "its own defaults" if isinstance(value, dict) else f"`{on_one_line(value)}`"
 
 
 def _value(field: Any, defined: Any) -> str:
