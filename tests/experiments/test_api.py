@@ -329,7 +329,7 @@ RECORD = {"rows": 2, "weights": True}
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def recorded(tmp_path_factory, ray_session):
     """The same runs, recorded, by the name of the executor: rules of this module, of a file, and of byzax."""
     folder = tmp_path_factory.mktemp("recorded")
     (folder / "own.py").write_text(MINE)
