@@ -52,7 +52,7 @@ SHOW_CODES = (
 )
 
 
-class Kind(StrEnum):
+class Listing(StrEnum):
     """What `byzax list` can list."""
 
     RULES = "rules"
@@ -190,7 +190,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         studies = [validate(each) for each in studies]
         told = [*(line for each in studies for line in notes(each)), *crowded]
     for each in studies:
-        for line in study.skipped_lines(results.skipped(each)):
+        for line in study.skipped_lines(results.skipped_combinations(each)):
             typer.echo(f"{each.source}: {line}", err=True)
     for line in told:
         typer.echo(line, err=True)
@@ -222,12 +222,12 @@ def _perform(
 
     from byzax.experiments import progress, results, running
 
-    todo = [job for each, folder in studies for job in running.jobs(each, folder)]
+    todo = [job for each, folder in studies for job in running.group_runs(each, folder)]
     count = sum(len(job.runs) for job in todo)
     updates = sum(job.scenario.steps * len(job.runs) for job in todo)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.perform(todo, ray_address, report, hidden) else 1
+            return 0 if running.execute_groups(todo, ray_address, report, hidden) else 1
     except KeyboardInterrupt as end:
         word, code = ending(end)
         typer.echo(f"{word}: what is done is kept", err=True)
@@ -280,7 +280,7 @@ def tune(
         from byzax.experiments import outputs, results
         from byzax.experiments import tune as tuning
 
-        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None, raw)
+        planned = tuning.plan_tuning(file, overrides, over or [], each or [], by.value if by else None, raw)
         folders = _folders([file], [planned.expansion.study.name], out, "-tuning")
         outputs.check(folders, [file], overwrite)
         (checked,) = _check([planned.expansion], ray_address)
@@ -303,7 +303,7 @@ def tune(
     code = _perform([(planned.expansion, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
-    rows = tuning.tried(folder, planned)
+    rows = tuning.tried_combinations(folder, planned)
     if code in (INTERRUPTED, TERMINATED):
         # a choice among those that happened to be first would be none
         rows = [row._replace(best=False) for row in rows]
@@ -433,7 +433,7 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
 
     same, refused = True, False
     try:
-        runs = again.runs(folder)
+        runs = again.run_folders(folder)
     except ScenarioError as error:
         refuse(error)
     for run in runs:
@@ -524,7 +524,7 @@ def partition(
 @app.command("list")
 @plainly
 def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
+    kind: Annotated[Listing | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
 ) -> None:
     """List what a scenario can name, with conditions, options and sources."""

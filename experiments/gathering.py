@@ -10,7 +10,7 @@ import pandas as pd
 
 from byzax.experiments.records import COUNTED, MEASURED, METRICS, TIMES, Damaged, Record, Summary, read
 from byzax.experiments.scores import score_of
-from byzax.experiments.settings import composed, differing
+from byzax.experiments.settings import differing_keys, setting_text
 
 NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
 DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]
@@ -61,13 +61,13 @@ def _study(folder: Path) -> tuple[dict[str, Record], list[str]]:
         try:
             found[path.name] = read(path)
         except Damaged as error:
-            damaged.append(damage(path, error))
+            damaged.append(damage_line(path, error))
     if not runs:
         damaged.append(f"{folder}: no run here")
     return dict(sorted(found.items(), key=lambda pair: (pair[1].summary.position, pair[0]))), damaged
 
 
-def damage(run: Path, error: Damaged) -> str:
+def damage_line(run: Path, error: Damaged) -> str:
     """The line for a run that cannot be read, with the way out."""
     return f"{run}: damaged: {error}: remove the folder of this run, or run it again"
 
@@ -78,11 +78,11 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
     # a key that some grids sweep and others fix is read off the settings of all, to be said in one way
     swept = [key for key in keys if all(key in summary.others for summary in summaries)]
     if joined:
-        keys += differing([summary.settings for summary in summaries if summary.settings], keys)
+        keys += differing_keys([summary.settings for summary in summaries if summary.settings], keys)
     rows = []
     for (run, record), summary in zip(records.items(), summaries, strict=True):
         known = summary.settings
-        there = {key: composed(known, key) if known else summary.others.get(key, "-") for key in keys}
+        there = {key: setting_text(known, key) if known else summary.others.get(key, "-") for key in keys}
         ended = {key: getattr(summary, key) for key in DETAIL}
         if summary.status == "running" and len(record.metrics):
             # killed: what it measured until then stands in its metrics alone
@@ -113,12 +113,12 @@ def _told_apart(frame: pd.DataFrame, summaries: Sequence[Summary]) -> pd.DataFra
     """Joined studies in the order of their keys, every cell of the table being of one kind of run."""
     for part in ("rule", "attack"):
         # every study labels its own parts: in what else those of two studies differ stands in their settings
-        whole = [composed(each.settings, part) if each.settings else getattr(each, part) for each in summaries]
+        whole = [setting_text(each.settings, part) if each.settings else getattr(each, part) for each in summaries]
         alike = pd.Series(whole, frame.index).groupby(frame[part]).transform("nunique") == 1
         frame[part] = frame[part].where(alike, pd.Series(whole, frame.index))
     frame["order"] = pd.factorize(frame["rule"])[0]
-    frame = frame.sort_values([*others(frame), "order"], key=_ranks, kind="stable").drop(columns="order")
-    if frame.duplicated([*others(frame), "rule", "attack", "seed"]).any():
+    frame = frame.sort_values([*varying_keys(frame), "order"], key=_ranks, kind="stable").drop(columns="order")
+    if frame.duplicated([*varying_keys(frame), "rule", "attack", "seed"]).any():
         # the same runs twice: they differ in what changes no number, such as the executor
         frame.insert(list(frame.columns).index("attack") + 1, "folder", frame["study"])
     return frame.reset_index(drop=True)
@@ -138,50 +138,50 @@ def _ranks(column: pd.Series) -> pd.Series:
 
 
 def _curves(records: dict[str, Record], frame: pd.DataFrame) -> pd.DataFrame:
-    names = frame[["run", "rule", "attack", *others(frame), "seed", "status", "degraded_at", "classes"]]
+    names = frame[["run", "rule", "attack", *varying_keys(frame), "seed", "status", "degraded_at", "classes"]]
     parts = [records[run].metrics.assign(run=run) for run in frame["run"]]
     # a run that failed before its first evaluation has no line, and pandas wants no empty part
     parts = [part for part in parts if len(part)] or [pd.DataFrame(columns=[*METRICS, "run"])]
     return names.merge(pd.concat(parts), on="run")
 
 
-def others(frame: pd.DataFrame) -> list[str]:
+def varying_keys(frame: pd.DataFrame) -> list[str]:
     """The keys, beside rule and attack, in which the runs differ."""
     columns = list(frame.columns)
     return columns[columns.index("attack") + 1 : columns.index("seed")]
 
 
-def lines(frame: pd.DataFrame) -> list[str]:
+def line_labels(frame: pd.DataFrame) -> list[str]:
     """The meaning of a line of a plot: the rule, where ways to spend time are swept these, or both where both are."""
-    keys = [key for key in others(frame) if key.partition(".")[0] in WAYS]
+    keys = [key for key in varying_keys(frame) if key.partition(".")[0] in WAYS]
     if not keys or len(set(frame["rule"])) > 1:
         keys.insert(0, "rule")
     return [", ".join(map(str, chosen)) for chosen in frame[keys].to_numpy()]
 
 
-def expected(runs: pd.DataFrame) -> int:
+def num_expected(runs: pd.DataFrame) -> int:
     """The number of runs that were asked for: studies that hold the same cell add theirs."""
     of: Any = runs.groupby("study")["of"].max()
     return max(int(of.sum()), len(runs))
 
 
-def ended(frame: pd.DataFrame) -> Any:
+def has_result(frame: pd.DataFrame) -> Any:
     """Mask of the runs that count in tables and means: those that came to their end, if with fewer workers."""
     return frame["status"].isin(COUNTED)
 
 
-def differs(curves: pd.DataFrame, measure: str) -> bool:
+def differs_by_run(curves: pd.DataFrame, measure: str) -> bool:
     """Whether runs at the same update are at different places of another measure."""
     return bool((curves.groupby("step")[measure].nunique() > 1).any())
 
 
-def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, float]:
+def scores_at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, float]:
     """The frame with the test accuracy, or loss, that each run had when the shortest one ended, and where that was.
 
     It is that of the last model evaluated by then.
     """
     column = score_of(frame).column
-    complete = curves.loc[ended(curves)]
+    complete = curves.loc[has_result(curves)]
     end = float(complete.groupby("run")[measure].max().min())
     then = complete.loc[complete[measure] <= end].groupby("run").tail(1).set_index("run")[column]
     return frame.assign(**{column: frame["run"].map(then)}), end
@@ -189,14 +189,14 @@ def at_equal(frame: pd.DataFrame, curves: pd.DataFrame, measure: str) -> tuple[p
 
 def diverged(frame: pd.DataFrame) -> Any:
     """Mask of the completed runs that ended with a test loss that is not finite."""
-    return ended(frame) & ~np.isfinite(frame["test_loss"])
+    return has_result(frame) & ~np.isfinite(frame["test_loss"])
 
 
-def timed(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
+def time_varies(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
     """Whether there is something to say about time: not where every update takes a second and every row is fresh.
 
     Runs that were cut short say nothing: at different ends time differs, whatever was asked for.
     """
-    frame, curves = frame.loc[ended(frame)], curves.loc[ended(curves)]
+    frame, curves = frame.loc[has_result(frame)], curves.loc[has_result(curves)]
     idle = frame[["mean_age", "waiting", "unused"]].fillna(0).to_numpy()
-    return bool(idle.any()) or any(differs(curves, measure) for measure in MEASURES)
+    return bool(idle.any()) or any(differs_by_run(curves, measure) for measure in MEASURES)

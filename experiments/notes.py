@@ -25,15 +25,15 @@ LOOKED_AT = 4096
 WIDE_IMAGE, WIDE_COLUMN, WIDE_VALUES = 10.0, 10.0, 100.0
 
 
-def about_data(scenario: Study) -> tuple[str, ...]:
+def data_notes(scenario: Study) -> tuple[str, ...]:
     """Notes about the user's own files, and about numbers of a size that models train badly on."""
     data = scenario.data
     # of augmentations, batches and the like they do not depend: one look for all of them
-    return _about_data(type(data).model_validate({"name": data.name, **data.options(), "normalise": data.normalise}))
+    return _data_notes(type(data).model_validate({"name": data.name, **data.options(), "normalise": data.normalise}))
 
 
 @file_cache(maxsize=8)
-def _about_data(source: DataPart) -> tuple[str, ...]:
+def _data_notes(source: DataPart) -> tuple[str, ...]:
     data = load(source)
     lines = [f"data: {line}" for line in data.about]
     if source.normalise == "none" and (scale := _scale(data)):
@@ -65,11 +65,15 @@ def _scale(data: Dataset) -> str:
     )
 
 
-def lone_samples(scenario: Study) -> Iterator[str]:
+def single_sample_notes(scenario: Study) -> Iterator[str]:
     """A note where a last batch is of one sample, from which nothing below a norm over the batch learns."""
     size, local = scenario.data.batch_size, scenario.local
     epochs = local is not None and local.epochs is not None
-    if size == 1 or not (epochs or scenario.variance_reduction) or not _needs_two(scenario.model, scenario.data):
+    if (
+        size == 1
+        or not (epochs or scenario.variance_reduction)
+        or not _fails_on_one_sample(scenario.model, scenario.data)
+    ):
         return
     n, keeps = scenario.workers.total, local is None or local.last_batch == "keep"
     for seed in scenario.seeds:
@@ -86,7 +90,7 @@ def lone_samples(scenario: Study) -> Iterator[str]:
 
 
 @file_cache(maxsize=32)
-def _needs_two(part: Part, data: DataPart) -> bool:
+def _fails_on_one_sample(part: Part, data: DataPart) -> bool:
     """Whether a model has a norm that makes nothing of a single sample."""
     part.reads_files()
     dataset = load(data)
@@ -103,8 +107,8 @@ def _needs_two(part: Part, data: DataPart) -> bool:
 # Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
 # a grid: what takes long is cached.
 NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
-    about_data,
-    lone_samples,
+    data_notes,
+    single_sample_notes,
     lambda scenario: weight_notes(scenario.task),
     attack_notes,
 )

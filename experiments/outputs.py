@@ -17,7 +17,7 @@ from byzax.experiments.writing import BEGUN, atomically, write_text
 from byzax.simulator.mistakes import ScenarioError, shorten
 
 MARK = ".byzax"
-Kind = Literal["study", "certificate"]
+ResultsKind = Literal["study", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
 NAMES: dict[str, tuple[str, ...]] = {
     "study": (
@@ -33,7 +33,7 @@ RUN_FILES = (
 )  # fmt: skip
 
 
-class Held(NamedTuple):
+class FolderContents(NamedTuple):
     """Contents of a folder: `kind` of its mark, None without one; byzax's own `files` and `folders` (inner ones first),
     the mark aside; and the first thing in it that is somebody else's."""
 
@@ -48,11 +48,11 @@ class Held(NamedTuple):
         return bool(self.kind or self.files or self.foreign)
 
 
-def look(folder: Path) -> Held:
+def folder_contents(folder: Path) -> FolderContents:
     """The contents of a folder. No link in it is followed. Raises ScenarioError where it cannot be read."""
     # not Path.is_dir, which fails for a name that is too long
     if not os.path.isdir(folder):
-        return Held(None, [], [], None)
+        return FolderContents(None, [], [], None)
     kind, listed = read_mark(folder)
     files: list[Path] = []
     folders: list[Path] = []
@@ -60,7 +60,7 @@ def look(folder: Path) -> Held:
         foreign = next(_foreign(folder, folder, listed, files, folders), None)
     except OSError as error:
         raise ScenarioError(f"{error.filename}: cannot be read ({error.strerror}): choose another --out") from None
-    return Held(kind, files, folders, foreign)
+    return FolderContents(kind, files, folders, foreign)
 
 
 def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
@@ -125,13 +125,15 @@ def _own_file(name: str, listed: frozenset[str]) -> bool:
     return _own_folder(above, listed) and above != "runs" and (begun or any(fnmatch(last, name) for name in RUN_FILES))
 
 
-def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: Kind = "study") -> list[Held]:
+def check(
+    folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: ResultsKind = "study"
+) -> list[FolderContents]:
     """The folders' contents, where all can be had. Raises ScenarioError where one cannot; changes nothing."""
     read = {path.resolve() for path in inputs}
     found = []
     for folder in folders:
         _can_be_made(folder)
-        held = look(folder)
+        held = folder_contents(folder)
         if held.used and not overwrite:
             own = held.foreign is None and held.kind in (kind, None)
             _refuse(folder, "is used already: choose another --out" + (", or --overwrite" if own else ""))
@@ -169,7 +171,11 @@ def _refuse(folder: Path, why: str) -> NoReturn:
 
 
 def claim(
-    folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False, kind: Kind = "study", keep: bool = False
+    folders: Sequence[Path],
+    inputs: Iterable[Path],
+    overwrite: bool = False,
+    kind: ResultsKind = "study",
+    keep: bool = False,
 ) -> None:
     """Makes folders for results, empty but for the mark. Raises ScenarioError where one is used or cannot be written.
 
@@ -193,7 +199,7 @@ def claim(
             raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
 
 
-def _remove(held: Held) -> None:
+def _remove(held: FolderContents) -> None:
     for path in held.files:
         path.unlink()
     for path in held.folders:
@@ -202,7 +208,7 @@ def _remove(held: Held) -> None:
             path.rmdir()
 
 
-def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
+def list_in_mark(folder: Path, names: Iterable[str], kind: ResultsKind = "study") -> None:
     """Lists names in the mark of a folder: what is written under them from now on is byzax's own.
 
     Raises ScenarioError where a link or a folder stands in the place of the mark.
@@ -217,7 +223,7 @@ def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
         write_text(mark, "\n".join([f"byzax {already or kind}", *sorted(listed), *missing, ""]))
 
 
-def save(path: Path, write: Callable[[Any], Any], kind: Kind = "study") -> None:
+def save(path: Path, write: Callable[[Any], Any], kind: ResultsKind = "study") -> None:
     """Writes a file of a folder of results by `write(file)`, whole or not at all.
 
     Raises ScenarioError where a file of this name is there that byzax did not write.
@@ -227,11 +233,11 @@ def save(path: Path, write: Callable[[Any], Any], kind: Kind = "study") -> None:
             f"{path}: byzax did not write this file (it is not listed in {path.parent / MARK}): rename it to have it "
             "made anew"
         )
-    enter(path.parent, [path.name], kind)
+    list_in_mark(path.parent, [path.name], kind)
     atomically(path, write)
 
 
-def save_text(path: Path, text: str, kind: Kind = "study") -> None:
+def save_text(path: Path, text: str, kind: ResultsKind = "study") -> None:
     """Writes a text of a folder of results, as `save` does."""
     save(path, lambda file: file.write(text.encode()), kind)
 
@@ -249,14 +255,14 @@ def remove(paths: Iterable[Path]) -> None:
 
 def release(folder: Path) -> None:
     """Takes the mark away from a folder in which nothing was written, so that it can be used again."""
-    held = look(folder)
+    held = folder_contents(folder)
     if held.kind and not held.files:
         (folder / MARK).unlink()
 
 
 def discard(folder: Path) -> None:
     """Takes away all that byzax wrote in a folder, its mark too, so that the folder can be used again."""
-    held = look(folder)
+    held = folder_contents(folder)
     _remove(held)
     if held.kind:
         (folder / MARK).unlink()

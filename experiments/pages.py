@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from byzax.experiments.gathering import Results, timed
-from byzax.experiments.settings import fixed
-from byzax.experiments.tables import early, spent_rows, subject, tables, text_rows, troubles
+from byzax.experiments.gathering import Results, time_varies
+from byzax.experiments.settings import shared_settings
+from byzax.experiments.tables import early_stop_lines, problem_lines, shared_settings_line, tables, text_rows, time_rows
 
 CELLS = ("mean", "std", "low", "high", "count", "of", "best")
 
@@ -17,7 +17,7 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
     """The study as a page: what it is of, tables, what failed, plots. The best of each block are bold."""
     frame = results.frame
     lines = [f"# {_escaped(results.name)}"]
-    if said := subject(results):
+    if said := shared_settings_line(results):
         lines += ["", f"{_escaped(said)}."]
     for made in tables(results):
         headings, rows = text_rows(made)
@@ -33,12 +33,12 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
             "",
             f"{made.caption}.",
         ]
-    if timed(frame, results.curves):
-        lines += ["", "## How the time was used", "", *_table(*spent_rows(frame)), "", "Means over the runs."]
+    if time_varies(frame, results.curves):
+        lines += ["", "## How the time was used", "", *_table(*time_rows(frame)), "", "Means over the runs."]
     for heading, said in {
-        "Not completed, degraded or diverged": troubles(results),
+        "Not completed, degraded or diverged": problem_lines(results),
         "Damaged, and in no table": results.damaged,
-        "Ended before the last update": early(frame),
+        "Ended before the last update": early_stop_lines(frame),
         "Combinations that cannot be": results.skipped,
     }.items():
         if said:
@@ -71,7 +71,7 @@ def runs_csv(results: Results) -> str:
 def cells_csv(results: Results) -> str:
     """One row per table, row and attack: mean, deviation, range, how many runs of how many; and the shared settings."""
     made = tables(results)
-    shared = fixed([record.summary.settings for record in results.records.values()])
+    shared = shared_settings([record.summary.settings for record in results.records.values()])
     keys = list(dict.fromkeys(key for each in made for key in each.keys))
     settings = [key for key in shared if key not in keys and key != "attack"]
     text = io.StringIO()

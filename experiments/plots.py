@@ -19,19 +19,19 @@ from byzax.experiments.gathering import (
     MEASURES,
     WAYS,
     Results,
-    differs,
+    differs_by_run,
     diverged,
-    ended,
-    expected,
-    lines,
-    others,
-    timed,
+    has_result,
+    line_labels,
+    num_expected,
+    time_varies,
+    varying_keys,
 )
 from byzax.experiments.names import counted, file_name, short
 from byzax.experiments.outputs import save
 from byzax.experiments.records import SPENT, Record
 from byzax.experiments.scores import ACCURACY, Score, score_of
-from byzax.experiments.tables import FEWEST, subject
+from byzax.experiments.tables import FEWEST, shared_settings_line
 
 # Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
@@ -94,23 +94,23 @@ def draw(results: Results, folder: Path) -> list[Path]:
     frame, curves = results.frame, results.curves
     if curves.empty:
         return []
-    frame = frame.assign(line=lines(frame))
+    frame = frame.assign(line=line_labels(frame))
     curves = curves.merge(frame[["run", "line"]], on="run")
-    keys = [key for key in others(frame) if key.partition(".")[0] not in WAYS]
+    keys = [key for key in varying_keys(frame) if key.partition(".")[0] not in WAYS]
     groups: list[Any] = list(frame.groupby(keys, sort=False)) if keys else [((), frame)]
     axes = {"": "step"} | {
         f"-by-{measure.removesuffix('_s')}": measure
         for measure in MEASURES
-        if differs(curves.loc[ended(curves)], measure)
+        if differs_by_run(curves.loc[has_result(curves)], measure)
     }
     paths: list[Path] = []
-    title = [results.name, subject(results)]
+    title = [results.name, shared_settings_line(results)]
 
     def keep(figure: Figure, parts: list[str]) -> None:
         name = file_name(parts, [path.stem for path in paths])
         for suffix in ("png", "svg"):
             path = folder / f"{name}.{suffix}"
-            save(path, partial(figure.savefig, **appearance(suffix)))
+            save(path, partial(figure.savefig, **save_options(suffix)))
             paths.append(path)
 
     for chosen, group in groups:
@@ -121,14 +121,14 @@ def draw(results: Results, folder: Path) -> list[Path]:
         every = list(frame["line"].unique())
         with rc_context(STYLE):
             for name, measure in axes.items():
-                figure = scores(group, measured, every, [*title, *words], measure)
+                figure = draw_scores(group, measured, every, [*title, *words], measure)
                 keep(figure, [f"{score_of(group).file}{name}", *words])
-            if timed(frame, curves):
-                keep(spending(results.records, group, [*title, *words]), ["time", *words])
+            if time_varies(frame, curves):
+                keep(draw_time(results.records, group, [*title, *words]), ["time", *words])
     return paths
 
 
-def appearance(suffix: str) -> dict[str, Any]:
+def save_options(suffix: str) -> dict[str, Any]:
     """Options for saving a figure as `png` or `svg`: without a date the same results give the same file."""
     return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
@@ -138,13 +138,13 @@ def verbatim(text: Any) -> str:
     return textwrap.shorten(str(text), LONGEST, placeholder=" ...").replace("$", r"\$")
 
 
-def notes(parts: Sequence[str], width: float) -> str:
+def wrap_notes(parts: Sequence[str], width: float) -> str:
     """Lines for the head of a figure that is so many inches wide: each part begins a line of its own."""
     found = [line for part in parts if part for line in textwrap.wrap(part, max(20, int(width * PER_INCH)))]
     return "\n".join(found).replace("$", r"\$")
 
 
-def colours(rules: list[str]) -> dict[str, str]:
+def rule_colours(rules: list[str]) -> dict[str, str]:
     """A colour for each rule: its own, or a spare one for a rule or variant that has none."""
     # what stands before a rule (`nnm + krum`) does not change its colour
     names = {rule: (rule.rpartition(" + ")[2].split() or [rule])[0] for rule in rules}
@@ -157,7 +157,7 @@ def colours(rules: list[str]) -> dict[str, str]:
     return taken
 
 
-def scores(
+def draw_scores(
     frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str], measure: str = "step"
 ) -> Figure:
     """Mean test accuracy over a measure (server updates) with a band of one standard deviation over the repeats.
@@ -174,7 +174,7 @@ def scores(
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
-    paint, score = colours(rules), score_of(curves)
+    paint, score = rule_colours(rules), score_of(curves)
     ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
     # runs of which one takes many times as long as another; one that failed early has nothing but its start
     logarithmic = ends.max() > FAR * ends[ends > 0].min(initial=ends.max())
@@ -207,7 +207,7 @@ def scores(
     if score is not ACCURACY:
         _fitted(panels[0], curves, score)
     title, *words = [word for word in words if word] or [""]
-    head = notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
+    head = wrap_notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
     handles, labels = panels[0].get_legend_handles_labels()
     # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
     entry = 0.75 + 0.075 * max(map(len, labels))
@@ -237,7 +237,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
     names = [*curves[hue].unique()]
-    paint = colours([str(name) for name in names])
+    paint = rule_colours([str(name) for name in names])
     score = Score(y, y.replace("_", " "), "", "", True)
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.6, 2.75 * columns + 0.6), 2.35 * rows + 0.9), layout="constrained")
@@ -245,7 +245,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         for axes, panel in zip(grid, panels, strict=False):
             mine = curves if panel is None else curves.loc[curves[col] == panel]
             for i, name in enumerate(names):
-                found = mine.loc[(mine[hue] == name) & ended(mine)]
+                found = mine.loc[(mine[hue] == name) & has_result(mine)]
                 mean = _mean(found, score, x, np.zeros(0))
                 style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
                 axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
@@ -288,13 +288,13 @@ def _marks(frame: pd.DataFrame) -> list[str]:
     fewer = [
         f"{line} under {attack} {count} of {of}"
         for (line, attack), group in cells
-        if 0 < (count := int(ended(group).sum())) < (of := expected(group))
+        if 0 < (count := int(has_result(group).sum())) < (of := num_expected(group))
     ]
     if fewer:
         more = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
         found.append(f"fewer runs than asked for: {'; '.join(fewer[:NAMED])}{more} (of two the band is their range)")
     marks = {
-        "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~ended(frame)),
+        "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~has_result(frame)),
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged": sum(diverged(frame)),
         "\N{WHITE DIAMOND} lost workers": sum(frame["status"] == "degraded"),
     }
@@ -337,7 +337,7 @@ def _panel(
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
         mine = curves.loc[curves["line"] == rule]
-        complete = mine.loc[ended(mine)]
+        complete = mine.loc[has_result(mine)]
         mean = _mean(complete, score, measure, between)
         few = complete.groupby("run").size().max() <= MARKED if len(complete) else False
         evaluated = np.flatnonzero(np.isin(mean.index, complete[measure]))
@@ -346,7 +346,7 @@ def _panel(
         most = 1 if score is ACCURACY else np.inf
         low, high = mean["low"].clip(0, most), mean["high"].clip(0, most)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
-        for _, run in mine.loc[~ended(mine)].groupby("run"):
+        for _, run in mine.loc[~has_result(mine)].groupby("run"):
             places = _places(run[measure], between)
             values = np.interp(places, run[measure], run[score.column])
             axes.plot(places, values, linewidth=0.8, zorder=3, **style)
@@ -405,12 +405,12 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarra
     return pd.DataFrame({"mean": mean, "low": low.where(mean.notna()), "high": high.where(mean.notna())})
 
 
-def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
+def draw_time(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
     """How time was used, a line of panels for each schedule: ages of the rows, and what workers did, in mean shares.
 
     Runs of all rules, attacks and repeats count that have the same ways to spend time and came to their end.
     """
-    frame = frame.loc[ended(frame)] if bool(ended(frame).any()) else frame
+    frame = frame.loc[has_result(frame)] if bool(has_result(frame).any()) else frame
     title, *words = [word for word in words if word] or [""]
     ways, oldest, first = list(frame["line"].unique()), 1, True
     figure = Figure(figsize=(8.2, 1.75 * len(ways) + 0.8), layout="constrained")
@@ -437,8 +437,8 @@ def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str
             continue
         by_worker = pd.concat(parts).groupby("worker")
         spent: Any = by_worker[SPENT].sum()
-        lie = by_worker["byzantine"].any().to_numpy(bool)
-        first &= bool(lie.any() and not lie.all() and lie[: lie.sum()].all())
+        byzantine = by_worker["byzantine"].any().to_numpy(bool)
+        first &= bool(byzantine.any() and not byzantine.all() and byzantine[: byzantine.sum()].all())
         seconds = spent.to_numpy()
         shares = seconds / np.maximum(seconds.sum(axis=1, keepdims=True), 1e-300)
         bottoms = np.cumsum(shares, axis=1) - shares
@@ -452,7 +452,7 @@ def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str
     grid[-1][1].set_xlabel("worker (the Byzantine ones first)" if first else "worker")
     for axes in grid[-1]:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    head = notes([*words[:1], ", ".join(words[1:])], 8.2)
+    head = wrap_notes([*words[:1], ", ".join(words[1:])], 8.2)
     figure.set_figheight(figure.get_figheight() + 0.16 * (head.count("\n") + 1) + TITLE_INCHES * bool(title))
     _legend(figure, title, head, *grid[0][1].get_legend_handles_labels(), columns=3)
     return figure

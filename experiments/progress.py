@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from byzax.experiments.names import counted
 from byzax.experiments.results import Entry
-from byzax.experiments.scores import said
+from byzax.experiments.scores import score_text
 from byzax.simulator.executors import Checkpoint
 
 # Without a terminal a long run says where it is, but not more often than this; a line that is rewritten oftener.
@@ -76,7 +76,7 @@ class Forecast(NamedTuple):
 
     advance: Callable[[Entry, int], None]
     end: Callable[[Entry], None]
-    said: Callable[[], str]
+    text: Callable[[], str]
 
 
 def forecast(steps: int) -> Forecast:
@@ -93,7 +93,7 @@ def forecast(steps: int) -> Forecast:
         nonlocal left
         left -= run.scenario.steps - reached.pop(run.slug, 0)
 
-    def said() -> str:
+    def text() -> str:
         spent = time.monotonic() - began
         if spent < FORECAST_AFTER_S or not finished or left <= 0:
             return ""
@@ -101,7 +101,7 @@ def forecast(steps: int) -> Forecast:
         words = f"{rest:.0f} s" if rest < 90 else f"{rest / 60:.0f} min" if rest < 5400 else f"{rest / 3600:.1f} h"
         return f"about {words} left"
 
-    return Forecast(advance, end, said)
+    return Forecast(advance, end, text)
 
 
 def _count(completed: int, lost: int, runs: int) -> str:
@@ -160,7 +160,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         progress.update(whole, advance=new)
         if checkpoint.step:
             total = run.scenario.steps * len(before)
-            note = said(checkpoint.evaluation, measure).removeprefix("test ")
+            note = score_text(checkpoint.evaluation, measure).removeprefix("test ")
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
     def done(run: Entry, checkpoint: Checkpoint) -> None:
@@ -200,17 +200,19 @@ def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> 
 
     def now(text: str) -> None:
         if time.monotonic() - last > REWRITE_EVERY_S:
-            put("; ".join(filter(None, [_count(completed, lost, runs), expected.said(), text])))
+            put("; ".join(filter(None, [_count(completed, lost, runs), expected.text(), text])))
 
     def advance(run: Entry, checkpoint: Checkpoint) -> None:
         expected.advance(run, checkpoint.step)
-        now(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
+        now(
+            f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {score_text(checkpoint.evaluation, measure)}"
+        )
 
     def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
         expected.end(run)
-        now(f"{name(run)}: {said(checkpoint.evaluation, measure)}")
+        now(f"{name(run)}: {score_text(checkpoint.evaluation, measure)}")
 
     def failed(run: Entry, reason: str) -> None:
         nonlocal lost
@@ -253,7 +255,7 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         nonlocal completed
         completed += 1
         expected.end(run)
-        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)", expected.said())
+        end(f"{name(run)}: {score_text(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)", expected.text())
 
     def failed(run: Entry, reason: str) -> None:
         nonlocal lost
@@ -265,8 +267,8 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         expected.advance(run, checkpoint.step)
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
             step = f"step {checkpoint.step} of {run.scenario.steps}"
-            text = f"{name(run)}: {step}, {said(checkpoint.evaluation, measure)}"
-            say("; ".join(filter(None, [text, expected.said()])))
+            text = f"{name(run)}: {step}, {score_text(checkpoint.evaluation, measure)}"
+            say("; ".join(filter(None, [text, expected.text()])))
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),

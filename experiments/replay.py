@@ -9,7 +9,7 @@ import numpy as np
 
 from byzax.experiments import study
 from byzax.experiments.records import Damaged, read_summary
-from byzax.experiments.results import own_files
+from byzax.experiments.results import user_files
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
@@ -25,7 +25,7 @@ class Replayed(NamedTuple):
     problem: str
 
 
-def runs(folder: Path) -> list[Path]:
+def run_folders(folder: Path) -> list[Path]:
     """The runs of a folder: itself, or those of a study. Raises ScenarioError where there are none."""
     # a run of which files are missing is one too, and is named for what it lacks
     if (folder / "runs").is_dir():
@@ -46,7 +46,7 @@ def _same_code(run: Path, scenario: Study) -> None:
             f"{run / 'versions.json'}: does not say which files of your own the run used ({type(error).__name__}): it "
             "cannot be compared"
         ) from None
-    for key, (file, digest_now) in own_files(scenario).items():
+    for key, (file, digest_now) in user_files(scenario).items():
         before, digest_then = recorded.get(key, (file, "no file of your own"))
         if digest_now != digest_then:
             raise ScenarioError(

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import outputs, pages, plots, tables
-from byzax.experiments.gathering import Results, gather, timed
+from byzax.experiments.gathering import Results, gather, time_varies
 from byzax.experiments.results import read_skipped
 from byzax.experiments.scores import SUCCESS
 from byzax.experiments.strict_yaml import read_mapping
@@ -53,11 +53,11 @@ def show(results: Results, console: Console) -> None:
     if len(results.frame):
         for i, made in enumerate(tables.tables(results)):
             console.print(Text(made.title, style="bold"))
-            if not i and (subject := tables.subject(results)):
+            if not i and (subject := tables.shared_settings_line(results)):
                 console.print(Text(subject, style="dim"))
             _scores(made, console)
-        if timed(results.frame, results.curves):
-            headings, rows = tables.spent_rows(results.frame)
+        if time_varies(results.frame, results.curves):
+            headings, rows = tables.time_rows(results.frame)
             keys = len(headings) - 7
             used = Table(caption="how the time was used, means over the runs", box=box.SIMPLE_HEAD)
             for j, heading in enumerate(headings):
@@ -65,9 +65,9 @@ def show(results: Results, console: Console) -> None:
             for row in rows:
                 used.add_row(*(Text(value, style="bold" if j < keys else "") for j, value in enumerate(row)))
             console.print(used)
-    for line in [*results.damaged, *tables.troubles(results)]:
+    for line in [*results.damaged, *tables.problem_lines(results)]:
         console.print(Text(line, style="red"))
-    for line in [*tables.early(results.frame), *results.skipped]:
+    for line in [*tables.early_stop_lines(results.frame), *results.skipped]:
         console.print(Text(line, style="dim"))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from byzax.experiments import outputs
 from byzax.experiments.names import file_name, short
-from byzax.experiments.settings import plain, settings
+from byzax.experiments.settings import settings, without_defaults
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
 from byzax.members import KINDS, file_of, reference_of
@@ -83,7 +83,9 @@ def runs(expansion: Expansion) -> list[Entry]:
     rules = labels(cell.study.rule for cell in expansion.cells)
     attacks = labels(cell.study.attack for cell in expansion.cells)
     values = {key: values for key, values in expansion.study.grid.items() if _is_other(key)}
-    swept = {key: [*zip(each, told_apart([*map(on_one_line, each)]), strict=True)] for key, each in values.items()}
+    swept = {
+        key: [*zip(each, number_duplicates([*map(on_one_line, each)]), strict=True)] for key, each in values.items()
+    }
     made: list[Entry] = []
     taken: set[str] = set()
     for cell in expansion.cells:
@@ -92,7 +94,7 @@ def runs(expansion: Expansion) -> list[Entry]:
             rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
             if not any(key.partition(".")[0] == "pre" for key in cell.choices):
                 # what always stands before the rule belongs to it
-                rule = " + ".join([*(on_one_line(plain(each)) for each in cell.study.pre), rule])
+                rule = " + ".join([*(on_one_line(without_defaults(each)) for each in cell.study.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.add(slug)
             single = cell.study.replace(seed=seed, repeats=1)
@@ -128,13 +130,13 @@ def labels(parts: Iterable[Part]) -> dict[Part, str]:
             if not place or said or not alike:
                 named.append(on_one_line({"name": each.name, **said}))
         labels[part] = " + ".join(named)
-    return dict(zip(labels, told_apart([*labels.values()]), strict=True))
+    return dict(zip(labels, number_duplicates([*labels.values()]), strict=True))
 
 
-def told_apart(texts: Sequence[str]) -> list[str]:
+def number_duplicates(texts: Sequence[str]) -> list[str]:
     """The same texts, numbered where several are the same: functions of the user's own may have one name.
 
-    >>> told_apart(["mine", "krum", "mine"])
+    >>> number_duplicates(["mine", "krum", "mine"])
     ['mine (1)', 'krum', 'mine (2)']
     """
     often, seen = Counter(texts), Counter[str]()
@@ -149,7 +151,7 @@ def _options(part: Part, namesakes: Sequence[Part], alike: bool) -> dict[str, An
     """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: plain(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
+        key: without_defaults(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
         or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
@@ -166,7 +168,7 @@ def begin(folder: Path, run: Entry) -> None:
     here = folder / "runs" / f".{run.slug}"
     described = run.scenario.model_dump(mode="json", fallback=_written)
     del described["repeats"], described["grid"]
-    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
+    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in user_files(run.scenario).items()]
     with writing(here):
         # what a stop on the way left of it is written over
         here.mkdir(parents=True, exist_ok=True)
@@ -268,7 +270,7 @@ def _finish(
     write_json(here / "summary.json", summary)
 
 
-def complete(last: Checkpoint) -> str:
+def final_status(last: Checkpoint) -> str:
     """The status of a run that made all its updates: complete, or degraded where workers were lost on the way."""
     return "degraded" if _lost(last) else "complete"
 
@@ -286,10 +288,10 @@ def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
     return evaluation._replace(**dict.fromkeys(hidden, np.nan))
 
 
-def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) -> dict[str, float]:
+def _times(here: Path, timeline: Timeline, byzantine: list[int], often: np.ndarray) -> dict[str, float]:
     """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it.
 
-    `liars` are Byzantine always; `often` `[n]`: in how many updates each worker is.
+    `byzantine`: the workers that are Byzantine in every update; `often` `[n]`: the number of updates in which each is.
     """
     n = len(often)
     spent = usage(timeline, n)
@@ -297,7 +299,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
         # half of one is there where a signal came while it was written
         (here / name).unlink(missing_ok=True)
     _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
-    ever = [worker in liars or count > 0 for worker, count in enumerate(often.tolist())]
+    ever = [worker in byzantine or count > 0 for worker, count in enumerate(often.tolist())]
     columns = [part.tolist() for part in (often, *spent)]
     _append(here / "workers.csv", zip(range(n), ever, *columns, strict=True))
     ages = np.bincount(timeline.ages)
@@ -361,7 +363,7 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-def own_files(scenario: Study) -> dict[str, tuple[str, str]]:
+def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
     """The Python code of the user's own that a run uses.
 
     Args:
@@ -421,16 +423,18 @@ def save_study(folder: Path, expansion: Expansion) -> None:
     Raises WriteError.
     """
     with writing(folder):
-        outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(expansion))])
+        outputs.list_in_mark(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(expansion))])
         (folder / "runs").mkdir(exist_ok=True)
         outputs.save_text(folder / "scenario.yaml", dump(expansion.study.given()))
         if expansion.skipped:
             text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(expansion)])
+            csv.writer(text, lineterminator="\n").writerows(
+                [("combination", "reason"), *skipped_combinations(expansion)]
+            )
             outputs.save_text(folder / SKIPPED, text.getvalue())
 
 
-def skipped(expansion: Expansion) -> list[tuple[str, str]]:
+def skipped_combinations(expansion: Expansion) -> list[tuple[str, str]]:
     """The combinations of a grid that were left out, and why."""
     return [(choices_in_words(each.choices), each.reason) for each in expansion.skipped]
 

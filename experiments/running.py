@@ -19,7 +19,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import Checkpoint, Execute, session
 
 
-class Job(NamedTuple):
+class RunGroup(NamedTuple):
     """Runs that are executed together, by their seed, and the folder of their study."""
 
     folder: Path
@@ -27,7 +27,7 @@ class Job(NamedTuple):
     runs: dict[int, Entry]
 
 
-def jobs(expansion: Expansion, folder: Path) -> list[Job]:
+def group_runs(expansion: Expansion, folder: Path) -> list[RunGroup]:
     """The jobs of a study: all seeds of a cell at once where the executor batches them, else one by one.
 
     One by one, a seed that fails does not take the others with it.
@@ -37,13 +37,13 @@ def jobs(expansion: Expansion, folder: Path) -> list[Job]:
     for cell in expansion.cells:
         mine = {seed: next(runs) for seed in cell.study.seeds}
         if cell.study.executor.name == "vectorised":
-            made.append(Job(folder, cell.study, mine))
+            made.append(RunGroup(folder, cell.study, mine))
         else:
-            made += [Job(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
+            made += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
     return made
 
 
-def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
+def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
     """Does all jobs. Gives whether every run was completed with all its workers.
 
     KeyboardInterrupt passes, with the files in order.
@@ -68,11 +68,11 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
                 continue
             for job in group:
                 interrupts.check()
-                complete &= _perform_one(job, execute, report, hidden)
+                complete &= _execute_group(job, execute, report, hidden)
     return complete
 
 
-def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
+def _execute_group(job: RunGroup, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
     ended: set[int] = set()
     interrupt: type[KeyboardInterrupt] | None = None
@@ -91,7 +91,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
                 mine.append(checkpoint)
                 report.advance(run, checkpoint)
                 if checkpoint.step == job.scenario.steps or checkpoint.stopped:
-                    status = results.complete(checkpoint)
+                    status = results.final_status(checkpoint)
                     results.finish(job.folder, run, mine, status, checkpoint.stopped or None, hidden)
                     ended.add(checkpoint.seed)
                     report.done(run, checkpoint)
@@ -120,7 +120,7 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
             continue
         # the signal may have come while a run that had made all its updates was written
         last = mine[-1] if mine and (mine[-1].step == job.scenario.steps or mine[-1].stopped) else None
-        status, reason = (results.complete(last), last.stopped or None) if last else ("interrupted", None)
+        status, reason = (results.final_status(last), last.stopped or None) if last else ("interrupted", None)
         results.finish(job.folder, run, mine, status, reason, hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end

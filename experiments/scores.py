@@ -32,7 +32,7 @@ def score_of(runs: "pd.DataFrame") -> Score:
     return LOSS if bool(runs["classes"].isna().all()) else ACCURACY
 
 
-def said(evaluation: Evaluation, measure: str | None = None) -> str:
+def score_text(evaluation: Evaluation, measure: str | None = None) -> str:
     """`test accuracy 0.912`, or `test loss 0.034` of a regression, which has no accuracy; or the measure asked for."""
     if measure is not None:
         return f"{measure.replace('_', ' ')} {getattr(evaluation, measure):.3f}"

@@ -36,9 +36,11 @@ def settings(scenario: Study) -> dict[str, str]:
         "attack": scenario.attack.label,
         "steps": str(scenario.steps),
         "optimizer": scenario.optimizer.label,
-        **dict(_flat("optimizer.learning_rate", plain(rate)) if (rate := _rate(scenario)) is not None else ()),
+        **dict(
+            _flat("optimizer.learning_rate", without_defaults(rate)) if (rate := _rate(scenario)) is not None else ()
+        ),
     }
-    told = {key: value for key, value in plain(scenario).items() if key not in LEFT_OUT}
+    told = {key: value for key, value in without_defaults(scenario).items() if key not in LEFT_OUT}
     return always | {key.removesuffix(".count"): text for name in told for key, text in _flat(name, told[name])}
 
 
@@ -47,7 +49,7 @@ def _rate(scenario: Study) -> Any:
     return scenario.optimizer.options().get("learning_rate")
 
 
-def plain(value: Any) -> Any:
+def without_defaults(value: Any) -> Any:
     """A description as mappings, lists and scalars, without options that are the default; a name alone is a text.
 
     One without a name, such as `stragglers: {}`, is told whole where all of it is the default, for the default in its
@@ -58,15 +60,17 @@ def plain(value: Any) -> Any:
         told = {}
         for name, field in type(value).model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data=chosen)
-            if name == "name" or plain(chosen[name]) != plain(default):
-                told[name] = value.label if name == "name" and isinstance(value, Part) else plain(chosen[name])
-        told = told or {name: plain(each) for name, each in chosen.items() if each is not None}
+            if name == "name" or without_defaults(chosen[name]) != without_defaults(default):
+                told[name] = (
+                    value.label if name == "name" and isinstance(value, Part) else without_defaults(chosen[name])
+                )
+        told = told or {name: without_defaults(each) for name, each in chosen.items() if each is not None}
         return told["name"] if set(told) == {"name"} else told
     if isinstance(value, Mapping):
         value = {**value, "name": label_of(value["name"])} if "name" in value else value
-        return value["name"] if set(value) == {"name"} else {key: plain(each) for key, each in value.items()}
+        return value["name"] if set(value) == {"name"} else {key: without_defaults(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [without_defaults(each) for each in value]
     return value
 
 
@@ -78,10 +82,10 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
         yield from _flat(key if name == "name" else f"{key}.{name}", each)
 
 
-def composed(found: Mapping[str, str], key: str) -> str:
+def setting_text(found: Mapping[str, str], key: str) -> str:
     """The setting at a key of a grid, with the options inside it; `default` where nothing is said of it.
 
-    >>> composed({"data.partition": "dirichlet", "data.partition.alpha": "0.1"}, "data.partition")
+    >>> setting_text({"data.partition": "dirichlet", "data.partition.alpha": "0.1"}, "data.partition")
     'dirichlet alpha=0.1'
     """
     whole = key.removesuffix(".name").removesuffix(".count")
@@ -90,7 +94,7 @@ def composed(found: Mapping[str, str], key: str) -> str:
     return " ".join(words) or "default"
 
 
-def differing(every: Sequence[Mapping[str, str]], known: Collection[str]) -> list[str]:
+def differing_keys(every: Sequence[Mapping[str, str]], known: Collection[str]) -> list[str]:
     """The keys in which runs differ beside the `known` ones (and rule and attack, which always are).
 
     Where the names of two components differ, the key of the component stands for all that is inside.
@@ -106,17 +110,17 @@ def differing(every: Sequence[Mapping[str, str]], known: Collection[str]) -> lis
     return found
 
 
-def fixed(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def shared_settings(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """The settings that all runs share."""
     first, *rest = every or [{}]
     return {key: text for key, text in first.items() if all(other.get(key) == text for other in rest)}
 
 
-def line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collection[str] = ()) -> str:
+def settings_line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collection[str] = ()) -> str:
     """One line of settings: `data digits, partition dirichlet alpha=0.1, n=15, f=3, steps=200, optimizer sgd ...`.
 
     Args:
-        shared: What `fixed` gives.
+        shared: What `shared_settings` gives.
         rules: The labels of the rules. Options that all of them tell are not said again.
         attacks: Those of the attacks, likewise.
     """

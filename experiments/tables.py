@@ -7,17 +7,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from byzax.experiments.gathering import MEASURES, Results, at_equal, differs, diverged, ended, expected, others
+from byzax.experiments.gathering import (
+    MEASURES,
+    Results,
+    differs_by_run,
+    diverged,
+    has_result,
+    num_expected,
+    scores_at_equal,
+    varying_keys,
+)
 from byzax.experiments.names import counted, joined
 from byzax.experiments.records import TIMES, Record
 from byzax.experiments.scores import SUCCESS, Score, score_of
-from byzax.experiments.settings import fixed, line
+from byzax.experiments.settings import settings_line, shared_settings
 
 # With fewer values a standard deviation says nothing.
 FEWEST = 3
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """The result of a cell's runs: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
 
     Values that are not finite make the mean infinite.
@@ -50,7 +59,7 @@ class Table(NamedTuple):
     keys: list[str]
     names: list[tuple[str, ...]]
     attacks: list[str]
-    cells: list[list[Cell]]
+    cells: list[list[TableCell]]
     best: list[list[bool]]
     classes: list[float]
     seeds: list[int]
@@ -67,18 +76,18 @@ class Table(NamedTuple):
             fewer = "; of two the range, of one its value"
         else:
             fewer = "; of one its value" if most == 2 and 1 in counts else ""
-        return f"{self.words}, {spread(most)}{fewer}"
+        return f"{self.words}, {spread_text(most)}{fewer}"
 
 
-def spread(seeds: int) -> str:
+def spread_text(seeds: int) -> str:
     """The name of the spread that so many repeats have."""
     return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
 
 
 def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
     """The table of a score. Of regressions it is the test loss, infinite where it is NaN."""
-    keys = [*others(frame), "rule"]
-    values = frame[score.column].fillna(np.inf).where(ended(frame))
+    keys = [*varying_keys(frame), "rule"]
+    values = frame[score.column].fillna(np.inf).where(has_result(frame))
     names = [tuple(row) for row in frame[keys].drop_duplicates().to_numpy()]
     # rules that are compared stand below each other
     blocks = list(dict.fromkeys(name[:-1] for name in names))
@@ -103,19 +112,19 @@ def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
     )
 
 
-def _cell(group: pd.DataFrame | None, most: int) -> Cell:
+def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
     if group is None:
-        return Cell(math.nan, math.nan, math.nan, math.nan, 0, most)
+        return TableCell(math.nan, math.nan, math.nan, math.nan, 0, most)
     values = group["value"].dropna().to_numpy(float)
-    of = expected(group)
+    of = num_expected(group)
     if not len(values):
-        return Cell(math.nan, math.nan, math.nan, math.nan, 0, of)
+        return TableCell(math.nan, math.nan, math.nan, math.nan, 0, of)
     mean = float(values.mean())
     std = float(values.std(ddof=1)) if len(values) > 1 and math.isfinite(mean) else math.nan
-    return Cell(mean, std, float(values.min()), float(values.max()), len(values), of)
+    return TableCell(mean, std, float(values.min()), float(values.max()), len(values), of)
 
 
-def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sign: int) -> list[list[bool]]:
+def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]], sign: int) -> list[list[bool]]:
     """Mask of the best cells of each attack and block, with all that lie within its standard error."""
     found = [[False] * len(row) for row in cells]
     blocks: dict[tuple[str, ...], list[int]] = {}
@@ -134,7 +143,7 @@ def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sig
     return found
 
 
-def cell_text(cell: Cell, digits: str) -> str:
+def cell_text(cell: TableCell, digits: str) -> str:
     """`0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing."""
     if not cell.counted:
         return "-"
@@ -178,8 +187,8 @@ def tables(results: Results) -> list[Table]:
         score = score_of(part)
         add(part, score, "final ")
         for measure, words in MEASURES.items():
-            if bool(ended(part).any()) and differs(mine.loc[ended(mine)], measure):
-                then, end = at_equal(part, mine, measure)
+            if bool(has_result(part).any()) and differs_by_run(mine.loc[has_result(mine)], measure):
+                then, end = scores_at_equal(part, mine, measure)
                 add(then, score, where=f" at {end:.4g} {words}, where the shortest run ends")
     backdoors = frame.loc[frame["attack_success"].notna()]
     if len(backdoors):
@@ -187,23 +196,23 @@ def tables(results: Results) -> list[Table]:
     return made
 
 
-def subject(results: Results) -> str:
+def shared_settings_line(results: Results) -> str:
     """One line of what all runs share: data, partition, model, n, f and the other settings."""
-    shared = fixed([record.summary.settings for record in results.records.values()])
-    return line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
+    shared = shared_settings([record.summary.settings for record in results.records.values()])
+    return settings_line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
 
 
 def _by(frame: pd.DataFrame) -> str:
     """The keys in which the runs of a table differ: ` by pre, rule and attack`."""
-    keys = [key for key in [*others(frame), "rule", "attack"] if len(set(frame[key])) > 1]
+    keys = [key for key in [*varying_keys(frame), "rule", "attack"] if len(set(frame[key])) > 1]
     return f" by {joined(keys)}" if keys else ""
 
 
-def troubles(results: Results) -> list[str]:
+def problem_lines(results: Results) -> list[str]:
     """One line for each run that was not completed, lost workers, or diverged."""
     lines = []
     frame = results.frame
-    for run in frame.loc[~ended(frame)].to_dict("records"):
+    for run in frame.loc[~has_result(frame)].to_dict("records"):
         step = "" if pd.isna(run["step"]) else f" after step {run['step']:.0f}"
         reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
         lines.append(f"{run['run']}: {run['status']}{step}{reason}")
@@ -241,21 +250,21 @@ def _by_study(results: Results) -> dict[str, list[Record]]:
     return found
 
 
-def early(frame: pd.DataFrame) -> list[str]:
+def early_stop_lines(frame: pd.DataFrame) -> list[str]:
     """One line for each completed run that was stopped early."""
     stopped = frame.loc[(frame["status"] == "complete") & frame["reason"].notna()]
     return [f"{run}: {reason}" for run, reason in zip(stopped["run"], stopped["reason"], strict=True)]
 
 
-def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def time_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Use of time by rule, schedule and attack, as headings and rows: means over the runs counted."""
-    keys = [*others(frame), "rule", "attack"]
+    keys = [*varying_keys(frame), "rule", "attack"]
     headings = ["runs", "seconds", "gradients", "updates per second", "mean age of a row", "workers' time waiting"]
     rows = []
     groups: Any = frame.groupby(keys, sort=False)
     for names, group in groups:
-        mine = group.loc[ended(group)]
-        of = expected(group)
+        mine = group.loc[has_result(group)]
+        of = num_expected(group)
         runs = str(of) if len(mine) == of else f"{len(mine)} of {of}"
         time_s, gradients, rate, age, waiting, unused = mine[["time_s", "gradients", *TIMES]].mean()
         numbers = [f"{time_s:.4g}", f"{gradients:.0f}", f"{rate:.3g}", f"{age:.2f}", f"{waiting:.0%}", f"{unused:.0%}"]

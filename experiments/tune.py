@@ -15,13 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import outputs, study
-from byzax.experiments.gathering import damage
+from byzax.experiments.gathering import damage_line
 from byzax.experiments.names import file_name, joined, short
 from byzax.experiments.records import Damaged, Summary, read_summary
 from byzax.experiments.report import study_name
-from byzax.experiments.settings import fixed, line
+from byzax.experiments.settings import settings_line, shared_settings
 from byzax.experiments.strict_yaml import dump
-from byzax.experiments.tables import Cell, cell_text, spread
+from byzax.experiments.tables import TableCell, cell_text, spread_text
 from byzax.simulator.config.grid import Expansion, prefix_errors, put, put_order
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.study import Study
@@ -51,7 +51,7 @@ class Tuning(NamedTuple):
     by: str
 
 
-class Tried(NamedTuple):
+class TriedCombination(NamedTuple):
     """One combination of values, in one group of runs (`each`): what its runs came to.
 
     `mean`, `std`, `low` and `high` of the measure over the `seeds` repeats (of each repeat the mean over the rest of
@@ -70,7 +70,7 @@ class Tried(NamedTuple):
     best: bool
 
 
-def plan(
+def plan_tuning(
     path: Path,
     overrides: Sequence[str],
     over: Sequence[str],
@@ -80,7 +80,7 @@ def plan(
 ) -> Tuning:
     """What is to be run. Raises ScenarioError, one line for each mistake. `raw`: what the file holds, where read."""
     plain = study.load(path, overrides, raw)
-    asked = list(over) or defaults(plain.study)
+    asked = list(over) or default_sweeps(plain.study)
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
         raise ScenarioError(f"--over {twice[0]}: is given twice: give all its values in one list")
@@ -113,7 +113,7 @@ def plan(
     return Tuning(made, tuple(keys), tuple(each), chosen_by)
 
 
-def defaults(base: Study) -> list[str]:
+def default_sweeps(base: Study) -> list[str]:
     """A small grid: five learning rates around the scenario's, at the worker where it takes steps, and momentum."""
     local = base.local
     part = base.optimizer if local is None else local.optimizer
@@ -132,7 +132,7 @@ def defaults(base: Study) -> list[str]:
     return found
 
 
-def tried(folder: Path, tuning: Tuning) -> list[Tried]:
+def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
     """What every combination came to, from the files of the runs, group by group and in the order written."""
     summaries, _ = _summaries(folder)
     # a model whose loss is not finite is none to be chosen, whatever its accuracy; nor one trained by fewer workers
@@ -165,9 +165,9 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
         spread = statistics.stdev(means) if len(means) > 1 and whole else math.nan
         ends = (min(means), max(means)) if whole else (math.nan, math.nan)
         numbers = statistics.fmean(means), spread, *ends, len(means), runs - missing[place], runs
-        rows.append(Tried(*choices[place], *numbers, False))
+        rows.append(TriedCombination(*choices[place], *numbers, False))
     sign = 1 if tuning.by == "validation_accuracy" else -1
-    groups: dict[str, list[Tried]] = {}
+    groups: dict[str, list[TriedCombination]] = {}
     for row in rows:
         groups.setdefault(repr(row.each), []).append(row)
     for group in groups.values():
@@ -179,7 +179,7 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     return [row for group in groups.values() for row in group]
 
 
-def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
+def write(folder: Path, tuning: Tuning, rows: Sequence[TriedCombination]) -> list[Path]:
     """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
     written = [folder / "tune.csv"]
     text = io.StringIO(newline="")
@@ -193,11 +193,11 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: on_one_line(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
-        outputs.save_text(written[-1], dump(settled(tuning.expansion.study.given(), {**row.each, **row.chosen})))
+        outputs.save_text(written[-1], dump(replace_sweeps(tuning.expansion.study.given(), {**row.each, **row.chosen})))
     return written
 
 
-def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+def replace_sweeps(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping of a scenario with these values in place of a sweep over them."""
     grid = {key: values for key, values in (raw.get("grid") or {}).items() if key not in chosen}
     mapping = {key: value for key, value in raw.items() if key != "grid"}
@@ -218,10 +218,10 @@ def show(folder: Path, console: Console) -> bool:
     keys, measure, rows = _read(folder)
     summaries, damaged = _summaries(folder)
     console.print(Text(f"{study_name(folder)}: {measure} by {joined(keys)}", style="bold"))
-    if said := line(fixed([summary.settings for summary in summaries])):
+    if said := settings_line(shared_settings([summary.settings for summary in summaries])):
         console.print(Text(said, style="dim"))
     most = max((row.seeds for row in rows), default=1)
-    made = Table(caption=f"final {measure}, {spread(most)}", box=box.SIMPLE_HEAD)
+    made = Table(caption=f"final {measure}, {spread_text(most)}", box=box.SIMPLE_HEAD)
     for key in keys:
         made.add_column(Text(key), vertical="bottom")
     made.add_column(Text(measure), justify="right", vertical="bottom")
@@ -229,7 +229,7 @@ def show(folder: Path, console: Console) -> bool:
     made.add_column("")
     for row in rows:
         # a combination with a run that is missing has no mean to be compared
-        cell = Cell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
+        cell = TableCell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
         runs = str(row.of) if row.counted == row.of else f"{row.counted} of {row.of}"
         # in a pipe there is no colour
         cells = [*row.each.values(), *row.chosen.values(), cell_text(cell, ".3f"), runs, "chosen" * row.best]
@@ -240,7 +240,7 @@ def show(folder: Path, console: Console) -> bool:
     return not damaged
 
 
-def _read(folder: Path) -> tuple[list[str], str, list[Tried]]:
+def _read(folder: Path) -> tuple[list[str], str, list[TriedCombination]]:
     """The keys, the measure and the rows of `tune.csv`. Raises ScenarioError."""
     path = folder / "tune.csv"
     try:
@@ -254,7 +254,7 @@ def _read(folder: Path) -> tuple[list[str], str, list[Tried]]:
             *measured, seeds, count, of, chosen = numbers
             value, std, low, high = map(float, measured)
             whole = (int(seeds), int(count), int(of), bool(int(chosen)))
-            rows.append(Tried({}, dict(zip(keys, names, strict=True)), value, std, low, high, *whole))
+            rows.append(TriedCombination({}, dict(zip(keys, names, strict=True)), value, std, low, high, *whole))
     except (OSError, ValueError, csv.Error, IndexError):
         raise ScenarioError(f"{path}: cannot be read, or is no table that byzax tune wrote") from None
     return keys, mean.removeprefix("mean_").replace("_", " "), rows
@@ -267,7 +267,7 @@ def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
         try:
             found.append(read_summary(path))
         except Damaged as error:
-            damaged.append(damage(path, error))
+            damaged.append(damage_line(path, error))
     return found, damaged
 
 

@@ -25,7 +25,7 @@ def certify(
         typer.Option(metavar="NAME", help="A rule, by name or as {name: ..., option: ...}; again for more."),
     ] = None,
     n: Annotated[int | None, typer.Option("-n", metavar="ROWS", help="Rows; by default 25.")] = None,
-    f: Annotated[int | None, typer.Option("-f", metavar="LIARS", help="Byzantine rows; by default 5.")] = None,
+    f: Annotated[int | None, typer.Option("-f", metavar="BYZANTINE", help="Byzantine rows; by default 5.")] = None,
     d: Annotated[int | None, typer.Option("-d", metavar="PARAMETERS", help="By default 1000.")] = None,
     attack: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An attack; again for more; by default all.")
@@ -112,7 +112,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
                 elif not quiet:
                     typer.echo(text, err=True)
 
-            for each in measuring.perform(plan, say):
+            for each in measuring.measure_all(plan, say):
                 findings.append(each)
                 # a rule may take an hour: whatever comes, those that are measured are on disk
                 report.write(folder, plan, findings)

@@ -68,7 +68,7 @@ def key(seed: int, purpose: DrawPurpose, *numbers: int) -> Array:
     return made
 
 
-def host(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
+def host_generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
     """The same for what is drawn on the host."""
     # a spawn key and no list of entropy: there [1, 2] and [1, 2, 0] are the same
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(purpose), *map(int, numbers))))
@@ -77,16 +77,16 @@ def host(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
 def scene(asked: Certificate) -> Scene:
     """The scene of a certificate. Raises ScenarioError where the model or its data cannot be had."""
     if asked.gradients:
-        gradient, sigma = measured(asked.gradients, asked.seed)
+        gradient, sigma = measure_gradient(asked.gradients, asked.seed)
     else:
-        gradient = host(asked.seed, DrawPurpose.GRADIENT).standard_normal(asked.d)
+        gradient = host_generator(asked.seed, DrawPurpose.GRADIENT).standard_normal(asked.d)
         gradient *= asked.norm / np.linalg.norm(gradient)
         sigma = asked.sigma or asked.norm / float(np.sqrt(asked.d))
     norm = float(np.linalg.norm(gradient.astype(np.float64)))
     return Scene(asked.n, asked.f, gradient.astype(np.float32), norm, sigma, asked.seed)
 
 
-def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
+def measure_gradient(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     """`(g [d], sigma)` of a model at its initial point: g over all training samples, sigma from rows of one batch.
 
     sigma² = mean |row - g|² / d, with batches drawn as workers of a scenario draw them.
@@ -118,12 +118,12 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     return whole, float(np.sqrt(np.mean(squares) / len(whole)))
 
 
-def honest(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
+def honest_rows(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
     """Rows `[m, rows, d]` of the draws `numbers` `[m]` for a purpose: draw i is the same whatever the others are."""
     # on the host: JAX would compile its normal numbers anew for every shape, which takes longer than all the draws
     drawn = np.empty((len(numbers), rows or scene.n, scene.d), np.float32)
     for place, number in zip(drawn, numbers, strict=True):
-        host(scene.seed, *purpose, int(number)).standard_normal(dtype=np.float32, out=place)
+        host_generator(scene.seed, *purpose, int(number)).standard_normal(dtype=np.float32, out=place)
     drawn *= np.float32(scene.sigma)
     drawn += scene.gradient
     return drawn

@@ -1,12 +1,12 @@
 """The hidden vulnerability, measured: what one coordinate can be moved by, as d grows.
 
-f equal liars send mu + gamma e_c, with mu the honest mean and honest rows independent N(g, sigma² I) (El Mhamdi et al.,
-ICML 2018, section 3). For every draw the largest deviation |F_c - mu_c| over gamma, in sigma, is searched: on a grid
-that goes beyond what distances between honest rows can hide, then ever finer around the best. For a rule that selects a
-row it is the largest gamma at which the liars' row still wins. The value is the median over draws; the slope is that of
-its logarithm over log d, fitted by least squares to the points from d = 100 on (all points where fewer than two are).
-Distances between rows grow with sqrt(d): slope 1/2 for a rule that judges rows as a whole, 0 for one that judges
-coordinates.
+f equal Byzantine rows are mu + gamma e_c, with mu the honest mean and honest rows independent N(g, sigma² I) (El Mhamdi
+et al., ICML 2018, section 3). For every draw the largest deviation |F_c - mu_c| over gamma, in sigma, is searched: on a
+grid that goes beyond what distances between honest rows can hide, then ever finer around the best. For a rule that
+selects a row it is the largest gamma at which the Byzantine row still wins. The value is the median over draws; the
+slope is that of its logarithm over log d, fitted by least squares to the points from d = 100 on (all points where fewer
+than two are). Distances between rows grow with sqrt(d): slope 1/2 for a rule that judges rows as a whole, 0 for one
+that judges coordinates.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import theory
-from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, key
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, key
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.subject import Subject, answers, batch_size
 
@@ -79,8 +79,8 @@ def slope(points: list[Point]) -> float:
 def largest(subject: Subject, scene: Scene) -> np.ndarray:
     """For every draw the largest deviation of coordinate 0 over gamma, in sigma, `[DRAWS]`."""
     numbers = np.arange(DRAWS)
-    rows = honest(scene, (DrawPurpose.LEAK, scene.d), numbers)
-    own = honest(scene, (DrawPurpose.OWN, 4), numbers, rows=1)[:, 0]
+    rows = honest_rows(scene, (DrawPurpose.LEAK, scene.d), numbers)
+    own = honest_rows(scene, (DrawPurpose.OWN, 4), numbers, rows=1)[:, 0]
     mean = rows[:, scene.f :].mean(axis=1)
     root = key(scene.seed, DrawPurpose.RULE, 4)
     at_once = max(1, batch_size(scene.n, scene.d) // DRAWS)

@@ -25,7 +25,7 @@ class Findings(NamedTuple):
     leak: leak.Leak | None
 
 
-class Plan(NamedTuple):
+class MeasurementPlan(NamedTuple):
     """Everything that is built and traced before anything is measured."""
 
     asked: Certificate
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     skipped: list[str]
 
 
-def prepare(asked: Certificate) -> Plan:
+def prepare(asked: Certificate) -> MeasurementPlan:
     """Builds and traces every rule and attack. Raises ScenarioError, a line for each rule that cannot be had."""
     scene = draws.scene(asked)
     _fits(asked, scene.d)
@@ -53,7 +53,7 @@ def prepare(asked: Certificate) -> Plan:
     attackers = asked.attackers
     called = labels(attackers)
     made = [forging.forgers(attackers, called, each, bool(asked.attacks)) for each in subjects]
-    return Plan(asked, scene, subjects, [forgers for forgers, _ in made], made[0][1])
+    return MeasurementPlan(asked, scene, subjects, [forgers for forgers, _ in made], made[0][1])
 
 
 def _fits(asked: Certificate, d: int) -> None:
@@ -76,13 +76,15 @@ def _fits(asked: Certificate, d: int) -> None:
         )
 
 
-def perform(plan: Plan, tell: Callable[[str], None]) -> Iterator[Findings]:
+def measure_all(plan: MeasurementPlan, tell: Callable[[str], None]) -> Iterator[Findings]:
     """Measures every part that is asked for, rule after rule; `tell` hears what is under way."""
     for each, forgers in zip(plan.subjects, plan.forgers, strict=True):
         yield _one(plan, each, forgers, lambda text, each=each: tell(f"{each.label}: {text}"))
 
 
-def _one(plan: Plan, rule: subject.Subject, forgers: list[forging.Forger], tell: Callable[[str], None]) -> Findings:
+def _one(
+    plan: MeasurementPlan, rule: subject.Subject, forgers: list[forging.Forger], tell: Callable[[str], None]
+) -> Findings:
     asked, scene, parts = plan.asked, plan.scene, plan.asked.parts
     measured = found = robust = broken = leaking = None
     if "resilience" in parts:

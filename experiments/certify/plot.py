@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from byzax.experiments.certify.breakdown import BEYOND
-from byzax.experiments.certify.measuring import Findings, Plan
+from byzax.experiments.certify.measuring import Findings, MeasurementPlan
 from byzax.experiments.outputs import save
-from byzax.experiments.plots import DASHES, STYLE, appearance, colours, verbatim
+from byzax.experiments.plots import DASHES, STYLE, rule_colours, save_options, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # what is farther is an arrow at the edge
@@ -25,17 +25,17 @@ TITLE: Any = {"loc": "left", "fontweight": "bold", "fontsize": 9.5, "color": "#2
 ASIDE: Any = {"fontsize": 7, "color": "#777777"}
 
 
-def draw(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
+def draw(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> list[Path]:
     """Draws the panels of what was measured, as PNG and SVG; gives the paths."""
     with rc_context(STYLE):
         figure = certificate(plan, findings)
         paths = [folder / f"certificate.{suffix}" for suffix in ("png", "svg")]
         for path in paths:
-            save(path, partial(figure.savefig, **appearance(path.suffix[1:])), "certificate")
+            save(path, partial(figure.savefig, **save_options(path.suffix[1:])), "certificate")
     return paths
 
 
-def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
+def certificate(plan: MeasurementPlan, findings: Sequence[Findings]) -> Figure:
     """Angles, kappa, breakdown and leak, of all rules."""
     panels = {"resilience": _angles, "robustness": _kappas, "breakdown": _deviations, "leak": _leaks}
     shown = [(name, panel) for name, panel in panels.items() if any(getattr(each, name) for each in findings)]
@@ -48,7 +48,7 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     figure = Figure(figsize=(9.4 if columns == 2 else 5.4, height), layout="constrained")
     heights = [height - 0.85 - lower * (lines - 1), *[lower] * (lines - 1)]
     grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    paint = colours([each.label for each in findings])
+    paint = rule_colours([each.label for each in findings])
     for axes, (_, panel) in zip(grid.flat, shown, strict=False):
         panel(axes, findings, paint, plan)
     for spare in list(grid.flat)[len(shown) :]:
@@ -75,7 +75,7 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     return figure
 
 
-def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
+def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
     axes.set_title("(\N{GREEK SMALL LETTER ALPHA}, f)-resilience: angle by attack", **TITLE)
     attacks = list(dict.fromkeys(c.attack for each in findings if each.resilience for c in each.resilience.cases))
     step = 0.7 / max(len(findings), 1)
@@ -100,7 +100,7 @@ def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
     axes.grid(axis="y", visible=False)
 
 
-def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
+def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
     axes.set_title("(f, \N{GREEK SMALL LETTER KAPPA})-robustness: found and proven", **TITLE)
     some = [each for each in findings if each.robustness]
     values = [
@@ -148,21 +148,26 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
     axes.grid(axis="y", visible=False)
 
 
-def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
-    axes.set_title("Breakdown: what so many liars can do", **TITLE)
+def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
+    axes.set_title("Breakdown: what so many Byzantine rows can do", **TITLE)
     for i, each in enumerate(findings):
         if not (broken := each.breakdown):
             continue
-        liars, values = np.array(list(broken.curve)), np.array(list(broken.curve.values()))
+        numbers, values = np.array(list(broken.curve)), np.array(list(broken.curve.values()))
         style: Any = {"color": paint[each.label], "linestyle": DASHES[i % len(DASHES)]}
         axes.plot(
-            liars, np.clip(values, 1e-3, HIGHEST), linewidth=1.5, marker=MARKS[i % len(MARKS)], markersize=2.8, **style
+            numbers,
+            np.clip(values, 1e-3, HIGHEST),
+            linewidth=1.5,
+            marker=MARKS[i % len(MARKS)],
+            markersize=2.8,
+            **style,
         )
-        if broken.liars is not None:
+        if broken.num_byzantine is not None:
             height = HIGHEST ** (0.95 - 0.08 * (i % 5))
             axes.annotate(
-                str(broken.liars), (broken.liars, height), xytext=(4, 0), textcoords="offset points", va="center",
-                fontsize=8, fontweight="bold", color=paint[each.label], zorder=5,
+                str(broken.num_byzantine), (broken.num_byzantine, height), xytext=(4, 0), textcoords="offset points",
+                va="center", fontsize=8, fontweight="bold", color=paint[each.label], zorder=5,
                 bbox={"facecolor": SHADE, "edgecolor": "none", "pad": 0.6},
             )  # fmt: skip
     axes.axvline(plan.scene.f, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
@@ -179,13 +184,13 @@ def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str],
     axes.set_ylim(LOWEST / 1.5, HIGHEST)
     axes.annotate("broken", (1, BEYOND), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right",
                   textcoords="offset points", **ASIDE)  # fmt: skip
-    axes.set_xlabel("liars")
+    axes.set_xlabel("Byzantine rows")
     axes.set_ylabel("distance from the honest mean\n(honest spreads, cut off above)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_minor_locator(LogLocator(numticks=1))
 
 
-def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
+def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
     axes.set_title("Hidden vulnerability: one coordinate", **TITLE)
     ends: list[tuple[float, str, str]] = []
     last = max(plan.asked.dimensions)

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from byzax.experiments.certify.breakdown import Window
 from byzax.experiments.certify.intervals import Estimate
-from byzax.experiments.certify.measuring import Findings, Plan
+from byzax.experiments.certify.measuring import Findings, MeasurementPlan
+from byzax.experiments.names import counted
 from byzax.experiments.outputs import NAMES, save_text
 from byzax.experiments.results import versions
 from byzax.experiments.writing import json_text
@@ -22,14 +23,16 @@ from byzax.experiments.writing import json_text
 FILES = NAMES["certificate"]
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
 MOMENTS = (2, 3, 4)
+# Fields that have another name in JSON, so that programs can read old and new certificates.
+FILE_KEYS = {"num_byzantine": "liars"}
 
 
-def show(plan: Plan, findings: Sequence[Findings], console: Console) -> None:
+def show(plan: MeasurementPlan, findings: Sequence[Findings], console: Console) -> None:
     """Prints what was asked, one table of all rules, and one of the attacks for each rule."""
     scene = plan.scene
     noise = scene.spread / scene.norm
     console.print(
-        f"n={scene.n} rows, f={scene.f} liars, d={scene.d}, |g|={scene.norm:.4g}, sigma={scene.sigma:.4g} "
+        f"n={scene.n} rows, f={scene.f} Byzantine, d={scene.d}, |g|={scene.norm:.4g}, sigma={scene.sigma:.4g} "
         f"(sqrt(d) sigma / |g| = {noise:.3g}), {plan.asked.samples} draws, seed {scene.seed}",
         highlight=False,
         soft_wrap=True,
@@ -49,7 +52,8 @@ def _summary(findings: Sequence[Findings]) -> Table:
         title="certificate",
         title_style="bold",
         padding=(0, 1, 0, 0),
-        caption="kappa at most, liars proven to stand: from theory (? nothing known to us); the rest is measured",
+        caption="kappa at most, Byzantine rows proven to stand: from theory (? nothing known to us); the rest is "
+        "measured",
     )
     widest = max(len(each.label) for each in findings)
     made.add_column("rule", style="bold", no_wrap=True, min_width=widest, vertical="bottom")
@@ -71,17 +75,13 @@ def _summary(findings: Sequence[Findings]) -> Table:
             ]
         if broken := each.breakdown:
             proven = f"{broken.standing.value:g}" if broken.standing else "?"
-            # without liars no strength was tried
+            # without Byzantine rows no strength was tried
             turned = window(broken.epsilon) if each.subject.f else "-"
-            cells[4:7] = ["none" if broken.liars is None else str(broken.liars), proven, turned]
+            cells[4:7] = ["none" if broken.num_byzantine is None else str(broken.num_byzantine), proven, turned]
         if each.leak:
             cells[7] = _coloured(each.leak.verdict)
         made.add_row(each.label, *cells)
     return made
-
-
-def _liars(count: int | None) -> str:
-    return "none" if count is None else "1 liar" if count == 1 else f"{count} liars"
 
 
 def _attacks(each: Findings) -> Table:
@@ -113,7 +113,11 @@ def _notes(each: Findings) -> list[str]:
         least = "" if math.isnan(robust.lower) else f" (of any rule at least {number(robust.lower)})"
         lines.append(f"{each.label}: kappa{least} found with {robust.where}{bound}")
     if broken := each.breakdown:
-        how = f"broken by {_liars(broken.liars)}, {broken.pattern}" if broken.liars else "not broken"
+        how = (
+            f"broken by {counted(broken.num_byzantine, 'Byzantine row')}, {broken.pattern}"
+            if broken.num_byzantine
+            else "not broken"
+        )
         more = f"; sizes that turn it round ({broken.plan}): {window(broken.searched)}" if broken.plan else ""
         lines.append(f"{each.label}: {how}{more}")
     if leaking := each.leak:
@@ -173,7 +177,7 @@ def _coloured(text: str, verdict: str | None = None) -> Text:
     return Text(text, style="red" if bad else "green" if good else "")
 
 
-def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
+def write(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> list[Path]:
     """Writes the JSON and the long table; gives the paths."""
     scene = plan.scene
     described = {
@@ -206,7 +210,8 @@ def _plain(each: Findings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, part in parts.items():
         if part is not None:
-            found[name] = {**part._asdict(), "verdict": part.worst.verdict if name == "resilience" else part.verdict}
+            fields = {FILE_KEYS.get(field, field): value for field, value in part._asdict().items()}
+            found[name] = {**fields, "verdict": part.worst.verdict if name == "resilience" else part.verdict}
     if each.resilience:
         found["resilience"]["cases"] = [{**c._asdict(), "verdict": c.verdict} for c in each.resilience.cases]
         del found["resilience"]["skipped"]
@@ -251,8 +256,9 @@ def records(findings: Sequence[Findings]) -> list[dict[str, Any]]:
             row("robustness", "search", "kappa", robust.found, bound=bound, verdict=robust.verdict, note=robust.where)
             row("robustness", "any rule", "kappa_lower", robust.lower)
         if broken := each.breakdown:
-            liars = "" if broken.liars is None else broken.liars
-            row("breakdown", "search", "liars", liars, verdict=broken.verdict, note=broken.pattern)
+            num_byzantine = "" if broken.num_byzantine is None else broken.num_byzantine
+            # the name in files from before the field had this one
+            row("breakdown", "search", "liars", num_byzantine, verdict=broken.verdict, note=broken.pattern)
             for count, deviation in broken.curve.items():
                 row("breakdown", count, "deviation", deviation)
             for name, found in (("empire", broken.epsilon), ("searched", broken.searched)):

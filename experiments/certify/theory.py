@@ -102,8 +102,9 @@ def kappa(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
 def leak(rule: Part, pre: tuple[Part, ...], n: int, f: int, d: int) -> float | None:
     """The largest gamma / sigma at which Krum selects one of f equal rows mu + gamma e_c among normal honest rows.
 
-    sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a liar has f-1 equal neighbours and n-2f-1 honest ones at gamma² + d sigma²,
-    an honest row n-f-2 at 2 d sigma², as d grows (El Mhamdi et al. 2018 has Omega(sqrt(d)), without the constant).
+    sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a Byzantine row has f-1 equal neighbours and n-2f-1 honest ones at gamma² +
+    d sigma², an honest row n-f-2 at 2 d sigma², as d grows (El Mhamdi et al. 2018 has Omega(sqrt(d)), without the
+    constant).
     """
     if pre or f < 1 or rule.name != "krum" or not _as_published(rule.options()) or n < 2 * f + 2:
         return None
@@ -111,7 +112,7 @@ def leak(rule: Part, pre: tuple[Part, ...], n: int, f: int, d: int) -> float | N
 
 
 def standing(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
-    """Liars that are proven to be too few, whatever they send; the rule may stand more."""
+    """Number of Byzantine rows that provably cannot break the rule, whatever they are."""
     if pre:
         return None
     half, blanchard, options = (n - 1) // 2, "Blanchard et al. 2017", rule.options()

@@ -51,8 +51,8 @@ def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path, 
     assert "jax" in found["versions"]
     table = rows(tmp_path / "out")
     assert {row["part"] for row in table} == set(PARTS)
-    liars = {row["rule"]: row["value"] for row in table if row["quantity"] == "liars"}
-    assert liars["average"] == "1"
+    num_byzantine = {row["rule"]: row["value"] for row in table if row["quantity"] == "liars"}
+    assert num_byzantine["average"] == "1"
     kappas = {row["rule"]: (row["value"], row["bound"]) for row in table if row["quantity"] == "kappa"}
     assert kappas["average"] == ("inf", "")
     assert float(kappas[second][0]) <= float(kappas[second][1])
@@ -109,7 +109,7 @@ def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path, attacks):
     table = rows(tmp_path / "out")
     assert {"overreaching", "empire", "searched inner"} <= {row["case"] for row in table}
     assert ("label_flip: changes data and makes no rows: left out" in result.stdout) == (attacks is None)
-    # half the mean of the rows: one liar at seven sends it to 1/2 of 6/7 of g and half of 7
+    # half the mean of the rows: one Byzantine row at seven sends it to 1/2 of 6/7 of g and half of 7
     assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
 
 
@@ -258,12 +258,12 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     assert {row["rule"] for row in rows(out)} == {"average"}
 
 
-def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_liars(tmp_path):
-    with_liars = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "one").stdout
+def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_byzantine_rows(tmp_path):
+    with_byzantine = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "one").stdout
     moment = next(row for row in rows(tmp_path / "one") if (row["case"], row["quantity"]) == ("none", "moment_2"))
     value, low, high = (float(moment[key]) for key in ("value", "low", "high"))
-    assert f"{value:.3f} \N{PLUS-MINUS SIGN} {max(high - value, value - low):.3f}" in with_liars
-    assert "none up to 1e6" in with_liars
+    assert f"{value:.3f} \N{PLUS-MINUS SIGN} {max(high - value, value - low):.3f}" in with_byzantine
+    assert "none up to 1e6" in with_byzantine
     without = byzax("certify", write(tmp_path, rule="median", f=0, parts="breakdown"), "--out", tmp_path / "two")
     assert without.exit_code == 0, without.output
     assert "up to 1e6" not in without.stdout

@@ -85,8 +85,8 @@ def test_the_attack_of_ones_own_in_the_readme_runs(tmp_path):
     code = (ROOT / "README.md").read_text().split("`attacks/mirror.py`")[1].split("```python\n")[1].split("```")[0]
     (tmp_path / "attacks").mkdir()
     (tmp_path / "attacks" / "mirror.py").write_text(code)
-    lie = {"name": "mirror", "strength": 2, "knowledge": "colluding", "from": 1}
-    (tmp_path / "own.yaml").write_text(json.dumps(SMALL | {"attack": lie, "rule": "median"}))
+    mirror = {"name": "mirror", "strength": 2, "knowledge": "colluding", "from": 1}
+    (tmp_path / "own.yaml").write_text(json.dumps(SMALL | {"attack": mirror, "rule": "median"}))
     command = [sys.executable, "-m", "byzax", "run", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out")]
     plugins = {**os.environ, "BYZAX_PLUGINS": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=plugins, capture_output=True, text=True, check=False)

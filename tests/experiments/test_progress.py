@@ -34,24 +34,24 @@ def clock(monkeypatch):
 
 def test_a_forecast_is_what_is_left_at_the_speed_of_what_is_done(clock):
     expected = forecast(300)
-    assert expected.said() == ""
+    assert expected.text() == ""
     expected.advance(RUNS[0], 50)
     clock[0] = 0.5
     # from half a second nothing is foretold
-    assert expected.said() == ""
+    assert expected.text() == ""
     clock[0] = 10.0
-    assert expected.said() == "about 50 s left"
+    assert expected.text() == "about 50 s left"
     expected.advance(RUNS[0], 100)
     clock[0] = 1000.0
-    assert expected.said() == "about 33 min left"
+    assert expected.text() == "about 33 min left"
     # the second run fails after ten updates: what it left undone takes no time
     expected.advance(RUNS[1], 10)
     expected.end(RUNS[1])
     clock[0] = 11_000.0
-    assert expected.said() == "about 2.8 h left"
+    assert expected.text() == "about 2.8 h left"
     expected.advance(RUNS[2], 100)
     expected.end(RUNS[2])
-    assert expected.said() == ""
+    assert expected.text() == ""
 
 
 def steps(clock, console, **options):
