@@ -15,18 +15,18 @@ from byzax.simulator.file_cache import file_cache
 from byzax.simulator.units import change_in_units, measure_units
 from byzax.simulator.world import load, share_out
 
-# Samples on which it is looked whether a trigger changes anything.
-LOOKED_AT = 200
+# Number of samples on which a trigger is tried.
+CHECKED_SAMPLES = 200
 
 
 def attack_notes(scenario: Study) -> Iterator[str]:
-    """A line, beginning with the key, for each attack of a scenario that is costly or does nothing there.
+    """Notes about attacks that are costly or change nothing in a scenario.
 
     Args:
-        scenario: one that was built: every part of it can be made.
+        scenario: The scenario, which has been built once: every component can be made.
 
     Returns:
-        The lines.
+        One line for each note, beginning with its key.
     """
     for key, part, first, end in scenario.attacks:
         count = end - first
@@ -49,8 +49,8 @@ def attack_notes(scenario: Study) -> Iterator[str]:
             )
         if attack.goal is not None and not _trigger_is_visible(part, count, scenario.data, scenario.workers.total):
             yield (
-                f"{key}.value: the trigger of {part.label} changes none of {LOOKED_AT} images: it is of the colour "
-                "that is there already"
+                f"{key}.value: the trigger of {part.label} changes none of {CHECKED_SAMPLES} images: it is of the "
+                "colour that is there already"
             )
         yield from _target_notes(key, part, scenario, first, end)
         if part.name == "scaled" and part.options()["boost"] is None and scenario.local is not None:
@@ -64,6 +64,7 @@ def attack_notes(scenario: Study) -> Iterator[str]:
 
 
 def _timing_notes(key: str, part: AttackShare, steps: int) -> Iterator[str]:
+    """Notes about attacks that are carried out once, or that replay updates before the first."""
     begin, end = getattr(part, "from"), min(steps, part.until or steps)
     if part.every > 1 and begin + part.every >= end:
         yield f"{key}.every: {part.label} is carried out once, in update {begin}: the next is {begin + part.every}"
@@ -73,7 +74,7 @@ def _timing_notes(key: str, part: AttackShare, steps: int) -> Iterator[str]:
 
 
 def _target_notes(key: str, part: AttackShare, scenario: Study, first: int, end: int) -> Iterator[str]:
-    """Labels that no worker has whose samples are to be changed, and a worker to copy that is Byzantine itself."""
+    """Notes about labels that no Byzantine worker holds, and about a target of mimicry that is Byzantine itself."""
     byzantine, options = scenario.workers.byzantine, part.options()
     if byzantine.per_round != "fixed":
         return
@@ -104,8 +105,8 @@ def _build(part: AttackShare, n: int, count: int) -> Attack:
 
 @file_cache(maxsize=128)
 def _trigger_is_visible(part: AttackShare, count: int, data: DataPart, n: int) -> bool:
-    """Whether the trigger of an attack changes any of some samples."""
+    """Whether the trigger of an attack changes any of the checked samples."""
     goal, dataset = _build(part, n, count).goal, load(data)
     assert goal is not None
-    some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // LOOKED_AT)])
+    some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // CHECKED_SAMPLES)])
     return bool((change_in_units(measure_units(dataset), some, goal.trigger) != some).any())

@@ -1,4 +1,4 @@
-"""Who holds which samples: tables of the labels of splits and workers, and a chart."""
+"""The samples of each worker: tables of the labels of splits and workers, and a chart."""
 
 import itertools
 from collections.abc import Sequence
@@ -29,22 +29,25 @@ from byzax.simulator.mistakes import ScenarioError, on_one_line, shorten
 from byzax.simulator.validation import load_data, share_data
 from byzax.simulator.world import own_seed
 
-# Up to so many workers are bars; beyond, where a bar would be a line, circles.
+# Largest number of workers drawn as bars; for more, circles.
 BARS = 50
-# Values to predict are counted in so many groups of equally many training samples; labels up to so many have names.
+# Number of groups of values in a regression, of equally many training samples; largest number of named labels.
 GROUPS, NAMED = 10, 20
-# Labels that a split lacks are named up to so many.
+# Largest number of missing labels that are named.
 LISTED = 10
-# Characters of the name of a label.
+# Longest name of a label, in characters.
 LONGEST = 30
 BYZANTINE = "#D55E00"
 
 
 class SplitCounts(NamedTuple):
-    """The training, validation or test samples: how many have which label.
+    """The labels of the training, validation or test samples.
 
-    `counts` `[labels]` and `mean` as in `Holdings`. `owners`: how many different ones the samples have, None where the
-    data names none. `unseen`: how many of these own no training sample.
+    Attributes:
+        counts: `[labels]`, samples of each label, or of each group of values.
+        mean: Mean value of a regression; None for labels.
+        owners: Number of different owners of the samples; None where the data names none.
+        unseen: Number of these owners without a training sample.
     """
 
     counts: np.ndarray
@@ -54,11 +57,16 @@ class SplitCounts(NamedTuple):
 
 
 class Holdings(NamedTuple):
-    """How many samples of which label each worker holds.
+    """The labels of the samples of each worker.
 
-    `counts` `[n, labels]`; of a regression the labels are groups of values in their order, and `means` `[n]` are the
-    workers' mean values (None for labels). `labels` are their names. `parts`: the splits by name. `training` is the
-    number of all training samples.
+    Attributes:
+        counts: `[n, labels]`, samples of each label; in a regression labels are groups of values, in order.
+        means: `[n]`, mean value of each worker in a regression; None for labels.
+        labels: Names of the labels.
+        parts: The splits by name.
+        training: Number of training samples.
+        byzantine: The workers that are Byzantine in every update.
+        name: Title of the table and chart.
     """
 
     counts: np.ndarray
@@ -71,11 +79,23 @@ class Holdings(NamedTuple):
 
 
 def read(path: Path, overrides: Sequence[str], seed: int | None) -> Holdings:
-    """The shares of a scenario, or of the folder of a run or study (its first run). Raises ScenarioError."""
+    """Reads or computes the partition of a scenario.
+
+    Args:
+        path: A scenario, or the folder of a run or study (its first run).
+        overrides: Texts `key=value` for a scenario.
+        seed: Seed of the run and data; None for that of the scenario.
+
+    Returns:
+        The samples of each worker.
+
+    Raises:
+        ScenarioError: Where the scenario or its data cannot be used.
+    """
     if overrides and path.is_dir():
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     file = run_folders(path)[0] / "scenario.yaml" if path.is_dir() else path
-    # a seed of the data's own would stand before that of the run
+    # a seed of the data would win over the seed of the run
     seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
     cell = study.load(file, [*overrides, *seeded]).cells[0].study
     with prefix_errors(path):
@@ -116,7 +136,14 @@ def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: 
 
 
 def splits(holdings: Holdings) -> Table:
-    """A line for each of training, validation and test: its samples and the share of each label, in per cent."""
+    """The table of the splits.
+
+    Args:
+        holdings: The samples.
+
+    Returns:
+        A line for each of training, validation and test: its samples and the share of each label, in per cent.
+    """
     what = "labels" if holdings.means is None else "groups"
     owned = any(part.owners is not None for part in holdings.parts.values())
     made = Table(title="splits", caption=_lacking(holdings) or None, box=box.SIMPLE_HEAD, title_style="bold")
@@ -141,7 +168,7 @@ def splits(holdings: Holdings) -> Table:
 
 
 def _lacking(holdings: Holdings) -> str:
-    """A line about labels that a split lacks and others have."""
+    """A line about labels that one split lacks and others have."""
     lines = []
     for name, part in holdings.parts.items():
         missing = [label for label, count in zip(holdings.labels, part.counts, strict=True) if not count]
@@ -152,7 +179,14 @@ def _lacking(holdings: Holdings) -> str:
 
 
 def table(holdings: Holdings) -> Table:
-    """A line for each worker: its samples, its labels and their entropy (or its mean value); and one for all."""
+    """The table of the workers.
+
+    Args:
+        holdings: The samples.
+
+    Returns:
+        A line for each worker: its samples, its labels and their entropy (or its mean value); and one for all.
+    """
     sizes, bits = holdings.counts.sum(axis=1), entropies(holdings.counts)
     held = int(sizes.sum())
     what = "labels" if holdings.means is None else "groups"
@@ -176,20 +210,39 @@ def table(holdings: Holdings) -> Table:
 
 
 def _chosen(partition: Part) -> dict[str, Any]:
-    """The options that are not the defaults."""
+    """The options of a partition that differ from their defaults."""
     fields = type(partition).model_fields
     return {key: value for key, value in partition.options().items() if value != fields[key].default}
 
 
 def entropies(counts: np.ndarray) -> np.ndarray:
-    """The entropy in bits of each worker's labels, `[n, labels] -> [n]`."""
+    """The entropy of each worker's labels.
+
+    Args:
+        counts: `[n, labels]`, samples of each label.
+
+    Returns:
+        `[n]`, in bits.
+    """
     shares = counts / counts.sum(axis=1, keepdims=True)
     # not -0 for one label alone
     return np.abs(np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1))
 
 
 def draw(holdings: Holdings, chart: str, path: Path) -> list[Path]:
-    """Draws the shares as PNG and SVG; gives the paths. Raises ScenarioError where they cannot be written."""
+    """Draws the samples of each worker.
+
+    Args:
+        holdings: The samples.
+        chart: `bars`, `bubbles`, or `auto` for bars up to 50 workers.
+        path: The picture; PNG and SVG are both written.
+
+    Returns:
+        The paths.
+
+    Raises:
+        ScenarioError: Where the pictures cannot be written.
+    """
     if path.suffix not in (".png", ".svg"):
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
     bars = chart == "bars" or (chart == "auto" and len(holdings.counts) <= BARS)
@@ -204,7 +257,7 @@ def draw(holdings: Holdings, chart: str, path: Path) -> list[Path]:
 
 
 def _labels(holdings: Holdings, counts: np.ndarray, mean: float | None) -> tuple[str, str]:
-    """How many labels, and which (a run of them as `3-7`); of a regression the mean value."""
+    """The number of labels of a worker and their names (a range as `3-7`); of a regression the mean value."""
     held = np.flatnonzero(counts)
     if mean is not None:
         return str(len(held)), f"{mean:.4g}"
@@ -215,7 +268,7 @@ def _labels(holdings: Holdings, counts: np.ndarray, mean: float | None) -> tuple
 
 
 def _colours(holdings: Holdings) -> list[Any]:
-    """One for each label, in pairs of dark and light up to twenty; beyond, and for values, along a scale."""
+    """A colour for each label: pairs of dark and light up to twenty; beyond, and for values, along a scale."""
     if holdings.means is None and len(holdings.labels) <= NAMED:
         return [matplotlib.colormaps["tab20"](label % 10 * 2 + label // 10) for label in range(len(holdings.labels))]
     scale = matplotlib.colormaps["viridis"]
@@ -223,7 +276,7 @@ def _colours(holdings: Holdings) -> list[Any]:
 
 
 def _plain(label: str) -> str:
-    """A name that Matplotlib shows as it is: $ would begin a formula, and what begins with _ is left out of legends."""
+    """A label that Matplotlib shows literally: $ would begin a formula, a first _ would drop it from legends."""
     escaped = label.replace("$", r"\$")
     return f" {escaped}" if label.startswith("_") else escaped
 
@@ -280,7 +333,7 @@ def _bubbles(holdings: Holdings) -> Figure:
 
 
 def _scale(figure: Figure, axes: Any, holdings: Holdings) -> None:
-    """What the colours of many labels mean."""
+    """Adds a colour bar for many labels."""
     norm = Normalize(0, len(holdings.labels) - 1)
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="label")
 

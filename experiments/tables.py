@@ -1,4 +1,4 @@
-"""Tables of results: cells with their counts, the best of a block, and what a table is of."""
+"""Tables of results: cells with their counts, the best of a block, and the shared settings."""
 
 import math
 from collections.abc import Sequence
@@ -22,14 +22,20 @@ from byzax.experiments.records import TIMES, Record
 from byzax.experiments.scores import SUCCESS, Score, score_of
 from byzax.experiments.settings import settings_line, shared_settings
 
-# With fewer values a standard deviation says nothing.
+# Smallest number of values with a standard deviation.
 FEWEST = 3
 
 
 class TableCell(NamedTuple):
-    """The result of a cell's runs: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
+    """The result of the runs of one cell.
 
-    Values that are not finite make the mean infinite.
+    Attributes:
+        mean: Mean of the score; infinite where a value is not finite.
+        std: Standard deviation of a sample (n - 1).
+        low: Lowest value.
+        high: Highest value.
+        counted: Number of runs with a value.
+        of: Number of runs asked for.
     """
 
     mean: float
@@ -48,9 +54,18 @@ class TableCell(NamedTuple):
 class Table(NamedTuple):
     """Rules (and other keys) by attacks.
 
-    `words`: what its numbers are. `keys`: the headings of the first columns, the last of them the rule. `names`: what
-    stands below them, a tuple for each row. `cells[i][j]`: row i under attack j. `best[i][j]`: whether no rule in its
-    block (rows with the same other keys) is better by more than the standard error. `classes`: of the data of each row.
+    Attributes:
+        title: The title.
+        words: The kind of the numbers.
+        score: The score.
+        keys: Headings of the first columns, the last of them the rule.
+        names: The texts in these columns, a tuple for each row.
+        attacks: Headings of the other columns.
+        cells: `[rows][attacks]`.
+        best: `[rows][attacks]`, whether no rule in the block (rows with the same other keys) is better by more than the
+            standard error.
+        classes: Number of classes of the data of each row; NaN for values.
+        seeds: The seeds of all runs.
     """
 
     title: str
@@ -66,7 +81,7 @@ class Table(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """The kind of numbers, and the settings around them."""
+        """The kind of the numbers, and what stands beside the means."""
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
         counts = {cell.counted for cell in every if cell.counted}
@@ -80,12 +95,29 @@ class Table(NamedTuple):
 
 
 def spread_text(seeds: int) -> str:
-    """The name of the spread that so many repeats have."""
+    """The name of the spread over repeats.
+
+    Args:
+        seeds: Number of repeats.
+
+    Returns:
+        Words for a caption.
+    """
     return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
 
 
 def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
-    """The table of a score. Of regressions it is the test loss, infinite where it is NaN."""
+    """The table of a score.
+
+    Args:
+        title: The title.
+        words: The kind of the numbers.
+        frame: One row per run.
+        score: The score; a test loss that is NaN counts as infinite.
+
+    Returns:
+        The table.
+    """
     keys = [*varying_keys(frame), "rule"]
     values = frame[score.column].fillna(np.inf).where(has_result(frame))
     names = [tuple(row) for row in frame[keys].drop_duplicates().to_numpy()]
@@ -125,13 +157,13 @@ def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
 
 
 def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]], sign: int) -> list[list[bool]]:
-    """Mask of the best cells of each attack and block, with all that lie within its standard error."""
+    """Mask of the best cells of each attack and block, and of all within the standard error of the best."""
     found = [[False] * len(row) for row in cells]
     blocks: dict[tuple[str, ...], list[int]] = {}
     for i, name in enumerate(names):
         blocks.setdefault(name[:-1], []).append(i)
     for mine in blocks.values():
-        # what stands alone is compared with nothing
+        # a row alone in its block is compared with none
         for j in range(len(cells[0])) if len(mine) > 1 else ():
             there = [i for i in mine if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
             if not there:
@@ -144,7 +176,15 @@ def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]]
 
 
 def cell_text(cell: TableCell, digits: str) -> str:
-    """`0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing."""
+    """The text of a cell.
+
+    Args:
+        cell: The cell.
+        digits: Format of a number.
+
+    Returns:
+        `0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing.
+    """
     if not cell.counted:
         return "-"
     if not math.isfinite(cell.mean):
@@ -159,7 +199,14 @@ def cell_text(cell: TableCell, digits: str) -> str:
 
 
 def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
-    """The table as headings and rows of text."""
+    """A table as text.
+
+    Args:
+        made: The table.
+
+    Returns:
+        The headings, and the rows.
+    """
     rows = [
         [*name, *(cell_text(cell, made.score.digits) for cell in row)]
         for name, row in zip(made.names, made.cells, strict=True)
@@ -168,10 +215,15 @@ def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def tables(results: Results) -> list[Table]:
-    """All tables: at the end, and where it matters at equal time and work.
+    """All tables of results: at the end, and at equal time and work where these differ.
 
-    Runs whose data has classes and runs whose data has values are not in one table. How far backdoors succeeded is in
-    one of its own.
+    Runs with classes and runs with values have tables of their own, and so has the success of backdoors.
+
+    Args:
+        results: The results.
+
+    Returns:
+        The tables.
     """
     frame, curves = results.frame, results.curves
     made: list[Table] = []
@@ -197,7 +249,14 @@ def tables(results: Results) -> list[Table]:
 
 
 def shared_settings_line(results: Results) -> str:
-    """One line of what all runs share: data, partition, model, n, f and the other settings."""
+    """The settings that all runs share.
+
+    Args:
+        results: The results.
+
+    Returns:
+        One line: data, partition, model, n, f and other settings.
+    """
     shared = shared_settings([record.summary.settings for record in results.records.values()])
     return settings_line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
 
@@ -209,7 +268,14 @@ def _by(frame: pd.DataFrame) -> str:
 
 
 def problem_lines(results: Results) -> list[str]:
-    """One line for each run that was not completed, lost workers, or diverged."""
+    """Messages about runs that were not completed, lost workers, or diverged.
+
+    Args:
+        results: The results.
+
+    Returns:
+        One line for each run, then one for each study with missing runs.
+    """
     lines = []
     frame = results.frame
     for run in frame.loc[~has_result(frame)].to_dict("records"):
@@ -227,13 +293,13 @@ def problem_lines(results: Results) -> list[str]:
 
 
 def _lost(record: Record) -> str:
-    """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`, of a race; empty for nobody."""
+    """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`; empty where none was lost."""
     said = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
     return ", ".join(said)
 
 
 def _missing(results: Results) -> list[str]:
-    """A line for each study of which runs are not there at all."""
+    """A line for each study with runs that have no folder."""
     found = []
     for study, records in _by_study(results).items():
         asked = max((record.summary.runs or 0 for record in records), default=0)
@@ -251,13 +317,27 @@ def _by_study(results: Results) -> dict[str, list[Record]]:
 
 
 def early_stop_lines(frame: pd.DataFrame) -> list[str]:
-    """One line for each completed run that was stopped early."""
+    """Messages about completed runs that were stopped early.
+
+    Args:
+        frame: One row per run.
+
+    Returns:
+        One line for each run.
+    """
     stopped = frame.loc[(frame["status"] == "complete") & frame["reason"].notna()]
     return [f"{run}: {reason}" for run, reason in zip(stopped["run"], stopped["reason"], strict=True)]
 
 
 def time_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Use of time by rule, schedule and attack, as headings and rows: means over the runs counted."""
+    """The table of the use of time by rule, schedule and attack.
+
+    Args:
+        frame: One row per run.
+
+    Returns:
+        The headings, and the rows: means over the runs with a result.
+    """
     keys = [*varying_keys(frame), "rule", "attack"]
     headings = ["runs", "seconds", "gradients", "updates per second", "mean age of a row", "workers' time waiting"]
     rows = []

@@ -1,4 +1,4 @@
-"""A timeline to look at: a chart of workers over time, and a table of what became of their jobs."""
+"""Views of a timeline: a chart of workers over time, and a table of the outcomes of their jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, Rows, Timeline, load, truncate, usage
 
-# A chart shows so many jobs of a worker, unless it is told from where to where.
+# Largest number of jobs of a worker in a chart without --from and --to.
 JOBS_SHOWN = 12
-# Up to so many rows their updates stand beside them in numbers.
+# Largest number of rows that are labelled with the numbers of their updates.
 NUMBERED = 150
 # Inches: matplotlib draws no picture of more than 65,535 pixels.
 TALLEST = 300
@@ -30,7 +30,14 @@ ENDS = {Outcome.DROPPED: ("dropped", "x", "#555555"), Outcome.LOST: ("lost", "X"
 
 
 class LabelledTimeline(NamedTuple):
-    """A timeline, how many workers it has and which of these always lie, and what it is called."""
+    """A timeline with its workers and name.
+
+    Attributes:
+        timeline: The timeline.
+        n: Number of workers.
+        byzantine: The workers that are Byzantine in every update.
+        name: Title of the chart and table.
+    """
 
     timeline: Timeline
     n: int
@@ -39,11 +46,17 @@ class LabelledTimeline(NamedTuple):
 
 
 def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
-    """The timeline of a scenario, of the folder of a run (or study: its first run), or of a file.
+    """Reads a timeline.
 
-    Of a run it is as much as was carried out.
+    Args:
+        path: A scenario, the folder of a run or of a study (its first run), or a file of a timeline.
+        overrides: Texts `key=value` for a scenario.
 
-    Raises ScenarioError.
+    Returns:
+        The timeline; of a run only the updates that were carried out.
+
+    Raises:
+        ScenarioError: Where there is no timeline, or overrides are given for anything but a scenario.
     """
     scenario = path.suffix in (".yaml", ".yml") and not path.is_dir()
     if overrides and not scenario:
@@ -84,7 +97,14 @@ def _reached(run: Path) -> int:
 
 
 def table(labelled: LabelledTimeline) -> Table:
-    """A line for each worker: its jobs by their end, and its time."""
+    """The table of a timeline.
+
+    Args:
+        labelled: The timeline.
+
+    Returns:
+        A line for each worker: its jobs by outcome, and its use of time.
+    """
     spent = usage(labelled.timeline, labelled.n)
     end = float(labelled.timeline.time_s[-1]) if labelled.timeline.steps else 0.0
     caption = f"{labelled.timeline.steps} updates in {end:.6g} s"
@@ -103,7 +123,20 @@ def table(labelled: LabelledTimeline) -> Table:
 
 
 def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Path) -> Path:
-    """Draws the chart. Raises ScenarioError where nothing lies in it or it cannot be written."""
+    """Draws the chart of a timeline.
+
+    Args:
+        labelled: The timeline.
+        since: Start of the chart, in seconds.
+        until: End of the chart, in seconds; None for one with a readable number of jobs.
+        path: The picture, PNG or SVG.
+
+    Returns:
+        The path.
+
+    Raises:
+        ScenarioError: Where nothing happens in that time, or the picture cannot be written.
+    """
     timeline = labelled.timeline
     if timeline.steps and not timeline.time_s[-1] > 0:
         raise ScenarioError(
@@ -126,7 +159,7 @@ def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Pa
     with rc_context(STYLE):
         figure = Figure(figsize=(11, min(TALLEST, 0.32 * labelled.n + 1.6)), layout="constrained")
         axes: Any = figure.subplots()
-        # what did not happen lasted until the job was over
+        # a stage that did not happen lasts until the end of the job
         times = [np.fmin(t, over)[shown] for t in everything[4:7]] + [over[shown]]
         workers = everything.workers[shown]
         for kind, begin, end in (("messages", 0, 1), ("computing", 1, 2), ("messages", 2, 3)):
@@ -158,7 +191,7 @@ def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Pa
 
 
 def _mark(axes: Any, workers: np.ndarray, over: np.ndarray, updates: np.ndarray, ends: np.ndarray) -> None:
-    """The end of each job: the number of the update that took its row, or what else became of it."""
+    """Marks the end of each job with the number of the update that used its row, or its other outcome."""
     for outcome, (word, marker, colour) in ENDS.items():
         mine = ends == outcome
         if mine.any():

@@ -1,4 +1,4 @@
-"""Hyperparameters chosen on the validation samples, before the test numbers are taken: a grid, a table, a scenario."""
+"""Tuning: hyperparameters chosen on the validation samples, before the test numbers are looked at."""
 
 import csv
 import io
@@ -28,21 +28,24 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError, on_one_line
 from byzax.simulator.validation import load_data
 
-# What nobody may look at who still has something to choose.
+# Measurements that are not written while there is something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
-# What decides on which samples the choice is made: values of these are not measured alike.
+# Keys that change the samples the choice is made on, so that their values cannot be compared.
 MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
 # The numbers of tune.csv after the mean.
 COLUMNS = ("std", "low", "high", "seeds", "count", "of", "chosen")
-# What a learning rate is multiplied by where --over does not say otherwise.
+# Factors of the learning rates in the default sweep.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class Tuning(NamedTuple):
-    """A study whose grid also holds what is to be chosen, expanded.
+    """A study whose grid also sweeps the hyperparameters, expanded.
 
-    `over`: the keys that are chosen. `each`: the keys of the scenario's own grid for each value of which a choice is
-    made. `by`: what it is made by.
+    Attributes:
+        expansion: The study.
+        over: The keys that are chosen.
+        each: Keys of the scenario's own grid; for each combination of their values a choice is made.
+        by: The measure that decides.
     """
 
     expansion: Expansion
@@ -52,10 +55,20 @@ class Tuning(NamedTuple):
 
 
 class TriedCombination(NamedTuple):
-    """One combination of values, in one group of runs (`each`): what its runs came to.
+    """The results of one combination of values, in one group of runs.
 
-    `mean`, `std`, `low` and `high` of the measure over the `seeds` repeats (of each repeat the mean over the rest of
-    the grid), NaN unless `counted` is `of`: the runs that were completed of those asked for. `best`: it is chosen.
+    Attributes:
+        each: The values that define the group.
+        chosen: The values tried.
+        mean: Mean of the measure over the repeats (of each repeat the mean over the rest of the grid); NaN unless
+            `counted` is `of`.
+        std: Standard deviation over the repeats, likewise.
+        low: Lowest of the repeats, likewise.
+        high: Highest of the repeats, likewise.
+        seeds: Number of repeats.
+        counted: Number of runs completed.
+        of: Number of runs asked for.
+        best: Whether the combination is chosen.
     """
 
     each: Mapping[str, Any]
@@ -78,7 +91,22 @@ def plan_tuning(
     by: str | None,
     raw: Mapping[str, Any] | None = None,
 ) -> Tuning:
-    """What is to be run. Raises ScenarioError, one line for each mistake. `raw`: what the file holds, where read."""
+    """Plans a tuning.
+
+    Args:
+        path: The scenario.
+        overrides: Texts `key=value`, applied to it.
+        over: Sweeps `key=[values]`; empty for the default ones.
+        each: Keys of the scenario's grid for each value of which a choice is made.
+        by: The measure that decides; None for the validation accuracy, or loss in a regression.
+        raw: The content of the file, where it was read already.
+
+    Returns:
+        The tuning.
+
+    Raises:
+        ScenarioError: One line for each mistake.
+    """
     plain = study.load(path, overrides, raw)
     asked = list(over) or default_sweeps(plain.study)
     keys = [text.partition("=")[0].strip() for text in asked]
@@ -114,7 +142,17 @@ def plan_tuning(
 
 
 def default_sweeps(base: Study) -> list[str]:
-    """A small grid: five learning rates around the scenario's, at the worker where it takes steps, and momentum."""
+    """The default sweeps: five learning rates around the scenario's, and the momentum of sgd.
+
+    Args:
+        base: The scenario.
+
+    Returns:
+        Texts `key=[values]`; the learning rate is that of the workers where these take steps.
+
+    Raises:
+        ScenarioError: Where there is no learning rate that is a number.
+    """
     local = base.local
     part = base.optimizer if local is None else local.optimizer
     key, speed = ("local", local.learning_rate) if local is not None and part is None else ("", None)
@@ -133,9 +171,17 @@ def default_sweeps(base: Study) -> list[str]:
 
 
 def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
-    """What every combination came to, from the files of the runs, group by group and in the order written."""
+    """Reads the results of every combination from the files of the runs.
+
+    Args:
+        folder: The folder of the study.
+        tuning: The tuning.
+
+    Returns:
+        The combinations, group by group, in the order of the scenario.
+    """
     summaries, _ = _summaries(folder)
-    # a model whose loss is not finite is none to be chosen, whatever its accuracy; nor one trained by fewer workers
+    # no choice: models with a loss that is not finite, whatever their accuracy, and runs that lost workers
     found = {
         summary.position: getattr(summary, tuning.by)
         for summary in summaries
@@ -147,7 +193,7 @@ def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
     choices: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
     missing: dict[tuple[str, str], int] = {}
     possible = [(cell.choices, cell.study.seeds) for cell in tuning.expansion.cells]
-    # what was left out of the grid was not completed
+    # combinations left out of the grid count as not completed
     left_out = [(cell.choices, tuning.expansion.study.seeds) for cell in tuning.expansion.skipped]
     for picked, seeds in [*possible, *left_out]:
         each, chosen = ({key: picked[key] for key in keys} for keys in (tuning.each, tuning.over))
@@ -180,7 +226,16 @@ def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
 
 
 def write(folder: Path, tuning: Tuning, rows: Sequence[TriedCombination]) -> list[Path]:
-    """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
+    """Writes `tune.csv`, and the chosen scenario of each group.
+
+    Args:
+        folder: The folder of the study.
+        tuning: The tuning.
+        rows: The combinations.
+
+    Returns:
+        The paths.
+    """
     written = [folder / "tune.csv"]
     text = io.StringIO(newline="")
     lines = csv.writer(text, lineterminator="\n")
@@ -198,11 +253,19 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[TriedCombination]) -> lis
 
 
 def replace_sweeps(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping of a scenario with these values in place of a sweep over them."""
+    """Sets chosen values in a scenario in place of the sweeps over them.
+
+    Args:
+        raw: The scenario.
+        chosen: The values by key.
+
+    Returns:
+        A new mapping.
+    """
     grid = {key: values for key, values in (raw.get("grid") or {}).items() if key not in chosen}
     mapping = {key: value for key, value in raw.items() if key != "grid"}
     for key in sorted(chosen, key=put_order):
-        # what a part that is still swept takes as options must be put into it after its name
+        # options of a component that is still swept are set after its name
         if any(key.startswith(f"{other.removesuffix('.name')}.") for other in grid):
             grid[key] = [chosen[key]]
         else:
@@ -211,9 +274,17 @@ def replace_sweeps(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
 
 
 def show(folder: Path, console: Console) -> bool:
-    """Prints the combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is named.
+    """Prints the combinations of a finished tuning, from its `tune.csv`, with the chosen one of each group marked.
 
-    Gives whether no run is damaged. Raises ScenarioError where the file is no table of a tuning.
+    Args:
+        folder: The folder of the study.
+        console: The console.
+
+    Returns:
+        Whether no run is damaged.
+
+    Raises:
+        ScenarioError: Where `tune.csv` cannot be read.
     """
     keys, measure, rows = _read(folder)
     summaries, damaged = _summaries(folder)
@@ -241,7 +312,7 @@ def show(folder: Path, console: Console) -> bool:
 
 
 def _read(folder: Path) -> tuple[list[str], str, list[TriedCombination]]:
-    """The keys, the measure and the rows of `tune.csv`. Raises ScenarioError."""
+    """Reads the keys, the measure and the rows of `tune.csv`. Raises ScenarioError."""
     path = folder / "tune.csv"
     try:
         with path.open(newline="") as file:
@@ -261,7 +332,7 @@ def _read(folder: Path) -> tuple[list[str], str, list[TriedCombination]]:
 
 
 def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
-    """The summaries of the runs of a tuning, and a line for each that is damaged."""
+    """Reads the summaries of the runs, and a line for each that is damaged."""
     found, damaged = [], []
     for path in sorted(folder.glob("runs/[!.]*")):
         try:
@@ -272,7 +343,14 @@ def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
 
 
 def shares_test_samples(tuning: Tuning) -> bool:
-    """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
+    """Whether test samples of one repeat can be validation samples of another.
+
+    Args:
+        tuning: The tuning.
+
+    Returns:
+        True where repeats draw splits of their own.
+    """
     return any(
         cell.study.repeats > 1 and cell.study.data.seed is None and load_data(cell.study.run).test is None
         for cell in tuning.expansion.cells
@@ -280,7 +358,14 @@ def shares_test_samples(tuning: Tuning) -> bool:
 
 
 def discard_if_empty(folder: Path) -> bool:
-    """Takes away the folder's files where no run began; gives whether it did."""
+    """Removes the files of a folder in which no run began.
+
+    Args:
+        folder: The folder of the study.
+
+    Returns:
+        Whether they were removed.
+    """
     if any(folder.glob("runs/[!.]*/summary.json")):
         return False
     outputs.discard(folder)
