@@ -25,9 +25,9 @@ from byzax.experiments.refusing import (
     QUIET,
     TERMINATED,
     check_environment,
-    ending,
-    plainly,
     refuse,
+    report_errors,
+    signal_outcome,
 )
 from byzax.simulator.mistakes import ScenarioError
 
@@ -91,7 +91,7 @@ def _common(
 
 
 @app.command(epilog=EXIT_CODES)
-@plainly
+@report_errors
 def run(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
     out: Annotated[
@@ -171,7 +171,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
     from byzax.experiments import results, study
     from byzax.experiments.notes import notes
-    from byzax.experiments.progress import animated
+    from byzax.experiments.progress import can_animate
     from byzax.simulator.validation import validate, validate_quickly
 
     executors = {cell.study.executor.name for each in studies for cell in each.cells}
@@ -179,7 +179,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     crowded: list[str] = []
     console = Console(stderr=True)
-    with console.status("checking") if animated(console) else nullcontext():
+    with console.status("checking") if can_animate(console) else nullcontext():
         # all that is quick to see of all files, before anything is traced
         studies = [validate_quickly(each) for each in studies]
         results.versions()
@@ -229,7 +229,7 @@ def _perform(
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
             return 0 if running.execute_groups(todo, ray_address, report, hidden) else 1
     except KeyboardInterrupt as end:
-        word, code = ending(end)
+        word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
         return code
     except results.WriteError as error:
@@ -238,7 +238,7 @@ def _perform(
 
 
 @app.command(epilog=EXIT_CODES)
-@plainly
+@report_errors
 def tune(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario in YAML.")],
     over: Annotated[
@@ -379,7 +379,7 @@ def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | Non
 
 
 @app.command(epilog=SHOW_CODES)
-@plainly
+@report_errors
 def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study, or a folder of studies, of byzax run.")],
     out: Annotated[
@@ -422,7 +422,7 @@ def show(
 
 
 @app.command()
-@plainly
+@report_errors
 def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, of byzax run.")]) -> None:
     """Do a recorded run again, one worker after the other, and say whether it gives the same numbers, bit for bit.
 
@@ -451,7 +451,7 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
 
 
 @app.command()
-@plainly
+@report_errors
 def timeline(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, the folder of a run, or its timeline.npz.")],
     settings: Annotated[
@@ -489,7 +489,7 @@ class Chart(StrEnum):
 
 
 @app.command()
-@plainly
+@report_errors
 def partition(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, or the folder of a run.")],
     settings: Annotated[
@@ -522,7 +522,7 @@ def partition(
 
 
 @app.command("list")
-@plainly
+@report_errors
 def list_(
     kind: Annotated[Listing | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
@@ -551,7 +551,7 @@ class Described(StrEnum):
 
 
 @app.command()
-@plainly
+@report_errors
 def schema(
     described: Annotated[Described, typer.Argument(help="The file of byzax run, or of certify.")] = Described.SCENARIO,
 ) -> None:

@@ -34,8 +34,14 @@ RUN_FILES = (
 
 
 class FolderContents(NamedTuple):
-    """Contents of a folder: `kind` of its mark, None without one; byzax's own `files` and `folders` (inner ones first),
-    the mark aside; and the first thing in it that is somebody else's."""
+    """The contents of a folder.
+
+    Attributes:
+        kind: The kind of results in its mark; None without a mark.
+        files: Files that byzax wrote, without the mark.
+        folders: Folders that byzax made, inner ones first.
+        foreign: The first entry that byzax did not write; None where there is none.
+    """
 
     kind: str | None
     files: list[Path]
@@ -44,12 +50,22 @@ class FolderContents(NamedTuple):
 
     @property
     def used(self) -> bool:
-        """Whether anything is there, empty folders aside."""
+        """Whether anything but empty folders is there."""
         return bool(self.kind or self.files or self.foreign)
 
 
 def folder_contents(folder: Path) -> FolderContents:
-    """The contents of a folder. No link in it is followed. Raises ScenarioError where it cannot be read."""
+    """Lists the contents of a folder. No link in it is followed.
+
+    Args:
+        folder: The folder, which need not exist.
+
+    Returns:
+        The contents.
+
+    Raises:
+        ScenarioError: Where the folder cannot be read.
+    """
     # not Path.is_dir, which fails for a name that is too long
     if not os.path.isdir(folder):
         return FolderContents(None, [], [], None)
@@ -64,7 +80,14 @@ def folder_contents(folder: Path) -> FolderContents:
 
 
 def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
-    """The kind of results that the mark of a folder says, None without a mark, and the names that it lists."""
+    """Reads the mark of a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The kind of results, None without a mark, and the names in the mark.
+    """
     mark = folder / MARK
     if mark.is_symlink() or not mark.is_file():
         return None, frozenset()
@@ -80,7 +103,7 @@ def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
 
 
 def _can_be(kind: str, name: str) -> bool:
-    """Whether byzax can have given this name, relative to the folder."""
+    """Whether byzax writes files of this name, relative to the folder."""
     above, _, last = name.rpartition("/")
     return above in ("", "runs") and last not in ("", ".", "..") and any(
         fnmatch(name, pattern) and above == pattern.rpartition("/")[0] for pattern in NAMES[kind]
@@ -90,7 +113,7 @@ def _can_be(kind: str, name: str) -> bool:
 def _foreign(
     folder: Path, here: Path, listed: frozenset[str], files: list[Path], folders: list[Path]
 ) -> Iterator[Path]:
-    """Everything below `here` that is not byzax's own; its own is put into `files` and `folders` on the way."""
+    """Yields all entries below `here` that byzax did not write; adds its own to `files` and `folders`."""
     for entry in sorted(os.scandir(here), key=lambda each: each.name):
         path, name = Path(entry.path), Path(entry.path).relative_to(folder).as_posix()
         if entry.is_dir(follow_symlinks=False):
@@ -128,7 +151,20 @@ def _own_file(name: str, listed: frozenset[str]) -> bool:
 def check(
     folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: ResultsKind = "study"
 ) -> list[FolderContents]:
-    """The folders' contents, where all can be had. Raises ScenarioError where one cannot; changes nothing."""
+    """Checks that folders can be used for results; changes nothing.
+
+    Args:
+        folders: The folders.
+        inputs: Files that are read, which must not be removed.
+        overwrite: Whether results in the folders may be removed.
+        kind: The kind of results.
+
+    Returns:
+        The contents of each folder.
+
+    Raises:
+        ScenarioError: Where a folder cannot be used.
+    """
     read = {path.resolve() for path in inputs}
     found = []
     for folder in folders:
@@ -177,10 +213,18 @@ def claim(
     kind: ResultsKind = "study",
     keep: bool = False,
 ) -> None:
-    """Makes folders for results, empty but for the mark. Raises ScenarioError where one is used or cannot be written.
+    """Makes folders for results, empty but for the mark.
 
-    With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. With `keep` it stays, until what takes its place is written.
+    Args:
+        folders: The folders.
+        inputs: Files that are read, which are never removed.
+        overwrite: Whether results that byzax wrote there are removed; nothing is where one of the folders cannot be
+            used.
+        kind: The kind of results.
+        keep: Whether earlier results stay until new ones replace them.
+
+    Raises:
+        ScenarioError: Where a folder is used or cannot be written.
     """
     found = check(folders, inputs, overwrite, kind)
     for folder in folders:
@@ -209,9 +253,15 @@ def _remove(held: FolderContents) -> None:
 
 
 def list_in_mark(folder: Path, names: Iterable[str], kind: ResultsKind = "study") -> None:
-    """Lists names in the mark of a folder: what is written under them from now on is byzax's own.
+    """Adds names to the mark of a folder, before files of these names are written.
 
-    Raises ScenarioError where a link or a folder stands in the place of the mark.
+    Args:
+        folder: The folder.
+        names: Names relative to it.
+        kind: The kind of results, for a folder without a mark.
+
+    Raises:
+        ScenarioError: Where a link or a folder has the name of the mark.
     """
     mark = folder / MARK
     if os.path.lexists(mark) and (mark.is_symlink() or not mark.is_file()):
@@ -224,9 +274,15 @@ def list_in_mark(folder: Path, names: Iterable[str], kind: ResultsKind = "study"
 
 
 def save(path: Path, write: Callable[[Any], Any], kind: ResultsKind = "study") -> None:
-    """Writes a file of a folder of results by `write(file)`, whole or not at all.
+    """Writes a file of a folder of results, whole or not at all.
 
-    Raises ScenarioError where a file of this name is there that byzax did not write.
+    Args:
+        path: The file.
+        write: Called with the open file.
+        kind: The kind of results, for a folder without a mark.
+
+    Raises:
+        ScenarioError: Where a file that byzax did not write has this name.
     """
     if os.path.lexists(path) and not _is_own(path):
         raise ScenarioError(
@@ -238,7 +294,16 @@ def save(path: Path, write: Callable[[Any], Any], kind: ResultsKind = "study") -
 
 
 def save_text(path: Path, text: str, kind: ResultsKind = "study") -> None:
-    """Writes a text of a folder of results, as `save` does."""
+    """Writes a text of a folder of results, as `save` does.
+
+    Args:
+        path: The file.
+        text: The text.
+        kind: The kind of results, for a folder without a mark.
+
+    Raises:
+        ScenarioError: Where a file that byzax did not write has this name.
+    """
     save(path, lambda file: file.write(text.encode()), kind)
 
 
@@ -247,21 +312,33 @@ def _is_own(path: Path) -> bool:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Removes those of these files that byzax wrote."""
+    """Removes files that byzax wrote; others stay.
+
+    Args:
+        paths: The files.
+    """
     for path in paths:
         if _is_own(path):
             path.unlink()
 
 
 def release(folder: Path) -> None:
-    """Takes the mark away from a folder in which nothing was written, so that it can be used again."""
+    """Removes the mark of a folder in which nothing was written.
+
+    Args:
+        folder: The folder.
+    """
     held = folder_contents(folder)
     if held.kind and not held.files:
         (folder / MARK).unlink()
 
 
 def discard(folder: Path) -> None:
-    """Takes away all that byzax wrote in a folder, its mark too, so that the folder can be used again."""
+    """Removes all that byzax wrote in a folder, with the mark.
+
+    Args:
+        folder: The folder.
+    """
     held = folder_contents(folder)
     _remove(held)
     if held.kind:

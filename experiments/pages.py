@@ -1,4 +1,4 @@
-"""Results in files that others read: a page in Markdown, a row per run and a row per cell in CSV."""
+"""Results for other programs and pages: a page in Markdown, a row per run and a row per cell in CSV."""
 
 import csv
 import io
@@ -14,7 +14,15 @@ CELLS = ("mean", "std", "low", "high", "count", "of", "best")
 
 
 def markdown(results: Results, plots: Sequence[Path]) -> str:
-    """The study as a page: what it is of, tables, what failed, plots. The best of each block are bold."""
+    """The page of a study: tables, with the best of each block in bold, failures, and plots.
+
+    Args:
+        results: The results.
+        plots: Paths of the plots.
+
+    Returns:
+        The page in Markdown.
+    """
     frame = results.frame
     lines = [f"# {_escaped(results.name)}"]
     if said := shared_settings_line(results):
@@ -60,7 +68,14 @@ def _escaped(text: str) -> str:
 
 
 def runs_csv(results: Results) -> str:
-    """One row per run: what it ended with, and its settings, each in a column of its own key."""
+    """The table of all runs.
+
+    Args:
+        results: The results.
+
+    Returns:
+        CSV, one row per run: its last measurements, and each setting in a column of its own.
+    """
     frame = results.frame.astype({"classes": "Int64", "step": "Int64"})
     for key in dict.fromkeys(key for record in results.records.values() for key in record.summary.settings):
         if key not in frame:
@@ -69,7 +84,14 @@ def runs_csv(results: Results) -> str:
 
 
 def cells_csv(results: Results) -> str:
-    """One row per table, row and attack: mean, deviation, range, how many runs of how many; and the shared settings."""
+    """The table of all cells.
+
+    Args:
+        results: The results.
+
+    Returns:
+        CSV, one row per table, row and attack: mean, deviation, range, counts, and the shared settings.
+    """
     made = tables(results)
     shared = shared_settings([record.summary.settings for record in results.records.values()])
     keys = list(dict.fromkeys(key for each in made for key in each.keys))

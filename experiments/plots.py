@@ -1,4 +1,4 @@
-"""Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the workers' time."""
+"""Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the use of time."""
 
 import itertools
 import math
@@ -52,19 +52,19 @@ MORE = [
 ]  # fmt: skip
 # Lines that lie on each other remain visible: every rule has dashes of its own.
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
-# What workers do, and its colours.
+# Uses of time, and their colours.
 KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
-# Runs whose ends are farther apart than by this factor are drawn over a logarithmic axis.
+# Factor between the ends of runs from which the axis is logarithmic.
 FAR = 8
-# A loss is drawn up to so many times the largest one at the start.
+# Top of the axis of a loss, in times of the largest one at the start.
 HIGHEST = 10
-# Lines of so many evaluations, or fewer, have a marker at each.
+# Largest number of evaluations with a marker at each.
 MARKED = 12
-# Places at which lines over time are read off, at most.
+# Largest number of places at which lines over time are evaluated.
 PLACES = 200
-# Cells with fewer runs that a note names.
+# Largest number of cells with fewer runs that a note names.
 NAMED = 3
-# Letters of a label, and of an inch of a note.
+# Longest label, in letters; letters of a note per inch.
 LONGEST, PER_INCH = 60, 15
 # The height of a title.
 TITLE_INCHES = 0.25
@@ -86,10 +86,18 @@ STYLE: Any = {
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Draws a figure for each combination of the other swept keys, as PNG and SVG, into a folder; gives the paths.
+    """Draws a figure for each combination of the other swept keys, as PNG and SVG.
 
-    Raises OSError where there is no room (then no half of a file is left), ScenarioError where somebody else's file is
-    in the way.
+    Args:
+        results: The results.
+        folder: The folder of the figures.
+
+    Returns:
+        The paths.
+
+    Raises:
+        OSError: Where there is no room; no half of a file is left.
+        ScenarioError: Where a file that byzax did not write has the name of a figure.
     """
     frame, curves = results.frame, results.curves
     if curves.empty:
@@ -129,23 +137,52 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def save_options(suffix: str) -> dict[str, Any]:
-    """Options for saving a figure as `png` or `svg`: without a date the same results give the same file."""
+    """Options for saving a figure; without a date the same results give the same file.
+
+    Args:
+        suffix: `png` or `svg`.
+
+    Returns:
+        Keyword arguments of `Figure.savefig`.
+    """
     return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
 
 def verbatim(text: Any) -> str:
-    """A text as matplotlib shows it letter by letter: a dollar begins no formula; of a long one the beginning."""
+    """A text that Matplotlib shows literally: a dollar begins no formula.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The text, shortened where it is long.
+    """
     return textwrap.shorten(str(text), LONGEST, placeholder=" ...").replace("$", r"\$")
 
 
 def wrap_notes(parts: Sequence[str], width: float) -> str:
-    """Lines for the head of a figure that is so many inches wide: each part begins a line of its own."""
+    """Wraps notes for the head of a figure.
+
+    Args:
+        parts: The notes; each begins a line.
+        width: Width of the figure, in inches.
+
+    Returns:
+        The lines.
+    """
     found = [line for part in parts if part for line in textwrap.wrap(part, max(20, int(width * PER_INCH)))]
     return "\n".join(found).replace("$", r"\$")
 
 
 def rule_colours(rules: list[str]) -> dict[str, str]:
-    """A colour for each rule: its own, or a spare one for a rule or variant that has none."""
+    """A colour for each rule.
+
+    Args:
+        rules: The labels of the rules.
+
+    Returns:
+        The colour of the rule's own, or a spare one for a rule or variant without.
+    """
     # what stands before a rule (`nnm + krum`) does not change its colour
     names = {rule: (rule.rpartition(" + ")[2].split() or [rule])[0] for rule in rules}
     free = [c for name, c in COLOURS.items() if name not in names.values()]
@@ -160,11 +197,21 @@ def rule_colours(rules: list[str]) -> dict[str, str]:
 def draw_scores(
     frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str], measure: str = "step"
 ) -> Figure:
-    """Mean test accuracy over a measure (server updates) with a band of one standard deviation over the repeats.
+    """Draws the mean score over a measure, with a band of one standard deviation over the repeats (of two their range).
 
-    Of two repeats the band is their range, of one there is none. `words`: the title, and what else it is of. Where the
-    data has values in place of classes it is the test loss, over a logarithmic axis if its range is wide.
-    Runs that were not completed are thin lines of their own, which end in a cross, and count in no mean.
+    The test loss of a regression has a logarithmic axis if its range is wide. Runs that were not completed are thin
+    lines
+    that end in a cross, and count in no mean.
+
+    Args:
+        frame: One row per run.
+        curves: One row per run and evaluation, with the `line` of each run.
+        rules: The labels of all lines.
+        words: The title, and notes.
+        measure: Column of the horizontal axis.
+
+    Returns:
+        The figure, with a panel for each attack.
     """
     attacks = list(curves["attack"].unique())
     # three or four panels side by side, whichever leaves fewer places empty
@@ -221,17 +268,17 @@ def draw_scores(
 
 
 def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> Figure:
-    """A measurement over another: a line for each value of a column, a panel for each value of another.
+    """Draws a measurement over another: a line for each value of a column, a panel for each value of another.
 
     Args:
         curves: One row per run and evaluation.
-        x: The column that is horizontal.
-        y: The column that is vertical.
-        hue: The column of the lines.
-        col: The column of the panels; None for one panel.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        hue: Column of the lines.
+        col: Column of the panels; None for one panel.
 
     Returns:
-        Means over the runs that came to their end, with a band of one standard deviation (of two runs their range).
+        The figure: means over the runs with a result, with a band of one standard deviation (of two runs their range).
     """
     panels = [None] if col is None else [*curves[col].unique()]
     columns = min(4, len(panels))
@@ -265,7 +312,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
 
 
 def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
-    """The head of a figure: its title, lines of notes, and the entries of a legend below them."""
+    """Adds the head of a figure: its title, lines of notes, and the entries of a legend below them."""
     # the notes begin with an empty line, on which the title stands: a legend has one font for all its title
     figure.text(0.012, 1 - 0.08 / figure.get_figheight(), verbatim(title), va="top", fontsize=10.5, fontweight="bold",
                 color="#222222")  # fmt: skip
@@ -282,7 +329,7 @@ def _spread(frame: pd.DataFrame) -> str:
 
 
 def _marks(frame: pd.DataFrame) -> list[str]:
-    """The meaning of the marks, and which lines have fewer runs than others."""
+    """The meaning of the marks, and the lines with fewer runs than others."""
     found = []
     cells: Any = frame.groupby(["line", "attack"], sort=False)
     fewer = [
@@ -302,7 +349,7 @@ def _marks(frame: pd.DataFrame) -> list[str]:
 
 
 def _fitted(axes: Axes, curves: pd.DataFrame, score: Score) -> None:
-    """The axis of a loss: what rises far above the start leaves it, and it is logarithmic where its range is wide."""
+    """Fits the axis of a loss: cut far above the start, and logarithmic where the range is wide."""
     values = curves[score.column].to_numpy()
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
@@ -324,9 +371,11 @@ def _panel(
     measure: str,
     between: np.ndarray,
 ) -> None:
-    """The lines of one attack. `between`: places of a logarithmic axis at which they are read off, from its left end.
+    """Draws the lines of one attack.
 
-    What is linear in the measure is no straight line there, and its start, at 0, has no place.
+    `between`: places on a logarithmic axis, from its left end, at which lines are also evaluated: a line that is
+    straight
+    over the measure is curved there, and its start at 0 has no place.
     """
     left = between.min(initial=np.inf) if len(between) else -np.inf
 
@@ -371,7 +420,7 @@ def _panel(
 
 
 def _places(evaluated: Any, between: np.ndarray) -> np.ndarray:
-    """The places at which a line is drawn: evaluations, on a logarithmic axis also those `between` them and not 0."""
+    """The places at which a line is drawn: evaluations, and on a logarithmic axis those `between` them, without 0."""
     places = np.unique(evaluated)
     return np.union1d(places[places > 0], between[between <= places.max()]) if len(between) else places
 
@@ -406,9 +455,16 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarra
 
 
 def draw_time(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
-    """How time was used, a line of panels for each schedule: ages of the rows, and what workers did, in mean shares.
+    """Draws the use of time, a line of panels for each schedule: ages of the rows, and mean shares of the workers'
+    time.
 
-    Runs of all rules, attacks and repeats count that have the same ways to spend time and came to their end.
+    Args:
+        records: The files of each run.
+        frame: One row per run, with its `line`; runs with a result count, of all rules, attacks and repeats.
+        words: The title, and notes.
+
+    Returns:
+        The figure.
     """
     frame = frame.loc[has_result(frame)] if bool(has_result(frame).any()) else frame
     title, *words = [word for word in words if word] or [""]

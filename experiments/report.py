@@ -18,13 +18,28 @@ from byzax.simulator.mistakes import ScenarioError
 
 
 def read(folders: Sequence[Path], name: str | None = None) -> Results:
-    """The results of a study's folder; of several, all joined under a name."""
+    """Reads the results of studies.
+
+    Args:
+        folders: The folders; several are joined.
+        name: Name of the results; None for that of the first study.
+
+    Returns:
+        The results.
+    """
     skipped = [line for folder in folders for line in skipped_lines(read_skipped(folder))]
     return gather(folders, name or study_name(folders[0]))._replace(skipped=skipped)
 
 
 def study_name(folder: Path) -> str:
-    """The name of a study, from its scenario; of a folder that has lost it the folder's own."""
+    """The name of a study.
+
+    Args:
+        folder: The folder of the study.
+
+    Returns:
+        The name in its scenario; of a folder without a scenario the name of the folder.
+    """
     try:
         return str(read_mapping(folder / "scenario.yaml").get("name", folder.name))
     except ScenarioError:
@@ -33,9 +48,18 @@ def study_name(folder: Path) -> str:
 
 
 def write(results: Results, folder: Path) -> list[Path]:
-    """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots into a folder; gives their paths.
+    """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots.
 
-    Raises OSError where there is no room, ScenarioError where somebody else's file is in the way.
+    Args:
+        results: The results.
+        folder: The folder.
+
+    Returns:
+        The paths.
+
+    Raises:
+        OSError: Where there is no room.
+        ScenarioError: Where a file that byzax did not write has one of these names.
     """
     drawn = plots.draw(results, folder)
     texts = {
@@ -49,7 +73,12 @@ def write(results: Results, folder: Path) -> list[Path]:
 
 
 def show(results: Results, console: Console) -> None:
-    """Prints the tables, in parts that fit the width, and a line for each run that was not completed or is damaged."""
+    """Prints the tables, in parts that fit the width, and a line for each run that was not completed or is damaged.
+
+    Args:
+        results: The results.
+        console: The console.
+    """
     if len(results.frame):
         for i, made in enumerate(tables.tables(results)):
             console.print(Text(made.title, style="bold"))

@@ -20,7 +20,7 @@ from rich.text import Text
 from byzax.experiments import study
 from byzax.experiments.plots import STYLE, verbatim
 from byzax.experiments.replay import run_folders
-from byzax.experiments.writing import replaceable, write_picture
+from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.config.grid import prefix_errors
 from byzax.simulator.config.part import Part
 from byzax.simulator.data import Dataset
@@ -248,7 +248,7 @@ def draw(holdings: Holdings, chart: str, path: Path) -> list[Path]:
     bars = chart == "bars" or (chart == "auto" and len(holdings.counts) <= BARS)
     written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     for place in written:
-        replaceable(place, "--out")
+        check_replaceable(place, "--out")
     with rc_context(STYLE):
         figure = _bars(holdings) if bars else _bubbles(holdings)
         for place in written:

@@ -152,7 +152,18 @@ Dumper.add_representer(
 
 
 def parse_text(text: str, source: str) -> Any:
-    """The value that a YAML text describes. Raises ScenarioError, one line that begins `source:line:column`."""
+    """Parses a YAML text.
+
+    Args:
+        text: The text.
+        source: Name of the text in errors.
+
+    Returns:
+        The value.
+
+    Raises:
+        ScenarioError: One line that begins with `source:line:column`.
+    """
     try:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
@@ -170,9 +181,17 @@ def parse_text(text: str, source: str) -> Any:
 
 
 def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dict[str, Any]:
-    """The mapping that a YAML file holds; `needed` says in words which keys it must have.
+    """Reads a mapping from a YAML file.
 
-    Raises ScenarioError, one line that begins with the file's name.
+    Args:
+        path: The file.
+        needed: The keys that it must have, in words for an error.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        ScenarioError: One line that begins with the file's name.
     """
     try:
         with path.open("rb") as file:
@@ -197,6 +216,13 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
 
 
 def dump(value: Any) -> str:
-    """YAML that `parse_text` reads back to the same value; keys keep their order."""
+    """A value as YAML.
+
+    Args:
+        value: The value; keys keep their order.
+
+    Returns:
+        YAML that `parse_text` reads back to the same value.
+    """
     # in ASCII: what PyYAML writes otherwise, it does not always read back the same (U+0085 becomes a space)
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=False, width=120)

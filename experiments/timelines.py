@@ -15,7 +15,7 @@ from byzax.experiments import study
 from byzax.experiments.plots import KINDS, STYLE, verbatim
 from byzax.experiments.records import Damaged, read_metrics
 from byzax.experiments.replay import run_folders, timeline_of
-from byzax.experiments.writing import replaceable, write_picture
+from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, Rows, Timeline, load, truncate, usage
@@ -155,7 +155,7 @@ def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Pa
         raise ScenarioError(f"--from and --to: nothing happens from {since:g} to {last:g} seconds")
     if path.suffix not in (".png", ".svg"):
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
-    replaceable(path, "--out")
+    check_replaceable(path, "--out")
     with rc_context(STYLE):
         figure = Figure(figsize=(11, min(TALLEST, 0.32 * labelled.n + 1.6)), layout="constrained")
         axes: Any = figure.subplots()

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from byzax.experiments.benchmarks.timing import peak_of, timed
+from byzax.experiments.benchmarks.timing import peak_memory, time_calls
 
 PEERS = ("byzfl", "byzpy")
 LIMIT_S = 60.0  # for a first call and the repeats of one rule
 
 
-def installed() -> dict[str, str]:
+def installed_peers() -> dict[str, str]:
     """The peers that are here, and their versions."""
     found = {}
     for name in PEERS:
@@ -35,7 +35,7 @@ def installed() -> dict[str, str]:
 
 
 @contextmanager
-def running(peer: str, n: int, f: int, d: int, repeats: int) -> Iterator[Callable[[str], dict | None]]:
+def peer_process(peer: str, n: int, f: int, d: int, repeats: int) -> Iterator[Callable[[str], dict | None]]:
     """Gives a function that measures one rule of `peer` on the benchmark's rows.
 
     It gives `best_s`, `memory_bytes` and the `answer` `[d]`; or `failed`, the reason, with `longer_than_s` where it
@@ -157,21 +157,21 @@ def _serve(peer: str, n: int, f: int, d: int, repeats: int) -> None:
 
     import torch  # pyright: ignore[reportMissingImports]
 
-    from byzax.experiments.benchmarks.timing import rows_of
+    from byzax.experiments.benchmarks.timing import benchmark_rows
 
-    original = torch.from_numpy(rows_of(n, d))
+    original = torch.from_numpy(benchmark_rows(n, d))
     rows = original.clone()
     answers = sys.stdout
     sys.stdout = sys.stderr  # what a peer prints is no answer
     for line in sys.stdin:
         try:
             rule = TABLES[peer][line.strip()](n, f)
-            peak = peak_of(lambda rule=rule: rule(rows))
+            peak = peak_memory(lambda rule=rule: rule(rows))
             record: dict[str, Any] = {"memory_bytes": peak and peak.extra}
             # some change the rows that they are given: each call gets them as they were
             record["in_place"] = not torch.equal(rows, original)
             fresh = (lambda: rows.copy_(original)) if record["in_place"] else (lambda: None)
-            record |= timed(lambda rule=rule: rule(rows), repeats, fresh)
+            record |= time_calls(lambda rule=rule: rule(rows), repeats, fresh)
             fresh()
             answer = rule(rows)
             answer = torch.stack(list(answer)) if isinstance(answer, (list, tuple)) else torch.as_tensor(answer)

@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-from byzax.experiments.benchmarks.timing import peak_of
-from byzax.experiments.benchmarks.training import rows_alone
+from byzax.experiments.benchmarks.timing import peak_memory
+from byzax.experiments.benchmarks.training import time_gradients
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
@@ -63,7 +63,7 @@ def run(
         f"{message_bits(first.run) // 32} parameters and a momentum for each client, {os.cpu_count()} cores, "
         f"jax {jax.__version__}, {jax.default_backend()}"
     )
-    floor = 1 / rows_alone(first, participants)
+    floor = 1 / time_gradients(first, participants)
     say(f"{'rule':9} {'executor':18} {'updates/s':>10} {'clients/s':>10} {'of floor':>9} {'memory GiB':>11}")
     say(f"{'':9} {'local steps alone':18} {floor:10.1f} {floor * participants:10.0f} {1:9.2f}")
     table = []
@@ -78,7 +78,7 @@ def run(
                         before, after = execute(described.task)
                         seconds.append(after.wall_s - before.wall_s)
 
-            peak = peak_of(runs)
+            peak = peak_memory(runs)
             # the first run compiles
             rate = steps / statistics.median(seconds[1:])
             table.append(

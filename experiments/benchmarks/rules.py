@@ -19,7 +19,7 @@ from byzax.aggregators import pre as before
 from byzax.aggregators.kernels.columns import mean_around_median
 from byzax.aggregators.smea import MOST_SUBSETS
 from byzax.experiments.benchmarks import peers, straightforward
-from byzax.experiments.benchmarks.timing import peak_of, rows_of, timed
+from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory, time_calls
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import interrupts, threads
 
@@ -37,7 +37,7 @@ AT_LEAST_ONE_PASS = (1, 0)
 
 # What is measured, a rule or what stands before one: of rows, the server's own row and a key the result and, where it
 # iterates, the number of iterations.
-Subject = Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
+MeasuredRule = Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
 
 
 class Floors(NamedTuple):
@@ -51,12 +51,12 @@ class Floors(NamedTuple):
 SECOND_STAGE = "bulyan's second stage"
 
 
-def names() -> tuple[str, ...]:
+def measured_names() -> tuple[str, ...]:
     """All that can be measured."""
     return (*aggregators.available(), SECOND_STAGE, *before.available())
 
 
-def subject(name: str, n: int, f: int, d: int) -> Subject | str:
+def build_measured_rule(name: str, n: int, f: int, d: int) -> MeasuredRule | str:
     """What is behind a name, or the reason why it cannot be measured at this size."""
     if name == "smea" and comb(n, f) > MOST_SUBSETS:
         return "too many subsets"
@@ -82,13 +82,13 @@ def subject(name: str, n: int, f: int, d: int) -> Subject | str:
     return call
 
 
-def floors(rows: jax.Array, repeats: int) -> Floors:
+def measure_floors(rows: jax.Array, repeats: int) -> Floors:
     """The machine's own speed on these rows."""
 
     def best(function: Callable[[jax.Array], jax.Array]) -> float:
         compiled = jax.jit(function)
         jax.block_until_ready(compiled(rows))
-        return timed(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+        return time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
 
     def product(rows: jax.Array) -> jax.Array:
         return jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
@@ -100,7 +100,7 @@ def floors(rows: jax.Array, repeats: int) -> Floors:
 def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool) -> dict[str, Any]:
     """Times one rule of byzax; `answer` is what it gave, where it is to `keep` it."""
     d = rows.shape[1]
-    made = subject(name, n, f, d)
+    made = build_measured_rule(name, n, f, d)
     if isinstance(made, str):
         return {"name": name, "failed": made}
     own, key = jnp.full(d, 0.1, rows.dtype), jax.random.key(0)
@@ -117,12 +117,12 @@ def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool
         "iterations": None if iterations is None else int(iterations),
     }
     del answer
-    if peak := peak_of(lambda: jax.block_until_ready(compiled(rows, own, key))):
+    if peak := peak_memory(lambda: jax.block_until_ready(compiled(rows, own, key))):
         record |= {"memory_bytes": peak.extra, "process_bytes": peak.total}
-    return record | timed(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
+    return record | time_calls(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
 
 
-def compare(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeats: int) -> dict[str, float]:
+def time_plain_versions(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeats: int) -> dict[str, float]:
     """Best seconds of the straightforward versions."""
     found = {}
     function = straightforward.RULES.get(name)
@@ -130,23 +130,23 @@ def compare(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeat
         assert function is not None
         compiled = jax.jit(lambda rows: function(jnp, rows, f))
         jax.block_until_ready(compiled(rows))
-        found["jnp_s"] = timed(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+        found["jnp_s"] = time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
     if straightforward.feasible(name, np, n, f):
         assert function is not None
-        found["numpy_s"] = timed(lambda: function(np, host, f), repeats)["best_s"]
+        found["numpy_s"] = time_calls(lambda: function(np, host, f), repeats)["best_s"]
     return found
 
 
-def records(
+def measure_size(
     n: int, f: int, d: int, chosen: Sequence[str], repeats: int, plain: bool, others: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Measures at one size: first the machine, then each of the `chosen` names, with `others` the peers beside it."""
-    host = rows_of(n, d)
+    host = benchmark_rows(n, d)
     rows = jax.device_put(host, may_alias=True)
-    machine = floors(rows, repeats)
+    machine = measure_floors(rows, repeats)
     yield {"name": "machine", **machine._asdict()}
     with ExitStack() as stack:
-        asked = {peer: stack.enter_context(peers.running(peer, n, f, d, repeats)) for peer in others}
+        asked = {peer: stack.enter_context(peers.peer_process(peer, n, f, d, repeats)) for peer in others}
         for name in chosen:
             record = {"n": n, "f": f, "d": d, **measure(name, rows, n, f, repeats, bool(others))}
             answer = record.pop("answer", None)
@@ -157,7 +157,7 @@ def records(
                 record["floor_s"] = passes * machine.pass_s + products * machine.product_s
                 record["floor"] = {"passes": passes, "products": products}
                 if plain:
-                    record |= compare(name, rows, host, n, f, repeats)
+                    record |= time_plain_versions(name, rows, host, n, f, repeats)
             for peer, ask in asked.items():
                 found = ask(name)
                 if found is not None:
@@ -175,7 +175,7 @@ HEADER = (
 )
 
 
-def line(record: dict[str, Any], others: Sequence[str]) -> str:
+def table_line(record: dict[str, Any], others: Sequence[str]) -> str:
     """One row of the table."""
     if record["name"] == "machine":
         parts = (f"{1000 * record[key + '_s']:.2f} ms to {what}" for key, what in MACHINE.items())
@@ -229,7 +229,7 @@ def run(
     say: Callable[[str], None],
 ) -> None:
     """Measures and says the tables line by line; with a `path` all numbers go there as JSON."""
-    versions = peers.installed()
+    versions = peers.installed_peers()
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
@@ -244,8 +244,8 @@ def run(
     found: list[dict[str, Any]] = []
     for n, f, d in sizes:
         say(f"\nn={n} f={f} d={d:,}")
-        for record in records(n, f, d, chosen, repeats, plain, others):
-            say(line(record, others))
+        for record in measure_size(n, f, d, chosen, repeats, plain, others):
+            say(table_line(record, others))
             if record["name"] == "machine":
                 say(HEADER + "".join(f"{peer:>10}" for peer in others))
             found.append(record)

@@ -75,7 +75,7 @@ def measure(schedule: dict[str, Any], executor: str, steps: int, runs: int) -> f
     return steps / statistics.median(seconds[1:])
 
 
-def planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]:
+def time_planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]:
     """Seconds of planning, the jobs in the timeline, and the seconds that drawing as many times takes."""
     described = scenario(schedule, n, updates)
     begin = time.perf_counter()
@@ -103,7 +103,7 @@ def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None,
     say(f"{'schedule':28} {'updates':>9} {'s':>8} {'jobs':>11} {'us a job':>9} {'drawing s':>10}")
     for name, schedule in SCHEDULES.items():
         count = max(1, updates // MANY_ROWS.get(name, 1))
-        found = {"updates": count, **planning(schedule, workers, count)}
+        found = {"updates": count, **time_planning(schedule, workers, count)}
         keep({"schedule": name, **found})
         each = found["planning_s"] / found["jobs"] * 1e6
         numbers = f"{found['planning_s']:8.2f} {found['jobs']:11.0f} {each:9.2f} {found['drawing_s']:10.2f}"

@@ -14,7 +14,7 @@ from byzax.simulator import interrupts
 BUDGET_S = 10.0  # for the repeats of one measurement; at least one is made
 
 
-def rows_of(n: int, d: int) -> np.ndarray:
+def benchmark_rows(n: int, d: int) -> np.ndarray:
     """The rows `[n, d]`, float32, that all are measured on: normal, the same in every process."""
     # JAX takes an array that begins at a multiple of 64 bytes as it is, any other as a copy
     buffer = np.empty(4 * n * d + 64, np.uint8)
@@ -24,7 +24,9 @@ def rows_of(n: int, d: int) -> np.ndarray:
     return rows
 
 
-def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] = lambda: None) -> dict[str, float]:
+def time_calls(
+    function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] = lambda: None
+) -> dict[str, float]:
     """Seconds of `repeats` calls (fewer where they take long): median and best. The caller has made a first call.
 
     `prepare` is called before each of them and not timed.
@@ -39,14 +41,14 @@ def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] 
     return {"time_s": sorted(taken)[len(taken) // 2], "best_s": min(taken), "calls": len(taken)}
 
 
-class Peak(NamedTuple):
+class PeakMemory(NamedTuple):
     """The most memory that a process held during a call: beyond what it held before, and all in all, in bytes."""
 
     extra: int
     total: int
 
 
-def peak_of(function: Callable[[], Any]) -> Peak | None:
+def peak_memory(function: Callable[[], Any]) -> PeakMemory | None:
     """The most memory this process holds during the call, its result included; None where Linux is not there."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not (sys.platform == "linux" and status.exists()):
@@ -65,4 +67,4 @@ def peak_of(function: Callable[[], Any]) -> Peak | None:
     kept = function()  # its result counts
     peak = resident("VmHWM")
     del kept
-    return Peak(max(peak - before, 0), peak)
+    return PeakMemory(max(peak - before, 0), peak)

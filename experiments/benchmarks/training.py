@@ -52,7 +52,7 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
     )
 
 
-def rows_alone(described: Study, workers: int, steps: int = 20) -> float:
+def time_gradients(described: Study, workers: int, steps: int = 20) -> float:
     """Seconds for the jobs of so many workers in one update, in one thread, nothing aggregated."""
     core = first_core(described.run)
     here = world(described.run)
@@ -107,7 +107,7 @@ def run(
     for model in models:
         updates = steps or STEPS[model]
         for rule in rules:
-            floor = 1 / rows_alone(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
+            floor = 1 / time_gradients(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
             say(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
             for executor in EXECUTORS:
                 row = {**measure(model, rule, executor, updates, repeats), "floor_updates_per_s": floor}

@@ -20,7 +20,7 @@ import numpy as np
 
 from byzax.experiments.certify import search, theory
 from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, host_generator, key
-from byzax.experiments.certify.subject import Subject, answers, batch_size, within_memory
+from byzax.experiments.certify.subject import Subject, answers, batch_size, draws_within_memory
 
 STRENGTHS = (1e3, 1e6, 1e12, 1e30)  # distances of the Byzantine rows in honest spreads
 BEYOND = 1e3  # spreads, and the rule counts as broken
@@ -91,7 +91,7 @@ def measure(
 
     def broken(num_byzantine: int) -> bool:
         if num_byzantine not in curve:
-            curve[num_byzantine], patterns[num_byzantine] = deviation(subject, scene, num_byzantine)
+            curve[num_byzantine], patterns[num_byzantine] = largest_deviation(subject, scene, num_byzantine)
         return curve[num_byzantine] > BEYOND
 
     tell(f"breakdown: Byzantine rows from 0 to {scene.n - 1}")
@@ -110,8 +110,8 @@ def measure(
     epsilon = searched = None
     if scene.f:
         tell("breakdown: strengths that turn the aggregate round")
-        epsilon = turning(subject, scene, None)
-        searched = turning(subject, scene, found.inner if found else None) if found else None
+        epsilon = reversing_strengths(subject, scene, None)
+        searched = reversing_strengths(subject, scene, found.inner if found else None) if found else None
     return Breakdown(
         num_byzantine,
         patterns[num_byzantine] if num_byzantine is not None else "",
@@ -123,7 +123,7 @@ def measure(
     )
 
 
-def deviation(subject: Subject, scene: Scene, num_byzantine: int) -> tuple[float, str]:
+def largest_deviation(subject: Subject, scene: Scene, num_byzantine: int) -> tuple[float, str]:
     """Measures how far so many Byzantine rows move the aggregate.
 
     Args:
@@ -196,7 +196,7 @@ def _patterns(num_byzantine: int, scene: Scene) -> dict[str, np.ndarray]:
     return made
 
 
-def turning(subject: Subject, scene: Scene, plan: search.SearchedAttack | None) -> Window | None:
+def reversing_strengths(subject: Subject, scene: Scene, plan: search.SearchedAttack | None) -> Window | None:
     """Searches the first strengths at which the mean of <F, g> is negative.
 
     Args:
@@ -207,7 +207,7 @@ def turning(subject: Subject, scene: Scene, plan: search.SearchedAttack | None) 
     Returns:
         The strengths, to 1 %; None where none of those tried is one.
     """
-    numbers = np.arange(within_memory(TURNED_DRAWS, scene.n, scene.d))
+    numbers = np.arange(draws_within_memory(TURNED_DRAWS, scene.n, scene.d))
     rows = honest_rows(scene, (DrawPurpose.STRENGTH,), numbers)
     own = honest_rows(scene, (DrawPurpose.OWN, 3), numbers, rows=1)[:, 0]
     where = search.search_data(scene, rows) if plan else None

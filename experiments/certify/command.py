@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from byzax.experiments.refusing import QUIET, check_environment, ending, plainly, refuse
+from byzax.experiments.refusing import QUIET, check_environment, refuse, report_errors, signal_outcome
 
 EXIT_CODES = (
     "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
@@ -17,7 +17,7 @@ EXIT_CODES = (
 )
 
 
-@plainly
+@report_errors
 def certify(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="What to measure, in YAML.")] = None,
     rule: Annotated[
@@ -69,7 +69,7 @@ def certify(
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as interrupt:
-        word, code = ending(interrupt)
+        word, code = signal_outcome(interrupt)
         typer.echo(f"{word}: no rule was measured to its end", err=True)
         raise typer.Exit(code) from None
 
@@ -95,7 +95,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     outputs.check([folder], inputs, overwrite, "certificate")
     compilation.use_disk_cache()
     with prefix_errors(file) if file else nullcontext():
-        plan = measuring.prepare(asked)
+        plan = measuring.plan_measurements(asked)
     results.versions()
     outputs.claim([folder], inputs, overwrite, "certificate", keep=True)
     errors = Console(stderr=True)
@@ -122,7 +122,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
         if not findings:
             outputs.release(folder)
             raise
-        end = ending(interrupt)
+        end = signal_outcome(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(plan, findings, console)

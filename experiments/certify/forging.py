@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.attacks import Answer, View
-from byzax.experiments.certify.subject import Subject, numbered
+from byzax.experiments.certify.subject import Subject, numbered_keys
 from byzax.members import file_of, said
 from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.mistakes import ScenarioError
@@ -16,16 +16,16 @@ from byzax.simulator.mistakes import ScenarioError
 Array = jax.Array
 
 
-class Forger(NamedTuple):
+class BatchedAttack(NamedTuple):
     """`forge(rows [m, n, d], numbers [m], key)` gives the rows with the first f replaced (`none`: as they were)."""
 
     label: str
     forge: Callable[[np.ndarray, np.ndarray, Array], np.ndarray]
 
 
-def forgers(
+def build_batched_attacks(
     attacks: Sequence[Part], labels: dict[Part, str], subject: Subject, named: bool
-) -> tuple[list[Forger], list[str]]:
+) -> tuple[list[BatchedAttack], list[str]]:
     """Every attack that makes rows of its own, and a line for each that cannot be asked here.
 
     Raises ScenarioError instead of such a line where the attacks were `named` one by one.
@@ -36,11 +36,11 @@ def forgers(
         try:
             attack = part.make(subject.n, subject.f)
             if attack.forge is not None:
-                made.append(Forger(label, _batched(attack.forge, attack.init, subject)))
+                made.append(BatchedAttack(label, _batched(attack.forge, attack.init, subject)))
             elif attack.corrupt is not None:
                 why = f"{label}: changes data and makes no rows: left out"
             else:
-                made.append(Forger(label, lambda rows, numbers, key: rows))
+                made.append(BatchedAttack(label, lambda rows, numbers, key: rows))
         except ValueError as error:
             why = f"{' '.join(str(error).split())}: left out"
         except Exception as error:
@@ -86,4 +86,4 @@ def _batched(
 
         return jax.lax.map(one, (rows, keys))
 
-    return lambda rows, numbers, key: np.asarray(all_of(jnp.asarray(rows), numbered(key, jnp.asarray(numbers))))
+    return lambda rows, numbers, key: np.asarray(all_of(jnp.asarray(rows), numbered_keys(key, jnp.asarray(numbers))))

@@ -58,7 +58,7 @@ def measure(
     for d in sorted(set(dimensions)):
         tell(f"leak: d = {d}")
         subject, scene = make(d), scenes(d)
-        values = largest(subject, scene)
+        values = largest_deviations(subject, scene)
         # no interpolation: a deviation may be infinite
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], method="nearest")
         closed = theory.leak(subject.part, subject.pre, scene.n, scene.f, d)
@@ -76,7 +76,7 @@ def slope(points: list[Point]) -> float:
     return float(np.polyfit(np.log([point.d for point in chosen]), np.log(values), 1)[0])
 
 
-def largest(subject: Subject, scene: Scene) -> np.ndarray:
+def largest_deviations(subject: Subject, scene: Scene) -> np.ndarray:
     """For every draw the largest deviation of coordinate 0 over gamma, in sigma, `[DRAWS]`."""
     numbers = np.arange(DRAWS)
     rows = honest_rows(scene, (DrawPurpose.LEAK, scene.d), numbers)

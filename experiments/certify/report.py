@@ -67,16 +67,16 @@ def _summary(findings: Sequence[Findings]) -> Table:
         cells: list[str | Text] = ["-"] * 8
         if each.resilience:
             worst = each.resilience.worst
-            cells[:2] = [interval(worst.sine), _coloured(worst.verdict)]
+            cells[:2] = [interval_text(worst.sine), _coloured(worst.verdict)]
         if robust := each.robustness:
             cells[2:4] = [
-                _coloured(number(robust.found), robust.verdict),
-                number(robust.bound.value) if robust.bound else "?",
+                _coloured(number_text(robust.found), robust.verdict),
+                number_text(robust.bound.value) if robust.bound else "?",
             ]
         if broken := each.breakdown:
             proven = f"{broken.standing.value:g}" if broken.standing else "?"
             # without Byzantine rows no strength was tried
-            turned = window(broken.epsilon) if each.subject.f else "-"
+            turned = window_text(broken.epsilon) if each.subject.f else "-"
             cells[4:7] = ["none" if broken.num_byzantine is None else str(broken.num_byzantine), proven, turned]
         if each.leak:
             cells[7] = _coloured(each.leak.verdict)
@@ -95,8 +95,10 @@ def _attacks(each: Findings) -> Table:
         made.add_column(f"E|F|{power}/E|G|{power}", justify="right")
     made.add_column("verdict", no_wrap=True)
     for case in each.resilience.cases:
-        moments = [give_or_take(moment) for moment in case.moments]
-        made.add_row(case.attack, interval(case.sine), interval(case.inner), *moments, _coloured(case.verdict))
+        moments = [value_with_margin(moment) for moment in case.moments]
+        made.add_row(
+            case.attack, interval_text(case.sine), interval_text(case.inner), *moments, _coloured(case.verdict)
+        )
     return made
 
 
@@ -105,12 +107,12 @@ def _notes(each: Findings) -> list[str]:
     if measured := each.resilience:
         if measured.proven:
             says = "proven" if measured.proven.value < 1 else "from 1 on it says nothing"
-            sine = number(measured.proven.value)
+            sine = number_text(measured.proven.value)
             lines.append(f"{each.label}: sin alpha of the theorem {sine}: {says} ({measured.proven.note})")
         lines += [f"{each.label}: {case.attack}: {case.note}" for case in measured.cases if case.note]
     if robust := each.robustness:
         bound = f"; bound: {robust.bound.note}" if robust.bound else ""
-        least = "" if math.isnan(robust.lower) else f" (of any rule at least {number(robust.lower)})"
+        least = "" if math.isnan(robust.lower) else f" (of any rule at least {number_text(robust.lower)})"
         lines.append(f"{each.label}: kappa{least} found with {robust.where}{bound}")
     if broken := each.breakdown:
         how = (
@@ -118,19 +120,19 @@ def _notes(each: Findings) -> list[str]:
             if broken.num_byzantine
             else "not broken"
         )
-        more = f"; sizes that turn it round ({broken.plan}): {window(broken.searched)}" if broken.plan else ""
+        more = f"; sizes that turn it round ({broken.plan}): {window_text(broken.searched)}" if broken.plan else ""
         lines.append(f"{each.label}: {how}{more}")
     if leaking := each.leak:
         values = ", ".join(
-            f"d={point.d}: {number(point.value.value)}"
-            + (f" (closed form {number(point.closed)})" if point.closed else "")
+            f"d={point.d}: {number_text(point.value.value)}"
+            + (f" (closed form {number_text(point.closed)})" if point.closed else "")
             for point in leaking.points
         )
         lines.append(f"{each.label}: largest deviation of one coordinate, in sigma: {values}")
     return lines
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """Three digits, or a word."""
     if math.isnan(value):
         return "-"
@@ -139,29 +141,29 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1e4 or not value else f"{value:.1e}"
 
 
-def interval(estimate: Estimate) -> str:
+def interval_text(estimate: Estimate) -> str:
     """`0.97 [0.89, 1.04]`."""
     if not math.isfinite(estimate.value):
-        return number(estimate.value)
+        return number_text(estimate.value)
     if abs(estimate.value) >= 1e4:
-        return number(estimate.value)
+        return number_text(estimate.value)
     low, high = (0.0 if abs(end) < 5e-4 else end for end in estimate[1:])
     return f"{estimate.value:.3f} [{low:.3f}, {high:.3f}]" if abs(estimate.value) < 10 else (
         f"{estimate.value:.4g} [{low:.4g}, {high:.4g}]"
     )  # fmt: skip
 
 
-def give_or_take(estimate: Estimate) -> str:
+def value_with_margin(estimate: Estimate) -> str:
     """`0.561 ± 0.012`: the value and the longer side of its interval."""
     side = max(estimate.high - estimate.value, estimate.value - estimate.low)
     if not math.isfinite(estimate.value) or not math.isfinite(side) or abs(estimate.value) >= 1e4:
-        return number(estimate.value)
+        return number_text(estimate.value)
     if abs(estimate.value) < 10:
         return f"{estimate.value:.3f} ± {max(side, 0):.3f}"
-    return f"{number(estimate.value)} ± {number(side)}"
+    return f"{number_text(estimate.value)} ± {number_text(side)}"
 
 
-def window(found: Window | None) -> str:
+def window_text(found: Window | None) -> str:
     """`4.01 and more`, `up to 0.25`, `none up to 1e6`."""
     if found is None:
         return "none up to 1e6"
@@ -196,11 +198,11 @@ def write(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> 
         "rules": [{"rule": each.label, **_plain(each)} for each in findings],
         "versions": versions(),
     }
-    save_text(folder / FILES[0], json_text(plain(described)), "certificate")
+    save_text(folder / FILES[0], json_text(json_value(described)), "certificate")
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, list[str](COLUMNS), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records(findings))
+    writer.writerows(table_rows(findings))
     save_text(folder / FILES[1], lines.getvalue(), "certificate")
     return [folder / name for name in FILES[:2]]
 
@@ -218,20 +220,20 @@ def _plain(each: Findings) -> dict[str, Any]:
     return found
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """The value as JSON takes it: tuples with names as mappings, numbers that are none as text."""
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): json_value(each) for key, each in value.items()}
     if hasattr(value, "_asdict"):
-        return plain(value._asdict())
+        return json_value(value._asdict())
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [json_value(each) for each in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(float(value))
     return value
 
 
-def records(findings: Sequence[Findings]) -> list[dict[str, Any]]:
+def table_rows(findings: Sequence[Findings]) -> list[dict[str, Any]]:
     """One row for each number: rule, part, case, quantity, value and, where known, interval, bound and words."""
     rows: list[dict[str, Any]] = []
     for each in findings:

@@ -18,7 +18,7 @@ import numpy as np
 
 from byzax.experiments.certify import intervals, search, theory
 from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, host_generator, key
-from byzax.experiments.certify.forging import Forger
+from byzax.experiments.certify.forging import BatchedAttack
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.subject import Subject, answers, batch_size
 
@@ -65,7 +65,7 @@ class Resilience(NamedTuple):
 def measure(
     subject: Subject,
     scene: Scene,
-    attacks: Sequence[Forger],
+    attacks: Sequence[BatchedAttack],
     skipped: list[str],
     samples: int,
     budget: int,

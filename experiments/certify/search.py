@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, host_generator, key
-from byzax.experiments.certify.subject import Subject, answers, within_memory
+from byzax.experiments.certify.subject import Subject, answers, draws_within_memory
 
 Array = jax.Array
 DRAWS, FRESH = 16, 64  # that every candidate is tried on, and the last few
@@ -129,7 +129,10 @@ def attack_rows(scene: Scene, where: SearchData, plan: SearchedAttack, into: np.
 
 def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> WorstAttacks:
     """The worst plans that about `budget` answers of the rule find."""
-    some, fresh = _trial(subject, scene, DRAWS, 0), _trial(subject, scene, within_memory(FRESH, scene.n, scene.d), 1)
+    some, fresh = (
+        _trial(subject, scene, DRAWS, 0),
+        _trial(subject, scene, draws_within_memory(FRESH, scene.n, scene.d), 1),
+    )
     ways = [(i, name, w) for i in range(len(DIRECTIONS)) for name, w in patterns(scene.f).items()]
     steps = int(np.clip(budget // 2 // (DRAWS * len(ways)), 3, 24))
     sizes = np.geomspace(SMALLEST, LARGEST, steps)

@@ -40,7 +40,7 @@ class Subject(NamedTuple):
     trusting: bool
 
 
-def build(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -> Subject:
+def build_subject(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -> Subject:
     """The rule of a description, traced at its sizes.
 
     Raises ScenarioError, one line, for an impossible (n, f), an option out of range, or a rule that cannot be computed.
@@ -49,7 +49,7 @@ def build(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -
         rule = chained(part.make, n, f, [each.make for each in pre])
     except ValueError as error:
         raise ScenarioError(f"rule: {' '.join(str(error).split())}") from error
-    ask = batched(rule)
+    ask = build_batched_rule(rule)
     try:
         shapes = (jax.ShapeDtypeStruct((1, n, d), jnp.float32), jax.ShapeDtypeStruct((1, d), jnp.float32))
         answer: Any = jax.eval_shape(ask, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))[0]
@@ -60,7 +60,7 @@ def build(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -
     return Subject(label, part, tuple(pre), n, f, ask, bool(rule.needs & {"gradient", "loss"}))
 
 
-def batched(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Array | None]]:
+def build_batched_rule(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Array | None]]:
     """`Subject.ask` of a rule."""
 
     def one(update: tuple[Array, Array, Array]) -> tuple[Array, Array | None]:
@@ -82,7 +82,7 @@ def batch_size(n: int, d: int) -> int:
     return int(np.clip(BATCH_BYTES // (4 * n * d), 1, BATCH_UPDATES))
 
 
-def within_memory(draws: int, n: int, d: int) -> int:
+def draws_within_memory(draws: int, n: int, d: int) -> int:
     """So many draws, or as many (at least 8) as have room at once."""
     return int(np.clip(DRAWS_BYTES // (4 * n * d), 8, draws))
 
@@ -99,12 +99,12 @@ def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> 
         interrupts.check()
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         some = slice(start, start + size) if start + size <= count else chosen  # a slice is no copy
-        answer, _ = subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered(key, chosen))
+        answer, _ = subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered_keys(key, chosen))
         found.append(np.asarray(answer))
     return np.concatenate(found)[:count]
 
 
 @jax.jit
-def numbered(key: Array, numbers: Array) -> Array:
+def numbered_keys(key: Array, numbers: Array) -> Array:
     """A key for each number."""
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

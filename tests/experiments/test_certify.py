@@ -9,7 +9,7 @@ import pytest
 
 from byzax.experiments.certify import breakdown, draws, forging, intervals, leak, resilience, robustness, search, theory
 from byzax.experiments.certify.description import Gradients, load
-from byzax.experiments.certify.subject import answers, build
+from byzax.experiments.certify.subject import answers, build_subject
 from byzax.experiments.results import labels
 from byzax.simulator.mistakes import ScenarioError
 from tests.nightly import by_day, by_night
@@ -28,14 +28,14 @@ def asked(rule, **flags):
 
 def subject_of(certificate, d=None):
     part = certificate.subjects[0]
-    return build(part.name, part, certificate.pre, certificate.n, certificate.f, d or certificate.d)
+    return build_subject(part.name, part, certificate.pre, certificate.n, certificate.f, d or certificate.d)
 
 
 def measured(rule, **flags):
     certificate = asked(rule, **flags)
     scene, subject = draws.scene(certificate), subject_of(certificate)
     attackers = certificate.attackers
-    forgers, skipped = forging.forgers(attackers, labels(attackers), subject, bool(certificate.attacks))
+    forgers, skipped = forging.build_batched_attacks(attackers, labels(attackers), subject, bool(certificate.attacks))
     found, _ = resilience.measure(subject, scene, forgers, skipped, certificate.samples, certificate.budget, quiet)
     return {case.attack: case for case in found.cases}, found, scene
 
@@ -351,8 +351,8 @@ def test_krum_is_broken_by_a_byzantine_row_on_the_way_to_the_others():
     # stands between them and the honest rows is nearer to both
     certificate = asked("krum", n=13, f=2, d=5)
     scene, subject = draws.scene(certificate), subject_of(certificate)
-    assert breakdown.deviation(subject, scene, 2)[0] < 10
-    assert breakdown.deviation(subject, scene, 5)[0] > breakdown.BEYOND
+    assert breakdown.largest_deviation(subject, scene, 2)[0] < 10
+    assert breakdown.largest_deviation(subject, scene, 5)[0] > breakdown.BEYOND
 
 
 @pytest.mark.parametrize("num_byzantine", [1, 2, 41, 50, 99])

@@ -189,7 +189,7 @@ def test_the_smallest_numbers_of_rows_can_be_measured(tmp_path, n, f, d):
 def test_shipped_certificates_can_be_measured(path):
     asked = load(path, {})
     assert path.read_text().startswith("#"), "a comment says what the certificate shows"
-    assert len(measuring.prepare(asked).subjects) == len(asked.subjects)
+    assert len(measuring.plan_measurements(asked).subjects) == len(asked.subjects)
 
 
 @pytest.mark.parametrize("attack", ["all", "empire"])
@@ -229,7 +229,7 @@ def test_an_interrupt_before_the_first_rule_is_measured_leaves_an_empty_folder(t
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measuring, "_one", interrupted)
+    monkeypatch.setattr(measuring, "_measure_rule", interrupted)
     result = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (130, "interrupted: no rule was measured to its end\n")
     assert not list((tmp_path / "out").iterdir())
@@ -239,16 +239,16 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     path, out = write(tmp_path, rule="median", parts="leak"), tmp_path / "out"
     assert byzax("certify", path, "--out", out).exit_code == 0
     before = {each.name: each.read_bytes() for each in out.iterdir()}
-    one = measuring._one
+    one = measuring._measure_rule
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measuring, "_one", interrupted)
+    monkeypatch.setattr(measuring, "_measure_rule", interrupted)
     assert byzax("certify", path, "--out", out, "--overwrite").exit_code == 130
     assert {each.name: each.read_bytes() for each in out.iterdir()} == before
     # with the first rule measured the old one goes, plots and all
-    monkeypatch.setattr(measuring, "_one", one)
+    monkeypatch.setattr(measuring, "_measure_rule", one)
 
     monkeypatch.setattr(plot, "draw", interrupted)
     changed = write(tmp_path, rule="average", parts="leak")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from byzax.experiments import progress
-from byzax.experiments.progress import animated, forecast, report
+from byzax.experiments.progress import can_animate, forecast, report
 from byzax.experiments.results import Entry
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
@@ -91,7 +91,7 @@ def test_a_notebook_has_one_line_and_no_escape_codes(clock, monkeypatch):
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     # a cell's command has a terminal, as far as it can tell
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    assert not animated(console)
+    assert not can_animate(console)
     text = steps(clock, console)
     assert "\x1b" not in text
     rewritten, failure, last = (line.split("\r")[-1].rstrip() for line in text.split("\n"))
@@ -112,5 +112,5 @@ def test_quiet_says_nothing_but_failures(clock):
 
 
 def test_a_terminal_is_animated_and_a_pipe_is_not():
-    assert animated(Console(file=io.StringIO(), force_terminal=True))
-    assert not animated(Console(file=io.StringIO(), force_terminal=False))
+    assert can_animate(Console(file=io.StringIO(), force_terminal=True))
+    assert not can_animate(Console(file=io.StringIO(), force_terminal=False))
