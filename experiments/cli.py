@@ -53,7 +53,7 @@ SHOW_CODES = (
 
 
 class Listing(StrEnum):
-    """What `byzax list` can list."""
+    """The kinds of members that `byzax list` lists."""
 
     RULES = "rules"
     PRE = "pre"
@@ -71,7 +71,7 @@ class Listing(StrEnum):
 
 
 class Measure(StrEnum):
-    """What `byzax tune` can choose by."""
+    """The measures that `byzax tune` can choose by."""
 
     ACCURACY = "validation_accuracy"
     LOSS = "validation_loss"
@@ -135,7 +135,7 @@ def run(
 
 
 def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
-    """All that overrides a scenario, after a look at the environment and at options that are there and empty."""
+    """Collects the overrides of a scenario, after checks of the environment and of empty options."""
     check_environment()
     for option, value in given.items():
         if value is not None and not value.strip():
@@ -147,23 +147,23 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 def _read(
     files: Sequence[Path], out: str | None, settings: Sequence[str] | None, overwrite: bool, ending: str = ""
 ) -> list[dict[str, Any]]:
-    """The files' contents. Raises ScenarioError for a mistake in YAML, and for an output folder that cannot be had.
+    """Reads files before anything slow is imported, so that mistakes in YAML and unusable output folders end at once.
 
-    Nothing that takes long to import is needed for it, so that these mistakes are said at once.
+    Raises ScenarioError for these.
     """
     from byzax.experiments import outputs
     from byzax.experiments.strict_yaml import read_mapping
 
     raws = [read_mapping(path) for path in files]
     names = [str(raw.get("name", "")) for raw in raws]
-    settled = out or not any(text.strip().startswith("name") for text in settings or [])
-    if settled and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
+    name_is_final = out or not any(text.strip().startswith("name") for text in settings or [])
+    if name_is_final and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
         outputs.check(_folders(files, names, out, ending), files, overwrite)
     return raws
 
 
 def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
-    """The studies, without what is to be skipped; prints what is to be said about them before they start.
+    """Checks studies and prints notes about them; returns those that can be run, without skipped combinations.
 
     Raises ScenarioError where a study cannot be run.
     """
@@ -180,7 +180,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
     crowded: list[str] = []
     console = Console(stderr=True)
     with console.status("checking") if can_animate(console) else nullcontext():
-        # all that is quick to see of all files, before anything is traced
+        # quick checks of all files come before any tracing
         studies = [validate_quickly(each) for each in studies]
         results.versions()
         if ray_address:
@@ -198,7 +198,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
 
 def _room(studies: list[Any]) -> list[str]:
-    """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
+    """Notes about processes that share cores. Raises ScenarioError where this machine has no room for them."""
     from byzax.simulator.config.grid import prefix_errors
     from byzax.simulator.executors import room
 
@@ -217,17 +217,17 @@ def _perform(
     measure: str | None = None,
     hidden: Sequence[str] = (),
 ) -> int:
-    """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
+    """Runs studies, each in its folder, and returns the exit code. `measure`: the score shown in the progress."""
     from rich.console import Console
 
     from byzax.experiments import progress, results, running
 
-    todo = [job for each, folder in studies for job in running.group_runs(each, folder)]
-    count = sum(len(job.runs) for job in todo)
-    updates = sum(job.scenario.steps * len(job.runs) for job in todo)
+    groups = [group for each, folder in studies for group in running.group_runs(each, folder)]
+    count = sum(len(group.runs) for group in groups)
+    updates = sum(group.scenario.steps * len(group.runs) for group in groups)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.execute_groups(todo, ray_address, report, hidden) else 1
+            return 0 if running.execute_groups(groups, ray_address, report, hidden) else 1
     except KeyboardInterrupt as end:
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
@@ -305,7 +305,7 @@ def tune(
         raise typer.Exit(code)
     rows = tuning.tried_combinations(folder, planned)
     if code in (INTERRUPTED, TERMINATED):
-        # a choice among those that happened to be first would be none
+        # no choice among the combinations that happened to run first
         rows = [row._replace(best=False) for row in rows]
     written = tuning.write(folder, planned, rows)
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -331,7 +331,7 @@ def _reach(address: str) -> None:
 
 
 def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, ending: str = "") -> list[Path]:
-    """The output folder of each file. Raises ScenarioError where two go to the same place."""
+    """The output folder of each file. Raises ScenarioError where two files have the same one."""
     if out is not None and len(files) == 1:
         return [Path(out)]
     folders = [
@@ -347,10 +347,11 @@ def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, endin
 
 
 def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> int:
-    """Prints the tables of studies, of several as one, and writes the summary and plots of each.
+    """Prints the tables of studies, of several as one, and writes the summary and plots of each; with `out` those of
+    all.
 
-    With `out` what is written is that of all together, and goes there. Gives the exit code: 1 where a run is damaged or
-    there is no room, 2 where somebody else's file is in the way.
+    The exit code is 1 where a run is damaged or there is no room, 2 where a file that byzax did not write is in the
+    way.
     """
     from rich.console import Console
 
@@ -444,7 +445,7 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
                     said = each.problem or "the same, bit for bit"
                     typer.echo(f"{run.name}: {each.updates} updates: {said}")
         except ScenarioError as error:
-            # the other runs of the study are compared all the same
+            # the other runs of the study are still compared
             typer.echo(error, err=True)
             refused = True
     raise typer.Exit(2 if refused else 0 if same else 1)
@@ -481,7 +482,7 @@ def timeline(
 
 
 class Chart(StrEnum):
-    """How `byzax partition` can draw."""
+    """The charts of `byzax partition`."""
 
     AUTO = "auto"
     BARS = "bars"
@@ -544,7 +545,7 @@ def list_(
 
 
 class Described(StrEnum):
-    """What `byzax schema` can describe."""
+    """The files that `byzax schema` describes."""
 
     SCENARIO = "scenario"
     CERTIFICATE = "certificate"
@@ -573,7 +574,7 @@ def main() -> None:
     After an interrupt the process ends without tearing down the interpreter, for threads of XLA that are still at work
     may then abort it ("Fatal Python error", exit code 134 in place of 130).
     """
-    # XLA reads it when it starts, which checks may bring about long before a run
+    # XLA reads it at its start, and checks may start it long before a run
     os.environ.setdefault("NPROC", os.environ.get("BYZAX_THREADS", "1"))
     try:
         app(prog_name="byzax")

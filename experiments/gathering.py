@@ -105,7 +105,7 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
         there = {key: setting_text(known, key) if known else summary.others.get(key, "-") for key in keys}
         ended = {key: getattr(summary, key) for key in DETAIL}
         if summary.status == "running" and len(record.metrics):
-            # killed: what it measured until then stands in its metrics alone
+            # killed: only the metrics hold its last measurements
             ended |= record.metrics[METRICS].iloc[-1].to_dict()
         rows.append(
             {
@@ -132,14 +132,14 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
 def _separate_kinds(frame: pd.DataFrame, summaries: Sequence[Summary]) -> pd.DataFrame:
     """Sorts joined studies by their keys and separates runs that one label would mix in a cell of a table."""
     for part in ("rule", "attack"):
-        # every study labels its own parts: in what else those of two studies differ stands in their settings
+        # labels are made per study: the settings tell components of two studies apart
         whole = [setting_text(each.settings, part) if each.settings else getattr(each, part) for each in summaries]
         alike = pd.Series(whole, frame.index).groupby(frame[part]).transform("nunique") == 1
         frame[part] = frame[part].where(alike, pd.Series(whole, frame.index))
     frame["order"] = pd.factorize(frame["rule"])[0]
     frame = frame.sort_values([*varying_keys(frame), "order"], key=_ranks, kind="stable").drop(columns="order")
     if frame.duplicated([*varying_keys(frame), "rule", "attack", "seed"]).any():
-        # the same runs twice: they differ in what changes no number, such as the executor
+        # the same runs twice: they differ in a setting that changes no number, such as the executor
         frame.insert(list(frame.columns).index("attack") + 1, "folder", frame["study"])
     return frame.reset_index(drop=True)
 

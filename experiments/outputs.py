@@ -2,7 +2,7 @@
 
 The mark is the file `.byzax`. Its first line says which kind of results the folder holds; each other line names a file,
 or the folder of a run, that byzax writes there. Names are entered before anything of that name is written, so that
-whatever a killed process leaves is listed. A file that is not listed is somebody else's, and so is every link.
+all files of a killed process are listed. Files that are not listed, and all links, are not byzax's.
 """
 
 import os
@@ -98,7 +98,7 @@ def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
     kind = first.removeprefix("byzax ")
     if first == kind or kind not in NAMES:
         return None, frozenset()
-    # a mark comes with a folder, which may be a stranger's: it cannot name what byzax does not write
+    # a mark may come from a stranger: it cannot name files that byzax does not write
     return kind, frozenset(name for name in rest if _can_be(kind, name))
 
 
@@ -121,7 +121,7 @@ def _foreign(
             if _own_folder(name, listed):
                 folders.append(path)
             elif (above := name.rpartition("/")[0]) not in ("", "runs") and _own_folder(above, listed):
-                # the folder of a run is removed whole; elsewhere an empty folder stands in nobody's way, and stays
+                # the folder of a run is removed whole; empty folders elsewhere do no harm, and stay
                 yield path
         elif name == MARK and entry.is_file(follow_symlinks=False) and read_mark(folder)[0]:
             continue
@@ -247,7 +247,7 @@ def _remove(held: FolderContents) -> None:
     for path in held.files:
         path.unlink()
     for path in held.folders:
-        # what somebody else put into the folder of all runs stays, and the folder with it
+        # other people's files in the folder of all runs stay, and the folder with them
         if not any(path.iterdir()):
             path.rmdir()
 

@@ -33,7 +33,7 @@ from byzax.experiments.records import SPENT, Record
 from byzax.experiments.scores import ACCURACY, Score, score_of
 from byzax.experiments.tables import FEWEST, shared_settings_line
 
-# Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
+# Colours that people who see few colours can tell apart (Okabe and Ito, then Tol's muted), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
 COLOURS = {
     "average": "#555555",
@@ -45,12 +45,12 @@ COLOURS = {
     "bulyan": "#009E73",
 }
 SPARE = ["#CC79A7", "#332288", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC", "#117733"]
-# Of a whole list of rules the last ones are told apart by colour and dashes together (ColorBrewer's darker ones).
+# For the last rules of a long list, which differ in colour and dashes together (ColorBrewer's darker ones).
 MORE = [
     "#000000", "#5254A3", "#BD9E39", "#AD494A", "#637939", "#7B4173", "#E6550D", "#3182BD", "#31A354", "#8C6D31",
     "#393B79", "#D6616B", "#8CA252", "#CE6DBD", "#843C39", "#6B6ECF", "#756BB1", "#A55194", "#999999",
 ]  # fmt: skip
-# Lines that lie on each other remain visible: every rule has dashes of its own.
+# Lines on top of each other remain visible: every rule has dashes of its own.
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
 # Uses of time, and their colours.
 KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
@@ -183,7 +183,7 @@ def rule_colours(rules: list[str]) -> dict[str, str]:
     Returns:
         The colour of the rule's own, or a spare one for a rule or variant without.
     """
-    # what stands before a rule (`nnm + krum`) does not change its colour
+    # a pre-aggregation (`nnm + krum`) does not change the colour of its rule
     names = {rule: (rule.rpartition(" + ")[2].split() or [rule])[0] for rule in rules}
     free = [c for name, c in COLOURS.items() if name not in names.values()]
     spare = itertools.cycle([*SPARE, *free, *MORE])
@@ -409,7 +409,7 @@ def _panel(
             if score is ACCURACY:
                 axes.plot(placed(first), first[score.column], **place)
             else:
-                # the loss itself is nowhere
+                # the loss itself has no place on the axis
                 axes.plot(placed(first), [1], transform=axes.get_xaxis_transform(), **place)
     if score is ACCURACY:
         axes.axhline(1 / curves["classes"].iloc[0], color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
@@ -435,7 +435,7 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarra
     if complete.empty:
         return pd.DataFrame({"mean": [], "low": [], "high": []})
     if measure == "step":
-        # infinity marks what is not finite while a run that was stopped early keeps what it ended with
+        # infinity marks values that are not finite, while a run that was stopped early keeps its last value
         wide = complete.fillna({"value": np.inf}).pivot(index="step", columns="run", values="value").ffill()
         wide = wide.where(np.isfinite(wide))
     else:

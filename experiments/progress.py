@@ -176,7 +176,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )
-    # runs differ in speed: the estimate of what is left looks back over minutes
+    # runs differ in speed: the estimate of the remaining time looks back over minutes
     progress = Progress(*columns, console=console, speed_estimate_period=300, transient=True)
     whole = progress.add_task("all runs", total=steps, note=_count(0, 0, runs))
     present = progress.add_task("", total=None, note="")

@@ -24,7 +24,7 @@ COUNTED = ("complete", "degraded")
 LARGEST = 2**53
 SWITCHES = {"True": "1", "False": "0"}
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-# what is no character of a line (control characters, halves of a pair) would reach the terminal, or break a table
+# control characters and halves of surrogate pairs would reach the terminal, or break a table
 Words = Annotated[
     str, AfterValidator(lambda text: "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 ]

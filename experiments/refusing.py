@@ -58,7 +58,7 @@ def signal_outcome(end: KeyboardInterrupt) -> tuple[str, int]:
     Returns:
         The word, and the exit code.
     """
-    # while Ray waits, what a signal raises comes out of it as a plain KeyboardInterrupt
+    # while Ray waits, the exception of a signal leaves it as a plain KeyboardInterrupt
     kind = interrupts.pending() or type(end)
     interrupts.acknowledge()
     return ("terminated", TERMINATED) if issubclass(kind, interrupts.Terminated) else ("interrupted", INTERRUPTED)

@@ -107,7 +107,7 @@ def runs(expansion: Expansion) -> list[Entry]:
         for seed in cell.study.seeds:
             rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
             if not any(key.partition(".")[0] == "pre" for key in cell.choices):
-                # what always stands before the rule belongs to it
+                # a pre-aggregation that no grid varies belongs to the label of the rule
                 rule = " + ".join([*(on_one_line(without_defaults(each)) for each in cell.study.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.add(slug)
@@ -330,7 +330,7 @@ def _finish(
     if trace:
         write_text(here / "error.txt", trace)
     for path in here.glob("*.csv"):
-        # on the disk before the summary says that it is complete
+        # on the disk before a summary with a final status
         sync(path)
     write_json(here / "summary.json", summary)
 

@@ -122,7 +122,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
         # other runs could not be written either
         full = str(error)
     except Exception as error:
-        # JAX makes another exception of what is raised while it calls Python
+        # JAX replaces exceptions that are raised while it calls Python
         interrupt = interrupts.pending()
         if interrupt is None:
             left = {seed: run for seed, run in group.runs.items() if seed not in ended}

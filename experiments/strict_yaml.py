@@ -29,11 +29,11 @@ SCALARS = {
 }
 
 
-# What one file may hold: bytes, values (an alias stands for all that it repeats), and lists and mappings in each other.
+# Limits of a file: bytes, values (an alias counts as all that it repeats), and nesting of lists and mappings.
 LARGEST, MOST_VALUES, DEEPEST = 1_000_000, 20_000, 50
 # Digits of a whole number: no key takes more.
 MOST_DIGITS = 100
-# Characters of what is said about a place in a file.
+# Longest description of a mistake, in characters.
 LONGEST_PROBLEM = 300
 
 
@@ -44,7 +44,7 @@ class Loader(yaml.SafeLoader):
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        # by node: how many values it stands for, and how deeply they are nested
+        # by node: number of its values, and depth of their nesting
         self.sizes: dict[int, tuple[int, int]] = {}
         self.composed, self.inside = 0, 0
 
@@ -224,5 +224,5 @@ def dump(value: Any) -> str:
     Returns:
         YAML that `parse_text` reads back to the same value.
     """
-    # in ASCII: what PyYAML writes otherwise, it does not always read back the same (U+0085 becomes a space)
+    # in ASCII: PyYAML does not read back every other character that it writes (U+0085 becomes a space)
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=False, width=120)

@@ -1,6 +1,6 @@
 """The commands `byzax bench rules`, `training`, `population` and `schedules`."""
 
-# what takes long to import is imported inside: `byzax --help` answers at once
+# slow imports are inside the commands: `byzax --help` answers at once
 import difflib
 import os
 import tempfile

@@ -26,7 +26,11 @@ LIMIT_S = 60.0  # for a first call and the repeats of one rule
 
 
 def installed_peers() -> dict[str, str]:
-    """The peers that are here, and their versions."""
+    """The peers that are installed.
+
+    Returns:
+        Their versions by name.
+    """
     found = {}
     for name in PEERS:
         if importlib.util.find_spec(name) and importlib.util.find_spec("torch"):
@@ -36,10 +40,19 @@ def installed_peers() -> dict[str, str]:
 
 @contextmanager
 def peer_process(peer: str, n: int, f: int, d: int, repeats: int) -> Iterator[Callable[[str], dict | None]]:
-    """Gives a function that measures one rule of `peer` on the benchmark's rows.
+    """Starts a process that measures rules of a peer on the benchmark's rows.
 
-    It gives `best_s`, `memory_bytes` and the `answer` `[d]`; or `failed`, the reason, with `longer_than_s` where it
-    took too long; or None where the peer has no such rule.
+    Args:
+        peer: Name of the peer.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        d: Number of parameters.
+        repeats: Number of timed calls.
+
+    Returns:
+        A context manager with a function from the name of a rule to `best_s`, `memory_bytes` and the `answer` `[d]`; or
+        to the reason under `failed`, with `longer_than_s` where it took too long; or to None where the peer has no such
+        rule.
     """
     process: subprocess.Popen | None = None
 
@@ -162,7 +175,7 @@ def _serve(peer: str, n: int, f: int, d: int, repeats: int) -> None:
     original = torch.from_numpy(benchmark_rows(n, d))
     rows = original.clone()
     answers = sys.stdout
-    sys.stdout = sys.stderr  # what a peer prints is no answer
+    sys.stdout = sys.stderr  # output of a peer is no answer
     for line in sys.stdin:
         try:
             rule = TABLES[peer][line.strip()](n, f)

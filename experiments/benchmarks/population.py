@@ -26,7 +26,18 @@ EXECUTORS = {"vectorised": {"name": "vectorised"}, "ray, actors: auto": {"name":
 
 
 def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any], steps: int) -> Study:
-    """A run without evaluations in between; the first and the last one are not timed."""
+    """A run without evaluations between the first and the last one.
+
+    Args:
+        clients: Number of clients.
+        participants: Number of clients of an update.
+        rule: The rule.
+        executor: The executor.
+        steps: Number of updates.
+
+    Returns:
+        The run.
+    """
     return parse_as(
         Study,
         {
@@ -55,7 +66,16 @@ def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any
 def run(
     clients: int, participants: int, steps: int, repeats: int, path: Path | None, say: Callable[[str], None]
 ) -> None:
-    """Says the table line by line; with a `path` all numbers go there as JSON."""
+    """Measures all rules and executors.
+
+    Args:
+        clients: Number of clients.
+        participants: Number of clients of an update.
+        steps: Number of updates of a run.
+        repeats: Number of runs after the first one.
+        path: File for all numbers as JSON; None for none.
+        say: Receives the lines of the table.
+    """
     compilation.use_disk_cache()
     first = scenario(clients, participants, RULES[0], {"name": "loop"}, steps)
     say(
@@ -93,5 +113,5 @@ def run(
             )
             memory = f"{peak.total / 2**30:11.2f}" if peak and name == "vectorised" else f"{'-':>11}"
             say(f"{rule:9} {name:18} {rate:10.1f} {rate * participants:10.0f} {rate / floor:9.2f} {memory}")
-            if path is not None:  # what was measured is kept, whatever comes
+            if path is not None:  # finished measurements are kept
                 write_numbers(path, {"records": table})

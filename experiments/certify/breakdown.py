@@ -228,7 +228,7 @@ def reversing_strengths(subject: Subject, scene: Scene, plan: search.SearchedAtt
             inside, outside = (middle, outside) if turned(middle) else (inside, middle)
         return inside
 
-    # the size that was found may be the only one: what turns a rule that selects is a narrow range
+    # the size that was found may be the only one: a rule that selects is reversed by a narrow range of sizes
     found = [plan.size] if plan else []
     grid = sorted({*np.geomspace(WEAKEST, STRONGEST, GRID).tolist(), *found})
     first = next((i for i, strength in enumerate(grid) if turned(strength)), None)

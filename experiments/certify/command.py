@@ -1,6 +1,6 @@
 """The command `byzax certify`."""
 
-# what takes long to import is imported inside: `byzax --help` answers at once
+# slow imports are inside the commands: `byzax --help` answers at once
 import os
 import sys
 from contextlib import nullcontext
@@ -79,9 +79,9 @@ def _rules(asked: Any) -> str:
 
 
 def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet: bool) -> None:
-    """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured.
+    """Measures, writes and prints a certificate. Raises ScenarioError before the first measurement.
 
-    KeyboardInterrupt passes where nothing is there to keep.
+    A KeyboardInterrupt passes on where there is no result to keep.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -114,7 +114,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
 
             for each in measuring.measure_all(plan, say):
                 findings.append(each)
-                # a rule may take an hour: whatever comes, those that are measured are on disk
+                # a rule may take an hour: finished ones are on disk at every moment
                 report.write(folder, plan, findings)
                 # plots of a certificate that was there would be beside another one's numbers
                 outputs.remove(folder / name for name in report.FILES if name.endswith((".png", ".svg")))

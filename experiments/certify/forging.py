@@ -17,7 +17,13 @@ Array = jax.Array
 
 
 class BatchedAttack(NamedTuple):
-    """`forge(rows [m, n, d], numbers [m], key)` gives the rows with the first f replaced (`none`: as they were)."""
+    """An attack over a batch of draws.
+
+    Attributes:
+        label: Label of the attack.
+        forge: From rows `[m, n, d]`, numbers of the draws `[m]` and a key to the rows with the first f replaced; `none`
+            leaves them as they are.
+    """
 
     label: str
     forge: Callable[[np.ndarray, np.ndarray, Array], np.ndarray]
@@ -26,9 +32,19 @@ class BatchedAttack(NamedTuple):
 def build_batched_attacks(
     attacks: Sequence[Part], labels: dict[Part, str], subject: Subject, named: bool
 ) -> tuple[list[BatchedAttack], list[str]]:
-    """Every attack that makes rows of its own, and a line for each that cannot be asked here.
+    """Builds the attacks that make rows of their own.
 
-    Raises ScenarioError instead of such a line where the attacks were `named` one by one.
+    Args:
+        attacks: The attacks.
+        labels: The label of each.
+        subject: The rule.
+        named: Whether the attacks were named one by one.
+
+    Returns:
+        The attacks, and a line for each that cannot be used here.
+
+    Raises:
+        ScenarioError: For a named attack that cannot be used, or one that fails.
     """
     made, skipped = [], []
     for part in attacks:
@@ -65,7 +81,7 @@ def _batched(
             params = jnp.zeros(own.shape[1], own.dtype)
 
             def ask_rule(attempt: Array) -> Answer:
-                # what the rule will draw, and the server's own row, the adversary can only guess
+                # the adversary can only guess the rule's draws and the server's own row
                 guess = jax.random.fold_in(key, 1)
                 aggregate, weights = subject.ask(attempt[None], known[None], guess[None])
                 return Answer(aggregate[0], None if weights is None else weights[0], attempt)

@@ -26,7 +26,13 @@ FLAT = 0.25  # slopes below it are those of a rule that judges coordinates
 
 
 class Point(NamedTuple):
-    """`value`: median over draws of the largest deviation in sigma, with quartiles; `closed`: Krum's closed form."""
+    """The measurement for one number of parameters.
+
+    Attributes:
+        d: Number of parameters.
+        value: Median over draws of the largest deviation, in sigma, with quartiles.
+        closed: Closed form for Krum; None for other rules.
+    """
 
     d: int
     value: Estimate
@@ -34,14 +40,19 @@ class Point(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """The points over d, and the slope of log deviation over log d."""
+    """The deviation of one coordinate over d.
+
+    Attributes:
+        points: The points.
+        slope: Slope of log deviation over log d.
+    """
 
     points: list[Point]
     slope: float
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The growth in words."""
         if not np.isfinite(self.slope):
             return "no limit"
         return f"grows as d^{self.slope:.2f}" if self.slope > FLAT else "flat"
@@ -53,7 +64,17 @@ def measure(
     dimensions: tuple[int, ...],
     tell: Callable[[str], None],
 ) -> Leak:
-    """One point for each d; `make(d)` and `scenes(d)` give rule and scene."""
+    """Measures the deviation of one coordinate for several d.
+
+    Args:
+        make: Builds the rule for d parameters.
+        scenes: Builds the honest rows for d parameters.
+        dimensions: Numbers of parameters.
+        tell: Receives a line about each stage.
+
+    Returns:
+        One point for each d, and the slope.
+    """
     points = []
     for d in sorted(set(dimensions)):
         tell(f"leak: d = {d}")
@@ -67,7 +88,14 @@ def measure(
 
 
 def slope(points: list[Point]) -> float:
-    """The slope of log deviation over log d."""
+    """Fits the slope of log deviation over log d.
+
+    Args:
+        points: The points; those from d = 100 on count where there are at least two.
+
+    Returns:
+        The slope; inf where a deviation is not finite.
+    """
     chosen = [point for point in points if point.d >= 100]
     chosen = chosen if len(chosen) > 1 else points
     if not all(np.isfinite(point.value.value) for point in chosen):
@@ -77,7 +105,15 @@ def slope(points: list[Point]) -> float:
 
 
 def largest_deviations(subject: Subject, scene: Scene) -> np.ndarray:
-    """For every draw the largest deviation of coordinate 0 over gamma, in sigma, `[DRAWS]`."""
+    """Searches the largest deviation of coordinate 0 over gamma.
+
+    Args:
+        subject: The rule.
+        scene: The honest rows.
+
+    Returns:
+        `[DRAWS]`, in sigma.
+    """
     numbers = np.arange(DRAWS)
     rows = honest_rows(scene, (DrawPurpose.LEAK, scene.d), numbers)
     own = honest_rows(scene, (DrawPurpose.OWN, 4), numbers, rows=1)[:, 0]

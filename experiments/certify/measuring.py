@@ -15,7 +15,16 @@ BYTES_FOR_ROWS, BYTES_FOR_INSTANCES = 200, 12
 
 
 class Findings(NamedTuple):
-    """What was found of one rule; None for a part that was not asked for."""
+    """The measurements of one rule; None for a part that was not asked for.
+
+    Attributes:
+        label: Label of the rule.
+        subject: The rule.
+        resilience: (alpha, f)-resilience.
+        robustness: (f, kappa)-robustness.
+        breakdown: The breakdown point.
+        leak: The hidden vulnerability.
+    """
 
     label: str
     subject: subject.Subject
@@ -26,7 +35,15 @@ class Findings(NamedTuple):
 
 
 class MeasurementPlan(NamedTuple):
-    """Everything that is built and traced before anything is measured."""
+    """Everything that is built and traced before the first measurement.
+
+    Attributes:
+        asked: The certificate.
+        scene: The honest rows.
+        subjects: The rules.
+        attacks: The attacks on each rule.
+        skipped: A line for each attack that was left out.
+    """
 
     asked: Certificate
     scene: draws.Scene
@@ -36,7 +53,17 @@ class MeasurementPlan(NamedTuple):
 
 
 def plan_measurements(asked: Certificate) -> MeasurementPlan:
-    """Builds and traces every rule and attack. Raises ScenarioError, a line for each rule that cannot be had."""
+    """Builds and traces every rule and attack.
+
+    Args:
+        asked: The certificate.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ScenarioError: A line for each rule that cannot be built, or where the rows do not fit into memory.
+    """
     scene = draws.scene(asked)
     _check_memory(asked, scene.d)
     names = labels(asked.subjects)
@@ -77,7 +104,15 @@ def _check_memory(asked: Certificate, d: int) -> None:
 
 
 def measure_all(plan: MeasurementPlan, tell: Callable[[str], None]) -> Iterator[Findings]:
-    """Measures every part that is asked for, rule after rule; `tell` hears what is under way."""
+    """Measures all parts of all rules.
+
+    Args:
+        plan: The plan.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The measurements, rule after rule.
+    """
     for each, attacks in zip(plan.subjects, plan.attacks, strict=True):
         yield _measure_rule(plan, each, attacks, lambda text, each=each: tell(f"{each.label}: {text}"))
 

@@ -18,15 +18,24 @@ from byzax.experiments.outputs import save
 from byzax.experiments.plots import DASHES, STYLE, rule_colours, save_options, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
-WIDEST_SINE = 1.6  # what is farther is an arrow at the edge
-LOWEST, HIGHEST = 1e-2, 1e6  # of the deviation, in spreads; what is beyond is at the edge
+WIDEST_SINE = 1.6  # farther values are arrows at the edge
+LOWEST, HIGHEST = 1e-2, 1e6  # of the deviation, in spreads; values beyond are at the edge
 SHADE = "#f4e3dc"
 TITLE: Any = {"loc": "left", "fontweight": "bold", "fontsize": 9.5, "color": "#222222"}
 ASIDE: Any = {"fontsize": 7, "color": "#777777"}
 
 
 def draw(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> list[Path]:
-    """Draws the panels of what was measured, as PNG and SVG; gives the paths."""
+    """Draws a certificate as PNG and SVG.
+
+    Args:
+        folder: The folder.
+        plan: The plan.
+        findings: The measurements.
+
+    Returns:
+        The paths.
+    """
     with rc_context(STYLE):
         figure = certificate(plan, findings)
         paths = [folder / f"certificate.{suffix}" for suffix in ("png", "svg")]
@@ -36,7 +45,15 @@ def draw(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> l
 
 
 def certificate(plan: MeasurementPlan, findings: Sequence[Findings]) -> Figure:
-    """Angles, kappa, breakdown and leak, of all rules."""
+    """The figure of a certificate: a panel each for angles, kappa, breakdown and leak.
+
+    Args:
+        plan: The plan.
+        findings: The measurements.
+
+    Returns:
+        The figure.
+    """
     panels = {"resilience": _angles, "robustness": _kappas, "breakdown": _deviations, "leak": _leaks}
     shown = [(name, panel) for name, panel in panels.items() if any(getattr(each, name) for each in findings)]
     columns = min(2, max(1, len(shown)))
@@ -223,7 +240,7 @@ def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan
     axes.set_yscale("log")
     heights = sorted(end for end in ends if np.isfinite(end[0]))
     low, high = np.log(axes.get_ylim())
-    # one above the other where they would lie on each other, and none above the panel
+    # one above the other where they would overlap, and none above the panel
     gap = min(0.055, 1 / max(len(heights) - 1, 1)) * (high - low)
     places = [float(np.log(value)) for value, _, _ in heights]
     for i in range(1, len(places)):

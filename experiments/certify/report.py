@@ -28,7 +28,13 @@ FILE_KEYS = {"num_byzantine": "liars"}
 
 
 def show(plan: MeasurementPlan, findings: Sequence[Findings], console: Console) -> None:
-    """Prints what was asked, one table of all rules, and one of the attacks for each rule."""
+    """Prints a certificate: its settings, one table of all rules, and one of the attacks for each rule.
+
+    Args:
+        plan: The plan.
+        findings: The measurements.
+        console: The console.
+    """
     scene = plan.scene
     noise = scene.spread / scene.norm
     console.print(
@@ -133,7 +139,14 @@ def _notes(each: Findings) -> list[str]:
 
 
 def number_text(value: float) -> str:
-    """Three digits, or a word."""
+    """A number in three digits, or a word.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The text.
+    """
     if math.isnan(value):
         return "-"
     if math.isinf(value):
@@ -142,7 +155,14 @@ def number_text(value: float) -> str:
 
 
 def interval_text(estimate: Estimate) -> str:
-    """`0.97 [0.89, 1.04]`."""
+    """An estimate with its interval.
+
+    Args:
+        estimate: The estimate.
+
+    Returns:
+        Such as `0.97 [0.89, 1.04]`.
+    """
     if not math.isfinite(estimate.value):
         return number_text(estimate.value)
     if abs(estimate.value) >= 1e4:
@@ -154,7 +174,14 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def value_with_margin(estimate: Estimate) -> str:
-    """`0.561 ± 0.012`: the value and the longer side of its interval."""
+    """An estimate with the longer side of its interval.
+
+    Args:
+        estimate: The estimate.
+
+    Returns:
+        Such as `0.561 ± 0.012`.
+    """
     side = max(estimate.high - estimate.value, estimate.value - estimate.low)
     if not math.isfinite(estimate.value) or not math.isfinite(side) or abs(estimate.value) >= 1e4:
         return number_text(estimate.value)
@@ -164,7 +191,14 @@ def value_with_margin(estimate: Estimate) -> str:
 
 
 def window_text(found: Window | None) -> str:
-    """`4.01 and more`, `up to 0.25`, `none up to 1e6`."""
+    """Strengths in words.
+
+    Args:
+        found: The strengths; None for none.
+
+    Returns:
+        Such as `4.01 and more`, `up to 0.25`, `none up to 1e6`.
+    """
     if found is None:
         return "none up to 1e6"
     if not found.low:
@@ -180,7 +214,16 @@ def _coloured(text: str, verdict: str | None = None) -> Text:
 
 
 def write(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> list[Path]:
-    """Writes the JSON and the long table; gives the paths."""
+    """Writes the certificate as JSON, and the long table as CSV.
+
+    Args:
+        folder: The folder.
+        plan: The plan.
+        findings: The measurements.
+
+    Returns:
+        The paths.
+    """
     scene = plan.scene
     described = {
         "settings": plan.asked.model_dump(mode="json"),
@@ -221,7 +264,14 @@ def _plain(each: Findings) -> dict[str, Any]:
 
 
 def json_value(value: Any) -> Any:
-    """The value as JSON takes it: tuples with names as mappings, numbers that are none as text."""
+    """A value as JSON takes it.
+
+    Args:
+        value: The value.
+
+    Returns:
+        Named tuples as mappings, and numbers that are not finite as texts.
+    """
     if isinstance(value, dict):
         return {str(key): json_value(each) for key, each in value.items()}
     if hasattr(value, "_asdict"):
@@ -234,7 +284,14 @@ def json_value(value: Any) -> Any:
 
 
 def table_rows(findings: Sequence[Findings]) -> list[dict[str, Any]]:
-    """One row for each number: rule, part, case, quantity, value and, where known, interval, bound and words."""
+    """The long table.
+
+    Args:
+        findings: The measurements.
+
+    Returns:
+        One row for each number: rule, part, case, quantity, value and, where known, interval, bound and words.
+    """
     rows: list[dict[str, Any]] = []
     for each in findings:
 

@@ -27,7 +27,15 @@ CHUNK_BYTES = 2**28
 
 
 class Case(NamedTuple):
-    """One attack. `sine`: |E F - g| / |g|; `inner`: <E F, g> / |g|²; `moments`: E |F|^r / E |G|^r, r = 2..4."""
+    """The measurements of one attack.
+
+    Attributes:
+        attack: Label of the attack.
+        note: The attack in words, where it was searched.
+        sine: |E F - g| / |g|.
+        inner: <E F, g> / |g|².
+        moments: E |F|^r / E |G|^r for r = 2, 3, 4.
+    """
 
     attack: str
     note: str
@@ -37,7 +45,7 @@ class Case(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In words: holds, fails, or not decided by these draws."""
+        """The resilience in words: holds, fails, or not decided by these draws."""
         if not np.isfinite(self.sine.value):
             return "fails: not finite"
         if self.inner.high < 0:
@@ -50,7 +58,13 @@ class Case(NamedTuple):
 
 
 class Resilience(NamedTuple):
-    """All attacks; `proven`: sin alpha of the theorem for this rule (from 1 on it says nothing), or None."""
+    """The measured (alpha, f)-resilience of a rule.
+
+    Attributes:
+        cases: The measurements of each attack.
+        proven: sin alpha of the theorem for this rule (from 1 on nothing is proven); None where there is none.
+        skipped: A line for each attack that was left out.
+    """
 
     cases: list[Case]
     proven: theory.Bound | None
@@ -131,7 +145,18 @@ def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callabl
 
 
 def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: Scene) -> Case:
-    """The estimates from the answers `[m, d]` and the lengths `[m, n-f]` of the honest rows."""
+    """Estimates the resilience against one attack.
+
+    Args:
+        label: Label of the attack.
+        note: The attack in words.
+        found: `[m, d]`, the aggregates.
+        lengths: `[m, n-f]`, lengths of the honest rows.
+        scene: The honest rows.
+
+    Returns:
+        The estimates.
+    """
     gradient = scene.gradient
     with np.errstate(over="ignore", invalid="ignore"):
         products = intervals.products(found, np.concatenate([found, gradient[None]]))

@@ -31,13 +31,18 @@ BRIDGES, FAR = (0.03, 0.1, 0.3), 1e7  # shares of the way to Byzantine rows that
 ALL_SUBSETS = 1500  # and more are not enumerated
 KEPT = 16  # instances that are perturbed
 LARGEST = 1e6  # a ratio that only strength without limit reaches
-ROUNDING = 2e-5  # of the answer, in lengths of the longest row of S: what float32 may add to |F - m_S|
+ROUNDING = 2e-5  # of the answer, in lengths of the longest row of S: error of |F - m_S| in float32
 
 
 class Robustness(NamedTuple):
-    """`found`: the largest ratio, inf where it grows with the strength; `lower`: q; `bound`: what is proven.
+    """The measured (f, kappa)-robustness of a rule.
 
-    A rule that trusts a row of the server's own can be below q, which is then NaN.
+    Attributes:
+        found: The largest ratio; inf where it grows with the strength.
+        lower: q = f / (n - 2f), a lower bound for every rule; NaN for rules with a row of the server's own.
+        bound: The proven upper bound; None where none is known.
+        where: The instance that reaches the largest ratio.
+        evaluations: Number of answers of the rule.
     """
 
     found: float
@@ -48,7 +53,7 @@ class Robustness(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The ratio beside the bound, in words."""
         if not np.isfinite(self.found):
             return "fails: grows with the attack"
         if self.bound is None:
@@ -57,11 +62,21 @@ class Robustness(NamedTuple):
 
 
 def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None]) -> Robustness:
-    """The search, with about `budget` answers of the rule."""
+    """Searches the largest ratio of a rule.
+
+    Args:
+        subject: The rule.
+        budget: Approximate number of answers of the rule.
+        seed: The seed.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The robustness.
+    """
     n, f = subject.n, subject.f
     bound, lower = theory.kappa(subject.part, subject.pre, n, f), theory.fraction(n, f)
     if f == 0:
-        # S is all rows, and the mean is what is asked for
+        # S is all rows, and the mean is exact
         lower = 0.0
     generator, root = host_generator(seed, DrawPurpose.ROBUSTNESS), key(seed, DrawPurpose.ROBUSTNESS)
     subsets = _all_subsets(n, f) if comb(n, f) <= ALL_SUBSETS else None
@@ -105,7 +120,7 @@ def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None
 
 
 def _noise(rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Normal noise, now on all rows, now on one, now on the Byzantine ones; on a line only along it."""
+    """Normal noise on all rows, on one, or on the Byzantine ones; on a line only along it."""
     count, n, d = rows.shape
     noise = generator.normal(size=rows.shape)
     chosen = generator.integers(0, 3, size=count)
@@ -118,7 +133,17 @@ def _noise(rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tuple[np.ndarray, list[str]]:
-    """Rows `[m, n, n]` to begin with, the first f meant as Byzantine, and a description of each."""
+    """The first instances of the search.
+
+    Args:
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        generator: For random instances.
+        most: Number of instances; fixed ones may be more.
+
+    Returns:
+        Rows `[m, n, n]`, the first f meant as Byzantine, and a description of each instance.
+    """
     made: list[tuple[str, np.ndarray]] = []
     h = n - f
     line = np.zeros((n, n))
@@ -171,7 +196,17 @@ def _all_subsets(n: int, f: int) -> np.ndarray:
 
 
 def ratio(rows: np.ndarray, answer: np.ndarray, f: int, subsets: np.ndarray | None = None) -> float:
-    """The largest ratio for rows `[n, d]` and an answer `[d]`, over the sets `subsets` `[k, n]` or else likely ones."""
+    """The largest ratio |F - m_S|² |S| / sum over S of |x_i - m_S|².
+
+    Args:
+        rows: `[n, d]`.
+        answer: `[d]`, the aggregate F.
+        f: Number of Byzantine rows.
+        subsets: `[k, n]`, masks of the sets S; None for likely ones, improved by exchanges of rows.
+
+    Returns:
+        The ratio; inf where the aggregate is not finite.
+    """
     if not np.isfinite(answer).all():
         return np.inf
     away = rows.astype(np.float64) - answer.astype(np.float64)
@@ -197,7 +232,7 @@ def ratio(rows: np.ndarray, answer: np.ndarray, f: int, subsets: np.ndarray | No
 
 
 def _likely(away: np.ndarray, f: int) -> np.ndarray:
-    """Sets of n-f rows: around each row; and without the rows that are nearest to the answer along some direction."""
+    """Masks of n-f rows: around each row; and without the rows nearest to the aggregate along some direction."""
     n = len(away)
     apart = np.square(away[:, None] - away[None]).sum(axis=2) if away.size < 5_000 else _squared(away)
     chosen = [np.argsort(apart, axis=1, kind="stable")[:, : n - f], [np.arange(f, n)]]

@@ -1,7 +1,7 @@
 """An attack of our own: the worst direction, pattern and size that a search of fixed length finds.
 
 Byzantine worker j sends m + size * spread * (w_j v + p_j): m is the mean of the honest rows of the update, spread the
-root of their mean squared distance to m, v a direction, w a pattern that says who goes how far, p `[f, d]` a fixed
+root of their mean squared distance to m, v a direction, w a pattern of lengths, p `[f, d]` a fixed
 perturbation. All directions with all patterns and a grid of sizes come first, then ever finer sizes around the best,
 then normal perturbations, each kept where it makes things worse. The result is an attack that exists, so what it does
 is a **lower bound** on the worst case. It is found on draws of its own and then measured on fresh ones.
@@ -18,7 +18,7 @@ from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, hos
 from byzax.experiments.certify.subject import Subject, answers, draws_within_memory
 
 Array = jax.Array
-DRAWS, FRESH = 16, 64  # that every candidate is tried on, and the last few
+DRAWS, FRESH = 16, 64  # for every candidate, and for the last few
 SMALLEST, LARGEST = 0.03, 100.0  # sizes of the grid
 PLANS_BYTES = 2**28  # of rows that are made at once
 FINER = 8  # sizes in one round of refinement
@@ -29,7 +29,15 @@ DIRECTIONS = (
 
 
 class SearchedAttack(NamedTuple):
-    """One attack: a direction (its place in `DIRECTIONS`), `weights` `[f]`, `size`, `perturbation` `[f, d]` or None."""
+    """One attack.
+
+    Attributes:
+        direction: Position in `DIRECTIONS`.
+        pattern: Name of the pattern.
+        weights: `[f]`, the pattern: length of each Byzantine row.
+        size: Size, in spreads of the honest rows.
+        perturbation: `[f, d]`; None for none.
+    """
 
     direction: int
     pattern: str
@@ -39,20 +47,39 @@ class SearchedAttack(NamedTuple):
 
 
 class WorstAttacks(NamedTuple):
-    """The plan that makes the angle largest, and the one that makes the inner product smallest."""
+    """The worst attacks that a search found.
+
+    Attributes:
+        angle: The attack with the largest angle.
+        inner: The attack with the smallest inner product.
+    """
 
     angle: SearchedAttack
     inner: SearchedAttack
 
 
 def attack_text(plan: SearchedAttack) -> str:
-    """A plan in words."""
+    """An attack in words.
+
+    Args:
+        plan: The attack.
+
+    Returns:
+        Direction, pattern and size.
+    """
     more = ", perturbed" if plan.perturbation is not None else ""
     return f"{DIRECTIONS[plan.direction]}, {plan.pattern}, size {plan.size:.3g}{more}"
 
 
 def patterns(f: int) -> dict[str, np.ndarray]:
-    """Who goes how far, each `[f]`: all alike, half to the other side, as rungs of a ladder, one while others hide."""
+    """The lengths of Byzantine rows along a direction.
+
+    Args:
+        f: Number of Byzantine rows.
+
+    Returns:
+        `[f]` by name: all alike, half to the other side, a ladder, or one alone; different ones only.
+    """
     made = {
         "all alike": np.ones(f),
         "split": np.where(np.arange(f) % 2, -1.0, 1.0),
@@ -66,7 +93,15 @@ def patterns(f: int) -> dict[str, np.ndarray]:
 
 @jax.jit
 def directions(rows: Array, gradient: Array) -> Array:
-    """Unit vectors `[m, D, d]` for the honest rows `[m, h, d]`, in the order of `DIRECTIONS`; the random one is 0."""
+    """The directions of attacks.
+
+    Args:
+        rows: `[m, h, d]`, honest rows.
+        gradient: `[d]`, the true gradient.
+
+    Returns:
+        `[m, D, d]`, unit vectors in the order of `DIRECTIONS`; the random one is 0.
+    """
 
     def of(honest: Array) -> Array:
         mean = honest.mean(axis=0)
@@ -86,7 +121,14 @@ def directions(rows: Array, gradient: Array) -> Array:
 
 
 class SearchData(NamedTuple):
-    """Draws that plans are tried on: rows `[m, n, d]`, means `[m, d]`, spreads `[m]`, directions `[m, D, d]`."""
+    """Draws on which attacks are tried.
+
+    Attributes:
+        rows: `[m, n, d]`, the rows.
+        mean: `[m, d]`, means of the honest rows.
+        spread: `[m]`, root of the mean squared distance of honest rows to their mean.
+        directions: `[m, D, d]`, the directions.
+    """
 
     rows: np.ndarray
     mean: np.ndarray
@@ -95,7 +137,15 @@ class SearchData(NamedTuple):
 
 
 def search_data(scene: Scene, rows: np.ndarray) -> SearchData:
-    """What every plan needs to know of the rows `[m, n, d]`, of which the first f are Byzantine."""
+    """Prepares draws for the search.
+
+    Args:
+        scene: The honest rows.
+        rows: `[m, n, d]`, of which the first f are Byzantine.
+
+    Returns:
+        The draws.
+    """
     good = rows[:, scene.f :]
     mean = good.mean(axis=1)
     spread = np.sqrt(np.square(good - mean[:, None]).sum(axis=2).mean(axis=1))
@@ -128,7 +178,17 @@ def attack_rows(scene: Scene, where: SearchData, plan: SearchedAttack, into: np.
 
 
 def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> WorstAttacks:
-    """The worst plans that about `budget` answers of the rule find."""
+    """Searches the worst attacks.
+
+    Args:
+        subject: The rule.
+        scene: The honest rows.
+        budget: Approximate number of answers of the rule.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The attacks.
+    """
     some, fresh = (
         _trial(subject, scene, DRAWS, 0),
         _trial(subject, scene, draws_within_memory(FRESH, scene.n, scene.d), 1),
@@ -146,7 +206,7 @@ def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], No
         rounds = budget // 4 // (DRAWS * FINER)
         tell(f"search: {rounds} rounds of perturbations of {attack_text(plan)}")
         perturbed = _perturbed(plan, score, aim, rounds, scene, some)
-        # a size at the edge of what is accepted fits the draws that it was found on: the last word have fresh ones
+        # a size at the edge of acceptance fits the draws that it was found on: fresh ones decide
         last = [
             each._replace(size=each.size * float(scale))
             for each in (plan, perturbed)
@@ -157,7 +217,10 @@ def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], No
 
 
 def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[list[SearchedAttack]], np.ndarray]:
-    """The function that tries plans on so many draws: `[2, plans]`, |E F - g|² and -<E F, g>, larger is worse."""
+    """A function that tries attacks on so many draws.
+
+    It returns `[2, attacks]`, |E F - g|² and -<E F, g>; larger is worse.
+    """
     rows = honest_rows(scene, (DrawPurpose.SEARCH_DRAWS, turn), np.arange(draws))
     own = honest_rows(scene, (DrawPurpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
     where = search_data(scene, rows)
@@ -192,7 +255,7 @@ def _scores(answers: np.ndarray, scene: Scene) -> tuple[float, float]:
 def _resized(
     plan: SearchedAttack, score: float, aim: int, step: float, tried: Callable[[list[SearchedAttack]], np.ndarray]
 ) -> tuple[SearchedAttack, float]:
-    # what a rule accepts ends at a certain size: no smooth maximum, so a finer grid and no golden section
+    # acceptance ends at a certain size: no smooth maximum, so a finer grid and no golden section
     for _ in range(3):
         finer = [plan._replace(size=float(size)) for size in plan.size * np.geomspace(1 / step, step, FINER)]
         scores = tried(finer)[aim]
