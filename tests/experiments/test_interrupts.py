@@ -251,14 +251,14 @@ def test_after_an_interrupt_the_interpreter_is_not_torn_down_and_what_stands_at_
     code = """
 import atexit, os, sys
 from byzax.experiments import cli
-from byzax.experiments.refusing import plainly
+from byzax.experiments.refusing import report_errors
 class Late:
     def __del__(self, end=os._exit):
         end(9)
 sys.late = Late()
 atexit.register(print, "at exit")
 @cli.app.command("interrupted")
-@plainly
+@report_errors
 def command():
     raise KeyboardInterrupt
 sys.argv = ["byzax", "interrupted"]
