@@ -3,7 +3,6 @@
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import atexit
 import importlib.metadata
-import json
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ import typer
 from byzax.experiments.benchmarks.command import bench
 from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
+from byzax.experiments.reference_commands import list_, schema
 from byzax.experiments.refusing import (
     INTERRUPTED,
     OVERWRITE,
@@ -29,6 +29,7 @@ from byzax.experiments.refusing import (
     report_errors,
     signal_outcome,
 )
+from byzax.experiments.result_commands import SHOW_CODES, partition, replay, show, summarise, timeline
 from byzax.simulator.mistakes import ScenarioError
 
 app = typer.Typer(
@@ -45,29 +46,6 @@ EXIT_CODES = (
     "mistake in what was asked, and nothing was started; 130 and 143, interrupted (Ctrl-C, SIGTERM), and what was done "
     "is kept."
 )
-
-SHOW_CODES = (
-    "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is "
-    "in the way of one."
-)
-
-
-class Listing(StrEnum):
-    """The kinds of members that `byzax list` lists."""
-
-    RULES = "rules"
-    PRE = "pre"
-    FILTERS = "filters"
-    ATTACKS = "attacks"
-    MODELS = "models"
-    DATA = "data"
-    PARTITIONS = "partitions"
-    AUGMENTATIONS = "augmentations"
-    SCHEDULES = "schedules"
-    LATENCY = "latency"
-    RATES = "rates"
-    OPTIMIZERS = "optimizers"
-    EXECUTORS = "executors"
 
 
 class Measure(StrEnum):
@@ -130,7 +108,7 @@ def run(
     for folder in folders:
         if folder not in begun:
             outputs.discard(folder)
-    shown = _summarise(begun, Path(out).name if out else None) if begun else 0
+    shown = summarise(begun, Path(out).name if out else None) if begun else 0
     raise typer.Exit(code or shown)
 
 
@@ -346,226 +324,12 @@ def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, endin
     return folders
 
 
-def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> int:
-    """Prints the tables of studies, of several as one, and writes the summary and plots of each; with `out` those of
-    all.
-
-    The exit code is 1 where a run is damaged or there is no room, 2 where a file that byzax did not write is in the
-    way.
-    """
-    from rich.console import Console
-
-    from byzax.experiments import report
-
-    found = [report.read([folder]) for folder in folders]
-    names = {each.name for each in found}
-    together = found[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    report.show(together, console)
-    code = 1 if together.damaged else 0
-    for each, folder in [(together, out)] if out else zip(found, folders, strict=True):
-        if each.frame.empty:
-            continue
-        try:
-            for path in report.write(each, folder):
-                typer.echo(path)
-        except ScenarioError as error:
-            typer.echo(error, err=True)
-            code = 2
-        except OSError as error:
-            why = f"tables and plots cannot be written ({error.strerror or error})"
-            typer.echo(f"{folder}: {why}: byzax show makes them, from the files of the runs", err=True)
-            code = code or 1
-    return code
-
-
-@app.command(epilog=SHOW_CODES)
-@report_errors
-def show(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study, or a folder of studies, of byzax run.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of summary and plots, of all studies together; by default each own's."
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
-) -> None:
-    """Print the tables of a finished study and make its summary and plots again, from its files.
-
-    Several studies under one folder are one table, with a column for each key in which they differ. A damaged run is
-    named and left out.
-    """
-    from rich.console import Console
-
-    from byzax.experiments import outputs, tune
-
-    studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
-    code = 0
-    try:
-        if not studies:
-            raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
-        if out:
-            outputs.claim([out], [], overwrite)
-    except (ScenarioError, OSError) as error:
-        refuse(error)
-    tuned = [each for each in studies if (each / "tune.csv").exists()]
-    for each in tuned:
-        try:
-            whole = tune.show(each, Console(width=None if sys.stdout.isatty() else 140))
-        except ScenarioError as error:
-            typer.echo(error, err=True)
-            whole = False
-        code = code or (0 if whole else 1)
-    if others := [each for each in studies if each not in tuned]:
-        code = max(code, _summarise(others, folder.resolve().name, out))
-    raise typer.Exit(code)
-
-
-@app.command()
-@report_errors
-def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, of byzax run.")]) -> None:
-    """Do a recorded run again, one worker after the other, and say whether it gives the same numbers, bit for bit.
-
-    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, 1 if one is
-    not, 2 if one cannot be replayed.
-    """
-    from byzax.experiments import replay as again
-
-    same, refused = True, False
-    try:
-        runs = again.run_folders(folder)
-    except ScenarioError as error:
-        refuse(error)
-    for run in runs:
-        try:
-            for each in again.replay(run):
-                if isinstance(each, again.Replayed):
-                    same &= not each.problem
-                    said = each.problem or "the same, bit for bit"
-                    typer.echo(f"{run.name}: {each.updates} updates: {said}")
-        except ScenarioError as error:
-            # the other runs of the study are still compared
-            typer.echo(error, err=True)
-            refused = True
-    raise typer.Exit(2 if refused else 0 if same else 1)
-
-
-@app.command()
-@report_errors
-def timeline(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, the folder of a run, or its timeline.npz.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set steps=50.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The chart, .png or .svg; by default timeline.png here.")
-    ] = None,
-    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Where the chart begins.")] = 0.0,
-    until: Annotated[
-        float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends; by default where it can be read.")
-    ] = None,
-) -> None:
-    """Draw who computes when, and which update each row goes into; print how every worker spent its time."""
-    from rich.console import Console
-
-    from byzax.experiments import timelines
-
-    try:
-        found = timelines.read(file, settings or [])
-        picture = timelines.draw(found, since, until, out or Path("timeline.png"))
-    except ScenarioError as error:
-        refuse(error)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(timelines.table(found))
-    console.print(str(picture), highlight=False, soft_wrap=True)
-
-
-class Chart(StrEnum):
-    """The charts of `byzax partition`."""
-
-    AUTO = "auto"
-    BARS = "bars"
-    BUBBLES = "bubbles"
-
-
-@app.command()
-@report_errors
-def partition(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, or the folder of a run.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set data.partition=iid."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the split; by default the scenario's.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The chart, as .png and .svg; by default partition.png here.")
-    ] = None,
-    chart: Annotated[
-        Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
-    ] = Chart.AUTO,
-) -> None:
-    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
-    from rich.console import Console
-
-    from byzax.experiments import shares
-
-    try:
-        found = shares.read(file, settings or [], seed)
-        pictures = shares.draw(found, chart.value, out or Path("partition.png"))
-    except ScenarioError as error:
-        refuse(error)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(shares.splits(found))
-    console.print(shares.table(found))
-    for picture in pictures:
-        console.print(str(picture), highlight=False, soft_wrap=True)
-
-
-@app.command("list")
-@report_errors
-def list_(
-    kind: Annotated[Listing | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
-) -> None:
-    """List what a scenario can name, with conditions, options and sources."""
-    from rich.console import Console
-
-    from byzax.experiments import listing
-
-    if markdown and kind is None:
-        refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
-    if markdown and kind is not None:
-        typer.echo(listing.markdown(kind.value))
-        return
-    table = listing.kinds() if kind is None else listing.table(kind.value)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    for line in listing.functions(kind.value)[1] if kind else ():
-        typer.echo(f"left out: {line}", err=True)
-
-
-class Described(StrEnum):
-    """The files that `byzax schema` describes."""
-
-    SCENARIO = "scenario"
-    CERTIFICATE = "certificate"
-
-
-@app.command()
-@report_errors
-def schema(
-    described: Annotated[Described, typer.Argument(help="The file of byzax run, or of certify.")] = Described.SCENARIO,
-) -> None:
-    """Print the JSON Schema of a scenario or a certificate; editors complete and check YAML files with it.
-
-    Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
-    """
-    from byzax.experiments.certify.description import Certificate
-    from byzax.simulator.config.part import json_schema
-    from byzax.simulator.config.study import Study
-
-    made = json_schema(Study if described is Described.SCENARIO else Certificate)
-    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))
+app.command(epilog=SHOW_CODES)(show)
+app.command()(replay)
+app.command()(timeline)
+app.command()(partition)
+app.command("list")(list_)
+app.command()(schema)
 
 
 def main() -> None:
