@@ -166,11 +166,11 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         elif "ray" in executors:
             crowded = _room(studies)
         studies = [validate(each) for each in studies]
-        told = [*(line for each in studies for line in notes(each)), *crowded]
+        messages = [*(line for each in studies for line in notes(each)), *crowded]
     for each in studies:
         for line in study.skipped_lines(results.skipped_combinations(each)):
             typer.echo(f"{each.source}: {line}", err=True)
-    for line in told:
+    for line in messages:
         typer.echo(line, err=True)
     return studies
 
@@ -180,12 +180,12 @@ def _room(studies: list[Any]) -> list[str]:
     from byzax.simulator.config.grid import prefix_errors
     from byzax.simulator.executors import room
 
-    told = []
+    messages = []
     for each in studies:
         with prefix_errors(each.source):
             lines = dict.fromkeys(room.check(c.study.task) for c in each.cells if c.study.executor.name == "ray")
-        told += [f"{each.source}: note: {line}" for line in lines if line]
-    return told
+        messages += [f"{each.source}: note: {line}" for line in lines if line]
+    return messages
 
 
 def _perform(

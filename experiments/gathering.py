@@ -55,10 +55,10 @@ def gather(folders: Sequence[Path], name: str) -> Results:
     records: dict[str, Record] = {}
     damaged: list[str] = []
     for folder in folders:
-        mine, lines = _study(folder)
+        of_study, lines = _study(folder)
         damaged += lines
         # a run is called by its folder, and by that of its study too where there are several
-        records |= {f"{folder.name}/{run}" if len(folders) > 1 else run: record for run, record in mine.items()}
+        records |= {f"{folder.name}/{run}" if len(folders) > 1 else run: record for run, record in of_study.items()}
     frame = _frame(records, joined=len(folders) > 1)
     return Results(name, frame, _curves(records, frame), records, damaged)
 
@@ -102,7 +102,7 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
     rows = []
     for (run, record), summary in zip(records.items(), summaries, strict=True):
         known = summary.settings
-        there = {key: setting_text(known, key) if known else summary.others.get(key, "-") for key in keys}
+        varied = {key: setting_text(known, key) if known else summary.others.get(key, "-") for key in keys}
         ended = {key: getattr(summary, key) for key in DETAIL}
         if summary.status == "running" and len(record.metrics):
             # killed: only the metrics hold its last measurements
@@ -113,7 +113,7 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
                 "run": run,
                 "rule": summary.rule,
                 "attack": summary.attack,
-                **there,
+                **varied,
                 **{key: summary.others[key] for key in swept},
                 "seed": summary.seed,
                 "status": "unfinished" if summary.status == "running" else summary.status,

@@ -85,6 +85,6 @@ def one_line(text: str) -> str:
         >>> one_line("work failed: Traceback (most recent call last):\\n  File ...\\nValueError: no")
         'work failed: ValueError: no'
     """
-    said, _, trace = text.partition("Traceback (most recent call last):")
+    message, _, trace = text.partition("Traceback (most recent call last):")
     last = next((line for line in reversed(trace.splitlines()) if line.strip()), "")
-    return textwrap.shorten(f"{said} {last}", LONGEST_REASON, placeholder=" ...")
+    return textwrap.shorten(f"{message} {last}", LONGEST_REASON, placeholder=" ...")

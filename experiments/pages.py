@@ -25,8 +25,8 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
     """
     frame = results.frame
     lines = [f"# {_escaped(results.name)}"]
-    if said := shared_settings_line(results):
-        lines += ["", f"{_escaped(said)}."]
+    if subtitle := shared_settings_line(results):
+        lines += ["", f"{_escaped(subtitle)}."]
     for made in tables(results):
         headings, rows = text_rows(made)
         for row, best in zip(rows, made.best, strict=True):
@@ -43,14 +43,14 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
         ]
     if time_varies(frame, results.curves):
         lines += ["", "## How the time was used", "", *_table(*time_rows(frame)), "", "Means over the runs."]
-    for heading, said in {
+    for heading, entries in {
         "Not completed, degraded or diverged": problem_lines(results),
         "Damaged, and in no table": results.damaged,
         "Ended before the last update": early_stop_lines(frame),
         "Combinations that cannot be": results.skipped,
     }.items():
-        if said:
-            lines += ["", f"{heading}:", "", *[f"- {_escaped(line)}" for line in said]]
+        if entries:
+            lines += ["", f"{heading}:", "", *[f"- {_escaped(line)}" for line in entries]]
     for plot in plots:
         lines += ["", f"![{plot.stem.replace('_', ' ').replace('-', ' ')}]({plot.name})"]
     return "\n".join(lines) + "\n"

@@ -146,8 +146,8 @@ def read_summary(folder: Path) -> Summary:
         return Summary.model_validate(found)
     except ValidationError as error:
         mistake = error.errors()[0]
-        where, said = ".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, ")
-        raise Damaged(f"{path.name}: {f'{where}: ' if where else ''}{said[0].lower()}{said[1:]}") from None
+        place, message = ".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, ")
+        raise Damaged(f"{path.name}: {f'{place}: ' if place else ''}{message[0].lower()}{message[1:]}") from None
     except OverflowError:
         raise Damaged(f"{path.name} holds a number that is too large") from None
 

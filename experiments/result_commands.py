@@ -117,8 +117,8 @@ def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or
             for each in again.replay(run):
                 if isinstance(each, again.Replayed):
                     same &= not each.problem
-                    said = each.problem or "the same, bit for bit"
-                    typer.echo(f"{run.name}: {each.updates} updates: {said}")
+                    outcome = each.problem or "the same, bit for bit"
+                    typer.echo(f"{run.name}: {each.updates} updates: {outcome}")
         except ScenarioError as error:
             # the other runs of the study are still compared
             typer.echo(error, err=True)

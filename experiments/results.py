@@ -148,10 +148,10 @@ def labels(parts: Iterable[Part]) -> dict[Part, str]:
     for part, one in zip(different, together, strict=True):
         named = []
         for place, each in enumerate(one):
-            there = [other[place] for other in together if place < len(other)]
-            said = _options(each, [other for other in there if other.name == each.name], alike)
-            if not place or said or not alike:
-                named.append(on_one_line({"name": each.name, **said}))
+            counterparts = [other[place] for other in together if place < len(other)]
+            options = _options(each, [other for other in counterparts if other.name == each.name], alike)
+            if not place or options or not alike:
+                named.append(on_one_line({"name": each.name, **options}))
         labels[part] = " + ".join(named)
     return dict(zip(labels, number_duplicates([*labels.values()]), strict=True))
 

@@ -46,11 +46,11 @@ def group_runs(expansion: Expansion, folder: Path) -> list[RunGroup]:
     made = []
     runs = iter(results.runs(expansion))
     for cell in expansion.cells:
-        mine = {seed: next(runs) for seed in cell.study.seeds}
+        by_seed = {seed: next(runs) for seed in cell.study.seeds}
         if cell.study.executor.name == "vectorised":
-            made.append(RunGroup(folder, cell.study, mine))
+            made.append(RunGroup(folder, cell.study, by_seed))
         else:
-            made += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
+            made += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in by_seed.items()]
     return made
 
 
@@ -103,15 +103,15 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
         report.begin(group.runs.values(), group.scenario.steps)
         with closing(execute(group.scenario.task)) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
-                run, mine = group.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
+                run, history = group.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
                 results.record(group.folder, run, checkpoint, hidden)
                 # only the last model and timeline are kept: one for each evaluation may not fit into memory
-                mine[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in mine[-1:]]
-                mine.append(checkpoint)
+                history[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in history[-1:]]
+                history.append(checkpoint)
                 report.advance(run, checkpoint)
                 if checkpoint.step == group.scenario.steps or checkpoint.stopped:
                     status = results.final_status(checkpoint)
-                    results.finish(group.folder, run, mine, status, checkpoint.stopped or None, hidden)
+                    results.finish(group.folder, run, history, status, checkpoint.stopped or None, hidden)
                     ended.add(checkpoint.seed)
                     report.done(run, checkpoint)
                     whole &= status == "complete"
@@ -133,14 +133,14 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
     if interrupt is None:
         return whole
     for seed, run in group.runs.items():
-        mine = seen.get(seed, [])
+        history = seen.get(seed, [])
         # a run that had not begun leaves no folder
         if seed in ended or not (group.folder / "runs" / run.slug).exists():
             continue
         # the signal may have come while a run that had made all its updates was written
-        last = mine[-1] if mine and (mine[-1].step == group.scenario.steps or mine[-1].stopped) else None
+        last = history[-1] if history and (history[-1].step == group.scenario.steps or history[-1].stopped) else None
         status, reason = (results.final_status(last), last.stopped or None) if last else ("interrupted", None)
-        results.finish(group.folder, run, mine, status, reason, hidden)
+        results.finish(group.folder, run, history, status, reason, hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt

@@ -63,8 +63,8 @@ class Loader(yaml.SafeLoader):
                 f"*{shorten(name)} stands inside of &{shorten(name)}: a value cannot contain itself", event.start_mark
             )
         if (tag := getattr(event, "tag", None)) is not None:
-            said = shorten(tag.replace(CORE, "!!"))
-            _refuse(f"{said}: a scenario has no tags: put a value that begins with ! in quotes",
+            shown = shorten(tag.replace(CORE, "!!"))
+            _refuse(f"{shown}: a scenario has no tags: put a value that begins with ! in quotes",
                     event.start_mark)  # fmt: skip
         node = super().compose_node(parent, index)
         self.inside -= 1
@@ -201,8 +201,8 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
         text = held.decode("utf-8-sig")
     except FileNotFoundError:
         beside = sorted(each.name for each in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        there = f"; beside it: {', '.join(beside[:MOST_LINES])}" if beside else ""
-        raise ScenarioError(f"{path}: no such file{there}") from None
+        neighbours = f"; beside it: {', '.join(beside[:MOST_LINES])}" if beside else ""
+        raise ScenarioError(f"{path}: no such file{neighbours}") from None
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: not text in UTF-8 (byte {error.start}): is this a scenario?") from None
     except OSError as error:

@@ -162,14 +162,14 @@ def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]]
     blocks: dict[tuple[str, ...], list[int]] = {}
     for i, name in enumerate(names):
         blocks.setdefault(name[:-1], []).append(i)
-    for mine in blocks.values():
+    for block_rows in blocks.values():
         # a row alone in its block is compared with none
-        for j in range(len(cells[0])) if len(mine) > 1 else ():
-            there = [i for i in mine if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
-            if not there:
+        for j in range(len(cells[0])) if len(block_rows) > 1 else ():
+            usable = [i for i in block_rows if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
+            if not usable:
                 continue
-            first = max((cells[i][j] for i in there), key=lambda cell: sign * cell.mean)
-            for i in there if first.counted > 1 else ():
+            first = max((cells[i][j] for i in usable), key=lambda cell: sign * cell.mean)
+            for i in usable if first.counted > 1 else ():
                 close = sign * cells[i][j].mean >= sign * first.mean - first.error
                 found[i][j] = close and cells[i][j].counted > 1
     return found
@@ -294,8 +294,8 @@ def problem_lines(results: Results) -> list[str]:
 
 def _lost(record: Record) -> str:
     """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`; empty where none was lost."""
-    said = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
-    return ", ".join(said)
+    losses = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
+    return ", ".join(losses)
 
 
 def _missing(results: Results) -> list[str]:

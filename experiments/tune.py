@@ -289,8 +289,8 @@ def show(folder: Path, console: Console) -> bool:
     keys, measure, rows = _read(folder)
     summaries, damaged = _summaries(folder)
     console.print(Text(f"{study_name(folder)}: {measure} by {joined(keys)}", style="bold"))
-    if said := settings_line(shared_settings([summary.settings for summary in summaries])):
-        console.print(Text(said, style="dim"))
+    if subtitle := settings_line(shared_settings([summary.settings for summary in summaries])):
+        console.print(Text(subtitle, style="dim"))
     most = max((row.seeds for row in rows), default=1)
     made = Table(caption=f"final {measure}, {spread_text(most)}", box=box.SIMPLE_HEAD)
     for key in keys:

@@ -28,8 +28,8 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, s
             # these are found at the end of the text or a line too late
             if pattern in BEGIN and error.context_mark:
                 mark = error.context_mark
-            said = explanation if isinstance(explanation, str) else explanation(found, error, text.splitlines())
-            return mark, said
+            explained = explanation if isinstance(explanation, str) else explanation(found, error, text.splitlines())
+            return mark, explained
     return mark, problem
 
 
@@ -65,8 +65,8 @@ def _indent(line: str) -> int:
 
 
 def _no_colon(found: re.Match[str], error: Any, lines: list[str]) -> str:
-    said = lines[error.context_mark.line][error.context_mark.column :].strip()
-    return f"{said[:40]!r} is no 'key: value': a colon or the space after it is missing"
+    begun = lines[error.context_mark.line][error.context_mark.column :].strip()
+    return f"{begun[:40]!r} is no 'key: value': a colon or the space after it is missing"
 
 
 def _misplaced(found: re.Match[str], error: Any, lines: list[str]) -> str:

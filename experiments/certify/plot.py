@@ -142,12 +142,12 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
             axes.plot([found], [i], marker=MARKS[place % len(MARKS)], markersize=5, linestyle="none", **style)
         if bound:  # 0 has no place on the axis
             axes.plot([bound], [i], marker="|", markersize=14, markeredgewidth=2, linestyle="none", **style)
-        said = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
+        note = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
         if bound is not None:
-            said += f", at most {bound:.3g}"
+            note += f", at most {bound:.3g}"
         elif np.isfinite(robust.found):
-            said += ", no bound known"
-        axes.annotate(said, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
+            note += ", no bound known"
+        axes.annotate(note, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
     if lower := max((r.lower for each in some if (r := each.robustness) and 0 < r.lower < np.inf), default=0.0):
         axes.axvline(lower, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(

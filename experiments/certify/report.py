@@ -207,9 +207,9 @@ def window_text(found: Window | None) -> str:
 
 
 def _coloured(text: str, verdict: str | None = None) -> Text:
-    said = verdict or text
-    bad = said.startswith(("fails", "above", "grows", "no limit"))
-    good = said.startswith(("holds", "within", "flat"))
+    words = verdict or text
+    bad = words.startswith(("fails", "above", "grows", "no limit"))
+    good = words.startswith(("holds", "within", "flat"))
     return Text(text, style="red" if bad else "green" if good else "")
 
 
