@@ -217,7 +217,7 @@ def test_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path, monkeypatch, e
         raise end("why")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(running, "perform", broken)
+    monkeypatch.setattr(running, "execute_groups", broken)
     with pytest.raises(end):
         run()
     gc.collect()
