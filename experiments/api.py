@@ -15,7 +15,7 @@ import pandas as pd
 from rich.console import Console
 
 from byzax.experiments import outputs, plots, progress, report, results, running, study
-from byzax.experiments.gathering import Results, ended, expected, others
+from byzax.experiments.gathering import Results, has_result, num_expected, varying_keys
 from byzax.experiments.notes import notes
 from byzax.experiments.records import METRICS
 from byzax.experiments.scores import score_of
@@ -121,12 +121,12 @@ class Result:
         """
         column = measure or score_of(self.runs).column
         _known("measure", column, METRICS)
-        keys = [*others(self.runs), "rule", "attack"]
+        keys = [*varying_keys(self.runs), "rule", "attack"]
         rows = []
         groups: Any = self.runs.groupby(keys, sort=False, dropna=False)
         for names, group in groups:
-            values = group.loc[ended(group), column].astype(float)
-            numbers = (values.mean(), values.std(), values.min(), values.max(), len(values), expected(group))
+            values = group.loc[has_result(group), column].astype(float)
+            numbers = (values.mean(), values.std(), values.min(), values.max(), len(values), num_expected(group))
             rows.append([*names, *numbers])
         return pd.DataFrame(rows, columns=[*keys, "mean", "std", "min", "max", "runs", "of"])
 
@@ -238,16 +238,16 @@ def run(
 def _run(expansion: Expansion, folder: Path, overwrite: bool, quiet: bool, ray_address: str | None) -> Result:
     outputs.claim([folder], [Path(expansion.source)] if expansion.source else [], overwrite)
     results.save_study(folder, expansion)
-    todo = running.jobs(expansion, folder)
+    todo = running.group_runs(expansion, folder)
     runs, steps = sum(len(job.runs) for job in todo), sum(job.scenario.steps * len(job.runs) for job in todo)
     console = Console(stderr=True)
     if not quiet:
-        for line in [*study.skipped_lines(results.skipped(expansion)), *notes(expansion)]:
+        for line in [*study.skipped_lines(results.skipped_combinations(expansion)), *notes(expansion)]:
             print(line, file=sys.stderr)
     with interrupts.raise_on_signals(), progress.report(console, runs, steps, None, quiet) as shown:
-        running.perform(todo, ray_address, shown)
+        running.execute_groups(todo, ray_address, shown)
     result = load(folder)
-    failed = result.runs.loc[~ended(result.runs)]
+    failed = result.runs.loc[~has_result(result.runs)]
     if len(failed):
         said = f"{len(failed)} of {runs} runs failed, such as {failed['run'].iloc[0]}: {failed['reason'].iloc[0]}"
         if len(failed) == runs:

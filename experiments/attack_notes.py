@@ -15,31 +15,31 @@ from byzax.simulator.file_cache import file_cache
 from byzax.simulator.units import change_in_units, measure_units
 from byzax.simulator.world import load, share_out
 
-# Samples on which it is looked whether a trigger changes anything.
-LOOKED_AT = 200
+# Number of samples on which a trigger is tried.
+CHECKED_SAMPLES = 200
 
 
 def attack_notes(scenario: Study) -> Iterator[str]:
-    """A line, beginning with the key, for each attack of a scenario that is costly or does nothing there.
+    """Notes about attacks that are costly or change nothing in a scenario.
 
     Args:
-        scenario: one that was built: every part of it can be made.
+        scenario: The scenario, which has been built once: every component can be made.
 
     Returns:
-        The lines.
+        One line for each note, beginning with its key.
     """
     for key, part, first, end in scenario.attacks:
         count = end - first
         if not count:
             continue
-        attack = _made(part, scenario.workers.total, count)
+        attack = _build(part, scenario.workers.total, count)
         questions = attack.questions * (count if part.knowledge == "own" else 1)
         if questions > 1:
             yield (
                 f"{key}: {part.label} asks the rule {questions} times in every update, beside the one time that the "
                 "server does: with a rule that takes long that is most of a run"
             )
-        yield from _when(key, part, scenario.steps)
+        yield from _timing_notes(key, part, scenario.steps)
         known = 1 if part.knowledge == "own" else count
         changes_rows = attack.corrupt is None and attack.claim is None
         if part.knowledge != "omniscient" and changes_rows and known < attack.least_known:
@@ -47,12 +47,12 @@ def attack_notes(scenario: Study) -> Iterator[str]:
                 f"{key}.knowledge: {part.label} sends what its workers computed where they know no other row "
                 f"({part.knowledge}, {counted(count, 'worker')}): choose omniscient, or colluding with several workers"
             )
-        if attack.goal is not None and not _shows(part, count, scenario.data, scenario.workers.total):
+        if attack.goal is not None and not _trigger_is_visible(part, count, scenario.data, scenario.workers.total):
             yield (
-                f"{key}.value: the trigger of {part.label} changes none of {LOOKED_AT} images: it is of the colour "
-                "that is there already"
+                f"{key}.value: the trigger of {part.label} changes none of {CHECKED_SAMPLES} images: it is of the "
+                "colour that is there already"
             )
-        yield from _without_samples(key, part, scenario, first, end)
+        yield from _target_notes(key, part, scenario, first, end)
         if part.name == "scaled" and part.options()["boost"] is None and scenario.local is not None:
             optimizer = scenario.optimizer
             if optimizer.name != "sgd" or optimizer.options()["momentum"]:
@@ -63,7 +63,8 @@ def attack_notes(scenario: Study) -> Iterator[str]:
                 )
 
 
-def _when(key: str, part: AttackShare, steps: int) -> Iterator[str]:
+def _timing_notes(key: str, part: AttackShare, steps: int) -> Iterator[str]:
+    """Notes about attacks that are carried out once, or that replay updates before the first."""
     begin, end = getattr(part, "from"), min(steps, part.until or steps)
     if part.every > 1 and begin + part.every >= end:
         yield f"{key}.every: {part.label} is carried out once, in update {begin}: the next is {begin + part.every}"
@@ -72,8 +73,8 @@ def _when(key: str, part: AttackShare, steps: int) -> Iterator[str]:
         yield f"{key}.age: {part.label} sends zeros in all updates: there is none {options['age']} updates before"
 
 
-def _without_samples(key: str, part: AttackShare, scenario: Study, first: int, end: int) -> Iterator[str]:
-    """Labels that no worker has whose samples are to be changed, and a worker to copy that is Byzantine itself."""
+def _target_notes(key: str, part: AttackShare, scenario: Study, first: int, end: int) -> Iterator[str]:
+    """Notes about labels that no Byzantine worker holds, and about a target of mimicry that is Byzantine itself."""
     byzantine, options = scenario.workers.byzantine, part.options()
     if byzantine.per_round != "fixed":
         return
@@ -83,13 +84,13 @@ def _without_samples(key: str, part: AttackShare, scenario: Study, first: int, e
         return
     classes = load(scenario.data).classes
     for seed in scenario.seeds:
-        liars = fixed_byzantine_workers(scenario.run.replace(seed=seed))
-        if isinstance(target, int) and target in liars:
+        workers = fixed_byzantine_workers(scenario.run.replace(seed=seed))
+        if isinstance(target, int) and target in workers:
             yield f"{key}.target: {part.label} is to copy worker {target}, a Byzantine one itself: choose an honest one"
             return
         if source is not None and classes is not None:
             _, shares = share_out(scenario.data, scenario.workers.total, seed)
-            held = np.concatenate([load(scenario.data).y[shares[worker]] for worker in liars[first:end]])
+            held = np.concatenate([load(scenario.data).y[shares[worker]] for worker in workers[first:end]])
             if not (held == source).any():
                 yield (
                     f"{key}.source: no Byzantine worker of {part.label} holds a sample of label {source} (seed "
@@ -98,14 +99,14 @@ def _without_samples(key: str, part: AttackShare, scenario: Study, first: int, e
                 return
 
 
-def _made(part: AttackShare, n: int, count: int) -> Attack:
+def _build(part: AttackShare, n: int, count: int) -> Attack:
     return part.make(n, count)
 
 
 @file_cache(maxsize=128)
-def _shows(part: AttackShare, count: int, data: DataPart, n: int) -> bool:
-    """Whether the trigger of an attack changes any of some samples."""
-    goal, dataset = _made(part, n, count).goal, load(data)
+def _trigger_is_visible(part: AttackShare, count: int, data: DataPart, n: int) -> bool:
+    """Whether the trigger of an attack changes any of the checked samples."""
+    goal, dataset = _build(part, n, count).goal, load(data)
     assert goal is not None
-    some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // LOOKED_AT)])
+    some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // CHECKED_SAMPLES)])
     return bool((change_in_units(measure_units(dataset), some, goal.trigger) != some).any())

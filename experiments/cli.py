@@ -3,7 +3,6 @@
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import atexit
 import importlib.metadata
-import json
 import os
 import re
 import socket
@@ -19,16 +18,18 @@ import typer
 from byzax.experiments.benchmarks.command import bench
 from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
+from byzax.experiments.reference_commands import list_, schema
 from byzax.experiments.refusing import (
     INTERRUPTED,
     OVERWRITE,
     QUIET,
     TERMINATED,
     check_environment,
-    ending,
-    plainly,
     refuse,
+    report_errors,
+    signal_outcome,
 )
+from byzax.experiments.result_commands import SHOW_CODES, partition, replay, show, summarise, timeline
 from byzax.simulator.mistakes import ScenarioError
 
 app = typer.Typer(
@@ -46,32 +47,9 @@ EXIT_CODES = (
     "is kept."
 )
 
-SHOW_CODES = (
-    "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is "
-    "in the way of one."
-)
-
-
-class Kind(StrEnum):
-    """What `byzax list` can list."""
-
-    RULES = "rules"
-    PRE = "pre"
-    FILTERS = "filters"
-    ATTACKS = "attacks"
-    MODELS = "models"
-    DATA = "data"
-    PARTITIONS = "partitions"
-    AUGMENTATIONS = "augmentations"
-    SCHEDULES = "schedules"
-    LATENCY = "latency"
-    RATES = "rates"
-    OPTIMIZERS = "optimizers"
-    EXECUTORS = "executors"
-
 
 class Measure(StrEnum):
-    """What `byzax tune` can choose by."""
+    """The measures that `byzax tune` can choose by."""
 
     ACCURACY = "validation_accuracy"
     LOSS = "validation_loss"
@@ -91,7 +69,7 @@ def _common(
 
 
 @app.command(epilog=EXIT_CODES)
-@plainly
+@report_errors
 def run(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
     out: Annotated[
@@ -130,12 +108,12 @@ def run(
     for folder in folders:
         if folder not in begun:
             outputs.discard(folder)
-    shown = _summarise(begun, Path(out).name if out else None) if begun else 0
+    shown = summarise(begun, Path(out).name if out else None) if begun else 0
     raise typer.Exit(code or shown)
 
 
 def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
-    """All that overrides a scenario, after a look at the environment and at options that are there and empty."""
+    """Collects the overrides of a scenario, after checks of the environment and of empty options."""
     check_environment()
     for option, value in given.items():
         if value is not None and not value.strip():
@@ -147,23 +125,23 @@ def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list
 def _read(
     files: Sequence[Path], out: str | None, settings: Sequence[str] | None, overwrite: bool, ending: str = ""
 ) -> list[dict[str, Any]]:
-    """The files' contents. Raises ScenarioError for a mistake in YAML, and for an output folder that cannot be had.
+    """Reads files before anything slow is imported, so that mistakes in YAML and unusable output folders end at once.
 
-    Nothing that takes long to import is needed for it, so that these mistakes are said at once.
+    Raises ScenarioError for these.
     """
     from byzax.experiments import outputs
     from byzax.experiments.strict_yaml import read_mapping
 
     raws = [read_mapping(path) for path in files]
     names = [str(raw.get("name", "")) for raw in raws]
-    settled = out or not any(text.strip().startswith("name") for text in settings or [])
-    if settled and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
+    name_is_final = out or not any(text.strip().startswith("name") for text in settings or [])
+    if name_is_final and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
         outputs.check(_folders(files, names, out, ending), files, overwrite)
     return raws
 
 
 def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
-    """The studies, without what is to be skipped; prints what is to be said about them before they start.
+    """Checks studies and prints notes about them; returns those that can be run, without skipped combinations.
 
     Raises ScenarioError where a study cannot be run.
     """
@@ -171,7 +149,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
 
     from byzax.experiments import results, study
     from byzax.experiments.notes import notes
-    from byzax.experiments.progress import animated
+    from byzax.experiments.progress import can_animate
     from byzax.simulator.validation import validate, validate_quickly
 
     executors = {cell.study.executor.name for each in studies for cell in each.cells}
@@ -179,8 +157,8 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         raise ScenarioError(f"--ray-address: no run uses ray but {', '.join(executors)}: add --executor ray")
     crowded: list[str] = []
     console = Console(stderr=True)
-    with console.status("checking") if animated(console) else nullcontext():
-        # all that is quick to see of all files, before anything is traced
+    with console.status("checking") if can_animate(console) else nullcontext():
+        # quick checks of all files come before any tracing
         studies = [validate_quickly(each) for each in studies]
         results.versions()
         if ray_address:
@@ -188,26 +166,26 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         elif "ray" in executors:
             crowded = _room(studies)
         studies = [validate(each) for each in studies]
-        told = [*(line for each in studies for line in notes(each)), *crowded]
+        messages = [*(line for each in studies for line in notes(each)), *crowded]
     for each in studies:
-        for line in study.skipped_lines(results.skipped(each)):
+        for line in study.skipped_lines(results.skipped_combinations(each)):
             typer.echo(f"{each.source}: {line}", err=True)
-    for line in told:
+    for line in messages:
         typer.echo(line, err=True)
     return studies
 
 
 def _room(studies: list[Any]) -> list[str]:
-    """Lines about processes that share cores. Raises ScenarioError where they have no room on this machine."""
+    """Notes about processes that share cores. Raises ScenarioError where this machine has no room for them."""
     from byzax.simulator.config.grid import prefix_errors
     from byzax.simulator.executors import room
 
-    told = []
+    messages = []
     for each in studies:
         with prefix_errors(each.source):
             lines = dict.fromkeys(room.check(c.study.task) for c in each.cells if c.study.executor.name == "ray")
-        told += [f"{each.source}: note: {line}" for line in lines if line]
-    return told
+        messages += [f"{each.source}: note: {line}" for line in lines if line]
+    return messages
 
 
 def _perform(
@@ -217,19 +195,19 @@ def _perform(
     measure: str | None = None,
     hidden: Sequence[str] = (),
 ) -> int:
-    """Runs studies, each in its folder, and gives the exit code. `measure`: what is told of a run on the way."""
+    """Runs studies, each in its folder, and returns the exit code. `measure`: the score shown in the progress."""
     from rich.console import Console
 
     from byzax.experiments import progress, results, running
 
-    todo = [job for each, folder in studies for job in running.jobs(each, folder)]
-    count = sum(len(job.runs) for job in todo)
-    updates = sum(job.scenario.steps * len(job.runs) for job in todo)
+    groups = [group for each, folder in studies for group in running.group_runs(each, folder)]
+    count = sum(len(group.runs) for group in groups)
+    updates = sum(group.scenario.steps * len(group.runs) for group in groups)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.perform(todo, ray_address, report, hidden) else 1
+            return 0 if running.execute_groups(groups, ray_address, report, hidden) else 1
     except KeyboardInterrupt as end:
-        word, code = ending(end)
+        word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
         return code
     except results.WriteError as error:
@@ -238,7 +216,7 @@ def _perform(
 
 
 @app.command(epilog=EXIT_CODES)
-@plainly
+@report_errors
 def tune(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario in YAML.")],
     over: Annotated[
@@ -280,7 +258,7 @@ def tune(
         from byzax.experiments import outputs, results
         from byzax.experiments import tune as tuning
 
-        planned = tuning.plan(file, overrides, over or [], each or [], by.value if by else None, raw)
+        planned = tuning.plan_tuning(file, overrides, over or [], each or [], by.value if by else None, raw)
         folders = _folders([file], [planned.expansion.study.name], out, "-tuning")
         outputs.check(folders, [file], overwrite)
         (checked,) = _check([planned.expansion], ray_address)
@@ -303,9 +281,9 @@ def tune(
     code = _perform([(planned.expansion, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
-    rows = tuning.tried(folder, planned)
+    rows = tuning.tried_combinations(folder, planned)
     if code in (INTERRUPTED, TERMINATED):
-        # a choice among those that happened to be first would be none
+        # no choice among the combinations that happened to run first
         rows = [row._replace(best=False) for row in rows]
     written = tuning.write(folder, planned, rows)
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -331,7 +309,7 @@ def _reach(address: str) -> None:
 
 
 def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, ending: str = "") -> list[Path]:
-    """The output folder of each file. Raises ScenarioError where two go to the same place."""
+    """The output folder of each file. Raises ScenarioError where two files have the same one."""
     if out is not None and len(files) == 1:
         return [Path(out)]
     folders = [
@@ -346,225 +324,12 @@ def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, endin
     return folders
 
 
-def _summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> int:
-    """Prints the tables of studies, of several as one, and writes the summary and plots of each.
-
-    With `out` what is written is that of all together, and goes there. Gives the exit code: 1 where a run is damaged or
-    there is no room, 2 where somebody else's file is in the way.
-    """
-    from rich.console import Console
-
-    from byzax.experiments import report
-
-    found = [report.read([folder]) for folder in folders]
-    names = {each.name for each in found}
-    together = found[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    report.show(together, console)
-    code = 1 if together.damaged else 0
-    for each, folder in [(together, out)] if out else zip(found, folders, strict=True):
-        if each.frame.empty:
-            continue
-        try:
-            for path in report.write(each, folder):
-                typer.echo(path)
-        except ScenarioError as error:
-            typer.echo(error, err=True)
-            code = 2
-        except OSError as error:
-            why = f"tables and plots cannot be written ({error.strerror or error})"
-            typer.echo(f"{folder}: {why}: byzax show makes them, from the files of the runs", err=True)
-            code = code or 1
-    return code
-
-
-@app.command(epilog=SHOW_CODES)
-@plainly
-def show(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study, or a folder of studies, of byzax run.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of summary and plots, of all studies together; by default each own's."
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
-) -> None:
-    """Print the tables of a finished study and make its summary and plots again, from its files.
-
-    Several studies under one folder are one table, with a column for each key in which they differ. A damaged run is
-    named and left out.
-    """
-    from rich.console import Console
-
-    from byzax.experiments import outputs, tune
-
-    studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
-    code = 0
-    try:
-        if not studies:
-            raise ScenarioError(f"{folder}: no results here: a folder that byzax run wrote is needed")
-        if out:
-            outputs.claim([out], [], overwrite)
-    except (ScenarioError, OSError) as error:
-        refuse(error)
-    tuned = [each for each in studies if (each / "tune.csv").exists()]
-    for each in tuned:
-        try:
-            whole = tune.show(each, Console(width=None if sys.stdout.isatty() else 140))
-        except ScenarioError as error:
-            typer.echo(error, err=True)
-            whole = False
-        code = code or (0 if whole else 1)
-    if others := [each for each in studies if each not in tuned]:
-        code = max(code, _summarise(others, folder.resolve().name, out))
-    raise typer.Exit(code)
-
-
-@app.command()
-@plainly
-def replay(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, of byzax run.")]) -> None:
-    """Do a recorded run again, one worker after the other, and say whether it gives the same numbers, bit for bit.
-
-    A race on the clock is done again in the order in which its rows came. Ends with 0 if all are the same, 1 if one is
-    not, 2 if one cannot be replayed.
-    """
-    from byzax.experiments import replay as again
-
-    same, refused = True, False
-    try:
-        runs = again.runs(folder)
-    except ScenarioError as error:
-        refuse(error)
-    for run in runs:
-        try:
-            for each in again.replay(run):
-                if isinstance(each, again.Replayed):
-                    same &= not each.problem
-                    said = each.problem or "the same, bit for bit"
-                    typer.echo(f"{run.name}: {each.updates} updates: {said}")
-        except ScenarioError as error:
-            # the other runs of the study are compared all the same
-            typer.echo(error, err=True)
-            refused = True
-    raise typer.Exit(2 if refused else 0 if same else 1)
-
-
-@app.command()
-@plainly
-def timeline(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, the folder of a run, or its timeline.npz.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set steps=50.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The chart, .png or .svg; by default timeline.png here.")
-    ] = None,
-    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Where the chart begins.")] = 0.0,
-    until: Annotated[
-        float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends; by default where it can be read.")
-    ] = None,
-) -> None:
-    """Draw who computes when, and which update each row goes into; print how every worker spent its time."""
-    from rich.console import Console
-
-    from byzax.experiments import timelines
-
-    try:
-        found = timelines.read(file, settings or [])
-        picture = timelines.draw(found, since, until, out or Path("timeline.png"))
-    except ScenarioError as error:
-        refuse(error)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(timelines.table(found))
-    console.print(str(picture), highlight=False, soft_wrap=True)
-
-
-class Chart(StrEnum):
-    """How `byzax partition` can draw."""
-
-    AUTO = "auto"
-    BARS = "bars"
-    BUBBLES = "bubbles"
-
-
-@app.command()
-@plainly
-def partition(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, or the folder of a run.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set data.partition=iid."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the split; by default the scenario's.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The chart, as .png and .svg; by default partition.png here.")
-    ] = None,
-    chart: Annotated[
-        Chart, typer.Option(help="Bars, or a circle for each worker and label; auto: bars up to 50 workers.")
-    ] = Chart.AUTO,
-) -> None:
-    """Say which labels the splits have and which samples every worker holds; draw it. Of a grid its first run."""
-    from rich.console import Console
-
-    from byzax.experiments import shares
-
-    try:
-        found = shares.read(file, settings or [], seed)
-        pictures = shares.draw(found, chart.value, out or Path("partition.png"))
-    except ScenarioError as error:
-        refuse(error)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(shares.splits(found))
-    console.print(shares.table(found))
-    for picture in pictures:
-        console.print(str(picture), highlight=False, soft_wrap=True)
-
-
-@app.command("list")
-@plainly
-def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
-) -> None:
-    """List what a scenario can name, with conditions, options and sources."""
-    from rich.console import Console
-
-    from byzax.experiments import listing
-
-    if markdown and kind is None:
-        refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
-    if markdown and kind is not None:
-        typer.echo(listing.markdown(kind.value))
-        return
-    table = listing.kinds() if kind is None else listing.table(kind.value)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    for line in listing.functions(kind.value)[1] if kind else ():
-        typer.echo(f"left out: {line}", err=True)
-
-
-class Described(StrEnum):
-    """What `byzax schema` can describe."""
-
-    SCENARIO = "scenario"
-    CERTIFICATE = "certificate"
-
-
-@app.command()
-@plainly
-def schema(
-    described: Annotated[Described, typer.Argument(help="The file of byzax run, or of certify.")] = Described.SCENARIO,
-) -> None:
-    """Print the JSON Schema of a scenario or a certificate; editors complete and check YAML files with it.
-
-    Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
-    """
-    from byzax.experiments.certify.description import Certificate
-    from byzax.simulator.config.part import json_schema
-    from byzax.simulator.config.study import Study
-
-    made = json_schema(Study if described is Described.SCENARIO else Certificate)
-    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))
+app.command(epilog=SHOW_CODES)(show)
+app.command()(replay)
+app.command()(timeline)
+app.command()(partition)
+app.command("list")(list_)
+app.command()(schema)
 
 
 def main() -> None:
@@ -573,7 +338,7 @@ def main() -> None:
     After an interrupt the process ends without tearing down the interpreter, for threads of XLA that are still at work
     may then abort it ("Fatal Python error", exit code 134 in place of 130).
     """
-    # XLA reads it when it starts, which checks may bring about long before a run
+    # XLA reads it at its start, and checks may start it long before a run
     os.environ.setdefault("NPROC", os.environ.get("BYZAX_THREADS", "1"))
     try:
         app(prog_name="byzax")

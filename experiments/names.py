@@ -1,4 +1,4 @@
-"""Names for what a grid chose: in messages, in tables, and as names of files."""
+"""Names for the choices of a grid: in messages, in tables, and in names of files."""
 
 import re
 import textwrap
@@ -9,31 +9,61 @@ LONGEST_REASON = 200
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and what it counts.
+    """A number and its noun.
 
-    >>> counted(1, "run"), counted(84, "run")
-    ('1 run', '84 runs')
+    Args:
+        number: The number.
+        noun: The noun, singular.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> counted(1, "run"), counted(84, "run")
+        ('1 run', '84 runs')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def joined(words: Sequence[str]) -> str:
-    """Words as a person lists them.
+    """A list in words.
 
-    >>> joined(["pre", "rule", "attack"]), joined(["rule"])
-    ('pre, rule and attack', 'rule')
+    Args:
+        words: The items, at least one.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> joined(["pre", "rule", "attack"]), joined(["rule"])
+        ('pre, rule and attack', 'rule')
     """
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def short(others: Mapping[str, str]) -> list[str]:
-    """The choices with the last word of each key: `byzantine=3`, `partition=iid`."""
+    """Choices with the last word of each key.
+
+    Args:
+        others: Values by dotted key.
+
+    Returns:
+        Such as `byzantine=3`, `partition=iid`.
+    """
     return [f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in others.items()]
 
 
 def file_name(parts: Iterable[str], taken: Collection[str]) -> str:
-    """A readable name that any file system takes and that is not among those taken."""
+    """A readable file name that every file system accepts.
+
+    Args:
+        parts: Parts of the name.
+        taken: Names that are in use.
+
+    Returns:
+        A name that is not in use.
+    """
     plain = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") for part in parts)[:150]
     name, count = plain, 1
     while name in taken:
@@ -43,11 +73,18 @@ def file_name(parts: Iterable[str], taken: Collection[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message as one readable line: of a traceback in it the last line, and no more than fits a table.
+    """A message as one readable line, with the last line of a traceback in it, cut to fit a table.
 
-    >>> one_line("work failed: Traceback (most recent call last):\\n  File ...\\nValueError: no")
-    'work failed: ValueError: no'
+    Args:
+        text: The message.
+
+    Returns:
+        The line.
+
+    Example:
+        >>> one_line("work failed: Traceback (most recent call last):\\n  File ...\\nValueError: no")
+        'work failed: ValueError: no'
     """
-    said, _, trace = text.partition("Traceback (most recent call last):")
+    message, _, trace = text.partition("Traceback (most recent call last):")
     last = next((line for line in reversed(trace.splitlines()) if line.strip()), "")
-    return textwrap.shorten(f"{said} {last}", LONGEST_REASON, placeholder=" ...")
+    return textwrap.shorten(f"{message} {last}", LONGEST_REASON, placeholder=" ...")

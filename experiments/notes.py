@@ -18,22 +18,32 @@ from byzax.simulator.file_cache import file_cache
 from byzax.simulator.validation.weighing import weight_notes
 from byzax.simulator.world import load, share_out
 
-# Numbers are looked at in so many samples at most.
-LOOKED_AT = 4096
-# Images whose numbers span more than this, and columns whose deviation or mean is larger, are said to want one scale;
-# so are values to predict of a larger deviation.
+# Largest number of samples whose values are checked.
+CHECKED_SAMPLES = 4096
+# Scaling is advised for images with a wider range, for columns with a larger deviation or mean, and for values to
+# predict with a larger deviation.
 WIDE_IMAGE, WIDE_COLUMN, WIDE_VALUES = 10.0, 10.0, 100.0
 
 
-def about_data(scenario: Study) -> tuple[str, ...]:
-    """Notes about the user's own files, and about numbers of a size that models train badly on."""
+def data_notes(scenario: Study) -> tuple[str, ...]:
+    """Notes about the user's own files, and about numbers of a size that models train badly on.
+
+    Args:
+        scenario: The scenario.
+
+    Returns:
+        One line for each note, beginning with its key.
+
+    Raises:
+        ValueError: Where the data is missing or damaged.
+    """
     data = scenario.data
-    # of augmentations, batches and the like they do not depend: one look for all of them
-    return _about_data(type(data).model_validate({"name": data.name, **data.options(), "normalise": data.normalise}))
+    # one cache entry for all augmentations and batch sizes, which change no note
+    return _data_notes(type(data).model_validate({"name": data.name, **data.options(), "normalise": data.normalise}))
 
 
 @file_cache(maxsize=8)
-def _about_data(source: DataPart) -> tuple[str, ...]:
+def _data_notes(source: DataPart) -> tuple[str, ...]:
     data = load(source)
     lines = [f"data: {line}" for line in data.about]
     if source.normalise == "none" and (scale := _scale(data)):
@@ -47,10 +57,10 @@ def _about_data(source: DataPart) -> tuple[str, ...]:
 
 
 def _scale(data: Dataset) -> str:
-    """Advice about samples of another scale than models are made for; empty where there is nothing to do."""
+    """Advice about the scaling of the samples; empty where none is needed."""
     if not np.issubdtype(data.x.dtype, np.floating):
         return ""
-    some = data.x[:: -(-len(data.x) // LOOKED_AT)]
+    some = data.x[:: -(-len(data.x) // CHECKED_SAMPLES)]
     low, high = float(some.min()), float(some.max())
     if data.x.ndim > 2:
         if high - low <= WIDE_IMAGE:
@@ -65,11 +75,22 @@ def _scale(data: Dataset) -> str:
     )
 
 
-def lone_samples(scenario: Study) -> Iterator[str]:
-    """A note where a last batch is of one sample, from which nothing below a norm over the batch learns."""
+def single_sample_notes(scenario: Study) -> Iterator[str]:
+    """A note about last batches of one sample with batch norm, below which no layer gets a gradient.
+
+    Args:
+        scenario: The scenario.
+
+    Returns:
+        At most one line.
+    """
     size, local = scenario.data.batch_size, scenario.local
     epochs = local is not None and local.epochs is not None
-    if size == 1 or not (epochs or scenario.variance_reduction) or not _needs_two(scenario.model, scenario.data):
+    if (
+        size == 1
+        or not (epochs or scenario.variance_reduction)
+        or not _fails_on_one_sample(scenario.model, scenario.data)
+    ):
         return
     n, keeps = scenario.workers.total, local is None or local.last_batch == "keep"
     for seed in scenario.seeds:
@@ -86,8 +107,8 @@ def lone_samples(scenario: Study) -> Iterator[str]:
 
 
 @file_cache(maxsize=32)
-def _needs_two(part: Part, data: DataPart) -> bool:
-    """Whether a model has a norm that makes nothing of a single sample."""
+def _fails_on_one_sample(part: Part, data: DataPart) -> bool:
+    """Whether a model has a norm over the batch, which is constant on a single sample."""
     part.reads_files()
     dataset = load(data)
     model = part.make(dataset.x.shape[1:], dataset.classes)
@@ -100,24 +121,25 @@ def _needs_two(part: Part, data: DataPart) -> bool:
     return False
 
 
-# Each gives lines about one scenario, beginning with the key that they are about. They are asked once for every run of
-# a grid: what takes long is cached.
+# Functions from a scenario to lines, each beginning with a key. They are called for every cell of a grid, so that slow
+# ones cache their results.
 NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
-    about_data,
-    lone_samples,
+    data_notes,
+    single_sample_notes,
     lambda scenario: weight_notes(scenario.task),
     attack_notes,
 )
 
 
 def notes(expansion: Expansion) -> list[str]:
-    """The notes about a study, each different one once, with the file and how many combinations it is about.
+    """The notes about a study, each different one once.
 
     Args:
-        expansion: checked already, so that every part of it can be built.
+        expansion: The study, which has been checked: every component can be built.
 
     Returns:
-        Lines such as `FILE: note: data: x: uint8 [1000, 28, 28, 1], 0 to 255`, in the order of the combinations.
+        Lines such as `FILE: note: data: x: uint8 [1000, 28, 28, 1], 0 to 255`, in the order of the combinations, with
+        the number of combinations where it is not all.
     """
     found = Counter(line for cell in expansion.cells for note in NOTES for line in dict.fromkeys(note(cell.study)))
     every = len(expansion.cells)

@@ -2,7 +2,7 @@
 
 The mark is the file `.byzax`. Its first line says which kind of results the folder holds; each other line names a file,
 or the folder of a run, that byzax writes there. Names are entered before anything of that name is written, so that
-whatever a killed process leaves is listed. A file that is not listed is somebody else's, and so is every link.
+all files of a killed process are listed. Files that are not listed, and all links, are not byzax's.
 """
 
 import os
@@ -17,7 +17,7 @@ from byzax.experiments.writing import BEGUN, atomically, write_text
 from byzax.simulator.mistakes import ScenarioError, shorten
 
 MARK = ".byzax"
-Kind = Literal["study", "certificate"]
+ResultsKind = Literal["study", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
 NAMES: dict[str, tuple[str, ...]] = {
     "study": (
@@ -33,9 +33,15 @@ RUN_FILES = (
 )  # fmt: skip
 
 
-class Held(NamedTuple):
-    """Contents of a folder: `kind` of its mark, None without one; byzax's own `files` and `folders` (inner ones first),
-    the mark aside; and the first thing in it that is somebody else's."""
+class FolderContents(NamedTuple):
+    """The contents of a folder.
+
+    Attributes:
+        kind: The kind of results in its mark; None without a mark.
+        files: Files that byzax wrote, without the mark.
+        folders: Folders that byzax made, inner ones first.
+        foreign: The first entry that byzax did not write; None where there is none.
+    """
 
     kind: str | None
     files: list[Path]
@@ -44,15 +50,25 @@ class Held(NamedTuple):
 
     @property
     def used(self) -> bool:
-        """Whether anything is there, empty folders aside."""
+        """Whether anything but empty folders is there."""
         return bool(self.kind or self.files or self.foreign)
 
 
-def look(folder: Path) -> Held:
-    """The contents of a folder. No link in it is followed. Raises ScenarioError where it cannot be read."""
+def folder_contents(folder: Path) -> FolderContents:
+    """Lists the contents of a folder. No link in it is followed.
+
+    Args:
+        folder: The folder, which need not exist.
+
+    Returns:
+        The contents.
+
+    Raises:
+        ScenarioError: Where the folder cannot be read.
+    """
     # not Path.is_dir, which fails for a name that is too long
     if not os.path.isdir(folder):
-        return Held(None, [], [], None)
+        return FolderContents(None, [], [], None)
     kind, listed = read_mark(folder)
     files: list[Path] = []
     folders: list[Path] = []
@@ -60,11 +76,18 @@ def look(folder: Path) -> Held:
         foreign = next(_foreign(folder, folder, listed, files, folders), None)
     except OSError as error:
         raise ScenarioError(f"{error.filename}: cannot be read ({error.strerror}): choose another --out") from None
-    return Held(kind, files, folders, foreign)
+    return FolderContents(kind, files, folders, foreign)
 
 
 def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
-    """The kind of results that the mark of a folder says, None without a mark, and the names that it lists."""
+    """Reads the mark of a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The kind of results, None without a mark, and the names in the mark.
+    """
     mark = folder / MARK
     if mark.is_symlink() or not mark.is_file():
         return None, frozenset()
@@ -75,12 +98,12 @@ def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
     kind = first.removeprefix("byzax ")
     if first == kind or kind not in NAMES:
         return None, frozenset()
-    # a mark comes with a folder, which may be a stranger's: it cannot name what byzax does not write
+    # a mark may come from a stranger: it cannot name files that byzax does not write
     return kind, frozenset(name for name in rest if _can_be(kind, name))
 
 
 def _can_be(kind: str, name: str) -> bool:
-    """Whether byzax can have given this name, relative to the folder."""
+    """Whether byzax writes files of this name, relative to the folder."""
     above, _, last = name.rpartition("/")
     return above in ("", "runs") and last not in ("", ".", "..") and any(
         fnmatch(name, pattern) and above == pattern.rpartition("/")[0] for pattern in NAMES[kind]
@@ -90,7 +113,7 @@ def _can_be(kind: str, name: str) -> bool:
 def _foreign(
     folder: Path, here: Path, listed: frozenset[str], files: list[Path], folders: list[Path]
 ) -> Iterator[Path]:
-    """Everything below `here` that is not byzax's own; its own is put into `files` and `folders` on the way."""
+    """Yields all entries below `here` that byzax did not write; adds its own to `files` and `folders`."""
     for entry in sorted(os.scandir(here), key=lambda each: each.name):
         path, name = Path(entry.path), Path(entry.path).relative_to(folder).as_posix()
         if entry.is_dir(follow_symlinks=False):
@@ -98,7 +121,7 @@ def _foreign(
             if _own_folder(name, listed):
                 folders.append(path)
             elif (above := name.rpartition("/")[0]) not in ("", "runs") and _own_folder(above, listed):
-                # the folder of a run is removed whole; elsewhere an empty folder stands in nobody's way, and stays
+                # the folder of a run is removed whole; empty folders elsewhere do no harm, and stay
                 yield path
         elif name == MARK and entry.is_file(follow_symlinks=False) and read_mark(folder)[0]:
             continue
@@ -125,13 +148,28 @@ def _own_file(name: str, listed: frozenset[str]) -> bool:
     return _own_folder(above, listed) and above != "runs" and (begun or any(fnmatch(last, name) for name in RUN_FILES))
 
 
-def check(folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: Kind = "study") -> list[Held]:
-    """The folders' contents, where all can be had. Raises ScenarioError where one cannot; changes nothing."""
+def check(
+    folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: ResultsKind = "study"
+) -> list[FolderContents]:
+    """Checks that folders can be used for results; changes nothing.
+
+    Args:
+        folders: The folders.
+        inputs: Files that are read, which must not be removed.
+        overwrite: Whether results in the folders may be removed.
+        kind: The kind of results.
+
+    Returns:
+        The contents of each folder.
+
+    Raises:
+        ScenarioError: Where a folder cannot be used.
+    """
     read = {path.resolve() for path in inputs}
     found = []
     for folder in folders:
         _can_be_made(folder)
-        held = look(folder)
+        held = folder_contents(folder)
         if held.used and not overwrite:
             own = held.foreign is None and held.kind in (kind, None)
             _refuse(folder, "is used already: choose another --out" + (", or --overwrite" if own else ""))
@@ -169,12 +207,24 @@ def _refuse(folder: Path, why: str) -> NoReturn:
 
 
 def claim(
-    folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False, kind: Kind = "study", keep: bool = False
+    folders: Sequence[Path],
+    inputs: Iterable[Path],
+    overwrite: bool = False,
+    kind: ResultsKind = "study",
+    keep: bool = False,
 ) -> None:
-    """Makes folders for results, empty but for the mark. Raises ScenarioError where one is used or cannot be written.
+    """Makes folders for results, empty but for the mark.
 
-    With `overwrite` what byzax wrote there is removed, but nothing at all unless every folder can be had, and never an
-    input file. With `keep` it stays, until what takes its place is written.
+    Args:
+        folders: The folders.
+        inputs: Files that are read, which are never removed.
+        overwrite: Whether results that byzax wrote there are removed; nothing is where one of the folders cannot be
+            used.
+        kind: The kind of results.
+        keep: Whether earlier results stay until new ones replace them.
+
+    Raises:
+        ScenarioError: Where a folder is used or cannot be written.
     """
     found = check(folders, inputs, overwrite, kind)
     for folder in folders:
@@ -193,19 +243,25 @@ def claim(
             raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
 
 
-def _remove(held: Held) -> None:
+def _remove(held: FolderContents) -> None:
     for path in held.files:
         path.unlink()
     for path in held.folders:
-        # what somebody else put into the folder of all runs stays, and the folder with it
+        # other people's files in the folder of all runs stay, and the folder with them
         if not any(path.iterdir()):
             path.rmdir()
 
 
-def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
-    """Lists names in the mark of a folder: what is written under them from now on is byzax's own.
+def list_in_mark(folder: Path, names: Iterable[str], kind: ResultsKind = "study") -> None:
+    """Adds names to the mark of a folder, before files of these names are written.
 
-    Raises ScenarioError where a link or a folder stands in the place of the mark.
+    Args:
+        folder: The folder.
+        names: Names relative to it.
+        kind: The kind of results, for a folder without a mark.
+
+    Raises:
+        ScenarioError: Where a link or a folder has the name of the mark.
     """
     mark = folder / MARK
     if os.path.lexists(mark) and (mark.is_symlink() or not mark.is_file()):
@@ -217,22 +273,37 @@ def enter(folder: Path, names: Iterable[str], kind: Kind = "study") -> None:
         write_text(mark, "\n".join([f"byzax {already or kind}", *sorted(listed), *missing, ""]))
 
 
-def save(path: Path, write: Callable[[Any], Any], kind: Kind = "study") -> None:
-    """Writes a file of a folder of results by `write(file)`, whole or not at all.
+def save(path: Path, write: Callable[[Any], Any], kind: ResultsKind = "study") -> None:
+    """Writes a file of a folder of results, whole or not at all.
 
-    Raises ScenarioError where a file of this name is there that byzax did not write.
+    Args:
+        path: The file.
+        write: Called with the open file.
+        kind: The kind of results, for a folder without a mark.
+
+    Raises:
+        ScenarioError: Where a file that byzax did not write has this name.
     """
     if os.path.lexists(path) and not _is_own(path):
         raise ScenarioError(
             f"{path}: byzax did not write this file (it is not listed in {path.parent / MARK}): rename it to have it "
             "made anew"
         )
-    enter(path.parent, [path.name], kind)
+    list_in_mark(path.parent, [path.name], kind)
     atomically(path, write)
 
 
-def save_text(path: Path, text: str, kind: Kind = "study") -> None:
-    """Writes a text of a folder of results, as `save` does."""
+def save_text(path: Path, text: str, kind: ResultsKind = "study") -> None:
+    """Writes a text of a folder of results, as `save` does.
+
+    Args:
+        path: The file.
+        text: The text.
+        kind: The kind of results, for a folder without a mark.
+
+    Raises:
+        ScenarioError: Where a file that byzax did not write has this name.
+    """
     save(path, lambda file: file.write(text.encode()), kind)
 
 
@@ -241,22 +312,34 @@ def _is_own(path: Path) -> bool:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Removes those of these files that byzax wrote."""
+    """Removes files that byzax wrote; others stay.
+
+    Args:
+        paths: The files.
+    """
     for path in paths:
         if _is_own(path):
             path.unlink()
 
 
 def release(folder: Path) -> None:
-    """Takes the mark away from a folder in which nothing was written, so that it can be used again."""
-    held = look(folder)
+    """Removes the mark of a folder in which nothing was written.
+
+    Args:
+        folder: The folder.
+    """
+    held = folder_contents(folder)
     if held.kind and not held.files:
         (folder / MARK).unlink()
 
 
 def discard(folder: Path) -> None:
-    """Takes away all that byzax wrote in a folder, its mark too, so that the folder can be used again."""
-    held = look(folder)
+    """Removes all that byzax wrote in a folder, with the mark.
+
+    Args:
+        folder: The folder.
+    """
+    held = folder_contents(folder)
     _remove(held)
     if held.kind:
         (folder / MARK).unlink()

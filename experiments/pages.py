@@ -1,4 +1,4 @@
-"""Results in files that others read: a page in Markdown, a row per run and a row per cell in CSV."""
+"""Results for other programs and pages: a page in Markdown, a row per run and a row per cell in CSV."""
 
 import csv
 import io
@@ -6,19 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from byzax.experiments.gathering import Results, timed
-from byzax.experiments.settings import fixed
-from byzax.experiments.tables import early, spent_rows, subject, tables, text_rows, troubles
+from byzax.experiments.gathering import Results, time_varies
+from byzax.experiments.settings import shared_settings
+from byzax.experiments.tables import early_stop_lines, problem_lines, shared_settings_line, tables, text_rows, time_rows
 
 CELLS = ("mean", "std", "low", "high", "count", "of", "best")
 
 
 def markdown(results: Results, plots: Sequence[Path]) -> str:
-    """The study as a page: what it is of, tables, what failed, plots. The best of each block are bold."""
+    """The page of a study: tables, with the best of each block in bold, failures, and plots.
+
+    Args:
+        results: The results.
+        plots: Paths of the plots.
+
+    Returns:
+        The page in Markdown.
+    """
     frame = results.frame
     lines = [f"# {_escaped(results.name)}"]
-    if said := subject(results):
-        lines += ["", f"{_escaped(said)}."]
+    if subtitle := shared_settings_line(results):
+        lines += ["", f"{_escaped(subtitle)}."]
     for made in tables(results):
         headings, rows = text_rows(made)
         for row, best in zip(rows, made.best, strict=True):
@@ -33,16 +41,16 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
             "",
             f"{made.caption}.",
         ]
-    if timed(frame, results.curves):
-        lines += ["", "## How the time was used", "", *_table(*spent_rows(frame)), "", "Means over the runs."]
-    for heading, said in {
-        "Not completed, degraded or diverged": troubles(results),
+    if time_varies(frame, results.curves):
+        lines += ["", "## How the time was used", "", *_table(*time_rows(frame)), "", "Means over the runs."]
+    for heading, entries in {
+        "Not completed, degraded or diverged": problem_lines(results),
         "Damaged, and in no table": results.damaged,
-        "Ended before the last update": early(frame),
+        "Ended before the last update": early_stop_lines(frame),
         "Combinations that cannot be": results.skipped,
     }.items():
-        if said:
-            lines += ["", f"{heading}:", "", *[f"- {_escaped(line)}" for line in said]]
+        if entries:
+            lines += ["", f"{heading}:", "", *[f"- {_escaped(line)}" for line in entries]]
     for plot in plots:
         lines += ["", f"![{plot.stem.replace('_', ' ').replace('-', ' ')}]({plot.name})"]
     return "\n".join(lines) + "\n"
@@ -60,7 +68,14 @@ def _escaped(text: str) -> str:
 
 
 def runs_csv(results: Results) -> str:
-    """One row per run: what it ended with, and its settings, each in a column of its own key."""
+    """The table of all runs.
+
+    Args:
+        results: The results.
+
+    Returns:
+        CSV, one row per run: its last measurements, and each setting in a column of its own.
+    """
     frame = results.frame.astype({"classes": "Int64", "step": "Int64"})
     for key in dict.fromkeys(key for record in results.records.values() for key in record.summary.settings):
         if key not in frame:
@@ -69,9 +84,16 @@ def runs_csv(results: Results) -> str:
 
 
 def cells_csv(results: Results) -> str:
-    """One row per table, row and attack: mean, deviation, range, how many runs of how many; and the shared settings."""
+    """The table of all cells.
+
+    Args:
+        results: The results.
+
+    Returns:
+        CSV, one row per table, row and attack: mean, deviation, range, counts, and the shared settings.
+    """
     made = tables(results)
-    shared = fixed([record.summary.settings for record in results.records.values()])
+    shared = shared_settings([record.summary.settings for record in results.records.values()])
     keys = list(dict.fromkeys(key for each in made for key in each.keys))
     settings = [key for key in shared if key not in keys and key != "attack"]
     text = io.StringIO()

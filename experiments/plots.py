@@ -1,4 +1,4 @@
-"""Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the workers' time."""
+"""Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the use of time."""
 
 import itertools
 import math
@@ -20,21 +20,21 @@ from byzax.experiments.gathering import (
     MEASURES,
     WAYS,
     Results,
-    differs,
+    differs_by_run,
     diverged,
-    ended,
-    expected,
-    lines,
-    others,
-    timed,
+    has_result,
+    line_labels,
+    num_expected,
+    time_varies,
+    varying_keys,
 )
 from byzax.experiments.names import counted, file_name, short
 from byzax.experiments.outputs import save
 from byzax.experiments.records import SPENT, Record
 from byzax.experiments.scores import ACCURACY, Score, score_of
-from byzax.experiments.tables import FEWEST, subject
+from byzax.experiments.tables import FEWEST, shared_settings_line
 
-# Colours that people who see few colours can tell apart (Okabe and Ito; Tol's muted for what follows), dark enough for
+# Colours that people who see few colours can tell apart (Okabe and Ito, then Tol's muted), dark enough for
 # thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
 COLOURS = {
     "average": "#555555",
@@ -46,26 +46,26 @@ COLOURS = {
     "bulyan": "#009E73",
 }
 SPARE = ["#CC79A7", "#332288", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC", "#117733"]
-# Of a whole list of rules the last ones are told apart by colour and dashes together (ColorBrewer's darker ones).
+# For the last rules of a long list, which differ in colour and dashes together (ColorBrewer's darker ones).
 MORE = [
     "#000000", "#5254A3", "#BD9E39", "#AD494A", "#637939", "#7B4173", "#E6550D", "#3182BD", "#31A354", "#8C6D31",
     "#393B79", "#D6616B", "#8CA252", "#CE6DBD", "#843C39", "#6B6ECF", "#756BB1", "#A55194", "#999999",
 ]  # fmt: skip
-# Lines that lie on each other remain visible: every rule has dashes of its own.
+# Lines on top of each other remain visible: every rule has dashes of its own.
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
-# What workers do, and its colours.
+# Uses of time, and their colours.
 KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
-# Runs whose ends are farther apart than by this factor are drawn over a logarithmic axis.
+# Factor between the ends of runs from which the axis is logarithmic.
 FAR = 8
-# A loss is drawn up to so many times the largest one at the start.
+# Top of the axis of a loss, in times of the largest one at the start.
 HIGHEST = 10
-# Lines of so many evaluations, or fewer, have a marker at each.
+# Largest number of evaluations with a marker at each.
 MARKED = 12
-# Places at which lines over time are read off, at most.
+# Largest number of places at which lines over time are evaluated.
 PLACES = 200
-# Cells with fewer runs that a note names.
+# Largest number of cells with fewer runs that a note names.
 NAMED = 3
-# Letters of a label, and of an inch of a note.
+# Longest label, in letters; letters of a note per inch.
 LONGEST, PER_INCH = 60, 15
 # The height of a title.
 TITLE_INCHES = 0.25
@@ -87,31 +87,39 @@ STYLE: Any = {
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Draws a figure for each combination of the other swept keys, as PNG and SVG, into a folder; gives the paths.
+    """Draws a figure for each combination of the other swept keys, as PNG and SVG.
 
-    Raises OSError where there is no room (then no half of a file is left), ScenarioError where somebody else's file is
-    in the way.
+    Args:
+        results: The results.
+        folder: The folder of the figures.
+
+    Returns:
+        The paths.
+
+    Raises:
+        OSError: Where there is no room; no half of a file is left.
+        ScenarioError: Where a file that byzax did not write has the name of a figure.
     """
     frame, curves = results.frame, results.curves
     if curves.empty:
         return []
-    frame = frame.assign(line=lines(frame))
+    frame = frame.assign(line=line_labels(frame))
     curves = curves.merge(frame[["run", "line"]], on="run")
-    keys = [key for key in others(frame) if key.partition(".")[0] not in WAYS]
+    keys = [key for key in varying_keys(frame) if key.partition(".")[0] not in WAYS]
     groups: list[Any] = list(frame.groupby(keys, sort=False)) if keys else [((), frame)]
     axes = {"": "step"} | {
         f"-by-{measure.removesuffix('_s')}": measure
         for measure in MEASURES
-        if differs(curves.loc[ended(curves)], measure)
+        if differs_by_run(curves.loc[has_result(curves)], measure)
     }
     paths: list[Path] = []
-    title = [results.name, subject(results)]
+    title = [results.name, shared_settings_line(results)]
 
     def keep(figure: Figure, parts: list[str]) -> None:
         name = file_name(parts, [path.stem for path in paths])
         for suffix in ("png", "svg"):
             path = folder / f"{name}.{suffix}"
-            save(path, partial(figure.savefig, **appearance(suffix)))
+            save(path, partial(figure.savefig, **save_options(suffix)))
             paths.append(path)
 
     for chosen, group in groups:
@@ -122,32 +130,61 @@ def draw(results: Results, folder: Path) -> list[Path]:
         every = list(frame["line"].unique())
         with rc_context(STYLE):
             for name, measure in axes.items():
-                figure = scores(group, measured, every, [*title, *words], measure)
+                figure = draw_scores(group, measured, every, [*title, *words], measure)
                 keep(figure, [f"{score_of(group).file}{name}", *words])
-            if timed(frame, curves):
-                keep(spending(results.records, group, [*title, *words]), ["time", *words])
+            if time_varies(frame, curves):
+                keep(draw_time(results.records, group, [*title, *words]), ["time", *words])
     return paths
 
 
-def appearance(suffix: str) -> dict[str, Any]:
-    """Options for saving a figure as `png` or `svg`: without a date the same results give the same file."""
+def save_options(suffix: str) -> dict[str, Any]:
+    """Options for saving a figure; without a date the same results give the same file.
+
+    Args:
+        suffix: `png` or `svg`.
+
+    Returns:
+        Keyword arguments of `Figure.savefig`.
+    """
     return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
 
 
 def verbatim(text: Any) -> str:
-    """A text as matplotlib shows it letter by letter: a dollar begins no formula; of a long one the beginning."""
+    """A text that Matplotlib shows literally: a dollar begins no formula.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The text, shortened where it is long.
+    """
     return textwrap.shorten(str(text), LONGEST, placeholder=" ...").replace("$", r"\$")
 
 
-def notes(parts: Sequence[str], width: float) -> str:
-    """Lines for the head of a figure that is so many inches wide: each part begins a line of its own."""
+def wrap_notes(parts: Sequence[str], width: float) -> str:
+    """Wraps notes for the head of a figure.
+
+    Args:
+        parts: The notes; each begins a line.
+        width: Width of the figure, in inches.
+
+    Returns:
+        The lines.
+    """
     found = [line for part in parts if part for line in textwrap.wrap(part, max(20, int(width * PER_INCH)))]
     return "\n".join(found).replace("$", r"\$")
 
 
-def colours(rules: list[str]) -> dict[str, str]:
-    """A colour for each rule: its own, or a spare one for a rule or variant that has none."""
-    # what stands before a rule (`nnm + krum`) does not change its colour
+def rule_colours(rules: list[str]) -> dict[str, str]:
+    """A colour for each rule.
+
+    Args:
+        rules: The labels of the rules.
+
+    Returns:
+        The colour of the rule's own, or a spare one for a rule or variant without.
+    """
+    # a pre-aggregation (`nnm + krum`) does not change the colour of its rule
     names = {rule: (rule.rpartition(" + ")[2].split() or [rule])[0] for rule in rules}
     free = [c for name, c in COLOURS.items() if name not in names.values()]
     spare = itertools.cycle([*SPARE, *free, *MORE])
@@ -158,14 +195,24 @@ def colours(rules: list[str]) -> dict[str, str]:
     return taken
 
 
-def scores(
+def draw_scores(
     frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str], measure: str = "step"
 ) -> Figure:
-    """Mean test accuracy over a measure (server updates) with a band of one standard deviation over the repeats.
+    """Draws the mean score over a measure, with a band of one standard deviation over the repeats (of two their range).
 
-    Of two repeats the band is their range, of one there is none. `words`: the title, and what else it is of. Where the
-    data has values in place of classes it is the test loss, over a logarithmic axis if its range is wide.
-    Runs that were not completed are thin lines of their own, which end in a cross, and count in no mean.
+    The test loss of a regression has a logarithmic axis if its range is wide. Runs that were not completed are thin
+    lines
+    that end in a cross, and count in no mean.
+
+    Args:
+        frame: One row per run.
+        curves: One row per run and evaluation, with the `line` of each run.
+        rules: The labels of all lines.
+        words: The title, and notes.
+        measure: Column of the horizontal axis.
+
+    Returns:
+        The figure, with a panel for each attack.
     """
     attacks = list(curves["attack"].unique())
     # three or four panels side by side, whichever leaves fewer places empty
@@ -175,7 +222,7 @@ def scores(
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
-    paint, score = colours(rules), score_of(curves)
+    paint, score = rule_colours(rules), score_of(curves)
     ends = np.array([run[measure].max() for _, run in curves.groupby("run")])
     # runs of which one takes many times as long as another; one that failed early has nothing but its start
     logarithmic = ends.max() > FAR * ends[ends > 0].min(initial=ends.max())
@@ -208,7 +255,7 @@ def scores(
     if score is not ACCURACY:
         _fitted(panels[0], curves, score)
     title, *words = [word for word in words if word] or [""]
-    head = notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
+    head = wrap_notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
     handles, labels = panels[0].get_legend_handles_labels()
     # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
     entry = 0.75 + 0.075 * max(map(len, labels))
@@ -231,23 +278,23 @@ class Displayed(Figure):
 
 
 def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> Figure:
-    """A measurement over another: a line for each value of a column, a panel for each value of another.
+    """Draws a measurement over another: a line for each value of a column, a panel for each value of another.
 
     Args:
         curves: One row per run and evaluation.
-        x: The column that is horizontal.
-        y: The column that is vertical.
-        hue: The column of the lines.
-        col: The column of the panels; None for one panel.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        hue: Column of the lines.
+        col: Column of the panels; None for one panel.
 
     Returns:
-        Means over the runs that came to their end, with a band of one standard deviation (of two runs their range).
+        The figure: means over the runs with a result, with a band of one standard deviation (of two runs their range).
     """
     panels = [None] if col is None else [*curves[col].unique()]
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
     names = [*curves[hue].unique()]
-    paint = colours([str(name) for name in names])
+    paint = rule_colours([str(name) for name in names])
     score = Score(y, y.replace("_", " "), "", "", True)
     with rc_context(STYLE):
         figure = Displayed(figsize=(max(4.6, 2.75 * columns + 0.6), 2.35 * rows + 0.9), layout="constrained")
@@ -255,7 +302,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         for axes, panel in zip(grid, panels, strict=False):
             mine = curves if panel is None else curves.loc[curves[col] == panel]
             for i, name in enumerate(names):
-                found = mine.loc[(mine[hue] == name) & ended(mine)]
+                found = mine.loc[(mine[hue] == name) & has_result(mine)]
                 mean = _mean(found, score, x, np.zeros(0))
                 style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
                 axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
@@ -275,7 +322,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
 
 
 def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
-    """The head of a figure: its title, lines of notes, and the entries of a legend below them."""
+    """Adds the head of a figure: its title, lines of notes, and the entries of a legend below them."""
     # the notes begin with an empty line, on which the title stands: a legend has one font for all its title
     figure.text(0.012, 1 - 0.08 / figure.get_figheight(), verbatim(title), va="top", fontsize=10.5, fontweight="bold",
                 color="#222222")  # fmt: skip
@@ -292,19 +339,19 @@ def _spread(frame: pd.DataFrame) -> str:
 
 
 def _marks(frame: pd.DataFrame) -> list[str]:
-    """The meaning of the marks, and which lines have fewer runs than others."""
+    """The meaning of the marks, and the lines with fewer runs than others."""
     found = []
     cells: Any = frame.groupby(["line", "attack"], sort=False)
     fewer = [
         f"{line} under {attack} {count} of {of}"
         for (line, attack), group in cells
-        if 0 < (count := int(ended(group).sum())) < (of := expected(group))
+        if 0 < (count := int(has_result(group).sum())) < (of := num_expected(group))
     ]
     if fewer:
         more = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
         found.append(f"fewer runs than asked for: {'; '.join(fewer[:NAMED])}{more} (of two the band is their range)")
     marks = {
-        "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~ended(frame)),
+        "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~has_result(frame)),
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged": sum(diverged(frame)),
         "\N{WHITE DIAMOND} lost workers": sum(frame["status"] == "degraded"),
     }
@@ -312,7 +359,7 @@ def _marks(frame: pd.DataFrame) -> list[str]:
 
 
 def _fitted(axes: Axes, curves: pd.DataFrame, score: Score) -> None:
-    """The axis of a loss: what rises far above the start leaves it, and it is logarithmic where its range is wide."""
+    """Fits the axis of a loss: cut far above the start, and logarithmic where the range is wide."""
     values = curves[score.column].to_numpy()
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
@@ -334,9 +381,11 @@ def _panel(
     measure: str,
     between: np.ndarray,
 ) -> None:
-    """The lines of one attack. `between`: places of a logarithmic axis at which they are read off, from its left end.
+    """Draws the lines of one attack.
 
-    What is linear in the measure is no straight line there, and its start, at 0, has no place.
+    `between`: places on a logarithmic axis, from its left end, at which lines are also evaluated: a line that is
+    straight
+    over the measure is curved there, and its start at 0 has no place.
     """
     left = between.min(initial=np.inf) if len(between) else -np.inf
 
@@ -347,7 +396,7 @@ def _panel(
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
         mine = curves.loc[curves["line"] == rule]
-        complete = mine.loc[ended(mine)]
+        complete = mine.loc[has_result(mine)]
         mean = _mean(complete, score, measure, between)
         few = complete.groupby("run").size().max() <= MARKED if len(complete) else False
         evaluated = np.flatnonzero(np.isin(mean.index, complete[measure]))
@@ -356,7 +405,7 @@ def _panel(
         most = 1 if score is ACCURACY else np.inf
         low, high = mean["low"].clip(0, most), mean["high"].clip(0, most)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
-        for _, run in mine.loc[~ended(mine)].groupby("run"):
+        for _, run in mine.loc[~has_result(mine)].groupby("run"):
             places = _places(run[measure], between)
             values = np.interp(places, run[measure], run[score.column])
             axes.plot(places, values, linewidth=0.8, zorder=3, **style)
@@ -370,7 +419,7 @@ def _panel(
             if score is ACCURACY:
                 axes.plot(placed(first), first[score.column], **place)
             else:
-                # the loss itself is nowhere
+                # the loss itself has no place on the axis
                 axes.plot(placed(first), [1], transform=axes.get_xaxis_transform(), **place)
     if score is ACCURACY:
         axes.axhline(1 / curves["classes"].iloc[0], color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
@@ -381,7 +430,7 @@ def _panel(
 
 
 def _places(evaluated: Any, between: np.ndarray) -> np.ndarray:
-    """The places at which a line is drawn: evaluations, on a logarithmic axis also those `between` them and not 0."""
+    """The places at which a line is drawn: evaluations, and on a logarithmic axis those `between` them, without 0."""
     places = np.unique(evaluated)
     return np.union1d(places[places > 0], between[between <= places.max()]) if len(between) else places
 
@@ -396,7 +445,7 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarra
     if complete.empty:
         return pd.DataFrame({"mean": [], "low": [], "high": []})
     if measure == "step":
-        # infinity marks what is not finite while a run that was stopped early keeps what it ended with
+        # infinity marks values that are not finite, while a run that was stopped early keeps its last value
         wide = complete.fillna({"value": np.inf}).pivot(index="step", columns="run", values="value").ffill()
         wide = wide.where(np.isfinite(wide))
     else:
@@ -415,12 +464,19 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarra
     return pd.DataFrame({"mean": mean, "low": low.where(mean.notna()), "high": high.where(mean.notna())})
 
 
-def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
-    """How time was used, a line of panels for each schedule: ages of the rows, and what workers did, in mean shares.
+def draw_time(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
+    """Draws the use of time, a line of panels for each schedule: ages of the rows, and mean shares of the workers'
+    time.
 
-    Runs of all rules, attacks and repeats count that have the same ways to spend time and came to their end.
+    Args:
+        records: The files of each run.
+        frame: One row per run, with its `line`; runs with a result count, of all rules, attacks and repeats.
+        words: The title, and notes.
+
+    Returns:
+        The figure.
     """
-    frame = frame.loc[ended(frame)] if bool(ended(frame).any()) else frame
+    frame = frame.loc[has_result(frame)] if bool(has_result(frame).any()) else frame
     title, *words = [word for word in words if word] or [""]
     ways, oldest, first = list(frame["line"].unique()), 1, True
     figure = Figure(figsize=(8.2, 1.75 * len(ways) + 0.8), layout="constrained")
@@ -447,8 +503,8 @@ def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str
             continue
         by_worker = pd.concat(parts).groupby("worker")
         spent: Any = by_worker[SPENT].sum()
-        lie = by_worker["byzantine"].any().to_numpy(bool)
-        first &= bool(lie.any() and not lie.all() and lie[: lie.sum()].all())
+        byzantine = by_worker["byzantine"].any().to_numpy(bool)
+        first &= bool(byzantine.any() and not byzantine.all() and byzantine[: byzantine.sum()].all())
         seconds = spent.to_numpy()
         shares = seconds / np.maximum(seconds.sum(axis=1, keepdims=True), 1e-300)
         bottoms = np.cumsum(shares, axis=1) - shares
@@ -462,7 +518,7 @@ def spending(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str
     grid[-1][1].set_xlabel("worker (the Byzantine ones first)" if first else "worker")
     for axes in grid[-1]:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    head = notes([*words[:1], ", ".join(words[1:])], 8.2)
+    head = wrap_notes([*words[:1], ", ".join(words[1:])], 8.2)
     figure.set_figheight(figure.get_figheight() + 0.16 * (head.count("\n") + 1) + TITLE_INCHES * bool(title))
     _legend(figure, title, head, *grid[0][1].get_legend_handles_labels(), columns=3)
     return figure

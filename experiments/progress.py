@@ -1,4 +1,4 @@
-"""Progress while runs go on: bars on a terminal, one line in a notebook, else a line per run; or nothing."""
+"""Progress of runs: bars on a terminal, one line in a notebook, else a line per run; or nothing."""
 
 import os
 import sys
@@ -13,20 +13,26 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from byzax.experiments.names import counted
 from byzax.experiments.results import Entry
-from byzax.experiments.scores import said
+from byzax.experiments.scores import score_text
 from byzax.simulator.executors import Checkpoint
 
-# Without a terminal a long run says where it is, but not more often than this; a line that is rewritten oftener.
+# Least time between the lines of a long run without a terminal, and between rewrites of one line.
 LINE_EVERY_S = 10
 REWRITE_EVERY_S = 0.5
-# A forecast from less than this is none.
+# Least time that a forecast is made from.
 FORECAST_AFTER_S = 1.0
 
 
 class Report(NamedTuple):
-    """The runner's messages: an executor starts; runs begin together; an evaluation; the end of a run.
+    """The messages of the runner.
 
-    `notice`: what happens to the present runs, which go on.
+    Attributes:
+        starting: An executor of this name starts.
+        begin: These runs begin together, with so many updates each.
+        advance: A run has a new evaluation.
+        done: A run ended.
+        failed: A run failed, with the reason.
+        notice: Something happened to the present runs, which go on.
     """
 
     starting: Callable[[str], None]
@@ -38,31 +44,56 @@ class Report(NamedTuple):
 
 
 def report(console: Console, runs: int, steps: int, measure: str | None = None, quiet: bool = False):
-    """The fitting report: a context manager that gives a `Report` for so many runs with so many updates in all.
+    """The progress report for a console.
 
-    `measure`: the field of an evaluation that is told, None for the test accuracy or loss. `quiet`: nothing is told
-    but failures.
+    Args:
+        console: The console.
+        runs: Number of runs.
+        steps: Number of updates of all runs.
+        measure: Field of an evaluation that is shown; None for the test accuracy or loss.
+        quiet: Whether only failures and notices are shown.
+
+    Returns:
+        A context manager with a `Report`.
     """
     if quiet:
         return _failures(console)
-    if animated(console):
+    if can_animate(console):
         return _bars(console, runs, steps, measure)
-    return (_rewritten if notebook() and console.is_terminal else _lines)(console, runs, steps, measure)
+    return (_rewritten if in_notebook() and console.is_terminal else _lines)(console, runs, steps, measure)
 
 
-def animated(console: Console) -> bool:
-    """Whether what is shown may move: not in a file or pipe, nor in a notebook, which shows escape codes as text."""
-    return console.is_terminal and not notebook()
+def can_animate(console: Console) -> bool:
+    """Whether output can be rewritten: not in a file or pipe, nor in a notebook, which shows escape codes as text.
+
+    Args:
+        console: The console.
+
+    Returns:
+        True on a terminal.
+    """
+    return console.is_terminal and not in_notebook()
 
 
-def notebook() -> bool:
-    """Whether this process is the kernel of a notebook, or a command that was begun in one of its cells."""
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, or a command begun in one of its cells.
+
+    Returns:
+        True in a notebook.
+    """
     shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
     return "JPY_PARENT_PID" in os.environ or type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def name(run: Entry) -> str:
-    """`krum, empire, workers.byzantine=3, seed 0`."""
+def run_name(run: Entry) -> str:
+    """The name of a run in messages.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Such as `krum, empire, workers.byzantine=3, seed 0`.
+    """
     others = [f"{key}={value}" for key, value in run.others.items()]
     return ", ".join([run.rule, run.attack, *others, f"seed {run.scenario.seed}"])
 
@@ -70,17 +101,26 @@ def name(run: Entry) -> str:
 class Forecast(NamedTuple):
     """A forecast of the remaining time, from the time taken so far.
 
-    `advance(run, step)`: a run is after an update. `end(run)`: it is over, and what it left undone takes no time.
-    `said()`: such as `about 3 min left`, empty where there is nothing to say.
+    Attributes:
+        advance: Sets the number of updates that a run has made.
+        end: Ends a run; updates that it did not make take no time.
+        text: Such as `about 3 min left`; empty without a forecast.
     """
 
     advance: Callable[[Entry, int], None]
     end: Callable[[Entry], None]
-    said: Callable[[], str]
+    text: Callable[[], str]
 
 
 def forecast(steps: int) -> Forecast:
-    """For so many updates in all."""
+    """Starts a forecast.
+
+    Args:
+        steps: Number of updates of all runs.
+
+    Returns:
+        The forecast.
+    """
     began, left, finished = time.monotonic(), steps, 0
     reached: dict[str, int] = {}
 
@@ -93,7 +133,7 @@ def forecast(steps: int) -> Forecast:
         nonlocal left
         left -= run.scenario.steps - reached.pop(run.slug, 0)
 
-    def said() -> str:
+    def text() -> str:
         spent = time.monotonic() - began
         if spent < FORECAST_AFTER_S or not finished or left <= 0:
             return ""
@@ -101,11 +141,11 @@ def forecast(steps: int) -> Forecast:
         words = f"{rest:.0f} s" if rest < 90 else f"{rest / 60:.0f} min" if rest < 5400 else f"{rest / 3600:.1f} h"
         return f"about {words} left"
 
-    return Forecast(advance, end, said)
+    return Forecast(advance, end, text)
 
 
 def _count(completed: int, lost: int, runs: int) -> str:
-    """`83 of 84 runs, 1 failed`: how many were completed, and how many never will be."""
+    """`83 of 84 runs, 1 failed`: the number of completed runs, and of failed ones."""
     return f"{completed} of {counted(runs, 'run')}" + (f", {lost} failed" if lost else "")
 
 
@@ -119,8 +159,8 @@ def _failures(console: Console) -> Iterator[Report]:
         begin=lambda some, steps: None,
         advance=lambda run, checkpoint: None,
         done=lambda run, checkpoint: None,
-        failed=lambda run, reason: say(f"{name(run)}: failed: {reason}"),
-        # what happens to a run is no progress
+        failed=lambda run, reason: say(f"{run_name(run)}: failed: {reason}"),
+        # shown, since it is no progress
         notice=say,
     )
 
@@ -136,7 +176,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )
-    # runs differ in speed: the estimate of what is left looks back over minutes
+    # runs differ in speed: the estimate of the remaining time looks back over minutes
     progress = Progress(*columns, console=console, speed_estimate_period=300, transient=True)
     whole = progress.add_task("all runs", total=steps, note=_count(0, 0, runs))
     present = progress.add_task("", total=None, note="")
@@ -151,7 +191,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         some = list(some)
         for run in some:
             before[run.slug] = 0
-        label = name(some[0]) + (f" to {some[-1].scenario.seed}" if len(some) > 1 else "")
+        label = run_name(some[0]) + (f" to {some[-1].scenario.seed}" if len(some) > 1 else "")
         # the bar pulses until the first updates are done: the functions are being compiled
         progress.reset(present, description=label, total=None, note="compiling")
 
@@ -160,13 +200,13 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         progress.update(whole, advance=new)
         if checkpoint.step:
             total = run.scenario.steps * len(before)
-            note = said(checkpoint.evaluation, measure).removeprefix("test ")
+            note = score_text(checkpoint.evaluation, measure).removeprefix("test ")
             progress.update(present, completed=sum(before.values()), total=total, note=note)
 
     def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
-        # what an early end leaves undone is done
+        # updates that an early end left out count as made
         progress.update(whole, note=_count(completed, lost, runs), advance=run.scenario.steps - checkpoint.step)
 
     def failed(run: Entry, reason: str) -> None:
@@ -174,7 +214,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
         lost += 1
         rest = run.scenario.steps - before.get(run.slug, 0)
         progress.update(whole, note=_count(completed, lost, runs), advance=rest)
-        progress.console.print(f"[red]failed[/red] {escape(f'{name(run)}: {reason}')}", highlight=False)
+        progress.console.print(f"[red]failed[/red] {escape(f'{run_name(run)}: {reason}')}", highlight=False)
 
     def notice(text: str) -> None:
         label = progress.tasks[present].description
@@ -186,7 +226,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
 
 @contextmanager
 def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> Iterator[Report]:
-    """One line that is written again and again, by a carriage return alone; a failure has a line of its own."""
+    """One line that is rewritten with a carriage return; a failure has a line of its own."""
     expected = forecast(steps)
     completed, lost, shown, last, present = 0, 0, 0, 0.0, ""
     began = time.monotonic()
@@ -200,27 +240,28 @@ def _rewritten(console: Console, runs: int, steps: int, measure: str | None) -> 
 
     def now(text: str) -> None:
         if time.monotonic() - last > REWRITE_EVERY_S:
-            put("; ".join(filter(None, [_count(completed, lost, runs), expected.said(), text])))
+            put("; ".join(filter(None, [_count(completed, lost, runs), expected.text(), text])))
 
     def advance(run: Entry, checkpoint: Checkpoint) -> None:
         expected.advance(run, checkpoint.step)
-        now(f"{name(run)}: step {checkpoint.step} of {run.scenario.steps}, {said(checkpoint.evaluation, measure)}")
+        step = f"step {checkpoint.step} of {run.scenario.steps}"
+        now(f"{run_name(run)}: {step}, {score_text(checkpoint.evaluation, measure)}")
 
     def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
         expected.end(run)
-        now(f"{name(run)}: {said(checkpoint.evaluation, measure)}")
+        now(f"{run_name(run)}: {score_text(checkpoint.evaluation, measure)}")
 
     def failed(run: Entry, reason: str) -> None:
         nonlocal lost
         lost += 1
         expected.end(run)
-        put(f"{name(run)}: failed: {reason}", "\n")
+        put(f"{run_name(run)}: failed: {reason}", "\n")
 
     def begin(some: Iterable[Entry], steps: int) -> None:
         nonlocal present
-        present = name(next(iter(some)))
+        present = run_name(next(iter(some)))
 
     def notice(text: str) -> None:
         put(f"{present}: {text}", "\n")
@@ -244,7 +285,7 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
 
     def begin(some: Iterable[Entry], steps: int) -> None:
         nonlocal present
-        present = name(next(iter(some)))
+        present = run_name(next(iter(some)))
 
     def end(text: str, more: str = "") -> None:
         say(f"[{completed + lost:{len(str(runs))}}/{runs}] {text}{f'; {more}' if more else ''}")
@@ -253,20 +294,23 @@ def _lines(console: Console, runs: int, steps: int, measure: str | None) -> Iter
         nonlocal completed
         completed += 1
         expected.end(run)
-        end(f"{name(run)}: {said(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)", expected.said())
+        end(
+            f"{run_name(run)}: {score_text(checkpoint.evaluation, measure)} ({checkpoint.wall_s:.1f} s)",
+            expected.text(),
+        )
 
     def failed(run: Entry, reason: str) -> None:
         nonlocal lost
         lost += 1
         expected.end(run)
-        end(f"{name(run)}: failed: {reason}")
+        end(f"{run_name(run)}: failed: {reason}")
 
     def advance(run: Entry, checkpoint: Checkpoint) -> None:
         expected.advance(run, checkpoint.step)
         if time.monotonic() - last > LINE_EVERY_S and checkpoint.step < run.scenario.steps:
             step = f"step {checkpoint.step} of {run.scenario.steps}"
-            text = f"{name(run)}: {step}, {said(checkpoint.evaluation, measure)}"
-            say("; ".join(filter(None, [text, expected.said()])))
+            text = f"{run_name(run)}: {step}, {score_text(checkpoint.evaluation, measure)}"
+            say("; ".join(filter(None, [text, expected.text()])))
 
     yield Report(
         starting=lambda executor: say(f"{counted(runs, 'run')}, {counted(steps, 'update')}; starting {executor}"),

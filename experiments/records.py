@@ -1,4 +1,4 @@
-"""Reading the folders of runs without trust: a damaged run is named, and the others are read."""
+"""Checked reading of the folders of runs: a damaged run is an error of its own, and the others are read."""
 
 import csv
 import json
@@ -15,8 +15,8 @@ from byzax.simulator.diagnostics import Evaluation
 
 MEASURED = [*Evaluation._fields]
 METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED]
-# How a schedule used its time: updates per second, mean age of the rows, share of the workers' time spent waiting, and
-# of the jobs begun those whose rows went into no update.
+# The use of time: updates per second, mean age of the rows, share of the workers' time spent waiting, and share of the
+# jobs whose rows went into no update.
 TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
 SPENT = ["computing_s", "messages_s", "waiting_s"]
 # Runs with a final result. A degraded one lost workers on the way.
@@ -24,7 +24,7 @@ COUNTED = ("complete", "degraded")
 LARGEST = 2**53
 SWITCHES = {"True": "1", "False": "0"}
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-# what is no character of a line (control characters, halves of a pair) would reach the terminal, or break a table
+# control characters and halves of surrogate pairs would reach the terminal, or break a table
 Words = Annotated[
     str, AfterValidator(lambda text: "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 ]
@@ -32,11 +32,31 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Damaged(ValueError):
-    """A file of a run that is missing or cannot be what byzax wrote; the message names it."""
+    """A file of a run that is missing or not as byzax writes it; the message names the file."""
 
 
 class Summary(BaseModel):
-    """`summary.json` of a run. `of`: the runs of its cell. `runs`: those of its study. `lost`: worker -> update."""
+    """The content of `summary.json`.
+
+    Attributes:
+        position: Position of the run in its study.
+        rule: Label of the rule.
+        attack: Label of the attack.
+        others: The other choices of the grid.
+        seed: Seed of the run.
+        status: complete, degraded, failed, interrupted or running.
+        of: Number of runs in the cell.
+        runs: Number of runs in the study.
+        settings: The settings by dotted key.
+        lost: The first update without each lost worker.
+        reason: The reason for the status, or for an early stop.
+        classes: Number of classes of the data; None for values.
+        digest: Digest of the checkpoints.
+        step: Number of updates made.
+        time_s: Time of the last update, in simulated seconds.
+        gradients: Number of gradients delivered.
+        wall_s: Seconds of the clock.
+    """
 
     position: Whole
     rule: Words
@@ -84,10 +104,14 @@ class Summary(BaseModel):
 
 
 class Record(NamedTuple):
-    """A run as its folder has it.
+    """The files of a run.
 
-    `metrics`: one row per evaluation. `ages` `[oldest + 1]`: rows of each age. `spent`: one row per worker, its seconds
-    of each kind and whether it was Byzantine. The last two are None where the run wrote none.
+    Attributes:
+        folder: The folder.
+        summary: The summary.
+        metrics: One row per evaluation.
+        ages: `[oldest + 1]`, number of rows of each age; None where the run wrote none.
+        spent: One row per worker: seconds of each kind, and whether it was Byzantine; None where the run wrote none.
     """
 
     folder: Path
@@ -98,7 +122,17 @@ class Record(NamedTuple):
 
 
 def read_summary(folder: Path) -> Summary:
-    """The summary of a run. Raises Damaged."""
+    """Reads the summary of a run.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        The summary.
+
+    Raises:
+        Damaged: Where it is missing or damaged.
+    """
     path = folder / "summary.json"
     text = _text(path)
     try:
@@ -112,14 +146,24 @@ def read_summary(folder: Path) -> Summary:
         return Summary.model_validate(found)
     except ValidationError as error:
         mistake = error.errors()[0]
-        where, said = ".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, ")
-        raise Damaged(f"{path.name}: {f'{where}: ' if where else ''}{said[0].lower()}{said[1:]}") from None
+        place, message = ".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, ")
+        raise Damaged(f"{path.name}: {f'{place}: ' if place else ''}{message[0].lower()}{message[1:]}") from None
     except OverflowError:
         raise Damaged(f"{path.name} holds a number that is too large") from None
 
 
 def read(folder: Path) -> Record:
-    """Everything about a run that tables and plots show. Raises Damaged."""
+    """Reads the files of a run that tables and plots show.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        The content.
+
+    Raises:
+        Damaged: Where a file is missing or damaged.
+    """
     summary, metrics = read_summary(folder), read_metrics(folder)
     last = int(metrics["step"].iloc[-1]) if len(metrics) else None
     if summary.status in COUNTED and last != summary.step:
@@ -135,7 +179,17 @@ def read(folder: Path) -> Record:
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:
-    """The evaluations of a run; a last line that was not written to its end is left out. Raises Damaged."""
+    """Reads the evaluations of a run, without a last line that was cut off.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        One row per evaluation.
+
+    Raises:
+        Damaged: Where the file is missing or damaged.
+    """
     path = folder / "metrics.csv"
     found = _numbers(path, ["step", "time_s", "gradients", "test_loss", "test_accuracy"]).reindex(columns=METRICS)
     places = found[["step", "time_s", "gradients"]].to_numpy()
@@ -168,7 +222,7 @@ def _spent(path: Path) -> pd.DataFrame:
 
 
 def _numbers(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """A CSV file of numbers, True and False. Raises Damaged, also where a line is longer or shorter than others."""
+    """Reads a CSV file of numbers, True and False. Raises Damaged, also for lines of different lengths."""
     text = _text(path)
     # pandas would guess: a line with one field more would shift all columns
     try:

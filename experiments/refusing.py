@@ -1,4 +1,4 @@
-"""What commands share: how a mistake in what was asked is said, and the exit codes."""
+"""Error messages and exit codes of all commands."""
 
 import functools
 import os
@@ -20,10 +20,14 @@ QUIET = Annotated[
 ]
 
 
-def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, where an interrupt, plug-ins that cannot be used and a lack of memory are one line and an exit code.
+def report_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Wraps a command so that interrupts, unusable plug-ins and a lack of memory end it with one line and an exit code.
 
-    The codes are 130 and 143 for Ctrl-C and SIGTERM, whenever they come, else 2.
+    Args:
+        command: The command.
+
+    Returns:
+        The command, with exit codes 130 for Ctrl-C, 143 for SIGTERM, else 2.
     """
 
     @functools.wraps(command)
@@ -34,7 +38,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
             with interrupts.raise_on_signals():
                 command(*arguments, **options)
         except KeyboardInterrupt as end:
-            word, code = ending(end)
+            word, code = signal_outcome(end)
             typer.echo(word, err=True)
             raise typer.Exit(code) from None
         except PluginError as error:
@@ -45,16 +49,23 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def ending(end: KeyboardInterrupt) -> tuple[str, int]:
-    """The word and the exit code for the signal that ended a command, which is handled from here on."""
-    # while Ray waits, what a signal raises comes out of it as a plain KeyboardInterrupt
+def signal_outcome(end: KeyboardInterrupt) -> tuple[str, int]:
+    """The word and the exit code for the signal that ended a command. The signal counts as handled afterwards.
+
+    Args:
+        end: The exception of the signal.
+
+    Returns:
+        The word, and the exit code.
+    """
+    # while Ray waits, the exception of a signal leaves it as a plain KeyboardInterrupt
     kind = interrupts.pending() or type(end)
     interrupts.acknowledge()
     return ("terminated", TERMINATED) if issubclass(kind, interrupts.Terminated) else ("interrupted", INTERRUPTED)
 
 
 def check_environment() -> None:
-    """Refuses $BYZAX_THREADS that is no number of threads, and $BYZAX_CACHE that cannot be written."""
+    """Ends the command where $BYZAX_THREADS is no number of threads, or $BYZAX_CACHE cannot be written."""
     threads = os.environ.get("BYZAX_THREADS")
     if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
         refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {quote(threads)}: such as 4, or unset it")
@@ -67,7 +78,11 @@ def check_environment() -> None:
 
 
 def refuse(error: Exception | str) -> NoReturn:
-    """Says it on stderr and ends the command with exit code 2."""
+    """Prints an error on stderr and ends the command with exit code 2.
+
+    Args:
+        error: The error; each line of it is printed.
+    """
     for line in str(error).splitlines():
         typer.echo(line, err=True)
     raise typer.Exit(2)

@@ -1,4 +1,4 @@
-"""A recorded run again, one worker after the other, and whether it gives the same numbers."""
+"""Replay of a recorded run, one worker after the other, compared with the recorded numbers."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 
 from byzax.experiments import study
 from byzax.experiments.records import Damaged, read_summary
-from byzax.experiments.results import own_files
+from byzax.experiments.results import user_files
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
@@ -18,16 +18,32 @@ from byzax.simulator.timeline import Timeline, check, load
 
 
 class Replayed(NamedTuple):
-    """What came of a replay: the `updates` compared, and a `problem`, empty where all is the same to the bit."""
+    """The result of a replay.
+
+    Attributes:
+        run: Folder of the run.
+        updates: Number of updates compared.
+        problem: The difference in words; empty where all numbers are the same to the bit.
+    """
 
     run: Path
     updates: int
     problem: str
 
 
-def runs(folder: Path) -> list[Path]:
-    """The runs of a folder: itself, or those of a study. Raises ScenarioError where there are none."""
-    # a run of which files are missing is one too, and is named for what it lacks
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of the runs in a folder.
+
+    Args:
+        folder: The folder of a run or of a study.
+
+    Returns:
+        The folder itself, or those of the runs of the study.
+
+    Raises:
+        ScenarioError: Where there is no run.
+    """
+    # a folder with some files of a run counts as a run, so that the error names the missing one
     if (folder / "runs").is_dir():
         if found := sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir()):
             return found
@@ -37,7 +53,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def _same_code(run: Path, scenario: Study) -> None:
-    """Raises ScenarioError where a file of the user's own that the run used is not what it was; runs none of them."""
+    """Checks that the user's own files are those that the run used, without running them. Raises ScenarioError."""
     try:
         recorded = json.loads((run / "versions.json").read_text())["own_files"]
         recorded = {str(file["key"]): (str(file["file"]), str(file["sha256"])) for file in recorded}
@@ -46,7 +62,7 @@ def _same_code(run: Path, scenario: Study) -> None:
             f"{run / 'versions.json'}: does not say which files of your own the run used ({type(error).__name__}): it "
             "cannot be compared"
         ) from None
-    for key, (file, digest_now) in own_files(scenario).items():
+    for key, (file, digest_now) in user_files(scenario).items():
         before, digest_then = recorded.get(key, (file, "no file of your own"))
         if digest_now != digest_then:
             raise ScenarioError(
@@ -56,7 +72,17 @@ def _same_code(run: Path, scenario: Study) -> None:
 
 
 def timeline_of(run: Path) -> Timeline:
-    """The order of events of a run: the one recorded, or the one that its scenario plans. Raises ScenarioError."""
+    """The order of events of a run.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        The recorded timeline, or the one that its scenario plans.
+
+    Raises:
+        ScenarioError: Where the timeline is missing, damaged, or does not fit the scenario.
+    """
     scenario = study.load(run / "scenario.yaml").cells[0].study
     recorded = run / "timeline.npz"
     try:
@@ -74,7 +100,17 @@ def timeline_of(run: Path) -> Timeline:
 
 
 def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
-    """The checkpoints of the replay, then what came of it. Raises ScenarioError for a run that left nothing."""
+    """Replays a run.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        The checkpoints of the replay, then its result.
+
+    Raises:
+        ScenarioError: For a run that is damaged or has no evaluation, or whose replay fails.
+    """
     try:
         before = read_summary(run)
     except Damaged as error:
@@ -97,7 +133,7 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
             seen.append(checkpoint)
             yield checkpoint
             if checkpoint.step >= step:
-                # a run that was cut short has nothing to compare with what would have come
+                # a run that was cut short has no later numbers to compare with
                 break
     except RunError as error:
         raise ScenarioError(f"{run}: the replay failed: {error}") from error

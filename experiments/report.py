@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import outputs, pages, plots, tables
-from byzax.experiments.gathering import Results, gather, timed
+from byzax.experiments.gathering import Results, gather, time_varies
 from byzax.experiments.results import read_skipped
 from byzax.experiments.scores import SUCCESS
 from byzax.experiments.strict_yaml import read_mapping
@@ -18,13 +18,28 @@ from byzax.simulator.mistakes import ScenarioError
 
 
 def read(folders: Sequence[Path], name: str | None = None) -> Results:
-    """The results of a study's folder; of several, all joined under a name."""
+    """Reads the results of studies.
+
+    Args:
+        folders: The folders; several are joined.
+        name: Name of the results; None for that of the first study.
+
+    Returns:
+        The results.
+    """
     skipped = [line for folder in folders for line in skipped_lines(read_skipped(folder))]
     return gather(folders, name or study_name(folders[0]))._replace(skipped=skipped)
 
 
 def study_name(folder: Path) -> str:
-    """The name of a study, from its scenario; of a folder that has lost it the folder's own."""
+    """The name of a study.
+
+    Args:
+        folder: The folder of the study.
+
+    Returns:
+        The name in its scenario; of a folder without a scenario the name of the folder.
+    """
     try:
         return str(read_mapping(folder / "scenario.yaml").get("name", folder.name))
     except ScenarioError:
@@ -33,9 +48,18 @@ def study_name(folder: Path) -> str:
 
 
 def write(results: Results, folder: Path) -> list[Path]:
-    """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots into a folder; gives their paths.
+    """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots.
 
-    Raises OSError where there is no room, ScenarioError where somebody else's file is in the way.
+    Args:
+        results: The results.
+        folder: The folder.
+
+    Returns:
+        The paths.
+
+    Raises:
+        OSError: Where there is no room.
+        ScenarioError: Where a file that byzax did not write has one of these names.
     """
     drawn = plots.draw(results, folder)
     texts = {
@@ -49,15 +73,20 @@ def write(results: Results, folder: Path) -> list[Path]:
 
 
 def show(results: Results, console: Console) -> None:
-    """Prints the tables, in parts that fit the width, and a line for each run that was not completed or is damaged."""
+    """Prints the tables, in parts that fit the width, and a line for each run that was not completed or is damaged.
+
+    Args:
+        results: The results.
+        console: The console.
+    """
     if len(results.frame):
         for i, made in enumerate(tables.tables(results)):
             console.print(Text(made.title, style="bold"))
-            if not i and (subject := tables.subject(results)):
+            if not i and (subject := tables.shared_settings_line(results)):
                 console.print(Text(subject, style="dim"))
             _scores(made, console)
-        if timed(results.frame, results.curves):
-            headings, rows = tables.spent_rows(results.frame)
+        if time_varies(results.frame, results.curves):
+            headings, rows = tables.time_rows(results.frame)
             keys = len(headings) - 7
             used = Table(caption="how the time was used, means over the runs", box=box.SIMPLE_HEAD)
             for j, heading in enumerate(headings):
@@ -65,9 +94,9 @@ def show(results: Results, console: Console) -> None:
             for row in rows:
                 used.add_row(*(Text(value, style="bold" if j < keys else "") for j, value in enumerate(row)))
             console.print(used)
-    for line in [*results.damaged, *tables.troubles(results)]:
+    for line in [*results.damaged, *tables.problem_lines(results)]:
         console.print(Text(line, style="red"))
-    for line in [*tables.early(results.frame), *results.skipped]:
+    for line in [*tables.early_stop_lines(results.frame), *results.skipped]:
         console.print(Text(line, style="dim"))
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: a folder, written as it goes, so that a crash loses nothing that was measured."""
+"""Files of a run: its folder, written as the run goes on, so that a crash loses no measurement."""
 
 import csv
 import functools
@@ -20,7 +20,7 @@ import numpy as np
 
 from byzax.experiments import outputs
 from byzax.experiments.names import file_name, short
-from byzax.experiments.settings import plain, settings
+from byzax.experiments.settings import settings, without_defaults
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
 from byzax.members import KINDS, file_of, reference_of
@@ -47,7 +47,14 @@ class WriteError(RuntimeError):
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Makes a WriteError of whatever keeps the files of a folder from being written."""
+    """Turns an OSError while files of a folder are written into a WriteError.
+
+    Args:
+        folder: The folder, named in the error where the file is not known.
+
+    Raises:
+        WriteError: For a file that cannot be written, such as on a full disk.
+    """
     try:
         yield
     except OSError as error:
@@ -79,11 +86,20 @@ class Entry(NamedTuple):
 
 
 def runs(expansion: Expansion) -> list[Entry]:
-    """Every run of a study, in order; their folder names are readable and differ."""
+    """The runs of a study, in order.
+
+    Args:
+        expansion: The study.
+
+    Returns:
+        One entry per cell and seed; the names of their folders are readable and differ.
+    """
     rules = labels(cell.study.rule for cell in expansion.cells)
     attacks = labels(cell.study.attack for cell in expansion.cells)
     values = {key: values for key, values in expansion.study.grid.items() if _is_other(key)}
-    swept = {key: [*zip(each, told_apart([*map(on_one_line, each)]), strict=True)] for key, each in values.items()}
+    swept = {
+        key: [*zip(each, number_duplicates([*map(on_one_line, each)]), strict=True)] for key, each in values.items()
+    }
     made: list[Entry] = []
     taken: set[str] = set()
     for cell in expansion.cells:
@@ -91,8 +107,8 @@ def runs(expansion: Expansion) -> list[Entry]:
         for seed in cell.study.seeds:
             rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
             if not any(key.partition(".")[0] == "pre" for key in cell.choices):
-                # what always stands before the rule belongs to it
-                rule = " + ".join([*(on_one_line(plain(each)) for each in cell.study.pre), rule])
+                # a pre-aggregation that no grid varies belongs to the label of the rule
+                rule = " + ".join([*(on_one_line(without_defaults(each)) for each in cell.study.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
             taken.add(slug)
             single = cell.study.replace(seed=seed, repeats=1)
@@ -102,7 +118,7 @@ def runs(expansion: Expansion) -> list[Entry]:
 
 
 def _text(values: Sequence[tuple[Any, str]], chosen: Any) -> str:
-    """The text of one of the values of a key of the grid."""
+    """The text of a value of a key of the grid."""
     return next(text for value, text in values if value is chosen)
 
 
@@ -111,10 +127,19 @@ def _is_other(key: str) -> bool:
 
 
 def labels(parts: Iterable[Part]) -> dict[Part, str]:
-    """A name for each different component: its own, with the options that are not the default everywhere.
+    """Names of components in tables, one for each different component.
 
-    Of settings that byzax has for all of a kind (who carries out an attack, and when) only those in which namesakes
-    differ. Attacks at the same time are joined by +. Where all have the same names, only what differs is said.
+    A label holds the component's name and the options that differ from their defaults. Settings that byzax has for all
+    components of a kind (the workers and updates of an attack) are named only where components of one name differ in
+    them.
+    Attacks at the same time are joined by +. Where all components have the same name, the label holds only the
+    differences.
+
+    Args:
+        parts: The components; the same one may occur several times.
+
+    Returns:
+        The label of each component.
     """
     different = list(dict.fromkeys(parts))
     together = [[part, *getattr(part, "beside", ())] for part in different]
@@ -123,19 +148,26 @@ def labels(parts: Iterable[Part]) -> dict[Part, str]:
     for part, one in zip(different, together, strict=True):
         named = []
         for place, each in enumerate(one):
-            there = [other[place] for other in together if place < len(other)]
-            said = _options(each, [other for other in there if other.name == each.name], alike)
-            if not place or said or not alike:
-                named.append(on_one_line({"name": each.name, **said}))
+            counterparts = [other[place] for other in together if place < len(other)]
+            options = _options(each, [other for other in counterparts if other.name == each.name], alike)
+            if not place or options or not alike:
+                named.append(on_one_line({"name": each.name, **options}))
         labels[part] = " + ".join(named)
-    return dict(zip(labels, told_apart([*labels.values()]), strict=True))
+    return dict(zip(labels, number_duplicates([*labels.values()]), strict=True))
 
 
-def told_apart(texts: Sequence[str]) -> list[str]:
-    """The same texts, numbered where several are the same: functions of the user's own may have one name.
+def number_duplicates(texts: Sequence[str]) -> list[str]:
+    """Numbers equal texts, such as functions of the user's own with the same name.
 
-    >>> told_apart(["mine", "krum", "mine"])
-    ['mine (1)', 'krum', 'mine (2)']
+    Args:
+        texts: The texts.
+
+    Returns:
+        The texts in the same order, all different.
+
+    Example:
+        >>> number_duplicates(["mine", "krum", "mine"])
+        ['mine (1)', 'krum', 'mine (2)']
     """
     often, seen = Counter(texts), Counter[str]()
     found = []
@@ -146,10 +178,10 @@ def told_apart(texts: Sequence[str]) -> list[str]:
 
 
 def _options(part: Part, namesakes: Sequence[Part], alike: bool) -> dict[str, Any]:
-    """What a label says of a part beside its name; `alike`: no more than that in which it and its namesakes differ."""
+    """The options of a component in its label; with `alike` only those in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: plain(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
+        key: without_defaults(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
         or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
@@ -162,13 +194,21 @@ def _short(value: Any) -> Any:
 
 
 def begin(folder: Path, run: Entry) -> None:
-    """Makes the folder of a run and says in it what will run. It is there whole or not at all. Raises WriteError."""
+    """Makes the folder of a run with its description, whole or not at all.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
     here = folder / "runs" / f".{run.slug}"
     described = run.scenario.model_dump(mode="json", fallback=_written)
     del described["repeats"], described["grid"]
-    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in own_files(run.scenario).items()]
+    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in user_files(run.scenario).items()]
     with writing(here):
-        # what a stop on the way left of it is written over
+        # an interrupted start may have left files here
         here.mkdir(parents=True, exist_ok=True)
         (here / "scenario.yaml").write_text(dump(described))
         (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
@@ -181,12 +221,22 @@ def begin(folder: Path, run: Entry) -> None:
 
 
 def _written(value: Any) -> str:
-    """An option that YAML has nothing for, such as a class: as it can be named."""
+    """The text of an option that YAML has no value for, such as a class."""
     return reference_of(value) if callable(value) else repr(value)
 
 
 def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
-    """Appends what a checkpoint says, but for the `hidden` fields of its evaluation. Raises WriteError."""
+    """Appends a checkpoint to the files of a run.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        checkpoint: The checkpoint.
+        hidden: Fields of the evaluation that are not written.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
     row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
@@ -206,7 +256,14 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
 
 
 def update_file(step: int) -> str:
-    """The name of the file of a recorded update in the folder of its run."""
+    """The name of the file of a recorded update.
+
+    Args:
+        step: Number of the update, from 1.
+
+    Returns:
+        The name, inside the folder of the run.
+    """
     return f"update-{step:08}.npz"
 
 
@@ -219,9 +276,19 @@ def finish(
     hidden: Sequence[str] = (),
     trace: str = "",
 ) -> None:
-    """Writes the last model, the summary and what went wrong. Raises WriteError.
+    """Writes the last model, the summary and the error of a run.
 
-    `status` is complete, degraded, failed or interrupted.
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        seen: The checkpoints so far; only the last one needs its parameters and timeline.
+        status: complete, degraded, failed or interrupted.
+        reason: The reason for the status; None where there is none.
+        hidden: Fields of the evaluation that are not written.
+        trace: Traceback of a failure, for `error.txt`; empty for none.
+
+    Raises:
+        WriteError: Where a file cannot be written.
     """
     with writing(folder / "runs" / run.slug):
         _finish(folder / "runs" / run.slug, run, seen, status, reason, hidden, trace)
@@ -253,7 +320,7 @@ def _finish(
             if run.scenario.clock == "wall":
                 timeline = last.timeline
                 atomically(here / "timeline.npz", lambda file: save(timeline, file))
-            # of one that was cut short no more is told than what was carried out
+            # a run that was cut short has only the updates that were carried out
             happened = truncate(last.timeline, last.step)
             often = byzantine_updates(run.scenario.run, happened.steps)
             summary |= _times(here, happened, fixed_byzantine_workers(run.scenario.run), often)
@@ -263,18 +330,25 @@ def _finish(
     if trace:
         write_text(here / "error.txt", trace)
     for path in here.glob("*.csv"):
-        # on the disk before the summary says that it is complete
+        # on the disk before a summary with a final status
         sync(path)
     write_json(here / "summary.json", summary)
 
 
-def complete(last: Checkpoint) -> str:
-    """The status of a run that made all its updates: complete, or degraded where workers were lost on the way."""
+def final_status(last: Checkpoint) -> str:
+    """The status of a run that made all its updates.
+
+    Args:
+        last: The last checkpoint.
+
+    Returns:
+        complete, or degraded where workers were lost unplanned.
+    """
     return "degraded" if _lost(last) else "complete"
 
 
 def _lost(last: Checkpoint) -> dict[int, int]:
-    """The workers that were lost unplanned, and the place of the first update without each."""
+    """The workers that were lost unplanned, each with the position of the first update without it."""
     return (
         {}
         if last.timeline is None
@@ -286,10 +360,17 @@ def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
     return evaluation._replace(**dict.fromkeys(hidden, np.nan))
 
 
-def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) -> dict[str, float]:
-    """Writes how each worker spent its time, and how many rows had which age; gives what a table says of it.
+def _times(here: Path, timeline: Timeline, byzantine: list[int], often: np.ndarray) -> dict[str, float]:
+    """Writes `workers.csv` and `ages.csv`: the time of each worker, and the number of rows of each age.
 
-    `liars` are Byzantine always; `often` `[n]`: in how many updates each worker is.
+    Args:
+        here: The folder of the run.
+        timeline: The updates that were carried out.
+        byzantine: The workers that are Byzantine in every update.
+        often: `[n]`, the number of updates in which each worker is Byzantine.
+
+    Returns:
+        The use of time for the summary, by field.
     """
     n = len(often)
     spent = usage(timeline, n)
@@ -297,7 +378,7 @@ def _times(here: Path, timeline: Timeline, liars: list[int], often: np.ndarray) 
         # half of one is there where a signal came while it was written
         (here / name).unlink(missing_ok=True)
     _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
-    ever = [worker in liars or count > 0 for worker, count in enumerate(often.tolist())]
+    ever = [worker in byzantine or count > 0 for worker, count in enumerate(often.tolist())]
     columns = [part.tolist() for part in (often, *spent)]
     _append(here / "workers.csv", zip(range(n), ever, *columns, strict=True))
     ages = np.bincount(timeline.ages)
@@ -334,7 +415,14 @@ def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
 
 @functools.cache
 def versions() -> Mapping[str, Any]:
-    """The code and the machine that the numbers come from. Raises ScenarioError where JAX has no device to run on."""
+    """The versions of the packages, and the machine.
+
+    Returns:
+        JSON values by name.
+
+    Raises:
+        ScenarioError: Where JAX has no device to run on.
+    """
     import jax
 
     try:
@@ -361,15 +449,15 @@ def versions() -> Mapping[str, Any]:
     }
 
 
-def own_files(scenario: Study) -> dict[str, tuple[str, str]]:
-    """The Python code of the user's own that a run uses.
+def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
+    """The Python files of the user's own that a run uses: those of `model: module` and of components outside byzax.
 
     Args:
-        scenario: The run. None of its parts is called.
+        scenario: The run. None of its components is called.
 
     Returns:
-        By key the file, and the SHA-256 of what it holds; of a function without a file, as in a notebook, that of its
-        source. They are that of `model: module` and those of parts that are not byzax's.
+        By key the file, and the SHA-256 of its content; of a function without a file, as in a notebook, that of its
+        source.
 
     Raises:
         ScenarioError: Where a file cannot be read.
@@ -416,27 +504,48 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def save_study(folder: Path, expansion: Expansion) -> None:
-    """Puts the scenario, with its overrides and grid, beside the runs, and lists the runs in the folder's mark.
+    """Writes the scenario, with its overrides and grid, and lists the runs in the folder's mark.
 
-    Raises WriteError.
+    Args:
+        folder: The folder of the study.
+        expansion: The study.
+
+    Raises:
+        WriteError: Where a file cannot be written.
     """
     with writing(folder):
-        outputs.enter(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(expansion))])
+        outputs.list_in_mark(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in runs(expansion))])
         (folder / "runs").mkdir(exist_ok=True)
         outputs.save_text(folder / "scenario.yaml", dump(expansion.study.given()))
         if expansion.skipped:
             text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([("combination", "reason"), *skipped(expansion)])
+            csv.writer(text, lineterminator="\n").writerows(
+                [("combination", "reason"), *skipped_combinations(expansion)]
+            )
             outputs.save_text(folder / SKIPPED, text.getvalue())
 
 
-def skipped(expansion: Expansion) -> list[tuple[str, str]]:
-    """The combinations of a grid that were left out, and why."""
+def skipped_combinations(expansion: Expansion) -> list[tuple[str, str]]:
+    """The combinations of a grid that were left out.
+
+    Args:
+        expansion: The study.
+
+    Returns:
+        Each combination in words, and the reason.
+    """
     return [(choices_in_words(each.choices), each.reason) for each in expansion.skipped]
 
 
 def read_skipped(folder: Path) -> list[tuple[str, str]]:
-    """The same, as the folder of a study tells it: nothing where none was left out, or the file is damaged."""
+    """Reads the combinations that were left out from the folder of a study.
+
+    Args:
+        folder: The folder of the study.
+
+    Returns:
+        Each combination in words, and the reason; empty where none was left out, or the file is damaged.
+    """
     try:
         with (folder / SKIPPED).open(newline="") as file:
             return [(row[0], row[1]) for row in list(csv.reader(file))[1:] if len(row) == 2]

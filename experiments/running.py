@@ -1,4 +1,4 @@
-"""Runs studies: one session for consecutive cells with the same executor, every run's files written as it goes."""
+"""Execution of studies: one session for consecutive runs with the same executor, files written as runs go on."""
 
 import itertools
 import traceback
@@ -19,41 +19,60 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import Checkpoint, Execute, session
 
 
-class Job(NamedTuple):
-    """Runs that are executed together, by their seed, and the folder of their study."""
+class RunGroup(NamedTuple):
+    """Runs that are executed together.
+
+    Attributes:
+        folder: The folder of their study.
+        scenario: Their cell of the grid.
+        runs: The runs by seed.
+    """
 
     folder: Path
     scenario: Study
     runs: dict[int, Entry]
 
 
-def jobs(expansion: Expansion, folder: Path) -> list[Job]:
-    """The jobs of a study: all seeds of a cell at once where the executor batches them, else one by one.
+def group_runs(expansion: Expansion, folder: Path) -> list[RunGroup]:
+    """Groups the runs of a study: all seeds of a cell where the executor batches them, else each run alone.
 
-    One by one, a seed that fails does not take the others with it.
+    Args:
+        expansion: The study.
+        folder: Its folder.
+
+    Returns:
+        The groups, in order. A run in a group of its own can fail without the others.
     """
     made = []
     runs = iter(results.runs(expansion))
     for cell in expansion.cells:
-        mine = {seed: next(runs) for seed in cell.study.seeds}
+        by_seed = {seed: next(runs) for seed in cell.study.seeds}
         if cell.study.executor.name == "vectorised":
-            made.append(Job(folder, cell.study, mine))
+            made.append(RunGroup(folder, cell.study, by_seed))
         else:
-            made += [Job(folder, run.scenario, {seed: run}) for seed, run in mine.items()]
+            made += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in by_seed.items()]
     return made
 
 
-def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
-    """Does all jobs. Gives whether every run was completed with all its workers.
+def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
+    """Executes groups of runs and writes their files.
 
-    KeyboardInterrupt passes, with the files in order.
+    A KeyboardInterrupt passes on, with the files in order.
 
-    Raises WriteError where results cannot be written, with the files in order up to there.
+    Args:
+        todo: The groups.
+        address: Address of a Ray cluster; None for none.
+        report: The progress report.
+        hidden: Fields of the evaluations that are not written.
 
-    `hidden`: fields of the evaluations that are not written down.
+    Returns:
+        Whether every run was completed with all its workers.
+
+    Raises:
+        WriteError: Where results cannot be written; files before are in order.
     """
     complete = True
-    for executor, group in itertools.groupby(todo, key=lambda job: job.scenario.executor):
+    for executor, groups in itertools.groupby(todo, key=lambda group: group.scenario.executor):
         where: dict[str, Any] = {"address": address, "notice": report.notice} if executor.name == "ray" else {}
         with ExitStack() as stack:
             report.starting(executor.name)
@@ -62,37 +81,37 @@ def perform(todo: Sequence[Job], address: str | None, report: Report, hidden: Se
             except Exception as error:
                 interrupts.check()
                 reason, trace = f"{executor.name} did not start: {error}", traceback.format_exc()
-                for job in group:
+                for group in groups:
                     complete = False
-                    _fail(job.runs, job.folder, {}, report, reason, trace, hidden)
+                    _fail(group.runs, group.folder, {}, report, reason, trace, hidden)
                 continue
-            for job in group:
+            for group in groups:
                 interrupts.check()
-                complete &= _perform_one(job, execute, report, hidden)
+                complete &= _execute_group(group, execute, report, hidden)
     return complete
 
 
-def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
+def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     seen: dict[int, list[Checkpoint]] = {}
     ended: set[int] = set()
     interrupt: type[KeyboardInterrupt] | None = None
     full = ""
     whole = True
     try:
-        for run in job.runs.values():
-            results.begin(job.folder, run)
-        report.begin(job.runs.values(), job.scenario.steps)
-        with closing(execute(job.scenario.task)) as checkpoints:  # pyright: ignore[reportArgumentType]
+        for run in group.runs.values():
+            results.begin(group.folder, run)
+        report.begin(group.runs.values(), group.scenario.steps)
+        with closing(execute(group.scenario.task)) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
-                run, mine = job.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
-                results.record(job.folder, run, checkpoint, hidden)
+                run, history = group.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
+                results.record(group.folder, run, checkpoint, hidden)
                 # only the last model and timeline are kept: one for each evaluation may not fit into memory
-                mine[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in mine[-1:]]
-                mine.append(checkpoint)
+                history[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in history[-1:]]
+                history.append(checkpoint)
                 report.advance(run, checkpoint)
-                if checkpoint.step == job.scenario.steps or checkpoint.stopped:
-                    status = results.complete(checkpoint)
-                    results.finish(job.folder, run, mine, status, checkpoint.stopped or None, hidden)
+                if checkpoint.step == group.scenario.steps or checkpoint.stopped:
+                    status = results.final_status(checkpoint)
+                    results.finish(group.folder, run, history, status, checkpoint.stopped or None, hidden)
                     ended.add(checkpoint.seed)
                     report.done(run, checkpoint)
                     whole &= status == "complete"
@@ -100,28 +119,28 @@ def _perform_one(job: Job, execute: Execute, report: Report, hidden: Sequence[st
     except KeyboardInterrupt as error:
         interrupt = type(error)
     except results.WriteError as error:
-        # whatever else is run would leave nothing either
+        # other runs could not be written either
         full = str(error)
     except Exception as error:
-        # JAX makes another exception of what is raised while it calls Python
+        # JAX replaces exceptions that are raised while it calls Python
         interrupt = interrupts.pending()
         if interrupt is None:
-            left = {seed: run for seed, run in job.runs.items() if seed not in ended}
-            _fail(left, job.folder, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
+            left = {seed: run for seed, run in group.runs.items() if seed not in ended}
+            _fail(left, group.folder, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
             return False
     if full:
         raise results.WriteError(full)
     if interrupt is None:
         return whole
-    for seed, run in job.runs.items():
-        mine = seen.get(seed, [])
-        # one that had not begun is as if it had not been asked for
-        if seed in ended or not (job.folder / "runs" / run.slug).exists():
+    for seed, run in group.runs.items():
+        history = seen.get(seed, [])
+        # a run that had not begun leaves no folder
+        if seed in ended or not (group.folder / "runs" / run.slug).exists():
             continue
         # the signal may have come while a run that had made all its updates was written
-        last = mine[-1] if mine and (mine[-1].step == job.scenario.steps or mine[-1].stopped) else None
-        status, reason = (results.complete(last), last.stopped or None) if last else ("interrupted", None)
-        results.finish(job.folder, run, mine, status, reason, hidden)
+        last = history[-1] if history and (history[-1].step == group.scenario.steps or history[-1].stopped) else None
+        status, reason = (results.final_status(last), last.stopped or None) if last else ("interrupted", None)
+        results.finish(group.folder, run, history, status, reason, hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt

@@ -1,6 +1,6 @@
-"""By what runs are measured: the test accuracy, or the test loss where the data has values in place of classes.
+"""Scores of runs: the test accuracy, or the test loss of a regression.
 
-And how far a backdoor succeeded, where there is one.
+And the success of a backdoor, where there is one.
 """
 
 import math
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 class Score(NamedTuple):
-    """`column`: of metrics and summaries. `file`: how plots are called. `digits`: the format of a number."""
+    """A measurement that tables and plots show.
+
+    Attributes:
+        column: Its column in metrics and summaries.
+        words: Its name.
+        file: Beginning of the file names of its plots.
+        digits: Format of a number.
+        higher_is_better: Whether more is better.
+    """
 
     column: str
     words: str
@@ -28,12 +36,27 @@ LOSS = Score("test_loss", "test loss", "loss", ".4g", False)
 
 
 def score_of(runs: "pd.DataFrame") -> Score:
-    """What runs, or their curves, are measured by: the loss where none of their data sets has classes."""
+    """The score of runs.
+
+    Args:
+        runs: One row per run or evaluation.
+
+    Returns:
+        The loss where no data set has classes, else the accuracy.
+    """
     return LOSS if bool(runs["classes"].isna().all()) else ACCURACY
 
 
-def said(evaluation: Evaluation, measure: str | None = None) -> str:
-    """`test accuracy 0.912`, or `test loss 0.034` of a regression, which has no accuracy; or the measure asked for."""
+def score_text(evaluation: Evaluation, measure: str | None = None) -> str:
+    """The score of an evaluation in words.
+
+    Args:
+        evaluation: The evaluation.
+        measure: A field of it; None for the test accuracy, or the test loss of a regression.
+
+    Returns:
+        Such as `test accuracy 0.912` or `test loss 0.034`.
+    """
     if measure is not None:
         return f"{measure.replace('_', ' ')} {getattr(evaluation, measure):.3f}"
     score = LOSS if math.isnan(evaluation.test_accuracy) else ACCURACY

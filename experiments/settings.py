@@ -1,4 +1,4 @@
-"""The settings of a run as short texts: what tables and plots are of, and in which keys joined studies differ."""
+"""The settings of a run as short texts: subtitles of tables and plots, and the keys in which joined studies differ."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,22 +9,24 @@ from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import label_of, on_one_line
 
-# What decides no number of a run, or is said of each run (or below the table) by itself.
+# Keys that change no number of a run, or that tables show elsewhere.
 LEFT_OUT = {"name", "seed", "repeats", "grid", "executor", "evaluate_every", "skip_impossible", "record"}
-# The order in which a line says them, and the field's words for keys that have one.
+# The order of settings in a line, and the field's words for keys that have one.
 ORDER = ("data", "data.partition", "model", "workers.total", "workers.byzantine", "workers.declared", "workers", "rule",
          "attack", "pre", "steps", "optimizer")  # fmt: skip
 WORDS = {"data.partition": "partition", "workers.total": "n", "workers.byzantine": "f", "workers.declared": "declared"}
 
 
 def settings(scenario: Study) -> dict[str, str]:
-    """The settings of a scenario by dotted key, a component's name under the key of the component.
+    """The settings of a scenario by dotted key.
 
-    What every table says is always there, everything else where it is not the default.
+    Args:
+        scenario: The scenario.
 
     Returns:
         Keys such as `data`, `data.partition`, `data.partition.alpha`, `workers.byzantine` and texts such as `digits`,
-        `dirichlet`, `0.1`, `3`.
+        `dirichlet`, `0.1`, `3`. A component's name stands under the key of the component. Keys of every table are
+        always there, others where they differ from their defaults.
     """
     always = {
         "data": scenario.data.label,
@@ -36,37 +38,47 @@ def settings(scenario: Study) -> dict[str, str]:
         "attack": scenario.attack.label,
         "steps": str(scenario.steps),
         "optimizer": scenario.optimizer.label,
-        **dict(_flat("optimizer.learning_rate", plain(rate)) if (rate := _rate(scenario)) is not None else ()),
+        **dict(
+            _flat("optimizer.learning_rate", without_defaults(rate)) if (rate := _rate(scenario)) is not None else ()
+        ),
     }
-    told = {key: value for key, value in plain(scenario).items() if key not in LEFT_OUT}
-    return always | {key.removesuffix(".count"): text for name in told for key, text in _flat(name, told[name])}
+    changed = {key: value for key, value in without_defaults(scenario).items() if key not in LEFT_OUT}
+    return always | {key.removesuffix(".count"): text for name in changed for key, text in _flat(name, changed[name])}
 
 
 def _rate(scenario: Study) -> Any:
-    """The learning rate at the server; None for an optimizer of the user's own that has no such option."""
+    """The learning rate at the server; None for an optimizer of the user's own without that option."""
     return scenario.optimizer.options().get("learning_rate")
 
 
-def plain(value: Any) -> Any:
-    """A description as mappings, lists and scalars, without options that are the default; a name alone is a text.
+def without_defaults(value: Any) -> Any:
+    """A description as mappings, lists and scalars, without options that have their default values.
 
-    One without a name, such as `stragglers: {}`, is told whole where all of it is the default, for the default in its
-    place is none.
+    A description without a name, such as `stragglers: {}`, is kept whole where all its options have their defaults: its
+    absence has another meaning.
+
+    Args:
+        value: A description, mapping, sequence or scalar.
+
+    Returns:
+        The same as plain values; a name alone is a text.
     """
     if isinstance(value, BaseModel):
         chosen = {name: getattr(value, name) for name in type(value).model_fields}
-        told = {}
+        changed = {}
         for name, field in type(value).model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data=chosen)
-            if name == "name" or plain(chosen[name]) != plain(default):
-                told[name] = value.label if name == "name" and isinstance(value, Part) else plain(chosen[name])
-        told = told or {name: plain(each) for name, each in chosen.items() if each is not None}
-        return told["name"] if set(told) == {"name"} else told
+            if name == "name" or without_defaults(chosen[name]) != without_defaults(default):
+                changed[name] = (
+                    value.label if name == "name" and isinstance(value, Part) else without_defaults(chosen[name])
+                )
+        changed = changed or {name: without_defaults(each) for name, each in chosen.items() if each is not None}
+        return changed["name"] if set(changed) == {"name"} else changed
     if isinstance(value, Mapping):
         value = {**value, "name": label_of(value["name"])} if "name" in value else value
-        return value["name"] if set(value) == {"name"} else {key: plain(each) for key, each in value.items()}
+        return value["name"] if set(value) == {"name"} else {key: without_defaults(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [without_defaults(each) for each in value]
     return value
 
 
@@ -78,11 +90,19 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
         yield from _flat(key if name == "name" else f"{key}.{name}", each)
 
 
-def composed(found: Mapping[str, str], key: str) -> str:
-    """The setting at a key of a grid, with the options inside it; `default` where nothing is said of it.
+def setting_text(found: Mapping[str, str], key: str) -> str:
+    """The setting at a key of a grid, with the options inside it.
 
-    >>> composed({"data.partition": "dirichlet", "data.partition.alpha": "0.1"}, "data.partition")
-    'dirichlet alpha=0.1'
+    Args:
+        found: Settings by dotted key.
+        key: A key of a grid.
+
+    Returns:
+        The text; `default` where there is no setting.
+
+    Example:
+        >>> setting_text({"data.partition": "dirichlet", "data.partition.alpha": "0.1"}, "data.partition")
+        'dirichlet alpha=0.1'
     """
     whole = key.removesuffix(".name").removesuffix(".count")
     inside = [] if whole != key else [k for k in found if k.startswith(f"{whole}.")]
@@ -90,10 +110,15 @@ def composed(found: Mapping[str, str], key: str) -> str:
     return " ".join(words) or "default"
 
 
-def differing(every: Sequence[Mapping[str, str]], known: Collection[str]) -> list[str]:
-    """The keys in which runs differ beside the `known` ones (and rule and attack, which always are).
+def differing_keys(every: Sequence[Mapping[str, str]], known: Collection[str]) -> list[str]:
+    """The keys in which runs differ.
 
-    Where the names of two components differ, the key of the component stands for all that is inside.
+    Args:
+        every: The settings of each run.
+        known: Keys that are listed already; rule and attack always are.
+
+    Returns:
+        The other keys. Where the names of two components differ, the key of the component stands for its options too.
     """
     covered = [*(key.removesuffix(".name").removesuffix(".count") for key in known), "rule", "attack"]
     found: list[str] = []
@@ -106,19 +131,29 @@ def differing(every: Sequence[Mapping[str, str]], known: Collection[str]) -> lis
     return found
 
 
-def fixed(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The settings that all runs share."""
+def shared_settings(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The settings that all runs share.
+
+    Args:
+        every: The settings of each run.
+
+    Returns:
+        The settings with the same text in all.
+    """
     first, *rest = every or [{}]
     return {key: text for key, text in first.items() if all(other.get(key) == text for other in rest)}
 
 
-def line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collection[str] = ()) -> str:
+def settings_line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collection[str] = ()) -> str:
     """One line of settings: `data digits, partition dirichlet alpha=0.1, n=15, f=3, steps=200, optimizer sgd ...`.
 
     Args:
-        shared: What `fixed` gives.
-        rules: The labels of the rules. Options that all of them tell are not said again.
-        attacks: Those of the attacks, likewise.
+        shared: The shared settings, by dotted key.
+        rules: The labels of the rules; options in all of them are not repeated.
+        attacks: The labels of the attacks, likewise.
+
+    Returns:
+        The line.
     """
     labels = {"rule": rules, "attack": attacks}
     by_head: dict[str, list[str]] = {}
@@ -128,7 +163,9 @@ def line(shared: Mapping[str, str], rules: Collection[str] = (), attacks: Collec
     for head in sorted(by_head, key=_place):
         options = {key[len(head) + 1 :]: shared[key] for key in by_head[head] if key != head}
         if head in labels:
-            parts += [f"{head}.{name}={text}" for name, text in options.items() if not _told(name, text, labels[head])]
+            parts += [
+                f"{head}.{name}={text}" for name, text in options.items() if not _in_labels(name, text, labels[head])
+            ]
         elif head not in shared:
             parts += [f"{head}.{name}={text}" for name, text in options.items()]
         elif options or not shared[head][:1].isdigit():
@@ -145,10 +182,10 @@ def _place(key: str) -> int:
 
 
 def _head(key: str) -> str:
-    """The part that a key is said with."""
+    """The key of the component in `ORDER` that a key belongs to."""
     within = [head for head in ORDER if key == head or key.startswith(f"{head}.")]
     return max(within, key=len, default=key.partition(".")[0])
 
 
-def _told(name: str, text: str, labels: Collection[str]) -> bool:
+def _in_labels(name: str, text: str, labels: Collection[str]) -> bool:
     return bool(labels) and all(f"{name}={text}" in label for label in labels)

@@ -1,4 +1,4 @@
-"""Who holds which samples: tables of the labels of splits and workers, and a chart."""
+"""The samples of each worker: tables of the labels of splits and workers, and a chart."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from rich.text import Text
 
 from byzax.experiments import study
 from byzax.experiments.plots import STYLE, verbatim
-from byzax.experiments.replay import runs
-from byzax.experiments.writing import replaceable, write_picture
+from byzax.experiments.replay import run_folders
+from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.config.grid import prefix_errors
 from byzax.simulator.config.part import Part
 from byzax.simulator.data import Dataset
@@ -29,22 +29,25 @@ from byzax.simulator.mistakes import ScenarioError, on_one_line, shorten
 from byzax.simulator.validation import load_data, share_data
 from byzax.simulator.world import own_seed
 
-# Up to so many workers are bars; beyond, where a bar would be a line, circles.
+# Largest number of workers drawn as bars; for more, circles.
 BARS = 50
-# Values to predict are counted in so many groups of equally many training samples; labels up to so many have names.
+# Number of groups of values in a regression, of equally many training samples; largest number of named labels.
 GROUPS, NAMED = 10, 20
-# Labels that a split lacks are named up to so many.
+# Largest number of missing labels that are named.
 LISTED = 10
-# Characters of the name of a label.
+# Longest name of a label, in characters.
 LONGEST = 30
 BYZANTINE = "#D55E00"
 
 
-class Split(NamedTuple):
-    """The training, validation or test samples: how many have which label.
+class SplitCounts(NamedTuple):
+    """The labels of the training, validation or test samples.
 
-    `counts` `[labels]` and `mean` as in `Found`. `owners`: how many different ones the samples have, None where the
-    data names none. `unseen`: how many of these own no training sample.
+    Attributes:
+        counts: `[labels]`, samples of each label, or of each group of values.
+        mean: Mean value of a regression; None for labels.
+        owners: Number of different owners of the samples; None where the data names none.
+        unseen: Number of these owners without a training sample.
     """
 
     counts: np.ndarray
@@ -53,29 +56,46 @@ class Split(NamedTuple):
     unseen: int
 
 
-class Found(NamedTuple):
-    """How many samples of which label each worker holds.
+class Holdings(NamedTuple):
+    """The labels of the samples of each worker.
 
-    `counts` `[n, labels]`; of a regression the labels are groups of values in their order, and `means` `[n]` are the
-    workers' mean values (None for labels). `labels` are their names. `parts`: the splits by name. `training` is the
-    number of all training samples.
+    Attributes:
+        counts: `[n, labels]`, samples of each label; in a regression labels are groups of values, in order.
+        means: `[n]`, mean value of each worker in a regression; None for labels.
+        labels: Names of the labels.
+        parts: The splits by name.
+        training: Number of training samples.
+        byzantine: The workers that are Byzantine in every update.
+        name: Title of the table and chart.
     """
 
     counts: np.ndarray
     means: np.ndarray | None
     labels: list[str]
-    parts: dict[str, Split]
+    parts: dict[str, SplitCounts]
     training: int
-    liars: list[int]
+    byzantine: list[int]
     name: str
 
 
-def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
-    """The shares of a scenario, or of the folder of a run or study (its first run). Raises ScenarioError."""
+def read(path: Path, overrides: Sequence[str], seed: int | None) -> Holdings:
+    """Reads or computes the partition of a scenario.
+
+    Args:
+        path: A scenario, or the folder of a run or study (its first run).
+        overrides: Texts `key=value` for a scenario.
+        seed: Seed of the run and data; None for that of the scenario.
+
+    Returns:
+        The samples of each worker.
+
+    Raises:
+        ScenarioError: Where the scenario or its data cannot be used.
+    """
     if overrides and path.is_dir():
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
-    file = runs(path)[0] / "scenario.yaml" if path.is_dir() else path
-    # a seed of the data's own would stand before that of the run
+    file = run_folders(path)[0] / "scenario.yaml" if path.is_dir() else path
+    # a seed of the data would win over the seed of the run
     seeded = [] if seed is None else [f"seed={seed}", "data.seed=null"]
     cell = study.load(file, [*overrides, *seeded]).cells[0].study
     with prefix_errors(path):
@@ -102,34 +122,41 @@ def read(path: Path, overrides: Sequence[str], seed: int | None) -> Found:
         for name, positions in parts._asdict().items()
         if len(positions)
     }
-    return Found(counts, means, labels, splits, len(parts.train), fixed_byzantine_workers(cell.run), name)
+    return Holdings(counts, means, labels, splits, len(parts.train), fixed_byzantine_workers(cell.run), name)
 
 
-def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: int, train: np.ndarray) -> Split:
+def _part(dataset: Dataset, positions: np.ndarray, numbers: np.ndarray, labels: int, train: np.ndarray) -> SplitCounts:
     counts = np.bincount(numbers[positions], minlength=labels)
     mean = None if dataset.classes is not None else float(dataset.y[positions].mean(dtype=np.float64))
     if dataset.owners is None:
-        return Split(counts, mean, None, 0)
+        return SplitCounts(counts, mean, None, 0)
     # -1: not known
     known = np.setdiff1d(dataset.owners[positions], [-1])
-    return Split(counts, mean, len(known), len(np.setdiff1d(known, dataset.owners[train])))
+    return SplitCounts(counts, mean, len(known), len(np.setdiff1d(known, dataset.owners[train])))
 
 
-def splits(found: Found) -> Table:
-    """A line for each of training, validation and test: its samples and the share of each label, in per cent."""
-    what = "labels" if found.means is None else "groups"
-    owned = any(part.owners is not None for part in found.parts.values())
-    made = Table(title="splits", caption=_lacking(found) or None, box=box.SIMPLE_HEAD, title_style="bold")
+def splits(holdings: Holdings) -> Table:
+    """The table of the splits.
+
+    Args:
+        holdings: The samples.
+
+    Returns:
+        A line for each of training, validation and test: its samples and the share of each label, in per cent.
+    """
+    what = "labels" if holdings.means is None else "groups"
+    owned = any(part.owners is not None for part in holdings.parts.values())
+    made = Table(title="splits", caption=_lacking(holdings) or None, box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("split", "samples", *(["owners", "of them new"] if owned else []), "entropy", what):
         made.add_column(heading, justify="right")
-    several = len(found.labels) <= NAMED
-    one = "label" if found.means is None else "group"
+    several = len(holdings.labels) <= NAMED
+    one = "label" if holdings.means is None else "group"
     for heading in (f"{one}: share in %" if several else "share in %", *([] if one == "label" else ["mean value"])):
         made.add_column(heading, overflow="fold")
-    for name, part in found.parts.items():
+    for name, part in holdings.parts.items():
         held, size = part.counts[part.counts > 0], part.counts.sum()
         if several:
-            each = zip(found.labels, 100 * part.counts / size, strict=True)
+            each = zip(holdings.labels, 100 * part.counts / size, strict=True)
             shares = "  ".join(f"{escape(label)}: {share:.1f}" for label, share in each)
         else:
             shares = f"{100 * held.min() / size:.2g} to {100 * held.max() / size:.2g}"
@@ -140,158 +167,184 @@ def splits(found: Found) -> Table:
     return made
 
 
-def _lacking(found: Found) -> str:
-    """A line about labels that a split lacks and others have."""
+def _lacking(holdings: Holdings) -> str:
+    """A line about labels that one split lacks and others have."""
     lines = []
-    for name, part in found.parts.items():
-        missing = [label for label, count in zip(found.labels, part.counts, strict=True) if not count]
-        if missing and found.means is None:
+    for name, part in holdings.parts.items():
+        missing = [label for label, count in zip(holdings.labels, part.counts, strict=True) if not count]
+        if missing and holdings.means is None:
             few = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
             lines.append(f"{name} has no sample of {'label' if len(missing) == 1 else 'the labels'} {few}")
     return escape("; ".join(lines))
 
 
-def table(found: Found) -> Table:
-    """A line for each worker: its samples, its labels and their entropy (or its mean value); and one for all."""
-    sizes, bits = found.counts.sum(axis=1), entropies(found.counts)
+def table(holdings: Holdings) -> Table:
+    """The table of the workers.
+
+    Args:
+        holdings: The samples.
+
+    Returns:
+        A line for each worker: its samples, its labels and their entropy (or its mean value); and one for all.
+    """
+    sizes, bits = holdings.counts.sum(axis=1), entropies(holdings.counts)
     held = int(sizes.sum())
-    what = "labels" if found.means is None else "groups"
-    most = f"log2({len(found.labels)}) = {np.log2(len(found.labels)):.3g}"
+    what = "labels" if holdings.means is None else "groups"
+    most = f"log2({len(holdings.labels)}) = {np.log2(len(holdings.labels)):.3g}"
     caption = f"entropy of the {what} in bits: mean {bits.mean():.3g}, at most {most}"
-    if held < found.training:
-        caption += f"; {found.training - held} of {found.training} training samples are held by nobody"
-    made = Table(title=Text(found.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
+    if held < holdings.training:
+        caption += f"; {holdings.training - held} of {holdings.training} training samples are held by nobody"
+    made = Table(title=Text(holdings.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "samples", "entropy", what):
         made.add_column(heading, justify="right")
-    made.add_column("which" if found.means is None else "mean value", overflow="fold")
-    means = [None] * len(sizes) if found.means is None else found.means
-    for worker, (counts, mean) in enumerate(zip(found.counts, means, strict=True)):
-        name = f"{worker} (Byzantine)" if worker in found.liars else str(worker)
-        made.add_row(name, str(sizes[worker]), f"{bits[worker]:.2f}", *_labels(found, counts, mean))
-    whole = found.counts.sum(axis=0)
-    mean = None if found.means is None else float(np.average(found.means, weights=sizes))
+    made.add_column("which" if holdings.means is None else "mean value", overflow="fold")
+    means = [None] * len(sizes) if holdings.means is None else holdings.means
+    for worker, (counts, mean) in enumerate(zip(holdings.counts, means, strict=True)):
+        name = f"{worker} (Byzantine)" if worker in holdings.byzantine else str(worker)
+        made.add_row(name, str(sizes[worker]), f"{bits[worker]:.2f}", *_labels(holdings, counts, mean))
+    whole = holdings.counts.sum(axis=0)
+    mean = None if holdings.means is None else float(np.average(holdings.means, weights=sizes))
     made.add_section()
-    made.add_row("all", str(held), f"{entropies(whole[None])[0]:.2f}", *_labels(found, whole, mean))
+    made.add_row("all", str(held), f"{entropies(whole[None])[0]:.2f}", *_labels(holdings, whole, mean))
     return made
 
 
 def _chosen(partition: Part) -> dict[str, Any]:
-    """The options that are not the defaults."""
+    """The options of a partition that differ from their defaults."""
     fields = type(partition).model_fields
     return {key: value for key, value in partition.options().items() if value != fields[key].default}
 
 
 def entropies(counts: np.ndarray) -> np.ndarray:
-    """The entropy in bits of each worker's labels, `[n, labels] -> [n]`."""
+    """The entropy of each worker's labels.
+
+    Args:
+        counts: `[n, labels]`, samples of each label.
+
+    Returns:
+        `[n]`, in bits.
+    """
     shares = counts / counts.sum(axis=1, keepdims=True)
     # not -0 for one label alone
     return np.abs(np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1))
 
 
-def draw(found: Found, chart: str, path: Path) -> list[Path]:
-    """Draws the shares as PNG and SVG; gives the paths. Raises ScenarioError where they cannot be written."""
+def draw(holdings: Holdings, chart: str, path: Path) -> list[Path]:
+    """Draws the samples of each worker.
+
+    Args:
+        holdings: The samples.
+        chart: `bars`, `bubbles`, or `auto` for bars up to 50 workers.
+        path: The picture; PNG and SVG are both written.
+
+    Returns:
+        The paths.
+
+    Raises:
+        ScenarioError: Where the pictures cannot be written.
+    """
     if path.suffix not in (".png", ".svg"):
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
-    bars = chart == "bars" or (chart == "auto" and len(found.counts) <= BARS)
+    bars = chart == "bars" or (chart == "auto" and len(holdings.counts) <= BARS)
     written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     for place in written:
-        replaceable(place, "--out")
+        check_replaceable(place, "--out")
     with rc_context(STYLE):
-        figure = _bars(found) if bars else _bubbles(found)
+        figure = _bars(holdings) if bars else _bubbles(holdings)
         for place in written:
             write_picture(place, figure, "--out")
     return written
 
 
-def _labels(found: Found, counts: np.ndarray, mean: float | None) -> tuple[str, str]:
-    """How many labels, and which (a run of them as `3-7`); of a regression the mean value."""
+def _labels(holdings: Holdings, counts: np.ndarray, mean: float | None) -> tuple[str, str]:
+    """The number of labels of a worker and their names (a range as `3-7`); of a regression the mean value."""
     held = np.flatnonzero(counts)
     if mean is not None:
         return str(len(held)), f"{mean:.4g}"
     spans = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1)
-    names = found.labels
+    names = holdings.labels
     words = [names[span[0]] if len(span) == 1 else f"{names[span[0]]}-{names[span[-1]]}" for span in spans]
     return str(len(held)), escape(" ".join(words))
 
 
-def _colours(found: Found) -> list[Any]:
-    """One for each label, in pairs of dark and light up to twenty; beyond, and for values, along a scale."""
-    if found.means is None and len(found.labels) <= NAMED:
-        return [matplotlib.colormaps["tab20"](label % 10 * 2 + label // 10) for label in range(len(found.labels))]
+def _colours(holdings: Holdings) -> list[Any]:
+    """A colour for each label: pairs of dark and light up to twenty; beyond, and for values, along a scale."""
+    if holdings.means is None and len(holdings.labels) <= NAMED:
+        return [matplotlib.colormaps["tab20"](label % 10 * 2 + label // 10) for label in range(len(holdings.labels))]
     scale = matplotlib.colormaps["viridis"]
-    return [scale(place) for place in np.linspace(0, 1, len(found.labels))]
+    return [scale(place) for place in np.linspace(0, 1, len(holdings.labels))]
 
 
 def _plain(label: str) -> str:
-    """A name that Matplotlib shows as it is: $ would begin a formula, and what begins with _ is left out of legends."""
+    """A label that Matplotlib shows literally: $ would begin a formula, a first _ would drop it from legends."""
     escaped = label.replace("$", r"\$")
     return f" {escaped}" if label.startswith("_") else escaped
 
 
-def _bars(found: Found) -> Figure:
-    n = len(found.counts)
+def _bars(holdings: Holdings) -> Figure:
+    n = len(holdings.counts)
     figure = Figure(figsize=(max(5.5, 0.24 * n + 2.2), 4.2), layout="constrained")
     axes: Any = figure.subplots()
     workers, below = np.arange(n), np.zeros(n)
-    for label, colour in enumerate(_colours(found)):
+    for label, colour in enumerate(_colours(holdings)):
         axes.bar(
-            workers, found.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
-            label=_plain(found.labels[label]),
+            workers, holdings.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
+            label=_plain(holdings.labels[label]),
         )  # fmt: skip
-        below += found.counts[:, label]
+        below += holdings.counts[:, label]
     axes.set_ylabel("samples")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.03 * below.max())
     axes.grid(axis="x", visible=False)
-    if len(found.labels) <= NAMED:
+    if len(holdings.labels) <= NAMED:
         handles, names = axes.get_legend_handles_labels()
         # in the order of the bars, the highest first
-        title = "label" if found.means is None else "value"
+        title = "label" if holdings.means is None else "value"
         axes.legend(
             handles[::-1], names[::-1], loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=title,
             fontsize=8,
         )  # fmt: skip
     else:
-        _scale(figure, axes, found)
-    _name(axes, found)
+        _scale(figure, axes, holdings)
+    _name(axes, holdings)
     return figure
 
 
-def _bubbles(found: Found) -> Figure:
-    n, labels = found.counts.shape
+def _bubbles(holdings: Holdings) -> Figure:
+    n, labels = holdings.counts.shape
     size = (min(14.0, max(5.5, 0.13 * n + 1.5)), min(9.0, max(3.2, 0.26 * labels + 1.6)))
     figure = Figure(figsize=size, layout="constrained")
     axes: Any = figure.subplots()
-    worker, label = np.nonzero(found.counts)
-    counts = found.counts[worker, label]
+    worker, label = np.nonzero(holdings.counts)
+    counts = holdings.counts[worker, label]
     # the largest circle fills the room between two workers or two labels, whichever is less; area is the number
     room = 0.72 * 72 * min((size[0] - 1.2) / n, (size[1] - 1.2) / labels)
     area = np.maximum((1.6 * room) ** 2 * counts / counts.max(), 0.3)
-    lies = np.isin(worker, found.liars)
-    for who, colour in ((~lies, "#0072B2"), (lies, BYZANTINE)):
+    byzantine = np.isin(worker, holdings.byzantine)
+    for who, colour in ((~byzantine, "#0072B2"), (byzantine, BYZANTINE)):
         axes.scatter(worker[who], label[who], area[who], color=colour, alpha=0.6, linewidth=0)
-    axes.set_ylabel("label" if found.means is None else "value")
+    axes.set_ylabel("label" if holdings.means is None else "value")
     if labels <= NAMED:
-        axes.set_yticks(range(labels), [_plain(label) for label in found.labels])
+        axes.set_yticks(range(labels), [_plain(label) for label in holdings.labels])
     axes.set_ylim(-0.8, labels - 0.2)
     axes.set_title(f"the largest circle: {counts.max()} samples", fontsize=8, loc="right", color="#666666")
-    _name(axes, found)
+    _name(axes, holdings)
     return figure
 
 
-def _scale(figure: Figure, axes: Any, found: Found) -> None:
-    """What the colours of many labels mean."""
-    norm = Normalize(0, len(found.labels) - 1)
+def _scale(figure: Figure, axes: Any, holdings: Holdings) -> None:
+    """Adds a colour bar for many labels."""
+    norm = Normalize(0, len(holdings.labels) - 1)
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="label")
 
 
-def _name(axes: Any, found: Found) -> None:
-    n = len(found.counts)
+def _name(axes: Any, holdings: Holdings) -> None:
+    n = len(holdings.counts)
     axes.set_xlim(-0.7, n - 0.3)
-    axes.set_xlabel("worker" + (" (Byzantine in red)" if found.liars else ""))
+    axes.set_xlabel("worker" + (" (Byzantine in red)" if holdings.byzantine else ""))
     if n <= BARS:
         axes.set_xticks(range(n))
         axes.tick_params(axis="x", labelsize=max(5, min(8, 240 / n)))
-        for liar in found.liars:
-            axes.get_xticklabels()[liar].set_color(BYZANTINE)
-    axes.set_title(verbatim(found.name), fontsize=9.5, fontweight="bold", loc="left")
+        for worker in holdings.byzantine:
+            axes.get_xticklabels()[worker].set_color(BYZANTINE)
+    axes.set_title(verbatim(holdings.name), fontsize=9.5, fontweight="bold", loc="left")

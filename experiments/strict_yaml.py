@@ -29,11 +29,11 @@ SCALARS = {
 }
 
 
-# What one file may hold: bytes, values (an alias stands for all that it repeats), and lists and mappings in each other.
+# Limits of a file: bytes, values (an alias counts as all that it repeats), and nesting of lists and mappings.
 LARGEST, MOST_VALUES, DEEPEST = 1_000_000, 20_000, 50
 # Digits of a whole number: no key takes more.
 MOST_DIGITS = 100
-# Characters of what is said about a place in a file.
+# Longest description of a mistake, in characters.
 LONGEST_PROBLEM = 300
 
 
@@ -44,7 +44,7 @@ class Loader(yaml.SafeLoader):
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        # by node: how many values it stands for, and how deeply they are nested
+        # by node: number of its values, and depth of their nesting
         self.sizes: dict[int, tuple[int, int]] = {}
         self.composed, self.inside = 0, 0
 
@@ -63,8 +63,8 @@ class Loader(yaml.SafeLoader):
                 f"*{shorten(name)} stands inside of &{shorten(name)}: a value cannot contain itself", event.start_mark
             )
         if (tag := getattr(event, "tag", None)) is not None:
-            said = shorten(tag.replace(CORE, "!!"))
-            _refuse(f"{said}: a scenario has no tags: put a value that begins with ! in quotes",
+            shown = shorten(tag.replace(CORE, "!!"))
+            _refuse(f"{shown}: a scenario has no tags: put a value that begins with ! in quotes",
                     event.start_mark)  # fmt: skip
         node = super().compose_node(parent, index)
         self.inside -= 1
@@ -152,7 +152,18 @@ Dumper.add_representer(
 
 
 def parse_text(text: str, source: str) -> Any:
-    """The value that a YAML text describes. Raises ScenarioError, one line that begins `source:line:column`."""
+    """Parses a YAML text.
+
+    Args:
+        text: The text.
+        source: Name of the text in errors.
+
+    Returns:
+        The value.
+
+    Raises:
+        ScenarioError: One line that begins with `source:line:column`.
+    """
     try:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
@@ -170,9 +181,17 @@ def parse_text(text: str, source: str) -> Any:
 
 
 def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dict[str, Any]:
-    """The mapping that a YAML file holds; `needed` says in words which keys it must have.
+    """Reads a mapping from a YAML file.
 
-    Raises ScenarioError, one line that begins with the file's name.
+    Args:
+        path: The file.
+        needed: The keys that it must have, in words for an error.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        ScenarioError: One line that begins with the file's name.
     """
     try:
         with path.open("rb") as file:
@@ -182,8 +201,8 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
         text = held.decode("utf-8-sig")
     except FileNotFoundError:
         beside = sorted(each.name for each in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        there = f"; beside it: {', '.join(beside[:MOST_LINES])}" if beside else ""
-        raise ScenarioError(f"{path}: no such file{there}") from None
+        neighbours = f"; beside it: {', '.join(beside[:MOST_LINES])}" if beside else ""
+        raise ScenarioError(f"{path}: no such file{neighbours}") from None
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: not text in UTF-8 (byte {error.start}): is this a scenario?") from None
     except OSError as error:
@@ -197,6 +216,13 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
 
 
 def dump(value: Any) -> str:
-    """YAML that `parse_text` reads back to the same value; keys keep their order."""
-    # in ASCII: what PyYAML writes otherwise, it does not always read back the same (U+0085 becomes a space)
+    """A value as YAML.
+
+    Args:
+        value: The value; keys keep their order.
+
+    Returns:
+        YAML that `parse_text` reads back to the same value.
+    """
+    # in ASCII: PyYAML does not read back every other character that it writes (U+0085 becomes a space)
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=False, width=120)

@@ -14,12 +14,15 @@ from byzax.simulator.mistakes import ScenarioError, shorten
 
 
 def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | None = None) -> Expansion:
-    """The study of a file, with overrides `key=value` applied; every cell is parsed and nothing is built yet.
+    """Loads the study of a file; every cell is parsed, and nothing is built yet.
 
     Args:
         path: The file.
         overrides: Texts `key=value`, applied in this order.
-        raw: The mapping that the file holds, where it was read already.
+        raw: The content of the file, where it was read already.
+
+    Returns:
+        The study, expanded over its grid.
 
     Raises:
         ScenarioError: One line for each mistake, each beginning with the file's name.
@@ -33,14 +36,25 @@ def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | Non
 
 
 def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Study) -> dict[str, Any]:
-    """The mapping with `key=value` set: a dotted key, a value in YAML. Setting a key ends a sweep over it.
+    """Sets a key of a scenario. Setting a key ends a sweep over it.
 
-    `description` is what the mapping describes.
+    Args:
+        raw: The scenario.
+        text: `key=value`, with a dotted key and a value in YAML.
+        description: The description that the mapping is parsed as.
 
-    >>> override({"rule": "krum", "grid": {"rule.name": ["krum", "median"]}}, "rule.name=bulyan")
-    {'rule': {'name': 'bulyan'}, 'grid': {}}
-    >>> override({"rule": "krum"}, "grid.workers.byzantine=[1, 2]")
-    {'rule': 'krum', 'grid': {'workers.byzantine': [1, 2]}}
+    Returns:
+        A new mapping.
+
+    Raises:
+        ScenarioError: For a text without a key or value, an item of a list, or a key inside a component that the grid
+            sweeps.
+
+    Example:
+        >>> override({"rule": "krum", "grid": {"rule.name": ["krum", "median"]}}, "rule.name=bulyan")
+        {'rule': {'name': 'bulyan'}, 'grid': {}}
+        >>> override({"rule": "krum"}, "grid.workers.byzantine=[1, 2]")
+        {'rule': 'krum', 'grid': {'workers.byzantine': [1, 2]}}
     """
     key, equals, value = text.partition("=")
     key = key.strip()
@@ -71,15 +85,22 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Stud
 
 
 def _decides(key: str, other: str) -> bool:
-    """Whether a value for `key` leaves nothing to choose for `other`."""
+    """Whether a value for `key` also sets `other`."""
     return other == key or other.startswith(f"{key}.") or key == f"{other}.name"
 
 
 def skipped_lines(skipped: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines about combinations that were left out, one for each reason; `skipped`: combinations and reasons.
+    """Lines about combinations that were left out, one for each reason.
 
-    >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
-    ['skipped: n is 5 (2 combinations, such as f=2)']
+    Args:
+        skipped: Combinations and reasons.
+
+    Returns:
+        The lines.
+
+    Example:
+        >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
+        ['skipped: n is 5 (2 combinations, such as f=2)']
     """
     found: dict[str, list[str]] = {}
     for combination, reason in skipped:

@@ -1,4 +1,4 @@
-"""Tables of results: cells with their counts, the best of a block, and what a table is of."""
+"""Tables of results: cells with their counts, the best of a block, and the shared settings."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from byzax.experiments.gathering import MEASURES, Results, at_equal, differs, diverged, ended, expected, others
+from byzax.experiments.gathering import (
+    MEASURES,
+    Results,
+    differs_by_run,
+    diverged,
+    has_result,
+    num_expected,
+    scores_at_equal,
+    varying_keys,
+)
 from byzax.experiments.names import counted, joined
 from byzax.experiments.records import TIMES, Record
 from byzax.experiments.scores import SUCCESS, Score, score_of
-from byzax.experiments.settings import fixed, line
+from byzax.experiments.settings import settings_line, shared_settings
 
-# With fewer values a standard deviation says nothing.
+# Smallest number of values with a standard deviation.
 FEWEST = 3
 
 
-class Cell(NamedTuple):
-    """The result of a cell's runs: `counted` of `of` runs have a value; the deviation is of a sample (n - 1).
+class TableCell(NamedTuple):
+    """The result of the runs of one cell.
 
-    Values that are not finite make the mean infinite.
+    Attributes:
+        mean: Mean of the score; infinite where a value is not finite.
+        std: Standard deviation of a sample (n - 1).
+        low: Lowest value.
+        high: Highest value.
+        counted: Number of runs with a value.
+        of: Number of runs asked for.
     """
 
     mean: float
@@ -39,9 +54,18 @@ class Cell(NamedTuple):
 class Table(NamedTuple):
     """Rules (and other keys) by attacks.
 
-    `words`: what its numbers are. `keys`: the headings of the first columns, the last of them the rule. `names`: what
-    stands below them, a tuple for each row. `cells[i][j]`: row i under attack j. `best[i][j]`: whether no rule in its
-    block (rows with the same other keys) is better by more than the standard error. `classes`: of the data of each row.
+    Attributes:
+        title: The title.
+        words: The kind of the numbers.
+        score: The score.
+        keys: Headings of the first columns, the last of them the rule.
+        names: The texts in these columns, a tuple for each row.
+        attacks: Headings of the other columns.
+        cells: `[rows][attacks]`.
+        best: `[rows][attacks]`, whether no rule in the block (rows with the same other keys) is better by more than the
+            standard error.
+        classes: Number of classes of the data of each row; NaN for values.
+        seeds: The seeds of all runs.
     """
 
     title: str
@@ -50,14 +74,14 @@ class Table(NamedTuple):
     keys: list[str]
     names: list[tuple[str, ...]]
     attacks: list[str]
-    cells: list[list[Cell]]
+    cells: list[list[TableCell]]
     best: list[list[bool]]
     classes: list[float]
     seeds: list[int]
 
     @property
     def caption(self) -> str:
-        """The kind of numbers, and the settings around them."""
+        """The kind of the numbers, and what stands beside the means."""
         every = [cell for row in self.cells for cell in row]
         most = max(cell.of for cell in every)
         counts = {cell.counted for cell in every if cell.counted}
@@ -67,18 +91,35 @@ class Table(NamedTuple):
             fewer = "; of two the range, of one its value"
         else:
             fewer = "; of one its value" if most == 2 and 1 in counts else ""
-        return f"{self.words}, {spread(most)}{fewer}"
+        return f"{self.words}, {spread_text(most)}{fewer}"
 
 
-def spread(seeds: int) -> str:
-    """The name of the spread that so many repeats have."""
+def spread_text(seeds: int) -> str:
+    """The name of the spread over repeats.
+
+    Args:
+        seeds: Number of repeats.
+
+    Returns:
+        Words for a caption.
+    """
     return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
 
 
 def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
-    """The table of a score. Of regressions it is the test loss, infinite where it is NaN."""
-    keys = [*others(frame), "rule"]
-    values = frame[score.column].fillna(np.inf).where(ended(frame))
+    """The table of a score.
+
+    Args:
+        title: The title.
+        words: The kind of the numbers.
+        frame: One row per run.
+        score: The score; a test loss that is NaN counts as infinite.
+
+    Returns:
+        The table.
+    """
+    keys = [*varying_keys(frame), "rule"]
+    values = frame[score.column].fillna(np.inf).where(has_result(frame))
     names = [tuple(row) for row in frame[keys].drop_duplicates().to_numpy()]
     # rules that are compared stand below each other
     blocks = list(dict.fromkeys(name[:-1] for name in names))
@@ -103,39 +144,47 @@ def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
     )
 
 
-def _cell(group: pd.DataFrame | None, most: int) -> Cell:
+def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
     if group is None:
-        return Cell(math.nan, math.nan, math.nan, math.nan, 0, most)
+        return TableCell(math.nan, math.nan, math.nan, math.nan, 0, most)
     values = group["value"].dropna().to_numpy(float)
-    of = expected(group)
+    of = num_expected(group)
     if not len(values):
-        return Cell(math.nan, math.nan, math.nan, math.nan, 0, of)
+        return TableCell(math.nan, math.nan, math.nan, math.nan, 0, of)
     mean = float(values.mean())
     std = float(values.std(ddof=1)) if len(values) > 1 and math.isfinite(mean) else math.nan
-    return Cell(mean, std, float(values.min()), float(values.max()), len(values), of)
+    return TableCell(mean, std, float(values.min()), float(values.max()), len(values), of)
 
 
-def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[Cell]], sign: int) -> list[list[bool]]:
-    """Mask of the best cells of each attack and block, with all that lie within its standard error."""
+def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]], sign: int) -> list[list[bool]]:
+    """Mask of the best cells of each attack and block, and of all within the standard error of the best."""
     found = [[False] * len(row) for row in cells]
     blocks: dict[tuple[str, ...], list[int]] = {}
     for i, name in enumerate(names):
         blocks.setdefault(name[:-1], []).append(i)
-    for mine in blocks.values():
-        # what stands alone is compared with nothing
-        for j in range(len(cells[0])) if len(mine) > 1 else ():
-            there = [i for i in mine if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
-            if not there:
+    for block_rows in blocks.values():
+        # a row alone in its block is compared with none
+        for j in range(len(cells[0])) if len(block_rows) > 1 else ():
+            usable = [i for i in block_rows if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
+            if not usable:
                 continue
-            first = max((cells[i][j] for i in there), key=lambda cell: sign * cell.mean)
-            for i in there if first.counted > 1 else ():
+            first = max((cells[i][j] for i in usable), key=lambda cell: sign * cell.mean)
+            for i in usable if first.counted > 1 else ():
                 close = sign * cells[i][j].mean >= sign * first.mean - first.error
                 found[i][j] = close and cells[i][j].counted > 1
     return found
 
 
-def cell_text(cell: Cell, digits: str) -> str:
-    """`0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing."""
+def cell_text(cell: TableCell, digits: str) -> str:
+    """The text of a cell.
+
+    Args:
+        cell: The cell.
+        digits: Format of a number.
+
+    Returns:
+        `0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing.
+    """
     if not cell.counted:
         return "-"
     if not math.isfinite(cell.mean):
@@ -150,7 +199,14 @@ def cell_text(cell: Cell, digits: str) -> str:
 
 
 def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
-    """The table as headings and rows of text."""
+    """A table as text.
+
+    Args:
+        made: The table.
+
+    Returns:
+        The headings, and the rows.
+    """
     rows = [
         [*name, *(cell_text(cell, made.score.digits) for cell in row)]
         for name, row in zip(made.names, made.cells, strict=True)
@@ -159,10 +215,15 @@ def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def tables(results: Results) -> list[Table]:
-    """All tables: at the end, and where it matters at equal time and work.
+    """All tables of results: at the end, and at equal time and work where these differ.
 
-    Runs whose data has classes and runs whose data has values are not in one table. How far backdoors succeeded is in
-    one of its own.
+    Runs with classes and runs with values have tables of their own, and so has the success of backdoors.
+
+    Args:
+        results: The results.
+
+    Returns:
+        The tables.
     """
     frame, curves = results.frame, results.curves
     made: list[Table] = []
@@ -178,8 +239,8 @@ def tables(results: Results) -> list[Table]:
         score = score_of(part)
         add(part, score, "final ")
         for measure, words in MEASURES.items():
-            if bool(ended(part).any()) and differs(mine.loc[ended(mine)], measure):
-                then, end = at_equal(part, mine, measure)
+            if bool(has_result(part).any()) and differs_by_run(mine.loc[has_result(mine)], measure):
+                then, end = scores_at_equal(part, mine, measure)
                 add(then, score, where=f" at {end:.4g} {words}, where the shortest run ends")
     backdoors = frame.loc[frame["attack_success"].notna()]
     if len(backdoors):
@@ -187,23 +248,37 @@ def tables(results: Results) -> list[Table]:
     return made
 
 
-def subject(results: Results) -> str:
-    """One line of what all runs share: data, partition, model, n, f and the other settings."""
-    shared = fixed([record.summary.settings for record in results.records.values()])
-    return line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
+def shared_settings_line(results: Results) -> str:
+    """The settings that all runs share.
+
+    Args:
+        results: The results.
+
+    Returns:
+        One line: data, partition, model, n, f and other settings.
+    """
+    shared = shared_settings([record.summary.settings for record in results.records.values()])
+    return settings_line(shared, results.frame["rule"].unique().tolist(), results.frame["attack"].unique().tolist())
 
 
 def _by(frame: pd.DataFrame) -> str:
     """The keys in which the runs of a table differ: ` by pre, rule and attack`."""
-    keys = [key for key in [*others(frame), "rule", "attack"] if len(set(frame[key])) > 1]
+    keys = [key for key in [*varying_keys(frame), "rule", "attack"] if len(set(frame[key])) > 1]
     return f" by {joined(keys)}" if keys else ""
 
 
-def troubles(results: Results) -> list[str]:
-    """One line for each run that was not completed, lost workers, or diverged."""
+def problem_lines(results: Results) -> list[str]:
+    """Messages about runs that were not completed, lost workers, or diverged.
+
+    Args:
+        results: The results.
+
+    Returns:
+        One line for each run, then one for each study with missing runs.
+    """
     lines = []
     frame = results.frame
-    for run in frame.loc[~ended(frame)].to_dict("records"):
+    for run in frame.loc[~has_result(frame)].to_dict("records"):
         step = "" if pd.isna(run["step"]) else f" after step {run['step']:.0f}"
         reason = f" ({run['reason']})" if isinstance(run["reason"], str) else ""
         lines.append(f"{run['run']}: {run['status']}{step}{reason}")
@@ -218,13 +293,13 @@ def troubles(results: Results) -> list[str]:
 
 
 def _lost(record: Record) -> str:
-    """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`, of a race; empty for nobody."""
-    said = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
-    return ", ".join(said)
+    """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`; empty where none was lost."""
+    losses = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
+    return ", ".join(losses)
 
 
 def _missing(results: Results) -> list[str]:
-    """A line for each study of which runs are not there at all."""
+    """A line for each study with runs that have no folder."""
     found = []
     for study, records in _by_study(results).items():
         asked = max((record.summary.runs or 0 for record in records), default=0)
@@ -241,21 +316,35 @@ def _by_study(results: Results) -> dict[str, list[Record]]:
     return found
 
 
-def early(frame: pd.DataFrame) -> list[str]:
-    """One line for each completed run that was stopped early."""
+def early_stop_lines(frame: pd.DataFrame) -> list[str]:
+    """Messages about completed runs that were stopped early.
+
+    Args:
+        frame: One row per run.
+
+    Returns:
+        One line for each run.
+    """
     stopped = frame.loc[(frame["status"] == "complete") & frame["reason"].notna()]
     return [f"{run}: {reason}" for run, reason in zip(stopped["run"], stopped["reason"], strict=True)]
 
 
-def spent_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Use of time by rule, schedule and attack, as headings and rows: means over the runs counted."""
-    keys = [*others(frame), "rule", "attack"]
+def time_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The table of the use of time by rule, schedule and attack.
+
+    Args:
+        frame: One row per run.
+
+    Returns:
+        The headings, and the rows: means over the runs with a result.
+    """
+    keys = [*varying_keys(frame), "rule", "attack"]
     headings = ["runs", "seconds", "gradients", "updates per second", "mean age of a row", "workers' time waiting"]
     rows = []
     groups: Any = frame.groupby(keys, sort=False)
     for names, group in groups:
-        mine = group.loc[ended(group)]
-        of = expected(group)
+        mine = group.loc[has_result(group)]
+        of = num_expected(group)
         runs = str(of) if len(mine) == of else f"{len(mine)} of {of}"
         time_s, gradients, rate, age, waiting, unused = mine[["time_s", "gradients", *TIMES]].mean()
         numbers = [f"{time_s:.4g}", f"{gradients:.0f}", f"{rate:.3g}", f"{age:.2f}", f"{waiting:.0%}", f"{unused:.0%}"]

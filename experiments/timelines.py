@@ -1,4 +1,4 @@
-"""A timeline to look at: a chart of workers over time, and a table of what became of their jobs."""
+"""Views of a timeline: a chart of workers over time, and a table of the outcomes of their jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,42 +14,55 @@ from rich.text import Text
 from byzax.experiments import study
 from byzax.experiments.plots import KINDS, STYLE, verbatim
 from byzax.experiments.records import Damaged, read_metrics
-from byzax.experiments.replay import runs, timeline_of
-from byzax.experiments.writing import replaceable, write_picture
+from byzax.experiments.replay import run_folders, timeline_of
+from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, Rows, Timeline, load, truncate, usage
 
-# A chart shows so many jobs of a worker, unless it is told from where to where.
+# Largest number of jobs of a worker in a chart without --from and --to.
 JOBS_SHOWN = 12
-# Up to so many rows their updates stand beside them in numbers.
+# Largest number of rows that are labelled with the numbers of their updates.
 NUMBERED = 150
 # Inches: matplotlib draws no picture of more than 65,535 pixels.
 TALLEST = 300
 ENDS = {Outcome.DROPPED: ("dropped", "x", "#555555"), Outcome.LOST: ("lost", "X", "#D55E00")}
 
 
-class Found(NamedTuple):
-    """A timeline, how many workers it has and which of these always lie, and what it is called."""
+class LabelledTimeline(NamedTuple):
+    """A timeline with its workers and name.
+
+    Attributes:
+        timeline: The timeline.
+        n: Number of workers.
+        byzantine: The workers that are Byzantine in every update.
+        name: Title of the chart and table.
+    """
 
     timeline: Timeline
     n: int
-    liars: list[int]
+    byzantine: list[int]
     name: str
 
 
-def read(path: Path, overrides: Sequence[str]) -> Found:
-    """The timeline of a scenario, of the folder of a run (or study: its first run), or of a file.
+def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
+    """Reads a timeline.
 
-    Of a run it is as much as was carried out.
+    Args:
+        path: A scenario, the folder of a run or of a study (its first run), or a file of a timeline.
+        overrides: Texts `key=value` for a scenario.
 
-    Raises ScenarioError.
+    Returns:
+        The timeline; of a run only the updates that were carried out.
+
+    Raises:
+        ScenarioError: Where there is no timeline, or overrides are given for anything but a scenario.
     """
     scenario = path.suffix in (".yaml", ".yml") and not path.is_dir()
     if overrides and not scenario:
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     if scenario or path.is_dir():
-        run = path if scenario else runs(path)[0]
+        run = path if scenario else run_folders(path)[0]
         cell = study.load(path if scenario else run / "scenario.yaml", overrides).cells[0].study
         if scenario and cell.clock == "wall":
             raise ScenarioError(
@@ -63,13 +76,13 @@ def read(path: Path, overrides: Sequence[str]) -> Found:
         if not scenario and (reached := _reached(run)) < cell.steps:
             name += f"; {reached} of {cell.steps} updates were carried out"
             made = truncate(made, reached)
-        return Found(made, cell.workers.total, fixed_byzantine_workers(cell.run), name)
+        return LabelledTimeline(made, cell.workers.total, fixed_byzantine_workers(cell.run), name)
     try:
         made = load(path)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
     n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=0))
-    return Found(made, n, [], path.name)
+    return LabelledTimeline(made, n, [], path.name)
 
 
 def _reached(run: Path) -> int:
@@ -83,34 +96,54 @@ def _reached(run: Path) -> int:
     return int(steps.iloc[-1])
 
 
-def table(found: Found) -> Table:
-    """A line for each worker: its jobs by their end, and its time."""
-    spent = usage(found.timeline, found.n)
-    end = float(found.timeline.time_s[-1]) if found.timeline.steps else 0.0
-    caption = f"{found.timeline.steps} updates in {end:.6g} s"
-    if found.timeline.stopped:
-        caption += f"; {found.timeline.stopped}"
-    made = Table(title=Text(found.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
+def table(labelled: LabelledTimeline) -> Table:
+    """The table of a timeline.
+
+    Args:
+        labelled: The timeline.
+
+    Returns:
+        A line for each worker: its jobs by outcome, and its use of time.
+    """
+    spent = usage(labelled.timeline, labelled.n)
+    end = float(labelled.timeline.time_s[-1]) if labelled.timeline.steps else 0.0
+    caption = f"{labelled.timeline.steps} updates in {end:.6g} s"
+    if labelled.timeline.stopped:
+        caption += f"; {labelled.timeline.stopped}"
+    made = Table(title=Text(labelled.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "used", "dropped", "lost", "unfinished", "computing", "messages", "waiting", "mean age"):
         made.add_column(heading, justify="right")
-    ages = np.bincount(found.timeline.rows.workers, found.timeline.ages, found.n) / np.maximum(spent.used, 1)
-    for worker in range(found.n):
+    ages = np.bincount(labelled.timeline.rows.workers, labelled.timeline.ages, labelled.n) / np.maximum(spent.used, 1)
+    for worker in range(labelled.n):
         counts = [str(int(part[worker])) for part in spent[:4]]
         shares = [f"{part[worker] / end:.0%}" if end else "-" for part in spent[4:]]
-        name = f"{worker} (Byzantine)" if worker in found.liars else str(worker)
+        name = f"{worker} (Byzantine)" if worker in labelled.byzantine else str(worker)
         made.add_row(name, *counts, *shares, f"{ages[worker]:.2f}" if spent.used[worker] else "-")
     return made
 
 
-def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
-    """Draws the chart. Raises ScenarioError where nothing lies in it or it cannot be written."""
-    timeline = found.timeline
+def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Path) -> Path:
+    """Draws the chart of a timeline.
+
+    Args:
+        labelled: The timeline.
+        since: Start of the chart, in seconds.
+        until: End of the chart, in seconds; None for one with a readable number of jobs.
+        path: The picture, PNG or SVG.
+
+    Returns:
+        The path.
+
+    Raises:
+        ScenarioError: Where nothing happens in that time, or the picture cannot be written.
+    """
+    timeline = labelled.timeline
     if timeline.steps and not timeline.time_s[-1] > 0:
         raise ScenarioError(
-            f"{found.name}: all {timeline.steps} updates happen at 0 s, for nobody takes any time: there is nothing to "
-            "draw (latency says what jobs take)"
+            f"{labelled.name}: all {timeline.steps} updates happen at 0 s, for nobody takes any time: there is nothing "
+            "to draw (latency says what jobs take)"
         )
-    last = until if until is not None else _readable(timeline, found.n, since)
+    last = until if until is not None else _readable(timeline, labelled.n, since)
     if not np.isfinite([since, last]).all():
         raise ScenarioError(f"--from and --to: seconds are needed, got {since:g} and {last:g}")
     everything = Rows(*(np.concatenate(pair) for pair in zip(timeline.rows, timeline.unused, strict=True)))
@@ -122,11 +155,11 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
         raise ScenarioError(f"--from and --to: nothing happens from {since:g} to {last:g} seconds")
     if path.suffix not in (".png", ".svg"):
         raise ScenarioError(f"--out {path}: .png or .svg is needed")
-    replaceable(path, "--out")
+    check_replaceable(path, "--out")
     with rc_context(STYLE):
-        figure = Figure(figsize=(11, min(TALLEST, 0.32 * found.n + 1.6)), layout="constrained")
+        figure = Figure(figsize=(11, min(TALLEST, 0.32 * labelled.n + 1.6)), layout="constrained")
         axes: Any = figure.subplots()
-        # what did not happen lasted until the job was over
+        # a stage that did not happen lasts until the end of the job
         times = [np.fmin(t, over)[shown] for t in everything[4:7]] + [over[shown]]
         workers = everything.workers[shown]
         for kind, begin, end in (("messages", 0, 1), ("computing", 1, 2), ("messages", 2, 3)):
@@ -140,17 +173,17 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
             axes.axvline(time_s, color="#0072B2", linewidth=0.5, alpha=0.5, zorder=0)
         axes.plot([], [], color="#0072B2", linewidth=0.8, label="update")
         axes.set_xlim(since, last)
-        axes.set_ylim(found.n - 0.5, -0.5)
-        axes.set_yticks(range(found.n))
-        axes.tick_params(axis="y", labelsize=max(3, min(8, 240 / found.n)))
-        for liar in found.liars:
-            axes.get_yticklabels()[liar].set_color("#D55E00")
+        axes.set_ylim(labelled.n - 0.5, -0.5)
+        axes.set_yticks(range(labelled.n))
+        axes.tick_params(axis="y", labelsize=max(3, min(8, 240 / labelled.n)))
+        for worker in labelled.byzantine:
+            axes.get_yticklabels()[worker].set_color("#D55E00")
         axes.grid(axis="y", visible=False)
         numbered = (updates[shown] >= 0).sum() <= NUMBERED
         axes.set_xlabel("seconds" + ("; numbers are the update that a row went into, from 0" if numbered else ""))
-        axes.set_ylabel("worker" + (" (Byzantine in red)" if found.liars else ""))
+        axes.set_ylabel("worker" + (" (Byzantine in red)" if labelled.byzantine else ""))
         figure.legend(
-            loc="outside upper left", ncols=6, frameon=False, title=verbatim(found.name), alignment="left",
+            loc="outside upper left", ncols=6, frameon=False, title=verbatim(labelled.name), alignment="left",
             title_fontproperties={"size": 9.5, "weight": "bold"},
         )  # fmt: skip
         write_picture(path, figure, "--out")
@@ -158,7 +191,7 @@ def draw(found: Found, since: float, until: float | None, path: Path) -> Path:
 
 
 def _mark(axes: Any, workers: np.ndarray, over: np.ndarray, updates: np.ndarray, ends: np.ndarray) -> None:
-    """The end of each job: the number of the update that took its row, or what else became of it."""
+    """Marks the end of each job with the number of the update that used its row, or its other outcome."""
     for outcome, (word, marker, colour) in ENDS.items():
         mine = ends == outcome
         if mine.any():

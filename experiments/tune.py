@@ -1,4 +1,4 @@
-"""Hyperparameters chosen on the validation samples, before the test numbers are taken: a grid, a table, a scenario."""
+"""Tuning: hyperparameters chosen on the validation samples, before the test numbers are looked at."""
 
 import csv
 import io
@@ -15,34 +15,37 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import outputs, study
-from byzax.experiments.gathering import damage
+from byzax.experiments.gathering import damage_line
 from byzax.experiments.names import file_name, joined, short
 from byzax.experiments.records import Damaged, Summary, read_summary
 from byzax.experiments.report import study_name
-from byzax.experiments.settings import fixed, line
+from byzax.experiments.settings import settings_line, shared_settings
 from byzax.experiments.strict_yaml import dump
-from byzax.experiments.tables import Cell, cell_text, spread
+from byzax.experiments.tables import TableCell, cell_text, spread_text
 from byzax.simulator.config.grid import Expansion, prefix_errors, put, put_order
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError, on_one_line
 from byzax.simulator.validation import load_data
 
-# What nobody may look at who still has something to choose.
+# Measurements that are not written while there is something to choose.
 HIDDEN = ("test_loss", "test_accuracy", "attack_success")
-# What decides on which samples the choice is made: values of these are not measured alike.
+# Keys that change the samples the choice is made on, so that their values cannot be compared.
 MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
 # The numbers of tune.csv after the mean.
 COLUMNS = ("std", "low", "high", "seeds", "count", "of", "chosen")
-# What a learning rate is multiplied by where --over does not say otherwise.
+# Factors of the learning rates in the default sweep.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class Tuning(NamedTuple):
-    """A study whose grid also holds what is to be chosen, expanded.
+    """A study whose grid also sweeps the hyperparameters, expanded.
 
-    `over`: the keys that are chosen. `each`: the keys of the scenario's own grid for each value of which a choice is
-    made. `by`: what it is made by.
+    Attributes:
+        expansion: The study.
+        over: The keys that are chosen.
+        each: Keys of the scenario's own grid; for each combination of their values a choice is made.
+        by: The measure that decides.
     """
 
     expansion: Expansion
@@ -51,11 +54,21 @@ class Tuning(NamedTuple):
     by: str
 
 
-class Tried(NamedTuple):
-    """One combination of values, in one group of runs (`each`): what its runs came to.
+class TriedCombination(NamedTuple):
+    """The results of one combination of values, in one group of runs.
 
-    `mean`, `std`, `low` and `high` of the measure over the `seeds` repeats (of each repeat the mean over the rest of
-    the grid), NaN unless `counted` is `of`: the runs that were completed of those asked for. `best`: it is chosen.
+    Attributes:
+        each: The values that define the group.
+        chosen: The values tried.
+        mean: Mean of the measure over the repeats (of each repeat the mean over the rest of the grid); NaN unless
+            `counted` is `of`.
+        std: Standard deviation over the repeats, likewise.
+        low: Lowest of the repeats, likewise.
+        high: Highest of the repeats, likewise.
+        seeds: Number of repeats.
+        counted: Number of runs completed.
+        of: Number of runs asked for.
+        best: Whether the combination is chosen.
     """
 
     each: Mapping[str, Any]
@@ -70,7 +83,7 @@ class Tried(NamedTuple):
     best: bool
 
 
-def plan(
+def plan_tuning(
     path: Path,
     overrides: Sequence[str],
     over: Sequence[str],
@@ -78,9 +91,24 @@ def plan(
     by: str | None,
     raw: Mapping[str, Any] | None = None,
 ) -> Tuning:
-    """What is to be run. Raises ScenarioError, one line for each mistake. `raw`: what the file holds, where read."""
+    """Plans a tuning.
+
+    Args:
+        path: The scenario.
+        overrides: Texts `key=value`, applied to it.
+        over: Sweeps `key=[values]`; empty for the default ones.
+        each: Keys of the scenario's grid for each value of which a choice is made.
+        by: The measure that decides; None for the validation accuracy, or loss in a regression.
+        raw: The content of the file, where it was read already.
+
+    Returns:
+        The tuning.
+
+    Raises:
+        ScenarioError: One line for each mistake.
+    """
     plain = study.load(path, overrides, raw)
-    asked = list(over) or defaults(plain.study)
+    asked = list(over) or default_sweeps(plain.study)
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
         raise ScenarioError(f"--over {twice[0]}: is given twice: give all its values in one list")
@@ -113,8 +141,18 @@ def plan(
     return Tuning(made, tuple(keys), tuple(each), chosen_by)
 
 
-def defaults(base: Study) -> list[str]:
-    """A small grid: five learning rates around the scenario's, at the worker where it takes steps, and momentum."""
+def default_sweeps(base: Study) -> list[str]:
+    """The default sweeps: five learning rates around the scenario's, and the momentum of sgd.
+
+    Args:
+        base: The scenario.
+
+    Returns:
+        Texts `key=[values]`; the learning rate is that of the workers where these take steps.
+
+    Raises:
+        ScenarioError: Where there is no learning rate that is a number.
+    """
     local = base.local
     part = base.optimizer if local is None else local.optimizer
     key, speed = ("local", local.learning_rate) if local is not None and part is None else ("", None)
@@ -132,10 +170,18 @@ def defaults(base: Study) -> list[str]:
     return found
 
 
-def tried(folder: Path, tuning: Tuning) -> list[Tried]:
-    """What every combination came to, from the files of the runs, group by group and in the order written."""
+def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
+    """Reads the results of every combination from the files of the runs.
+
+    Args:
+        folder: The folder of the study.
+        tuning: The tuning.
+
+    Returns:
+        The combinations, group by group, in the order of the scenario.
+    """
     summaries, _ = _summaries(folder)
-    # a model whose loss is not finite is none to be chosen, whatever its accuracy; nor one trained by fewer workers
+    # no choice: models with a loss that is not finite, whatever their accuracy, and runs that lost workers
     found = {
         summary.position: getattr(summary, tuning.by)
         for summary in summaries
@@ -147,7 +193,7 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     choices: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
     missing: dict[tuple[str, str], int] = {}
     possible = [(cell.choices, cell.study.seeds) for cell in tuning.expansion.cells]
-    # what was left out of the grid was not completed
+    # combinations left out of the grid count as not completed
     left_out = [(cell.choices, tuning.expansion.study.seeds) for cell in tuning.expansion.skipped]
     for picked, seeds in [*possible, *left_out]:
         each, chosen = ({key: picked[key] for key in keys} for keys in (tuning.each, tuning.over))
@@ -165,9 +211,9 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
         spread = statistics.stdev(means) if len(means) > 1 and whole else math.nan
         ends = (min(means), max(means)) if whole else (math.nan, math.nan)
         numbers = statistics.fmean(means), spread, *ends, len(means), runs - missing[place], runs
-        rows.append(Tried(*choices[place], *numbers, False))
+        rows.append(TriedCombination(*choices[place], *numbers, False))
     sign = 1 if tuning.by == "validation_accuracy" else -1
-    groups: dict[str, list[Tried]] = {}
+    groups: dict[str, list[TriedCombination]] = {}
     for row in rows:
         groups.setdefault(repr(row.each), []).append(row)
     for group in groups.values():
@@ -179,8 +225,17 @@ def tried(folder: Path, tuning: Tuning) -> list[Tried]:
     return [row for group in groups.values() for row in group]
 
 
-def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
-    """Writes `tune.csv`, and where every run is over the chosen scenario of each group; gives the paths."""
+def write(folder: Path, tuning: Tuning, rows: Sequence[TriedCombination]) -> list[Path]:
+    """Writes `tune.csv`, and the chosen scenario of each group.
+
+    Args:
+        folder: The folder of the study.
+        tuning: The tuning.
+        rows: The combinations.
+
+    Returns:
+        The paths.
+    """
     written = [folder / "tune.csv"]
     text = io.StringIO(newline="")
     lines = csv.writer(text, lineterminator="\n")
@@ -193,16 +248,24 @@ def write(folder: Path, tuning: Tuning, rows: Sequence[Tried]) -> list[Path]:
     for row in (row for row in rows if row.best):
         stem = file_name(["tuned", *short({k: on_one_line(v) for k, v in row.each.items()})], [p.stem for p in written])
         written.append(folder / f"{stem}.yaml")
-        outputs.save_text(written[-1], dump(settled(tuning.expansion.study.given(), {**row.each, **row.chosen})))
+        outputs.save_text(written[-1], dump(replace_sweeps(tuning.expansion.study.given(), {**row.each, **row.chosen})))
     return written
 
 
-def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping of a scenario with these values in place of a sweep over them."""
+def replace_sweeps(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Sets chosen values in a scenario in place of the sweeps over them.
+
+    Args:
+        raw: The scenario.
+        chosen: The values by key.
+
+    Returns:
+        A new mapping.
+    """
     grid = {key: values for key, values in (raw.get("grid") or {}).items() if key not in chosen}
     mapping = {key: value for key, value in raw.items() if key != "grid"}
     for key in sorted(chosen, key=put_order):
-        # what a part that is still swept takes as options must be put into it after its name
+        # options of a component that is still swept are set after its name
         if any(key.startswith(f"{other.removesuffix('.name')}.") for other in grid):
             grid[key] = [chosen[key]]
         else:
@@ -211,17 +274,25 @@ def settled(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
 
 
 def show(folder: Path, console: Console) -> bool:
-    """Prints the combinations of a finished tuning, from its `tune.csv`; the chosen one of each group is named.
+    """Prints the combinations of a finished tuning, from its `tune.csv`, with the chosen one of each group marked.
 
-    Gives whether no run is damaged. Raises ScenarioError where the file is no table of a tuning.
+    Args:
+        folder: The folder of the study.
+        console: The console.
+
+    Returns:
+        Whether no run is damaged.
+
+    Raises:
+        ScenarioError: Where `tune.csv` cannot be read.
     """
     keys, measure, rows = _read(folder)
     summaries, damaged = _summaries(folder)
     console.print(Text(f"{study_name(folder)}: {measure} by {joined(keys)}", style="bold"))
-    if said := line(fixed([summary.settings for summary in summaries])):
-        console.print(Text(said, style="dim"))
+    if subtitle := settings_line(shared_settings([summary.settings for summary in summaries])):
+        console.print(Text(subtitle, style="dim"))
     most = max((row.seeds for row in rows), default=1)
-    made = Table(caption=f"final {measure}, {spread(most)}", box=box.SIMPLE_HEAD)
+    made = Table(caption=f"final {measure}, {spread_text(most)}", box=box.SIMPLE_HEAD)
     for key in keys:
         made.add_column(Text(key), vertical="bottom")
     made.add_column(Text(measure), justify="right", vertical="bottom")
@@ -229,7 +300,7 @@ def show(folder: Path, console: Console) -> bool:
     made.add_column("")
     for row in rows:
         # a combination with a run that is missing has no mean to be compared
-        cell = Cell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
+        cell = TableCell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
         runs = str(row.of) if row.counted == row.of else f"{row.counted} of {row.of}"
         # in a pipe there is no colour
         cells = [*row.each.values(), *row.chosen.values(), cell_text(cell, ".3f"), runs, "chosen" * row.best]
@@ -240,8 +311,8 @@ def show(folder: Path, console: Console) -> bool:
     return not damaged
 
 
-def _read(folder: Path) -> tuple[list[str], str, list[Tried]]:
-    """The keys, the measure and the rows of `tune.csv`. Raises ScenarioError."""
+def _read(folder: Path) -> tuple[list[str], str, list[TriedCombination]]:
+    """Reads the keys, the measure and the rows of `tune.csv`. Raises ScenarioError."""
     path = folder / "tune.csv"
     try:
         with path.open(newline="") as file:
@@ -254,25 +325,32 @@ def _read(folder: Path) -> tuple[list[str], str, list[Tried]]:
             *measured, seeds, count, of, chosen = numbers
             value, std, low, high = map(float, measured)
             whole = (int(seeds), int(count), int(of), bool(int(chosen)))
-            rows.append(Tried({}, dict(zip(keys, names, strict=True)), value, std, low, high, *whole))
+            rows.append(TriedCombination({}, dict(zip(keys, names, strict=True)), value, std, low, high, *whole))
     except (OSError, ValueError, csv.Error, IndexError):
         raise ScenarioError(f"{path}: cannot be read, or is no table that byzax tune wrote") from None
     return keys, mean.removeprefix("mean_").replace("_", " "), rows
 
 
 def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
-    """The summaries of the runs of a tuning, and a line for each that is damaged."""
+    """Reads the summaries of the runs, and a line for each that is damaged."""
     found, damaged = [], []
     for path in sorted(folder.glob("runs/[!.]*")):
         try:
             found.append(read_summary(path))
         except Damaged as error:
-            damaged.append(damage(path, error))
+            damaged.append(damage_line(path, error))
     return found, damaged
 
 
 def shares_test_samples(tuning: Tuning) -> bool:
-    """Whether the test samples of one repeat may be another's validation samples: each draws its own."""
+    """Whether test samples of one repeat can be validation samples of another.
+
+    Args:
+        tuning: The tuning.
+
+    Returns:
+        True where repeats draw splits of their own.
+    """
     return any(
         cell.study.repeats > 1 and cell.study.data.seed is None and load_data(cell.study.run).test is None
         for cell in tuning.expansion.cells
@@ -280,7 +358,14 @@ def shares_test_samples(tuning: Tuning) -> bool:
 
 
 def discard_if_empty(folder: Path) -> bool:
-    """Takes away the folder's files where no run began; gives whether it did."""
+    """Removes the files of a folder in which no run began.
+
+    Args:
+        folder: The folder of the study.
+
+    Returns:
+        Whether they were removed.
+    """
     if any(folder.glob("runs/[!.]*/summary.json")):
         return False
     outputs.discard(folder)

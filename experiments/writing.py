@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing: files are there whole or not at all."""
 
 import json
 import os
@@ -10,16 +10,18 @@ from typing import Any
 
 from byzax.simulator.mistakes import ScenarioError
 
-# Where a file is written before it gets its name; what a killed process leaves of it has a name that nobody else gives.
+# Name of a file that is being written; a killed process may leave one.
 BEGUN = r"\.byzax-[0-9a-f]{8}\.tmp"
-# Near the beginning of a file that is written where the user says: what has it may be replaced.
+# Near the beginning of files that byzax may replace outside its folders.
 STAMP = "written by byzax"
 
 
 def atomically(path: Path, write: Callable[[Any], Any]) -> None:
-    """Calls `write(file)`, with a file open for bytes that takes the place of `path` when all is written.
+    """Writes a file so that a reader, a crash or a power cut finds the old file or the new one, never half of it.
 
-    A reader, a crash or a power cut finds the old file or the new one and never half of it.
+    Args:
+        path: The file; a link stays a link.
+        write: Called with a file open for bytes, which takes the place of `path` when all is written.
     """
     if path.exists() and not path.is_file():
         # a pipe or a terminal, such as /dev/stdout, has no content that could be lost
@@ -44,7 +46,11 @@ def atomically(path: Path, write: Callable[[Any], Any]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until what was written to a file, or the names in a folder, are on the disk."""
+    """Waits until the content of a file, or the names in a folder, are on the disk.
+
+    Args:
+        path: The file or folder.
+    """
     place = os.open(path, os.O_RDONLY)
     try:
         os.fsync(place)
@@ -55,8 +61,16 @@ def sync(path: Path) -> None:
         os.close(place)
 
 
-def replaceable(path: Path, option: str) -> None:
-    """Raises ScenarioError where a file with content is there that byzax did not write; `option` names it."""
+def check_replaceable(path: Path, option: str) -> None:
+    """Checks that a file may be replaced: it is missing, empty, or written by byzax.
+
+    Args:
+        path: The file.
+        option: The command-line option that named it.
+
+    Raises:
+        ScenarioError: Where it may not, or cannot be read.
+    """
     if not path.is_file():
         return
     try:
@@ -69,13 +83,27 @@ def replaceable(path: Path, option: str) -> None:
 
 
 def write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
-    """Writes a mapping as JSON, with a stamp by which it may be replaced."""
+    """Writes a mapping as JSON, with the stamp of files that may be replaced.
+
+    Args:
+        path: The file.
+        numbers: The mapping.
+    """
     write_json(path, {"about": STAMP, **numbers})
 
 
 def write_picture(path: Path, figure: Any, option: str) -> None:
-    """Writes a figure as PNG or SVG. Raises ScenarioError where another's file is there, or it cannot be written."""
-    replaceable(path, option)
+    """Writes a figure as PNG or SVG.
+
+    Args:
+        path: The picture.
+        figure: The figure.
+        option: The command-line option that named the picture.
+
+    Raises:
+        ScenarioError: Where a file that byzax did not write is there, or the picture cannot be written.
+    """
+    check_replaceable(path, option)
     suffix = path.suffix[1:]
     # without a date the same picture is the same file
     about = {"Creator": STAMP, "Date": None} if suffix == "svg" else {"Software": STAMP}
@@ -86,15 +114,32 @@ def write_picture(path: Path, figure: Any, option: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text, whole or not at all."""
+    """Writes a text, whole or not at all.
+
+    Args:
+        path: The file.
+        text: The text.
+    """
     atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a mapping as JSON, whole or not at all."""
+    """Writes a mapping as JSON, whole or not at all.
+
+    Args:
+        path: The file.
+        value: The mapping.
+    """
     write_text(path, json_text(value))
 
 
 def json_text(value: Mapping[str, Any]) -> str:
-    """A mapping as JSON for people and programs."""
+    """A mapping as JSON for people and programs.
+
+    Args:
+        value: The mapping.
+
+    Returns:
+        The text, indented.
+    """
     return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""What PyYAML says about a text that is no YAML, in the words of somebody who wrote the text."""
+"""Explanations of PyYAML's errors for authors of scenarios."""
 
 import re
 from collections.abc import Callable
@@ -6,13 +6,21 @@ from typing import Any
 
 import yaml
 
-# what PyYAML says -> what it means, from the groups of the match, the error and the lines of the text
+# a fixed text, or a function of the match, the error and the lines of the text
 Explanation = str | Callable[[re.Match[str], Any, list[str]], str]
 CLOSES = {"[": "]", "{": "}"}
 
 
 def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, str]:
-    """The place of a mistake and one line that says what it is and what to do."""
+    """Explains a mistake in a YAML text.
+
+    Args:
+        error: The error of PyYAML.
+        text: The text.
+
+    Returns:
+        The place of the mistake, None where it is not known, and one line with the way out.
+    """
     problem = " ".join((error.problem or error.context or "no valid YAML").split())
     mark = error.problem_mark or error.context_mark
     for pattern, explanation in MISTAKES.items():
@@ -20,8 +28,8 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, s
             # these are found at the end of the text or a line too late
             if pattern in BEGIN and error.context_mark:
                 mark = error.context_mark
-            said = explanation if isinstance(explanation, str) else explanation(found, error, text.splitlines())
-            return mark, said
+            explained = explanation if isinstance(explanation, str) else explanation(found, error, text.splitlines())
+            return mark, explained
     return mark, problem
 
 
@@ -57,8 +65,8 @@ def _indent(line: str) -> int:
 
 
 def _no_colon(found: re.Match[str], error: Any, lines: list[str]) -> str:
-    said = lines[error.context_mark.line][error.context_mark.column :].strip()
-    return f"{said[:40]!r} is no 'key: value': a colon or the space after it is missing"
+    begun = lines[error.context_mark.line][error.context_mark.column :].strip()
+    return f"{begun[:40]!r} is no 'key: value': a colon or the space after it is missing"
 
 
 def _misplaced(found: re.Match[str], error: Any, lines: list[str]) -> str:

@@ -30,3 +30,13 @@ def pytest_collection_modifyitems(items):
 def _room_for_compiled_code():
     # two processes of several GB each otherwise, before Linux runs out of maps
     compilation.make_room(share=0.2)
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """The one Ray of the session: a function that gives the checkpoints of a scenario."""
+    from byzax.simulator import executors
+    from byzax.simulator.config.executors import Ray
+
+    with executors.session(Ray()) as execute:
+        yield lambda scenario: execute(scenario.task)

@@ -1,6 +1,6 @@
 """The commands `byzax bench rules`, `training`, `population` and `schedules`."""
 
-# what takes long to import is imported inside: `byzax --help` answers at once
+# slow imports are inside the commands: `byzax --help` answers at once
 import difflib
 import os
 import tempfile
@@ -10,8 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from byzax.experiments.refusing import QUIET, check_environment, ending, plainly, refuse
-from byzax.experiments.writing import replaceable
+from byzax.experiments.refusing import QUIET, check_environment, refuse, report_errors, signal_outcome
+from byzax.experiments.writing import check_replaceable
 from byzax.simulator.mistakes import ScenarioError
 
 bench = typer.Typer(help="Measure speed on this machine, as ratios within one run.", no_args_is_help=True)
@@ -19,7 +19,7 @@ NUMBERS = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Wr
 
 
 @bench.command()
-@plainly
+@report_errors
 def rules(
     rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
     size: Annotated[
@@ -44,13 +44,13 @@ def rules(
 
     sizes = [_numbers(text) for text in size] if size else benchmark.SIZES
     for name in rule or []:
-        if name not in benchmark.names():
-            near = difflib.get_close_matches(name, benchmark.names(), n=1)
+        if name not in benchmark.measured_names():
+            near = difflib.get_close_matches(name, benchmark.measured_names(), n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            refuse(f"--rule {name}: {hint}there are: {', '.join(benchmark.names())}")
+            refuse(f"--rule {name}: {hint}there are: {', '.join(benchmark.measured_names())}")
     say = _say(path, quiet)
-    installed = tuple(others.installed()) if peers else ()
-    chosen = list(dict.fromkeys(rule or benchmark.names()))
+    installed = tuple(others.installed_peers()) if peers else ()
+    chosen = list(dict.fromkeys(rule or benchmark.measured_names()))
     try:
         benchmark.run(list(dict.fromkeys(sizes)), chosen, repeats, plain, installed, path, say)
     except KeyboardInterrupt as end:
@@ -72,7 +72,7 @@ def _writable(path: Path | None) -> None:
     if not path.absolute().parent.is_dir():
         refuse(f"--json {path}: there is no folder {path.parent}")
     try:
-        replaceable(path, "--json")
+        check_replaceable(path, "--json")
     except ScenarioError as error:
         refuse(error)
     try:
@@ -86,7 +86,7 @@ def _writable(path: Path | None) -> None:
 
 
 def _interrupted(path: Path | None, end: KeyboardInterrupt) -> NoReturn:
-    word, code = ending(end)
+    word, code = signal_outcome(end)
     kept = f": what was measured is in {path}" if path and path.exists() else ""
     typer.echo(f"{word}{kept}", err=True)
     raise typer.Exit(code)
@@ -103,7 +103,7 @@ def _numbers(size: str) -> tuple[int, int, int]:
 
 
 @bench.command()
-@plainly
+@report_errors
 def training(
     rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
     model: Annotated[
@@ -134,7 +134,7 @@ def training(
 
 
 @bench.command()
-@plainly
+@report_errors
 def population(
     clients: Annotated[int, typer.Option(min=20, help="Clients in all.")] = 1000,
     participants: Annotated[int, typer.Option(min=5, help="Clients of an update.")] = 50,
@@ -157,7 +157,7 @@ def population(
 
 
 @bench.command()
-@plainly
+@report_errors
 def schedules(
     steps: Annotated[int, typer.Option(min=1, help="Updates of a run.")] = 400,
     repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,

@@ -19,14 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from byzax.experiments.benchmarks.timing import peak_of, timed
+from byzax.experiments.benchmarks.timing import peak_memory, time_calls
 
 PEERS = ("byzfl", "byzpy")
 LIMIT_S = 60.0  # for a first call and the repeats of one rule
 
 
-def installed() -> dict[str, str]:
-    """The peers that are here, and their versions."""
+def installed_peers() -> dict[str, str]:
+    """The peers that are installed.
+
+    Returns:
+        Their versions by name.
+    """
     found = {}
     for name in PEERS:
         if importlib.util.find_spec(name) and importlib.util.find_spec("torch"):
@@ -35,11 +39,20 @@ def installed() -> dict[str, str]:
 
 
 @contextmanager
-def running(peer: str, n: int, f: int, d: int, repeats: int) -> Iterator[Callable[[str], dict | None]]:
-    """Gives a function that measures one rule of `peer` on the benchmark's rows.
+def peer_process(peer: str, n: int, f: int, d: int, repeats: int) -> Iterator[Callable[[str], dict | None]]:
+    """Starts a process that measures rules of a peer on the benchmark's rows.
 
-    It gives `best_s`, `memory_bytes` and the `answer` `[d]`; or `failed`, the reason, with `longer_than_s` where it
-    took too long; or None where the peer has no such rule.
+    Args:
+        peer: Name of the peer.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        d: Number of parameters.
+        repeats: Number of timed calls.
+
+    Returns:
+        A context manager with a function from the name of a rule to `best_s`, `memory_bytes` and the `answer` `[d]`; or
+        to the reason under `failed`, with `longer_than_s` where it took too long; or to None where the peer has no such
+        rule.
     """
     process: subprocess.Popen | None = None
 
@@ -157,21 +170,21 @@ def _serve(peer: str, n: int, f: int, d: int, repeats: int) -> None:
 
     import torch  # pyright: ignore[reportMissingImports]
 
-    from byzax.experiments.benchmarks.timing import rows_of
+    from byzax.experiments.benchmarks.timing import benchmark_rows
 
-    original = torch.from_numpy(rows_of(n, d))
+    original = torch.from_numpy(benchmark_rows(n, d))
     rows = original.clone()
     answers = sys.stdout
-    sys.stdout = sys.stderr  # what a peer prints is no answer
+    sys.stdout = sys.stderr  # output of a peer is no answer
     for line in sys.stdin:
         try:
             rule = TABLES[peer][line.strip()](n, f)
-            peak = peak_of(lambda rule=rule: rule(rows))
+            peak = peak_memory(lambda rule=rule: rule(rows))
             record: dict[str, Any] = {"memory_bytes": peak and peak.extra}
             # some change the rows that they are given: each call gets them as they were
             record["in_place"] = not torch.equal(rows, original)
             fresh = (lambda: rows.copy_(original)) if record["in_place"] else (lambda: None)
-            record |= timed(lambda rule=rule: rule(rows), repeats, fresh)
+            record |= time_calls(lambda rule=rule: rule(rows), repeats, fresh)
             fresh()
             answer = rule(rows)
             answer = torch.stack(list(answer)) if isinstance(answer, (list, tuple)) else torch.as_tensor(answer)

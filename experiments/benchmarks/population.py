@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-from byzax.experiments.benchmarks.timing import peak_of
-from byzax.experiments.benchmarks.training import rows_alone
+from byzax.experiments.benchmarks.timing import peak_memory
+from byzax.experiments.benchmarks.training import time_gradients
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
@@ -26,7 +26,18 @@ EXECUTORS = {"vectorised": {"name": "vectorised"}, "ray, actors: auto": {"name":
 
 
 def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any], steps: int) -> Study:
-    """A run without evaluations in between; the first and the last one are not timed."""
+    """A run without evaluations between the first and the last one.
+
+    Args:
+        clients: Number of clients.
+        participants: Number of clients of an update.
+        rule: The rule.
+        executor: The executor.
+        steps: Number of updates.
+
+    Returns:
+        The run.
+    """
     return parse_as(
         Study,
         {
@@ -55,7 +66,16 @@ def scenario(clients: int, participants: int, rule: str, executor: dict[str, Any
 def run(
     clients: int, participants: int, steps: int, repeats: int, path: Path | None, say: Callable[[str], None]
 ) -> None:
-    """Says the table line by line; with a `path` all numbers go there as JSON."""
+    """Measures all rules and executors.
+
+    Args:
+        clients: Number of clients.
+        participants: Number of clients of an update.
+        steps: Number of updates of a run.
+        repeats: Number of runs after the first one.
+        path: File for all numbers as JSON; None for none.
+        say: Receives the lines of the table.
+    """
     compilation.use_disk_cache()
     first = scenario(clients, participants, RULES[0], {"name": "loop"}, steps)
     say(
@@ -63,7 +83,7 @@ def run(
         f"{message_bits(first.run) // 32} parameters and a momentum for each client, {os.cpu_count()} cores, "
         f"jax {jax.__version__}, {jax.default_backend()}"
     )
-    floor = 1 / rows_alone(first, participants)
+    floor = 1 / time_gradients(first, participants)
     say(f"{'rule':9} {'executor':18} {'updates/s':>10} {'clients/s':>10} {'of floor':>9} {'memory GiB':>11}")
     say(f"{'':9} {'local steps alone':18} {floor:10.1f} {floor * participants:10.0f} {1:9.2f}")
     table = []
@@ -78,7 +98,7 @@ def run(
                         before, after = execute(described.task)
                         seconds.append(after.wall_s - before.wall_s)
 
-            peak = peak_of(runs)
+            peak = peak_memory(runs)
             # the first run compiles
             rate = steps / statistics.median(seconds[1:])
             table.append(
@@ -93,5 +113,5 @@ def run(
             )
             memory = f"{peak.total / 2**30:11.2f}" if peak and name == "vectorised" else f"{'-':>11}"
             say(f"{rule:9} {name:18} {rate:10.1f} {rate * participants:10.0f} {rate / floor:9.2f} {memory}")
-            if path is not None:  # what was measured is kept, whatever comes
+            if path is not None:  # finished measurements are kept
                 write_numbers(path, {"records": table})

@@ -19,12 +19,12 @@ from byzax.aggregators import pre as before
 from byzax.aggregators.kernels.columns import mean_around_median
 from byzax.aggregators.smea import MOST_SUBSETS
 from byzax.experiments.benchmarks import peers, straightforward
-from byzax.experiments.benchmarks.timing import peak_of, rows_of, timed
+from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory, time_calls
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import interrupts, threads
 
 SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
-# What each rule must do at least: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
+# The least work of each rule: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
 FLOORS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("cge", "monna", "norm_clipping", "centered_clipping", "fltrust", "clip", "arc"), (2, 0)),
     **dict.fromkeys(("aksel", "signguard"), (3, 0)),
@@ -35,13 +35,19 @@ FLOORS: dict[str, tuple[int, int]] = {
 AT_LEAST_ONE_PASS = (1, 0)
 
 
-# What is measured, a rule or what stands before one: of rows, the server's own row and a key the result and, where it
-# iterates, the number of iterations.
-Subject = Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
+# A rule, or what stands before one: from rows, the server's own row and a key to the result and the number of
+# iterations, None where it does not iterate.
+MeasuredRule = Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, Any]]
 
 
 class Floors(NamedTuple):
-    """Seconds that the machine takes to copy the rows, to read them once, and to multiply them with themselves."""
+    """The machine's own speed.
+
+    Attributes:
+        copy_s: Seconds to copy the rows.
+        pass_s: Seconds to read them once.
+        product_s: Seconds to multiply them with themselves.
+    """
 
     copy_s: float
     pass_s: float
@@ -51,13 +57,27 @@ class Floors(NamedTuple):
 SECOND_STAGE = "bulyan's second stage"
 
 
-def names() -> tuple[str, ...]:
-    """All that can be measured."""
+def measured_names() -> tuple[str, ...]:
+    """The names of all rules, and of what stands before them.
+
+    Returns:
+        The names.
+    """
     return (*aggregators.available(), SECOND_STAGE, *before.available())
 
 
-def subject(name: str, n: int, f: int, d: int) -> Subject | str:
-    """What is behind a name, or the reason why it cannot be measured at this size."""
+def build_measured_rule(name: str, n: int, f: int, d: int) -> MeasuredRule | str:
+    """Builds a rule for a measurement.
+
+    Args:
+        name: Its name.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        d: Number of parameters.
+
+    Returns:
+        The rule as a function, or the reason why it cannot be measured at this size.
+    """
     if name == "smea" and comb(n, f) > MOST_SUBSETS:
         return "too many subsets"
     if name == SECOND_STAGE:
@@ -82,13 +102,21 @@ def subject(name: str, n: int, f: int, d: int) -> Subject | str:
     return call
 
 
-def floors(rows: jax.Array, repeats: int) -> Floors:
-    """The machine's own speed on these rows."""
+def measure_floors(rows: jax.Array, repeats: int) -> Floors:
+    """Measures the machine's own speed.
+
+    Args:
+        rows: `[n, d]`.
+        repeats: Number of timed calls.
+
+    Returns:
+        Best seconds.
+    """
 
     def best(function: Callable[[jax.Array], jax.Array]) -> float:
         compiled = jax.jit(function)
         jax.block_until_ready(compiled(rows))
-        return timed(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+        return time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
 
     def product(rows: jax.Array) -> jax.Array:
         return jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
@@ -98,9 +126,21 @@ def floors(rows: jax.Array, repeats: int) -> Floors:
 
 
 def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool) -> dict[str, Any]:
-    """Times one rule of byzax; `answer` is what it gave, where it is to `keep` it."""
+    """Measures a rule of byzax.
+
+    Args:
+        name: Its name.
+        rows: `[n, d]`.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        repeats: Number of timed calls.
+        keep: Whether the record holds the aggregate.
+
+    Returns:
+        The record: times, memory and iterations, or the reason under `failed`.
+    """
     d = rows.shape[1]
-    made = subject(name, n, f, d)
+    made = build_measured_rule(name, n, f, d)
     if isinstance(made, str):
         return {"name": name, "failed": made}
     own, key = jnp.full(d, 0.1, rows.dtype), jax.random.key(0)
@@ -117,36 +157,61 @@ def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool
         "iterations": None if iterations is None else int(iterations),
     }
     del answer
-    if peak := peak_of(lambda: jax.block_until_ready(compiled(rows, own, key))):
+    if peak := peak_memory(lambda: jax.block_until_ready(compiled(rows, own, key))):
         record |= {"memory_bytes": peak.extra, "process_bytes": peak.total}
-    return record | timed(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
+    return record | time_calls(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
 
 
-def compare(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeats: int) -> dict[str, float]:
-    """Best seconds of the straightforward versions."""
+def time_plain_versions(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeats: int) -> dict[str, float]:
+    """Measures a rule as it is usually written, in jax.numpy and NumPy.
+
+    Args:
+        name: Its name.
+        rows: `[n, d]`, on the device.
+        host: `[n, d]`, on the host.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        repeats: Number of timed calls.
+
+    Returns:
+        Best seconds, by `jnp_s` and `numpy_s`, where they end within minutes.
+    """
     found = {}
     function = straightforward.RULES.get(name)
     if straightforward.feasible(name, jnp, n, f):
         assert function is not None
         compiled = jax.jit(lambda rows: function(jnp, rows, f))
         jax.block_until_ready(compiled(rows))
-        found["jnp_s"] = timed(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+        found["jnp_s"] = time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
     if straightforward.feasible(name, np, n, f):
         assert function is not None
-        found["numpy_s"] = timed(lambda: function(np, host, f), repeats)["best_s"]
+        found["numpy_s"] = time_calls(lambda: function(np, host, f), repeats)["best_s"]
     return found
 
 
-def records(
+def measure_size(
     n: int, f: int, d: int, chosen: Sequence[str], repeats: int, plain: bool, others: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Measures at one size: first the machine, then each of the `chosen` names, with `others` the peers beside it."""
-    host = rows_of(n, d)
+    """Measures at one size: first the machine, then each rule.
+
+    Args:
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        d: Number of parameters.
+        chosen: Names of the rules.
+        repeats: Number of timed calls.
+        plain: Whether plain versions are measured too.
+        others: Peers that are measured too.
+
+    Returns:
+        The records.
+    """
+    host = benchmark_rows(n, d)
     rows = jax.device_put(host, may_alias=True)
-    machine = floors(rows, repeats)
+    machine = measure_floors(rows, repeats)
     yield {"name": "machine", **machine._asdict()}
     with ExitStack() as stack:
-        asked = {peer: stack.enter_context(peers.running(peer, n, f, d, repeats)) for peer in others}
+        asked = {peer: stack.enter_context(peers.peer_process(peer, n, f, d, repeats)) for peer in others}
         for name in chosen:
             record = {"n": n, "f": f, "d": d, **measure(name, rows, n, f, repeats, bool(others))}
             answer = record.pop("answer", None)
@@ -157,7 +222,7 @@ def records(
                 record["floor_s"] = passes * machine.pass_s + products * machine.product_s
                 record["floor"] = {"passes": passes, "products": products}
                 if plain:
-                    record |= compare(name, rows, host, n, f, repeats)
+                    record |= time_plain_versions(name, rows, host, n, f, repeats)
             for peer, ask in asked.items():
                 found = ask(name)
                 if found is not None:
@@ -175,8 +240,16 @@ HEADER = (
 )
 
 
-def line(record: dict[str, Any], others: Sequence[str]) -> str:
-    """One row of the table."""
+def table_line(record: dict[str, Any], others: Sequence[str]) -> str:
+    """A record as a row of the table.
+
+    Args:
+        record: The record.
+        others: Peers that have columns.
+
+    Returns:
+        The line.
+    """
     if record["name"] == "machine":
         parts = (f"{1000 * record[key + '_s']:.2f} ms to {what}" for key, what in MACHINE.items())
         return "the machine: " + ", ".join(parts)
@@ -228,8 +301,18 @@ def run(
     path: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    """Measures and says the tables line by line; with a `path` all numbers go there as JSON."""
-    versions = peers.installed()
+    """Measures all sizes.
+
+    Args:
+        sizes: Numbers (n, f, d).
+        chosen: Names of the rules.
+        repeats: Number of timed calls.
+        plain: Whether plain versions are measured too.
+        others: Peers that are measured too.
+        path: File for all numbers as JSON; None for none.
+        say: Receives the lines of the table.
+    """
+    versions = peers.installed_peers()
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
@@ -244,12 +327,12 @@ def run(
     found: list[dict[str, Any]] = []
     for n, f, d in sizes:
         say(f"\nn={n} f={f} d={d:,}")
-        for record in records(n, f, d, chosen, repeats, plain, others):
-            say(line(record, others))
+        for record in measure_size(n, f, d, chosen, repeats, plain, others):
+            say(table_line(record, others))
             if record["name"] == "machine":
                 say(HEADER + "".join(f"{peer:>10}" for peer in others))
             found.append(record)
-            if path is not None:  # what was measured is kept, whatever comes
+            if path is not None:  # finished measurements are kept
                 write_numbers(path, {**about, "records": found})
             interrupts.check()
     if peaks := [record["process_bytes"] for record in found if "process_bytes" in record]:

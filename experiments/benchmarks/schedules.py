@@ -38,12 +38,22 @@ SCHEDULES = {
     "asynchronous, each": {"name": "asynchronous", "apply": "each"},
     "basgd, 11 buckets": {"name": "basgd", "buckets": 11},
 }
-# Those that take many rows for an update, event by event, are planned for this many times fewer updates.
+# Factor of fewer planned updates for schedules with many rows per update.
 MANY_ROWS = {"synchronous, quorum n-f": 100, "basgd, 11 buckets": 10}
 
 
 def scenario(schedule: dict[str, Any], n: int, steps: int, **changes: Any) -> Study:
-    """A run without evaluations in between; single rows know no rule but average."""
+    """A run without evaluations between the first and the last one.
+
+    Args:
+        schedule: The schedule.
+        n: Number of workers.
+        steps: Number of updates.
+        changes: Other keys of the scenario.
+
+    Returns:
+        The run; its rule is average where every row is applied alone, else median.
+    """
     alone = schedule.get("apply") == "each"
     return parse_as(
         Study,
@@ -64,7 +74,17 @@ def scenario(schedule: dict[str, Any], n: int, steps: int, **changes: Any) -> St
 
 
 def measure(schedule: dict[str, Any], executor: str, steps: int, runs: int) -> float:
-    """Updates per second of the later runs."""
+    """Measures the speed of a schedule.
+
+    Args:
+        schedule: The schedule.
+        executor: Name in `EXECUTORS`.
+        steps: Number of updates of a run.
+        runs: Number of runs after the first one.
+
+    Returns:
+        Updates per second, of the median run after the first.
+    """
     wall = {"clock": "wall", "latency": {"name": "constant", "seconds": 0.0}} if "clock" in executor else {}
     described = scenario(schedule, WORKERS, steps, executor=EXECUTORS[executor], **wall)
     seconds = []
@@ -75,8 +95,17 @@ def measure(schedule: dict[str, Any], executor: str, steps: int, runs: int) -> f
     return steps / statistics.median(seconds[1:])
 
 
-def planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]:
-    """Seconds of planning, the jobs in the timeline, and the seconds that drawing as many times takes."""
+def time_planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]:
+    """Measures the planning of a timeline.
+
+    Args:
+        schedule: The schedule.
+        n: Number of workers.
+        updates: Number of updates.
+
+    Returns:
+        Seconds of planning, the number of jobs, and the seconds of drawing as many times.
+    """
     described = scenario(schedule, n, updates)
     begin = time.perf_counter()
     timeline = plan(described.run)
@@ -89,7 +118,16 @@ def planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, float]
 
 
 def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None, say: Callable[[str], None]) -> None:
-    """Says both tables line by line; with a `path` all numbers go there as JSON."""
+    """Measures all schedules.
+
+    Args:
+        steps: Number of updates of a run.
+        repeats: Number of runs after the first one.
+        workers: Number of workers of planned timelines.
+        updates: Number of updates of planned timelines.
+        path: File for all numbers as JSON; None for none.
+        say: Receives the lines of the tables.
+    """
     compilation.use_disk_cache()
     table: list[dict[str, Any]] = []
 
@@ -103,7 +141,7 @@ def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None,
     say(f"{'schedule':28} {'updates':>9} {'s':>8} {'jobs':>11} {'us a job':>9} {'drawing s':>10}")
     for name, schedule in SCHEDULES.items():
         count = max(1, updates // MANY_ROWS.get(name, 1))
-        found = {"updates": count, **planning(schedule, workers, count)}
+        found = {"updates": count, **time_planning(schedule, workers, count)}
         keep({"schedule": name, **found})
         each = found["planning_s"] / found["jobs"] * 1e6
         numbers = f"{found['planning_s']:8.2f} {found['jobs']:11.0f} {each:9.2f} {found['drawing_s']:10.2f}"

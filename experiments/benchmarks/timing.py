@@ -1,4 +1,4 @@
-"""What the benchmarks share: the rows, the clock and the memory."""
+"""Rows, clock and memory of the benchmarks."""
 
 import ctypes
 import sys
@@ -14,8 +14,16 @@ from byzax.simulator import interrupts
 BUDGET_S = 10.0  # for the repeats of one measurement; at least one is made
 
 
-def rows_of(n: int, d: int) -> np.ndarray:
-    """The rows `[n, d]`, float32, that all are measured on: normal, the same in every process."""
+def benchmark_rows(n: int, d: int) -> np.ndarray:
+    """The rows of all measurements: normal, the same in every process.
+
+    Args:
+        n: Number of rows.
+        d: Number of parameters.
+
+    Returns:
+        `[n, d]`, float32.
+    """
     # JAX takes an array that begins at a multiple of 64 bytes as it is, any other as a copy
     buffer = np.empty(4 * n * d + 64, np.uint8)
     start = -buffer.ctypes.data % 64
@@ -24,10 +32,18 @@ def rows_of(n: int, d: int) -> np.ndarray:
     return rows
 
 
-def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] = lambda: None) -> dict[str, float]:
-    """Seconds of `repeats` calls (fewer where they take long): median and best. The caller has made a first call.
+def time_calls(
+    function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] = lambda: None
+) -> dict[str, float]:
+    """Times calls of a function, after a first call by the caller.
 
-    `prepare` is called before each of them and not timed.
+    Args:
+        function: The function.
+        repeats: Number of calls; fewer are made where they take long.
+        prepare: Called before each of them, and not timed.
+
+    Returns:
+        `time_s`, the median, and `best_s`, in seconds; `calls`, their number.
     """
     taken: list[float] = []
     while len(taken) < repeats and (not taken or sum(taken) + min(taken) < BUDGET_S):
@@ -39,15 +55,27 @@ def timed(function: Callable[[], Any], repeats: int, prepare: Callable[[], Any] 
     return {"time_s": sorted(taken)[len(taken) // 2], "best_s": min(taken), "calls": len(taken)}
 
 
-class Peak(NamedTuple):
-    """The most memory that a process held during a call: beyond what it held before, and all in all, in bytes."""
+class PeakMemory(NamedTuple):
+    """The largest memory of a process during a call.
+
+    Attributes:
+        extra: Bytes beyond those before the call.
+        total: All bytes.
+    """
 
     extra: int
     total: int
 
 
-def peak_of(function: Callable[[], Any]) -> Peak | None:
-    """The most memory this process holds during the call, its result included; None where Linux is not there."""
+def peak_memory(function: Callable[[], Any]) -> PeakMemory | None:
+    """Measures the largest memory of this process during a call, its result included.
+
+    Args:
+        function: The function.
+
+    Returns:
+        The memory; None where the system is not Linux.
+    """
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not (sys.platform == "linux" and status.exists()):
         return None
@@ -57,7 +85,7 @@ def peak_of(function: Callable[[], Any]) -> Peak | None:
         return 1024 * int(line.split()[1])
 
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed before is given back, else it would be used unseen
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory is given back, else its use would not count
         reset.write_text("5")  # the peak is now the present
     except (OSError, AttributeError):
         return None
@@ -65,4 +93,4 @@ def peak_of(function: Callable[[], Any]) -> Peak | None:
     kept = function()  # its result counts
     peak = resident("VmHWM")
     del kept
-    return Peak(max(peak - before, 0), peak)
+    return PeakMemory(max(peak - before, 0), peak)

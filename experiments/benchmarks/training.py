@@ -35,7 +35,17 @@ EXECUTORS = {
 
 
 def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: int) -> Study:
-    """A run without evaluations in between; the first and the last one are not timed."""
+    """A run without evaluations between the first and the last one.
+
+    Args:
+        model: The model.
+        rule: The rule.
+        executor: The executor.
+        steps: Number of updates.
+
+    Returns:
+        The run.
+    """
     return parse_as(
         Study,
         {
@@ -52,8 +62,17 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
     )
 
 
-def rows_alone(described: Study, workers: int, steps: int = 20) -> float:
-    """Seconds for the jobs of so many workers in one update, in one thread, nothing aggregated."""
+def time_gradients(described: Study, workers: int, steps: int = 20) -> float:
+    """Measures the jobs of the workers of one update, in one thread, without aggregation.
+
+    Args:
+        described: The run.
+        workers: Number of workers.
+        steps: Number of updates.
+
+    Returns:
+        Seconds per update.
+    """
     core = first_core(described.run)
     here = world(described.run)
     params = core.start(here).params
@@ -66,7 +85,18 @@ def rows_alone(described: Study, workers: int, steps: int = 20) -> float:
 
 
 def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict[str, Any]:
-    """One row of the table."""
+    """Measures the speed of an executor.
+
+    Args:
+        model: Name in `MODELS`.
+        rule: The rule.
+        executor: Name in `EXECUTORS`.
+        steps: Number of updates of a run.
+        runs: Number of runs after the first one.
+
+    Returns:
+        One row of the table.
+    """
     described = scenario(MODELS[model], rule, EXECUTORS[executor], steps)
     begin = time.perf_counter()
     with session(described.executor) as execute:
@@ -95,10 +125,19 @@ def run(
     path: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    """Says the table line by line; with a `path` all numbers go there as JSON."""
+    """Measures all executors.
+
+    Args:
+        rules: The rules.
+        models: Names in `MODELS`.
+        steps: Number of updates of a run; None for `STEPS`.
+        repeats: Number of runs after the first one.
+        path: File for all numbers as JSON; None for none.
+        say: Receives the lines of the table.
+    """
     for model in models:
         for rule in rules:
-            # a mistake is said before anything is measured
+            # mistakes are reported before the first measurement
             scenario(MODELS[model], rule, {"name": "loop"}, steps or STEPS[model])
     compilation.use_disk_cache()
     say(f"{WORKERS} workers, batch 32, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
@@ -107,7 +146,7 @@ def run(
     for model in models:
         updates = steps or STEPS[model]
         for rule in rules:
-            floor = 1 / rows_alone(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
+            floor = 1 / time_gradients(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
             say(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
             for executor in EXECUTORS:
                 row = {**measure(model, rule, executor, updates, repeats), "floor_updates_per_s": floor}
@@ -117,5 +156,5 @@ def run(
                     f"{row['updates_per_s'] / floor:9.2f} "
                     f"{row['start_s']:8.1f} {row['first_s']:12.1f}"
                 )
-                if path is not None:  # what was measured is kept, whatever comes
+                if path is not None:  # finished measurements are kept
                     write_numbers(path, {"records": table})

@@ -1,6 +1,6 @@
-"""`byzax certify`: how resilient a rule is, measured by the definitions of the papers and set beside what is proven.
+"""`byzax certify`: the resilience of rules, measured by the definitions of the papers, beside the proven bounds.
 
-`description` says what is asked; `subject` and `draws` make the rule and the rows; `forging` and `search` make liars;
-`resilience`, `robustness`, `breakdown` and `leak` measure; `theory` holds what is proven, with sources; `measuring`
-goes through the parts; `report` and `plot` show what was found.
+`description` is the input; `subject` and `draws` build the rule and the rows; `forging` and `search` make Byzantine
+rows; `resilience`, `robustness`, `breakdown` and `leak` measure; `theory` holds proven bounds, with sources;
+`measuring` runs the parts; `report` and `plot` show the measurements.
 """

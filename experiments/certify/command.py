@@ -1,6 +1,6 @@
 """The command `byzax certify`."""
 
-# what takes long to import is imported inside: `byzax --help` answers at once
+# slow imports are inside the commands: `byzax --help` answers at once
 import os
 import sys
 from contextlib import nullcontext
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from byzax.experiments.refusing import QUIET, check_environment, ending, plainly, refuse
+from byzax.experiments.refusing import QUIET, check_environment, refuse, report_errors, signal_outcome
 
 EXIT_CODES = (
     "Exit codes: 0, it was measured (whatever came out); 2, a mistake in what was asked, and nothing was started; 130 "
@@ -17,7 +17,7 @@ EXIT_CODES = (
 )
 
 
-@plainly
+@report_errors
 def certify(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="What to measure, in YAML.")] = None,
     rule: Annotated[
@@ -25,7 +25,7 @@ def certify(
         typer.Option(metavar="NAME", help="A rule, by name or as {name: ..., option: ...}; again for more."),
     ] = None,
     n: Annotated[int | None, typer.Option("-n", metavar="ROWS", help="Rows; by default 25.")] = None,
-    f: Annotated[int | None, typer.Option("-f", metavar="LIARS", help="Byzantine rows; by default 5.")] = None,
+    f: Annotated[int | None, typer.Option("-f", metavar="BYZANTINE", help="Byzantine rows; by default 5.")] = None,
     d: Annotated[int | None, typer.Option("-d", metavar="PARAMETERS", help="By default 1000.")] = None,
     attack: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An attack; again for more; by default all.")
@@ -69,7 +69,7 @@ def certify(
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as interrupt:
-        word, code = ending(interrupt)
+        word, code = signal_outcome(interrupt)
         typer.echo(f"{word}: no rule was measured to its end", err=True)
         raise typer.Exit(code) from None
 
@@ -79,9 +79,9 @@ def _rules(asked: Any) -> str:
 
 
 def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet: bool) -> None:
-    """Measures, writes and prints a certificate. Raises ScenarioError before anything is measured.
+    """Measures, writes and prints a certificate. Raises ScenarioError before the first measurement.
 
-    KeyboardInterrupt passes where nothing is there to keep.
+    A KeyboardInterrupt passes on where there is no result to keep.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -95,7 +95,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     outputs.check([folder], inputs, overwrite, "certificate")
     compilation.use_disk_cache()
     with prefix_errors(file) if file else nullcontext():
-        plan = measuring.prepare(asked)
+        plan = measuring.plan_measurements(asked)
     results.versions()
     outputs.claim([folder], inputs, overwrite, "certificate", keep=True)
     errors = Console(stderr=True)
@@ -112,9 +112,9 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
                 elif not quiet:
                     typer.echo(text, err=True)
 
-            for each in measuring.perform(plan, say):
+            for each in measuring.measure_all(plan, say):
                 findings.append(each)
-                # a rule may take an hour: whatever comes, those that are measured are on disk
+                # a rule may take an hour: finished ones are on disk at every moment
                 report.write(folder, plan, findings)
                 # plots of a certificate that was there would be beside another one's numbers
                 outputs.remove(folder / name for name in report.FILES if name.endswith((".png", ".svg")))
@@ -122,7 +122,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
         if not findings:
             outputs.release(folder)
             raise
-        end = ending(interrupt)
+        end = signal_outcome(interrupt)
     written = [*report.write(folder, plan, findings), *plot.draw(folder, plan, findings)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(plan, findings, console)

@@ -1,4 +1,4 @@
-"""What `byzax certify` is asked: a strict, frozen description made of the same parts as a scenario."""
+"""The description of a certificate: strict, frozen, and made of the same parts as a scenario."""
 
 import math
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ class Certificate(
 
     @property
     def attackers(self) -> tuple[Part, ...]:
-        """The attacks that are asked for; those without rows are among them where all are meant."""
+        """The attacks; with `all` also those that make no rows."""
         return self.attacks or parse_as(_Attacks, {"attacks": list(members.available("attack"))}).attacks
 
 
@@ -120,9 +120,18 @@ class _Attacks(Description, frozen=True):
 
 
 def load(path: Path | None, flags: dict[str, Any], settings: Sequence[str] = ()) -> Certificate:
-    """What a file asks, or nothing, with the `flags` of a command line and overrides `key=value` over it.
+    """Loads a certificate.
 
-    Raises ScenarioError, one line for each mistake, each beginning with the file's name where there is one.
+    Args:
+        path: The file; None for none.
+        flags: Options of the command line by key, over the file.
+        settings: Texts `key=value`, over both.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        ScenarioError: One line for each mistake, each beginning with the file's name where there is one.
     """
     raw = read_mapping(path, "rule or rules") if path else {}
     if path is None:
@@ -136,7 +145,7 @@ def _described(raw: dict[str, Any], flags: dict[str, Any], settings: Sequence[st
         raw = {key: value for key, value in raw.items() if key != "rule"}
     raw = raw | flags
     if isinstance(raw.get("rules"), list) and len(raw["rules"]) == 1 and "rule" not in raw:
-        # one rule is one rule: --set rule.KEY=VALUE can follow, and mistakes are said of `rule`
+        # a list of one rule is `rule`: --set rule.KEY=VALUE can follow, and mistakes name `rule`
         raw = {"rule": raw["rules"][0], **{key: value for key, value in raw.items() if key != "rules"}}
     for text in settings:
         raw = override(raw, text, Certificate)

@@ -23,7 +23,7 @@ FULL_GRADIENT_AT_ONCE = 500  # samples
 
 
 class DrawPurpose(IntEnum):
-    """What a key is used for. The numbers are part of every recorded result: append, never renumber."""
+    """The purpose of a key. The numbers are part of every recorded result: append, never renumber."""
 
     GRADIENT = 0
     HONEST = 1
@@ -40,7 +40,16 @@ class DrawPurpose(IntEnum):
 
 
 class Scene(NamedTuple):
-    """The true gradient `gradient` `[d]`, its length, the deviation `sigma` of a coordinate, and the seed."""
+    """The distribution of the honest rows.
+
+    Attributes:
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        gradient: `[d]`, the true gradient g.
+        norm: Length of g.
+        sigma: Standard deviation of each coordinate.
+        seed: Seed of all draws.
+    """
 
     n: int
     f: int
@@ -51,45 +60,82 @@ class Scene(NamedTuple):
 
     @property
     def d(self) -> int:
-        """Parameters."""
+        """Number of parameters."""
         return len(self.gradient)
 
     @property
     def spread(self) -> float:
-        """sigma sqrt(d), the usual distance of an honest row from g."""
+        """sigma sqrt(d), the typical distance of an honest row from g."""
         return self.sigma * float(np.sqrt(self.d))
 
 
 def key(seed: int, purpose: DrawPurpose, *numbers: int) -> Array:
-    """The key for a purpose, and for numbers within it."""
+    """A key for draws on the device.
+
+    Args:
+        seed: The seed.
+        purpose: The purpose.
+        numbers: Numbers within the purpose.
+
+    Returns:
+        The key.
+    """
     made = jax.random.fold_in(jax.random.key(seed), int(purpose))
     for number in numbers:
         made = jax.random.fold_in(made, number)
     return made
 
 
-def host(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
-    """The same for what is drawn on the host."""
+def host_generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
+    """A generator for draws on the host.
+
+    Args:
+        seed: The seed.
+        purpose: The purpose.
+        numbers: Numbers within the purpose.
+
+    Returns:
+        The generator.
+    """
     # a spawn key and no list of entropy: there [1, 2] and [1, 2, 0] are the same
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(purpose), *map(int, numbers))))
 
 
 def scene(asked: Certificate) -> Scene:
-    """The scene of a certificate. Raises ScenarioError where the model or its data cannot be had."""
+    """The honest rows of a certificate.
+
+    Args:
+        asked: The certificate.
+
+    Returns:
+        Their distribution.
+
+    Raises:
+        ScenarioError: Where the model or its data cannot be used.
+    """
     if asked.gradients:
-        gradient, sigma = measured(asked.gradients, asked.seed)
+        gradient, sigma = measure_gradient(asked.gradients, asked.seed)
     else:
-        gradient = host(asked.seed, DrawPurpose.GRADIENT).standard_normal(asked.d)
+        gradient = host_generator(asked.seed, DrawPurpose.GRADIENT).standard_normal(asked.d)
         gradient *= asked.norm / np.linalg.norm(gradient)
         sigma = asked.sigma or asked.norm / float(np.sqrt(asked.d))
     norm = float(np.linalg.norm(gradient.astype(np.float64)))
     return Scene(asked.n, asked.f, gradient.astype(np.float32), norm, sigma, asked.seed)
 
 
-def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
-    """`(g [d], sigma)` of a model at its initial point: g over all training samples, sigma from rows of one batch.
+def measure_gradient(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
+    """Measures gradient and noise of a model at its initial point.
 
-    sigma² = mean |row - g|² / d, with batches drawn as workers of a scenario draw them.
+    Args:
+        gradients: The model, its data, and the number of batches.
+        seed: The seed.
+
+    Returns:
+        The gradient over all training samples, `[d]`, and sigma, with sigma² = mean |row - g|² / d over rows of one
+        batch, drawn as workers of a scenario draw them.
+
+    Raises:
+        ScenarioError: Where the model or its data cannot be used.
     """
     try:
         data = load(gradients.data)
@@ -118,12 +164,22 @@ def measured(gradients: Gradients, seed: int) -> tuple[np.ndarray, float]:
     return whole, float(np.sqrt(np.mean(squares) / len(whole)))
 
 
-def honest(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
-    """Rows `[m, rows, d]` of the draws `numbers` `[m]` for a purpose: draw i is the same whatever the others are."""
+def honest_rows(scene: Scene, purpose: tuple[int, ...], numbers: np.ndarray, rows: int | None = None) -> np.ndarray:
+    """Draws honest rows.
+
+    Args:
+        scene: Their distribution.
+        purpose: The purpose, and numbers within it.
+        numbers: `[m]`, numbers of the draws; a draw depends on its number alone.
+        rows: Number of rows of a draw; None for n.
+
+    Returns:
+        `[m, rows, d]`, float32.
+    """
     # on the host: JAX would compile its normal numbers anew for every shape, which takes longer than all the draws
     drawn = np.empty((len(numbers), rows or scene.n, scene.d), np.float32)
     for place, number in zip(drawn, numbers, strict=True):
-        host(scene.seed, *purpose, int(number)).standard_normal(dtype=np.float32, out=place)
+        host_generator(scene.seed, *purpose, int(number)).standard_normal(dtype=np.float32, out=place)
     drawn *= np.float32(scene.sigma)
     drawn += scene.gradient
     return drawn

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.attacks import Answer, View
-from byzax.experiments.certify.subject import Subject, numbered
+from byzax.experiments.certify.subject import Subject, numbered_keys
 from byzax.members import file_of, said
 from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.mistakes import ScenarioError
@@ -16,19 +16,35 @@ from byzax.simulator.mistakes import ScenarioError
 Array = jax.Array
 
 
-class Forger(NamedTuple):
-    """`forge(rows [m, n, d], numbers [m], key)` gives the rows with the first f replaced (`none`: as they were)."""
+class BatchedAttack(NamedTuple):
+    """An attack over a batch of draws.
+
+    Attributes:
+        label: Label of the attack.
+        forge: From rows `[m, n, d]`, numbers of the draws `[m]` and a key to the rows with the first f replaced; `none`
+            leaves them as they are.
+    """
 
     label: str
     forge: Callable[[np.ndarray, np.ndarray, Array], np.ndarray]
 
 
-def forgers(
+def build_batched_attacks(
     attacks: Sequence[Part], labels: dict[Part, str], subject: Subject, named: bool
-) -> tuple[list[Forger], list[str]]:
-    """Every attack that makes rows of its own, and a line for each that cannot be asked here.
+) -> tuple[list[BatchedAttack], list[str]]:
+    """Builds the attacks that make rows of their own.
 
-    Raises ScenarioError instead of such a line where the attacks were `named` one by one.
+    Args:
+        attacks: The attacks.
+        labels: The label of each.
+        subject: The rule.
+        named: Whether the attacks were named one by one.
+
+    Returns:
+        The attacks, and a line for each that cannot be used here.
+
+    Raises:
+        ScenarioError: For a named attack that cannot be used, or one that fails.
     """
     made, skipped = [], []
     for part in attacks:
@@ -36,11 +52,11 @@ def forgers(
         try:
             attack = part.make(subject.n, subject.f)
             if attack.forge is not None:
-                made.append(Forger(label, _batched(attack.forge, attack.init, subject)))
+                made.append(BatchedAttack(label, _batched(attack.forge, attack.init, subject)))
             elif attack.corrupt is not None:
                 why = f"{label}: changes data and makes no rows: left out"
             else:
-                made.append(Forger(label, lambda rows, numbers, key: rows))
+                made.append(BatchedAttack(label, lambda rows, numbers, key: rows))
         except ValueError as error:
             why = f"{' '.join(str(error).split())}: left out"
         except Exception as error:
@@ -65,7 +81,7 @@ def _batched(
             params = jnp.zeros(own.shape[1], own.dtype)
 
             def ask_rule(attempt: Array) -> Answer:
-                # what the rule will draw, and the server's own row, the adversary can only guess
+                # the adversary can only guess the rule's draws and the server's own row
                 guess = jax.random.fold_in(key, 1)
                 aggregate, weights = subject.ask(attempt[None], known[None], guess[None])
                 return Answer(aggregate[0], None if weights is None else weights[0], attempt)
@@ -86,4 +102,4 @@ def _batched(
 
         return jax.lax.map(one, (rows, keys))
 
-    return lambda rows, numbers, key: np.asarray(all_of(jnp.asarray(rows), numbered(key, jnp.asarray(numbers))))
+    return lambda rows, numbers, key: np.asarray(all_of(jnp.asarray(rows), numbered_keys(key, jnp.asarray(numbers))))

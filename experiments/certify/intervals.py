@@ -11,7 +11,13 @@ COLUMNS = 20_000  # of a product that are converted to float64 at once
 
 
 class Estimate(NamedTuple):
-    """`value` with the ends of its 95 % interval; the ends are `value` where it is no estimate."""
+    """An estimate with its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end of the interval; `value` where it is no estimate.
+        high: Upper end, likewise.
+    """
 
     value: float
     low: float
@@ -19,7 +25,14 @@ class Estimate(NamedTuple):
 
 
 def mean(values: Array) -> Estimate:
-    """The mean of independent values `[m]`, with a normal interval from their standard deviation (ddof 1)."""
+    """Estimates a mean, with a normal interval from the standard deviation (ddof 1).
+
+    Args:
+        values: `[m]`, independent values.
+
+    Returns:
+        The mean; NaN where a value is not finite.
+    """
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all():
         return Estimate(np.nan, np.nan, np.nan)
@@ -28,7 +41,15 @@ def mean(values: Array) -> Estimate:
 
 
 def products(one: Array, other: Array) -> Array:
-    """`one @ other.T` in float64, for `[m, d]` and `[k, d]`, without a copy of either as a whole."""
+    """`one @ other.T` in float64, without a copy of either as a whole.
+
+    Args:
+        one: `[m, d]`.
+        other: `[k, d]`.
+
+    Returns:
+        `[m, k]`.
+    """
     total = np.zeros((len(one), len(other)))
     for start in range(0, one.shape[1], COLUMNS):
         part = slice(start, start + COLUMNS)
@@ -37,12 +58,18 @@ def products(one: Array, other: Array) -> Array:
 
 
 def length_of_mean(gram: Array) -> Estimate:
-    """The length of E[x], from the products `gram` `[m, m]` of m independent draws of x.
+    """Estimates the length of E[x].
 
     |mean of x|² is too large by the noise of the mean. Its unbiased counterpart is the mean of <x_i, x_j> over i != j,
-    a U-statistic; its standard error is that of the jackknife, which is too large rather
-    than too small (Efron and Stein 1981), its interval normal. Below 0 each of the three counts as 0; then the root is
-    taken.
+    a
+    U-statistic; its standard error is that of the jackknife, which is rather too large than too small (Efron and Stein
+    1981), its interval normal. Negative numbers count as 0 before the root is taken.
+
+    Args:
+        gram: `[m, m]`, products of m independent draws of x.
+
+    Returns:
+        The length; inf where a product is not finite.
     """
     m = len(gram)
     if not np.isfinite(gram).all():
@@ -60,7 +87,16 @@ def length_of_mean(gram: Array) -> Estimate:
 
 
 def ratio(above: Array, below: Array, generator: np.random.Generator) -> Estimate:
-    """mean(above) / mean(below), pairs `[m]` drawn together, with a percentile bootstrap over the pairs."""
+    """Estimates mean(above) / mean(below), with a percentile bootstrap over the pairs.
+
+    Args:
+        above: `[m]`.
+        below: `[m]`, drawn together with `above`.
+        generator: For the bootstrap.
+
+    Returns:
+        The ratio; inf where a value above is not finite.
+    """
     if not np.isfinite(above).all():
         return Estimate(np.inf, np.inf, np.inf)
     m = len(above)

@@ -1,12 +1,12 @@
 """The hidden vulnerability, measured: what one coordinate can be moved by, as d grows.
 
-f equal liars send mu + gamma e_c, with mu the honest mean and honest rows independent N(g, sigma² I) (El Mhamdi et al.,
-ICML 2018, section 3). For every draw the largest deviation |F_c - mu_c| over gamma, in sigma, is searched: on a grid
-that goes beyond what distances between honest rows can hide, then ever finer around the best. For a rule that selects a
-row it is the largest gamma at which the liars' row still wins. The value is the median over draws; the slope is that of
-its logarithm over log d, fitted by least squares to the points from d = 100 on (all points where fewer than two are).
-Distances between rows grow with sqrt(d): slope 1/2 for a rule that judges rows as a whole, 0 for one that judges
-coordinates.
+f equal Byzantine rows are mu + gamma e_c, with mu the honest mean and honest rows independent N(g, sigma² I) (El Mhamdi
+et al., ICML 2018, section 3). For every draw the largest deviation |F_c - mu_c| over gamma, in sigma, is searched: on a
+grid that goes beyond what distances between honest rows can hide, then ever finer around the best. For a rule that
+selects a row it is the largest gamma at which the Byzantine row still wins. The value is the median over draws; the
+slope is that of its logarithm over log d, fitted by least squares to the points from d = 100 on (all points where fewer
+than two are). Distances between rows grow with sqrt(d): slope 1/2 for a rule that judges rows as a whole, 0 for one
+that judges coordinates.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import theory
-from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, key
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, key
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.subject import Subject, answers, batch_size
 
@@ -26,7 +26,13 @@ FLAT = 0.25  # slopes below it are those of a rule that judges coordinates
 
 
 class Point(NamedTuple):
-    """`value`: median over draws of the largest deviation in sigma, with quartiles; `closed`: Krum's closed form."""
+    """The measurement for one number of parameters.
+
+    Attributes:
+        d: Number of parameters.
+        value: Median over draws of the largest deviation, in sigma, with quartiles.
+        closed: Closed form for Krum; None for other rules.
+    """
 
     d: int
     value: Estimate
@@ -34,14 +40,19 @@ class Point(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """The points over d, and the slope of log deviation over log d."""
+    """The deviation of one coordinate over d.
+
+    Attributes:
+        points: The points.
+        slope: Slope of log deviation over log d.
+    """
 
     points: list[Point]
     slope: float
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The growth in words."""
         if not np.isfinite(self.slope):
             return "no limit"
         return f"grows as d^{self.slope:.2f}" if self.slope > FLAT else "flat"
@@ -53,12 +64,22 @@ def measure(
     dimensions: tuple[int, ...],
     tell: Callable[[str], None],
 ) -> Leak:
-    """One point for each d; `make(d)` and `scenes(d)` give rule and scene."""
+    """Measures the deviation of one coordinate for several d.
+
+    Args:
+        make: Builds the rule for d parameters.
+        scenes: Builds the honest rows for d parameters.
+        dimensions: Numbers of parameters.
+        tell: Receives a line about each stage.
+
+    Returns:
+        One point for each d, and the slope.
+    """
     points = []
     for d in sorted(set(dimensions)):
         tell(f"leak: d = {d}")
         subject, scene = make(d), scenes(d)
-        values = largest(subject, scene)
+        values = largest_deviations(subject, scene)
         # no interpolation: a deviation may be infinite
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], method="nearest")
         closed = theory.leak(subject.part, subject.pre, scene.n, scene.f, d)
@@ -67,7 +88,14 @@ def measure(
 
 
 def slope(points: list[Point]) -> float:
-    """The slope of log deviation over log d."""
+    """Fits the slope of log deviation over log d.
+
+    Args:
+        points: The points; those from d = 100 on count where there are at least two.
+
+    Returns:
+        The slope; inf where a deviation is not finite.
+    """
     chosen = [point for point in points if point.d >= 100]
     chosen = chosen if len(chosen) > 1 else points
     if not all(np.isfinite(point.value.value) for point in chosen):
@@ -76,11 +104,19 @@ def slope(points: list[Point]) -> float:
     return float(np.polyfit(np.log([point.d for point in chosen]), np.log(values), 1)[0])
 
 
-def largest(subject: Subject, scene: Scene) -> np.ndarray:
-    """For every draw the largest deviation of coordinate 0 over gamma, in sigma, `[DRAWS]`."""
+def largest_deviations(subject: Subject, scene: Scene) -> np.ndarray:
+    """Searches the largest deviation of coordinate 0 over gamma.
+
+    Args:
+        subject: The rule.
+        scene: The honest rows.
+
+    Returns:
+        `[DRAWS]`, in sigma.
+    """
     numbers = np.arange(DRAWS)
-    rows = honest(scene, (DrawPurpose.LEAK, scene.d), numbers)
-    own = honest(scene, (DrawPurpose.OWN, 4), numbers, rows=1)[:, 0]
+    rows = honest_rows(scene, (DrawPurpose.LEAK, scene.d), numbers)
+    own = honest_rows(scene, (DrawPurpose.OWN, 4), numbers, rows=1)[:, 0]
     mean = rows[:, scene.f :].mean(axis=1)
     root = key(scene.seed, DrawPurpose.RULE, 4)
     at_once = max(1, batch_size(scene.n, scene.d) // DRAWS)

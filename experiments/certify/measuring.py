@@ -15,7 +15,16 @@ BYTES_FOR_ROWS, BYTES_FOR_INSTANCES = 200, 12
 
 
 class Findings(NamedTuple):
-    """What was found of one rule; None for a part that was not asked for."""
+    """The measurements of one rule; None for a part that was not asked for.
+
+    Attributes:
+        label: Label of the rule.
+        subject: The rule.
+        resilience: (alpha, f)-resilience.
+        robustness: (f, kappa)-robustness.
+        breakdown: The breakdown point.
+        leak: The hidden vulnerability.
+    """
 
     label: str
     subject: subject.Subject
@@ -25,38 +34,56 @@ class Findings(NamedTuple):
     leak: leak.Leak | None
 
 
-class Plan(NamedTuple):
-    """Everything that is built and traced before anything is measured."""
+class MeasurementPlan(NamedTuple):
+    """Everything that is built and traced before the first measurement.
+
+    Attributes:
+        asked: The certificate.
+        scene: The honest rows.
+        subjects: The rules.
+        attacks: The attacks on each rule.
+        skipped: A line for each attack that was left out.
+    """
 
     asked: Certificate
     scene: draws.Scene
     subjects: list[subject.Subject]
-    forgers: list[list[forging.Forger]]
+    attacks: list[list[forging.BatchedAttack]]
     skipped: list[str]
 
 
-def prepare(asked: Certificate) -> Plan:
-    """Builds and traces every rule and attack. Raises ScenarioError, a line for each rule that cannot be had."""
+def plan_measurements(asked: Certificate) -> MeasurementPlan:
+    """Builds and traces every rule and attack.
+
+    Args:
+        asked: The certificate.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ScenarioError: A line for each rule that cannot be built, or where the rows do not fit into memory.
+    """
     scene = draws.scene(asked)
-    _fits(asked, scene.d)
+    _check_memory(asked, scene.d)
     names = labels(asked.subjects)
     before = [on_one_line({"name": each.name, **each.model_dump(exclude_defaults=True)}) for each in asked.pre]
     subjects, mistakes = [], []
     for part in asked.subjects:
         try:
             label = " + ".join([*before, names[part]])
-            subjects.append(subject.build(label, part, asked.pre, asked.n, asked.f, scene.d))
+            subjects.append(subject.build_subject(label, part, asked.pre, asked.n, asked.f, scene.d))
         except ScenarioError as error:
             mistakes.append(str(error))
     if mistakes:
         raise ScenarioError("\n".join(dict.fromkeys(mistakes)))
     attackers = asked.attackers
     called = labels(attackers)
-    made = [forging.forgers(attackers, called, each, bool(asked.attacks)) for each in subjects]
-    return Plan(asked, scene, subjects, [forgers for forgers, _ in made], made[0][1])
+    made = [forging.build_batched_attacks(attackers, called, each, bool(asked.attacks)) for each in subjects]
+    return MeasurementPlan(asked, scene, subjects, [attacks for attacks, _ in made], made[0][1])
 
 
-def _fits(asked: Certificate, d: int) -> None:
+def _check_memory(asked: Certificate, d: int) -> None:
     """Raises ScenarioError where the rows alone are more than this machine's memory."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -76,17 +103,27 @@ def _fits(asked: Certificate, d: int) -> None:
         )
 
 
-def perform(plan: Plan, tell: Callable[[str], None]) -> Iterator[Findings]:
-    """Measures every part that is asked for, rule after rule; `tell` hears what is under way."""
-    for each, forgers in zip(plan.subjects, plan.forgers, strict=True):
-        yield _one(plan, each, forgers, lambda text, each=each: tell(f"{each.label}: {text}"))
+def measure_all(plan: MeasurementPlan, tell: Callable[[str], None]) -> Iterator[Findings]:
+    """Measures all parts of all rules.
+
+    Args:
+        plan: The plan.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The measurements, rule after rule.
+    """
+    for each, attacks in zip(plan.subjects, plan.attacks, strict=True):
+        yield _measure_rule(plan, each, attacks, lambda text, each=each: tell(f"{each.label}: {text}"))
 
 
-def _one(plan: Plan, rule: subject.Subject, forgers: list[forging.Forger], tell: Callable[[str], None]) -> Findings:
+def _measure_rule(
+    plan: MeasurementPlan, rule: subject.Subject, attacks: list[forging.BatchedAttack], tell: Callable[[str], None]
+) -> Findings:
     asked, scene, parts = plan.asked, plan.scene, plan.asked.parts
     measured = found = robust = broken = leaking = None
     if "resilience" in parts:
-        measured, found = resilience.measure(rule, scene, forgers, plan.skipped, asked.samples, asked.budget, tell)
+        measured, found = resilience.measure(rule, scene, attacks, plan.skipped, asked.samples, asked.budget, tell)
     if "robustness" in parts:
         robust = robustness.measure(rule, asked.budget, asked.seed, tell)
     if "breakdown" in parts:
@@ -94,7 +131,7 @@ def _one(plan: Plan, rule: subject.Subject, forgers: list[forging.Forger], tell:
             found = search.search(rule, scene, asked.budget, tell)
         broken = breakdown.measure(rule, scene, found, tell)
     if "leak" in parts and scene.f:
-        build = partial(subject.build, rule.label, rule.part, rule.pre, rule.n, rule.f)
+        build = partial(subject.build_subject, rule.label, rule.part, rule.pre, rule.n, rule.f)
         plain = asked.replace(gradients=None, norm=1.0, sigma=None)
         leaking = leak.measure(build, lambda d: draws.scene(plain.replace(d=d)), asked.dimensions, tell)
     return Findings(rule.label, rule, measured, robust, broken, leaking)

@@ -13,30 +13,47 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from byzax.experiments.certify.breakdown import BEYOND
-from byzax.experiments.certify.measuring import Findings, Plan
+from byzax.experiments.certify.measuring import Findings, MeasurementPlan
 from byzax.experiments.outputs import save
-from byzax.experiments.plots import DASHES, STYLE, appearance, colours, verbatim
+from byzax.experiments.plots import DASHES, STYLE, rule_colours, save_options, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
-WIDEST_SINE = 1.6  # what is farther is an arrow at the edge
-LOWEST, HIGHEST = 1e-2, 1e6  # of the deviation, in spreads; what is beyond is at the edge
+WIDEST_SINE = 1.6  # farther values are arrows at the edge
+LOWEST, HIGHEST = 1e-2, 1e6  # of the deviation, in spreads; values beyond are at the edge
 SHADE = "#f4e3dc"
 TITLE: Any = {"loc": "left", "fontweight": "bold", "fontsize": 9.5, "color": "#222222"}
 ASIDE: Any = {"fontsize": 7, "color": "#777777"}
 
 
-def draw(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
-    """Draws the panels of what was measured, as PNG and SVG; gives the paths."""
+def draw(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> list[Path]:
+    """Draws a certificate as PNG and SVG.
+
+    Args:
+        folder: The folder.
+        plan: The plan.
+        findings: The measurements.
+
+    Returns:
+        The paths.
+    """
     with rc_context(STYLE):
         figure = certificate(plan, findings)
         paths = [folder / f"certificate.{suffix}" for suffix in ("png", "svg")]
         for path in paths:
-            save(path, partial(figure.savefig, **appearance(path.suffix[1:])), "certificate")
+            save(path, partial(figure.savefig, **save_options(path.suffix[1:])), "certificate")
     return paths
 
 
-def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
-    """Angles, kappa, breakdown and leak, of all rules."""
+def certificate(plan: MeasurementPlan, findings: Sequence[Findings]) -> Figure:
+    """The figure of a certificate: a panel each for angles, kappa, breakdown and leak.
+
+    Args:
+        plan: The plan.
+        findings: The measurements.
+
+    Returns:
+        The figure.
+    """
     panels = {"resilience": _angles, "robustness": _kappas, "breakdown": _deviations, "leak": _leaks}
     shown = [(name, panel) for name, panel in panels.items() if any(getattr(each, name) for each in findings)]
     columns = min(2, max(1, len(shown)))
@@ -48,7 +65,7 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     figure = Figure(figsize=(9.4 if columns == 2 else 5.4, height), layout="constrained")
     heights = [height - 0.85 - lower * (lines - 1), *[lower] * (lines - 1)]
     grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    paint = colours([each.label for each in findings])
+    paint = rule_colours([each.label for each in findings])
     for axes, (_, panel) in zip(grid.flat, shown, strict=False):
         panel(axes, findings, paint, plan)
     for spare in list(grid.flat)[len(shown) :]:
@@ -75,7 +92,7 @@ def certificate(plan: Plan, findings: Sequence[Findings]) -> Figure:
     return figure
 
 
-def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
+def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
     axes.set_title("(\N{GREEK SMALL LETTER ALPHA}, f)-resilience: angle by attack", **TITLE)
     attacks = list(dict.fromkeys(c.attack for each in findings if each.resilience for c in each.resilience.cases))
     step = 0.7 / max(len(findings), 1)
@@ -100,7 +117,7 @@ def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
     axes.grid(axis="y", visible=False)
 
 
-def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
+def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
     axes.set_title("(f, \N{GREEK SMALL LETTER KAPPA})-robustness: found and proven", **TITLE)
     some = [each for each in findings if each.robustness]
     values = [
@@ -125,12 +142,12 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
             axes.plot([found], [i], marker=MARKS[place % len(MARKS)], markersize=5, linestyle="none", **style)
         if bound:  # 0 has no place on the axis
             axes.plot([bound], [i], marker="|", markersize=14, markeredgewidth=2, linestyle="none", **style)
-        said = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
+        note = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"
         if bound is not None:
-            said += f", at most {bound:.3g}"
+            note += f", at most {bound:.3g}"
         elif np.isfinite(robust.found):
-            said += ", no bound known"
-        axes.annotate(said, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
+            note += ", no bound known"
+        axes.annotate(note, (low, i), xytext=(3, 6), textcoords="offset points", **ASIDE)
     if lower := max((r.lower for each in some if (r := each.robustness) and 0 < r.lower < np.inf), default=0.0):
         axes.axvline(lower, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
@@ -148,21 +165,26 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
     axes.grid(axis="y", visible=False)
 
 
-def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
-    axes.set_title("Breakdown: what so many liars can do", **TITLE)
+def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
+    axes.set_title("Breakdown: what so many Byzantine rows can do", **TITLE)
     for i, each in enumerate(findings):
         if not (broken := each.breakdown):
             continue
-        liars, values = np.array(list(broken.curve)), np.array(list(broken.curve.values()))
+        numbers, values = np.array(list(broken.curve)), np.array(list(broken.curve.values()))
         style: Any = {"color": paint[each.label], "linestyle": DASHES[i % len(DASHES)]}
         axes.plot(
-            liars, np.clip(values, 1e-3, HIGHEST), linewidth=1.5, marker=MARKS[i % len(MARKS)], markersize=2.8, **style
+            numbers,
+            np.clip(values, 1e-3, HIGHEST),
+            linewidth=1.5,
+            marker=MARKS[i % len(MARKS)],
+            markersize=2.8,
+            **style,
         )
-        if broken.liars is not None:
+        if broken.num_byzantine is not None:
             height = HIGHEST ** (0.95 - 0.08 * (i % 5))
             axes.annotate(
-                str(broken.liars), (broken.liars, height), xytext=(4, 0), textcoords="offset points", va="center",
-                fontsize=8, fontweight="bold", color=paint[each.label], zorder=5,
+                str(broken.num_byzantine), (broken.num_byzantine, height), xytext=(4, 0), textcoords="offset points",
+                va="center", fontsize=8, fontweight="bold", color=paint[each.label], zorder=5,
                 bbox={"facecolor": SHADE, "edgecolor": "none", "pad": 0.6},
             )  # fmt: skip
     axes.axvline(plan.scene.f, color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
@@ -179,13 +201,13 @@ def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str],
     axes.set_ylim(LOWEST / 1.5, HIGHEST)
     axes.annotate("broken", (1, BEYOND), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right",
                   textcoords="offset points", **ASIDE)  # fmt: skip
-    axes.set_xlabel("liars")
+    axes.set_xlabel("Byzantine rows")
     axes.set_ylabel("distance from the honest mean\n(honest spreads, cut off above)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_minor_locator(LogLocator(numticks=1))
 
 
-def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: Plan) -> None:
+def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
     axes.set_title("Hidden vulnerability: one coordinate", **TITLE)
     ends: list[tuple[float, str, str]] = []
     last = max(plan.asked.dimensions)
@@ -218,7 +240,7 @@ def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan
     axes.set_yscale("log")
     heights = sorted(end for end in ends if np.isfinite(end[0]))
     low, high = np.log(axes.get_ylim())
-    # one above the other where they would lie on each other, and none above the panel
+    # one above the other where they would overlap, and none above the panel
     gap = min(0.055, 1 / max(len(heights) - 1, 1)) * (high - low)
     places = [float(np.log(value)) for value, _, _ in heights]
     for i in range(1, len(places)):

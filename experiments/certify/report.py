@@ -14,7 +14,8 @@ from rich.text import Text
 
 from byzax.experiments.certify.breakdown import Window
 from byzax.experiments.certify.intervals import Estimate
-from byzax.experiments.certify.measuring import Findings, Plan
+from byzax.experiments.certify.measuring import Findings, MeasurementPlan
+from byzax.experiments.names import counted
 from byzax.experiments.outputs import NAMES, save_text
 from byzax.experiments.results import versions
 from byzax.experiments.writing import json_text
@@ -22,14 +23,22 @@ from byzax.experiments.writing import json_text
 FILES = NAMES["certificate"]
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
 MOMENTS = (2, 3, 4)
+# Fields that have another name in JSON, so that programs can read old and new certificates.
+FILE_KEYS = {"num_byzantine": "liars"}
 
 
-def show(plan: Plan, findings: Sequence[Findings], console: Console) -> None:
-    """Prints what was asked, one table of all rules, and one of the attacks for each rule."""
+def show(plan: MeasurementPlan, findings: Sequence[Findings], console: Console) -> None:
+    """Prints a certificate: its settings, one table of all rules, and one of the attacks for each rule.
+
+    Args:
+        plan: The plan.
+        findings: The measurements.
+        console: The console.
+    """
     scene = plan.scene
     noise = scene.spread / scene.norm
     console.print(
-        f"n={scene.n} rows, f={scene.f} liars, d={scene.d}, |g|={scene.norm:.4g}, sigma={scene.sigma:.4g} "
+        f"n={scene.n} rows, f={scene.f} Byzantine, d={scene.d}, |g|={scene.norm:.4g}, sigma={scene.sigma:.4g} "
         f"(sqrt(d) sigma / |g| = {noise:.3g}), {plan.asked.samples} draws, seed {scene.seed}",
         highlight=False,
         soft_wrap=True,
@@ -49,7 +58,8 @@ def _summary(findings: Sequence[Findings]) -> Table:
         title="certificate",
         title_style="bold",
         padding=(0, 1, 0, 0),
-        caption="kappa at most, liars proven to stand: from theory (? nothing known to us); the rest is measured",
+        caption="kappa at most, Byzantine rows proven to stand: from theory (? nothing known to us); the rest is "
+        "measured",
     )
     widest = max(len(each.label) for each in findings)
     made.add_column("rule", style="bold", no_wrap=True, min_width=widest, vertical="bottom")
@@ -63,25 +73,21 @@ def _summary(findings: Sequence[Findings]) -> Table:
         cells: list[str | Text] = ["-"] * 8
         if each.resilience:
             worst = each.resilience.worst
-            cells[:2] = [interval(worst.sine), _coloured(worst.verdict)]
+            cells[:2] = [interval_text(worst.sine), _coloured(worst.verdict)]
         if robust := each.robustness:
             cells[2:4] = [
-                _coloured(number(robust.found), robust.verdict),
-                number(robust.bound.value) if robust.bound else "?",
+                _coloured(number_text(robust.found), robust.verdict),
+                number_text(robust.bound.value) if robust.bound else "?",
             ]
         if broken := each.breakdown:
             proven = f"{broken.standing.value:g}" if broken.standing else "?"
-            # without liars no strength was tried
-            turned = window(broken.epsilon) if each.subject.f else "-"
-            cells[4:7] = ["none" if broken.liars is None else str(broken.liars), proven, turned]
+            # without Byzantine rows no strength was tried
+            turned = window_text(broken.epsilon) if each.subject.f else "-"
+            cells[4:7] = ["none" if broken.num_byzantine is None else str(broken.num_byzantine), proven, turned]
         if each.leak:
             cells[7] = _coloured(each.leak.verdict)
         made.add_row(each.label, *cells)
     return made
-
-
-def _liars(count: int | None) -> str:
-    return "none" if count is None else "1 liar" if count == 1 else f"{count} liars"
 
 
 def _attacks(each: Findings) -> Table:
@@ -95,8 +101,10 @@ def _attacks(each: Findings) -> Table:
         made.add_column(f"E|F|{power}/E|G|{power}", justify="right")
     made.add_column("verdict", no_wrap=True)
     for case in each.resilience.cases:
-        moments = [give_or_take(moment) for moment in case.moments]
-        made.add_row(case.attack, interval(case.sine), interval(case.inner), *moments, _coloured(case.verdict))
+        moments = [value_with_margin(moment) for moment in case.moments]
+        made.add_row(
+            case.attack, interval_text(case.sine), interval_text(case.inner), *moments, _coloured(case.verdict)
+        )
     return made
 
 
@@ -105,29 +113,40 @@ def _notes(each: Findings) -> list[str]:
     if measured := each.resilience:
         if measured.proven:
             says = "proven" if measured.proven.value < 1 else "from 1 on it says nothing"
-            sine = number(measured.proven.value)
+            sine = number_text(measured.proven.value)
             lines.append(f"{each.label}: sin alpha of the theorem {sine}: {says} ({measured.proven.note})")
         lines += [f"{each.label}: {case.attack}: {case.note}" for case in measured.cases if case.note]
     if robust := each.robustness:
         bound = f"; bound: {robust.bound.note}" if robust.bound else ""
-        least = "" if math.isnan(robust.lower) else f" (of any rule at least {number(robust.lower)})"
+        least = "" if math.isnan(robust.lower) else f" (of any rule at least {number_text(robust.lower)})"
         lines.append(f"{each.label}: kappa{least} found with {robust.where}{bound}")
     if broken := each.breakdown:
-        how = f"broken by {_liars(broken.liars)}, {broken.pattern}" if broken.liars else "not broken"
-        more = f"; sizes that turn it round ({broken.plan}): {window(broken.searched)}" if broken.plan else ""
+        how = (
+            f"broken by {counted(broken.num_byzantine, 'Byzantine row')}, {broken.pattern}"
+            if broken.num_byzantine
+            else "not broken"
+        )
+        more = f"; sizes that turn it round ({broken.plan}): {window_text(broken.searched)}" if broken.plan else ""
         lines.append(f"{each.label}: {how}{more}")
     if leaking := each.leak:
         values = ", ".join(
-            f"d={point.d}: {number(point.value.value)}"
-            + (f" (closed form {number(point.closed)})" if point.closed else "")
+            f"d={point.d}: {number_text(point.value.value)}"
+            + (f" (closed form {number_text(point.closed)})" if point.closed else "")
             for point in leaking.points
         )
         lines.append(f"{each.label}: largest deviation of one coordinate, in sigma: {values}")
     return lines
 
 
-def number(value: float) -> str:
-    """Three digits, or a word."""
+def number_text(value: float) -> str:
+    """A number in three digits, or a word.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The text.
+    """
     if math.isnan(value):
         return "-"
     if math.isinf(value):
@@ -135,30 +154,51 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1e4 or not value else f"{value:.1e}"
 
 
-def interval(estimate: Estimate) -> str:
-    """`0.97 [0.89, 1.04]`."""
+def interval_text(estimate: Estimate) -> str:
+    """An estimate with its interval.
+
+    Args:
+        estimate: The estimate.
+
+    Returns:
+        Such as `0.97 [0.89, 1.04]`.
+    """
     if not math.isfinite(estimate.value):
-        return number(estimate.value)
+        return number_text(estimate.value)
     if abs(estimate.value) >= 1e4:
-        return number(estimate.value)
+        return number_text(estimate.value)
     low, high = (0.0 if abs(end) < 5e-4 else end for end in estimate[1:])
     return f"{estimate.value:.3f} [{low:.3f}, {high:.3f}]" if abs(estimate.value) < 10 else (
         f"{estimate.value:.4g} [{low:.4g}, {high:.4g}]"
     )  # fmt: skip
 
 
-def give_or_take(estimate: Estimate) -> str:
-    """`0.561 ± 0.012`: the value and the longer side of its interval."""
+def value_with_margin(estimate: Estimate) -> str:
+    """An estimate with the longer side of its interval.
+
+    Args:
+        estimate: The estimate.
+
+    Returns:
+        Such as `0.561 ± 0.012`.
+    """
     side = max(estimate.high - estimate.value, estimate.value - estimate.low)
     if not math.isfinite(estimate.value) or not math.isfinite(side) or abs(estimate.value) >= 1e4:
-        return number(estimate.value)
+        return number_text(estimate.value)
     if abs(estimate.value) < 10:
         return f"{estimate.value:.3f} ± {max(side, 0):.3f}"
-    return f"{number(estimate.value)} ± {number(side)}"
+    return f"{number_text(estimate.value)} ± {number_text(side)}"
 
 
-def window(found: Window | None) -> str:
-    """`4.01 and more`, `up to 0.25`, `none up to 1e6`."""
+def window_text(found: Window | None) -> str:
+    """Strengths in words.
+
+    Args:
+        found: The strengths; None for none.
+
+    Returns:
+        Such as `4.01 and more`, `up to 0.25`, `none up to 1e6`.
+    """
     if found is None:
         return "none up to 1e6"
     if not found.low:
@@ -167,14 +207,23 @@ def window(found: Window | None) -> str:
 
 
 def _coloured(text: str, verdict: str | None = None) -> Text:
-    said = verdict or text
-    bad = said.startswith(("fails", "above", "grows", "no limit"))
-    good = said.startswith(("holds", "within", "flat"))
+    words = verdict or text
+    bad = words.startswith(("fails", "above", "grows", "no limit"))
+    good = words.startswith(("holds", "within", "flat"))
     return Text(text, style="red" if bad else "green" if good else "")
 
 
-def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
-    """Writes the JSON and the long table; gives the paths."""
+def write(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> list[Path]:
+    """Writes the certificate as JSON, and the long table as CSV.
+
+    Args:
+        folder: The folder.
+        plan: The plan.
+        findings: The measurements.
+
+    Returns:
+        The paths.
+    """
     scene = plan.scene
     described = {
         "settings": plan.asked.model_dump(mode="json"),
@@ -192,11 +241,11 @@ def write(folder: Path, plan: Plan, findings: Sequence[Findings]) -> list[Path]:
         "rules": [{"rule": each.label, **_plain(each)} for each in findings],
         "versions": versions(),
     }
-    save_text(folder / FILES[0], json_text(plain(described)), "certificate")
+    save_text(folder / FILES[0], json_text(json_value(described)), "certificate")
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, list[str](COLUMNS), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records(findings))
+    writer.writerows(table_rows(findings))
     save_text(folder / FILES[1], lines.getvalue(), "certificate")
     return [folder / name for name in FILES[:2]]
 
@@ -206,28 +255,43 @@ def _plain(each: Findings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, part in parts.items():
         if part is not None:
-            found[name] = {**part._asdict(), "verdict": part.worst.verdict if name == "resilience" else part.verdict}
+            fields = {FILE_KEYS.get(field, field): value for field, value in part._asdict().items()}
+            found[name] = {**fields, "verdict": part.worst.verdict if name == "resilience" else part.verdict}
     if each.resilience:
         found["resilience"]["cases"] = [{**c._asdict(), "verdict": c.verdict} for c in each.resilience.cases]
         del found["resilience"]["skipped"]
     return found
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON takes it: tuples with names as mappings, numbers that are none as text."""
+def json_value(value: Any) -> Any:
+    """A value as JSON takes it.
+
+    Args:
+        value: The value.
+
+    Returns:
+        Named tuples as mappings, and numbers that are not finite as texts.
+    """
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): json_value(each) for key, each in value.items()}
     if hasattr(value, "_asdict"):
-        return plain(value._asdict())
+        return json_value(value._asdict())
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [json_value(each) for each in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(float(value))
     return value
 
 
-def records(findings: Sequence[Findings]) -> list[dict[str, Any]]:
-    """One row for each number: rule, part, case, quantity, value and, where known, interval, bound and words."""
+def table_rows(findings: Sequence[Findings]) -> list[dict[str, Any]]:
+    """The long table.
+
+    Args:
+        findings: The measurements.
+
+    Returns:
+        One row for each number: rule, part, case, quantity, value and, where known, interval, bound and words.
+    """
     rows: list[dict[str, Any]] = []
     for each in findings:
 
@@ -251,8 +315,9 @@ def records(findings: Sequence[Findings]) -> list[dict[str, Any]]:
             row("robustness", "search", "kappa", robust.found, bound=bound, verdict=robust.verdict, note=robust.where)
             row("robustness", "any rule", "kappa_lower", robust.lower)
         if broken := each.breakdown:
-            liars = "" if broken.liars is None else broken.liars
-            row("breakdown", "search", "liars", liars, verdict=broken.verdict, note=broken.pattern)
+            num_byzantine = "" if broken.num_byzantine is None else broken.num_byzantine
+            # the name in files from before the field had this one
+            row("breakdown", "search", "liars", num_byzantine, verdict=broken.verdict, note=broken.pattern)
             for count, deviation in broken.curve.items():
                 row("breakdown", count, "deviation", deviation)
             for name, found in (("empire", broken.epsilon), ("searched", broken.searched)):

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import intervals, search, theory
-from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, host, key
-from byzax.experiments.certify.forging import Forger
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, host_generator, key
+from byzax.experiments.certify.forging import BatchedAttack
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.subject import Subject, answers, batch_size
 
@@ -27,7 +27,15 @@ CHUNK_BYTES = 2**28
 
 
 class Case(NamedTuple):
-    """One attack. `sine`: |E F - g| / |g|; `inner`: <E F, g> / |g|²; `moments`: E |F|^r / E |G|^r, r = 2..4."""
+    """The measurements of one attack.
+
+    Attributes:
+        attack: Label of the attack.
+        note: The attack in words, where it was searched.
+        sine: |E F - g| / |g|.
+        inner: <E F, g> / |g|².
+        moments: E |F|^r / E |G|^r for r = 2, 3, 4.
+    """
 
     attack: str
     note: str
@@ -37,7 +45,7 @@ class Case(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In words: holds, fails, or not decided by these draws."""
+        """The resilience in words: holds, fails, or not decided by these draws."""
         if not np.isfinite(self.sine.value):
             return "fails: not finite"
         if self.inner.high < 0:
@@ -50,7 +58,13 @@ class Case(NamedTuple):
 
 
 class Resilience(NamedTuple):
-    """All attacks; `proven`: sin alpha of the theorem for this rule (from 1 on it says nothing), or None."""
+    """The measured (alpha, f)-resilience of a rule.
+
+    Attributes:
+        cases: The measurements of each attack.
+        proven: sin alpha of the theorem for this rule (from 1 on nothing is proven); None where there is none.
+        skipped: A line for each attack that was left out.
+    """
 
     cases: list[Case]
     proven: theory.Bound | None
@@ -65,13 +79,26 @@ class Resilience(NamedTuple):
 def measure(
     subject: Subject,
     scene: Scene,
-    attacks: Sequence[Forger],
+    attacks: Sequence[BatchedAttack],
     skipped: list[str],
     samples: int,
     budget: int,
     tell: Callable[[str], None],
-) -> tuple[Resilience, search.Found | None]:
-    """Every attack, then the searched one, over `samples` draws; also what the search found (None without liars)."""
+) -> tuple[Resilience, search.WorstAttacks | None]:
+    """Measures the resilience of a rule against every attack, then against the searched ones.
+
+    Args:
+        subject: The rule.
+        scene: The honest rows.
+        attacks: The attacks.
+        skipped: A line for each attack that was left out.
+        samples: Number of draws of honest rows.
+        budget: Number of answers of the rule that the search may use.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The resilience, and the searched attacks; None in place of these without Byzantine rows.
+    """
     made: list[tuple[str, str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = [
         (
             each.label,
@@ -85,10 +112,12 @@ def measure(
         found = search.search(subject, scene, budget, tell)
         for label, plan in zip(SEARCHED, found, strict=True):
 
-            def carried_out(rows: np.ndarray, own: np.ndarray, _: Any, plan: search.Plan = plan) -> np.ndarray:
-                return search.carry_out(scene, search.ground(scene, rows), plan)
+            def carried_out(
+                rows: np.ndarray, own: np.ndarray, _: Any, plan: search.SearchedAttack = plan
+            ) -> np.ndarray:
+                return search.attack_rows(scene, search.search_data(scene, rows), plan)
 
-            made.append((label, search.describe(plan), carried_out))
+            made.append((label, search.attack_text(plan), carried_out))
     cases = []
     for label, note, attack in made:
         tell(f"{label}: {samples} draws")
@@ -105,8 +134,8 @@ def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callabl
         # a last chunk that is not full is filled up with further draws: one shape, one compilation
         numbers = np.arange(start, min(start + chunk, -(-samples // size) * size))
         kept = min(len(numbers), samples - start)
-        rows = honest(scene, (DrawPurpose.HONEST,), numbers)
-        own = honest(scene, (DrawPurpose.OWN,), numbers, rows=1)[:, 0]
+        rows = honest_rows(scene, (DrawPurpose.HONEST,), numbers)
+        own = honest_rows(scene, (DrawPurpose.OWN,), numbers, rows=1)[:, 0]
         lengths.append(np.sqrt(np.square(rows[:kept, scene.f :], dtype=np.float64).sum(axis=2)))
         attacked = np.concatenate(
             [attack(rows[i : i + size], own[i : i + size], numbers[i : i + size]) for i in range(0, len(numbers), size)]
@@ -116,7 +145,18 @@ def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callabl
 
 
 def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: Scene) -> Case:
-    """The estimates from the answers `[m, d]` and the lengths `[m, n-f]` of the honest rows."""
+    """Estimates the resilience against one attack.
+
+    Args:
+        label: Label of the attack.
+        note: The attack in words.
+        found: `[m, d]`, the aggregates.
+        lengths: `[m, n-f]`, lengths of the honest rows.
+        scene: The honest rows.
+
+    Returns:
+        The estimates.
+    """
     gradient = scene.gradient
     with np.errstate(over="ignore", invalid="ignore"):
         products = intervals.products(found, np.concatenate([found, gradient[None]]))
@@ -125,7 +165,7 @@ def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: S
         sine = intervals.length_of_mean(off)
         inner = intervals.mean(along / scene.norm**2)
         own = np.sqrt(np.maximum(np.diag(gram), 0))
-    generator = host(scene.seed, DrawPurpose.BOOTSTRAP)
+    generator = host_generator(scene.seed, DrawPurpose.BOOTSTRAP)
     moments = [intervals.ratio(own**r, (lengths**r).mean(axis=1), generator) for r in (2, 3, 4)]
     sine = Estimate(*(value / scene.norm for value in sine))
     return Case(label, note, sine, inner, (moments[0], moments[1], moments[2]))

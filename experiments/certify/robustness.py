@@ -6,12 +6,12 @@ of them where they are few, else likely ones, improved by exchanging rows. What 
 a **lower bound** on the rule's kappa, to set beside the proven upper bound and beside f / (n - 2f), below which no rule
 is.
 
-The search begins with the instances that are known to be the worst for some rule (two honest values and liars at any
-one, on a line: equality for trimmed_mean, for the median of an odd n, and in the proof of the lower bound), with rows
-in general position, liars at many distances in few and in n dimensions, with all of these far from the origin, and with
-liars far away of whom one is on the way to the others, which a rule that looks along one direction does not see. The
-best are then perturbed. n rows span n-1 dimensions, so that rules which treat all directions alike have their worst
-case in n.
+The search begins with the instances that are known to be the worst for some rule (two honest values and Byzantine rows
+at any one, on a line: equality for trimmed_mean, for the median of an odd n, and in the proof of the lower bound), with
+rows in general position, Byzantine rows at many distances in few and in n dimensions, with all of these far from the
+origin, and with Byzantine rows far away of which one is on the way to the others, which a rule that looks along one
+direction does not see. The best are then perturbed. n rows span n-1 dimensions, so that rules which treat all
+directions alike have their worst case in n.
 """
 
 import math
@@ -23,21 +23,26 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments.certify import theory
-from byzax.experiments.certify.draws import DrawPurpose, host, key
+from byzax.experiments.certify.draws import DrawPurpose, host_generator, key
 from byzax.experiments.certify.subject import Subject, answers
 from byzax.experiments.names import counted
 
-BRIDGES, FAR = (0.03, 0.1, 0.3), 1e7  # shares of the way to liars that are far away
+BRIDGES, FAR = (0.03, 0.1, 0.3), 1e7  # shares of the way to Byzantine rows that are far away
 ALL_SUBSETS = 1500  # and more are not enumerated
 KEPT = 16  # instances that are perturbed
 LARGEST = 1e6  # a ratio that only strength without limit reaches
-ROUNDING = 2e-5  # of the answer, in lengths of the longest row of S: what float32 may add to |F - m_S|
+ROUNDING = 2e-5  # of the answer, in lengths of the longest row of S: error of |F - m_S| in float32
 
 
 class Robustness(NamedTuple):
-    """`found`: the largest ratio, inf where it grows with the strength; `lower`: q; `bound`: what is proven.
+    """The measured (f, kappa)-robustness of a rule.
 
-    A rule that trusts a row of the server's own can be below q, which is then NaN.
+    Attributes:
+        found: The largest ratio; inf where it grows with the strength.
+        lower: q = f / (n - 2f), a lower bound for every rule; NaN for rules with a row of the server's own.
+        bound: The proven upper bound; None where none is known.
+        where: The instance that reaches the largest ratio.
+        evaluations: Number of answers of the rule.
     """
 
     found: float
@@ -48,7 +53,7 @@ class Robustness(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The ratio beside the bound, in words."""
         if not np.isfinite(self.found):
             return "fails: grows with the attack"
         if self.bound is None:
@@ -57,13 +62,23 @@ class Robustness(NamedTuple):
 
 
 def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None]) -> Robustness:
-    """The search, with about `budget` answers of the rule."""
+    """Searches the largest ratio of a rule.
+
+    Args:
+        subject: The rule.
+        budget: Approximate number of answers of the rule.
+        seed: The seed.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The robustness.
+    """
     n, f = subject.n, subject.f
     bound, lower = theory.kappa(subject.part, subject.pre, n, f), theory.fraction(n, f)
     if f == 0:
-        # S is all rows, and the mean is what is asked for
+        # S is all rows, and the mean is exact
         lower = 0.0
-    generator, root = host(seed, DrawPurpose.ROBUSTNESS), key(seed, DrawPurpose.ROBUSTNESS)
+    generator, root = host_generator(seed, DrawPurpose.ROBUSTNESS), key(seed, DrawPurpose.ROBUSTNESS)
     subsets = _all_subsets(n, f) if comb(n, f) <= ALL_SUBSETS else None
     if subject.trusting:
         # the server's own row is the mean of one S: of no other is anything promised
@@ -105,7 +120,7 @@ def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None
 
 
 def _noise(rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Normal noise, now on all rows, now on one, now on the liars; on a line only along it."""
+    """Normal noise on all rows, on one, or on the Byzantine ones; on a line only along it."""
     count, n, d = rows.shape
     noise = generator.normal(size=rows.shape)
     chosen = generator.integers(0, 3, size=count)
@@ -118,7 +133,17 @@ def _noise(rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tuple[np.ndarray, list[str]]:
-    """Rows `[m, n, n]` to begin with, the first f meant as liars, and what each is."""
+    """The first instances of the search.
+
+    Args:
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        generator: For random instances.
+        most: Number of instances; fixed ones may be more.
+
+    Returns:
+        Rows `[m, n, n]`, the first f meant as Byzantine, and a description of each instance.
+    """
     made: list[tuple[str, np.ndarray]] = []
     h = n - f
     line = np.zeros((n, n))
@@ -129,11 +154,11 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
             rows = line.copy()
             rows[:f, 0] = value
             rows[f : f + ones, 0] = 1
-            made.append((f"{counted(h - ones, 'honest row')} at 0, {ones} at 1, liars at {value:g}", rows))
+            made.append((f"{counted(h - ones, 'honest row')} at 0, {ones} at 1, Byzantine rows at {value:g}", rows))
     for shift in (100.0, -100.0):
         made += [(f"{name}, moved by {shift:g}", rows + shift * _first(n)) for name, rows in made[: len(values) * 3]]
     while len(made) < most:
-        # honest rows in few or many directions, normal or with heavy tails; liars alike, split, or a little apart
+        # honest rows in few or many directions, normal or with heavy tails; Byzantine rows alike, split, or apart
         dimensions = int(generator.choice([each for each in (1, 2, 3, n) if each <= n]))
         heavy = generator.random() < 0.3
         good = generator.standard_t(2, (h, dimensions)) if heavy else generator.normal(size=(h, dimensions))
@@ -148,13 +173,13 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
         rows[f:, :dimensions] = good
         tails = "heavy tails" if heavy else "normal rows"
         where = f"{tails} in {counted(dimensions, 'dimension')}"
-        made.append((f"{where}, liars at {size:.2g} deviations", rows))
+        made.append((f"{where}, Byzantine rows at {size:.2g} deviations", rows))
     (bridges,) = generator.spawn(1)
     for share in BRIDGES if f > 1 else ():
         rows = line.copy()
         rows[f:] = bridges.normal(size=(h, n))
         rows[:f] = FAR * np.where(np.arange(f), 1, share)[:, None] * bridges.normal(size=n)
-        made.append((f"normal rows, liars far away, one at {share:g} of the way to the others", rows))
+        made.append((f"normal rows, Byzantine rows far away, one at {share:g} of the way to the others", rows))
     return np.stack([rows for _, rows in made]).astype(np.float32), [name for name, _ in made]
 
 
@@ -171,7 +196,17 @@ def _all_subsets(n: int, f: int) -> np.ndarray:
 
 
 def ratio(rows: np.ndarray, answer: np.ndarray, f: int, subsets: np.ndarray | None = None) -> float:
-    """The largest ratio for rows `[n, d]` and an answer `[d]`, over the sets `subsets` `[k, n]` or else likely ones."""
+    """The largest ratio |F - m_S|² |S| / sum over S of |x_i - m_S|².
+
+    Args:
+        rows: `[n, d]`.
+        answer: `[d]`, the aggregate F.
+        f: Number of Byzantine rows.
+        subsets: `[k, n]`, masks of the sets S; None for likely ones, improved by exchanges of rows.
+
+    Returns:
+        The ratio; inf where the aggregate is not finite.
+    """
     if not np.isfinite(answer).all():
         return np.inf
     away = rows.astype(np.float64) - answer.astype(np.float64)
@@ -197,7 +232,7 @@ def ratio(rows: np.ndarray, answer: np.ndarray, f: int, subsets: np.ndarray | No
 
 
 def _likely(away: np.ndarray, f: int) -> np.ndarray:
-    """Sets of n-f rows: around each row; and without the rows that are nearest to the answer along some direction."""
+    """Masks of n-f rows: around each row; and without the rows nearest to the aggregate along some direction."""
     n = len(away)
     apart = np.square(away[:, None] - away[None]).sum(axis=2) if away.size < 5_000 else _squared(away)
     chosen = [np.argsort(apart, axis=1, kind="stable")[:, : n - f], [np.arange(f, n)]]

@@ -1,10 +1,10 @@
 """An attack of our own: the worst direction, pattern and size that a search of fixed length finds.
 
-Liar j sends m + size * spread * (w_j v + p_j): m is the mean of the honest rows of the update, spread the root of their
-mean squared distance to m, v a direction, w a pattern that says who goes how far, p `[f, d]` a fixed perturbation. All
-directions with all patterns and a grid of sizes come first, then ever finer sizes around the best, then normal
-perturbations, each kept where it makes things worse. The result is an attack that exists, so what it does is a **lower
-bound** on the worst case. It is found on draws of its own and then measured on fresh ones.
+Byzantine worker j sends m + size * spread * (w_j v + p_j): m is the mean of the honest rows of the update, spread the
+root of their mean squared distance to m, v a direction, w a pattern of lengths, p `[f, d]` a fixed
+perturbation. All directions with all patterns and a grid of sizes come first, then ever finer sizes around the best,
+then normal perturbations, each kept where it makes things worse. The result is an attack that exists, so what it does
+is a **lower bound** on the worst case. It is found on draws of its own and then measured on fresh ones.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.experiments.certify.draws import DrawPurpose, Scene, honest, host, key
-from byzax.experiments.certify.subject import Subject, answers, within_memory
+from byzax.experiments.certify.draws import DrawPurpose, Scene, honest_rows, host_generator, key
+from byzax.experiments.certify.subject import Subject, answers, draws_within_memory
 
 Array = jax.Array
-DRAWS, FRESH = 16, 64  # that every candidate is tried on, and the last few
+DRAWS, FRESH = 16, 64  # for every candidate, and for the last few
 SMALLEST, LARGEST = 0.03, 100.0  # sizes of the grid
 PLANS_BYTES = 2**28  # of rows that are made at once
 FINER = 8  # sizes in one round of refinement
@@ -28,8 +28,16 @@ DIRECTIONS = (
 )  # fmt: skip
 
 
-class Plan(NamedTuple):
-    """One attack: a direction (its place in `DIRECTIONS`), `weights` `[f]`, `size`, `perturbation` `[f, d]` or None."""
+class SearchedAttack(NamedTuple):
+    """One attack.
+
+    Attributes:
+        direction: Position in `DIRECTIONS`.
+        pattern: Name of the pattern.
+        weights: `[f]`, the pattern: length of each Byzantine row.
+        size: Size, in spreads of the honest rows.
+        perturbation: `[f, d]`; None for none.
+    """
 
     direction: int
     pattern: str
@@ -38,21 +46,40 @@ class Plan(NamedTuple):
     perturbation: np.ndarray | None = None
 
 
-class Found(NamedTuple):
-    """The plan that makes the angle largest, and the one that makes the inner product smallest."""
+class WorstAttacks(NamedTuple):
+    """The worst attacks that a search found.
 
-    angle: Plan
-    inner: Plan
+    Attributes:
+        angle: The attack with the largest angle.
+        inner: The attack with the smallest inner product.
+    """
+
+    angle: SearchedAttack
+    inner: SearchedAttack
 
 
-def describe(plan: Plan) -> str:
-    """A plan in words."""
+def attack_text(plan: SearchedAttack) -> str:
+    """An attack in words.
+
+    Args:
+        plan: The attack.
+
+    Returns:
+        Direction, pattern and size.
+    """
     more = ", perturbed" if plan.perturbation is not None else ""
     return f"{DIRECTIONS[plan.direction]}, {plan.pattern}, size {plan.size:.3g}{more}"
 
 
 def patterns(f: int) -> dict[str, np.ndarray]:
-    """Who goes how far, each `[f]`: all alike, half to the other side, as rungs of a ladder, one while others hide."""
+    """The lengths of Byzantine rows along a direction.
+
+    Args:
+        f: Number of Byzantine rows.
+
+    Returns:
+        `[f]` by name: all alike, half to the other side, a ladder, or one alone; different ones only.
+    """
     made = {
         "all alike": np.ones(f),
         "split": np.where(np.arange(f) % 2, -1.0, 1.0),
@@ -66,7 +93,15 @@ def patterns(f: int) -> dict[str, np.ndarray]:
 
 @jax.jit
 def directions(rows: Array, gradient: Array) -> Array:
-    """Unit vectors `[m, D, d]` for the honest rows `[m, h, d]`, in the order of `DIRECTIONS`; the random one is 0."""
+    """The directions of attacks.
+
+    Args:
+        rows: `[m, h, d]`, honest rows.
+        gradient: `[d]`, the true gradient.
+
+    Returns:
+        `[m, D, d]`, unit vectors in the order of `DIRECTIONS`; the random one is 0.
+    """
 
     def of(honest: Array) -> Array:
         mean = honest.mean(axis=0)
@@ -85,8 +120,15 @@ def directions(rows: Array, gradient: Array) -> Array:
     return jax.lax.map(of, rows)
 
 
-class Ground(NamedTuple):
-    """Draws that plans are tried on: rows `[m, n, d]`, means `[m, d]`, spreads `[m]`, directions `[m, D, d]`."""
+class SearchData(NamedTuple):
+    """Draws on which attacks are tried.
+
+    Attributes:
+        rows: `[m, n, d]`, the rows.
+        mean: `[m, d]`, means of the honest rows.
+        spread: `[m]`, root of the mean squared distance of honest rows to their mean.
+        directions: `[m, D, d]`, the directions.
+    """
 
     rows: np.ndarray
     mean: np.ndarray
@@ -94,19 +136,37 @@ class Ground(NamedTuple):
     directions: np.ndarray
 
 
-def ground(scene: Scene, rows: np.ndarray) -> Ground:
-    """What every plan needs to know of the rows `[m, n, d]`, of which the first f are the liars'."""
+def search_data(scene: Scene, rows: np.ndarray) -> SearchData:
+    """Prepares draws for the search.
+
+    Args:
+        scene: The honest rows.
+        rows: `[m, n, d]`, of which the first f are Byzantine.
+
+    Returns:
+        The draws.
+    """
     good = rows[:, scene.f :]
     mean = good.mean(axis=1)
     spread = np.sqrt(np.square(good - mean[:, None]).sum(axis=2).mean(axis=1))
     found = np.array(directions(jnp.asarray(good), jnp.asarray(scene.gradient)))
-    random = host(scene.seed, DrawPurpose.SEARCH).normal(size=scene.d)
+    random = host_generator(scene.seed, DrawPurpose.SEARCH).normal(size=scene.d)
     found[:, DIRECTIONS.index("random")] = random / np.linalg.norm(random)
-    return Ground(rows, mean, spread, found)
+    return SearchData(rows, mean, spread, found)
 
 
-def carry_out(scene: Scene, where: Ground, plan: Plan, into: np.ndarray | None = None) -> np.ndarray:
-    """The rows `[m, n, d]` after the attack; `into` holds them already, but for the liars, and is written to."""
+def attack_rows(scene: Scene, where: SearchData, plan: SearchedAttack, into: np.ndarray | None = None) -> np.ndarray:
+    """Carries out an attack.
+
+    Args:
+        scene: The honest rows.
+        where: The draws that the attack is carried out on.
+        plan: The attack.
+        into: `[m, n, d]`, an array that holds the honest rows already and is written to; None for a new one.
+
+    Returns:
+        The rows `[m, n, d]` after the attack.
+    """
     attacked = where.rows.copy() if into is None else into
     # one draw at a time: for many parameters the memory of all of them at once takes longer to get than to fill
     for i, rows in enumerate(attacked):
@@ -117,13 +177,26 @@ def carry_out(scene: Scene, where: Ground, plan: Plan, into: np.ndarray | None =
     return attacked
 
 
-def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> Found:
-    """The worst plans that about `budget` answers of the rule find."""
-    some, fresh = _trial(subject, scene, DRAWS, 0), _trial(subject, scene, within_memory(FRESH, scene.n, scene.d), 1)
+def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], None]) -> WorstAttacks:
+    """Searches the worst attacks.
+
+    Args:
+        subject: The rule.
+        scene: The honest rows.
+        budget: Approximate number of answers of the rule.
+        tell: Receives a line about each stage.
+
+    Returns:
+        The attacks.
+    """
+    some, fresh = (
+        _trial(subject, scene, DRAWS, 0),
+        _trial(subject, scene, draws_within_memory(FRESH, scene.n, scene.d), 1),
+    )
     ways = [(i, name, w) for i in range(len(DIRECTIONS)) for name, w in patterns(scene.f).items()]
     steps = int(np.clip(budget // 2 // (DRAWS * len(ways)), 3, 24))
     sizes = np.geomspace(SMALLEST, LARGEST, steps)
-    plans = [Plan(i, name, w, float(size)) for i, name, w in ways for size in sizes]
+    plans = [SearchedAttack(i, name, w, float(size)) for i, name, w in ways for size in sizes]
     tell(f"search: {len(plans)} directions, patterns and sizes")
     scores = some(plans)
     best = []
@@ -131,34 +204,37 @@ def search(subject: Subject, scene: Scene, budget: int, tell: Callable[[str], No
         plan, score = plans[int(np.argmax(scores[aim]))], float(scores[aim].max())
         plan, score = _resized(plan, score, aim, (LARGEST / SMALLEST) ** (1 / (steps - 1)), some)
         rounds = budget // 4 // (DRAWS * FINER)
-        tell(f"search: {rounds} rounds of perturbations of {describe(plan)}")
+        tell(f"search: {rounds} rounds of perturbations of {attack_text(plan)}")
         perturbed = _perturbed(plan, score, aim, rounds, scene, some)
-        # a size at the edge of what is accepted fits the draws that it was found on: the last word have fresh ones
+        # a size at the edge of acceptance fits the draws that it was found on: fresh ones decide
         last = [
             each._replace(size=each.size * float(scale))
             for each in (plan, perturbed)
             for scale in np.geomspace(0.7, 1, FINER)
         ]
         best.append(last[int(np.argmax(fresh(last)[aim]))])
-    return Found(*best)
+    return WorstAttacks(*best)
 
 
-def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[list[Plan]], np.ndarray]:
-    """The function that tries plans on so many draws: `[2, plans]`, |E F - g|² and -<E F, g>, larger is worse."""
-    rows = honest(scene, (DrawPurpose.SEARCH_DRAWS, turn), np.arange(draws))
-    own = honest(scene, (DrawPurpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
-    where = ground(scene, rows)
+def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[list[SearchedAttack]], np.ndarray]:
+    """A function that tries attacks on so many draws.
+
+    It returns `[2, attacks]`, |E F - g|² and -<E F, g>; larger is worse.
+    """
+    rows = honest_rows(scene, (DrawPurpose.SEARCH_DRAWS, turn), np.arange(draws))
+    own = honest_rows(scene, (DrawPurpose.OWN, 1, turn), np.arange(draws), rows=1)[:, 0]
+    where = search_data(scene, rows)
     root = key(scene.seed, DrawPurpose.RULE, 1, turn)
     at_once = max(1, PLANS_BYTES // (4 * draws * scene.n * scene.d))
 
-    def tried(plans: list[Plan]) -> np.ndarray:
+    def tried(plans: list[SearchedAttack]) -> np.ndarray:
         scores = []
         attacked = np.tile(rows, (min(at_once, len(plans)), 1, 1))
         for start in range(0, len(plans), at_once):
             few = plans[start : start + at_once]
             attacked = attacked[: len(few) * draws]
             for place, plan in enumerate(few):
-                carry_out(scene, where, plan, attacked[place * draws : (place + 1) * draws])
+                attack_rows(scene, where, plan, attacked[place * draws : (place + 1) * draws])
             found = answers(subject, attacked, np.tile(own, (len(few), 1)), root).reshape(len(few), draws, -1)
             scores += [_scores(each.astype(np.float64), scene) for each in found]
         return np.array(scores).T
@@ -177,9 +253,9 @@ def _scores(answers: np.ndarray, scene: Scene) -> tuple[float, float]:
 
 
 def _resized(
-    plan: Plan, score: float, aim: int, step: float, tried: Callable[[list[Plan]], np.ndarray]
-) -> tuple[Plan, float]:
-    # what a rule accepts ends at a certain size: no smooth maximum, so a finer grid and no golden section
+    plan: SearchedAttack, score: float, aim: int, step: float, tried: Callable[[list[SearchedAttack]], np.ndarray]
+) -> tuple[SearchedAttack, float]:
+    # acceptance ends at a certain size: no smooth maximum, so a finer grid and no golden section
     for _ in range(3):
         finer = [plan._replace(size=float(size)) for size in plan.size * np.geomspace(1 / step, step, FINER)]
         scores = tried(finer)[aim]
@@ -190,15 +266,20 @@ def _resized(
 
 
 def _perturbed(
-    plan: Plan, score: float, aim: int, rounds: int, scene: Scene, tried: Callable[[list[Plan]], np.ndarray]
-) -> Plan:
-    generator, width = host(scene.seed, DrawPurpose.SEARCH, aim), 0.3
+    plan: SearchedAttack,
+    score: float,
+    aim: int,
+    rounds: int,
+    scene: Scene,
+    tried: Callable[[list[SearchedAttack]], np.ndarray],
+) -> SearchedAttack:
+    generator, width = host_generator(scene.seed, DrawPurpose.SEARCH, aim), 0.3
     shape = (scene.f, scene.d)
     for _ in range(rounds):
         if not np.isfinite(score):
             break
         noise = generator.normal(size=(FINER, *shape)).astype(np.float32) / np.sqrt(scene.d)
-        # liars together or each on its own
+        # Byzantine rows together or each on its own
         noise[::2] = noise[::2, :1]
         before = 0 if plan.perturbation is None else plan.perturbation
         options = [plan._replace(perturbation=before + np.float32(width) * each) for each in noise]

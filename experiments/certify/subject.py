@@ -15,7 +15,7 @@ from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.mistakes import ScenarioError
 
 Array = jax.Array
-# Rows of one batch, in bytes: less than what the C library asks the system for anew each time (32 MiB), since to get
+# Rows of one batch, in bytes: less than the size that the C library maps anew each time (32 MiB), since to get
 # the pages takes longer than most rules. A batch is a whole number of updates, and at most so many.
 BATCH_BYTES, BATCH_UPDATES = 2**24, 64
 DRAWS_BYTES = 2**28  # of draws that are held at once
@@ -24,11 +24,17 @@ DRAWS_BYTES = 2**28  # of draws that are held at once
 class Subject(NamedTuple):
     """A rule for n rows of which f are declared Byzantine.
 
-    `ask(rows [b, n, d], own [b, d], keys [b])` gives the answers `[b, d]`, each from the rule's state before its first
-    update (centered_clipping: the last aggregate is 0), and the weights `[b, n]` of the rows, None where the rule gives
-    none. `own` is the server's own row where a rule asks for one; the
-    loss of the server's data is then <own, w> + |w|²/2, whose gradient at the model, w = 0, is `own`. `trusting`:
-    whether the rule asks for it.
+    Attributes:
+        label: Label of the rule.
+        part: Its description.
+        pre: Descriptions of what stands before it.
+        n: Number of rows.
+        f: Number of declared rows.
+        ask: From rows `[b, n, d]`, the server's own rows `[b, d]` and keys `[b]` to the aggregates `[b, d]`, each from
+            the state before the first update (centered_clipping: the last aggregate is 0), and the weights `[b, n]` of
+            the rows, None for rules without. The loss of the server's data is <own, w> + |w|²/2, with gradient `own` at
+            the model w = 0.
+        trusting: Whether the rule uses a row or loss of the server's own.
     """
 
     label: str
@@ -40,16 +46,28 @@ class Subject(NamedTuple):
     trusting: bool
 
 
-def build(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -> Subject:
-    """The rule of a description, traced at its sizes.
+def build_subject(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -> Subject:
+    """Builds the rule of a description and traces it at its sizes.
 
-    Raises ScenarioError, one line, for an impossible (n, f), an option out of range, or a rule that cannot be computed.
+    Args:
+        label: Label of the rule.
+        part: Its description.
+        pre: Descriptions of what stands before it.
+        n: Number of rows.
+        f: Number of declared rows.
+        d: Number of parameters.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ScenarioError: One line for an impossible (n, f), an option out of range, or a rule that fails.
     """
     try:
         rule = chained(part.make, n, f, [each.make for each in pre])
     except ValueError as error:
         raise ScenarioError(f"rule: {' '.join(str(error).split())}") from error
-    ask = batched(rule)
+    ask = build_batched_rule(rule)
     try:
         shapes = (jax.ShapeDtypeStruct((1, n, d), jnp.float32), jax.ShapeDtypeStruct((1, d), jnp.float32))
         answer: Any = jax.eval_shape(ask, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))[0]
@@ -60,8 +78,15 @@ def build(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d: int) -
     return Subject(label, part, tuple(pre), n, f, ask, bool(rule.needs & {"gradient", "loss"}))
 
 
-def batched(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Array | None]]:
-    """`Subject.ask` of a rule."""
+def build_batched_rule(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Array | None]]:
+    """Compiles a rule over a batch of updates.
+
+    Args:
+        rule: The rule.
+
+    Returns:
+        The function `Subject.ask`.
+    """
 
     def one(update: tuple[Array, Array, Array]) -> tuple[Array, Array | None]:
         rows, own, key = update
@@ -78,19 +103,43 @@ def batched(rule: Aggregator) -> Callable[[Array, Array, Array], tuple[Array, Ar
 
 
 def batch_size(n: int, d: int) -> int:
-    """Updates of one batch: fixed for n and d, so that a rule is compiled once for them."""
+    """The number of updates of one batch: fixed for n and d, so that a rule is compiled once for them.
+
+    Args:
+        n: Number of rows.
+        d: Number of parameters.
+
+    Returns:
+        The number.
+    """
     return int(np.clip(BATCH_BYTES // (4 * n * d), 1, BATCH_UPDATES))
 
 
-def within_memory(draws: int, n: int, d: int) -> int:
-    """So many draws, or as many (at least 8) as have room at once."""
+def draws_within_memory(draws: int, n: int, d: int) -> int:
+    """The number of draws that fit into memory at once.
+
+    Args:
+        draws: The number wanted.
+        n: Number of rows.
+        d: Number of parameters.
+
+    Returns:
+        At most `draws`, and at least 8 of them.
+    """
     return int(np.clip(DRAWS_BYTES // (4 * n * d), 8, draws))
 
 
 def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> np.ndarray:
-    """The answers `[m, d]` for rows `[m, n, d]` on the host and the server's own rows `[m, d]`, batch by batch.
+    """The aggregates of a rule, batch by batch; the last batch is filled up with its last update.
 
-    The last batch is filled up with its last update. What the rule draws for update i depends on `key` and i alone.
+    Args:
+        subject: The rule.
+        rows: `[m, n, d]`, on the host.
+        own: `[m, d]`, the server's own rows.
+        key: A key; the draws of update i depend on it and on i alone.
+
+    Returns:
+        `[m, d]`, on the host.
     """
     count, n, d = rows.shape
     size = batch_size(n, d)
@@ -99,12 +148,20 @@ def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> 
         interrupts.check()
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         some = slice(start, start + size) if start + size <= count else chosen  # a slice is no copy
-        answer, _ = subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered(key, chosen))
+        answer, _ = subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered_keys(key, chosen))
         found.append(np.asarray(answer))
     return np.concatenate(found)[:count]
 
 
 @jax.jit
-def numbered(key: Array, numbers: Array) -> Array:
-    """A key for each number."""
+def numbered_keys(key: Array, numbers: Array) -> Array:
+    """A key for each number.
+
+    Args:
+        key: The key.
+        numbers: `[m]`.
+
+    Returns:
+        `[m]` keys.
+    """
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

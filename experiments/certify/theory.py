@@ -1,4 +1,4 @@
-"""What is proven of the rules, with sources: one table, asked by name; None where nothing is known to us.
+"""Proven bounds of the rules, with sources, by name of the rule; None where we know of none.
 
 Throughout q = f / (n - 2f), and S is a set of n-f honest rows. The coefficients kappa are those of Allouah et al.,
 "Fixing by Mixing", AISTATS 2023, table 1, except where `note` says that the bound is derived here.
@@ -12,26 +12,68 @@ from byzax.simulator.config.part import Part
 
 
 class Bound(NamedTuple):
-    """An upper bound, and where it comes from."""
+    """A proven bound.
+
+    Attributes:
+        value: The bound.
+        note: Its source.
+    """
 
     value: float
     note: str
 
 
 def fraction(n: int, f: int) -> float:
-    """q = f / (n - 2f), below which no rule's kappa can be (Allouah et al. 2023, proposition 6); inf from n = 2f on."""
+    """q = f / (n - 2f), a lower bound on the kappa of every rule.
+
+    Args:
+        n: Number of rows.
+        f: Number of Byzantine rows.
+
+    Returns:
+        q; inf from n = 2f on.
+
+    References:
+        Allouah et al., AISTATS 2023, proposition 6
+    """
     return f / (n - 2 * f) if n > 2 * f else math.inf
 
 
 def eta(n: int, f: int) -> float:
-    """eta(n, f) of Krum: sqrt(2 (n - f + (f (n-f-2) + f² (n-f-1)) / (n - 2f - 2))) (Blanchard et al. 2017, prop. 1)."""
+    """eta(n, f) of Krum: sqrt(2 (n - f + (f (n-f-2) + f² (n-f-1)) / (n - 2f - 2))).
+
+    Args:
+        n: Number of rows.
+        f: Number of Byzantine rows.
+
+    Returns:
+        eta; inf below n = 2f + 3.
+
+    References:
+        Blanchard et al. 2017, proposition 1
+    """
     if n < 2 * f + 3:
         return math.inf
     return math.sqrt(2 * (n - f + (f * (n - f - 2) + f**2 * (n - f - 1)) / (n - 2 * f - 2)))
 
 
 def sine(rule: Part, pre: tuple[Part, ...], n: int, f: int, spread: float, norm: float) -> Bound | None:
-    """sin alpha = eta sqrt(d) sigma / |g| where it is proven: for Krum as in the paper. From 1 on nothing is proven."""
+    """sin alpha = eta sqrt(d) sigma / |g|, proven for Krum as in the paper.
+
+    Args:
+        rule: The rule.
+        pre: What stands before it.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        spread: sqrt(d) sigma.
+        norm: |g|.
+
+    Returns:
+        The bound, from 1 on without meaning; None for other rules.
+
+    References:
+        Blanchard et al. 2017, proposition 1
+    """
     if pre or rule.name != "krum" or not _as_published(rule.options()) or n < 2 * f + 3:
         return None
     return Bound(eta(n, f) * spread / norm, "Blanchard et al. 2017, proposition 1")
@@ -61,9 +103,18 @@ def _krum(options: Mapping[str, Any], n: int, f: int) -> Bound | None:
 
 
 def kappa(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
-    """An upper bound on the kappa of a rule, nnm in front of it included; None where none is known.
+    """An upper bound on the kappa of a rule, with or without nnm before it.
 
-    nnm in front gives 8f/(n-f) (kappa + 1) (Allouah et al. 2023, lemma 1).
+    nnm gives 8f/(n-f) (kappa + 1) (Allouah et al. 2023, lemma 1).
+
+    Args:
+        rule: The rule.
+        pre: What stands before it.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+
+    Returns:
+        The bound; None where none is known.
     """
     if [each.name for each in pre] == ["nnm"]:
         alone = kappa(rule, (), n, f)
@@ -102,8 +153,20 @@ def kappa(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
 def leak(rule: Part, pre: tuple[Part, ...], n: int, f: int, d: int) -> float | None:
     """The largest gamma / sigma at which Krum selects one of f equal rows mu + gamma e_c among normal honest rows.
 
-    sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a liar has f-1 equal neighbours and n-2f-1 honest ones at gamma² + d sigma²,
-    an honest row n-f-2 at 2 d sigma², as d grows (El Mhamdi et al. 2018 has Omega(sqrt(d)), without the constant).
+    sqrt(d) sqrt(2 (n-f-2) / (n-2f-1) - 1): a Byzantine row has f-1 equal neighbours and n-2f-1 honest ones at gamma² +
+    d
+    sigma², an honest row n-f-2 at 2 d sigma², as d grows (El Mhamdi et al. 2018 has Omega(sqrt(d)), without the
+    constant).
+
+    Args:
+        rule: The rule.
+        pre: What stands before it.
+        n: Number of rows.
+        f: Number of Byzantine rows.
+        d: Number of parameters.
+
+    Returns:
+        gamma / sigma; None for other rules.
     """
     if pre or f < 1 or rule.name != "krum" or not _as_published(rule.options()) or n < 2 * f + 2:
         return None
@@ -111,7 +174,17 @@ def leak(rule: Part, pre: tuple[Part, ...], n: int, f: int, d: int) -> float | N
 
 
 def standing(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
-    """Liars that are proven to be too few, whatever they send; the rule may stand more."""
+    """The number of Byzantine rows that provably cannot break a rule, whatever they are; it may withstand more.
+
+    Args:
+        rule: The rule.
+        pre: What stands before it.
+        n: Number of rows.
+        f: Number of declared rows.
+
+    Returns:
+        The number; None where none is known.
+    """
     if pre:
         return None
     half, blanchard, options = (n - 1) // 2, "Blanchard et al. 2017", rule.options()

@@ -76,7 +76,11 @@ class Part(Description, frozen=True):
         # the class is made from the function, in each process
         base = type(self).__mro__[1]
         fields = {name: getattr(self, name) for name in self.model_fields_set if name != "name"}
-        return _restored, (self._kind, base, self._source, fields)
+        source = self._source
+        if isinstance(source, str) and members.is_file(source):
+            # a relative path begins at the working directory, and that of another process may be another
+            source = f"{members.file_of(self._function)}:{source.rpartition(':')[2]}"
+        return _restored, (self._kind, base, source, fields)
 
 
 def kind_of(part: Part) -> str:

@@ -217,7 +217,7 @@ def test_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path, monkeypatch, e
         raise end("why")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(running, "perform", broken)
+    monkeypatch.setattr(running, "execute_groups", broken)
     with pytest.raises(end):
         run()
     gc.collect()
@@ -329,7 +329,7 @@ RECORD = {"rows": 2, "weights": True}
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def recorded(tmp_path_factory, ray_session):
     """The same runs, recorded, by the name of the executor: rules of this module, of a file, and of byzax."""
     folder = tmp_path_factory.mktemp("recorded")
     (folder / "own.py").write_text(MINE)

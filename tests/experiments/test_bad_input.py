@@ -114,7 +114,7 @@ MISTAKES = {
         ["rule: krum needs n >= 2f + 3", "n=8", "at most 2", "got f=3"],
     ),
     "a filter of many rows": ({"filter": "kardam"}, ["filter: kardam judges single rows", "synchronous", "apply each"]),
-    "a filter with too many liars": (
+    "a filter with too many Byzantine workers": (
         {"filter": "kardam", "schedule": EACH, "workers": {"total": 6, "byzantine": 2}},
         ["filter: kardam needs n >= 3f + 1", "n=6", "at most 1", "got f=2"],
     ),

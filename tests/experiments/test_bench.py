@@ -13,7 +13,7 @@ from byzax import aggregators
 from byzax.aggregators import Context, pre
 from byzax.experiments import writing
 from byzax.experiments.benchmarks import peers, straightforward
-from byzax.experiments.benchmarks.timing import peak_of, rows_of
+from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory
 from byzax.experiments.writing import write_text
 from tests.experiments.command import ROOT, command
 from tests.nightly import by_day, by_night
@@ -38,7 +38,7 @@ def bench(*arguments):
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_the_straightforward_rule_is_the_rule(name, xp):
-    rows = rows_of(N, D) + np.float32(0.1)
+    rows = benchmark_rows(N, D) + np.float32(0.1)
     if name in pre.available():
         ours, _ = pre.factory(name)(N, F).mix(rows, Context(None))
     else:
@@ -49,16 +49,16 @@ def test_the_straightforward_rule_is_the_rule(name, xp):
 
 
 def test_the_rows_are_the_same_each_time_and_begin_where_jax_takes_them_without_a_copy():
-    rows = rows_of(5, 33)
+    rows = benchmark_rows(5, 33)
     assert rows.ctypes.data % 64 == 0
-    np.testing.assert_array_equal(rows, rows_of(5, 33))
+    np.testing.assert_array_equal(rows, benchmark_rows(5, 33))
 
 
 def test_the_peak_of_memory_is_that_of_the_call():
     def call():
         return np.ones(40_000_000).sum()  # 320 MB for a moment
 
-    peak = peak_of(call)
+    peak = peak_memory(call)
     if peak is None:
         pytest.skip("this system does not tell the peak of a process's memory")
     assert 300e6 < peak.extra < 400e6
@@ -176,4 +176,4 @@ def test_no_benchmark_writes_over_its_numbers_as_they_are(name):
 
 
 def test_peers_that_are_not_installed_are_left_out():
-    assert set(peers.installed()) <= set(peers.PEERS)
+    assert set(peers.installed_peers()) <= set(peers.PEERS)

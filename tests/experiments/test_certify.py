@@ -9,7 +9,7 @@ import pytest
 
 from byzax.experiments.certify import breakdown, draws, forging, intervals, leak, resilience, robustness, search, theory
 from byzax.experiments.certify.description import Gradients, load
-from byzax.experiments.certify.subject import answers, build
+from byzax.experiments.certify.subject import answers, build_subject
 from byzax.experiments.results import labels
 from byzax.simulator.mistakes import ScenarioError
 from tests.nightly import by_day, by_night
@@ -28,14 +28,14 @@ def asked(rule, **flags):
 
 def subject_of(certificate, d=None):
     part = certificate.subjects[0]
-    return build(part.name, part, certificate.pre, certificate.n, certificate.f, d or certificate.d)
+    return build_subject(part.name, part, certificate.pre, certificate.n, certificate.f, d or certificate.d)
 
 
 def measured(rule, **flags):
     certificate = asked(rule, **flags)
     scene, subject = draws.scene(certificate), subject_of(certificate)
     attackers = certificate.attackers
-    forgers, skipped = forging.forgers(attackers, labels(attackers), subject, bool(certificate.attacks))
+    forgers, skipped = forging.build_batched_attacks(attackers, labels(attackers), subject, bool(certificate.attacks))
     found, _ = resilience.measure(subject, scene, forgers, skipped, certificate.samples, certificate.budget, quiet)
     return {case.attack: case for case in found.cases}, found, scene
 
@@ -133,15 +133,15 @@ def test_krum_keeps_the_angle_of_its_theorem_where_there_is_one():
 
 def test_draws_do_not_depend_on_the_chunks_they_come_in():
     scene = draws.scene(asked("krum"))
-    whole = draws.honest(scene, (draws.DrawPurpose.HONEST,), np.arange(6))
-    np.testing.assert_array_equal(whole[3:5], draws.honest(scene, (draws.DrawPurpose.HONEST,), np.arange(3, 5)))
+    whole = draws.honest_rows(scene, (draws.DrawPurpose.HONEST,), np.arange(6))
+    np.testing.assert_array_equal(whole[3:5], draws.honest_rows(scene, (draws.DrawPurpose.HONEST,), np.arange(3, 5)))
     assert not np.array_equal(whole[0], whole[1])
 
 
 def test_a_batch_that_is_not_full_gives_the_same_answers():
     certificate = asked("dnc")
     scene, subject = draws.scene(certificate), subject_of(certificate)
-    rows = draws.honest(scene, (draws.DrawPurpose.HONEST,), np.arange(70))
+    rows = draws.honest_rows(scene, (draws.DrawPurpose.HONEST,), np.arange(70))
     own, key = rows[:, 0], jax.random.key(3)
     np.testing.assert_array_equal(answers(subject, rows, own, key)[:5], answers(subject, rows[:5], own[:5], key))
 
@@ -205,7 +205,8 @@ def test_rounding_of_an_answer_is_no_deviation():
 
 # rule -> smallest and largest kappa that a search at n=11, f=2 may find
 KAPPAS = {
-    # the lower bound for any rule is attained: f ones and n-2f zeros, liars at zero; nothing more was ever found
+    # the lower bound for any rule is attained: f ones and n-2f zeros, Byzantine rows at zero; nothing more was
+    # ever found
     "trimmed_mean": (Q - 1e-3, Q + 1e-6),
     # exact for odd n: (n-f-a) / a with a = (n+1)/2 - f = 4
     "median": (1.25 - 1e-3, 1.25 + 1e-6),
@@ -232,13 +233,13 @@ def test_kappa_of_rules_that_have_none_is_found_to_grow(rule):
     assert found.verdict == "fails: grows with the attack"
 
 
-def test_kappa_of_a_rule_that_fewer_liars_break_is_found_to_grow():
+def test_kappa_of_a_rule_that_fewer_byzantine_rows_break_is_found_to_grow():
     """One row far out hides another from dnc, whose direction is that of the farthest."""
     found = robustness.measure(subject_of(asked("dnc")), 400, 0, quiet)
     assert found.found == np.inf, found
 
 
-def test_kappa_of_the_average_without_liars_is_0():
+def test_kappa_of_the_average_without_byzantine_rows_is_0():
     assert kappa("average", f=0, budget=200).found == 0
 
 
@@ -271,7 +272,7 @@ def test_kappa_never_exceeds_what_is_proven(rule, n, f):
 
 
 @pytest.mark.parametrize(
-    ("rule", "n", "f", "liars"),
+    ("rule", "n", "f", "num_byzantine"),
     [
         ("average", 11, 2, 1),
         ("median", 11, 5, 6),
@@ -280,23 +281,23 @@ def test_kappa_never_exceeds_what_is_proven(rule, n, f):
         ("trimmed_mean", 11, 2, 3),
     ],
 )
-def test_rules_break_where_theory_says(rule, n, f, liars):
+def test_rules_break_where_theory_says(rule, n, f, num_byzantine):
     found = broken(rule, n=n, f=f)
-    assert found.liars == liars
+    assert found.num_byzantine == num_byzantine
     assert found.standing is not None
-    assert found.standing.value == liars - 1
+    assert found.standing.value == num_byzantine - 1
 
 
 @pytest.mark.parametrize("rule", by_day(["krum"], ("krum", "bulyan", "brute", "multi_krum")))
-def test_no_rule_breaks_at_the_liars_it_was_built_for(rule):
+def test_no_rule_breaks_at_the_number_of_byzantine_rows_it_was_built_for(rule):
     found = broken(rule)
     assert found.standing is not None
-    assert found.liars is not None
-    assert found.liars > found.standing.value == 2
+    assert found.num_byzantine is not None
+    assert found.num_byzantine > found.standing.value == 2
     assert found.curve[2] < 10
 
 
-def test_multi_krum_over_all_rows_is_proven_to_stand_no_liar():
+def test_multi_krum_over_all_rows_is_proven_to_stand_no_byzantine_row():
     (every,), (some,) = asked({"name": "multi_krum", "m": 11}).subjects, asked("multi_krum").subjects
     stands = [theory.standing(part, (), 11, 2) for part in (every, some)]
     assert [bound and bound.value for bound in stands] == [0, 2]
@@ -322,7 +323,7 @@ def test_resilience_standing_and_leak_are_claimed_for_what_they_are_proven_for_a
         assert (found and found.value) == stands, rule
         proven = rule == "krum"
         assert (theory.sine(part, (), n, 2, 1.0, 1.0) is not None) == proven
-        # the closed form of the leak needs an honest neighbour of a liar, n >= 2f + 2, and no theorem
+        # the closed form of the leak needs an honest neighbour of a Byzantine row, n >= 2f + 2, and no theorem
         assert (theory.leak(part, (), n, 2, 100) is not None) == (proven or (part.name == "krum" and n == 6))
 
 
@@ -345,25 +346,25 @@ def test_no_search_finds_more_than_the_bound_of_a_variant(rule, n):
 
 
 @pytest.mark.slow
-def test_krum_is_broken_by_a_liar_on_the_way_to_the_others():
-    # n=13, f=2: among 5 liars far away together each has 4 neighbours at 0 and needs 5 honest ones; one that stands
-    # between them and the honest rows is nearer to both
+def test_krum_is_broken_by_a_byzantine_row_on_the_way_to_the_others():
+    # n=13, f=2: among 5 Byzantine rows far away together each has 4 neighbours at 0 and needs 5 honest ones; one that
+    # stands between them and the honest rows is nearer to both
     certificate = asked("krum", n=13, f=2, d=5)
     scene, subject = draws.scene(certificate), subject_of(certificate)
-    assert breakdown.deviation(subject, scene, 2)[0] < 10
-    assert breakdown.deviation(subject, scene, 5)[0] > breakdown.BEYOND
+    assert breakdown.largest_deviation(subject, scene, 2)[0] < 10
+    assert breakdown.largest_deviation(subject, scene, 5)[0] > breakdown.BEYOND
 
 
-@pytest.mark.parametrize("liars", [1, 2, 41, 50, 99])
-def test_bisection_finds_the_number_between_the_points_of_the_curve(liars):
+@pytest.mark.parametrize("num_byzantine", [1, 2, 41, 50, 99])
+def test_bisection_finds_the_number_between_the_points_of_the_curve(num_byzantine):
     def ask(rows, own, keys):
         far = ~(jnp.abs(rows).max(axis=2) < 100)
-        return jnp.where((far.sum(axis=1) >= liars)[:, None], rows[:, 0], rows[:, -1]), None
+        return jnp.where((far.sum(axis=1) >= num_byzantine)[:, None], rows[:, 0], rows[:, -1]), None
 
     certificate = asked("average", n=100, f=0, d=3)
     subject = subject_of(certificate)._replace(ask=ask)
     found = breakdown.measure(subject, draws.scene(certificate), None, quiet)
-    assert found.liars == liars
+    assert found.num_byzantine == num_byzantine
     assert len(found.curve) < 45
 
 
@@ -467,7 +468,7 @@ def test_the_constant_of_the_leak(n, f, constant):
     assert theory.leak(part, (), n, f, 10_000) == pytest.approx(100 * constant, rel=3e-3)
 
 
-def test_patterns_of_few_liars_are_different_ones():
+def test_patterns_of_few_byzantine_rows_are_different_ones():
     assert list(search.patterns(1)) == ["all alike"]
     assert len(search.patterns(5)) == 4
 
@@ -477,9 +478,10 @@ def test_gradients_are_those_of_samples_on_the_scale_asked_for_and_of_none_that_
     data = {"name": "digits", "batch_size": 8}
     standard = data | {"normalise": "standard"}
     plain, scaled = (
-        draws.measured(Gradients.model_validate({"model": "softmax", "data": each}), 0)[0] for each in (data, standard)
+        draws.measure_gradient(Gradients.model_validate({"model": "softmax", "data": each}), 0)[0]
+        for each in (data, standard)
     )
     # the bias has the same gradient only where the logits are the same
     assert not np.allclose(plain, scaled, rtol=1e-2)
     with pytest.raises(ScenarioError, match=r"gradients.data.augment: is for training"):
-        draws.measured(Gradients.model_validate({"model": "softmax", "data": data | {"augment": ["flip"]}}), 0)
+        draws.measure_gradient(Gradients.model_validate({"model": "softmax", "data": data | {"augment": ["flip"]}}), 0)

@@ -51,8 +51,8 @@ def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path, 
     assert "jax" in found["versions"]
     table = rows(tmp_path / "out")
     assert {row["part"] for row in table} == set(PARTS)
-    liars = {row["rule"]: row["value"] for row in table if row["quantity"] == "liars"}
-    assert liars["average"] == "1"
+    num_byzantine = {row["rule"]: row["value"] for row in table if row["quantity"] == "liars"}
+    assert num_byzantine["average"] == "1"
     kappas = {row["rule"]: (row["value"], row["bound"]) for row in table if row["quantity"] == "kappa"}
     assert kappas["average"] == ("inf", "")
     assert float(kappas[second][0]) <= float(kappas[second][1])
@@ -99,7 +99,7 @@ def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path, attacks):
     table = rows(tmp_path / "out")
     assert {"overreaching", "empire", "searched inner"} <= {row["case"] for row in table}
     assert ("label_flip: changes data and makes no rows: left out" in result.stdout) == (attacks is None)
-    # half the mean of the rows: one liar at seven sends it to 1/2 of 6/7 of g and half of 7
+    # half the mean of the rows: one Byzantine row at seven sends it to 1/2 of 6/7 of g and half of 7
     assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
 
 
@@ -179,7 +179,7 @@ def test_the_smallest_numbers_of_rows_can_be_measured(tmp_path, n, f, d):
 def test_shipped_certificates_can_be_measured(path):
     asked = load(path, {})
     assert path.read_text().startswith("#"), "a comment says what the certificate shows"
-    assert len(measuring.prepare(asked).subjects) == len(asked.subjects)
+    assert len(measuring.plan_measurements(asked).subjects) == len(asked.subjects)
 
 
 @pytest.mark.parametrize("attack", ["all", "empire"])
@@ -219,7 +219,7 @@ def test_an_interrupt_before_the_first_rule_is_measured_leaves_an_empty_folder(t
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measuring, "_one", interrupted)
+    monkeypatch.setattr(measuring, "_measure_rule", interrupted)
     result = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (130, "interrupted: no rule was measured to its end\n")
     assert not list((tmp_path / "out").iterdir())
@@ -229,16 +229,16 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     path, out = write(tmp_path, rule="median", parts="leak"), tmp_path / "out"
     assert byzax("certify", path, "--out", out).exit_code == 0
     before = {each.name: each.read_bytes() for each in out.iterdir()}
-    one = measuring._one
+    one = measuring._measure_rule
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measuring, "_one", interrupted)
+    monkeypatch.setattr(measuring, "_measure_rule", interrupted)
     assert byzax("certify", path, "--out", out, "--overwrite").exit_code == 130
     assert {each.name: each.read_bytes() for each in out.iterdir()} == before
     # with the first rule measured the old one goes, plots and all
-    monkeypatch.setattr(measuring, "_one", one)
+    monkeypatch.setattr(measuring, "_measure_rule", one)
 
     monkeypatch.setattr(plot, "draw", interrupted)
     changed = write(tmp_path, rule="average", parts="leak")
@@ -248,12 +248,12 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     assert {row["rule"] for row in rows(out)} == {"average"}
 
 
-def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_liars(tmp_path):
-    with_liars = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "one").stdout
+def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_byzantine_rows(tmp_path):
+    with_byzantine = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "one").stdout
     moment = next(row for row in rows(tmp_path / "one") if (row["case"], row["quantity"]) == ("none", "moment_2"))
     value, low, high = (float(moment[key]) for key in ("value", "low", "high"))
-    assert f"{value:.3f} \N{PLUS-MINUS SIGN} {max(high - value, value - low):.3f}" in with_liars
-    assert "none up to 1e6" in with_liars
+    assert f"{value:.3f} \N{PLUS-MINUS SIGN} {max(high - value, value - low):.3f}" in with_byzantine
+    assert "none up to 1e6" in with_byzantine
     without = byzax("certify", write(tmp_path, rule="median", f=0, parts="breakdown"), "--out", tmp_path / "two")
     assert without.exit_code == 0, without.output
     assert "up to 1e6" not in without.stdout

@@ -12,7 +12,9 @@ RULES = [path.stem for path in (ROOT / "aggregators").glob("*.py") if path.stem 
 
 
 def planned(rules, **flags):
-    return measuring.prepare(load(None, {"rules": rules, "n": 15, "f": 3, "d": 5, "parts": ["leak"], **flags}))
+    return measuring.plan_measurements(
+        load(None, {"rules": rules, "n": 15, "f": 3, "d": 5, "parts": ["leak"], **flags})
+    )
 
 
 def findings(plan, **parts):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from byzax.experiments.progress import report
-from byzax.experiments.results import Entry, own_files, read_skipped
+from byzax.experiments.results import Entry, read_skipped, user_files
 from byzax.experiments.study import load
 from byzax.simulator import validation
 from byzax.simulator.config.base import parse_as
@@ -140,7 +140,7 @@ def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path)
     from byzax.experiments import tune
 
     path = write(tmp_path, grid={"workers.byzantine": [1, 2]}, skip_impossible=True)
-    planned = tune.plan(path, [], ["rule.name=[average,bulyan]"], [], None)
+    planned = tune.plan_tuning(path, [], ["rule.name=[average,bulyan]"], [], None)
     planned = planned._replace(expansion=validate_quickly(planned.expansion))
     for i in range(3):
         (tmp_path / "runs" / f"{i}").mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_a_choice_that_is_impossible_in_part_of_the_grid_is_not_chosen(tmp_path)
             "validation_loss": 1.0, "validation_accuracy": 0.1 + i,
         }  # fmt: skip
         (tmp_path / "runs" / f"{i}" / "summary.json").write_text(json.dumps(measured))
-    rows = {row.chosen["rule.name"]: row for row in tune.tried(tmp_path, planned)}
+    rows = {row.chosen["rule.name"]: row for row in tune.tried_combinations(tmp_path, planned)}
     assert (rows["average"].best, rows["bulyan"].best) == (True, False)
     assert (rows["bulyan"].counted, rows["bulyan"].of) == (1, 2)
 
@@ -196,7 +196,7 @@ def own_rule(tmp_path):
 def test_replay_runs_no_file_of_the_users_that_has_changed(tmp_path, monkeypatch, own_rule):
     file, out = own_rule, tmp_path / "out"
     path = write(tmp_path, rule=f"{file}:mine")
-    assert [*own_files(load(path).study)] == ["rule"]
+    assert [*user_files(load(path).study)] == ["rule"]
     assert byzax("run", path, "--out", out).exit_code == 0
     (noted,) = json.loads(next(out.glob("runs/*/versions.json")).read_text())["own_files"]
     assert (noted["key"], noted["file"]) == ("rule", str(file))

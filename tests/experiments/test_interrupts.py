@@ -16,7 +16,7 @@ import pytest
 from byzax.experiments import plots, report, results, timelines
 from byzax.experiments.benchmarks import timing
 from byzax.experiments.certify import subject
-from byzax.experiments.refusing import ending
+from byzax.experiments.refusing import signal_outcome
 from byzax.simulator import interrupts
 from byzax.simulator.executors import loop as loop_executor
 from byzax.simulator.interrupts import Terminated, raise_on_signals
@@ -233,7 +233,7 @@ def test_a_sigterm_that_ray_makes_an_ordinary_interrupt_of_is_still_one():
     with raise_on_signals():
         with pytest.raises(KeyboardInterrupt) as caught:
             waits()
-        assert ending(caught.value) == ("terminated", 143)
+        assert signal_outcome(caught.value) == ("terminated", 143)
     with pytest.raises(KeyboardInterrupt) as caught, raise_on_signals():
         raise KeyboardInterrupt
     assert caught.type is KeyboardInterrupt
@@ -251,14 +251,14 @@ def test_after_an_interrupt_the_interpreter_is_not_torn_down_and_what_stands_at_
     code = """
 import atexit, os, sys
 from byzax.experiments import cli
-from byzax.experiments.refusing import plainly
+from byzax.experiments.refusing import report_errors
 class Late:
     def __del__(self, end=os._exit):
         end(9)
 sys.late = Late()
 atexit.register(print, "at exit")
 @cli.app.command("interrupted")
-@plainly
+@report_errors
 def command():
     raise KeyboardInterrupt
 sys.argv = ["byzax", "interrupted"]

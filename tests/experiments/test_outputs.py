@@ -14,7 +14,7 @@ import pytest
 
 from byzax.experiments import outputs, results
 from byzax.experiments.study import load
-from byzax.experiments.writing import atomically, replaceable
+from byzax.experiments.writing import atomically, check_replaceable
 from byzax.simulator.data import _files
 from byzax.simulator.executors import session
 from byzax.simulator.mistakes import ScenarioError
@@ -218,7 +218,7 @@ def test_a_picture_or_numbers_take_only_the_place_of_their_own(finished, tmp_pat
     (tmp_path / "numbers.json").write_text('{"mine": 1}')
     assert "--json numbers.json: is there" in refuses(tmp_path, "bench", "rules", "--json", "numbers.json")
     (tmp_path / "empty.json").touch()
-    replaceable(tmp_path / "empty.json", "--json")
+    check_replaceable(tmp_path / "empty.json", "--json")
 
 
 def test_a_file_is_begun_under_a_name_of_its_own(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from byzax.experiments import shares, study
-from byzax.experiments.notes import about_data, lone_samples, notes
+from byzax.experiments.notes import data_notes, notes, single_sample_notes
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.data import build
@@ -59,7 +59,7 @@ def test_what_a_part_of_a_grid_lacks_is_said_once(tmp_path):
 def test_notes_are_of_the_data_and_not_of_the_batches(tmp_path):
     data = stored(tmp_path / "mine.npz")
     for change in ({}, {"batch_size": 2}, {"partition": "extreme"}):
-        lines = about_data(parse_as(Study, {**SMALL, "data": {**data, **change}}))
+        lines = data_notes(parse_as(Study, {**SMALL, "data": {**data, **change}}))
         assert [line.partition(":")[0] for line in lines] == ["data", "data", "data.normalise"]
 
 
@@ -73,14 +73,14 @@ def test_notes_are_of_the_data_and_not_of_the_batches(tmp_path):
     ],
 )
 def test_only_data_that_train_badly_are_remarked_on(data, said):
-    lines = about_data(parse_as(Study, {**SMALL, "data": data}))
+    lines = data_notes(parse_as(Study, {**SMALL, "data": data}))
     assert len(lines) == len(said)
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
 
 
 def test_values_far_from_1_are_remarked_on(tmp_path):
     data = stored(tmp_path / "mine.npz", y=1000.5 * np.arange(60), x=IMAGES / 255)
-    assert about_data(parse_as(Study, {**SMALL, "data": data}))[1:] == (
+    assert data_notes(parse_as(Study, {**SMALL, "data": data}))[1:] == (
         "data: y: float64, values to predict, 0 to 59029.5",
         "data: the values to predict have a deviation of 1.73e+04, and losses are squares of that: bring them near 1, "
         "or take a small learning rate",
@@ -173,7 +173,7 @@ NORMED = {"model": {"name": "mlp", "hidden": [8], "norm": "batch"}, "local": {"e
 def test_a_last_batch_of_one_sample_below_a_batch_norm_is_remarked_on(changes, said):
     # 9 workers hold 1,437 samples: 159 and 160, which is 53 times 3 and one more
     nine = {"workers": {"total": 9, "byzantine": 0}, "data": {"name": "digits", "batch_size": 3, "validation": 0.0}}
-    lines = [*lone_samples(small(**nine, attack="none", **changes))]
+    lines = [*single_sample_notes(small(**nine, attack="none", **changes))]
     if said is None:
         assert lines == []
     else:

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from byzax.experiments import plots
-from byzax.experiments.plots import DASHES, colours, notes, scores, spending, verbatim
+from byzax.experiments.plots import DASHES, draw_scores, draw_time, rule_colours, verbatim, wrap_notes
 from byzax.experiments.records import SPENT, Record
 from byzax.members import available
 
@@ -27,7 +27,7 @@ def drawn(runs=RUNS, of=4, rules=("krum",)):
     """The figure of some runs of each rule under one attack."""
     frames = [frames_of(runs, of, rule) for rule in rules]
     frame, curves = (pd.concat(each, ignore_index=True) for each in zip(*frames, strict=True))
-    return scores(frame, curves, list(rules), ["title", "n=7, f=1", "byzantine=3"])
+    return draw_scores(frame, curves, list(rules), ["title", "n=7, f=1", "byzantine=3"])
 
 
 def frames_of(runs, of, rule):
@@ -136,7 +136,7 @@ def test_on_a_logarithmic_axis_lines_stay_linear_in_time_and_none_is_flat_before
         }
         for line, each in (("slow", 100.0), ("fast", 1.0)) for step in range(3)
     )  # fmt: skip
-    axes = scores(frame, curves, ["slow", "fast"], ["title"], "time_s").axes[0]
+    axes = draw_scores(frame, curves, ["slow", "fast"], ["title"], "time_s").axes[0]
     assert axes.get_xscale() == "log"
     assert axes.get_xlim()[0] == 1
     for line, each in zip(axes.lines, (100.0, 1.0), strict=False):
@@ -151,27 +151,31 @@ def test_a_label_is_shown_as_it_is_written(label):
     figure = Figure()
     axes = figure.subplots()
     axes.set_title(verbatim(label))
-    figure.suptitle(notes([label], 5))
+    figure.suptitle(wrap_notes([label], 5))
     # a formula would be parsed, and a mistake in it raise
     figure.savefig(io.BytesIO())
 
 
 def test_a_rule_keeps_its_colour_behind_what_mixes_its_rows():
-    assert colours(["nnm + krum"])["nnm + krum"] == colours(["krum"])["krum"]
+    assert rule_colours(["nnm + krum"])["nnm + krum"] == rule_colours(["krum"])["krum"]
 
 
 def test_every_rule_of_byzax_has_a_colour_of_its_own():
     rules = available("rule")
-    assert len(set(colours(rules).values())) == len(rules)
+    assert len(set(rule_colours(rules).values())) == len(rules)
     # of forty no two look alike, though they share colours
     many = [f"own_{i}" for i in range(40)]
-    assert len({(colour, i % len(DASHES)) for i, colour in enumerate(colours(many).values())}) == 40
+    assert len({(colour, i % len(DASHES)) for i, colour in enumerate(rule_colours(many).values())}) == 40
 
 
-@pytest.mark.parametrize(("lies", "expected"), [((1, 1, 0, 0), True), ((0, 1, 1, 0), False), ((1, 1, 1, 1), False)])
-def test_the_chart_of_time_says_where_the_liars_stand(tmp_path, lies, expected):
-    spent = pd.DataFrame({"worker": range(4), "byzantine": np.array(lies, bool), **dict.fromkeys(SPENT, [1.0] * 4)})
+@pytest.mark.parametrize(
+    ("byzantine", "expected"), [((1, 1, 0, 0), True), ((0, 1, 1, 0), False), ((1, 1, 1, 1), False)]
+)
+def test_the_chart_of_time_says_where_the_byzantine_workers_stand(tmp_path, byzantine, expected):
+    spent = pd.DataFrame(
+        {"worker": range(4), "byzantine": np.array(byzantine, bool), **dict.fromkeys(SPENT, [1.0] * 4)}
+    )
     record = Record(tmp_path, None, None, np.ones(2), spent)
     frame = pd.DataFrame({"line": ["krum"], "run": ["one"], "status": ["complete"]})
-    drawn = spending({"one": record}, frame, [])
+    drawn = draw_time({"one": record}, frame, [])
     assert ("(the Byzantine ones first)" in drawn.axes[1].get_xlabel()) == expected

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from byzax.experiments import progress
-from byzax.experiments.progress import animated, forecast, report
+from byzax.experiments.progress import can_animate, forecast, report
 from byzax.experiments.results import Entry
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
@@ -34,24 +34,24 @@ def clock(monkeypatch):
 
 def test_a_forecast_is_what_is_left_at_the_speed_of_what_is_done(clock):
     expected = forecast(300)
-    assert expected.said() == ""
+    assert expected.text() == ""
     expected.advance(RUNS[0], 50)
     clock[0] = 0.5
     # from half a second nothing is foretold
-    assert expected.said() == ""
+    assert expected.text() == ""
     clock[0] = 10.0
-    assert expected.said() == "about 50 s left"
+    assert expected.text() == "about 50 s left"
     expected.advance(RUNS[0], 100)
     clock[0] = 1000.0
-    assert expected.said() == "about 33 min left"
+    assert expected.text() == "about 33 min left"
     # the second run fails after ten updates: what it left undone takes no time
     expected.advance(RUNS[1], 10)
     expected.end(RUNS[1])
     clock[0] = 11_000.0
-    assert expected.said() == "about 2.8 h left"
+    assert expected.text() == "about 2.8 h left"
     expected.advance(RUNS[2], 100)
     expected.end(RUNS[2])
-    assert expected.said() == ""
+    assert expected.text() == ""
 
 
 def steps(clock, console, **options):
@@ -91,7 +91,7 @@ def test_a_notebook_has_one_line_and_no_escape_codes(clock, monkeypatch):
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     # a cell's command has a terminal, as far as it can tell
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    assert not animated(console)
+    assert not can_animate(console)
     text = steps(clock, console)
     assert "\x1b" not in text
     rewritten, failure, last = (line.split("\r")[-1].rstrip() for line in text.split("\n"))
@@ -112,5 +112,5 @@ def test_quiet_says_nothing_but_failures(clock):
 
 
 def test_a_terminal_is_animated_and_a_pipe_is_not():
-    assert animated(Console(file=io.StringIO(), force_terminal=True))
-    assert not animated(Console(file=io.StringIO(), force_terminal=False))
+    assert can_animate(Console(file=io.StringIO(), force_terminal=True))
+    assert not can_animate(Console(file=io.StringIO(), force_terminal=False))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from byzax.experiments import report, tables
-from byzax.experiments.plots import scores
+from byzax.experiments.plots import draw_scores
 from byzax.experiments.report import _styled
 from byzax.experiments.scores import LOSS
 from tests.experiments.command import byzax, write
@@ -113,7 +113,7 @@ def curves_of(losses):
         for i, values in enumerate(losses)
         for step, value in enumerate(values)
     )  # fmt: skip
-    return scores(frame, curves, ["krum"], []).axes[0]
+    return draw_scores(frame, curves, ["krum"], []).axes[0]
 
 
 def test_a_loss_that_falls_far_is_drawn_over_a_logarithmic_axis_and_one_that_does_not_from_zero():

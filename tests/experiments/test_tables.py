@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from byzax.experiments import plots, report, tables
-from byzax.experiments.gathering import timed
-from byzax.experiments.settings import line, settings
-from byzax.experiments.tables import Cell, cell_text
+from byzax.experiments.gathering import time_varies
+from byzax.experiments.settings import settings, settings_line
+from byzax.experiments.tables import TableCell, cell_text
 from byzax.experiments.tune import Tuning
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
@@ -126,7 +126,7 @@ def test_fewer_than_three_values_have_no_deviation(values, of, said):
 
 
 def cell(mean, std, count=3):
-    return Cell(mean, std, mean, mean, count, 3)
+    return TableCell(mean, std, mean, mean, count, 3)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_runs_that_were_cut_short_make_no_tables_and_plots_of_time(tmp_path):
     (path,) = folder.glob("runs/*seed-1/summary.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unused": 1.0}))
     found = report.read([folder])
-    assert not timed(found.frame, found.curves)
+    assert not time_varies(found.frame, found.curves)
     shown = byzax("show", folder)
     assert "how the time was used" not in shown.stdout
     assert [path.name for path in folder.glob("*.png")] == ["accuracy.png"]
@@ -299,7 +299,7 @@ def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
             },
         )
     )
-    said = line(made, ["krum"], ["little z=1.5"])
+    said = settings_line(made, ["krum"], ["little z=1.5"])
     assert said == (
         "data digits batch_size=4, partition iid, model softmax, n=9, f=2, declared=3, rule.distance=plain, "
         "attack.knowledge=colluding, steps=4, optimizer sgd learning_rate=0.1, worker_momentum.beta=0.9, "
@@ -317,7 +317,7 @@ def test_a_line_of_settings_holds_what_is_not_the_default_and_no_option_twice():
 )
 def test_what_stands_in_the_place_of_nothing_is_said_though_all_of_it_is_the_default(changes, said):
     without, made = settings(parse_as(Study, SMALL)), settings(parse_as(Study, {**SMALL, **changes}))
-    assert said.replace(" early", ", early") in line(made)
+    assert said.replace(" early", ", early") in settings_line(made)
     assert set(made) > set(without)
 
 
@@ -334,7 +334,7 @@ def test_tuning_says_what_it_is_of_and_has_no_deviation_of_two(tmp_path, monkeyp
     )
     made = study.load(tmp_path / "tuned.yaml")
     planned = Tuning(made, tuple(over), ("rule.name",), "validation_accuracy")
-    tune.write(folder, planned, tune.tried(folder, planned))
+    tune.write(folder, planned, tune.tried_combinations(folder, planned))
     frame = pd.read_csv(folder / "tune.csv")
     assert frame["count"].tolist() == [2, 2, 2, 1]
     assert (frame["of"] == 2).all()

@@ -57,7 +57,7 @@ def test_tables_compare_at_the_end_at_equal_time_and_at_equal_work(study):
     assert len(captions) == 3
     assert "seconds, where the shortest run ends" in captions[1]
     assert "gradients delivered, where the shortest run ends" in captions[2]
-    then, end = gathering.at_equal(frame, curves, "time_s")
+    then, end = gathering.scores_at_equal(frame, curves, "time_s")
     assert end == curves.groupby("run")["time_s"].max().min()
     for run, value in zip(then["run"], then["test_accuracy"], strict=True):
         mine = curves.loc[(curves["run"] == run) & (curves["time_s"] <= end)]
@@ -90,9 +90,9 @@ def test_a_study_in_which_time_says_nothing_has_no_tables_and_plots_of_it(tmp_pa
 
 def test_one_kind_of_schedule_and_several_rules_are_lines_by_rule_and_both_are_both():
     frame = pd.DataFrame({"attack": "none", "schedule": ["a", "b"], "seed": 0, "rule": "krum"})
-    assert gathering.lines(frame) == ["a", "b"]
-    assert gathering.lines(frame.assign(rule=["krum", "median"])) == ["krum, a", "median, b"]
-    assert gathering.lines(frame[["attack", "seed", "rule"]]) == ["krum", "krum"]
+    assert gathering.line_labels(frame) == ["a", "b"]
+    assert gathering.line_labels(frame.assign(rule=["krum", "median"])) == ["krum, a", "median, b"]
+    assert gathering.line_labels(frame[["attack", "seed", "rule"]]) == ["krum", "krum"]
 
 
 def test_a_replay_gives_the_same_bits_or_says_what_differs(study, tmp_path):

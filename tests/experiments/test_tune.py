@@ -67,7 +67,7 @@ def test_the_chosen_row_is_marked_where_there_is_no_colour(tuned):
 
 
 def test_how_long_runs_last_may_be_chosen(tmp_path):
-    planned = tune.plan(write(tmp_path), [], ["steps=[2, 4]"], [], None)
+    planned = tune.plan_tuning(write(tmp_path), [], ["steps=[2, 4]"], [], None)
     assert [cell.study.steps for cell in planned.expansion.cells] == [2, 4]
 
 
@@ -120,19 +120,19 @@ def test_the_chosen_scenario_is_run_for_its_test_numbers(tuned, tmp_path):
 def test_a_combination_that_lacks_a_run_is_not_chosen(tuned, tmp_path):
     _, path, out = tuned
     shutil.copytree(out, tmp_path / "out")
-    planned = tune.plan(path, [], OVER[1:], [], None)
-    rows = tune.tried(tmp_path / "out", planned)
+    planned = tune.plan_tuning(path, [], OVER[1:], [], None)
+    rows = tune.tried_combinations(tmp_path / "out", planned)
     assert [row.best for row in rows] == [False, True, False]
     for run in (tmp_path / "out").glob("runs/*learning-rate-1_seed-1"):
         summary = json.loads((run / "summary.json").read_text())
         (run / "summary.json").write_text(json.dumps(summary | {"status": "failed"}))
-    rows = tune.tried(tmp_path / "out", planned)
+    rows = tune.tried_combinations(tmp_path / "out", planned)
     assert [row.counted for row in rows] == [4, 2, 4]
     assert [np.isnan(row.mean) for row in rows] == [False, True, False]
     assert [row.best for row in rows].count(True) == 1
     assert not rows[1].best
     # by the loss the smallest is chosen, and each group has one of its own
-    by_loss = tune.tried(out, tune.plan(path, [], OVER[1:], ["rule.name"], "validation_loss"))
+    by_loss = tune.tried_combinations(out, tune.plan_tuning(path, [], OVER[1:], ["rule.name"], "validation_loss"))
     assert [row.each["rule.name"] for row in by_loss] == ["average"] * 3 + ["median"] * 3
     assert [row.best for row in by_loss] == [False, True, False] * 2
     assert by_loss[1].mean < by_loss[2].mean < by_loss[0].mean
@@ -201,7 +201,7 @@ SETTLED = [
 @pytest.mark.parametrize(("raw", "chosen", "expected"), SETTLED)
 def test_what_is_chosen_takes_the_place_of_the_sweep(raw, chosen, expected):
     before = repr(raw)
-    assert tune.settled(raw, chosen) == expected
+    assert tune.replace_sweeps(raw, chosen) == expected
     assert repr(raw) == before
 
 
@@ -225,8 +225,8 @@ def test_what_is_chosen_takes_the_place_of_the_sweep(raw, chosen, expected):
     ],
 )
 def test_without_a_word_about_it_rates_around_the_scenarios_are_tried(tmp_path, changes, expected):
-    assert tune.defaults(small(**changes)) == expected
-    planned = tune.plan(write(tmp_path, **changes), [], [], [], None)
+    assert tune.default_sweeps(small(**changes)) == expected
+    planned = tune.plan_tuning(write(tmp_path, **changes), [], [], [], None)
     assert len(planned.expansion.cells) == 5 * (2 if "momentum" in expected[-1] else 1)
     assert all(isinstance(cell, Cell) for cell in planned.expansion.cells)
 

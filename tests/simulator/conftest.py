@@ -1,18 +1,15 @@
-"""Small scenarios and the one Ray of the session."""
+"""Small scenarios, their runs, and how two runs are compared."""
 
 import json
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 import psutil
-import pytest
 
 from byzax.simulator import executors
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors.base import Checkpoint
@@ -78,9 +75,3 @@ def same(one: list[Checkpoint], other: list[Checkpoint]) -> bool:
         and np.array_equal(a.params, b.params)
         for a, b in zip(one, other, strict=True)
     )
-
-
-@pytest.fixture(scope="session")
-def ray_session() -> Iterator[Callable[[Study], Iterator[Checkpoint]]]:
-    with executors.session(Ray()) as execute:
-        yield lambda scenario: execute(scenario.task)
