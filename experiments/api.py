@@ -27,8 +27,9 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Diagnostics, Update
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.validation import validate, validate_quickly
+from byzax.simulator.mistakes import ScenarioError, quote
+from byzax.simulator.validation import validate as check
+from byzax.simulator.validation import validate_quickly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,7 +188,7 @@ def _known(argument: str, value: str, known: Sequence[str]) -> None:
 
 
 def run(
-    scenario: str | Path | Mapping[str, Any] | Study | None = None,
+    scenario: str | Path | Mapping[str, Any] | Study | Run | None = None,
     /,
     *,
     out: str | Path | None = None,
@@ -199,7 +200,7 @@ def run(
     """Runs a study: every combination of its grid, every repeat.
 
     Args:
-        scenario: A YAML file, a mapping with the same keys, or a `Study`; None where `settings` say all.
+        scenario: A YAML file, a mapping with the same keys, a `Study` or a `Run`; None where `settings` say all.
         out: Folder of the results; None for one that is removed with the last reference to the result.
         overwrite: Whether results of byzax that are in `out` are replaced.
         quiet: Whether neither progress nor notes are shown.
@@ -221,7 +222,7 @@ def run(
         [0, 2]
     """
     expansion = described(scenario, settings)
-    expansion = validate(validate_quickly(expansion)) or expansion
+    expansion = check(validate_quickly(expansion)) or expansion
     if out is not None:
         return _run(expansion, Path(out), overwrite, quiet, ray_address)
     made = tempfile.mkdtemp(prefix="byzax-")
@@ -256,14 +257,16 @@ def _run(expansion: Expansion, folder: Path, overwrite: bool, quiet: bool, ray_a
     return result
 
 
-def described(scenario: str | Path | Mapping[str, Any] | Study | None, settings: Mapping[str, Any]) -> Expansion:
+def described(scenario: str | Path | Mapping[str, Any] | Study | Run | None, settings: Mapping[str, Any]) -> Expansion:
     """The study that `run` is asked for, expanded. Raises ScenarioError."""
     if isinstance(scenario, Study) and not settings:
         return expand(scenario)
+    if not isinstance(scenario, (str, Path, Mapping, Study, Run, type(None))):
+        raise ScenarioError(f"scenario: a file, a mapping, a Study or a Run is needed, got {quote(scenario)}")
     source = str(scenario) if isinstance(scenario, (str, Path)) else ""
     if source:
         mapping: Any = study.load(Path(source)).study.given()
-    elif isinstance(scenario, Study):
+    elif isinstance(scenario, (Study, Run)):
         mapping = scenario.given()
     else:
         mapping = scenario or {}
@@ -271,6 +274,19 @@ def described(scenario: str | Path | Mapping[str, Any] | Study | None, settings:
     for key, value in settings.items():
         mapping = put(mapping, key, value)
     return expand(parse_as(Study, mapping), source)
+
+
+def validate(scenario: str | Path | Mapping[str, Any] | Study | Run | None = None, /, **settings: Any) -> None:
+    """Checks all that can be checked without running: every part is built and traced, for every seed and combination.
+
+    Args:
+        scenario: As in `run`.
+        settings: As in `run`.
+
+    Raises:
+        ScenarioError: One line for each mistake, which begins with its key and says what would work.
+    """
+    check(described(scenario, settings))
 
 
 def load(folder: str | Path) -> Result:
@@ -319,5 +335,5 @@ def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> 
     for key, value in settings.items():
         mapping = put(mapping, key, value, Run)
     made = parse_as(Run, mapping)
-    validate(made)
+    check(made)
     return loop.simulate(made)

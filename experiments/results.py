@@ -478,13 +478,20 @@ def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
         ):
             continue
         try:
-            held = (
-                inspect.getsource(function).encode() if callable(function) and not file.exists() else file.read_bytes()
-            )
+            held = _source(function) if callable(function) and not file.is_file() else file.read_bytes()
         except OSError as error:
             raise ScenarioError(f"{key}: {file}: cannot be read ({error.strerror or error})") from None
         found[key] = str(file), hashlib.sha256(held).hexdigest()
     return found
+
+
+def _source(function: Any) -> bytes:
+    """The source of a function without a file; of one that was typed at a prompt its compiled code."""
+    try:
+        return inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        called = function if hasattr(function, "__code__") else type(function).__call__
+        return inspect.unwrap(called).__code__.co_code
 
 
 def _commit() -> str | None:

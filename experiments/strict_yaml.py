@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from types import FunctionType
 from typing import Any, NoReturn
 
 import yaml
@@ -139,9 +137,14 @@ for _tag, (_pattern, _first) in SCALARS.items():
     for _class in (Loader, Dumper):
         _class.add_implicit_resolver(f"{CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 Loader.add_constructor(f"{CORE}int", _integer)
+
+
 # a function of the user's own is written as file.py:name
-for _callable in (FunctionType, partial, type):
-    Dumper.add_multi_representer(_callable, lambda dumper, function: dumper.represent_str(reference_of(function)))
+def _reference(dumper: Dumper, value: Any) -> Any:
+    return dumper.represent_str(reference_of(value)) if callable(value) else dumper.represent_undefined(value)
+
+
+Dumper.add_multi_representer(object, _reference)
 # short lists stay on one line, as a person writes them
 Dumper.add_representer(
     list,

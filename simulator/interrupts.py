@@ -69,6 +69,8 @@ def raise_on_signals() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+        # what is raised now is told by its type; whatever this process does next is not to end for it
+        _pending.clear()
 
 
 def pending() -> type[KeyboardInterrupt] | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
+import numpy as np
 from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -54,6 +55,8 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
     @classmethod
     def _with_places(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
         """Reduces the locations of mistakes to keys, without pydantic's names for the members of a union."""
+        if isinstance(given, dict):
+            given = {key: _from_numpy(value) for key, value in given.items()}
         try:
             return handler(given)
         except ValidationError as error:
@@ -83,6 +86,15 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
     def given(self) -> dict[str, Any]:
         """The values that were given, without defaults, as mappings, lists and scalars; of a part its reference."""
         return {name: _given(getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set}
+
+
+def _from_numpy(value: Any) -> Any:
+    """A number or an array of NumPy, or a range, as Python has it; anything else as it is."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _from_numpy(each) for key, each in value.items()}
+    return list(value) if isinstance(value, range) else value
 
 
 def _given(value: Any) -> Any:

@@ -56,8 +56,8 @@ class LatencyPart(Part, frozen=True):
         description="Factors of the workers' times: a number for each, or a latency model to draw them from.",
     )
     stragglers: Stragglers | None = Field(default=None, description="Workers that are slow always or in spells.")
-    up: Link = Field(default=Link(), description="Worker to server.")
-    down: Link = Field(default=Link(), description="Server to worker.")
+    up: Link = Field(default_factory=lambda: Link(), description="Worker to server.")
+    down: Link = Field(default_factory=lambda: Link(), description="Server to worker.")
     loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
     crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Workers that die, and when.")
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, Name, parse_as
 from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording
@@ -49,7 +49,7 @@ class Study(Settings, frozen=True):
         default=False,
         description="Leave out, and list, combinations of the grid whose numbers do not go together, such as n and f.",
     )
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+    grid: dict[str, Annotated[list[Any], Field(min_length=1), Strict(False)]] = Field(
         default_factory=dict, description="Dotted key to list of values: every combination is a run."
     )
 

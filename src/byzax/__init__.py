@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
-    from byzax.experiments.api import Result, load, run, simulate
+    from byzax.experiments.api import Result, load, run, simulate, validate
     from byzax.options import OptionError, PartError
     from byzax.simulator.config.run import Run
     from byzax.simulator.config.study import Study
     from byzax.simulator.executors.base import RunError
     from byzax.simulator.mistakes import ScenarioError
-    from byzax.simulator.validation import validate
 
 __all__ = [
     "OptionError",
@@ -54,7 +53,7 @@ _HOMES = {
     "load": "experiments.api",
     "run": "experiments.api",
     "simulate": "experiments.api",
-    "validate": "simulator.validation",
+    "validate": "experiments.api",
 }
 
 

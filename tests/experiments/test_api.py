@@ -2,6 +2,9 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import warnings
 
@@ -112,6 +115,40 @@ def file(tmp_path):
     path = tmp_path / "own.py"
     path.write_text(MINE)
     return path
+
+
+TYPED = """
+import jax.numpy as jnp, byzax, signal, os
+from byzax.aggregators.base import Info, stateless
+class Rule:
+    def __call__(self, n, f): return stateless(n, lambda rows: (rows.mean(axis=0), Info()))
+def mine(n, f): return stateless(n, lambda rows: (rows.mean(axis=0), Info()))
+plain = dict(data="digits", model="softmax", attack="none", steps=1, quiet=True)
+for rule in (mine, Rule()): assert byzax.run(rule=rule, **plain).runs["status"][0] == "complete"
+def interrupts(n, f): os.kill(os.getpid(), signal.SIGINT)
+try: byzax.run(rule=interrupts, **plain)
+except KeyboardInterrupt: pass
+else: raise AssertionError
+byzax.validate(byzax.Run(data="digits", rule="median", attack="none"))
+assert byzax.run(rule=mine, **plain).runs["status"][0] == "complete"
+"""
+
+
+def test_functions_typed_at_a_prompt_run_and_an_interrupt_ends_one_run(tmp_path):
+    subprocess.run([sys.executable, "-c", TYPED], check=True, cwd=tmp_path, env={**os.environ, "BYZAX_PLUGINS": ""})
+
+
+def test_a_run_a_study_numpys_numbers_and_ranges_say_the_same():
+    settings = {**PLAIN, "steps": np.int64(PLAIN["steps"])}
+    one = Run(**{key: value for key, value in settings.items() if key in Run.model_fields})
+    found = package.run(one, executor="loop", evaluate_every=PLAIN["evaluate_every"], quiet=True)
+    assert digests(found) == digests(run())
+    assert package.validate(one) is None
+    seeds = Study(name="seeds", **{**PLAIN, "grid": {"seed": range(2), "rule": ("median", "average")}})
+    assert seeds.grid == {"seed": [0, 1], "rule": ["median", "average"]}
+    for wrong in (5, [1]):
+        with pytest.raises(ScenarioError, match="a file, a mapping, a Study or a Run is needed"):
+            package.validate(wrong)
 
 
 def test_the_numbers_are_those_of_the_command(swept, tmp_path):
