@@ -24,7 +24,6 @@ from tests.fuzz.files import ABSENT, TOO_LARGE, made
 from tests.fuzz.fuzzing import small, tried
 from tests.fuzz.shrinking import changes, shrunk
 from tests.nightly import by_day
-from tests.simulator.conftest import ray_session  # noqa: F401
 
 # seeds of the night; small scenarios, by day those that compile fast
 FIRST, COUNT = int(os.environ.get("BYZAX_FUZZ_FIRST", "0")), int(os.environ.get("BYZAX_FUZZ_COUNT", "300"))
