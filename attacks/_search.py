@@ -154,7 +154,7 @@ def find_farthest(accepted: Callable[[Array], Array], most: Array, evaluations: 
 
 
 def build_acceptance(view: View, share: float | None) -> Callable[[Array, Array], Array]:
-    """Whether the rule in use accepts rows.
+    """Builds the test of whether the rule in use accepts rows.
 
     The part of the tried rows in the aggregate is what is left of it without the other rows, each times its weight; a
     rule that gives its rows no weights is taken to put all of them at the honest mean. The rule accepts the tried rows

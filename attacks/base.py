@@ -1,4 +1,4 @@
-"""What an attack is: the types, option types and statistics that every file of this folder shares."""
+"""Types of attacks, types of their options, and statistics that every file of this folder shares."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -336,7 +336,7 @@ def num_rows(view: View) -> Array:
 
 
 def rank(byzantine: Array) -> Array:
-    """How many Byzantine rows stand before each one, `[n]`; meaningless (but not negative) at honest rows."""
+    """Number of Byzantine rows before each one, `[n]`; meaningless (but not negative) at honest rows."""
     return jnp.maximum(jnp.cumsum(byzantine) - 1, 0)
 
 

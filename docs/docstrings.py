@@ -1,4 +1,4 @@
-"""What the docstrings of byzax have besides the sections of Google's style, for the pages of the API."""
+"""Sections of docstrings that Google's style does not have, for the pages of the API."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ class Sections(griffe.Extension):
     """Sections `Example:` as code, and fields such as `Condition:` as paragraphs of their own."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """What griffe calls for everything that it has read."""
+        """Adds the sections of an object; griffe calls this for everything that it has read."""
         if obj.docstring is None:
             return
         text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)

@@ -21,7 +21,7 @@ FIGURE = re.compile(r"\]\(\.\./(experiments/[\w/-]+\.png)\)")
 
 
 def on_files(files: Any, config: Any, **_: Any) -> Any:
-    """What mkdocs calls once: figures from other folders of the repository become files of the site."""
+    """Adds figures from other folders of the repository to the site; mkdocs calls this once."""
     from mkdocs.structure.files import File
 
     pages = [ROOT / "docs" / page.src_uri for page in files.documentation_pages() if page.src_uri.endswith(".md")]
@@ -31,7 +31,7 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """What mkdocs calls for every page."""
+    """Fills the placeholders of a page; mkdocs calls this for each."""
     return FIGURE.sub(lambda match: f"](figures/{Path(match[1]).name})", fill(markdown))
 
 
@@ -198,7 +198,7 @@ def file(path: str) -> str:
 
 
 def help(command: str) -> str:
-    """What `byzax COMMAND --help` prints."""
+    """The help text of a command, as `byzax COMMAND --help` prints it."""
     from typer.testing import CliRunner
 
     from byzax.experiments.cli import app

@@ -105,7 +105,7 @@ def _build(part: AttackShare, n: int, count: int) -> Attack:
 
 @file_cache(maxsize=128)
 def _trigger_is_visible(part: AttackShare, count: int, data: DataPart, n: int) -> bool:
-    """Whether the trigger of an attack changes any of the checked samples."""
+    """Tells whether the trigger of an attack changes any of the checked samples."""
     goal, dataset = _build(part, n, count).goal, load(data)
     assert goal is not None
     some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // CHECKED_SAMPLES)])

@@ -219,7 +219,7 @@ def has_result(frame: pd.DataFrame) -> Any:
 
 
 def differs_by_run(curves: pd.DataFrame, measure: str) -> bool:
-    """Whether runs differ in another measure at the same update.
+    """Tells whether runs differ in another measure at the same update.
 
     Args:
         curves: One row per run and evaluation.
@@ -262,7 +262,7 @@ def diverged(frame: pd.DataFrame) -> Any:
 
 
 def time_varies(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
-    """Whether the use of time differs between runs, or rows have ages.
+    """Tells whether the use of time differs between runs, or rows have ages.
 
     Runs that were cut short do not count: they end at different times for another reason.
 

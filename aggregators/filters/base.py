@@ -47,7 +47,7 @@ class Judge(Protocol):
 
 
 class Asks(Protocol):
-    """Whether the next row is judged with a new gradient on the server's own data.
+    """Tells whether the next row is judged with a new gradient on the server's own data.
 
     Args:
         state: The state of the filter.

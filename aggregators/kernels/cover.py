@@ -37,7 +37,7 @@ class CoverSearch(NamedTuple):
 def has_cover(
     graph: Array, left: Array, budget: Array | int, depth: int, effort: Array | int = EFFORT
 ) -> tuple[Array, Array]:
-    """Whether few vertices touch every edge of a graph.
+    """Tells whether few vertices touch every edge of a graph.
 
     Branch and bound on an explicit stack: take the vertex v of largest degree, or else all its neighbours. No branch is
     needed where - a vertex has one neighbour: the neighbour covers at least as much; - v has more neighbours than the

@@ -182,7 +182,7 @@ RULES: dict[str, Callable[[Any, Any, int], Any]] = {
 
 
 def feasible(name: str, xp: Any, n: int, f: int) -> bool:
-    """Whether the straightforward rule is there and ends within minutes with n rows."""
+    """Tells whether the straightforward rule is there and ends within minutes with n rows."""
     if name in ("brute", "smea"):
         return comb(n, f) <= SUBSETS
     if xp is not np and name in ("bulyan", "nnm"):

@@ -80,7 +80,7 @@ def sine(rule: Part, pre: tuple[Part, ...], n: int, f: int, spread: float, norm:
 
 
 def _as_published(options: Mapping[str, Any]) -> bool:
-    """Whether these options of krum or multi_krum are those of Blanchard et al. 2017."""
+    """Tells whether these options of krum or multi_krum are those of Blanchard et al. 2017."""
     return (options["distance"], options["neighbours"]) == ("squared", "n-f-2")
 
 
