@@ -120,6 +120,8 @@ def file(tmp_path):
 TYPED = """
 import jax.numpy as jnp, byzax, signal, os
 from byzax.aggregators.base import Info, stateless
+# a shell ignores Ctrl-C for what it runs in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Rule:
     def __call__(self, n, f): return stateless(n, lambda rows: (rows.mean(axis=0), Info()))
 def mine(n, f): return stateless(n, lambda rows: (rows.mean(axis=0), Info()))
