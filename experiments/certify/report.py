@@ -23,8 +23,6 @@ from byzax.experiments.writing import json_text
 FILES = NAMES["certificate"]
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
 MOMENTS = (2, 3, 4)
-# Fields that have another name in JSON, so that programs can read old and new certificates.
-FILE_KEYS = {"num_byzantine": "liars"}
 
 
 def show(plan: MeasurementPlan, findings: Sequence[Findings], console: Console) -> None:
@@ -255,8 +253,7 @@ def _plain(each: Findings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, part in parts.items():
         if part is not None:
-            fields = {FILE_KEYS.get(field, field): value for field, value in part._asdict().items()}
-            found[name] = {**fields, "verdict": part.worst.verdict if name == "resilience" else part.verdict}
+            found[name] = {**part._asdict(), "verdict": part.worst.verdict if name == "resilience" else part.verdict}
     if each.resilience:
         found["resilience"]["cases"] = [{**c._asdict(), "verdict": c.verdict} for c in each.resilience.cases]
         del found["resilience"]["skipped"]
@@ -316,8 +313,7 @@ def table_rows(findings: Sequence[Findings]) -> list[dict[str, Any]]:
             row("robustness", "any rule", "kappa_lower", robust.lower)
         if broken := each.breakdown:
             num_byzantine = "" if broken.num_byzantine is None else broken.num_byzantine
-            # the name in files from before the field had this one
-            row("breakdown", "search", "liars", num_byzantine, verdict=broken.verdict, note=broken.pattern)
+            row("breakdown", "search", "num_byzantine", num_byzantine, verdict=broken.verdict, note=broken.pattern)
             for count, deviation in broken.curve.items():
                 row("breakdown", count, "deviation", deviation)
             for name, found in (("empire", broken.epsilon), ("searched", broken.searched)):

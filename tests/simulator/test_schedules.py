@@ -195,7 +195,7 @@ def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule)
     for place in (0, 2, 3):
         assert np.array_equal(sent[place], rows[place])
     np.testing.assert_allclose(sent[1], -2 * rows[0], rtol=1e-5)
-    # worker 3's first row was replaced by its second, and what liars sent is no honest row
+    # worker 3's first row was replaced by its second, and what Byzantine workers sent is no honest row
     np.testing.assert_allclose(sent[4], -(rows[2] + rows[3]), rtol=1e-5, atol=1e-6)
 
 

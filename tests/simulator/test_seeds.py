@@ -21,16 +21,16 @@ def parts(seed: int, **changes) -> dict[str, bytes]:
     return {
         "data": b"".join(np.asarray(each).tobytes() for each in (here.shards, here.train, here.test, here.validation)),
         "start": np.asarray(jax.random.key_data(here.start_key)).tobytes(),
-        "liars": np.asarray(here.byzantine_rank).tobytes(),
+        "byzantine": np.asarray(here.byzantine_rank).tobytes(),
         "batches": np.asarray(jax.random.key_data(here.key)).tobytes(),
     }
 
 
 def test_each_seed_holds_its_own_part_and_no_other():
     moved = {
-        "data": ({"data": {**DATA, "seed": 0}}, {"start", "liars", "batches"}),
-        "start": ({"model": {"name": "softmax", "seed": 0}}, {"data", "liars", "batches"}),
-        "nothing": ({}, {"data", "start", "liars", "batches"}),
+        "data": ({"data": {**DATA, "seed": 0}}, {"start", "byzantine", "batches"}),
+        "start": ({"model": {"name": "softmax", "seed": 0}}, {"data", "byzantine", "batches"}),
+        "nothing": ({}, {"data", "start", "byzantine", "batches"}),
     }
     for changes, expected in moved.values():
         zero, three = parts(0, **changes), parts(3, **changes)
