@@ -85,7 +85,7 @@ class Apply(Protocol):
     Args:
         rows: `[n, d]`, NumPy or JAX, floating point.
         state: That of `init`, or of the last aggregation.
-        context: What the server knows beside the rows; required by rules that draw, or whose `needs` are not empty.
+        context: Knowledge of the server beside the rows; required by rules that draw, or whose `needs` are not empty.
 
     Returns:
         The aggregate `[d]` in the dtype of the rows, the new state, and diagnostics.
@@ -370,7 +370,7 @@ def draw_distinct(key: Array, d: int, count: int) -> Array:
     Args:
         key: A key.
         d: The numbers are below it.
-        count: How many numbers.
+        count: Number of numbers.
 
     Returns:
         `[count]`; all d numbers if d is no larger.

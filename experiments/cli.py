@@ -223,12 +223,13 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=[...]",
-            help="What to choose from, such as steps=[100,200], but not what decides which samples are measured (seed, "
-            "data.validation); by default five learning rates around the scenario's, and momentum 0 or 0.9.",
+            help="Values to choose from, such as steps=[100,200], but not what decides which samples are measured "
+            "(seed, data.validation); by default five learning rates around the scenario's, and momentum 0 or 0.9.",
         ),
     ] = None,
     by: Annotated[
-        Measure | None, typer.Option(help="What to choose by; by default the accuracy, and without classes the loss.")
+        Measure | None,
+        typer.Option(help="Measure to choose by; by default the accuracy, and without classes the loss."),
     ] = None,
     each: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""What a scenario can name, as tables made from the docstrings and signatures of the functions behind the names."""
+"""Tables of the names that a scenario can use, made from the docstrings and signatures of their functions."""
 
 import inspect
 import itertools

@@ -108,7 +108,7 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
 
 @file_cache(maxsize=32)
 def _fails_on_one_sample(part: Part, data: DataPart) -> bool:
-    """Whether a model has a norm over the batch, which is constant on a single sample."""
+    """Tells whether a model has a norm over the batch, which is constant on a single sample."""
     part.reads_files()
     dataset = load(data)
     model = part.make(dataset.x.shape[1:], dataset.classes)

@@ -50,7 +50,7 @@ class FolderContents(NamedTuple):
 
     @property
     def used(self) -> bool:
-        """Whether anything but empty folders is there."""
+        """True where anything but empty folders is there."""
         return bool(self.kind or self.files or self.foreign)
 
 
@@ -103,7 +103,7 @@ def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
 
 
 def _can_be(kind: str, name: str) -> bool:
-    """Whether byzax writes files of this name, relative to the folder."""
+    """Tells whether byzax writes files of this name, relative to the folder."""
     above, _, last = name.rpartition("/")
     return above in ("", "runs") and last not in ("", ".", "..") and any(
         fnmatch(name, pattern) and above == pattern.rpartition("/")[0] for pattern in NAMES[kind]
@@ -132,7 +132,7 @@ def _foreign(
 
 
 def _own_folder(name: str, listed: frozenset[str]) -> bool:
-    """Whether this is the folder of runs, or of a run: with a dot before its name until it is begun."""
+    """Tells whether this is the folder of runs, or of a run: with a dot before its name until it is begun."""
     above, _, last = name.rpartition("/")
     if name == "runs":
         return any(each.startswith("runs/") for each in listed)

@@ -31,7 +31,7 @@ class Listing(StrEnum):
 
 @report_errors
 def list_(
-    kind: Annotated[Listing | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
+    kind: Annotated[Listing | None, typer.Argument(help="Kind to list; without one, the kinds themselves.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
 ) -> None:
     """List what a scenario can name, with conditions, options and sources."""

@@ -135,9 +135,10 @@ def timeline(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The chart, .png or .svg; by default timeline.png here.")
     ] = None,
-    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Where the chart begins.")] = 0.0,
+    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Start of the chart.")] = 0.0,
     until: Annotated[
-        float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends; by default where it can be read.")
+        float | None,
+        typer.Option("--to", metavar="SECONDS", help="End of the chart; by default so that it can be read."),
     ] = None,
 ) -> None:
     """Draw who computes when, and which update each row goes into; print how every worker spent its time."""

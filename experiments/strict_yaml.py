@@ -122,7 +122,7 @@ class Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Whether a value is written out each time; it always is."""
+        """Tells whether a value is written out each time; it always is."""
         return True
 
 

@@ -85,7 +85,7 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Stud
 
 
 def _decides(key: str, other: str) -> bool:
-    """Whether a value for `key` also sets `other`."""
+    """Tells whether a value for `key` also sets `other`."""
     return other == key or other.startswith(f"{key}.") or key == f"{other}.name"
 
 

@@ -343,7 +343,7 @@ def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
 
 
 def shares_test_samples(tuning: Tuning) -> bool:
-    """Whether test samples of one repeat can be validation samples of another.
+    """Tells whether test samples of one repeat can be validation samples of another.
 
     Args:
         tuning: The tuning.

@@ -113,7 +113,7 @@ def build_recurrent(
         shape: Of one sample.
         classes: The number of labels; None for a regression.
         hidden: Units of each layer.
-        layers: How many.
+        layers: Number of layers.
         embedding: Size of the vector of a character.
         vocabulary: The number of different characters; None takes as many as classes.
         truncate: Steps that gradients go back from the last one; None for all.

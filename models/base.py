@@ -1,4 +1,4 @@
-"""What a model is: the types that every file of this folder shares, and the one place where parameters become flat."""
+"""Types of models, which every file of this folder shares, and the one place where parameters become flat."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, Protocol

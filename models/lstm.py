@@ -43,7 +43,7 @@ def lstm(
         shape: Of one sample, `(t,)` or `(t, features)`.
         classes: The number of labels; None for a regression.
         hidden: Units of each layer.
-        layers: How many, each reading the outputs of the one before.
+        layers: Number of layers, each reading the outputs of the one before.
         embedding: Size of the vector of a character.
         vocabulary: Number of different characters; null: as many as classes.
         truncate: Steps that gradients go back from the last one, truncated back-propagation through time; null: all.

@@ -163,7 +163,7 @@ class IsAmong(Protocol):
     """Finds the Byzantine workers that belong to some of the attacks."""
 
     def __call__(self, ranks: Array, /) -> Array:
-        """Which of the workers belong to them.
+        """The workers that belong to them, as truth values.
 
         Args:
             ranks: Numbers among the Byzantine workers, -1 for honest ones, any shape.

@@ -210,7 +210,7 @@ def least_rows(run: Run) -> int:
 
 
 def may_shrink(run: Run) -> bool:
-    """Whether the run can go on with fewer than n rows.
+    """Tells whether the run can go on with fewer than n rows.
 
     Args:
         run: The run.

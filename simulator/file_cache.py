@@ -150,7 +150,7 @@ def _stamp(read: _Read) -> _Stamp:
 
 
 def _is_young(state: tuple[Any, ...] | None) -> bool:
-    """Whether a file changed so recently that another change might not show in its times."""
+    """Tells whether a file changed so recently that another change might not show in its times."""
     return state is not None and len(state) > 2 and time.time_ns() - max(state[:2]) < SETTLED_NS
 
 

@@ -35,7 +35,7 @@ class Judge(Protocol):
 
     Args:
         row: `[d]`.
-        sent: Where it comes from.
+        sent: Its origin.
         context: That of a rule: a key, the model, and a gradient and a loss on the server's own data where it has any.
         state: That of `init`, or of the last row.
 

@@ -54,7 +54,7 @@ class Certificate(
     rule: RuleField | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
     rules: Annotated[tuple[RuleField, ...], Strict(False), ONE_OR_MORE] = ()
     pre: Annotated[tuple[PreField, ...], Strict(False), ONE_OR_MORE] = Field(
-        default=(), description="What stands before every rule."
+        default=(), description="Pre-aggregations before every rule."
     )
     n: Annotated[Count, Field(le=10_000)] = Field(default=25, description="Rows.")
     f: int = Field(default=5, ge=0, description="Byzantine rows, declared and real (breakdown: declared).")
@@ -79,7 +79,7 @@ class Certificate(
         default=(10, 100, 1000, 10_000), description="d of each point of the leak."
     )
     parts: Annotated[tuple[Measurement, ...], Strict(False), ONE_OR_MORE] = Field(
-        default=PARTS, description="What is measured."
+        default=PARTS, description="Parts that are measured."
     )
     seed: int = Field(default=0, ge=0, lt=SEEDS)
 

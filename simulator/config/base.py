@@ -121,7 +121,7 @@ def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
 
 
 def _is_union(annotation: Any) -> bool:
-    """Whether a type is one of several, None aside: pydantic then names the member in the location of a mistake."""
+    """Tells whether a type is one of several, None aside: pydantic names the member in the location of a mistake."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return get_origin(annotation) in (Union, UnionType) and len(set(get_args(annotation)) - {type(None)}) > 1

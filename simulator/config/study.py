@@ -17,7 +17,7 @@ class Task(NamedTuple):
         seeds: The seed of each.
         executor: The executor.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
-        early_stopping: When a run ends before its last update; None for never.
+        early_stopping: Condition on which a run ends before its last update; None for never.
         record: Arrays that are kept.
     """
 

@@ -141,7 +141,7 @@ def check_values(place: Path, frame: Any, numbers: Sequence[str] = (), names: Se
 
 
 def is_numeric(values: Any) -> bool:
-    """Whether a column holds numbers."""
+    """Tells whether a column holds numbers."""
     import pandas
 
     return pandas.api.types.is_numeric_dtype(values)

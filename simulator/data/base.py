@@ -147,7 +147,7 @@ def split(dataset: Dataset, rng: np.random.Generator, validation: float, test: f
         rng: Random generator.
         validation: Share of the samples for validation, in [0, 1).
         test: Share of the samples, or of the owners, for the test, in [0, 1).
-        by: What `test` is a share of.
+        by: The units of which `test` is a share.
 
     Returns:
         The positions of the samples.
