@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import study
-from byzax.experiments.plots import STYLE, verbatim
+from byzax.experiments.figures import STYLE, add_bars, verbatim
 from byzax.experiments.replay import run_folders
 from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.config.grid import prefix_errors
@@ -285,13 +285,13 @@ def _bars(holdings: Holdings) -> Figure:
     n = len(holdings.counts)
     figure = Figure(figsize=(max(5.5, 0.24 * n + 2.2), 4.2), layout="constrained")
     axes: Any = figure.subplots()
-    workers, below = np.arange(n), np.zeros(n)
+    below = np.zeros(n)
     for label, colour in enumerate(_colours(holdings)):
-        axes.bar(
-            workers, holdings.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
+        add_bars(
+            axes, holdings.counts[:, label], 0.8, below, facecolor=colour, edgecolor="white", linewidth=0.3,
             label=_plain(holdings.labels[label]),
         )  # fmt: skip
-        below += holdings.counts[:, label]
+        below = below + holdings.counts[:, label]
     axes.set_ylabel("samples")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.03 * below.max())

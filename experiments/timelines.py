@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import study
-from byzax.experiments.plots import KINDS, STYLE, verbatim
+from byzax.experiments.figures import STYLE, verbatim
 from byzax.experiments.records import Damaged, read_metrics
 from byzax.experiments.replay import run_folders, timeline_of
+from byzax.experiments.time_plot import TIME_USES
 from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
@@ -165,7 +166,7 @@ def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Pa
         for kind, begin, end in (("messages", 0, 1), ("computing", 1, 2), ("messages", 2, 3)):
             label = kind if begin < 2 else None
             axes.barh(
-                workers, times[end] - times[begin], 0.62, times[begin], color=KINDS[kind], edgecolor="white",
+                workers, times[end] - times[begin], 0.62, times[begin], color=TIME_USES[kind], edgecolor="white",
                 linewidth=0.4, label=label,
             )  # fmt: skip
         _mark(axes, workers, over[shown], updates[shown], ends[shown])

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from byzax.experiments.certify.breakdown import BEYOND
 from byzax.experiments.certify.measuring import Findings, MeasurementPlan
+from byzax.experiments.figures import DASHES, STYLE, rule_colours, save_options, verbatim
 from byzax.experiments.outputs import save
-from byzax.experiments.plots import DASHES, STYLE, rule_colours, save_options, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # farther values are arrows at the edge
