@@ -66,7 +66,7 @@ class Context(NamedTuple):
     after: Callable[[Array], Array] | None = None
 
 
-class Init(Protocol):
+class RuleInit(Protocol):
     """The state of a rule before the first update.
 
     Args:
@@ -155,7 +155,7 @@ class Aggregator(NamedTuple):
         needs: The functions of the `Context` that `apply` calls, of "gradient", "loss" and "after".
     """
 
-    init: Init
+    init: RuleInit
     apply: Apply
     among: Among | None = None
     limited: bool = False
@@ -281,7 +281,7 @@ def selecting(
 
 def stateful(
     n: int,
-    init: Init,
+    init: RuleInit,
     aggregate: Callable[[Array, State], tuple[Array, State, Info]],
     *,
     linear: bool = False,

@@ -211,7 +211,7 @@ class Goal(NamedTuple):
     trigger: Trigger
 
 
-class Init(Protocol):
+class AttackInit(Protocol):
     """Makes the state of an attack."""
 
     def __call__(self, d: int, /) -> State:
@@ -259,7 +259,7 @@ class Attack(NamedTuple):
             2, they send that one.
     """
 
-    init: Init = lambda d: ()
+    init: AttackInit = lambda d: ()
     forge: Forge | None = None
     corrupt: Corrupt | None = None
     goal: Goal | None = None

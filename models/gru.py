@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from byzax.models._layers import Array, Initialiser
-from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models._recurrent import RecurrentCell, State, build_recurrent
 from byzax.models.base import Count, DropoutRate, Model
 from byzax.options import checked
 
@@ -63,7 +63,7 @@ def gru(
     References:
         Cho et al., EMNLP 2014, "Learning phrase representations using RNN encoder-decoder", equations 5 to 8
     """
-    cell = Cell(3, 1, _step, lambda size: jnp.zeros(3 * size))
+    cell = RecurrentCell(3, 1, _step, lambda size: jnp.zeros(3 * size))
     return build_recurrent(
         "gru", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,

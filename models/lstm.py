@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from byzax.models._layers import Array, Initialiser
-from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models._recurrent import RecurrentCell, State, build_recurrent
 from byzax.models.base import Count, DropoutRate, Finite, Model
 from byzax.options import checked
 
@@ -68,7 +68,7 @@ def lstm(
     def bias(size: int) -> Array:
         return jnp.zeros(4 * size).at[size : 2 * size].set(forget_bias)
 
-    cell = Cell(4, 2, _step, bias)
+    cell = RecurrentCell(4, 2, _step, bias)
     return build_recurrent(
         "lstm", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from byzax.models._layers import ACTIVATIONS, Activation, Array, Initialiser
-from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models._recurrent import RecurrentCell, State, build_recurrent
 from byzax.models.base import Count, DropoutRate, Model
 from byzax.options import checked
 
@@ -60,7 +60,7 @@ def rnn(
     def step(state: State, inputs: Array, recurrent: Array) -> State:
         return (activate(inputs + state[0] @ recurrent),)
 
-    cell = Cell(1, 1, step, lambda size: jnp.zeros(size))
+    cell = RecurrentCell(1, 1, step, lambda size: jnp.zeros(size))
     return build_recurrent(
         "rnn", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,

@@ -1,4 +1,4 @@
-"""Every public name of byzax has a docstring, and those that users import say arguments and results."""
+"""Names of byzax: one class for each, and docstrings, with arguments and results on what users import."""
 
 import ast
 import inspect
@@ -64,6 +64,15 @@ def test_docstrings_say_what_things_are_and_ask_no_questions():
                 said = QUESTION.match(text) or ENTRY_QUESTION.search(text)
                 questions += [f"{place}:{getattr(node, 'lineno', 1)}: {said[0].strip()}"] if said else []
     assert not questions, "\n".join(questions)
+
+
+def test_a_class_name_stands_for_one_thing():
+    places = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
 @pytest.mark.parametrize("name", [name for name in byzax.__all__ if callable(getattr(byzax, name))])

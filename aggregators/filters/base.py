@@ -30,7 +30,7 @@ class FilterInit(Protocol):
     def __call__(self, params: Array, /) -> State: ...
 
 
-class Judge(Protocol):
+class JudgeRow(Protocol):
     """Judges one row. A refused row changes neither the model nor the states of rule and optimizer.
 
     Args:
@@ -71,6 +71,6 @@ class Filter(NamedTuple):
     """
 
     init: FilterInit
-    judge: Judge
+    judge: JudgeRow
     asks: Asks | None = None
     needs: frozenset[str] = frozenset()

@@ -46,7 +46,7 @@ def file_names():
     return {file.name for file in places} | FOREIGN
 
 
-@pytest.mark.parametrize("page", PROSE, ids=name)
+@pytest.mark.parametrize("page", [*PROSE, ROOT / "CHANGELOG.md"], ids=name)
 def test_files_that_a_page_names_are_there(page, file_names):
     for code in codes(page):
         for word in code.split():
