@@ -112,13 +112,13 @@ def run(
     raise typer.Exit(code or shown)
 
 
-def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
+def _overrides(settings: list[str] | None, options: dict[str, str | None]) -> list[str]:
     """Collects the overrides of a scenario, after checks of the environment and of empty options."""
     check_environment()
-    for option, value in given.items():
+    for option, value in options.items():
         if value is not None and not value.strip():
             refuse(f"{option}: is empty: give it a value, or leave it out")
-    executor = given["--executor"]
+    executor = options["--executor"]
     return [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
 
 

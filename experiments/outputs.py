@@ -166,7 +166,7 @@ def check(
         ScenarioError: Where a folder cannot be used.
     """
     read = {path.resolve() for path in inputs}
-    found = []
+    contents = []
     for folder in folders:
         _can_be_made(folder)
         held = folder_contents(folder)
@@ -186,8 +186,8 @@ def check(
         for place in {path.parent for path in (*held.files, *held.folders)}:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise ScenarioError(f"{place}: cannot be written (Permission denied): choose another --out")
-        found.append(held)
-    return found
+        contents.append(held)
+    return contents
 
 
 def _can_be_made(folder: Path) -> None:
@@ -226,14 +226,14 @@ def claim(
     Raises:
         ScenarioError: Where a folder is used or cannot be written.
     """
-    found = check(folders, inputs, overwrite, kind)
+    contents = check(folders, inputs, overwrite, kind)
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
-    for folder, held in zip(folders, found, strict=True):
+    for folder, held in zip(folders, contents, strict=True):
         try:
             if not keep:
                 _remove(held)

@@ -71,5 +71,5 @@ def schema(
     from byzax.simulator.config.part import json_schema
     from byzax.simulator.config.study import Study
 
-    made = json_schema(Study if described is DescribedFile.SCENARIO else Certificate)
-    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))
+    content = json_schema(Study if described is DescribedFile.SCENARIO else Certificate)
+    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **content}, indent=2))

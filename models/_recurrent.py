@@ -102,8 +102,8 @@ class RecurrentNetwork(nnx.Module):
 
 
 def build_recurrent(
-    name: str, cell: RecurrentCell, shape: tuple[int, ...], classes: int | None, *, hidden: int, layers: int, embedding: int,
-    vocabulary: int | None, truncate: int | None, dropout: float, initialiser: Initialiser,
+    name: str, cell: RecurrentCell, shape: tuple[int, ...], classes: int | None, *, hidden: int, layers: int,
+    embedding: int, vocabulary: int | None, truncate: int | None, dropout: float, initialiser: Initialiser,
 ) -> Model:  # fmt: skip
     """The model of recurrent layers one upon the other, and a linear layer at the last step.
 

@@ -91,8 +91,8 @@ class Certificate(
             raise ValueError("rules: the same rule twice: remove one")
         if self.f >= self.n:
             raise ValueError(f"f: of n={self.n} rows at least one must be honest: f is at most {self.n - 1}")
-        if self.gradients and (given := {"d", "norm", "sigma"} & self.model_fields_set):
-            raise ValueError(f"gradients: {', '.join(sorted(given))} would be measured: leave one of the two out")
+        if self.gradients and (fixed := {"d", "norm", "sigma"} & self.model_fields_set):
+            raise ValueError(f"gradients: {', '.join(sorted(fixed))} would be measured: leave one of the two out")
         if self.sigma is not None and self.sigma < (least := SMALLEST_NOISE * self.norm / math.sqrt(self.d)):
             raise ValueError(
                 f"sigma: beside a gradient of length {self.norm:g} in d={self.d} parameters float32 keeps no noise "

@@ -78,8 +78,8 @@ class Study(Settings, frozen=True):
     @property
     def run(self) -> Run:
         """The first run, without the grid."""
-        given = {name: getattr(self, name) for name in Settings.model_fields if name in self.model_fields_set}
-        return parse_as(Run, given)
+        settings = {name: getattr(self, name) for name in Settings.model_fields if name in self.model_fields_set}
+        return parse_as(Run, settings)
 
     @property
     def task(self) -> Task:
