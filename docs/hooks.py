@@ -1,9 +1,9 @@
 """Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
 
-They stand between two comments, `<!-- table: rules -->` and `<!-- end -->`; besides `table` there are `options: rules`,
-`keys`, `help: run`, `api: rules` and `file: ARCHITECTURE.md`. `python docs/hooks.py` renews them, for readers of the
-repository; `--check` writes nothing and names the pages that are not up to date. When mkdocs builds the site
-they are made anew, entries of the API and files in full.
+They stand between two comments, `<!-- table: rules -->` and `<!-- end -->`; besides `table` there are `options:
+rules`, `keys`, `help: run`, `api: rules`, `note` and `file: ARCHITECTURE.md`. `python docs/hooks.py` renews them,
+for readers of the repository; `--check` writes nothing and names the pages that are not up to date. When mkdocs
+builds the site they are made anew, entries of the API and files in full.
 """
 
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-# plug-ins of whoever builds the site are no part of byzax
+# the pages are of this checkout, whatever is installed; plug-ins of whoever builds the site are no part of byzax
+sys.path.insert(0, str(ROOT / "src"))
 os.environ.pop("BYZAX_PLUGINS", None)
 MARKED = re.compile(r"^<!-- (\w+)(?:: ([\w./-]+))? -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
 
@@ -250,11 +251,21 @@ class Maker(NamedTuple):
     for_repository: Callable[[Any, Path], str] | None = None
 
 
+def _nothing(_: str | None) -> str:
+    return ""
+
+
+def docstrings_note(_: str | None, page: Path) -> str:
+    """The sentence on a page of the API for readers of the repository, which the site does not need."""
+    return "The site (`make docs`) shows docstrings in place of the lines with `:::`; here they stand in the files."
+
+
 MAKERS = {
     "table": Maker(table),
     "options": Maker(options),
     "keys": Maker(keys),
     "api": Maker(api, api_files),
+    "note": Maker(_nothing, docstrings_note),
     "file": Maker(file, file_link),
     "help": Maker(help),
 }

@@ -61,8 +61,8 @@ def test_the_help_of_run_states_every_exit_code():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_scenarios_fit_the_schema(path, schema):
     schema.validate(read_mapping(path))
-    study = load(path)
-    comment = "".join(itertools.takewhile(lambda line: line.startswith("#"), path.open()))
+    study = load(path).study
+    comment = "".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
     assert comment, "a comment says what the scenario shows"
     if study.executor.name == "ray":
         assert "Ray" in comment, "loop gives the same bits and starts nothing: a comment says why this is about Ray"
