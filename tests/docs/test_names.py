@@ -25,7 +25,7 @@ GROUPS = {f"byzax.{kind.folder}" for kind in KINDS.values()}
 
 
 def codes(page: Path) -> list[str]:
-    """What stands in backticks in the text of a page, blocks and parts that are made from the code aside."""
+    """The words in backticks in the text of a page, blocks and parts that are made from the code aside."""
     text = re.sub(
         r"^```.*?^```$|^<!-- (?:keys|help|options|table).*?^<!-- end -->", "", page.read_text(), flags=re.S | re.M
     )

@@ -26,7 +26,7 @@ SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def schema():
-    """What validates by the schema of scenarios, which is checked here, once: that takes seconds."""
+    """The validator by the schema of scenarios, which is checked here, once: that takes seconds."""
     result = byzax("schema")
     assert result.exit_code == 0
     found = json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""What a plot shows of runs that were not completed, or that diverged."""
+"""Plots of runs that were not completed, or that diverged."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Who lies, with which attack, when, and what it is told."""
+"""The adversary: Byzantine workers, their attacks, updates and knowledge."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ THREE = {"total": 9, "byzantine": 3}
 
 
 def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, seen=None, **changes):
-    """What an update of these rows is after the adversary, and where asked what it remembers."""
+    """The rows of an update after the adversary, and where asked its state."""
     scenario = small(**{"workers": THREE, **changes})
     # buckets are what the rule sees
     seen = seen or (scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows))

@@ -1,4 +1,4 @@
-"""What schedules do to the numbers, against the formulas of the papers written out: rows, tables, buffers, buckets."""
+"""Effects of schedules, against the formulas of the papers written out: rows, tables, buffers, buckets."""
 
 import jax
 import numpy as np
@@ -276,7 +276,7 @@ def test_an_epoch_visits_every_sample_of_the_worker_once():
 
 
 def epoch_by_hand(here, params, worker, job, size, epochs, drop=False):
-    """What passes over a worker's samples change, the last batch of each smaller; and how often each sample counted."""
+    """The change by passes over a worker's samples, the last batch of each smaller; and the counts of each sample."""
     held, longest = int(here.sizes[worker]), here.shards.shape[1]
     draw = derive(here.key, Purpose.WORK, worker, job)
     at, often = np.asarray(params, np.float64), np.zeros(held, int)

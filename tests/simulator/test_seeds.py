@@ -15,7 +15,7 @@ DATA = {"name": "digits", "batch_size": 8}
 
 
 def parts(seed: int, **changes) -> dict[str, bytes]:
-    """What a run of this seed is made of, by what draws it."""
+    """The draws of a run of this seed, by purpose."""
     scenario = small(workers={"total": 7, "byzantine": {"count": 2, "which": "random"}}, **changes)
     here = world(at(scenario, seed))
     return {

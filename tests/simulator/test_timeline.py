@@ -239,7 +239,7 @@ def test_a_bound_of_zero_refuses_what_it_would_not_heed(options, named):
 
 
 def participants(**options):
-    """Who takes part, `[T, k]`, of 40 workers in 200 updates."""
+    """The participants, `[T, k]`, of 40 workers in 200 updates."""
     plan = made({"name": "sampled", "participants": 5, **options}, 40, 200)
     return plan.rows.workers.reshape(200, -1)
 
