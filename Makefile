@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-demo: $(READY)   ## six rules against the attacks on real digits: table and plots in $(RESULTS)
+demo: $(READY)   ## seven rules against five attacks on real digits: table and plots in $(RESULTS)
 	$(BIN)/byzax run experiments/scenarios/demo.yaml --out $(RESULTS) --overwrite
 
 # the default suite compiles with XLA's older emitters, in half of the time; at night all tests run with those of a run

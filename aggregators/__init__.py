@@ -48,7 +48,7 @@ def build(
         name: Name of the rule; or `"path/to/file.py:name"`, or its function.
         n: Number of rows.
         f: Number of rows that may be Byzantine.
-        pre: What is done to the rows before, from left to right: names from `byzax.aggregators.pre`, or mappings of
+        pre: Steps before the rule, from left to right: names from `byzax.aggregators.pre`, or mappings of
             `name` and options.
         **options: Options of the rule.
 

@@ -66,7 +66,7 @@ class Context(NamedTuple):
     after: Callable[[Array], Array] | None = None
 
 
-class Init(Protocol):
+class RuleInit(Protocol):
     """The state of a rule before the first update.
 
     Args:
@@ -85,7 +85,7 @@ class Apply(Protocol):
     Args:
         rows: `[n, d]`, NumPy or JAX, floating point.
         state: That of `init`, or of the last aggregation.
-        context: What the server knows beside the rows; required by rules that draw, or whose `needs` are not empty.
+        context: Knowledge of the server beside the rows; required by rules that draw, or whose `needs` are not empty.
 
     Returns:
         The aggregate `[d]` in the dtype of the rows, the new state, and diagnostics.
@@ -155,7 +155,7 @@ class Aggregator(NamedTuple):
         needs: The functions of the `Context` that `apply` calls, of "gradient", "loss" and "after".
     """
 
-    init: Init
+    init: RuleInit
     apply: Apply
     among: Among | None = None
     limited: bool = False
@@ -281,7 +281,7 @@ def selecting(
 
 def stateful(
     n: int,
-    init: Init,
+    init: RuleInit,
     aggregate: Callable[[Array, State], tuple[Array, State, Info]],
     *,
     linear: bool = False,
@@ -370,7 +370,7 @@ def draw_distinct(key: Array, d: int, count: int) -> Array:
     Args:
         key: A key.
         d: The numbers are below it.
-        count: How many numbers.
+        count: Number of numbers.
 
     Returns:
         `[count]`; all d numbers if d is no larger.

@@ -29,7 +29,7 @@ class NextRow(Protocol):
     """One step of a selection.
 
     Args:
-        state: What the selection keeps from step to step.
+        state: State of the selection.
         alive: `[n]`, the rows that remain.
         k: Number of rows selected before.
 

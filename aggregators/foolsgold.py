@@ -37,7 +37,7 @@ def foolsgold(n: int, f: int, *, kappa: Positive = 1.0, output: Literal["sum", "
     Args:
         n: Number of rows.
         f: Number of rows that may be Byzantine.
-        kappa: How steeply the weights go from 0 to 1.
+        kappa: Steepness with which the weights go from 0 to 1.
         output: `sum`, as in the paper, or `mean`, which divides by the sum of the weights, for step sizes that fit
             other rules.
 

@@ -55,7 +55,7 @@ def corner(name: str, place: Place, height: int, width: int, x: Array) -> tuple[
 
     Args:
         name: Of the attack, for messages.
-        place: Where the patch stands.
+        place: Place of the patch.
         height: Of the patch, in pixels.
         width: Of the patch, in pixels.
         x: `[b, h, w]` or `[b, h, w, channels]`, the images.

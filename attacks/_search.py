@@ -92,7 +92,7 @@ def find_strongest(harm: Callable[[Array], Array], evaluations: int, middle: flo
 
     Args:
         harm: The harm of a strength, both scalars.
-        evaluations: How many strengths are tried.
+        evaluations: Number of strengths that are tried.
         middle: The strength in the middle of the doublings.
 
     Returns:
@@ -137,7 +137,7 @@ def find_farthest(accepted: Callable[[Array], Array], most: Array, evaluations: 
     Args:
         accepted: Whether a size, a scalar, is accepted.
         most: The largest size to try, a scalar.
-        evaluations: How many sizes are tried.
+        evaluations: Number of sizes that are tried.
 
     Returns:
         The size, a scalar; the smallest of those tried where none is accepted.

@@ -179,8 +179,8 @@ class Batch(NamedTuple):
         x: `[b, ...]`, the samples.
         y: `[b]`, labels in 0..`classes`-1, or values.
         classes: The number of labels, a scalar; None where the data has values in place of labels.
-        rank: Which of the attack's Byzantine workers trains on the batch, 0..f-1.
-        real: How many samples there are, where the others, at the end, only fill up the batch and count for nothing;
+        rank: Number of the worker that trains on the batch, among the attack's Byzantine workers, 0..f-1.
+        real: Number of samples, where the others, at the end, only fill up the batch and count for nothing;
             None for all.
     """
 
@@ -211,7 +211,7 @@ class Goal(NamedTuple):
     trigger: Trigger
 
 
-class Init(Protocol):
+class AttackInit(Protocol):
     """Makes the state of an attack."""
 
     def __call__(self, d: int, /) -> State:
@@ -252,14 +252,14 @@ class Attack(NamedTuple):
         corrupt: Poisons the batch that a Byzantine worker trains on.
         goal: The aim of a backdoor, by which its success is measured.
         claim: States how many samples Byzantine workers hold, truly or not.
-        questions: How often `forge` asks the rule in one update.
+        questions: Number of times that `forge` asks the rule in one update.
         needs: The functions of the `View` that `forge` calls, of "ask_rule", "loss" and "after".
         reads_labels: Whether `corrupt` reads or changes labels, so that the data has to have them.
         least_known: Rows that its workers have to know to change anything; where they know one, their own, and this is
             2, they send that one.
     """
 
-    init: Init = lambda d: ()
+    init: AttackInit = lambda d: ()
     forge: Forge | None = None
     corrupt: Corrupt | None = None
     goal: Goal | None = None
@@ -316,7 +316,7 @@ def stateless(
     Args:
         make_rows: `make_rows(key, view)` gives one row `[d]`, the same for each Byzantine worker, or rows `[n, d]`.
         needs: The functions of the view that it calls, as in `Attack`.
-        questions: How often it asks the rule.
+        questions: Number of times that it asks the rule.
         least_known: Rows that it has to know, as in `Attack`.
 
     Returns:

@@ -24,7 +24,7 @@ def empire(n: int, f: int, *, epsilon: Finite | Literal["search"] = 1.1, evaluat
         f: Number of Byzantine workers among them.
         epsilon: Length of the Byzantine rows in lengths of the honest mean; "search" takes at every update the one that
             takes the rule in use farthest from the honest mean.
-        evaluations: How often a search asks the rule in one update; not used by a given epsilon.
+        evaluations: Number of times that a search asks the rule in one update; not used by a given epsilon.
 
     Returns:
         The attack, which forges rows.

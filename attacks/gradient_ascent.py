@@ -55,7 +55,7 @@ def gradient_ascent(
         n: Number of workers.
         f: Number of Byzantine workers among them.
         start: The name of an attack that forges the first rows, with its default options.
-        steps: How often the rule is asked and differentiated in one update, beside once for the start.
+        steps: Number of times that the rule is asked and differentiated in one update, beside once for the start.
         step_size: Of the first step, in usual distances of an honest row from the mean.
         together: One shift for all Byzantine workers, whose rows support each other; or a shift for each.
         measure: The harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of

@@ -25,7 +25,7 @@ def label_flip(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        labels: Which labels are replaced, and by what.
+        labels: The labels that are replaced, and their replacements.
         source: For targeted: the label that is replaced.
         target: For targeted: what replaces it; where the data has no such label nothing is replaced.
 

@@ -38,7 +38,7 @@ def little(
         sign: "minus" as in the paper; several published codes add.
         ddof: Subtracted from the number of rows where the squared differences are divided by it: 0 as in the authors'
             code (np.var), 1 in those of torch.std (byzfl, blades, Shejwalkar and Houmansadr).
-        evaluations: How often a search asks the rule in one update; not used by a given z.
+        evaluations: Number of times that a search asks the rule in one update; not used by a given z.
 
     Returns:
         The attack, which forges rows.

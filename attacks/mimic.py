@@ -15,7 +15,7 @@ class MimicState(NamedTuple):
     Attributes:
         mean: `[d]`, the running mean of honest rows.
         direction: `[d]`, the direction in which honest rows differ most.
-        updates: How many updates with a known honest row there were.
+        updates: Number of updates with a known honest row so far.
         copied: The number of the worker that was copied last.
     """
 

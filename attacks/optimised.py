@@ -47,7 +47,7 @@ def optimised(
         strength: Its option that is searched; by default epsilon of empire, z of little, and so on.
         measure: The harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
             the model that the server has after the update, on samples of the Byzantine workers.
-        evaluations: How often the rule is asked in one update.
+        evaluations: Number of times that the rule is asked in one update.
 
     Returns:
         The attack, which forges rows, and poisons batches where the other one does.

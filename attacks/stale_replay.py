@@ -13,7 +13,7 @@ class MeanHistory(NamedTuple):
 
     Attributes:
         past: `[age, d]`, each mean at the number of its update modulo `age`.
-        updates: How many updates there were so far.
+        updates: Number of updates so far.
     """
 
     past: Array

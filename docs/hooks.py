@@ -1,20 +1,23 @@
 """Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
 
-A page asks for them in a line of its own: `{{ table: rules }}`, `{{ options: rules }}`, `{{ keys }}`,
-`{{ api: rules }}`, `{{ file: ARCHITECTURE.md }}`, `{{ help: run }}`.
+They stand between two comments, `<!-- table: rules -->` and `<!-- end -->`; besides `table` there are `options:
+rules`, `keys`, `help: run`, `api: rules`, `note` and `file: ARCHITECTURE.md`. `python docs/hooks.py` renews them,
+for readers of the repository; `--check` writes nothing and names the pages that are not up to date. When mkdocs
+builds the site they are made anew, entries of the API and files in full.
 """
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-# plug-ins of whoever builds the site are no part of byzax
+# the pages are of this checkout, whatever is installed; plug-ins of whoever builds the site are no part of byzax
+sys.path.insert(0, str(ROOT / "src"))
 os.environ.pop("BYZAX_PLUGINS", None)
-PLACEHOLDER = re.compile(r"^\{\{ *(\w+)(?:: *([\w./-]+))? *\}\}$", re.MULTILINE)
-
+MARKED = re.compile(r"^<!-- (\w+)(?:: ([\w./-]+))? -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
 
 # figures that stand beside the scenario that they are of
 FIGURE = re.compile(r"\]\(\.\./(experiments/[\w/-]+\.png)\)")
@@ -31,13 +34,20 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fills the placeholders of a page; mkdocs calls this for each."""
-    return FIGURE.sub(lambda match: f"](figures/{Path(match[1]).name})", fill(markdown))
+    """Makes the parts of a page from the code; mkdocs calls this for each page."""
+    filled = MARKED.sub(lambda match: MAKERS[match[1]].for_site(match[2]), markdown)
+    return FIGURE.sub(lambda match: f"](figures/{Path(match[1]).name})", filled)
 
 
-def fill(markdown: str) -> str:
-    """The text of a page, with what it asks for in place of its placeholders."""
-    return PLACEHOLDER.sub(lambda match: MAKERS[match[1]](match[2]), markdown)
+def renew(page: Path) -> str:
+    """The text of a page with its parts as the code makes them now, for readers of the repository."""
+
+    def part(match: re.Match[str]) -> str:
+        maker = MAKERS[match[1]]
+        text = maker.for_repository(match[2], page) if maker.for_repository else maker.for_site(match[2])
+        return f"<!-- {match[1]}{f': {match[2]}' if match[2] else ''} -->\n\n{text.strip()}\n\n<!-- end -->"
+
+    return MARKED.sub(part, page.read_text(encoding="utf-8"))
 
 
 def table(kind: str) -> str:
@@ -173,6 +183,16 @@ def api(kind: str) -> str:
     return "\n".join(entries)
 
 
+def api_files(kind: str, page: Path) -> str:
+    """Links to the file of every part of a kind, which holds its docstring."""
+    from byzax import members
+    from byzax.experiments import listing
+
+    files = {name: members.file_of(function) for name, function in listing.functions(kind)[0].items()}
+    links = [f"[{name}]({_from_page(Path(file).resolve(), page)})" for name, file in files.items()]
+    return f"The site (`make docs`) has the entries here. In the files: {', '.join(links)}."
+
+
 PART = "a part: a name, `file.py:name`, or a mapping with `name` and options"
 # files of the repository that are pages of the site
 PAGES = {
@@ -197,6 +217,15 @@ def file(path: str) -> str:
     return re.sub(r"\[([^]\n]*)\]\(([^)#\s]*)(#[^)\s]*)?\)", on_site, (ROOT / path).read_text(encoding="utf-8"))
 
 
+def file_link(path: str, page: Path) -> str:
+    """A link to a file of the repository."""
+    return f"[{path}]({_from_page(ROOT / path, page)})"
+
+
+def _from_page(file: Path, page: Path) -> str:
+    return Path(os.path.relpath(file, page.parent)).as_posix()
+
+
 def help(command: str) -> str:
     """The help text of a command, as `byzax COMMAND --help` prints it."""
     from typer.testing import CliRunner
@@ -209,11 +238,50 @@ def help(command: str) -> str:
     return "\n".join(["```text", *lines, "```"])
 
 
-MAKERS: dict[str, Callable[[Any], str]] = {
-    "table": table,
-    "options": options,
-    "keys": keys,
-    "api": api,
-    "file": file,
-    "help": help,
+class Maker(NamedTuple):
+    """A way to make a part of a page.
+
+    Attributes:
+        for_site: Makes it for the site, from the argument in its comment.
+        for_repository: Makes it for readers of the repository, from the argument and the page; None where that is the
+            same.
+    """
+
+    for_site: Callable[[Any], str]
+    for_repository: Callable[[Any, Path], str] | None = None
+
+
+def _nothing(_: str | None) -> str:
+    return ""
+
+
+def docstrings_note(_: str | None, page: Path) -> str:
+    """The sentence on a page of the API for readers of the repository, which the site does not need."""
+    return "The site (`make docs`) shows docstrings in place of the lines with `:::`; here they stand in the files."
+
+
+MAKERS = {
+    "table": Maker(table),
+    "options": Maker(options),
+    "keys": Maker(keys),
+    "api": Maker(api, api_files),
+    "note": Maker(_nothing, docstrings_note),
+    "file": Maker(file, file_link),
+    "help": Maker(help),
 }
+
+
+def main(arguments: list[str]) -> int:
+    """Renews the pages; with `--check` only names those that are not up to date, and returns 1 where there are any."""
+    texts = {page: renew(page) for page in sorted((ROOT / "docs").rglob("*.md"))}
+    old = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
+    for page in old:
+        if "--check" in arguments:
+            print(f"{page.relative_to(ROOT)}: not up to date: python docs/hooks.py renews it")
+        else:
+            page.write_text(texts[page], encoding="utf-8")
+    return int("--check" in arguments and bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

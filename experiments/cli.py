@@ -112,13 +112,13 @@ def run(
     raise typer.Exit(code or shown)
 
 
-def _overrides(settings: list[str] | None, given: dict[str, str | None]) -> list[str]:
+def _overrides(settings: list[str] | None, options: dict[str, str | None]) -> list[str]:
     """Collects the overrides of a scenario, after checks of the environment and of empty options."""
     check_environment()
-    for option, value in given.items():
+    for option, value in options.items():
         if value is not None and not value.strip():
             refuse(f"{option}: is empty: give it a value, or leave it out")
-    executor = given["--executor"]
+    executor = options["--executor"]
     return [*(settings or []), *([f"executor.name={executor}"] if executor else [])]
 
 
@@ -223,12 +223,13 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=[...]",
-            help="What to choose from, such as steps=[100,200], but not what decides which samples are measured (seed, "
-            "data.validation); by default five learning rates around the scenario's, and momentum 0 or 0.9.",
+            help="Values to choose from, such as steps=[100,200], but not what decides which samples are measured "
+            "(seed, data.validation); by default five learning rates around the scenario's, and momentum 0 or 0.9.",
         ),
     ] = None,
     by: Annotated[
-        Measure | None, typer.Option(help="What to choose by; by default the accuracy, and without classes the loss.")
+        Measure | None,
+        typer.Option(help="Measure to choose by; by default the accuracy, and without classes the loss."),
     ] = None,
     each: Annotated[
         list[str] | None,

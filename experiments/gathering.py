@@ -65,18 +65,18 @@ def gather(folders: Sequence[Path], name: str) -> Results:
 
 def _study(folder: Path) -> tuple[dict[str, Record], list[str]]:
     """Reads the runs of a study in order, and a line for each that cannot be read."""
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     damaged = []
     # a name that begins with a dot is a run that was about to begin
     runs = sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir())
     for path in runs:
         try:
-            found[path.name] = read(path)
+            records[path.name] = read(path)
         except Damaged as error:
             damaged.append(damage_line(path, error))
     if not runs:
         damaged.append(f"{folder}: no run here")
-    return dict(sorted(found.items(), key=lambda pair: (pair[1].summary.position, pair[0]))), damaged
+    return dict(sorted(records.items(), key=lambda pair: (pair[1].summary.position, pair[0]))), damaged
 
 
 def damage_line(run: Path, error: Damaged) -> str:

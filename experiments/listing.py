@@ -1,4 +1,4 @@
-"""What a scenario can name, as tables made from the docstrings and signatures of the functions behind the names."""
+"""Tables of the names that a scenario can use, made from the docstrings and signatures of their functions."""
 
 import inspect
 import itertools
@@ -38,13 +38,13 @@ def functions(kind: str) -> tuple[dict[str, Callable[..., Any]], list[str]]:
     member = KINDS[kind][0]
     if not member:
         return dict(EXECUTORS), []
-    found, unusable = {}, []
+    factories, unusable = {}, []
     for name in members.available(member):
         try:
-            found[name] = members.find(member, name)
+            factories[name] = members.find(member, name)
         except PluginError as error:
             unusable.append(str(error))
-    return found, unusable
+    return factories, unusable
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -54,32 +54,32 @@ def names(kind: str) -> tuple[str, ...]:
 
 def kinds() -> Table:
     """One row per kind: how many names there are, the first of them, and the command that lists them all."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="what a scenario can name", title_justify="left")
-    made.add_column("kind", style="bold", no_wrap=True)
-    made.add_column("names", justify="right")
-    made.add_column("such as", ratio=2)
-    made.add_column("all of them", no_wrap=True)
+    overview = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="what a scenario can name", title_justify="left")
+    overview.add_column("kind", style="bold", no_wrap=True)
+    overview.add_column("names", justify="right")
+    overview.add_column("such as", ratio=2)
+    overview.add_column("all of them", no_wrap=True)
     for kind in KINDS:
         known = names(kind)
-        made.add_row(kind, str(len(known)), Text(", ".join(known[:6])), f"byzax list {kind}")
-    return made
+        overview.add_row(kind, str(len(known)), Text(", ".join(known[:6])), f"byzax list {kind}")
+    return overview
 
 
 def table(kind: str) -> Table:
     """One row per name: what it is, its fields, and its options with their defaults."""
     (factories, _), columns = functions(kind), KINDS[kind][1]
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title=kind, title_style="bold", title_justify="left")
-    made.add_column("name", style="bold", no_wrap=True)
-    made.add_column("what it is", ratio=3)
+    listed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title=kind, title_style="bold", title_justify="left")
+    listed.add_column("name", style="bold", no_wrap=True)
+    listed.add_column("what it is", ratio=3)
     for column in columns:
-        made.add_column(_heading(column), ratio=2)
-    made.add_column("options and defaults", ratio=2)
+        listed.add_column(_heading(column), ratio=2)
+    listed.add_column("options and defaults", ratio=2)
     for name, function in factories.items():
         text = inspect.getdoc(function) or ""
         chosen = fields(text)
         cells = [Text(chosen.get(column, "")) for column in columns]
-        made.add_row(name, Text(_plain(text.split("\n")[0])), *cells, Text("\n".join(options(function))))
-    return made
+        listed.add_row(name, Text(_plain(text.split("\n")[0])), *cells, Text("\n".join(options(function))))
+    return listed
 
 
 def markdown(kind: str) -> str:
@@ -104,7 +104,7 @@ def fields(text: str) -> dict[str, str]:
     Returns:
         The text of each by its name, on one line.
     """
-    found = {
+    values = {
         name: _plain(" ".join(value.split()))
         for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*)", text, re.MULTILINE)
     }
@@ -112,8 +112,8 @@ def fields(text: str) -> dict[str, str]:
         first, *rest = section[1].splitlines()
         indent = len(first) - len(first.lstrip())
         more = itertools.takewhile(lambda line: len(line) - len(line.lstrip()) > indent, rest)
-        found["References"] = _plain(" ".join([first.strip(), *(line.strip() for line in more)]))
-    return found
+        values["References"] = _plain(" ".join([first.strip(), *(line.strip() for line in more)]))
+    return values
 
 
 def options(function: Callable[..., Any]) -> list[str]:

@@ -108,7 +108,7 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
 
 @file_cache(maxsize=32)
 def _fails_on_one_sample(part: Part, data: DataPart) -> bool:
-    """Whether a model has a norm over the batch, which is constant on a single sample."""
+    """Tells whether a model has a norm over the batch, which is constant on a single sample."""
     part.reads_files()
     dataset = load(data)
     model = part.make(dataset.x.shape[1:], dataset.classes)
@@ -141,12 +141,12 @@ def notes(expansion: Expansion) -> list[str]:
         Lines such as `FILE: note: data: x: uint8 [1000, 28, 28, 1], 0 to 255`, in the order of the combinations, with
         the number of combinations where it is not all.
     """
-    found = Counter(line for cell in expansion.cells for note in NOTES for line in dict.fromkeys(note(cell.study)))
+    lines = Counter(line for cell in expansion.cells for note in NOTES for line in dict.fromkeys(note(cell.study)))
     every = len(expansion.cells)
-    found.update(dict.fromkeys(notes_on_floors([cell.study for cell in expansion.cells]), every))
+    lines.update(dict.fromkeys(notes_on_floors([cell.study for cell in expansion.cells]), every))
     return [
         (f"{expansion.source}: " if expansion.source else "")
         + f"note: {line}"
         + (f" (in {count} of {counted(every, 'combination')})" if count < every else "")
-        for line, count in found.items()
+        for line, count in lines.items()
     ]

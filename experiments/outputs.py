@@ -50,7 +50,7 @@ class FolderContents(NamedTuple):
 
     @property
     def used(self) -> bool:
-        """Whether anything but empty folders is there."""
+        """True where anything but empty folders is there."""
         return bool(self.kind or self.files or self.foreign)
 
 
@@ -103,7 +103,7 @@ def read_mark(folder: Path) -> tuple[str | None, frozenset[str]]:
 
 
 def _can_be(kind: str, name: str) -> bool:
-    """Whether byzax writes files of this name, relative to the folder."""
+    """Tells whether byzax writes files of this name, relative to the folder."""
     above, _, last = name.rpartition("/")
     return above in ("", "runs") and last not in ("", ".", "..") and any(
         fnmatch(name, pattern) and above == pattern.rpartition("/")[0] for pattern in NAMES[kind]
@@ -132,7 +132,7 @@ def _foreign(
 
 
 def _own_folder(name: str, listed: frozenset[str]) -> bool:
-    """Whether this is the folder of runs, or of a run: with a dot before its name until it is begun."""
+    """Tells whether this is the folder of runs, or of a run: with a dot before its name until it is begun."""
     above, _, last = name.rpartition("/")
     if name == "runs":
         return any(each.startswith("runs/") for each in listed)
@@ -166,7 +166,7 @@ def check(
         ScenarioError: Where a folder cannot be used.
     """
     read = {path.resolve() for path in inputs}
-    found = []
+    contents = []
     for folder in folders:
         _can_be_made(folder)
         held = folder_contents(folder)
@@ -186,8 +186,8 @@ def check(
         for place in {path.parent for path in (*held.files, *held.folders)}:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise ScenarioError(f"{place}: cannot be written (Permission denied): choose another --out")
-        found.append(held)
-    return found
+        contents.append(held)
+    return contents
 
 
 def _can_be_made(folder: Path) -> None:
@@ -226,14 +226,14 @@ def claim(
     Raises:
         ScenarioError: Where a folder is used or cannot be written.
     """
-    found = check(folders, inputs, overwrite, kind)
+    contents = check(folders, inputs, overwrite, kind)
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
-    for folder, held in zip(folders, found, strict=True):
+    for folder, held in zip(folders, contents, strict=True):
         try:
             if not keep:
                 _remove(held)

@@ -27,19 +27,19 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
     lines = [f"# {_escaped(results.name)}"]
     if subtitle := shared_settings_line(results):
         lines += ["", f"{_escaped(subtitle)}."]
-    for made in tables(results):
-        headings, rows = text_rows(made)
-        for row, best in zip(rows, made.best, strict=True):
-            keys = len(made.keys)
+    for table in tables(results):
+        headings, rows = text_rows(table)
+        for row, best in zip(rows, table.best, strict=True):
+            keys = len(table.keys)
             row[keys:] = [f"**{text}**" if bold else text for text, bold in zip(row[keys:], best, strict=True)]
-        title = made.title.removeprefix(f"{results.name}: ")
+        title = table.title.removeprefix(f"{results.name}: ")
         lines += [
             "",
             f"## {_escaped(title[0].upper() + title[1:])}",
             "",
             *_table(headings, rows),
             "",
-            f"{made.caption}.",
+            f"{table.caption}.",
         ]
     if time_varies(frame, results.curves):
         lines += ["", "## How the time was used", "", *_table(*time_rows(frame)), "", "Means over the runs."]
@@ -92,14 +92,14 @@ def cells_csv(results: Results) -> str:
     Returns:
         CSV, one row per table, row and attack: mean, deviation, range, counts, and the shared settings.
     """
-    made = tables(results)
+    all_tables = tables(results)
     shared = shared_settings([record.summary.settings for record in results.records.values()])
-    keys = list(dict.fromkeys(key for each in made for key in each.keys))
+    keys = list(dict.fromkeys(key for each in all_tables for key in each.keys))
     settings = [key for key in shared if key not in keys and key != "attack"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["study", "table", *keys, "attack", *CELLS, *settings])
-    for each in made:
+    for each in all_tables:
         for name, cells, best in zip(each.names, each.cells, each.best, strict=True):
             chosen: dict[str, Any] = dict(zip(each.keys, name, strict=True))
             for attack, cell, bold in zip(each.attacks, cells, best, strict=True):

@@ -1,9 +1,6 @@
-"""Plots of a study: test accuracy or loss over updates, time and gradients; ages of rows and the use of time."""
+"""Plots of a study: test accuracy or loss over updates, time and gradients."""
 
-import itertools
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from byzax.experiments.figures import (
+    DASHES,
+    STYLE,
+    TITLE_INCHES,
+    add_head,
+    rule_colours,
+    save_options,
+    verbatim,
+    wrap_notes,
+)
 from byzax.experiments.gathering import (
     MEASURES,
     WAYS,
@@ -30,31 +37,10 @@ from byzax.experiments.gathering import (
 )
 from byzax.experiments.names import counted, file_name, short
 from byzax.experiments.outputs import save
-from byzax.experiments.records import SPENT, Record
 from byzax.experiments.scores import ACCURACY, Score, score_of
 from byzax.experiments.tables import FEWEST, shared_settings_line
+from byzax.experiments.time_plot import draw_time
 
-# Colours that people who see few colours can tell apart (Okabe and Ito, then Tol's muted), dark enough for
-# thin lines on white. A rule has the same colour in every plot; average, which everything is compared with, is grey.
-COLOURS = {
-    "average": "#555555",
-    "median": "#E69F00",
-    "geometric_median": "#882255",
-    "krum": "#0072B2",
-    "multi_krum": "#56B4E9",
-    "brute": "#D55E00",
-    "bulyan": "#009E73",
-}
-SPARE = ["#CC79A7", "#332288", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC", "#117733"]
-# For the last rules of a long list, which differ in colour and dashes together (ColorBrewer's darker ones).
-MORE = [
-    "#000000", "#5254A3", "#BD9E39", "#AD494A", "#637939", "#7B4173", "#E6550D", "#3182BD", "#31A354", "#8C6D31",
-    "#393B79", "#D6616B", "#8CA252", "#CE6DBD", "#843C39", "#6B6ECF", "#756BB1", "#A55194", "#999999",
-]  # fmt: skip
-# Lines on top of each other remain visible: every rule has dashes of its own.
-DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))]
-# Uses of time, and their colours.
-KINDS = {"computing": "#009E73", "messages": "#E69F00", "waiting": "#dddddd"}
 # Factor between the ends of runs from which the axis is logarithmic.
 FAR = 8
 # Top of the axis of a loss, in times of the largest one at the start.
@@ -65,25 +51,6 @@ MARKED = 12
 PLACES = 200
 # Largest number of cells with fewer runs that a note names.
 NAMED = 3
-# Longest label, in letters; letters of a note per inch.
-LONGEST, PER_INCH = 60, 15
-# The height of a title.
-TITLE_INCHES = 0.25
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": "#333333",
-    "xtick.color": "#666666",
-    "ytick.color": "#666666",
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "byzax",
-}
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
@@ -137,72 +104,13 @@ def draw(results: Results, folder: Path) -> list[Path]:
     return paths
 
 
-def save_options(suffix: str) -> dict[str, Any]:
-    """Options for saving a figure; without a date the same results give the same file.
-
-    Args:
-        suffix: `png` or `svg`.
-
-    Returns:
-        Keyword arguments of `Figure.savefig`.
-    """
-    return {"dpi": 200, "format": suffix, "metadata": {"Date": None} if suffix == "svg" else None}
-
-
-def verbatim(text: Any) -> str:
-    """A text that Matplotlib shows literally: a dollar begins no formula.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The text, shortened where it is long.
-    """
-    return textwrap.shorten(str(text), LONGEST, placeholder=" ...").replace("$", r"\$")
-
-
-def wrap_notes(parts: Sequence[str], width: float) -> str:
-    """Wraps notes for the head of a figure.
-
-    Args:
-        parts: The notes; each begins a line.
-        width: Width of the figure, in inches.
-
-    Returns:
-        The lines.
-    """
-    found = [line for part in parts if part for line in textwrap.wrap(part, max(20, int(width * PER_INCH)))]
-    return "\n".join(found).replace("$", r"\$")
-
-
-def rule_colours(rules: list[str]) -> dict[str, str]:
-    """A colour for each rule.
-
-    Args:
-        rules: The labels of the rules.
-
-    Returns:
-        The colour of the rule's own, or a spare one for a rule or variant without.
-    """
-    # a pre-aggregation (`nnm + krum`) does not change the colour of its rule
-    names = {rule: (rule.rpartition(" + ")[2].split() or [rule])[0] for rule in rules}
-    free = [c for name, c in COLOURS.items() if name not in names.values()]
-    spare = itertools.cycle([*SPARE, *free, *MORE])
-    taken: dict[str, str] = {}
-    for rule in rules:
-        own = COLOURS.get(names[rule])
-        taken[rule] = own if own and own not in taken.values() else next(spare)
-    return taken
-
-
 def draw_scores(
     frame: pd.DataFrame, curves: pd.DataFrame, rules: list[str], words: list[str], measure: str = "step"
 ) -> Figure:
     """Draws the mean score over a measure, with a band of one standard deviation over the repeats (of two their range).
 
     The test loss of a regression has a logarithmic axis if its range is wide. Runs that were not completed are thin
-    lines
-    that end in a cross, and count in no mean.
+    lines that end in a cross, and count in no mean.
 
     Args:
         frame: One row per run.
@@ -264,7 +172,7 @@ def draw_scores(
     figure.set_figwidth(max(width, entry + 0.3))
     order = [i for start in range(entries) for i in range(start, len(labels), entries)]
     figure.set_figheight(height + 0.16 * head.count("\n") + TITLE_INCHES * bool(title))
-    _legend(figure, title, head, [handles[i] for i in order], [labels[i] for i in order], entries)
+    add_head(figure, title, head, [handles[i] for i in order], [labels[i] for i in order], entries)
     return figure
 
 
@@ -272,9 +180,9 @@ class Displayed(Figure):
     """A figure that notebooks show, without pyplot, which would keep every figure in memory."""
 
     def _repr_png_(self) -> bytes:
-        made = BytesIO()
-        self.savefig(made, format="png")
-        return made.getvalue()
+        picture = BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
 
 
 def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> Figure:
@@ -300,10 +208,10 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         figure = Displayed(figsize=(max(4.6, 2.75 * columns + 0.6), 2.35 * rows + 0.9), layout="constrained")
         grid = [*figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat]
         for axes, panel in zip(grid, panels, strict=False):
-            mine = curves if panel is None else curves.loc[curves[col] == panel]
+            shown = curves if panel is None else curves.loc[curves[col] == panel]
             for i, name in enumerate(names):
-                found = mine.loc[(mine[hue] == name) & has_result(mine)]
-                mean = _mean(found, score, x, np.zeros(0))
+                complete = shown.loc[(shown[hue] == name) & has_result(shown)]
+                mean = _mean(complete, score, x, np.zeros(0))
                 style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
                 axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
                 axes.fill_between(
@@ -321,17 +229,6 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
     return figure
 
 
-def _legend(figure: Figure, title: str, head: str, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
-    """Adds the head of a figure: its title, lines of notes, and the entries of a legend below them."""
-    # the notes begin with an empty line, on which the title stands: a legend has one font for all its title
-    figure.text(0.012, 1 - 0.08 / figure.get_figheight(), verbatim(title), va="top", fontsize=10.5, fontweight="bold",
-                color="#222222")  # fmt: skip
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=columns, frameon=False, handlelength=2.6,
-        title=f"\n{head}" if title else head or None, title_fontproperties={"size": 8.5}, alignment="left",
-    )  # fmt: skip
-
-
 def _spread(frame: pd.DataFrame) -> str:
     """The meaning of lines and bands, for the head of a plot."""
     most = max(frame["of"].tolist())
@@ -340,7 +237,7 @@ def _spread(frame: pd.DataFrame) -> str:
 
 def _marks(frame: pd.DataFrame) -> list[str]:
     """The meaning of the marks, and the lines with fewer runs than others."""
-    found = []
+    notes = []
     cells: Any = frame.groupby(["line", "attack"], sort=False)
     fewer = [
         f"{line} under {attack} {count} of {of}"
@@ -349,13 +246,13 @@ def _marks(frame: pd.DataFrame) -> list[str]:
     ]
     if fewer:
         more = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
-        found.append(f"fewer runs than asked for: {'; '.join(fewer[:NAMED])}{more} (of two the band is their range)")
+        notes.append(f"fewer runs than asked for: {'; '.join(fewer[:NAMED])}{more} (of two the band is their range)")
     marks = {
         "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~has_result(frame)),
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged": sum(diverged(frame)),
         "\N{WHITE DIAMOND} lost workers": sum(frame["status"] == "degraded"),
     }
-    return found + [f"{words}: {counted(int(count), 'run')}" for words, count in marks.items() if count]
+    return notes + [f"{words}: {counted(int(count), 'run')}" for words, count in marks.items() if count]
 
 
 def _fitted(axes: Axes, curves: pd.DataFrame, score: Score) -> None:
@@ -384,8 +281,7 @@ def _panel(
     """Draws the lines of one attack.
 
     `between`: places on a logarithmic axis, from its left end, at which lines are also evaluated: a line that is
-    straight
-    over the measure is curved there, and its start at 0 has no place.
+    straight over the measure is curved there, and its start at 0 has no place.
     """
     left = between.min(initial=np.inf) if len(between) else -np.inf
 
@@ -395,8 +291,8 @@ def _panel(
     for i, rule in enumerate(rules):
         style: Any = {"color": paint[rule], "linestyle": DASHES[i % len(DASHES)]}
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
-        mine = curves.loc[curves["line"] == rule]
-        complete = mine.loc[has_result(mine)]
+        runs = curves.loc[curves["line"] == rule]
+        complete = runs.loc[has_result(runs)]
         mean = _mean(complete, score, measure, between)
         few = complete.groupby("run").size().max() <= MARKED if len(complete) else False
         evaluated = np.flatnonzero(np.isin(mean.index, complete[measure]))
@@ -405,7 +301,7 @@ def _panel(
         most = 1 if score is ACCURACY else np.inf
         low, high = mean["low"].clip(0, most), mean["high"].clip(0, most)
         axes.fill_between(mean.index, low, high, color=paint[rule], alpha=0.14, linewidth=0, zorder=2)
-        for _, run in mine.loc[~has_result(mine)].groupby("run"):
+        for _, run in runs.loc[~has_result(runs)].groupby("run"):
             places = _places(run[measure], between)
             values = np.interp(places, run[measure], run[score.column])
             axes.plot(places, values, linewidth=0.8, zorder=3, **style)
@@ -462,63 +358,3 @@ def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarra
     else:
         low, high = mean - wide.std(axis=1), mean + wide.std(axis=1)
     return pd.DataFrame({"mean": mean, "low": low.where(mean.notna()), "high": high.where(mean.notna())})
-
-
-def draw_time(records: Mapping[str, Record], frame: pd.DataFrame, words: list[str]) -> Figure:
-    """Draws the use of time, a line of panels for each schedule: ages of the rows, and mean shares of the workers'
-    time.
-
-    Args:
-        records: The files of each run.
-        frame: One row per run, with its `line`; runs with a result count, of all rules, attacks and repeats.
-        words: The title, and notes.
-
-    Returns:
-        The figure.
-    """
-    frame = frame.loc[has_result(frame)] if bool(has_result(frame).any()) else frame
-    title, *words = [word for word in words if word] or [""]
-    ways, oldest, first = list(frame["line"].unique()), 1, True
-    figure = Figure(figsize=(8.2, 1.75 * len(ways) + 0.8), layout="constrained")
-    grid = figure.subplots(len(ways), 2, squeeze=False, sharex="col", width_ratios=[1, 1.35])
-    for (left, right), way in zip(grid, ways, strict=True):
-        runs = [records[run] for run in frame.loc[frame["line"] == way, "run"]]
-        # a run that ended before its first update has no rows
-        ages = [run.ages for run in runs if run.ages is not None] or [np.zeros(1)]
-        rows = np.sum([np.pad(each, (0, max(map(len, ages)) - len(each))) for each in ages], axis=0)
-        below = np.cumsum(rows) / max(1, rows.sum())
-        oldest = max(oldest, int(np.searchsorted(below, 0.995)) if rows.any() else 0)
-        left.bar(
-            np.arange(len(rows)),
-            rows / max(1, rows.sum()),
-            width=1.0,
-            color="#56B4E9",
-            edgecolor="white",
-            linewidth=0.3,
-        )
-        left.set_title(verbatim(way), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
-        left.set_ylabel("share of rows")
-        parts = [run.spent for run in runs if run.spent is not None]
-        if not parts:
-            continue
-        by_worker = pd.concat(parts).groupby("worker")
-        spent: Any = by_worker[SPENT].sum()
-        byzantine = by_worker["byzantine"].any().to_numpy(bool)
-        first &= bool(byzantine.any() and not byzantine.all() and byzantine[: byzantine.sum()].all())
-        seconds = spent.to_numpy()
-        shares = seconds / np.maximum(seconds.sum(axis=1, keepdims=True), 1e-300)
-        bottoms = np.cumsum(shares, axis=1) - shares
-        for (kind, colour), share, bottom in zip(KINDS.items(), shares.T, bottoms.T, strict=True):
-            right.bar(np.arange(len(share)), share, bottom=bottom, width=0.9, color=colour, label=kind)
-        right.set_ylabel("share of time")
-        right.set_ylim(0, 1)
-    # a few rows of slow workers can be very old
-    grid[-1][0].set_xlim(-0.7, oldest + 0.7)
-    grid[-1][0].set_xlabel("age of a row, in updates")
-    grid[-1][1].set_xlabel("worker (the Byzantine ones first)" if first else "worker")
-    for axes in grid[-1]:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    head = wrap_notes([*words[:1], ", ".join(words[1:])], 8.2)
-    figure.set_figheight(figure.get_figheight() + 0.16 * (head.count("\n") + 1) + TITLE_INCHES * bool(title))
-    _legend(figure, title, head, *grid[0][1].get_legend_handles_labels(), columns=3)
-    return figure

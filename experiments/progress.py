@@ -64,7 +64,7 @@ def report(console: Console, runs: int, steps: int, measure: str | None = None, 
 
 
 def can_animate(console: Console) -> bool:
-    """Whether output can be rewritten: not in a file or pipe, nor in a notebook, which shows escape codes as text.
+    """Tells whether output can be rewritten: not in a file, pipe, or notebook, which shows escape codes as text.
 
     Args:
         console: The console.
@@ -76,7 +76,7 @@ def can_animate(console: Console) -> bool:
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, or a command begun in one of its cells.
+    """Tells whether this process is the kernel of a notebook, or a command begun in one of its cells.
 
     Returns:
         True in a notebook.

@@ -89,12 +89,12 @@ class Summary(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _measured(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("status") in COUNTED:
+    def _measured(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("status") in COUNTED:
             for field in ("step", "time_s", "gradients", "test_loss", "test_accuracy"):
-                if given.get(field) is None:
+                if fields.get(field) is None:
                     raise ValueError(f"{field} is missing")
-        return given
+        return fields
 
     @model_validator(mode="after")
     def _columns(self) -> "Summary":
@@ -137,13 +137,13 @@ def read_summary(folder: Path) -> Summary:
     text = _text(path)
     try:
         # Python's own json takes numbers that no float holds and nests without end
-        found = json.loads(text)
+        fields = json.loads(text)
     except (ValueError, RecursionError):
         raise Damaged(f"{path.name} is no JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise Damaged(f"{path.name} holds no mapping")
     try:
-        return Summary.model_validate(found)
+        return Summary.model_validate(fields)
     except ValidationError as error:
         mistake = error.errors()[0]
         place, message = ".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, ")
@@ -191,20 +191,20 @@ def read_metrics(folder: Path) -> pd.DataFrame:
         Damaged: Where the file is missing or damaged.
     """
     path = folder / "metrics.csv"
-    found = _numbers(path, ["step", "time_s", "gradients", "test_loss", "test_accuracy"]).reindex(columns=METRICS)
-    places = found[["step", "time_s", "gradients"]].to_numpy()
+    metrics = _numbers(path, ["step", "time_s", "gradients", "test_loss", "test_accuracy"]).reindex(columns=METRICS)
+    places = metrics[["step", "time_s", "gradients"]].to_numpy()
     steps = places[:, 0]
     if not (np.isfinite(places).all() and (places >= 0).all() and (steps == np.floor(steps)).all()):
         raise Damaged(f"{path.name}: steps, seconds and gradients are no numbers from 0")
     if (np.diff(places, axis=0) < 0).any() or (np.diff(steps) == 0).any() or (steps > LARGEST).any():
         raise Damaged(f"{path.name}: the steps do not rise")
-    return found.astype({"step": int})
+    return metrics.astype({"step": int})
 
 
 def _ages(path: Path, steps: int) -> np.ndarray:
-    found = _numbers(path, ["age", "rows"])
-    ages, rows = found["age"].to_numpy(), found["rows"].to_numpy()
-    if not (np.isfinite(found.to_numpy()).all() and (ages == np.arange(len(ages))).all() and (rows >= 0).all()):
+    frame = _numbers(path, ["age", "rows"])
+    ages, rows = frame["age"].to_numpy(), frame["rows"].to_numpy()
+    if not (np.isfinite(frame.to_numpy()).all() and (ages == np.arange(len(ages))).all() and (rows >= 0).all()):
         raise Damaged(f"{path.name}: no ages from 0 on with their rows")
     if len(ages) > steps + 1:
         raise Damaged(f"{path.name}: rows are older than the run, which has {steps} updates")
@@ -212,13 +212,13 @@ def _ages(path: Path, steps: int) -> np.ndarray:
 
 
 def _spent(path: Path) -> pd.DataFrame:
-    found = _numbers(path, ["worker", "byzantine", *SPENT])
-    seconds = found[SPENT].to_numpy()
-    if not (found["worker"].to_numpy() == np.arange(len(found))).all():
+    frame = _numbers(path, ["worker", "byzantine", *SPENT])
+    seconds = frame[SPENT].to_numpy()
+    if not (frame["worker"].to_numpy() == np.arange(len(frame))).all():
         raise Damaged(f"{path.name}: no workers from 0 on")
     if not (np.isfinite(seconds).all() and (seconds >= 0).all()):
         raise Damaged(f"{path.name}: seconds are no numbers from 0")
-    return found.reindex(columns=["worker", "byzantine", *SPENT]).astype({"worker": int, "byzantine": bool})
+    return frame.reindex(columns=["worker", "byzantine", *SPENT]).astype({"worker": int, "byzantine": bool})
 
 
 def _numbers(path: Path, needed: Sequence[str]) -> pd.DataFrame:

@@ -31,7 +31,7 @@ class Listing(StrEnum):
 
 @report_errors
 def list_(
-    kind: Annotated[Listing | None, typer.Argument(help="What to list; without one, the kinds.")] = None,
+    kind: Annotated[Listing | None, typer.Argument(help="Kind to list; without one, the kinds themselves.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
 ) -> None:
     """List what a scenario can name, with conditions, options and sources."""
@@ -50,7 +50,7 @@ def list_(
         typer.echo(f"left out: {line}", err=True)
 
 
-class Described(StrEnum):
+class DescribedFile(StrEnum):
     """The files that `byzax schema` describes."""
 
     SCENARIO = "scenario"
@@ -59,7 +59,9 @@ class Described(StrEnum):
 
 @report_errors
 def schema(
-    described: Annotated[Described, typer.Argument(help="The file of byzax run, or of certify.")] = Described.SCENARIO,
+    described: Annotated[
+        DescribedFile, typer.Argument(help="The file of byzax run, or of certify.")
+    ] = DescribedFile.SCENARIO,
 ) -> None:
     """Print the JSON Schema of a scenario or a certificate; editors complete and check YAML files with it.
 
@@ -69,5 +71,5 @@ def schema(
     from byzax.simulator.config.part import json_schema
     from byzax.simulator.config.study import Study
 
-    made = json_schema(Study if described is Described.SCENARIO else Certificate)
-    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2))
+    content = json_schema(Study if described is DescribedFile.SCENARIO else Certificate)
+    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **content}, indent=2))

@@ -45,8 +45,8 @@ def run_folders(folder: Path) -> list[Path]:
     """
     # a folder with some files of a run counts as a run, so that the error names the missing one
     if (folder / "runs").is_dir():
-        if found := sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir()):
-            return found
+        if folders := sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir()):
+            return folders
     elif any((folder / name).exists() for name in ("summary.json", "params.npz", "metrics.csv")):
         return [folder]
     raise ScenarioError(f"{folder}: no run here: a folder that byzax run wrote is needed, of a run or of a study")
@@ -87,9 +87,9 @@ def timeline_of(run: Path) -> Timeline:
     recorded = run / "timeline.npz"
     try:
         if recorded.exists():
-            made = load(recorded)
+            recorded_timeline = load(recorded)
             try:
-                return check(made, scenario.workers.total)
+                return check(recorded_timeline, scenario.workers.total)
             except ValueError as error:
                 raise ValueError(f"{recorded}: does not fit {run / 'scenario.yaml'}: {error}") from None
         if scenario.clock == "wall":
@@ -127,17 +127,17 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
                 raise ValueError("params are no vector")
     except Exception as error:
         raise ScenarioError(f"{run / 'params.npz'}: is no model, or damaged ({type(error).__name__})") from None
-    seen: list[Checkpoint] = []
+    checkpoints: list[Checkpoint] = []
     try:
         for checkpoint in loop.replay(scenario.task, timeline):
-            seen.append(checkpoint)
+            checkpoints.append(checkpoint)
             yield checkpoint
             if checkpoint.step >= step:
                 # a run that was cut short has no later numbers to compare with
                 break
     except RunError as error:
         raise ScenarioError(f"{run}: the replay failed: {error}") from error
-    again = next((each.params for each in seen if each.step == step), None)
+    again = next((each.params for each in checkpoints if each.step == step), None)
     problem = ""
     if again is None:
         problem = f"the replay has no evaluation after {step} updates, the run has"
@@ -153,6 +153,6 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
             else "other packages or machine?"
         )
         problem = f"parameters differ, by {far:.3g} at most: {cause}"
-    elif before.digest is not None and before.digest != digest(seen):
+    elif before.digest is not None and before.digest != digest(checkpoints):
         problem = "final parameters are the same, but what was measured on the way differs"
     yield Replayed(run, step, problem)

@@ -80,11 +80,11 @@ def show(results: Results, console: Console) -> None:
         console: The console.
     """
     if len(results.frame):
-        for i, made in enumerate(tables.tables(results)):
-            console.print(Text(made.title, style="bold"))
+        for i, table in enumerate(tables.tables(results)):
+            console.print(Text(table.title, style="bold"))
             if not i and (subject := tables.shared_settings_line(results)):
                 console.print(Text(subject, style="dim"))
-            _scores(made, console)
+            _scores(table, console)
         if time_varies(results.frame, results.curves):
             headings, rows = tables.time_rows(results.frame)
             keys = len(headings) - 7
@@ -100,20 +100,20 @@ def show(results: Results, console: Console) -> None:
         console.print(Text(line, style="dim"))
 
 
-def _scores(made: tables.Table, console: Console) -> None:
-    headings, rows = tables.text_rows(made)
-    keys = len(made.keys)
+def _scores(table: tables.Table, console: Console) -> None:
+    headings, rows = tables.text_rows(table)
+    keys = len(table.keys)
     widths = [max(map(len, column)) + 2 for column in zip(headings[:keys], *(row[:keys] for row in rows), strict=True)]
     # a heading breaks between words, a number does not break
     narrowest = 2 + max(
         max(map(len, " ".join(headings[keys:]).split())), max(len(text) for row in rows for text in row[keys:])
     )
     fit = max(1, (console.width - sum(widths) - 2) // narrowest)
-    texts = _styled(made, rows)
+    texts = _styled(table, rows)
     for start in range(keys, len(headings), fit):
         chosen = [*range(keys), *range(start, min(start + fit, len(headings)))]
         last = chosen[-1] == len(headings) - 1
-        part = Table(caption=Text(made.caption) if last else None, box=box.SIMPLE_HEAD)
+        part = Table(caption=Text(table.caption) if last else None, box=box.SIMPLE_HEAD)
         for i in chosen:
             part.add_column(
                 Text(headings[i]),
@@ -126,17 +126,17 @@ def _scores(made: tables.Table, console: Console) -> None:
         console.print(part)
 
 
-def _styled(made: tables.Table, rows: list[list[str]]) -> list[list[Text]]:
-    keys = len(made.keys)
+def _styled(table: tables.Table, rows: list[list[str]]) -> list[list[Text]]:
+    keys = len(table.keys)
     styled = []
-    for row, cells, best, classes in zip(rows, made.cells, made.best, made.classes, strict=True):
+    for row, cells, best, classes in zip(rows, table.cells, table.best, table.classes, strict=True):
         texts = [Text(value, style="bold") for value in row[:keys]]
         for value, cell, first in zip(row[keys:], cells, best, strict=True):
             # twice as good as guessing, or less, or more than half fooled: the attack has won
-            if made.score is SUCCESS:
+            if table.score is SUCCESS:
                 lost = cell.mean > 0.5
             else:
-                lost = cell.mean <= 2 / classes if made.score.higher_is_better else cell.mean == float("inf")
+                lost = cell.mean <= 2 / classes if table.score.higher_is_better else cell.mean == float("inf")
             texts.append(Text(value, style="red" if lost else "bold green" if first else ""))
         styled.append(texts)
     return styled

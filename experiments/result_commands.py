@@ -34,13 +34,13 @@ def summarise(folders: Sequence[Path], name: str | None = None, out: Path | None
 
     from byzax.experiments import report
 
-    found = [report.read([folder]) for folder in folders]
-    names = {each.name for each in found}
-    together = found[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
+    results = [report.read([folder]) for folder in folders]
+    names = {each.name for each in results}
+    together = results[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(together, console)
     code = 1 if together.damaged else 0
-    for each, folder in [(together, out)] if out else zip(found, folders, strict=True):
+    for each, folder in [(together, out)] if out else zip(results, folders, strict=True):
         if each.frame.empty:
             continue
         try:
@@ -135,9 +135,10 @@ def timeline(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The chart, .png or .svg; by default timeline.png here.")
     ] = None,
-    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Where the chart begins.")] = 0.0,
+    since: Annotated[float, typer.Option("--from", metavar="SECONDS", help="Start of the chart.")] = 0.0,
     until: Annotated[
-        float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends; by default where it can be read.")
+        float | None,
+        typer.Option("--to", metavar="SECONDS", help="End of the chart; by default so that it can be read."),
     ] = None,
 ) -> None:
     """Draw who computes when, and which update each row goes into; print how every worker spent its time."""
@@ -146,12 +147,12 @@ def timeline(
     from byzax.experiments import timelines
 
     try:
-        found = timelines.read(file, settings or [])
-        picture = timelines.draw(found, since, until, out or Path("timeline.png"))
+        labelled = timelines.read(file, settings or [])
+        picture = timelines.draw(labelled, since, until, out or Path("timeline.png"))
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(timelines.table(found))
+    console.print(timelines.table(labelled))
     console.print(str(picture), highlight=False, soft_wrap=True)
 
 
@@ -184,12 +185,12 @@ def partition(
     from byzax.experiments import shares
 
     try:
-        found = shares.read(file, settings or [], seed)
-        pictures = shares.draw(found, chart.value, out or Path("partition.png"))
+        holdings = shares.read(file, settings or [], seed)
+        pictures = shares.draw(holdings, chart.value, out or Path("partition.png"))
     except ScenarioError as error:
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(shares.splits(found))
-    console.print(shares.table(found))
+    console.print(shares.splits(holdings))
+    console.print(shares.table(holdings))
     for picture in pictures:
         console.print(str(picture), highlight=False, soft_wrap=True)

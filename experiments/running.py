@@ -43,15 +43,15 @@ def group_runs(expansion: Expansion, folder: Path) -> list[RunGroup]:
     Returns:
         The groups, in order. A run in a group of its own can fail without the others.
     """
-    made = []
+    groups = []
     runs = iter(results.runs(expansion))
     for cell in expansion.cells:
         by_seed = {seed: next(runs) for seed in cell.study.seeds}
         if cell.study.executor.name == "vectorised":
-            made.append(RunGroup(folder, cell.study, by_seed))
+            groups.append(RunGroup(folder, cell.study, by_seed))
         else:
-            made += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in by_seed.items()]
-    return made
+            groups += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in by_seed.items()]
+    return groups
 
 
 def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
@@ -92,7 +92,7 @@ def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report
 
 
 def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
-    seen: dict[int, list[Checkpoint]] = {}
+    by_seed: dict[int, list[Checkpoint]] = {}
     ended: set[int] = set()
     interrupt: type[KeyboardInterrupt] | None = None
     full = ""
@@ -103,7 +103,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
         report.begin(group.runs.values(), group.scenario.steps)
         with closing(execute(group.scenario.task)) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
-                run, history = group.runs[checkpoint.seed], seen.setdefault(checkpoint.seed, [])
+                run, history = group.runs[checkpoint.seed], by_seed.setdefault(checkpoint.seed, [])
                 results.record(group.folder, run, checkpoint, hidden)
                 # only the last model and timeline are kept: one for each evaluation may not fit into memory
                 history[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in history[-1:]]
@@ -126,14 +126,16 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
         interrupt = interrupts.pending()
         if interrupt is None:
             left = {seed: run for seed, run in group.runs.items() if seed not in ended}
-            _fail(left, group.folder, seen, report, str(error) or type(error).__name__, traceback.format_exc(), hidden)
+            _fail(
+                left, group.folder, by_seed, report, str(error) or type(error).__name__, traceback.format_exc(), hidden
+            )
             return False
     if full:
         raise results.WriteError(full)
     if interrupt is None:
         return whole
     for seed, run in group.runs.items():
-        history = seen.get(seed, [])
+        history = by_seed.get(seed, [])
         # a run that had not begun leaves no folder
         if seed in ended or not (group.folder / "runs" / run.slug).exists():
             continue
@@ -149,7 +151,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
 def _fail(
     runs: Mapping[int, Entry],
     folder: Path,
-    seen: dict[int, list[Checkpoint]],
+    by_seed: dict[int, list[Checkpoint]],
     report: Report,
     reason: str,
     trace: str,
@@ -158,5 +160,5 @@ def _fail(
     for seed, run in runs.items():
         if not (folder / "runs" / run.slug).exists():
             results.begin(folder, run)
-        results.finish(folder, run, seen.get(seed, []), "failed", one_line(reason), hidden, trace)
+        results.finish(folder, run, by_seed.get(seed, []), "failed", one_line(reason), hidden, trace)
         report.failed(run, one_line(reason))

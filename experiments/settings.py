@@ -90,11 +90,11 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
         yield from _flat(key if name == "name" else f"{key}.{name}", each)
 
 
-def setting_text(found: Mapping[str, str], key: str) -> str:
+def setting_text(settings: Mapping[str, str], key: str) -> str:
     """The setting at a key of a grid, with the options inside it.
 
     Args:
-        found: Settings by dotted key.
+        settings: Settings by dotted key.
         key: A key of a grid.
 
     Returns:
@@ -105,8 +105,11 @@ def setting_text(found: Mapping[str, str], key: str) -> str:
         'dirichlet alpha=0.1'
     """
     whole = key.removesuffix(".name").removesuffix(".count")
-    inside = [] if whole != key else [k for k in found if k.startswith(f"{whole}.")]
-    words = [*([found[whole]] if whole in found else []), *(f"{k[len(whole) + 1 :]}={found[k]}" for k in inside)]
+    inside = [] if whole != key else [k for k in settings if k.startswith(f"{whole}.")]
+    words = [
+        *([settings[whole]] if whole in settings else []),
+        *(f"{k[len(whole) + 1 :]}={settings[k]}" for k in inside),
+    ]
     return " ".join(words) or "default"
 
 
@@ -121,14 +124,14 @@ def differing_keys(every: Sequence[Mapping[str, str]], known: Collection[str]) -
         The other keys. Where the names of two components differ, the key of the component stands for its options too.
     """
     covered = [*(key.removesuffix(".name").removesuffix(".count") for key in known), "rule", "attack"]
-    found: list[str] = []
+    keys: list[str] = []
     # a component before its options
     for key in sorted({key for each in every for key in each}, key=lambda key: (_place(key), key.count("."), key)):
         within = any(key == other or key.startswith(f"{other}.") for other in covered)
         if not within and len({each.get(key) for each in every}) > 1:
-            found.append(key)
+            keys.append(key)
             covered.append(key)
-    return found
+    return keys
 
 
 def shared_settings(every: Sequence[Mapping[str, str]]) -> dict[str, str]:

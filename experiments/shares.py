@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import study
-from byzax.experiments.plots import STYLE, verbatim
+from byzax.experiments.figures import STYLE, add_bars, verbatim
 from byzax.experiments.replay import run_folders
 from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.config.grid import prefix_errors
@@ -146,13 +146,13 @@ def splits(holdings: Holdings) -> Table:
     """
     what = "labels" if holdings.means is None else "groups"
     owned = any(part.owners is not None for part in holdings.parts.values())
-    made = Table(title="splits", caption=_lacking(holdings) or None, box=box.SIMPLE_HEAD, title_style="bold")
+    listed = Table(title="splits", caption=_lacking(holdings) or None, box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("split", "samples", *(["owners", "of them new"] if owned else []), "entropy", what):
-        made.add_column(heading, justify="right")
+        listed.add_column(heading, justify="right")
     several = len(holdings.labels) <= NAMED
     one = "label" if holdings.means is None else "group"
     for heading in (f"{one}: share in %" if several else "share in %", *([] if one == "label" else ["mean value"])):
-        made.add_column(heading, overflow="fold")
+        listed.add_column(heading, overflow="fold")
     for name, part in holdings.parts.items():
         held, size = part.counts[part.counts > 0], part.counts.sum()
         if several:
@@ -163,8 +163,8 @@ def splits(holdings: Holdings) -> Table:
         owners = [str(part.owners), str(part.unseen)] if owned else []
         mean = [] if part.mean is None else [f"{part.mean:.4g}"]
         entropy = f"{entropies(part.counts[None])[0]:.2f}"
-        made.add_row(name, str(size), *owners, entropy, str(len(held)), shares, *mean)
-    return made
+        listed.add_row(name, str(size), *owners, entropy, str(len(held)), shares, *mean)
+    return listed
 
 
 def _lacking(holdings: Holdings) -> str:
@@ -194,19 +194,19 @@ def table(holdings: Holdings) -> Table:
     caption = f"entropy of the {what} in bits: mean {bits.mean():.3g}, at most {most}"
     if held < holdings.training:
         caption += f"; {holdings.training - held} of {holdings.training} training samples are held by nobody"
-    made = Table(title=Text(holdings.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
+    listed = Table(title=Text(holdings.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "samples", "entropy", what):
-        made.add_column(heading, justify="right")
-    made.add_column("which" if holdings.means is None else "mean value", overflow="fold")
+        listed.add_column(heading, justify="right")
+    listed.add_column("which" if holdings.means is None else "mean value", overflow="fold")
     means = [None] * len(sizes) if holdings.means is None else holdings.means
     for worker, (counts, mean) in enumerate(zip(holdings.counts, means, strict=True)):
         name = f"{worker} (Byzantine)" if worker in holdings.byzantine else str(worker)
-        made.add_row(name, str(sizes[worker]), f"{bits[worker]:.2f}", *_labels(holdings, counts, mean))
+        listed.add_row(name, str(sizes[worker]), f"{bits[worker]:.2f}", *_labels(holdings, counts, mean))
     whole = holdings.counts.sum(axis=0)
     mean = None if holdings.means is None else float(np.average(holdings.means, weights=sizes))
-    made.add_section()
-    made.add_row("all", str(held), f"{entropies(whole[None])[0]:.2f}", *_labels(holdings, whole, mean))
-    return made
+    listed.add_section()
+    listed.add_row("all", str(held), f"{entropies(whole[None])[0]:.2f}", *_labels(holdings, whole, mean))
+    return listed
 
 
 def _chosen(partition: Part) -> dict[str, Any]:
@@ -285,13 +285,13 @@ def _bars(holdings: Holdings) -> Figure:
     n = len(holdings.counts)
     figure = Figure(figsize=(max(5.5, 0.24 * n + 2.2), 4.2), layout="constrained")
     axes: Any = figure.subplots()
-    workers, below = np.arange(n), np.zeros(n)
+    below = np.zeros(n)
     for label, colour in enumerate(_colours(holdings)):
-        axes.bar(
-            workers, holdings.counts[:, label], 0.8, below, color=colour, edgecolor="white", linewidth=0.3,
+        add_bars(
+            axes, holdings.counts[:, label], 0.8, below, facecolor=colour, edgecolor="white", linewidth=0.3,
             label=_plain(holdings.labels[label]),
         )  # fmt: skip
-        below += holdings.counts[:, label]
+        below = below + holdings.counts[:, label]
     axes.set_ylabel("samples")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.03 * below.max())

@@ -89,7 +89,7 @@ class Loader(yaml.SafeLoader):
         """A mapping, unless a key is no text or stands there twice."""
         node = super().compose_mapping_node(anchor)
         self._measure(node, [part for pair in node.value for part in pair])
-        seen: dict[str, int] = {}
+        lines: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
@@ -98,12 +98,12 @@ class Loader(yaml.SafeLoader):
                 problem = f"a key must be text, got {quote(key.value)}: put it in quotes"
             elif node.flow_style and key.style is None and ":" in key.value and value.value == "":
                 problem = f"{shorten(key.value)}: a space is missing after the colon"
-            elif key.value in seen:
+            elif key.value in lines:
                 problem = (
-                    f"{shorten(key.value)}: this key stands here twice, first in line {seen[key.value]}: remove one"
+                    f"{shorten(key.value)}: this key stands here twice, first in line {lines[key.value]}: remove one"
                 )
             else:
-                seen[key.value] = line
+                lines[key.value] = line
                 continue
             _refuse(problem, key.start_mark)
         return node
@@ -122,7 +122,7 @@ class Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Whether a value is written out each time; it always is."""
+        """Tells whether a value is written out each time; it always is."""
         return True
 
 
@@ -210,12 +210,12 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
         raise ScenarioError(f"{path}: not text in UTF-8 (byte {error.start}): is this a scenario?") from None
     except OSError as error:
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
-    found = parse_text(text, str(path))
-    if not isinstance(found, dict):
-        what = "is empty" if found is None else f"holds {type(found).__name__} {quote(found)}"
-        hint = ": is the space after a colon missing?" if isinstance(found, str) and ":" in found else ""
+    mapping = parse_text(text, str(path))
+    if not isinstance(mapping, dict):
+        what = "is empty" if mapping is None else f"holds {type(mapping).__name__} {quote(mapping)}"
+        hint = ": is the space after a colon missing?" if isinstance(mapping, str) and ":" in mapping else ""
         raise ScenarioError(f"{path}: a mapping with at least {needed} is needed, the file {what}{hint}")
-    return found
+    return mapping
 
 
 def dump(value: Any) -> str:

@@ -85,7 +85,7 @@ def override(raw: dict[str, Any], text: str, description: type[BaseModel] = Stud
 
 
 def _decides(key: str, other: str) -> bool:
-    """Whether a value for `key` also sets `other`."""
+    """Tells whether a value for `key` also sets `other`."""
     return other == key or other.startswith(f"{key}.") or key == f"{other}.name"
 
 
@@ -102,10 +102,10 @@ def skipped_lines(skipped: Iterable[tuple[str, str]]) -> list[str]:
         >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
         ['skipped: n is 5 (2 combinations, such as f=2)']
     """
-    found: dict[str, list[str]] = {}
+    combinations: dict[str, list[str]] = {}
     for combination, reason in skipped:
-        found.setdefault(reason, []).append(combination)
+        combinations.setdefault(reason, []).append(combination)
     return [
         f"skipped: {reason} ({f'{len(names)} combinations, such as ' if len(names) > 1 else ''}{names[0]})"
-        for reason, names in found.items()
+        for reason, names in combinations.items()
     ]

@@ -158,7 +158,7 @@ def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
 
 def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]], sign: int) -> list[list[bool]]:
     """Mask of the best cells of each attack and block, and of all within the standard error of the best."""
-    found = [[False] * len(row) for row in cells]
+    marked = [[False] * len(row) for row in cells]
     blocks: dict[tuple[str, ...], list[int]] = {}
     for i, name in enumerate(names):
         blocks.setdefault(name[:-1], []).append(i)
@@ -171,8 +171,8 @@ def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]]
             first = max((cells[i][j] for i in usable), key=lambda cell: sign * cell.mean)
             for i in usable if first.counted > 1 else ():
                 close = sign * cells[i][j].mean >= sign * first.mean - first.error
-                found[i][j] = close and cells[i][j].counted > 1
-    return found
+                marked[i][j] = close and cells[i][j].counted > 1
+    return marked
 
 
 def cell_text(cell: TableCell, digits: str) -> str:
@@ -198,20 +198,20 @@ def cell_text(cell: TableCell, digits: str) -> str:
     return text if cell.counted == cell.of else f"{text} ({cell.counted} of {cell.of})"
 
 
-def text_rows(made: Table) -> tuple[list[str], list[list[str]]]:
+def text_rows(listed: Table) -> tuple[list[str], list[list[str]]]:
     """A table as text.
 
     Args:
-        made: The table.
+        listed: The table.
 
     Returns:
         The headings, and the rows.
     """
     rows = [
-        [*name, *(cell_text(cell, made.score.digits) for cell in row)]
-        for name, row in zip(made.names, made.cells, strict=True)
+        [*name, *(cell_text(cell, listed.score.digits) for cell in row)]
+        for name, row in zip(listed.names, listed.cells, strict=True)
     ]
-    return [*made.keys, *made.attacks], rows
+    return [*listed.keys, *listed.attacks], rows
 
 
 def tables(results: Results) -> list[Table]:
@@ -226,26 +226,26 @@ def tables(results: Results) -> list[Table]:
         The tables.
     """
     frame, curves = results.frame, results.curves
-    made: list[Table] = []
+    listed: list[Table] = []
 
     def add(part: pd.DataFrame, score: Score, when: str = "", where: str = "") -> None:
         words = f"{when}{score.words}{where}"
-        made.append(table(f"{results.name}: {when}{score.words}{_by(part)}{where}", words, part, score))
+        listed.append(table(f"{results.name}: {when}{score.words}{_by(part)}{where}", words, part, score))
 
     for part in (frame.loc[frame["classes"].notna()], frame.loc[frame["classes"].isna()]):
         if part.empty:
             continue
-        mine = curves.loc[curves["run"].isin(part["run"])]
+        evaluations = curves.loc[curves["run"].isin(part["run"])]
         score = score_of(part)
         add(part, score, "final ")
         for measure, words in MEASURES.items():
-            if bool(has_result(part).any()) and differs_by_run(mine.loc[has_result(mine)], measure):
-                then, end = scores_at_equal(part, mine, measure)
+            if bool(has_result(part).any()) and differs_by_run(evaluations.loc[has_result(evaluations)], measure):
+                then, end = scores_at_equal(part, evaluations, measure)
                 add(then, score, where=f" at {end:.4g} {words}, where the shortest run ends")
     backdoors = frame.loc[frame["attack_success"].notna()]
     if len(backdoors):
         add(backdoors, SUCCESS, "final ")
-    return made
+    return listed
 
 
 def shared_settings_line(results: Results) -> str:
@@ -300,20 +300,20 @@ def _lost(record: Record) -> str:
 
 def _missing(results: Results) -> list[str]:
     """A line for each study with runs that have no folder."""
-    found = []
+    lines = []
     for study, records in _by_study(results).items():
         asked = max((record.summary.runs or 0 for record in records), default=0)
         damaged = sum(line.startswith(f"{records[0].folder.parent}/") for line in results.damaged)
         if asked > len(records) + damaged:
-            found.append(f"{study}: {counted(asked - len(records) - damaged, 'run')} of {asked} not begun")
-    return found
+            lines.append(f"{study}: {counted(asked - len(records) - damaged, 'run')} of {asked} not begun")
+    return lines
 
 
 def _by_study(results: Results) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
+    by_study: dict[str, list[Record]] = {}
     for record in results.records.values():
-        found.setdefault(record.folder.parent.parent.name, []).append(record)
-    return found
+        by_study.setdefault(record.folder.parent.parent.name, []).append(record)
+    return by_study
 
 
 def early_stop_lines(frame: pd.DataFrame) -> list[str]:
@@ -343,10 +343,10 @@ def time_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     rows = []
     groups: Any = frame.groupby(keys, sort=False)
     for names, group in groups:
-        mine = group.loc[has_result(group)]
+        counted_runs = group.loc[has_result(group)]
         of = num_expected(group)
-        runs = str(of) if len(mine) == of else f"{len(mine)} of {of}"
-        time_s, gradients, rate, age, waiting, unused = mine[["time_s", "gradients", *TIMES]].mean()
+        runs = str(of) if len(counted_runs) == of else f"{len(counted_runs)} of {of}"
+        time_s, gradients, rate, age, waiting, unused = counted_runs[["time_s", "gradients", *TIMES]].mean()
         numbers = [f"{time_s:.4g}", f"{gradients:.0f}", f"{rate:.3g}", f"{age:.2f}", f"{waiting:.0%}", f"{unused:.0%}"]
-        rows.append([*map(str, names), runs, *(numbers if len(mine) else ["-"] * len(numbers))])
+        rows.append([*map(str, names), runs, *(numbers if len(counted_runs) else ["-"] * len(numbers))])
     return [*keys, *headings, "jobs unused"], rows

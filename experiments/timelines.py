@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax.experiments import study
-from byzax.experiments.plots import KINDS, STYLE, verbatim
+from byzax.experiments.figures import STYLE, verbatim
 from byzax.experiments.records import Damaged, read_metrics
 from byzax.experiments.replay import run_folders, timeline_of
+from byzax.experiments.time_plot import TIME_USES
 from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
@@ -69,20 +70,20 @@ def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
                 f"{path}: clock: wall has no timeline before the race: run it, and name its folder here"
             )
         try:
-            made = plan(cell.run) if scenario else timeline_of(run)
+            timeline = plan(cell.run) if scenario else timeline_of(run)
         except ValueError as error:
             raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
         name = f"{cell.name}: {cell.schedule.label}, {cell.latency.label} latency, seed {cell.seed}"
         if not scenario and (reached := _reached(run)) < cell.steps:
             name += f"; {reached} of {cell.steps} updates were carried out"
-            made = truncate(made, reached)
-        return LabelledTimeline(made, cell.workers.total, fixed_byzantine_workers(cell.run), name)
+            timeline = truncate(timeline, reached)
+        return LabelledTimeline(timeline, cell.workers.total, fixed_byzantine_workers(cell.run), name)
     try:
-        made = load(path)
+        timeline = load(path)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
-    n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=0))
-    return LabelledTimeline(made, n, [], path.name)
+    n = 1 + int(np.concatenate([timeline.rows.workers, timeline.unused.workers]).max(initial=0))
+    return LabelledTimeline(timeline, n, [], path.name)
 
 
 def _reached(run: Path) -> int:
@@ -110,16 +111,16 @@ def table(labelled: LabelledTimeline) -> Table:
     caption = f"{labelled.timeline.steps} updates in {end:.6g} s"
     if labelled.timeline.stopped:
         caption += f"; {labelled.timeline.stopped}"
-    made = Table(title=Text(labelled.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
+    outcomes_table = Table(title=Text(labelled.name), caption=Text(caption), box=box.SIMPLE_HEAD, title_style="bold")
     for heading in ("worker", "used", "dropped", "lost", "unfinished", "computing", "messages", "waiting", "mean age"):
-        made.add_column(heading, justify="right")
+        outcomes_table.add_column(heading, justify="right")
     ages = np.bincount(labelled.timeline.rows.workers, labelled.timeline.ages, labelled.n) / np.maximum(spent.used, 1)
     for worker in range(labelled.n):
         counts = [str(int(part[worker])) for part in spent[:4]]
         shares = [f"{part[worker] / end:.0%}" if end else "-" for part in spent[4:]]
         name = f"{worker} (Byzantine)" if worker in labelled.byzantine else str(worker)
-        made.add_row(name, *counts, *shares, f"{ages[worker]:.2f}" if spent.used[worker] else "-")
-    return made
+        outcomes_table.add_row(name, *counts, *shares, f"{ages[worker]:.2f}" if spent.used[worker] else "-")
+    return outcomes_table
 
 
 def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Path) -> Path:
@@ -165,7 +166,7 @@ def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Pa
         for kind, begin, end in (("messages", 0, 1), ("computing", 1, 2), ("messages", 2, 3)):
             label = kind if begin < 2 else None
             axes.barh(
-                workers, times[end] - times[begin], 0.62, times[begin], color=KINDS[kind], edgecolor="white",
+                workers, times[end] - times[begin], 0.62, times[begin], color=TIME_USES[kind], edgecolor="white",
                 linewidth=0.4, label=label,
             )  # fmt: skip
         _mark(axes, workers, over[shown], updates[shown], ends[shown])
@@ -193,9 +194,9 @@ def draw(labelled: LabelledTimeline, since: float, until: float | None, path: Pa
 def _mark(axes: Any, workers: np.ndarray, over: np.ndarray, updates: np.ndarray, ends: np.ndarray) -> None:
     """Marks the end of each job with the number of the update that used its row, or its other outcome."""
     for outcome, (word, marker, colour) in ENDS.items():
-        mine = ends == outcome
-        if mine.any():
-            axes.plot(over[mine], workers[mine], marker, color=colour, markersize=5, label=word, linestyle="none")
+        marked = ends == outcome
+        if marked.any():
+            axes.plot(over[marked], workers[marked], marker, color=colour, markersize=5, label=word, linestyle="none")
     used = updates >= 0
     if used.sum() > NUMBERED:
         axes.plot(over[used], workers[used], "|", color="#0072B2", markersize=6, label="used", linestyle="none")

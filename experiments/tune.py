@@ -127,18 +127,18 @@ def plan_tuning(
         if "=" not in text:
             raise ScenarioError(f"--over {text}: values are needed, such as --over {text}=[0.01,0.1]")
     try:
-        made = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)], raw)
+        expansion = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)], raw)
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
-    for cell in made.cells:
+    for cell in expansion.cells:
         if not cell.study.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
     with prefix_errors(path):
-        regression = load_data(made.study.run).classes is None
+        regression = load_data(expansion.study.run).classes is None
     chosen_by = by or ("validation_loss" if regression else "validation_accuracy")
     if regression and chosen_by == "validation_accuracy":
-        raise ScenarioError(f"--by {by}: {made.study.data.name} has no classes: choose validation_loss")
-    return Tuning(made, tuple(keys), tuple(each), chosen_by)
+        raise ScenarioError(f"--by {by}: {expansion.study.data.name} has no classes: choose validation_loss")
+    return Tuning(expansion, tuple(keys), tuple(each), chosen_by)
 
 
 def default_sweeps(base: Study) -> list[str]:
@@ -164,10 +164,10 @@ def default_sweeps(base: Study) -> list[str]:
     if not isinstance(speed, (int, float)):
         # an optimizer or a schedule of the user's own
         raise ScenarioError(f"--over: there is no number {key} to try others around: say what is to be tried")
-    found = [f"{key}=[{', '.join(f'{speed * factor:.6g}' for factor in AROUND)}]"]
+    sweeps = [f"{key}=[{', '.join(f'{speed * factor:.6g}' for factor in AROUND)}]"]
     if base.optimizer.name == "sgd":
-        found.append("optimizer.momentum=[0.0, 0.9]")
-    return found
+        sweeps.append("optimizer.momentum=[0.0, 0.9]")
+    return sweeps
 
 
 def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
@@ -182,7 +182,7 @@ def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
     """
     summaries, _ = _summaries(folder)
     # no choice: models with a loss that is not finite, whatever their accuracy, and runs that lost workers
-    found = {
+    scores = {
         summary.position: getattr(summary, tuning.by)
         for summary in summaries
         if summary.status == "complete" and math.isfinite(summary.validation_loss)
@@ -201,11 +201,11 @@ def tried_combinations(folder: Path, tuning: Tuning) -> list[TriedCombination]:
         choices[place] = each, chosen
         for seed in seeds:
             number = next(position)
-            missing[place] = missing.get(place, 0) + (number not in found)
-            values.setdefault(place, {}).setdefault(seed, []).append(found.get(number, math.nan))
+            missing[place] = missing.get(place, 0) + (number not in scores)
+            values.setdefault(place, {}).setdefault(seed, []).append(scores.get(number, math.nan))
     rows = []
     for place, by_seed in values.items():
-        means = [statistics.fmean(mine) for mine in by_seed.values()]
+        means = [statistics.fmean(of_seed) for of_seed in by_seed.values()]
         runs = sum(map(len, by_seed.values()))
         whole = all(map(math.isfinite, means))
         spread = statistics.stdev(means) if len(means) > 1 and whole else math.nan
@@ -292,20 +292,20 @@ def show(folder: Path, console: Console) -> bool:
     if subtitle := settings_line(shared_settings([summary.settings for summary in summaries])):
         console.print(Text(subtitle, style="dim"))
     most = max((row.seeds for row in rows), default=1)
-    made = Table(caption=f"final {measure}, {spread_text(most)}", box=box.SIMPLE_HEAD)
+    shown = Table(caption=f"final {measure}, {spread_text(most)}", box=box.SIMPLE_HEAD)
     for key in keys:
-        made.add_column(Text(key), vertical="bottom")
-    made.add_column(Text(measure), justify="right", vertical="bottom")
-    made.add_column("runs", justify="right", vertical="bottom")
-    made.add_column("")
+        shown.add_column(Text(key), vertical="bottom")
+    shown.add_column(Text(measure), justify="right", vertical="bottom")
+    shown.add_column("runs", justify="right", vertical="bottom")
+    shown.add_column("")
     for row in rows:
         # a combination with a run that is missing has no mean to be compared
         cell = TableCell(row.mean, row.std, row.low, row.high, 0 if math.isnan(row.mean) else row.seeds, row.seeds)
         runs = str(row.of) if row.counted == row.of else f"{row.counted} of {row.of}"
         # in a pipe there is no colour
         cells = [*row.each.values(), *row.chosen.values(), cell_text(cell, ".3f"), runs, "chosen" * row.best]
-        made.add_row(*(Text(cell, style="bold green" if row.best else "") for cell in cells))
-    console.print(made)
+        shown.add_row(*(Text(cell, style="bold green" if row.best else "") for cell in cells))
+    console.print(shown)
     for problem in damaged:
         console.print(Text(problem, style="red"))
     return not damaged
@@ -333,17 +333,17 @@ def _read(folder: Path) -> tuple[list[str], str, list[TriedCombination]]:
 
 def _summaries(folder: Path) -> tuple[list[Summary], list[str]]:
     """Reads the summaries of the runs, and a line for each that is damaged."""
-    found, damaged = [], []
+    summaries, damaged = [], []
     for path in sorted(folder.glob("runs/[!.]*")):
         try:
-            found.append(read_summary(path))
+            summaries.append(read_summary(path))
         except Damaged as error:
             damaged.append(damage_line(path, error))
-    return found, damaged
+    return summaries, damaged
 
 
 def shares_test_samples(tuning: Tuning) -> bool:
-    """Whether test samples of one repeat can be validation samples of another.
+    """Tells whether test samples of one repeat can be validation samples of another.
 
     Args:
         tuning: The tuning.

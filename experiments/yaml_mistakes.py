@@ -24,17 +24,17 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, s
     problem = " ".join((error.problem or error.context or "no valid YAML").split())
     mark = error.problem_mark or error.context_mark
     for pattern, explanation in MISTAKES.items():
-        if found := re.search(pattern, problem):
+        if match := re.search(pattern, problem):
             # these are found at the end of the text or a line too late
             if pattern in BEGIN and error.context_mark:
                 mark = error.context_mark
-            explained = explanation if isinstance(explanation, str) else explanation(found, error, text.splitlines())
+            explained = explanation if isinstance(explanation, str) else explanation(match, error, text.splitlines())
             return mark, explained
     return mark, problem
 
 
-def _unclosed(found: re.Match[str], error: Any, lines: list[str]) -> str:
-    wanted, got = found[1], found[2]
+def _unclosed(match: re.Match[str], error: Any, lines: list[str]) -> str:
+    wanted, got = match[1], match[2]
     opening = next(bracket for bracket, closing in CLOSES.items() if closing == wanted)
     begin = f"the {opening} of line {error.context_mark.line + 1}"
     if got in CLOSES.values():
@@ -42,7 +42,7 @@ def _unclosed(found: re.Match[str], error: Any, lines: list[str]) -> str:
     return f"a comma or a {wanted} is missing before this place: {begin} is not closed"
 
 
-def _colon(found: re.Match[str], error: Any, lines: list[str]) -> str:
+def _colon(match: re.Match[str], error: Any, lines: list[str]) -> str:
     mark = error.problem_mark
     line = lines[mark.line]
     if re.search(r":\s", line[: mark.column]):
@@ -64,13 +64,13 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(" "))
 
 
-def _no_colon(found: re.Match[str], error: Any, lines: list[str]) -> str:
+def _no_colon(match: re.Match[str], error: Any, lines: list[str]) -> str:
     begun = lines[error.context_mark.line][error.context_mark.column :].strip()
     return f"{begun[:40]!r} is no 'key: value': a colon or the space after it is missing"
 
 
-def _misplaced(found: re.Match[str], error: Any, lines: list[str]) -> str:
-    got, first = found[1], error.context_mark.line + 1 if error.context_mark else 1
+def _misplaced(match: re.Match[str], error: Any, lines: list[str]) -> str:
+    got, first = match[1], error.context_mark.line + 1 if error.context_mark else 1
     match got:
         case "<block mapping start>" | "<block sequence start>":
             return (

@@ -32,7 +32,7 @@ class Step(Protocol):
         ...
 
 
-class Cell(NamedTuple):
+class RecurrentCell(NamedTuple):
     """The kind of a recurrent layer.
 
     Attributes:
@@ -51,7 +51,7 @@ class Cell(NamedTuple):
 class RecurrentLayer(nnx.Module):
     """One recurrent layer."""
 
-    def __init__(self, inputs: int, size: int, cell: Cell, initialiser: Initialiser, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, size: int, cell: RecurrentCell, initialiser: Initialiser, rngs: nnx.Rngs):
         self.kernel = nnx.Param(INITIALISERS[initialiser](rngs.params(), (inputs, cell.gates * size), jnp.float32))
         # each gate's own matrix is orthogonal
         gates = [initializers.orthogonal()(rngs.params(), (size, size), jnp.float32) for _ in range(cell.gates)]
@@ -81,7 +81,7 @@ class RecurrentNetwork(nnx.Module):
     """Recurrent layers one upon the other, and a linear layer at the last step."""
 
     def __init__(
-        self, features: int, vocabulary: int | None, sizes: tuple[int, ...], cell: Cell, truncate: int | None,
+        self, features: int, vocabulary: int | None, sizes: tuple[int, ...], cell: RecurrentCell, truncate: int | None,
         dropout: float, outputs: int, initialiser: Initialiser, rngs: nnx.Rngs,
     ):  # fmt: skip
         self.characters = None if vocabulary is None else Characters(vocabulary, features, rngs)
@@ -102,8 +102,8 @@ class RecurrentNetwork(nnx.Module):
 
 
 def build_recurrent(
-    name: str, cell: Cell, shape: tuple[int, ...], classes: int | None, *, hidden: int, layers: int, embedding: int,
-    vocabulary: int | None, truncate: int | None, dropout: float, initialiser: Initialiser,
+    name: str, cell: RecurrentCell, shape: tuple[int, ...], classes: int | None, *, hidden: int, layers: int,
+    embedding: int, vocabulary: int | None, truncate: int | None, dropout: float, initialiser: Initialiser,
 ) -> Model:  # fmt: skip
     """The model of recurrent layers one upon the other, and a linear layer at the last step.
 
@@ -113,7 +113,7 @@ def build_recurrent(
         shape: Of one sample.
         classes: The number of labels; None for a regression.
         hidden: Units of each layer.
-        layers: How many.
+        layers: Number of layers.
         embedding: Size of the vector of a character.
         vocabulary: The number of different characters; None takes as many as classes.
         truncate: Steps that gradients go back from the last one; None for all.

@@ -1,4 +1,4 @@
-"""How models for sequences read a sample: characters, as whole numbers `[b, t]`, or numbers `[b, t, features]`."""
+"""Samples as models for sequences read them: characters, as whole numbers `[b, t]`, or numbers `[b, t, features]`."""
 
 import jax.numpy as jnp
 from flax import nnx

@@ -1,4 +1,4 @@
-"""What a model is: the types that every file of this folder shares, and the one place where parameters become flat."""
+"""Types of models, which every file of this folder shares, and the one place where parameters become flat."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -21,7 +21,7 @@ DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Init(Protocol):
+class ModelInit(Protocol):
     """Makes the parameters that training starts from."""
 
     def __call__(self, key: Array, /) -> Array:
@@ -68,7 +68,7 @@ class Predict(Protocol):
         ...
 
 
-class Judge(Protocol):
+class JudgeOutputs(Protocol):
     """Compares outputs with what they should be."""
 
     def __call__(self, outputs: Array, y: Array, /) -> tuple[Array, Array]:
@@ -100,10 +100,10 @@ class Model(NamedTuple):
             after the other where a model has convolutions: those of many kernels at once are grouped ones.
     """
 
-    init: Init
+    init: ModelInit
     loss: Loss
     predict: Predict
-    judge: Judge
+    judge: JudgeOutputs
     statistics: MeasureStatistics | None = None
     batch: bool = True
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from byzax.models._layers import Array, Initialiser
-from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models._recurrent import RecurrentCell, State, build_recurrent
 from byzax.models.base import Count, DropoutRate, Model
 from byzax.options import checked
 
@@ -45,7 +45,7 @@ def gru(
         shape: Of one sample, `(t,)` or `(t, features)`.
         classes: The number of labels; None for a regression.
         hidden: Units of each layer.
-        layers: How many, each reading the outputs of the one before.
+        layers: Number of layers, each reading the outputs of the one before.
         embedding: Size of the vector of a character.
         vocabulary: Number of different characters; null: as many as classes.
         truncate: Steps that gradients go back from the last one, truncated back-propagation through time; null: all.
@@ -63,7 +63,7 @@ def gru(
     References:
         Cho et al., EMNLP 2014, "Learning phrase representations using RNN encoder-decoder", equations 5 to 8
     """
-    cell = Cell(3, 1, _step, lambda size: jnp.zeros(3 * size))
+    cell = RecurrentCell(3, 1, _step, lambda size: jnp.zeros(3 * size))
     return build_recurrent(
         "gru", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from byzax.models._layers import Array, Initialiser
-from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models._recurrent import RecurrentCell, State, build_recurrent
 from byzax.models.base import Count, DropoutRate, Finite, Model
 from byzax.options import checked
 
@@ -43,7 +43,7 @@ def lstm(
         shape: Of one sample, `(t,)` or `(t, features)`.
         classes: The number of labels; None for a regression.
         hidden: Units of each layer.
-        layers: How many, each reading the outputs of the one before.
+        layers: Number of layers, each reading the outputs of the one before.
         embedding: Size of the vector of a character.
         vocabulary: Number of different characters; null: as many as classes.
         truncate: Steps that gradients go back from the last one, truncated back-propagation through time; null: all.
@@ -68,7 +68,7 @@ def lstm(
     def bias(size: int) -> Array:
         return jnp.zeros(4 * size).at[size : 2 * size].set(forget_bias)
 
-    cell = Cell(4, 2, _step, bias)
+    cell = RecurrentCell(4, 2, _step, bias)
     return build_recurrent(
         "lstm", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,

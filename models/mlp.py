@@ -72,7 +72,7 @@ def mlp(
         dropout: Share of the hidden units that are set to 0 while training.
         norm: Of the hidden layers, two parameters more for each of their units; batch: by the statistics of the batch
             at hand in training, and of 500 fixed training samples when evaluated.
-        groups: How many a hidden layer is divided into for norm group.
+        groups: Number of groups of a hidden layer, for norm group.
 
     Returns:
         The model.

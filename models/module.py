@@ -86,7 +86,7 @@ def module(
 
 
 def _find_class(path: str | type) -> tuple[Any, str, str]:
-    """What the path names, its name, and its file."""
+    """The class that the path names, its name, and its file."""
     if not isinstance(path, str):
         # a class of a notebook has no file
         file = getattr(sys.modules.get(path.__module__), "__file__", None)
@@ -123,7 +123,7 @@ def _check_call(called: str, made: type, modes: Collection[str]) -> None:
 
 
 def _arguments(made: type, available: Mapping[str, Any]) -> dict[str, Any]:
-    """What a class asks for by name, out of what there is. Raises PartError where it needs something else."""
+    """The arguments that a class asks for by name, of those available. Raises PartError where it needs another."""
     # not of the class: flax's metaclass hides what it takes
     _, *parameters = inspect.signature(made.__init__).parameters.values()
     named = [each for each in parameters if each.kind not in VARIABLE]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from byzax.models._layers import ACTIVATIONS, Activation, Array, Initialiser
-from byzax.models._recurrent import Cell, State, build_recurrent
+from byzax.models._recurrent import RecurrentCell, State, build_recurrent
 from byzax.models.base import Count, DropoutRate, Model
 from byzax.options import checked
 
@@ -35,7 +35,7 @@ def rnn(
         shape: Of one sample, `(t,)` or `(t, features)`.
         classes: The number of labels; None for a regression.
         hidden: Units of each layer.
-        layers: How many, each reading the outputs of the one before.
+        layers: Number of layers, each reading the outputs of the one before.
         embedding: Size of the vector of a character.
         vocabulary: Number of different characters; null: as many as classes.
         truncate: Steps that gradients go back from the last one, truncated back-propagation through time; null: all.
@@ -60,7 +60,7 @@ def rnn(
     def step(state: State, inputs: Array, recurrent: Array) -> State:
         return (activate(inputs + state[0] @ recurrent),)
 
-    cell = Cell(1, 1, step, lambda size: jnp.zeros(size))
+    cell = RecurrentCell(1, 1, step, lambda size: jnp.zeros(size))
     return build_recurrent(
         "rnn", cell, shape, classes, hidden=hidden, layers=layers, embedding=embedding,
         vocabulary=vocabulary, truncate=truncate, dropout=dropout, initialiser=initialiser,

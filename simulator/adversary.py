@@ -163,7 +163,7 @@ class IsAmong(Protocol):
     """Finds the Byzantine workers that belong to some of the attacks."""
 
     def __call__(self, ranks: Array, /) -> Array:
-        """Which of the workers belong to them.
+        """The workers that belong to them, as truth values.
 
         Args:
             ranks: Numbers among the Byzantine workers, -1 for honest ones, any shape.
@@ -280,18 +280,18 @@ def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
     poisoning = [part for part in parts if part.attack.corrupt is not None]
 
     def corrupt(key: Array, batch: Batch, rank: Array, handed: Array) -> Batch:
-        made = batch
+        changed = batch
         for part in poisoning:
             is_mine = (rank >= part.first) & (rank < part.end)
             if part.active is not None:
                 is_mine &= part.active(handed)
             assert part.attack.corrupt is not None
             poisoned = part.attack.corrupt(key, batch._replace(rank=rank - part.first))
-            made = made._replace(
-                x=jnp.where(is_mine, poisoned.x.astype(batch.x.dtype), made.x),
-                y=jnp.where(is_mine, poisoned.y.astype(batch.y.dtype), made.y),
+            changed = changed._replace(
+                x=jnp.where(is_mine, poisoned.x.astype(batch.x.dtype), changed.x),
+                y=jnp.where(is_mine, poisoned.y.astype(batch.y.dtype), changed.y),
             )
-        return made
+        return changed
 
     claiming = [part for part in parts if part.attack.claim is not None]
 
@@ -323,10 +323,10 @@ def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
 
 def _build_is_among(parts: list[Attackers]) -> IsAmong:
     def is_among(ranks: Array) -> Array:
-        found = jnp.zeros(ranks.shape, bool)
+        among = jnp.zeros(ranks.shape, bool)
         for part in parts:
-            found |= (ranks >= part.first) & (ranks < part.end)
-        return found
+            among |= (ranks >= part.first) & (ranks < part.end)
+        return among
 
     return is_among
 

@@ -88,12 +88,12 @@ class Core(NamedTuple):
     evaluate: Evaluate
 
 
-def build(run: Run, seen: int) -> Core:
+def build(run: Run, rows_seen: int) -> Core:
     """Builds the core of a run. Runs that agree in a part share the compiled functions of that part.
 
     Args:
         run: The run.
-        seen: Number of rows that the rule sees in an update.
+        rows_seen: Number of rows that the rule sees in an update.
 
     Returns:
         The core for updates in which the rule sees so many rows.
@@ -104,14 +104,14 @@ def build(run: Run, seen: int) -> Core:
     n, memory = run.workers.total, _memory(run)
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
     is_byzantine = build_is_byzantine(adversary, ranks, changing=_sampled(run) is not None)
-    rule = _rule(run.rule, run.pre, seen, f_of_rule(run, seen))
+    rule = _rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
     classes = load(run.data).classes
     judge = None if run.filter is None else _filter(run.filter, n, run.workers.declared)
-    if judge is not None and seen != 1:
-        raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {seen}")
+    if judge is not None and rows_seen != 1:
+        raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {rows_seen}")
     how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
     make_row = build_make_row(model, classes, batch_size, how, augment, None, None)
     own = build_server_row(make_row, memory, how.local, batch_size)
@@ -125,9 +125,9 @@ def build(run: Run, seen: int) -> Core:
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
     count_samples = build_count_samples(adversary, ranks)
-    rule_input = build_rule_input(decides.sees, decides.buckets, decides.weight, seen)
+    rule_input = build_rule_input(decides.sees, decides.buckets, decides.weight, rows_seen)
     # an adversary that sees one row at a time remembers the others
-    remembers = decides.sees == "table" or (decides.sees == "rows" and seen == 1)
+    remembers = decides.sees == "table" or (decides.sees == "rows" and rows_seen == 1)
     return Core(
         start=build_start(
             model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
@@ -178,21 +178,21 @@ def schedule(run: Run) -> Schedule:
     return _schedule(run.schedule, run.workers.total, run.workers.declared)
 
 
-def f_of_rule(run: Run, seen: int) -> int:
+def f_of_rule(run: Run, rows_seen: int) -> int:
     """The f that the rule is built with.
 
     Args:
         run: The run.
-        seen: Number of rows that the rule sees.
+        rows_seen: Number of rows that the rule sees.
 
     Returns:
-        The declared number of Byzantine workers, at most `seen`; 0 behind a filter. Where a fixed number of Byzantine
-        workers takes part in every update, and all of them are declared, it is that number.
+        The declared number of Byzantine workers, at most `rows_seen`; 0 behind a filter. Where a fixed number of
+        Byzantine workers takes part in every update, and all of them are declared, it is that number.
     """
     of_schedule, byzantine = schedule(run).doubted, run.workers.byzantine
     if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
         of_schedule = byzantine.participating if run.workers.declared == byzantine.count else of_schedule
-    return min(run.workers.declared if of_schedule is None else of_schedule, seen) if run.filter is None else 0
+    return min(run.workers.declared if of_schedule is None else of_schedule, rows_seen) if run.filter is None else 0
 
 
 def least_rows(run: Run) -> int:
@@ -210,7 +210,7 @@ def least_rows(run: Run) -> int:
 
 
 def may_shrink(run: Run) -> bool:
-    """Whether the run can go on with fewer than n rows.
+    """Tells whether the run can go on with fewer than n rows.
 
     Args:
         run: The run.
@@ -220,8 +220,8 @@ def may_shrink(run: Run) -> bool:
     """
     n, d = run.workers.total, message_bits(run) // 32
 
-    def state(seen: int) -> Any:
-        return jax.eval_shape(lambda: _rule(run.rule, run.pre, seen, f_of_rule(run, seen)).init(d))
+    def state(rows_seen: int) -> Any:
+        return jax.eval_shape(lambda: _rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen)).init(d))
 
     return least_rows(run) == n or state(n) == state(n - 1)
 
@@ -254,14 +254,14 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
     Returns:
         The augmentation that carries them out one after the other; None without any.
     """
-    made = [part.make() for part in parts]
+    changes = [part.make() for part in parts]
 
     def augment(key: Array, x: Array) -> Array:
-        for place, change in enumerate(made):
+        for place, change in enumerate(changes):
             x = change(jax.random.fold_in(key, place), x)
         return x
 
-    return augment if made else None
+    return augment if changes else None
 
 
 # Each part is built once: functions built from equal parts are then the same functions, compiled once.

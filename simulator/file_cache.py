@@ -104,9 +104,9 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
         def cached(*args: P.args, **kwargs: P.kwargs) -> R:
             by = key(*args, **kwargs) if key else (args, tuple(sorted(kwargs.items())))
             with lock:
-                found = entries.pop(by, None)
-            files = None if found is None else _unchanged(found.files)
-            if found is None or files is None:
+                entry = entries.pop(by, None)
+            files = None if entry is None else _unchanged(entry.files)
+            if entry is None or files is None:
                 files = {}
                 token = _files_read.set(files)
                 try:
@@ -114,7 +114,7 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
                 finally:
                     _files_read.reset(token)
             else:
-                value = found.value
+                value = entry.value
             with lock:
                 # the order of the dictionary is that of the last use
                 entries[by] = _Entry(value, files)
@@ -126,9 +126,9 @@ def file_cache(maxsize: int, key: Callable[..., Any] | None = None) -> Callable[
                     outer.setdefault(read, stamp)
             return value
 
-        made = cast(Cached[P, R], cached)
-        made.cache_clear = entries.clear
-        return made
+        clearable = cast(Cached[P, R], cached)
+        clearable.cache_clear = entries.clear
+        return clearable
 
     return decorate
 
@@ -150,7 +150,7 @@ def _stamp(read: _Read) -> _Stamp:
 
 
 def _is_young(state: tuple[Any, ...] | None) -> bool:
-    """Whether a file changed so recently that another change might not show in its times."""
+    """Tells whether a file changed so recently that another change might not show in its times."""
     return state is not None and len(state) > 2 and time.time_ns() - max(state[:2]) < SETTLED_NS
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a key is used for.
+    """The use of a key.
 
     The numbers are part of every recorded result: append, never renumber.
     """
@@ -40,7 +40,7 @@ def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.
 
     Args:
         root: Root key of the run.
-        purpose: What the key is used for.
+        purpose: The use of the key.
         *indices: Worker and job, or the server's step.
 
     Returns:
@@ -57,7 +57,7 @@ def generator(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator
 
     Args:
         seed: Seed of the run.
-        purpose: What the generator is used for.
+        purpose: The use of the generator.
         *indices: As of `derive`.
 
     Returns:

@@ -21,10 +21,10 @@ def requested() -> int:
     Raises:
         ValueError: Where the variable is not a number of threads.
     """
-    given = os.environ.get("NPROC") or os.environ.get("BYZAX_THREADS") or "1"
-    if not given.isdecimal() or not int(given):
-        raise ValueError(f"$NPROC and $BYZAX_THREADS are numbers of threads from 1 on, got {given!r}")
-    return int(given)
+    text = os.environ.get("NPROC") or os.environ.get("BYZAX_THREADS") or "1"
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"$NPROC and $BYZAX_THREADS are numbers of threads from 1 on, got {text!r}")
+    return int(text)
 
 
 def running() -> int | None:
@@ -64,11 +64,11 @@ def start() -> None:
     """
     count = requested()
     start_with(count)
-    found = running()
-    if found is not None and found != count:
+    running_threads = running()
+    if running_threads is not None and running_threads != count:
         warnings.warn(
-            f"JAX had started before byzax, with {found} threads in place of {count}: numbers may differ in their last "
-            "bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 before JAX "
-            f"starts; BYZAX_THREADS={found} says that they are meant",
+            f"JAX had started before byzax, with {running_threads} threads in place of {count}: numbers may differ in "
+            "their last bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 "
+            f"before JAX starts; BYZAX_THREADS={running_threads} says that they are meant",
             stacklevel=2,
         )

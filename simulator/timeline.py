@@ -152,16 +152,18 @@ def timeline(
     Raises:
         ValueError: For arrays of other shapes.
     """
-    who, made, number = (np.asarray(each, np.int32) for each in (workers, versions, jobs))
+    who, handed, number = (np.asarray(each, np.int32) for each in (workers, versions, jobs))
     when = np.asarray(time_s, float)
-    if who.ndim != 2 or not (who.shape == made.shape == number.shape) or when.shape != who.shape[:1]:
+    if who.ndim != 2 or not (who.shape == handed.shape == number.shape) or when.shape != who.shape[:1]:
         raise ValueError("timeline: workers, versions and jobs must be [T, k], and time_s [T]")
     count, k = who.shape
-    started = np.concatenate([[0.0], when])[np.clip(made, 0, count)]
+    started = np.concatenate([[0.0], when])[np.clip(handed, 0, count)]
     arrived = np.broadcast_to(when[:, None], who.shape)
     times = {"started_s": started, "received_s": started, "computed_s": arrived, "arrived_s": arrived} | times_s
     return Timeline(
-        Rows(*(each.ravel() for each in (who, number, made, made)), **{name: t.ravel() for name, t in times.items()}),
+        Rows(
+            *(each.ravel() for each in (who, number, handed, handed)), **{name: t.ravel() for name, t in times.items()}
+        ),
         first=np.arange(count + 1) * k,
         seen=np.full(count, k) if seen is None else np.asarray(seen),
         time_s=when,
@@ -243,8 +245,8 @@ def _check_pairs(timeline: Timeline, n: int) -> None:
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.min(initial=0) < 0 or pairs[:, 1].max(initial=-1) >= n:
             raise ValueError(f"timeline: {name} must be pairs of an update and a worker in 0..{n - 1}")
     for update, worker in timeline.gone.tolist():
-        mine = updates[rows.workers == worker]
-        if update >= timeline.steps or update in mine or not (mine < update).any():
+        of_worker = updates[rows.workers == worker]
+        if update >= timeline.steps or update in of_worker or not (of_worker < update).any():
             raise ValueError(f"timeline: update {update} has the row of worker {worker} leave, which it does not keep")
 
 
@@ -317,9 +319,9 @@ def load(path: Path) -> Timeline:
             alone = {name: arrays[name] for name in ALONE}
             # a file of an earlier version has none
             alone |= {name: arrays[name] for name in PAIRS if name in arrays}
-            made = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]))
-            numbers = [*rows[:4], *unused[:4], made.first, made.seen, made.outcomes]
-            times = [*rows[4:], *unused[4:], made.time_s]
+            loaded = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]))
+            numbers = [*rows[:4], *unused[:4], loaded.first, loaded.seen, loaded.outcomes]
+            times = [*rows[4:], *unused[4:], loaded.time_s]
             if any(each.dtype.kind not in "iu" for each in numbers) or any(each.dtype.kind != "f" for each in times):
                 raise TypeError("not the types that save writes")
             if any(each.ndim != 1 for each in (*numbers, *times)):
@@ -328,11 +330,11 @@ def load(path: Path) -> Timeline:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}): a timeline.npz is needed") from None
     except Exception as error:
         raise ValueError(f"{path}: is no timeline, or damaged ({type(error).__name__})") from None
-    n = 1 + int(np.concatenate([made.rows.workers, made.unused.workers]).max(initial=-1))
+    n = 1 + int(np.concatenate([loaded.rows.workers, loaded.unused.workers]).max(initial=-1))
     try:
-        if n > len(made.rows.workers) + len(made.unused.workers) + MOST_IDLE:
+        if n > len(loaded.rows.workers) + len(loaded.unused.workers) + MOST_IDLE:
             raise ValueError(f"timeline: names worker {n - 1}, and so many there cannot be")
-        return check(made, n)
+        return check(loaded, n)
     except (ValueError, IndexError) as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -56,6 +56,6 @@ def change_in_units(units: Units | None, x: Array, change: Callable[[Array], Arr
     """
     if units is None:
         return change(x)
-    given = (x - units.background) / units.width
-    made = change(given)
-    return jnp.where(made == given, x, (units.background + made * units.width).astype(x.dtype))
+    shares = (x - units.background) / units.width
+    changed = change(shares)
+    return jnp.where(changed == shares, x, (units.background + changed * units.width).astype(x.dtype))

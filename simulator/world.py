@@ -79,10 +79,10 @@ def load(data: DataPart) -> Dataset:
 @file_cache(maxsize=4)
 def _load(data: DataPart) -> Dataset:
     data.reads_files()
-    made = data.make()
-    if isinstance(made, Dataset):
-        _check(data.label, made)
-    return made
+    dataset = data.make()
+    if isinstance(dataset, Dataset):
+        _check(data.label, dataset)
+    return dataset
 
 
 def _check(name: str, data: Dataset) -> None:

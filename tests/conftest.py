@@ -1,4 +1,4 @@
-"""What all tests share: plug-ins of their own, and one compilation cache, of all processes that run them."""
+"""Fixtures of all tests: plug-ins of their own, and one compilation cache, of all processes that run them."""
 
 import os
 import tempfile

@@ -1,7 +1,8 @@
-"""Every public name of byzax has a docstring, and those that users import say arguments and results."""
+"""Names of byzax: one class for each, and docstrings, with arguments and results on what users import."""
 
 import ast
 import inspect
+import re
 import typing
 from pathlib import Path
 
@@ -42,6 +43,37 @@ def test_every_public_name_has_a_docstring(folder):
             f"{path.relative_to(ROOT)}: {name}" for name, node in public(tree.body) if not ast.get_docstring(node)
         ]
     assert not missing, "\n".join(missing)
+
+
+QUESTION = re.compile(r"(What|Who|Whose|Whether|How|Where|When|Which|Why)\b")
+# whether a flag is set, and where an error is raised, are ways of saying; the rest of an entry is a noun
+ENTRY_QUESTION = re.compile(r"^ +\w+: (?:What|Who|Whose|How|Which|Why)\b.*", re.MULTILINE)
+# TODO: the rewrite of the executors replaces these
+REWRITTEN = ("simulator/serving.py", "simulator/arrivals.py", "simulator/planning.py", "simulator/executors/")
+
+
+def test_docstrings_say_what_things_are_and_ask_no_questions():
+    questions = []
+    tests = [path for folder in ("tests", "docs") for path in (ROOT / folder).rglob("*.py")]
+    for path in [*FILES, *tests]:
+        place = path.relative_to(ROOT).as_posix()
+        if place.startswith(REWRITTEN):
+            continue
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and (text := ast.get_docstring(node)):
+                said = QUESTION.match(text) or ENTRY_QUESTION.search(text)
+                questions += [f"{place}:{getattr(node, 'lineno', 1)}: {said[0].strip()}"] if said else []
+    assert not questions, "\n".join(questions)
+
+
+def test_a_class_name_stands_for_one_thing():
+    places = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
 @pytest.mark.parametrize("name", [name for name in byzax.__all__ if callable(getattr(byzax, name))])

@@ -30,12 +30,12 @@ class FilterInit(Protocol):
     def __call__(self, params: Array, /) -> State: ...
 
 
-class Judge(Protocol):
+class JudgeRow(Protocol):
     """Judges one row. A refused row changes neither the model nor the states of rule and optimizer.
 
     Args:
         row: `[d]`.
-        sent: Where it comes from.
+        sent: Its origin.
         context: That of a rule: a key, the model, and a gradient and a loss on the server's own data where it has any.
         state: That of `init`, or of the last row.
 
@@ -71,6 +71,6 @@ class Filter(NamedTuple):
     """
 
     init: FilterInit
-    judge: Judge
+    judge: JudgeRow
     asks: Asks | None = None
     needs: frozenset[str] = frozenset()

@@ -17,7 +17,7 @@ class KardamState(NamedTuple):
         last: `[d]`, the last accepted row as it was sent, 0 before the first.
         before: `[d]`, the model that it changed.
         weight: The weight of that row in the change.
-        moved: How far an accepted row moved the model last, at full weight; 1 before the first.
+        moved: Distance by which an accepted row moved the model last, at full weight; 1 before the first.
         coefficients: `[n]`, of each worker's last row; -inf where none is known.
         clock: Number of rows accepted so far, and of turns given up.
         turns: `[n]`, the clock when a row of the worker was last accepted.
@@ -79,7 +79,7 @@ def kardam(
     Args:
         n: Number of workers.
         f: Number of workers that may be Byzantine.
-        dampening: How rows become lighter with age; the schedule's own staleness weights would come on top. Yang and
+        dampening: Way in which rows become lighter with age; the schedule's own staleness weights come on top. Yang and
             Li, who compare BASGD with Kardam, take inverse and say that its paper suggests it.
         alpha: Rate of the exponential dampening, for each update of age.
         coefficients: `kept` are those of the time when each row came; `renewed`, all K are made anew for every row from

@@ -53,7 +53,7 @@ def zeno_plus_plus(
         learning_rate: Of the step that is judged: only rho / learning_rate matters, and with rows that are changes of
             local steps it stays in the unit of gradients.
         rho: Weight of the squared length.
-        epsilon: How much ascent is tolerated.
+        epsilon: Ascent that is tolerated.
         delay: Number of rows that are judged by one v, the first of them by a new one.
 
     Returns:

@@ -323,7 +323,7 @@ def sort_neighbours(distances: Array, count: Array | int) -> SortedNeighbours:
 
     Args:
         distances: `[n, n]`.
-        count: How many of the smallest distances to others are to be summed.
+        count: Number of smallest distances to others that are to be summed.
 
     Returns:
         The sorted distances.
@@ -358,7 +358,7 @@ def remove_row(near: SortedNeighbours, row: Array, count: Array) -> SortedNeighb
     Args:
         near: The sorted distances.
         row: Index of the row.
-        count: How many distances are to be summed, as before or one less.
+        count: Number of distances that are to be summed, as before or one less.
 
     Returns:
         The sorted distances between the others.
@@ -410,7 +410,7 @@ def mask_smallest(values: Array, count: Array | int, candidates: Array) -> Array
 
     Args:
         values: `[n]`, no NaN.
-        count: How many.
+        count: Number of values.
         candidates: `[n]`, the values to choose from.
 
     Returns:

@@ -15,7 +15,7 @@ class Mix(Protocol):
 
     Args:
         rows: `[n, d]`.
-        context: What the server knows beside the rows; required by those that draw.
+        context: Knowledge of the server beside the rows; required by those that draw.
 
     Returns:
         The rows `[kept, d]` that stand in place of the n rows, and the share `[kept, n]` that each of the n rows has

@@ -31,11 +31,11 @@ def installed_peers() -> dict[str, str]:
     Returns:
         Their versions by name.
     """
-    found = {}
+    peers = {}
     for name in PEERS:
         if importlib.util.find_spec(name) and importlib.util.find_spec("torch"):
-            found[name] = importlib.metadata.version(name)
-    return found
+            peers[name] = importlib.metadata.version(name)
+    return peers
 
 
 @contextmanager

@@ -140,12 +140,12 @@ def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool
         The record: times, memory and iterations, or the reason under `failed`.
     """
     d = rows.shape[1]
-    made = build_measured_rule(name, n, f, d)
-    if isinstance(made, str):
-        return {"name": name, "failed": made}
+    rule = build_measured_rule(name, n, f, d)
+    if isinstance(rule, str):
+        return {"name": name, "failed": rule}
     own, key = jnp.full(d, 0.1, rows.dtype), jax.random.key(0)
     start = time.perf_counter()
-    compiled = jax.jit(made).lower(rows, own, key).compile()
+    compiled = jax.jit(rule).lower(rows, own, key).compile()
     compile_s = time.perf_counter() - start
     plan = compiled.memory_analysis()
     answer, iterations = jax.block_until_ready(compiled(rows, own, key))
@@ -176,17 +176,17 @@ def time_plain_versions(name: str, rows: jax.Array, host: np.ndarray, n: int, f:
     Returns:
         Best seconds, by `jnp_s` and `numpy_s`, where they end within minutes.
     """
-    found = {}
+    times = {}
     function = straightforward.RULES.get(name)
     if straightforward.feasible(name, jnp, n, f):
         assert function is not None
         compiled = jax.jit(lambda rows: function(jnp, rows, f))
         jax.block_until_ready(compiled(rows))
-        found["jnp_s"] = time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
+        times["jnp_s"] = time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
     if straightforward.feasible(name, np, n, f):
         assert function is not None
-        found["numpy_s"] = time_calls(lambda: function(np, host, f), repeats)["best_s"]
-    return found
+        times["numpy_s"] = time_calls(lambda: function(np, host, f), repeats)["best_s"]
+    return times
 
 
 def measure_size(
@@ -224,14 +224,14 @@ def measure_size(
                 if plain:
                     record |= time_plain_versions(name, rows, host, n, f, repeats)
             for peer, ask in asked.items():
-                found = ask(name)
-                if found is not None:
-                    theirs = found.pop("answer", None)
+                measured = ask(name)
+                if measured is not None:
+                    theirs = measured.pop("answer", None)
                     if theirs is not None and answer is not None:
-                        found["same_answer"] = theirs.shape == answer.shape and bool(
+                        measured["same_answer"] = theirs.shape == answer.shape and bool(
                             np.allclose(theirs, answer, rtol=0, atol=1e-3 * np.abs(answer).max())
                         )
-                    record[peer] = found
+                    record[peer] = measured
             yield record | {"copy_s": machine.copy_s}
 
 
@@ -276,14 +276,14 @@ def table_line(record: dict[str, Any], others: Sequence[str]) -> str:
 MACHINE = {"copy": "copy the rows", "pass": "read them once (a pass)", "product": "multiply them with themselves"}
 
 
-def _theirs(found: dict[str, Any] | None, best: float) -> str:
-    if found is None:
+def _theirs(measured: dict[str, Any] | None, best: float) -> str:
+    if measured is None:
         return "-"
-    if "longer_than_s" in found:
-        return f">{found['longer_than_s'] / best:.0f}"
-    if "failed" in found:
+    if "longer_than_s" in measured:
+        return f">{measured['longer_than_s'] / best:.0f}"
+    if "failed" in measured:
         return "fails"
-    return f"{found['best_s'] / best:.1f}{'' if found.get('same_answer') else '*'}"
+    return f"{measured['best_s'] / best:.1f}{'' if measured.get('same_answer') else '*'}"
 
 
 LEGEND = """\
@@ -324,18 +324,18 @@ def run(
     }
     say(", ".join(f"{key}: {value}" for key, value in about.items()))
     say(LEGEND + (f"; {', '.join(others)}: the same, * where the answer differs." if others else "."))
-    found: list[dict[str, Any]] = []
+    measurements: list[dict[str, Any]] = []
     for n, f, d in sizes:
         say(f"\nn={n} f={f} d={d:,}")
         for record in measure_size(n, f, d, chosen, repeats, plain, others):
             say(table_line(record, others))
             if record["name"] == "machine":
                 say(HEADER + "".join(f"{peer:>10}" for peer in others))
-            found.append(record)
+            measurements.append(record)
             if path is not None:  # finished measurements are kept
-                write_numbers(path, {**about, "records": found})
+                write_numbers(path, {**about, "records": measurements})
             interrupts.check()
-    if peaks := [record["process_bytes"] for record in found if "process_bytes" in record]:
+    if peaks := [record["process_bytes"] for record in measurements if "process_bytes" in record]:
         say(f"\nthe most memory of this process while a rule ran, rows and all: {max(peaks) / 2**30:.2f} GiB")
 
 

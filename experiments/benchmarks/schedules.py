@@ -141,10 +141,10 @@ def run(steps: int, repeats: int, workers: int, updates: int, path: Path | None,
     say(f"{'schedule':28} {'updates':>9} {'s':>8} {'jobs':>11} {'us a job':>9} {'drawing s':>10}")
     for name, schedule in SCHEDULES.items():
         count = max(1, updates // MANY_ROWS.get(name, 1))
-        found = {"updates": count, **time_planning(schedule, workers, count)}
-        keep({"schedule": name, **found})
-        each = found["planning_s"] / found["jobs"] * 1e6
-        numbers = f"{found['planning_s']:8.2f} {found['jobs']:11.0f} {each:9.2f} {found['drawing_s']:10.2f}"
+        measured = {"updates": count, **time_planning(schedule, workers, count)}
+        keep({"schedule": name, **measured})
+        each = measured["planning_s"] / measured["jobs"] * 1e6
+        numbers = f"{measured['planning_s']:8.2f} {measured['jobs']:11.0f} {each:9.2f} {measured['drawing_s']:10.2f}"
         say(f"{name:28} {count:9} {numbers}")
     say(f"updates per second: mlp on digits, {WORKERS} workers, {steps} updates")
     say(f"{'schedule':28} " + " ".join(f"{executor:>18}" for executor in EXECUTORS))

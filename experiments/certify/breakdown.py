@@ -73,14 +73,14 @@ class Breakdown(NamedTuple):
 
 
 def measure(
-    subject: Subject, scene: Scene, found: search.WorstAttacks | None, tell: Callable[[str], None]
+    subject: Subject, scene: Scene, worst: search.WorstAttacks | None, tell: Callable[[str], None]
 ) -> Breakdown:
     """Measures the breakdown point, then the strengths that reverse the aggregate.
 
     Args:
         subject: The rule.
         scene: The honest rows.
-        found: The searched attacks; None without Byzantine rows.
+        worst: The searched attacks; None without Byzantine rows.
         tell: Receives a line about each stage.
 
     Returns:
@@ -111,7 +111,7 @@ def measure(
     if scene.f:
         tell("breakdown: strengths that turn the aggregate round")
         epsilon = reversing_strengths(subject, scene, None)
-        searched = reversing_strengths(subject, scene, found.inner if found else None) if found else None
+        searched = reversing_strengths(subject, scene, worst.inner if worst else None) if worst else None
     return Breakdown(
         num_byzantine,
         patterns[num_byzantine] if num_byzantine is not None else "",
@@ -119,7 +119,7 @@ def measure(
         theory.standing(subject.part, subject.pre, subject.n, subject.f),
         epsilon,
         searched,
-        search.attack_text(found.inner) if found else "",
+        search.attack_text(worst.inner) if worst else "",
     )
 
 
@@ -137,24 +137,24 @@ def largest_deviation(subject: Subject, scene: Scene, num_byzantine: int) -> tup
     rows = honest_rows(scene, (DrawPurpose.BREAKDOWN,), np.arange(DRAWS))
     own = honest_rows(scene, (DrawPurpose.OWN, 2), np.arange(DRAWS), rows=1)[:, 0]
     mean = rows[:, num_byzantine:].mean(axis=1, dtype=np.float64)
-    made: list[tuple[str, Callable[[], np.ndarray]]] = [("no Byzantine rows", lambda: rows)]
+    cases: list[tuple[str, Callable[[], np.ndarray]]] = [("no Byzantine rows", lambda: rows)]
     if num_byzantine:
-        made = [
+        cases = [
             (f"{name} at {strength:g} spreads", partial(_moved, rows, mean, scene.spread, offsets, strength))
             for name, offsets in _patterns(num_byzantine, scene).items()
             for strength in STRENGTHS
         ]
-        made += [(name, partial(_filled, rows, num_byzantine, values)) for name, values in NO_NUMBERS.items()]
+        cases += [(name, partial(_filled, rows, num_byzantine, values)) for name, values in NO_NUMBERS.items()]
     at_once = max(1, batch_size(scene.n, scene.d) // DRAWS)
-    found: list[float] = []
-    for start in range(0, len(made), at_once):
-        some = made[start : start + at_once]
+    deviations: list[float] = []
+    for start in range(0, len(cases), at_once):
+        some = cases[start : start + at_once]
         attacked = np.concatenate([make() for _, make in some])
-        given = answers(subject, attacked, np.tile(own, (len(some), 1)), key(scene.seed, DrawPurpose.RULE, 2))
-        away = np.linalg.norm(given.astype(np.float64) - np.tile(mean, (len(some), 1)), axis=1) / scene.spread
-        found += np.where(np.isfinite(away), away, np.inf).reshape(len(some), DRAWS).max(axis=1).tolist()
-    worst = int(np.argmax(found))
-    return found[worst], made[worst][0]
+        aggregates = answers(subject, attacked, np.tile(own, (len(some), 1)), key(scene.seed, DrawPurpose.RULE, 2))
+        away = np.linalg.norm(aggregates.astype(np.float64) - np.tile(mean, (len(some), 1)), axis=1) / scene.spread
+        deviations += np.where(np.isfinite(away), away, np.inf).reshape(len(some), DRAWS).max(axis=1).tolist()
+    worst = int(np.argmax(deviations))
+    return deviations[worst], cases[worst][0]
 
 
 def _filled(rows: np.ndarray, num_byzantine: int, values: list[float]) -> np.ndarray:
@@ -181,7 +181,7 @@ def _patterns(num_byzantine: int, scene: Scene) -> dict[str, np.ndarray]:
     alike = np.tile(direction, (num_byzantine, 1))
     coordinate = np.zeros((num_byzantine, scene.d))
     coordinate[:, 0] = 1
-    made = {
+    patterns = {
         "all alike": alike,
         "one coordinate": coordinate,
         "each its own way": every,
@@ -190,10 +190,10 @@ def _patterns(num_byzantine: int, scene: Scene) -> dict[str, np.ndarray]:
     }
     for share in BRIDGES if num_byzantine > 1 else ():
         # a Byzantine row on the way to the others, which has them and the honest rows for neighbours
-        made[f"one at {share:g} of the way to the others"] = (
+        patterns[f"one at {share:g} of the way to the others"] = (
             alike * np.where(np.arange(num_byzantine), 1, share)[:, None]
         )
-    return made
+    return patterns
 
 
 def reversing_strengths(subject: Subject, scene: Scene, plan: search.SearchedAttack | None) -> Window | None:
@@ -218,8 +218,8 @@ def reversing_strengths(subject: Subject, scene: Scene, plan: search.SearchedAtt
             search.attack_rows(scene, where, plan._replace(size=strength), attacked)
         else:
             attacked[:, : scene.f] = np.float32(-strength) * mean[:, None]
-        given = answers(subject, attacked, own, key(scene.seed, DrawPurpose.RULE, 3)).astype(np.float64)
-        return bool((given @ scene.gradient.astype(np.float64)).mean() < 0)
+        aggregates = answers(subject, attacked, own, key(scene.seed, DrawPurpose.RULE, 3)).astype(np.float64)
+        return bool((aggregates @ scene.gradient.astype(np.float64)).mean() < 0)
 
     def border(inside: float, outside: float) -> float:
         """The last strength that turns, between one that does and one that does not."""
@@ -229,8 +229,8 @@ def reversing_strengths(subject: Subject, scene: Scene, plan: search.SearchedAtt
         return inside
 
     # the size that was found may be the only one: a rule that selects is reversed by a narrow range of sizes
-    found = [plan.size] if plan else []
-    grid = sorted({*np.geomspace(WEAKEST, STRONGEST, GRID).tolist(), *found})
+    reversing = [plan.size] if plan else []
+    grid = sorted({*np.geomspace(WEAKEST, STRONGEST, GRID).tolist(), *reversing})
     first = next((i for i, strength in enumerate(grid) if turned(strength)), None)
     if first is None:
         return None

@@ -19,7 +19,7 @@ EXIT_CODES = (
 
 @report_errors
 def certify(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="What to measure, in YAML.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Certificate to measure, in YAML.")] = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A rule, by name or as {name: ..., option: ...}; again for more."),

@@ -54,7 +54,7 @@ class Certificate(
     rule: RuleField | None = Field(default=None, description="The rule; or `rules`, a list that one table compares.")
     rules: Annotated[tuple[RuleField, ...], Strict(False), ONE_OR_MORE] = ()
     pre: Annotated[tuple[PreField, ...], Strict(False), ONE_OR_MORE] = Field(
-        default=(), description="What stands before every rule."
+        default=(), description="Pre-aggregations before every rule."
     )
     n: Annotated[Count, Field(le=10_000)] = Field(default=25, description="Rows.")
     f: int = Field(default=5, ge=0, description="Byzantine rows, declared and real (breakdown: declared).")
@@ -79,7 +79,7 @@ class Certificate(
         default=(10, 100, 1000, 10_000), description="d of each point of the leak."
     )
     parts: Annotated[tuple[Measurement, ...], Strict(False), ONE_OR_MORE] = Field(
-        default=PARTS, description="What is measured."
+        default=PARTS, description="Parts that are measured."
     )
     seed: int = Field(default=0, ge=0, lt=SEEDS)
 
@@ -91,8 +91,8 @@ class Certificate(
             raise ValueError("rules: the same rule twice: remove one")
         if self.f >= self.n:
             raise ValueError(f"f: of n={self.n} rows at least one must be honest: f is at most {self.n - 1}")
-        if self.gradients and (given := {"d", "norm", "sigma"} & self.model_fields_set):
-            raise ValueError(f"gradients: {', '.join(sorted(given))} would be measured: leave one of the two out")
+        if self.gradients and (fixed := {"d", "norm", "sigma"} & self.model_fields_set):
+            raise ValueError(f"gradients: {', '.join(sorted(fixed))} would be measured: leave one of the two out")
         if self.sigma is not None and self.sigma < (least := SMALLEST_NOISE * self.norm / math.sqrt(self.d)):
             raise ValueError(
                 f"sigma: beside a gradient of length {self.norm:g} in d={self.d} parameters float32 keeps no noise "

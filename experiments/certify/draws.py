@@ -80,10 +80,10 @@ def key(seed: int, purpose: DrawPurpose, *numbers: int) -> Array:
     Returns:
         The key.
     """
-    made = jax.random.fold_in(jax.random.key(seed), int(purpose))
+    folded = jax.random.fold_in(jax.random.key(seed), int(purpose))
     for number in numbers:
-        made = jax.random.fold_in(made, number)
-    return made
+        folded = jax.random.fold_in(folded, number)
+    return folded
 
 
 def host_generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:

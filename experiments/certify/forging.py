@@ -46,17 +46,17 @@ def build_batched_attacks(
     Raises:
         ScenarioError: For a named attack that cannot be used, or one that fails.
     """
-    made, skipped = [], []
+    built, skipped = [], []
     for part in attacks:
         label, why = labels[part], None
         try:
             attack = part.make(subject.n, subject.f)
             if attack.forge is not None:
-                made.append(BatchedAttack(label, _batched(attack.forge, attack.init, subject)))
+                built.append(BatchedAttack(label, _batched(attack.forge, attack.init, subject)))
             elif attack.corrupt is not None:
                 why = f"{label}: changes data and makes no rows: left out"
             else:
-                made.append(BatchedAttack(label, lambda rows, numbers, key: rows))
+                built.append(BatchedAttack(label, lambda rows, numbers, key: rows))
         except ValueError as error:
             why = f"{' '.join(str(error).split())}: left out"
         except Exception as error:
@@ -65,7 +65,7 @@ def build_batched_attacks(
             raise ScenarioError(f"attacks: {why.removesuffix(': left out')}")
         if why:
             skipped.append(why)
-    return made, skipped
+    return built, skipped
 
 
 def _batched(

@@ -124,15 +124,15 @@ def largest_deviations(subject: Subject, scene: Scene) -> np.ndarray:
 
     def deviations(sizes: np.ndarray) -> np.ndarray:
         """`[m, DRAWS]` for sizes `[m, DRAWS]` in sigma."""
-        found = []
+        largest = []
         for some in np.split(sizes, range(at_once, len(sizes), at_once)):
             attacked = np.tile(rows, (len(some), 1, 1))
             attacked[:, : scene.f] = np.tile(mean, (len(some), 1))[:, None]
             attacked[:, : scene.f, 0] += (some * scene.sigma).reshape(-1, 1)
-            given = answers(subject, attacked, np.tile(own, (len(some), 1)), root)[:, 0].astype(np.float64)
-            away = np.abs(given - np.tile(mean[:, 0], len(some))) / scene.sigma
-            found.append(np.where(np.isfinite(away), away, np.inf).reshape(len(some), DRAWS))
-        return np.concatenate(found)
+            aggregates = answers(subject, attacked, np.tile(own, (len(some), 1)), root)[:, 0].astype(np.float64)
+            away = np.abs(aggregates - np.tile(mean[:, 0], len(some))) / scene.sigma
+            largest.append(np.where(np.isfinite(away), away, np.inf).reshape(len(some), DRAWS))
+        return np.concatenate(largest)
 
     grid = np.geomspace(SMALLEST, limit, GRID)
     tried = deviations(np.repeat(grid[:, None], DRAWS, axis=1))

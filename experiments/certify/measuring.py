@@ -79,8 +79,8 @@ def plan_measurements(asked: Certificate) -> MeasurementPlan:
         raise ScenarioError("\n".join(dict.fromkeys(mistakes)))
     attackers = asked.attackers
     called = labels(attackers)
-    made = [forging.build_batched_attacks(attackers, called, each, bool(asked.attacks)) for each in subjects]
-    return MeasurementPlan(asked, scene, subjects, [attacks for attacks, _ in made], made[0][1])
+    built = [forging.build_batched_attacks(attackers, called, each, bool(asked.attacks)) for each in subjects]
+    return MeasurementPlan(asked, scene, subjects, [attacks for attacks, _ in built], built[0][1])
 
 
 def _check_memory(asked: Certificate, d: int) -> None:
@@ -121,15 +121,15 @@ def _measure_rule(
     plan: MeasurementPlan, rule: subject.Subject, attacks: list[forging.BatchedAttack], tell: Callable[[str], None]
 ) -> Findings:
     asked, scene, parts = plan.asked, plan.scene, plan.asked.parts
-    measured = found = robust = broken = leaking = None
+    measured = worst = robust = broken = leaking = None
     if "resilience" in parts:
-        measured, found = resilience.measure(rule, scene, attacks, plan.skipped, asked.samples, asked.budget, tell)
+        measured, worst = resilience.measure(rule, scene, attacks, plan.skipped, asked.samples, asked.budget, tell)
     if "robustness" in parts:
         robust = robustness.measure(rule, asked.budget, asked.seed, tell)
     if "breakdown" in parts:
-        if found is None and scene.f:
-            found = search.search(rule, scene, asked.budget, tell)
-        broken = breakdown.measure(rule, scene, found, tell)
+        if worst is None and scene.f:
+            worst = search.search(rule, scene, asked.budget, tell)
+        broken = breakdown.measure(rule, scene, worst, tell)
     if "leak" in parts and scene.f:
         build = partial(subject.build_subject, rule.label, rule.part, rule.pre, rule.n, rule.f)
         plain = asked.replace(gradients=None, norm=1.0, sigma=None)

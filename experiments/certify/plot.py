@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from byzax.experiments.certify.breakdown import BEYOND
 from byzax.experiments.certify.measuring import Findings, MeasurementPlan
+from byzax.experiments.figures import DASHES, STYLE, rule_colours, save_options, verbatim
 from byzax.experiments.outputs import save
-from byzax.experiments.plots import DASHES, STYLE, rule_colours, save_options, verbatim
 
 MARKS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 WIDEST_SINE = 1.6  # farther values are arrows at the edge
@@ -133,13 +133,13 @@ def _kappas(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], pla
         assert robust is not None
         place = findings.index(each)
         style: Any = {"color": paint[each.label], "zorder": 3, "clip_on": False}
-        found = float(np.clip(robust.found, low, high))
+        kappa = float(np.clip(robust.found, low, high))
         bound = robust.bound.value if robust.bound else None
-        axes.plot([low, found], [i, i], linewidth=1.6, alpha=0.6, **style)
+        axes.plot([low, kappa], [i, i], linewidth=1.6, alpha=0.6, **style)
         if not np.isfinite(robust.found):
             axes.plot([high], [i], marker=">", markersize=6, linestyle="none", **style)
         else:
-            axes.plot([found], [i], marker=MARKS[place % len(MARKS)], markersize=5, linestyle="none", **style)
+            axes.plot([kappa], [i], marker=MARKS[place % len(MARKS)], markersize=5, linestyle="none", **style)
         if bound:  # 0 has no place on the axis
             axes.plot([bound], [i], marker="|", markersize=14, markeredgewidth=2, linestyle="none", **style)
         note = "no limit" if not np.isfinite(robust.found) else f"{robust.found:.3g}"

@@ -23,8 +23,6 @@ from byzax.experiments.writing import json_text
 FILES = NAMES["certificate"]
 COLUMNS = ("rule", "part", "case", "quantity", "value", "low", "high", "bound", "verdict", "note")
 MOMENTS = (2, 3, 4)
-# Fields that have another name in JSON, so that programs can read old and new certificates.
-FILE_KEYS = {"num_byzantine": "liars"}
 
 
 def show(plan: MeasurementPlan, findings: Sequence[Findings], console: Console) -> None:
@@ -53,7 +51,7 @@ def show(plan: MeasurementPlan, findings: Sequence[Findings], console: Console) 
 
 
 def _summary(findings: Sequence[Findings]) -> Table:
-    made = Table(
+    summary = Table(
         box=box.SIMPLE_HEAD,
         title="certificate",
         title_style="bold",
@@ -62,13 +60,13 @@ def _summary(findings: Sequence[Findings]) -> Table:
         "measured",
     )
     widest = max(len(each.label) for each in findings)
-    made.add_column("rule", style="bold", no_wrap=True, min_width=widest, vertical="bottom")
-    made.add_column("worst sin alpha", no_wrap=True, vertical="bottom")
-    made.add_column("(alpha, f)", no_wrap=True, vertical="bottom")
+    summary.add_column("rule", style="bold", no_wrap=True, min_width=widest, vertical="bottom")
+    summary.add_column("worst sin alpha", no_wrap=True, vertical="bottom")
+    summary.add_column("(alpha, f)", no_wrap=True, vertical="bottom")
     for heading in ("kappa\nfound", "kappa\nat most", "broken\nby", "proven\nto stand"):
-        made.add_column(heading, justify="right", vertical="bottom")
-    made.add_column("turned by\nepsilon", no_wrap=True, vertical="bottom")
-    made.add_column("one coordinate", no_wrap=True, vertical="bottom")
+        summary.add_column(heading, justify="right", vertical="bottom")
+    summary.add_column("turned by\nepsilon", no_wrap=True, vertical="bottom")
+    summary.add_column("one coordinate", no_wrap=True, vertical="bottom")
     for each in findings:
         cells: list[str | Text] = ["-"] * 8
         if each.resilience:
@@ -86,26 +84,26 @@ def _summary(findings: Sequence[Findings]) -> Table:
             cells[4:7] = ["none" if broken.num_byzantine is None else str(broken.num_byzantine), proven, turned]
         if each.leak:
             cells[7] = _coloured(each.leak.verdict)
-        made.add_row(each.label, *cells)
-    return made
+        summary.add_row(each.label, *cells)
+    return summary
 
 
 def _attacks(each: Findings) -> Table:
     assert each.resilience is not None
     title = f"{each.label}: (alpha, f)-resilience, 95 % intervals (of moments the longer side)"
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", padding=(0, 1, 0, 0))
-    made.add_column("attack")
+    attacks = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", padding=(0, 1, 0, 0))
+    attacks.add_column("attack")
     for heading in ("sin alpha = r/|g|", "<E F, g>/|g|²"):
-        made.add_column(heading, justify="right", no_wrap=True)
+        attacks.add_column(heading, justify="right", no_wrap=True)
     for power in "²³\N{SUPERSCRIPT FOUR}":
-        made.add_column(f"E|F|{power}/E|G|{power}", justify="right")
-    made.add_column("verdict", no_wrap=True)
+        attacks.add_column(f"E|F|{power}/E|G|{power}", justify="right")
+    attacks.add_column("verdict", no_wrap=True)
     for case in each.resilience.cases:
         moments = [value_with_margin(moment) for moment in case.moments]
-        made.add_row(
+        attacks.add_row(
             case.attack, interval_text(case.sine), interval_text(case.inner), *moments, _coloured(case.verdict)
         )
-    return made
+    return attacks
 
 
 def _notes(each: Findings) -> list[str]:
@@ -190,20 +188,20 @@ def value_with_margin(estimate: Estimate) -> str:
     return f"{number_text(estimate.value)} ± {number_text(side)}"
 
 
-def window_text(found: Window | None) -> str:
+def window_text(window: Window | None) -> str:
     """Strengths in words.
 
     Args:
-        found: The strengths; None for none.
+        window: The strengths; None for none.
 
     Returns:
         Such as `4.01 and more`, `up to 0.25`, `none up to 1e6`.
     """
-    if found is None:
+    if window is None:
         return "none up to 1e6"
-    if not found.low:
-        return "any up to 1e6" if math.isinf(found.high) else f"any up to {found.high:.3g}"
-    return f"{found.low:.3g} and more" if math.isinf(found.high) else f"{found.low:.3g} to {found.high:.3g}"
+    if not window.low:
+        return "any up to 1e6" if math.isinf(window.high) else f"any up to {window.high:.3g}"
+    return f"{window.low:.3g} and more" if math.isinf(window.high) else f"{window.low:.3g} to {window.high:.3g}"
 
 
 def _coloured(text: str, verdict: str | None = None) -> Text:
@@ -252,15 +250,17 @@ def write(folder: Path, plan: MeasurementPlan, findings: Sequence[Findings]) -> 
 
 def _plain(each: Findings) -> dict[str, Any]:
     parts = {name: getattr(each, name) for name in ("resilience", "robustness", "breakdown", "leak")}
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, part in parts.items():
         if part is not None:
-            fields = {FILE_KEYS.get(field, field): value for field, value in part._asdict().items()}
-            found[name] = {**fields, "verdict": part.worst.verdict if name == "resilience" else part.verdict}
+            fields[name] = {
+                **part._asdict(),
+                "verdict": part.worst.verdict if name == "resilience" else part.verdict,
+            }
     if each.resilience:
-        found["resilience"]["cases"] = [{**c._asdict(), "verdict": c.verdict} for c in each.resilience.cases]
-        del found["resilience"]["skipped"]
-    return found
+        fields["resilience"]["cases"] = [{**c._asdict(), "verdict": c.verdict} for c in each.resilience.cases]
+        del fields["resilience"]["skipped"]
+    return fields
 
 
 def json_value(value: Any) -> Any:
@@ -316,14 +316,13 @@ def table_rows(findings: Sequence[Findings]) -> list[dict[str, Any]]:
             row("robustness", "any rule", "kappa_lower", robust.lower)
         if broken := each.breakdown:
             num_byzantine = "" if broken.num_byzantine is None else broken.num_byzantine
-            # the name in files from before the field had this one
-            row("breakdown", "search", "liars", num_byzantine, verdict=broken.verdict, note=broken.pattern)
+            row("breakdown", "search", "num_byzantine", num_byzantine, verdict=broken.verdict, note=broken.pattern)
             for count, deviation in broken.curve.items():
                 row("breakdown", count, "deviation", deviation)
-            for name, found in (("empire", broken.epsilon), ("searched", broken.searched)):
-                if found:
-                    row("breakdown", name, "turned_from", found.low)
-                    row("breakdown", name, "turned_to", found.high)
+            for name, window in (("empire", broken.epsilon), ("searched", broken.searched)):
+                if window:
+                    row("breakdown", name, "turned_from", window.low)
+                    row("breakdown", name, "turned_to", window.high)
         if leaking := each.leak:
             for point in leaking.points:
                 bound = "" if point.closed is None else point.closed

@@ -99,7 +99,7 @@ def measure(
     Returns:
         The resilience, and the searched attacks; None in place of these without Byzantine rows.
     """
-    made: list[tuple[str, str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = [
+    named_rows: list[tuple[str, str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = [
         (
             each.label,
             "",
@@ -107,29 +107,29 @@ def measure(
         )
         for each in attacks
     ]
-    found = None
+    worst = None
     if scene.f:
-        found = search.search(subject, scene, budget, tell)
-        for label, plan in zip(SEARCHED, found, strict=True):
+        worst = search.search(subject, scene, budget, tell)
+        for label, plan in zip(SEARCHED, worst, strict=True):
 
             def carried_out(
                 rows: np.ndarray, own: np.ndarray, _: Any, plan: search.SearchedAttack = plan
             ) -> np.ndarray:
                 return search.attack_rows(scene, search.search_data(scene, rows), plan)
 
-            made.append((label, search.attack_text(plan), carried_out))
+            named_rows.append((label, search.attack_text(plan), carried_out))
     cases = []
-    for label, note, attack in made:
+    for label, note, attack in named_rows:
         tell(f"{label}: {samples} draws")
         cases.append(_case(subject, scene, label, note, attack, samples))
     proven = theory.sine(subject.part, subject.pre, scene.n, scene.f, scene.spread, scene.norm)
-    return Resilience(cases, proven, skipped), found
+    return Resilience(cases, proven, skipped), worst
 
 
 def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callable, samples: int) -> Case:
     size = batch_size(scene.n, scene.d)
     chunk = max(1, CHUNK_BYTES // (4 * scene.n * scene.d * size)) * size
-    given, lengths = [], []
+    aggregates, lengths = [], []
     for start in range(0, samples, chunk):
         # a last chunk that is not full is filled up with further draws: one shape, one compilation
         numbers = np.arange(start, min(start + chunk, -(-samples // size) * size))
@@ -140,17 +140,17 @@ def _case(subject: Subject, scene: Scene, label: str, note: str, attack: Callabl
         attacked = np.concatenate(
             [attack(rows[i : i + size], own[i : i + size], numbers[i : i + size]) for i in range(0, len(numbers), size)]
         )
-        given.append(answers(subject, attacked, own, key(scene.seed, DrawPurpose.RULE, 0, start))[:kept])
-    return case(label, note, np.concatenate(given), np.concatenate(lengths), scene)
+        aggregates.append(answers(subject, attacked, own, key(scene.seed, DrawPurpose.RULE, 0, start))[:kept])
+    return case(label, note, np.concatenate(aggregates), np.concatenate(lengths), scene)
 
 
-def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: Scene) -> Case:
+def case(label: str, note: str, aggregates: np.ndarray, lengths: np.ndarray, scene: Scene) -> Case:
     """Estimates the resilience against one attack.
 
     Args:
         label: Label of the attack.
         note: The attack in words.
-        found: `[m, d]`, the aggregates.
+        aggregates: `[m, d]`, the aggregates.
         lengths: `[m, n-f]`, lengths of the honest rows.
         scene: The honest rows.
 
@@ -159,7 +159,7 @@ def case(label: str, note: str, found: np.ndarray, lengths: np.ndarray, scene: S
     """
     gradient = scene.gradient
     with np.errstate(over="ignore", invalid="ignore"):
-        products = intervals.products(found, np.concatenate([found, gradient[None]]))
+        products = intervals.products(aggregates, np.concatenate([aggregates, gradient[None]]))
         gram, along = products[:, :-1], products[:, -1]
         off = gram - along[:, None] - along[None, :] + float(gradient.astype(np.float64) @ gradient)
         sine = intervals.length_of_mean(off)

@@ -86,8 +86,8 @@ def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None
 
     def tried(rows: np.ndarray) -> np.ndarray:
         own = rows[:, f:].mean(axis=1)
-        found = answers(subject, rows, own, root)
-        return np.array([ratio(x, y, f, subsets) for x, y in zip(rows, found, strict=True)])
+        aggregates = answers(subject, rows, own, root)
+        return np.array([ratio(x, y, f, subsets) for x, y in zip(rows, aggregates, strict=True)])
 
     starts, names = instances(n, f, generator, budget // 2)
     tell(f"kappa: {len(starts)} instances")
@@ -115,8 +115,8 @@ def measure(subject: Subject, budget: int, seed: int, tell: Callable[[str], None
             where = f"{names[order[int(new.max(axis=1).argmax())]]}, perturbed"
         best = np.maximum(best, new.max(axis=1))
         width = np.clip(np.where(better, width * 1.5, width * 0.75), 1e-4, 3)
-    found = float(best.max())
-    return Robustness(np.inf if found >= LARGEST else found, lower, bound, where, evaluations)
+    kappa = float(best.max())
+    return Robustness(np.inf if kappa >= LARGEST else kappa, lower, bound, where, evaluations)
 
 
 def _noise(rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -144,7 +144,7 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
     Returns:
         Rows `[m, n, n]`, the first f meant as Byzantine, and a description of each instance.
     """
-    made: list[tuple[str, np.ndarray]] = []
+    instances: list[tuple[str, np.ndarray]] = []
     h = n - f
     line = np.zeros((n, n))
     values = [0.0, 1.0, -1.0, 2.0, 0.5, 1.5, -3.0, 10.0, 1e3, 1e5, -1e5]
@@ -154,10 +154,14 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
             rows = line.copy()
             rows[:f, 0] = value
             rows[f : f + ones, 0] = 1
-            made.append((f"{counted(h - ones, 'honest row')} at 0, {ones} at 1, Byzantine rows at {value:g}", rows))
+            instances.append(
+                (f"{counted(h - ones, 'honest row')} at 0, {ones} at 1, Byzantine rows at {value:g}", rows)
+            )
     for shift in (100.0, -100.0):
-        made += [(f"{name}, moved by {shift:g}", rows + shift * _first(n)) for name, rows in made[: len(values) * 3]]
-    while len(made) < most:
+        instances += [
+            (f"{name}, moved by {shift:g}", rows + shift * _first(n)) for name, rows in instances[: len(values) * 3]
+        ]
+    while len(instances) < most:
         # honest rows in few or many directions, normal or with heavy tails; Byzantine rows alike, split, or apart
         dimensions = int(generator.choice([each for each in (1, 2, 3, n) if each <= n]))
         heavy = generator.random() < 0.3
@@ -173,14 +177,14 @@ def instances(n: int, f: int, generator: np.random.Generator, most: int) -> tupl
         rows[f:, :dimensions] = good
         tails = "heavy tails" if heavy else "normal rows"
         where = f"{tails} in {counted(dimensions, 'dimension')}"
-        made.append((f"{where}, Byzantine rows at {size:.2g} deviations", rows))
+        instances.append((f"{where}, Byzantine rows at {size:.2g} deviations", rows))
     (bridges,) = generator.spawn(1)
     for share in BRIDGES if f > 1 else ():
         rows = line.copy()
         rows[f:] = bridges.normal(size=(h, n))
         rows[:f] = FAR * np.where(np.arange(f), 1, share)[:, None] * bridges.normal(size=n)
-        made.append((f"normal rows, Byzantine rows far away, one at {share:g} of the way to the others", rows))
-    return np.stack([rows for _, rows in made]).astype(np.float32), [name for name, _ in made]
+        instances.append((f"normal rows, Byzantine rows far away, one at {share:g} of the way to the others", rows))
+    return np.stack([rows for _, rows in instances]).astype(np.float32), [name for name, _ in instances]
 
 
 def _first(n: int) -> np.ndarray:

@@ -80,14 +80,16 @@ def patterns(f: int) -> dict[str, np.ndarray]:
     Returns:
         `[f]` by name: all alike, half to the other side, a ladder, or one alone; different ones only.
     """
-    made = {
+    patterns = {
         "all alike": np.ones(f),
         "split": np.where(np.arange(f) % 2, -1.0, 1.0),
         "ladder": np.arange(1, f + 1) / f,
         "one": np.eye(f)[0],
     }
     return {
-        name: w for i, (name, w) in enumerate(made.items()) if not any((w == o).all() for o in [*made.values()][:i])
+        name: w
+        for i, (name, w) in enumerate(patterns.items())
+        if not any((w == o).all() for o in [*patterns.values()][:i])
     }
 
 
@@ -149,10 +151,10 @@ def search_data(scene: Scene, rows: np.ndarray) -> SearchData:
     good = rows[:, scene.f :]
     mean = good.mean(axis=1)
     spread = np.sqrt(np.square(good - mean[:, None]).sum(axis=2).mean(axis=1))
-    found = np.array(directions(jnp.asarray(good), jnp.asarray(scene.gradient)))
+    moved = np.array(directions(jnp.asarray(good), jnp.asarray(scene.gradient)))
     random = host_generator(scene.seed, DrawPurpose.SEARCH).normal(size=scene.d)
-    found[:, DIRECTIONS.index("random")] = random / np.linalg.norm(random)
-    return SearchData(rows, mean, spread, found)
+    moved[:, DIRECTIONS.index("random")] = random / np.linalg.norm(random)
+    return SearchData(rows, mean, spread, moved)
 
 
 def attack_rows(scene: Scene, where: SearchData, plan: SearchedAttack, into: np.ndarray | None = None) -> np.ndarray:
@@ -235,8 +237,8 @@ def _trial(subject: Subject, scene: Scene, draws: int, turn: int) -> Callable[[l
             attacked = attacked[: len(few) * draws]
             for place, plan in enumerate(few):
                 attack_rows(scene, where, plan, attacked[place * draws : (place + 1) * draws])
-            found = answers(subject, attacked, np.tile(own, (len(few), 1)), root).reshape(len(few), draws, -1)
-            scores += [_scores(each.astype(np.float64), scene) for each in found]
+            aggregates = answers(subject, attacked, np.tile(own, (len(few), 1)), root).reshape(len(few), draws, -1)
+            scores += [_scores(each.astype(np.float64), scene) for each in aggregates]
         return np.array(scores).T
 
     return tried

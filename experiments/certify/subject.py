@@ -143,14 +143,14 @@ def answers(subject: Subject, rows: np.ndarray, own: np.ndarray, key: Array) -> 
     """
     count, n, d = rows.shape
     size = batch_size(n, d)
-    found = []
+    batches = []
     for start in range(0, count, size):
         interrupts.check()
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         some = slice(start, start + size) if start + size <= count else chosen  # a slice is no copy
         answer, _ = subject.ask(jnp.asarray(rows[some]), jnp.asarray(own[some]), numbered_keys(key, chosen))
-        found.append(np.asarray(answer))
-    return np.concatenate(found)[:count]
+        batches.append(np.asarray(answer))
+    return np.concatenate(batches)[:count]
 
 
 @jax.jit

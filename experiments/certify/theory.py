@@ -62,7 +62,7 @@ def sine(rule: Part, pre: tuple[Part, ...], n: int, f: int, spread: float, norm:
 
     Args:
         rule: The rule.
-        pre: What stands before it.
+        pre: Steps before it.
         n: Number of rows.
         f: Number of Byzantine rows.
         spread: sqrt(d) sigma.
@@ -109,7 +109,7 @@ def kappa(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
 
     Args:
         rule: The rule.
-        pre: What stands before it.
+        pre: Steps before it.
         n: Number of rows.
         f: Number of Byzantine rows.
 
@@ -160,7 +160,7 @@ def leak(rule: Part, pre: tuple[Part, ...], n: int, f: int, d: int) -> float | N
 
     Args:
         rule: The rule.
-        pre: What stands before it.
+        pre: Steps before it.
         n: Number of rows.
         f: Number of Byzantine rows.
         d: Number of parameters.
@@ -178,7 +178,7 @@ def standing(rule: Part, pre: tuple[Part, ...], n: int, f: int) -> Bound | None:
 
     Args:
         rule: The rule.
-        pre: What stands before it.
+        pre: Steps before it.
         n: Number of rows.
         f: Number of declared rows.
 

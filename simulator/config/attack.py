@@ -13,7 +13,7 @@ class Byzantine(Description, frozen=True):
 
     _short = "count"
 
-    count: int = Field(default=3, ge=0, description="How many workers; it may be all of them.")
+    count: int = Field(default=3, ge=0, description="Number of workers; it may be all of them.")
     which: Literal["first", "random", "by_data"] = Field(
         default="first",
         description="The first ones (ties, which go to the lowest index, favour them), some drawn by the seed, or "
@@ -155,7 +155,7 @@ class AttackShare(_Beginning, frozen=True):
 
     @property
     def always(self) -> bool:
-        """Whether it is carried out in every update."""
+        """True where it is carried out in every update."""
         return (getattr(self, "from"), self.until, self.every) == (0, None, 1)
 
 
@@ -172,8 +172,8 @@ class AttackPart(AttackShare, frozen=True):
     )
     timing: TimingField = Field(
         default_factory=lambda given: Silent() if given.get("name") == "silent" else Honest(),
-        description="When they send: honest, first, late, silent, chosen or replay; silent by default where the attack "
-        "is silent.",
+        description="Times at which they send: honest, first, late, silent, chosen or replay; silent by default where "
+        "the attack is silent.",
     )
 
 

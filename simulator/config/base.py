@@ -53,12 +53,12 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
 
     @model_validator(mode="wrap")
     @classmethod
-    def _with_places(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+    def _with_places(cls, values: Any, handler: ValidatorFunctionWrapHandler) -> Self:
         """Reduces the locations of mistakes to keys, without pydantic's names for the members of a union."""
-        if isinstance(given, dict):
-            given = {key: _from_numpy(value) for key, value in given.items()}
+        if isinstance(values, dict):
+            values = {key: _from_numpy(value) for key, value in values.items()}
         try:
-            return handler(given)
+            return handler(values)
         except ValidationError as error:
             mistakes = [_with_key(cls, mistake) for mistake in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(cls.__name__, mistakes) from None
@@ -116,12 +116,12 @@ def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     union = field is not None and not own and _is_union(field.annotation)
     if union and len(location) > 1 and isinstance(location[1], str):
         location = (location[0], *location[2:])
-    made: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
-    return {"type": made, "loc": location, "input": mistake["input"], "ctx": context}
+    described: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
+    return {"type": described, "loc": location, "input": mistake["input"], "ctx": context}
 
 
 def _is_union(annotation: Any) -> bool:
-    """Whether a type is one of several, None aside: pydantic then names the member in the location of a mistake."""
+    """Tells whether a type is one of several, None aside: pydantic names the member in the location of a mistake."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return get_origin(annotation) in (Union, UnionType) and len(set(get_args(annotation)) - {type(None)}) > 1

@@ -29,7 +29,7 @@ class DataPart(Part, frozen=True):
     """A data set and its partition among the workers."""
 
     partition: PartitionField = Field(
-        default="iid", validate_default=True, description="How training data is split over workers."
+        default="iid", validate_default=True, description="Split of the training data over workers."
     )
     seed: Seed | None = Field(
         default=None,

@@ -86,11 +86,11 @@ class Expansion(NamedTuple):
         Raises:
             ScenarioError: One line for each mistake and a run in which it shows; or where no cell is left.
         """
-        found = list(mistakes)
+        refused = list(mistakes)
         with prefix_errors(self.source):
             skip = self.study.skip_impossible
-            skipped = (*self.skipped, *skip_impossible([(error, cell.choices) for error, cell in found], skip))
-            wrong = [id(cell) for _, cell in found]
+            skipped = (*self.skipped, *skip_impossible([(error, cell.choices) for error, cell in refused], skip))
+            wrong = [id(cell) for _, cell in refused]
             cells = tuple(cell for cell in self.cells if id(cell) not in wrong)
             if not cells:
                 raise ScenarioError(f"grid: every combination is impossible, such as: {skipped[0].reason}")
@@ -340,28 +340,28 @@ def skip_impossible(mistakes: Iterable[tuple[ScenarioError, dict[str, Any]]], sk
     Raises:
         ScenarioError: One line for each other mistake.
     """
-    found: list[Skipped] = []
+    skipped: list[Skipped] = []
     wrong: list[tuple[str, dict[str, Any]]] = []
     for error, choices in mistakes:
         lines = str(error).splitlines()
         if skip and choices and isinstance(error, Impossible):
-            found.append(Skipped(choices, " and ".join(lines)))
+            skipped.append(Skipped(choices, " and ".join(lines)))
         else:
             wrong += [(line, choices) for line in lines]
     _raise(wrong)
-    return found
+    return skipped
 
 
 def _raise(mistakes: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """Raises one ScenarioError with each different mistake once, and a run with it, where there are any."""
-    found = list(mistakes)
-    if not found:
+    mistake_lines = list(mistakes)
+    if not mistake_lines:
         return
-    often, first = Counter(line for line, _ in found), dict(reversed(found))
+    often, first = Counter(line for line, _ in mistake_lines), dict(reversed(mistake_lines))
     lines = []
     for line, count in often.items():
         where = choices_in_words(first[line])
-        more = " and more" if len(found) >= MOST_MISTAKES else ""
+        more = " and more" if len(mistake_lines) >= MOST_MISTAKES else ""
         runs = f" (in {count}{more} runs, such as {where})" if count > 1 else f" (in the run {where})"
         lines.append(line + (runs if where else ""))
     raise ScenarioError(join_lines(lines))

@@ -88,20 +88,20 @@ class Settings(Description, frozen=True):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _fitting_defaults(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+    def _fitting_defaults(cls, values: Any, handler: ValidatorFunctionWrapHandler) -> Self:
         fitting: dict[str, Any] = {}
-        if isinstance(given, dict) and given.get("local") is not None and "optimizer" not in given:
+        if isinstance(values, dict) and values.get("local") is not None and "optimizer" not in values:
             # with learning rate 1 the model moves by the workers' mean itself
             fitting["optimizer"] = {"name": "sgd", "learning_rate": 1.0}
-        if isinstance(given, dict) and given.get("clock") == "wall" and "latency" not in given:
+        if isinstance(values, dict) and values.get("clock") == "wall" and "latency" not in values:
             # no time but that of computing
             fitting["latency"] = {"name": "constant", "seconds": 0.0}
         if not fitting:
-            return handler(given)
-        made = handler(given | fitting)
+            return handler(values)
+        settings = handler(values | fitting)
         # a copy with another `local` or `clock` has the defaults of these
-        made.model_fields_set.difference_update(fitting)
-        return made
+        settings.model_fields_set.difference_update(fitting)
+        return settings
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -159,7 +159,7 @@ class Settings(Description, frozen=True):
             and not self.latency.crashes,
             "clock virtual": self.clock == "virtual",
         }
-        if missing := [what for what, given in needed.items() if not given]:
+        if missing := [what for what, fulfilled in needed.items() if not fulfilled]:
             raise ValueError(f"local.control_variates: needs {'; and '.join(missing)}")
 
     def _shared_attacks(self) -> None:
@@ -167,18 +167,18 @@ class Settings(Description, frozen=True):
         attacks = {each.key: each.part for each in self.attacks}
         count = self.workers.byzantine.count
         open_ = {key: each for key, each in attacks.items() if each.workers is None}
-        given = sum(each.workers or 0 for each in attacks.values())
+        assigned = sum(each.workers or 0 for each in attacks.values())
         if len(open_) > 1:
             raise ValueError(
                 f"{', '.join(f'{key}.workers' for key in open_)}: "
                 f"{' and '.join(each.name for each in open_.values())} would all take the Byzantine workers that are "
                 "left: say workers for all of them but one"
             )
-        if given > count or (not open_ and given < count) or (given and open_ and given == count):
+        if assigned > count or (not open_ and assigned < count) or (assigned and open_ and assigned == count):
             keys = ", ".join(f"{key}.workers" for key in attacks if key not in open_)
             rest = "".join(f" and at least 1 for {each.name}" for each in open_.values())
             raise ValueError(
-                f"{keys}: Byzantine workers asked for are {given}{rest}, and there are {count} (workers.byzantine): "
+                f"{keys}: Byzantine workers asked for are {assigned}{rest}, and there are {count} (workers.byzantine): "
                 "change one of the two"
             )
         for key, each in attacks.items():
@@ -231,12 +231,12 @@ class Settings(Description, frozen=True):
     def attacks(self) -> list[AssignedAttack]:
         """Each attack, and the Byzantine workers that carry it out."""
         left = self.workers.byzantine.count - sum(each.workers or 0 for each in (self.attack, *self.attack.beside))
-        found, first = [], 0
+        assigned, first = [], 0
         for place, each in enumerate((self.attack, *self.attack.beside)):
             end = first + (left if each.workers is None else each.workers)
-            found.append(AssignedAttack(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
+            assigned.append(AssignedAttack(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
             first = end
-        return found
+        return assigned
 
 
 class Run(Settings, frozen=True):

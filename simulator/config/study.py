@@ -17,7 +17,7 @@ class Task(NamedTuple):
         seeds: The seed of each.
         executor: The executor.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
-        early_stopping: When a run ends before its last update; None for never.
+        early_stopping: Condition on which a run ends before its last update; None for never.
         record: Arrays that are kept.
     """
 
@@ -78,8 +78,8 @@ class Study(Settings, frozen=True):
     @property
     def run(self) -> Run:
         """The first run, without the grid."""
-        given = {name: getattr(self, name) for name in Settings.model_fields if name in self.model_fields_set}
-        return parse_as(Run, given)
+        settings = {name: getattr(self, name) for name in Settings.model_fields if name in self.model_fields_set}
+        return parse_as(Run, settings)
 
     @property
     def task(self) -> Task:

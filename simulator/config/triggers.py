@@ -35,18 +35,18 @@ def with_floors(studies: Sequence[Study]) -> list[Study]:
         The same studies in the same order, some with `trigger` set.
     """
     choices = [StudyWithKey(each, _settings_but_attack(each)) for each in studies]
-    found: dict[tuple[Any, ...], dict[str, Part]] = {}
+    by_trigger: dict[tuple[Any, ...], dict[str, Part]] = {}
     for study, key in choices:
         for part in _triggers(study):
-            found.setdefault(key, {}).setdefault(_measured_options(part), part)
-    made = []
+            by_trigger.setdefault(key, {}).setdefault(_measured_options(part), part)
+    measured = []
     for study, key in choices:
-        triggers = [*found.get(key, {}).values()]
+        triggers = [*by_trigger.get(key, {}).values()]
         unattacked = study.attack.name == "none" and not study.attack.beside and study.trigger is None
         if unattacked and len(triggers) == 1:
             study = study.replace(trigger=triggers[0])
-        made.append(study)
-    return made
+        measured.append(study)
+    return measured
 
 
 def notes_on_floors(studies: Sequence[Study]) -> Iterator[str]:

@@ -24,7 +24,7 @@ def load(name: str, folder: Path, train: Sequence[str], test: str, labels: int, 
         train: Files of the training samples.
         test: File of the test samples.
         labels: Number of bytes before each image, each of them a label.
-        label: Which of these is the label of the data set.
+        label: The one of these that is the label of the data set.
         classes: Number of labels.
 
     Returns:

@@ -66,8 +66,8 @@ def find_folder(
     shared = os.environ.get("BYZAX_DATA")
     cache = cache_folder() / "data" / name
     places = [*(_candidates(name, shared, f"$BYZAX_DATA ({shared})") if shared else []), cache]
-    if (found := _first_complete(places, files, inside)) is not None:
-        return found
+    if (folder := _first_complete(places, files, inside)) is not None:
+        return folder
     if not fetch:
         _fail_missing(name, files, places, origin)
     if failure := _download(cache, [file for file in files if find_file(cache, file) is None], fetch):
@@ -85,8 +85,8 @@ def find_files(folder: Path, file: str) -> list[Path]:
     for each in file.split("|"):
         for pattern in (each, f"{each}.gz"):
             depends_on(folder, pattern)
-            if _is_folder(folder) and (found := sorted(place for place in folder.glob(pattern) if place.is_file())):
-                return found
+            if _is_folder(folder) and (matches := sorted(place for place in folder.glob(pattern) if place.is_file())):
+                return matches
     return []
 
 

@@ -85,8 +85,8 @@ def load(name: str, folder: Path, split: bool, parse: ParseUser, users: int | No
         return _join(train, None)
     known = set(numbers)
     test = [(user, *held) for user, *held in _read_users(name, folder, SPLIT[1], parse)]
-    if users is not None and (mine := [each for each in test if each[0] in known]):
-        test = mine
+    if users is not None and (known_test := [each for each in test if each[0] in known]):
+        test = known_test
     return _join(train, list(_take_users(iter(test), numbers, None)))
 
 
@@ -121,12 +121,12 @@ def _read_users(
         user = None
         try:
             held = json.loads(_files.read_text(place))
-            found = []
+            users = []
             for user in held["users"]:
                 x, y = parse(held["user_data"][user]["x"], held["user_data"][user]["y"])
                 if x.shape[:1] != y.shape or not len(y):
                     raise ValueError(f"{len(x)} samples with {y.size} labels")
-                found.append((str(user), x, y))
+                users.append((str(user), x, y))
         except DataError:
             raise
         except Exception as error:  # whatever Python and NumPy make of JSON of another shape
@@ -135,6 +135,6 @@ def _read_users(
             raise DataError(
                 f"{place} is no file of LEAF's {name}, or damaged: {whose}{shorten(what, 200)}: {WAY_OUT}"
             ) from error
-        if not found:
+        if not users:
             raise DataError(f"{place} holds no writer: {WAY_OUT}")
-        yield from found
+        yield from users

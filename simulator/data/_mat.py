@@ -34,14 +34,14 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
     order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER])
     if order is None or content[:6] != b"MATLAB":
         raise ValueError("it does not begin as a MATLAB file of level 5 (-v6, -v7)")
-    found, place = {}, HEADER
+    arrays, place = {}, HEADER
     while place < len(content):
         kind, body, place = _element(content, place, order)
         if kind == COMPRESSED:
             kind, body, _ = _element(zlib.decompress(body), 0, order)
         if kind == MATRIX and (named := _matrix(body, order)):
-            found[named[0]] = named[1]
-    return found
+            arrays[named[0]] = named[1]
+    return arrays
 
 
 def _element(content: Any, place: int, order: str) -> tuple[int, Any, int]:

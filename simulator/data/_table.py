@@ -73,16 +73,16 @@ def _describe_long_lines(text: str, columns: int | None) -> str:
     """A message about lines with more values than there are columns; empty where there are none."""
     lines = csv.reader(io.StringIO(text))
     try:
-        found = [(lines.line_num, len(line)) for line in lines]
+        lengths = [(lines.line_num, len(line)) for line in lines]
     except csv.Error:
         return ""
-    columns = columns or (found[0][1] if found else 0)
-    longer = [(number, count) for number, count in found if count > columns]
+    columns = columns or (lengths[0][1] if lengths else 0)
+    longer = [(number, count) for number, count in lengths if count > columns]
     if not longer:
         return ""
     number, count = longer[0]
     return (
-        f"{len(longer)} of {len(found)} lines have more values than there are columns ({columns}), such as line "
+        f"{len(longer)} of {len(lengths)} lines have more values than there are columns ({columns}), such as line "
         f"{number} ({count} values): a comma inside a word needs quotes around it, and decimals have a point"
     )
 
@@ -141,7 +141,7 @@ def check_values(place: Path, frame: Any, numbers: Sequence[str] = (), names: Se
 
 
 def is_numeric(values: Any) -> bool:
-    """Whether a column holds numbers."""
+    """Tells whether a column holds numbers."""
     import pandas
 
     return pandas.api.types.is_numeric_dtype(values)

@@ -186,14 +186,14 @@ def _is_labelled(place: Path, y: np.ndarray, task: Task | None) -> bool:
 
 
 def _read(place: Path) -> dict[str, np.ndarray]:
-    now, found = place, {}
+    now, arrays = place, {}
     try:
         if place.is_dir():
             for key in KEYS:
                 depends_on(now := place / f"{key}.npy")
                 if now.is_file():
-                    found[key] = np.load(now, mmap_mode="r")
-            return found
+                    arrays[key] = np.load(now, mmap_mode="r")
+            return arrays
         depends_on(place)
         with place.open("rb") as file:
             held = np.load(file)

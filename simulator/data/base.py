@@ -92,7 +92,7 @@ def dataset(
     Returns:
         The data set.
     """
-    made = Dataset(
+    built = Dataset(
         np.ascontiguousarray(x, np.int32 if np.issubdtype(x.dtype, np.integer) else np.float32),
         np.ascontiguousarray(y, np.float32 if classes is None else np.int32),
         classes,
@@ -102,10 +102,10 @@ def dataset(
         about,
         background,
     )
-    for array in (made.x, made.y, made.test, made.owners):
+    for array in (built.x, built.y, built.test, built.owners):
         if array is not None:
             array.flags.writeable = False
-    return made
+    return built
 
 
 def describe(key: str, array: np.ndarray) -> str:
@@ -147,7 +147,7 @@ def split(dataset: Dataset, rng: np.random.Generator, validation: float, test: f
         rng: Random generator.
         validation: Share of the samples for validation, in [0, 1).
         test: Share of the samples, or of the owners, for the test, in [0, 1).
-        by: What `test` is a share of.
+        by: The units of which `test` is a share.
 
     Returns:
         The positions of the samples.

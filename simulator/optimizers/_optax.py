@@ -68,18 +68,18 @@ def build_optimizer(name: str, learning_rate: float) -> Callable[..., optax.Grad
 
     def build(**options: Any) -> optax.GradientTransformation:
         start = {key: options.pop(key, value) for key, value in added.items()}
-        made = function(**{"learning_rate": learning_rate} | options)
-        return made if start == added else _start_elsewhere(made, **start)
+        optimizer = function(**{"learning_rate": learning_rate} | options)
+        return optimizer if start == added else _start_elsewhere(optimizer, **start)
 
     build.__name__ = build.__qualname__ = name
     build.__module__ = f"byzax.simulator.optimizers.{name}"
     build.__doc__ = _document(name, function, [parameter.name for parameter in parameters])
     # a description holds a schedule as a part; the server has made a function of it when it comes here
-    given = [
+    signature = [
         parameter.replace(annotation=Positive | Callable[..., Any]) if parameter.name == "learning_rate" else parameter
         for parameter in parameters
     ]
-    build.__signature__ = inspect.Signature(given)  # pyright: ignore[reportFunctionMemberAccess]
+    build.__signature__ = inspect.Signature(signature)  # pyright: ignore[reportFunctionMemberAccess]
     factory = checked(build)
     factory.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
     return factory

@@ -90,7 +90,7 @@ def fewer_workers(most: int) -> str:
 
 
 def max_attempts(drawn: int) -> int:
-    """How often a random split may be drawn, so that it takes no more than some seconds.
+    """The number of times that a random split may be drawn, so that it takes no more than some seconds.
 
     Args:
         drawn: Number of random numbers that one attempt takes.

@@ -45,6 +45,6 @@ def by_writer(*, per_worker: Count | None = None) -> Partition:
                 f"{per_worker or 1} each: {', or '.join(ways_out) or 'take fewer workers, and fewer for each'}"
             )
         chosen = rng.permutation(owners)[: len(owners) if per_worker is None else needed]
-        return [np.flatnonzero(np.isin(samples.owners, mine)) for mine in np.array_split(chosen, workers)]
+        return [np.flatnonzero(np.isin(samples.owners, writers)) for writers in np.array_split(chosen, workers)]
 
     return partition

@@ -32,8 +32,8 @@ def shards(*, per_worker: Count = 2) -> Partition:
         check_samples(samples, workers, per_worker)
         pieces = np.array_split(sort_by_label(samples.labels, rng), workers * per_worker)
         return [
-            np.sort(np.concatenate([pieces[piece] for piece in mine]))
-            for mine in rng.permutation(len(pieces)).reshape(workers, per_worker)
+            np.sort(np.concatenate([pieces[piece] for piece in numbers]))
+            for numbers in rng.permutation(len(pieces)).reshape(workers, per_worker)
         ]
 
     return partition

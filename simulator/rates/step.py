@@ -16,7 +16,7 @@ def step(updates: int, *, start: Positive = 0.1, every: Count, factor: Positive 
         updates: Number of updates of the run.
         start: Learning rate of the first update.
         every: Number of updates from one change to the next.
-        factor: What the rate is multiplied by at each change.
+        factor: Factor of the rate at each change.
 
     Returns:
         The schedule.

@@ -141,7 +141,7 @@ class Schedule(NamedTuple):
             arrives. None accepts every age.
         forgets: Whether the row of a worker that is known to be dead leaves the table, at once, or once it is older
             than `oldest`.
-        newest: Which of several rows of one worker counts that wait for the same update: the last one (True) or the
+        newest: The row that counts of several rows of one worker waiting for one update: the last one (True) or the
             first one (False).
         sees: The rows that the rule gets: "rows", those of the update; "table", the last row of every worker;
             "buckets", the means of the rows in each of `buckets` buckets, where worker i belongs to bucket
@@ -223,9 +223,9 @@ def build_asynchronous(
         n: Number of workers.
         apply: See `asynchronous`, as for the other arguments.
         rows: Number of rows of an update, with "buffer".
-        warm_up: What the first update waits for, with "table".
+        warm_up: Rows that the first update waits for, with "table".
         max_age: Largest age of a row in updates.
-        dead_rows: What becomes of the last row of a dead worker, with "table".
+        dead_rows: Fate of the last row of a dead worker, with "table".
         staleness: Weight of a row by its age.
         exponent: Exponent of the weights.
 

@@ -82,12 +82,12 @@ def stale_synchronous(
     check_workers("stale_synchronous", n, f)
     shared = build_asynchronous(n, apply, rows, warm_up, max_age, dead_rows, staleness, exponent)
     if bound == 0:
-        given = {
+        arguments = {
             "apply": apply, "rows": rows, "warm_up": warm_up, "max_age": max_age, "dead_rows": dead_rows,
             "staleness": staleness, "exponent": exponent, "suspect_after_s": suspect_after_s,
         }  # fmt: skip
         options = inspect.signature(stale_synchronous).parameters
-        if idle := [key for key, value in given.items() if value != options[key].default]:
+        if idle := [key for key, value in arguments.items() if value != options[key].default]:
             raise OptionError(
                 "bound",
                 f"must be at least 1 with {' and '.join(idle)}, which have no meaning for bound 0, where all workers "

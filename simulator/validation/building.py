@@ -59,17 +59,17 @@ def check_parts(run: Run) -> Schedule:
     models = run.local is not None and run.local.send == "model"
     for key, part, f in _attacks(run):
         with _errors_of(key, part):
-            made = part.make(n, f)
+            attack = part.make(n, f)
             require(
-                getattr(made, "claim", None) is None or run.weights == "samples",
+                getattr(attack, "claim", None) is None or run.weights == "samples",
                 f"{part.label} states false numbers of samples, and with weights equal these do not count: take "
                 "weights samples, or another attack",
             )
     if run.trigger is not None:
         with _errors_of("trigger", run.trigger):
-            made = run.trigger.make(n, run.workers.byzantine.count)
+            attack = run.trigger.make(n, run.workers.byzantine.count)
             require(
-                getattr(made, "goal", None) is not None,
+                getattr(attack, "goal", None) is not None,
                 f"{run.trigger.label} has no trigger whose success could be measured: take backdoor, "
                 "distributed_backdoor or neurotoxin",
             )
@@ -112,20 +112,20 @@ def check_numbers(run: Run) -> Schedule:
     if not all_together(run):
         with _errors_of("schedule", run.schedule):
             # a plan needs the number of parameters, for which the model is traced
-            seen = np.unique(plan(run, FIRST_UPDATES).seen).tolist()
-        for rows in seen:
+            numbers = np.unique(plan(run, FIRST_UPDATES).seen).tolist()
+        for rows in numbers:
             _check_rule(run, rows)
     return schedule
 
 
-def _check_rule(run: Run, seen: int) -> tuple[int, int]:
+def _check_rule(run: Run, rows_seen: int) -> tuple[int, int]:
     """Builds rule and pre-aggregations for `seen` rows. Returns the number of rows left to the rule, and its f."""
-    left, f = seen, f_of_rule(run, seen)
+    left, f = rows_seen, f_of_rule(run, rows_seen)
     for i, each in enumerate(run.pre):
-        with _errors_of(f"pre[{i}]", each), _explain_rows(run, seen, f):
+        with _errors_of(f"pre[{i}]", each), _explain_rows(run, rows_seen, f):
             left = rows_left(each, left, f)
-    with _errors_of("rule", run.rule), _explain_rows(run, seen, f):
-        build_rule(run.rule, run.pre, seen, f)
+    with _errors_of("rule", run.rule), _explain_rows(run, rows_seen, f):
+        build_rule(run.rule, run.pre, rows_seen, f)
     return left, f
 
 
@@ -170,14 +170,16 @@ def check_task(task: Task) -> None:
                 _check_single_rows(run, kinds)
                 trace_filter(run.filter, n, declared, d, own)
         weighs = {}
-        for seen in sorted({seen for seen, _ in kinds}):
-            left, f = _check_rule(run, seen)
+        for rows_seen in sorted({rows_seen for rows_seen, _ in kinds}):
+            left, f = _check_rule(run, rows_seen)
             with _errors_of("rule", run.rule):
-                state, weighs[seen], linear = trace_rule(run.rule, run.pre, seen, f, d, own, models)
+                state, weighs[rows_seen], linear = trace_rule(run.rule, run.pre, rows_seen, f, d, own, models)
                 if run.weights == "samples":
-                    before = " with what stands before it" if run.pre and weighs[seen] else ""
-                    why = "is no sum of its rows times its weights" if weighs[seen] else "gives its rows no weights"
-                    if not (weighs[seen] and linear):
+                    before = " with what stands before it" if run.pre and weighs[rows_seen] else ""
+                    why = (
+                        "is no sum of its rows times its weights" if weighs[rows_seen] else "gives its rows no weights"
+                    )
+                    if not (weighs[rows_seen] and linear):
                         raise PartError(
                             f"{run.rule.label}{before} {why}, so that weights cannot be multiplied by samples: take "
                             "weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
@@ -185,13 +187,13 @@ def check_task(task: Task) -> None:
                     if sees == "buckets":
                         raise ValueError("with weights samples a schedule without buckets is needed")
                 _check_places(run.rule, state, left, d, timeline, n)
-        for seen, size in kinds:
+        for rows_seen, size in kinds:
             # the rows that the adversary sees: those of the update, or the last ones of many workers
-            k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
+            k = size if sees == "buckets" else rows_seen if sees == "table" or rows_seen > 1 else n
             measured = [] if run.trigger is None else [("trigger", run.trigger, run.workers.byzantine.count)]
             for key, part, f in [*_attacks(run), *measured]:
                 with _errors_of(key, part):
-                    trace_attack(part, n, f, k, d, samples, weighs[seen])
+                    trace_attack(part, n, f, k, d, samples, weighs[rows_seen])
         with _errors_of("data", run.data):
             train = len(split_of(run.data, seed).train)
         if run.data.batch_size > train:
@@ -277,31 +279,31 @@ def _check_characters(run: Run, data: Dataset) -> None:
         )
 
 
-def _describe_rows(run: Run, seen: int, f: int) -> str:
+def _describe_rows(run: Run, rows_seen: int, f: int) -> str:
     """The reason for the rule's number of rows and f in words: the options of the schedule that decide them."""
     n, part, declared = run.workers.total, run.schedule, run.workers.declared
     options = part.options()
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
     # a default that makes the number
     written += [f"{key} {value}, the default" for key, value in options.items()
-                if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
+                if key not in part.model_fields_set and type(value) is int and value == rows_seen]  # fmt: skip
     how = f"{part.label} ({', '.join(written)})" if written else part.name
-    rows = "1 row" if seen == 1 else f"{seen} rows"
-    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
-    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
+    rows = "1 row" if rows_seen == 1 else f"{rows_seen} rows"
+    clause = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    return f"with the schedule {how} the rule sees {rows} of {n} workers{clause}"
 
 
 @contextmanager
-def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
+def _explain_rows(run: Run, rows_seen: int, f: int) -> Iterator[None]:
     """Adds the reason for the number of rows to an error of a rule or pre-aggregation about it."""
     try:
         yield
     except ContractError:
         raise
     except ValueError as error:
-        if (seen, f) == (run.workers.total, run.workers.declared):
+        if (rows_seen, f) == (run.workers.total, run.workers.declared):
             raise
-        raise ValueError(f"{error}; {_describe_rows(run, seen, f)}") from error
+        raise ValueError(f"{error}; {_describe_rows(run, rows_seen, f)}") from error
 
 
 def _attacks(run: Run) -> list[tuple[str, Part, int]]:

@@ -86,14 +86,14 @@ def trace_augmentation(part: Part, samples: BatchSpec) -> None:
     augment = part.make()
     batch = _batch(samples).x
     try:
-        given = jax.eval_shape(augment, _key(), batch)
+        traced = jax.eval_shape(augment, _key(), batch)
     except ValueError:
         raise
     except Exception as error:
         raise ContractError(f"{part.label} fails: {said(error, file_of(function_of(part)))}") from error
     require(
-        type_name(given) == type_name(batch),
-        f"{part.label} must give {type_name(batch)}, got {type_name(given)}",
+        type_name(traced) == type_name(batch),
+        f"{part.label} must give {type_name(batch)}, got {type_name(traced)}",
     )
 
 
@@ -209,11 +209,11 @@ def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own
         return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **data))
 
     with _tracing(part, "apply"):
-        start, given = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
-    named = isinstance(given, tuple) and len(given) == 3 and isinstance(given[2], Info)
+        start, traced = jax.eval_shape(apply, jax.ShapeDtypeStruct((k, d), jnp.float32), _key())
+    named = isinstance(traced, tuple) and len(traced) == 3 and isinstance(traced[2], Info)
     where = _location(rule.apply, part)
-    require(named, f"{part.label}: apply must give (aggregate, state, Info()), got {type_name(given)}{where}")
-    aggregate, after, info = given
+    require(named, f"{part.label}: apply must give (aggregate, state, Info()), got {type_name(traced)}{where}")
+    aggregate, after, info = traced
     require(
         _is_array(aggregate, (d,)),
         f"{part.label}: apply must give an aggregate [d={d}], got {type_name(aggregate)}{where}",
@@ -252,11 +252,11 @@ def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
 
     with _tracing(part, "judge"):
         shapes = (jax.ShapeDtypeStruct((d,), jnp.float32), _key(), jax.ShapeDtypeStruct((), jnp.int32))
-        start, given = jax.eval_shape(judge_row, *shapes)
-    named = isinstance(given, tuple) and len(given) == 3
+        start, traced = jax.eval_shape(judge_row, *shapes)
+    named = isinstance(traced, tuple) and len(traced) == 3
     where = _location(judge.judge, part)
-    require(named, f"{part.label}: judge must give (row, accepted, state), got {type_name(given)}{where}")
-    row, accepted, after = given
+    require(named, f"{part.label}: judge must give (row, accepted, state), got {type_name(traced)}{where}")
+    row, accepted, after = traced
     require(_is_array(row, (d,)), f"{part.label}: judge must give a row [d={d}], got {type_name(row)}{where}")
     require(
         _is_array(accepted, (), jnp.bool_),
@@ -320,11 +320,11 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: BatchSpec,
     if attack.forge is not None:
         shapes = [((k, d), jnp.float32), ((k,), jnp.bool_), ((d,), jnp.float32), ((), jnp.int32)]
         with _tracing(part, "forge"):
-            before, given = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
-        named = isinstance(given, tuple) and len(given) == 2
+            before, traced = jax.eval_shape(forge, _key(), *(jax.ShapeDtypeStruct(*each) for each in shapes))
+        named = isinstance(traced, tuple) and len(traced) == 2
         where = _location(attack.forge, part)
-        require(named, f"{part.label}: forge must give (rows, state), got {type_name(given)}{where}")
-        rows, after = given
+        require(named, f"{part.label}: forge must give (rows, state), got {type_name(traced)}{where}")
+        rows, after = traced
         require(
             _is_array(rows, (k, d)),
             f"{part.label}: forge must give rows [n={k}, d={d}], got {type_name(rows)}{where}",
@@ -337,37 +337,37 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: BatchSpec,
         )
     if attack.corrupt is not None:
         batch = _batch(samples)
-        given = part.options()
-        chosen = [] if given.get("labels", "targeted") != "targeted" else ["source", "target"]
+        options = part.options()
+        chosen = [] if options.get("labels", "targeted") != "targeted" else ["source", "target"]
         for key in chosen:
-            value, last = given.get(key), (samples.classes or math.inf) - 1
+            value, last = options.get(key), (samples.classes or math.inf) - 1
             if isinstance(value, int) and value > last:
                 raise OptionError(key, f"is {value}, and labels are 0 to {last}", part.label)
         if attack.goal is not None:
             with _tracing(part, "trigger"):
-                given = jax.eval_shape(attack.goal.trigger, batch.x)
+                traced = jax.eval_shape(attack.goal.trigger, batch.x)
             require(
-                _is_array(given, batch.x.shape),
-                f"{part.label}: trigger must give {type_name(batch.x)}, got {type_name(given)}",
+                _is_array(traced, batch.x.shape),
+                f"{part.label}: trigger must give {type_name(batch.x)}, got {type_name(traced)}",
             )
         with _tracing(part, "corrupt"):
-            given = jax.eval_shape(attack.corrupt, _key(), batch)
+            traced = jax.eval_shape(attack.corrupt, _key(), batch)
         require(
-            isinstance(given, Batch) and _like(given.x, batch.x) and _like(given.y, batch.y),
+            isinstance(traced, Batch) and _like(traced.x, batch.x) and _like(traced.y, batch.y),
             f"{part.label}: corrupt must give a Batch of x {type_name(batch.x)} and y {type_name(batch.y)}, "
-            f"got {type_name(given)}",
+            f"got {type_name(traced)}",
         )
 
 
 def _location(called: Any, part: Part) -> str:
     """File and line of a function that a part gave, in brackets; empty where it is not in the file of the part."""
     file = os.path.abspath(file_of(function_of(part)))
-    waiting, seen = [called], set()
+    waiting, visited = [called], set()
     while waiting:
         each = inspect.unwrap(waiting.pop(0))
-        if id(each) in seen:
+        if id(each) in visited:
             continue
-        seen.add(id(each))
+        visited.add(id(each))
         code = getattr(each, "__code__", None)
         if code is not None and os.path.abspath(code.co_filename) == file:
             return f" ({file}:{code.co_firstlineno})"
@@ -397,7 +397,7 @@ def _require_same_state(part: Part, what: str, before: Any, after: Any) -> None:
 
 
 def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
-    """Whether a traced value is one array of a shape and a kind of numbers; None stands for any size, or any kind."""
+    """Tells whether a traced value is one array of a shape and a kind of numbers; None is any size, or any kind."""
     if not isinstance(value, (jax.ShapeDtypeStruct, jax.Array)) or len(value.shape) != len(shape):
         return False
     fits = kind is None or jnp.issubdtype(value.dtype, kind)
@@ -405,7 +405,7 @@ def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floatin
 
 
 def _like(value: Any, wanted: Any) -> bool:
-    """Whether a traced value has the shape of another, and holds whole numbers where that does."""
+    """Tells whether a traced value has the shape of another, and holds whole numbers where that does."""
     return _is_array(value, wanted.shape, jnp.integer if jnp.issubdtype(wanted.dtype, jnp.integer) else jnp.floating)
 
 

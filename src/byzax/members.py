@@ -182,7 +182,7 @@ def _entry_points(folder: str) -> tuple[importlib.metadata.EntryPoint, ...]:
 
 
 def is_file(reference: str) -> bool:
-    """Whether a reference is of the form `path/to/file.py:name`."""
+    """Tells whether a reference is of the form `path/to/file.py:name`."""
     path, colon, name = reference.rpartition(":")
     return bool(colon) and path.endswith(".py") and name.isidentifier()
 
@@ -219,7 +219,7 @@ def load_file(path: str) -> ModuleType:
 
 
 def reference_of(function: Callable[..., Any]) -> str:
-    """How a function is written down: by its name where it is byzax's, as `file.py:name` where that finds it again.
+    """The reference of a function in records: its name where it is byzax's, `file.py:name` where that finds it again.
 
     A function of the program that was started is not found again by its file, for loading it would start the program:
     of it only the name is told, as `<name>`.

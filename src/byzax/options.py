@@ -21,7 +21,7 @@ class OptionError(PartError):
 
     Args:
         option: Name of the option.
-        message: What it must be and what came, such as "must be at least 1, got 0".
+        message: The values allowed and the one given, such as "must be at least 1, got 0".
         part: Name of the part; `checked` adds it.
     """
 

@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
 
 def context(d):
-    """What a server knows whose own data want every coordinate to grow."""
+    """The context of a server whose own data want every coordinate to grow."""
     return Context(
         jax.random.key(3),
         jnp.zeros(d),
@@ -480,7 +480,7 @@ def _applied(name, n, f):
 
 
 def agree(outputs, batches, f, oracle):
-    """Which cases of `[count, n, d]` the oracle confirms: the one comparison that accepts rules and rejects mutants."""
+    """The cases of `[count, n, d]` that the oracle confirms: the comparison that accepts rules and rejects mutants."""
     expected = np.stack([oracle(rows, f) for rows in batches])
     scale = np.abs(batches).max(axis=(1, 2)).clip(1e-30)
     return np.abs(outputs - expected).max(axis=1) <= 2e-5 * scale

@@ -60,7 +60,7 @@ def server(judge):
 
 
 def served(judge, sequence, own=None):
-    """What the filter said of each row, the rows it handed on, its states, and the model before each row.
+    """The verdicts of the filter on each row, the rows it handed on, its states, and the model before each row.
 
     `own`: the server's own row at each step, `[count, d]`.
     """
@@ -83,7 +83,7 @@ def bound(known, n, f):
 
 
 def in_turn(before, worker, f):
-    """Whether, with this row, no f workers have more than f of the last 2f+1: counted over the f that have most.
+    """Tells whether, with this row, no f workers have more than f of the last 2f+1: counted over the f that have most.
 
     Places that are empty, or were given up, may yet be those of others, one each.
     """
@@ -93,7 +93,7 @@ def in_turn(before, worker, f):
 
 
 def kardam(sequence, models, n, f, dampening="exponential", alpha=0.2, coefficients="kept", **wrong):
-    """What Kardam says of each row, as the paper and the docstring have it; `wrong` replaces a part of it."""
+    """The verdicts of Kardam on each row, as the paper and the docstring have it; `wrong` replaces a part of it."""
     part = {
         "bound": bound, "in_turn": in_turn, "finite": lambda row: np.isfinite(row).all(), "forgets": True,
         "keeps_refused": True, "divided": True, "patience": lambda refused: len(set(refused)) >= n - f,
@@ -219,7 +219,7 @@ def test_no_accepted_row_differs_more_than_the_one_of_an_honest_worker():
 
 @pytest.mark.slow
 def test_after_a_row_close_to_0_kept_coefficients_let_much_through_and_renewed_ones_do_not():
-    """What the docstring warns of: the small move makes the coefficients of f+1 workers large, and so the bound."""
+    """The docstring's warning: the small move makes the coefficients of f+1 workers large, and so the bound."""
     n, f, rng = 7, 2, np.random.default_rng(0)
     workers = np.arange(70) % n
     rows = (1 + 0.3 * rng.normal(size=(70, 50))).astype(np.float32)
@@ -256,7 +256,7 @@ def test_byzantine_workers_that_send_ten_times_as_often_have_at_most_f_of_any_2f
 
 
 def far(coefficients, workers, n, f):
-    """Which rows have a coefficient above the bound, whoever's turn it is."""
+    """The rows with a coefficient above the bound, whoever's turn it is."""
     return coefficients[np.arange(len(workers)), workers] > np.sort(coefficients, axis=1)[:, n - f - 1]
 
 
@@ -315,7 +315,7 @@ def test_rows_are_accepted_as_long_as_n_minus_f_workers_send_and_not_from_f_alon
 
 
 def zeno_plus_plus(sequence, own, learning_rate=0.1, rho=1e-3, epsilon=0.0, delay=10, **wrong):
-    """What Zeno++ says of each row, and the rows it hands on."""
+    """The verdicts of Zeno++ on each row, and the rows it hands on."""
     part = {
         "fresh": lambda step, said: step % delay == 0, "squared": lambda x, g: g @ g, "length": np.linalg.norm,
         "sign": -1, "eps": learning_rate * epsilon,

@@ -1,4 +1,4 @@
-"""What stands before a rule, against float64 versions written from the papers."""
+"""Pre-aggregations, against float64 versions written from the papers."""
 
 import itertools
 

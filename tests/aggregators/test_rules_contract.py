@@ -1,4 +1,4 @@
-"""What every rule of the folder promises, rule by rule from one table."""
+"""The promises of every rule of the folder, rule by rule from one table."""
 
 import inspect
 import re
@@ -189,7 +189,7 @@ def test_f_bad_rows_leave_the_aggregate_near_the_honest_rows(member, bad):
 
 
 def diameters_away(member, bad, seed):
-    """How far the aggregate is from the mean of the honest rows, in diameters of these, with F `bad` rows somewhere."""
+    """Distance of the aggregate from the mean of the honest rows, in their diameters, with F `bad` rows somewhere."""
     rows = ROWS.copy()
     positions = np.random.default_rng(seed).permutation(member.suspects(N))[:F]
     rows[positions] = bad

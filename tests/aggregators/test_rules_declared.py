@@ -1,4 +1,4 @@
-"""What rules, pre-aggregations and filters declare: numbers of rows, what they need, ranges of options, docstrings."""
+"""Declarations of rules, pre-aggregations and filters: numbers of rows, needs, ranges of options, docstrings."""
 
 import doctest
 import importlib
@@ -61,7 +61,7 @@ ROW_CASES = [(m.name, m.options) for m in MEMBERS] + LIMITED
 
 
 def accepts(build, n, f):
-    """What is built for n rows, or None where these are refused, which has to be a PartError."""
+    """The rule built for n rows, or None where these are refused, which has to be a PartError."""
     try:
         return build(n, f)
     except PartError:
@@ -69,7 +69,7 @@ def accepts(build, n, f):
 
 
 def averages_all(options, n):
-    """Whether Multi-Krum averages all n rows, which it accepts beside the numbers from `least_rows` on."""
+    """Tells whether Multi-Krum averages all n rows, which it accepts beside the numbers from `least_rows` on."""
     base = options.get("base", {})
     return n == options.get("m", base.get("m") if isinstance(base, dict) else None)
 

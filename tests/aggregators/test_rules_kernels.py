@@ -1,4 +1,4 @@
-"""What the rules are made of: distances, sorted columns, vertex covers, the options that join them."""
+"""Parts of the rules: distances, sorted columns, vertex covers, the options that join them."""
 
 import itertools
 import sys

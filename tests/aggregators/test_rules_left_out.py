@@ -1,4 +1,4 @@
-"""What a rule makes of a row that is no number: for some it is as if it had been left out, states included."""
+"""Rows that are no numbers: for some rules such a row is as if it had been left out, states included."""
 
 import jax
 import numpy as np

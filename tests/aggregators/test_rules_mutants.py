@@ -479,7 +479,7 @@ CACHE = {}
 
 
 def rule_outputs(member, batches):
-    """What the rule gives, which its own oracle confirms."""
+    """The answer of the rule, which its own oracle confirms."""
     key = (member.id, id(batches))
     if key not in CACHE:
         found = outputs(member, batches, 2)

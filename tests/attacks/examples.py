@@ -44,7 +44,7 @@ def example(positions, d=D, seed=0):
 
 
 def forged(name, rows, byzantine, f=F, seed=0, changes=(), **options):
-    """What an attack makes of an update; `changes` are fields of its view."""
+    """The rows of an update after an attack; `changes` are fields of its view."""
     attack = attacks.build(name, len(rows), f, **options)
     assert attack.forge is not None
     view = view_of(rows, byzantine, **dict(changes))

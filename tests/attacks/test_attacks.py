@@ -1,4 +1,4 @@
-"""What every attack promises, and each formula against NumPy in float64."""
+"""The promises of every attack, and each formula against NumPy in float64."""
 
 import inspect
 import math

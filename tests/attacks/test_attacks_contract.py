@@ -1,4 +1,4 @@
-"""What every attack declares and documents is true."""
+"""Declarations and docstrings of every attack are true."""
 
 import inspect
 import sys

@@ -182,7 +182,7 @@ def test_each_byzantine_worker_replays_its_own_rows_wherever_it_stands_and_howev
 
 
 def test_forged_rows_that_the_adversary_is_shown_again_are_not_taken_for_computed_rows():
-    """Where a row comes at a time, the rows of the other Byzantine workers are those they sent last."""
+    """One row at a time: the rows of the other Byzantine workers are those they sent last."""
     attack = attacks.build("stale_replay", 4, 2, what="own", age=1)
     byzantine = np.array([True, True, False, False])
     rng, state, table = np.random.default_rng(2), attack.init(3), np.zeros((4, 3), np.float32)

@@ -1,4 +1,4 @@
-"""What augmentations make of images, held to NumPy and SciPy."""
+"""Augmented images, held to NumPy and SciPy."""
 
 import inspect
 from pathlib import Path

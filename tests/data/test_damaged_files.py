@@ -138,7 +138,7 @@ def damage(content, rng):
 
 
 def will_do(found):
-    """Whether a data set is one that a run can begin with."""
+    """Tells whether a data set is one that a run can begin with."""
     assert len(found.x) == len(found.y) > 0
     assert found.x.dtype in (np.float32, np.int32)
     assert np.isfinite(found.x).all()

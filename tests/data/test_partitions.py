@@ -1,4 +1,4 @@
-"""What every partition promises, and what each says about its labels."""
+"""The promises of every partition, and the labels of each."""
 
 import inspect
 from pathlib import Path

@@ -32,5 +32,5 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def name(page: Path) -> str:
-    """What tests call a page."""
+    """The name of a page in tests."""
     return str(page.relative_to(ROOT))

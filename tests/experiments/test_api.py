@@ -82,7 +82,7 @@ def mine(n: int, f: int, *, scale: float = 1.0) -> Aggregator:
 
 
 def opposite(n: int, f: int) -> Attack:
-    """What sign_flip does."""
+    """The effect of sign_flip."""
     return Attack(forge=lambda key, view, state: (-view.rows, state))
 
 
@@ -92,7 +92,7 @@ def run(scenario=None, **settings):
 
 
 def digests(result):
-    """What the runs of a result are, bit for bit."""
+    """The runs of a result, bit for bit."""
     return [
         json.loads((result.folder / "runs" / name / "summary.json").read_text())["digest"] for name in result.params
     ]
@@ -404,7 +404,7 @@ def test_recorded_updates_are_those_of_simulate_in_every_executor(recorded):
 
 
 def _same(one, other, exact):
-    """Whether two recorded updates are the same, to the bit or to rounding."""
+    """Tells whether two recorded updates are the same, to the bit or to rounding."""
     assert one.step == other.step
     assert one.time_s == other.time_s
     for name, a, b in zip(one._fields, one, other, strict=True):

@@ -1,4 +1,4 @@
-"""What is said of attacks before a run: their questions, options that do nothing, and the floor of a backdoor."""
+"""Notes on attacks before a run: their questions, options that do nothing, and the floor of a backdoor."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What `byzax certify` measures, against what is known exactly."""
+"""The measurements of `byzax certify`, against exact values."""
 
 from itertools import combinations
 

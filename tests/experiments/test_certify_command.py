@@ -51,7 +51,7 @@ def test_one_table_compares_several_rules_and_all_numbers_are_written(tmp_path, 
     assert "jax" in found["versions"]
     table = rows(tmp_path / "out")
     assert {row["part"] for row in table} == set(PARTS)
-    num_byzantine = {row["rule"]: row["value"] for row in table if row["quantity"] == "liars"}
+    num_byzantine = {row["rule"]: row["value"] for row in table if row["quantity"] == "num_byzantine"}
     assert num_byzantine["average"] == "1"
     kappas = {row["rule"]: (row["value"], row["bound"]) for row in table if row["quantity"] == "kappa"}
     assert kappas["average"] == ("inf", "")
@@ -100,7 +100,7 @@ def test_a_rule_and_an_attack_of_the_users_own_are_certified(tmp_path, attacks):
     assert {"overreaching", "empire", "searched inner"} <= {row["case"] for row in table}
     assert ("label_flip: changes data and makes no rows: left out" in result.stdout) == (attacks is None)
     # half the mean of the rows: one Byzantine row at seven sends it to 1/2 of 6/7 of g and half of 7
-    assert [row["value"] for row in table if row["quantity"] == "liars"] == ["1"]
+    assert [row["value"] for row in table if row["quantity"] == "num_byzantine"] == ["1"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What the plot of a certificate shows at the edges: many rules, one row, a bound of 0."""
+"""The plot of a certificate at the edges: many rules, one row, a bound of 0."""
 
 import pytest
 from matplotlib.colors import to_hex

@@ -1,4 +1,4 @@
-"""What is looked at before a start, and in which order; what is skipped on purpose; commands that say less."""
+"""Checks before a start and their order; combinations skipped on purpose; quiet commands."""
 
 import io
 import json

@@ -1,6 +1,7 @@
 """The other commands, and the scenarios that are shipped."""
 
 import inspect
+import itertools
 import json
 import re
 import subprocess
@@ -25,7 +26,7 @@ SHIPPED = sorted((ROOT / "experiments" / "scenarios").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def schema():
-    """What validates by the schema of scenarios, which is checked here, once: that takes seconds."""
+    """The validator by the schema of scenarios, which is checked here, once: that takes seconds."""
     result = byzax("schema")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
@@ -60,8 +61,11 @@ def test_the_help_of_run_states_every_exit_code():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_scenarios_fit_the_schema(path, schema):
     schema.validate(read_mapping(path))
-    load(path)
-    assert path.read_text().startswith("#"), "a comment says what the scenario shows"
+    study = load(path).study
+    comment = "".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
+    assert comment, "a comment says what the scenario shows"
+    if study.executor.name == "ray":
+        assert "Ray" in comment, "loop gives the same bits and starts nothing: a comment says why this is about Ray"
 
 
 # one that the README begins with, and those with every rule and every attack; at night all of them

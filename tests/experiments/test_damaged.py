@@ -137,7 +137,7 @@ def damaged(folder, rng):
 
 
 def contents(folder):
-    """What is in a folder, but for what byzax show writes."""
+    """The content of a folder, without the files of byzax show."""
     shown = {path for pattern in SHOWN for path in folder.glob(pattern)}
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path not in shown}
 

@@ -145,7 +145,7 @@ WRONG = [
 
 
 def refusal(function, *given):
-    """What is said where something is refused, else nothing."""
+    """The message where something is refused, else nothing."""
     try:
         function(*given)
     except ScenarioError as error:

@@ -267,7 +267,7 @@ def mark(rng, folder):
 
 
 def is_own(name, listed):
-    """What byzax may remove, said anew: a listed file of a known name, or a file of a listed run."""
+    """The files that byzax may remove, written anew: a listed file of a known name, or a file of a listed run."""
     first, _, rest = name.partition("/")
     known = {"summary.md", "accuracy.png", "accuracy_x.svg", "tuned.yaml", "scenario.yaml"}
     if not rest:
@@ -278,7 +278,7 @@ def is_own(name, listed):
 
 
 def in_own_run(path, listed):
-    """Whether this is a folder inside that of a listed run, which is removed whole."""
+    """Tells whether this is a folder inside that of a listed run, which is removed whole."""
     return len(path.parts) > 2 and path.parts[0] == "runs" and f"runs/{path.parts[1].removeprefix('.')}" in listed
 
 
@@ -373,7 +373,7 @@ def test_what_a_person_put_into_the_cache_stays(tmp_path, monkeypatch):
 
 
 class Killed(BaseException):
-    """What stands for a SIGKILL in a test that goes on."""
+    """The stand-in for a SIGKILL in a test that goes on."""
 
 
 def kill_at(patch, count):

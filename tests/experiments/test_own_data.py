@@ -1,4 +1,4 @@
-"""What is said about data of one's own: notes before a run, mistakes in one line, and the labels of every split."""
+"""Messages about data of one's own: notes before a run, mistakes in one line, and the labels of every split."""
 
 import json
 

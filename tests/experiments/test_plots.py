@@ -1,4 +1,4 @@
-"""What a plot shows of runs that were not completed, or that diverged."""
+"""Plots of runs that were not completed, or that diverged."""
 
 import io
 
@@ -9,8 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from byzax.experiments import plots
-from byzax.experiments.plots import DASHES, draw_scores, draw_time, rule_colours, verbatim, wrap_notes
+from byzax.experiments.figures import DASHES, rule_colours, verbatim, wrap_notes
+from byzax.experiments.plots import draw_scores
 from byzax.experiments.records import SPENT, Record
+from byzax.experiments.time_plot import draw_time
 from byzax.members import available
 
 STEPS = [0, 10, 20]

@@ -1,4 +1,4 @@
-"""What a person sees while runs go on: a forecast everywhere, one line in a notebook, nothing but failures if quiet."""
+"""Progress of runs: a forecast everywhere, one line in a notebook, nothing but failures if quiet."""
 
 import io
 import itertools
@@ -55,7 +55,7 @@ def test_a_forecast_is_what_is_left_at_the_speed_of_what_is_done(clock):
 
 
 def steps(clock, console, **options):
-    """What is told of three runs, of which the second fails, in 20 s each."""
+    """The progress of three runs, of which the second fails, in 20 s each."""
     with report(console, 3, 300, **options) as told:
         told.starting("loop")
         for i, run in enumerate(RUNS):

@@ -1,4 +1,4 @@
-"""What `byzax partition` says and draws."""
+"""The output and the charts of `byzax partition`."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What tables say: of how many runs a number is, which are best, and what the table is of. No run trains here."""
+"""Tables: the number of runs of each cell, the best cells, and the title. No run trains here."""
 
 import json
 import math

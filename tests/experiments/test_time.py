@@ -1,4 +1,4 @@
-"""What a person sees of time: columns, tables, plots, the chart of a timeline, replays."""
+"""Views of time: columns, tables, plots, the chart of a timeline, replays."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What must hold for a random scenario: it is refused in one line, or runs and is the same in every executor."""
+"""Properties of a random scenario: it is refused in one line, or runs and is the same in every executor."""
 
 import itertools
 import signal
@@ -30,14 +30,14 @@ class Fault(AssertionError):
 
 
 class Result(NamedTuple):
-    """What a run gave: its checkpoints by seed and step, and why it ended early, if it did."""
+    """The result of a run: its checkpoints by seed and step, and why it ended early, if it did."""
 
     checkpoints: list[Checkpoint]
     ended: str
 
 
 def refusal(mapping: dict[str, Any]) -> str | None:
-    """Why a scenario is refused, None where it is not. Raises Fault where that is not said in one line."""
+    """The reason why a scenario is refused, None where it is not. Raises Fault where that is not said in one line."""
     try:
         with alert():
             validate(parse_as(Study, mapping).task)
@@ -181,7 +181,7 @@ def _moved(task: Task) -> Iterator[Result]:
 
 
 def _not_the_same(one: Result, other: Result) -> str:
-    """What differs in two runs that must agree in every bit; empty where nothing does."""
+    """The differences of two runs that must agree in every bit; empty where there are none."""
     if one.ended != other.ended or len(one.checkpoints) != len(other.checkpoints):
         return f"{len(one.checkpoints)} checkpoints, {one.ended!r}; and {len(other.checkpoints)}, {other.ended!r}"
     for a, b in zip(one.checkpoints, other.checkpoints, strict=True):

@@ -41,7 +41,7 @@ CHEAP_DATA = {"name": "gaussian_mixture", "samples": 120, "shape": [4], "classes
 
 
 class Drawing:
-    """What a seed's scenario is drawn with: the `files` that data are read from, and whether it is to be cheap."""
+    """The choices for a seed's scenario: the `files` that data are read from, and whether it is to be cheap."""
 
     def __init__(self, seed: int, files: Files, cheap: bool = False):
         self.rng, self.files, self.cheap = random.Random(seed), files, cheap
@@ -59,7 +59,7 @@ class Drawing:
         return made
 
     def workers(self, n: int) -> dict[str, Any]:
-        """How many workers there are, and who of them is Byzantine."""
+        """The number of workers, and the Byzantine ones among them."""
         rng = self.rng
         count = rng.choice([0, 1, 1, 1, *(3 * [max(1, (n - 3) // 4)]), (n - 1) // 2])
         made: dict[str, Any] = {"total": n, "byzantine": count}

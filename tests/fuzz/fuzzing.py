@@ -14,7 +14,7 @@ ATTEMPTS = 60
 
 
 class Found(NamedTuple):
-    """What a seed gave: its scenario, a word for what was seen, and what is wrong, None for nothing.
+    """The result of a seed: its scenario, a word for the outcome, and the fault, None for none.
 
     `refused`: how many drawings were refused before, in one line each.
     """

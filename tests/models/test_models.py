@@ -1,4 +1,4 @@
-"""What every model promises: one flat vector, the stated parameters, right gradients, and that it learns."""
+"""The promises of every model: one flat vector, the stated parameters, right gradients, and that it learns."""
 
 import inspect
 import math
@@ -36,7 +36,7 @@ def batch_of(shape, classes, size=6, seed=0, characters=False):
 
 
 def predicted(model, params, x):
-    """What a model predicts; where it has a norm over the batch, by what that measures on these samples."""
+    """The predictions of a model; where it has a norm over the batch, by what that measures on these samples."""
     measured = () if model.statistics is None else (model.statistics(params, x),)
     return model.predict(params, x, *measured)
 

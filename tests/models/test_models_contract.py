@@ -1,4 +1,4 @@
-"""What every model declares and documents is true."""
+"""Declarations and docstrings of every model are true."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""What byzax draws for a run: samples, shards, batches, first parameters and seconds, as the reference takes them."""
+"""The draws of byzax for a run: samples, shards, batches, first parameters and seconds, as the reference takes them."""
 
 from collections.abc import Iterator
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""Which rows go into which update, from how long each job of each worker takes: every schedule in a few lines."""
+"""The rows of each update, from how long each job of each worker takes: every schedule in a few lines."""
 
 import heapq
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ class Row(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """What a schedule decides. `waiting` maps workers to the `Row` that waits for the next update.
+    """The decisions of a schedule. `waiting` maps workers to the `Row` that waits for the next update.
 
     `due(waiting, heard)`: whether these rows make an update, `heard` the workers that were in one before.
     `free(clocks, worker, waiting)`: whether an idle worker may begin a job. `oldest`: the largest age of a row that is

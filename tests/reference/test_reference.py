@@ -99,7 +99,7 @@ def drawn_of(name):
 
 
 def apart(name, models, changes=None, inputs=None):
-    """How far the models are from those of the reference, in lengths of the longest; `changes`: other formulas."""
+    """The distance of the models from those of the reference, in lengths of the longest; `changes`: other formulas."""
     given = {"workers": {"total": N, "byzantine": F}, "steps": STEPS, "rule": {"name": "average"}} | CASES[name]
     expected = train(given, inputs or drawn_of(name), Formulas(**changes or {}))
     return np.linalg.norm(models - expected, axis=1).max() / np.linalg.norm(expected, axis=1).max()

@@ -12,7 +12,7 @@ Vector = np.ndarray
 
 
 class Drawn(NamedTuple):
-    """What byzax draws for a run; nothing else is taken from it.
+    """The draws of byzax for a run; nothing else is taken from it.
 
     `x` `[N, features]`, `y` `[N]`: the samples; `classes`: None for regression. `shards`: positions of the samples of
     each worker, n arrays. `first` `[d]`: the parameters at the start: biases, then the matrix `[features, outputs]`.
@@ -150,7 +150,7 @@ def train(given: dict[str, Any], drawn: Drawn, formulas: Formulas = FORMULAS) ->
 
 
 class Memory:
-    """What workers remember of their rows that were used: nothing at the start."""
+    """The memory of workers, of their rows that were used: nothing at the start."""
 
     def __init__(self, drawn: Drawn):
         n, d = len(drawn.shards), len(drawn.first)
@@ -179,7 +179,7 @@ def trained(
     version: int,
     control: Any = 0.0,
 ) -> Vector:
-    """What local steps on these batches make of `w`, as it is sent; without local steps the gradient on the only one.
+    """Local steps on these batches from `w`, as sent; without local steps the gradient on the only one.
 
     The model that the job began with is the one after `version` updates; `control` is added to every gradient.
     """
@@ -233,7 +233,7 @@ def aggregated(
     step: int,
     moved: Callable[[Vector], tuple[Vector, Vector]],
 ) -> Vector:
-    """What the rule makes of the rows `[k, d]`, behind which are `samples` `[k]`, at the model `w`.
+    """The aggregate of the rows `[k, d]`, behind which are `samples` `[k]`, at the model `w`.
 
     `moved(aggregate)` gives the model that the server would make of it.
     """

@@ -51,7 +51,7 @@ def _loop(changes: str) -> list[Checkpoint]:
 
 
 def loop(**changes: Any) -> list[Checkpoint]:
-    """What the reference gives, computed once however many tests compare with it."""
+    """The result of the reference, computed once however many tests compare with it."""
     return _loop(json.dumps(changes))
 
 
@@ -67,7 +67,7 @@ def processes(part: str) -> list[psutil.Process]:
 
 
 def same(one: list[Checkpoint], other: list[Checkpoint]) -> bool:
-    """Whether two runs agree in every bit but for the time they took."""
+    """Tells whether two runs agree in every bit but for the time they took."""
     return len(one) == len(other) and all(
         (a.seed, a.step, a.time_s) == (b.seed, b.step, b.time_s)
         and np.array_equal(a.evaluation, b.evaluation, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Who lies, with which attack, when, and what it is told."""
+"""The adversary: Byzantine workers, their attacks, updates and knowledge."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ THREE = {"total": 9, "byzantine": 3}
 
 
 def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, seen=None, **changes):
-    """What an update of these rows is after the adversary, and where asked what it remembers."""
+    """The rows of an update after the adversary, and where asked its state."""
     scenario = small(**{"workers": THREE, **changes})
     # buckets are what the rule sees
     seen = seen or (scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows))
@@ -100,7 +100,7 @@ def test_a_late_row_is_a_lie_if_it_is_forged_now_or_was_poisoned_under_the_model
     core, here = build(scenario.run, 9), world(scenario.run)
     server = core.start(here)._replace(step=jnp.asarray(4))
     ranks = [np.asarray(core.byzantine_ranks(here, jnp.asarray(step))) for step in range(5)]
-    # of the two liars of an update number 0 poisons where both attacks are there
+    # of the two Byzantine workers of an update number 0 poisons where both attacks are there
     poisoning = {"label_flip": [0, 1]}.get(attack, []) if isinstance(attack, str) else [0]
     sending = [rank for rank in (0, 1) if rank not in poisoning]
     counts = set()
@@ -286,7 +286,7 @@ def test_one_row_at_a_time_the_colluding_remember_what_their_workers_computed(kn
 
 @pytest.mark.parametrize("knowledge", ["omniscient", "colluding", "own"])
 @pytest.mark.parametrize("apply", by_day(["each"], ("table", "each")))
-def test_a_liar_replays_what_it_computed_by_its_own_count_whatever_it_knows(knowledge, apply):
+def test_a_byzantine_worker_replays_what_it_computed_by_its_own_count_whatever_it_knows(knowledge, apply):
     rows = some_rows(n=24)
     lie = {"name": "stale_replay", "what": "own", "age": 2, "knowledge": knowledge}
     changes = {"attack": lie, "schedule": {"name": "asynchronous", "apply": apply}}
@@ -302,7 +302,7 @@ def test_a_liar_replays_what_it_computed_by_its_own_count_whatever_it_knows(know
             past[worker].append(row)
 
 
-def test_an_update_without_a_liar_of_an_attack_teaches_it_nothing():
+def test_an_update_without_a_byzantine_worker_of_an_attack_teaches_it_nothing():
     rows = some_rows(n=6)
     for knowledge in ("omniscient", "colluding", "own"):
         lie = {"name": "counting", "knowledge": knowledge}
@@ -313,7 +313,7 @@ def test_an_update_without_a_liar_of_an_attack_teaches_it_nothing():
 # -- who ------------------------------------------------------------------------------------------------------------
 
 
-def test_liars_are_the_first_or_drawn_by_the_seed():
+def test_byzantine_workers_are_the_first_or_drawn_by_the_seed():
     assert byzantine_ranks(small(workers=THREE).run).tolist() == [0, 1, 2] + [-1] * 6
     drawn = [
         byzantine_ranks(at(small(workers={"total": 9, "byzantine": {"count": 3, "which": "random"}}), seed))

@@ -26,7 +26,7 @@ errors = ray.exceptions
 
 # Between them: heterogeneous data, worker momentum, a selecting rule, an optimizer with state, poisoned data, a rule
 # and an attack that remember, an attack that asks the rule, updates of some workers, rows from models of several ages;
-# every schedule, and liars with every timing; whole numbers as samples, values in place of labels, dropout.
+# every schedule, and Byzantine workers with every timing; whole numbers as samples, values in place of labels, dropout.
 RANDOM = {"latency": {"name": "lognormal", "sigma": 1.0}}
 TWO = {"workers": {"total": 7, "byzantine": 2}}
 OWN = str(Path(__file__).parent.parent / "models" / "own.py") + ":Small"

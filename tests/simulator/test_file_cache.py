@@ -1,4 +1,4 @@
-"""What is kept in memory is made again when a file under it changes, in every cache and executor."""
+"""Cached values are made again when a file under it changes, in every cache and executor."""
 
 import os
 import time

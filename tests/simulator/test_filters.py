@@ -66,7 +66,7 @@ def test_an_accepted_row_is_the_one_that_the_filter_hands_on():
 
 
 @pytest.mark.slow
-def test_behind_a_filter_no_row_counts_as_a_liars_and_of_one_row_no_more_than_one_can_be():
+def test_behind_a_filter_no_row_counts_as_byzantine_and_of_one_row_no_more_than_one_can_be():
     for filter in ("kardam", None):
         scenario = small(workers={"total": 10, "byzantine": 3}, **EACH, filter=filter)
         assert len(run(scenario)[-1].updates.accepted) == 2
@@ -74,7 +74,7 @@ def test_behind_a_filter_no_row_counts_as_a_liars_and_of_one_row_no_more_than_on
         build(small(filter="kardam").run, 7)
 
 
-# and how many of the liars' rows get through: Zeno++ shortens them, and near the end most rows are noise
+# and how many of the Byzantine rows get through: Zeno++ shortens them, and near the end most rows are noise
 FILTERS = {
     "kardam": ({"name": "kardam", "dampening": "constant"}, 0.05),
     "zeno_plus_plus": ("zeno_plus_plus", 0.35),
@@ -99,7 +99,7 @@ def test_plain_asynchrony_fails_where_a_filter_stands(name):
 
 
 @pytest.mark.slow
-def test_the_frequency_filter_holds_liars_that_are_always_first():
+def test_the_frequency_filter_holds_byzantine_workers_that_are_always_first():
     changes = {
         "workers": {"total": 10, "byzantine": 3}, "attack": {"name": "empire", "epsilon": 1.1, "timing": "first"},
         "steps": 400, "evaluate_every": 400, "executor": "vectorised", "filter": FILTERS["kardam"][0], **EACH,

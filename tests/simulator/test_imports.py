@@ -1,4 +1,4 @@
-"""Who may import whom (ARCHITECTURE.md), read from the source and seen at run time."""
+"""Imports between folders (ARCHITECTURE.md), read from the source and seen at run time."""
 
 import ast
 import subprocess

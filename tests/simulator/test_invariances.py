@@ -1,4 +1,4 @@
-"""What must change nothing in a whole run: the unit of samples, the numbers of labels, a row that is no number."""
+"""Changes without an effect on a whole run: the unit of samples, the numbers of labels, a row that is no number."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_other_numbers_for_the_labels_change_nothing_but_whose_outputs_are_whose
     by_day(["cge"], ("krum", "multi_krum", "geometric_median", "cge", "fltrust", "zeno", "brute", "monna", "smea")),
 )
 def test_a_run_with_a_row_of_nan_is_the_run_without_its_worker(rule):
-    """Whose row is NaN in every update, and whose row never comes and nobody waits for: models and states alike."""
+    """A worker with rows of NaN, and one whose rows never come and are not waited for: models and states alike."""
     how = {
         "rule": rule, "steps": 6, "evaluate_every": 1, "optimizer": {"name": "sgd", "momentum": 0.9},
         "worker_momentum": 0.5,

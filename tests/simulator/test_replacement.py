@@ -1,4 +1,4 @@
-"""What Byzantine workers send where rows are changes or models, weigh by samples, or meet a server with a rate."""
+"""Rows of Byzantine workers where rows are changes or models, weigh by samples, or meet a server with a rate."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +44,7 @@ def forged(core, here, server, rows, step=0):
     ids=["rate", "samples", "models", "gradients", "adam"],
 )
 def test_model_replacement_leads_to_the_mean_of_the_byzantine_models(changes, eta):
-    """Where honest rows are 0 and the server takes plain steps: Bagdasaryan et al. 2020, n / eta.
+    """The case in which honest rows are 0 and the server takes plain steps: Bagdasaryan et al. 2020, n / eta.
 
     Mutants: n / f whatever the rate; by heads where rows weigh by samples; a model multiplied in place of its change.
     """

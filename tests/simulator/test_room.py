@@ -1,4 +1,4 @@
-"""Whether the processes of an embedded Ray have room, before they are started."""
+"""Room for the processes of an embedded Ray, before they are started."""
 
 import pytest
 

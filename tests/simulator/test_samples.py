@@ -1,4 +1,4 @@
-"""What becomes of samples between data set and model: one scale for all, changes of images in training alone."""
+"""Samples between data set and model: one scale for all, changes of images in training alone."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What schedules do to the numbers, against the formulas of the papers written out: rows, tables, buffers, buckets."""
+"""Effects of schedules, against the formulas of the papers written out: rows, tables, buffers, buckets."""
 
 import jax
 import numpy as np
@@ -195,7 +195,7 @@ def test_an_adversary_remembers_the_honest_rows_where_each_comes_alone(schedule)
     for place in (0, 2, 3):
         assert np.array_equal(sent[place], rows[place])
     np.testing.assert_allclose(sent[1], -2 * rows[0], rtol=1e-5)
-    # worker 3's first row was replaced by its second, and what liars sent is no honest row
+    # worker 3's first row was replaced by its second, and what Byzantine workers sent is no honest row
     np.testing.assert_allclose(sent[4], -(rows[2] + rows[3]), rtol=1e-5, atol=1e-6)
 
 
@@ -276,7 +276,7 @@ def test_an_epoch_visits_every_sample_of_the_worker_once():
 
 
 def epoch_by_hand(here, params, worker, job, size, epochs, drop=False):
-    """What passes over a worker's samples change, the last batch of each smaller; and how often each sample counted."""
+    """The change by passes over a worker's samples, the last batch of each smaller; and the counts of each sample."""
     held, longest = int(here.sizes[worker]), here.shards.shape[1]
     draw = derive(here.key, Purpose.WORK, worker, job)
     at, often = np.asarray(params, np.float64), np.zeros(held, int)

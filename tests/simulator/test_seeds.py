@@ -15,22 +15,22 @@ DATA = {"name": "digits", "batch_size": 8}
 
 
 def parts(seed: int, **changes) -> dict[str, bytes]:
-    """What a run of this seed is made of, by what draws it."""
+    """The draws of a run of this seed, by purpose."""
     scenario = small(workers={"total": 7, "byzantine": {"count": 2, "which": "random"}}, **changes)
     here = world(at(scenario, seed))
     return {
         "data": b"".join(np.asarray(each).tobytes() for each in (here.shards, here.train, here.test, here.validation)),
         "start": np.asarray(jax.random.key_data(here.start_key)).tobytes(),
-        "liars": np.asarray(here.byzantine_rank).tobytes(),
+        "byzantine": np.asarray(here.byzantine_rank).tobytes(),
         "batches": np.asarray(jax.random.key_data(here.key)).tobytes(),
     }
 
 
 def test_each_seed_holds_its_own_part_and_no_other():
     moved = {
-        "data": ({"data": {**DATA, "seed": 0}}, {"start", "liars", "batches"}),
-        "start": ({"model": {"name": "softmax", "seed": 0}}, {"data", "liars", "batches"}),
-        "nothing": ({}, {"data", "start", "liars", "batches"}),
+        "data": ({"data": {**DATA, "seed": 0}}, {"start", "byzantine", "batches"}),
+        "start": ({"model": {"name": "softmax", "seed": 0}}, {"data", "byzantine", "batches"}),
+        "nothing": ({}, {"data", "start", "byzantine", "batches"}),
     }
     for changes, expected in moved.values():
         zero, three = parts(0, **changes), parts(3, **changes)

@@ -13,7 +13,7 @@ TOLD = "from byzax.simulator import threads; print(threads.running())"
 
 
 def printed(code, **variables):
-    """What a process prints that begins without a number of threads, and what it warns of."""
+    """The output and the warnings of a process that begins without a number of threads."""
     environment = {name: value for name, value in os.environ.items() if name not in ("NPROC", "BYZAX_THREADS")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment | variables, capture_output=True, text=True, check=True

@@ -182,7 +182,7 @@ def test_whoever_may_begin_a_job_has_begun_it(schedule, latency, timing, seed):
         ({"name": "asynchronous", "max_age": 3}, {"name": "exponential"}, 3),
     ],
 )
-def test_liars_that_are_late_go_on_and_hold_up_nobody(schedule, latency, age):
+def test_byzantine_workers_that_are_late_go_on_and_hold_up_nobody(schedule, latency, age):
     attack = {"name": "empire", "timing": {"name": "late", "age": age}}
     plan = made(schedule, 7, 60, f=2, latency=latency, attack=attack)
     assert not plan.stopped
@@ -239,7 +239,7 @@ def test_a_bound_of_zero_refuses_what_it_would_not_heed(options, named):
 
 
 def participants(**options):
-    """Who takes part, `[T, k]`, of 40 workers in 200 updates."""
+    """The participants, `[T, k]`, of 40 workers in 200 updates."""
     plan = made({"name": "sampled", "participants": 5, **options}, 40, 200)
     return plan.rows.workers.reshape(200, -1)
 
@@ -307,15 +307,15 @@ def test_the_dead_are_passed_over_and_a_lost_row_is_asked_of_another():
     assert len(set(asked)) == len(asked)
 
 
-def test_a_rule_is_told_how_many_liars_a_round_is_likely_to_have():
+def test_a_rule_is_told_how_many_byzantine_workers_a_round_is_likely_to_have():
     rng = np.random.default_rng(0)
     for n, f, participants in ((1000, 200, 50), (100, 10, 10), (20, 5, 20)):
         told = likely_bound(n, f, participants)
-        liars = rng.hypergeometric(f, n - f, participants, 200_000)
-        assert (liars > told).mean() <= 0.0013
-        assert told == 0 or (liars > told - 1).mean() > 0.0007
+        byzantine = rng.hypergeometric(f, n - f, participants, 200_000)
+        assert (byzantine > told).mean() <= 0.0013
+        assert told == 0 or (byzantine > told - 1).mean() > 0.0007
     assert schedules.build("sampled", 1000, 200, participants=50).doubted == likely_bound(1000, 200, 50)
-    # liars may be the fastest of those asked
+    # Byzantine workers may be the fastest of those asked
     assert schedules.build("sampled", 100, 20, participants=20, asked=40).doubted == likely_bound(100, 20, 40) > 9
     assert 100 < likely_bound(100_000, 10_000, 1000) < 150
     assert schedules.build("sampled", 1000, 200, participants=50, doubted=7).doubted == 7
@@ -456,7 +456,7 @@ def test_lost_messages_are_computed_again():
     assert 933 - 4 * 39 < lost < 933 + 4 * 39
 
 
-def test_liars_that_are_first_are_in_every_quorum_and_buffer_and_late_ones_in_none():
+def test_byzantine_workers_that_are_first_are_in_every_quorum_and_buffer_and_late_ones_in_none():
     for schedule in ({"name": "synchronous", "quorum": 5}, {"name": "asynchronous", "apply": "buffer", "rows": 5}):
         counts = {}
         for timing in ("honest", "first", {"name": "late", "age": 1000}):
@@ -476,13 +476,13 @@ def test_a_late_row_is_just_as_old_as_asked_and_never_older_than_the_server_acce
         )  # fmt: skip
         lies = plan.rows.workers < 2
         ages = plan.ages[lies]
-        # both liars' rows may fall due at once: the second is then one update older
+        # the rows of both Byzantine workers may fall due at once: the second is then one update older
         assert ages.min() == expected
         assert len(ages) > 10
         assert (ages <= (expected if max_age else expected + 1)).all()
 
 
-def test_chosen_updates_are_the_only_ones_with_liars_rows():
+def test_chosen_updates_are_the_only_ones_with_byzantine_rows():
     timing = {"name": "chosen", "every": 7, "start": 3}
     plan = made({"name": "synchronous", "quorum": 5}, attack={"name": "empire", "timing": timing}, steps=50)
     assert set(plan.updates[plan.rows.workers < 2].tolist()) == {3, 10, 17, 24, 31, 38, 45}
@@ -556,12 +556,12 @@ def test_exactly_so_many_byzantine_workers_take_part_in_every_update():
                 rule="trimmed_mean",
             )
             there = plan(at(scenario, 3))
-            liars = fixed_byzantine_workers(at(scenario, 3))
+            ranked = fixed_byzantine_workers(at(scenario, 3))
             assert there.steps == 60
             for step in range(60):
                 taking = there.rows.workers[there.places_of(step)]
                 assert len(set(taking)) == 5
-                assert np.isin(taking, liars).sum() == 2
+                assert np.isin(taking, ranked).sum() == 2
             # all of both kinds have turns, but for those that died
             assert latency == rough or len(set(there.rows.workers.tolist())) == 20
             assert f_of_rule(scenario.run, 5) == 2

@@ -175,7 +175,7 @@ def test_an_optimizer_moves_the_model_as_its_paper_says(name):
 
 @pytest.mark.slow
 def test_a_correction_or_another_start_of_the_moments_shows_in_the_first_update():
-    """What circulates as Yogi differs: in the first update by ten times and more without the correction."""
+    """The variant in circulation of Yogi differs: in the first update by ten times and more without the correction."""
     first = [
         applied(ROWS[:1], optimizer={"learning_rate": 0.1, **described})[1]
         for described in (
@@ -247,7 +247,7 @@ def local_batch(here, worker, job, number):
 
 
 def local_row(here, params, job, step):
-    """What four steps at worker 3 change: `step(at, gradient, number)` gives the next parameters."""
+    """The change by four steps at worker 3: `step(at, gradient, number)` gives the next parameters."""
     start = at = np.asarray(params, np.float64)
     for number in range(4):
         at = step(at, softmax_gradient(at, *local_batch(here, 3, job, number)), number)

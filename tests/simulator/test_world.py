@@ -1,4 +1,4 @@
-"""What a run works on: who holds which samples, and which of them are looked at."""
+"""The world of a run: the samples of each worker, and those that are evaluated."""
 
 import re
 
