@@ -1,9 +1,12 @@
 """Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
 
 A page asks for them in a line of its own: `{{ table: rules }}`, `{{ options: rules }}`, `{{ keys }}`,
-`{{ api: rules }}`, `{{ file: ARCHITECTURE.md }}`, `{{ help: run }}`.
+`{{ api: rules }}`, `{{ attributes: byzax.simulator.diagnostics.Update }}`, `{{ file: ARCHITECTURE.md }}`,
+`{{ help: run }}`.
 """
 
+import importlib
+import inspect
 import os
 import re
 from collections.abc import Callable
@@ -173,6 +176,16 @@ def api(kind: str) -> str:
     return "\n".join(entries)
 
 
+def attributes(path: str) -> str:
+    """The fields of a class, such as `byzax.simulator.diagnostics.Update`, as a table, from its docstring."""
+    module, _, name = path.rpartition(".")
+    text = inspect.cleandoc(getattr(importlib.import_module(module), name).__doc__).partition("Attributes:\n")[2]
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
+    return "\n".join(
+        ["| field | what it is |", "|---|---|", *(_row(f"`{key}`", " ".join(said.split())) for key, said in found)]
+    )
+
+
 PART = "a part: a name, `file.py:name`, or a mapping with `name` and options"
 # files of the repository that are pages of the site
 PAGES = {
@@ -214,6 +227,7 @@ MAKERS: dict[str, Callable[[Any], str]] = {
     "options": options,
     "keys": keys,
     "api": api,
+    "attributes": attributes,
     "file": file,
     "help": help,
 }

@@ -376,7 +376,7 @@ def load(folder: str | Path) -> Result:
         ScenarioError: Where there is no run in it, with the folder to be named instead.
     """
     place = _path("folder", folder)
-    if not any(place.glob("runs/[!.]*")):
+    if not os.path.isdir(place) or not any(place.glob("runs/[!.]*")):
         raise ScenarioError(f"{place}: no run here: {_way_to_results(place)}")
     place = place.absolute()
     found = report.read([place])
@@ -389,6 +389,9 @@ def load(folder: str | Path) -> Result:
 
 def _way_to_results(place: Path) -> str:
     """The folder to be loaded in place of one without runs."""
+    # not Path.is_dir, which fails for a name that is too long
+    if not os.path.isdir(place):
+        return "there is no such folder"
     if (place / "summary.json").exists():
         return f"this is the folder of one run: load that of its study, {place.absolute().parent.parent}"
     if studies := sorted(path.parent.name for path in place.glob("*/runs")):

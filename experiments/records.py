@@ -210,7 +210,7 @@ def read_updates(folder: Path) -> pd.DataFrame:
         folder: The folder of the run.
 
     Returns:
-        One row per update: `step` (from 1), and the fields of `Diagnostics`.
+        One row per update: `step` (the updates made then, from 1), and the fields of `Diagnostics`.
 
     Raises:
         Damaged: Where the file is missing or damaged.

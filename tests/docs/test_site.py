@@ -15,6 +15,7 @@ import pytest
 from byzax import members
 from byzax.experiments import listing
 from byzax.simulator.config.study import Study
+from byzax.simulator.diagnostics import Update
 from tests.docs.pages import DOCS, PAGES, ROOT, name
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
@@ -62,6 +63,11 @@ def test_every_key_of_a_scenario_is_on_its_page(hooks):
     assert {"workers.byzantine.count", "data.partition", "attack.from", "latency.crashes.worker"} <= set(found)
     assert len(found) == len(set(found))
     assert all(value and default for _, value, default, _ in rows)
+
+
+def test_every_field_of_an_update_is_on_its_page(hooks):
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", hooks.attributes("byzax.simulator.diagnostics.Update"), re.MULTILINE)
+    assert [name for name, _ in rows] == [*Update._fields]
 
 
 def test_no_page_asks_for_what_the_hooks_do_not_know(hooks):

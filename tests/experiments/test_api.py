@@ -428,6 +428,9 @@ def test_loading_another_folder_says_which_one_is_meant(swept):
     one = next((swept.folder / "runs").iterdir())
     with pytest.raises(ScenarioError, match=rf"the folder of one run: load that of its study, {swept.folder}$"):
         package.load(one)
+    for nothing in (swept.folder / "nothing", swept.folder / "scenario.yaml", "x" * 5000):
+        with pytest.raises(ScenarioError, match=r"no run here: there is no such folder$"):
+            package.load(nothing)
     with pytest.raises(ScenarioError, match=rf"load one of the studies in it, such as {swept.folder} "):
         package.load(swept.folder.parent)
 
@@ -678,6 +681,33 @@ def test_updates_by_hand_are_what_they_say():
         np.testing.assert_allclose(update.aggregate, np.median(update.forged, axis=0), rtol=1e-5, atol=1e-7)
         assert update.diagnostics.aggregate_norm == pytest.approx(np.linalg.norm(update.aggregate), rel=1e-5)
     np.testing.assert_allclose(updates[0].params - updates[1].params, 0.1 * updates[1].aggregate, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "asynchronous", "rows": 3, "apply": "buffer", "staleness": "polynomial"},
+        {"name": "asynchronous", "rows": 2, "apply": "table", "staleness": "polynomial"},
+        {"name": "sampled", "participants": 3},
+    ],
+)
+def test_rows_of_an_update_are_in_the_order_of_the_workers(schedule):
+    latency = {"name": "exponential", "mean": 1.0}
+    settings = {**SIMULATED, "rule": "average", "steps": 12, "schedule": schedule, "latency": latency}
+    seen = set()
+    for t, update in enumerate(package.simulate(settings)):
+        assert update.step == t
+        workers = update.workers.tolist()
+        assert workers == sorted(set(workers))
+        assert {len(each) for each in (update.rows, update.byzantine, update.forged)} == {len(workers)}
+        np.testing.assert_array_equal(update.byzantine, update.workers == 0)
+        np.testing.assert_array_equal(update.forged[update.workers != 0], update.rows[update.workers != 0])
+        # a mean: the same for each row that the rule sees, however old it is
+        seen = {*seen, *workers} if schedule.get("apply") == "table" else {*workers}
+        expected = [1 / len(seen) if worker in seen else 0 for worker in range(5)]
+        np.testing.assert_allclose(update.weights, expected, rtol=1e-6)
+        if schedule.get("apply") != "table" and update.diagnostics.age == 0:
+            np.testing.assert_allclose(update.weights[workers] @ update.forged, update.aggregate, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_by_hand_can_be_described_in_several_ways():
