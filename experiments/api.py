@@ -219,8 +219,8 @@ class Result:
         for each in (self.folder, folder):
             if not each.is_dir():
                 raise ScenarioError(
-                    f"{each}: this folder of the results is gone: results that shall stay need a folder of their own, "
-                    "out=, or save"
+                    f"{each}: this folder of the results is gone: without out= it goes with the last result that has "
+                    "it, and save keeps a copy"
                 )
 
     def _read(self, run: str, reader: Callable[[Path], Read]) -> Read:
@@ -280,6 +280,7 @@ def run(
     Raises:
         ScenarioError: For a mistake in what was asked; one line for each, which begins with its key.
         RunError: Where no run was completed.
+        RuntimeError: Where a file cannot be written, such as on a full disk; it is named, and what was done is in `out`.
         KeyboardInterrupt: With what was done in `out`.
 
     Example:
