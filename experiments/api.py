@@ -280,7 +280,7 @@ def run(
     Raises:
         ScenarioError: For a mistake in what was asked; one line for each, which begins with its key.
         RunError: Where no run was completed.
-        RuntimeError: Where a file cannot be written, such as on a full disk; it is named, and what was done is in `out`.
+        RuntimeError: Where a file cannot be written, such as on a full disk; what was done is in `out`.
         KeyboardInterrupt: With what was done in `out`.
 
     Example:
