@@ -1,11 +1,13 @@
 """Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
 
 They stand between two comments, `<!-- table: rules -->` and `<!-- end -->`; besides `table` there are `options:
-rules`, `keys`, `help: run`, `api: rules`, `note` and `file: ARCHITECTURE.md`. `python docs/hooks.py` renews them,
-for readers of the repository; `--check` writes nothing and names the pages that are not up to date. When mkdocs
-builds the site they are made anew, entries of the API and files in full.
+rules`, `keys`, `help: run`, `attributes: byzax.simulator.diagnostics.Update`, `api: rules`, `note` and `file:
+ARCHITECTURE.md`. `python docs/hooks.py` renews them, for readers of the repository; `--check` writes nothing and names
+the pages that are not up to date. When mkdocs builds the site they are made anew, entries of the API and files in full.
 """
 
+import importlib
+import inspect
 import os
 import re
 import sys
@@ -193,6 +195,16 @@ def api_files(kind: str, page: Path) -> str:
     return f"The site (`make docs`) has the entries here. In the files: {', '.join(links)}."
 
 
+def attributes(path: str) -> str:
+    """The fields of a class, such as `byzax.simulator.diagnostics.Update`, as a table, from its docstring."""
+    module, _, name = path.rpartition(".")
+    text = inspect.cleandoc(getattr(importlib.import_module(module), name).__doc__).partition("Attributes:\n")[2]
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
+    return "\n".join(
+        ["| field | what it is |", "|---|---|", *(_row(f"`{key}`", " ".join(said.split())) for key, said in found)]
+    )
+
+
 PART = "a part: a name, `file.py:name`, or a mapping with `name` and options"
 # files of the repository that are pages of the site
 PAGES = {
@@ -266,6 +278,7 @@ MAKERS = {
     "keys": Maker(keys),
     "api": Maker(api, api_files),
     "note": Maker(_nothing, docstrings_note),
+    "attributes": Maker(attributes),
     "file": Maker(file, file_link),
     "help": Maker(help),
 }

@@ -1,46 +1,80 @@
 """byzax from Python: `run` a scenario, `load` its results, `simulate` a run by hand."""
 
+import os
 import shutil
 import sys
 import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from byzax.experiments import outputs, plots, progress, report, results, running, study
-from byzax.experiments.gathering import Results, has_result, num_expected, varying_keys
+from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
 from byzax.experiments.notes import notes
-from byzax.experiments.records import METRICS
+from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
 from byzax.experiments.scores import score_of
 from byzax.simulator import interrupts
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.grid import Expansion, expand, put
+from byzax.simulator.config.grid import Expansion, expand
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study
-from byzax.simulator.diagnostics import Diagnostics, Update
+from byzax.simulator.diagnostics import Update
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.mistakes import ScenarioError, quote
+from byzax.simulator.mistakes import ScenarioError, quote, shorten
 from byzax.simulator.validation import validate as check
 from byzax.simulator.validation import validate_quickly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Read = TypeVar("Read")
 
-@dataclass(frozen=True, repr=False)
+# The folders of this process that go with their results, as long as these are there.
+_kept: "weakref.WeakValueDictionary[Path, _Temporary]" = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class _Temporary:
+    """A folder that is removed with the last object that holds this one: a result, or a copy of it."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        _kept[self.folder] = self
+        weakref.finalize(self, _remove, self.folder, os.getpid())
+
+    def __reduce__(self) -> Any:
+        # the same one in this process; another process, or a later one, does not remove the folder
+        return _temporary, (self.folder,)
+
+
+def _remove(folder: Path, process: int) -> None:
+    # a fork of the process has the object too
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(folder: Path) -> _Temporary | None:
+    return _kept.get(folder)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
-    """The results of a study, read from its folder.
+    """The results of a study, read from its folder. Equal to nothing but itself; hashable.
+
+    Its tables are in memory; `params`, `updates`, `weights`, `recorded` and `save` read the folder, and raise
+    ScenarioError where that, or a file in it, is gone or damaged.
 
     Attributes:
-        folder: The folder; one that goes with this object where none was asked for (see `save`).
+        folder: The folder; one that is removed with the last copy of this object where none was asked for (see `save`).
         runs: One row per run: `run` (the name of its folder), `rule`, `attack`, every other setting that varies,
             `seed`, `status` (complete, degraded, failed, interrupted, unfinished), the measurements that it ended
             with, and `reason` where it failed.
@@ -51,35 +85,43 @@ class Result:
     folder: Path
     runs: pd.DataFrame
     metrics: pd.DataFrame
-    _results: Results = field(compare=False)
+    _results: Results
+    _temporary: _Temporary | None = None
 
     @property
     def params(self) -> dict[str, np.ndarray]:
-        """The last model of each run, by the name of the run: `[d]`."""
-        found = {}
-        for name, record in self._results.records.items():
-            if (record.folder / "params.npz").exists():
-                with np.load(record.folder / "params.npz") as arrays:
-                    found[name] = arrays["params"]
-        return found
+        """The final model of each run that was completed, by the name of the run: `[d]`.
+
+        A run that failed or was interrupted has none; its last model is in `params.npz` in its folder.
+        """
+        return {name: self._read(name, read_params)[0] for name in self.runs.loc[has_result(self.runs), "run"]}
 
     @property
     def updates(self) -> pd.DataFrame:
-        """One row per run and update: the columns of a setting, `step` (from 1), and the fields of `Diagnostics`."""
-        return self._joined("updates.csv")
+        """One row per run and update: the columns of a setting, `step`, and the fields of `Diagnostics`.
+
+        `step` is the number of updates made then, 1 after the first; `Update.step` of the same update is one less.
+        """
+        return self._joined({name: self._read(name, read_updates) for name in self.runs["run"]})
 
     @property
     def weights(self) -> pd.DataFrame:
         """The weight that the rule gave to each worker's row, where `record: {weights: true}` kept it.
 
         Returns:
-            One row per run, update and worker: `step` (from 1), `worker`, `weight`; NaN where the rule gives none.
+            One row per run, update and worker: `step` (as in `updates`), `worker` (from 0), `weight`; NaN where the
+            rule gives none.
         """
+        read = {name: self._read(name, read_weights) for name in self.runs["run"]}
         # runs may have different numbers of workers
-        found = self._joined("weights.csv", lambda wide: wide.melt("step", var_name="worker", value_name="weight"))
-        if not len(found):
+        long = {
+            name: wide.melt("step", var_name="worker", value_name="weight")
+            for name, wide in read.items()
+            if wide is not None
+        }
+        if not long:
             return pd.DataFrame(columns=[*self._settings(), "step", "worker", "weight"])
-        found = found.astype({"worker": int})
+        found = self._joined(long).astype({"worker": int})
         return found.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
 
     def recorded(self, run: str | None = None) -> list[Update]:
@@ -88,27 +130,18 @@ class Result:
         Args:
             run: The name of a run; not needed where there is one.
 
+        Returns:
+            The updates. Their `step` counts from 0, as `record: {rows: ...}` does.
+
         Raises:
             ValueError: For a name that no run has, or none where there are several.
         """
-        folders = {name: record.folder for name, record in self._results.records.items()}
-        if run is None and len(folders) == 1:
-            (run,) = folders
-        if run not in folders:
-            raise ValueError(f"run: one of {', '.join(folders)} is needed, got {run!r}")
-        found = []
-        for path in sorted(folders[run].glob("update-*.npz")):
-            with np.load(path) as arrays:
-                given: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-            given |= {"step": int(given["step"]), "time_s": float(given["time_s"])}
-            found.append(Update(**given, diagnostics=self._diagnostics(folders[run], given["step"])))
-        return found
-
-    @staticmethod
-    def _diagnostics(folder: Path, step: int) -> Diagnostics:
-        rows = pd.read_csv(folder / "updates.csv")
-        row = rows.loc[rows["step"] == step + 1, list(Diagnostics._fields)]
-        return Diagnostics(*(row.iloc[0].tolist() if len(row) else [np.nan] * len(Diagnostics._fields)))
+        names = [*self._results.records]
+        if run is None and len(names) == 1:
+            (run,) = names
+        if run not in names:
+            raise ValueError(f"run: one of {', '.join(names)} is needed, got {run!r}")
+        return self._read(run, read_recorded)
 
     def summary(self, measure: str | None = None) -> pd.DataFrame:
         """The final value of a measurement, over the repeats of each combination of settings.
@@ -144,7 +177,7 @@ class Result:
             A matplotlib figure; `figure.savefig("name.png")` writes it.
 
         Raises:
-            ValueError: For a column that is not there.
+            ValueError: For a column that is not there, or where no run was completed.
         """
         column = y or score_of(self.runs).column
         _known("x", x, ("step", "time_s", "gradients", "wall_s"))
@@ -153,26 +186,56 @@ class Result:
             _known(name, value, self._settings())
         return plots.compare(self._results.curves, x, column, hue, col)
 
-    def save(self, folder: str | Path) -> Path:
-        """Copies the results into a new folder, which `load` and `byzax show` read.
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Copies the results into another folder, which `load` and `byzax show` read.
+
+        Args:
+            folder: The folder; ~ is the home folder.
+            overwrite: Whether results of byzax that are in it are replaced.
+
+        Returns:
+            The folder.
 
         Raises:
-            ScenarioError: Where the folder is there already, or cannot be written.
+            ScenarioError: Where the folder is used already, lies in the results themselves, or cannot be written.
         """
-        outputs.claim([Path(folder)], [])
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return Path(folder)
+        place = _path("folder", folder)
+        self._present(self.folder)
+        if self.folder.resolve() in (place.resolve(), *place.resolve().parents):
+            raise ScenarioError(f"{place}: lies in the results themselves: choose another folder")
+        outputs.claim([place], [], overwrite)
+        try:
+            shutil.copytree(self.folder, place, dirs_exist_ok=True)
+        except OSError as error:
+            why = shorten(str(error.strerror or error))
+            raise ScenarioError(f"{place}: cannot be written ({why}): choose another folder") from None
+        return place
 
     def _settings(self) -> list[str]:
         columns = list(self.runs.columns)
         return [name for name in columns[: columns.index("status")] if name != "study"]
 
-    def _joined(self, file: str, shaped: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> pd.DataFrame:
-        settings, parts = self.runs[self._settings()], []
-        for name, record in self._results.records.items():
-            if (record.folder / file).exists():
-                parts.append(shaped(pd.read_csv(record.folder / file)).assign(run=name))
-        return settings.merge(pd.concat(parts), on="run") if parts else settings.iloc[:0].assign(step=[])
+    def _present(self, folder: Path) -> None:
+        for each in (self.folder, folder):
+            if not each.is_dir():
+                raise ScenarioError(
+                    f"{each}: this folder of the results is gone: without out= it goes with the last result that has "
+                    "it, and save keeps a copy"
+                )
+
+    def _read(self, run: str, reader: Callable[[Path], Read]) -> Read:
+        folder = self._results.records[run].folder
+        self._present(folder)
+        try:
+            return reader(folder)
+        except Damaged as error:
+            raise ScenarioError(damage_line(folder, error)) from None
+
+    def _joined(self, parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        settings = self.runs[self._settings()]
+        if not parts:
+            return settings.iloc[:0].assign(step=[])
+        return settings.merge(pd.concat([part.assign(run=name) for name, part in parts.items()]), on="run")
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in self.runs["status"].value_counts().items())
@@ -200,13 +263,16 @@ def run(
     """Runs a study: every combination of its grid, every repeat.
 
     Args:
-        scenario: A YAML file, a mapping with the same keys, a `Study` or a `Run`; None where `settings` say all.
-        out: Folder of the results; None for one that is removed with the last reference to the result.
+        scenario: A YAML file (~ for the home folder), a mapping with the same keys, a `Study` or a `Run`; None where
+            `settings` say all.
+        out: Folder of the results, ~ for the home folder; None for one that is removed with the last reference to the
+            result or to a copy of it.
         overwrite: Whether results of byzax that are in `out` are replaced.
         quiet: Whether neither progress nor notes are shown.
         ray_address: A Ray cluster to join, for `executor="ray"`.
         settings: Keys of a scenario and their values, which stand over those of `scenario`. Where a name can stand, so
-            can a function; dotted keys can be given as `**{"rule.m": 5}`.
+            can a function; dotted keys can be given as `**{"rule.m": 5}`. A key that the grid of `scenario` varies is
+            varied no more, as with `--set`; a `grid` that is given here varies the other keys that are.
 
     Returns:
         The results. Runs that failed are among them, with a warning, unless all of them did.
@@ -214,6 +280,7 @@ def run(
     Raises:
         ScenarioError: For a mistake in what was asked; one line for each, which begins with its key.
         RunError: Where no run was completed.
+        RuntimeError: Where a file cannot be written, such as on a full disk; what was done is in `out`.
         KeyboardInterrupt: With what was done in `out`.
 
     Example:
@@ -221,19 +288,19 @@ def run(
         >>> result.metrics["step"].tolist()
         [0, 2]
     """
+    place = None if out is None else _path("out", out)
     expansion = described(scenario, settings)
     expansion = check(validate_quickly(expansion)) or expansion
-    if out is not None:
-        return _run(expansion, Path(out), overwrite, quiet, ray_address)
-    made = tempfile.mkdtemp(prefix="byzax-")
+    if place is not None:
+        return _run(expansion, place, overwrite, quiet, ray_address)
+    made = _Temporary(Path(tempfile.mkdtemp(prefix="byzax-")))
     try:
         # there already, and empty
-        result = _run(expansion, Path(made), overwrite, quiet, ray_address)
+        return replace(_run(expansion, made.folder, overwrite, quiet, ray_address), _temporary=made)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        # the error holds this frame, and with it the object
+        shutil.rmtree(made.folder, ignore_errors=True)
         raise
-    weakref.finalize(result, shutil.rmtree, made, ignore_errors=True)
-    return result
 
 
 def _run(expansion: Expansion, folder: Path, overwrite: bool, quiet: bool, ray_address: str | None) -> Result:
@@ -261,19 +328,27 @@ def described(scenario: str | Path | Mapping[str, Any] | Study | Run | None, set
     """The study that `run` is asked for, expanded. Raises ScenarioError."""
     if isinstance(scenario, Study) and not settings:
         return expand(scenario)
-    if not isinstance(scenario, (str, Path, Mapping, Study, Run, type(None))):
-        raise ScenarioError(f"scenario: a file, a mapping, a Study or a Run is needed, got {quote(scenario)}")
-    source = str(scenario) if isinstance(scenario, (str, Path)) else ""
-    if source:
-        mapping: Any = study.load(Path(source)).study.given()
+    source = ""
+    if isinstance(scenario, (str, os.PathLike)):
+        file = _path("scenario", scenario)
+        source, mapping = str(file), study.load(file).study.given()
     elif isinstance(scenario, (Study, Run)):
         mapping = scenario.given()
-    else:
+    elif scenario is None or isinstance(scenario, Mapping):
         mapping = scenario or {}
-    mapping = {"name": "study", **mapping}
-    for key, value in settings.items():
-        mapping = put(mapping, key, value)
-    return expand(parse_as(Study, mapping), source)
+    else:
+        raise ScenarioError(f"scenario: a file, a mapping, a Study or a Run is needed, got {quote(scenario)}")
+    return expand(parse_as(Study, study.assign_all({"name": "study", **mapping}, settings)), source)
+
+
+def _path(argument: str, given: Any) -> Path:
+    """A path of an argument, with the home folder in place of ~. Raises ScenarioError for anything else."""
+    text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise ScenarioError(f"{argument}: the path of a file or folder is needed, got {quote(given)}")
+    if not text.strip() or "\0" in text:
+        raise ScenarioError(f"{argument}: {quote(text)} is no path: name a file or folder")
+    return Path(os.path.expanduser(text))
 
 
 def validate(scenario: str | Path | Mapping[str, Any] | Study | Run | None = None, /, **settings: Any) -> None:
@@ -293,17 +368,18 @@ def load(folder: str | Path) -> Result:
     """The results in the folder of a study, as `run` gives them.
 
     Args:
-        folder: A folder that `byzax run` or `run(..., out=folder)` wrote.
+        folder: A folder that `byzax run` or `run(..., out=folder)` wrote, of one study; ~ is the home folder.
 
     Returns:
         The results, read from the files of the runs. A damaged run is left out, with a warning.
 
     Raises:
-        ScenarioError: Where there is no run in it.
+        ScenarioError: Where there is no run in it, with the folder to be named instead.
     """
-    place = Path(folder)
-    if not any(place.glob("runs/[!.]*")):
-        raise ScenarioError(f"{place}: no run here: a folder that byzax run wrote is needed")
+    place = _path("folder", folder)
+    if not os.path.isdir(place) or not any(place.glob("runs/[!.]*")):
+        raise ScenarioError(f"{place}: no run here: {_way_to_results(place)}")
+    place = place.absolute()
     found = report.read([place])
     for line in found.damaged:
         warnings.warn(line, stacklevel=2)
@@ -312,15 +388,28 @@ def load(folder: str | Path) -> Result:
     return Result(place, found.frame, metrics, found)
 
 
+def _way_to_results(place: Path) -> str:
+    """The folder to be loaded in place of one without runs."""
+    # not Path.is_dir, which fails for a name that is too long
+    if not os.path.isdir(place):
+        return "there is no such folder"
+    if (place / "summary.json").exists():
+        return f"this is the folder of one run: load that of its study, {place.absolute().parent.parent}"
+    if studies := sorted(path.parent.name for path in place.glob("*/runs")):
+        return f"load one of the studies in it, such as {place / studies[0]} (byzax show joins them)"
+    return "a folder that byzax run wrote is needed"
+
+
 def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> Iterator[Update]:
     """A run by hand: its updates one after the other, with all their arrays.
 
     Args:
         run: The run, or a mapping with the same keys; None where `settings` say all.
-        settings: Keys of a run and their values, which stand over those of `run`.
+        settings: Keys of a run and their values, which stand over those of `run`, dotted keys as in `byzax.run`. What a
+            study has besides (grid, repeats, executor, evaluate_every, record, ...) is refused.
 
     Returns:
-        An iterator over the updates. The numbers are those of every executor.
+        An iterator over the updates (`byzax.simulator.diagnostics.Update`). The numbers are those of every executor.
 
     Raises:
         ScenarioError: For a mistake in what was asked, before the first update.
@@ -331,9 +420,11 @@ def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> 
         ...     print(update.rows.shape == update.forged.shape, update.weights.sum())
         True 1.0
     """
-    mapping: Any = run.given() if isinstance(run, Run) else run or {}
-    for key, value in settings.items():
-        mapping = put(mapping, key, value, Run)
-    made = parse_as(Run, mapping)
+    if isinstance(run, Study):
+        raise ScenarioError("run: a Study is many runs: give its first one, study.run, or run all with byzax.run")
+    if not isinstance(run, (Run, Mapping, type(None))):
+        raise ScenarioError(f"run: a Run or a mapping is needed, got {quote(run)}")
+    mapping = run.given() if isinstance(run, Run) else run or {}
+    made = parse_as(Run, study.assign_all(mapping, settings, Run))
     check(made)
     return loop.simulate(made)

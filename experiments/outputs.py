@@ -17,6 +17,9 @@ from byzax.experiments.writing import BEGUN, atomically, write_text
 from byzax.simulator.mistakes import ScenarioError, shorten
 
 MARK = ".byzax"
+# The ways out, as the command line and Python have them.
+ANOTHER = "choose another folder (--out, in Python out=)"
+OVERWRITE = "--overwrite, in Python overwrite=True"
 ResultsKind = Literal["study", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -75,7 +78,7 @@ def folder_contents(folder: Path) -> FolderContents:
     try:
         foreign = next(_foreign(folder, folder, listed, files, folders), None)
     except OSError as error:
-        raise ScenarioError(f"{error.filename}: cannot be read ({error.strerror}): choose another --out") from None
+        raise ScenarioError(f"{error.filename}: cannot be read ({error.strerror}): {ANOTHER}") from None
     return FolderContents(kind, files, folders, foreign)
 
 
@@ -172,20 +175,18 @@ def check(
         held = folder_contents(folder)
         if held.used and not overwrite:
             own = held.foreign is None and held.kind in (kind, None)
-            _refuse(folder, "is used already: choose another --out" + (", or --overwrite" if own else ""))
+            _refuse(folder, f"is used already: {ANOTHER}" + (f", or overwrite it ({OVERWRITE})" if own else ""))
         if held.foreign is not None:
             name = shorten(str(held.foreign.relative_to(folder)))
-            _refuse(folder, f"is used already and holds {name}, which byzax did not write: choose another --out; "
+            _refuse(folder, f"is used already and holds {name}, which byzax did not write: {ANOTHER}; "
                             "nothing was removed")  # fmt: skip
         if held.kind not in (kind, None):
-            _refuse(folder, f"is used already and holds a {held.kind}: choose another --out; nothing was removed")
+            _refuse(folder, f"is used already and holds a {held.kind}: {ANOTHER}; nothing was removed")
         if any(path.resolve() in read for path in held.files):
-            raise ScenarioError(
-                f"{folder}: --overwrite would remove a scenario that is to be run: choose another --out"
-            )
+            raise ScenarioError(f"{folder}: to overwrite it would remove a scenario that is to be run: {ANOTHER}")
         for place in {path.parent for path in (*held.files, *held.folders)}:
             if not os.access(place, os.W_OK | os.X_OK):
-                raise ScenarioError(f"{place}: cannot be written (Permission denied): choose another --out")
+                raise ScenarioError(f"{place}: cannot be written (Permission denied): {ANOTHER}")
         contents.append(held)
     return contents
 
@@ -199,7 +200,7 @@ def _can_be_made(folder: Path) -> None:
     elif not os.access(nearest, os.W_OK | os.X_OK):
         why = "Permission denied"
     if why:
-        raise ScenarioError(f"{folder}: cannot be written ({why}): choose another --out")
+        raise ScenarioError(f"{folder}: cannot be written ({why}): {ANOTHER}")
 
 
 def _refuse(folder: Path, why: str) -> NoReturn:
@@ -232,7 +233,7 @@ def claim(
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): {ANOTHER}") from None
     for folder, held in zip(folders, contents, strict=True):
         try:
             if not keep:
@@ -240,7 +241,7 @@ def claim(
             if not (keep and held.kind):
                 write_text(folder / MARK, f"byzax {kind}\n")
         except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): {ANOTHER}") from None
 
 
 def _remove(held: FolderContents) -> None:

@@ -164,7 +164,10 @@ def draw_scores(
         _fitted(panels[0], curves, score)
     title, *words = [word for word in words if word] or [""]
     head = wrap_notes([*words[:1], ", ".join([*words[1:], _spread(frame)]), *_marks(frame)], width)
-    handles, labels = panels[0].get_legend_handles_labels()
+    # a line whose runs all failed before their first evaluation is in no panel
+    drawn = set(map(verbatim, curves["line"]))
+    entries_of = zip(*panels[0].get_legend_handles_labels(), strict=True)
+    handles, labels = zip(*((handle, label) for handle, label in entries_of if label in drawn), strict=True)
     # as many lines of entries as must be, each as long as the others; matplotlib fills columns first
     entry = 0.75 + 0.075 * max(map(len, labels))
     lines = math.ceil(len(labels) / max(1, int(width / entry)))
@@ -197,7 +200,13 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
 
     Returns:
         The figure: means over the runs with a result, with a band of one standard deviation (of two runs their range).
+
+    Raises:
+        ValueError: Where no run has a result.
     """
+    curves = curves.loc[has_result(curves)]
+    if curves.empty:
+        raise ValueError("no run was completed: there is no line to be drawn")
     panels = [None] if col is None else [*curves[col].unique()]
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -210,8 +219,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         for axes, panel in zip(grid, panels, strict=False):
             shown = curves if panel is None else curves.loc[curves[col] == panel]
             for i, name in enumerate(names):
-                complete = shown.loc[(shown[hue] == name) & has_result(shown)]
-                mean = _mean(complete, score, x, np.zeros(0))
+                mean = _mean(shown.loc[shown[hue] == name], score, x, np.zeros(0))
                 style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
                 axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
                 axes.fill_between(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from byzax.simulator.diagnostics import Evaluation
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 
 MEASURED = [*Evaluation._fields]
 METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED]
@@ -22,6 +22,8 @@ SPENT = ["computing_s", "messages_s", "waiting_s"]
 # Runs with a final result. A degraded one lost workers on the way.
 COUNTED = ("complete", "degraded")
 LARGEST = 2**53
+# The arrays of an update with an entry for each row.
+BY_ROW = ("rows", "byzantine", "forged")
 SWITCHES = {"True": "1", "False": "0"}
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 # control characters and halves of surrogate pairs would reach the terminal, or break a table
@@ -199,6 +201,101 @@ def read_metrics(folder: Path) -> pd.DataFrame:
     if (np.diff(places, axis=0) < 0).any() or (np.diff(steps) == 0).any() or (steps > LARGEST).any():
         raise Damaged(f"{path.name}: the steps do not rise")
     return metrics.astype({"step": int})
+
+
+def read_updates(folder: Path) -> pd.DataFrame:
+    """Reads the diagnostics of all updates of a run, without a last line that was cut off.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        One row per update: `step` (the updates made then, from 1), and the fields of `Diagnostics`.
+
+    Raises:
+        Damaged: Where the file is missing or damaged.
+    """
+    return _by_update(folder / "updates.csv", Diagnostics._fields)
+
+
+def read_weights(folder: Path) -> pd.DataFrame | None:
+    """Reads the weights that the rule gave to the workers' rows, without a last line that was cut off.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        One row per update: `step` (from 1), and a column for each worker, `0` to `n - 1`; None where none were kept.
+
+    Raises:
+        Damaged: Where the file is damaged.
+    """
+    path = folder / "weights.csv"
+    return _by_update(path, ["0"]) if path.exists() else None
+
+
+def _by_update(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    found = _numbers(path, ["step", *columns])
+    if not (found["step"].to_numpy() == np.arange(1, len(found) + 1)).all():
+        raise Damaged(f"{path.name}: no updates from 1 on")
+    return found.astype({"step": int})
+
+
+def read_params(folder: Path) -> tuple[np.ndarray, int]:
+    """Reads the last model of a run.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        `[d]`, the parameters, and the number of updates before.
+
+    Raises:
+        Damaged: Where the file is missing or damaged.
+    """
+    arrays = _arrays(folder / "params.npz", ("params", "step"))
+    if arrays["params"].ndim != 1 or arrays["params"].dtype.kind != "f" or arrays["step"].ndim:
+        raise Damaged("params.npz holds no vector of parameters with its step")
+    return arrays["params"], int(arrays["step"])
+
+
+def read_recorded(folder: Path) -> list[Update]:
+    """Reads the updates of a run that were recorded whole.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        The updates, in order.
+
+    Raises:
+        Damaged: Where a file is damaged, or the diagnostics of an update are missing.
+    """
+    paths = sorted(folder.glob("update-*.npz"))
+    diagnostics = read_updates(folder)[[*Diagnostics._fields]].to_numpy() if paths else np.zeros(0)
+    found = []
+    for path in paths:
+        arrays: dict[str, Any] = _arrays(path, [name for name in Update._fields if name != "diagnostics"])
+        step, n = arrays["step"], len(arrays["workers"]) if arrays["workers"].ndim else -1
+        if step.ndim or arrays["time_s"].ndim or {len(arrays[k]) if arrays[k].ndim else -1 for k in BY_ROW} != {n}:
+            raise Damaged(f"{path.name} holds no update")
+        if not 0 <= step < len(diagnostics):
+            raise Damaged(f"{path.name} is of update {step}, and updates.csv ends before it")
+        arrays |= {"step": int(step), "time_s": float(arrays["time_s"])}
+        found.append(Update(**arrays, diagnostics=Diagnostics(*diagnostics[int(step)].tolist())))
+    return found
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Reads arrays from a file of NumPy. Raises Damaged."""
+    try:
+        # opened here, so that it is closed where numpy finds no archive
+        with path.open("rb") as file, np.load(file) as arrays:
+            return {name: arrays[name] for name in names}
+    except FileNotFoundError:
+        raise Damaged(f"{path.name} is missing") from None
+    except Exception as error:
+        raise Damaged(f"{path.name} does not hold {', '.join(names)} ({type(error).__name__})") from None
 
 
 def _ages(path: Path, steps: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -23,6 +24,8 @@ QUIET = Annotated[
 def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Wraps a command so that interrupts, unusable plug-ins and a lack of memory end it with one line and an exit code.
 
+    Paths may begin with ~, the home folder.
+
     Args:
         command: The command.
 
@@ -34,6 +37,8 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     def called(*arguments: Any, **options: Any) -> None:
         from byzax.members import PluginError
 
+        # a shell leaves ~ alone in --out=~/results
+        options = {name: _in_home(value, name == "out") for name, value in options.items()}
         try:
             with interrupts.raise_on_signals():
                 command(*arguments, **options)
@@ -47,6 +52,13 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
             refuse(f"this needs more memory than there is: {error}")
 
     return called
+
+
+def _in_home(value: Any, is_path: bool) -> Any:
+    """The paths of an option with the home folder in place of ~; any other value as it is."""
+    if isinstance(value, list):
+        return [_in_home(each, is_path) for each in value]
+    return type(value)(os.path.expanduser(value)) if isinstance(value, Path) or (is_path and value) else value
 
 
 def signal_outcome(end: KeyboardInterrupt) -> tuple[str, int]:
@@ -69,7 +81,7 @@ def check_environment() -> None:
     threads = os.environ.get("BYZAX_THREADS")
     if threads is not None and not (threads.isdecimal() and 1 <= int(threads) <= MOST_THREADS):
         refuse(f"$BYZAX_THREADS: 1 to {MOST_THREADS} threads can be had, got {quote(threads)}: such as 4, or unset it")
-    if named := os.environ.get("BYZAX_CACHE"):
+    if named := os.path.expanduser(os.environ.get("BYZAX_CACHE", "")):
         try:
             os.makedirs(named, exist_ok=True)
             tempfile.TemporaryFile(dir=named).close()

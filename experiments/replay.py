@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.experiments import study
-from byzax.experiments.records import Damaged, read_summary
+from byzax.experiments.records import Damaged, read_params, read_summary
 from byzax.experiments.results import user_files
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
@@ -121,12 +121,9 @@ def replay(run: Path) -> Iterator[Checkpoint | Replayed]:
     if not (run / "params.npz").exists():
         raise ScenarioError(f"{run}: it ended before its first evaluation: there is nothing to compare")
     try:
-        with (run / "params.npz").open("rb") as file, np.load(file) as arrays:
-            params, step = arrays["params"], int(arrays["step"])
-            if params.ndim != 1 or params.dtype.kind != "f":
-                raise ValueError("params are no vector")
-    except Exception as error:
-        raise ScenarioError(f"{run / 'params.npz'}: is no model, or damaged ({type(error).__name__})") from None
+        params, step = read_params(run)
+    except Damaged as error:
+        raise ScenarioError(f"{run}: damaged: {error}") from None
     checkpoints: list[Checkpoint] = []
     try:
         for checkpoint in loop.replay(scenario.task, timeline):

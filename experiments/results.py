@@ -23,7 +23,7 @@ from byzax.experiments.names import file_name, short
 from byzax.experiments.settings import settings, without_defaults
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
-from byzax.members import KINDS, file_of, reference_of
+from byzax.members import KINDS, file_of, place_of, reference_of
 from byzax.simulator import threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.config.grid import Expansion
@@ -259,7 +259,7 @@ def update_file(step: int) -> str:
     """The name of the file of a recorded update.
 
     Args:
-        step: Number of the update, from 1.
+        step: Number of the update, from 0.
 
     Returns:
         The name, inside the folder of the run.
@@ -468,10 +468,7 @@ def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
         file = Path(file_of(function)).absolute()
         if part.name == "module":
             given = part.options()["path"]
-            function, file = (
-                given,
-                Path(given.rpartition(":")[0] if isinstance(given, str) else file_of(given)).absolute(),
-            )
+            function, file = given, place_of(given.rpartition(":")[0] if isinstance(given, str) else file_of(given))
         elif (
             Path(str(importlib.import_module(KINDS[kind_of(part)].package).__file__)).parent.resolve()
             in file.resolve().parents

@@ -22,6 +22,7 @@ from byzax.experiments.report import study_name
 from byzax.experiments.settings import settings_line, shared_settings
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.tables import TableCell, cell_text, spread_text
+from byzax.simulator.config.base import thaw
 from byzax.simulator.config.grid import Expansion, prefix_errors, put, put_order
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.study import Study
@@ -267,7 +268,7 @@ def replace_sweeps(raw: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
     for key in sorted(chosen, key=put_order):
         # options of a component that is still swept are set after its name
         if any(key.startswith(f"{other.removesuffix('.name')}.") for other in grid):
-            grid[key] = [chosen[key]]
+            grid[key] = [thaw(chosen[key])]
         else:
             mapping = put(mapping, key, chosen[key])
     return {**mapping, "grid": grid} if grid else mapping

@@ -18,7 +18,7 @@ compiled_once = lru_cache(maxsize=MAX_COMPILED)
 
 def cache_folder() -> Path:
     """The folder of byzax's caches: `$BYZAX_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("BYZAX_CACHE") or platformdirs.user_cache_dir("byzax"))
+    return Path(os.path.expanduser(os.environ.get("BYZAX_CACHE") or platformdirs.user_cache_dir("byzax")))
 
 
 def use_disk_cache() -> None:

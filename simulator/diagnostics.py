@@ -60,17 +60,23 @@ class Decision(NamedTuple):
 class Update(NamedTuple):
     """One update with all its arrays.
 
+    Arrays `[r, ...]` have an entry for each of the r rows that arrived for it, in the order of the workers' numbers.
+
     Attributes:
-        step: Updates before this one.
-        time_s: Seconds of the timeline at which it happened.
-        workers: `[r]`, the workers whose rows arrived for it.
-        rows: `[r, d]`, what each of them computed by the protocol, Byzantine workers included.
-        byzantine: `[r]`, which of these rows are Byzantine.
-        forged: `[r, d]`, the rows as the server received them.
-        aggregate: `[d]`, the rule's answer.
-        weights: `[n]`, the share that the rule gave to each worker's row, 0 without a row; NaN where it gives none.
+        step: Number of updates before this one: 0 for the first, as `record: {rows: ...}` and `from` of attacks count.
+            Tables and CSV files count the updates made, and say `step` 1 of the same one.
+        time_s: Second of the timeline at which it happened.
+        workers: `[r]`, the workers whose rows arrived: whole numbers from 0, rising, each worker once at most.
+        rows: `[r, d]`, what each of them computed by the protocol, Byzantine workers included (in an attack on data,
+            from poisoned samples).
+        byzantine: `[r]`, truth values: which of these rows are Byzantine.
+        forged: `[r, d]`, the rows as the server received them; those of honest workers are as in `rows`.
+        aggregate: `[d]`, the rule's answer; 0 where a filter refused the row.
+        weights: `[n]`, by the number of the worker: the share that the rule gave to its row, which in a table may have
+            arrived earlier; 0 without a row, NaN where the rule gives no shares. Factors by the age of rows
+            (`staleness`) are not in it: the rows are multiplied by these before the rule sees them.
         params: `[d]`, the model after the update.
-        diagnostics: Scalars of the update.
+        diagnostics: `Diagnostics`, scalars of the update.
     """
 
     step: int

@@ -120,6 +120,6 @@ def label_of(name: Any) -> str:
         ('krum', 'mine', 'label_of')
     """
     if callable(name):
-        return getattr(name, "__name__", type(name).__name__)
+        name = getattr(name, "__name__", type(name).__name__)
     path, _, last = str(name).rpartition(":")
     return last if path.endswith(".py") else str(name).strip("<>")

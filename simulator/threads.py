@@ -4,6 +4,7 @@ XLA splits some sums by its number of threads, which changes their last bits. Wi
 depend on the number of cores; Ray uses the cores through its actors.
 """
 
+import functools
 import os
 import warnings
 from contextlib import suppress
@@ -57,7 +58,7 @@ def start_with(count: int) -> None:
 
 
 def start() -> None:
-    """Starts XLA with the requested number of threads, and warns where it has started with another one.
+    """Starts XLA with the requested number of threads, and warns, once, where it has started with another one.
 
     Raises:
         ValueError: As `requested`.
@@ -66,9 +67,14 @@ def start() -> None:
     start_with(count)
     running_threads = running()
     if running_threads is not None and running_threads != count:
-        warnings.warn(
-            f"JAX had started before byzax, with {running_threads} threads in place of {count}: numbers may differ in "
-            "their last bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 "
-            f"before JAX starts; BYZAX_THREADS={running_threads} says that they are meant",
-            stacklevel=2,
-        )
+        _warn(running_threads, count)
+
+
+@functools.cache
+def _warn(running_threads: int, count: int) -> None:
+    warnings.warn(
+        f"JAX had started before byzax, with {running_threads} threads in place of {count}: numbers may differ in "
+        "their last bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 before JAX "
+        f"starts; BYZAX_THREADS={running_threads} says that they are meant",
+        stacklevel=3,
+    )

@@ -217,6 +217,8 @@ def test_a_part_is_told_by_its_source_and_labelled_by_its_name(tmp_path):
     builtin = parse_as(Study, {**SCENARIO, "rule": find("rule", "krum")})
     assert builtin.rule.name == "krum"
     assert builtin == parse_as(Study, {**SCENARIO, "rule": "krum"})
+    by_lambda = parse_as(Study, {**SCENARIO, "rule": lambda n, f: None}).rule
+    assert (by_lambda.name, by_lambda.label) == ("<lambda>", "lambda")
     with pytest.raises(ScenarioError, match="<mine> was a function of the program that ran it"):
         parse_as(Study, {**SCENARIO, "rule": "<mine>"})
 

@@ -133,10 +133,17 @@ def load(path: Path | None, flags: dict[str, Any], settings: Sequence[str] = ())
     Raises:
         ScenarioError: One line for each mistake, each beginning with the file's name where there is one.
     """
-    raw = read_mapping(path, "rule or rules") if path else {}
     if path is None:
-        return _described(raw, flags, settings)
+        return _described({}, flags, settings)
+    if not path.exists() and str(path) in members.available("rule"):
+        raise ScenarioError(f"{path}: no such file: the rule of this name is --rule {path}")
+    raw = read_mapping(path, "rule or rules")
     with prefix_errors(path):
+        if {"data", "attack"} <= set(raw):
+            raise ScenarioError(
+                "this is a scenario, of byzax run: a certificate has rule or rules, n and f, and no data or attack: "
+                "such as --rule krum -n 25 -f 5 without a file"
+            )
         return _described(raw, flags, settings)
 
 

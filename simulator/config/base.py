@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from byzax.members import nearest
@@ -22,6 +29,59 @@ Seconds = Annotated[float, Field(ge=0)]
 
 # The types of mistakes that are byzax's and not pydantic's, with their messages in the form that pydantic takes.
 _TEMPLATES: Any = {"part": "{message}", "unknown_key": "unknown key"}
+
+
+class FrozenDict(dict[str, Any]):
+    """A mapping that cannot be changed in place, and is hashable where its values are. A dict wherever one is read."""
+
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> Any:
+        # pickle would set the items of an empty one
+        return type(self), (dict(self),)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a description cannot be changed in place: make a copy, with replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore
+
+
+def freeze(value: Any) -> Any:
+    """Makes mappings and lists immutable, inner ones too.
+
+    Args:
+        value: Mappings, lists and scalars as in YAML, or functions.
+
+    Returns:
+        The same value of `FrozenDict` and tuples.
+
+    Example:
+        >>> freeze({"rule": ["krum", {"name": "multi_krum"}]})
+        {'rule': ('krum', {'name': 'multi_krum'})}
+    """
+    if isinstance(value, Mapping):
+        return FrozenDict({key: freeze(each) for key, each in value.items()})
+    # a named tuple stays one
+    return tuple(map(freeze, value)) if isinstance(value, list) or type(value) is tuple else value
+
+
+def thaw(value: Any) -> Any:
+    """The plain dicts and lists of what `freeze` made, as YAML has them.
+
+    Args:
+        value: The frozen value.
+
+    Returns:
+        The same value of dicts and lists.
+
+    Example:
+        >>> thaw(freeze({"workers.byzantine": [1, 2]}))
+        {'workers.byzantine': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: thaw(each) for key, each in value.items()}
+    return [thaw(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def mistake(message: str) -> PydanticCustomError:
@@ -63,11 +123,17 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
             mistakes = [_with_key(cls, mistake) for mistake in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(cls.__name__, mistakes) from None
 
+    @field_validator("*")
+    @classmethod
+    def _frozen(cls, value: Any) -> Any:
+        return freeze(value)
+
     def replace(self, **changes: Any) -> Self:
         """A copy with other values of some fields, checked like any description.
 
         Args:
-            changes: Fields and their values. Defaults that depend on them follow.
+            changes: Fields and their whole values: `rule={"name": "multi_krum", "m": 5}`, and no dotted keys. Defaults
+                that depend on them follow.
 
         Returns:
             The copy.
@@ -89,11 +155,16 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
 
 
 def _from_numpy(value: Any) -> Any:
-    """A number or an array of NumPy, or a range, as Python has it; anything else as it is."""
+    """Numbers and arrays of NumPy, and ranges, as Python has them, inside of lists too; anything else as it is."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, dict):
         return {key: _from_numpy(each) for key, each in value.items()}
+    # no named tuple, nor any other type of the user's own
+    return type(value)(map(_from_numpy, value)) if type(value) in (list, tuple) else _listed(value)
+
+
+def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, range) else value
 
 
@@ -176,10 +247,17 @@ def _line(key: str, mistakes: list[Any]) -> str:
     first = mistakes[0]
     context = first.get("ctx", {})
     match first["type"]:
+        case "unknown_key" if (head := str(first["loc"][-1]).partition(".")[0]) in context["known"]:
+            return (
+                f"{key}: dotted keys are for byzax.run, simulate, --set and grids: give {head} whole here, such as "
+                f"{head}={{...}}"
+            )
         case "unknown_key":
             return f"{key}: unknown key; {nearest(str(first['loc'][-1])[:LONGEST_VALUE], context['known'])}"
         case "missing":
             return f"{key}: is missing"
+        case "part" if not first["loc"]:
+            return str(context["message"])
         case "part":
             return f"{key}: {context['message']}"
         case "value_error" if len(first["loc"]):

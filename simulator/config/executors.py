@@ -24,7 +24,7 @@ class Recording(Description, frozen=True):
     rows: Count | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)] | None = Field(
         default=None,
         description="Updates whose rows, forged rows, aggregate and weights are kept: a number k for every k-th, from "
-        "the first, or a list of updates; null: none.",
+        "the first, or a list of updates, the first one 0; null: none.",
     )
     weights: bool = Field(
         default=False, description="Keep the share that the rule gave to the row of each worker, for every update."

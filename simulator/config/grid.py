@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from byzax.members import PluginError
 from byzax.options import PartError
-from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.base import parse_as, thaw
 from byzax.simulator.config.part import Choice, choice_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import with_floors
@@ -121,7 +121,7 @@ def put(mapping: Mapping[str, Any], key: str, value: Any, description: type[Base
     Args:
         mapping: The mapping.
         key: The dotted key.
-        value: The value.
+        value: The value; of a grid as a study holds it, frozen.
         description: Class that the mapping describes.
 
     Returns:
@@ -136,7 +136,7 @@ def put(mapping: Mapping[str, Any], key: str, value: Any, description: type[Base
         >>> put({"rule": "krum"}, "rule.distance", "plain")
         {'rule': {'name': 'krum', 'distance': 'plain'}}
     """
-    return _put(mapping, key.split("."), value, "", description)
+    return _put(mapping, key.split("."), thaw(value), "", description)
 
 
 def _put(
@@ -228,7 +228,7 @@ def unknown_key(key: str, description: type[BaseModel] = Study) -> str:
     else:
         return ""
     near = difflib.get_close_matches(key[:LONGEST_VALUE], [*known, *names], n=1)
-    return f"unknown key; {f'did you mean {near[0]!r}?' if near else f'known: {chr(44).join(known)}'}"
+    return f"unknown key; {f'did you mean {near[0]!r}?' if near else 'known: ' + ', '.join(known)}"
 
 
 def _chosen_by_name(field: FieldInfo) -> bool:
@@ -257,7 +257,7 @@ def expand(study: Study, source: str = "") -> Expansion:
 
 
 def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
-    grid = dict(study.grid)
+    grid = study.grid
     plain = {key: value for key, value in study.given().items() if key != "grid"}
     wrong = [f"grid.{shorten(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown_key(key))]
     wrong += _conflicting_keys(grid)

@@ -1,6 +1,7 @@
 """Parts of a scenario: a name, or a function of the user's own, with the options of its signature."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from pydantic_core import core_schema
 from byzax import aggregators, members
 from byzax.members import PluginError, named, nearest
 from byzax.options import PartError, options_of
-from byzax.simulator.config.base import Description, mistake
+from byzax.simulator.config.base import Description, freeze, mistake
 from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, quote
 
@@ -70,7 +71,7 @@ class Part(Description, frozen=True):
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
-                    depends_on(Path(name))
+                    depends_on(Path(os.path.expanduser(name)))
 
     def __reduce__(self) -> Any:
         # the class is made from the function, in each process
@@ -462,12 +463,25 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
             if kind_of == aggregators.Nested:
                 kind_of = NESTED
                 default = default if default is ... else Field(default=default, validate_default=True)
-            fields[option.name] = (kind_of, default)
+            elif found := _mutable(kind_of):
+                raise TypeError(
+                    f"the option {option.name} of {label} is a {found}, and a description cannot hold what can be "
+                    "changed in place: give it a type such as tuple[int, ...]"
+                )
+            fields[option.name] = (kind_of, freeze(default))
         summary = (function.__doc__ or "").strip().split("\n")[0]
         made = create_model(f"{label}_{kind}", __base__=base, __doc__=summary, **fields)
     made._source = source if isinstance(source, str) else staticmethod(source)
     made._kind, made._function = kind, staticmethod(function)
     return made
+
+
+def _mutable(annotation: Any) -> str:
+    """The name of a type in an annotation whose values can be changed in place; empty where there is none."""
+    origin = get_origin(annotation) or annotation
+    if origin in (list, set):
+        return origin.__name__
+    return next(filter(None, map(_mutable, get_args(annotation))), "") if origin is not Literal else ""
 
 
 def _has_nested(function: Callable[..., Any]) -> bool:

@@ -6,13 +6,17 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, Strict, ValidatorFunctionWrapHandler, model_validator
 
 from byzax.simulator.config.attack import AttackField, AttackShare, TriggerField, Workers
-from byzax.simulator.config.base import Count, Description, Seed
+from byzax.simulator.config.base import Count, Description, Seed, mistake
 from byzax.simulator.config.data import DataField, ModelField
 from byzax.simulator.config.latency import LatencyField
 from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.rates import OptimizerField
 from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
+# The keys that a study has besides those of a run.
+STUDY_KEYS = (
+    "name", "executor", "evaluate_every", "early_stopping", "record", "repeats", "skip_impossible", "grid"
+)  # fmt: skip
 # Most jobs of one run, which are planned ahead (48 bytes each).
 JOBS = 100_000_000
 
@@ -247,3 +251,13 @@ class Run(Settings, frozen=True):
         >>> run.replace(rule={"name": "multi_krum", "m": 5}).rule.options()["m"]
         5
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_study(cls, given: Any) -> Any:
+        if isinstance(given, dict) and (found := [key for key in STUDY_KEYS if key in given]):
+            what = "a key" if len(found) == 1 else "keys"
+            raise mistake(
+                f"{', '.join(found)}: {what} of a Study and not of a Run: for byzax.run and byzax.Study, leave out here"
+            )
+        return given

@@ -4,7 +4,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, Strict, model_validator
 
-from byzax.simulator.config.base import SEEDS, Count, Name, parse_as
+from byzax.simulator.config.base import SEEDS, Count, FrozenDict, Name, parse_as
 from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording
 from byzax.simulator.config.run import Run, Settings
 
@@ -35,7 +35,10 @@ class Task(NamedTuple):
 
 
 class Study(Settings, frozen=True):
-    """A training run for each combination of `grid` and each of `repeats` seeds: what a scenario file describes."""
+    """A training run for each combination of `grid` and each of `repeats` seeds: what a scenario file describes.
+
+    Hashable as a `Run` is, and frozen with all that is in its grid; copies (`replace`) are checked.
+    """
 
     name: Name = Field(default="study", description="Names the results.")
     executor: ExecutorField = Field(default=Loop(), description="loop, vectorised or ray.")
@@ -49,8 +52,8 @@ class Study(Settings, frozen=True):
         default=False,
         description="Leave out, and list, combinations of the grid whose numbers do not go together, such as n and f.",
     )
-    grid: dict[str, Annotated[list[Any], Field(min_length=1), Strict(False)]] = Field(
-        default_factory=dict, description="Dotted key to list of values: every combination is a run."
+    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1), Strict(False)]] = Field(
+        default_factory=FrozenDict, description="Dotted key to list of values: every combination is a run."
     )
 
     @model_validator(mode="after")

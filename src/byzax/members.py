@@ -77,7 +77,7 @@ def open_folder(kind: str) -> None:
 
 def plugin_folders() -> list[str]:
     """The folders that `$BYZAX_PLUGINS` names, separated as in `$PATH`."""
-    return [folder for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder]
+    return [os.path.expanduser(each) for each in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if each]
 
 
 def check_plugin_folders() -> None:
@@ -187,16 +187,21 @@ def is_file(reference: str) -> bool:
     return bool(colon) and path.endswith(".py") and name.isidentifier()
 
 
+def place_of(path: str) -> Path:
+    """The absolute path of a file that a user names, from the working directory on; ~ is the home folder."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
 def load_file(path: str) -> ModuleType:
     """A Python file as a module, run once for each content that it has had.
 
     Args:
-        path: Of the file; a relative one begins at the working directory.
+        path: Of the file; a relative one begins at the working directory, ~ is the home folder.
 
     Raises:
         PluginError: Where there is no such file, or running it fails.
     """
-    place = Path(os.path.abspath(path))
+    place = place_of(path)
     if not os.path.isfile(place):
         shown = path if path.isprintable() and len(path) < 256 else _short.repr(path)
         raise PluginError(f"there is no file {shown}: a relative path begins at the working directory, {Path.cwd()}")
@@ -227,7 +232,8 @@ def reference_of(function: Callable[..., Any]) -> str:
     partial = isinstance(function, functools.partial)
     while isinstance(function, functools.partial):
         function = function.func
-    name = getattr(function, "__name__", type(function).__name__)
+    # the name of a lambda has brackets already
+    name = getattr(function, "__name__", type(function).__name__).strip("<>")
     if partial:
         return f"<{name}>"
     module = sys.modules.get(getattr(function, "__module__", None) or "")
@@ -272,6 +278,6 @@ def file_of(function: Callable[..., Any]) -> str:
 def said(error: BaseException, file: str) -> str:
     """An error in one line: its type, what it says, and the last line of `file` that it passed through."""
     text = textwrap.shorten(str(error), 300, placeholder=" ...")
-    file = os.path.abspath(file)
+    file = str(place_of(file))
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"{type(error).__name__}: {text}" + (f" ({file}:{lines[-1]})" if lines else "")

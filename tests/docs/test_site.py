@@ -15,6 +15,7 @@ import pytest
 from byzax import members
 from byzax.experiments import listing
 from byzax.simulator.config.study import Study
+from byzax.simulator.diagnostics import Update
 from tests.docs.pages import DOCS, PAGES, ROOT, name
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
@@ -69,6 +70,11 @@ def test_pages_hold_what_the_code_says():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_field_of_an_update_is_on_its_page(hooks):
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", hooks.attributes("byzax.simulator.diagnostics.Update"), re.MULTILINE)
+    assert [name for name, _ in rows] == [*Update._fields]
 
 
 def test_every_comment_of_a_page_begins_or_ends_a_part_of_it(hooks):

@@ -1,13 +1,18 @@
 """byzax from Python: `run`, `load`, `simulate` and what they give."""
 
+import copy
+import dataclasses
 import gc
 import json
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -20,7 +25,9 @@ from byzax import OptionError, Result, Run, RunError, ScenarioError, Study
 from byzax.aggregators import Aggregator, Info, krum, median
 from byzax.attacks import Attack
 from byzax.experiments import running
+from byzax.experiments.api import described
 from byzax.experiments.records import METRICS
+from byzax.experiments.study import load as load_study
 from byzax.members import load_file
 from byzax.models import softmax
 from byzax.simulator.diagnostics import Diagnostics
@@ -147,7 +154,7 @@ def test_a_run_a_study_numpys_numbers_and_ranges_say_the_same():
     assert digests(found) == digests(run())
     assert package.validate(one) is None
     seeds = Study(name="seeds", **{**PLAIN, "grid": {"seed": range(2), "rule": ("median", "average")}})
-    assert seeds.grid == {"seed": [0, 1], "rule": ["median", "average"]}
+    assert seeds.grid == {"seed": (0, 1), "rule": ("median", "average")}
     for wrong in (5, [1]):
         with pytest.raises(ScenarioError, match="a file, a mapping, a Study or a Run is needed"):
             package.validate(wrong)
@@ -248,6 +255,220 @@ def test_without_a_folder_nothing_is_left_behind(tmp_path, monkeypatch):
     gc.collect()
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
     assert len(metrics) == 3
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, dataclasses.replace, lambda r: pickle.loads(pickle.dumps(r))]
+)
+def test_a_copy_keeps_the_folder_and_the_last_one_removes_it(tmp_path, monkeypatch, copied):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = run(record={"rows": 1, "weights": True})
+    updates = first.updates
+    second = copied(first)
+    assert first == first
+    assert first != second
+    assert len({first, second}) == 2
+    del first
+    gc.collect()
+    assert second.updates.equals(updates)
+    assert (len(second.params), len(second.recorded())) == (1, STEPS)
+    written = pickle.dumps(second)
+    folder = second.folder
+    del second
+    gc.collect()
+    assert [*tmp_path.iterdir()] == []
+    # its tables are there, and whatever reads the folder says that it is gone
+    late = pickle.loads(written)
+    assert len(late.metrics) == 3
+    for read in (
+        lambda: late.params,
+        lambda: late.updates,
+        lambda: late.weights,
+        late.recorded,
+        lambda: late.save("x"),
+    ):
+        with pytest.raises(ScenarioError, match=rf"^{folder}: this folder of the results is gone"):
+            read()
+
+
+def test_another_process_does_not_remove_the_folder_of_a_result(tmp_path, monkeypatch):
+    result = run()
+    (tmp_path / "result").write_bytes(pickle.dumps(result))
+    code = (
+        "import pickle, sys; result = pickle.load(open(sys.argv[1], 'rb')); assert len(result.params) == 1; del result"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "result"], check=True)
+    assert len(result.params) == 1
+    folder = result.folder
+    with monkeypatch.context() as patch:
+        # as in a fork, which has the object too
+        patch.setattr(os, "getpid", lambda: -1)
+        del result
+        gc.collect()
+    assert len(package.load(folder).params) == 1
+    shutil.rmtree(folder)
+
+
+def test_a_folder_is_found_again_where_the_working_directory_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(out="out")
+    monkeypatch.chdir("/")
+    assert len(result.params) == 1
+    assert result.folder == tmp_path / "out"
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"step,weight\n1,2,3\n", None])
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("params.npz", lambda result: result.params),
+        ("updates.csv", lambda result: result.updates),
+        ("updates.csv", lambda result: result.recorded()),
+        ("weights.csv", lambda result: result.weights),
+        ("update-00000001.npz", lambda result: result.recorded()),
+    ],
+)
+def test_a_damaged_file_is_named_when_it_is_read(tmp_path, kept, file, read, damage):
+    shutil.copytree(kept.folder, tmp_path / "out")
+    result = package.load(tmp_path / "out")
+    (run_folder,) = (tmp_path / "out" / "runs").iterdir()
+    read(result)
+    if damage is None and file in ("params.npz", "updates.csv"):
+        (run_folder / file).unlink()
+    elif damage is None:
+        # half of it: what a full disk leaves
+        held = (run_folder / file).read_bytes()
+        (run_folder / file).write_bytes(held[: len(held) // 2].rpartition(b",")[0] + b"\n")
+    else:
+        (run_folder / file).write_bytes(damage)
+    with pytest.raises(ScenarioError) as caught:
+        read(result)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{run_folder}: damaged: {file}")
+    assert line.endswith("remove the folder of this run, or run it again")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A recorded run in a folder."""
+    return run(record={"rows": 1, "weights": True}, out=tmp_path_factory.mktemp("kept") / "out")
+
+
+def test_only_runs_that_were_completed_have_parameters_and_lines():
+    with pytest.warns(UserWarning, match="1 of 2 runs failed"):
+        result = run(grid={"rule": ["median", late_failure]}, evaluate_every=1)
+    (failed,) = result.runs.loc[result.runs["status"] == "failed", "run"]
+    assert (result.folder / "runs" / failed / "params.npz").exists()
+    assert [*result.params] == result.runs.loc[result.runs["status"] == "complete", "run"].tolist()
+    (legend,) = result.plot().legends
+    assert [text.get_text() for text in legend.get_texts()] == ["median"]
+    # what it did until then is among the updates
+    assert result.updates.groupby("run")["step"].max().to_dict()[failed] < STEPS
+
+
+def late_failure(n: int, f: int) -> Aggregator:
+    """A rule that fails in its second update."""
+
+    def apply(rows, state, context=None):
+        jax.debug.callback(_second, state)
+        return rows[0], state + 1, Info(jnp.full(n, 1 / n))
+
+    return Aggregator(lambda d: jnp.zeros(()), apply)
+
+
+def _second(count):
+    if count >= 1:
+        raise ValueError("enough")
+
+
+PATHS = {
+    "out": lambda value: run(out=value),
+    "scenario": lambda value: package.run(value, quiet=True),
+    "folder": lambda value: package.load(value),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_is_a_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for value in (5, b"x", "", " ", "a\0b"):
+        if (name, value) == ("scenario", 5):
+            continue
+        with pytest.raises(ScenarioError, match=rf"^{name}: "):
+            PATHS[name](value)
+    with pytest.raises(ScenarioError, match=r"^folder: the path of a file or folder is needed, got None$"):
+        package.load(None)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_home_folder_is_found_wherever_a_path_comes_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.py").write_text(MINE)
+    write(tmp_path, **{**PLAIN, "rule": "~/own.py:mine"}).rename(tmp_path / "scenario.yaml")
+    result = run("~/scenario.yaml", out="~/out")
+    assert result.folder == tmp_path / "out"
+    assert digests(package.load("~/out")) == digests(result)
+    result.save("~/saved")
+    assert (tmp_path / "saved" / "summary.json").parent.is_dir()
+    assert byzax("run", "~/scenario.yaml", "--out", "~/command").exit_code == 0
+    assert digests(package.load(tmp_path / "command")) == digests(result)
+
+
+def test_results_are_not_saved_into_themselves(swept, tmp_path):
+    for place in (swept.folder, swept.folder / "inside", swept.folder / "runs" / ".." / "inside"):
+        for overwrite in (False, True):
+            with pytest.raises(ScenarioError, match=r"lies in the results themselves: choose another folder$"):
+                swept.save(place, overwrite)
+    assert not (swept.folder / "inside").exists()
+    swept.save(tmp_path / "saved")
+    with pytest.raises(ScenarioError, match=r"or overwrite it \(--overwrite, in Python overwrite=True\)$"):
+        swept.save(tmp_path / "saved")
+    assert digests(package.load(swept.save(tmp_path / "saved", overwrite=True))) == digests(swept)
+
+
+def test_loading_another_folder_says_which_one_is_meant(swept):
+    one = next((swept.folder / "runs").iterdir())
+    with pytest.raises(ScenarioError, match=rf"the folder of one run: load that of its study, {swept.folder}$"):
+        package.load(one)
+    for nothing in (swept.folder / "nothing", swept.folder / "scenario.yaml", "x" * 5000):
+        with pytest.raises(ScenarioError, match=r"no run here: there is no such folder$"):
+            package.load(nothing)
+    with pytest.raises(ScenarioError, match=rf"load one of the studies in it, such as {swept.folder} "):
+        package.load(swept.folder.parent)
+
+
+def test_a_keyword_ends_a_sweep_as_set_does(tmp_path):
+    grid = {"rule.name": ["median", "average"], "steps": [1, 2]}
+    study = Study(**{**PLAIN, "name": "small", "grid": grid})
+    path = write(tmp_path, **{**PLAIN, "name": "small", "grid": grid})
+    for keys in (
+        {"steps": 2},
+        {"rule": "krum"},
+        {"rule.name": "krum", "steps": 2},
+        {"grid.seed": [0, 1]},
+        {"grid": {}},
+    ):
+        ways = [described(scenario, keys).study for scenario in (study, study.given(), path)]
+        sets = [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+        assert ways == [load_study(path, sets).study] * 3, keys
+    assert described(study, {"steps": 2}).study.grid == {"rule.name": ("median", "average")}
+    # beside a grid of the same call a key is what it varies, in any order
+    for settings in ({"rule": "krum", "grid": grid}, {"grid": grid, "rule": "krum"}):
+        assert described({**PLAIN, "grid": {"seed": [5]}}, settings).study.grid == study.grid
+    for settings in ({"rule": "multi_krum", "rule.m": 2}, {"rule.m": 2, "rule": "multi_krum"}):
+        assert described(PLAIN, settings).study.rule.options()["m"] == 2
+    with pytest.raises(ScenarioError, match=r"^rule.m: grid.rule chooses all of rule: set grid.rule or rule instead$"):
+        run({**PLAIN, "grid": {"rule": ["median", "multi_krum"]}}, **{"rule.m": 2})
+
+
+def test_simulate_says_what_it_takes():
+    for given, said in (
+        (Study(**PLAIN), r"^run: a Study is many runs: give its first one, study.run, or run all with byzax.run$"),
+        ("scenario.yaml", r"^run: a Run or a mapping is needed, got 'scenario.yaml'$"),
+        (5, r"^run: a Run or a mapping is needed, got 5$"),
+    ):
+        with pytest.raises(ScenarioError, match=said):
+            package.simulate(given)
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RunError, OSError])
@@ -464,6 +685,33 @@ def test_updates_by_hand_are_what_they_say():
     np.testing.assert_allclose(updates[0].params - updates[1].params, 0.1 * updates[1].aggregate, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "asynchronous", "rows": 3, "apply": "buffer", "staleness": "polynomial"},
+        {"name": "asynchronous", "rows": 2, "apply": "table", "staleness": "polynomial"},
+        {"name": "sampled", "participants": 3},
+    ],
+)
+def test_rows_of_an_update_are_in_the_order_of_the_workers(schedule):
+    latency = {"name": "exponential", "mean": 1.0}
+    settings = {**SIMULATED, "rule": "average", "steps": 12, "schedule": schedule, "latency": latency}
+    seen = set()
+    for t, update in enumerate(package.simulate(settings)):
+        assert update.step == t
+        workers = update.workers.tolist()
+        assert workers == sorted(set(workers))
+        assert {len(each) for each in (update.rows, update.byzantine, update.forged)} == {len(workers)}
+        np.testing.assert_array_equal(update.byzantine, update.workers == 0)
+        np.testing.assert_array_equal(update.forged[update.workers != 0], update.rows[update.workers != 0])
+        # a mean: the same for each row that the rule sees, however old it is
+        seen = {*seen, *workers} if schedule.get("apply") == "table" else {*workers}
+        expected = [1 / len(seen) if worker in seen else 0 for worker in range(5)]
+        np.testing.assert_allclose(update.weights, expected, rtol=1e-6)
+        if schedule.get("apply") != "table" and update.diagnostics.age == 0:
+            np.testing.assert_allclose(update.weights[workers] @ update.forged, update.aggregate, rtol=1e-4, atol=1e-6)
+
+
 def test_a_run_by_hand_can_be_described_in_several_ways():
     first = next(package.simulate(SIMULATED)).params
     for one in (package.simulate(Run(**SIMULATED)), package.simulate(**SIMULATED)):
@@ -476,7 +724,9 @@ def test_a_run_by_hand_can_be_described_in_several_ways():
 def test_a_mistake_in_a_run_by_hand_is_said_before_its_first_update():
     for settings, said in (
         ({"stesp": 3}, r"^stesp: unknown key; did you mean 'steps'\?"),
-        ({"executor": "loop"}, r"^executor: unknown key"),
+        ({"executor": "loop"}, r"^executor: a key of a Study and not of a Run: for byzax.run and byzax.Study, leave"),
+        ({"repeats": 2, "grid": {"seed": [1]}}, r"^repeats, grid: keys of a Study and not of a Run"),
+        ({"grid.seed": [1]}, r"^grid: a key of a Study and not of a Run"),
         ({"rule": "krum", "workers": {"total": 4, "byzantine": 1}}, r"^rule: krum needs n >= 2f \+ 3"),
     ):
         with pytest.raises(ScenarioError, match=said):

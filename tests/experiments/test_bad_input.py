@@ -567,7 +567,7 @@ OVERRIDES = {
     "an item of a list": ("attack.beside[0].workers=3", "a list is set whole: --set 'attack.beside=[...]'"),
     "broken value": ("steps=[1", "--set steps:1:"),
     "key of something without keys": ("steps.a=1", "steps"),
-    "part of a component that the grid chooses": ("attack.epsilon=2", "--set attack.epsilon: grid.attack chooses all"),
+    "part of a component that the grid chooses": ("attack.epsilon=2", "attack.epsilon: grid.attack chooses all"),
     "grid key that does not exist": ("grid.rules=[krum]", "grid.rules: unknown key; did you mean 'rule'?"),
 }
 

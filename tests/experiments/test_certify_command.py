@@ -149,6 +149,10 @@ def test_noise_can_be_that_of_a_model(tmp_path):
         ),
         ({"rule": "failing"}, "rule: failing fails: ArithmeticError: this rule always fails"),
         ({}, "rule: is missing: --rule NAME, or a file with rule or rules"),
+        (
+            {"data": "digits", "rule": "krum", "attack": "none"},
+            "this is a scenario, of byzax run: a certificate has rule",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_the_way_out(tmp_path, changes, expected):
@@ -159,6 +163,12 @@ def test_a_mistake_is_one_line_with_the_way_out(tmp_path, changes, expected):
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith(f"{path}: {expected}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rule_in_the_place_of_a_file_is_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = byzax("certify", "krum")
+    assert (result.exit_code, result.stderr) == (2, "krum: no such file: the rule of this name is --rule krum\n")
 
 
 def test_without_a_file_a_mistake_has_no_file_before_it():

@@ -135,7 +135,9 @@ def test_a_mark_that_is_none_proves_nothing(study, tmp_path, mark):
 def test_results_of_another_kind_are_not_overwritten(study):
     _, out = study
     assert "holds a study" in refuses(out, "certify", "--rule", "median", "--out", out, "--overwrite")
-    assert "choose another --out\n" in refuses(out, "certify", "--rule", "median", "--out", out)
+    assert "choose another folder (--out, in Python out=)\n" in refuses(
+        out, "certify", "--rule", "median", "--out", out
+    )
 
 
 def test_nothing_is_removed_where_one_of_several_folders_cannot_be_had(study, thesis, tmp_path):

@@ -248,7 +248,7 @@ def test_a_race_that_was_stopped_early_is_recorded_to_its_end_and_replayed(tmp_p
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("params.npz", "x", "params.npz: is no model, or damaged"),
+        ("params.npz", "x", "damaged: params.npz does not hold params, step"),
         ("timeline.npz", "x", "timeline.npz: is no timeline, or damaged"),
         ("summary.json", "{", "damaged: summary.json is no JSON"),
         ("scenario.yaml", None, "timeline.npz: does not fit"),

@@ -1,15 +1,23 @@
 """Scenarios: strict, frozen, and every mistake said in one line with the way out."""
 
+import copy
 import json
+import operator
 import pickle
 import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import cloudpickle
+import numpy as np
 import pytest
+from pydantic import BaseModel
 
-from byzax.simulator.config.base import parse_as
+from byzax.experiments.strict_yaml import dump, parse_text
+from byzax.simulator.config.base import FrozenDict, parse_as
+from byzax.simulator.config.grid import expand
 from byzax.simulator.config.part import json_schema
-from byzax.simulator.config.run import Run
+from byzax.simulator.config.run import STUDY_KEYS, Run
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 
@@ -62,6 +70,92 @@ def test_declared_follows_byzantine_unless_it_is_given():
 def test_a_scenario_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         parse_as(Study, SMALLEST).steps = 3
+
+
+def named(n: int, f: int, *, sizes: Sequence[int] = (1,), by_name: Mapping[str, int] = MappingProxyType({"a": 1})):
+    """A rule of one's own with options that could be changed in place."""
+
+
+def mutable_parts(value, place=""):
+    """All that can be changed in place below a value, by where it is."""
+    if isinstance(value, BaseModel):
+        inner = {name: getattr(value, name) for name in type(value).model_fields}
+    elif isinstance(value, Mapping):
+        inner = value
+    else:
+        inner = dict(enumerate(value)) if isinstance(value, tuple) else {}
+    if isinstance(value, (list, set)) or (isinstance(value, dict) and not isinstance(value, FrozenDict)):
+        yield place
+    for key, each in inner.items():
+        yield from mutable_parts(each, f"{place}.{key}")
+
+
+def test_nothing_in_a_description_can_be_changed_in_place_and_all_are_hashable():
+    grid = {
+        "rule": ["krum", {"name": "multi_krum", "m": 3}, {"name": named, "sizes": [1, 2], "by_name": {"b": 2}}, named],
+        "pre": [[], ["nnm", {"name": "clip", "bound": 2.0}]],
+        "optimizer.learning_rate": [*np.array([0.1, 0.5])],
+        "seed": range(2),
+    }
+    given = {
+        **SMALLEST,
+        "record": {"rows": [1, 2]},
+        "latency": {"name": "constant", "crashes": [{"worker": 1, "at": 2}]},
+    }
+    study = Study(**given, grid=grid)
+    for described in (study, study.run, *study.task, *(cell.study for cell in expand(study).cells)):
+        assert [*mutable_parts(described)] == []
+        assert isinstance(hash(described), int)
+    for place in (study.grid, study.grid["rule"][1]):
+        kept = dict(place)
+        for change in (
+            lambda place=place: place.update(rule=[]),
+            lambda place=place: place.pop("rule"),
+            lambda place=place: place.clear(),
+            lambda place=place: operator.setitem(place, "rule", []),
+            lambda place=place: operator.delitem(place, "rule"),
+            lambda place=place: operator.ior(place, {"rule": []}),
+            lambda place=place: place.setdefault("x", []),
+            lambda place=place: place.popitem(),
+        ):
+            with pytest.raises(TypeError, match="cannot be changed in place"):
+                change()
+        assert place == kept
+    # what was given stays the caller's, and is given back as it was
+    assert study.given()["grid"] == {**grid, "seed": [0, 1], "optimizer.learning_rate": [0.1, 0.5]}
+    assert grid["rule"][2]["sizes"] == [1, 2]
+    for again in (
+        study.replace(),
+        copy.deepcopy(study),
+        pickle.loads(cloudpickle.dumps(study)),
+        parse_as(Study, study.given()),
+    ):
+        assert again == study
+        assert hash(again) == hash(study)
+    assert study != study.replace(grid={**grid, "seed": [1, 0]})
+    assert parse_text(dump(study.given()), "x")["grid"]["pre"] == grid["pre"]
+
+
+def test_an_option_that_could_be_changed_in_place_is_refused():
+    def listed(n: int, f: int, *, sizes: list[int] | None = None):
+        """A rule of one's own."""
+
+    with pytest.raises(
+        ScenarioError, match=r"^rule: .*the option sizes of listed is a list, .* such as tuple\[int, ...\]"
+    ):
+        parse_as(Study, {**SMALLEST, "rule": listed})
+
+
+def test_a_dotted_key_where_there_are_none_says_where_they_are():
+    for wrong in (
+        lambda: Run(data="digits", rule="krum", attack="none", **{"rule.distance": "plain"}),
+        lambda: parse_as(Study, SMALLEST).replace(**{"workers.total": 5}),
+        lambda: parse_as(Study, SMALLEST).workers.replace(**{"byzantine.count": 1}),
+    ):
+        with pytest.raises(
+            ScenarioError, match=r"^\w+\.\w+: dotted keys are for .*: give (\w+) whole here, such as \1=\{"
+        ):
+            wrong()
 
 
 @pytest.mark.parametrize(
@@ -140,9 +234,9 @@ def test_a_copy_is_checked_and_defaults_follow():
 
 def test_a_run_has_everything_that_decides_numbers_and_a_study_the_rest():
     study = parse_as(Study, {**SMALLEST, "repeats": 3, "seed": 4, "evaluate_every": 7, "executor": "loop"})
-    assert set(Run.model_fields) | {
-        "name", "executor", "evaluate_every", "early_stopping", "record", "repeats", "skip_impossible", "grid",
-    } == set(Study.model_fields)  # fmt: skip
+    assert [name for name in Study.model_fields if name not in Run.model_fields] == [*STUDY_KEYS]
+    with pytest.raises(ScenarioError, match=r"^executor, repeats: keys of a Study and not of a Run"):
+        study.run.replace(repeats=2, executor="loop")
     assert study.task.seeds == (4, 5, 6)
     assert [each.run.seed for each in study.task.repeats] == [4, 5, 6]
     assert study.task.run == study.run == parse_as(Study, {**SMALLEST, "seed": 4, "name": "other"}).run

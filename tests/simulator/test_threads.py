@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -76,6 +77,18 @@ from tests.simulator.conftest import run, small
         assert warned == ""
     else:
         assert "JAX had started before byzax, with 3 threads in place of 1" in warned
+
+
+def test_other_threads_are_warned_of_once_in_a_process(monkeypatch):
+    monkeypatch.setattr(threads, "running", lambda: 3)
+    monkeypatch.setattr(threads, "start_with", lambda count: None)
+    monkeypatch.setattr(threads, "requested", lambda: 7)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            threads.start()
+    assert len(found) == 1
+    assert found[0].filename == __file__
 
 
 @pytest.mark.parametrize("given", ["abc", "0", "-1", "1.5"])

@@ -18,6 +18,7 @@ from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 import byzax
+from byzax.members import plugin_folders
 from byzax.simulator import threads
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.part import parts_of, source_of
@@ -94,8 +95,7 @@ def connect(address: str | None) -> Embedded | None:
     if address:
         # a node of a cluster may have other code than this one: it gets this package; plug-ins it must have itself
         environment["py_modules"] = [os.path.dirname(str(byzax.__file__))]
-        folders = filter(None, os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep))
-        environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, folders))
+        environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, plugin_folders()))
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # an embedded Ray listens on every network of the machine: it always asks for its token, as it does by itself
