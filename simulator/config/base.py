@@ -8,9 +8,18 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from byzax.members import nearest
+from byzax.members import check_plugin_folders, nearest
 from byzax.options import UNKNOWN, alternatives, needed
-from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, join_lines, quote, shorten
+from byzax.simulator.mistakes import (
+    LONGEST_VALUE,
+    MOST_LINES,
+    Impossible,
+    ScenarioError,
+    join_lines,
+    label_of,
+    quote,
+    shorten,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
@@ -43,6 +52,8 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
     _short: ClassVar[str] = "name"
 
     def __init__(self, **given: Any):
+        # not a mistake of any key
+        check_plugin_folders()
         try:
             self.__pydantic_validator__.validate_python(given, self_instance=self)
         except ValidationError as error:
@@ -143,7 +154,9 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
     Raises:
         ScenarioError: One line for each mistake, each beginning with its key; `Impossible` where all of them are about
             numbers that do not go together.
+        PluginError: Where a folder of `$BYZAX_PLUGINS` cannot be used.
     """
+    check_plugin_folders()
     try:
         return description.model_validate(mapping)
     except ValidationError as error:
@@ -188,4 +201,8 @@ def _line(key: str, mistakes: list[Any]) -> str:
             return str(context["error"])
     words = dict.fromkeys(needed(each["type"], each.get("ctx", {})) for each in mistakes)
     words.pop(UNKNOWN, None)
-    return f"{key}: {alternatives(words)}, got {quote(first['input'])}"
+    given = first["input"]
+    # one part where several can stand
+    single = [label_of(given)] if callable(given) else [given] if isinstance(given, (str, Mapping)) else None
+    hint = f": write {quote(single).replace(chr(39), '')}" if single and first["type"] == "tuple_type" else ""
+    return f"{key}: {alternatives(words)}, got {quote(given)}{hint}"

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -70,7 +69,7 @@ class Part(Description, frozen=True):
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
-                    depends_on(Path(name))
+                    depends_on(members.absolute(name))
 
     def __reduce__(self) -> Any:
         # the class is made from the function, in each process
@@ -184,6 +183,7 @@ class Choice:
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
             value = value.given()
+        self._check_unbuilt(value.get("name") if isinstance(value, Mapping) else value)
         if self.number and type(value) in (int, float):
             value = {"name": self.number[0], self.number[1]: value}
         given = {"name": value} if isinstance(value, str) or callable(value) else value
@@ -197,6 +197,16 @@ class Choice:
         except (PartError, PluginError) as error:
             raise mistake(str(error)) from None
         return made.model_validate({**given, "name": made.model_fields["name"].default})
+
+    def _check_unbuilt(self, value: Any) -> None:
+        """Raises an error of pydantic for what the function of a part gave, in place of the function."""
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            arguments = ", ".join(members.KINDS[self.kind].arguments)
+            raise mistake(
+                f"a name or a function is needed, got {members.KINDS[self.kind].gives.split(' of ')[0]}, which a "
+                f"function made: give the function, such as krum in place of krum({arguments}): byzax calls it with "
+                f"({arguments}) and the options that stand beside its name"
+            )
 
     def type_of(self, chosen: Any) -> type[Part]:
         """The type of a part.
@@ -448,6 +458,7 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
 
 @cache
 def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Callable[..., Any]) -> type[Part]:
+    members.check_function(kind, function)
     label, literal = label_of(name), Literal
     fields: dict[str, Any] = {"name": (literal[name], name)}
     if base is NestedRule and _has_nested(function):

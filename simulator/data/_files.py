@@ -109,7 +109,7 @@ def find_named(name: str, option: str, file: str) -> Path:
     except RuntimeError:
         raise DataError(f"{name}: data.{option} {file!r}: there is no such user: write it without ~") from None
     shared = os.environ.get("BYZAX_DATA")
-    places = [place, *([Path(shared, file)] if shared and not place.is_absolute() else [])]
+    places = [place, *([Path(os.path.expanduser(shared), file)] if shared and not place.is_absolute() else [])]
     for each in places:
         depends_on(each)
         try:
