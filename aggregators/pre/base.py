@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Info, State, check_rows
+from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Info, State, check_array, check_rows
+from byzax.members import place_of
 from byzax.options import OptionError, PartError
 
 
@@ -98,9 +99,16 @@ def _over_mixed_rows(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggre
         mixed, shares = jnp.asarray(rows).astype(jnp.promote_types(rows.dtype, jnp.float32)), None
         for place, mixer in enumerate(mixers):
             own = None if context is None else context._replace(key=jax.random.fold_in(context.key, place))
-            mixed, part = mixer.mix(mixed, own)
+            given = mixer.mix(mixed, own)
+            if not isinstance(given, tuple) or len(given) != 2:
+                raise TypeError(f"this function must give (rows, shares){place_of(mixer.mix)}")
+            count = len(mixed)
+            mixed, part = given
+            check_array("rows [kept, d]", mixed, (mixer.kept, rows.shape[1]), mixer.mix)
+            check_array("shares [kept, n]", part, (mixer.kept, count), mixer.mix)
             shares = part if shares is None else part @ shares
         aggregate, state, info = rule.apply(mixed, state, context)
+        check_array("an aggregate [d]", aggregate, rows.shape[1:], rule.apply)
         weights = info.weights if info.weights is None or shares is None else info.weights @ shares
         return aggregate.astype(rows.dtype), state, info._replace(weights=weights)
 
