@@ -16,7 +16,7 @@ from byzax.aggregators import Aggregator
 from byzax.aggregators.filters import Filter
 from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
-from byzax.members import KINDS, check_call, file_of, is_builtin, place_of
+from byzax.members import KINDS, check_call, code_of, file_of, is_builtin, place_of
 from byzax.models import Model
 from byzax.options import OptionError, PartError
 from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
@@ -153,7 +153,7 @@ def location(part: Part, called: Any = None) -> str:
             continue
         seen.add(id(each))
         each = inspect.unwrap(each)
-        code = getattr(each, "__code__", None)
+        code = code_of(each)
         if code is not None and os.path.abspath(code.co_filename) in files:
             return place_of(each)
         # a rule may have come out of `stateless`, and an attack out of a helper
@@ -224,7 +224,7 @@ def _origin(error: BaseException | None, key: str, part: Part) -> tuple[str, str
 
 def _is_inside(code: CodeType, function: Callable[..., Any]) -> bool:
     """Whether code is that of a function, or of a function that is made in it."""
-    own = getattr(inspect.unwrap(function), "__code__", None)
+    own = code_of(function)
     if own is None or own.co_filename != code.co_filename:
         return False
     return code is own or code.co_qualname.startswith(f"{own.co_qualname}.")

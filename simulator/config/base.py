@@ -50,6 +50,8 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
 
     # the key whose bare value can be written for the description
     _short: ClassVar[str] = "name"
+    # what a part's function takes by place, so that it is no key
+    _by_place: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **given: Any):
         # not a mistake of any key
@@ -120,7 +122,8 @@ def _given(value: Any) -> Any:
 def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     location, kind, context = mistake["loc"], mistake["type"], mistake.get("ctx", {})
     if kind == "extra_forbidden" and len(location) == 1:
-        kind, context = "unknown_key", {"known": list(description.model_fields)}
+        known, by_place = list(description.model_fields), getattr(description, "_by_place", ())
+        kind, context = "unknown_key", {"known": known, "by_place": location[0] in by_place}
     field = description.model_fields.get(str(location[0])) if location else None
     # a type that validates by itself adds no such name
     own = field is not None and any(hasattr(each, "__get_pydantic_core_schema__") for each in field.metadata)
@@ -189,6 +192,9 @@ def _line(key: str, mistakes: list[Any]) -> str:
     first = mistakes[0]
     context = first.get("ctx", {})
     match first["type"]:
+        case "unknown_key" if context["by_place"]:
+            name = first["loc"][-1]
+            return f"{key}: is no option: the function takes {name} by place, and options stand behind a *: *, {name}"
         case "unknown_key":
             return f"{key}: unknown key; {nearest(str(first['loc'][-1])[:LONGEST_VALUE], context['known'])}"
         case "missing":

@@ -1,6 +1,7 @@
 """Parts of a scenario: a name, or a function of the user's own, with the options of its signature."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType, UnionType
@@ -203,9 +204,9 @@ class Choice:
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             arguments = ", ".join(members.KINDS[self.kind].arguments)
             raise mistake(
-                f"a name or a function is needed, got {members.KINDS[self.kind].gives.split(' of ')[0]}, which a "
-                f"function made: give the function, such as krum in place of krum({arguments}): byzax calls it with "
-                f"({arguments}) and the options that stand beside its name"
+                f"a name or a function is needed, got {type(value).__name__}, which a function made: give the "
+                f"function, {self.kind}=mine in place of {self.kind}=mine({arguments or '...'}): byzax calls it with "
+                + (f"({arguments}) and its options" if arguments else "its options, {'name': mine, 'option': 1.0}")
             )
 
     def type_of(self, chosen: Any) -> type[Part]:
@@ -463,7 +464,8 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
     fields: dict[str, Any] = {"name": (literal[name], name)}
     if base is NestedRule and _has_nested(function):
         raise PartError(f"{label} has a rule as an option itself, and cannot be the option of another rule")
-    with named(members.file_of(function)):
+    code = members.code_of(function)
+    with named(members.file_of(function), f":{code.co_firstlineno}" if code else ""):
         for option in options_of(function):
             if option.name in base.model_fields or option.name in vars(Part):
                 raise TypeError(
@@ -478,6 +480,9 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
         made = create_model(f"{label}_{kind}", __base__=base, __doc__=summary, **fields)
     made._source = source if isinstance(source, str) else staticmethod(source)
     made._kind, made._function = kind, staticmethod(function)
+    made._by_place = frozenset(inspect.signature(function).parameters) - {
+        option.name for option in options_of(function)
+    }
     return made
 
 

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from byzax.options import PartError
@@ -86,7 +86,7 @@ KINDS = {
         "byzax.simulator.rates",
         "rates",
         ("updates",),
-        "a function (step) of the learning rate, such as lambda step: 0.1 / (1 + step)",
+        "a function (step) of the learning rate, as lambda updates: lambda step: 0.1 / (1 + step) does",
         ("step",),
     ),
     "optimizer": Kind("optimizer", "byzax.simulator.optimizers", "optimizers", (), "a GradientTransformation of optax"),
@@ -228,13 +228,10 @@ def check_call(
     """
     try:
         signature = inspect.signature(function)
-    except ValueError:
-        # a function of C does not say
-        return
-    options = [each for each in signature.parameters.values() if each.kind is each.KEYWORD_ONLY]
-    try:
+        options = [each for each in signature.parameters.values() if each.kind is each.KEYWORD_ONLY]
         signature.bind(*arguments, **{each.name: None for each in options if each.default is each.empty})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        # a ValueError for what is written in C and has no signature
         called = f"is called with ({', '.join(arguments)})" if arguments else "is called with its options alone"
         raise PartError(
             f"{name} {called}, and cannot be ({error}): {way_out}{place_of(function) if place is None else place}"
@@ -250,6 +247,11 @@ def check_function(kind: str, function: Callable[..., Any]) -> None:
     """
     part, name = KINDS[kind], getattr(function, "__name__", type(function).__name__).strip("<>")
     way_out = f"write def mine({', '.join([*part.arguments, '*, option: float = 1.0'])}), which gives {part.gives}"
+    if kind == "model" and inspect.isclass(function):
+        raise PartError(
+            f"{name} is a class: a flax module is named by model: module with its option path, file.py:{name}, or in "
+            f"Python model={{'name': 'module', 'path': {name}}}"
+        )
     if name in available(kind):
         way_out += f", or name byzax's own: {name}"
     check_call(function, name, part.arguments, way_out)
@@ -390,10 +392,15 @@ def is_builtin(function: Callable[..., Any]) -> bool:
 
 def place_of(function: Callable[..., Any]) -> str:
     """File and line of a function, in brackets; empty where it has none."""
+    code = code_of(function)
+    return f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+
+
+def code_of(function: Callable[..., Any]) -> CodeType | None:
+    """The code of a function, inside of what wraps it; None where it has none, as what is written in C."""
     while isinstance(function, functools.partial):
         function = function.func
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+    return getattr(inspect.unwrap(function), "__code__", None)
 
 
 def said(error: BaseException, file: str) -> str:

@@ -362,12 +362,12 @@ def test_what_a_function_gave_is_refused_in_place_of_the_function(kind):
     text = refusal(**changes)
     assert text.startswith(f"{key}: "), text
     assert "\n" not in text
-    assert "give the function" in text or "which gives" in text or "must give a function" in text
+    assert "give the function, " in text or "which gives" in text or "must give a function" in text
 
 
 def test_a_rate_is_a_function_that_gives_a_function_of_the_step():
     text = refusal(optimizer={"name": "sgd", "learning_rate": lambda step: 0.1})
-    assert text.startswith("optimizer.learning_rate: lambda must give a function (step) of the learning rate, such as")
+    assert text.startswith("optimizer.learning_rate: lambda must give a function (step) of the learning rate, as ")
     rate = {"name": "sgd", "learning_rate": lambda updates: lambda step: 0.1 / (1 + step)}
     byzax.validate(byzax.Run(**{**SMALL, "optimizer": rate}))
 
@@ -381,6 +381,40 @@ def test_an_optimizer_of_optax_is_named_or_put_into_a_function():
         return optax.adamw(learning_rate)
 
     byzax.validate(byzax.Run(**{**SMALL, "optimizer": {"name": mine, "learning_rate": 0.2}}))
+
+
+def test_a_class_of_flax_is_told_how_it_is_named():
+    class Net:
+        """A class that is no function of a model."""
+
+    assert "model={'name': 'module', 'path': Net}" in refusal(model=Net)
+
+
+def test_of_two_parts_of_one_file_the_one_that_failed_is_told():
+    def fails(n: int, f: int):
+        raise ValueError("never")
+
+    def calls(n: int, f: int, *, base: rules.Nested = fails):
+        return byzax.aggregators.build(base, n, f)  # pyright: ignore[reportArgumentType]
+
+    assert refusal(rule=calls).startswith("rule.base: never (")
+
+    def itself(n: int, f: int, *, base: rules.Nested = "median"):
+        raise ValueError("never")
+
+    assert refusal(rule=itself).startswith("rule: never (")
+
+
+def test_a_message_of_a_part_itself_is_left_as_it_is():
+    def mine(n: int, f: int, *, k: int = 3):
+        raise byzax.OptionError("k", "must be less than the moon")
+
+    assert refusal(rule={"name": mine, "k": 4}) == "rule.k: must be less than the moon"
+
+    def other(n: int, f: int):
+        raise byzax.PartError("other needs the moon")
+
+    assert refusal(rule=other) == "rule: other needs the moon"
 
 
 def test_one_part_where_several_can_stand_is_told_how_it_is_written():
