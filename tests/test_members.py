@@ -232,7 +232,10 @@ def test_the_home_folder_can_be_written_short(tmp_path, monkeypatch):
 
 def test_a_folder_of_plug_ins_that_is_not_there_is_no_mistake_of_a_key(tmp_path, monkeypatch):
     monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path / "nowhere"))
-    for make in (lambda: Study(**SCENARIO), lambda: parse_as(Study, SCENARIO)):
+    for make in (
+        lambda: Study(**SCENARIO),  # pyright: ignore[reportArgumentType]
+        lambda: parse_as(Study, SCENARIO),
+    ):
         with pytest.raises(PluginError) as caught:
             make()
         assert str(caught.value) == f"$BYZAX_PLUGINS: {tmp_path / 'nowhere'} is no folder"

@@ -318,7 +318,7 @@ def build_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregat
     Raises:
         ValueError: Where one of them does not accept these numbers.
     """
-    return chained(partial(build, part), k, f, [each.make for each in before])
+    return chained(partial(build, part), k, f, [partial(build, each) for each in before])
 
 
 @cache

@@ -663,7 +663,7 @@ def test_a_plug_in_that_cannot_be_used_is_refused_where_its_name_is_asked_for(tm
         arguments: command(*arguments, env={"BYZAX_PLUGINS": str(tmp_path)})
         for arguments in (("run", write(tmp_path, attack="mine")), ("list", "attacks"))
     }
-    said = f"{tmp_path / 'attacks' / 'mine.py'}: SyntaxError: invalid syntax"
+    said = f"{tmp_path / 'attacks' / 'mine.py'} (of $BYZAX_PLUGINS): SyntaxError: invalid syntax"
     for (name, _), process in processes.items():
         out, err = process.communicate(timeout=200)
         assert (process.returncode, bool(out), err.count("\n")) == ((2, False, 1) if name == "run" else (0, True, 1)), (
