@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from pydantic import Field
 
+from byzax.members import place_of
 from byzax.options import PartError
 
 Array = jax.Array
@@ -209,12 +210,47 @@ def _check_result(needed: str, count: int, result: Any, function: Callable[..., 
     """Raises TypeError, with the place of the function, unless `result` is `count` values of which Info is the last."""
     if isinstance(result, tuple) and len(result) == count and isinstance(result[-1], Info):
         return
-    code = getattr(function, "__code__", None)
-    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
     kinds = [type(each).__name__ for each in result] if isinstance(result, tuple) else []
     got = f"({', '.join(kinds)})" if kinds else type(result).__name__
     hint = "the last value must be an Info, such as Info()" if len(kinds) == count else "return Info() too"
-    raise TypeError(f"this function must give {needed}, got {got}: {hint}{place}")
+    raise TypeError(f"this function must give {needed}, got {got}: {hint}{place_of(function)}")
+
+
+def check_array(what: str, value: Any, shape: tuple[int, ...], function: Callable[..., Any]) -> None:
+    """Checks what a function gave, before anything casts or broadcasts it.
+
+    Args:
+        what: What it is, with the names of its axes, such as "an aggregate [d]".
+        value: What the function gave.
+        shape: The shape that it must have.
+        function: The function.
+
+    Raises:
+        TypeError: Unless it is an array of that shape of floating-point numbers; names the place of the function.
+    """
+    dtype, got = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is not None and got == shape and jnp.issubdtype(dtype, jnp.floating):
+        return
+    given = type(value).__name__ if dtype is None or got is None else f"{dtype}{list(got)}"
+    wanted = f"{what} of floating-point numbers, {list(shape)}"
+    raise TypeError(f"this function must give {wanted}, got {given}{place_of(function)}")
+
+
+def _check_state(new: State, old: State, function: Callable[..., Any]) -> None:
+    """Raises TypeError, with the place of the function, unless a state keeps structure, shapes and kinds of numbers."""
+
+    def kinds(state: State) -> Any:
+        def kind(leaf: Any) -> tuple[Any, ...]:
+            dtype = jnp.result_type(leaf)
+            return jnp.shape(leaf), "floating" if jnp.issubdtype(dtype, jnp.floating) else str(dtype)
+
+        leaves, structure = jax.tree.flatten(state)
+        return structure, [kind(leaf) for leaf in leaves]
+
+    if kinds(new) != kinds(old):
+        given, wanted = (jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}", each)
+                         for each in (new, old))  # fmt: skip
+        raise TypeError(f"this function must give a state like that of init, {wanted}, got {given}{place_of(function)}")
 
 
 def stateless(
@@ -244,6 +280,7 @@ def stateless(
         given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)))
         _check_result("(aggregate, info)", 2, given, aggregate)
         result, info = given
+        check_array("an aggregate [d]", result, rows.shape[1:], aggregate)
         return result.astype(rows.dtype), info
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
@@ -311,7 +348,10 @@ def stateful(
         given = aggregate(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), state)
         _check_result("(aggregate, state, info)", 3, given, aggregate)
         result, new, info = given
-        return result.astype(rows.dtype), jax.tree.map(lambda now, old: now.astype(old.dtype), new, state), info
+        check_array("an aggregate [d]", result, rows.shape[1:], aggregate)
+        _check_state(new, state, aggregate)
+        new = jax.tree.map(lambda now, old: jnp.asarray(now, jnp.result_type(old)), new, state)
+        return result.astype(rows.dtype), new, info
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         check_rows(rows, n)

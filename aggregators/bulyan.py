@@ -8,7 +8,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from byzax import aggregators
-from byzax.aggregators.base import NEVER, Aggregator, Array, Info, Nested, eligible, limited, require, stateless
+from byzax.aggregators.base import (
+    NEVER,
+    Aggregator,
+    Array,
+    Info,
+    Nested,
+    check_array,
+    eligible,
+    limited,
+    require,
+    stateless,
+)
 from byzax.aggregators.kernels.columns import Median, mean_around_median
 from byzax.aggregators.kernels.distances import (
     SortedNeighbours,
@@ -218,6 +229,7 @@ def _build_rule_selection(name: str, build_rule: Callable[[int], Aggregator], n:
 
         def next_row(own: tuple[()], alive: Array, k: Array) -> tuple[Array, Array, tuple[()]]:
             output = lax.switch(k, pools, alive) if aggregate_alive is None else aggregate_alive(alive)
+            check_array("an aggregate [d]", output, rows.shape[1:], among or rules[0].apply)
             row = first_smallest(squared_distances_to(rows, output), eligible(alive, finite)).astype(jnp.int32)
             # with more than f rows of NaN it is not the search that failed
             return row, jnp.isnan(output).any() & (jnp.sum(alive & ~finite) <= f), own

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
+from byzax.members import place_of
 from byzax.options import PartError
 
 Array = jax.Array
@@ -324,8 +325,17 @@ def stateless(
     """
 
     def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
-        rows = jnp.where(view.byzantine[:, None], make_rows(key, view).astype(view.rows.dtype), view.rows)
-        return rows, state
+        made = make_rows(key, view)
+        dtype, shape = getattr(made, "dtype", None), getattr(made, "shape", None)
+        fits = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+        if not fits or shape not in (view.rows.shape, view.rows.shape[1:]):
+            given = type(made).__name__ if dtype is None or shape is None else f"{dtype}{list(shape)}"
+            n, d = view.rows.shape
+            raise TypeError(
+                f"this function must give rows [n={n}, d={d}] or one row [d={d}] of floating-point numbers, got {given}"
+                f"{place_of(make_rows)}"
+            )
+        return jnp.where(view.byzantine[:, None], made.astype(view.rows.dtype), view.rows), state
 
     return Attack(forge=forge, needs=needs, questions=questions, least_known=least_known)
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-import jax
 import numpy as np
 
 from byzax.experiments.attack_notes import attack_notes
@@ -86,11 +85,7 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
     """
     size, local = scenario.data.batch_size, scenario.local
     epochs = local is not None and local.epochs is not None
-    if (
-        size == 1
-        or not (epochs or scenario.variance_reduction)
-        or not _fails_on_one_sample(scenario.model, scenario.data)
-    ):
+    if size == 1 or not (epochs or scenario.variance_reduction) or _least_batch(scenario.model, scenario.data) == 1:
         return
     n, keeps = scenario.workers.total, local is None or local.last_batch == "keep"
     for seed in scenario.seeds:
@@ -107,18 +102,11 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
 
 
 @file_cache(maxsize=32)
-def _fails_on_one_sample(part: Part, data: DataPart) -> bool:
-    """Tells whether a model has a norm over the batch, which is constant on a single sample."""
+def _least_batch(part: Part, data: DataPart) -> int:
+    """The fewest samples of a batch that a model learns from."""
     part.reads_files()
     dataset = load(data)
-    model = part.make(dataset.x.shape[1:], dataset.classes)
-    if model.statistics is None:
-        return False
-    try:
-        jax.eval_shape(lambda key: model.loss(model.init(key), dataset.x[:1], dataset.y[:1]), jax.random.key(0))
-    except ValueError:
-        return True
-    return False
+    return part.make(dataset.x.shape[1:], dataset.classes).least_batch
 
 
 # Functions from a scenario to lines, each beginning with a key. They are called for every cell of a grid, so that slow

@@ -3,7 +3,6 @@
 import csv
 import functools
 import hashlib
-import importlib
 import importlib.metadata
 import inspect
 import io
@@ -23,11 +22,11 @@ from byzax.experiments.names import file_name, short
 from byzax.experiments.settings import settings, without_defaults
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
-from byzax.members import KINDS, file_of, place_of, reference_of
+from byzax.members import absolute, file_of, is_builtin, reference_of
 from byzax.simulator import threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.config.grid import Expansion
-from byzax.simulator.config.part import NestedRule, Part, function_of, kind_of, parts_of
+from byzax.simulator.config.part import NestedRule, Part, function_of, parts_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
@@ -468,11 +467,8 @@ def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
         file = Path(file_of(function)).absolute()
         if part.name == "module":
             given = part.options()["path"]
-            function, file = given, place_of(given.rpartition(":")[0] if isinstance(given, str) else file_of(given))
-        elif (
-            Path(str(importlib.import_module(KINDS[kind_of(part)].package).__file__)).parent.resolve()
-            in file.resolve().parents
-        ):
+            function, file = given, absolute(given.rpartition(":")[0] if isinstance(given, str) else file_of(given))
+        elif is_builtin(function):
             continue
         try:
             held = _source(function) if callable(function) and not file.is_file() else file.read_bytes()

@@ -101,7 +101,7 @@ def build_residual(
         OptionError: For groups that do not divide the channels.
     """
     check(shape, classes)
-    _, _, channels = image_sizes(name, shape)
+    *sides, channels = image_sizes(name, shape)
     check_groups(norm, groups, sizes)
 
     def create(rngs: nnx.Rngs) -> nnx.Module:
@@ -109,4 +109,6 @@ def build_residual(
         normalise = partial(build_norm, norm, groups=groups, rngs=rngs)
         return ResidualNetwork(channels, sizes, blocks, project, num_outputs(classes), convolve, normalise, rngs)
 
-    return from_module(create, classes, batch=False)
+    # the last norm is over the pixels too, unless the image has been halved to a single one
+    single_pixel = max(sides) <= 2 ** (len(sizes) - 1)
+    return from_module(create, classes, batch=False, least_batch=2 if norm == "batch" and single_pixel else 1)

@@ -98,6 +98,8 @@ class Model(NamedTuple):
         statistics: Measures what a norm over the batch needs for predictions; None where the model has no such norm.
         batch: Whether the gradients of several workers are computed together (`vmap`) on a CPU. That is slower than one
             after the other where a model has convolutions: those of many kernels at once are grouped ones.
+        least_batch: The fewest samples of a batch that the model learns from: 2 where a norm is over the samples of the
+            batch alone, which is constant for one.
     """
 
     init: ModelInit
@@ -106,6 +108,7 @@ class Model(NamedTuple):
     judge: JudgeOutputs
     statistics: MeasureStatistics | None = None
     batch: bool = True
+    least_batch: int = 1
 
 
 class Statistic(nnx.Variable):
@@ -134,6 +137,7 @@ def from_module(
     penalty: Callable[[nnx.State], Array] | None = None,
     name: str = "a model",
     batch: bool = True,
+    least_batch: int = 1,
 ) -> Model:
     """The model of a flax NNX module.
 
@@ -148,6 +152,7 @@ def from_module(
         penalty: Added to the loss, of the parameters.
         name: Of the model, for messages.
         batch: As in `Model`.
+        least_batch: As in `Model`.
 
     Returns:
         The model.
@@ -196,7 +201,7 @@ def from_module(
         return nnx.state(create(nnx.Rngs(key)), nnx.Param)
 
     norms = BatchNormFunctions(measure, predict) if jax.tree.leaves(statistics) else None
-    return from_tree(start, shapes, outputs, classes, penalty, name, norms, batch)
+    return from_tree(start, shapes, outputs, classes, penalty, name, norms, batch, least_batch)
 
 
 def from_tree(
@@ -208,6 +213,7 @@ def from_tree(
     name: str = "a model",
     norms: BatchNormFunctions | None = None,
     batch: bool = True,
+    least_batch: int = 1,
 ) -> Model:
     """The model of functions over a tree of parameters: here, and nowhere else, a tree becomes one vector.
 
@@ -221,6 +227,7 @@ def from_tree(
         name: Of the model, for messages.
         norms: The functions of a norm over the batch, where there is one.
         batch: As in `Model`.
+        least_batch: As in `Model`.
 
     Returns:
         The model.
@@ -254,7 +261,7 @@ def from_tree(
         return check_outputs(outputs(unravel(params), x, None, None), x)
 
     if norms is None:
-        return Model(init, loss, predict, judge, batch=batch)
+        return Model(init, loss, predict, judge, batch=batch, least_batch=least_batch)
 
     def predict_by(params: Array, x: Array, statistics: Any) -> Array:
         return check_outputs(norms.predict(unravel(params), x, statistics), x)
@@ -262,7 +269,7 @@ def from_tree(
     def measure(params: Array, x: Array) -> Any:
         return norms.measure(unravel(params), x)
 
-    return Model(init, loss, predict_by, judge, measure, batch)
+    return Model(init, loss, predict_by, judge, measure, batch, least_batch)
 
 
 def _make_random_state(random_state: nnx.State, key: Array | None) -> nnx.State:

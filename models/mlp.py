@@ -87,4 +87,8 @@ def mlp(
     check(shape, classes)
     check_groups(norm, groups, hidden)
     sizes = (math.prod(shape), *hidden, num_outputs(classes))
-    return from_module(lambda rngs: Perceptron(sizes, activation, initialiser, dropout, norm, groups, rngs), classes)
+
+    def create(rngs: nnx.Rngs) -> nnx.Module:
+        return Perceptron(sizes, activation, initialiser, dropout, norm, groups, rngs)
+
+    return from_module(create, classes, least_batch=2 if norm == "batch" and hidden else 1)

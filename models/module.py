@@ -1,6 +1,7 @@
 """A flax module of the user's own, as a class or out of a file."""
 
 import inspect
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def _find_class(path: str | type) -> tuple[Any, str, str]:
         # a class of a notebook has no file
         file = getattr(sys.modules.get(path.__module__), "__file__", None)
         return path, path.__name__, file or path.__module__
-    file, _, name = path.rpartition(":")
+    file, _, name = os.path.expanduser(path).rpartition(":")
     if not file or not name.isidentifier():
         raise OptionError("path", f"must be file.py:Class, such as net.py:Net, got {path!r}")
     found = getattr(load_file(file), name, None)

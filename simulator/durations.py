@@ -7,7 +7,10 @@ import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart, Stragglers
 from byzax.simulator.config.part import Part
+from byzax.simulator.contracts import build, errors_of, location, require, type_name
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.latency import Latency
+from byzax.simulator.mistakes import Impossible
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256
@@ -46,7 +49,7 @@ class Draw(Protocol):
             The durations.
 
         Raises:
-            ValueError: For a duration that is too short or too long to be counted.
+            ScenarioError: For a duration that is no number of seconds, or too short or too long to be counted.
         """
         ...
 
@@ -66,9 +69,16 @@ def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]
         The draw of each worker, n of them.
 
     Raises:
-        ValueError: Where a part of the latency cannot be built.
+        ScenarioError: Where a part of the latency cannot be built; it begins with the key of that.
     """
-    compute, up, down = (part.make() for part in (source, source.up.delay, source.down.delay))
+    compute, up, down = (
+        _seconds(key, part)
+        for key, part in (
+            ("latency", source),
+            ("latency.up.delay", source.up.delay),
+            ("latency.down.delay", source.down.delay),
+        )
+    )
     factors = _factors(source.factors, n, seed)
     slow = _slowdowns(source.stragglers, n, seed)
     fixed = [0.0 if link.bandwidth is None else bits / link.bandwidth for link in (source.up, source.down)]
@@ -92,8 +102,8 @@ def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]
                     continue
                 wrong = (times != 0) & ~((times >= SHORTEST_S) & (times <= LONGEST_S))
                 if wrong.any():
-                    raise ValueError(
-                        f"{name} gives worker {number} a time of {times[wrong][0]:g} s, which cannot be counted: "
+                    raise Impossible(
+                        f"{name}: gives worker {number} a time of {times[wrong][0]:g} s, which cannot be counted: "
                         f"choose options that give 0, or {SHORTEST_S:g} to {LONGEST_S:g} s"
                     )
             return spans
@@ -123,8 +133,31 @@ def _factors(factors: tuple[float, ...] | Part | None, n: int, seed: int) -> np.
         return np.ones(n)
     if isinstance(factors, tuple):
         return np.array(factors)
-    latency = factors.make()
+    latency = _seconds("latency.factors", factors)
     return np.array([latency(generator(seed, Purpose.FACTORS, i), i, 0, 1)[0] for i in range(n)])
+
+
+def _seconds(key: str, part: Part) -> Latency:
+    """A latency model whose results are checked."""
+    with errors_of(key, part):
+        model = build(part)
+
+    def seconds(rng: np.random.Generator, worker: int, first: int, count: int) -> np.ndarray:
+        with errors_of(key, part):
+            times = model(rng, worker, first, count)
+            fits = isinstance(times, np.ndarray) and times.shape == (count,) and times.dtype.kind in "fiu"
+            wanted = f"{part.label} must give an array of NumPy with the seconds of {count} jobs, [{count}]"
+            require(fits, f"{wanted}, got {type_name(times)}{location(part, model)}")
+            if not (times >= 0).all():
+                job = int(np.argmin(times >= 0))
+                require(
+                    False,
+                    f"{part.label} gives worker {worker} {times[job]:g} s for job {first + job}: at least 0 is needed"
+                    f"{location(part, model)}",
+                )
+        return times
+
+    return seconds
 
 
 def _slowdowns(stragglers: Stragglers | None, n: int, seed: int) -> list[Callable[[int], np.ndarray]]:

@@ -74,7 +74,7 @@ def start() -> None:
 def _warn(running_threads: int, count: int) -> None:
     warnings.warn(
         f"JAX had started before byzax, with {running_threads} threads in place of {count}: numbers may differ in "
-        "their last bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 before JAX "
-        f"starts; BYZAX_THREADS={running_threads} says that they are meant",
+        "their last bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 before "
+        f"JAX starts; BYZAX_THREADS={running_threads} says that they are meant",
         stacklevel=3,
     )

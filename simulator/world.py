@@ -8,6 +8,7 @@ import numpy as np
 
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.run import Run
+from byzax.simulator.contracts import build, errors_of, location, require, type_name
 from byzax.simulator.data.base import Dataset, Split, split
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
@@ -54,6 +55,8 @@ class World(NamedTuple):
     units: Units | None
 
 
+# Samples that are looked at together for numbers that are not finite.
+CHECKED_AT_ONCE = 4096
 # Training samples on which loss and accuracy are measured; the test set is measured whole.
 TRAIN_EVALUATED = 2000
 
@@ -79,26 +82,49 @@ def load(data: DataPart) -> Dataset:
 @file_cache(maxsize=4)
 def _load(data: DataPart) -> Dataset:
     data.reads_files()
-    dataset = data.make()
-    if isinstance(dataset, Dataset):
-        _check(data.label, dataset)
+    dataset = build(data)
+    _check(data.label, dataset, location(data))
     return dataset
 
 
-def _check(name: str, data: Dataset) -> None:
-    """Raises ValueError for a data set, such as one of a plug-in, whose labels do not fit its samples or classes."""
-    count = len(data.y)
-    if not count or any(len(each) != count for each in (data.x, data.owners) if each is not None):
-        raise ValueError(
-            f"{name} gives {len(data.x)} samples with {count} labels: as many owners and labels are needed"
-        )
-    if data.classes is not None and not (
-        np.issubdtype(data.y.dtype, np.integer) and data.y.min() >= 0 and data.y.max() < data.classes
-    ):
-        raise ValueError(
-            f"{name} gives labels {data.y.dtype} from {data.y.min()} to {data.y.max()}: whole numbers in 0.."
-            f"{data.classes - 1} are needed for classes={data.classes}"
-        )
+def _check(name: str, data: Dataset, place: str) -> None:
+    """Raises ContractError for a data set whose arrays are not what `Dataset` says, or do not fit each other."""
+
+    def need(fits: bool, wanted: str, got: Any) -> None:
+        require(fits, f"{name} must give {wanted}, got {got}{place}")
+
+    def is_array(value: Any, *kinds: Any) -> bool:
+        return isinstance(value, np.ndarray) and value.dtype in kinds
+
+    x, y, classes = data.x, data.y, data.classes
+    made = "as dataset() of byzax.simulator.data.base makes them"
+    whole = isinstance(classes, (int, np.integer)) and not isinstance(classes, bool) and classes >= 1
+    need(classes is None or whole, "classes of at least 1, or None for values to predict", repr(classes))
+    fits = is_array(x, np.float32, np.int32) and x.ndim > 1
+    need(fits, f"samples x float32 [N, ...], or int32 for characters, {made}", type_name(x))
+    kind, what = (np.float32, "values y float32") if classes is None else (np.int32, "labels y int32")
+    need(is_array(y, kind) and y.ndim == 1, f"{what} [N], {made}", type_name(y))
+    need(0 < len(x) == len(y), "at least one sample, and a label or value for each", f"{len(x)} samples and {len(y)}")
+    if classes is not None:
+        fits = y.min() >= 0 and y.max() < classes
+        need(fits, f"labels in 0..{classes - 1} for classes={classes}", f"{y.min()} to {y.max()}")
+    for key, values in (("x", x), ("y", y)):
+        # by blocks: a mask of all samples would take as much as a quarter of these
+        blocks = (values[first : first + CHECKED_AT_ONCE] for first in range(0, len(values), CHECKED_AT_ONCE))
+        finite = values.dtype.kind != "f" or all(np.isfinite(block).all() for block in blocks)
+        need(finite, f"finite numbers in {key}", "a NaN or an infinite one")
+    if data.owners is not None:
+        fits = is_array(data.owners, np.int32) and data.owners.shape == y.shape
+        need(fits, f"owners int32 [N={len(y)}], {made}", type_name(data.owners))
+    if data.test is not None:
+        positions = isinstance(data.test, np.ndarray) and data.test.dtype.kind in "iu" and data.test.ndim == 1
+        need(positions, "positions of test samples, whole numbers [T]", type_name(data.test))
+        low, high = (int(data.test.min()), int(data.test.max())) if len(data.test) else (0, 0)
+        need(0 <= low <= high < len(y), f"positions of test samples in 0..{len(y) - 1}", f"{low} to {high}")
+        distinct = len(np.unique(data.test)) == len(data.test)
+        need(distinct, "positions of test samples, each once", "one of them twice")
+    if data.labels is not None:
+        need(len(data.labels) == classes, f"as many names of labels as classes={classes}", len(data.labels))
 
 
 def _samples_on_device(data: DataPart) -> dict[str, Any]:
@@ -240,13 +266,29 @@ def share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray
 @file_cache(maxsize=64)
 def _share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
-    divide = data.partition.make()
     owners = None if dataset.owners is None else dataset.owners[parts.train]
     samples = Samples(dataset.y[parts.train], owners, lambda: dataset.x[parts.train])
-    positions = divide(samples, n, generator(seed, Purpose.PARTITION))
-    if len(positions) != n or not all(map(len, positions)):
-        raise ValueError(f"{data.partition.label} leaves one of the {n} workers without a sample")
+    with errors_of("data.partition", data.partition):
+        divide = build(data.partition)
+        positions = divide(samples, n, generator(seed, Purpose.PARTITION))
+        _check_positions(data.partition.label, positions, n, len(parts.train), location(data.partition, divide))
     return parts, [parts.train[position] for position in positions]
+
+
+def _check_positions(name: str, positions: Any, n: int, count: int, place: str) -> None:
+    """Raises ContractError unless there are positions of `count` samples for each of n workers, none of them twice."""
+    several = isinstance(positions, (list, tuple, np.ndarray)) and len(positions) == n
+    got = f"{len(positions)} of them" if isinstance(positions, (list, tuple)) else type_name(positions)
+    require(several, f"{name} must give a list of {n} arrays, one for each worker, got {got}{place}")
+    for worker, each in enumerate(positions):
+        fits = isinstance(each, np.ndarray) and each.ndim == 1 and each.dtype.kind in "iu"
+        wanted = f"{name} must give worker {worker} an array of NumPy with positions, whole numbers"
+        require(fits, f"{wanted}, got {type_name(each)}{place}")
+        require(len(each) > 0, f"{name} leaves worker {worker} of {n} workers without a sample{place}")
+        low, high = int(each.min()), int(each.max())
+        require(0 <= low <= high < count, f"{wanted} in 0..{count - 1}, got {low} to {high}{place}")
+    taken = np.bincount(np.concatenate(positions))
+    require(taken.max() == 1, f"{name} gives sample {np.argmax(taken)} {taken.max()} times, and once is allowed{place}")
 
 
 def scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:

@@ -59,6 +59,7 @@ def refusal(kind, name="mine"):
     "module",
     [
         *(kind.package for kind in KINDS.values()),
+        "byzax.members",
         "byzax.options",
         "byzax.simulator.config.base",
         "byzax.simulator.config.grid",
@@ -114,16 +115,19 @@ def test_options_that_a_scenario_cannot_hold_are_refused_with_the_file(plug, wro
     for asked in ("mine", {"name": "mine"}):
         with pytest.raises(ScenarioError) as caught:
             parse_as(Study, {**SCENARIO, "rule": asked})
-        assert str(caught.value).startswith(f"rule: {file}: ")
+        assert str(caught.value).startswith(f"rule: {file}:1: ")
         assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("rule", "krum"), ("data", "base"), ("data", "_idx")])
 def test_two_files_of_one_name_are_refused(plug, kind, name):
     file = plug(kind, name, "")
+    plug(kind, "mine", "def mine():\n    return 3\n")
     builtin = Path(package_of(kind).__path__[0], f"{name}.py")
-    asked = name if name == "krum" else "digits"
+    # a helper stands in the way of the parts beside it, and of no other
+    asked = name if name == "krum" else "mine"
     assert refusal(kind, asked) == f"{file}: there is {builtin} too: rename one of the two"
+    assert callable(find(kind, "median" if kind == "rule" else "digits"))
 
 
 def test_two_plug_ins_of_one_name_are_refused(plug):
@@ -203,6 +207,54 @@ def test_a_file_that_cannot_be_used_is_named_with_the_key(tmp_path, content, sai
     with pytest.raises(ScenarioError) as caught:
         parse_as(Study, {**SCENARIO, "rule": f"{file}:mine"})
     assert str(caught.value).startswith("rule: " + said.format(file, file))
+
+
+@pytest.mark.parametrize("written", ["rules.py", "rules:mine", "rules.mine", "rules.py:", "rules.py:mine()"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_looks_like_a_file_is_told_how_one_is_written(kind, written):
+    with pytest.raises(PartError, match=r"is written file\.py:function, such as rules\.py:mine$"):
+        find(kind, written)
+
+
+def test_the_home_folder_can_be_written_short(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "aggregators").mkdir()
+    for file in (tmp_path / "rules.py", tmp_path / "aggregators" / "mine.py"):
+        file.write_text("def mine(n, f):\n    return 1\n")
+    assert find("rule", "~/rules.py:mine")(1, 0) == 1
+    assert members.file_of(find("rule", "~/rules.py:mine")) == str(tmp_path / "rules.py")
+    monkeypatch.setenv("BYZAX_PLUGINS", "~")
+    assert members.plugin_folders() == [str(tmp_path)]
+    (tmp_path / "broken.py").write_text("x = 1 / 0\n")
+    with pytest.raises(PluginError, match=r"broken\.py: ZeroDivisionError: division by zero \(.*broken\.py:1\)"):
+        find("rule", "~/broken.py:mine")
+
+
+def test_a_folder_of_plug_ins_that_is_not_there_is_no_mistake_of_a_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path / "nowhere"))
+    for make in (
+        lambda: Study(**SCENARIO),  # pyright: ignore[reportArgumentType]
+        lambda: parse_as(Study, SCENARIO),
+    ):
+        with pytest.raises(PluginError) as caught:
+            make()
+        assert str(caught.value) == f"$BYZAX_PLUGINS: {tmp_path / 'nowhere'} is no folder"
+
+
+@pytest.mark.parametrize("kind", ["rule", "attack", "data"])
+def test_a_broken_plug_in_is_told_with_the_variable(plug, kind):
+    file = plug(kind, "mine", "x = 1 / 0\n")
+    assert refusal(kind) == f"{file} (of $BYZAX_PLUGINS): ZeroDivisionError: division by zero ({file}:1)"
+
+
+def test_an_argument_by_place_is_told_to_be_no_option():
+    def mine(n: int, f: int, k: int = 3):
+        """A rule."""
+
+    with pytest.raises(ScenarioError, match=r"^rule\.k: is no option: the function takes k by place"):
+        parse_as(Study, {**SCENARIO, "rule": {"name": mine, "k": 5}})
+    with pytest.raises(ScenarioError, match=r"^rule\.j: unknown key"):
+        parse_as(Study, {**SCENARIO, "rule": {"name": mine, "j": 5}})
 
 
 def test_a_part_is_told_by_its_source_and_labelled_by_its_name(tmp_path):

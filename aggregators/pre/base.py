@@ -1,12 +1,13 @@
 """The type of a pre-aggregation, which mixes or shortens the rows before a rule sees them, and chains of them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Info, State, check_rows
+from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Info, State, check_array, check_rows
+from byzax.members import place_of
 from byzax.options import OptionError, PartError
 
 
@@ -76,19 +77,30 @@ def chained(
 
     Raises:
         PartError: Where one of them does not accept the number of rows that the one before it leaves.
+        TypeError: Where a function gives something else.
     """
     made: list[Mixer] = []
     for mixer in mixers:
-        made.append(mixer(made[-1].kept if made else n, f))
+        made.append(_require(Mixer, mixer(made[-1].kept if made else n, f), mixer))
     if not made:
-        return rule(n, f)
+        return _require(Aggregator, rule(n, f), rule)
     try:
-        last = rule(made[-1].kept, f)
+        last = _require(Aggregator, rule(made[-1].kept, f), rule)
     except ValueError as error:
         if made[-1].kept == n or isinstance(error, OptionError):
             raise
         raise PartError(f"{error}; of the n={n} rows {made[-1].kept} are left by what stands before it") from error
     return _over_mixed_rows(last, n, made)
+
+
+Made = TypeVar("Made")
+
+
+def _require(kind: type[Made], made: Any, function: Callable[..., Any]) -> Made:
+    """What a function gave. Raises TypeError, with the place of the function, unless it is of this kind."""
+    if isinstance(made, kind):
+        return made
+    raise TypeError(f"this function must give {kind.__name__}, got {type(made).__name__}{place_of(function)}")
 
 
 def _over_mixed_rows(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggregator:
@@ -98,9 +110,16 @@ def _over_mixed_rows(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggre
         mixed, shares = jnp.asarray(rows).astype(jnp.promote_types(rows.dtype, jnp.float32)), None
         for place, mixer in enumerate(mixers):
             own = None if context is None else context._replace(key=jax.random.fold_in(context.key, place))
-            mixed, part = mixer.mix(mixed, own)
+            given = mixer.mix(mixed, own)
+            if not isinstance(given, tuple) or len(given) != 2:
+                raise TypeError(f"this function must give (rows, shares){place_of(mixer.mix)}")
+            count = len(mixed)
+            mixed, part = given
+            check_array("rows [kept, d]", mixed, (mixer.kept, rows.shape[1]), mixer.mix)
+            check_array("shares [kept, n]", part, (mixer.kept, count), mixer.mix)
             shares = part if shares is None else part @ shares
         aggregate, state, info = rule.apply(mixed, state, context)
+        check_array("an aggregate [d]", aggregate, rows.shape[1:], rule.apply)
         weights = info.weights if info.weights is None or shares is None else info.weights @ shares
         return aggregate.astype(rows.dtype), state, info._replace(weights=weights)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from byzax.attacks import Answer, View
 from byzax.experiments.certify.subject import Subject, numbered_keys
-from byzax.members import file_of, said
-from byzax.simulator.config.part import Part, function_of
+from byzax.simulator.config.part import Part
+from byzax.simulator.contracts import build, failure
 from byzax.simulator.mistakes import ScenarioError
 
 Array = jax.Array
@@ -50,7 +50,7 @@ def build_batched_attacks(
     for part in attacks:
         label, why = labels[part], None
         try:
-            attack = part.make(subject.n, subject.f)
+            attack = build(part, subject.n, subject.f)
             if attack.forge is not None:
                 built.append(BatchedAttack(label, _batched(attack.forge, attack.init, subject)))
             elif attack.corrupt is not None:
@@ -60,7 +60,7 @@ def build_batched_attacks(
         except ValueError as error:
             why = f"{' '.join(str(error).split())}: left out"
         except Exception as error:
-            raise ScenarioError(f"attacks: {part.label} fails: {said(error, file_of(function_of(part)))}") from error
+            raise ScenarioError(f"attacks: {part.label} fails: {failure(error, part)}") from error
         if why and named:
             raise ScenarioError(f"attacks: {why.removesuffix(': left out')}")
         if why:

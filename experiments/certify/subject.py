@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.aggregators import Aggregator, Context
-from byzax.aggregators.pre import chained
-from byzax.members import file_of, said
 from byzax.simulator import interrupts
-from byzax.simulator.config.part import Part, function_of
-from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.config.part import Part
+from byzax.simulator.contracts import errors_of, location, require
+from byzax.simulator.validation.tracing import build_rule
 
 Array = jax.Array
 # Rows of one batch, in bytes: less than the size that the C library maps anew each time (32 MiB), since to get
@@ -63,18 +62,14 @@ def build_subject(label: str, part: Part, pre: Sequence[Part], n: int, f: int, d
     Raises:
         ScenarioError: One line for an impossible (n, f), an option out of range, or a rule that fails.
     """
-    try:
-        rule = chained(part.make, n, f, [each.make for each in pre])
-    except ValueError as error:
-        raise ScenarioError(f"rule: {' '.join(str(error).split())}") from error
+    with errors_of("rule", part):
+        rule = build_rule(part, tuple(pre), n, f)
     ask = build_batched_rule(rule)
-    try:
+    with errors_of("rule", part):
         shapes = (jax.ShapeDtypeStruct((1, n, d), jnp.float32), jax.ShapeDtypeStruct((1, d), jnp.float32))
         answer: Any = jax.eval_shape(ask, *shapes, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))[0]
-        if answer.shape != (1, d):
-            raise ValueError(f"apply must give an aggregate [d={d}], got {list(answer.shape[1:])}")
-    except Exception as error:
-        raise ScenarioError(f"rule: {part.label} fails: {said(error, file_of(function_of(part)))}") from error
+        wanted = f"{part.label}: apply must give an aggregate [d={d}]"
+        require(answer.shape == (1, d), f"{wanted}, got {list(answer.shape[1:])}{location(part, rule.apply)}")
     return Subject(label, part, tuple(pre), n, f, ask, bool(rule.needs & {"gradient", "loss"}))
 
 

@@ -15,9 +15,18 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from byzax.members import nearest
+from byzax.members import check_plugin_folders, nearest
 from byzax.options import UNKNOWN, alternatives, needed
-from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, Impossible, ScenarioError, join_lines, quote, shorten
+from byzax.simulator.mistakes import (
+    LONGEST_VALUE,
+    MOST_LINES,
+    Impossible,
+    ScenarioError,
+    join_lines,
+    label_of,
+    quote,
+    shorten,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
@@ -101,8 +110,12 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
 
     # the key whose bare value can be written for the description
     _short: ClassVar[str] = "name"
+    # what a part's function takes by place, so that it is no key
+    _by_place: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **given: Any):
+        # not a mistake of any key
+        check_plugin_folders()
         try:
             self.__pydantic_validator__.validate_python(given, self_instance=self)
         except ValidationError as error:
@@ -180,7 +193,8 @@ def _given(value: Any) -> Any:
 def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     location, kind, context = mistake["loc"], mistake["type"], mistake.get("ctx", {})
     if kind == "extra_forbidden" and len(location) == 1:
-        kind, context = "unknown_key", {"known": list(description.model_fields)}
+        known, by_place = list(description.model_fields), getattr(description, "_by_place", ())
+        kind, context = "unknown_key", {"known": known, "by_place": location[0] in by_place}
     field = description.model_fields.get(str(location[0])) if location else None
     # a type that validates by itself adds no such name
     own = field is not None and any(hasattr(each, "__get_pydantic_core_schema__") for each in field.metadata)
@@ -214,7 +228,9 @@ def parse_as(description: type[Described], mapping: Mapping[str, Any]) -> Descri
     Raises:
         ScenarioError: One line for each mistake, each beginning with its key; `Impossible` where all of them are about
             numbers that do not go together.
+        PluginError: Where a folder of `$BYZAX_PLUGINS` cannot be used.
     """
+    check_plugin_folders()
     try:
         return description.model_validate(mapping)
     except ValidationError as error:
@@ -252,6 +268,9 @@ def _line(key: str, mistakes: list[Any]) -> str:
                 f"{key}: dotted keys are for byzax.run, simulate, --set and grids: give {head} whole here, such as "
                 f"{head}={{...}}"
             )
+        case "unknown_key" if context["by_place"]:
+            name = first["loc"][-1]
+            return f"{key}: is no option: the function takes {name} by place, and options stand behind a *: *, {name}"
         case "unknown_key":
             return f"{key}: unknown key; {nearest(str(first['loc'][-1])[:LONGEST_VALUE], context['known'])}"
         case "missing":
@@ -266,4 +285,8 @@ def _line(key: str, mistakes: list[Any]) -> str:
             return str(context["error"])
     words = dict.fromkeys(needed(each["type"], each.get("ctx", {})) for each in mistakes)
     words.pop(UNKNOWN, None)
-    return f"{key}: {alternatives(words)}, got {quote(first['input'])}"
+    given = first["input"]
+    # one part where several can stand
+    single = [label_of(given)] if callable(given) else [given] if isinstance(given, (str, Mapping)) else None
+    hint = f": write {quote(single).replace(chr(39), '')}" if single and first["type"] == "tuple_type" else ""
+    return f"{key}: {alternatives(words)}, got {quote(given)}{hint}"

@@ -1,10 +1,9 @@
 """Parts of a scenario: a name, or a function of the user's own, with the options of its signature."""
 
 import contextlib
-import os
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -71,7 +70,7 @@ class Part(Description, frozen=True):
         for value in self.options().values():
             if isinstance(value, str):
                 for name in {value, value.rpartition(":")[0]} - {""}:
-                    depends_on(Path(os.path.expanduser(name)))
+                    depends_on(members.absolute(name))
 
     def __reduce__(self) -> Any:
         # the class is made from the function, in each process
@@ -185,6 +184,7 @@ class Choice:
             if value._kind == self.kind and type(value).__mro__[1] is self.base:
                 return value
             value = value.given()
+        self._check_unbuilt(value.get("name") if isinstance(value, Mapping) else value)
         if self.number and type(value) in (int, float):
             value = {"name": self.number[0], self.number[1]: value}
         given = {"name": value} if isinstance(value, str) or callable(value) else value
@@ -198,6 +198,16 @@ class Choice:
         except (PartError, PluginError) as error:
             raise mistake(str(error)) from None
         return made.model_validate({**given, "name": made.model_fields["name"].default})
+
+    def _check_unbuilt(self, value: Any) -> None:
+        """Raises an error of pydantic for what the function of a part gave, in place of the function."""
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            arguments = ", ".join(members.KINDS[self.kind].arguments)
+            raise mistake(
+                f"a name or a function is needed, got {type(value).__name__}, which a function made: give the "
+                f"function, {self.kind}=mine in place of {self.kind}=mine({arguments or '...'}): byzax calls it with "
+                + (f"({arguments}) and its options" if arguments else "its options, {'name': mine, 'option': 1.0}")
+            )
 
     def type_of(self, chosen: Any) -> type[Part]:
         """The type of a part.
@@ -449,11 +459,13 @@ def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:
 
 @cache
 def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Callable[..., Any]) -> type[Part]:
+    members.check_function(kind, function)
     label, literal = label_of(name), Literal
     fields: dict[str, Any] = {"name": (literal[name], name)}
     if base is NestedRule and _has_nested(function):
         raise PartError(f"{label} has a rule as an option itself, and cannot be the option of another rule")
-    with named(members.file_of(function)):
+    code = members.code_of(function)
+    with named(members.file_of(function), f":{code.co_firstlineno}" if code else ""):
         for option in options_of(function):
             if option.name in base.model_fields or option.name in vars(Part):
                 raise TypeError(
@@ -473,6 +485,9 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
         made = create_model(f"{label}_{kind}", __base__=base, __doc__=summary, **fields)
     made._source = source if isinstance(source, str) else staticmethod(source)
     made._kind, made._function = kind, staticmethod(function)
+    made._by_place = frozenset(inspect.signature(function).parameters) - {
+        option.name for option in options_of(function)
+    }
     return made
 
 

@@ -8,34 +8,35 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from byzax.members import file_of, said
-from byzax.options import OptionError, PartError
+from byzax.options import PartError
 from byzax.simulator import threads
-from byzax.simulator.config.part import Part, function_of
+from byzax.simulator.config.part import Part, parts_of
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
+from byzax.simulator.contracts import ContractError, build, check_type, errors_of, require
 from byzax.simulator.core import f_of_rule
-from byzax.simulator.data import DataError, Dataset, Split
-from byzax.simulator.executors.base import all_together, plan
-from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
+from byzax.simulator.data import Dataset, Split
+from byzax.simulator.executors.base import all_together, plan, situation
+from byzax.simulator.mistakes import Impossible
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
-from byzax.simulator.training import build_optimizer, build_rate
+from byzax.simulator.training import build_optimizer
 from byzax.simulator.validation.tracing import (
     BatchSpec,
-    ContractError,
+    build_nested,
     build_rule,
+    check_schedule,
     num_parameters,
-    require,
     rows_left,
     trace_attack,
     trace_augmentation,
     trace_filter,
+    trace_optimizer,
+    trace_pre,
+    trace_rate,
     trace_rule,
-    type_name,
 )
 from byzax.simulator.world import load, scaling_of, share_out, split_of
 
@@ -58,37 +59,30 @@ def check_parts(run: Run) -> Schedule:
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     for key, part, f in _attacks(run):
-        with _errors_of(key, part):
-            attack = part.make(n, f)
+        with errors_of(key, part):
+            made = build(part, n, f)
             require(
-                getattr(attack, "claim", None) is None or run.weights == "samples",
+                made.claim is None or run.weights == "samples",
                 f"{part.label} states false numbers of samples, and with weights equal these do not count: take "
                 "weights samples, or another attack",
             )
     if run.trigger is not None:
-        with _errors_of("trigger", run.trigger):
-            attack = run.trigger.make(n, run.workers.byzantine.count)
+        with errors_of("trigger", run.trigger):
+            made = build(run.trigger, n, run.workers.byzantine.count)
             require(
-                getattr(attack, "goal", None) is not None,
+                made.goal is not None,
                 f"{run.trigger.label} has no trigger whose success could be measured: take backdoor, "
                 "distributed_backdoor or neurotoxin",
             )
-    with _errors_of("schedule", run.schedule):
-        schedule = run.schedule.make(n, declared)
-        require(isinstance(schedule, Schedule), f"{run.schedule.label} must give a Schedule, got {type_name(schedule)}")
+    with errors_of("schedule", run.schedule):
+        schedule: Schedule = build(run.schedule, n, declared)
         if models and schedule.weight is not None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
-    with _errors_of("latency", run.latency):
-        run.latency.make()
-    parts = {
-        "up.delay": run.latency.up.delay,
-        "down.delay": run.latency.down.delay,
-        "factors": run.latency.factors,
-    }
-    for key, part in parts.items():
-        if isinstance(part, Part):
-            with _errors_of(f"latency.{key}", part):
-                part.make()
+    functions = [*parts_of(run.latency, "latency"), ("data.partition", run.data.partition)]
+    functions += [(f"data.augment[{i}]", each) for i, each in enumerate(run.data.augment)]
+    for key, part in functions:
+        with errors_of(key, part):
+            build(part)
     _check_optimizers(run)
     if all_together(run):
         _check_rule(run, n)
@@ -110,23 +104,36 @@ def check_numbers(run: Run) -> Schedule:
     schedule = check_parts(run)
     load_data(run)
     if not all_together(run):
-        with _errors_of("schedule", run.schedule):
+        if schedule.plan is None:
+            # a plan asks the rule for its fewest rows, by f = 0
+            _check_rule(run, run.workers.total, 0)
+        with errors_of("schedule", run.schedule):
+            first = situation(run)
+            check_schedule(run.schedule, schedule, first._replace(steps=min(first.steps, FIRST_UPDATES)))
             # a plan needs the number of parameters, for which the model is traced
-            numbers = np.unique(plan(run, FIRST_UPDATES).seen).tolist()
-        for rows in numbers:
+            seen = np.unique(plan(run, FIRST_UPDATES).seen).tolist()
+        for rows in seen:
             _check_rule(run, rows)
     return schedule
 
 
-def _check_rule(run: Run, rows_seen: int) -> tuple[int, int]:
+def _check_rule(run: Run, seen: int, declared: int | None = None) -> tuple[int, int]:
     """Builds rule and pre-aggregations for `seen` rows. Returns the number of rows left to the rule, and its f."""
-    left, f = rows_seen, f_of_rule(run, rows_seen)
+    left, f = seen, f_of_rule(run, seen) if declared is None else declared
     for i, each in enumerate(run.pre):
-        with _errors_of(f"pre[{i}]", each), _explain_rows(run, rows_seen, f):
+        with errors_of(f"pre[{i}]", each), _explain_rows(run, seen, f):
             left = rows_left(each, left, f)
-    with _errors_of("rule", run.rule), _explain_rows(run, rows_seen, f):
-        build_rule(run.rule, run.pre, rows_seen, f)
+    for key, base in _nested(run):
+        with errors_of(key, base):
+            build_nested(base, left, f)
+    with errors_of("rule", run.rule), _explain_rows(run, seen, f):
+        build_rule(run.rule, run.pre, seen, f)
     return left, f
+
+
+def _nested(run: Run) -> list[tuple[str, Part]]:
+    """The rules that are options of the rule, with their keys."""
+    return [*parts_of(run.rule, "rule")][1:]
 
 
 def check_task(task: Task) -> None:
@@ -148,38 +155,48 @@ def check_task(task: Task) -> None:
     batch = min(run.data.batch_size, len(data.y))
     samples = BatchSpec(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
     for i, each in enumerate(run.data.augment):
-        with _errors_of(f"data.augment[{i}]", each):
+        with errors_of(f"data.augment[{i}]", each):
             trace_augmentation(each, samples)
     if np.issubdtype(data.x.dtype, np.integer):
         _check_characters(run, data)
     if task.early_stopping and task.early_stopping.measure == "validation_accuracy" and data.classes is None:
         raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
-    with _errors_of("model", run.model):
+    with errors_of("model", run.model):
         d = num_parameters(run.model, samples)
+    for key, part in _optimizers(run):
+        with errors_of(key, part):
+            trace_optimizer(part, run.steps, d)
     for seed in task.seeds:
         run = task.run.replace(seed=seed)
-        with _errors_of("schedule", run.schedule):
+        with errors_of("schedule", run.schedule):
             timeline = plan(run)
         kinds = np.unique(np.stack([timeline.seen, timeline.sizes]), axis=1).T.tolist()
-        with _errors_of("model", run.model):
+        with errors_of("model", run.model):
             # with Ray the rows are in other processes
             _check_memory(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
         own, sees = run.data.validation > 0, schedule.sees
         if run.filter is not None:
-            with _errors_of("filter", run.filter):
+            with errors_of("filter", run.filter):
                 _check_single_rows(run, kinds)
                 trace_filter(run.filter, n, declared, d, own)
         weighs = {}
-        for rows_seen in sorted({rows_seen for rows_seen, _ in kinds}):
-            left, f = _check_rule(run, rows_seen)
-            with _errors_of("rule", run.rule):
-                state, weighs[rows_seen], linear = trace_rule(run.rule, run.pre, rows_seen, f, d, own, models)
+        for seen in sorted({seen for seen, _ in kinds}):
+            left, f = _check_rule(run, seen)
+            rows = seen
+            for i, each in enumerate(run.pre):
+                with errors_of(f"pre[{i}]", each):
+                    trace_pre(each, rows, f, d)
+                    rows = rows_left(each, rows, f)
+            for key, base in _nested(run):
+                with errors_of(key, base):
+                    if build_nested(base, left, f) is not None:
+                        trace_rule(base, (), left, f, d, own, models)
+            with errors_of("rule", run.rule):
+                state, weighs[seen], linear = trace_rule(run.rule, run.pre, seen, f, d, own, models)
                 if run.weights == "samples":
-                    before = " with what stands before it" if run.pre and weighs[rows_seen] else ""
-                    why = (
-                        "is no sum of its rows times its weights" if weighs[rows_seen] else "gives its rows no weights"
-                    )
-                    if not (weighs[rows_seen] and linear):
+                    before = " with what stands before it" if run.pre and weighs[seen] else ""
+                    why = "is no sum of its rows times its weights" if weighs[seen] else "gives its rows no weights"
+                    if not (weighs[seen] and linear):
                         raise PartError(
                             f"{run.rule.label}{before} {why}, so that weights cannot be multiplied by samples: take "
                             "weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
@@ -187,23 +204,23 @@ def check_task(task: Task) -> None:
                     if sees == "buckets":
                         raise ValueError("with weights samples a schedule without buckets is needed")
                 _check_places(run.rule, state, left, d, timeline, n)
-        for rows_seen, size in kinds:
+        for seen, size in kinds:
             # the rows that the adversary sees: those of the update, or the last ones of many workers
-            k = size if sees == "buckets" else rows_seen if sees == "table" or rows_seen > 1 else n
+            k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n
             measured = [] if run.trigger is None else [("trigger", run.trigger, run.workers.byzantine.count)]
             for key, part, f in [*_attacks(run), *measured]:
-                with _errors_of(key, part):
-                    trace_attack(part, n, f, k, d, samples, weighs[rows_seen])
-        with _errors_of("data", run.data):
+                with errors_of(key, part):
+                    trace_attack(part, n, f, k, d, samples, weighs[seen])
+        with errors_of("data", run.data):
             train = len(split_of(run.data, seed).train)
         if run.data.batch_size > train:
             raise Impossible(f"data.batch_size: is {run.data.batch_size}, but there are only {train} training samples")
         _, shares = share_data(run)
-        with _errors_of("data.normalise", run.data):
+        with errors_of("data.normalise", run.data):
             scaling_of(run.data, n, seed)
         if run.variance_reduction is not None:
             batches = -(-max(map(len, shares)) // run.data.batch_size)
-            with _errors_of("model", run.model):
+            with errors_of("model", run.model):
                 # a gradient of every batch of every worker is kept
                 _check_memory(d, n * batches, "take a smaller model, or leave variance_reduction out")
 
@@ -220,10 +237,8 @@ def load_data(run: Run) -> Dataset:
     Raises:
         ScenarioError: One line that begins with `data`.
     """
-    with _errors_of("data", run.data):
-        data = load(run.data)
-        require(isinstance(data, Dataset), f"{run.data.label} must give a Dataset, got {type_name(data)}")
-        return data
+    with errors_of("data", run.data):
+        return load(run.data)
 
 
 def share_data(run: Run) -> tuple[Split, list[np.ndarray]]:
@@ -238,28 +253,26 @@ def share_data(run: Run) -> tuple[Split, list[np.ndarray]]:
     Raises:
         ScenarioError: One line that begins with `data` or `data.partition`.
     """
-    with _errors_of("data", run.data):
+    with errors_of("data", run.data):
         split_of(run.data, run.seed)
-    with _errors_of("data.partition", run.data.partition):
-        return share_out(run.data, run.workers.total, run.seed)
+    return share_out(run.data, run.workers.total, run.seed)
 
 
 def _check_optimizers(run: Run) -> None:
     """Builds the optimizers of server and workers, and the schedules of their learning rates."""
-    local = run.local
-    optimizers = {"optimizer": run.optimizer, "local.optimizer": local and local.optimizer}
-    rates = {f"{key}.learning_rate": part and part.options().get("learning_rate") for key, part in optimizers.items()}
-    rates["local.learning_rate"] = local and local.learning_rate
-    for key, speed in rates.items():
-        if isinstance(speed, RatePart):
-            with _errors_of(key, speed):
-                build_rate(speed, run.steps)
-    for key, part in optimizers.items():
-        if part is not None:
-            with _errors_of(key, part):
-                optimizer = build_optimizer(part, run.steps)
-                fits = isinstance(optimizer, optax.GradientTransformation)
-                require(fits, f"{part.label} must give a GradientTransformation of optax, got {type_name(optimizer)}")
+    for key, part in parts_of(run):
+        if isinstance(part, RatePart):
+            with errors_of(key, part):
+                trace_rate(part, max(1, run.steps - part.warm_up))
+    for key, part in _optimizers(run):
+        with errors_of(key, part):
+            check_type(part, build_optimizer(part, run.steps))
+
+
+def _optimizers(run: Run) -> list[tuple[str, Part]]:
+    """The optimizers of server and workers, with their keys."""
+    found = [("optimizer", run.optimizer), ("local.optimizer", run.local and run.local.optimizer)]
+    return [(key, part) for key, part in found if part is not None]
 
 
 def _check_characters(run: Run, data: Dataset) -> None:
@@ -279,67 +292,37 @@ def _check_characters(run: Run, data: Dataset) -> None:
         )
 
 
-def _describe_rows(run: Run, rows_seen: int, f: int) -> str:
+def _describe_rows(run: Run, seen: int, f: int) -> str:
     """The reason for the rule's number of rows and f in words: the options of the schedule that decide them."""
     n, part, declared = run.workers.total, run.schedule, run.workers.declared
     options = part.options()
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
     # a default that makes the number
     written += [f"{key} {value}, the default" for key, value in options.items()
-                if key not in part.model_fields_set and type(value) is int and value == rows_seen]  # fmt: skip
+                if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
     how = f"{part.label} ({', '.join(written)})" if written else part.name
-    rows = "1 row" if rows_seen == 1 else f"{rows_seen} rows"
-    clause = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
-    return f"with the schedule {how} the rule sees {rows} of {n} workers{clause}"
+    rows = "1 row" if seen == 1 else f"{seen} rows"
+    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
 
 
 @contextmanager
-def _explain_rows(run: Run, rows_seen: int, f: int) -> Iterator[None]:
+def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
     """Adds the reason for the number of rows to an error of a rule or pre-aggregation about it."""
     try:
         yield
     except ContractError:
         raise
     except ValueError as error:
-        if (rows_seen, f) == (run.workers.total, run.workers.declared):
+        if (seen, f) == (run.workers.total, run.workers.declared):
             raise
-        raise ValueError(f"{error}; {_describe_rows(run, rows_seen, f)}") from error
+        kind = PartError if isinstance(error, PartError) else ValueError
+        raise kind(f"{error}; {_describe_rows(run, seen, f)}") from error
 
 
 def _attacks(run: Run) -> list[tuple[str, Part, int]]:
     """Each attack with its key and the number of workers that carry it out."""
     return [(each.key, each.part, each.end - each.first) for each in run.attacks]
-
-
-@contextmanager
-def _errors_of(key: str, part: Part) -> Iterator[None]:
-    """Turns errors of a part from inside into a ScenarioError that begins with its key."""
-    try:
-        yield
-    except OptionError as error:
-        if error.option not in part.options() or error.part not in ("", part.label):
-            raise Impossible(f"{key}: {_shortened(part, str(error))}") from error
-        text = f"{key}.{error.option}: {_shortened(part, error.message)}"
-        if error.option not in part.model_fields_set:
-            text += f", which is the default: write {key}.{error.option}"
-        raise Impossible(text) from error
-    except ValueError as error:
-        # missing data and a broken contract have nothing to do with numbers such as n and f
-        kind = ScenarioError if isinstance(error, (ContractError, DataError)) else Impossible
-        raise kind(f"{key}: {_shortened(part, str(error))}") from error
-    except MemoryError as error:
-        raise ScenarioError(f"{key}: {part.label} needs more memory than there is: {error}") from error
-    except Exception as error:
-        raise ScenarioError(f"{key}: {part.label} fails: {said(error, file_of(function_of(part)))}") from error
-
-
-def _shortened(part: Part, text: str) -> str:
-    """A message of a part in which long texts that were given as options are shortened, except for paths."""
-    text = " ".join(text.split())
-    for value in part.options().values():
-        if isinstance(value, str) and len(value) > LONGEST_VALUE and os.sep not in value:
-            text = text.replace(value, shorten(value))
-    return text
 
 
 def _check_memory(d: int, rows: int, way_out: str = "take a smaller model") -> None:

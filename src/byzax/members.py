@@ -13,10 +13,10 @@ import reprlib
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from byzax.options import PartError
@@ -36,27 +36,63 @@ class Kind(NamedTuple):
         word: The word for one of them in messages.
         package: The package that holds a file for each.
         folder: Their folder in a folder of plug-ins; installed packages offer theirs as entry points `byzax.<folder>`.
+        arguments: What byzax calls the function of one with, by place, beside its options.
+        gives: What that function gives, in words.
+        inner: Where that is a function, what it is called with.
     """
 
     word: str
     package: str
     folder: str
+    arguments: tuple[str, ...]
+    gives: str
+    inner: tuple[str, ...] = ()
 
 
 KINDS = {
-    "rule": Kind("rule", "byzax.aggregators", "aggregators"),
-    "pre": Kind("pre-aggregation", "byzax.aggregators.pre", "pre"),
-    "filter": Kind("filter", "byzax.aggregators.filters", "filters"),
-    "attack": Kind("attack", "byzax.attacks", "attacks"),
-    "model": Kind("model", "byzax.models", "models"),
-    "data": Kind("data set", "byzax.simulator.data", "data"),
-    "partition": Kind("partition", "byzax.simulator.partitions", "partitions"),
-    "augmentation": Kind("augmentation", "byzax.simulator.augmentations", "augmentations"),
-    "schedule": Kind("schedule", "byzax.simulator.schedules", "schedules"),
-    "latency": Kind("latency model", "byzax.simulator.latency", "latency"),
-    "rate": Kind("learning rate schedule", "byzax.simulator.rates", "rates"),
-    "optimizer": Kind("optimizer", "byzax.simulator.optimizers", "optimizers"),
+    "rule": Kind("rule", "byzax.aggregators", "aggregators", ("n", "f"), "an Aggregator"),
+    "pre": Kind("pre-aggregation", "byzax.aggregators.pre", "pre", ("n", "f"), "a Mixer"),
+    "filter": Kind("filter", "byzax.aggregators.filters", "filters", ("n", "f"), "a Filter"),
+    "attack": Kind("attack", "byzax.attacks", "attacks", ("n", "f"), "an Attack"),
+    "model": Kind("model", "byzax.models", "models", ("shape", "classes"), "a Model"),
+    "data": Kind("data set", "byzax.simulator.data", "data", (), "a Dataset"),
+    "partition": Kind(
+        "partition",
+        "byzax.simulator.partitions",
+        "partitions",
+        (),
+        "a function (samples, workers, rng) of the positions of each worker's samples",
+        ("samples", "workers", "rng"),
+    ),
+    "augmentation": Kind(
+        "augmentation",
+        "byzax.simulator.augmentations",
+        "augmentations",
+        (),
+        "a function (key, x) of the changed images",
+        ("key", "x"),
+    ),
+    "schedule": Kind("schedule", "byzax.simulator.schedules", "schedules", ("n", "f"), "a Schedule"),
+    "latency": Kind(
+        "latency model",
+        "byzax.simulator.latency",
+        "latency",
+        (),
+        "a function (rng, worker, first, count) of the seconds of each job",
+        ("rng", "worker", "first", "count"),
+    ),
+    "rate": Kind(
+        "learning rate schedule",
+        "byzax.simulator.rates",
+        "rates",
+        ("updates",),
+        "a function (step) of the learning rate, as lambda updates: lambda step: 0.1 / (1 + step) does",
+        ("step",),
+    ),
+    "optimizer": Kind("optimizer", "byzax.simulator.optimizers", "optimizers", (), "a GradientTransformation of optax"),
 }
+# the folders of byzax that hold parts; beside the scenarios that are shipped may lie a function of the user's own
+_OWN = tuple(Path(__file__).with_name(name).resolve() for name in ("aggregators", "attacks", "models", "simulator"))
 
 
 class Folder(ModuleType):
@@ -77,7 +113,7 @@ def open_folder(kind: str) -> None:
 
 def plugin_folders() -> list[str]:
     """The folders that `$BYZAX_PLUGINS` names, separated as in `$PATH`."""
-    return [os.path.expanduser(each) for each in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if each]
+    return [os.path.expanduser(folder) for folder in os.environ.get("BYZAX_PLUGINS", "").split(os.pathsep) if folder]
 
 
 def check_plugin_folders() -> None:
@@ -114,8 +150,8 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         kind: A key of `KINDS`.
-        reference: A name; or `"path/to/file.py:name"`, where a relative path begins at the working directory; or the
-            function itself.
+        reference: A name; or `"path/to/file.py:name"`, where a relative path begins at the working directory and ~ is
+            the home folder; or the function itself.
 
     Returns:
         The function. Only the file that is named is loaded.
@@ -140,16 +176,85 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
             f"{reference} was a function of the program that ran it: put it into a file and name it file.py:function"
         )
     if not found or reference == "base" or reference.startswith("_"):
-        raise PartError(f"unknown {KINDS[kind].word} {_short.repr(reference)}; {nearest(reference, available(kind))}")
+        hint = _own_form(reference) or nearest(reference, available(kind))
+        raise PartError(f"unknown {KINDS[kind].word} {_short.repr(reference)}; {hint}")
     _once(found)
-    _helpers_once(package)
     if not isinstance(found[0], Path):
         point = found[0]
         with named(f"entry point {reference} = {point.value}"):
             return _function(point.load(), reference, f"entry point {reference} = {point.value}")
-    with named(str(found[0])):
+    plug_in = found[0].parent != Path(package.__path__[0])
+    origin = " (of $BYZAX_PLUGINS)" if plug_in else ""
+    if plug_in:
+        _helpers_once(package, found[0].parent)
+    with named(str(found[0]), origin):
         module = importlib.import_module(f"{package.__name__}.{reference}")
-    return _function(getattr(module, reference, None), reference, str(found[0]))
+    return _function(getattr(module, reference, None), reference, f"{found[0]}{origin}")
+
+
+def _own_form(reference: str) -> str:
+    """How a reference that looks like a file or module is written; empty for any other.
+
+    >>> _own_form("my/rules.py")
+    'a function of your own is written file.py:function, such as my/rules.py:mine'
+    >>> [_own_form(each).split()[-1:] for each in ("rules:median", "my.rules.median", "krun")]
+    [['rules.py:median'], ['my/rules.py:median'], []]
+    """
+    if not set(reference) & {".", ":", "/"} or not reference.isprintable() or len(reference) > _short.maxstring:
+        return ""
+    file, colon, name = reference.rpartition(":")
+    if not colon:
+        file, name = (reference, "") if "/" in reference or reference.endswith(".py") else reference.rsplit(".", 1)
+    file = file.removesuffix(".py")
+    file = file if "/" in file else file.replace(".", "/")
+    written = f"{file or 'rules'}.py:{name if name.isidentifier() else 'mine'}"
+    return f"a function of your own is written file.py:function, such as {written}"
+
+
+def check_call(
+    function: Callable[..., Any], name: str, arguments: Collection[str], way_out: str, place: str | None = None
+) -> None:
+    """Checks that a function can be called with so many arguments, beside its options.
+
+    Args:
+        function: The function.
+        name: Its name, for the message.
+        arguments: What byzax calls it with, by place.
+        way_out: What is needed, for the message.
+        place: File and line, for the message; None: those of the function.
+
+    Raises:
+        PartError: Where it cannot.
+    """
+    try:
+        signature = inspect.signature(function)
+        options = [each for each in signature.parameters.values() if each.kind is each.KEYWORD_ONLY]
+        signature.bind(*arguments, **{each.name: None for each in options if each.default is each.empty})
+    except (TypeError, ValueError) as error:
+        # a ValueError for what is written in C and has no signature
+        called = f"is called with ({', '.join(arguments)})" if arguments else "is called with its options alone"
+        raise PartError(
+            f"{name} {called}, and cannot be ({error}): {way_out}{place_of(function) if place is None else place}"
+        ) from None
+
+
+def check_function(kind: str, function: Callable[..., Any]) -> None:
+    """Raises PartError unless a function can be called as that of a part of this kind is.
+
+    Args:
+        kind: A key of `KINDS`.
+        function: The function.
+    """
+    part, name = KINDS[kind], getattr(function, "__name__", type(function).__name__).strip("<>")
+    way_out = f"write def mine({', '.join([*part.arguments, '*, option: float = 1.0'])}), which gives {part.gives}"
+    if kind == "model" and inspect.isclass(function):
+        raise PartError(
+            f"{name} is a class: a flax module is named by model: module with its option path, file.py:{name}, or in "
+            f"Python model={{'name': 'module', 'path': {name}}}"
+        )
+    if name in available(kind):
+        way_out += f", or name byzax's own: {name}"
+    check_call(function, name, part.arguments, way_out)
 
 
 def _function(found: Any, name: str, place: str) -> Callable[..., Any]:
@@ -167,13 +272,11 @@ def _once(found: list[Any]) -> None:
         raise PluginError(f"{last}: there is {found[0]} too: rename one of the two")
 
 
-def _helpers_once(package: ModuleType) -> None:
-    """Raises PluginError where a plug-in folder hides a file that others of the folder may import."""
-    first, *others = map(Path, package.__path__)
-    for folder in others:
-        for file in folder.glob("*.py"):
-            if (file.stem == "base" or file.stem.startswith("_")) and file.stem != "__init__":
-                _once([place for each in (first, folder) if (place := each / file.name).is_file()])
+def _helpers_once(package: ModuleType, folder: Path) -> None:
+    """Raises PluginError where a helper of a plug-in folder has the name of one of byzax, which its parts would get."""
+    for file in folder.glob("*.py"):
+        if (file.stem == "base" or file.stem.startswith("_")) and file.stem != "__init__":
+            _once([place for each in (package.__path__[0], folder) if (place := Path(each, file.name)).is_file()])
 
 
 @functools.cache
@@ -187,21 +290,16 @@ def is_file(reference: str) -> bool:
     return bool(colon) and path.endswith(".py") and name.isidentifier()
 
 
-def place_of(path: str) -> Path:
-    """The absolute path of a file that a user names, from the working directory on; ~ is the home folder."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
-
-
 def load_file(path: str) -> ModuleType:
     """A Python file as a module, run once for each content that it has had.
 
     Args:
-        path: Of the file; a relative one begins at the working directory, ~ is the home folder.
+        path: Of the file; a relative one begins at the working directory, and ~ is the home folder.
 
     Raises:
         PluginError: Where there is no such file, or running it fails.
     """
-    place = place_of(path)
+    place = absolute(path)
     if not os.path.isfile(place):
         shown = path if path.isprintable() and len(path) < 256 else _short.repr(path)
         raise PluginError(f"there is no file {shown}: a relative path begins at the working directory, {Path.cwd()}")
@@ -215,7 +313,7 @@ def load_file(path: str) -> ModuleType:
     # dataclasses, and with them Linen, look for the module of a class there
     sys.modules[name] = module
     try:
-        with named(path):
+        with named(str(place) if path.startswith("~") else path):
             spec.loader.exec_module(module)
     except PluginError:
         del sys.modules[name]
@@ -252,16 +350,29 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
 
 
+def absolute(path: str) -> Path:
+    """The absolute path of a file that a person names: a relative one begins at the working directory, ~ is home."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
 @contextmanager
-def named(file: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a PluginError that names the file, and the line where it happened there."""
+def named(file: str, origin: str = "") -> Iterator[None]:
+    """Whatever goes wrong inside becomes a PluginError that names the file, and the line where it happened there.
+
+    Args:
+        file: The file.
+        origin: Where it comes from, to follow its name.
+
+    Raises:
+        PluginError: In place of any other error.
+    """
     try:
         yield
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
         text = str(error)
-        raise PluginError(text if text.startswith(file) else f"{file}: {said(error, file)}") from error
+        raise PluginError(text if text.startswith(file) else f"{file}{origin}: {said(error, file)}") from error
 
 
 def file_of(function: Callable[..., Any]) -> str:
@@ -275,9 +386,27 @@ def file_of(function: Callable[..., Any]) -> str:
         return str(getattr(function, "__module__", ""))
 
 
+def is_builtin(function: Callable[..., Any]) -> bool:
+    """Whether a function is one of byzax's own."""
+    return any(folder in Path(file_of(function)).resolve().parents for folder in _OWN)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """File and line of a function, in brackets; empty where it has none."""
+    code = code_of(function)
+    return f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+
+
+def code_of(function: Callable[..., Any]) -> CodeType | None:
+    """The code of a function, inside of what wraps it; None where it has none, as what is written in C."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(inspect.unwrap(function), "__code__", None)
+
+
 def said(error: BaseException, file: str) -> str:
     """An error in one line: its type, what it says, and the last line of `file` that it passed through."""
     text = textwrap.shorten(str(error), 300, placeholder=" ...")
-    file = str(place_of(file))
+    file = str(absolute(file))
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"{type(error).__name__}: {text}" + (f" ({file}:{lines[-1]})" if lines else "")

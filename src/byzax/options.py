@@ -59,7 +59,7 @@ def options_of(function: Callable[..., Any]) -> list[Option]:
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
         if parameter.annotation is parameter.empty:
-            raise TypeError(f"the option {parameter.name} needs a type, such as {parameter.name}: float")
+            raise TypeError(f"the option {parameter.name} needs a type, such as {parameter.name}: float = 1.0")
         default = ... if parameter.default is parameter.empty else parameter.default
         found.append(Option(parameter.name, _with_lists(parameter.annotation), default))
     return found

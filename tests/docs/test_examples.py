@@ -16,12 +16,22 @@ import matplotlib
 import pytest
 import typer
 
+from byzax import members
+from byzax.aggregators import Aggregator, Context, Info
+from byzax.aggregators.filters import Filter, Sent
+from byzax.aggregators.pre import Mixer
+from byzax.attacks import Answer, Attack, Batch, View
+from byzax.attacks.base import Goal
 from byzax.experiments.certify.description import PARTS, load
 from byzax.experiments.cli import app
 from byzax.experiments.strict_yaml import dump, parse_text
+from byzax.models import Model
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import expand
 from byzax.simulator.config.study import Study
+from byzax.simulator.data import Dataset
+from byzax.simulator.partitions import Samples
+from byzax.simulator.schedules import Board, Schedule, Situation
 from byzax.simulator.validation import validate
 from tests.docs.pages import PAGES, ROOT, blocks, name
 
@@ -29,6 +39,17 @@ BASE = {"name": "page", "data": "digits", "model": "softmax", "rule": "average",
 RUNS = [page for page in PAGES if blocks(page, "python")]
 DESCRIPTIONS = [page for page in PAGES if blocks(page, "yaml")]
 COMMANDS = [page for page in PAGES if blocks(page, "console")]
+# the types that a function of the user's own gives or is given
+DESCRIBED: dict[str, tuple[Any, ...]] = {
+    "rule": (Aggregator, Info, Context),
+    "pre": (Mixer,),
+    "filter": (Filter, Sent),
+    "attack": (Attack, View, Answer, Batch, Goal),
+    "model": (Model,),
+    "data": (Dataset,),
+    "partition": (Samples,),
+    "schedule": (Schedule, Board, Situation),
+}
 # pages whose Python trains models
 SLOW = {"README.md", "docs/python.md", "docs/start.md", "docs/own-parts.md"}
 # minutes each, and tested where they are made
@@ -148,6 +169,20 @@ def test_commands_of_a_page_print_what_it_says(page, tmp_path):
 def test_the_page_on_models_holds_the_model_of_ones_own_that_is_shipped():
     code = (ROOT / "experiments" / "scenarios" / "own_model.py").read_text().split("\n", 2)[2].strip()
     assert f"```python\n{code}\n```" in (ROOT / "docs" / "models.md").read_text()
+
+
+@pytest.mark.parametrize("kind", members.KINDS)
+def test_the_page_on_parts_has_the_contract_of_every_kind_in_full(kind):
+    page, part = (ROOT / "docs" / "own-parts.md").read_text(), members.KINDS[kind]
+    arguments = ", ".join([*part.arguments, "*, ..."])
+    gives = f"`({', '.join(part.inner)})`" if part.inner else f"`{part.gives.split()[1]}`"
+    rows = [line for line in page.splitlines() if f"`mine({arguments})`" in line and gives in line]
+    (title,) = {re.search(r"\(#([\w-]+)\)", row)[1] for row in rows}  # pyright: ignore[reportOptionalSubscript]
+    (section,) = [text for text in page.split("\n## ") if text.split("\n")[0].lower().replace(" ", "-") == title]
+    assert "```python" in section
+    for described in DESCRIBED.get(kind, ()):
+        for field in described._fields:
+            assert re.search(rf"[`(, ]{field}[`(),]", section), (described.__name__, field)
 
 
 def test_the_readme_can_be_read_in_five_minutes():

@@ -88,6 +88,8 @@ def test_a_norm_takes_its_statistics_where_its_name_says(kind):
     np.testing.assert_allclose(model.predict(params, x, *measured), wanted, rtol=1e-3, atol=1e-4)
 
 
+NORMS = ("none", "batch", "layer", "group")
+KEY = jax.random.key(0)
 NORMED = [
     ("mlp", (5,), {"norm": "batch"}),
     by_night("resnet20", (4, 4), {"norm": "batch"}),
@@ -132,6 +134,30 @@ def test_samples_without_a_share_count_for_nothing(name, shape, options):
         doubled = gradient(params, x[jnp.array([0, 0, 1])], y[jnp.array([0, 0, 1])])
         weighted = gradient(params, x[:2], y[:2], None, jnp.array([2 / 3, 1 / 3]))
         np.testing.assert_allclose(weighted, doubled, rtol=1e-6, atol=1e-8 * np.abs(doubled).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        *(("mlp", (5,), {"norm": norm}) for norm in NORMS),
+        ("mlp", (5,), {"norm": "batch", "hidden": ()}),
+        *(("resnet20", (side, side), {"norm": "batch"}) for side in (1, 4, 5)),
+        ("resnet20", (4, 5), {"norm": "batch"}),
+        *(("resnet18", (side, side, 3), {"norm": "batch"}) for side in (8, 9)),
+        ("resnet20", (4, 4), {}),
+        ("softmax", (5,), {}),
+    ],
+)
+def test_the_fewest_samples_that_a_model_declares_are_those_it_learns_from(name, shape, options):
+    model = models.build(name, shape, 3, **options)
+    fails = False
+    try:
+        jax.eval_shape(lambda key: model.loss(model.init(key), jnp.ones((1, *shape)), jnp.zeros(1, int)), KEY)
+    except ValueError:
+        fails = True
+    assert model.least_batch == (2 if fails else 1)
+    few = jnp.ones((model.least_batch, *shape))
+    jax.eval_shape(lambda key: model.loss(model.init(key), few, jnp.zeros(model.least_batch, int)), KEY)
 
 
 def test_batch_norm_refuses_to_train_on_a_single_sample():

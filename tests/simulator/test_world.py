@@ -51,12 +51,12 @@ def test_where_every_sample_is_held_each_is_looked_at_once_up_to_the_limit(sampl
     [
         (
             {"y": np.array([1, 2, 3], np.int32)},
-            "labels int32 from 1 to 3: whole numbers in 0..2 are needed for classes=3",
+            "labels in 0..2 for classes=3, got 1 to 3",
         ),
-        ({"y": np.array([0, -1, 2], np.int32)}, "labels int32 from -1 to 2"),
-        ({"y": np.array([0, 1, 2], np.float32)}, "labels float32 from 0.0 to 2.0"),
-        ({"y": np.array([0, 1], np.int32)}, "3 samples with 2 labels"),
-        ({"owners": np.array([0], np.int32)}, "as many owners"),
+        ({"y": np.array([0, -1, 2], np.int32)}, "got -1 to 2"),
+        ({"y": np.array([0, 1, 2], np.float32)}, "labels y int32 [N]"),
+        ({"y": np.array([0, 1], np.int32)}, "3 samples and 2"),
+        ({"owners": np.array([0], np.int32)}, "owners int32 [N=3]"),
     ],
 )
 def test_a_data_set_whose_labels_do_not_fit_is_refused(changes, said):

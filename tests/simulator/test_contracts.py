@@ -1,0 +1,422 @@
+"""Parts of the user's own that break their contract: one line with the key, what is needed, and the file and line."""
+
+import re
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import byzax
+from byzax.aggregators import Aggregator, Info, filters, pre
+from byzax.aggregators import base as rules
+from byzax.aggregators.filters import Filter
+from byzax.aggregators.pre import Mixer
+from byzax.attacks import Attack
+from byzax.attacks import base as attacks
+from byzax.simulator import augmentations, data, latency, partitions, rates, schedules
+from byzax.simulator.data.base import Dataset, dataset
+from byzax.simulator.schedules import Schedule
+
+SMALL: dict[str, Any] = {
+    "data": {"name": "digits", "batch_size": 4},
+    "model": "softmax",
+    "rule": "median",
+    "attack": "none",
+    "workers": {"total": 7, "byzantine": 1},
+    "steps": 3,
+}
+# one row at a time, which a filter judges
+EACH = {"schedule": {"name": "asynchronous", "apply": "each"}, "rule": "average"}
+
+
+def refusal(**changes):
+    """What is said about a run with these parts, which is refused before a start."""
+    with pytest.raises(byzax.ScenarioError) as caught:
+        byzax.validate(byzax.Run(**{**SMALL, **changes}))
+    return str(caught.value)
+
+
+def settings(kind, function):
+    """A run with a function as its part of a kind, and the key of the part."""
+    match kind:
+        case "base":
+            workers = {"total": 11, "byzantine": 2}
+            return {"rule": {"name": "bulyan", "base": function}, "workers": workers}, "rule.base"
+        case "pre":
+            return {"pre": [function]}, "pre[0]"
+        case "filter":
+            return {"filter": function, **EACH}, "filter"
+        case "partition":
+            return {"data": {**SMALL["data"], "partition": function}}, "data.partition"
+        case "augmentation":
+            return {"data": {**SMALL["data"], "augment": [function]}}, "data.augment[0]"
+        case "up.delay" | "down.delay":
+            return {"latency": {"name": "constant", kind[:-6]: {"delay": function}}}, f"latency.{kind}"
+        case "factors":
+            return {"latency": {"name": "constant", "factors": function}}, "latency.factors"
+        case "rate":
+            return {"optimizer": {"name": "sgd", "learning_rate": function}}, "optimizer.learning_rate"
+        case "local.rate":
+            return {"local": {"steps": 2, "learning_rate": function}}, "local.learning_rate"
+        case "local.optimizer":
+            return {"local": {"steps": 2, "optimizer": function}}, "local.optimizer"
+        case "later latency":
+            # where events are ordered one by one, and latencies are asked for by them
+            return {"latency": function, "schedule": "asynchronous"}, "latency"
+    return {kind: function}, kind
+
+
+ARGUMENTS = {
+    "rule": "n, f",
+    "base": "n, f",
+    "pre": "n, f",
+    "filter": "n, f",
+    "attack": "n, f",
+    "model": "shape, classes",
+    "schedule": "n, f",
+    "rate": "updates",
+    "local.rate": "updates",
+}
+KINDS = [
+    "rule", "base", "pre", "filter", "attack", "model", "data", "partition", "augmentation", "schedule", "latency",
+    "later latency", "up.delay", "down.delay", "factors", "rate", "local.rate", "optimizer", "local.optimizer",
+]  # fmt: skip
+
+
+def written(kind, body):
+    """A function of a kind with this body, compiled as that of a file `mine.py` of the user's own."""
+    space: dict[str, Any] = {}
+    source = f"def mine({ARGUMENTS.get(kind, '')}):\n    {body}\n"
+    exec(compile(source, "/nowhere/mine.py", "exec"), space)
+    return space["mine"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("body", "said", "line"),
+    [
+        ("return None", "must give a", 1),
+        ("return 3", "must give a", 1),
+        ("raise ValueError('too few of them')", "too few of them", 2),
+        ("raise RuntimeError('no such thing')", "mine fails: RuntimeError: no such thing", 2),
+        ("return {}['x']", "mine fails: KeyError: 'x'", 2),
+    ],
+)
+def test_a_function_that_fails_or_gives_nothing_is_told_at_its_key_with_its_line(kind, body, said, line):
+    changes, key = settings(kind, written(kind, body))
+    text = refusal(**changes)
+    assert "\n" not in text
+    assert text.startswith(f"{key}: "), text
+    assert said in text
+    assert text.endswith(f" (/nowhere/mine.py:{line})"), text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_function_of_another_signature_is_told_which_is_needed(kind):
+    for wrong in (lambda one, two, three, four, five, six: None, lambda *, n, f, other, **_: None):
+        needs = len(ARGUMENTS.get(kind, "").split())
+        if not needs and wrong.__code__.co_argcount == 0:
+            continue
+        changes, key = settings(kind, wrong)
+        with pytest.raises(byzax.ScenarioError) as caught:
+            byzax.Run(**{**SMALL, **changes})
+        text = str(caught.value)
+        assert text.startswith(f"{key}: ")
+        assert "\n" not in text
+        arguments = ", ".join([*filter(None, [ARGUMENTS.get(kind, "")]), "*, option: float = 1.0"])
+        assert f"write def mine({arguments}), which gives a" in text
+        assert re.search(r"test_contracts\.py:\d+\)$", text)
+
+
+# what functions of arrays can give that byzax could cast or spread without a word
+WRONG_NUMBERS = {
+    "whole numbers": lambda rows: rows.astype(int),
+    "truth values": lambda rows: rows > 0,
+    "complex numbers": lambda rows: rows.astype(complex),
+    "one number": lambda rows: rows.sum(),
+    "an axis too many": lambda rows: rows[..., None],
+    "an axis of length 1": lambda rows: rows[..., :1],
+    "a number of Python": lambda rows: 0.5,
+    "nothing": lambda rows: None,
+}
+PLACES = {
+    "rule of stateless": ("rule", lambda wrong: lambda n, f: rules.stateless(n, lambda x: (wrong(x[0]), Info()))),
+    "rule of stateful": (
+        "rule",
+        lambda wrong: lambda n, f: rules.stateful(n, lambda d: (), lambda x, s: (wrong(x[0]), s, Info())),
+    ),
+    "rule": (
+        "rule",
+        lambda wrong: lambda n, f: Aggregator(lambda d: (), lambda x, s, context=None: (wrong(x[0]), s, Info())),
+    ),
+    "base": ("base", lambda wrong: lambda n, f: rules.stateless(n, lambda x: (wrong(x[0]), Info()))),
+    "base without a helper": (
+        "base",
+        lambda wrong: lambda n, f: Aggregator(lambda d: (), lambda x, s, context=None: (wrong(x[0]), s, Info())),
+    ),
+    "mixed rows": ("pre", lambda wrong: lambda n, f: Mixer(n, lambda x, context: (wrong(x), jnp.eye(n)))),
+    "shares": ("pre", lambda wrong: lambda n, f: Mixer(n, lambda x, context: (x, wrong(jnp.eye(n))))),
+    "filtered row": (
+        "filter",
+        lambda wrong: lambda n, f: Filter(lambda params: (), lambda row, sent, context, s: (wrong(row), row[0] > 0, s)),
+    ),
+    "forged rows of stateless": (
+        "attack",
+        lambda wrong: lambda n, f: attacks.stateless(lambda key, view: wrong(view.rows)),
+    ),
+    "forged row of stateless": (
+        "attack",
+        lambda wrong: lambda n, f: attacks.stateless(lambda key, view: wrong(view.rows[0])),
+    ),
+    "forged rows": ("attack", lambda wrong: lambda n, f: Attack(forge=lambda key, view, s: (wrong(view.rows), s))),
+    "parameters": (
+        "model",
+        lambda wrong: lambda shape, classes: softmax()._replace(init=lambda k: wrong(softmax().init(k))),
+    ),
+    "loss": ("model", lambda wrong: lambda shape, classes: softmax()._replace(loss=lambda p, *_: wrong(p[0]))),
+    "logits": (
+        "model",
+        lambda wrong: lambda shape, classes: softmax()._replace(predict=lambda p, x: wrong(softmax().predict(p, x))),
+    ),
+    "augmented images": ("augmentation", lambda wrong: lambda: lambda key, x: wrong(x)),
+    "weights by age": (
+        "schedule",
+        lambda wrong: lambda n, f: lagging(n, f)._replace(weight=lambda ages: wrong(ages / 2)),
+    ),
+    "rate": ("rate", lambda wrong: lambda updates: lambda step: wrong(jnp.full(3, 0.1))),
+    "change of an optimizer": (
+        "optimizer",
+        lambda wrong: (
+            lambda: optax.GradientTransformation(
+                lambda params: (), lambda updates, state, params=None: (wrong(updates), state)
+            )
+        ),
+    ),
+}
+
+# what each may give all the same: any number of parameters, and a number where one is asked for
+ALLOWED = {
+    ("parameters", "an axis of length 1"),
+    *((place, wrong) for place in ("rate", "loss") for wrong in ("one number", "a number of Python")),
+}
+
+
+def softmax():
+    return byzax.models.softmax((8, 8), 10)
+
+
+def lagging(n, f):
+    return schedules.asynchronous(n, f)
+
+
+@pytest.mark.parametrize("wrong", WRONG_NUMBERS)
+@pytest.mark.parametrize("place", PLACES)
+def test_no_result_of_another_shape_or_type_is_cast(place, wrong):
+    if (place, wrong) in {
+        ("parameters", "an axis of length 1"),
+        ("rate", "one number"),
+        ("rate", "a number of Python"),
+    }:
+        pytest.skip("is what it may give")
+    if place == "loss" and wrong in ("one number", "a number of Python", "an axis of length 1"):
+        pytest.skip("is a number, as it may be")
+    kind, make = PLACES[place]
+    changes, key = settings(kind, make(WRONG_NUMBERS[wrong]))
+    text = refusal(**changes)
+    assert text.startswith(f"{key}: "), text
+    assert "\n" not in text
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+SECONDS = {
+    "none": lambda count: None,
+    "a list": lambda count: [1.0] * count,
+    "one too few": lambda count: np.ones(count - 1),
+    "one number": lambda count: 1.0,
+    "words": lambda count: np.full(count, "a second"),
+    "complex": lambda count: np.ones(count, complex),
+    "negative": lambda count: np.full(count, -1.0),
+    "one NaN": lambda count: np.where(np.arange(count) == count - 1, np.nan, 1.0),
+}
+
+
+@pytest.mark.parametrize("wrong", SECONDS)
+@pytest.mark.parametrize("kind", ["latency", "later latency", "up.delay", "down.delay", "factors"])
+def test_times_that_are_no_seconds_are_told_at_the_key_of_the_model(kind, wrong):
+    changes, key = settings(kind, lambda: lambda rng, worker, first, count: SECONDS[wrong](count))
+    text = refusal(**changes)
+    assert text.startswith(f"{key}: lambda "), text
+    assert "\n" not in text
+    assert re.search(r"seconds of \d+ jobs|s for job \d+: at least 0 is needed", text)
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+def positions(wrong):
+    def partition(samples, workers, rng):
+        return wrong([part.copy() for part in np.array_split(np.arange(len(samples.labels)), workers)])
+
+    return partition
+
+
+POSITIONS = {
+    "none": lambda parts: None,
+    "none for one": lambda parts: [None, *parts[1:]],
+    "a worker too few": lambda parts: parts[1:],
+    "nothing for one": lambda parts: [parts[0][:0], *parts[1:]],
+    "a mask": lambda parts: [parts[0] > 0, *parts[1:]],
+    "fractions": lambda parts: [parts[0] / 2, *parts[1:]],
+    "lists": lambda parts: [part.tolist() for part in parts],
+    "negative": lambda parts: [parts[0] - 1, *parts[1:]],
+    "beyond the last": lambda parts: [*parts[:-1], parts[-1] + 1],
+    "one sample twice": lambda parts: [parts[1], *parts[1:]],
+    "of two axes": lambda parts: [parts[0][:, None], *parts[1:]],
+}
+
+
+@pytest.mark.parametrize("wrong", POSITIONS)
+def test_positions_that_are_none_are_told_at_the_partition(wrong):
+    changes, key = settings("partition", lambda: positions(POSITIONS[wrong]))
+    text = refusal(**changes)
+    assert text.startswith(f"{key}: "), text
+    assert "\n" not in text
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+X, Y = np.zeros((60, 4), np.float32), (np.arange(60) % 3).astype(np.int32)
+DATA = {
+    "samples of float64": Dataset(X.astype(float), Y, 3),
+    "samples of uint8": Dataset(X.astype(np.uint8), Y, 3),
+    "a list of samples": Dataset(X.tolist(), Y, 3),  # pyright: ignore[reportArgumentType]
+    "samples without features": Dataset(X[:, 0], Y, 3),
+    "a NaN": Dataset(np.where(np.arange(4) == 1, np.nan, X).astype(np.float32), Y, 3),
+    "labels of float32": Dataset(X, Y.astype(np.float32), 3),
+    "labels of two axes": Dataset(X, Y[:, None], 3),
+    "too few labels": Dataset(X, Y[1:], 3),
+    "labels beyond classes": Dataset(X, Y, 2),
+    "negative labels": Dataset(X, Y - 1, 3),
+    "no classes": Dataset(X, Y, None),
+    "classes that are no number": Dataset(X, Y, "3"),  # pyright: ignore[reportArgumentType]
+    "an infinite value": Dataset(X, np.full(60, np.inf, np.float32), None),
+    "too few owners": Dataset(X, Y, 3, owners=Y[1:]),
+    "owners of words": Dataset(X, Y, 3, owners=Y.astype(str)),
+    "test samples that are not there": Dataset(X, Y, 3, test=np.array([60])),
+    "a test sample twice": Dataset(X, Y, 3, test=np.array([1, 1])),
+    "a mask of test samples": Dataset(X, Y, 3, test=Y > 1),
+    "too few names": Dataset(X, Y, 3, labels=("one", "two")),
+    "no samples": Dataset(X[:0], Y[:0], 3),
+}
+
+
+@pytest.mark.parametrize("wrong", DATA)
+def test_a_data_set_that_breaks_its_contract_is_told_with_the_line(wrong):
+    text = refusal(data=lambda: DATA[wrong])
+    assert text.startswith("data: lambda must give "), text
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+def test_a_data_set_that_keeps_its_contract_is_taken():
+    byzax.validate(byzax.Run(**{**SMALL, "data": {"name": lambda: dataset(X, Y, 3), "batch_size": 4}}))
+
+
+SCHEDULES = {
+    "due": {"due": lambda board: None},
+    "free": {"free": lambda board, worker: "yes"},
+    "waits": {"waits": lambda board: 3},
+    "no order": {"order": lambda situation: [0, 1], "asked": 2},
+    "order of nothing": {"order": lambda situation: lambda step: None, "asked": 2},
+    "order of others": {"order": lambda situation: lambda step: [0, 7], "asked": 2},
+    "plan": {"plan": lambda situation: [0, 1]},
+    "fails": {"due": lambda board: board.nowhere},
+}
+
+
+@pytest.mark.parametrize("wrong", SCHEDULES)
+def test_a_schedule_whose_functions_give_something_else_is_told_with_the_line(wrong):
+    text = refusal(schedule=lambda n, f: Schedule(**SCHEDULES[wrong]))
+    assert text.startswith("schedule: "), text
+    assert "\n" not in text
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+BUILT = {
+    "rule": lambda: byzax.aggregators.krum(7, 1),
+    "pre": lambda: pre.nnm(7, 1),
+    "filter": lambda: filters.kardam(7, 1),
+    "attack": lambda: byzax.attacks.sign_flip(7, 1),
+    "model": softmax,
+    "schedule": lambda: schedules.synchronous(7, 1),
+    "optimizer": lambda: optax.sgd(0.1),
+    "data": lambda: data.digits(),
+    "partition": lambda: partitions.iid(),
+    "augmentation": lambda: augmentations.flip(),
+    "latency": lambda: latency.constant(),
+    "rate": lambda: rates.cosine(100),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT)
+def test_what_a_function_gave_is_refused_in_place_of_the_function(kind):
+    changes, key = settings(kind, BUILT[kind]())
+    text = refusal(**changes)
+    assert text.startswith(f"{key}: "), text
+    assert "\n" not in text
+    assert "give the function, " in text or "which gives" in text or "must give a function" in text
+
+
+def test_a_rate_is_a_function_that_gives_a_function_of_the_step():
+    text = refusal(optimizer={"name": "sgd", "learning_rate": lambda step: 0.1})
+    assert text.startswith("optimizer.learning_rate: lambda must give a function (step) of the learning rate, as ")
+    rate = {"name": "sgd", "learning_rate": lambda updates: lambda step: 0.1 / (1 + step)}
+    byzax.validate(byzax.Run(**{**SMALL, "optimizer": rate}))
+
+
+def test_an_optimizer_of_optax_is_named_or_put_into_a_function():
+    text = refusal(optimizer=optax.adam)
+    assert text.startswith("optimizer: adam is called with its options alone, and cannot be")
+    assert "or name byzax's own: adam" in text
+
+    def mine(*, learning_rate: float = 0.1):
+        return optax.adamw(learning_rate)
+
+    byzax.validate(byzax.Run(**{**SMALL, "optimizer": {"name": mine, "learning_rate": 0.2}}))
+
+
+def test_a_class_of_flax_is_told_how_it_is_named():
+    class Net:
+        """A class that is no function of a model."""
+
+    assert "model={'name': 'module', 'path': Net}" in refusal(model=Net)
+
+
+def test_of_two_parts_of_one_file_the_one_that_failed_is_told():
+    def fails(n: int, f: int):
+        raise ValueError("never")
+
+    def calls(n: int, f: int, *, base: rules.Nested = fails):
+        return byzax.aggregators.build(base, n, f)  # pyright: ignore[reportArgumentType]
+
+    assert refusal(rule=calls).startswith("rule.base: never (")
+
+    def itself(n: int, f: int, *, base: rules.Nested = "median"):
+        raise ValueError("never")
+
+    assert refusal(rule=itself).startswith("rule: never (")
+
+
+def test_a_message_of_a_part_itself_is_left_as_it_is():
+    def mine(n: int, f: int, *, k: int = 3):
+        raise byzax.OptionError("k", "must be less than the moon")
+
+    assert refusal(rule={"name": mine, "k": 4}) == "rule.k: must be less than the moon"
+
+    def other(n: int, f: int):
+        raise byzax.PartError("other needs the moon")
+
+    assert refusal(rule=other) == "rule: other needs the moon"
+
+
+def test_one_part_where_several_can_stand_is_told_how_it_is_written():
+    assert refusal(pre="nnm") == "pre: must be a list, got 'nnm': write [nnm]"
+    assert refusal(pre=pre.nnm).endswith(": write [nnm]")
