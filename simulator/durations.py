@@ -1,13 +1,13 @@
 """The durations of all jobs: the latency part of a scenario, for one seed."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart, Stragglers
 from byzax.simulator.config.part import Part
-from byzax.simulator.contracts import build, errors_of, location, require, type_name
+from byzax.simulator.contracts import ContractError, build, errors_of, location, type_name
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.latency import Latency
 from byzax.simulator.mistakes import Impossible
@@ -141,20 +141,24 @@ def _seconds(key: str, part: Part) -> Latency:
     """A latency model whose results are checked."""
     with errors_of(key, part):
         model = build(part)
+    # once: there are calls for every few jobs
+    place = location(part, model)
+
+    def check(times: Any, worker: int, first: int, count: int) -> None:
+        if not (isinstance(times, np.ndarray) and times.shape == (count,) and times.dtype.kind in "fiu"):
+            raise ContractError(
+                f"{part.label} must give an array of NumPy with the seconds of {count} jobs, [{count}], got "
+                f"{type_name(times)}{place}"
+            )
+        if not (times >= 0).all():
+            job = int(np.argmin(times >= 0))
+            got = f"{times[job]:g} s for job {first + job}"
+            raise ContractError(f"{part.label} gives worker {worker} {got}: at least 0 is needed{place}")
 
     def seconds(rng: np.random.Generator, worker: int, first: int, count: int) -> np.ndarray:
         with errors_of(key, part):
             times = model(rng, worker, first, count)
-            fits = isinstance(times, np.ndarray) and times.shape == (count,) and times.dtype.kind in "fiu"
-            wanted = f"{part.label} must give an array of NumPy with the seconds of {count} jobs, [{count}]"
-            require(fits, f"{wanted}, got {type_name(times)}{location(part, model)}")
-            if not (times >= 0).all():
-                job = int(np.argmin(times >= 0))
-                require(
-                    False,
-                    f"{part.label} gives worker {worker} {times[job]:g} s for job {first + job}: at least 0 is needed"
-                    f"{location(part, model)}",
-                )
+            check(times, worker, first, count)
         return times
 
     return seconds
