@@ -220,8 +220,8 @@ def check_array(what: str, value: Any, shape: tuple[int, ...], function: Callabl
     """Checks what a function gave, before anything casts or broadcasts it.
 
     Args:
-        what: What it is, with the names of its axes, such as "an aggregate [d]".
-        value: What the function gave.
+        what: Its kind, with the names of its axes, such as "an aggregate [d]".
+        value: The value that the function gave.
         shape: The shape that it must have.
         function: The function.
 

@@ -183,7 +183,11 @@ def _options(part: Part, namesakes: Sequence[Part], alike: bool) -> dict[str, An
         key: without_defaults(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
-        or (key in own and not alike and getattr(part, key) != type(part).model_fields[key].default)
+        or (
+            key in own
+            and not alike
+            and without_defaults(getattr(part, key)) != without_defaults(type(part).model_fields[key].default)
+        )
     }
 
 

@@ -46,7 +46,7 @@ def build(part: Part, *args: Any) -> Any:
 
     Args:
         part: The part.
-        args: What byzax calls functions of its kind with.
+        args: The arguments that byzax calls functions of its kind with.
 
     Returns:
         What the function gives.
@@ -64,7 +64,7 @@ def check_type(part: Part, made: Any) -> None:
 
     Args:
         part: The part.
-        made: What its function has given.
+        made: The value that its function gave.
     """
     kind = KINDS[kind_of(part)]
     wanted = TYPES.get(kind_of(part))
@@ -137,7 +137,7 @@ def location(part: Part, called: Any = None) -> str:
 
     Args:
         part: The part.
-        called: What the part gave; where it holds no function of the part's file, the line is that of the part's own.
+        called: The value that the part gave; where it holds no function of the part's file, the line is that of the part's own.
 
     Returns:
         Such as ` (rules.py:12)`; empty for a part of byzax.
@@ -223,7 +223,7 @@ def _origin(error: BaseException | None, key: str, part: Part) -> tuple[str, str
 
 
 def _is_inside(code: CodeType, function: Callable[..., Any]) -> bool:
-    """Whether code is that of a function, or of a function that is made in it."""
+    """Tells whether code is that of a function, or of a function that is made in it."""
     own = code_of(function)
     if own is None or own.co_filename != code.co_filename:
         return False

@@ -97,7 +97,7 @@ Made = TypeVar("Made")
 
 
 def _require(kind: type[Made], made: Any, function: Callable[..., Any]) -> Made:
-    """What a function gave. Raises TypeError, with the place of the function, unless it is of this kind."""
+    """The value that a function gave. Raises TypeError, with the place of the function, unless it is of this kind."""
     if isinstance(made, kind):
         return made
     raise TypeError(f"this function must give {kind.__name__}, got {type(made).__name__}{place_of(function)}")

@@ -143,7 +143,7 @@ def check_schedule(part: Part, schedule: Schedule, situation: Situation) -> None
 
     Args:
         part: The schedule.
-        schedule: What it gives.
+        schedule: The value that it gives.
         situation: The run.
 
     Raises:
@@ -521,7 +521,7 @@ def _require_same_state(part: Part, what: str, before: Any, after: Any, function
 
 
 def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
-    """Whether a traced value is one array of a shape and a kind of numbers; None stands for any size, or any kind."""
+    """Tells whether a traced value is one array of a shape and a kind of numbers; None stands for any size, or any kind."""
     if not isinstance(value, (jax.ShapeDtypeStruct, jax.Array)) or len(value.shape) != len(shape):
         return False
     fits = kind is None or jnp.issubdtype(value.dtype, kind)
@@ -529,5 +529,5 @@ def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floatin
 
 
 def _like(value: Any, wanted: Any) -> bool:
-    """Whether a traced value has the shape of another, and holds whole numbers where that does."""
+    """Tells whether a traced value has the shape of another, and holds whole numbers where that does."""
     return _is_array(value, wanted.shape, jnp.integer if jnp.issubdtype(wanted.dtype, jnp.integer) else jnp.floating)

@@ -36,8 +36,8 @@ class Kind(NamedTuple):
         word: The word for one of them in messages.
         package: The package that holds a file for each.
         folder: Their folder in a folder of plug-ins; installed packages offer theirs as entry points `byzax.<folder>`.
-        arguments: What byzax calls the function of one with, by place, beside its options.
-        gives: What that function gives, in words.
+        arguments: The arguments that byzax calls the function of one with, by place, beside its options.
+        gives: The value of that function, in words.
         inner: Where that is a function, what it is called with.
     """
 
@@ -193,7 +193,7 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _own_form(reference: str) -> str:
-    """How a reference that looks like a file or module is written; empty for any other.
+    """The right form of a reference that looks like a file or module; empty for any other.
 
     >>> _own_form("my/rules.py")
     'a function of your own is written file.py:function, such as my/rules.py:mine'
@@ -219,8 +219,8 @@ def check_call(
     Args:
         function: The function.
         name: Its name, for the message.
-        arguments: What byzax calls it with, by place.
-        way_out: What is needed, for the message.
+        arguments: The arguments that byzax calls it with, by place.
+        way_out: The form that is needed, for the message.
         place: File and line, for the message; None: those of the function.
 
     Raises:
@@ -387,7 +387,7 @@ def file_of(function: Callable[..., Any]) -> str:
 
 
 def is_builtin(function: Callable[..., Any]) -> bool:
-    """Whether a function is one of byzax's own."""
+    """Tells whether a function is one of byzax's own."""
     return any(folder in Path(file_of(function)).resolve().parents for folder in _OWN)
 
 

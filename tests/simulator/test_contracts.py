@@ -32,7 +32,7 @@ EACH = {"schedule": {"name": "asynchronous", "apply": "each"}, "rule": "average"
 
 
 def refusal(**changes):
-    """What is said about a run with these parts, which is refused before a start."""
+    """The message about a run with these parts, which is refused before a start."""
     with pytest.raises(byzax.ScenarioError) as caught:
         byzax.validate(byzax.Run(**{**SMALL, **changes}))
     return str(caught.value)
