@@ -137,7 +137,8 @@ def location(part: Part, called: Any = None) -> str:
 
     Args:
         part: The part.
-        called: The value that the part gave; where it holds no function of the part's file, the line is that of the part's own.
+        called: The value that the part gave; where it holds no function of the part's file, the line is that of the
+            part's own.
 
     Returns:
         Such as ` (rules.py:12)`; empty for a part of byzax.

@@ -521,7 +521,7 @@ def _require_same_state(part: Part, what: str, before: Any, after: Any, function
 
 
 def _is_array(value: Any, shape: tuple[int | None, ...], kind: Any = jnp.floating) -> bool:
-    """Tells whether a traced value is one array of a shape and a kind of numbers; None stands for any size, or any kind."""
+    """Tells whether a traced value is one array of a shape and kind of numbers; None stands for any size, or kind."""
     if not isinstance(value, (jax.ShapeDtypeStruct, jax.Array)) or len(value.shape) != len(shape):
         return False
     fits = kind is None or jnp.issubdtype(value.dtype, kind)

@@ -203,6 +203,15 @@ def test_a_mistake_of_many_cells_is_said_once(tmp_path):
     assert str(caught.value).endswith("(in 3 runs, such as workers.byzantine=3, seed=0)")
 
 
+def test_the_label_of_a_rule_with_a_rule_as_an_option_leaves_out_the_default():
+    rules = [
+        parse_as(Study, {**SMALL, "workers": {"total": 15, "byzantine": 2}, "rule": each}).rule
+        for each in ("krum", "bulyan", {"name": "bulyan", "base": "median"})
+    ]
+    assert list(labels(rules[:2]).values()) == ["krum", "bulyan"]
+    assert list(labels(rules[::2]).values()) == ["krum", "bulyan base=median"]
+
+
 @pytest.mark.parametrize(
     ("attacks", "expected"),
     [
@@ -235,15 +244,6 @@ def test_a_mistake_of_many_cells_is_said_once(tmp_path):
         ([{"name": "little", "z": 1.5, "from": 2}], ["little z=1.5"]),
     ],
 )
-def test_the_label_of_a_rule_with_a_rule_as_an_option_leaves_out_the_default():
-    rules = [
-        parse_as(Study, {**SMALL, "workers": {"total": 15, "byzantine": 2}, "rule": each}).rule
-        for each in ("krum", "bulyan", {"name": "bulyan", "base": "median"})
-    ]
-    assert list(labels(rules[:2]).values()) == ["krum", "bulyan"]
-    assert list(labels(rules[::2]).values()) == ["krum", "bulyan base=median"]
-
-
 def test_a_label_says_what_sets_an_attack_apart_and_no_more(attacks, expected):
     workers = {"total": 7, "byzantine": 2}
     parts = [parse_as(Study, {**SMALL, "workers": workers, "attack": each}).attack for each in attacks]
