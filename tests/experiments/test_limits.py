@@ -180,7 +180,7 @@ def test_what_kinds_of_mistakes_our_fields_can_give_have_words_of_ours():
         ({"name": 3}, "name: must be text, got 3"),
         ({"name": "a/b"}, "name: must be letters, digits, spaces and . _ -, a letter or digit first, got 'a/b'"),
         ({"clock": "sun"}, "clock: must be 'virtual' or 'wall', got 'sun'"),
-        ({"pre": "nnm"}, "pre: must be a list, got 'nnm'"),
+        ({"pre": "nnm"}, "pre: must be a list, got 'nnm': write [nnm]"),
         ({"grid": {"steps": []}}, "grid.steps: must have at least one value, got []"),
         ({"grid": {"steps": 3}}, "grid.steps: must be a list, got 3"),
         ({"grid": [1]}, "grid: must be a mapping, got [1]"),
