@@ -501,16 +501,17 @@ def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path):
 
 
 def test_a_function_stands_wherever_a_name_can(file):
-    (expected,) = digests(run())
+    plain = run()
+    (expected,) = digests(plain)
     # byzax's own, those of this module, and those of a file
-    for rule in (median, mine, f"{file}:mine", {"name": mine, "scale": 1.0}, {"name": f"{file}:mine", "scale": 1.0}):
-        for attack in ("sign_flip", opposite, f"{file}:opposite"):
-            result = run(rule=rule, attack=attack)
-            np.testing.assert_array_equal(models(result), models(run()), err_msg=f"{rule} {attack}")
+    rules = (median, mine, f"{file}:mine", {"name": mine, "scale": 1.0}, {"name": f"{file}:mine", "scale": 1.0})
+    attacks = ("sign_flip", opposite, f"{file}:opposite", opposite, f"{file}:opposite")
+    for rule, attack in zip(rules, attacks, strict=True):
+        np.testing.assert_array_equal(models(run(rule=rule, attack=attack)), models(plain), err_msg=f"{rule} {attack}")
     result = run(model=softmax, **{"data.partition": iid})
     assert digests(result) == [expected]
     own = run(rule=f"{file}:mine", model=f"{file}:model", **{"data.partition": f"{file}:shares"})
-    np.testing.assert_array_equal(models(own), models(run()))
+    np.testing.assert_array_equal(models(own), models(plain))
     assert own.runs["rule"].tolist() == ["mine"]
     assert not np.array_equal(models(run(rule={"name": mine, "scale": 0.5})), models(own))
     # what is written down of them can be run again

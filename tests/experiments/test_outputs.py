@@ -19,6 +19,7 @@ from byzax.simulator.data import _files
 from byzax.simulator.executors import session
 from byzax.simulator.mistakes import ScenarioError
 from tests.experiments.command import ROOT, byzax, write
+from tests.nightly import by_night
 
 
 def everything(folder):
@@ -401,7 +402,9 @@ def kill_at(patch, count):
     return seen
 
 
-def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_path, monkeypatch):
+# at night every one, and of whole commands (below)
+@pytest.mark.parametrize("stride", [5, by_night(1)])
+def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_path, monkeypatch, stride):
     path = write(tmp_path, repeats=2, steps=1)
     described = load(path)
     with session(described.study.executor) as execute:
@@ -425,8 +428,7 @@ def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_pa
             (operations,) = [kill_at(patch, 0)]
             run(tmp_path / "counted" if start is None else start, start is not None)
         assert operations[0] > 30
-        # at night every one, and of whole commands (below)
-        for count in range(1, operations[0] + 1, 1 if start is None else 4):
+        for count in range(1, operations[0] + 1, stride):
             out = tmp_path / f"{start is None}-{count}"
             if start is not None:
                 shutil.copytree(start, out)

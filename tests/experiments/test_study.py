@@ -173,15 +173,15 @@ def test_defaults_that_follow_another_setting_follow_it_in_copies_and_in_a_grid(
 
 
 SWEEPS = {
-    "rule.name": ["average", "median", "krum"],
+    "rule.name": ["median", "average"],
     "attack.name": ["none", "empire"],
-    "steps": [1, 2, 3],
+    "steps": [2, 1],
     "workers.declared": [0, 1],
     "optimizer.learning_rate": [0.1, 1],
 }
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))
 def test_the_cells_are_all_combinations_in_the_order_written(keys):
     cells = expand(parse_as(Study, {**SMALL, "grid": {key: SWEEPS[key] for key in keys}})).cells
