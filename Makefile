@@ -22,11 +22,13 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)   ## seven rules against five attacks on real digits: table and plots in $(RESULTS)
 	$(BIN)/byzax run experiments/scenarios/demo.yaml --out $(RESULTS) --overwrite
 
-# The default suite compiles in half of the time, with few optimisations and, where JAX still has them (0.10, the last one for Python 3.11), XLA's
-# older emitters. At night all tests run with the options of a run.
+# The default suite compiles in half of the time: with few optimisations, and by XLA's older emitters where JAX has them
+# (0.10, the last one for Python 3.11). At night all tests run with the options of a run.
+OLDER_EMITTERS = import jaxlib; print(" --xla_cpu_use_fusion_emitters=false" * jaxlib.__version__.startswith("0.10."))
+
 test: $(READY)   ## the default test suite
-	XLA_FLAGS="$$XLA_FLAGS$$($(BIN)/python -c 'import jaxlib; print(" --xla_cpu_use_fusion_emitters=false" * jaxlib.__version__.startswith("0.10."))')" \
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	XLA_FLAGS="$$XLA_FLAGS$$($(BIN)/python -c '$(OLDER_EMITTERS)')" JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 nightly: $(DOCS_READY)  ## everything, the slow tests too
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'

@@ -307,6 +307,8 @@ def installed(tmp_path_factory):
     return place
 
 
+# by day entry points are tested without pip, above
+@pytest.mark.slow
 def test_an_installed_package_adds_a_rule_an_attack_and_a_model(installed, tmp_path):
     code = (
         "import byzax, json\n"
