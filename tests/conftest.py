@@ -1,5 +1,6 @@
 """Fixtures of all tests: plug-ins of their own, and one compilation cache, of all processes that run them."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -24,6 +25,11 @@ compilation.use_disk_cache()
 def pytest_collection_modifyitems(items):
     # next to each other, so that of the processes that run tests side by side as few as possible start a Ray
     items.sort(key=lambda item: "ray_session" not in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish():
+    # thousands of tests are half a million objects that stay: no collection of garbage need look at them again
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
