@@ -103,12 +103,6 @@ class Timeline(NamedTuple):
         """The places in `rows` of the new rows of update `step`."""
         return slice(int(self.first[step]), int(self.first[step + 1]))
 
-    def last_use(self) -> np.ndarray:
-        """`[T + 1]`, the last update that has a row computed from each version, -1 where there is none."""
-        last = np.full(self.steps + 1, -1)
-        np.maximum.at(last, self.rows.versions, self.updates)
-        return last
-
     def readers(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows in the order of the versions that they were computed from.
 

@@ -45,4 +45,4 @@ def ray_session():
     from byzax.simulator.config.executors import Ray
 
     with executors.session(Ray()) as execute:
-        yield lambda scenario: execute(scenario.task)
+        yield lambda scenario, snapshots=None, **given: execute(scenario.task, snapshots, **given)

@@ -44,6 +44,15 @@ class Recording(Description, frozen=True):
         return range(0, count, self.rows) if isinstance(self.rows, int) else self.rows
 
 
+class Snapshots(Description, frozen=True):
+    """The states that a run can go on from when it was cut: one file, which the next one replaces."""
+
+    every_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=25.0, description="Seconds between two, more where they would take over 2 % of the time; null: any."
+    )
+    every: Count | None = Field(default=None, description="Updates between two; null: any number.")
+
+
 class Loop(Description, frozen=True):
     """The reference: one worker after the other in this process; defines the numbers."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, FrozenDict, Name, parse_as
-from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording
+from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording, Snapshots
 from byzax.simulator.config.run import Run, Settings
 
 
@@ -47,6 +47,9 @@ class Study(Settings, frozen=True):
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
     record: Recording = Recording()
+    snapshots: Snapshots | None = Field(
+        default=Snapshots(), description="What a run goes on from when it was cut; null: it begins again."
+    )
     repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
     skip_impossible: bool = Field(
         default=False,

@@ -13,6 +13,7 @@ from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.executors.base import arrived, batched, first_core, floats, in_numpy, prepare, stage
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import UNPLANNED, Timeline
@@ -126,11 +127,31 @@ def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
 class WorkerActor:
     """Hosts one or more workers, honest and Byzantine alike."""
 
-    def configure(self, task: Task, hosts: np.ndarray, d: int) -> None:
-        """Takes the task of a run and the number of parameters, d."""
+    def configure(self, task: Task, hosts: np.ndarray, d: int, mine: np.ndarray, leaves: list[np.ndarray]) -> None:
+        """Takes the task of a run, the number of parameters, d, and the workers `[w]` that it hosts.
+
+        Args:
+            task: The task.
+            hosts: `[n]`, the worker actor of each worker.
+            d: Number of parameters.
+            mine: `[w]`, the workers that this one hosts.
+            leaves: Leaves of their memories in a snapshot, each `[w, ...]`; none at the beginning of a run.
+        """
         self.run = setting(task, hosts)
         self.memories: dict[int, Any] = {}
-        self.d = d
+        self.d, self.mine = d, mine
+        if leaves:
+            self.memories = {
+                worker: restored(self._memory(worker), [leaf[i] for leaf in leaves])
+                for i, worker in enumerate(mine.tolist())
+            }
+
+    def save(self) -> list[np.ndarray]:
+        """The leaves of the memories of its workers, each `[w, ...]`."""
+        if self.run.core.memory is None:
+            return []
+        memories = [leaves_of(self._memory(worker)) for worker in self.mine.tolist()]
+        return [np.stack(leaves) for leaves in zip(*memories, strict=True)]
 
     def work(self, version: int, turn: int, public: Server) -> np.ndarray:
         """The rows `[m, d]` of the version's message of this turn, each computed from the public model."""
@@ -195,10 +216,16 @@ class WorkerActor:
 class AdversaryActor:
     """Forges the Byzantine rows from all it may see."""
 
-    def configure(self, task: Task, hosts: np.ndarray, d: int) -> None:
-        """Takes the task of a run and the number of parameters, d."""
+    def configure(self, task: Task, hosts: np.ndarray, d: int, leaves: list[np.ndarray] | None) -> None:
+        """Takes the task of a run, the number of parameters, d, and the leaves of its state in a snapshot."""
         self.run = setting(task, hosts)
         self.state = self.run.core.init_adversary(d)
+        if leaves is not None:
+            self.state = restored(self.state, leaves)
+
+    def save(self) -> list[np.ndarray]:
+        """The leaves of its state."""
+        return leaves_of(self.state)
 
     def forge(self, step: int, public: Server, *parts: np.ndarray) -> np.ndarray:
         """The rows `[b, d]` that the b Byzantine workers of the update send."""
@@ -220,13 +247,19 @@ class AdversaryActor:
 class ServerActor:
     """Holds the model; applies the rule and the optimizer; evaluates."""
 
-    def configure(self, task: Task, hosts: np.ndarray) -> int:
-        """Takes the task of a run. Returns d, the number of parameters."""
+    def configure(self, task: Task, hosts: np.ndarray, leaves: list[np.ndarray] | None) -> int:
+        """Takes the task of a run, and the leaves of its state in a snapshot. Returns d, the number of parameters."""
         self.run = setting(task, hosts)
         self.recorded = task.record.steps(task.run.steps)
         with stage("start", seed=task.run.seed):
             self.server = self.run.core.start(self.run.world)
+        if leaves is not None:
+            self.server = restored(self.server, leaves)
         return len(self.server.params)
+
+    def save(self) -> list[np.ndarray]:
+        """The leaves of its state."""
+        return leaves_of(self.server)
 
     def publish(self, step: int) -> Server:
         """What everybody may see before update `step`."""

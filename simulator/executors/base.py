@@ -1,7 +1,7 @@
 """What all executors share: what they are given and what they yield."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -233,11 +233,6 @@ def ended(timeline: Timeline) -> None:
 def floats(evaluation: Evaluation) -> Evaluation:
     """The same evaluation as Python floats."""
     return Evaluation(*map(float, evaluation))
-
-
-def series(updates: Sequence[Diagnostics]) -> Diagnostics:
-    """One array per diagnostic, `[len(updates)]`, NumPy."""
-    return Diagnostics(*(np.array([float(getattr(each, name)) for each in updates]) for name in Diagnostics._fields))
 
 
 def in_numpy(update: Update) -> Update:

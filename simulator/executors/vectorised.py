@@ -1,8 +1,7 @@
 """The fastest executor on one machine: stretches of updates are compiled loops, workers and repeats batched."""
 
 import itertools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,31 +10,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.simulator import compilation, interrupts
+from byzax.simulator import compilation, engine, interrupts
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Vectorised
+from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.core import Core, schedule
 from byzax.simulator.diagnostics import Decision, Diagnostics, Evaluation, Update
-from byzax.simulator.executors.base import (
-    Checkpoint,
-    Prepared,
-    batched,
-    ended,
-    evaluation_steps,
-    floats,
-    prepare,
-    series,
-    stage,
+from byzax.simulator.engine import (
+    Engine,
+    Look,
+    Repeats,
+    Stretch,
+    TakeLooks,
+    leaves_of,
+    no_rows,
+    restored,
+    rows_of,
+    stretch_of,
 )
+from byzax.simulator.executors.base import Prepared, batched, floats, prepare, stage
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import SEED_AXES, World, stack, world
 
 Array = jax.Array
+# Updates of one compiled loop at most, and their work: samples times parameters.
+LONGEST_LOOP, LOOP_WORK = 1024, 2 * 10**9
 
 
-class State(NamedTuple):
+class LoopState(NamedTuple):
     """What changes during a run.
 
     `memories`: what each worker remembers, with a leading axis `[n]`; None for nothing. `held` `[m n, d]`: rows that
@@ -68,14 +72,14 @@ class Layout(NamedTuple):
 @contextmanager
 def session(executor: Vectorised) -> Iterator[Any]:
     """Nothing but compiled code lives across runs here. See `byzax.simulator.executors.session`."""
-    yield execute
+    yield repeats
 
 
-def execute(task: Task) -> Iterator[Checkpoint]:
-    """The checkpoints of all repeats. Raises RunError naming the stage.
+def repeats(task: Task) -> Iterator[Repeats]:
+    """The repeats of a task.
 
-    Repeats whose timelines have the same form, and whose splits the same sizes, advance together, others one after the
-    other.
+    On GPUs those whose timelines have the same form, and whose splits the same sizes, advance together; on CPU, where a
+    batch of seeds takes longer, one after the other.
     """
     compilation.use_disk_cache()
     runs, n = {seed: task.run.replace(seed=seed) for seed in task.seeds}, task.run.workers.total
@@ -84,16 +88,19 @@ def execute(task: Task) -> Iterator[Checkpoint]:
     # one size for all: functions are compiled once
     m = max(each.m for each in layouts.values())
     layouts = {seed: layout(ready[seed].timeline, n, m) if o.m < m else o for seed, o in layouts.items()}
-    worlds = {seed: world(run) for seed, run in runs.items()}
     together: dict[Any, list[int]] = {}
     for seed, each in layouts.items():
-        form = (each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups)))
-        # with test samples by owners each split has sizes of its own
-        form += tuple(len(part) for part in (worlds[seed].train, worlds[seed].test, worlds[seed].validation))
-        together.setdefault((*form, each.timeline.first.tobytes(), each.timeline.seen.tobytes()), []).append(seed)
+        form: tuple[Any, ...] = (seed,)
+        if jax.default_backend() != "cpu":
+            here = world(runs[seed])
+            form = each.m, each.timeline.stopped, *(part.tobytes() for part in (each.counts, each.groups))
+            # with test samples by owners each split has sizes of its own
+            form += tuple(len(part) for part in (here.train, here.test, here.validation))
+            form += each.timeline.first.tobytes(), each.timeline.seen.tobytes()
+        together.setdefault(form, []).append(seed)
     for seeds in together.values():
-        here = stack([worlds.pop(seed) for seed in seeds])
-        yield from _run(task, [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], here, seeds)
+        parts = [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], [runs[seed] for seed in seeds]
+        yield Repeats(tuple(seeds), partial(_engine, task, *parts))
 
 
 def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
@@ -148,72 +155,121 @@ def _widths(sizes: np.ndarray) -> list[int]:
     return found if len(found) <= 2 else [*(4**i for i in range(found[-1].bit_length()) if 4**i < found[-1]), found[-1]]
 
 
-def _run(
-    task: Task, ready: list[Prepared], layouts: list[Layout], worlds: World, seeds: list[int]
-) -> Iterator[Checkpoint]:
-    begin = time.perf_counter()
-    timeline, n = layouts[0].timeline, task.run.workers.total
+def _stretch(run: Run, d: int) -> int:
+    """Updates that are compiled as one loop at most: a second of work or so, of which nothing can be kept."""
+    return max(1, min(LONGEST_LOOP, LOOP_WORK // (run.workers.total * run.data.batch_size * d)))
+
+
+def _engine(
+    task: Task, ready: list[Prepared], layouts: list[Layout], runs: list[Run], states: Sequence[engine.State] | None
+) -> Engine:
+    timeline, n, count = layouts[0].timeline, task.run.workers.total, len(runs)
     core = ready[0].core_of(int(timeline.seen[0]))
-    gradients = [each.gradients for each in ready]
+    worlds = stack([world(run) for run in runs])
     # where updates differ in their rows but not in what the rule sees they are filled up, for one loop to do them all
     fill = int(timeline.sizes.max()) if schedule(task.run).sees == "buckets" else 0
     with stage("start"):
-        state = _start(core, n, layouts[0].m)(worlds)
+        present = _start(core, n, layouts[0].m)(worlds)
+    d = present.server.params.shape[1]
+    step = 0
+    if states:
+        step, present = states[0].step, _restored(present, states, layouts)
+    begin = step
     parts: list[tuple[Diagnostics, np.ndarray]] = []
     whole: list[tuple[int, Any]] = []
     # updates of one kind share a compiled loop
     kinds = np.stack([timeline.seen, np.full(timeline.steps, fill) if fill else timeline.sizes])
     changes = 1 + np.flatnonzero(np.diff(kinds, axis=1).any(axis=0))
-    evaluated = set(evaluation_steps(task.evaluate_every, timeline.steps))
     recorded = {step for step in task.record.steps(timeline.steps) if step < timeline.steps}
     leavers = n if any(len(own.timeline.gone) for own in layouts) else 0
     loops = {
         (seen, size): _loop_of(layouts[0], (kinds[0] == seen) & (kinds[1] == size))
         for seen, size in np.unique(kinds, axis=1).T.tolist()
     }
-
     # an update that is recorded is carried out by itself
-    edges = evaluated | set(changes.tolist()) | recorded | {step + 1 for step in recorded}
-    for since, step in itertools.pairwise([0, *sorted(edges)]):
-        interrupts.check()
-        if step > since:
+    edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded)}), int)
+
+    def advance(stop: int) -> int:
+        nonlocal step, present
+        inner = edges[(step < edges) & (edges < stop)].tolist()
+        for since, until in itertools.pairwise([step, *inner, stop]):
+            interrupts.check()
             seen, size = kinds[:, since].tolist()
             widths, single = loops[seen, size]
-            parts_of_seeds = (_events(own, since, step, size, widths, leavers) for own in layouts)
+            parts_of_seeds = (_events(own, since, until, size, widths, leavers) for own in layouts)
             events = jax.tree.map(lambda *each: np.stack(each), *parts_of_seeds)
             how = _Watching(task.record.weights, since in recorded)
-            advance = _advance(ready[0].core_of(seen), widths, single, fill > 0, n, how)
-            with stage("advance", step=step):
-                state, updates, weights, watched = advance(worlds, state, events)
+            carry_out = _advance(ready[0].core_of(seen), widths, single, fill > 0, n, how)
+            with stage("advance", step=until):
+                present, updates, weights, watched = carry_out(worlds, present, events)
             # a stretch is filled up to a length that is compiled already
-            there = slice(step - since)
+            there = slice(until - since)
             parts.append(jax.tree.map(lambda each, there=there: each[:, there], jax.device_get((updates, weights))))
             if watched is not None:
                 whole.append((since, jax.device_get(watched)))
-        if step not in evaluated:
-            continue
-        with stage("evaluate", step=step):
-            evaluations = jax.device_get(_evaluate(core)(worlds, state.server.params))
-        params = np.asarray(state.server.params)
-        seen = jax.tree.map(lambda *each: np.concatenate(each, axis=1), *parts) if parts else None
-        of_seeds = [[_recorded(at, each, i, layouts[i].timeline) for at, each in whole] for i in range(len(seeds))]
-        parts, whole = [], []
-        for i, seed in enumerate(seeds):
-            yield Checkpoint(
-                seed=seed,
-                step=step,
-                time_s=float(layouts[i].timeline.time_s[step - 1]) if step else 0.0,
-                gradients=int(gradients[i][step]),
-                # repeats that advance together share the time
-                wall_s=(time.perf_counter() - begin) / len(seeds),
-                evaluation=floats(Evaluation(*(value[i] for value in evaluations))),
-                updates=series([]) if seen is None else Diagnostics(*(each[i] for each in seen[0])),
-                params=params[i],
-                timeline=layouts[i].timeline,
-                weights=(np.zeros((0, n)) if seen is None else seen[1][i]) if task.record.weights else None,
-                recorded=tuple(of_seeds[i]),
+            step = until
+        return step
+
+    def stretches() -> list[Stretch]:
+        if not parts:
+            return [stretch_of([], n if task.record.weights else None)] * count
+        diagnostics, weights = jax.tree.map(lambda *each: np.concatenate(each, axis=1), *parts)
+        return [
+            Stretch(
+                Diagnostics(*(each[i].astype(np.float64) for each in diagnostics)),
+                weights[i],
+                tuple(_recorded(at, each, i, layouts[i].timeline) for at, each in whole),
             )
-    ended(timeline)
+            for i in range(count)
+        ]
+
+    def evaluate() -> TakeLooks:
+        with stage("evaluate", step=step):
+            evaluations = jax.device_get(_evaluate(core)(worlds, present.server.params))
+        params = np.asarray(present.server.params)
+        looks = [
+            Look(floats(Evaluation(*(value[i] for value in evaluations))), params[i], since)
+            for i, since in enumerate(stretches())
+        ]
+        parts.clear()
+        whole.clear()
+        return lambda wait: looks
+
+    def left() -> list[engine.State]:
+        return [_state(jax.tree.map(lambda leaf, i=i: leaf[i], present), step, own) for i, own in enumerate(layouts)]
+
+    timelines = [own.timeline for own in layouts]
+    return Engine(begin, timeline.steps, _stretch(task.run, d), lambda: timelines, advance, evaluate, stretches, left)
+
+
+def _state(present: LoopState, step: int, own: Layout) -> engine.State:
+    """The state of one seed."""
+    places = rows_of(own.timeline, step)
+    held = np.asarray(present.held)
+    return engine.State(
+        step,
+        leaves_of(present.server),
+        leaves_of(present.adversary),
+        leaves_of(present.memories),
+        places,
+        held[own.places[places]] if len(held) else no_rows(held.shape[1]),
+    )
+
+
+def _restored(begin: LoopState, states: Sequence[engine.State], layouts: Sequence[Layout]) -> LoopState:
+    """The state of several seeds after their first updates, in the form of the state that they begin with."""
+    stacked = (
+        [np.stack(leaves) for leaves in zip(*(getattr(state, part) for state in states), strict=True)]
+        for part in ("server", "adversary", "memories")
+    )
+    server, adversary, memories = stacked
+    held = np.zeros(begin.held.shape, begin.held.dtype)
+    for mine, state, own in zip(held, states, layouts, strict=True):
+        mine[own.places[state.places]] = state.rows
+    return LoopState(
+        restored(begin.server, server), restored(begin.memories, memories), restored(begin.adversary, adversary),
+        jnp.asarray(held),
+    )  # fmt: skip
 
 
 class _Watching(NamedTuple):
@@ -344,13 +400,13 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @compiled_once
-def _start(core: Core, n: int, m: int) -> Callable[[World], State]:
-    def start(here: World) -> State:
+def _start(core: Core, n: int, m: int) -> Callable[[World], LoopState]:
+    def start(here: World) -> LoopState:
         server = core.start(here)
         d = len(server.params)
         one = core.memory and core.memory.start(here, d)
         memories = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n, *leaf.shape)), one)
-        return State(server, memories, core.init_adversary(d), jnp.zeros((m * n, d), server.params.dtype))
+        return LoopState(server, memories, core.init_adversary(d), jnp.zeros((m * n, d), server.params.dtype))
 
     return _over_seeds(start)
 
@@ -363,7 +419,7 @@ def _evaluate(core: Core) -> Callable[[World, Array], Evaluation]:
 @compiled_once
 def _advance(
     core: Core, widths: tuple[int, ...], single: bool, filled: bool, n: int, how: _Watching
-) -> Callable[[World, State, Events], tuple[State, Diagnostics, Array, _Watched | None]]:
+) -> Callable[[World, LoopState, Events], tuple[LoopState, Diagnostics, Array, _Watched | None]]:
     """A loop over updates.
 
     Args:
@@ -407,7 +463,7 @@ def _advance(
             return branches[0](memories, held)
         return jax.lax.switch(events.kinds[group], branches, memories, held)
 
-    def update(here: World, state: State, events: Events, now: Any) -> tuple[State, _Watched]:
+    def update(here: World, state: LoopState, events: Events, now: Any) -> tuple[LoopState, _Watched]:
         step, groups, arrived, taken = now
         server, memories, adversary, held = state
 
@@ -429,12 +485,12 @@ def _advance(
             forged, adversary = core.forge(here, step, arrived, rows, public_state(server), adversary)
         server, diagnostics, decision = core.update(here, server, arrived, forged)
         watched = _Watched(arrived.workers, rows, forged, decision, server.params, diagnostics)
-        return State(server, memories, adversary, held), watched
+        return LoopState(server, memories, adversary, held), watched
 
     def at(events: Events, i: Any) -> Any:
         return jax.tree.map(lambda each: each[i], (events.step, events.groups, events.arrived, events.taken))
 
-    def advance(here: World, state: State, events: Events) -> tuple[State, Diagnostics, Array, _Watched | None]:
+    def advance(here: World, state: LoopState, events: Events) -> tuple[LoopState, Diagnostics, Array, _Watched | None]:
         count = len(events.step)
         diagnostics = Diagnostics(*(jnp.zeros(count) for _ in Diagnostics._fields))
         weights = jnp.zeros((count, n if how.weights else 0))
@@ -443,7 +499,7 @@ def _advance(
             diagnostics = jax.tree.map(lambda found, value: found.at[0].set(value), diagnostics, watched.diagnostics)
             return state, diagnostics, weights.at[0].set(watched.decision.weights[: weights.shape[1]]), watched
 
-        def body(i: Array, carry: tuple[State, Diagnostics, Array]) -> tuple[State, Diagnostics, Array]:
+        def body(i: Array, carry: tuple[LoopState, Diagnostics, Array]) -> tuple[LoopState, Diagnostics, Array]:
             state, watched = update(here, carry[0], events, at(events, i))
             seen = jax.tree.map(lambda found, value: found.at[i].set(value), carry[1], watched.diagnostics)
             return state, seen, carry[2].at[i].set(watched.decision.weights[: weights.shape[1]])

@@ -10,6 +10,7 @@ import pytest
 
 from byzax.simulator import executors
 from byzax.simulator.config.executors import Ray
+from byzax.simulator.executors.base import RunError
 from byzax.simulator.executors.ray import ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
@@ -33,7 +34,7 @@ def two_nodes() -> None:
         with executors.session(Ray(), address=cluster.address) as execute:
             for changes in (SCENARIOS["remembering"], SCENARIOS["lagging"]):
                 scenario = small(**changes, executor={"name": "ray", "actors": 3})
-                assert same(loop(**changes), list(execute(scenario)))
+                assert same(loop(**changes), list(execute(scenario.task)))
             # each node has a parent process of its own
             assert len({process.ppid() for process in processes("ray::WorkerActor")}) == 2
         time.sleep(5)
@@ -54,9 +55,33 @@ def one_gpu() -> None:
     ray.init(address="local", num_gpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     with executors.session(Ray()) as execute:
         for actors in (1, 3, 2, 4):
-            assert same(loop(), list(execute(small(executor={"name": "ray", "actors": actors}))))
+            assert same(loop(), list(execute(small(executor={"name": "ray", "actors": actors}).task)))
     ray.shutdown()
 
 
 def test_any_number_of_actors_shares_a_gpu_also_after_another_number():
     apart(one_gpu)
+
+
+def head_is_gone() -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    scenario = small(steps=100_000, evaluate_every=200, schedule="asynchronous", executor={"name": "ray", "actors": 1})
+    with executors.session(Ray(), address=cluster.address) as execute:
+        checkpoints = execute(scenario.task)
+        assert next(checkpoints).step == 0
+        for process in processes("gcs_server"):
+            process.kill()
+        begin = time.monotonic()
+        for _ in range(2):
+            # the next run of a grid ends at once too
+            with pytest.raises(RunError, match=f"the cluster at {cluster.address} is gone"):
+                list(checkpoints)
+            assert time.monotonic() - begin < 20
+            checkpoints = execute(scenario.task)
+    cluster.shutdown()
+
+
+def test_a_cluster_that_is_gone_ends_runs_within_seconds():
+    apart(head_is_gone)

@@ -321,15 +321,6 @@ def test_a_rule_is_told_how_many_byzantine_workers_a_round_is_likely_to_have():
     assert schedules.build("sampled", 1000, 200, participants=50, doubted=7).doubted == 7
 
 
-def test_last_use_is_the_last_update_that_reads_a_version():
-    plan = timeline([[0], [1], [2]], [[0], [0], [1]], np.zeros((3, 1), int), [1.0, 2.0, 3.0])
-    assert plan.last_use().tolist() == [1, 2, -1, -1]
-    assert plan.ages.tolist() == [0, 1, 1]
-    order, first = plan.readers()
-    assert order.tolist() == [0, 1, 2]
-    assert first.tolist() == [0, 2, 3, 3, 3]
-
-
 @pytest.mark.parametrize(
     ("field", "place", "value", "message"),
     [

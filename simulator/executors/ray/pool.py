@@ -5,17 +5,20 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import sysconfig
 import threading
+import time
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayChannelTimeoutError, RayError
 
 import byzax
 from byzax.members import plugin_folders
@@ -24,6 +27,7 @@ from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.part import parts_of, source_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
+from byzax.simulator.engine import EngineLost
 from byzax.simulator.executors.actors import AdversaryActor, ServerActor, WorkerActor
 from byzax.simulator.executors.base import RunError
 
@@ -31,6 +35,9 @@ from byzax.simulator.executors.base import RunError
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
 # Part of a CPU that an actor asks for: those that ask for none are placed at random and not on one node after another.
 TRACE = 0.001
+# The processes that manage an embedded Ray, and the seconds after which a wait looks whether they are there.
+MANAGING = ("raylet", "gcs_server")
+LOOK_S = 1.0
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
 # What more each of them may need where many share a core: imports take about 3 s of one.
@@ -46,26 +53,47 @@ class Actor(NamedTuple):
     gpu: float
 
 
-class ActorPool(NamedTuple):
-    """The actors of a session by their names, and compiled graphs by what they connect.
+class Embedded(NamedTuple):
+    """A Ray that was started here.
 
-    `dead`: why actors died; Ray's logs say more.
+    Attributes:
+        folder: The folder of its logs and sockets.
+        processes: The numbers of the processes that manage it, by name; none where the system has no /proc.
+        asked: The value of $RAY_AUTH_MODE before.
+    """
+
+    folder: Path
+    processes: dict[str, int]
+    asked: str | None
+
+
+@dataclass(slots=True)
+class Head:
+    """The Ray of a session.
+
+    Attributes:
+        embedded: The one that was started here; None for one that was joined, or was there before.
+        joined: Host and port of the cluster that was joined; None for none.
+    """
+
+    embedded: Embedded | None = None
+    joined: tuple[str, int] | None = None
+
+
+class ActorPool(NamedTuple):
+    """The actors of a session.
+
+    Attributes:
+        actors: By their names.
+        graphs: Compiled graphs by what they connect.
+        dead: Why actors died; Ray's logs say more.
+        head: The Ray that they live in.
     """
 
     actors: dict[str, Actor]
     graphs: dict[tuple[Any, ...], Any]
     dead: list[str]
-
-
-class Embedded(NamedTuple):
-    """A Ray that was started here: the folder of its logs and sockets, and the number of its managing process.
-
-    `asked`: what $RAY_AUTH_MODE was.
-    """
-
-    folder: Path
-    raylet: int | None
-    asked: str | None
+    head: Head
 
 
 def carry_functions(run: Run) -> None:
@@ -138,20 +166,71 @@ def connect(address: str | None) -> Embedded | None:
     if address:
         return None
     folder = made.address_info["session_dir"]  # pyright: ignore[reportAttributeAccessIssue]
-    return Embedded(Path(folder), _raylet(), asked)
+    return Embedded(Path(folder), _managing_processes(), asked)
 
 
-def _raylet() -> int | None:
-    """The process that Ray started here to manage this machine; None where the system has no /proc."""
+def _managing_processes() -> dict[str, int]:
+    """The processes that Ray started here to manage itself, by name; none where the system has no /proc."""
+    processes = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
+        name, state, parent = _process(stat)
+        if name in MANAGING and parent == os.getpid() and state != "Z":
+            processes[name] = int(stat.parent.name)
+    return processes
+
+
+def _process(stat: Path) -> tuple[str, str, int]:
+    """Name, state and parent of a process; empty for one that ended."""
+    try:
+        _, name, state, parent = re.match(r"(\d+) \((.*)\) (\S) (\d+)", stat.read_text(), re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    except (OSError, AttributeError):
+        return "", "", 0
+    return name, state, int(parent)
+
+
+def lost_head(head: Head) -> str:
+    """Names the process of Ray, or the cluster, that is gone; empty where all is there."""
+    if head.embedded is not None:
+        for name, number in head.embedded.processes.items():
+            now, state, _ = _process(Path(f"/proc/{number}/stat"))
+            if now != name or state == "Z":
+                return f"Ray's process {name}"
+    if head.joined is not None:
         try:
-            _, name, parent = re.match(r"(\d+) \((.*)\) \S (\d+)", stat.read_text(), re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
-        except (OSError, AttributeError):
-            # one that ended meanwhile
-            continue
-        if name == "raylet" and int(parent) == os.getpid():
-            return int(stat.parent.name)
-    return None
+            socket.create_connection(head.joined, timeout=LOOK_S).close()
+        except OSError:
+            return f"the cluster at {head.joined[0]}:{head.joined[1]}"
+    return ""
+
+
+def check_head(head: Head) -> None:
+    """Raises EngineLost where Ray, started here, died; RunError where the cluster that was joined is gone."""
+    if lost := lost_head(head):
+        if head.embedded is None:
+            raise RunError(f"Ray: {lost} is gone: join it again when it is back, with --retry-failed")
+        raise EngineLost(f"{lost} died")
+
+
+def fetch(head: Head, references: Any) -> Any:
+    """`ray.get`, which looks from time to time whether Ray is still there: it would wait for minutes, or for ever."""
+    while True:
+        try:
+            return ray.get(references, timeout=LOOK_S)
+        except (GetTimeoutError, RayChannelTimeoutError):
+            check_head(head)
+
+
+def revive(pool: ActorPool) -> None:
+    """Starts Ray anew where one that was started here has died."""
+    if pool.head.embedded is None:
+        check_head(pool.head)
+    elif lost := lost_head(pool.head):
+        pool.dead.append(f"{lost} died")
+        pool.actors.clear()
+        pool.graphs.clear()
+        ray.shutdown()
+        clean_up(pool.head.embedded, keep_logs=True)
+        pool.head.embedded = connect(None)
 
 
 def clean_up(embedded: Embedded, keep_logs: bool) -> None:
@@ -160,8 +239,8 @@ def clean_up(embedded: Embedded, keep_logs: bool) -> None:
         os.environ.pop("RAY_AUTH_MODE", None)
     else:
         os.environ["RAY_AUTH_MODE"] = embedded.asked
-    if embedded.raylet is not None:
-        for path in Path("/dev/shm").glob(f"sem.*{embedded.raylet}-*"):
+    if "raylet" in embedded.processes:
+        for path in Path("/dev/shm").glob(f"sem.*{embedded.processes['raylet']}-*"):
             path.unlink(missing_ok=True)
     if not keep_logs:
         shutil.rmtree(embedded.folder, ignore_errors=True)
@@ -194,6 +273,7 @@ def hosting(task: Task) -> int:
 
 def fill(pool: ActorPool, count: int) -> None:
     """Starts the actors that are not there yet or died: `count` of workers, adversary and server."""
+    revive(pool)
     dismiss(pool, not_answering(pool))
     roles = {SERVER: ServerActor, ADVERSARY: AdversaryActor} | {worker_name(i): WorkerActor for i in range(count)}
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -228,7 +308,11 @@ def not_answering(pool: ActorPool) -> dict[str, RayError]:
     answers = {name: actor.handle.__ray_ready__.remote() for name, actor in pool.actors.items()}
     if answers:
         cores = max(1.0, ray.cluster_resources().get("CPU", 1.0))
-        ray.wait(list(answers.values()), num_returns=len(answers), timeout=START_S + MORE_S * len(answers) / cores)
+        end = time.monotonic() + START_S + MORE_S * len(answers) / cores
+        waiting = list(answers.values())
+        while waiting and time.monotonic() < end:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=LOOK_S)
+            check_head(pool.head)
     missing = {}
     for name, answer in answers.items():
         try:

@@ -1,7 +1,6 @@
 """A race between actors: the driver keeps the book and hands on references."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +9,23 @@ from ray.exceptions import RayActorError
 
 from byzax.simulator import arrivals, interrupts
 from byzax.simulator.arrivals import Book, Job, lost_in_words
+from byzax.simulator.engine import Engine, Look, Stretch, TakeLooks
 from byzax.simulator.executors.actors import New
-from byzax.simulator.executors.base import Checkpoint, delivered, ended, evaluation_steps, per_job
+from byzax.simulator.executors.base import evaluation_steps
 from byzax.simulator.executors.racing import Crew, Done, race
-from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, ActorPool, cause, not_answering, worker_name
-from byzax.simulator.executors.ray.repeat import Repeat, checkpoint
+from byzax.simulator.executors.ray.pool import (
+    ADVERSARY,
+    SERVER,
+    ActorPool,
+    cause,
+    check_head,
+    fetch,
+    not_answering,
+    worker_name,
+)
+from byzax.simulator.executors.ray.repeat import Repeat, stretch
 from byzax.simulator.serving import Arrivals
-from byzax.simulator.timeline import Timeline
+from byzax.simulator.timeline import UNPLANNED, Timeline
 
 
 class Handle(NamedTuple):
@@ -28,19 +37,23 @@ class Handle(NamedTuple):
     job: int
 
 
-def observed(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> Iterator[Checkpoint]:
-    """A run on the clock: the driver keeps the book, actors hand on references; `notice` is told of those that died."""
+def engine(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> Engine:
+    """The engine of a run on the clock: the driver keeps the book, actors hand on references.
+
+    Such a run cannot be left and gone on with: real time does not wait. `notice` is told of actors that died.
+    """
     run, server = repeat.task.run, repeat.server
     evaluated = set(evaluation_steps(repeat.task.evaluate_every, run.steps))
     versions = {0: server.publish.remote(0)}
     updates: list[Any] = []
-    checkpoints: deque[tuple[int, Any, Any, list[Any]]] = deque()
+    # begun as soon as their models were made, for the race goes on; with the updates before each
+    evaluations: dict[int, tuple[list[Any], list[Any]]] = {}
     # why each actor died that is dead, and those that were told
     died: dict[int, str] = {}
     told: set[int] = set()
 
     def look(step: int) -> None:
-        checkpoints.append((step, server.evaluate.remote(step), versions[step], [*updates]))
+        evaluations[step] = [server.evaluate.remote(step), versions[step]], [*updates]
         updates.clear()
 
     def begin(job: Job) -> Handle:
@@ -51,6 +64,8 @@ def observed(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
         ready, _ = ray.wait(list(by_done), num_returns=1, timeout=timeout_s)
+        if not ready:
+            check_head(pool.head)
         if ready:
             # who else is done by now: the clock of their machine says who was first
             ready, _ = ray.wait(list(by_done), num_returns=len(by_done), timeout=0)
@@ -91,26 +106,41 @@ def observed(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> 
         if step + 1 in evaluated:
             look(step + 1)
 
-    def taken(timeline: Timeline) -> Checkpoint:
-        at, *results, seen = checkpoints.popleft()
-        evaluation, public, *seen = ray.get([*results, *seen])
-        gradients = delivered(timeline, per_job(run))
-        return checkpoint(repeat._replace(timeline=timeline, gradients=gradients), at, evaluation, public, seen)
-
     look(0)
     events = race(run, Crew(begin, over, update, lambda version: versions.pop(version, None)))
-    while True:
-        interrupts.check()
-        try:
-            book, now = next(events)
-        except StopIteration as end:
-            timeline = end.value
-            break
-        tell(book)
-        if checkpoints and ray.wait([checkpoints[0][1]], timeout=0)[0]:
-            yield taken(arrivals.closed(book, "", now))
-    if timeline.steps not in evaluated:
-        look(timeline.steps)
-    while checkpoints:
-        yield taken(timeline)
-    ended(timeline)
+    book, now, step, closed = None, 0.0, 0, None
+
+    def advance(stop: int) -> int:
+        nonlocal book, now, step, closed
+        while closed is None and (book is None or book.step < stop):
+            interrupts.check()
+            try:
+                book, now = next(events)
+            except StopIteration as end:
+                closed = end.value
+                break
+            tell(book)
+        step = stop if closed is None else min(stop, closed.steps)
+        return step
+
+    def timelines() -> list[Timeline]:
+        return [UNPLANNED if book is None else arrivals.closed(book, "", now) if closed is None else closed]
+
+    def evaluate() -> TakeLooks:
+        if step not in evaluations:
+            # the race ended before its last update
+            look(step)
+        results, seen = evaluations.pop(step)
+
+        def take(wait: bool) -> list[Look] | None:
+            if not wait and len(ray.wait(results, num_returns=2, timeout=0)[0]) < 2:
+                return None
+            evaluation, public, *after = fetch(pool.head, [*results, *seen])
+            return [Look(evaluation, np.asarray(public.params), stretch(repeat, after))]
+
+        return take
+
+    def since() -> list[Stretch]:
+        return [stretch(repeat, fetch(pool.head, updates))]
+
+    return Engine(0, run.steps, run.steps, timelines, advance, evaluate, since, None)
