@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from byzax.experiments import outputs, plots, progress, report, results, running, study
+from byzax.experiments import outputs, plots, progress, report, results, resuming, running, study
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
 from byzax.experiments.notes import notes
 from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
@@ -205,7 +205,9 @@ class Result:
             raise ScenarioError(f"{place}: lies in the results themselves: choose another folder")
         outputs.claim([place], [], overwrite)
         try:
-            shutil.copytree(self.folder, place, dirs_exist_ok=True)
+            shutil.copytree(
+                self.folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(outputs.LOCK, outputs.HOLDER)
+            )
         except OSError as error:
             why = shorten(str(error.strerror or error))
             raise ScenarioError(f"{place}: cannot be written ({why}): choose another folder") from None
@@ -256,18 +258,22 @@ def run(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    retry_failed: bool = False,
     quiet: bool = False,
     ray_address: str | None = None,
     **settings: Any,
 ) -> Result:
     """Runs a study: every combination of its grid, every repeat.
 
+    Where `out` has some of the runs, these stay, one that was cut goes on, and the others are run.
+
     Args:
         scenario: A YAML file (~ for the home folder), a mapping with the same keys, a `Study` or a `Run`; None where
             `settings` say all.
         out: Folder of the results, ~ for the home folder; None for one that is removed with the last reference to the
             result or to a copy of it.
-        overwrite: Whether results of byzax that are in `out` are replaced.
+        overwrite: Whether results of byzax that are in `out` are removed first.
+        retry_failed: Whether runs in `out` that failed are run again.
         quiet: Whether neither progress nor notes are shown.
         ray_address: A Ray cluster to join, for `executor="ray"`.
         settings: Keys of a scenario and their values, which stand over those of `scenario`. Where a name can stand, so
@@ -292,33 +298,38 @@ def run(
     expansion = described(scenario, settings)
     expansion = check(validate_quickly(expansion)) or expansion
     if place is not None:
-        return _run(expansion, place, overwrite, quiet, ray_address)
+        return _run(expansion, place, overwrite, retry_failed, quiet, ray_address)
     made = _Temporary(Path(tempfile.mkdtemp(prefix="byzax-")))
     try:
         # there already, and empty
-        return replace(_run(expansion, made.folder, overwrite, quiet, ray_address), _temporary=made)
+        return replace(_run(expansion, made.folder, overwrite, retry_failed, quiet, ray_address), _temporary=made)
     except BaseException:
         # the error holds this frame, and with it the object
         shutil.rmtree(made.folder, ignore_errors=True)
         raise
 
 
-def _run(expansion: Expansion, folder: Path, overwrite: bool, quiet: bool, ray_address: str | None) -> Result:
-    outputs.claim([folder], [Path(expansion.source)] if expansion.source else [], overwrite)
-    results.save_study(folder, expansion)
-    todo = running.group_runs(expansion, folder)
-    runs, steps = sum(len(job.runs) for job in todo), sum(job.scenario.steps * len(job.runs) for job in todo)
-    console = Console(stderr=True)
-    if not quiet:
-        for line in [*study.skipped_lines(results.skipped_combinations(expansion)), *notes(expansion)]:
-            print(line, file=sys.stderr)
-    with interrupts.raise_on_signals(), progress.report(console, runs, steps, None, quiet) as shown:
-        running.execute_groups(todo, ray_address, shown)
-    result = load(folder)
+def _run(
+    expansion: Expansion, folder: Path, overwrite: bool, retry_failed: bool, quiet: bool, ray_address: str | None
+) -> Result:
+    inputs = [Path(expansion.source)] if expansion.source else []
+    with resuming.opened([folder], [expansion], inputs, overwrite, retry_failed) as (standing,):
+        todo = running.group_runs(expansion, folder, standing)
+        runs, steps = sum(len(job.runs) for job in todo), sum(job.scenario.steps * len(job.runs) for job in todo)
+        if not quiet:
+            said = [*study.skipped_lines(results.skipped_combinations(expansion)), *notes(expansion)]
+            for line in [*said, *resuming.lines(folder, expansion, standing)]:
+                print(line, file=sys.stderr)
+        if todo:
+            report_of = progress.report(Console(stderr=True), runs, steps, None, quiet)
+            with interrupts.raise_on_signals(), report_of as shown:
+                running.execute_groups(todo, ray_address, shown)
+        result = load(folder)
     failed = result.runs.loc[~has_result(result.runs)]
     if len(failed):
-        said = f"{len(failed)} of {runs} runs failed, such as {failed['run'].iloc[0]}: {failed['reason'].iloc[0]}"
-        if len(failed) == runs:
+        count = len(result.runs)
+        said = f"{len(failed)} of {count} runs failed, such as {failed['run'].iloc[0]}: {failed['reason'].iloc[0]}"
+        if len(failed) == count:
             raise RunError(said)
         warnings.warn(said, stacklevel=3)
     return result

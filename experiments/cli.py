@@ -7,8 +7,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,13 +23,14 @@ from byzax.experiments.refusing import (
     INTERRUPTED,
     OVERWRITE,
     QUIET,
+    RETRY_FAILED,
     TERMINATED,
     check_environment,
     refuse,
     report_errors,
     signal_outcome,
 )
-from byzax.experiments.result_commands import SHOW_CODES, partition, replay, show, summarise, timeline
+from byzax.experiments.result_commands import SHOW_CODES, partition, replay, show, status, summarise, timeline
 from byzax.simulator.mistakes import ScenarioError
 
 app = typer.Typer(
@@ -82,34 +83,57 @@ def run(
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    retry_failed: RETRY_FAILED = False,
     quiet: QUIET = False,
 ) -> None:
-    """Run scenarios: every combination of the grid, every repeat."""
+    """Run scenarios: every combination of the grid, every repeat.
+
+    Where the folder of the results has some of the runs, these stay, one that was cut goes on, and the others are run.
+    """
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
         raws = _read(files, out, settings, overwrite)
-        from byzax.experiments import outputs, results, study
+        from byzax.experiments import outputs, study
 
         studies = [study.load(path, overrides, raw) for path, raw in zip(files, raws, strict=True)]
         folders = _folders(files, [each.study.name for each in studies], out)
-        outputs.check(folders, files, overwrite)
+        outputs.check(folders, files, overwrite, goes_on=True)
         studies = _check(studies, ray_address)
-        outputs.claim(folders, files, overwrite)
     except ScenarioError as error:
         refuse(error)
 
-    try:
-        for folder, each in zip(folders, studies, strict=True):
-            results.save_study(folder, each)
-    except results.WriteError as error:
-        refuse(error)
-    code = _perform(list(zip(studies, folders, strict=True)), ray_address, quiet)
-    begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
-    for folder in folders:
-        if folder not in begun:
-            outputs.discard(folder)
-    shown = summarise(begun, Path(out).name if out else None) if begun else 0
+    with _opened(folders, studies, files, overwrite, retry_failed) as standings:
+        code = _perform(list(zip(studies, folders, standings, strict=True)), ray_address, quiet)
+        begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
+        for folder in folders:
+            if folder not in begun:
+                outputs.discard(folder)
+        shown = summarise(begun, Path(out).name if out else None) if begun else 0
     raise typer.Exit(code or shown)
+
+
+@contextmanager
+def _opened(
+    folders: Sequence[Path],
+    studies: Sequence[Any],
+    files: Sequence[Path],
+    overwrite: bool,
+    retry_failed: bool,
+    kind: Any = "study",
+) -> Iterator[list[Any]]:
+    """Holds the folders of studies; gives the runs of each that are there, after lines about them."""
+    from byzax.experiments import results, resuming
+
+    with ExitStack() as stack:
+        try:
+            opened = resuming.opened(folders, studies, files, overwrite, retry_failed, kind)
+            standings = stack.enter_context(opened)
+        except (ScenarioError, results.WriteError) as error:
+            refuse(error)
+        for folder, each, standing in zip(folders, studies, standings, strict=True):
+            for line in resuming.lines(folder, each, standing):
+                typer.echo(line, err=True)
+        yield standings
 
 
 def _overrides(settings: list[str] | None, options: dict[str, str | None]) -> list[str]:
@@ -136,7 +160,8 @@ def _read(
     names = [str(raw.get("name", "")) for raw in raws]
     name_is_final = out or not any(text.strip().startswith("name") for text in settings or [])
     if name_is_final and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
-        outputs.check(_folders(files, names, out, ending), files, overwrite)
+        kind = "tuning" if ending else "study"
+        outputs.check(_folders(files, names, out, ending), files, overwrite, kind, goes_on=True)
     return raws
 
 
@@ -189,23 +214,29 @@ def _room(studies: list[Any]) -> list[str]:
 
 
 def _perform(
-    studies: list[tuple[Any, Path]],
+    studies: list[tuple[Any, Path, Any]],
     ray_address: str | None,
     quiet: bool,
     measure: str | None = None,
     hidden: Sequence[str] = (),
 ) -> int:
-    """Runs studies, each in its folder, and returns the exit code. `measure`: the score shown in the progress."""
+    """Runs studies, each in its folder with the runs that are there, and returns the exit code.
+
+    `measure` is the score shown in the progress.
+    """
     from rich.console import Console
 
     from byzax.experiments import progress, results, running
 
-    groups = [group for each, folder in studies for group in running.group_runs(each, folder)]
+    groups = [group for each in studies for group in running.group_runs(*each)]
+    failed = any(standing.failed for _, _, standing in studies)
+    if not groups:
+        return int(failed)
     count = sum(len(group.runs) for group in groups)
     updates = sum(group.scenario.steps * len(group.runs) for group in groups)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.execute_groups(groups, ray_address, report, hidden) else 1
+            return 0 if running.execute_groups(groups, ray_address, report, hidden) and not failed else 1
     except KeyboardInterrupt as end:
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
@@ -244,6 +275,7 @@ def tune(
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    retry_failed: RETRY_FAILED = False,
     quiet: QUIET = False,
 ) -> None:
     """Choose learning rate, momentum or what you like on the validation samples, before any test number is taken.
@@ -254,32 +286,34 @@ def tune(
     overrides = _overrides(settings, {"--out": out, "--executor": executor, "--ray-address": ray_address})
     try:
         (raw,) = _read([file], out, settings, overwrite, "-tuning")
-        from rich.console import Console
-
-        from byzax.experiments import outputs, results
+        from byzax.experiments import outputs
         from byzax.experiments import tune as tuning
 
         planned = tuning.plan_tuning(file, overrides, over or [], each or [], by.value if by else None, raw)
         folders = _folders([file], [planned.expansion.study.name], out, "-tuning")
-        outputs.check(folders, [file], overwrite)
+        outputs.check(folders, [file], overwrite, "tuning", goes_on=True)
         (checked,) = _check([planned.expansion], ray_address)
         planned = planned._replace(expansion=checked)
-        outputs.claim(folders, [file], overwrite)
     except ScenarioError as error:
         refuse(error)
 
-    (folder,) = folders
-    try:
-        results.save_study(folder, planned.expansion)
-    except results.WriteError as error:
-        refuse(error)
+    with _opened(folders, [planned.expansion], [file], overwrite, retry_failed, "tuning") as (standing,):
+        _tune(file, planned, folders[0], standing, ray_address, quiet)
+
+
+def _tune(file: Path, planned: Any, folder: Path, standing: Any, ray_address: str | None, quiet: bool) -> None:
+    """Runs the combinations of a tuning that are not there, and chooses; ends the command."""
+    from rich.console import Console
+
+    from byzax.experiments import tune as tuning
+
     if tuning.shares_test_samples(planned):
         typer.echo(
             f"{file}: each repeat draws test samples of its own, which are others' validation samples: to keep them "
             "apart set repeats=1, or take data with a test set",
             err=True,
         )
-    code = _perform([(planned.expansion, folder)], ray_address, quiet, planned.by, tuning.HIDDEN)
+    code = _perform([(planned.expansion, folder, standing)], ray_address, quiet, planned.by, tuning.HIDDEN)
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
     rows = tuning.tried_combinations(folder, planned)
@@ -325,6 +359,7 @@ def _folders(files: Sequence[Path], names: Sequence[str], out: str | None, endin
     return folders
 
 
+app.command()(status)
 app.command(epilog=SHOW_CODES)(show)
 app.command()(replay)
 app.command()(timeline)

@@ -25,6 +25,24 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> duration(12.3), duration(300), duration(7200)
+        ('12 s', '5 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def joined(words: Sequence[str]) -> str:
     """A list in words.
 

@@ -17,22 +17,27 @@ from byzax.experiments.writing import BEGUN, atomically, write_text
 from byzax.simulator.mistakes import ScenarioError, shorten
 
 MARK = ".byzax"
+# The lock of the process that writes into a folder, which the system frees when it ends, and a note of who it is.
+LOCK, HOLDER = ".byzax-lock", ".byzax-holder.json"
 # The ways out, as the command line and Python have them.
 ANOTHER = "choose another folder (--out, in Python out=)"
 OVERWRITE = "--overwrite, in Python overwrite=True"
-ResultsKind = Literal["study", "certificate"]
+ResultsKind = Literal["study", "tuning", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
+STUDY_NAMES = (
+    "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "skipped.csv", "accuracy*.png", "accuracy*.svg",
+    "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml", "runs/*",
+)  # fmt: skip
 NAMES: dict[str, tuple[str, ...]] = {
-    "study": (
-        "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "skipped.csv", "accuracy*.png", "accuracy*.svg",
-        "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml", "runs/*",
-    ),
+    "study": STUDY_NAMES,
+    "tuning": STUDY_NAMES,
     "certificate": ("certificate.json", "certificate.csv", "certificate.png", "certificate.svg"),
-}  # fmt: skip
+}
 # What the folder of a run holds.
 RUN_FILES = (
     "scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "workers.csv", "ages.csv", "timeline.npz",
     "versions.json", "summary.json", "error.txt", "weights.csv", "update-*.npz",
+    "snapshot.npz",
 )  # fmt: skip
 
 
@@ -126,7 +131,11 @@ def _foreign(
             elif (above := name.rpartition("/")[0]) not in ("", "runs") and _own_folder(above, listed):
                 # the folder of a run is removed whole; empty folders elsewhere do no harm, and stay
                 yield path
-        elif name == MARK and entry.is_file(follow_symlinks=False) and read_mark(folder)[0]:
+        elif (
+            name in (LOCK, HOLDER, MARK)
+            and entry.is_file(follow_symlinks=False)
+            and (name != MARK or read_mark(folder)[0])
+        ):
             continue
         elif entry.is_file(follow_symlinks=False) and _own_file(name, listed):
             files.append(path)
@@ -151,8 +160,19 @@ def _own_file(name: str, listed: frozenset[str]) -> bool:
     return _own_folder(above, listed) and above != "runs" and (begun or any(fnmatch(last, name) for name in RUN_FILES))
 
 
+def run_files(folder: Path) -> list[Path]:
+    """The files of byzax in the folder of a run."""
+    names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
+    own = (name for name in names if re.fullmatch(BEGUN, name) or any(fnmatch(name, file) for file in RUN_FILES))
+    return [folder / name for name in sorted(own)]
+
+
 def check(
-    folders: Sequence[Path], inputs: Iterable[Path], overwrite: bool, kind: ResultsKind = "study"
+    folders: Sequence[Path],
+    inputs: Iterable[Path],
+    overwrite: bool,
+    kind: ResultsKind = "study",
+    goes_on: bool = False,
 ) -> list[FolderContents]:
     """Checks that folders can be used for results; changes nothing.
 
@@ -161,6 +181,7 @@ def check(
         inputs: Files that are read, which must not be removed.
         overwrite: Whether results in the folders may be removed.
         kind: The kind of results.
+        goes_on: Whether results of this kind may be there, to be added to.
 
     Returns:
         The contents of each folder.
@@ -173,6 +194,10 @@ def check(
     for folder in folders:
         _can_be_made(folder)
         held = folder_contents(folder)
+        if goes_on and not overwrite and held.kind == kind:
+            # nothing of anybody is removed
+            contents.append(held)
+            continue
         if held.used and not overwrite:
             own = held.foreign is None and held.kind in (kind, None)
             _refuse(folder, f"is used already: {ANOTHER}" + (f", or overwrite it ({OVERWRITE})" if own else ""))
@@ -213,8 +238,9 @@ def claim(
     overwrite: bool = False,
     kind: ResultsKind = "study",
     keep: bool = False,
+    goes_on: bool = False,
 ) -> None:
-    """Makes folders for results, empty but for the mark.
+    """Makes folders for results, empty but for the mark, or with the results that are added to.
 
     Args:
         folders: The folders.
@@ -223,17 +249,15 @@ def claim(
             used.
         kind: The kind of results.
         keep: Whether earlier results stay until new ones replace them.
+        goes_on: Whether results of this kind are added to, where `overwrite` does not remove them.
 
     Raises:
         ScenarioError: Where a folder is used or cannot be written.
     """
-    contents = check(folders, inputs, overwrite, kind)
+    contents = check(folders, inputs, overwrite, kind, goes_on)
+    keep |= goes_on and not overwrite
     for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): {ANOTHER}") from None
+        make(folder)
     for folder, held in zip(folders, contents, strict=True):
         try:
             if not keep:
@@ -242,6 +266,22 @@ def claim(
                 write_text(folder / MARK, f"byzax {kind}\n")
         except OSError as error:
             raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): {ANOTHER}") from None
+
+
+def make(folder: Path) -> None:
+    """Makes a folder in which files can be written.
+
+    Args:
+        folder: The folder, which may be there.
+
+    Raises:
+        ScenarioError: Where it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ScenarioError(f"{folder}: cannot be written ({error.strerror}): {ANOTHER}") from None
 
 
 def _remove(held: FolderContents) -> None:
@@ -334,6 +374,14 @@ def release(folder: Path) -> None:
         (folder / MARK).unlink()
 
 
+def remove_begun(folder: Path) -> None:
+    """Removes files that a killed process had not written in full; to be called by the one that holds the lock."""
+    held = folder_contents(folder)
+    for path in held.files:
+        if re.fullmatch(BEGUN, path.name):
+            path.unlink()
+
+
 def discard(folder: Path) -> None:
     """Removes all that byzax wrote in a folder, with the mark.
 
@@ -344,3 +392,5 @@ def discard(folder: Path) -> None:
     _remove(held)
     if held.kind:
         (folder / MARK).unlink()
+    for name in (LOCK, HOLDER):
+        (folder / name).unlink(missing_ok=True)

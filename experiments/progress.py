@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from byzax.experiments.names import counted
+from byzax.experiments.names import counted, duration
 from byzax.experiments.results import Entry
 from byzax.experiments.scores import score_text
 from byzax.simulator.executors import Checkpoint
@@ -138,8 +138,7 @@ def forecast(steps: int) -> Forecast:
         if spent < FORECAST_AFTER_S or not finished or left <= 0:
             return ""
         rest = spent * left / finished
-        words = f"{rest:.0f} s" if rest < 90 else f"{rest / 60:.0f} min" if rest < 5400 else f"{rest / 3600:.1f} h"
-        return f"about {words} left"
+        return f"about {duration(rest)} left"
 
     return Forecast(advance, end, text)
 
@@ -218,7 +217,7 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
 
     def notice(text: str) -> None:
         label = progress.tasks[present].description
-        progress.console.print(f"[yellow]degraded[/yellow] {escape(f'{label}: {text}')}", highlight=False)
+        progress.console.print(f"[yellow]notice[/yellow] {escape(f'{label}: {text}')}", highlight=False)
 
     with progress:
         yield Report(starting, begin, advance, done, failed, notice)

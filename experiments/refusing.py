@@ -16,6 +16,7 @@ from byzax.simulator.mistakes import quote
 INTERRUPTED, TERMINATED = 130, 143
 MOST_THREADS = 1024
 OVERWRITE = "Remove the results that byzax wrote into --out, and nothing else."
+RETRY_FAILED = Annotated[bool, typer.Option("--retry-failed", help="Run those again that failed before.")]
 QUIET = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no progress: only the results, notes, failures and mistakes.")
 ]

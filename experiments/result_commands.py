@@ -1,4 +1,4 @@
-"""The commands `byzax show`, `replay`, `timeline` and `partition`."""
+"""The commands `byzax status`, `show`, `replay`, `timeline` and `partition`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import sys
@@ -54,6 +54,24 @@ def summarise(folders: Sequence[Path], name: str | None = None, out: Path | None
             typer.echo(f"{folder}: {why}: byzax show makes them, from the files of the runs", err=True)
             code = code or 1
     return code
+
+
+@report_errors
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study of byzax run or byzax tune.")],
+) -> None:
+    """Print how far a study is: runs that are done, running, cut or failed, and the time left.
+
+    It can be asked while another process runs the study.
+    """
+    from byzax.experiments.status import lines
+    from byzax.experiments.status import status as read
+
+    try:
+        for line in lines(folder, read(folder)):
+            typer.echo(line)
+    except ScenarioError as error:
+        refuse(error)
 
 
 @report_errors

@@ -8,6 +8,7 @@ import inspect
 import io
 import os
 import platform
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,11 +20,12 @@ import numpy as np
 
 from byzax.experiments import outputs
 from byzax.experiments.names import file_name, short
+from byzax.experiments.records import read_updates
 from byzax.experiments.settings import settings, without_defaults
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import atomically, json_text, sync, write_json, write_text
 from byzax.members import absolute, file_of, is_builtin, reference_of
-from byzax.simulator import threads
+from byzax.simulator import snapshots, threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.part import NestedRule, Part, function_of, parts_of
@@ -32,11 +34,14 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
 from byzax.simulator.mistakes import ScenarioError, choices_in_words, on_one_line
+from byzax.simulator.snapshots import Snapshot
 from byzax.simulator.timeline import Timeline, save, truncate, usage
 from byzax.simulator.world import load as load_data
 
 # The combinations of a grid that were left out, beside the scenario.
 SKIPPED = "skipped.csv"
+# The state that a run goes on from when it was cut; gone when it ended.
+SNAPSHOT = "snapshot.npz"
 PACKAGES = ("byzax", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 
 
@@ -196,8 +201,22 @@ def _short(value: Any) -> Any:
     return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
+def described(run: Entry) -> dict[str, Any]:
+    """The description of a run, as its `scenario.yaml` has it.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Values of YAML by key, defaults included.
+    """
+    described = run.scenario.model_dump(mode="json", fallback=_written)
+    del described["repeats"], described["grid"]
+    return described
+
+
 def begin(folder: Path, run: Entry) -> None:
-    """Makes the folder of a run with its description, whole or not at all.
+    """Makes the folder of a run with its description, whole or not at all; what an earlier try left there goes.
 
     Args:
         folder: The folder of the study.
@@ -207,13 +226,13 @@ def begin(folder: Path, run: Entry) -> None:
         WriteError: Where a file cannot be written.
     """
     here = folder / "runs" / f".{run.slug}"
-    described = run.scenario.model_dump(mode="json", fallback=_written)
-    del described["repeats"], described["grid"]
     own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in user_files(run.scenario).items()]
     with writing(here):
+        _clear(folder / "runs" / run.slug)
         # an interrupted start may have left files here
         here.mkdir(parents=True, exist_ok=True)
-        (here / "scenario.yaml").write_text(dump(described))
+        _clear(here, keep_folder=True)
+        (here / "scenario.yaml").write_text(dump(described(run)))
         (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
         _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
         _append(here / "updates.csv", [("step", *Diagnostics._fields)])
@@ -221,6 +240,82 @@ def begin(folder: Path, run: Entry) -> None:
             _append(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
         (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
         here.rename(folder / "runs" / run.slug)
+
+
+def _clear(here: Path, keep_folder: bool = False) -> None:
+    """Removes the files of a run."""
+    if here.is_dir():
+        for path in outputs.run_files(here):
+            path.unlink()
+        if not keep_folder:
+            here.rmdir()
+
+
+def resume(folder: Path, run: Entry, snapshot: Snapshot) -> list[Checkpoint]:
+    """Takes the files of a run back to a snapshot.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        snapshot: The snapshot.
+
+    Returns:
+        The checkpoints until then, without models and timelines.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
+    here = folder / "runs" / run.slug
+    evaluated = snapshot.evaluations[-1].step
+    with writing(here):
+        for name in ("metrics.csv", "updates.csv", "weights.csv"):
+            if (here / name).exists():
+                _cut(here / name, evaluated)
+        for path in outputs.run_files(here):
+            number = re.fullmatch(r"update-(\d+)\.npz", path.name)
+            if path.name in ("workers.csv", "ages.csv", "error.txt") or (number and int(number[1]) >= evaluated):
+                path.unlink()
+        # the executor may be another one
+        write_text(here / "scenario.yaml", dump(described(run)))
+        write_json(here / "summary.json", _summary(run, "running", None))
+    updates = read_updates(here)[list(Diagnostics._fields)].to_numpy()
+    history, since = [], 0
+    for each in snapshot.evaluations:
+        series = Diagnostics(*updates[since : each.step].T)
+        history.append(
+            Checkpoint(run.scenario.seed, *each[:-1], evaluation=each.evaluation, updates=series, params=np.empty(0))
+        )
+        since = each.step
+    return history
+
+
+def _cut(path: Path, last: int) -> None:
+    """Removes the rows of a table that are later than update `last`."""
+    with path.open(newline="") as file:
+        heading, *rows = csv.reader(file)
+    text = io.StringIO(newline="")
+    kept = [row for row in rows if len(row) == len(heading) and int(row[0]) <= last]
+    csv.writer(text, lineterminator="\n").writerows([heading, *kept])
+    write_text(path, text.getvalue())
+
+
+def save_snapshot(folder: Path, run: Entry, snapshot: Snapshot) -> None:
+    """Writes the snapshot of a run; the one before stays until it is whole.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        snapshot: The snapshot.
+
+    Raises:
+        WriteError: Where it cannot be written.
+    """
+    here = folder / "runs" / run.slug
+    with writing(here):
+        for path in here.glob("*.csv"):
+            # the rows before a snapshot that says that they are there
+            sync(path)
+        atomically(here / SNAPSHOT, lambda file: snapshots.save(snapshot, file))
 
 
 def _written(value: Any) -> str:
@@ -306,7 +401,8 @@ def _finish(
     hidden: Sequence[str],
     trace: str,
 ) -> None:
-    if seen:
+    # a run that went on has no model before its first evaluation then
+    if seen and len(seen[-1].params):
         last = seen[-1]
         atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
     lost = _lost(seen[-1]) if seen else {}
@@ -336,6 +432,8 @@ def _finish(
         # on the disk before a summary with a final status
         sync(path)
     write_json(here / "summary.json", summary)
+    if status != "interrupted":
+        (here / SNAPSHOT).unlink(missing_ok=True)
 
 
 def final_status(last: Checkpoint) -> str:
@@ -396,18 +494,24 @@ def _times(here: Path, timeline: Timeline, byzantine: list[int], often: np.ndarr
     }
 
 
-def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
-    scenario = run.scenario
-    data = load_data(scenario.data)
+def labels_of(run: Entry) -> dict[str, Any]:
+    """The fields of a summary that depend on the other runs of the study."""
     return {
         "position": run.position,
         "rule": run.rule,
         "attack": run.attack,
         "others": run.others,
-        "settings": settings(scenario),
-        "seed": scenario.seed,
+        "settings": settings(run.scenario),
         "of": run.of,
         "runs": run.runs,
+    }
+
+
+def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
+    data = load_data(run.scenario.data)
+    return {
+        **labels_of(run),
+        "seed": run.scenario.seed,
         "status": status,
         **({"reason": reason} if reason else {}),
         "classes": data.classes,
@@ -527,6 +631,8 @@ def save_study(folder: Path, expansion: Expansion) -> None:
                 [("combination", "reason"), *skipped_combinations(expansion)]
             )
             outputs.save_text(folder / SKIPPED, text.getvalue())
+        else:
+            outputs.remove([folder / SKIPPED])
 
 
 def skipped_combinations(expansion: Expansion) -> list[tuple[str, str]]:

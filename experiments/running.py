@@ -7,16 +7,18 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from byzax.experiments import results
 from byzax.experiments.names import one_line
 from byzax.experiments.progress import Report
 from byzax.experiments.results import Entry
+from byzax.experiments.resuming import NEW, Standing
 from byzax.simulator import interrupts
 from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.study import Study
-from byzax.simulator.executors import Checkpoint, Execute, session
+from byzax.simulator.executors import Checkpoint, Execute, Saving, Snapshot, session
 
 
 class RunGroup(NamedTuple):
@@ -26,31 +28,43 @@ class RunGroup(NamedTuple):
         folder: The folder of their study.
         scenario: Their cell of the grid.
         runs: The runs by seed.
+        snapshots: The snapshots of those that go on, by seed.
     """
 
     folder: Path
     scenario: Study
     runs: dict[int, Entry]
+    snapshots: dict[int, Snapshot]
 
 
-def group_runs(expansion: Expansion, folder: Path) -> list[RunGroup]:
+def group_runs(expansion: Expansion, folder: Path, standing: Standing = NEW) -> list[RunGroup]:
     """Groups the runs of a study: all seeds of a cell where the executor batches them, else each run alone.
 
     Args:
         expansion: The study.
         folder: Its folder.
+        standing: The runs of it that are there.
 
     Returns:
-        The groups, in order. A run in a group of its own can fail without the others.
+        The groups, in order, without the runs that are there. A run in a group of its own can fail without the others.
     """
     groups = []
     runs = iter(results.runs(expansion))
     for cell in expansion.cells:
         by_seed = {seed: next(runs) for seed in cell.study.seeds}
+        left = {seed: run for seed, run in by_seed.items() if run.slug not in standing.kept}
+        held = {seed: standing.snapshots[run.slug] for seed, run in left.items() if run.slug in standing.snapshots}
         if cell.study.executor.name == "vectorised":
-            groups.append(RunGroup(folder, cell.study, by_seed))
+            at = {held[seed].state.step if seed in held else 0 for seed in left}
+            if len(at) > 1 and jax.default_backend() != "cpu":
+                # seeds that advance together begin together
+                held = {}
+            groups += [RunGroup(folder, cell.study, left, held)] if left else []
         else:
-            groups += [RunGroup(folder, run.scenario, {seed: run}) for seed, run in by_seed.items()]
+            groups += [
+                RunGroup(folder, run.scenario, {seed: run}, {seed: held[seed]} if seed in held else {})
+                for seed, run in left.items()
+            ]
     return groups
 
 
@@ -73,11 +87,11 @@ def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report
     """
     complete = True
     for executor, groups in itertools.groupby(todo, key=lambda group: group.scenario.executor):
-        where: dict[str, Any] = {"address": address, "notice": report.notice} if executor.name == "ray" else {}
+        where: dict[str, Any] = {"address": address} if executor.name == "ray" else {}
         with ExitStack() as stack:
             report.starting(executor.name)
             try:
-                execute = stack.enter_context(session(executor, **where))
+                execute = stack.enter_context(session(executor, notice=report.notice, **where))
             except Exception as error:
                 interrupts.check()
                 reason, trace = f"{executor.name} did not start: {error}", traceback.format_exc()
@@ -98,10 +112,14 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
     full = ""
     whole = True
     try:
-        for run in group.runs.values():
-            results.begin(group.folder, run)
+        for seed, run in group.runs.items():
+            if seed in group.snapshots:
+                by_seed[seed] = results.resume(group.folder, run, group.snapshots[seed])
+            else:
+                results.begin(group.folder, run)
         report.begin(group.runs.values(), group.scenario.steps)
-        with closing(execute(group.scenario.task)) as checkpoints:  # pyright: ignore[reportArgumentType]
+        task = group.scenario.task._replace(seeds=tuple(group.runs))
+        with closing(execute(task, group.snapshots, _saving(group))) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
                 run, history = group.runs[checkpoint.seed], by_seed.setdefault(checkpoint.seed, [])
                 results.record(group.folder, run, checkpoint, hidden)
@@ -146,6 +164,16 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt
+
+
+def _saving(group: RunGroup) -> Saving | None:
+    """The taking of snapshots that a scenario asks for."""
+    how = group.scenario.snapshots
+    if how is None:
+        return None
+    return Saving(
+        lambda seed, snapshot: results.save_snapshot(group.folder, group.runs[seed], snapshot), how.every_s, how.every
+    )
 
 
 def _fail(

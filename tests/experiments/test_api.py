@@ -491,8 +491,6 @@ def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path):
         with pytest.raises(ScenarioError, match="is used already"):
             run(out=tmp_path / "out", overwrite=overwrite)
     run(out=tmp_path / "own")
-    with pytest.raises(ScenarioError, match="is used already"):
-        run(out=tmp_path / "own")
     assert len(run(out=tmp_path / "own", overwrite=True, seed=1).runs) == 1
     with pytest.raises(ScenarioError, match="no run here"):
         package.load(tmp_path / "out")

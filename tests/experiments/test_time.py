@@ -161,16 +161,16 @@ def test_of_a_run_that_was_cut_short_the_replay_compares_what_there_is(tmp_path)
 
 
 def test_of_a_run_that_was_cut_short_no_more_is_drawn_and_told_than_was_carried_out(tmp_path, monkeypatch):
-    from byzax.simulator.executors import loop
+    from byzax.simulator import executors
 
-    def interrupted(task):
-        for checkpoint in replay(task):
+    def interrupted(*given):
+        for checkpoint in drive(*given):
             if checkpoint.step > 4:
                 raise KeyboardInterrupt
             yield checkpoint
 
-    replay = loop.execute
-    monkeypatch.setattr(loop, "execute", interrupted)
+    drive = executors.drive
+    monkeypatch.setattr(executors, "drive", interrupted)
     assert byzax("run", write(tmp_path, steps=30), "--out", tmp_path / "out").exit_code == 130
     (run,) = (tmp_path / "out" / "runs").iterdir()
     assert [int(row["used"]) for row in rows(run / "workers.csv")] == [4] * 7

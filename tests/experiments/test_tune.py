@@ -261,5 +261,10 @@ def test_a_mistake_is_one_line(tmp_path, arguments, said):
 def test_what_byzax_wrote_there_is_overwritten_and_a_tuned_file_of_ones_own_is_not(tuned, tmp_path):
     _, path, out = tuned
     shutil.copytree(out, tmp_path / "out")
-    refused(byzax("tune", path, *OVER, "--out", tmp_path / "out"), "is used already")
+    again = byzax("tune", path, *OVER, "--out", tmp_path / "out")
+    assert again.exit_code == 0, again.output
+    assert "of 12 runs 12 there already" in again.stderr
+    # its runs have no test numbers
+    refused(byzax("run", path, "--out", tmp_path / "out"), "is used already")
+    refused(byzax("run", path, "--out", tmp_path / "out", "--overwrite"), "holds a tuning")
     refused(byzax("tune", tmp_path / "out" / "tuned.yaml", *OVER, "--out", tmp_path / "out", "--overwrite"), "remove a")

@@ -1,0 +1,125 @@
+"""Kills `byzax run` at random moments and lets it go on: a program of the tests.
+
+`python -m tests.experiments.cut FOLDER KILLS SEED SCENARIO ...` prints a line for each kill after which the run, which
+then goes on, does not end with the files of a run that was never cut. The process group is killed: half of the times
+before one of its operations on files, half after some time. All processes are forks of this one, for imports take the
+time.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from byzax.experiments import cli
+from tests.experiments.killed import kill_at
+
+# Files that say when, and not what.
+UNEQUAL = {".byzax-holder.json", "versions.json"}
+
+
+def forked(folder: Path, arguments: list[str], operation: int = 0, after_s: float | None = None) -> tuple[int, int]:
+    """The exit code of a command (negative: its signal), and the number of its operations on files in a folder."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        log = os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        code = 1
+        try:
+            kill_at(operation, writer, folder)
+            cli.app(arguments, prog_name="byzax")
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            os._exit(code)
+    os.close(writer)
+    timer = None if after_s is None else threading.Timer(after_s, os.killpg, (child, signal.SIGKILL))
+    if timer is not None:
+        timer.start()
+    operations = 0
+    while got := os.read(reader, 4096):
+        operations += len(got)
+    os.close(reader)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if timer is not None:
+        timer.cancel()
+    # actors of an embedded Ray
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    return code, operations
+
+
+def content(folder: Path) -> dict[str, object]:
+    """The content of all files of a study that does not depend on the time that a run took."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or path.name in UNEQUAL or path.suffix in (".png", ".svg"):
+            continue
+        if path.name in ("summary.json", "metrics.csv", "summary.csv", "tables.csv"):
+            found[name] = without_wall(path)
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found[name] = {key: arrays[key].tobytes() for key in arrays.files}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def without_wall(path: Path) -> object:
+    """A table or summary without the seconds of the clock."""
+    if path.suffix == ".json":
+        return {key: value for key, value in json.loads(path.read_text()).items() if key != "wall_s"}
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    return [[value for key, value in zip(rows[0], row, strict=False) if "wall_s" not in key] for row in rows]
+
+
+def tried(place: Path, scenario: Path, kills: int, draw: random.Random, again: int = 3) -> None:
+    """Kills a scenario's run `kills` times, each time anew, and compares what it has in the end with the whole one."""
+    whole, folder = place / "whole" / "out", place / "out"
+    arguments = ["run", str(scenario), "--quiet", "--out"]
+    for each in (whole, folder):
+        each.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(each, ignore_errors=True)
+    # the first one compiles
+    forked(whole, [*arguments, str(whole)])
+    shutil.rmtree(whole)
+    begin = time.monotonic()
+    code, operations = forked(whole, [*arguments, str(whole)])
+    took_s = time.monotonic() - begin
+    assert code == 0, (whole.parent / "log").read_text()
+    expected = content(whole)
+    for number in range(kills):
+        shutil.rmtree(folder, ignore_errors=True)
+        moments = []
+        for _ in range(draw.randint(1, again)):
+            operation, after_s = 0, None
+            if draw.random() < 0.5:
+                operation = draw.randint(1, operations)
+            else:
+                after_s = draw.uniform(0, took_s)
+            moments.append(f"operation {operation}" if operation else f"{after_s:.2f} s")
+            forked(folder, [*arguments, str(folder)], operation, after_s)
+        code, _ = forked(folder, [*arguments, str(folder)])
+        got = content(folder)
+        if code or got != expected:
+            differ = [name for name in {**expected, **got} if expected.get(name) != got.get(name)]
+            log = " ".join((folder.parent / "log").read_text().split())[-300:]
+            print(f"{scenario.name}, kill {number} at {', '.join(moments)}: {code}, {log}; other files: {differ}")
+
+
+if __name__ == "__main__":
+    place, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    for scenario in sys.argv[4:]:
+        tried(place, Path(scenario), kills, random.Random(f"{seed} {scenario}"))
