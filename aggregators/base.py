@@ -3,7 +3,7 @@
 import operator
 import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+# the functions of a `Context` that a rule or a filter may call, as its `needs` name them
+Need = Literal["gradient", "loss", "after"]
 # one compiled loop, which no signal ends
 Iterations = Annotated[int, Field(ge=1, le=1000)]
 
@@ -162,7 +164,7 @@ class Aggregator(NamedTuple):
     limited: bool = False
     linear: bool = False
     least_rows: LeastRows = one_row
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset()
 
 
 def require(

@@ -1,7 +1,7 @@
 """Types of attacks, types of their options, and statistics that every file of this folder shares."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,12 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
 Label = Annotated[int, Field(ge=0)]
 
 # the functions of a `View` that an attack may call, as `Attack.needs` names them
-ASKS_RULE = frozenset({"ask_rule"})
+Need = Literal["ask_rule", "loss", "after"]
+ASKS_RULE: frozenset[Need] = frozenset({"ask_rule"})
 
 
 class Answer(NamedTuple):
@@ -265,10 +267,10 @@ class Attack(NamedTuple):
     corrupt: Corrupt | None = None
     goal: Goal | None = None
     claim: Claim | None = None
-    questions: int = 0
-    needs: frozenset[str] = frozenset()
+    questions: CountOrZero = 0
+    needs: frozenset[Need] = frozenset()
     reads_labels: bool = False
-    least_known: int = 1
+    least_known: Count = 1
 
 
 def check(name: str, n: int, f: int) -> None:
@@ -308,7 +310,7 @@ def classes_of(name: str, batch: Batch) -> Array:
 
 def stateless(
     make_rows: Callable[[Array, View], Array],
-    needs: frozenset[str] = frozenset(),
+    needs: frozenset[Need] = frozenset(),
     questions: int = 0,
     least_known: int = 1,
 ) -> Attack:

@@ -18,7 +18,7 @@ from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
 from byzax.members import KINDS, check_call, code_of, file_of, is_builtin, place_of
 from byzax.models import Model
-from byzax.options import OptionError, PartError
+from byzax.options import OptionError, PartError, checked_fields
 from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
 from byzax.simulator.data.base import DataError, Dataset
 from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
@@ -49,14 +49,19 @@ def build(part: Part, *args: Any) -> Any:
         args: The arguments that byzax calls functions of its kind with.
 
     Returns:
-        What the function gives.
+        What the function gives; fields that are sets of words as a frozenset, whatever they were given as.
 
     Raises:
-        ContractError: Where that is nothing of the part's kind.
+        ContractError: Where that is nothing of the part's kind, or has a field of another type than its class says.
     """
     made = part.make(*args)
     check_type(part, made)
-    return made
+    if not hasattr(made, "_fields"):
+        return made
+    try:
+        return checked_fields(made)
+    except PartError as error:
+        raise ContractError(f"{part.label}: {error}{location(part)}") from None
 
 
 def check_type(part: Part, made: Any) -> None:
@@ -69,7 +74,8 @@ def check_type(part: Part, made: Any) -> None:
     kind = KINDS[kind_of(part)]
     wanted = TYPES.get(kind_of(part))
     fits = callable(made) if wanted is None else isinstance(made, wanted)
-    require(fits, f"{part.label} must give {kind.gives}, got {type_name(made)}{location(part)}")
+    if not fits:
+        raise ContractError(f"{part.label} must give {kind.gives}, got {type_name(made)}{location(part)}")
     if wanted is None:
         place = location(part, made)
         try:

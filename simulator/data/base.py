@@ -44,7 +44,7 @@ class Dataset(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    classes: int | None
+    classes: Count | None
     test: np.ndarray | None = None
     owners: np.ndarray | None = None
     labels: tuple[str, ...] | None = None

@@ -57,8 +57,11 @@ def _tracing(part: Part, what: str) -> Iterator[None]:
 def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row: jax.Array) -> dict[str, Any]:
     """The functions of a context that use the server's own samples; none where it has no samples."""
 
-    def undeclared(*_: Any) -> Any:
-        raise PartError(f'{part.label} asks the server for a gradient or a loss: declare needs={{"gradient", "loss"}}')
+    def undeclared(name: str) -> Callable[..., Any]:
+        def refuse(*_: Any) -> Any:
+            raise PartError(f'{part.label} calls {name} of its context: declare needs={{"{name}"}}')
+
+        return refuse
 
     asked = needs & {"gradient", "loss"}
     if own and models and asked:
@@ -66,7 +69,7 @@ def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row
             f"{part.label} takes rows for gradients or changes, and with local.send model they are models: take delta"
         )
     answers: dict[str, Any] = {"gradient": lambda: row, "loss": jnp.sum}
-    return {name: answer if name in asked else undeclared for name, answer in answers.items()} if own else {}
+    return {name: answer if name in asked else undeclared(name) for name, answer in answers.items()} if own else {}
 
 
 @cache
@@ -248,11 +251,7 @@ def rows_left(part: Part, n: int, f: int) -> int:
     Raises:
         ValueError: Where it does not accept these numbers.
     """
-    mixer = build(part, n, f)
-    kept = mixer.kept
-    whole = isinstance(kept, (int, np.integer)) and bool(kept >= 1)
-    require(whole, f"{part.label} must leave a whole number of rows, at least 1, got kept={kept!r}{location(part)}")
-    return int(kept)
+    return int(build(part, n, f).kept)
 
 
 @cache
@@ -428,7 +427,7 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: BatchSpec,
 
         def undeclared(name: str) -> Callable[..., Any]:
             def refuse(*_: Any) -> Any:
-                raise PartError(f'{part.label} calls {name} of its view: declare needs=frozenset({{"{name}"}})')
+                raise PartError(f'{part.label} calls {name} of its view: declare needs={{"{name}"}}')
 
             return refuse
 

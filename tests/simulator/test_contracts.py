@@ -130,6 +130,65 @@ def test_a_function_of_another_signature_is_told_which_is_needed(kind):
         assert re.search(r"test_contracts\.py:\d+\)$", text)
 
 
+# of each kind whose function gives more than functions: what it gives, with some field changed
+PLAIN: dict[str, Any] = {
+    "rule": lambda n, f: rules.stateless(n, lambda rows: (rows.mean(axis=0), Info())),
+    "pre": lambda n, f: Mixer(n, lambda rows, context: (rows, jnp.eye(n))),
+    "filter": lambda n, f: Filter(lambda params: (), lambda row, sent, context, state: (row, jnp.bool_(True), state)),
+    "attack": lambda n, f: attacks.stateless(lambda key, view: view.rows),
+    "model": lambda shape, classes: byzax.models.softmax(shape, classes),
+    "schedule": lambda n, f: Schedule(),
+}
+FIELDS = [
+    (kind, field, wrong)
+    for kind, made in {
+        "rule": Aggregator,
+        "pre": Mixer,
+        "filter": Filter,
+        "attack": Attack,
+        "schedule": Schedule,
+    }.items()
+    for field in made._fields
+    for wrong in [object(), {"unheard of"}, -1, "text"]
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "wrong"), FIELDS)
+def test_no_field_of_another_type_is_taken_and_the_message_names_it(kind, field, wrong):
+    def mine(n, f):
+        return PLAIN[kind](n, f)._replace(**{field: wrong})
+
+    changes, key = settings(kind, mine)
+    text = refusal(**changes)
+    assert "\n" not in text
+    assert text.startswith(f"{key}: mine: {field} must be "), text
+    assert re.search(r"test_contracts\.py:\d+\)$", text)
+
+
+@pytest.mark.parametrize("kind", ["rule", "filter", "attack"])
+@pytest.mark.parametrize("form", [frozenset, set, list, tuple, iter], ids=lambda form: form.__name__)
+def test_needs_are_any_collection_of_the_words_that_are_known(kind, form):
+    def mine(n, f):
+        return PLAIN[kind](n, f)._replace(needs=form(["loss", "after"]))
+
+    changes, _ = settings(kind, mine)
+    byzax.run(**{**SMALL, **changes}, quiet=True)
+
+
+@pytest.mark.parametrize("kind", ["rule", "filter", "attack"])
+@pytest.mark.parametrize(
+    ("needs", "unknown"), [({"loss", "los"}, "'los'"), ("loss", "'loss'"), (None, "None"), (["params"], "'params'")]
+)
+def test_a_word_of_needs_that_is_not_known_is_named_with_those_that_are(kind, needs, unknown):
+    def mine(n, f):
+        return PLAIN[kind](n, f)._replace(needs=needs)
+
+    changes, key = settings(kind, mine)
+    first = "ask_rule" if kind == "attack" else "gradient"
+    words = f"needs must be a set of words, of '{first}', 'loss', 'after', got {unknown} ("
+    assert refusal(**changes).startswith(f"{key}: mine: {words}")
+
+
 # what functions of arrays can give that byzax could cast or spread without a word
 WRONG_NUMBERS = {
     "whole numbers": lambda rows: rows.astype(int),
@@ -298,6 +357,7 @@ DATA = {
     "negative labels": Dataset(X, Y - 1, 3),
     "no classes": Dataset(X, Y, None),
     "classes that are no number": Dataset(X, Y, "3"),  # pyright: ignore[reportArgumentType]
+    "no class at all": Dataset(X, Y, 0),
     "an infinite value": Dataset(X, np.full(60, np.inf, np.float32), None),
     "too few owners": Dataset(X, Y, 3, owners=Y[1:]),
     "owners of words": Dataset(X, Y, 3, owners=Y.astype(str)),
@@ -312,7 +372,7 @@ DATA = {
 @pytest.mark.parametrize("wrong", DATA)
 def test_a_data_set_that_breaks_its_contract_is_told_with_the_line(wrong):
     text = refusal(data=lambda: DATA[wrong])
-    assert text.startswith("data: lambda must give "), text
+    assert text.startswith(("data: lambda must give ", "data: lambda: classes must be ")), text
     assert re.search(r"test_contracts\.py:\d+\)$", text), text
 
 
