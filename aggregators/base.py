@@ -2,7 +2,7 @@
 
 import operator
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -15,9 +15,6 @@ from byzax.options import PartError
 
 Array = jax.Array
 State = Any
-# The type of an option that is another rule: its name, `"file.py:name"`, its function, or a mapping whose `name` is one
-# of these and whose other keys are options. A scenario, its JSON Schema and its refusals know it by this type.
-Nested = str | Callable[..., Any] | Mapping[str, Any]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

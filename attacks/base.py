@@ -1,6 +1,6 @@
 """Types of attacks, types of their options, and statistics that every file of this folder shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
-from byzax.members import place_of
-from byzax.options import PartError
+from byzax.members import find, place_of, reference_of
+from byzax.options import Nested, OptionError, PartError, checked_fields
 
 Array = jax.Array
 State = Any
@@ -340,6 +340,36 @@ def stateless(
         return jnp.where(view.byzantine[:, None], made.astype(view.rows.dtype), view.rows), state
 
     return Attack(forge=forge, needs=needs, questions=questions, least_known=least_known)
+
+
+def nested(option: str, other: Nested) -> tuple[str, Callable[..., Attack]]:
+    """The attack that is an option of another one.
+
+    Args:
+        option: Name of the option, for messages.
+        other: Its value: a name, `"file.py:name"`, a function, or a mapping of `name` and options.
+
+    Returns:
+        The name of the attack, for messages, and the function that builds it from n, f and options, which stand
+        over those of the mapping.
+
+    Raises:
+        OptionError: For a mapping without a name.
+        PartError: For an unknown attack.
+    """
+    chosen = dict(other) if isinstance(other, Mapping) else {"name": other}
+    reference = chosen.pop("name", None)
+    if reference is None:
+        raise OptionError(option, f"must have a name, such as {option}={{'name': 'little'}}, got {other!r}")
+    function = find("attack", reference)
+
+    def make(n: int, f: int, **options: Any) -> Attack:
+        made = function(n, f, **{**chosen, **options})
+        if not isinstance(made, Attack):
+            raise PartError(f"{option} must give an Attack, got {type(made).__name__}{place_of(function)}")
+        return checked_fields(made)
+
+    return reference_of(function).rpartition(":")[2].strip("<>"), make
 
 
 def num_rows(view: View) -> Array:

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, InstanceOf, Strict, ValidationError,
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# The type of an option that is another part of the same kind: its name, `"file.py:name"`, its function, or a mapping
+# whose `name` is one of these and whose other keys are options. A scenario, its JSON Schema and its refusals know it by
+# this type.
+Nested = str | Callable[..., Any] | Mapping[str, Any]
 
 
 class PartError(ValueError):

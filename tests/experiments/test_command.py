@@ -126,7 +126,7 @@ def test_variants_of_codes_in_circulation_are_in_schema_and_list_and_can_be_buil
 
 def test_the_options_of_a_base_are_checked_by_the_schema_and_by_the_scenario(schema):
     for base, line in {
-        "bulyan": "rule.base: bulyan has a rule as an option itself, and cannot be the option of another rule",
+        "bulyan": "rule.base: bulyan cannot be an option of itself: take another rule",
         "krun": "rule.base: unknown rule 'krun'; did you mean 'krum'?",
         (
             "krum",

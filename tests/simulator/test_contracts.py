@@ -9,12 +9,14 @@ import optax
 import pytest
 
 import byzax
+from byzax import members
 from byzax.aggregators import Aggregator, Info, filters, pre
 from byzax.aggregators import base as rules
 from byzax.aggregators.filters import Filter
 from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
 from byzax.attacks import base as attacks
+from byzax.options import Nested, options_of
 from byzax.simulator import augmentations, data, latency, partitions, rates, schedules
 from byzax.simulator.data.base import Dataset, dataset
 from byzax.simulator.schedules import Schedule
@@ -29,6 +31,24 @@ SMALL: dict[str, Any] = {
 }
 # one row at a time, which a filter judges
 EACH = {"schedule": {"name": "asynchronous", "apply": "each"}, "rule": "average"}
+
+
+MINE = {
+    "rule": """
+import jax.numpy as jnp
+from byzax.aggregators import Info
+from byzax.aggregators.base import stateless
+
+def mine(n: int, f: int, *, scale: float = 1.0):
+    return stateless(n, lambda rows: (scale * rows.mean(axis=0), Info()))
+""",
+    "attack": """
+from byzax.attacks.base import honest_mean, stateless
+
+def mine(n: int, f: int, *, scale: float = 2.0):
+    return stateless(lambda key, view: -scale * honest_mean(view))
+""",
+}
 
 
 def refusal(**changes):
@@ -454,15 +474,60 @@ def test_of_two_parts_of_one_file_the_one_that_failed_is_told():
     def fails(n: int, f: int):
         raise ValueError("never")
 
-    def calls(n: int, f: int, *, base: rules.Nested = fails):
+    def calls(n: int, f: int, *, base: byzax.aggregators.Nested = fails):
         return byzax.aggregators.build(base, n, f)  # pyright: ignore[reportArgumentType]
 
     assert refusal(rule=calls).startswith("rule.base: never (")
 
-    def itself(n: int, f: int, *, base: rules.Nested = "median"):
+    def itself(n: int, f: int, *, base: byzax.aggregators.Nested = "median"):
         raise ValueError("never")
 
     assert refusal(rule=itself).startswith("rule: never (")
+
+
+def _options_that_are_parts():
+    """All options of byzax's parts that are another part of their kind: (kind, name, option)."""
+    return [
+        (kind, name, option.name)
+        for kind in members.KINDS
+        for name in members.available(kind)
+        for option in options_of(members.find(kind, name))
+        if option.annotation == Nested
+    ]
+
+
+def test_the_options_that_name_a_part_have_the_type_of_a_part():
+    assert {("rule", "bulyan", "base"), ("attack", "claims", "attack"), ("attack", "gradient_ascent", "start"),
+            ("attack", "optimised", "attack")} <= {*_options_that_are_parts()}  # fmt: skip
+    names = {name for kind in members.KINDS for name in members.available(kind)}
+    for kind in members.KINDS:
+        for name in members.available(kind):
+            for option in options_of(members.find(kind, name)):
+                if option.annotation is str and option.default in names:
+                    pytest.fail(f"{option.name} of {name} names a part and takes no function: give it the type Nested")
+
+
+@pytest.mark.parametrize(("kind", "name", "option"), _options_that_are_parts())
+@pytest.mark.parametrize("form", ["function", "file", "mapping"])
+def test_a_function_can_stand_wherever_a_part_is_an_option_of_another(kind, name, option, form, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE[kind])
+    function = members.find(kind, f"{file}:mine")
+    given = {"function": function, "file": f"{file}:mine", "mapping": {"name": function, "scale": 3.0}}[form]
+    more = {"strength": "scale", "evaluations": 4} if name == "optimised" else {}
+    whole: dict[str, Any] = {**SMALL, "rule": "average", "weights": "samples", "workers": {"total": 7, "byzantine": 1}}
+    if kind == "rule":
+        whole = {**SMALL, "attack": "zero"}
+    result = byzax.run(whole | {kind: {"name": name, option: given, **more}}, out=tmp_path / "out", quiet=True)
+    assert result.runs["status"].tolist() == ["complete"]
+    # what was recorded names it again
+    recorded = byzax.run(tmp_path / "out" / "scenario.yaml", quiet=True)
+    assert recorded.metrics.drop(columns="wall_s", errors="ignore").equals(
+        result.metrics.drop(columns="wall_s", errors="ignore")
+    )
+    # and it is called by hand too
+    made = members.find(kind, name)(7, 1, **{option: given, **more})
+    assert isinstance(made, {"rule": Aggregator, "attack": Attack}[kind])
 
 
 def test_a_message_of_a_part_itself_is_left_as_it_is():
