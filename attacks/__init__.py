@@ -64,4 +64,4 @@ def __getattr__(name: str) -> Callable[..., Attack]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

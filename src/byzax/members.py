@@ -137,8 +137,14 @@ def available(kind: str) -> tuple[str, ...]:
     return tuple(sorted(files | {point.name for point in _entry_points(KINDS[kind].folder)}))
 
 
-def attribute(kind: str, name: str) -> Callable[..., Any]:
-    """The function behind a name, as an attribute of the package of its kind. Raises AttributeError without one."""
+def attribute(kind: str, name: str) -> Any:
+    """The function behind a name, or a folder of parts inside, as an attribute of the package of a kind.
+
+    Raises AttributeError without one.
+    """
+    inner = f"{KINDS[kind].package}.{name}"
+    if any(other.package == inner for other in KINDS.values()):
+        return importlib.import_module(inner)
     # what Python, IPython and pickle look for in any module
     if name.startswith("_") or name not in available(kind):
         raise AttributeError(f"module {KINDS[kind].package!r} has no attribute {name!r}")
