@@ -71,8 +71,12 @@ def freeze(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return FrozenDict({key: freeze(each) for key, each in value.items()})
-    # a named tuple stays one
-    return tuple(map(freeze, value)) if isinstance(value, list) or type(value) is tuple else value
+    return tuple(map(freeze, value)) if is_list(value) else value
+
+
+def is_list(value: Any) -> bool:
+    """Tells whether a value is a list of a scenario; a named tuple is none, but what the function of a part gave."""
+    return isinstance(value, list) or type(value) is tuple
 
 
 def thaw(value: Any) -> Any:
@@ -90,7 +94,7 @@ def thaw(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {key: thaw(each) for key, each in value.items()}
-    return [thaw(each) for each in value] if isinstance(value, (list, tuple)) else value
+    return [thaw(each) for each in value] if is_list(value) else value
 
 
 def mistake(message: str) -> PydanticCustomError:
@@ -187,7 +191,7 @@ def _given(value: Any) -> Any:
         return written[value._short] if isinstance(written, dict) and set(written) == {value._short} else written
     if isinstance(value, Mapping):
         return {key: _given(each) for key, each in value.items()}
-    return [_given(each) for each in value] if isinstance(value, (list, tuple)) else value
+    return [_given(each) for each in value] if is_list(value) else value
 
 
 def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:

@@ -22,7 +22,7 @@ from pydantic_core import core_schema
 from byzax import members
 from byzax.members import PluginError, named, nearest
 from byzax.options import Nested, PartError, options_of
-from byzax.simulator.config.base import Description, freeze, mistake
+from byzax.simulator.config.base import Description, freeze, is_list, mistake
 from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, quote
 
@@ -275,7 +275,7 @@ class Either:
         """
         if type(value) in (int, float) and not self.choice.number:
             return self.numbers.validate_python(value)
-        if isinstance(value, (list, tuple)):
+        if is_list(value):
             return self.numbers.validate_python(tuple(value))
         return self.choice.validate(value)
 

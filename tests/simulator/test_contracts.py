@@ -443,6 +443,24 @@ def test_what_a_function_gave_is_refused_in_place_of_the_function(kind):
     assert text.startswith(f"{key}: "), text
     assert "\n" not in text
     assert "give the function, " in text or "which gives" in text or "must give a function" in text
+    if "give the function, " not in text:
+        # a function, which is one of this kind only when it is called
+        return
+    # by whatever way it comes in
+    whole = {**SMALL, **changes}
+    head = next(iter(changes))
+    entrances = [
+        lambda: byzax.run(**whole, quiet=True),
+        lambda: byzax.run(whole, quiet=True),
+        lambda: byzax.Study(name="one", **whole),
+        lambda: byzax.Run(**SMALL).replace(**changes),
+        lambda: byzax.run(byzax.Run(**SMALL), quiet=True, **changes),
+        lambda: byzax.run(**SMALL | changes | {"grid": {head: [changes[head]]}}, quiet=True),
+    ]
+    for enter in entrances:
+        with pytest.raises(byzax.ScenarioError) as caught:
+            enter()
+        assert str(caught.value).removeprefix("grid.").partition(" (in the run")[0] == text, str(caught.value)
 
 
 def test_a_rate_is_a_function_that_gives_a_function_of_the_step():
