@@ -209,10 +209,16 @@ def _check_result(needed: str, count: int, result: Any, function: Callable[..., 
     """Raises TypeError, with the place of the function, unless `result` is `count` values of which Info is the last."""
     if isinstance(result, tuple) and len(result) == count and isinstance(result[-1], Info):
         return
-    kinds = [type(each).__name__ for each in result] if isinstance(result, tuple) else []
-    got = f"({', '.join(kinds)})" if kinds else type(result).__name__
+    kinds = [_kind(each) for each in result] if isinstance(result, tuple) else []
+    got = f"({', '.join(kinds)})" if kinds else _kind(result)
     hint = "the last value must be an Info, such as Info()" if len(kinds) == count else "return Info() too"
     raise TypeError(f"this function must give {needed}, got {got}: {hint}{place_of(function)}")
+
+
+def _kind(value: Any) -> str:
+    """Type and shape of an array, traced or not, such as float32[7, 3]; the type of anything else."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    return type(value).__name__ if dtype is None or shape is None else f"{dtype}{list(shape)}"
 
 
 def check_array(what: str, value: Any, shape: tuple[int, ...], function: Callable[..., Any]) -> None:
@@ -230,9 +236,8 @@ def check_array(what: str, value: Any, shape: tuple[int, ...], function: Callabl
     dtype, got = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is not None and got == shape and jnp.issubdtype(dtype, jnp.floating):
         return
-    given = type(value).__name__ if dtype is None or got is None else f"{dtype}{list(got)}"
     wanted = f"{what} of floating-point numbers, {list(shape)}"
-    raise TypeError(f"this function must give {wanted}, got {given}{place_of(function)}")
+    raise TypeError(f"this function must give {wanted}, got {_kind(value)}{place_of(function)}")
 
 
 def _check_state(new: State, old: State, function: Callable[..., Any]) -> None:

@@ -41,7 +41,7 @@ def list_(
 
     from byzax.experiments import listing
 
-    if kind in (Listing.SCENARIOS, Listing.CERTIFICATES):
+    if kind is Listing.SCENARIOS or kind is Listing.CERTIFICATES:
         if markdown:
             refuse(f"--markdown: is for parts, and {kind.value} are files: leave it out")
         Console(width=None if sys.stdout.isatty() else 140).print(listing.files(kind.value))

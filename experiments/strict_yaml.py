@@ -216,6 +216,8 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack", folder
     Raises:
         ScenarioError: One line that begins with the file's name.
     """
+    if path.suffix == ".py":
+        raise ScenarioError(f"{path}: this is Python, and a scenario is YAML, in which it stands as rule: {path}:mine")
     try:
         with (shipped(folder)[str(path)] if is_shipped(path, folder) else path).open("rb") as file:
             held = file.read(LARGEST + 1)

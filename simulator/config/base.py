@@ -262,6 +262,37 @@ def _key(location: tuple[Any, ...]) -> str:
     return "".join(f"[{each}]" if isinstance(each, int) else f".{shorten(each)}" for each in location).removeprefix(".")
 
 
+def number_hint(given: Any, whole: bool = False) -> str:
+    """The way out where a number is written as another type; empty where it is none.
+
+    Args:
+        given: The value.
+        whole: Whether a whole number is needed.
+
+    Returns:
+        Words that follow the message.
+
+    Example:
+        >>> number_hint(1e3, whole=True), number_hint("0.5"), number_hint("half")
+        (': write 1000', ': write the number 0.5', '')
+        >>> number_hint("1e-4")
+        ': write the number 0.0001 (for PyYAML, to which 1e-4 is text, 1.0e-4)'
+    """
+    if whole and isinstance(given, float) and given.is_integer():
+        return f": write {int(given)}"
+    try:
+        number = float(given) if isinstance(given, str) else None
+    except ValueError:
+        number = None
+    if number is None:
+        return ""
+    mantissa, exponent, power = str(given).lower().partition("e")
+    as_text = (
+        f" (for PyYAML, to which {given} is text, {mantissa}.0e{power})" if exponent and "." not in mantissa else ""
+    )
+    return f": write the number {number:g}{as_text}"
+
+
 def _line(key: str, mistakes: list[Any]) -> str:
     """One line for the mistakes at a key: pydantic finds one for each member of a union of types."""
     first = mistakes[0]
@@ -293,4 +324,7 @@ def _line(key: str, mistakes: list[Any]) -> str:
     # one part where several can stand
     single = [label_of(given)] if callable(given) else [given] if isinstance(given, (str, Mapping)) else None
     hint = f": write {quote(single).replace(chr(39), '')}" if single and first["type"] == "tuple_type" else ""
+    whole = "must be a whole number" in words
+    if whole or "must be a number" in words:
+        hint = hint or number_hint(given, whole)
     return f"{key}: {alternatives(words)}, got {quote(given)}{hint}"

@@ -22,7 +22,7 @@ from pydantic_core import core_schema
 from byzax import members
 from byzax.members import PluginError, named, nearest
 from byzax.options import Nested, PartError, options_of
-from byzax.simulator.config.base import Description, freeze, is_list, mistake
+from byzax.simulator.config.base import Description, freeze, is_list, mistake, number_hint
 from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, quote
 
@@ -277,6 +277,8 @@ class Either:
             return self.numbers.validate_python(value)
         if is_list(value):
             return self.numbers.validate_python(tuple(value))
+        if hint := number_hint(value):
+            raise mistake(f"must be a number, got {quote(value)}{hint}")
         return self.choice.validate(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:

@@ -27,6 +27,7 @@ from byzax.simulator.validation.tracing import (
     BatchSpec,
     build_nested,
     build_rule,
+    check_first_rates,
     check_schedule,
     num_parameters,
     rows_left,
@@ -154,6 +155,9 @@ def check_task(task: Task) -> None:
     threads.start()
     run = task.run
     schedule = check_numbers(run)
+    for key, part, updates in _rates(run):
+        with errors_of(key, part):
+            check_first_rates(part, updates)
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     data = load(run.data)
@@ -266,13 +270,17 @@ def share_data(run: Run) -> tuple[Split, list[np.ndarray]]:
 
 def _check_optimizers(run: Run) -> None:
     """Builds the optimizers of server and workers, and the schedules of their learning rates."""
-    for key, part in parts_of(run):
-        if isinstance(part, RatePart):
-            with errors_of(key, part):
-                trace_rate(part, max(1, run.steps - part.warm_up))
+    for key, part, updates in _rates(run):
+        with errors_of(key, part):
+            trace_rate(part, updates)
     for key, part in _optimizers(run):
         with errors_of(key, part):
             check_type(part, build_optimizer(part, run.steps))
+
+
+def _rates(run: Run) -> list[tuple[str, Part, int]]:
+    """The learning rate schedules, with their keys and the number of updates of each."""
+    return [(key, part, max(1, run.steps - part.warm_up)) for key, part in parts_of(run) if isinstance(part, RatePart)]
 
 
 def _optimizers(run: Run) -> list[tuple[str, Part]]:

@@ -23,6 +23,9 @@ from byzax.simulator.schedules import Board, Schedule, Situation
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.training import build_optimizer
 
+# steps of a learning rate schedule whose rates are looked at before a run
+FIRST_RATES = 3
+
 
 class BatchSpec(NamedTuple):
     """The shapes and types of a batch, by which parts are traced.
@@ -109,6 +112,25 @@ def trace_rate(part: Part, updates: int) -> None:
         given = jax.eval_shape(rate, jax.ShapeDtypeStruct((), jnp.int32))
     fits = _is_array(given, ()) or _is_array(given, (), jnp.integer)
     require(fits, f"{part.label} must give a number for a step, got {type_name(given)}{location(part, rate)}")
+
+
+@cache
+def check_first_rates(part: Part, updates: int) -> None:
+    """Checks the first rates of a learning rate schedule, which are computed.
+
+    Args:
+        part: The schedule.
+        updates: Number of updates of the run.
+
+    Raises:
+        ValueError: Where one is negative, infinite or no number.
+    """
+    rate: Rate = build(part, updates)
+    with _tracing(part, "the schedule"):
+        first = [float(rate(jnp.int32(step))) for step in range(min(updates, FIRST_RATES))]
+    for step, value in enumerate(first):
+        fits = math.isfinite(value) and value >= 0
+        require(fits, f"{part.label} must give rates of at least 0, got {value} at step {step}{location(part, rate)}")
 
 
 @cache

@@ -447,15 +447,15 @@ def test_what_a_function_gave_is_refused_in_place_of_the_function(kind):
         # a function, which is one of this kind only when it is called
         return
     # by whatever way it comes in
-    whole = {**SMALL, **changes}
+    whole: dict[str, Any] = {**SMALL, **changes}
     head = next(iter(changes))
-    entrances = [
+    entrances: list[Any] = [
         lambda: byzax.run(**whole, quiet=True),
         lambda: byzax.run(whole, quiet=True),
         lambda: byzax.Study(name="one", **whole),
         lambda: byzax.Run(**SMALL).replace(**changes),
-        lambda: byzax.run(byzax.Run(**SMALL), quiet=True, **changes),
-        lambda: byzax.run(**SMALL | changes | {"grid": {head: [changes[head]]}}, quiet=True),
+        lambda: byzax.run(byzax.Run(**SMALL), quiet=True, **dict[str, Any](changes)),
+        lambda: byzax.run(whole | {"grid": {head: [changes[head]]}}, quiet=True),
     ]
     for enter in entrances:
         with pytest.raises(byzax.ScenarioError) as caught:
@@ -563,3 +563,58 @@ def test_a_message_of_a_part_itself_is_left_as_it_is():
 def test_one_part_where_several_can_stand_is_told_how_it_is_written():
     assert refusal(pre="nnm") == "pre: must be a list, got 'nnm': write [nnm]"
     assert refusal(pre=pre.nnm).endswith(": write [nnm]")
+
+
+@pytest.mark.parametrize(
+    ("body", "way_out"),
+    [
+        ("rows[0] if rows[0, 0] > 0 else rows[1]", "take jnp.where"),
+        ("np.median(rows, axis=0)", "take jax.numpy in place of numpy"),
+        ("rows * float(rows.sum())", "take jnp.where"),
+        ("rows.sum()", "got float32[] ("),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_once_with_the_line_and_the_way_out(body, way_out):
+    space: dict[str, Any] = {"np": np, "stateless": rules.stateless, "Info": Info}
+    source = f"def mine(n, f):\n    return stateless(n, lambda rows: ({body}, Info()))\n"
+    exec(compile(source, "/nowhere/mine.py", "exec"), space)
+    text = refusal(rule=space["mine"])
+    assert way_out in text
+    assert text.endswith(" (/nowhere/mine.py:2)")
+    assert text.count(".py:") == 1
+    assert "Tracer" not in text
+
+
+@pytest.mark.parametrize("rate", [lambda step: jnp.float32(jnp.nan), lambda step: -0.1 * step, lambda step: 1 / step])
+def test_a_rate_that_is_negative_or_no_number_is_told_before_the_run(rate):
+    text = refusal(optimizer={"name": "sgd", "learning_rate": lambda updates: rate})
+    assert text.startswith("optimizer.learning_rate: lambda must give rates of at least 0, got ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "way_out"),
+    [
+        ({"steps": 1e3}, "steps: must be a whole number, got 1000.0: write 1000"),
+        ({"steps": "20"}, "write the number 20"),
+        (
+            {"optimizer": {"name": "sgd", "learning_rate": "1e-4"}},
+            "optimizer.learning_rate: must be a number, got '1e-4'",
+        ),
+        ({"optimizer": {"name": "adam", "eps": "1e-4"}}, "write the number 0.0001 (for PyYAML"),
+        ({"attack": {"name": "empire", "epsilon": "1e1"}}, "write the number 10 (for PyYAML"),
+    ],
+)
+def test_a_number_of_another_type_is_told_as_it_must_be_written(changes, way_out):
+    assert way_out in refusal(**changes)
+
+
+def test_lists_make_a_data_set_and_a_pair_is_told_what_makes_one():
+    assert dataset([[1.0], [0.5]], [0, 1], 2).x.dtype == np.float32
+    assert "dataset(x, y, classes=10) makes one" in refusal(data=lambda: (X, Y))
+
+
+def test_a_name_that_is_nearly_there_is_asked_for(tmp_path):
+    (tmp_path / "mine.py").write_text("def quickly(n, f):\n    pass\n")
+    assert refusal(rule=f"{tmp_path / 'mine.py'}:quick").endswith("must hold a function quick; did you mean 'quickly'?")
+    with pytest.raises(AttributeError, match="did you mean 'krum'"):
+        byzax.aggregators.krumm  # noqa: B018
