@@ -6,7 +6,8 @@ from typing import Any
 
 from byzax import members
 from byzax.aggregators import pre as before
-from byzax.aggregators.base import Aggregator, Context, Info, Nested
+from byzax.aggregators.base import Aggregator, Context, Info
+from byzax.options import Nested
 
 __all__ = ["Aggregator", "Context", "Info", "Nested", "available", "build", "factory"]
 
@@ -74,4 +75,4 @@ def __getattr__(name: str) -> Callable[..., Aggregator]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, "filters", "pre", *available()})

@@ -2,8 +2,8 @@
 
 import operator
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,14 @@ from byzax.options import PartError
 
 Array = jax.Array
 State = Any
-# The type of an option that is another rule: its name, `"file.py:name"`, its function, or a mapping whose `name` is one
-# of these and whose other keys are options. A scenario, its JSON Schema and its refusals know it by this type.
-Nested = str | Callable[..., Any] | Mapping[str, Any]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+# the functions of a `Context` that a rule or a filter may call, as its `needs` name them
+Need = Literal["gradient", "loss", "after"]
 # one compiled loop, which no signal ends
 Iterations = Annotated[int, Field(ge=1, le=1000)]
 
@@ -162,7 +161,7 @@ class Aggregator(NamedTuple):
     limited: bool = False
     linear: bool = False
     least_rows: LeastRows = one_row
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset()
 
 
 def require(
@@ -210,10 +209,16 @@ def _check_result(needed: str, count: int, result: Any, function: Callable[..., 
     """Raises TypeError, with the place of the function, unless `result` is `count` values of which Info is the last."""
     if isinstance(result, tuple) and len(result) == count and isinstance(result[-1], Info):
         return
-    kinds = [type(each).__name__ for each in result] if isinstance(result, tuple) else []
-    got = f"({', '.join(kinds)})" if kinds else type(result).__name__
+    kinds = [_kind(each) for each in result] if isinstance(result, tuple) else []
+    got = f"({', '.join(kinds)})" if kinds else _kind(result)
     hint = "the last value must be an Info, such as Info()" if len(kinds) == count else "return Info() too"
     raise TypeError(f"this function must give {needed}, got {got}: {hint}{place_of(function)}")
+
+
+def _kind(value: Any) -> str:
+    """Type and shape of an array, traced or not, such as float32[7, 3]; the type of anything else."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    return type(value).__name__ if dtype is None or shape is None else f"{dtype}{list(shape)}"
 
 
 def check_array(what: str, value: Any, shape: tuple[int, ...], function: Callable[..., Any]) -> None:
@@ -231,9 +236,8 @@ def check_array(what: str, value: Any, shape: tuple[int, ...], function: Callabl
     dtype, got = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is not None and got == shape and jnp.issubdtype(dtype, jnp.floating):
         return
-    given = type(value).__name__ if dtype is None or got is None else f"{dtype}{list(got)}"
     wanted = f"{what} of floating-point numbers, {list(shape)}"
-    raise TypeError(f"this function must give {wanted}, got {given}{place_of(function)}")
+    raise TypeError(f"this function must give {wanted}, got {_kind(value)}{place_of(function)}")
 
 
 def _check_state(new: State, old: State, function: Callable[..., Any]) -> None:

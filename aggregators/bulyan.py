@@ -13,7 +13,6 @@ from byzax.aggregators.base import (
     Aggregator,
     Array,
     Info,
-    Nested,
     check_array,
     eligible,
     limited,
@@ -33,7 +32,7 @@ from byzax.aggregators.kernels.distances import (
 )
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
 from byzax.aggregators.krum import krum
-from byzax.options import OptionError, PartError, checked
+from byzax.options import Nested, OptionError, PartError, checked
 
 
 class NextRow(Protocol):

@@ -8,6 +8,7 @@ from byzax.aggregators.base import (
     Array,
     Context,
     Info,
+    Need,
     NotNegative,
     Positive,
     State,
@@ -73,5 +74,5 @@ def zeno(n: int, f: int, *, learning_rate: Positive | None = None, rho: NotNegat
         result, weights = mean_of(wide, jnp.zeros(n, bool).at[best].set(jnp.arange(n) < n - f))
         return result.astype(rows.dtype), state, Info(weights)
 
-    needs = frozenset({"loss", "after"} if learning_rate is None else {"loss"})
+    needs: frozenset[Need] = frozenset({"loss", "after"} if learning_rate is None else {"loss"})
     return Aggregator(lambda d: (), apply, linear=True, least_rows=least_rows, needs=needs)

@@ -5,8 +5,9 @@ from typing import Any
 
 from byzax import members
 from byzax.attacks.base import Answer, Attack, Batch, Goal, View, view_of
+from byzax.options import Nested
 
-__all__ = ["Answer", "Attack", "Batch", "Goal", "View", "available", "build", "factory", "view_of"]
+__all__ = ["Answer", "Attack", "Batch", "Goal", "Nested", "View", "available", "build", "factory", "view_of"]
 
 members.open_folder("attack")
 
@@ -63,4 +64,4 @@ def __getattr__(name: str) -> Callable[..., Attack]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

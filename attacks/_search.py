@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from pydantic import Field
 
-from byzax.attacks.base import ASKS_RULE, Array, View, honest_mean, num_rows
+from byzax.attacks.base import ASKS_RULE, Array, Need, View, honest_mean, num_rows
 from byzax.options import PartError
 
 # the next point lies at this share of the wider side of a bracket: golden section
@@ -17,10 +17,10 @@ MOST_EVALUATIONS = 1000  # one compiled loop, which no signal ends
 Evaluations = Annotated[int, Field(ge=4, le=MOST_EVALUATIONS)]
 Measure = Literal["distance", "cosine", "loss"]
 # the functions of a view that measuring harm calls
-MEASURE_NEEDS: Mapping[Measure, frozenset[str]] = {
+MEASURE_NEEDS: Mapping[Measure, frozenset[Need]] = {
     "distance": ASKS_RULE,
     "cosine": ASKS_RULE,
-    "loss": ASKS_RULE | {"loss", "after"},
+    "loss": frozenset({"ask_rule", "loss", "after"}),
 }
 
 

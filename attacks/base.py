@@ -1,15 +1,15 @@
 """Types of attacks, types of their options, and statistics that every file of this folder shares."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
-from byzax.members import place_of
-from byzax.options import PartError
+from byzax.members import find, place_of, reference_of
+from byzax.options import Nested, OptionError, PartError, checked_fields
 
 Array = jax.Array
 State = Any
@@ -21,10 +21,12 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
 Label = Annotated[int, Field(ge=0)]
 
 # the functions of a `View` that an attack may call, as `Attack.needs` names them
-ASKS_RULE = frozenset({"ask_rule"})
+Need = Literal["ask_rule", "loss", "after"]
+ASKS_RULE: frozenset[Need] = frozenset({"ask_rule"})
 
 
 class Answer(NamedTuple):
@@ -265,10 +267,10 @@ class Attack(NamedTuple):
     corrupt: Corrupt | None = None
     goal: Goal | None = None
     claim: Claim | None = None
-    questions: int = 0
-    needs: frozenset[str] = frozenset()
+    questions: CountOrZero = 0
+    needs: frozenset[Need] = frozenset()
     reads_labels: bool = False
-    least_known: int = 1
+    least_known: Count = 1
 
 
 def check(name: str, n: int, f: int) -> None:
@@ -308,7 +310,7 @@ def classes_of(name: str, batch: Batch) -> Array:
 
 def stateless(
     make_rows: Callable[[Array, View], Array],
-    needs: frozenset[str] = frozenset(),
+    needs: frozenset[Need] = frozenset(),
     questions: int = 0,
     least_known: int = 1,
 ) -> Attack:
@@ -338,6 +340,36 @@ def stateless(
         return jnp.where(view.byzantine[:, None], made.astype(view.rows.dtype), view.rows), state
 
     return Attack(forge=forge, needs=needs, questions=questions, least_known=least_known)
+
+
+def nested(option: str, other: Nested) -> tuple[str, Callable[..., Attack]]:
+    """The attack that is an option of another one.
+
+    Args:
+        option: Name of the option, for messages.
+        other: Its value: a name, `"file.py:name"`, a function, or a mapping of `name` and options.
+
+    Returns:
+        The name of the attack, for messages, and the function that builds it from n, f and options, which stand
+        over those of the mapping.
+
+    Raises:
+        OptionError: For a mapping without a name.
+        PartError: For an unknown attack.
+    """
+    chosen = dict(other) if isinstance(other, Mapping) else {"name": other}
+    reference = chosen.pop("name", None)
+    if reference is None:
+        raise OptionError(option, f"must have a name, such as {option}={{'name': 'little'}}, got {other!r}")
+    function = find("attack", reference)
+
+    def make(n: int, f: int, **options: Any) -> Attack:
+        made = function(n, f, **{**chosen, **options})
+        if not isinstance(made, Attack):
+            raise PartError(f"{option} must give an Attack, got {type(made).__name__}{place_of(function)}")
+        return checked_fields(made)
+
+    return reference_of(function).rpartition(":")[2].strip("<>"), make
 
 
 def num_rows(view: View) -> Array:

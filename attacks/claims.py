@@ -1,11 +1,11 @@
 """False sample counts: workers that say they hold more samples than they do."""
 
-from byzax.attacks.base import Attack, Positive, check
-from byzax.options import OptionError, checked
+from byzax.attacks.base import Attack, Positive, check, nested
+from byzax.options import Nested, OptionError, checked
 
 
 @checked
-def claims(n: int, f: int, *, factor: Positive = 10.0, attack: str = "none") -> Attack:
+def claims(n: int, f: int, *, factor: Positive = 10.0, attack: Nested = "none") -> Attack:
     """Byzantine workers say that they hold many more samples than they do, so that their rows weigh more.
 
     Only where rows weigh by samples (`weights: samples`); it is refused elsewhere. What they send is up to another
@@ -18,7 +18,8 @@ def claims(n: int, f: int, *, factor: Positive = 10.0, attack: str = "none") -> 
         n: Number of workers.
         f: Number of Byzantine workers among them.
         factor: Of the true number of samples; below 1 it is understated.
-        attack: The name of the attack that forges rows or poisons batches, with its default options.
+        attack: The attack that forges rows or poisons batches: a name, `"file.py:name"`, its function, or a mapping
+            whose `name` is one of these and whose other keys are options.
 
     Returns:
         The other attack, with claims.
@@ -30,10 +31,9 @@ def claims(n: int, f: int, *, factor: Positive = 10.0, attack: str = "none") -> 
     References:
         None known to us; that FedAvg trusts the numbers that clients report follows from McMahan et al. 2017
     """
-    # only here: the package finds this file by name
-    from byzax.attacks import factory
-
     check("claims", n, f)
-    if attack == "claims":
+    _, make = nested("attack", attack)
+    other = make(n, f)
+    if other.claim is not None:
         raise OptionError("attack", "must be another attack than claims itself, such as sign_flip or none")
-    return factory(attack)(n, f)._replace(claim=lambda samples: factor * samples)
+    return other._replace(claim=lambda samples: factor * samples)

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from byzax.attacks._distances import honest_distances
 from byzax.attacks._search import MEASURE_NEEDS, MOST_EVALUATIONS, Measure, build_harm, length
-from byzax.attacks.base import Array, Attack, Positive, State, View, check, honest_mean
-from byzax.options import OptionError, checked
+from byzax.attacks.base import Array, Attack, Positive, State, View, check, honest_mean, nested
+from byzax.options import Nested, OptionError, checked
 
 
 class Ascent(NamedTuple):
@@ -35,7 +35,7 @@ def gradient_ascent(
     n: int,
     f: int,
     *,
-    start: str = "little",
+    start: Nested = "little",
     steps: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)] = 10,
     step_size: Positive = 0.5,
     together: bool = True,
@@ -54,7 +54,8 @@ def gradient_ascent(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        start: The name of an attack that forges the first rows, with its default options.
+        start: The attack that forges the first rows: a name, `"file.py:name"`, its function, or a mapping whose `name`
+            is one of these and whose other keys are options.
         steps: Number of times that the rule is asked and differentiated in one update, beside once for the start.
         step_size: Of the first step, in usual distances of an honest row from the mean.
         together: One shift for all Byzantine workers, whose rows support each other; or a shift for each.
@@ -71,14 +72,12 @@ def gradient_ascent(
     References:
         byzax's own combination; ascent on the server's objective as in Shejwalkar and Houmansadr, NDSS 2021
     """
-    # only here: the package finds this file by name
-    from byzax.attacks import factory
-
     check("gradient_ascent", n, f)
-    first = factory(start)(n, f)
+    name, make = nested("start", start)
+    first = make(n, f)
     forge_first = first.forge
     if forge_first is None:
-        raise OptionError("start", f"must be an attack that makes rows, such as little, got {start}, which makes none")
+        raise OptionError("start", f"must be an attack that makes rows, such as little, got {name}, which makes none")
 
     def forge(key: Array, view: View, state: State) -> tuple[Array, State]:
         beginning, after = forge_first(key, view, state)

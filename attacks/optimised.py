@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from byzax.attacks._search import MEASURE_NEEDS, Evaluations, Measure, build_harm, find_strongest
-from byzax.attacks.base import Array, Attack, State, View, check
-from byzax.options import OptionError, checked
+from byzax.attacks.base import Array, Attack, State, View, check, nested
+from byzax.options import Nested, OptionError, checked
 
 # the option of an attack that is its strength
 STRENGTHS = {
@@ -26,7 +26,7 @@ def optimised(
     n: int,
     f: int,
     *,
-    attack: str = "little",
+    attack: Nested = "little",
     strength: str | None = None,
     measure: Measure = "distance",
     evaluations: Evaluations = 20,
@@ -34,8 +34,7 @@ def optimised(
     """The rows of another attack, at every update with the strength that does the most harm to the rule in use.
 
     The first half of the evaluations are doublings of the strength, from 1 / 2^(evaluations / 4) upwards, the others
-    golden section around the best of them; what gives no finite answer is never chosen. The other options of the
-    attack keep their defaults.
+    golden section around the best of them; what gives no finite answer is never chosen.
 
     Formula: the rows of the attack with strength s, s = argmax of the harm that the rule's answer does
     Knows: all honest rows, the rule
@@ -43,7 +42,8 @@ def optimised(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        attack: The name of the attack.
+        attack: The attack: a name, `"file.py:name"`, its function, or a mapping whose `name` is one of these and whose
+            other keys are options.
         strength: Its option that is searched; by default epsilon of empire, z of little, and so on.
         measure: The harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
             the model that the server has after the update, on samples of the Byzantine workers.
@@ -61,31 +61,27 @@ def optimised(
         Shejwalkar and Houmansadr, NDSS 2021 (attacks tailored to a rule)
         Allouah et al. 2023 (searched ALIE, IPM)
     """
-    # only here: the package finds this file by name
-    from byzax.attacks import factory
-
     check("optimised", n, f)
-    make, option = factory(attack), strength or STRENGTHS.get(attack)
+    name, make = nested("attack", attack)
+    option = strength or STRENGTHS.get(name)
     if option is None:
         known = ", ".join(STRENGTHS)
         raise OptionError(
-            "strength", f"must name the option of {attack} that is its strength; it is known for {known}, got None"
+            "strength", f"must name the option of {name} that is its strength; it is known for {known}, got None"
         )
 
     def make_attack(value: Array | float) -> Attack:
         try:
             return make(n, f, **{option: value})
         except jax.errors.ConcretizationTypeError as error:
-            open_one = f"must be an option that {attack} does not look at before an update is there, got {option!r}"
+            open_one = f"must be an option that {name} does not look at before an update is there, got {option!r}"
             raise OptionError("strength", open_one) from error
         except (TypeError, OptionError) as error:
-            raise OptionError("strength", f"must be an option of {attack} that takes any number: {error}") from error
+            raise OptionError("strength", f"must be an option of {name} that takes any number: {error}") from error
 
     plain = make_attack(1.0)
     if plain.forge is None:
-        raise OptionError(
-            "attack", f"must be an attack that makes rows, such as little, got {attack}, which makes none"
-        )
+        raise OptionError("attack", f"must be an attack that makes rows, such as little, got {name}, which makes none")
     # raises unless the attack leaves its strength open until an update is there
     jax.eval_shape(lambda value: (make_attack(value), value)[1], jax.ShapeDtypeStruct((), jnp.float32))
 

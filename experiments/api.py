@@ -268,8 +268,8 @@ def run(
     Where `out` has some of the runs, these stay, one that was cut goes on, and the others are run.
 
     Args:
-        scenario: A YAML file (~ for the home folder), a mapping with the same keys, a `Study` or a `Run`; None where
-            `settings` say all.
+        scenario: A YAML file (~ for the home folder), a name of `byzax list scenarios`, a mapping with the same keys, a
+            `Study` or a `Run`; None where `settings` say all.
         out: Folder of the results, ~ for the home folder; None for one that is removed with the last reference to the
             result or to a copy of it.
         overwrite: Whether results of byzax that are in `out` are removed first.

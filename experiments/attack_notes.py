@@ -10,6 +10,7 @@ from byzax.experiments.names import counted
 from byzax.simulator.config.attack import AttackShare
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.study import Study
+from byzax.simulator.contracts import build
 from byzax.simulator.executors.base import fixed_byzantine_workers
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.units import change_in_units, measure_units
@@ -100,7 +101,7 @@ def _target_notes(key: str, part: AttackShare, scenario: Study, first: int, end:
 
 
 def _build(part: AttackShare, n: int, count: int) -> Attack:
-    return part.make(n, count)
+    return build(part, n, count)
 
 
 @file_cache(maxsize=128)

@@ -72,7 +72,9 @@ def _common(
 @app.command(epilog=EXIT_CODES)
 @report_errors
 def run(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Scenarios in YAML, or names of byzax list scenarios.")
+    ],
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder of the results; by default results/NAME.")
     ] = None,
@@ -249,7 +251,9 @@ def _perform(
 @app.command(epilog=EXIT_CODES)
 @report_errors
 def tune(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario in YAML.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A scenario in YAML, or a name of byzax list scenarios.")
+    ],
     over: Annotated[
         list[str] | None,
         typer.Option(

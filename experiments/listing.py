@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byzax import members
+from byzax.experiments.strict_yaml import shipped
 from byzax.members import PluginError
 from byzax.simulator.config.executors import EXECUTORS
 from byzax.simulator.mistakes import on_one_line
@@ -62,7 +63,28 @@ def kinds() -> Table:
     for kind in KINDS:
         known = names(kind)
         overview.add_row(kind, str(len(known)), Text(", ".join(known[:6])), f"byzax list {kind}")
+    for folder in ("scenarios", "certificates"):
+        known = [*shipped(folder)]
+        overview.add_row(folder, str(len(known)), Text(", ".join(known[:6])), f"byzax list {folder}")
     return overview
+
+
+def files(folder: str) -> Table:
+    """One row per file that comes with byzax: its name, and the first sentence of its first comment.
+
+    Args:
+        folder: `scenarios` or `certificates`.
+    """
+    found = shipped(folder)
+    place = next(iter(found.values())).parent
+    listed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{folder}, in {place}", title_justify="left")
+    listed.add_column("name", style="bold", no_wrap=True)
+    listed.add_column("what it shows", ratio=1)
+    for name, file in found.items():
+        comment = itertools.takewhile(lambda line: line.startswith("# "), file.read_text().splitlines())
+        first, _, _ = " ".join(line[2:] for line in comment).partition(". ")
+        listed.add_row(name, Text(_plain(first.rstrip(".:"))))
+    return listed
 
 
 def table(kind: str) -> Table:

@@ -12,6 +12,7 @@ from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import notes_on_floors
+from byzax.simulator.contracts import build
 from byzax.simulator.data import Dataset
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.validation.weighing import weight_notes
@@ -106,7 +107,7 @@ def _least_batch(part: Part, data: DataPart) -> int:
     """The fewest samples of a batch that a model learns from."""
     part.reads_files()
     dataset = load(data)
-    return part.make(dataset.x.shape[1:], dataset.classes).least_batch
+    return build(part, dataset.x.shape[1:], dataset.classes).least_batch
 
 
 # Functions from a scenario to lines, each beginning with a key. They are called for every cell of a grid, so that slow

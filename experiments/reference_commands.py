@@ -27,6 +27,8 @@ class Listing(StrEnum):
     RATES = "rates"
     OPTIMIZERS = "optimizers"
     EXECUTORS = "executors"
+    SCENARIOS = "scenarios"
+    CERTIFICATES = "certificates"
 
 
 @report_errors
@@ -34,11 +36,16 @@ def list_(
     kind: Annotated[Listing | None, typer.Argument(help="Kind to list; without one, the kinds themselves.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table in Markdown, without the options.")] = False,
 ) -> None:
-    """List what a scenario can name, with conditions, options and sources."""
+    """List what a scenario can name, with conditions, options and sources; and the files that come with byzax."""
     from rich.console import Console
 
     from byzax.experiments import listing
 
+    if kind is Listing.SCENARIOS or kind is Listing.CERTIFICATES:
+        if markdown:
+            refuse(f"--markdown: is for parts, and {kind.value} are files: leave it out")
+        Console(width=None if sys.stdout.isatty() else 140).print(listing.files(kind.value))
+        return
     if markdown and kind is None:
         refuse(f"--markdown: a kind is needed: {', '.join(listing.KINDS)}")
     if markdown and kind is not None:

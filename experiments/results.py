@@ -28,7 +28,7 @@ from byzax.members import absolute, file_of, is_builtin, reference_of
 from byzax.simulator import snapshots, threads
 from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.config.grid import Expansion
-from byzax.simulator.config.part import NestedRule, Part, function_of, parts_of
+from byzax.simulator.config.part import NestedPart, Part, function_of, parts_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
@@ -185,7 +185,7 @@ def _options(part: Part, namesakes: Sequence[Part], alike: bool) -> dict[str, An
     """The options of a component in its label; with `alike` only those in which it and its namesakes differ."""
     own, values = part.options(), part.model_dump(exclude={"name", "beside"})
     return {
-        key: without_defaults(getattr(part, key)) if isinstance(getattr(part, key), NestedRule) else _short(value)
+        key: without_defaults(getattr(part, key)) if isinstance(getattr(part, key), NestedPart) else _short(value)
         for key, value in values.items()
         if any(getattr(other, key) != getattr(part, key) for other in namesakes)
         or (

@@ -1,5 +1,7 @@
 """YAML as scenarios are written in it: version 1.2, where `1e-3` is a number and `on` a word, and no key twice."""
 
+import difflib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -183,12 +185,30 @@ def parse_text(text: str, source: str) -> Any:
         raise ScenarioError(f"{source}: no valid YAML: {error}") from None
 
 
-def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dict[str, Any]:
+def shipped(folder: str = "scenarios") -> dict[str, Path]:
+    """The files that are installed with byzax, by the name that stands for each.
+
+    Args:
+        folder: `scenarios` or `certificates`.
+
+    Returns:
+        The file of each name.
+    """
+    return {file.stem: file for file in sorted(Path(__file__).with_name(folder).glob("*.yaml"))}
+
+
+def is_shipped(path: Path, folder: str = "scenarios") -> bool:
+    """Tells whether a path is no file, but the bare name of one that is installed with byzax."""
+    return str(path) in shipped(folder) and not os.path.lexists(path)
+
+
+def read_mapping(path: Path, needed: str = "name, data, rule and attack", folder: str = "scenarios") -> dict[str, Any]:
     """Reads a mapping from a YAML file.
 
     Args:
-        path: The file.
+        path: The file; or, where there is no such file, the bare name of one that is installed with byzax.
         needed: The keys that it must have, in words for an error.
+        folder: Of the files that are installed with byzax, `scenarios` or `certificates`.
 
     Returns:
         The mapping.
@@ -196,8 +216,10 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
     Raises:
         ScenarioError: One line that begins with the file's name.
     """
+    if path.suffix == ".py":
+        raise ScenarioError(f"{path}: this is Python, and a scenario is YAML, in which it stands as rule: {path}:mine")
     try:
-        with path.open("rb") as file:
+        with (shipped(folder)[str(path)] if is_shipped(path, folder) else path).open("rb") as file:
             held = file.read(LARGEST + 1)
         if len(held) > LARGEST:
             raise ScenarioError(f"{path}: is larger than {LARGEST // 10**6} MB: is this a scenario?")
@@ -205,7 +227,10 @@ def read_mapping(path: Path, needed: str = "name, data, rule and attack") -> dic
     except FileNotFoundError:
         beside = sorted(each.name for each in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         neighbours = f"; beside it: {', '.join(beside[:MOST_LINES])}" if beside else ""
-        raise ScenarioError(f"{path}: no such file{neighbours}") from None
+        near = difflib.get_close_matches(path.stem, shipped(folder), n=1)
+        known = f"did you mean {near[0]}, which comes with byzax? " if near else ""
+        hint = f": {known}byzax list {folder} shows those that come with it, such as {next(iter(shipped(folder)))}"
+        raise ScenarioError(f"{path}: no such file{neighbours}{hint}") from None
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: not text in UTF-8 (byte {error.start}): is this a scenario?") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from byzax.experiments import study
 from byzax.experiments.figures import STYLE, verbatim
 from byzax.experiments.records import Damaged, read_metrics
 from byzax.experiments.replay import run_folders, timeline_of
+from byzax.experiments.strict_yaml import is_shipped
 from byzax.experiments.time_plot import TIME_USES
 from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
@@ -59,7 +60,7 @@ def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
     Raises:
         ScenarioError: Where there is no timeline, or overrides are given for anything but a scenario.
     """
-    scenario = path.suffix in (".yaml", ".yml") and not path.is_dir()
+    scenario = (path.suffix in (".yaml", ".yml") and not path.is_dir()) or is_shipped(path)
     if overrides and not scenario:
         raise ScenarioError(f"--set: changes a scenario, and {path} is none")
     if scenario or path.is_dir():

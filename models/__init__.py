@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Callable[..., Model]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

@@ -108,7 +108,7 @@ class Model(NamedTuple):
     judge: JudgeOutputs
     statistics: MeasureStatistics | None = None
     batch: bool = True
-    least_batch: int = 1
+    least_batch: Count = 1
 
 
 class Statistic(nnx.Variable):

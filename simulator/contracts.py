@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
 from byzax.members import KINDS, check_call, code_of, file_of, is_builtin, place_of
 from byzax.models import Model
-from byzax.options import OptionError, PartError
+from byzax.options import OptionError, PartError, checked_fields
 from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
 from byzax.simulator.data.base import DataError, Dataset
 from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
@@ -49,14 +50,19 @@ def build(part: Part, *args: Any) -> Any:
         args: The arguments that byzax calls functions of its kind with.
 
     Returns:
-        What the function gives.
+        What the function gives; fields that are sets of words as a frozenset, whatever they were given as.
 
     Raises:
-        ContractError: Where that is nothing of the part's kind.
+        ContractError: Where that is nothing of the part's kind, or has a field of another type than its class says.
     """
     made = part.make(*args)
     check_type(part, made)
-    return made
+    if not hasattr(made, "_fields"):
+        return made
+    try:
+        return checked_fields(made)
+    except PartError as error:
+        raise ContractError(f"{part.label}: {error}{location(part)}") from None
 
 
 def check_type(part: Part, made: Any) -> None:
@@ -69,7 +75,9 @@ def check_type(part: Part, made: Any) -> None:
     kind = KINDS[kind_of(part)]
     wanted = TYPES.get(kind_of(part))
     fits = callable(made) if wanted is None else isinstance(made, wanted)
-    require(fits, f"{part.label} must give {kind.gives}, got {type_name(made)}{location(part)}")
+    if not fits:
+        hint = ": dataset(x, y, classes=10) makes one" if wanted is Dataset else ""
+        raise ContractError(f"{part.label} must give {kind.gives}, got {type_name(made)}{hint}{location(part)}")
     if wanted is None:
         place = location(part, made)
         try:
@@ -110,13 +118,15 @@ def errors_of(key: str, part: Part) -> Iterator[None]:
         blamed, line = _origin(error, key, part)
         # a message of the part itself, or one that names the line already
         meant = isinstance(error, (PartError, ContractError)) or is_builtin(function_of(part))
-        raise kind(f"{blamed}: {_shortened(part, str(error))}{'' if meant else line}") from error
+        raise kind(_placed(f"{blamed}: {_shortened(part, str(error))}", "" if meant else line)) from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.label} needs more memory than there is: {error}") from error
     except Exception as error:
         blamed, line = _origin(error, key, part)
         name = dict(parts_of(part, key))[blamed].label
-        raise ScenarioError(f"{blamed}: {name} fails: {_in_one_line(error)}{line or location(part)}") from error
+        raise ScenarioError(
+            _placed(f"{blamed}: {name} fails: {_in_one_line(error)}", line or location(part))
+        ) from error
 
 
 def failure(error: BaseException, part: Part) -> str:
@@ -129,7 +139,12 @@ def failure(error: BaseException, part: Part) -> str:
     Returns:
         Such as `KeyError: 'x' (rules.py:12)`.
     """
-    return f"{_in_one_line(error)}{_origin(error, '', part)[1] or location(part)}"
+    return _placed(_in_one_line(error), _origin(error, "", part)[1] or location(part))
+
+
+def _placed(text: str, place: str) -> str:
+    """A message with file and line, unless it ends with some already."""
+    return text if re.search(r" \([^()]+\.py:\d+\)$", text) else f"{text}{place}"
 
 
 def location(part: Part, called: Any = None) -> str:
@@ -199,6 +214,13 @@ def type_name(value: Any) -> str:
 
 
 def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, jax.errors.TracerArrayConversionError):
+        return "NumPy cannot compute with arrays that are compiled: take jax.numpy in place of numpy"
+    if isinstance(error, jax.errors.ConcretizationTypeError):
+        return (
+            "Python's if, while, bool, int or float of a value that is known only when it is computed: take jnp.where "
+            "or jax.lax.cond"
+        )
     return f"{type(error).__name__}: {textwrap.shorten(str(error), 300, placeholder=' ...')}"
 
 

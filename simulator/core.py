@@ -1,5 +1,6 @@
 """The functions of a run, built from the parts of its scenario; executors call them and hold no formula."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
+from byzax.simulator.contracts import build as build_part
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.jobs import Work, build_make_row, build_work
@@ -238,7 +240,7 @@ def message_bits(run: Run) -> int:
     dataset, part = load(run.data), run.model
 
     def init(key: Array) -> Array:
-        return part.make(dataset.x.shape[1:], dataset.classes).init(key)
+        return build_part(part, dataset.x.shape[1:], dataset.classes).init(key)
 
     # the factory is traced too, which gives the size of a model that does not fit into memory
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
@@ -254,7 +256,7 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
     Returns:
         The augmentation that carries them out one after the other; None without any.
     """
-    changes = [part.make() for part in parts]
+    changes = [build_part(part) for part in parts]
 
     def augment(key: Array, x: Array) -> Array:
         for place, change in enumerate(changes):
@@ -286,22 +288,22 @@ def _sampled(run: Run) -> int | None:
 
 @compiled_once
 def _attack(part: Part, n: int, byzantine: int) -> Attack:
-    return part.make(n, byzantine)
+    return build_part(part, n, byzantine)
 
 
 @compiled_once
 def _schedule(part: Part, n: int, f: int) -> Schedule:
-    return part.make(n, f)
+    return build_part(part, n, f)
 
 
 @compiled_once
 def _rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
-    return chained(part.make, k, f, [each.make for each in before])
+    return chained(partial(build_part, part), k, f, [partial(build_part, each) for each in before])
 
 
 @compiled_once
 def _filter(part: Part, n: int, f: int) -> Filter:
-    return part.make(n, f)
+    return build_part(part, n, f)
 
 
 def _memory(run: Run) -> Memory | None:
@@ -338,4 +340,4 @@ def _optimizer_of(part: Part, updates: int, max_norm: float | None) -> optax.Gra
 def _model(part: Part, data: DataPart) -> Model:
     part.reads_files()
     dataset = load(data)
-    return part.make(dataset.x.shape[1:], dataset.classes)
+    return build_part(part, dataset.x.shape[1:], dataset.classes)

@@ -4,10 +4,11 @@ XLA splits some sums by its number of threads, which changes their last bits. Wi
 depend on the number of cores; Ray uses the cores through its actors.
 """
 
+import contextlib
 import functools
+import inspect
 import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -35,7 +36,7 @@ def running() -> int | None:
     count = 0
     for task in TASKS.iterdir():
         # a thread may end meanwhile
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             count += (task / "comm").read_text().strip() == NAME
     return count
 
@@ -70,11 +71,20 @@ def start() -> None:
         _warn(running_threads, count)
 
 
+def _level_of_user() -> int:
+    """The `stacklevel`, seen from its caller, of the first line that is none of byzax."""
+    level, frame = 1, inspect.currentframe()
+    own = f"{Path(__file__).parents[1]}{os.sep}"
+    while frame is not None and frame.f_code.co_filename.startswith((own, functools.__file__, contextlib.__file__)):
+        level, frame = level + 1, frame.f_back
+    return level - 1
+
+
 @functools.cache
 def _warn(running_threads: int, count: int) -> None:
     warnings.warn(
         f"JAX had started before byzax, with {running_threads} threads in place of {count}: numbers may differ in "
         "their last bits from those of another machine, and of Ray's actors. Call byzax first, or set NPROC=1 before "
         f"JAX starts; BYZAX_THREADS={running_threads} says that they are meant",
-        stacklevel=3,
+        stacklevel=_level_of_user(),
     )

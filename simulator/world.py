@@ -98,8 +98,6 @@ def _check(name: str, data: Dataset, place: str) -> None:
 
     x, y, classes = data.x, data.y, data.classes
     made = "as dataset() of byzax.simulator.data.base makes them"
-    whole = isinstance(classes, (int, np.integer)) and not isinstance(classes, bool) and classes >= 1
-    need(classes is None or whole, "classes of at least 1, or None for values to predict", repr(classes))
     fits = is_array(x, np.float32, np.int32) and x.ndim > 1
     need(fits, f"samples x float32 [N, ...], or int32 for characters, {made}", type_name(x))
     kind, what = (np.float32, "values y float32") if classes is None else (np.int32, "labels y int32")

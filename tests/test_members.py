@@ -22,6 +22,16 @@ EXAMPLE = Path(__file__).parent / "example_package"
 SCENARIO = {"name": "t", "data": "digits", "rule": "median", "attack": "none"}
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].package != f"byzax.{KINDS[kind].folder}"])
+def test_a_folder_of_plug_ins_by_the_name_of_byzax_own_is_told_the_right_one(kind, tmp_path, monkeypatch):
+    inside = KINDS[kind].package.removeprefix("byzax.").replace(".", "/")
+    (tmp_path / inside).mkdir(parents=True)
+    (tmp_path / "attacks").mkdir()
+    monkeypatch.setenv("BYZAX_PLUGINS", str(tmp_path))
+    with pytest.raises(PluginError, match=f"{inside} is not read: name it .*/{KINDS[kind].folder}$"):
+        find("attack", "little")
+
+
 def package_of(kind):
     return importlib.import_module(KINDS[kind].package)
 

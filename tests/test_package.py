@@ -99,6 +99,29 @@ def test_a_new_file_is_part_of_the_package_at_once(name):
     assert (ROOT / "src" / "byzax" / name).resolve() == ROOT / name
 
 
+FRESH = """
+import byzax
+from byzax.members import KINDS
+for kind, each in KINDS.items():
+    package = eval(each.package)
+    outer = eval(each.package.rpartition(".")[0])
+    assert each.folder in dir(outer), (each.folder, dir(outer))
+    assert package.available() and {*package.available(), "build", "factory", "available"} <= {*dir(package)}, kind
+    name = package.available()[0]
+    assert getattr(package, name) is package.factory(name)
+    arguments = [*getattr(package.build, "__code__").co_varnames[:len(each.arguments) + 1]]
+    assert len(arguments) == 1 + len(each.arguments), arguments
+for module in (byzax, byzax.simulator, *(eval(each.package) for each in KINDS.values())):
+    names = dir(module)
+    assert len(names) == len({*names}) and all(hasattr(module, name) for name in names), module
+assert not [name for name in dir(byzax) if name.startswith("_")]
+"""
+
+
+def test_all_folders_of_parts_are_attributes_of_a_fresh_process_and_have_the_same_functions():
+    python(ROOT, "-c", FRESH, BYZAX_PLUGINS="")
+
+
 def built(code, source, into):
     """The archive that setuptools makes of a tree."""
     code = f"import setuptools.build_meta as backend; print(backend.{code}({str(into)!r}))"

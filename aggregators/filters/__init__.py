@@ -1,11 +1,12 @@
 """Filters: rules for single rows, where an update has one; one file each, found by its name."""
 
 from collections.abc import Callable
+from typing import Any
 
 from byzax import members
 from byzax.aggregators.filters.base import Filter, Sent
 
-__all__ = ["Filter", "Sent", "available", "factory"]
+__all__ = ["Filter", "Sent", "available", "build", "factory"]
 
 members.open_folder("filter")
 
@@ -35,9 +36,32 @@ def factory(reference: str | Callable[..., Filter]) -> Callable[..., Filter]:
     return members.find("filter", reference)
 
 
+def build(name: str | Callable[..., Filter], n: int, f: int, **options: Any) -> Filter:
+    """Builds a filter by its name.
+
+    Args:
+        name: Such as `"kardam"`; or `"path/to/file.py:name"`, or its function.
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        **options: Options of the filter.
+
+    Returns:
+        The filter.
+
+    Raises:
+        PartError: For an unknown name, or an impossible n and f; an OptionError for an option out of its range.
+        PluginError: Where a file that is named cannot be used.
+
+    Example:
+        >>> sorted(build("zeno_plus_plus", 15, 3).needs)
+        ['gradient']
+    """
+    return factory(name)(n, f, **options)
+
+
 def __getattr__(name: str) -> Callable[..., Filter]:
     return members.attribute("filter", name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

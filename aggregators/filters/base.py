@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from byzax.aggregators.base import Array, Context, State
+from byzax.aggregators.base import Array, Context, Need, State
 
 
 class Sent(NamedTuple):
@@ -73,4 +73,4 @@ class Filter(NamedTuple):
     init: FilterInit
     judge: JudgeRow
     asks: Asks | None = None
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset()

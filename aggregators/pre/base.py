@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Info, State, check_array, check_rows
+from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Count, Info, State, check_array, check_rows
 from byzax.members import place_of
 from byzax.options import OptionError, PartError
 
@@ -55,7 +55,7 @@ class Mixer(NamedTuple):
         least_rows: The fewest rows that are accepted, and of which enough are left, from that number and f.
     """
 
-    kept: int
+    kept: Count
     mix: Mix
     linear: bool = False
     least_rows: LeastRowsKept = all_kept

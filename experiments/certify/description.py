@@ -137,7 +137,7 @@ def load(path: Path | None, flags: dict[str, Any], settings: Sequence[str] = ())
         return _described({}, flags, settings)
     if not path.exists() and str(path) in members.available("rule"):
         raise ScenarioError(f"{path}: no such file: the rule of this name is --rule {path}")
-    raw = read_mapping(path, "rule or rules")
+    raw = read_mapping(path, "rule or rules", "certificates")
     with prefix_errors(path):
         if {"data", "attack"} <= set(raw):
             raise ScenarioError(

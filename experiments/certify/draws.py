@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.experiments.certify.description import Certificate, Gradients
+from byzax.simulator.contracts import build
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.normalising import apply_scaling, fit_scaling
@@ -139,7 +140,7 @@ def measure_gradient(gradients: Gradients, seed: int) -> tuple[np.ndarray, float
     """
     try:
         data = load(gradients.data)
-        model = gradients.model.make(data.x.shape[1:], data.classes)
+        model = build(gradients.model, data.x.shape[1:], data.classes)
         train = split_of(gradients.data, seed).train
         scale = fit_scaling(gradients.data.normalise, data.x, train)
     except ValueError as error:

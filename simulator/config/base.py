@@ -71,8 +71,12 @@ def freeze(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return FrozenDict({key: freeze(each) for key, each in value.items()})
-    # a named tuple stays one
-    return tuple(map(freeze, value)) if isinstance(value, list) or type(value) is tuple else value
+    return tuple(map(freeze, value)) if is_list(value) else value
+
+
+def is_list(value: Any) -> bool:
+    """Tells whether a value is a list of a scenario; a named tuple is none, but what the function of a part gave."""
+    return isinstance(value, list) or type(value) is tuple
 
 
 def thaw(value: Any) -> Any:
@@ -90,7 +94,7 @@ def thaw(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {key: thaw(each) for key, each in value.items()}
-    return [thaw(each) for each in value] if isinstance(value, (list, tuple)) else value
+    return [thaw(each) for each in value] if is_list(value) else value
 
 
 def mistake(message: str) -> PydanticCustomError:
@@ -187,7 +191,7 @@ def _given(value: Any) -> Any:
         return written[value._short] if isinstance(written, dict) and set(written) == {value._short} else written
     if isinstance(value, Mapping):
         return {key: _given(each) for key, each in value.items()}
-    return [_given(each) for each in value] if isinstance(value, (list, tuple)) else value
+    return [_given(each) for each in value] if is_list(value) else value
 
 
 def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
@@ -258,6 +262,37 @@ def _key(location: tuple[Any, ...]) -> str:
     return "".join(f"[{each}]" if isinstance(each, int) else f".{shorten(each)}" for each in location).removeprefix(".")
 
 
+def number_hint(given: Any, whole: bool = False) -> str:
+    """The way out where a number is written as another type; empty where it is none.
+
+    Args:
+        given: The value.
+        whole: Whether a whole number is needed.
+
+    Returns:
+        Words that follow the message.
+
+    Example:
+        >>> number_hint(1e3, whole=True), number_hint("0.5"), number_hint("half")
+        (': write 1000', ': write the number 0.5', '')
+        >>> number_hint("1e-4")
+        ': write the number 0.0001 (for PyYAML, to which 1e-4 is text, 1.0e-4)'
+    """
+    if whole and isinstance(given, float) and given.is_integer():
+        return f": write {int(given)}"
+    try:
+        number = float(given) if isinstance(given, str) else None
+    except ValueError:
+        number = None
+    if number is None:
+        return ""
+    mantissa, exponent, power = str(given).lower().partition("e")
+    as_text = (
+        f" (for PyYAML, to which {given} is text, {mantissa}.0e{power})" if exponent and "." not in mantissa else ""
+    )
+    return f": write the number {number:g}{as_text}"
+
+
 def _line(key: str, mistakes: list[Any]) -> str:
     """One line for the mistakes at a key: pydantic finds one for each member of a union of types."""
     first = mistakes[0]
@@ -289,4 +324,7 @@ def _line(key: str, mistakes: list[Any]) -> str:
     # one part where several can stand
     single = [label_of(given)] if callable(given) else [given] if isinstance(given, (str, Mapping)) else None
     hint = f": write {quote(single).replace(chr(39), '')}" if single and first["type"] == "tuple_type" else ""
+    whole = "must be a whole number" in words
+    if whole or "must be a number" in words:
+        hint = hint or number_hint(given, whole)
     return f"{key}: {alternatives(words)}, got {quote(given)}{hint}"

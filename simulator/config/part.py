@@ -19,10 +19,10 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from byzax import aggregators, members
+from byzax import members
 from byzax.members import PluginError, named, nearest
-from byzax.options import PartError, options_of
-from byzax.simulator.config.base import Description, freeze, mistake
+from byzax.options import Nested, PartError, options_of
+from byzax.simulator.config.base import Description, freeze, is_list, mistake, number_hint
 from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, quote
 
@@ -45,9 +45,9 @@ class Part(Description, frozen=True):
         # the fields of the base are settings of byzax, and no options of the function
         common = type(self).__mro__[1].model_fields  # pyright: ignore[reportAttributeAccessIssue]
         chosen = {field: getattr(self, field) for field in type(self).model_fields if field not in {"name", *common}}
-        # rules take mappings, not descriptions
+        # functions of parts take mappings, not descriptions
         return {
-            field: {"name": value._source, **value.options()} if isinstance(value, NestedRule) else value
+            field: {"name": value._source, **value.options()} if isinstance(value, NestedPart) else value
             for field, value in chosen.items()
         }
 
@@ -143,8 +143,8 @@ def _restored(kind: str, base: type[Part], source: Any, fields: dict[str, Any]) 
     return Choice(kind, base).validate({**fields, "name": source})
 
 
-class NestedRule(Part, frozen=True):
-    """A rule that is an option of another rule."""
+class NestedPart(Part, frozen=True):
+    """A part that is an option of another part of its kind."""
 
 
 class Choice:
@@ -157,6 +157,7 @@ class Choice:
         base: The class with the settings that byzax has for every part of the kind.
         aliases: Other names that may be written for some.
         number: Name and option that a bare number is the value of; None where no number can be written.
+        outer: The function that the part is an option of, which is no option of itself; None where it is none.
     """
 
     def __init__(
@@ -165,8 +166,9 @@ class Choice:
         base: type[Part] = Part,
         aliases: Mapping[str, str] = MappingProxyType({}),
         number: tuple[str, str] | None = None,
+        outer: Callable[..., Any] | None = None,
     ):
-        self.kind, self.base, self.aliases, self.number = kind, base, aliases, number
+        self.kind, self.base, self.aliases, self.number, self.outer = kind, base, aliases, number, outer
 
     def validate(self, value: Any) -> Any:
         """Parses a value of a scenario.
@@ -224,7 +226,11 @@ class Choice:
         """
         # a file of the user's own may have the name of an alias
         alias = chosen in self.aliases and chosen not in members.available(self.kind)
-        return part_type(self.kind, self.base, self.aliases[chosen] if alias else chosen)
+        made = part_type(self.kind, self.base, self.aliases[chosen] if alias else chosen)
+        if made._function is self.outer:
+            name = label_of(made.model_fields["name"].default)
+            raise PartError(f"{name} cannot be an option of itself: take another {members.KINDS[self.kind].word}")
+        return made
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.validate)
@@ -234,9 +240,7 @@ class Choice:
         for name in members.available(self.kind):
             # a file that cannot be used is an error only where a scenario names it
             with contextlib.suppress(PartError, PluginError):
-                made = part_type(self.kind, self.base, name)
-                if self.base is not NestedRule or not _has_nested(made._function):
-                    found.append(made)
+                found.append(self.type_of(name))
         parts = [{_PART: f"{self.kind}.{self.base.__name__}.{made.model_fields['name'].default}"} for made in found]
         _types.update(zip((each[_PART] for each in parts), found, strict=True))
         names = [*(made.model_fields["name"].default for made in found), *self.aliases]
@@ -271,8 +275,10 @@ class Either:
         """
         if type(value) in (int, float) and not self.choice.number:
             return self.numbers.validate_python(value)
-        if isinstance(value, (list, tuple)):
+        if is_list(value):
             return self.numbers.validate_python(tuple(value))
+        if hint := number_hint(value):
+            raise mistake(f"must be a number, got {quote(value)}{hint}")
         return self.choice.validate(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -462,8 +468,6 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
     members.check_function(kind, function)
     label, literal = label_of(name), Literal
     fields: dict[str, Any] = {"name": (literal[name], name)}
-    if base is NestedRule and _has_nested(function):
-        raise PartError(f"{label} has a rule as an option itself, and cannot be the option of another rule")
     code = members.code_of(function)
     with named(members.file_of(function), f":{code.co_firstlineno}" if code else ""):
         for option in options_of(function):
@@ -472,8 +476,8 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
                     f"the option {option.name} of {label} has a name that byzax uses for every {kind}: rename it"
                 )
             kind_of, default = option.annotation, option.default
-            if kind_of == aggregators.Nested:
-                kind_of = NESTED
+            if kind_of == Nested:
+                kind_of = Annotated[Part, Choice(kind, NestedPart, outer=function)]
                 default = default if default is ... else Field(default=default, validate_default=True)
             elif found := _mutable(kind_of):
                 raise TypeError(
@@ -497,11 +501,3 @@ def _mutable(annotation: Any) -> str:
     if origin in (list, set):
         return origin.__name__
     return next(filter(None, map(_mutable, get_args(annotation))), "") if origin is not Literal else ""
-
-
-def _has_nested(function: Callable[..., Any]) -> bool:
-    return any(option.annotation == aggregators.Nested for option in options_of(function))
-
-
-# The type of an option of a rule that is another rule.
-NESTED: Any = Annotated[Part, Choice("rule", NestedRule)]

@@ -60,4 +60,4 @@ def __getattr__(name: str) -> Callable[..., Dataset]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

@@ -203,8 +203,10 @@ def _read(place: Path) -> dict[str, np.ndarray]:
     except DataError:
         raise
     except Exception as error:  # whatever NumPy and zipfile make of damaged bytes
-        objects = ", which may not be of type object: save x.astype(np.float32), y.astype(str)"
-        reason = f"{shorten(str(error), 200)}{objects if re.search('allow_pickle|Python objects', str(error)) else ''}"
+        # NumPy advises allow_pickle, which would run code of the file
+        objects = "arrays of objects, or no arrays: save x.astype(np.float32), y.astype(str) with np.savez"
+        pickled = re.search("allow_pickle|pickle|Python objects", str(error))
+        reason = objects if pickled else shorten(str(error), 200)
         raise DataError(
             f"{now} is no .npz or .npy file of numbers, or damaged: {reason or type(error).__name__}"
         ) from error

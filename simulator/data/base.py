@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field
 
 from byzax.options import OptionError, PartError
@@ -44,7 +45,7 @@ class Dataset(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    classes: int | None
+    classes: Count | None
     test: np.ndarray | None = None
     owners: np.ndarray | None = None
     labels: tuple[str, ...] | None = None
@@ -67,11 +68,11 @@ class Split(NamedTuple):
 
 
 def dataset(
-    x: np.ndarray,
-    y: np.ndarray,
+    x: ArrayLike,
+    y: ArrayLike,
     classes: int | None,
     test: np.ndarray | None = None,
-    owners: np.ndarray | None = None,
+    owners: ArrayLike | None = None,
     labels: tuple[str, ...] | None = None,
     about: tuple[str, ...] = (),
     background: Literal["low", "high"] = "low",
@@ -79,8 +80,8 @@ def dataset(
     """Builds a data set of read-only arrays of the agreed types.
 
     Args:
-        x: Samples `[N, ...]`; whole numbers become int32, others float32. An array that has this type already is not
-            copied, and made read-only itself.
+        x: Samples `[N, ...]`, an array or lists; whole numbers become int32, others float32. An array that has this
+            type already is not copied, and made read-only itself.
         y: Labels or values `[N]`.
         classes: Number of labels; None for a regression.
         test: See `Dataset`.
@@ -92,6 +93,7 @@ def dataset(
     Returns:
         The data set.
     """
+    x = np.asarray(x)
     built = Dataset(
         np.ascontiguousarray(x, np.int32 if np.issubdtype(x.dtype, np.integer) else np.float32),
         np.ascontiguousarray(y, np.float32 if classes is None else np.int32),

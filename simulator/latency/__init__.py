@@ -58,4 +58,4 @@ def __getattr__(name: str) -> Callable[..., Latency]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

@@ -59,4 +59,4 @@ def __getattr__(name: str) -> Callable[..., Partition]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

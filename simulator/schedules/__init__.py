@@ -61,4 +61,4 @@ def __getattr__(name: str) -> Callable[..., Schedule]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *available()])
+    return sorted({*__all__, *available()})

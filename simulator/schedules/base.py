@@ -162,18 +162,18 @@ class Schedule(NamedTuple):
     due: UpdateIsDue = lambda board: True
     free: WorkerIsFree = lambda board, worker: True
     waits: DescribeWait = lambda board: "a row"
-    oldest: int | None = None
+    oldest: CountOrZero | None = None
     forgets: bool = False
     newest: bool = False
     sees: Literal["rows", "table", "buckets"] = "rows"
-    buckets: int = 0
+    buckets: CountOrZero = 0
     weight: Weight | None = None
     by_clock: bool = False
     together: bool = False
-    suspect_after_s: float | None = None
+    suspect_after_s: Positive | None = None
     order: BuildOrder | None = None
-    asked: int = 0
-    doubted: int | None = None
+    asked: CountOrZero = 0
+    doubted: CountOrZero | None = None
     plan: BuildPlan | None = None
 
 

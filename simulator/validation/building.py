@@ -11,7 +11,7 @@ import numpy as np
 
 from byzax.options import PartError
 from byzax.simulator import threads
-from byzax.simulator.config.part import Part, parts_of
+from byzax.simulator.config.part import NestedPart, Part, parts_of
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
@@ -27,6 +27,7 @@ from byzax.simulator.validation.tracing import (
     BatchSpec,
     build_nested,
     build_rule,
+    check_first_rates,
     check_schedule,
     num_parameters,
     rows_left,
@@ -59,6 +60,9 @@ def check_parts(run: Run) -> Schedule:
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     for key, part, f in _attacks(run):
+        for inner_key, inner in _nested(part, key):
+            with errors_of(inner_key, inner):
+                build(inner, n, f)
         with errors_of(key, part):
             made = build(part, n, f)
             require(
@@ -123,7 +127,7 @@ def _check_rule(run: Run, seen: int, declared: int | None = None) -> tuple[int, 
     for i, each in enumerate(run.pre):
         with errors_of(f"pre[{i}]", each), _explain_rows(run, seen, f):
             left = rows_left(each, left, f)
-    for key, base in _nested(run):
+    for key, base in _nested(run.rule, "rule"):
         with errors_of(key, base):
             build_nested(base, left, f)
     with errors_of("rule", run.rule), _explain_rows(run, seen, f):
@@ -131,9 +135,12 @@ def _check_rule(run: Run, seen: int, declared: int | None = None) -> tuple[int, 
     return left, f
 
 
-def _nested(run: Run) -> list[tuple[str, Part]]:
-    """The rules that are options of the rule, with their keys."""
-    return [*parts_of(run.rule, "rule")][1:]
+def _nested(part: Part, key: str) -> Iterator[tuple[str, Part]]:
+    """The parts that are options of a part, with their keys, the innermost first."""
+    for option in part.options():
+        if isinstance(inner := getattr(part, option), NestedPart):
+            yield from _nested(inner, f"{key}.{option}")
+            yield f"{key}.{option}", inner
 
 
 def check_task(task: Task) -> None:
@@ -148,6 +155,9 @@ def check_task(task: Task) -> None:
     threads.start()
     run = task.run
     schedule = check_numbers(run)
+    for key, part, updates in _rates(run):
+        with errors_of(key, part):
+            check_first_rates(part, updates)
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
     data = load(run.data)
@@ -187,7 +197,7 @@ def check_task(task: Task) -> None:
                 with errors_of(f"pre[{i}]", each):
                     trace_pre(each, rows, f, d)
                     rows = rows_left(each, rows, f)
-            for key, base in _nested(run):
+            for key, base in _nested(run.rule, "rule"):
                 with errors_of(key, base):
                     if build_nested(base, left, f) is not None:
                         trace_rule(base, (), left, f, d, own, models)
@@ -260,13 +270,17 @@ def share_data(run: Run) -> tuple[Split, list[np.ndarray]]:
 
 def _check_optimizers(run: Run) -> None:
     """Builds the optimizers of server and workers, and the schedules of their learning rates."""
-    for key, part in parts_of(run):
-        if isinstance(part, RatePart):
-            with errors_of(key, part):
-                trace_rate(part, max(1, run.steps - part.warm_up))
+    for key, part, updates in _rates(run):
+        with errors_of(key, part):
+            trace_rate(part, updates)
     for key, part in _optimizers(run):
         with errors_of(key, part):
             check_type(part, build_optimizer(part, run.steps))
+
+
+def _rates(run: Run) -> list[tuple[str, Part, int]]:
+    """The learning rate schedules, with their keys and the number of updates of each."""
+    return [(key, part, max(1, run.steps - part.warm_up)) for key, part in parts_of(run) if isinstance(part, RatePart)]
 
 
 def _optimizers(run: Run) -> list[tuple[str, Part]]:

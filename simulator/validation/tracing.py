@@ -23,6 +23,9 @@ from byzax.simulator.schedules import Board, Schedule, Situation
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.training import build_optimizer
 
+# steps of a learning rate schedule whose rates are looked at before a run
+FIRST_RATES = 3
+
 
 class BatchSpec(NamedTuple):
     """The shapes and types of a batch, by which parts are traced.
@@ -57,8 +60,11 @@ def _tracing(part: Part, what: str) -> Iterator[None]:
 def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row: jax.Array) -> dict[str, Any]:
     """The functions of a context that use the server's own samples; none where it has no samples."""
 
-    def undeclared(*_: Any) -> Any:
-        raise PartError(f'{part.label} asks the server for a gradient or a loss: declare needs={{"gradient", "loss"}}')
+    def undeclared(name: str) -> Callable[..., Any]:
+        def refuse(*_: Any) -> Any:
+            raise PartError(f'{part.label} calls {name} of its context: declare needs={{"{name}"}}')
+
+        return refuse
 
     asked = needs & {"gradient", "loss"}
     if own and models and asked:
@@ -66,7 +72,7 @@ def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row
             f"{part.label} takes rows for gradients or changes, and with local.send model they are models: take delta"
         )
     answers: dict[str, Any] = {"gradient": lambda: row, "loss": jnp.sum}
-    return {name: answer if name in asked else undeclared for name, answer in answers.items()} if own else {}
+    return {name: answer if name in asked else undeclared(name) for name, answer in answers.items()} if own else {}
 
 
 @cache
@@ -106,6 +112,25 @@ def trace_rate(part: Part, updates: int) -> None:
         given = jax.eval_shape(rate, jax.ShapeDtypeStruct((), jnp.int32))
     fits = _is_array(given, ()) or _is_array(given, (), jnp.integer)
     require(fits, f"{part.label} must give a number for a step, got {type_name(given)}{location(part, rate)}")
+
+
+@cache
+def check_first_rates(part: Part, updates: int) -> None:
+    """Checks the first rates of a learning rate schedule, which are computed.
+
+    Args:
+        part: The schedule.
+        updates: Number of updates of the run.
+
+    Raises:
+        ValueError: Where one is negative, infinite or no number.
+    """
+    rate: Rate = build(part, updates)
+    with _tracing(part, "the schedule"):
+        first = [float(rate(jnp.int32(step))) for step in range(min(updates, FIRST_RATES))]
+    for step, value in enumerate(first):
+        fits = math.isfinite(value) and value >= 0
+        require(fits, f"{part.label} must give rates of at least 0, got {value} at step {step}{location(part, rate)}")
 
 
 @cache
@@ -248,11 +273,7 @@ def rows_left(part: Part, n: int, f: int) -> int:
     Raises:
         ValueError: Where it does not accept these numbers.
     """
-    mixer = build(part, n, f)
-    kept = mixer.kept
-    whole = isinstance(kept, (int, np.integer)) and bool(kept >= 1)
-    require(whole, f"{part.label} must leave a whole number of rows, at least 1, got kept={kept!r}{location(part)}")
-    return int(kept)
+    return int(build(part, n, f).kept)
 
 
 @cache
@@ -428,7 +449,7 @@ def trace_attack(part: Part, n: int, f: int, k: int, d: int, samples: BatchSpec,
 
         def undeclared(name: str) -> Callable[..., Any]:
             def refuse(*_: Any) -> Any:
-                raise PartError(f'{part.label} calls {name} of its view: declare needs=frozenset({{"{name}"}})')
+                raise PartError(f'{part.label} calls {name} of its view: declare needs={{"{name}"}}')
 
             return refuse
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
     from byzax.experiments.api import Result, load, run, simulate, validate
+    from byzax.members import PluginError
     from byzax.options import OptionError, PartError
     from byzax.simulator.config.run import Run
     from byzax.simulator.config.study import Study
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OptionError",
     "PartError",
+    "PluginError",
     "Result",
     "Run",
     "RunError",
@@ -45,6 +47,7 @@ _PACKAGES = ("aggregators", "attacks", "experiments", "models", "simulator")
 _HOMES = {
     "OptionError": "options",
     "PartError": "options",
+    "PluginError": "members",
     "Result": "experiments.api",
     "Run": "simulator.config.run",
     "RunError": "simulator.executors.base",
@@ -66,4 +69,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

@@ -123,6 +123,10 @@ def check_plugin_folders() -> None:
             names = ", ".join(kind.folder for kind in KINDS.values())
             lacks = f"holds none of the folders {names}" if Path(folder).is_dir() else "is no folder"
             raise PluginError(f"$BYZAX_PLUGINS: {folder} {lacks}")
+        for kind in KINDS.values():
+            inside = kind.package.removeprefix("byzax.").replace(".", "/")
+            if inside != kind.folder and Path(folder, inside).is_dir():
+                raise PluginError(f"$BYZAX_PLUGINS: {folder}/{inside} is not read: name it {folder}/{kind.folder}")
 
 
 def available(kind: str) -> tuple[str, ...]:
@@ -137,11 +141,18 @@ def available(kind: str) -> tuple[str, ...]:
     return tuple(sorted(files | {point.name for point in _entry_points(KINDS[kind].folder)}))
 
 
-def attribute(kind: str, name: str) -> Callable[..., Any]:
-    """The function behind a name, as an attribute of the package of its kind. Raises AttributeError without one."""
+def attribute(kind: str, name: str) -> Any:
+    """The function behind a name, or a folder of parts inside, as an attribute of the package of a kind.
+
+    Raises AttributeError without one.
+    """
+    inner = f"{KINDS[kind].package}.{name}"
+    if any(other.package == inner for other in KINDS.values()):
+        return importlib.import_module(inner)
     # what Python, IPython and pickle look for in any module
     if name.startswith("_") or name not in available(kind):
-        raise AttributeError(f"module {KINDS[kind].package!r} has no attribute {name!r}")
+        near = "" if name.startswith("_") else closest(name, available(kind))
+        raise AttributeError(f"module {KINDS[kind].package!r} has no attribute {name!r}{near and f'; {near.strip()}'}")
     return find(kind, name)
 
 
@@ -164,7 +175,9 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
         return reference
     if is_file(reference):
         path, _, name = reference.rpartition(":")
-        return _function(getattr(load_file(path), name, None), name, path)
+        module = load_file(path)
+        near = closest(name, [each for each, value in vars(module).items() if callable(value) and each[0] != "_"])
+        return _function(getattr(module, name, None), name, path, near)
     package = importlib.import_module(KINDS[kind].package)
     check_plugin_folders()
     places = [Path(folder, f"{reference}.py") for folder in package.__path__]
@@ -257,9 +270,9 @@ def check_function(kind: str, function: Callable[..., Any]) -> None:
     check_call(function, name, part.arguments, way_out)
 
 
-def _function(found: Any, name: str, place: str) -> Callable[..., Any]:
+def _function(found: Any, name: str, place: str, near: str = "") -> Callable[..., Any]:
     if found is None:
-        raise PluginError(f"{place}: must hold a function {name}")
+        raise PluginError(f"{place}: must hold a function {name}{near and f'; {near.strip()}'}")
     if not callable(found):
         raise PluginError(f"{place}: {name} must be a function, and is {type(found).__name__}")
     return found
@@ -346,8 +359,13 @@ def reference_of(function: Callable[..., Any]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` for a near match, else nothing; then all that is known."""
     known = list(known)
+    return f"{closest(word, known)}known: {', '.join(known)}"
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'? ` for a near match, else nothing."""
     near = difflib.get_close_matches(word[:60], known, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def absolute(path: str) -> Path:

@@ -4,12 +4,16 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from types import UnionType
-from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, InstanceOf, Strict, ValidationError, create_model
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# The type of an option that is another part of the same kind: its name, `"file.py:name"`, its function, or a mapping
+# whose `name` is one of these and whose other keys are options. A scenario, its JSON Schema and its refusals know it by
+# this type.
+Nested = str | Callable[..., Any] | Mapping[str, Any]
 
 
 class PartError(ValueError):
@@ -106,11 +110,15 @@ def _model(function: Callable[..., Any]) -> type[BaseModel]:
     return create_model("Options", __config__=settings, **fields)
 
 
+def _of_python(value: Any) -> Any:
+    """A number of NumPy as one of Python, as good as which it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
 def _check(part: str, model: type[BaseModel], options: Mapping[str, Any]) -> None:
     """Raises OptionError for the first option that does not fit. Values that are traced are not looked at."""
     given = {
-        # a number of NumPy is as good as one of Python
-        key: value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        key: _of_python(value)
         for key, value in options.items()
         if key in model.model_fields and not hasattr(value, "aval")
     }
@@ -122,6 +130,59 @@ def _check(part: str, model: type[BaseModel], options: Mapping[str, Any]) -> Non
         mistakes = error.errors(include_url=False)
         option = str(mistakes[0]["loc"][0])
         raise OptionError(option, said(error, option, given[option]), part) from None
+
+
+Made = TypeVar("Made", bound=tuple[Any, ...])
+
+
+def checked_fields(made: Made) -> Made:
+    """Checks the fields of what the function of a part gave by the types that its class says.
+
+    Args:
+        made: A NamedTuple such as an `Aggregator`.
+
+    Returns:
+        The same, with the fields that are sets of words as a frozenset, whatever they were given as.
+
+    Raises:
+        PartError: For the first field of another type, out of its range, or with a word that is not known.
+    """
+    fields: dict[str, Any] = made._asdict()  # pyright: ignore[reportAttributeAccessIssue]
+    model = _fields_model(type(made))
+    try:
+        taken = model.model_validate({key: _of_python(value) for key, value in fields.items()})
+    except ValidationError as error:
+        mistake = error.errors(include_url=False)[0]
+        field = mistake["loc"][0]
+        value, annotation = fields[str(field)], get_type_hints(type(made))[str(field)]
+        if get_origin(annotation) is frozenset:
+            words = ", ".join(map(repr, get_args(get_args(annotation)[0])))
+            raise PartError(f"{field} must be a set of words, of {words}, got {mistake['input']!r}") from None
+        raise PartError(f"{field} {said(error, str(field), value)}") from None
+    sets = {key: getattr(taken, key) for key in fields if isinstance(getattr(taken, key), frozenset)}
+    return made._replace(**sets)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@functools.cache
+def _fields_model(kind: type[Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        key: (_field(hint), ...) for key, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    return create_model(kind.__name__, __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
+
+
+def _field(annotation: Any) -> Any:
+    """The type by which a field is checked: functions and NamedTuples by their kind alone, arrays not at all."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_field, get_args(annotation)))]  # noqa: UP007
+    if origin is frozenset:
+        return Annotated[annotation, Strict(False)]
+    if origin in (Annotated, Literal) or annotation in (bool, int, float, str, type(None)):
+        return annotation
+    if getattr(annotation, "_is_protocol", False) or origin is Callable:
+        return Callable[..., Any]
+    return InstanceOf[annotation] if hasattr(annotation, "_fields") else Any
 
 
 def said(error: ValidationError, option: str, value: Any) -> str:
@@ -191,6 +252,8 @@ def needed(kind: str, context: Mapping[str, Any]) -> str:
             return "must be a mapping"
         case "none_required":
             return "must be null"
+        case "is_instance_of":
+            return f"must be a {words['class']}"
         case "callable_type":
             return "must be a function"
         case "value_error":

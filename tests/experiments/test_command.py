@@ -6,11 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
 
-from byzax.experiments import listing
+from byzax.experiments import listing, shares, strict_yaml, timelines
+from byzax.experiments.api import validate as validate_study
+from byzax.experiments.certify.description import load as certificate_of
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import load
 from byzax.members import available, find
@@ -126,7 +129,7 @@ def test_variants_of_codes_in_circulation_are_in_schema_and_list_and_can_be_buil
 
 def test_the_options_of_a_base_are_checked_by_the_schema_and_by_the_scenario(schema):
     for base, line in {
-        "bulyan": "rule.base: bulyan has a rule as an option itself, and cannot be the option of another rule",
+        "bulyan": "rule.base: bulyan cannot be an option of itself: take another rule",
         "krun": "rule.base: unknown rule 'krun'; did you mean 'krum'?",
         (
             "krum",
@@ -186,3 +189,36 @@ def test_errors_of_two_keys_are_two_lines(tmp_path):
     with pytest.raises(ScenarioError) as caught:
         load(path)
     assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["rule", "attack"]
+
+
+def test_the_scenarios_that_come_with_byzax_are_named_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, file in strict_yaml.shipped().items():
+        assert load(Path(name)).study == load(file).study
+    for name, file in strict_yaml.shipped("certificates").items():
+        assert certificate_of(Path(name), {}) == certificate_of(file, {})
+    assert len(timelines.read(Path("quickstart"), ["steps=2"]).timeline.sizes) == 2
+    assert shares.read(Path("quickstart"), [], None)
+    validate_study("quickstart", steps=2)
+    # a file of the user's own comes first
+    Path("quickstart").write_text("name: mine\ndata: digits\nrule: median\nattack: none\n")
+    assert load(Path("quickstart")).study.name == "mine"
+
+
+def test_a_file_that_is_not_there_is_told_with_the_way_to_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("quickstrat", "quickstart.yaml", "experiments/scenarios/quickstart.yaml"):
+        with pytest.raises(ScenarioError) as caught:
+            load(Path(wrong))
+        assert str(caught.value).startswith(f"{wrong}: no such file")
+        assert "did you mean quickstart" in str(caught.value)
+        assert "byzax list scenarios" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_list_of_scenarios_has_each_with_what_it_shows():
+    for folder in ("scenarios", "certificates"):
+        listed = listing.files(folder)
+        names, shown = ([*column.cells] for column in listed.columns)
+        assert names == [*strict_yaml.shipped(folder)]
+        assert all(len(str(each)) > 20 for each in shown)

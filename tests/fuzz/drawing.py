@@ -28,7 +28,7 @@ SIZES: dict[str, list[Any]] = {
 }  # fmt: skip
 LISTED = {"mlp": {"hidden": [[], [5], [4, 3]]}}
 # options that name another member of a kind
-NAMED = {"base": "rule", "start": "attack", "attack": "attack", "strength": None, "against": "rule"}
+NAMED = {"strength": None, "against": "rule"}
 # compiled for many seconds: by night, and seldom
 SLOW = {"cnn", "lenet", "transformer", "lstm", "gru", "rnn"}
 # by day: what compiles within a second, and shares what is compiled of data and model

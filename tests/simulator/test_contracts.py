@@ -9,12 +9,14 @@ import optax
 import pytest
 
 import byzax
+from byzax import members
 from byzax.aggregators import Aggregator, Info, filters, pre
 from byzax.aggregators import base as rules
 from byzax.aggregators.filters import Filter
 from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
 from byzax.attacks import base as attacks
+from byzax.options import Nested, options_of
 from byzax.simulator import augmentations, data, latency, partitions, rates, schedules
 from byzax.simulator.data.base import Dataset, dataset
 from byzax.simulator.schedules import Schedule
@@ -29,6 +31,24 @@ SMALL: dict[str, Any] = {
 }
 # one row at a time, which a filter judges
 EACH = {"schedule": {"name": "asynchronous", "apply": "each"}, "rule": "average"}
+
+
+MINE = {
+    "rule": """
+import jax.numpy as jnp
+from byzax.aggregators import Info
+from byzax.aggregators.base import stateless
+
+def mine(n: int, f: int, *, scale: float = 1.0):
+    return stateless(n, lambda rows: (scale * rows.mean(axis=0), Info()))
+""",
+    "attack": """
+from byzax.attacks.base import honest_mean, stateless
+
+def mine(n: int, f: int, *, scale: float = 2.0):
+    return stateless(lambda key, view: -scale * honest_mean(view))
+""",
+}
 
 
 def refusal(**changes):
@@ -128,6 +148,65 @@ def test_a_function_of_another_signature_is_told_which_is_needed(kind):
         arguments = ", ".join([*filter(None, [ARGUMENTS.get(kind, "")]), "*, option: float = 1.0"])
         assert f"write def mine({arguments}), which gives a" in text
         assert re.search(r"test_contracts\.py:\d+\)$", text)
+
+
+# of each kind whose function gives more than functions: what it gives, with some field changed
+PLAIN: dict[str, Any] = {
+    "rule": lambda n, f: rules.stateless(n, lambda rows: (rows.mean(axis=0), Info())),
+    "pre": lambda n, f: Mixer(n, lambda rows, context: (rows, jnp.eye(n))),
+    "filter": lambda n, f: Filter(lambda params: (), lambda row, sent, context, state: (row, jnp.bool_(True), state)),
+    "attack": lambda n, f: attacks.stateless(lambda key, view: view.rows),
+    "model": lambda shape, classes: byzax.models.softmax(shape, classes),
+    "schedule": lambda n, f: Schedule(),
+}
+FIELDS = [
+    (kind, field, wrong)
+    for kind, made in {
+        "rule": Aggregator,
+        "pre": Mixer,
+        "filter": Filter,
+        "attack": Attack,
+        "schedule": Schedule,
+    }.items()
+    for field in made._fields
+    for wrong in [object(), {"unheard of"}, -1, "text"]
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "wrong"), FIELDS)
+def test_no_field_of_another_type_is_taken_and_the_message_names_it(kind, field, wrong):
+    def mine(n, f):
+        return PLAIN[kind](n, f)._replace(**{field: wrong})
+
+    changes, key = settings(kind, mine)
+    text = refusal(**changes)
+    assert "\n" not in text
+    assert text.startswith(f"{key}: mine: {field} must be "), text
+    assert re.search(r"test_contracts\.py:\d+\)$", text)
+
+
+@pytest.mark.parametrize("kind", ["rule", "filter", "attack"])
+@pytest.mark.parametrize("form", [frozenset, set, list, tuple, iter], ids=lambda form: form.__name__)
+def test_needs_are_any_collection_of_the_words_that_are_known(kind, form):
+    def mine(n, f):
+        return PLAIN[kind](n, f)._replace(needs=form(["loss", "after"]))
+
+    changes, _ = settings(kind, mine)
+    byzax.run(**{**SMALL, **changes}, quiet=True)
+
+
+@pytest.mark.parametrize("kind", ["rule", "filter", "attack"])
+@pytest.mark.parametrize(
+    ("needs", "unknown"), [({"loss", "los"}, "'los'"), ("loss", "'loss'"), (None, "None"), (["params"], "'params'")]
+)
+def test_a_word_of_needs_that_is_not_known_is_named_with_those_that_are(kind, needs, unknown):
+    def mine(n, f):
+        return PLAIN[kind](n, f)._replace(needs=needs)
+
+    changes, key = settings(kind, mine)
+    first = "ask_rule" if kind == "attack" else "gradient"
+    words = f"needs must be a set of words, of '{first}', 'loss', 'after', got {unknown} ("
+    assert refusal(**changes).startswith(f"{key}: mine: {words}")
 
 
 # what functions of arrays can give that byzax could cast or spread without a word
@@ -298,6 +377,7 @@ DATA = {
     "negative labels": Dataset(X, Y - 1, 3),
     "no classes": Dataset(X, Y, None),
     "classes that are no number": Dataset(X, Y, "3"),  # pyright: ignore[reportArgumentType]
+    "no class at all": Dataset(X, Y, 0),
     "an infinite value": Dataset(X, np.full(60, np.inf, np.float32), None),
     "too few owners": Dataset(X, Y, 3, owners=Y[1:]),
     "owners of words": Dataset(X, Y, 3, owners=Y.astype(str)),
@@ -312,7 +392,7 @@ DATA = {
 @pytest.mark.parametrize("wrong", DATA)
 def test_a_data_set_that_breaks_its_contract_is_told_with_the_line(wrong):
     text = refusal(data=lambda: DATA[wrong])
-    assert text.startswith("data: lambda must give "), text
+    assert text.startswith(("data: lambda must give ", "data: lambda: classes must be ")), text
     assert re.search(r"test_contracts\.py:\d+\)$", text), text
 
 
@@ -363,6 +443,24 @@ def test_what_a_function_gave_is_refused_in_place_of_the_function(kind):
     assert text.startswith(f"{key}: "), text
     assert "\n" not in text
     assert "give the function, " in text or "which gives" in text or "must give a function" in text
+    if "give the function, " not in text:
+        # a function, which is one of this kind only when it is called
+        return
+    # by whatever way it comes in
+    whole: dict[str, Any] = {**SMALL, **changes}
+    head = next(iter(changes))
+    entrances: list[Any] = [
+        lambda: byzax.run(**whole, quiet=True),
+        lambda: byzax.run(whole, quiet=True),
+        lambda: byzax.Study(name="one", **whole),
+        lambda: byzax.Run(**SMALL).replace(**changes),
+        lambda: byzax.run(byzax.Run(**SMALL), quiet=True, **dict[str, Any](changes)),
+        lambda: byzax.run(whole | {"grid": {head: [changes[head]]}}, quiet=True),
+    ]
+    for enter in entrances:
+        with pytest.raises(byzax.ScenarioError) as caught:
+            enter()
+        assert str(caught.value).removeprefix("grid.").partition(" (in the run")[0] == text, str(caught.value)
 
 
 def test_a_rate_is_a_function_that_gives_a_function_of_the_step():
@@ -394,15 +492,60 @@ def test_of_two_parts_of_one_file_the_one_that_failed_is_told():
     def fails(n: int, f: int):
         raise ValueError("never")
 
-    def calls(n: int, f: int, *, base: rules.Nested = fails):
+    def calls(n: int, f: int, *, base: byzax.aggregators.Nested = fails):
         return byzax.aggregators.build(base, n, f)  # pyright: ignore[reportArgumentType]
 
     assert refusal(rule=calls).startswith("rule.base: never (")
 
-    def itself(n: int, f: int, *, base: rules.Nested = "median"):
+    def itself(n: int, f: int, *, base: byzax.aggregators.Nested = "median"):
         raise ValueError("never")
 
     assert refusal(rule=itself).startswith("rule: never (")
+
+
+def _options_that_are_parts():
+    """All options of byzax's parts that are another part of their kind: (kind, name, option)."""
+    return [
+        (kind, name, option.name)
+        for kind in members.KINDS
+        for name in members.available(kind)
+        for option in options_of(members.find(kind, name))
+        if option.annotation == Nested
+    ]
+
+
+def test_the_options_that_name_a_part_have_the_type_of_a_part():
+    assert {("rule", "bulyan", "base"), ("attack", "claims", "attack"), ("attack", "gradient_ascent", "start"),
+            ("attack", "optimised", "attack")} <= {*_options_that_are_parts()}  # fmt: skip
+    names = {name for kind in members.KINDS for name in members.available(kind)}
+    for kind in members.KINDS:
+        for name in members.available(kind):
+            for option in options_of(members.find(kind, name)):
+                if option.annotation is str and option.default in names:
+                    pytest.fail(f"{option.name} of {name} names a part and takes no function: give it the type Nested")
+
+
+@pytest.mark.parametrize(("kind", "name", "option"), _options_that_are_parts())
+@pytest.mark.parametrize("form", ["function", "file", "mapping"])
+def test_a_function_can_stand_wherever_a_part_is_an_option_of_another(kind, name, option, form, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE[kind])
+    function = members.find(kind, f"{file}:mine")
+    given = {"function": function, "file": f"{file}:mine", "mapping": {"name": function, "scale": 3.0}}[form]
+    more = {"strength": "scale", "evaluations": 4} if name == "optimised" else {}
+    whole: dict[str, Any] = {**SMALL, "rule": "average", "weights": "samples", "workers": {"total": 7, "byzantine": 1}}
+    if kind == "rule":
+        whole = {**SMALL, "attack": "zero"}
+    result = byzax.run(whole | {kind: {"name": name, option: given, **more}}, out=tmp_path / "out", quiet=True)
+    assert result.runs["status"].tolist() == ["complete"]
+    # what was recorded names it again
+    recorded = byzax.run(tmp_path / "out" / "scenario.yaml", quiet=True)
+    assert recorded.metrics.drop(columns="wall_s", errors="ignore").equals(
+        result.metrics.drop(columns="wall_s", errors="ignore")
+    )
+    # and it is called by hand too
+    made = members.find(kind, name)(7, 1, **{option: given, **more})
+    assert isinstance(made, {"rule": Aggregator, "attack": Attack}[kind])
 
 
 def test_a_message_of_a_part_itself_is_left_as_it_is():
@@ -420,3 +563,58 @@ def test_a_message_of_a_part_itself_is_left_as_it_is():
 def test_one_part_where_several_can_stand_is_told_how_it_is_written():
     assert refusal(pre="nnm") == "pre: must be a list, got 'nnm': write [nnm]"
     assert refusal(pre=pre.nnm).endswith(": write [nnm]")
+
+
+@pytest.mark.parametrize(
+    ("body", "way_out"),
+    [
+        ("rows[0] if rows[0, 0] > 0 else rows[1]", "take jnp.where"),
+        ("np.median(rows, axis=0)", "take jax.numpy in place of numpy"),
+        ("rows * float(rows.sum())", "take jnp.where"),
+        ("rows.sum()", "got float32[] ("),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_once_with_the_line_and_the_way_out(body, way_out):
+    space: dict[str, Any] = {"np": np, "stateless": rules.stateless, "Info": Info}
+    source = f"def mine(n, f):\n    return stateless(n, lambda rows: ({body}, Info()))\n"
+    exec(compile(source, "/nowhere/mine.py", "exec"), space)
+    text = refusal(rule=space["mine"])
+    assert way_out in text
+    assert text.endswith(" (/nowhere/mine.py:2)")
+    assert text.count(".py:") == 1
+    assert "Tracer" not in text
+
+
+@pytest.mark.parametrize("rate", [lambda step: jnp.float32(jnp.nan), lambda step: -0.1 * step, lambda step: 1 / step])
+def test_a_rate_that_is_negative_or_no_number_is_told_before_the_run(rate):
+    text = refusal(optimizer={"name": "sgd", "learning_rate": lambda updates: rate})
+    assert text.startswith("optimizer.learning_rate: lambda must give rates of at least 0, got ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "way_out"),
+    [
+        ({"steps": 1e3}, "steps: must be a whole number, got 1000.0: write 1000"),
+        ({"steps": "20"}, "write the number 20"),
+        (
+            {"optimizer": {"name": "sgd", "learning_rate": "1e-4"}},
+            "optimizer.learning_rate: must be a number, got '1e-4'",
+        ),
+        ({"optimizer": {"name": "adam", "eps": "1e-4"}}, "write the number 0.0001 (for PyYAML"),
+        ({"attack": {"name": "empire", "epsilon": "1e1"}}, "write the number 10 (for PyYAML"),
+    ],
+)
+def test_a_number_of_another_type_is_told_as_it_must_be_written(changes, way_out):
+    assert way_out in refusal(**changes)
+
+
+def test_lists_make_a_data_set_and_a_pair_is_told_what_makes_one():
+    assert dataset([[1.0], [0.5]], [0, 1], 2).x.dtype == np.float32
+    assert "dataset(x, y, classes=10) makes one" in refusal(data=lambda: (X, Y))
+
+
+def test_a_name_that_is_nearly_there_is_asked_for(tmp_path):
+    (tmp_path / "mine.py").write_text("def quickly(n, f):\n    pass\n")
+    assert refusal(rule=f"{tmp_path / 'mine.py'}:quick").endswith("must hold a function quick; did you mean 'quickly'?")
+    with pytest.raises(AttributeError, match="did you mean 'krum'"):
+        byzax.aggregators.krumm  # noqa: B018
