@@ -159,7 +159,7 @@ def _carry_out(
             at, _ = waiting.popleft()
             for course, look, timeline in zip(courses, looks, engine.timelines(), strict=True):
                 if not course.over:
-                    checkpoint = _checkpoint(task, course, at, look, timeline, wall_s())
+                    checkpoint = _checkpoint(task, course, at, look, timeline, wall_s)
                     if at > course.given:
                         course.given = at
                         yield checkpoint
@@ -200,7 +200,9 @@ def _keep(engine: Engine, courses: Sequence[Course], saving: Saving, wall_s: flo
             saving.save(course.seed, course.kept)
 
 
-def _checkpoint(task: Task, course: Course, step: int, look: Look, timeline: Timeline, wall_s: float) -> Checkpoint:
+def _checkpoint(
+    task: Task, course: Course, step: int, look: Look, timeline: Timeline, wall_s: Callable[[], float]
+) -> Checkpoint:
     """The checkpoint of a course after `step` updates, which it adds to its evaluations.
 
     Raises:
@@ -214,13 +216,14 @@ def _checkpoint(task: Task, course: Course, step: int, look: Look, timeline: Tim
             f"update {update} failed: {task.run.rule.label} is undecided, its search did not end within {LIMIT}"
         )
     if course.timeline is not timeline:
-        course.timeline, course.gradients = timeline, delivered(timeline, per_job(task.run.replace(seed=course.seed)))
+        run = task.run if task.run.seed == course.seed else task.run.replace(seed=course.seed)
+        course.timeline, course.gradients = timeline, delivered(timeline, per_job(run))
     checkpoint = Checkpoint(
         seed=course.seed,
         step=step,
         time_s=float(timeline.time_s[step - 1]) if step else 0.0,
         gradients=int(course.gradients[step]),
-        wall_s=wall_s,
+        wall_s=wall_s(),
         evaluation=look.evaluation,
         updates=since.diagnostics,
         params=look.params,
@@ -228,7 +231,7 @@ def _checkpoint(task: Task, course: Course, step: int, look: Look, timeline: Tim
         weights=since.weights if task.record.weights else None,
         recorded=since.recorded,
     )
-    made = Evaluated(step, checkpoint.time_s, checkpoint.gradients, wall_s, look.evaluation)
+    made = Evaluated(step, checkpoint.time_s, checkpoint.gradients, checkpoint.wall_s, look.evaluation)
     course.evaluations.append(made)
     _judge(task.early_stopping, course, made)
     how = task.early_stopping
