@@ -294,17 +294,18 @@ CUT = {
 
 
 @pytest.mark.parametrize(
-    ("name", "executor", "kills"),
+    ("name", "executor", "kills", "again"),
     [
-        ("asynchronous", "loop", 6),
-        ("saga", "vectorised", 6),
-        *(by_night(name, executor, 11) for name in CUT for executor in ("loop", "vectorised")),
-        *(by_night(name, "ray", 4) for name in CUT),
+        ("asynchronous", "loop", 6, 1),
+        ("saga", "vectorised", 6, 1),
+        *(by_night(name, executor, 11, 3) for name in CUT for executor in ("loop", "vectorised")),
+        *(by_night(name, "ray", 4, 3) for name in CUT),
     ],
 )
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_files(tmp_path, name, executor, kills):
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_files(tmp_path, name, executor, kills, again):
     path = write(tmp_path, steps=24, evaluate_every=5, executor=executor, snapshots={"every": 1}, **CUT[name])
-    command = [sys.executable, "-m", "tests.experiments.cut", tmp_path / "work", kills, random.randrange(10**6), path]
+    program = [sys.executable, "-m", "tests.experiments.cut"]
+    command = [*program, tmp_path / "work", kills, again, random.randrange(10**6), path]
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
