@@ -22,6 +22,8 @@ LOCK, HOLDER = ".byzax-lock", ".byzax-holder.json"
 # The ways out, as the command line and Python have them.
 ANOTHER = "choose another folder (--out, in Python out=)"
 OVERWRITE = "--overwrite, in Python overwrite=True"
+# The end of the name of a run's folder that is about to get another name.
+ASIDE = ".renamed"
 ResultsKind = Literal["study", "tuning", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
 STUDY_NAMES = (

@@ -196,7 +196,7 @@ def _rename(folder: Path, places: Mapping[str, Path]) -> None:
     moving = {slug: place for slug, place in places.items() if place.name != slug}
     # one may have the name that another one is to have
     taken = {place.name for place in places.values()}
-    aside = {slug: folder / "runs" / f"{slug}.renamed" for slug in moving if slug in taken}
+    aside = {slug: folder / "runs" / f"{slug}{outputs.ASIDE}" for slug in moving if slug in taken}
     outputs.list_in_mark(folder, [f"runs/{path.name}" for path in aside.values()])
     outputs.list_in_mark(folder, [f"runs/{slug}" for slug in moving])
     for slug, path in aside.items():

@@ -66,7 +66,9 @@ def status(folder: Path) -> Status:
     kind, listed = outputs.read_mark(folder)
     if kind not in ("study", "tuning"):
         raise ScenarioError(f"{folder}: no study here: a folder that byzax run or byzax tune writes is needed")
-    names = sorted(name.removeprefix("runs/") for name in listed if name.startswith("runs/"))
+    names = sorted(
+        name.removeprefix("runs/") for name in listed if name.startswith("runs/") and not name.endswith(outputs.ASIDE)
+    )
     done, failed, damaged, begun, times = [], {}, [], [], []
     for name in names:
         path = folder / "runs" / name

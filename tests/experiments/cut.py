@@ -7,57 +7,19 @@ all. All processes are forks of this one, for imports take the time.
 """
 
 import json
-import os
 import random
 import shutil
-import signal
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from byzax.experiments import cli
-from tests.experiments.killed import kill_at
+from tests.experiments.killed import forked
 
 # Files that say when, and not what.
 UNEQUAL = {".byzax-holder.json", "versions.json"}
-
-
-def forked(folder: Path, arguments: list[str], operation: int = 0, after_s: float | None = None) -> tuple[int, int]:
-    """The exit code of a command (negative: its signal), and the number of its operations on files in a folder."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.setsid()
-        log = os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        code = 1
-        try:
-            kill_at(operation, writer, folder)
-            cli.app(arguments, prog_name="byzax")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            os._exit(code)
-    os.close(writer)
-    timer = None if after_s is None else threading.Timer(after_s, os.killpg, (child, signal.SIGKILL))
-    if timer is not None:
-        timer.start()
-    operations = 0
-    while got := os.read(reader, 4096):
-        operations += len(got)
-    os.close(reader)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if timer is not None:
-        timer.cancel()
-    # actors of an embedded Ray
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    return code, operations
 
 
 def content(folder: Path) -> dict[str, object]:

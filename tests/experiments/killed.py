@@ -12,8 +12,9 @@ import pickle
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,15 @@ def kill_at(count: int, counts: int, folder: Path) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def forked(folder: Path, arguments: list[str], count: int) -> tuple[int, int]:
-    """The exit code of a command (negative: its signal), and the number of its file operations."""
+def forked(folder: Path, arguments: list[str], count: int = 0, after_s: float | None = None) -> tuple[int, int]:
+    """The exit code of a command (negative: its signal), and the number of its operations on files in a folder.
+
+    Its process group is killed before operation number `count`, or after so many seconds; 0 and None for never.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
+        os.setsid()
         log = os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -65,11 +70,19 @@ def forked(folder: Path, arguments: list[str], count: int) -> tuple[int, int]:
         finally:
             os._exit(code)
     os.close(writer)
+    timer = threading.Timer(after_s or 0, os.killpg, (child, signal.SIGKILL))
+    if after_s is not None:
+        timer.start()
     operations = 0
     while got := os.read(reader, 4096):
         operations += len(got)
     os.close(reader)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), operations
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    timer.cancel()
+    # actors of an embedded Ray
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    return code, operations
 
 
 def computed_once(place: Path) -> None:

@@ -82,6 +82,7 @@ def test_two_runs_may_swap_their_names(tmp_path, monkeypatch):
     (out / ".byzax").write_text("byzax study\nruns/a\nruns/b\n")
     resuming._rename(out, {"b": out / "runs" / "a", "a": out / "runs" / "b"})
     assert {path.name: (path / "summary.json").read_text() for path in (out / "runs").iterdir()} == {"a": "b", "b": "a"}
+    assert "of 2 runs done" in byzax("status", out).stdout
 
 
 @pytest.mark.parametrize(
