@@ -196,7 +196,9 @@ def check(
     for folder in folders:
         _can_be_made(folder)
         held = folder_contents(folder)
-        if goes_on and not overwrite and held.kind == kind:
+        # a process that was killed while it wrote the first mark left nothing but the begun file
+        begun = held.kind is None and held.foreign is None
+        if goes_on and not overwrite and (held.kind == kind or begun):
             # nothing of anybody is removed
             contents.append(held)
             continue

@@ -249,6 +249,19 @@ def test_a_broken_description_is_in_the_way_of_nothing(tmp_path):
     assert summaries(out)[name]["status"] == "complete"
 
 
+def test_a_run_that_was_killed_before_the_folder_had_its_mark_begins(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (".byzax-lock", ".byzax-holder.json", ".byzax-0123abcd.tmp"):
+        (out / name).touch()
+    assert byzax("run", write(tmp_path), "--out", out).exit_code == 0
+    assert not (out / ".byzax-0123abcd.tmp").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").touch()
+    assert byzax("run", write(tmp_path), "--out", other).exit_code == 2
+
+
 def test_a_foreign_file_in_the_folder_of_a_run_is_kept(tmp_path):
     out = tmp_path / "out"
     path = write(tmp_path)
