@@ -115,7 +115,7 @@ def open_book(
 
 
 def start(book: Book, now: float) -> list[Job]:
-    """What idle workers begin now, for the caller to carry out."""
+    """Starts the run. Returns the jobs that idle workers begin, for the caller to carry out."""
     begun: list[Job] = []
     if over(book):
         return begun
@@ -195,12 +195,12 @@ def suspect(book: Book, worker: int, now: float) -> list[Job]:
 
 
 def over(book: Book) -> bool:
-    """Whether all updates are made."""
+    """Tells whether all updates are made."""
     return book.step >= book.steps
 
 
 def stuck(book: Book) -> bool:
-    """Whether no worker that still works can bring the next update nearer, however many rows it sends.
+    """Tells whether no worker that still works can bring the next update nearer, however many rows it sends.
 
     Found out after every second row of each at the latest, and at once where an attacker waits for just that.
     """
@@ -214,12 +214,12 @@ def stuck(book: Book) -> bool:
 
 
 def since(book: Book, worker: int) -> float:
-    """When a worker last gave a sign: it delivered a row, or was handed the job that it is at."""
+    """The time of the last sign of a worker: it delivered a row, or was handed the job that it is at."""
     return book.open[worker].started_s if worker in book.open else book.heard_s[worker]
 
 
 def why(book: Book, now: float) -> str:
-    """Why no further update comes, in words."""
+    """The reason why no further update comes, in words."""
     numbers = sorted(book.dead)
     causes = [f"{_named(numbers)} died"] if numbers else []
     if book.byzantine and book.timing.name in ("silent", "chosen"):
@@ -274,7 +274,7 @@ def _named(workers: list[int]) -> str:
 
 
 def _look(book: Book) -> None:
-    """What the schedule sees from now on; the sets in it are the book's own."""
+    """Renews the board that the schedule sees; the sets in it are the book's own."""
     book.board = Board(
         book.step,
         book.least,
@@ -287,7 +287,7 @@ def _look(book: Book) -> None:
 
 
 def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Job]:
-    """What begins after an event at `workers`; where others may have become free (`changed`), at any worker."""
+    """The jobs that begin after an event at `workers`; where others may have become free (`changed`), at any worker."""
     begun: list[Job] = []
     if over(book):
         return begun

@@ -20,7 +20,7 @@ AT_ONE_MOMENT = 100
 
 
 class Event(IntEnum):
-    """What happens at a moment; at the same moment what was foreseen first happens first."""
+    """The kind of an event; at the same moment what was foreseen first happens first."""
 
     ARRIVE = 0
     LOSE = 1
@@ -38,7 +38,7 @@ Foresee = Callable[[float, Event, int, int], None]
 
 
 class Clock(NamedTuple):
-    """Who carries out jobs, and how time goes on.
+    """The carrying out of jobs, and the passing of time.
 
     `begin(job, foresee)` carries out a job that was begun; what becomes of it is foreseen then or later. `wait(due,
     foresee)` returns when the next event of the queue is `due` (None: the queue is empty, and a job under way must put
@@ -72,7 +72,7 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
 
 
 def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None, None, Timeline]:
-    """What happens, event by event, ordered by time and then by the order in which they were foreseen.
+    """Carries out events one by one, ordered by time and then by the order in which they were foreseen.
 
     Raises ValueError where time stands still: workers deliver rows without end, and the next update waits for others.
     """

@@ -29,8 +29,10 @@ class Execute(Protocol):
 def session(
     executor: ExecutorField, notice: Callable[[str], None] = lambda text: None, **where: Any
 ) -> Iterator[Execute]:
-    """What lives across the tasks of a grid: inside `with session(executor) as execute:` each `execute(task)` yields
-    the checkpoints of the task's repeats, at every evaluation and in order of steps within a repeat.
+    """The processes and compiled code that the tasks of a grid share.
+
+    Inside `with session(executor) as execute:` each `execute(task)` yields the checkpoints of the task's repeats, at
+    every evaluation and in order of steps within a repeat.
 
     Args:
         executor: The one of all tasks.

@@ -21,7 +21,7 @@ from byzax.simulator.world import World, world
 
 
 class Post(NamedTuple):
-    """How rows travel: those that one actor computes from one version are one message.
+    """The messages that carry rows: those that one actor computes from one version are one message.
 
     Message g holds the rows `order[begins[g]:begins[g + 1]]` of the timeline and comes from actor `hosts[g]`; version v
     has the messages `of_version[v]` to `of_version[v + 1]`. Row r is in message `message[r]`, at place `place[r]`.
@@ -52,7 +52,7 @@ def posted(timeline: Timeline, hosts: np.ndarray) -> Post:
 
 
 class Setting(NamedTuple):
-    """What every actor of a run knows; each process makes it for itself from the task."""
+    """The parts of a run that every actor needs; each process makes it for itself from the task."""
 
     task: Task
     timeline: Timeline
@@ -73,7 +73,7 @@ def setting(task: Task, hosts: np.ndarray) -> Setting:
 
 
 class Seen(NamedTuple):
-    """What the server tells of an update: its diagnostics, each worker's weight `[n]`, and all its arrays.
+    """The measurements of an update at the server: its diagnostics, each worker's weight `[n]`, and all its arrays.
 
     The last two are None where they are not recorded.
     """
@@ -120,7 +120,7 @@ def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarr
 
 
 def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
-    """Which rows of an update are forged, `[r]`."""
+    """The rows of an update that are forged, truth values `[r]`."""
     return np.asarray(run.core.byzantine_ranks(run.world, jnp.asarray(step)))[new.arrived.workers] >= 0
 
 
@@ -201,7 +201,7 @@ class WorkerActor:
         return self.memories[worker] if worker in self.memories else memory.start(self.run.world, self.d)
 
     def remember(self, workers: np.ndarray, jobs: np.ndarray, *rows: np.ndarray) -> np.ndarray:
-        """What these workers send for the rows `[1, d]` of these jobs, `[m, d]`: with momentum their velocities."""
+        """The rows `[m, d]` that workers send for the rows `[1, d]` of these jobs: with momentum their velocities."""
         memory, here = self.run.core.memory, self.run.world
         if memory is None:
             return np.concatenate(rows)
@@ -262,7 +262,7 @@ class ServerActor:
         return leaves_of(self.server)
 
     def publish(self, step: int) -> Server:
-        """What everybody may see before update `step`."""
+        """The public state of the server before update `step`."""
         public = public_state(self.server)
         if self.run.core.forge is None:
             # workers need the model alone

@@ -1,4 +1,4 @@
-"""What all executors share: what they are given and what they yield."""
+"""Checkpoints, plans and preparations, which all executors share."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -106,7 +106,7 @@ def plan(run: Run, steps: int | None = None) -> Timeline:
 
 
 def all_together(run: Run) -> bool:
-    """Whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
+    """Tells whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
     decides, source = schedule(run), run.latency
     in_time = isinstance(_timing(run), Honest) and not source.loss and not source.crashes
     return decides.plan is None and decides.together and in_time
@@ -155,7 +155,7 @@ def _with_computing(draw: Draw) -> Draw:
 
 
 class Prepared(NamedTuple):
-    """What an executor replays: the timeline of one repeat, and the core for updates in which the rule sees k rows.
+    """A run that is ready: the timeline of one repeat, and the core for updates in which the rule sees k rows.
 
     `gradients` `[T + 1]`: how many had been delivered when each version was made.
     """
@@ -207,7 +207,7 @@ def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
 
 
 def arrived(timeline: Timeline, step: int, n: int) -> Arrivals:
-    """Whose rows are new in an update of `n` workers, and whose have left the table."""
+    """The workers whose rows are new in an update of `n` workers, and those whose rows have left the table."""
     own = timeline.places_of(step)
     return Arrivals(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
 

@@ -1,4 +1,4 @@
-"""Whether the processes of an embedded Ray have room on this machine."""
+"""Room on this machine for the processes of an embedded Ray."""
 
 import os
 from pathlib import Path

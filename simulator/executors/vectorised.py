@@ -40,7 +40,7 @@ LONGEST_LOOP, LOOP_WORK = 1024, 2 * 10**9
 
 
 class LoopState(NamedTuple):
-    """What changes during a run.
+    """The state of a run in compiled loops.
 
     `memories`: what each worker remembers, with a leading axis `[n]`; None for nothing. `held` `[m n, d]`: rows that
     were computed and are not applied yet, m for a worker.
@@ -104,7 +104,7 @@ def repeats(task: Task) -> Iterator[Repeats]:
 
 
 def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
-    """How the rows of a timeline are computed and held, with `least` places for each worker or more."""
+    """The layout of a timeline: how its rows are computed and held, with `least` places for each worker or more."""
     rows, updates = timeline.rows, timeline.updates
     readers, first = timeline.readers()
     count = len(readers)
@@ -143,7 +143,7 @@ def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:
 
 
 def _fits(workers: np.ndarray, versions: np.ndarray, updates: np.ndarray, m: int) -> bool:
-    """Whether each worker's row is applied before its m-th next one is computed."""
+    """Tells whether each worker's row is applied before its m-th next one is computed."""
     same = workers[m:] == workers[:-m]
     return bool((~same | (versions[m:] > updates[:-m])).all())
 
@@ -273,7 +273,7 @@ def _restored(begin: LoopState, states: Sequence[engine.State], layouts: Sequenc
 
 
 class _Watching(NamedTuple):
-    """What a loop over updates gives beside their diagnostics: the workers' weights; all arrays of its only update."""
+    """The results of a loop over updates beside diagnostics: the workers' weights; all arrays of its only update."""
 
     weights: bool
     whole: bool
@@ -428,7 +428,7 @@ def _advance(
         single: Whether every version has just one group.
         filled: Whether places may hold no row.
         n: Workers.
-        how: What is given beside the diagnostics.
+        how: The results beside the diagnostics.
 
     Returns:
         A function that gives the state after a stretch of updates, their diagnostics `[t]`, the workers' weights

@@ -112,7 +112,7 @@ def _messages(repeat: Repeat, state: State) -> dict[int, Any]:
 
 
 def can_stream(repeat: Repeat) -> bool:
-    """Whether every update is made of the same messages, all from the newest model, which fit the buffers of a node."""
+    """Tells whether all updates are made of the same messages, from the newest model, which fit a node's buffers."""
     timeline, post = repeat.timeline, repeat.post
     size = int(timeline.sizes[0])
     fresh = bool((timeline.rows.versions == timeline.updates).all() and (timeline.sizes == size).all())

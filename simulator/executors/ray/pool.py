@@ -86,7 +86,7 @@ class ActorPool(NamedTuple):
     Attributes:
         actors: By their names.
         graphs: Compiled graphs by what they connect.
-        dead: Why actors died; Ray's logs say more.
+        dead: Causes of the deaths of actors; Ray's logs say more.
         head: The Ray that they live in.
     """
 
@@ -328,7 +328,7 @@ def causes(missing: dict[str, RayError]) -> str:
 
 
 def cause(error: RayError) -> str:
-    """Why an actor is gone, in a few words: Ray's own text fills a screen."""
+    """The cause of the death of an actor, in a few words: Ray's own text fills a screen."""
     text = str(error)
     if isinstance(error, OutOfMemoryError):
         return "Ray ended it because its node ran out of memory: try fewer actors or a smaller batch_size"

@@ -25,7 +25,7 @@ class Repeat(NamedTuple):
         task: The task, of one seed.
         hosts: `[n]`, the worker actor of each worker.
         timeline: The timeline.
-        post: How rows travel.
+        post: The messages that carry rows.
         core: The core of the first update.
         d: Number of parameters.
     """
