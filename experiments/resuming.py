@@ -80,6 +80,8 @@ def compare(folder: Path, expansion: Expansion, retry_failed: bool) -> Standing:
         ScenarioError: Where another run is there under the name of one of the study.
     """
     earlier = [*_earlier(folder)]
+    if not earlier:
+        return NEW
     entries = {entry.slug: entry for entry in results.runs(expansion)}
     described = {slug: _described(entry) for slug, entry in entries.items()}
     by_description = {_text(each.described): each for each in earlier}
@@ -130,6 +132,8 @@ def take_over(folder: Path, expansion: Expansion, standing: Standing) -> None:
     Raises:
         WriteError: Where a file cannot be written.
     """
+    if not standing.folders:
+        return
     with results.writing(folder):
         _rename(folder, standing.folders)
         for entry in results.runs(expansion):
