@@ -39,10 +39,16 @@ def _room_for_compiled_code():
 
 
 @pytest.fixture(scope="session")
-def ray_session():
+def notices():
+    """The notices of the one Ray of the session: that an actor was replaced, and the like."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def ray_session(notices):
     """The one Ray of the session: a function that gives the checkpoints of a scenario."""
     from byzax.simulator import executors
     from byzax.simulator.config.executors import Ray
 
-    with executors.session(Ray()) as execute:
+    with executors.session(Ray(), notice=notices.append) as execute:
         yield lambda scenario, snapshots=None, **given: execute(scenario.task, snapshots, **given)

@@ -6,6 +6,7 @@ processes are forks of this one, for imports take the time, and what is computed
 """
 
 import builtins
+import importlib
 import io
 import os
 import pickle
@@ -49,6 +50,15 @@ def kill_at(count: int, counts: int, folder: Path) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
+def import_ahead(folder: Path, arguments: list[str]) -> None:
+    """Carries out a command once, in a fork, and imports what it imported: later forks need not."""
+    forked(folder, arguments)
+    for name in (folder.parent / "modules").read_text().split():
+        # modules of the standard library that are there only by their package are imported with it
+        with suppress(ImportError, AttributeError):
+            importlib.import_module(name)
+
+
 def forked(folder: Path, arguments: list[str], count: int = 0, after_s: float | None = None) -> tuple[int, int]:
     """The exit code of a command (negative: its signal), and the number of its operations on files in a folder.
 
@@ -67,6 +77,7 @@ def forked(folder: Path, arguments: list[str], count: int = 0, after_s: float | 
             cli.app(arguments, prog_name="byzax")
         except SystemExit as end:
             code = int(end.code or 0)
+            (folder.parent / "modules").write_text(" ".join(sys.modules))
         finally:
             os._exit(code)
     os.close(writer)

@@ -143,6 +143,7 @@ assert byzax.run(rule=mine, **plain).runs["status"][0] == "complete"
 """
 
 
+@pytest.mark.slow
 def test_functions_typed_at_a_prompt_run_and_an_interrupt_ends_one_run(tmp_path):
     subprocess.run([sys.executable, "-c", TYPED], check=True, cwd=tmp_path, env={**os.environ, "BYZAX_PLUGINS": ""})
 
@@ -291,6 +292,7 @@ def test_a_copy_keeps_the_folder_and_the_last_one_removes_it(tmp_path, monkeypat
             read()
 
 
+@pytest.mark.slow
 def test_another_process_does_not_remove_the_folder_of_a_result(tmp_path, monkeypatch):
     result = run()
     (tmp_path / "result").write_bytes(pickle.dumps(result))
@@ -569,6 +571,7 @@ def test_the_options_of_a_function_are_checked_as_those_of_byzax(file):
         krum(7, 1, distance="far")
 
 
+@pytest.mark.slow
 def test_a_rule_inside_of_another_can_be_a_function(file):
     seven = {"total": 7, "byzantine": 1}
 

@@ -26,6 +26,7 @@ def texts(figure):
     return [text for axes in figure.axes for text in axes.texts]
 
 
+@pytest.mark.slow
 def test_every_rule_has_a_colour_of_its_own_and_its_slope_within_the_panel():
     plan = planned(RULES)
     points = [leak.Point(d, Estimate(1.0, 1.0, 1.0), None) for d in (10, 100)]

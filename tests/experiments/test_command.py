@@ -71,8 +71,8 @@ def test_shipped_scenarios_fit_the_schema(path, schema):
         assert "Ray" in comment, "loop gives the same bits and starts nothing: a comment says why this is about Ray"
 
 
-# one that the README begins with, and those with every rule and every attack; at night all of them
-@pytest.mark.parametrize("name", ["quickstart", by_night("demo"), "every-attack", "every-rule"])
+# one that the README begins with; those with every rule and every attack, as all of them, at night
+@pytest.mark.parametrize("name", ["quickstart", by_night("demo"), by_night("every-attack"), by_night("every-rule")])
 def test_scenarios_to_begin_with_can_run(name):
     validate(load(ROOT / "experiments" / "scenarios" / f"{name}.yaml"))
 
@@ -193,10 +193,12 @@ def test_errors_of_two_keys_are_two_lines(tmp_path):
 
 def test_the_scenarios_that_come_with_byzax_are_named_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, file in strict_yaml.shipped().items():
-        assert load(Path(name)).study == load(file).study
-    for name, file in strict_yaml.shipped("certificates").items():
-        assert certificate_of(Path(name), {}) == certificate_of(file, {})
+    for folder in ("scenarios", "certificates"):
+        for name, file in strict_yaml.shipped(folder).items():
+            assert strict_yaml.read_mapping(Path(name), folder=folder) == strict_yaml.read_mapping(file)
+    assert load(Path("demo")).study == load(strict_yaml.shipped()["demo"]).study
+    [(certificate, file), *_] = strict_yaml.shipped("certificates").items()
+    assert certificate_of(Path(certificate), {}) == certificate_of(file, {})
     assert len(timelines.read(Path("quickstart"), ["steps=2"]).timeline.sizes) == 2
     assert shares.read(Path("quickstart"), [], None)
     validate_study("quickstart", steps=2)

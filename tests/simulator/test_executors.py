@@ -300,7 +300,7 @@ def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
         # other workers in every update, all with the newest model; the same workers, some with an older one
         by_night({"name": "lagging", "age": 0}, "_streamed"),
         by_night({"name": "subset", "age": 1}, "_streamed"),
-        ("asynchronous", "_streamed"),
+        by_night("asynchronous", "_streamed"),
     ],
 )
 def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch, schedule, other):
@@ -493,20 +493,21 @@ def execute_alone(scenario):
         by_night("ServerActor", "the parameter-server actor", "asynchronous"),
     ],
 )
-def test_a_killed_actor_is_replaced_and_the_run_goes_on_with_the_same_numbers(role, name, schedule, capfd):
+def test_a_killed_actor_is_replaced_and_the_run_goes_on_with_the_same_numbers(
+    ray_session, notices, role, name, schedule, capfd
+):
     changes = {"steps": 400, "evaluate_every": 50, "schedule": schedule, "worker_momentum": 0.9}
     scenario = small(**changes, executor={"name": "ray", "actors": 1})
-    said = []
-    with executors.session(scenario.executor, notice=said.append) as execute:
-        checkpoints = execute(scenario.task, saving=Saving(every_s=None, every=120))
-        kept = [next(checkpoints) for _ in range(4)]
-        victims = processes(f"ray::{role}")
-        assert victims
-        for process in victims:
-            process.kill()
-        kept.extend(checkpoints)
+    notices.clear()
+    checkpoints = ray_session(scenario, saving=Saving(every_s=None, every=120))
+    kept = [next(checkpoints) for _ in range(4)]
+    victims = processes(f"ray::{role}")
+    assert victims
+    for process in victims:
+        process.kill()
+    kept.extend(checkpoints)
     assert same(loop(**changes), kept)
-    (line,) = said
+    (line,) = notices
     assert re.fullmatch(f".*{name}.* died: its process was killed .*; the run goes on after update (120|0)", line)
     assert "worker died" not in "".join(capfd.readouterr())
 

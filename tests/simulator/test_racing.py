@@ -157,7 +157,9 @@ def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role
             {"attack": {"name": "empire", "timing": "silent"}},
             "rows of 7 workers, and has 6.*worker 0 does not answer",
         ),
-        ({"latency": {"name": "constant", "seconds": 0.01, "crashes": [{"worker": 4, "at": 0.3}]}}, "worker 4 died"),
+        by_night(
+            {"latency": {"name": "constant", "seconds": 0.01, "crashes": [{"worker": 4, "at": 0.3}]}}, "worker 4 died"
+        ),
     ],
 )
 def test_a_race_that_cannot_go_on_says_why_and_what_was_reached_is_kept(ray_session, changes, said):

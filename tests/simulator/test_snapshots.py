@@ -15,7 +15,7 @@ from tests.simulator.conftest import same, small
 from tests.simulator.test_executors import SCENARIOS
 
 # Of the states: a table of last rows with replayed ones; a buffer with momentum; a filter, and a rule that remembers.
-BY_DAY = {"table", "filtered"}
+BY_DAY = {"table"}
 RECORDING = {"record": {"weights": True, "rows": 5}}
 
 
@@ -62,7 +62,8 @@ def test_a_run_that_was_left_at_any_update_has_the_numbers_of_a_whole_one(name, 
                 assert rest_is_same(whole, list(execute(scenario.task, {0: snapshot})), snapshot)
 
 
-@pytest.mark.parametrize("name", by_day({"table"}, SCENARIOS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_what_one_executor_left_another_one_goes_on_with(ray_session, name, tmp_path):
     scenario = small(**SCENARIOS[name], **RECORDING)
     with executors.session(scenario.executor) as execute:
