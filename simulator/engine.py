@@ -1,6 +1,6 @@
 """The interface between the driver of a run and the executors: engines, their states, and what they measure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -16,17 +16,14 @@ class State(NamedTuple):
 
     Attributes:
         step: Updates so far.
-        server: Leaves of the server's state.
-        adversary: Leaves of the adversary's state.
-        memories: Leaves of the workers' memories, each `[n, ...]`; none where workers have no memory.
+        nodes: The leaves of the states of all nodes of a kind, by its name, each `[nodes, ...]`; none where nodes of
+            that kind have no state.
         places: `[k]`, the rows that are computed and not applied yet, by their places in the timeline.
         rows: `[k, d]`, these rows, as their workers send them.
     """
 
     step: int
-    server: list[np.ndarray]
-    adversary: list[np.ndarray]
-    memories: list[np.ndarray]
+    nodes: Mapping[str, list[np.ndarray]]
     places: np.ndarray
     rows: np.ndarray
 

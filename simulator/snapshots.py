@@ -57,8 +57,9 @@ def save(snapshot: Snapshot, file: Any) -> None:
         "diagnostics": np.array(since.diagnostics, np.float64).reshape(len(Diagnostics._fields), -1),
         "weights": since.weights,
     }  # fmt: skip
-    for part in ("server", "adversary", "memories"):
-        arrays |= {f"{part}.{i}": leaf for i, leaf in enumerate(getattr(state, part))}
+    arrays["kinds"] = np.array([*state.nodes])
+    for kind, leaves in state.nodes.items():
+        arrays |= {f"node.{kind}.{i}": leaf for i, leaf in enumerate(leaves)}
     for i, update in enumerate(since.recorded):
         arrays |= {f"recorded.{i}.{name}": np.asarray(getattr(update, name)) for name in _ARRAYS}
         arrays[f"recorded.{i}.scalars"] = np.array([update.step, update.time_s, *update.diagnostics], np.float64)
@@ -92,9 +93,7 @@ def load(path: Path) -> Snapshot:
         return Snapshot(
             state=State(
                 step=int(held["step"]),
-                server=_numbered(held, "server"),
-                adversary=_numbered(held, "adversary"),
-                memories=_numbered(held, "memories"),
+                nodes={kind: _numbered(held, f"node.{kind}") for kind in held["kinds"].tolist()},
                 places=held["places"],
                 rows=held["rows"],
             ),

@@ -14,9 +14,10 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.engine import leaves_of, restored
-from byzax.simulator.executors.base import arrived, batched, first_core, floats, in_numpy, prepare, stage
+from byzax.simulator.executors.base import batched, first_core, floats, in_numpy, prepare, stage
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import UNPLANNED, Timeline
+from byzax.simulator.topologies.parameter_server import arrived
 from byzax.simulator.world import World, world
 
 

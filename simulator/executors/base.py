@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
 
 from byzax.simulator import timeline
 from byzax.simulator.adversary import build_byzantine_ranks
@@ -24,7 +23,6 @@ from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules import Situation
-from byzax.simulator.serving import Arrivals
 from byzax.simulator.timeline import Outcome, Timeline
 from byzax.simulator.training import num_batches
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
@@ -204,19 +202,6 @@ def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     order = np.argsort(when[there], kind="stable")
     until = np.concatenate([[0], np.cumsum(each[workers[there][order]])])
     return until[np.concatenate([[0], np.searchsorted(when[there][order], timeline.time_s, side="right")])]
-
-
-def arrived(timeline: Timeline, step: int, n: int) -> Arrivals:
-    """The workers whose rows are new in an update of `n` workers, and those whose rows have left the table."""
-    own = timeline.places_of(step)
-    return Arrivals(timeline.rows.workers[own], timeline.rows.handed[own], gone_of(timeline.gone, step, n))
-
-
-def gone_of(pairs: ArrayLike, step: int, n: int) -> np.ndarray | None:
-    """Mask of the workers whose row leaves the table, `[n]`; None where nobody's does, as in nearly every update."""
-    pairs = np.asarray(pairs, int).reshape(-1, 2)
-    mine = pairs[pairs[:, 0] == step, 1]
-    return np.isin(np.arange(n), mine) if len(mine) else None
 
 
 def evaluation_steps(every: int, steps: int) -> list[int]:

@@ -1,10 +1,10 @@
-"""The reference executor: one update after the other, one worker after the other, in this process."""
+"""The reference executor: one event after the other, in this process."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,39 +13,41 @@ from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Update
-from byzax.simulator.engine import Engine, Look, Repeats, State, TakeLooks, leaves_of, no_rows, restored, stretch_of
-from byzax.simulator.executors.base import (
-    Checkpoint,
-    Prepared,
-    arrived,
-    ended,
-    floats,
-    in_numpy,
-    prepare,
-    stage,
+from byzax.simulator.engine import (
+    Engine,
+    Look,
+    Repeats,
+    State,
+    TakeLooks,
+    leaves_of,
+    no_rows,
+    restored,
+    rows_of,
+    stretch_of,
 )
+from byzax.simulator.events import Network, NodeEvent, States
+from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, prepare, stage
 from byzax.simulator.executors.driver import drive
-from byzax.simulator.serving import Server, public_state
 from byzax.simulator.timeline import Timeline
+from byzax.simulator.topologies.parameter_server import parameter_server
 from byzax.simulator.world import World, world
 
+# Updates whose events are put into one table.
+AT_ONCE = 256
 
-class States(NamedTuple):
-    """The states of all that take part in a run.
+
+class Moment(NamedTuple):
+    """A run between two updates.
 
     Attributes:
         step: Updates so far.
-        server: That of the server.
-        adversary: That of the adversary.
-        memories: Those of the workers; empty where they have none.
-        rows: The rows that are computed and not applied yet, by their places in the timeline.
+        states: The states of all nodes.
+        live: The messages that later events read, by their numbers, with the last event that reads each.
     """
 
     step: int
-    server: Server
-    adversary: Any
-    memories: list[Any]
-    rows: dict[int, jax.Array]
+    states: States
+    live: dict[int, tuple[Any, int]]
 
 
 @contextmanager
@@ -81,35 +83,78 @@ def simulate(run: Run) -> Iterator[Update]:
     """
     compilation.use_disk_cache()
     prepared, here = prepare(run), world(run)
-    for update, _ in _updates(prepared, here, _start(run, prepared, here)):
+    network = parameter_server(prepared.core_of, prepared.timeline, here)
+    for update, _ in updates(network, here, _start(run, network, here, None), prepared.timeline.steps):
         yield in_numpy(update)
     ended(prepared.timeline)
 
 
-def _start(run: Run, prepared: Prepared, here: World, state: State | None = None) -> States:
-    """The states before the first update, or those of a snapshot."""
-    core = prepared.first
+def updates(network: Network, here: World, begin: Moment, steps: int) -> Iterator[tuple[Update, Moment]]:
+    """The updates from a moment on, each with the moment after it. States and messages are replaced in place."""
+    step, states, live = begin
+    for since in range(step, steps, AT_ONCE):
+        table = network.table.events(since, min(since + AT_ONCE, steps))
+        first, bounds = table.first.tolist(), table.bounds.tolist()
+        columns = [each.tolist() for each in (table.step, table.node, table.turn, table.row, table.last)]
+        source, port = table.source.tolist(), table.port.tolist()
+        for update, (begins, ends) in enumerate(pairwise(bounds), since):
+            interrupts.check()
+            seen = []
+            for place in range(begins, ends):
+                number, reads = table.begin + place, range(first[place], first[place + 1])
+                kind, node, turn, row, last = (column[place] for column in columns)
+                what, event = network.steps[kind], NodeEvent(node, turn, row)
+                messages = [live[source[i]][0] if port[i] < 0 else live[source[i]][0][port[i]] for i in reads]
+                with stage(what.name, **what.place(event)):
+                    me = what.kind, node
+                    states[me], message, found = what.carry_out(here, event, states[me], messages)
+                seen.append((what.name, found))
+                for each in {source[i] for i in reads}:
+                    if live[each][1] == number:
+                        del live[each]
+                if last > number:
+                    live[number] = message, last
+            yield network.update(update, seen, states), Moment(update + 1, states, live)
+
+
+def _start(run: Run, network: Network, here: World, state: State | None) -> Moment:
+    """The moment before the first update, or that of a state."""
     with stage("start", seed=run.seed):
-        server = core.start(here)
-    d, n = len(server.params), run.workers.total
-    adversary = core.init_adversary(d)
-    memories = [] if core.memory is None else [core.memory.start(here, d)] * n
+        states = network.start(here)
+    for kind, leaves in (state.nodes if state else {}).items():
+        for node in range(network.nodes[kind]):
+            states[kind, node] = restored(states[kind, node], [leaf[node] for leaf in leaves])
+    step = state.step if state else 0
+    live = {number: (network.show(states[node]), last) for number, (node, last) in network.table.kept(step).items()}
     if state is None:
-        return States(0, server, adversary, memories, {})
-    if core.memory is not None:
-        memories = [restored(each, [leaf[i] for leaf in state.memories]) for i, each in enumerate(memories)]
-    rows = dict(zip(state.places.tolist(), map(jnp.asarray, state.rows), strict=True))
-    return States(state.step, restored(server, state.server), restored(adversary, state.adversary), memories, rows)
+        return Moment(step, states, live)
+    for place, row in zip(state.places.tolist(), map(jnp.asarray, state.rows), strict=True):
+        number, last = network.table.number_of(place)
+        live[number] = row, last
+    return Moment(step, states, live)
+
+
+def _state(network: Network, timeline: Timeline, present: Moment) -> State:
+    nodes = {
+        kind: [np.stack(each) for each in zip(*(leaves_of(present.states[kind, i]) for i in range(n)), strict=True)]
+        for kind, n in network.nodes.items()
+    }
+    places = rows_of(timeline, present.step)
+    rows = [np.asarray(present.live[network.table.number_of(place)[0]][0]) for place in places.tolist()]
+    return State(
+        present.step, nodes, places, np.stack(rows) if rows else no_rows(network.params(present.states).shape[0])
+    )
 
 
 def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> Engine:
     compilation.use_disk_cache()
     run, timeline = task.run, prepared.timeline
     here, n = world(run), task.run.workers.total if task.record.weights else None
+    network = parameter_server(prepared.core_of, timeline, here)
     recorded = task.record.steps(timeline.steps)
-    present = _start(run, prepared, here, states[0] if states else None)
+    present = _start(run, network, here, states[0] if states else None)
     begin = present.step
-    updates = _updates(prepared, here, present)
+    coming = updates(network, here, present, timeline.steps)
     since: list[Update] = []
 
     def stretch():
@@ -119,7 +164,7 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
     def advance(stop: int) -> int:
         nonlocal present
         while present.step < stop:
-            update, present = next(updates)
+            update, present = next(coming)
             # of the others no row and no model is kept in memory
             kept = update.step in recorded
             since.append(update if kept else update._replace(rows=None, forged=None, aggregate=None, params=None))
@@ -127,74 +172,12 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
 
     def evaluate() -> TakeLooks:
         with stage("evaluate", step=present.step):
-            evaluation = floats(prepared.first.evaluate(here, present.server.params))
-        looks = [Look(evaluation, np.asarray(present.server.params), stretch())]
+            evaluation = floats(network.evaluate(here, present.states))
+        looks = [Look(evaluation, np.asarray(network.params(present.states)), stretch())]
         since.clear()
         return lambda wait: looks
 
-    def state() -> list[State]:
-        memories = [leaves_of(memory) for memory in present.memories]
-        places = sorted(present.rows)
-        rows = np.stack([np.asarray(present.rows[place]) for place in places]) if places else no_rows(
-            len(present.server.params)
-        )  # fmt: skip
-        return [
-            State(
-                present.step,
-                leaves_of(present.server),
-                leaves_of(present.adversary),
-                [np.stack(leaves) for leaves in zip(*memories, strict=True)],
-                np.array(places, int),
-                rows,
-            )
-        ]
-
-    return Engine(begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, lambda: [stretch()], state)
-
-
-def _updates(prepared: Prepared, here: World, begin: States) -> Iterator[tuple[Update, States]]:
-    """The updates from given states on, each with the states after it."""
-    timeline = prepared.timeline
-    first, server, adversary, memories, rows = begin
-    readers, of_version = timeline.readers()
-    for step in range(first, timeline.steps):
-        interrupts.check()
-        # a row is computed when the version that it is computed from is made
-        for place in readers[of_version[step] : of_version[step + 1]].tolist():
-            rows[place] = _work(prepared, here, server.params, memories, place)
-        own, core = timeline.places_of(step), prepared.core_of(int(timeline.seen[step]))
-        new = arrived(timeline, step, len(here.sizes))
-        computed = forged = jnp.stack([rows.pop(place) for place in range(own.start, own.stop)])
-        if core.forge is not None:
-            with stage("forge", step=step):
-                forged, adversary = core.forge(here, step, new, computed, public_state(server), adversary)
-        with stage("update", step=step):
-            server, diagnostics, decision = core.update(here, server, new, forged)
-        update = Update(
-            step=step,
-            time_s=float(timeline.time_s[step]),
-            workers=new.workers,
-            rows=computed,
-            byzantine=decision.byzantine,
-            forged=forged,
-            aggregate=decision.aggregate,
-            weights=decision.weights,
-            params=server.params,
-            diagnostics=diagnostics,
-        )
-        yield update, States(step + 1, server, adversary, memories, rows)
-
-
-def _work(prepared: Prepared, here: World, params: jax.Array, memories: list[Any], place: int) -> jax.Array:
-    """The row of one job, as its worker sends it; what the worker remembers of it is put into `memories`."""
-    core, rows = prepared.first, prepared.timeline.rows
-    worker, job, handed = rows.workers[place], rows.jobs[place], rows.handed[place]
-    with stage("work", worker=int(worker), job=int(job)):
-        own = ()
-        if core.memory is not None and core.memory.receive is not None:
-            memories[worker] = core.memory.receive(memories[worker], params)
-            own = (memories[worker],)
-        row = core.work(here, params, worker, job, handed, *own)
-        if core.memory is not None:
-            memories[worker], row = core.memory.remember(here, memories[worker], row, worker, job)
-    return row
+    return Engine(
+        begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, lambda: [stretch()],
+        lambda: [_state(network, timeline, present)],
+    )  # fmt: skip

@@ -10,10 +10,11 @@ from byzax.simulator.arrivals import Book, Job, open_book
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.durations import build_draws, iterate_jobs
-from byzax.simulator.executors.base import fixed_byzantine_workers, gone_of, situation
+from byzax.simulator.executors.base import fixed_byzantine_workers, situation
 from byzax.simulator.planning import Clock, Event, Foresee, follow
 from byzax.simulator.serving import Arrivals
 from byzax.simulator.timeline import Timeline
+from byzax.simulator.topologies.parameter_server import gone_of
 
 # Seconds after which a wait looks around again.
 PATIENCE_S = 1.0

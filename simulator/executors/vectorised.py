@@ -248,9 +248,11 @@ def _state(present: LoopState, step: int, own: Layout) -> engine.State:
     held = np.asarray(present.held)
     return engine.State(
         step,
-        leaves_of(present.server),
-        leaves_of(present.adversary),
-        leaves_of(present.memories),
+        {
+            "server": [leaf[None] for leaf in leaves_of(present.server)],
+            "adversary": [leaf[None] for leaf in leaves_of(present.adversary)],
+            "worker": leaves_of(present.memories),
+        },
         places,
         held[own.places[places]] if len(held) else no_rows(held.shape[1]),
     )
@@ -258,17 +260,16 @@ def _state(present: LoopState, step: int, own: Layout) -> engine.State:
 
 def _restored(begin: LoopState, states: Sequence[engine.State], layouts: Sequence[Layout]) -> LoopState:
     """The state of several seeds after their first updates, in the form of the state that they begin with."""
-    stacked = (
-        [np.stack(leaves) for leaves in zip(*(getattr(state, part) for state in states), strict=True)]
-        for part in ("server", "adversary", "memories")
+    server, adversary, memories = (
+        [np.stack(leaves) for leaves in zip(*(state.nodes[kind] for state in states), strict=True)]
+        for kind in ("server", "adversary", "worker")
     )
-    server, adversary, memories = stacked
     held = np.zeros(begin.held.shape, begin.held.dtype)
     for mine, state, own in zip(held, states, layouts, strict=True):
         mine[own.places[state.places]] = state.rows
     return LoopState(
-        restored(begin.server, server), restored(begin.memories, memories), restored(begin.adversary, adversary),
-        jnp.asarray(held),
+        restored(begin.server, [leaf[:, 0] for leaf in server]), restored(begin.memories, memories),
+        restored(begin.adversary, [leaf[:, 0] for leaf in adversary]), jnp.asarray(held),
     )  # fmt: skip
 
 

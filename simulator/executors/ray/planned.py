@@ -97,7 +97,10 @@ def _state(pool: ActorPool, repeat: Repeat, step: int, parts: dict[int, Any]) ->
     memories, messages = others[: len(repeat.workers)], dict(zip(numbers, others[len(repeat.workers) :], strict=True))
     rows = [messages[post.message[place]][post.place[place]] for place in places.tolist()]
     leaves = [np.concatenate(each) for each in zip(*memories, strict=True)]
-    return State(step, server, adversary, leaves, places, np.stack(rows) if rows else no_rows(repeat.d))
+    nodes = {
+        "server": [leaf[None] for leaf in server], "adversary": [leaf[None] for leaf in adversary], "worker": leaves
+    }  # fmt: skip
+    return State(step, nodes, places, np.stack(rows) if rows else no_rows(repeat.d))
 
 
 def _messages(repeat: Repeat, state: State) -> dict[int, Any]:

@@ -49,12 +49,15 @@ def configure(pool: ActorPool, count: int, task: Task, state: State | None) -> R
     adversary, server, *workers = (
         pool.actors[each].handle for each in (ADVERSARY, SERVER, *map(worker_name, range(count)))
     )
-    d = server.configure.remote(task, hosts, state and state.server)
-    ready = [adversary.configure.remote(task, hosts, d, state and state.adversary)]
+    of_server, of_adversary = (state and [leaf[0] for leaf in state.nodes[kind]] for kind in ("server", "adversary"))
+    d = server.configure.remote(task, hosts, of_server)
+    ready = [adversary.configure.remote(task, hosts, d, of_adversary)]
     for host, handle in enumerate(workers):
         mine = np.flatnonzero(hosts == host)
         ready.append(
-            handle.configure.remote(task, hosts, d, mine, [leaf[mine] for leaf in state.memories] if state else [])
+            handle.configure.remote(
+                task, hosts, d, mine, [leaf[mine] for leaf in state.nodes["worker"]] if state else []
+            )
         )
     prepared = prepare(run, UNPLANNED if run.clock == "wall" else None)
     post, core = posted(prepared.timeline, hosts), first_core(run)

@@ -1,0 +1,233 @@
+"""The events of a run as a table: each is one step of one node, which reads messages, changes a state and sends one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.world import World
+
+# A node: its kind, and its number among the nodes of that kind.
+Node = tuple[str, int]
+States = dict[Node, Any]
+
+
+class EventBlock(NamedTuple):
+    """Consecutive events of a run, in an order in which they can be carried out.
+
+    Event e of the table has the number `begin + e`, and its message the same one. It reads the messages
+    `source[first[e]:first[e + 1]]`, of each the part `port`.
+
+    Attributes:
+        begin: Number of the first of these events.
+        step: `[E]`, the step, as its place in `Network.steps`.
+        node: `[E]`, the node, among those of the step's kind.
+        turn: `[E]`, rising for the events of one step and node: keys of random numbers are made of purpose, node and
+            turn.
+        row: `[E]`, the place in `Timeline.rows` of the job that an event carries out; -1 where it carries out none.
+        begin_s: `[E]`, the second at which the event begins: its messages have arrived by then.
+        end_s: `[E]`, the second at which it ends and sends its message.
+        arrive_s: `[E]`, the second at which its message is there; where several nodes get it, the second of sending.
+        last: `[E]`, the last event that reads the message; the event itself where none does.
+        first: `[E + 1]`, where the messages that an event reads begin in `source`.
+        source: `[M]`, numbers of the messages read.
+        port: `[M]`, the row of a message that holds several; -1 for the whole message.
+        bounds: `[U + 1]`, the events `bounds[u]` up to `bounds[u + 1]` of the table make the u-th of U updates.
+    """
+
+    begin: int
+    step: np.ndarray
+    node: np.ndarray
+    turn: np.ndarray
+    row: np.ndarray
+    begin_s: np.ndarray
+    end_s: np.ndarray
+    arrive_s: np.ndarray
+    last: np.ndarray
+    first: np.ndarray
+    source: np.ndarray
+    port: np.ndarray
+    bounds: np.ndarray
+
+
+class NodeEvent(NamedTuple):
+    """One event, as its step sees it.
+
+    Attributes:
+        node: The node, among those of the step's kind.
+        turn: The number of its turn.
+        row: The place in `Timeline.rows` of its job, or -1.
+    """
+
+    node: int
+    turn: int
+    row: int
+
+
+class EventResult(NamedTuple):
+    """The results of an event.
+
+    Attributes:
+        state: The state of its node after it.
+        message: Its message.
+        seen: The measurements and arrays for the update that it belongs to; None for none.
+    """
+
+    state: Any
+    message: Any
+    seen: Any = None
+
+
+class CarryOut(Protocol):
+    """Carries out an event."""
+
+    def __call__(self, world: World, event: NodeEvent, state: Any, messages: list[Any], /) -> EventResult:
+        """The results of an event.
+
+        Args:
+            world: Arrays of the run.
+            event: The event.
+            state: State of its node.
+            messages: The messages that it reads, in the order of the table.
+
+        Returns:
+            The state after it, its message, and what was seen.
+        """
+        ...
+
+
+class NodeStep(NamedTuple):
+    """A kind of event.
+
+    Attributes:
+        name: Its name in messages: "work", "forge", "update".
+        kind: The kind of node whose state it changes.
+        carry_out: Carries out one of its events.
+        node_word: The word for its node in messages; empty where there is but one.
+        turn_word: The word for its turn in messages.
+    """
+
+    name: str
+    kind: str
+    carry_out: CarryOut
+    node_word: str = ""
+    turn_word: str = "step"
+
+    def place(self, event: NodeEvent) -> dict[str, int]:
+        """The place of an event, for a message about it."""
+        node = {self.node_word: event.node} if self.node_word else {}
+        return node | {self.turn_word: event.turn}
+
+
+class PutTogether(Protocol):
+    """Puts together an update."""
+
+    def __call__(self, step: int, seen: Sequence[tuple[str, Any]], states: States, /) -> Update:
+        """The measurements and arrays of an update.
+
+        Args:
+            step: Number of updates before this one.
+            seen: The name of the step of each of its events, and the `seen` of its result.
+            states: The states after it.
+
+        Returns:
+            The update.
+        """
+        ...
+
+
+class EventTable(NamedTuple):
+    """The table of all events of a run, made in parts.
+
+    Attributes:
+        events: Makes the part with the updates from one number up to another.
+        kept: The messages that nodes sent last and that events from an update on read: their nodes by their numbers,
+            with the last event that reads each. Rows of `Timeline.rows` are not among them.
+        number_of: The number of the event that makes a row of `Timeline.rows`, with the last event that reads it.
+    """
+
+    events: Callable[[int, int], EventBlock]
+    kept: Callable[[int], dict[int, tuple[Node, int]]]
+    number_of: Callable[[int], tuple[int, int]]
+
+
+class Network(NamedTuple):
+    """The nodes of a run, their steps, and the table of its events.
+
+    Attributes:
+        steps: The steps.
+        forging: Places among the steps of those that forge messages.
+        nodes: Number of nodes of each kind.
+        table: The table.
+        start: Makes the states before the first update.
+        show: Makes the message that a node sent last out of its state.
+        update: Puts an update together from what was seen of its events.
+        evaluate: Evaluates the model, or the models.
+        params: `[d]`, the model that a checkpoint keeps.
+    """
+
+    steps: tuple[NodeStep, ...]
+    forging: tuple[int, ...]
+    nodes: Mapping[str, int]
+    table: EventTable
+    start: Callable[[World], States]
+    show: Callable[[Any], Any]
+    update: PutTogether
+    evaluate: Callable[[World, States], Evaluation]
+    params: Callable[[States], Any]
+
+
+def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray], at_once: int = 256) -> None:
+    """Checks that the events of a run can happen, and that attackers touch no honest message.
+
+    Args:
+        network: The network.
+        steps: Number of updates.
+        is_byzantine: Tells for an update which workers are Byzantine in it, `[n]`.
+        at_once: Updates whose events are put into one table.
+
+    Raises:
+        ValueError: Names the first event that cannot happen, and what is wrong with it: it reads a message that was not
+            sent, has not arrived or is forgotten already, two messages of one sender, or a forged message of an honest
+            worker; or its node had a later turn before, or was not free.
+    """
+    # of a message: the step and node that sent it, the second of its arrival, its last reader
+    live = {number: ((-1, node), -np.inf, last) for number, ((_, node), last) in network.table.kept(0).items()}
+    turns, free_s = {}, {}
+    # the senders of the messages in whose place a forging event sends others
+    replaced: dict[int, list[tuple[int, int]]] = {}
+    for since in range(0, steps, at_once):
+        table = network.table.events(since, min(since + at_once, steps))
+        for update, (begins, ends) in enumerate(pairwise(table.bounds.tolist()), since):
+            for e in range(begins, ends):
+                number, sender = table.begin + e, (int(table.step[e]), int(table.node[e]))
+                step, turn = network.steps[sender[0]], int(table.turn[e])
+                begin_s, end_s, arrive_s = (float(each[e]) for each in (table.begin_s, table.end_s, table.arrive_s))
+                inbox = slice(table.first[e], table.first[e + 1])
+                where = f"event {number}, {step.name} {turn} of {step.kind} {sender[1]}, in update {update}"
+                if turn <= turns.get(sender, -1):
+                    raise ValueError(f"{where}: follows turn {turns[sender]}")
+                if not free_s.get((step.kind, sender[1]), -np.inf) <= begin_s <= end_s <= arrive_s:
+                    raise ValueError(f"{where}: begins before its node is free, or ends before it begins")
+                turns[sender], free_s[step.kind, sender[1]] = turn, end_s
+                senders = []
+                for source, port in zip(table.source[inbox].tolist(), table.port[inbox].tolist(), strict=True):
+                    if source not in live:
+                        raise ValueError(f"{where}: reads message {source}, which was not sent or is forgotten")
+                    origin, arrived_s, last = live[source]
+                    if arrived_s > begin_s or last < number:
+                        raise ValueError(f"{where}: reads message {source} before it arrived or after its last reader")
+                    if port >= 0:
+                        origin = replaced[source][port]
+                        if not is_byzantine(update)[origin[1]]:
+                            raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
+                    senders.append(origin)
+                if len({*senders}) < len(senders):
+                    raise ValueError(f"{where}: reads two messages of one sender")
+                if sender[0] in network.forging:
+                    replaced[number] = senders
+                live[number] = sender, arrive_s, int(table.last[e])
+            live = {each: about for each, about in live.items() if about[2] >= table.begin + ends}
+            replaced = {each: about for each, about in replaced.items() if each in live}
