@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from byzax.experiments import outputs, plots, progress, report, results, resuming, running, study
+from byzax.experiments import outputs, plots, progress, report, resuming, running, study
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
 from byzax.experiments.notes import notes
 from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
 from byzax.experiments.scores import score_of
+from byzax.experiments.study_files import skipped_combinations, skipped_lines
 from byzax.simulator import interrupts
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import Expansion, expand
@@ -317,7 +318,7 @@ def _run(
         todo = running.group_runs(expansion, folder, standing)
         runs, steps = sum(len(job.runs) for job in todo), sum(job.scenario.steps * len(job.runs) for job in todo)
         if not quiet:
-            said = [*study.skipped_lines(results.skipped_combinations(expansion)), *notes(expansion)]
+            said = [*skipped_lines(skipped_combinations(expansion)), *notes(expansion)]
             for line in [*said, *resuming.lines(folder, expansion, standing)]:
                 print(line, file=sys.stderr)
         if todo:

@@ -124,13 +124,14 @@ def _opened(
     kind: Any = "study",
 ) -> Iterator[list[Any]]:
     """Holds the folders of studies; gives the runs of each that are there, after lines about them."""
-    from byzax.experiments import results, resuming
+    from byzax.experiments import resuming
+    from byzax.experiments.writing import WriteError
 
     with ExitStack() as stack:
         try:
             opened = resuming.opened(folders, studies, files, overwrite, retry_failed, kind)
             standings = stack.enter_context(opened)
-        except (ScenarioError, results.WriteError) as error:
+        except (ScenarioError, WriteError) as error:
             refuse(error)
         for folder, each, standing in zip(folders, studies, standings, strict=True):
             for line in resuming.lines(folder, each, standing):
@@ -174,9 +175,10 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
     """
     from rich.console import Console
 
-    from byzax.experiments import results, study
     from byzax.experiments.notes import notes
     from byzax.experiments.progress import can_animate
+    from byzax.experiments.study_files import skipped_combinations, skipped_lines
+    from byzax.experiments.versions import versions
     from byzax.simulator.validation import validate, validate_quickly
 
     executors = {cell.study.executor.name for each in studies for cell in each.cells}
@@ -187,7 +189,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
     with console.status("checking") if can_animate(console) else nullcontext():
         # quick checks of all files come before any tracing
         studies = [validate_quickly(each) for each in studies]
-        results.versions()
+        versions()
         if ray_address:
             _reach(ray_address)
         elif "ray" in executors:
@@ -195,7 +197,7 @@ def _check(studies: list[Any], ray_address: str | None) -> list[Any]:
         studies = [validate(each) for each in studies]
         messages = [*(line for each in studies for line in notes(each)), *crowded]
     for each in studies:
-        for line in study.skipped_lines(results.skipped_combinations(each)):
+        for line in skipped_lines(skipped_combinations(each)):
             typer.echo(f"{each.source}: {line}", err=True)
     for line in messages:
         typer.echo(line, err=True)
@@ -228,7 +230,8 @@ def _perform(
     """
     from rich.console import Console
 
-    from byzax.experiments import progress, results, running
+    from byzax.experiments import progress, running
+    from byzax.experiments.writing import WriteError
 
     groups = [group for each in studies for group in running.group_runs(*each)]
     failed = any(standing.failed for _, _, standing in studies)
@@ -243,7 +246,7 @@ def _perform(
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
         return code
-    except results.WriteError as error:
+    except WriteError as error:
         typer.echo(f"{error}: what is done is kept", err=True)
         return 1
 

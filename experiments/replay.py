@@ -9,7 +9,7 @@ import numpy as np
 
 from byzax.experiments import study
 from byzax.experiments.records import Damaged, read_params, read_summary
-from byzax.experiments.results import user_files
+from byzax.experiments.versions import user_files
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from byzax.experiments import outputs, results
+from byzax.experiments import outputs, run_files
+from byzax.experiments.entries import entries_of
 from byzax.experiments.study import load
+from byzax.experiments.study_files import save_study
 from byzax.experiments.writing import atomically, check_replaceable
 from byzax.simulator.data import _files
 from byzax.simulator.executors import session
@@ -413,12 +415,12 @@ def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_pa
 
     def run(out, overwrite):
         outputs.claim([out], [path], overwrite)
-        results.save_study(out, described)
-        for run in results.runs(described):
-            results.begin(out, run)
+        save_study(out, described)
+        for run in entries_of(described):
+            run_files.begin(out, run)
             for checkpoint in seen:
-                results.record(out, run, checkpoint)
-            results.finish(out, run, seen, "complete")
+                run_files.record(out, run, checkpoint)
+            run_files.finish(out, run, seen, "complete")
         for name in ("summary.csv", "summary.md", "accuracy.png"):
             outputs.save_text(out / name, "numbers")
 
