@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from byzax.experiments import outputs
+from byzax.experiments import marks, outputs
 from byzax.experiments.entries import Entry, described, entries_of, labels_of
 from byzax.experiments.locking import locked
 from byzax.experiments.names import counted
@@ -96,7 +96,7 @@ def compare(folder: Path, expansion: Expansion, retry_failed: bool) -> Standing:
         source = expansion.source or "the study"
         lines = [
             f"{rest[slug].folder}: was run with {_difference(rest[slug].described, described[slug])} in {source}: "
-            f"{outputs.ANOTHER}, or run all anew ({outputs.OVERWRITE})"
+            f"{marks.ANOTHER}, or run all anew ({marks.OVERWRITE})"
             for slug in changed
         ]
         raise ScenarioError(join_lines(lines))
@@ -203,9 +203,9 @@ def _rename(folder: Path, places: Mapping[str, Path]) -> None:
     moving = {slug: place for slug, place in places.items() if place.name != slug}
     # one may have the name that another one is to have
     taken = {place.name for place in places.values()}
-    aside = {slug: folder / "runs" / f"{slug}{outputs.ASIDE}" for slug in moving if slug in taken}
-    outputs.list_in_mark(folder, [f"runs/{path.name}" for path in aside.values()])
-    outputs.list_in_mark(folder, [f"runs/{slug}" for slug in moving])
+    aside = {slug: folder / "runs" / f"{slug}{marks.ASIDE}" for slug in moving if slug in taken}
+    marks.list_in_mark(folder, [f"runs/{path.name}" for path in aside.values()])
+    marks.list_in_mark(folder, [f"runs/{slug}" for slug in moving])
     for slug, path in aside.items():
         moving[slug].rename(path)
     for slug, place in moving.items():
@@ -240,7 +240,7 @@ def opened(
     inputs: Sequence[Path],
     overwrite: bool = False,
     retry_failed: bool = False,
-    kind: outputs.ResultsKind = "study",
+    kind: marks.ResultsKind = "study",
 ) -> Iterator[list[Standing]]:
     """Holds the folders of studies for this process, and prepares them.
 

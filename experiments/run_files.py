@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from byzax.experiments import outputs
+from byzax.experiments import marks
 from byzax.experiments.entries import Entry, described, labels_of
 from byzax.experiments.records import read_updates
 from byzax.experiments.strict_yaml import dump
@@ -58,7 +58,7 @@ def begin(folder: Path, run: Entry) -> None:
 def _clear(here: Path, keep_folder: bool = False) -> None:
     """Removes the files of a run."""
     if here.is_dir():
-        for path in outputs.run_files(here):
+        for path in marks.run_files(here):
             path.unlink()
         if not keep_folder:
             here.rmdir()
@@ -84,7 +84,7 @@ def resume(folder: Path, run: Entry, snapshot: Snapshot) -> list[Checkpoint]:
         for name in ("metrics.csv", "updates.csv", "weights.csv"):
             if (here / name).exists():
                 _cut(here / name, evaluated)
-        for path in outputs.run_files(here):
+        for path in marks.run_files(here):
             number = re.fullmatch(r"update-(\d+)\.npz", path.name)
             if path.name in ("workers.csv", "ages.csv", "error.txt") or (number and int(number[1]) >= evaluated):
                 path.unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from byzax.experiments import outputs
 from byzax.experiments.entries import entries_of
+from byzax.experiments.marks import list_in_mark
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.writing import write_errors
 from byzax.simulator.config.grid import Expansion
@@ -27,7 +28,7 @@ def save_study(folder: Path, expansion: Expansion) -> None:
         WriteError: Where a file cannot be written.
     """
     with write_errors(folder):
-        outputs.list_in_mark(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in entries_of(expansion))])
+        list_in_mark(folder, ["scenario.yaml", *(f"runs/{run.slug}" for run in entries_of(expansion))])
         (folder / "runs").mkdir(exist_ok=True)
         outputs.save_text(folder / "scenario.yaml", dump(expansion.study.given()))
         if expansion.skipped:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from byzax.experiments import cli
+from byzax.experiments import command_steps
 from tests.experiments.killed import forked
 
 # Files that say when, and not what.
@@ -84,6 +84,6 @@ def tried(place: Path, scenario: Path, kills: int, again: int, draw: random.Rand
 if __name__ == "__main__":
     place, kills, again, seed = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     # what is traced before a start is the same every time
-    cli._check = lambda studies, address: studies
+    command_steps.check_studies = lambda studies, address: studies
     for scenario in sys.argv[5:]:
         tried(place, Path(scenario), kills, again, random.Random(f"{seed} {scenario}"))
