@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from byzax.experiments import command_steps
-from byzax.experiments.refusing import INTERRUPTED, OVERWRITE, QUIET, RETRY_FAILED, TERMINATED, refuse, report_errors
+from byzax.experiments.refusing import (
+    EXECUTOR,
+    INTERRUPTED,
+    OVERWRITE,
+    QUIET,
+    RAY_ADDRESS,
+    RETRY_FAILED,
+    TERMINATED,
+    refuse,
+    report_errors,
+)
 from byzax.experiments.result_commands import summarise
 from byzax.simulator.mistakes import ScenarioError
 
@@ -39,9 +49,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override: --set rule.name=median --set steps=50."),
     ] = None,
-    executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
-    ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    executor: EXECUTOR = None,
+    ray_address: RAY_ADDRESS = None,
+    overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
     quiet: QUIET = False,
 ) -> None:
@@ -100,9 +110,9 @@ def tune(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override: --set steps=50.")
     ] = None,
-    executor: Annotated[str | None, typer.Option(metavar="NAME", help="loop, vectorised or ray.")] = None,
-    ray_address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    executor: EXECUTOR = None,
+    ray_address: RAY_ADDRESS = None,
+    overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
     quiet: QUIET = False,
 ) -> None:
