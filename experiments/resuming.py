@@ -15,7 +15,7 @@ from byzax.experiments.records import COUNTED, Damaged, Summary, read_summary
 from byzax.experiments.run_files import SNAPSHOT
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study_files import save_study
-from byzax.experiments.versions import user_files, versions
+from byzax.experiments.versions import recorded_files, user_files, versions
 from byzax.experiments.writing import write_errors, write_json
 from byzax.simulator import snapshots
 from byzax.simulator.config.grid import Expansion
@@ -151,9 +151,8 @@ def _earlier(folder: Path) -> Iterator[Earlier]:
     for path in sorted(folder.glob("runs/[!.]*")):
         try:
             raw = read_mapping(path / "scenario.yaml")
-            recorded = json.loads((path / "versions.json").read_text())
-            files = {str(each["key"]): str(each["sha256"]) for each in recorded["own_files"]}
-        except (ScenarioError, OSError, ValueError, KeyError, TypeError):
+            files = {key: sha256 for key, (_, sha256) in recorded_files(path).items()}
+        except ValueError:
             # begins again, or is in the way of no run
             continue
         try:

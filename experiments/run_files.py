@@ -13,7 +13,7 @@ from byzax.experiments import marks
 from byzax.experiments.entries import Entry, described, labels_of
 from byzax.experiments.records import read_updates
 from byzax.experiments.strict_yaml import dump
-from byzax.experiments.versions import user_files, versions
+from byzax.experiments.versions import described_versions
 from byzax.experiments.writing import atomically, json_text, sync, write_errors, write_json, write_text
 from byzax.simulator import snapshots
 from byzax.simulator.arrivals import lost_in_words
@@ -39,14 +39,14 @@ def begin(folder: Path, run: Entry) -> None:
         WriteError: Where a file cannot be written.
     """
     here = folder / "runs" / f".{run.slug}"
-    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in user_files(run.scenario).items()]
+    about = json_text(described_versions(run.scenario))
     with write_errors(here):
         _clear(folder / "runs" / run.slug)
         # an interrupted start may have left files here
         here.mkdir(parents=True, exist_ok=True)
         _clear(here, keep_folder=True)
         (here / "scenario.yaml").write_text(dump(described(run)))
-        (here / "versions.json").write_text(json_text({**versions(), "own_files": own}))
+        (here / "versions.json").write_text(about)
         _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
         _append(here / "updates.csv", [("step", *Diagnostics._fields)])
         if run.scenario.record.weights:

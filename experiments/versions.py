@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
+import json
 import os
 import platform
 import subprocess
@@ -65,6 +66,41 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def described_versions(scenario: Study) -> dict[str, Any]:
+    """The content of `versions.json` of a run.
+
+    Args:
+        scenario: The run.
+
+    Returns:
+        JSON values by name: those of `versions`, and `own_files`.
+
+    Raises:
+        ScenarioError: Where JAX has no device to run on, or a file cannot be read.
+    """
+    own = [{"key": key, "file": file, "sha256": held} for key, (file, held) in user_files(scenario).items()]
+    return {**versions(), "own_files": own}
+
+
+def recorded_files(run: Path) -> dict[str, tuple[str, str]]:
+    """The files of the user's own that a run used, from its `versions.json`.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        As `user_files`.
+
+    Raises:
+        ValueError: Where the file is missing or damaged; the message names the kind of error.
+    """
+    try:
+        recorded = json.loads((run / "versions.json").read_text())["own_files"]
+        return {str(file["key"]): (str(file["file"]), str(file["sha256"])) for file in recorded}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(type(error).__name__) from None
 
 
 def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
