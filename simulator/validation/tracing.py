@@ -59,7 +59,7 @@ def require_given(fits: bool, part: Part, name: str, wanted: str, given: Any, fu
         part: The part.
         name: The name of the function among those of the part; empty where the part has one.
         wanted: The value that it must give, in words.
-        given: What it gave, traced or not.
+        given: The value that it gave, traced or not.
         function: The function.
     """
     who = f"{part.label}: {name}" if name else part.label
@@ -89,7 +89,7 @@ def declared_functions(part: Part, where: str, functions: Mapping[str, Any], nee
     Args:
         part: The part.
         where: The value that the functions belong to, for the message.
-        functions: The functions, by name.
+        functions: All of them, by name.
         needs: The names that the part declares.
 
     Returns:
