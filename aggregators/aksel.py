@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels.choosing import mask_smallest
 from byzax.aggregators.kernels.columns import Median, median_of_sorted, order_statistics
-from byzax.aggregators.kernels.distances import mask_smallest, squared_distances_to
+from byzax.aggregators.kernels.distances import squared_distances_to
 from byzax.aggregators.kernels.means import mean_of
 from byzax.aggregators.median import median as marginal_median
 from byzax.options import checked

@@ -406,30 +406,3 @@ def require_key(part: str, context: Context | None) -> Array:
     if context is None:
         raise ValueError(f"{part} draws: apply(rows, state, Context(key=jax.random.key(seed))) is needed")
     return context.key
-
-
-def draw_distinct(key: Array, d: int, count: int) -> Array:
-    """Draws distinct whole numbers, each set of them equally likely.
-
-    Args:
-        key: A key.
-        d: The numbers are below it.
-        count: Number of numbers.
-
-    Returns:
-        `[count]`; all d numbers if d is no larger.
-    """
-    if 4 * count > d:
-        return jax.random.permutation(key, d)[:count]
-    # Numbers drawn one after the other, those that were there before left out: cheaper than to permute all, and that
-    # so many do not suffice has a chance below 1e-12. Then the last ones are there twice.
-    picked = jax.random.randint(key, (4 * count // 3 + 60,), 0, d)
-    order = jnp.argsort(picked, stable=True)
-    again = jnp.zeros(len(picked), bool).at[order[1:]].set(picked[order][1:] == picked[order][:-1])
-    return picked[jnp.argsort(again, stable=True)[:count]]
-
-
-def eligible(alive: Array, finite: Array) -> Array:
-    """Rows to choose from `[n]`: those `alive` and `finite` (both `[n]`), or all alive ones where none is finite."""
-    good = alive & finite
-    return jnp.where(good.any(), good, alive)

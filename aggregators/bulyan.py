@@ -8,22 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from byzax import aggregators
-from byzax.aggregators.base import (
-    NEVER,
-    Aggregator,
-    Array,
-    Info,
-    check_array,
-    eligible,
-    limited,
-    require,
-    stateless,
-)
+from byzax.aggregators.base import NEVER, Aggregator, Array, Info, check_array, limited, require, stateless
+from byzax.aggregators.kernels.choosing import eligible, first_of_least_sum, first_smallest
 from byzax.aggregators.kernels.columns import Median, mean_around_median
 from byzax.aggregators.kernels.distances import (
     SortedNeighbours,
-    first_of_least_sum,
-    first_smallest,
     neighbour_sums,
     pairwise_distances,
     remove_row,

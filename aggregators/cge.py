@@ -6,7 +6,8 @@ from typing import Literal
 import jax.numpy as jnp
 
 from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, require, stateless
-from byzax.aggregators.kernels.distances import mask_smallest, squared_distances_to
+from byzax.aggregators.kernels.choosing import mask_smallest
+from byzax.aggregators.kernels.distances import squared_distances_to
 from byzax.aggregators.kernels.means import mean_of
 from byzax.options import checked
 

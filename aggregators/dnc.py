@@ -16,10 +16,10 @@ from byzax.aggregators.base import (
     NotNegative,
     State,
     check_rows,
-    draw_distinct,
     require,
     require_key,
 )
+from byzax.aggregators.kernels.choosing import draw_distinct
 from byzax.aggregators.kernels.clipping import norms
 from byzax.aggregators.kernels.distances import exponents, power_of_two
 from byzax.aggregators.kernels.means import mean_of

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, eligible, require, selecting
-from byzax.aggregators.kernels.distances import build_sums_of_nearest, first_of_least_sum, pairwise_distances
+from byzax.aggregators.base import Aggregator, Array, require, selecting
+from byzax.aggregators.kernels.choosing import eligible, first_of_least_sum
+from byzax.aggregators.kernels.distances import build_sums_of_nearest, pairwise_distances
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
 from byzax.options import checked
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import Aggregator, Array, eligible, require, selecting
+from byzax.aggregators.base import Aggregator, Array, require, selecting
+from byzax.aggregators.kernels.choosing import eligible
 from byzax.aggregators.kernels.normalised import normalise, squared_distances
 from byzax.options import checked
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from byzax.aggregators.average import average
-from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Count, Info, eligible, require, stateless
+from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Count, Info, require, stateless
+from byzax.aggregators.kernels.choosing import eligible
 from byzax.aggregators.kernels.distances import build_sums_of_nearest, pairwise_distances
 from byzax.aggregators.kernels.means import mean_of
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands

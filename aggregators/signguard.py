@@ -6,18 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from byzax.aggregators.base import (
-    Aggregator,
-    Array,
-    Context,
-    Info,
-    Share,
-    State,
-    check_rows,
-    draw_distinct,
-    require,
-    require_key,
-)
+from byzax.aggregators.base import Aggregator, Array, Context, Info, Share, State, check_rows, require, require_key
+from byzax.aggregators.kernels.choosing import draw_distinct
 from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm, half_norms, measure_lengths
 from byzax.aggregators.kernels.columns import sort_columns
 from byzax.aggregators.kernels.cosines import cosine_distances

@@ -79,7 +79,7 @@ def options(kind: str) -> str:
 
 def keys(_: str | None = None) -> str:
     """All keys of a scenario, from the JSON Schema of `Study`; options of single parts are in tables of their own."""
-    from byzax.simulator.config.part import json_schema
+    from byzax.simulator.config.schema import json_schema
     from byzax.simulator.config.study import Study
 
     schema = json_schema(Study)

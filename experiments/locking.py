@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from byzax.experiments.outputs import ANOTHER, HOLDER, LOCK
+from byzax.experiments.marks import ANOTHER, HOLDER, LOCK
 from byzax.experiments.writing import write_json
 from byzax.simulator.mistakes import ScenarioError
 

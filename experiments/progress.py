@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from byzax.experiments.entries import Entry
 from byzax.experiments.names import counted, duration
-from byzax.experiments.results import Entry
 from byzax.experiments.scores import score_text
 from byzax.simulator.executors import Checkpoint
 

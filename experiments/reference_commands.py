@@ -75,7 +75,7 @@ def schema(
     Save it (byzax schema > byzax.json) and begin a scenario with: # yaml-language-server: $schema=byzax.json
     """
     from byzax.experiments.certify.description import Certificate
-    from byzax.simulator.config.part import json_schema
+    from byzax.simulator.config.schema import json_schema
     from byzax.simulator.config.study import Study
 
     content = json_schema(Study if described is DescribedFile.SCENARIO else Certificate)

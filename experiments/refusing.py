@@ -15,8 +15,12 @@ from byzax.simulator.mistakes import quote
 # as a shell counts them: 128 + the number of the signal
 INTERRUPTED, TERMINATED = 130, 143
 MOST_THREADS = 1024
-OVERWRITE = "Remove the results that byzax wrote into --out, and nothing else."
+OVERWRITE = Annotated[
+    bool, typer.Option("--overwrite", help="Remove the results that byzax wrote into --out, and nothing else.")
+]
 RETRY_FAILED = Annotated[bool, typer.Option("--retry-failed", help="Run those again that failed before.")]
+EXECUTOR = Annotated[str | None, typer.Option("--executor", metavar="NAME", help="loop, vectorised or ray.")]
+RAY_ADDRESS = Annotated[str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")]
 QUIET = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no progress: only the results, notes, failures and mistakes.")
 ]

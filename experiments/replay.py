@@ -1,6 +1,5 @@
 """Replay of a recorded run, one worker after the other, compared with the recorded numbers."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import numpy as np
 
 from byzax.experiments import study
 from byzax.experiments.records import Damaged, read_params, read_summary
-from byzax.experiments.results import user_files
+from byzax.experiments.versions import recorded_files, user_files
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
@@ -55,12 +54,11 @@ def run_folders(folder: Path) -> list[Path]:
 def _same_code(run: Path, scenario: Study) -> None:
     """Checks that the user's own files are those that the run used, without running them. Raises ScenarioError."""
     try:
-        recorded = json.loads((run / "versions.json").read_text())["own_files"]
-        recorded = {str(file["key"]): (str(file["file"]), str(file["sha256"])) for file in recorded}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        recorded = recorded_files(run)
+    except ValueError as error:
         raise ScenarioError(
-            f"{run / 'versions.json'}: does not say which files of your own the run used ({type(error).__name__}): it "
-            "cannot be compared"
+            f"{run / 'versions.json'}: does not say which files of your own the run used ({error}): it cannot be "
+            "compared"
         ) from None
     for key, (file, digest_now) in user_files(scenario).items():
         before, digest_then = recorded.get(key, (file, "no file of your own"))

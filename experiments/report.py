@@ -10,10 +10,9 @@ from rich.text import Text
 
 from byzax.experiments import outputs, pages, plots, tables
 from byzax.experiments.gathering import Results, gather, time_varies
-from byzax.experiments.results import read_skipped
 from byzax.experiments.scores import SUCCESS
 from byzax.experiments.strict_yaml import read_mapping
-from byzax.experiments.study import skipped_lines
+from byzax.experiments.study_files import read_skipped, skipped_lines
 from byzax.simulator.mistakes import ScenarioError
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from byzax.experiments import outputs, results
+from byzax.experiments import marks, outputs
+from byzax.experiments.entries import Entry, described, entries_of, labels_of
 from byzax.experiments.locking import locked
 from byzax.experiments.names import counted
 from byzax.experiments.records import COUNTED, Damaged, Summary, read_summary
-from byzax.experiments.results import Entry
+from byzax.experiments.run_files import SNAPSHOT
 from byzax.experiments.strict_yaml import read_mapping
-from byzax.experiments.writing import write_json
+from byzax.experiments.study_files import save_study
+from byzax.experiments.versions import recorded_files, user_files, versions
+from byzax.experiments.writing import write_errors, write_json
 from byzax.simulator import snapshots
 from byzax.simulator.config.grid import Expansion
 from byzax.simulator.mistakes import ScenarioError, join_lines, on_one_line, shorten
@@ -82,7 +85,7 @@ def compare(folder: Path, expansion: Expansion, retry_failed: bool) -> Standing:
     earlier = [*_earlier(folder)]
     if not earlier:
         return NEW
-    entries = {entry.slug: entry for entry in results.runs(expansion)}
+    entries = {entry.slug: entry for entry in entries_of(expansion)}
     described = {slug: _described(entry) for slug, entry in entries.items()}
     by_description = {_text(each.described): each for each in earlier}
     same = {slug: by_description[text] for slug in entries if (text := _text(described[slug])) in by_description}
@@ -93,7 +96,7 @@ def compare(folder: Path, expansion: Expansion, retry_failed: bool) -> Standing:
         source = expansion.source or "the study"
         lines = [
             f"{rest[slug].folder}: was run with {_difference(rest[slug].described, described[slug])} in {source}: "
-            f"{outputs.ANOTHER}, or run all anew ({outputs.OVERWRITE})"
+            f"{marks.ANOTHER}, or run all anew ({marks.OVERWRITE})"
             for slug in changed
         ]
         raise ScenarioError(join_lines(lines))
@@ -111,10 +114,10 @@ def compare(folder: Path, expansion: Expansion, retry_failed: bool) -> Standing:
         if status in COUNTED or (status == "failed" and not retry_failed):
             kept.append(slug)
             lost += [slug] * (status == "failed")
-        elif (each.folder / results.SNAPSHOT).exists():
+        elif (each.folder / SNAPSHOT).exists():
             try:
                 _check_versions(each.folder)
-                held[slug] = snapshots.load(each.folder / results.SNAPSHOT)
+                held[slug] = snapshots.load(each.folder / SNAPSHOT)
             except ValueError as error:
                 notes.append(f"{each.folder}: begins again: {error}")
     places = {slug: each.folder for slug, each in same.items()}
@@ -134,13 +137,13 @@ def take_over(folder: Path, expansion: Expansion, standing: Standing) -> None:
     """
     if not standing.folders:
         return
-    with results.writing(folder):
+    with write_errors(folder):
         _rename(folder, standing.folders)
-        for entry in results.runs(expansion):
+        for entry in entries_of(expansion):
             if entry.slug in standing.kept:
                 _relabel(folder / "runs" / entry.slug, entry)
                 # where the process was killed just after the summary was written
-                (folder / "runs" / entry.slug / results.SNAPSHOT).unlink(missing_ok=True)
+                (folder / "runs" / entry.slug / SNAPSHOT).unlink(missing_ok=True)
 
 
 def _earlier(folder: Path) -> Iterator[Earlier]:
@@ -148,9 +151,8 @@ def _earlier(folder: Path) -> Iterator[Earlier]:
     for path in sorted(folder.glob("runs/[!.]*")):
         try:
             raw = read_mapping(path / "scenario.yaml")
-            recorded = json.loads((path / "versions.json").read_text())
-            files = {str(each["key"]): str(each["sha256"]) for each in recorded["own_files"]}
-        except (ScenarioError, OSError, ValueError, KeyError, TypeError):
+            files = {key: sha256 for key, (_, sha256) in recorded_files(path).items()}
+        except ValueError:
             # begins again, or is in the way of no run
             continue
         try:
@@ -161,8 +163,8 @@ def _earlier(folder: Path) -> Iterator[Earlier]:
 
 
 def _described(entry: Entry) -> Mapping[str, Any]:
-    files = {key: sha256 for key, (_, sha256) in results.user_files(entry.scenario).items()}
-    return _comparable(results.described(entry), files)
+    files = {key: sha256 for key, (_, sha256) in user_files(entry.scenario).items()}
+    return _comparable(described(entry), files)
 
 
 def _comparable(raw: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
@@ -200,9 +202,9 @@ def _rename(folder: Path, places: Mapping[str, Path]) -> None:
     moving = {slug: place for slug, place in places.items() if place.name != slug}
     # one may have the name that another one is to have
     taken = {place.name for place in places.values()}
-    aside = {slug: folder / "runs" / f"{slug}{outputs.ASIDE}" for slug in moving if slug in taken}
-    outputs.list_in_mark(folder, [f"runs/{path.name}" for path in aside.values()])
-    outputs.list_in_mark(folder, [f"runs/{slug}" for slug in moving])
+    aside = {slug: folder / "runs" / f"{slug}{marks.ASIDE}" for slug in moving if slug in taken}
+    marks.list_in_mark(folder, [f"runs/{path.name}" for path in aside.values()])
+    marks.list_in_mark(folder, [f"runs/{slug}" for slug in moving])
     for slug, path in aside.items():
         moving[slug].rename(path)
     for slug, place in moving.items():
@@ -213,7 +215,7 @@ def _relabel(here: Path, entry: Entry) -> None:
     """Puts the labels and the position that a run has in the study now into its summary."""
     path = here / "summary.json"
     before = json.loads(path.read_text())
-    after = {**before, **results.labels_of(entry)}
+    after = {**before, **labels_of(entry)}
     if after != before:
         write_json(path, after)
 
@@ -224,7 +226,7 @@ def _check_versions(here: Path) -> None:
         before = json.loads((here / "versions.json").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{here / 'versions.json'}: cannot be read ({error})") from None
-    now = results.versions()
+    now = versions()
     for name in VERSIONS:
         if before.get(name) != now[name]:
             raise ValueError(f"it was begun with {name} {before.get(name)}, and here it is {now[name]}")
@@ -237,7 +239,7 @@ def opened(
     inputs: Sequence[Path],
     overwrite: bool = False,
     retry_failed: bool = False,
-    kind: outputs.ResultsKind = "study",
+    kind: marks.ResultsKind = "study",
 ) -> Iterator[list[Standing]]:
     """Holds the folders of studies for this process, and prepares them.
 
@@ -267,7 +269,7 @@ def opened(
         outputs.claim(folders, inputs, kind=kind, goes_on=True)
         for (folder, each), standing in zip(together, standings, strict=True):
             outputs.remove_begun(folder)
-            results.save_study(folder, each)
+            save_study(folder, each)
             take_over(folder, each, standing)
         yield standings
 
@@ -285,7 +287,7 @@ def lines(folder: Path, expansion: Expansion, standing: Standing) -> list[str]:
     """
     if not standing.folders and not standing.notes:
         return []
-    count = len(results.runs(expansion))
+    count = len(entries_of(expansion))
     numbers = [(len(standing.kept), "there already"), (len(standing.snapshots), "to be gone on with")]
     numbers.append((count - len(standing.kept) - len(standing.snapshots), "to be run"))
     words = ", ".join(f"{number} {what}" for number, what in numbers if number)

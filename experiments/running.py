@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from byzax.experiments import results
+from byzax.experiments import run_files
+from byzax.experiments.entries import Entry, entries_of
 from byzax.experiments.names import one_line
 from byzax.experiments.progress import Report
-from byzax.experiments.results import Entry
 from byzax.experiments.resuming import NEW, Standing
+from byzax.experiments.writing import WriteError
 from byzax.simulator import interrupts
 from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.study import Study
@@ -49,7 +50,7 @@ def group_runs(expansion: Expansion, folder: Path, standing: Standing = NEW) -> 
         The groups, in order, without the runs that are there. A run in a group of its own can fail without the others.
     """
     groups = []
-    runs = iter(results.runs(expansion))
+    runs = iter(entries_of(expansion))
     for cell in expansion.cells:
         by_seed = {seed: next(runs) for seed in cell.study.seeds}
         left = {seed: run for seed, run in by_seed.items() if run.slug not in standing.kept}
@@ -114,29 +115,29 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
     try:
         for seed, run in group.runs.items():
             if seed in group.snapshots:
-                by_seed[seed] = results.resume(group.folder, run, group.snapshots[seed])
+                by_seed[seed] = run_files.resume(group.folder, run, group.snapshots[seed])
             else:
-                results.begin(group.folder, run)
+                run_files.begin(group.folder, run)
         report.begin(group.runs.values(), group.scenario.steps)
         task = group.scenario.task._replace(seeds=tuple(group.runs))
         with closing(execute(task, group.snapshots, _saving(group))) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
                 run, history = group.runs[checkpoint.seed], by_seed.setdefault(checkpoint.seed, [])
-                results.record(group.folder, run, checkpoint, hidden)
+                run_files.record(group.folder, run, checkpoint, hidden)
                 # only the last model and timeline are kept: one for each evaluation may not fit into memory
                 history[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in history[-1:]]
                 history.append(checkpoint)
                 report.advance(run, checkpoint)
                 if checkpoint.step == group.scenario.steps or checkpoint.stopped:
-                    status = results.final_status(checkpoint)
-                    results.finish(group.folder, run, history, status, checkpoint.stopped or None, hidden)
+                    status = run_files.final_status(checkpoint)
+                    run_files.finish(group.folder, run, history, status, checkpoint.stopped or None, hidden)
                     ended.add(checkpoint.seed)
                     report.done(run, checkpoint)
                     whole &= status == "complete"
                 interrupts.check()
     except KeyboardInterrupt as error:
         interrupt = type(error)
-    except results.WriteError as error:
+    except WriteError as error:
         # other runs could not be written either
         full = str(error)
     except Exception as error:
@@ -149,7 +150,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
             )
             return False
     if full:
-        raise results.WriteError(full)
+        raise WriteError(full)
     if interrupt is None:
         return whole
     for seed, run in group.runs.items():
@@ -159,8 +160,8 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
             continue
         # the signal may have come while a run that had made all its updates was written
         last = history[-1] if history and (history[-1].step == group.scenario.steps or history[-1].stopped) else None
-        status, reason = (results.final_status(last), last.stopped or None) if last else ("interrupted", None)
-        results.finish(group.folder, run, history, status, reason, hidden)
+        status, reason = (run_files.final_status(last), last.stopped or None) if last else ("interrupted", None)
+        run_files.finish(group.folder, run, history, status, reason, hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt
@@ -172,7 +173,7 @@ def _saving(group: RunGroup) -> Saving | None:
     if how is None:
         return None
     return Saving(
-        lambda seed, snapshot: results.save_snapshot(group.folder, group.runs[seed], snapshot), how.every_s, how.every
+        lambda seed, snapshot: run_files.save_snapshot(group.folder, group.runs[seed], snapshot), how.every_s, how.every
     )
 
 
@@ -187,6 +188,6 @@ def _fail(
 ) -> None:
     for seed, run in runs.items():
         if not (folder / "runs" / run.slug).exists():
-            results.begin(folder, run)
-        results.finish(folder, run, by_seed.get(seed, []), "failed", one_line(reason), hidden, trace)
+            run_files.begin(folder, run)
+        run_files.finish(folder, run, by_seed.get(seed, []), "failed", one_line(reason), hidden, trace)
         report.failed(run, one_line(reason))

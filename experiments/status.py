@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from byzax.experiments import outputs
+from byzax.experiments import marks
 from byzax.experiments.locking import Holder, holder
 from byzax.experiments.names import counted, duration
 from byzax.experiments.records import COUNTED, Damaged, read_metrics, read_summary
@@ -63,11 +63,11 @@ def status(folder: Path) -> Status:
     Raises:
         ScenarioError: Where the folder is none of byzax.
     """
-    kind, listed = outputs.read_mark(folder)
+    kind, listed = marks.read_mark(folder)
     if kind not in ("study", "tuning"):
         raise ScenarioError(f"{folder}: no study here: a folder that byzax run or byzax tune writes is needed")
     names = sorted(
-        name.removeprefix("runs/") for name in listed if name.startswith("runs/") and not name.endswith(outputs.ASIDE)
+        name.removeprefix("runs/") for name in listed if name.startswith("runs/") and not name.endswith(marks.ASIDE)
     )
     done, failed, damaged, begun, times = [], {}, [], [], []
     for name in names:

@@ -1,6 +1,6 @@
 """Scenario files: read, overridden from the command line, and expanded into the runs of a grid."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,25 +133,3 @@ def assign_all(
 def _decides(key: str, other: str) -> bool:
     """Tells whether a value for `key` also sets `other`."""
     return other == key or other.startswith(f"{key}.") or key == f"{other}.name"
-
-
-def skipped_lines(skipped: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines about combinations that were left out, one for each reason.
-
-    Args:
-        skipped: Combinations and reasons.
-
-    Returns:
-        The lines.
-
-    Example:
-        >>> skipped_lines([("f=2", "n is 5"), ("f=3", "n is 5")])
-        ['skipped: n is 5 (2 combinations, such as f=2)']
-    """
-    combinations: dict[str, list[str]] = {}
-    for combination, reason in skipped:
-        combinations.setdefault(reason, []).append(combination)
-    return [
-        f"skipped: {reason} ({f'{len(names)} combinations, such as ' if len(names) > 1 else ''}{names[0]})"
-        for reason, names in combinations.items()
-    ]

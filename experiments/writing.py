@@ -3,7 +3,8 @@
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,23 @@ def json_text(value: Mapping[str, Any]) -> str:
         The text, indented.
     """
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+class WriteError(RuntimeError):
+    """A file of results that cannot be written, such as on a full disk; one line that names it."""
+
+
+@contextmanager
+def write_errors(folder: Path) -> Iterator[None]:
+    """Turns an OSError while files of a folder are written into a WriteError.
+
+    Args:
+        folder: The folder, named in the error where the file is not known.
+
+    Raises:
+        WriteError: For a file that cannot be written, such as on a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None

@@ -1,15 +1,13 @@
 """The adversary of a run: all its attacks, each with its Byzantine workers, its knowledge and its updates."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from byzax.attacks import Attack, Batch, Goal, View
-from byzax.attacks.base import AskRule, ModelLoss
+from byzax.attacks import Batch, Goal, View
+from byzax.simulator.attackers import AttackerFunctions, Attackers, ForgeInputs, forge_rows, init_attack, is_attacker
 from byzax.simulator.compilation import compiled_once
-from byzax.simulator.config.attack import AttackShare, Knowledge
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.world import World
 
@@ -31,67 +29,6 @@ class ByzantineRanks(Protocol):
             `[n]`, 0..f-1 for the Byzantine workers of the update, -1 for the honest.
         """
         ...
-
-
-class IsActive(Protocol):
-    """Decides in which updates an attack is carried out."""
-
-    def __call__(self, step: Array, /) -> Array:
-        """A truth value: whether the attack is carried out in update `step`."""
-        ...
-
-
-class Attackers(NamedTuple):
-    """An attack and the Byzantine workers that carry it out.
-
-    Attributes:
-        attack: The attack.
-        first: The first of these workers, as a number among the Byzantine ones.
-        end: The number after the last of them.
-        knowledge: The rows that the attack may read.
-        active: Decides in which updates it is carried out; None for all.
-    """
-
-    attack: Attack
-    first: int
-    end: int
-    knowledge: Knowledge
-    active: IsActive | None
-
-
-class BuildAskRule(Protocol):
-    """Builds the `ask_rule` of a view."""
-
-    def __call__(self, known: Array, /) -> AskRule:
-        """A function that asks the rule.
-
-        Args:
-            known: `[m, d]`, the rows in place of those that the attackers may not change.
-
-        Returns:
-            The function.
-        """
-        ...
-
-
-class BuildLoss(Protocol):
-    """Builds the `loss` of a view."""
-
-    def __call__(self, first: Any, end: Any, /) -> ModelLoss:
-        """A function that measures a model on samples of the Byzantine workers number `first` to `end` - 1."""
-        ...
-
-
-class AttackerFunctions(NamedTuple):
-    """The functions of a `View` that differ between attackers.
-
-    Attributes:
-        build_ask_rule: Builds the view's `ask_rule`.
-        build_loss: Builds the view's `loss`.
-    """
-
-    build_ask_rule: BuildAskRule
-    build_loss: BuildLoss
 
 
 class InitAdversary(Protocol):
@@ -220,27 +157,6 @@ def build_byzantine_ranks(sampled: int | None) -> ByzantineRanks:
 
 
 @compiled_once
-def build_is_active(part: AttackShare) -> IsActive | None:
-    """Builds the decision in which updates an attack is carried out, from its `from`, `until` and `every`.
-
-    Args:
-        part: The attack in a scenario.
-
-    Returns:
-        The decision; None where the attack is carried out in every update.
-    """
-    begin, until, every = getattr(part, "from"), part.until, part.every
-    if (begin, until, every) == (0, None, 1):
-        return None
-
-    def active(now: Array) -> Array:
-        started = (now >= begin) & ((now - begin) % every == 0)
-        return started if until is None else started & (now < until)
-
-    return active
-
-
-@compiled_once
 def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
     """Builds the adversary that carries out several attacks, each by its own workers.
 
@@ -253,21 +169,20 @@ def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
     forging = [part for part in parts if part.attack.forge is not None and part.end > part.first]
 
     def init(d: int) -> State:
-        return tuple(_init_state(part, d) for part in forging)
+        return tuple(init_attack(part, d) for part in forging)
 
     def forge(
         key: Array, view: View, ranks: Array, own: Array, functions: AttackerFunctions, states: State
     ) -> tuple[Array, State]:
-        rows, after = view.rows, []
+        inputs, rows, after = ForgeInputs(view, ranks, own, functions), view.rows, []
         for number, (part, state) in enumerate(zip(forging, states, strict=True)):
-            is_mine = (ranks >= part.first) & (ranks < part.end)
+            is_mine = is_attacker(part, ranks)
             part_key = key if len(forging) == 1 else jax.random.fold_in(key, number)
 
             def carry_out(
                 state: State, part: Attackers = part, is_mine: Array = is_mine, part_key: Array = part_key
             ) -> tuple[Array, State]:
-                forge_part = _FORGE_BY_KNOWLEDGE[part.knowledge]
-                return forge_part(part, part_key, view, is_mine, ranks, own, functions, state)
+                return forge_rows(part, part_key, inputs, is_mine, state)
 
             if part.active is None:
                 forged, state = carry_out(state)
@@ -282,9 +197,7 @@ def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
     def corrupt(key: Array, batch: Batch, rank: Array, handed: Array) -> Batch:
         changed = batch
         for part in poisoning:
-            is_mine = (rank >= part.first) & (rank < part.end)
-            if part.active is not None:
-                is_mine &= part.active(handed)
+            is_mine = is_attacker(part, rank, handed)
             assert part.attack.corrupt is not None
             poisoned = part.attack.corrupt(key, batch._replace(rank=rank - part.first))
             changed = changed._replace(
@@ -298,9 +211,7 @@ def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
     def claim(samples: Array, ranks: Array, step: Array) -> Array:
         claimed = samples
         for part in claiming:
-            is_mine = (ranks >= part.first) & (ranks < part.end)
-            if part.active is not None:
-                is_mine &= part.active(step)
+            is_mine = is_attacker(part, ranks, step)
             assert part.attack.claim is not None
             claimed = jnp.where(is_mine, part.attack.claim(samples), claimed)
         return claimed
@@ -325,94 +236,7 @@ def _build_is_among(parts: list[Attackers]) -> IsAmong:
     def is_among(ranks: Array) -> Array:
         among = jnp.zeros(ranks.shape, bool)
         for part in parts:
-            among |= (ranks >= part.first) & (ranks < part.end)
+            among |= is_attacker(part, ranks)
         return among
 
     return is_among
-
-
-def _init_state(part: Attackers, d: int) -> State:
-    state = part.attack.init(d)
-    if part.knowledge != "own":
-        return state
-    # one state for each of its workers
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (part.end - part.first, *jnp.shape(leaf))), state)
-
-
-def _forge_omniscient(
-    part: Attackers,
-    key: Array,
-    view: View,
-    is_mine: Array,
-    ranks: Array,
-    own: Array,
-    functions: AttackerFunctions,
-    state: State,
-) -> tuple[Array, State]:
-    """Forges from all rows."""
-    assert part.attack.forge is not None
-    of_others = (ranks >= 0) & ~is_mine
-    return part.attack.forge(key, view._replace(byzantine=view.byzantine & ~of_others), state)
-
-
-def _forge_colluding(
-    part: Attackers,
-    key: Array,
-    view: View,
-    is_mine: Array,
-    ranks: Array,
-    own: Array,
-    functions: AttackerFunctions,
-    state: State,
-) -> tuple[Array, State]:
-    """Forges from the rows of the attack's own workers, which stand in turn for the rows of all others."""
-    assert part.attack.forge is not None
-    places = jnp.nonzero(is_mine, size=len(is_mine))[0]
-    stand_in = places[jnp.arange(len(is_mine)) % jnp.maximum(is_mine.sum(), 1)]
-    rows = jnp.where(is_mine[:, None], own, own[stand_in])
-    rows = jnp.where(is_mine.any(), rows, jnp.zeros_like(rows))
-    # the server keeps the rows that its Byzantine workers sent, not those that they computed
-    sent = jnp.where(is_mine[:, None], view.rows, rows)
-    limited = {"ask_rule": functions.build_ask_rule(sent), "loss": functions.build_loss(part.first, part.end)}
-    limited_view = view._replace(rows=rows, byzantine=is_mine, known=is_mine, new=view.new & is_mine, **limited)
-    forged, after = part.attack.forge(key, limited_view, state)
-    # an update without its workers leaves the state as it is
-    return forged, jax.tree.map(lambda new, old: jnp.where(is_mine.any(), new, old), after, state)
-
-
-def _forge_own(
-    part: Attackers,
-    key: Array,
-    view: View,
-    is_mine: Array,
-    ranks: Array,
-    own: Array,
-    functions: AttackerFunctions,
-    states: State,
-) -> tuple[Array, State]:
-    """Forges the row of each of the attack's workers from that row alone, with a state for each worker."""
-    assert part.attack.forge is not None
-    forge = part.attack.forge
-
-    def forge_one(worker: tuple[Array, State]) -> tuple[Array, State]:
-        rank, state = worker
-        is_worker = ranks == rank
-        place = jnp.argmax(is_worker)
-        rows = jnp.broadcast_to(jnp.where(is_worker.any(), own[place], 0), own.shape)
-        limited = {"ask_rule": functions.build_ask_rule(rows), "loss": functions.build_loss(rank, rank + 1)}
-        limited_view = view._replace(
-            rows=rows, byzantine=is_worker, known=is_worker, new=view.new & is_worker, **limited
-        )
-        forged, after = forge(jax.random.fold_in(key, rank), limited_view, state)
-        # an update without the worker leaves its state as it is
-        return forged[place], jax.tree.map(lambda new, old: jnp.where(is_worker.any(), new, old), after, state)
-
-    forged, states = jax.lax.map(forge_one, (jnp.arange(part.first, part.end), states))
-    return forged[jnp.clip(ranks - part.first, 0, part.end - part.first - 1)], states
-
-
-_FORGE_BY_KNOWLEDGE: dict[Knowledge, Callable[..., tuple[Array, State]]] = {
-    "omniscient": _forge_omniscient,
-    "colluding": _forge_colluding,
-    "own": _forge_own,
-}

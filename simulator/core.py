@@ -13,13 +13,12 @@ from byzax.attacks import Attack, Goal
 from byzax.models import Model
 from byzax.simulator.adversary import (
     Adversary,
-    Attackers,
     ByzantineRanks,
     InitAdversary,
     build_adversary,
     build_byzantine_ranks,
-    build_is_active,
 )
+from byzax.simulator.attackers import Attackers, build_is_active
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.data import DataPart

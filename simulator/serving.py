@@ -14,7 +14,8 @@ from byzax.aggregators.kernels.means import mean_of
 from byzax.attacks import Answer, View
 from byzax.attacks.base import AskRule, ModelLoss
 from byzax.models import Model
-from byzax.simulator.adversary import Adversary, AttackerFunctions, ByzantineRanks, InitAdversary
+from byzax.simulator.adversary import Adversary, ByzantineRanks, InitAdversary
+from byzax.simulator.attackers import AttackerFunctions
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.worker import Local
 from byzax.simulator.diagnostics import Decision, Diagnostics, compare_with_honest

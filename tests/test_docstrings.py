@@ -1,6 +1,8 @@
 """Names of byzax: one class for each, and docstrings, with arguments and results on what users import."""
 
 import ast
+import doctest
+import importlib
 import inspect
 import re
 import typing
@@ -86,3 +88,24 @@ def test_what_users_import_says_arguments_results_and_errors(name):
     for member, defined in members.items():
         if not member.startswith("_") and (inspect.isfunction(defined) or isinstance(defined, property)):
             assert inspect.getdoc(defined), f"{name}.{member}"
+
+
+def module_of(path):
+    inside = path.relative_to(ROOT).with_suffix("").parts
+    inside = inside[2:] if inside[0] == "src" else inside
+    return ".".join(["byzax", *inside]).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        module_of(path)
+        for path in FILES
+        # rules have a test in tests/aggregators, most of them at night: each compiles one
+        if ">>>" in path.read_text() and (path.stem == "__init__" or not path.is_relative_to(ROOT / "aggregators"))
+    ],
+)
+def test_the_examples_in_docstrings_are_true(module):
+    tried = doctest.testmod(importlib.import_module(module))
+    assert tried.failed == 0
+    assert tried.attempted > 0

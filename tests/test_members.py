@@ -1,6 +1,5 @@
 """Parts by reference: names, files, functions and installed packages; what cannot be used is named in one line."""
 
-import doctest
 import importlib
 import json
 import os
@@ -63,26 +62,6 @@ def refusal(kind, name="mine"):
         find(kind, name)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        *(kind.package for kind in KINDS.values()),
-        "byzax.members",
-        "byzax.options",
-        "byzax.simulator.config.base",
-        "byzax.simulator.config.grid",
-        "byzax.simulator.config.run",
-        "byzax.simulator.mistakes",
-        "byzax.experiments.names",
-        "byzax.experiments.study",
-    ],
-)
-def test_the_examples_in_the_docstrings_are_true(module):
-    tried = doctest.testmod(importlib.import_module(module))
-    assert tried.failed == 0
-    assert tried.attempted > 0 or module in ("byzax.aggregators", "byzax.simulator.optimizers"), "no example"
 
 
 BROKEN = {

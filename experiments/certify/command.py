@@ -86,8 +86,9 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     from rich.console import Console
     from rich.markup import escape
 
-    from byzax.experiments import outputs, results
+    from byzax.experiments import outputs
     from byzax.experiments.certify import measuring, plot, report
+    from byzax.experiments.versions import versions
     from byzax.simulator import compilation
     from byzax.simulator.config.grid import prefix_errors
 
@@ -96,7 +97,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     compilation.use_disk_cache()
     with prefix_errors(file) if file else nullcontext():
         plan = measuring.plan_measurements(asked)
-    results.versions()
+    versions()
     outputs.claim([folder], inputs, overwrite, "certificate", keep=True)
     errors = Console(stderr=True)
     findings: list[measuring.Findings] = []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from byzax.experiments.certify import breakdown, draws, forging, leak, resilience, robustness, search, subject
 from byzax.experiments.certify.description import Certificate
-from byzax.experiments.results import labels
+from byzax.experiments.labels import labels
 from byzax.simulator.mistakes import ScenarioError, on_one_line
 
 # Bytes for each number of the rows of one update: draws of a search, the same attacked, and directions for each draw.

@@ -73,10 +73,7 @@ def certificate(plan: MeasurementPlan, findings: Sequence[Findings]) -> Figure:
     scene = plan.scene
     noise = scene.spread / scene.norm
     labels = [each.label for each in findings]
-    handles = [
-        Line2D([], [], color=paint[label], marker=MARKS[i % len(MARKS)], linestyle=DASHES[i % len(DASHES)])
-        for i, label in enumerate(labels)
-    ]
+    handles = [Line2D([], [], **_line_style(i, paint[label])) for i, label in enumerate(labels)]
     figure.legend(
         handles,
         [verbatim(label) for label in labels],
@@ -90,6 +87,11 @@ def certificate(plan: MeasurementPlan, findings: Sequence[Findings]) -> Figure:
         alignment="left",
     )
     return figure
+
+
+def _line_style(number: int, colour: str) -> dict[str, Any]:
+    """The look of the line of rule `number`, in the legend and in every panel with lines."""
+    return {"color": colour, "marker": MARKS[number % len(MARKS)], "linestyle": DASHES[number % len(DASHES)]}
 
 
 def _angles(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan: MeasurementPlan) -> None:
@@ -171,15 +173,8 @@ def _deviations(axes: Axes, findings: Sequence[Findings], paint: dict[str, str],
         if not (broken := each.breakdown):
             continue
         numbers, values = np.array(list(broken.curve)), np.array(list(broken.curve.values()))
-        style: Any = {"color": paint[each.label], "linestyle": DASHES[i % len(DASHES)]}
-        axes.plot(
-            numbers,
-            np.clip(values, 1e-3, HIGHEST),
-            linewidth=1.5,
-            marker=MARKS[i % len(MARKS)],
-            markersize=2.8,
-            **style,
-        )
+        style = _line_style(i, paint[each.label])
+        axes.plot(numbers, np.clip(values, 1e-3, HIGHEST), linewidth=1.5, markersize=2.8, **style)
         if broken.num_byzantine is not None:
             height = HIGHEST ** (0.95 - 0.08 * (i % 5))
             axes.annotate(
@@ -218,15 +213,8 @@ def _leaks(axes: Axes, findings: Sequence[Findings], paint: dict[str, str], plan
             ends.append((np.inf, "no limit", paint[each.label]))
             continue
         d = [point.d for point in leaking.points]
-        style: Any = {"color": paint[each.label], "linestyle": DASHES[i % len(DASHES)]}
-        axes.plot(
-            d,
-            [p.value.value for p in leaking.points],
-            linewidth=1.5,
-            marker=MARKS[i % len(MARKS)],
-            markersize=4,
-            **style,
-        )
+        style = _line_style(i, paint[each.label])
+        axes.plot(d, [p.value.value for p in leaking.points], linewidth=1.5, markersize=4, **style)
         axes.fill_between(
             d, [p.value.low for p in leaking.points], [p.value.high for p in leaking.points], color=paint[each.label],
             alpha=0.14, linewidth=0,

@@ -15,9 +15,10 @@ from rich.text import Text
 from byzax.experiments.certify.breakdown import Window
 from byzax.experiments.certify.intervals import Estimate
 from byzax.experiments.certify.measuring import Findings, MeasurementPlan
+from byzax.experiments.marks import NAMES
 from byzax.experiments.names import counted
-from byzax.experiments.outputs import NAMES, save_text
-from byzax.experiments.results import versions
+from byzax.experiments.outputs import save_text
+from byzax.experiments.versions import versions
 from byzax.experiments.writing import json_text
 
 FILES = NAMES["certificate"]

@@ -11,7 +11,7 @@ from byzax.aggregators import Aggregator, Context
 from byzax.simulator import interrupts
 from byzax.simulator.config.part import Part
 from byzax.simulator.contracts import errors_of, location, require
-from byzax.simulator.validation.tracing import build_rule
+from byzax.simulator.validation.row_traces import build_rule
 
 Array = jax.Array
 # Rows of one batch, in bytes: less than the size that the C library maps anew each time (32 MiB), since to get

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 from pydantic import Field, Strict, create_model, model_validator
 
 from byzax.simulator.config.base import Count, Description, Seed
-from byzax.simulator.config.part import Choice, NamedOneOf, Part, accept_bare
+from byzax.simulator.config.choices import NamedOneOf, accept_bare
+from byzax.simulator.config.part import Choice, Part
 
 
 class Byzantine(Description, frozen=True):

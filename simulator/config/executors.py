@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import Count, Description
-from byzax.simulator.config.part import NamedOneOf
+from byzax.simulator.config.choices import NamedOneOf
 
 
 class EarlyStopping(Description, frozen=True):

@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from byzax.members import PluginError
 from byzax.options import PartError
 from byzax.simulator.config.base import parse_as, thaw
-from byzax.simulator.config.part import Choice, choice_of
+from byzax.simulator.config.choices import choice_of
+from byzax.simulator.config.part import Choice
 from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import with_floors
 from byzax.simulator.mistakes import (

@@ -5,7 +5,8 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import Description, Seconds, Share
-from byzax.simulator.config.part import Choice, Either, Part
+from byzax.simulator.config.choices import Either
+from byzax.simulator.config.part import Choice, Part
 
 _MODEL = Choice("latency", number=("constant", "seconds"))
 DelayField: TypeAlias = Annotated[Part, _MODEL]

@@ -2,27 +2,19 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from types import MappingProxyType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    GetJsonSchemaHandler,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-    create_model,
-)
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, ValidationError, create_model
 from pydantic_core import core_schema
 
 from byzax import members
-from byzax.members import PluginError, named, nearest
+from byzax.members import PluginError, named
 from byzax.options import Nested, PartError, options_of
-from byzax.simulator.config.base import Description, freeze, is_list, mistake, number_hint
+from byzax.simulator.config.base import Description, freeze, mistake
+from byzax.simulator.config.schema import schema_reference
 from byzax.simulator.file_cache import depends_on
 from byzax.simulator.mistakes import label_of, quote
 
@@ -194,7 +186,7 @@ class Choice:
             raise mistake(f"a name, a function, or a mapping with name and options, is needed, got {quote(value)}")
         chosen = given.get("name")
         if not isinstance(chosen, str) and not callable(chosen):
-            raise _nameless(given, f"must be a name or a function, got {quote(chosen)}")
+            raise missing_name(given, f"must be a name or a function, got {quote(chosen)}")
         try:
             made = self.type_of(chosen)
         except (PartError, PluginError) as error:
@@ -241,205 +233,28 @@ class Choice:
             # a file that cannot be used is an error only where a scenario names it
             with contextlib.suppress(PartError, PluginError):
                 found.append(self.type_of(name))
-        parts = [{_PART: f"{self.kind}.{self.base.__name__}.{made.model_fields['name'].default}"} for made in found]
-        _types.update(zip((each[_PART] for each in parts), found, strict=True))
-        names = [*(made.model_fields["name"].default for made in found), *self.aliases]
+        names = [made.model_fields["name"].default for made in found]
+        parts = [
+            schema_reference(f"{self.kind}.{self.base.__name__}.{name}", made)
+            for name, made in zip(names, found, strict=True)
+        ]
         own = {"type": "string", "pattern": r"\.py:\w+$", "description": "A function of your own: path/to/file.py:name"}
         bare = [{"type": "number"}] if self.number else []
-        return {"anyOf": [{"enum": names}, own, *bare, *parts]}
+        return {"anyOf": [{"enum": [*names, *self.aliases]}, own, *bare, *parts]}
 
 
-class Either:
-    """The type of a field that holds numbers, or else a part.
-
-    Args:
-        numbers: The type of a number, or of a list of them.
-        choice: The part.
-    """
-
-    def __init__(self, numbers: Any, choice: Choice):
-        annotation: Any = Annotated[numbers, Strict()]
-        self.numbers, self.choice = TypeAdapter(annotation), choice
-
-    def validate(self, value: Any) -> Any:
-        """Parses a value of a scenario.
-
-        Args:
-            value: A number, a list of numbers, or what stands for a part.
-
-        Returns:
-            The numbers or the part.
-
-        Raises:
-            ValueError: An error of pydantic, for a value that is neither.
-        """
-        if type(value) in (int, float) and not self.choice.number:
-            return self.numbers.validate_python(value)
-        if is_list(value):
-            return self.numbers.validate_python(tuple(value))
-        if hint := number_hint(value):
-            raise mistake(f"must be a number, got {quote(value)}{hint}")
-        return self.choice.validate(value)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.validate)
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        numbers = handler(self.numbers.core_schema)
-        return {"anyOf": [numbers, self.choice.__get_pydantic_json_schema__(schema, handler)]}
-
-
-class NamedOneOf:
-    """The type of a field that holds one of several descriptions, told apart by `name`; or its bare name.
+def missing_name(given: Mapping[str, Any], message: str = "") -> ValidationError:
+    """The mistake at the key `name` of a mapping.
 
     Args:
-        word: The word for one of them.
-        descriptions: Each with a field `name` whose default is its name.
+        given: The mapping, which has no name, or a value there that is none.
+        message: The mistake in the value.
+
+    Returns:
+        The error.
     """
-
-    def __init__(self, word: str, *descriptions: type[Description]):
-        self.word = word
-        self.by_name = {each.model_fields["name"].default: each for each in descriptions}
-
-    def type_of(self, name: Any) -> type[Description]:
-        """The class of a description.
-
-        Args:
-            name: Its name.
-
-        Returns:
-            The class.
-
-        Raises:
-            PartError: For an unknown name.
-        """
-        if not isinstance(name, str) or name not in self.by_name:
-            raise PartError(f"unknown {self.word} {quote(name)}; {nearest(str(name), self.by_name)}")
-        return self.by_name[name]
-
-    def validate(self, value: Any) -> Any:
-        """Parses a value of a scenario.
-
-        Args:
-            value: A description, its name, or a mapping of `name` and its other fields.
-
-        Returns:
-            The description.
-
-        Raises:
-            ValueError: An error of pydantic, for a value that stands for none.
-        """
-        if isinstance(value, tuple(self.by_name.values())):
-            return value
-        given = {"name": value} if isinstance(value, str) else value
-        if not isinstance(given, Mapping):
-            raise mistake(f"a name, or a mapping with name and options, is needed, got {quote(value)}")
-        name = given.get("name")
-        if name is None:
-            raise _nameless(given)
-        try:
-            return self.type_of(name).model_validate(given)
-        except PartError as error:
-            raise mistake(str(error)) from None
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.validate)
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        whole = [handler(each.__pydantic_core_schema__) for each in self.by_name.values()]
-        return {"anyOf": [{"enum": [*self.by_name]}, *whole]}
-
-
-def _nameless(given: Mapping[str, Any], message: str = "") -> ValidationError:
-    """The mistake at the key `name` of a mapping that has no name, or a value that is none."""
     kind: Any = mistake(message) if given.get("name") is not None else "missing"
     return ValidationError.from_exception_data("part", [{"type": kind, "loc": ("name",), "input": given}])
-
-
-# The placeholder of a part in a JSON Schema, which `json_schema` replaces by a reference, and the types of these.
-_PART = "x-part"
-_types: dict[str, type["Part"]] = {}
-
-
-def json_schema(description: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a description, with all parts that can be named. Each stands in `$defs` once.
-
-    Args:
-        description: The class, such as `Study`.
-
-    Returns:
-        The schema.
-    """
-    made = description.model_json_schema()
-    defined: dict[str, Any] = made.setdefault("$defs", {})
-    waiting: list[Any] = [made]
-
-    def visit(node: Any) -> None:
-        if isinstance(node, list):
-            for each in node:
-                visit(each)
-        elif isinstance(node, dict):
-            if (name := node.pop(_PART, None)) is not None:
-                node["$ref"] = f"#/$defs/{name}"
-                if name not in defined:
-                    defined[name] = part = _types[name].model_json_schema()
-                    for inner, schema in part.pop("$defs", {}).items():
-                        if inner not in defined:
-                            defined[inner] = schema
-                            waiting.append(schema)
-                    waiting.append(part)
-            for each in [*node.values()]:
-                visit(each)
-
-    while waiting:
-        visit(waiting.pop())
-    return made
-
-
-def choice_of(annotation: Any, metadata: Sequence[Any] = ()) -> "Choice | NamedOneOf | None":
-    """The choice by name that a field offers.
-
-    Args:
-        annotation: Type of the field.
-        metadata: The metadata of the type in `Annotated`.
-
-    Returns:
-        The choice; None where the field offers none.
-    """
-    for each in metadata:
-        if isinstance(each, (Choice, NamedOneOf)):
-            return each
-        if isinstance(each, Either):
-            return each.choice
-    if get_origin(annotation) is Annotated:
-        inner, *beside = get_args(annotation)
-        return choice_of(inner, beside)
-    if get_origin(annotation) in (Union, UnionType):
-        return next(filter(None, map(choice_of, get_args(annotation))), None)
-    return None
-
-
-def accept_bare(kind: type[int] | type[float], description: type[Description]) -> BeforeValidator:
-    """Lets a field with a description be written as a number, the value of one of its keys.
-
-    Args:
-        kind: Type of the number.
-        description: Class of the description.
-
-    Returns:
-        A validator for `Annotated`.
-    """
-
-    def whole(value: Any) -> Any:
-        if type(value) in (int, kind):
-            return {description._short: value}
-        if isinstance(value, (description, Mapping)):
-            return value
-        number = "a whole number" if kind is int else "a number"
-        keys = ", ".join(description.model_fields)
-        raise mistake(f"{number}, or a mapping of {keys}, is needed, got {quote(value)}")
-
-    return BeforeValidator(whole, json_schema_input_type=kind | description)
 
 
 def part_type(kind: str, base: type[Part], source: Any) -> type[Part]:

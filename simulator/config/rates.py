@@ -4,7 +4,8 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from byzax.simulator.config.part import Choice, Either, Part
+from byzax.simulator.config.choices import Either
+from byzax.simulator.config.part import Choice, Part
 
 
 class RatePart(Part, frozen=True):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import Count, Description
-from byzax.simulator.config.part import NamedOneOf, accept_bare
+from byzax.simulator.config.choices import NamedOneOf, accept_bare
 from byzax.simulator.config.rates import OptimizerField, RateField
 
 

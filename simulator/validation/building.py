@@ -23,21 +23,23 @@ from byzax.simulator.mistakes import Impossible
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.training import build_optimizer
-from byzax.simulator.validation.tracing import (
-    BatchSpec,
+from byzax.simulator.validation.row_traces import (
     build_nested,
     build_rule,
+    rows_left,
+    trace_attack,
+    trace_filter,
+    trace_pre,
+    trace_rule,
+)
+from byzax.simulator.validation.tracing import BatchSpec
+from byzax.simulator.validation.training_traces import (
     check_first_rates,
     check_schedule,
     num_parameters,
-    rows_left,
-    trace_attack,
     trace_augmentation,
-    trace_filter,
     trace_optimizer,
-    trace_pre,
     trace_rate,
-    trace_rule,
 )
 from byzax.simulator.world import load, scaling_of, share_out, split_of
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
-    from byzax.experiments.api import Result, load, run, simulate, validate
+    from byzax.experiments.api import load, run, simulate, validate
+    from byzax.experiments.result import Result
     from byzax.members import PluginError
     from byzax.options import OptionError, PartError
     from byzax.simulator.config.run import Run
@@ -48,7 +49,7 @@ _HOMES = {
     "OptionError": "options",
     "PartError": "options",
     "PluginError": "members",
-    "Result": "experiments.api",
+    "Result": "experiments.result",
     "Run": "simulator.config.run",
     "RunError": "simulator.executors.base",
     "ScenarioError": "simulator.mistakes",

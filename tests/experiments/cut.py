@@ -12,11 +12,12 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from byzax.experiments import cli
+from byzax.experiments import command_steps
 from tests.experiments.killed import forked, import_ahead
 
 # Files that say when, and not what.
@@ -46,6 +47,11 @@ def without_wall(path: Path) -> object:
         return {key: value for key, value in json.loads(path.read_text()).items() if key != "wall_s"}
     rows = [line.split(",") for line in path.read_text().splitlines()]
     return [[value for key, value in zip(rows[0], row, strict=False) if "wall_s" not in key] for row in rows]
+
+
+def write_nothing(self: Figure, fname: Any, **options: Any) -> None:
+    """In place of `Figure.savefig`: a file without a picture."""
+    fname.write(b"a figure")
 
 
 def tried(place: Path, scenario: Path, kills: int, again: int, draw: random.Random) -> None:
@@ -85,8 +91,8 @@ def tried(place: Path, scenario: Path, kills: int, again: int, draw: random.Rand
 if __name__ == "__main__":
     place, kills, again, seed = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     # what is traced before a start is the same every time
-    cli._check = lambda studies, address: studies
+    command_steps.check_studies = lambda studies, address: studies
     # a figure is a file as others are, and drawing it takes the time of the run
-    Figure.savefig = lambda self, file, **options: file.write(b"a figure")
+    Figure.savefig = write_nothing
     for scenario in sys.argv[5:]:
         tried(place, Path(scenario), kills, again, random.Random(f"{seed} {scenario}"))

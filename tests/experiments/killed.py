@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from byzax.experiments import cli, running
+from byzax.experiments import cli, command_steps, running
 from byzax.simulator.config.study import Task
 from byzax.simulator.executors import session
 
@@ -112,7 +112,7 @@ def computed_once(place: Path) -> None:
         yield execute
 
     running.session = again  # pyright: ignore[reportAttributeAccessIssue]
-    cli._check = lambda studies, address: studies
+    command_steps.check_studies = lambda studies, address: studies
 
 
 def tried(folder: Path, arguments: list[str], stride: int, start: Path | None) -> None:

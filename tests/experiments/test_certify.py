@@ -10,7 +10,7 @@ import pytest
 from byzax.experiments.certify import breakdown, draws, forging, intervals, leak, resilience, robustness, search, theory
 from byzax.experiments.certify.description import Gradients, load
 from byzax.experiments.certify.subject import answers, build_subject
-from byzax.experiments.results import labels
+from byzax.experiments.labels import labels
 from byzax.simulator.mistakes import ScenarioError
 from tests.nightly import by_day, by_night
 

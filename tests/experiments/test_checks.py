@@ -8,9 +8,11 @@ import sys
 import pytest
 from rich.console import Console
 
+from byzax.experiments.entries import Entry
 from byzax.experiments.progress import report
-from byzax.experiments.results import Entry, read_skipped, user_files
 from byzax.experiments.study import load
+from byzax.experiments.study_files import read_skipped
+from byzax.experiments.versions import user_files
 from byzax.simulator import validation
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from byzax.experiments import outputs, plots, results
+from byzax.experiments import outputs, plots, run_files
 from tests.experiments.command import byzax, write
 
 FULL = "No space left on device"
@@ -17,7 +17,7 @@ def full(path):
 
 def fill_up(monkeypatch, wanted):
     """From the first line on that is `wanted(path, lines)` nothing can be written: of that line half is."""
-    append, filled = results._append, []
+    append, filled = run_files._append, []
 
     def until_full(path, lines):
         lines = list(lines)
@@ -34,9 +34,9 @@ def fill_up(monkeypatch, wanted):
             raise full(path)
         return written(path, save)
 
-    written = results.atomically
-    monkeypatch.setattr(results, "_append", until_full)
-    for module in (results, outputs):
+    written = run_files.atomically
+    monkeypatch.setattr(run_files, "_append", until_full)
+    for module in (run_files, outputs):
         monkeypatch.setattr(module, "atomically", atomically)
     monkeypatch.setattr("byzax.experiments.writing.atomically", atomically)
 

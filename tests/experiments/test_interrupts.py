@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.experiments import plots, report, results, timelines
+from byzax.experiments import plots, report, run_files, timelines
 from byzax.experiments.benchmarks import timing
 from byzax.experiments.certify import subject
 from byzax.experiments.refusing import signal_outcome
@@ -45,9 +45,9 @@ def done(tmp_path_factory):
 # a command, and where in it the signal comes
 COMMANDS = {
     "run, at a check": (["run", "FILE", "--out", "OUT"], building, "check_numbers"),
-    "run, at an evaluation": (["run", "FILE", "--out", "OUT"], results, "record"),
+    "run, at an evaluation": (["run", "FILE", "--out", "OUT"], run_files, "record"),
     "run, after all": (["run", "FILE", "--out", "OUT"], report, "show"),
-    "tune": (["tune", "FILE", "--out", "OUT", "--over", "steps=[2,4]"], results, "record"),
+    "tune": (["tune", "FILE", "--out", "OUT", "--over", "steps=[2,4]"], run_files, "record"),
     "certify": (["certify", "--rule", "median", "-n", "5", "-f", "1", "-d", "10", "--samples", "8", "--set",
                  "parts=resilience", "--out", "OUT"], subject, "numbered_keys"),
     "bench": (["bench", "rules", "--rule", "average", "--size", "3,0,10", "--no-plain", "--no-peers", "--repeats", "1"],
@@ -80,7 +80,7 @@ def test_a_signal_that_python_swallows_ends_every_command(tmp_path, monkeypatch,
 
 
 def test_a_signal_while_the_end_of_a_run_is_written_leaves_a_complete_run(tmp_path, monkeypatch):
-    original, often = results._summary, []
+    original, often = run_files._summary, []
 
     def losing(run, status, *rest):
         if status == "complete" and not often:
@@ -88,7 +88,7 @@ def test_a_signal_while_the_end_of_a_run_is_written_leaves_a_complete_run(tmp_pa
             raise KeyboardInterrupt
         return original(run, status, *rest)
 
-    monkeypatch.setattr(results, "_summary", losing)
+    monkeypatch.setattr(run_files, "_summary", losing)
     done = byzax("run", write(tmp_path), "--out", tmp_path / "out")
     assert (done.exit_code, often) == (130, [True])
     (summary,) = tmp_path.glob("out/runs/*/summary.json")

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from byzax.experiments import outputs, results
+from byzax.experiments import marks, outputs, run_files
+from byzax.experiments.entries import entries_of
 from byzax.experiments.study import load
+from byzax.experiments.study_files import save_study
 from byzax.experiments.writing import atomically, check_replaceable
 from byzax.simulator.data import _files
 from byzax.simulator.executors import session
@@ -183,13 +185,13 @@ def test_show_writes_through_no_link_and_into_no_folder_in_the_place_of_the_mark
     for path in out.iterdir():
         if path.is_file():
             path.unlink()
-    mark = out / outputs.MARK
+    mark = out / marks.MARK
     if target is None:
         mark.mkdir()
     else:
         mark.symlink_to(target)
     (out.parent / "thesis.txt").write_text("mine")
-    assert f"{outputs.MARK}: is no file of byzax" in refuses_to_write(tmp_path, "show", out)
+    assert f"{marks.MARK}: is no file of byzax" in refuses_to_write(tmp_path, "show", out)
     assert not (out / "nowhere").exists()
     assert (out.parent / "thesis.txt").read_text() == "mine"
 
@@ -201,7 +203,7 @@ def refuses_to_write(folder, *arguments):
     after = everything(folder)
     # what is byzax's own may have been made anew
     for path, held in before.items():
-        assert held == after[path] or path.name in outputs.read_mark(path.parent)[1] | {".byzax"}, path
+        assert held == after[path] or path.name in marks.read_mark(path.parent)[1] | {".byzax"}, path
         assert path.is_symlink() == isinstance(held, str)
     return result.stderr
 
@@ -237,7 +239,7 @@ def test_a_file_is_begun_under_a_name_of_its_own(tmp_path):
 
 
 # what a random tree is made of: names that byzax writes, and that it does not
-FILES = [*outputs.RUN_FILES, "summary.md", "accuracy.png", "accuracy_x.svg", "tuned.yaml", "notes.txt", ".writable",
+FILES = [*marks.RUN_FILES, "summary.md", "accuracy.png", "accuracy_x.svg", "tuned.yaml", "notes.txt", ".writable",
          ".summary.json.tmp", ".byzax-0123abcd.tmp", ".byzax-0123abcd.tmp.txt"]  # fmt: skip
 FOLDERS = ["runs", "krum_none_seed-0", ".krum_none_seed-0", "mine", "plots"]
 
@@ -246,7 +248,7 @@ def grow(rng, here, outside, tidy, depth=0):
     """Fills a folder with files, folders and links at random; `tidy`: in places where byzax has those of such names."""
     files, folders = FILES, FOLDERS
     if tidy:
-        files = [["summary.md", "accuracy.png", "tuned.yaml"], [], outputs.RUN_FILES, []][min(depth, 3)]
+        files = [["summary.md", "accuracy.png", "tuned.yaml"], [], marks.RUN_FILES, []][min(depth, 3)]
         folders = [["runs"], FOLDERS[1:], [], []][min(depth, 3)]
     for name in rng.sample(files, rng.randrange(min(4, len(files) + 1))):
         (here / name).write_text(f"{rng.random()}")
@@ -276,7 +278,7 @@ def is_own(name, listed):
     if not rest:
         return first == ".byzax-0123abcd.tmp" or first in known & listed
     run, _, last = rest.partition("/")
-    inside = {*outputs.RUN_FILES, ".byzax-0123abcd.tmp"}
+    inside = {*marks.RUN_FILES, ".byzax-0123abcd.tmp"}
     return first == "runs" and f"runs/{run.removeprefix('.')}" in listed and last in inside
 
 
@@ -312,7 +314,7 @@ def survives(tmp_path, seed):
     assert {path: held for path, held in before.items() if path not in gone and path != out / ".byzax"} == {
         path: after[path] for path in before if path not in gone and path != out / ".byzax"
     }
-    assert outputs.read_mark(out) == ("study", frozenset())
+    assert marks.read_mark(out) == ("study", frozenset())
     return True
 
 
@@ -332,12 +334,12 @@ def test_whatever_a_folder_holds_only_what_is_byzaxs_own_goes(tmp_path, seeds):
     [
         ("_can_be", lambda kind, name: True),
         ("_own_folder", lambda name, listed: name.startswith("runs")),
-        ("_own_file", lambda name, listed: name.rpartition("/")[2] in outputs.RUN_FILES),
+        ("_own_file", lambda name, listed: name.rpartition("/")[2] in marks.RUN_FILES),
         ("_own_file", lambda name, listed: True),
     ],
 )
 def test_mistaken_ideas_of_what_is_own_are_caught(tmp_path, monkeypatch, name, wrong):
-    monkeypatch.setattr(outputs, name, wrong)
+    monkeypatch.setattr(marks, name, wrong)
 
     def fails(seed):
         (here := tmp_path / str(seed)).mkdir()
@@ -413,12 +415,12 @@ def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_pa
 
     def run(out, overwrite):
         outputs.claim([out], [path], overwrite)
-        results.save_study(out, described)
-        for run in results.runs(described):
-            results.begin(out, run)
+        save_study(out, described)
+        for run in entries_of(described):
+            run_files.begin(out, run)
             for checkpoint in seen:
-                results.record(out, run, checkpoint)
-            results.finish(out, run, seen, "complete")
+                run_files.record(out, run, checkpoint)
+            run_files.finish(out, run, seen, "complete")
         for name in ("summary.csv", "summary.md", "accuracy.png"):
             outputs.save_text(out / name, "numbers")
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from byzax.experiments import progress
+from byzax.experiments.entries import Entry
 from byzax.experiments.progress import can_animate, forecast, report
-from byzax.experiments.results import Entry
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Evaluation

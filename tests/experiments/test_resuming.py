@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from byzax.experiments import locking, results, resuming
-from byzax.experiments.results import SNAPSHOT
+from byzax.experiments import locking, resuming, run_files
+from byzax.experiments.run_files import SNAPSHOT
 from byzax.simulator.mistakes import ScenarioError
 from tests.experiments.command import byzax, write
 from tests.nightly import by_night
@@ -27,8 +27,8 @@ def summaries(out):
 def computed(monkeypatch):
     """The folders of the runs that are computed from now on."""
     begun = []
-    begin = results.begin
-    monkeypatch.setattr(results, "begin", lambda folder, run: begun.append(run.slug) or begin(folder, run))
+    begin = run_files.begin
+    monkeypatch.setattr(run_files, "begin", lambda folder, run: begun.append(run.slug) or begin(folder, run))
     return begun
 
 
@@ -156,8 +156,8 @@ def test_an_interrupted_run_goes_on_from_its_snapshot(tmp_path, monkeypatch):
         if snapshot.state.step == 7:
             raise KeyboardInterrupt
 
-    save = results.save_snapshot
-    monkeypatch.setattr(results, "save_snapshot", interrupted)
+    save = run_files.save_snapshot
+    monkeypatch.setattr(run_files, "save_snapshot", interrupted)
     assert byzax("run", path, "--out", out).exit_code == 130
     (name,) = summaries(out)
     assert summaries(out)[name]["status"] == "interrupted"
@@ -181,10 +181,10 @@ def test_a_run_whose_snapshot_does_not_serve_begins_again_and_says_so(tmp_path, 
         save(folder, run, snapshot)
         raise KeyboardInterrupt
 
-    save = results.save_snapshot
-    monkeypatch.setattr(results, "save_snapshot", interrupted)
+    save = run_files.save_snapshot
+    monkeypatch.setattr(run_files, "save_snapshot", interrupted)
     assert byzax("run", path, "--out", out).exit_code == 130
-    monkeypatch.setattr(results, "save_snapshot", save)
+    monkeypatch.setattr(run_files, "save_snapshot", save)
     (name,) = summaries(out)
     here = out / "runs" / name
     if change == "versions":

@@ -20,8 +20,8 @@ from matplotlib import image
 from rich.console import Console
 
 from byzax.experiments import running
+from byzax.experiments.entries import Entry
 from byzax.experiments.progress import report
-from byzax.experiments.results import Entry
 from byzax.simulator import timeline
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.executors import Loop

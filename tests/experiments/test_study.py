@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from byzax.experiments.results import labels
+from byzax.experiments.labels import labels
 from byzax.experiments.strict_yaml import dump, parse_text
 from byzax.experiments.study import load, override
 from byzax.simulator.config.base import parse_as

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from byzax.experiments import results, study
-from byzax.experiments.results import Entry
+from byzax.experiments import run_files, study
+from byzax.experiments.entries import Entry, entries_of
+from byzax.experiments.study_files import save_study
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors.base import Checkpoint, evaluation_steps, plan
 from tests.experiments.command import write
@@ -33,11 +34,11 @@ def study_of(
     folder.mkdir(parents=True)
     file = write(folder.parent, f"{folder.name}.yaml", **changes)
     made = study.load(file)
-    results.save_study(folder, made)
-    for run in results.runs(made):
+    save_study(folder, made)
+    for run in entries_of(made):
         if status(run) == "missing":
             continue
-        results.begin(folder, run)
+        run_files.begin(folder, run)
         scenario = run.scenario
         timeline = plan(scenario.run)
         seen: list[Checkpoint] = []
@@ -55,7 +56,7 @@ def study_of(
                     scenario.seed, step, time_s, 7 * step, 0.1 * step, evaluation, updates, np.zeros(3), timeline
                 )
             )
-            results.record(folder, run, seen[-1])
+            run_files.record(folder, run, seen[-1])
         if status(run) != "running":
-            results.finish(folder, run, seen, status(run), "it broke" if status(run) == "failed" else None)
+            run_files.finish(folder, run, seen, status(run), "it broke" if status(run) == "failed" else None)
     return folder

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from byzax.simulator.config.part import json_schema
+from byzax.simulator.config.schema import json_schema
 from byzax.simulator.config.study import Study
 from tests.fuzz.files import ABSENT, TOO_LARGE
 

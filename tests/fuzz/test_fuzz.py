@@ -12,7 +12,7 @@ import yaml
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.executors import Loop, Ray, Vectorised
-from byzax.simulator.config.part import json_schema
+from byzax.simulator.config.schema import json_schema
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import RunError, vectorised
 from byzax.simulator.executors.base import batched

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from byzax.experiments.strict_yaml import dump, parse_text
 from byzax.simulator.config.base import FrozenDict, parse_as
 from byzax.simulator.config.grid import expand
-from byzax.simulator.config.part import json_schema
 from byzax.simulator.config.run import STUDY_KEYS, Run
+from byzax.simulator.config.schema import json_schema
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 

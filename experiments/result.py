@@ -1,0 +1,259 @@
+"""The results of a study in memory: tables, models and plots, as `byzax.run` and `byzax.load` give them."""
+
+import os
+import shutil
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from byzax.experiments import marks, outputs, plots
+from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
+from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
+from byzax.experiments.scores import score_of
+from byzax.simulator.diagnostics import Update
+from byzax.simulator.mistakes import ScenarioError, quote, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Read = TypeVar("Read")
+
+# The folders of this process that go with their results, as long as these are there.
+_kept: "weakref.WeakValueDictionary[Path, TemporaryFolder]" = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class TemporaryFolder:
+    """A folder that is removed with the last object that holds this one: a result, or a copy of it."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        _kept[self.folder] = self
+        weakref.finalize(self, _remove, self.folder, os.getpid())
+
+    def __reduce__(self) -> Any:
+        # the same one in this process; another process, or a later one, does not remove the folder
+        return _temporary, (self.folder,)
+
+
+def _remove(folder: Path, process: int) -> None:
+    # a fork of the process has the object too
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(folder: Path) -> TemporaryFolder | None:
+    return _kept.get(folder)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """The results of a study, read from its folder. Equal to nothing but itself; hashable.
+
+    Its tables are in memory; `params`, `updates`, `weights`, `recorded` and `save` read the folder, and raise
+    ScenarioError where that, or a file in it, is gone or damaged.
+
+    Attributes:
+        folder: The folder; one that is removed with the last copy of this object where none was asked for (see `save`).
+        runs: One row per run: `run` (the name of its folder), `rule`, `attack`, every other setting that varies,
+            `seed`, `status` (complete, degraded, failed, interrupted, unfinished), the measurements that it ended
+            with, and `reason` where it failed.
+        metrics: One row per run and evaluation, with the same first columns, `step`, `time_s`, `gradients`, `wall_s`,
+            losses and accuracies.
+    """
+
+    folder: Path
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    _results: Results
+    _temporary: TemporaryFolder | None = None
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The final model of each run that was completed, by the name of the run: `[d]`.
+
+        A run that failed or was interrupted has none; its last model is in `params.npz` in its folder.
+        """
+        return {name: self._read(name, read_params)[0] for name in self.runs.loc[has_result(self.runs), "run"]}
+
+    @property
+    def updates(self) -> pd.DataFrame:
+        """One row per run and update: the columns of a setting, `step`, and the fields of `Diagnostics`.
+
+        `step` is the number of updates made then, 1 after the first; `Update.step` of the same update is one less.
+        """
+        return self._joined({name: self._read(name, read_updates) for name in self.runs["run"]})
+
+    @property
+    def weights(self) -> pd.DataFrame:
+        """The weight that the rule gave to each worker's row, where `record: {weights: true}` kept it.
+
+        Returns:
+            One row per run, update and worker: `step` (as in `updates`), `worker` (from 0), `weight`; NaN where the
+            rule gives none.
+        """
+        read = {name: self._read(name, read_weights) for name in self.runs["run"]}
+        # runs may have different numbers of workers
+        long = {
+            name: wide.melt("step", var_name="worker", value_name="weight")
+            for name, wide in read.items()
+            if wide is not None
+        }
+        if not long:
+            return pd.DataFrame(columns=[*self._settings(), "step", "worker", "weight"])
+        found = self._joined(long).astype({"worker": int})
+        return found.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
+
+    def recorded(self, run: str | None = None) -> list[Update]:
+        """The updates that `record: {rows: ...}` kept, in order, as `simulate` gives them.
+
+        Args:
+            run: The name of a run; not needed where there is one.
+
+        Returns:
+            The updates. Their `step` counts from 0, as `record: {rows: ...}` does.
+
+        Raises:
+            ValueError: For a name that no run has, or none where there are several.
+        """
+        names = [*self._results.records]
+        if run is None and len(names) == 1:
+            (run,) = names
+        if run not in names:
+            raise ValueError(f"run: one of {', '.join(names)} is needed, got {run!r}")
+        return self._read(run, read_recorded)
+
+    def summary(self, measure: str | None = None) -> pd.DataFrame:
+        """The final value of a measurement, over the repeats of each combination of settings.
+
+        Args:
+            measure: A column of `metrics`; by default the test accuracy, and without classes the test loss.
+
+        Returns:
+            One row per combination: its settings, `mean`, `std` (of a sample), `min`, `max`, `runs` (those that were
+            completed) and `of` (those that were asked for).
+        """
+        column = measure or score_of(self.runs).column
+        _known("measure", column, METRICS)
+        keys = [*varying_keys(self.runs), "rule", "attack"]
+        rows = []
+        groups: Any = self.runs.groupby(keys, sort=False, dropna=False)
+        for names, group in groups:
+            values = group.loc[has_result(group), column].astype(float)
+            numbers = (values.mean(), values.std(), values.min(), values.max(), len(values), num_expected(group))
+            rows.append([*names, *numbers])
+        return pd.DataFrame(rows, columns=[*keys, "mean", "std", "min", "max", "runs", "of"])
+
+    def plot(self, x: str = "step", y: str | None = None, hue: str = "rule", col: str | None = "attack") -> "Figure":
+        """A measurement over the course of the runs: mean over the repeats, with a band of one standard deviation.
+
+        Args:
+            x: Horizontal: `step`, `time_s`, `gradients` or `wall_s`.
+            y: Vertical, a column of `metrics`; by default the test accuracy, and without classes the test loss.
+            hue: The column whose values have lines of their own.
+            col: The column whose values have panels of their own; None for one panel.
+
+        Returns:
+            A matplotlib figure; `figure.savefig("name.png")` writes it.
+
+        Raises:
+            ValueError: For a column that is not there, or where no run was completed.
+        """
+        column = y or score_of(self.runs).column
+        _known("x", x, ("step", "time_s", "gradients", "wall_s"))
+        _known("y", column, METRICS)
+        for name, value in {"hue": hue, **({} if col is None else {"col": col})}.items():
+            _known(name, value, self._settings())
+        return plots.compare(self._results.curves, x, column, hue, col)
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Copies the results into another folder, which `load` and `byzax show` read.
+
+        Args:
+            folder: The folder; ~ is the home folder.
+            overwrite: Whether results of byzax that are in it are replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ScenarioError: Where the folder is used already, lies in the results themselves, or cannot be written.
+        """
+        place = path_of("folder", folder)
+        self._present(self.folder)
+        if self.folder.resolve() in (place.resolve(), *place.resolve().parents):
+            raise ScenarioError(f"{place}: lies in the results themselves: choose another folder")
+        outputs.claim([place], [], overwrite)
+        try:
+            shutil.copytree(
+                self.folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(marks.LOCK, marks.HOLDER)
+            )
+        except OSError as error:
+            why = shorten(str(error.strerror or error))
+            raise ScenarioError(f"{place}: cannot be written ({why}): choose another folder") from None
+        return place
+
+    def _settings(self) -> list[str]:
+        columns = list(self.runs.columns)
+        return [name for name in columns[: columns.index("status")] if name != "study"]
+
+    def _present(self, folder: Path) -> None:
+        for each in (self.folder, folder):
+            if not each.is_dir():
+                raise ScenarioError(
+                    f"{each}: this folder of the results is gone: without out= it goes with the last result that has "
+                    "it, and save keeps a copy"
+                )
+
+    def _read(self, run: str, reader: Callable[[Path], Read]) -> Read:
+        folder = self._results.records[run].folder
+        self._present(folder)
+        try:
+            return reader(folder)
+        except Damaged as error:
+            raise ScenarioError(damage_line(folder, error)) from None
+
+    def _joined(self, parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        settings = self.runs[self._settings()]
+        if not parts:
+            return settings.iloc[:0].assign(step=[])
+        return settings.merge(pd.concat([part.assign(run=name) for name, part in parts.items()]), on="run")
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.runs["status"].value_counts().items())
+        return f"<Result {self._results.name}: {counts or 'no run'}, in {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary().to_html(index=False, float_format="%.4g")
+
+
+def _known(argument: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
+
+
+def path_of(argument: str, given: Any) -> Path:
+    """A path of an argument, with the home folder in place of ~.
+
+    Args:
+        argument: The name of the argument, for the message.
+        given: A text or a path.
+
+    Returns:
+        The path.
+
+    Raises:
+        ScenarioError: For anything else, and for a text that is no path.
+    """
+    text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise ScenarioError(f"{argument}: the path of a file or folder is needed, got {quote(given)}")
+    if not text.strip() or "\0" in text:
+        raise ScenarioError(f"{argument}: {quote(text)} is no path: name a file or folder")
+    return Path(os.path.expanduser(text))

@@ -1,0 +1,297 @@
+"""Files of a run: its folder, written as the run goes on, so that a crash loses no measurement."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from byzax.experiments import marks
+from byzax.experiments.entries import Entry, described, labels_of
+from byzax.experiments.records import read_updates
+from byzax.experiments.strict_yaml import dump
+from byzax.experiments.versions import described_versions
+from byzax.experiments.writing import atomically, json_text, sync, write_errors, write_json, write_text
+from byzax.simulator import snapshots
+from byzax.simulator.arrivals import lost_in_words
+from byzax.simulator.diagnostics import Diagnostics, Evaluation
+from byzax.simulator.executors import Checkpoint
+from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
+from byzax.simulator.snapshots import Snapshot
+from byzax.simulator.timeline import Timeline, save, truncate, usage
+from byzax.simulator.world import load as load_data
+
+# The state that a run goes on from when it was cut; gone when it ended.
+SNAPSHOT = "snapshot.npz"
+
+
+def begin(folder: Path, run: Entry) -> None:
+    """Makes the folder of a run with its description, whole or not at all; what an earlier try left there goes.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
+    here = folder / "runs" / f".{run.slug}"
+    about = json_text(described_versions(run.scenario))
+    with write_errors(here):
+        _clear(folder / "runs" / run.slug)
+        # an interrupted start may have left files here
+        here.mkdir(parents=True, exist_ok=True)
+        _clear(here, keep_folder=True)
+        (here / "scenario.yaml").write_text(dump(described(run)))
+        (here / "versions.json").write_text(about)
+        _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
+        _append(here / "updates.csv", [("step", *Diagnostics._fields)])
+        if run.scenario.record.weights:
+            _append(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
+        (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
+        here.rename(folder / "runs" / run.slug)
+
+
+def _clear(here: Path, keep_folder: bool = False) -> None:
+    """Removes the files of a run."""
+    if here.is_dir():
+        for path in marks.run_files(here):
+            path.unlink()
+        if not keep_folder:
+            here.rmdir()
+
+
+def resume(folder: Path, run: Entry, snapshot: Snapshot) -> list[Checkpoint]:
+    """Takes the files of a run back to a snapshot.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        snapshot: The snapshot.
+
+    Returns:
+        The checkpoints until then, without models and timelines.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
+    here = folder / "runs" / run.slug
+    evaluated = snapshot.evaluations[-1].step
+    with write_errors(here):
+        for name in ("metrics.csv", "updates.csv", "weights.csv"):
+            if (here / name).exists():
+                _cut(here / name, evaluated)
+        for path in marks.run_files(here):
+            number = re.fullmatch(r"update-(\d+)\.npz", path.name)
+            if path.name in ("workers.csv", "ages.csv", "error.txt") or (number and int(number[1]) >= evaluated):
+                path.unlink()
+        # the executor may be another one
+        write_text(here / "scenario.yaml", dump(described(run)))
+        write_json(here / "summary.json", _summary(run, "running", None))
+    updates = read_updates(here)[list(Diagnostics._fields)].to_numpy()
+    history, since = [], 0
+    for each in snapshot.evaluations:
+        series = Diagnostics(*updates[since : each.step].T)
+        history.append(
+            Checkpoint(run.scenario.seed, *each[:-1], evaluation=each.evaluation, updates=series, params=np.empty(0))
+        )
+        since = each.step
+    return history
+
+
+def _cut(path: Path, last: int) -> None:
+    """Removes the rows of a table that are later than update `last`."""
+    with path.open(newline="") as file:
+        heading, *rows = csv.reader(file)
+    text = io.StringIO(newline="")
+    kept = [row for row in rows if len(row) == len(heading) and int(row[0]) <= last]
+    csv.writer(text, lineterminator="\n").writerows([heading, *kept])
+    write_text(path, text.getvalue())
+
+
+def save_snapshot(folder: Path, run: Entry, snapshot: Snapshot) -> None:
+    """Writes the snapshot of a run; the one before stays until it is whole.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        snapshot: The snapshot.
+
+    Raises:
+        WriteError: Where it cannot be written.
+    """
+    here = folder / "runs" / run.slug
+    with write_errors(here):
+        for path in here.glob("*.csv"):
+            # the rows before a snapshot that says that they are there
+            sync(path)
+        atomically(here / SNAPSHOT, lambda file: snapshots.save(snapshot, file))
+
+
+def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
+    """Appends a checkpoint to the files of a run.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        checkpoint: The checkpoint.
+        hidden: Fields of the evaluation that are not written.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
+    here = folder / "runs" / run.slug
+    wall_s = round(checkpoint.wall_s, 6)
+    row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
+    count = len(checkpoint.updates.aggregate_norm)
+    steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
+    with write_errors(here):
+        _append(here / "metrics.csv", [row])
+        _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
+        if checkpoint.weights is not None:
+            _append(
+                here / "weights.csv",
+                ([step, *each] for step, each in zip(steps, checkpoint.weights.tolist(), strict=True)),
+            )
+        for update in checkpoint.recorded:
+            arrays = {name: value for name, value in update._asdict().items() if name != "diagnostics"}
+            atomically(here / f"update-{update.step:08}.npz", lambda file, arrays=arrays: np.savez(file, **arrays))
+
+
+def finish(
+    folder: Path,
+    run: Entry,
+    seen: Sequence[Checkpoint],
+    status: str,
+    reason: str | None = None,
+    hidden: Sequence[str] = (),
+    trace: str = "",
+) -> None:
+    """Writes the last model, the summary and the error of a run.
+
+    Args:
+        folder: The folder of the study.
+        run: The run.
+        seen: The checkpoints so far; only the last one needs its parameters and timeline.
+        status: complete, degraded, failed or interrupted.
+        reason: The reason for the status; None where there is none.
+        hidden: Fields of the evaluation that are not written.
+        trace: Traceback of a failure, for `error.txt`; empty for none.
+
+    Raises:
+        WriteError: Where a file cannot be written.
+    """
+    here = folder / "runs" / run.slug
+    with write_errors(here):
+        # a run that went on has no model before its first evaluation then
+        if seen and len(seen[-1].params):
+            last = seen[-1]
+            atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
+        lost = _lost(seen[-1]) if seen else {}
+        summary = _summary(run, status, "; ".join(filter(None, (reason, lost_in_words(lost)))))
+        if lost:
+            summary["lost"] = {str(worker): step + 1 for worker, step in sorted(lost.items())}
+        if status in ("complete", "degraded"):
+            summary["digest"] = digest(list(seen))
+        if seen:
+            last = seen[-1]
+            summary |= {"step": last.step, "time_s": last.time_s, "gradients": last.gradients}
+            summary |= {"wall_s": round(last.wall_s, 6)}
+            if last.timeline is not None:
+                if run.scenario.clock == "wall":
+                    timeline = last.timeline
+                    atomically(here / "timeline.npz", lambda file: save(timeline, file))
+                # a run that was cut short has only the updates that were carried out
+                happened = truncate(last.timeline, last.step)
+                often = byzantine_updates(run.scenario.run, happened.steps)
+                summary |= _times(here, happened, fixed_byzantine_workers(run.scenario.run), often)
+            # JSON has no NaN
+            measured = _shown(seen[-1].evaluation, hidden)._asdict()
+            summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
+        if trace:
+            write_text(here / "error.txt", trace)
+        for path in here.glob("*.csv"):
+            # on the disk before a summary with a final status
+            sync(path)
+        write_json(here / "summary.json", summary)
+        if status != "interrupted":
+            (here / SNAPSHOT).unlink(missing_ok=True)
+
+
+def final_status(last: Checkpoint) -> str:
+    """The status of a run that made all its updates.
+
+    Args:
+        last: The last checkpoint.
+
+    Returns:
+        complete, or degraded where workers were lost unplanned.
+    """
+    return "degraded" if _lost(last) else "complete"
+
+
+def _lost(last: Checkpoint) -> dict[int, int]:
+    """The workers that were lost unplanned, each with the position of the first update without it."""
+    return (
+        {}
+        if last.timeline is None
+        else {worker: step for step, worker in truncate(last.timeline, last.step).lost.tolist()}
+    )
+
+
+def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
+    return evaluation._replace(**dict.fromkeys(hidden, np.nan))
+
+
+def _times(here: Path, timeline: Timeline, byzantine: list[int], often: np.ndarray) -> dict[str, float]:
+    """Writes `workers.csv` and `ages.csv`: the time of each worker, and the number of rows of each age.
+
+    Args:
+        here: The folder of the run.
+        timeline: The updates that were carried out.
+        byzantine: The workers that are Byzantine in every update.
+        often: `[n]`, the number of updates in which each worker is Byzantine.
+
+    Returns:
+        The use of time for the summary, by field.
+    """
+    n = len(often)
+    spent = usage(timeline, n)
+    for name in ("workers.csv", "ages.csv"):
+        # half of one is there where a signal came while it was written
+        (here / name).unlink(missing_ok=True)
+    _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
+    ever = [worker in byzantine or count > 0 for worker, count in enumerate(often.tolist())]
+    columns = [part.tolist() for part in (often, *spent)]
+    _append(here / "workers.csv", zip(range(n), ever, *columns, strict=True))
+    ages = np.bincount(timeline.ages)
+    _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
+    end = timeline.time_s[-1] if timeline.steps else 0.0
+    begun = sum(part.sum() for part in spent[:4])
+    return {
+        "updates_per_s": float(timeline.steps / end) if end else 0.0,
+        "mean_age": float(timeline.ages.mean()) if len(timeline.ages) else 0.0,
+        "waiting": float(spent.waiting_s.sum() / (n * end)) if end else 0.0,
+        "unused": float(1 - spent.used.sum() / begun) if begun else 0.0,
+    }
+
+
+def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
+    data = load_data(run.scenario.data)
+    return {
+        **labels_of(run),
+        "seed": run.scenario.seed,
+        "status": status,
+        **({"reason": reason} if reason else {}),
+        "classes": data.classes,
+        # which number stands for which label, where they had other names
+        **({"labels": list(data.labels)} if data.labels else {}),
+    }
+
+
+def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
