@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
-    from byzax.experiments.api import Result, load, run, simulate, validate
+    from byzax.experiments.api import Result, describe, load, run, simulate, validate
     from byzax.members import PluginError
     from byzax.options import OptionError, PartError
     from byzax.simulator.config.run import Run
@@ -35,6 +35,7 @@ __all__ = [
     "Study",
     "aggregators",
     "attacks",
+    "describe",
     "experiments",
     "load",
     "models",
@@ -53,6 +54,7 @@ _HOMES = {
     "RunError": "simulator.executors.base",
     "ScenarioError": "simulator.mistakes",
     "Study": "simulator.config.study",
+    "describe": "experiments.api",
     "load": "experiments.api",
     "run": "experiments.api",
     "simulate": "experiments.api",

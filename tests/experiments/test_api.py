@@ -25,7 +25,6 @@ from byzax import OptionError, Result, Run, RunError, ScenarioError, Study
 from byzax.aggregators import Aggregator, Info, krum, median
 from byzax.attacks import Attack
 from byzax.experiments import running
-from byzax.experiments.api import described
 from byzax.experiments.records import METRICS
 from byzax.experiments.study import load as load_study
 from byzax.members import load_file
@@ -448,15 +447,15 @@ def test_a_keyword_ends_a_sweep_as_set_does(tmp_path):
         {"grid.seed": [0, 1]},
         {"grid": {}},
     ):
-        ways = [described(scenario, keys).study for scenario in (study, study.given(), path)]
+        ways = [package.describe(scenario, **keys) for scenario in (study, study.given(), path)]
         sets = [f"{key}={json.dumps(value)}" for key, value in keys.items()]
         assert ways == [load_study(path, sets).study] * 3, keys
-    assert described(study, {"steps": 2}).study.grid == {"rule.name": ("median", "average")}
+    assert package.describe(study, steps=2).grid == {"rule.name": ("median", "average")}
     # beside a grid of the same call a key is what it varies, in any order
     for settings in ({"rule": "krum", "grid": grid}, {"grid": grid, "rule": "krum"}):
-        assert described({**PLAIN, "grid": {"seed": [5]}}, settings).study.grid == study.grid
+        assert package.describe({**PLAIN, "grid": {"seed": [5]}}, **settings).grid == study.grid
     for settings in ({"rule": "multi_krum", "rule.m": 2}, {"rule.m": 2, "rule": "multi_krum"}):
-        assert described(PLAIN, settings).study.rule.options()["m"] == 2
+        assert package.describe(PLAIN, **settings).rule.options()["m"] == 2
     with pytest.raises(ScenarioError, match=r"^rule.m: grid.rule chooses all of rule: set grid.rule or rule instead$"):
         run({**PLAIN, "grid": {"rule": ["median", "multi_krum"]}}, **{"rule.m": 2})
 
@@ -464,7 +463,10 @@ def test_a_keyword_ends_a_sweep_as_set_does(tmp_path):
 def test_simulate_says_what_it_takes():
     for given, said in (
         (Study(**PLAIN), r"^run: a Study is many runs: give its first one, study.run, or run all with byzax.run$"),
-        ("scenario.yaml", r"^run: a Run or a mapping is needed, got 'scenario.yaml'$"),
+        (
+            "scenario.yaml",
+            r"^run: a Run or a mapping is needed, got 'scenario.yaml': byzax\.describe\(file\)\.run is .*$",
+        ),
         (5, r"^run: a Run or a mapping is needed, got 5$"),
     ):
         with pytest.raises(ScenarioError, match=said):
