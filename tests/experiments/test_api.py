@@ -223,8 +223,6 @@ def test_a_summary_is_over_the_repeats(swept):
 
 
 def test_a_plot_says_which_columns_there_are(swept):
-    assert isinstance(swept.plot(), Figure)
-    assert isinstance(swept.plot("time_s", "test_loss", hue="seed", col=None), Figure)
     for arguments, said in (
         ({"x": "steps"}, r"^x must be one of step, time_s, gradients, wall_s, got 'steps'$"),
         ({"y": "accuracy"}, r"^y must be one of .*test_accuracy.*, got 'accuracy'$"),
@@ -233,6 +231,22 @@ def test_a_plot_says_which_columns_there_are(swept):
     ):
         with pytest.raises(ValueError, match=said):
             swept.plot(**arguments)
+
+
+@pytest.mark.parametrize("x", ["step", "time_s", "gradients", "wall_s"])
+@pytest.mark.parametrize("hue", ["rule", "attack", "seed"])
+def test_a_plot_says_what_its_lines_and_panels_are_and_counts_in_whole_numbers(swept, x, hue):
+    for col in (None, "rule", "attack", "seed"):
+        figure = swept.plot(x, hue=hue, col=col)
+        assert isinstance(figure, Figure)
+        (legend,) = figure.legends
+        assert legend.get_title().get_text() == hue
+        assert [text.get_text() for text in legend.get_texts()] == [str(each) for each in swept.runs[hue].unique()]
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        panels = [""] if col is None else [f"{col}: {each}" for each in swept.runs[col].unique()]
+        assert [axes.get_title("left") for axes in shown] == panels
+        ticks = np.concatenate([axes.get_xticks() for axes in shown])
+        assert x not in ("step", "gradients") or (ticks == ticks.round()).all()
 
 
 def test_a_result_says_what_it_is(swept):
