@@ -63,11 +63,11 @@ def stale_synchronous(
         apply: See `asynchronous`.
         rows: See `asynchronous`.
         warm_up: See `asynchronous`.
-        max_age: See `asynchronous`.
+        max_age: See `asynchronous`. None: every age is accepted.
         dead_rows: See `asynchronous`.
         staleness: See `asynchronous`.
         exponent: See `asynchronous`.
-        suspect_after_s: Seconds without a row after which a worker does not count as slowest; None waits for it.
+        suspect_after_s: Seconds without a row after which a worker does not count as slowest. None: never.
 
     Returns:
         The schedule.
