@@ -139,7 +139,7 @@ def fields(text: str) -> dict[str, str]:
 
 
 def nulls(function: Callable[..., Any]) -> dict[str, str]:
-    """What null stands for, of each option of a factory that is null by default.
+    """The meaning of null, of each option of a factory that is null by default.
 
     Args:
         function: A factory whose docstring says `None: ...` at the end of such an option.
