@@ -33,7 +33,7 @@ class FilterState(NamedTuple):
 
 @checked
 def caf(n: int, f: int) -> Aggregator:
-    """The weighted mean whose weighted covariance has the smallest largest eigenvalue on the way of a filter.
+    """The weighted mean of least spread among those of a filter that lowers the weights of far rows step by step.
 
         c = 1; while the sum of c is above n - 2f:
             mu = weighted mean, (lambda, v) = first eigenpair of weighted covariance; mu is kept if lambda is smallest
@@ -42,8 +42,11 @@ def caf(n: int, f: int) -> Aggregator:
     Condition: n >= 2f + 1
     Cost: O(n² d), and O(n³) for each of at most 2f + 1 steps; O(n²) times 100 or so for many rows
 
-    Every step takes the weight of at least one row away, so that there are at most 2f + 1, whatever the outliers. All
-    eigenvectors come from one n by n matrix. Rows with a NaN or infinite entry have no weight from the start.
+    The spread is the largest eigenvalue of the weighted covariance: the variance along the direction v in which the
+    rows differ most. A step lowers the weight of each row by its squared distance from the mean along v; of the means
+    of all steps the one of least spread is kept. Every step takes the weight of at least one row away, so that there
+    are at most 2f + 1, whatever the outliers. All eigenvectors come from one n by n matrix. Rows with a NaN or infinite
+    entry have no weight from the start.
 
     Args:
         n: Number of rows.

@@ -106,7 +106,8 @@ def geometric_median(
         f: Number of rows that may be Byzantine.
         tolerance: Length of the mean unit vector (see above) at which the search ends; without `nu`.
         max_iterations: Number of iterations after which the search ends in any case; without `nu`.
-        nu: Smallest distance that counts, in the unit of the rows; None: the minimiser.
+        nu: Smallest distance that counts, in the unit of the rows. None: the minimiser, in which there are no
+            `iterations` and no `start`.
         iterations: Number of smoothed steps, with `nu`.
         start: Of the smoothed steps, with `nu`: the origin (`zero`) or the `mean` of the rows. Codes in circulation: nu
             0.1, 8 steps from zero (Karimireddy et al. 2022), 3 of them (Karimireddy et al. 2021, byzfl); nu 1e-6, up to

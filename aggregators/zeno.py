@@ -22,7 +22,7 @@ from byzax.options import checked
 
 @checked
 def zeno(n: int, f: int, *, learning_rate: Positive | None = None, rho: NotNegative = 5e-4) -> Aggregator:
-    """The mean of the n-f rows with the best scores, each the descent that a step along the row gives.
+    """The mean of the n-f rows along which a step lowers the loss on the server's own data most, less a penalty.
 
         s_i = L(w) - L(w - learning_rate x_i) - rho |x_i|²,  L = the mean loss on a batch of the server's own data
 
@@ -37,8 +37,8 @@ def zeno(n: int, f: int, *, learning_rate: Positive | None = None, rho: NotNegat
         n: Number of rows.
         f: Number of rows that may be Byzantine.
         learning_rate: Of the step that is judged. None: the step that the server would take, with its optimizer, its
-            rate in this update and its momentum, or 0.1 where the context does not know it.
-        rho: Weight of the squared length.
+            rate in this update and its momentum; 0.1 where `apply` is called with a context without `after`.
+        rho: Weight of the penalty, the squared length of the row.
 
     Returns:
         The rule. Weights: 1/(n-f) for the rows averaged. Its `apply` raises ValueError without a context that has

@@ -29,7 +29,7 @@ def anti_cge(n: int, f: int, *, cut: Annotated[int, Field(ge=0)] | None = None) 
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        cut: Number of rows that the rule cuts; None takes f.
+        cut: Number of rows that the rule cuts. None: f.
 
     Returns:
         The attack, which forges rows.

@@ -42,7 +42,7 @@ def distributed_backdoor(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        parts: Number of bars; None takes as many as there are Byzantine workers, and at most the paper's 4.
+        parts: Number of bars. None: as many as there are Byzantine workers, and at most the paper's 4.
         length: Of a bar, in pixels.
         gap: Pixels between bars, in both directions.
         place: Of the rectangle of all bars.

@@ -25,7 +25,7 @@ def edge_case(n: int, f: int, *, share: Share = 0.1, target: Label = 0, source: 
         f: Number of Byzantine workers among them.
         share: Of those samples, rounded up.
         target: The label that they get; where the data has no such label nothing is replaced.
-        source: The label of the samples to choose from; None takes those of any label.
+        source: The label of the samples to choose from. None: those of any label.
 
     Returns:
         The attack, which poisons batches. When used it raises PartError for data without labels.

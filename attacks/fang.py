@@ -63,7 +63,7 @@ def fang(
         epsilon: For krum: the largest distance between the first Byzantine row and the others.
         share: For krum: the part that Byzantine rows must have in the aggregate to count as selected, by the weights of
             the rule where it gives its rows some, else by how far the aggregate goes from the honest mean towards the
-            first one: 1 is all of the way; None is half of what an average of all rows goes.
+            first one: 1 is all of the way. None: half of what an average of all rows goes.
         evaluations: For krum: how often the rule is asked in one update.
 
     Returns:

@@ -33,8 +33,8 @@ def little(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        z: Number of standard deviations; None takes the paper's formula, "search" at every update the number that takes
-            the rule in use farthest from the honest mean (as Shejwalkar and Houmansadr search for a size).
+        z: Number of standard deviations; "search": at every update the number that takes the rule in use farthest from
+            the honest mean (as Shejwalkar and Houmansadr search for a size). None: the paper's formula.
         sign: "minus" as in the paper; several published codes add.
         ddof: Subtracted from the number of rows where the squared differences are divided by it: 0 as in the authors'
             code (np.var), 1 in those of torch.std (byzfl, blades, Shejwalkar and Houmansadr).

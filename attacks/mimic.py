@@ -35,16 +35,17 @@ def mimic(n: int, f: int, *, target: Literal["direction"] | Label = "direction",
     Formula: row of worker k, k = argmax_i <x_i, z>, z = the direction in which honest rows differ most (running)
     Knows: all honest rows
 
-    As in the authors' code, z starts as one step of power iteration from a random vector and is averaged over the
-    updates of the warm-up, with one more step in each; in these the worker is chosen anew, and the last choice stands.
-    Where that worker has no row in an update, the known row farthest along z is sent. Attackers that know no honest row
+    As in the authors' code, z starts as one step of power iteration from a random vector. In each of the first
+    `warm_up` updates it is averaged with one more step, and the worker k is chosen by it; the worker of the last of
+    these is copied to the end of the run. Where that worker has no row in an update, the known row farthest along z is
+    sent. Attackers that know no honest row
     follow the protocol.
 
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
         target: "direction", or the number of the worker to copy, from 0 (in a scenario the first ones are Byzantine).
-        warm_up: Updates until the choice stands.
+        warm_up: Number of updates in which the worker to copy is chosen anew; afterwards it is always the last one.
 
     Returns:
         The attack, which forges rows and has a state.

@@ -44,7 +44,7 @@ def optimised(
         f: Number of Byzantine workers among them.
         attack: The attack: a name, `"file.py:name"`, its function, or a mapping whose `name` is one of these and whose
             other keys are options.
-        strength: Its option that is searched; by default epsilon of empire, z of little, and so on.
+        strength: Its option that is searched. None: epsilon of empire, z of little, and so on.
         measure: The harm. distance: of the aggregate to the honest mean; cosine: minus that of their angle; loss: of
             the model that the server has after the update, on samples of the Byzantine workers.
         evaluations: Number of times that the rule is asked in one update.

@@ -49,7 +49,7 @@ def rop(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        z: Length of the perturbation; None takes the z of little.
+        z: Length of the perturbation. None: the z of little.
         location: 1 is at the last aggregate, 0 at the honest mean. The authors' code now has 1 by default, and had 0.
         reference: The vector that the perturbation is orthogonal to: 1 the last aggregate, 0 the honest mean.
         angle: In degrees, between perturbation and reference: 90 is orthogonal, 180 against it. Their 270 is a z below

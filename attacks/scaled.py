@@ -23,7 +23,7 @@ def scaled(n: int, f: int, *, boost: Finite | None = None) -> Attack:
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        boost: Factor; None takes n / (f eta).
+        boost: Factor. None: n / (f eta).
 
     Returns:
         The attack, which forges rows.

@@ -61,19 +61,22 @@ def table(kind: str) -> str:
 
 
 def _escaped(line: str) -> str:
-    # formulas hold signs of Markdown and of HTML; the name, in the first cell, is code
-    name, rest = re.fullmatch(r"(\| `\w+`)(.*)", line).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    return name + re.sub(r"(?<!\\)([*_<>\[\]])", r"\\\1", rest)
+    # formulas hold signs of Markdown and of HTML; in code these stand for themselves
+    return re.sub(r"(`[^`]*`)|(?<!\\)([*_<>\[\]])", lambda found: found[1] or f"\\{found[2]}", line)
 
 
 def options(kind: str) -> str:
-    """The options of all parts of a kind with their defaults, as a table."""
+    """The options of all parts of a kind with their defaults, and the meaning of those that are null, as a table."""
     from byzax.experiments import listing
 
-    lines = ["| name | options and defaults |", "|---|---|"]
-    for name, function in listing.functions(kind)[0].items():
-        cells = ", ".join(f"`{option}`" for option in listing.options(function)).replace("|", "\\|")
-        lines.append(f"| `{name}` | {cells or 'none'} |")
+    factories = listing.functions(kind)[0]
+    nulls = {name: listing.nulls(function) for name, function in factories.items()}
+    columns = ["name", "options and defaults", *(["what null stands for"] if any(nulls.values()) else [])]
+    lines = [_row(*columns), f"|{'---|' * len(columns)}"]
+    for name, function in factories.items():
+        written = ", ".join(f"`{option}`" for option in listing.options(function))
+        said = "; ".join(f"`{option}`: {meaning}" for option, meaning in nulls[name].items())
+        lines.append(_escaped(_row(*[f"`{name}`", written or "none", said][: len(columns)])))
     return "\n".join(lines)
 
 

@@ -114,6 +114,26 @@ def _run(
     return result
 
 
+def describe(scenario: str | Path | Mapping[str, Any] | Study | Run | None = None, /, **settings: Any) -> Study:
+    """The study that `run` would execute: read and parsed, nothing built.
+
+    Args:
+        scenario: As in `run`.
+        settings: As in `run`.
+
+    Returns:
+        The study; its `run` is the first run.
+
+    Raises:
+        ScenarioError: For a mistake in what was asked; one line for each, which begins with its key.
+
+    Example:
+        >>> describe("quickstart", steps=10)
+        Study(steps=10, data='digits', rule='krum', attack='sign_flip', name='quickstart')
+    """
+    return described(scenario, settings).study
+
+
 def described(scenario: str | Path | Mapping[str, Any] | Study | Run | None, settings: Mapping[str, Any]) -> Expansion:
     """The study that `run` is asked for, expanded. Raises ScenarioError."""
     if isinstance(scenario, Study) and not settings:
@@ -203,7 +223,8 @@ def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> 
     if isinstance(run, Study):
         raise ScenarioError("run: a Study is many runs: give its first one, study.run, or run all with byzax.run")
     if not isinstance(run, (Run, Mapping, type(None))):
-        raise ScenarioError(f"run: a Run or a mapping is needed, got {quote(run)}")
+        way = ": byzax.describe(file).run is the first run of a file" if isinstance(run, (str, os.PathLike)) else ""
+        raise ScenarioError(f"run: a Run or a mapping is needed, got {quote(run)}{way}")
     mapping = run.given() if isinstance(run, Run) else run or {}
     made = parse_as(Run, study.assign_all(mapping, settings, Run))
     check(made)

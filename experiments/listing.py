@@ -99,7 +99,7 @@ def table(kind: str) -> Table:
     for name, function in factories.items():
         text = inspect.getdoc(function) or ""
         chosen = fields(text)
-        cells = [Text(chosen.get(column, "")) for column in columns]
+        cells = [Text(_plain(chosen.get(column, ""))) for column in columns]
         listed.add_row(name, Text(_plain(text.split("\n")[0])), *cells, Text("\n".join(options(function))))
     return listed
 
@@ -111,7 +111,7 @@ def markdown(kind: str) -> str:
     for name, function in factories.items():
         text = inspect.getdoc(function) or ""
         chosen = fields(text)
-        what = re.sub(r",? \[n, d\] -> \[[^]]*\]", "", _plain(text.split("\n")[0]))
+        what = re.sub(r",? `\[n, d\] -> \[[^]]*\]`", "", text.split("\n")[0])
         cells = [f"`{name}`", what, *(chosen.get(column, "") for column in columns)]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)
@@ -127,15 +127,34 @@ def fields(text: str) -> dict[str, str]:
         The text of each by its name, on one line.
     """
     values = {
-        name: _plain(" ".join(value.split()))
+        name: " ".join(value.split())
         for name, value in re.findall(r"^([A-Z][a-z]+): *(\S.*(?:\n(?![A-Z][a-z]+:) *\S.*)*)", text, re.MULTILINE)
     }
     if section := re.search(r"^References:\n((?: +\S.*\n?)+)", text, re.MULTILINE):
         first, *rest = section[1].splitlines()
         indent = len(first) - len(first.lstrip())
         more = itertools.takewhile(lambda line: len(line) - len(line.lstrip()) > indent, rest)
-        values["References"] = _plain(" ".join([first.strip(), *(line.strip() for line in more)]))
+        values["References"] = " ".join([first.strip(), *(line.strip() for line in more)])
     return values
+
+
+def nulls(function: Callable[..., Any]) -> dict[str, str]:
+    """The meaning of null, of each option of a factory that is null by default.
+
+    Args:
+        function: A factory whose docstring says `None: ...` at the end of such an option.
+
+    Returns:
+        The text of each by its name, on one line.
+    """
+    if hasattr(function, "model_fields"):
+        return {}
+    text, found = inspect.getdoc(function) or "", {}
+    for option in inspect.signature(function).parameters.values():
+        if option.kind is option.KEYWORD_ONLY and option.default is None:
+            *_, said = re.findall(rf"^ +{option.name}: (.*(?:\n {{8,}}.*)*)", text, re.MULTILINE)
+            found[option.name] = " ".join(said.split()).partition("None: ")[2].rstrip(".")
+    return found
 
 
 def options(function: Callable[..., Any]) -> list[str]:

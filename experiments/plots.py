@@ -226,14 +226,17 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
                     mean.index, mean["low"], mean["high"], color=paint[str(name)], alpha=0.14, linewidth=0
                 )
             if panel is not None:
-                axes.set_title(verbatim(panel), loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+                title = f"{verbatim(col)}: {verbatim(panel)}"
+                axes.set_title(title, loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+            _tick(axes, x)
             axes.set_xlabel({"step": "server updates", "wall_s": "seconds of the clock", **MEASURES}.get(x, x))
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         for axes in grid[::columns]:
             axes.set_ylabel(score.words)
         handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)), frameon=False)
+        place: Any = {"loc": "outside upper left", "ncols": min(4, len(labels)), "alignment": "left"}
+        figure.legend(handles, labels, title=verbatim(hue), frameon=False, **place)
     return figure
 
 
@@ -329,7 +332,12 @@ def _panel(
         axes.axhline(1 / curves["classes"].iloc[0], color="#999999", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.set_ylim(0, 1.02)
     axes.margins(x=0.01)
-    if measure == "step":
+    _tick(axes, measure)
+
+
+def _tick(axes: Axes, measure: str) -> None:
+    """Puts the ticks of what is counted at whole numbers."""
+    if measure in ("step", "gradients"):
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
 
 

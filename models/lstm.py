@@ -45,8 +45,8 @@ def lstm(
         hidden: Units of each layer.
         layers: Number of layers, each reading the outputs of the one before.
         embedding: Size of the vector of a character.
-        vocabulary: Number of different characters; null: as many as classes.
-        truncate: Steps that gradients go back from the last one, truncated back-propagation through time; null: all.
+        vocabulary: Number of different characters. None: as many as classes.
+        truncate: Steps that gradients go back from the last one, truncated back-propagation through time. None: all.
         dropout: Share of the outputs of each layer that are set to 0 while training.
         initialiser: Of the weights of inputs and output, as jax.nn.initializers calls it; those of the state start
             orthogonal.

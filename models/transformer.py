@@ -87,7 +87,7 @@ def transformer(
         width: Of the vector of each step.
         heads: Of the attention; they divide the width.
         layers: Number of blocks.
-        vocabulary: Number of different characters; null: as many as classes.
+        vocabulary: Number of different characters. None: as many as classes.
         dropout: Share of what each part adds that is set to 0 while training.
         initialiser: Of all weights but the embeddings, as jax.nn.initializers calls it; biases start from 0.
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -60,9 +60,35 @@ def build(part: Part, *args: Any) -> Any:
     if not hasattr(made, "_fields"):
         return made
     try:
-        return checked_fields(made)
+        checked = checked_fields(made)
     except PartError as error:
         raise ContractError(f"{part.label}: {error}{location(part)}") from None
+    _check_calls(part, checked)
+    return checked
+
+
+def _check_calls(part: Part, made: Any) -> None:
+    """Raises ContractError for a field whose function cannot be called with what the Protocol of its type has."""
+    for name, annotation in get_type_hints(type(made)).items():
+        value = getattr(made, name)
+        if hasattr(value, "_fields"):
+            _check_calls(part, value)
+        for each in (annotation, *get_args(annotation)):
+            if not callable(value) or not getattr(each, "_is_protocol", False):
+                continue
+            _, *parameters = inspect.signature(each.__call__).parameters.values()
+            by_place = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY]
+            written = [str(parameter.replace(annotation=parameter.empty)) for parameter in by_place]
+            try:
+                check_call(
+                    value,
+                    f"{part.label}: {name}",
+                    [parameter.name for parameter in by_place],
+                    f"it must be {name}({', '.join(written)})",
+                    location(part, value),
+                )
+            except PartError as error:
+                raise ContractError(str(error)) from None
 
 
 def check_type(part: Part, made: Any) -> None:

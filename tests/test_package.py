@@ -1,10 +1,14 @@
 """The package that is installed: one name, byzax, beside whatever a user's folder holds."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -122,6 +126,36 @@ def test_all_folders_of_parts_are_attributes_of_a_fresh_process_and_have_the_sam
     python(ROOT, "-c", FRESH, BYZAX_PLUGINS="")
 
 
+def imported(tree):
+    """The packages that a module imports wherever it is loaded; what single functions import is asked for there."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+        elif not isinstance(node, ast.FunctionDef):
+            yield from imported(node)
+
+
+def test_what_the_package_imports_are_its_dependencies():
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[^\w-]", each)[0] for each in said}
+    homes = packages_distributions()
+    files = [
+        *(ROOT / "src" / "byzax").glob("*.py"),
+        *(file for each in SUBPACKAGES for file in (ROOT / each).rglob("*.py")),
+    ]
+    found = {name: file for file in files for name in imported(ast.parse(file.read_text()))}
+    for name in found.keys() - sys.stdlib_module_names - {"byzax"}:
+        assert {home.lower().replace("_", "-") for home in homes[name]} & names, f"{name} ({found[name]})"
+    locked = (ROOT / "requirements.lock").read_text()
+    for name in names:
+        # one for each version of Python where these differ
+        entries = re.findall(rf"^{name}==.*\n(?:    .*\n)*", locked, re.MULTILINE)
+        assert entries, name
+        assert all("byzax (pyproject.toml)" in entry for entry in entries), name
+
+
 def built(code, source, into):
     """The archive that setuptools makes of a tree."""
     code = f"import setuptools.build_meta as backend; print(backend.{code}({str(into)!r}))"
@@ -137,6 +171,8 @@ def test_wheel_and_sdist_hold_the_one_package_and_a_wheel_runs(tmp_path, folder)
     with tarfile.open(built("build_sdist", tree, tmp_path)) as sdist:
         sdist.extractall(tmp_path / "sdist", filter="data")
     (unpacked,) = (tmp_path / "sdist").iterdir()
+    # no test lies there without the files that it needs
+    assert not [path for path in unpacked.rglob("*") if "test" in path.name]
     again = tmp_path / "again"
     again.mkdir()
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(built("build_wheel", unpacked, again)) as other:

@@ -45,7 +45,7 @@ def kardam(
     alpha: NotNegative = 0.2,
     coefficients: Literal["kept", "renewed"] = "kept",
 ) -> Filter:
-    """Rows that differ no more from the last one than those of n-f workers do, at most f of any 2f+1 from f workers.
+    """Accepts rows that change no faster than those of n-f workers, 2f+1 in succession from as many workers.
 
         K_p = |x_p - last| / |w_t - w_{t-1}|,  accepted if K_p <= the (n-f)-th smallest K and p is none of the workers
         of the 2f rows accepted before; the rule sees L(age) x_p,  L = exp(-alpha age), 1 / (1 + age) or 1
@@ -58,12 +58,14 @@ def kardam(
     largest K of an honest worker, and the first f rows are refused. Before the first accepted row K is the length of a
     row, and afterwards all K are forgotten once, since they are in another unit. Rows that are not finite are refused.
 
-    That at least f+1 of any 2f+1 rows accepted in a row are honest ones', whoever is Byzantine, means that they are of
-    2f+1 different workers: two of one worker and f-1 of others would be f+1 of f workers. With n > 3f there is always
-    an honest worker whose turn it is. If its K were always the largest everything would stop, so whenever n-f different
-    workers were refused since the last accepted row, the first of the 2f is let off. Thus rows are accepted as long as
-    n-f workers send; where more have died the model may stand still. Beside the rows that come out of turn, f/n of the
-    honest rows are refused without Byzantine workers, and up to f/(n-f) with them.
+    The paper asks that of any 2f+1 rows accepted in succession at least f+1 are honest, whichever f workers are
+    Byzantine. So the 2f+1 rows must be of 2f+1 different workers: if two were of one worker, this one and f-1 others
+    could be the Byzantine ones, with f+1 rows. A worker has its turn again when 2f rows of others were accepted after
+    its last. With n > 3f there is always an honest worker that has its turn. If its K were always the largest no row
+    would be accepted any more, so whenever n-f different workers were refused since the last accepted row, the worker
+    of the oldest of the 2f rows has its turn too. Thus rows are accepted as long as n-f workers send; where more have
+    died the model may stand still. Beside the rows of workers that do not have their turn, f/n of the honest rows are
+    refused without Byzantine workers, and up to f/(n-f) with them.
 
     Differences: |w_t - w_{t-1}| is divided by the L of the row behind it, else a light row would make every K large and
     the next bound too wide. Where a row left the model as it was, the move before stands. Ages count refused rows as
@@ -71,10 +73,10 @@ def kardam(
     rows and models of its own, and interpolates, which lets through a share of a Byzantine worker's coefficient; it has
     no turns, and accepts anything after n refused rows.
 
-    A weakness of the definition: after an accepted row close to 0, of a Byzantine worker or of a batch that is learnt,
-    the move is small and every K large; when f+1 workers have sent the bound is wide, and stays so while they are not
-    heard again. With renewed coefficients all K are those of one moment, and the move, which they share, decides
-    nothing.
+    A weakness of the definition: after an accepted row close to 0, of a Byzantine worker or of a batch that the model
+    has learnt, the model moves little and every K is large. Once f+1 workers have sent rows then, the bound is wide,
+    and it stays wide until they send again. With `coefficients: renewed` all K are divided by the same move, which then
+    makes no difference.
 
     Args:
         n: Number of workers.

@@ -1,8 +1,9 @@
 """Descriptions: frozen and strict mappings, and the messages about mistakes in them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import (
@@ -36,6 +37,8 @@ SEEDS = 2**31
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Seconds = Annotated[float, Field(ge=0)]
 
+# The beginning of messages about an assignment.
+FIXED = "a description cannot be changed in place: make a copy"
 # The types of mistakes that are byzax's and not pydantic's, with their messages in the form that pydantic takes.
 _TEMPLATES: Any = {"part": "{message}", "unknown_key": "unknown key"}
 
@@ -51,7 +54,7 @@ class FrozenDict(dict[str, Any]):
         return type(self), (dict(self),)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("a description cannot be changed in place: make a copy, with replace")
+        raise TypeError(f"{FIXED}, with replace")
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore
 
@@ -117,7 +120,13 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
     # what a part's function takes by place, so that it is no key
     _by_place: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, **given: Any):
+    def __init__(self, *by_place: Any, **given: Any):
+        if by_place:
+            name = type(self).__name__
+            raise ScenarioError(
+                f"{name}: keys are given as keywords, {name}(key=value), got {quote(by_place[0])}: byzax.describe "
+                "gives the Study of a file or mapping, and its run is the first Run"
+            )
         # not a mistake of any key
         check_plugin_folders()
         try:
@@ -166,6 +175,18 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
 
     __replace__ = replace
 
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(
+            f"{name}: {FIXED}, replace({name}={quote(value)}); of an inner one such as "
+            "run.replace(workers=run.workers.replace(total=9))"
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: {FIXED}, with replace")
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield from _differing(self).items()
+
     def given(self) -> dict[str, Any]:
         """The values that were given, without defaults, as mappings, lists and scalars; of a part its reference."""
         return {name: _given(getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set}
@@ -192,6 +213,32 @@ def _given(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _given(each) for key, each in value.items()}
     return [_given(each) for each in value] if is_list(value) else value
+
+
+def _differing(description: Description) -> dict[str, Any]:
+    """The values of `given` without those that the description has without them too; of a part always its name."""
+    fields, written = type(description).model_fields, description.given()
+    kept = {name: getattr(description, name) for name in fields if name in description.model_fields_set}
+    for name in [*kept]:
+        others = {key: value for key, value in kept.items() if key != name}
+        # parsed, since some defaults follow from other fields
+        with contextlib.suppress(ValidationError):
+            kept = others if type(description).model_validate(others) == description else kept
+    differing = {name: _brief(value) for name, value in kept.items()}
+    if "name" not in fields or get_origin(fields["name"].annotation) is not Literal:
+        return differing
+    name = written.get("name", fields["name"].default) if isinstance(written, dict) else written
+    return {"name": name} | differing
+
+
+def _brief(value: Any) -> Any:
+    """A value as it could be written, without what is the default."""
+    if isinstance(value, Description):
+        written = _differing(value)
+        return written[value._short] if set(written) == {value._short} else written
+    if isinstance(value, Mapping):
+        return {key: _brief(each) for key, each in value.items()}
+    return [_brief(each) for each in value] if is_list(value) else value
 
 
 def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:

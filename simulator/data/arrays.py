@@ -36,9 +36,10 @@ def arrays(*, path: str, task: Task | None = None, layout: Layout | None = None,
 
     Args:
         path: Path of the .npz or the folder, relative to the working directory or to $BYZAX_DATA.
-        task: Whether `y` holds labels or values; None goes by its type.
+        task: Whether `y` holds labels or values. None: what its type says.
         layout: Place of the colours in images: "channels_first" brings `[N, colours, height, width]` into the order
             `[N, height, width, colours]`, "channels_last" leaves images as they are that look like the former.
+            None: images that look like channels_first are refused, others stay as they are.
         tokens: Whether whole numbers in `x` stay such, for characters or words; otherwise they become float32, as
             pixels.
 

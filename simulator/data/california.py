@@ -35,7 +35,7 @@ def california(*, root: str | None = None) -> Dataset:
     Samples: 20,640 values, no test set of its own
 
     Args:
-        root: Folder of the file; None looks in the other places above.
+        root: Folder of the file. None: $BYZAX_DATA, else the cache folder.
 
     Returns:
         The data set.

@@ -29,7 +29,7 @@ def cifar10(*, root: str | None = None) -> Dataset:
     Samples: 50,000 training and 10,000 test images of 10 labels
 
     Args:
-        root: Folder of the six files; None looks in the other places above.
+        root: Folder of the six files. None: $BYZAX_DATA, else the cache folder.
 
     Returns:
         The data set.

@@ -33,7 +33,7 @@ def cifar100(*, labels: Literal["fine", "coarse"] = "fine", root: str | None = N
 
     Args:
         labels: "fine" for the hundred kinds, "coarse" for their twenty groups.
-        root: Folder of the two files; None looks in the other places above.
+        root: Folder of the two files. None: $BYZAX_DATA, else the cache folder.
 
     Returns:
         The data set.

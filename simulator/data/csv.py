@@ -34,8 +34,9 @@ def csv(
         target: Name of the column to predict.
         task: Whether the target is a label or a value.
         owner: Name of the column with the owner of each sample, for the partition by_writer; it is no feature then.
+            None: no owners are known.
         drop: Names of columns that are left out, such as identifiers.
-        test_path: Path of a file with the same columns, whose samples are the test set.
+        test_path: Path of a file with the same columns, whose samples are the test set. None: a share of all is drawn.
 
     Returns:
         The data set.

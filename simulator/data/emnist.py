@@ -35,7 +35,7 @@ def emnist(
         split: "byclass" has digits, capital and small letters; "bymerge" merges those that look alike; "balanced" is
             the same with as many samples of each; "letters" has a label for each of 26 letters of either case; "digits"
             has digits alone; "mnist" is like MNIST.
-        root: Folder of the files; None looks in the other places above.
+        root: Folder of the files. None: $BYZAX_DATA, else the cache folder.
 
     Returns:
         The data set.

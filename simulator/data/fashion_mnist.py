@@ -27,7 +27,7 @@ def fashion_mnist(*, root: str | None = None) -> Dataset:
     Samples: 60,000 training and 10,000 test images of 10 labels
 
     Args:
-        root: Folder of the four files; None looks in the other places above.
+        root: Folder of the four files. None: $BYZAX_DATA, else the cache folder.
 
     Returns:
         The data set.

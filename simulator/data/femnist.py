@@ -29,8 +29,8 @@ def femnist(*, root: str | None = None, writers: Count | None = None, leaf_split
     Samples: about 227 for each writer, of 62 labels (digits, capital and small letters), a test set with leaf_split
 
     Args:
-        root: Folder of the files; None looks in the other places above.
-        writers: Number of writers, the first ones of the files; None takes all.
+        root: Folder of the files. None: $BYZAX_DATA, else the cache folder.
+        writers: Number of writers, the first ones of the files. None: all.
         leaf_split: Whether the training and test samples are those of LEAF's folders train/ and test/, split by samples
             or by users as its scripts were called, in place of all_data_*.json. With `writers` the test samples are
             theirs, or, where writers have either training or test samples, those of all test writers.

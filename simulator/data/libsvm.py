@@ -29,9 +29,9 @@ def libsvm(
 
     Args:
         path: Path of the file, relative to the working directory or to $BYZAX_DATA.
-        features: Number of features; None takes the largest index of the files.
+        features: Number of features. None: the largest index of the files.
         task: Whether the first number of a line is a label or a value.
-        test_path: Path of a file whose samples are the test set.
+        test_path: Path of a file whose samples are the test set. None: a share of all is drawn.
 
     Returns:
         The data set.

@@ -45,11 +45,11 @@ def shakespeare(
     Samples: one for every `stride` characters of a speaker; the last held_out of each speaker's text is the test set
 
     Args:
-        root: Folder of the text; None looks in the other places above.
+        root: Folder of the text. None: $BYZAX_DATA, else the cache folder.
         length: Number of characters of a sample.
-        stride: Number of characters from one sample to the next; None is 10.
-        held_out: Share of each speaker's text for the test, None is 0.1; samples that reach over the border are left
-            out, as they would show the model what it is tested on.
+        stride: Number of characters from one sample to the next. None: 10.
+        held_out: Share of each speaker's text for the test; samples that reach over the border are left out, as they
+            would show the model what it is tested on. None: 0.1.
         leaf_split: Whether to take the samples of LEAF's folders train/ and test/, cut as its scripts cut them (80
             characters, stride 1); `stride` and `held_out` are refused then.
 

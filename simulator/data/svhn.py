@@ -31,7 +31,7 @@ def svhn(*, extra: bool = False, root: str | None = None) -> Dataset:
 
     Args:
         extra: Whether the samples of extra_32x32.mat are training samples too.
-        root: Folder of the files; None looks in the other places above.
+        root: Folder of the files. None: $BYZAX_DATA, else the cache folder.
 
     Returns:
         The data set.

@@ -22,6 +22,7 @@ CORRECTED = ("adam", "adamw", "yogi")
 START_VALUES = {"adam": (0.0, 0.0), "yogi": (1e-6, 1e-6)}
 
 OPTIONS = {
+    "momentum": "Decay of the momentum. None: no momentum.",
     "nesterov": "Whether Nesterov momentum is used.",
     "bias_correction": "Whether the moving means are divided by 1 - b1^t and 1 - b2^t; false as {who}.",
     "first_moment": "Start value of the moving mean of the gradients.",
@@ -86,10 +87,12 @@ def build_optimizer(name: str, learning_rate: float) -> Callable[..., optax.Grad
 
 
 def _document(name: str, function: Callable[..., Any], options: list[str]) -> str:
-    """The docstring: optax's own, and the options that it does not describe."""
+    """The docstring: optax's own, and the options that are byzax's or that it does not describe."""
     who = "in Reddi et al. 2021, FedAdam and FedYogi" if name in START_VALUES else "in BERT's code"
     words = [inspect.getdoc(function) or ""]
-    lines = [f"  {key}: {OPTIONS[key].format(who=who)}" for key in options if f"  {key}: " not in words[0]]
+    lines = [
+        f"  {key}: {OPTIONS[key].format(who=who)}" for key in options if key in OPTIONS or f"  {key}: " not in words[0]
+    ]
     if lines:
         words.append("\n".join(["Further options:", *lines]))
     if name in START_VALUES:

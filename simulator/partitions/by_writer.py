@@ -15,7 +15,7 @@ def by_writer(*, per_worker: Count | None = None) -> Partition:
     Splits: all samples, or those of per_worker owners for each; else the numbers of owners differ by at most one
 
     Args:
-        per_worker: Number of owners of each worker, drawn at random, the others left out; None deals all of them.
+        per_worker: Number of owners of each worker, drawn at random, the others left out. None: all are dealt.
 
     Returns:
         The partition. It raises PartError for data without owners, or with too few of them.

@@ -16,7 +16,7 @@ def cosine(updates: int, *, start: Positive = 0.1, final: NotNegative = 0.0, ste
         updates: Number of updates of the run.
         start: Learning rate of the first update.
         final: Learning rate at the end, at most `start`.
-        steps: Number of updates until then; None takes all of the run.
+        steps: Number of updates until then. None: all of the run.
 
     Returns:
         The schedule.

@@ -52,8 +52,8 @@ def asynchronous(
         rows: Number of rows of an update, with "buffer"; at most n.
         warm_up: With "table", whether the first update waits for a row of all workers ("all"), or of as many as the
             rule accepts ("partial").
-        max_age: Largest age of a row in updates; a row from an older model is dropped when it arrives. None accepts
-            every age.
+        max_age: Largest age of a row in updates; a row from an older model is dropped when it arrives. None: every
+            age is accepted.
         dead_rows: With "table", what becomes of the last row of a worker that is known to be dead, by `latency.crashes`
             or because in a race its process died. "leave": the rule no longer gets it from the next update on, or with
             `max_age` once it is older than that; f stays what is declared, and where fewer rows are left than the rule

@@ -138,7 +138,7 @@ class Schedule(NamedTuple):
         free: Decides whether an idle worker may begin its next job, from the newest model.
         waits: Says what the next update waits for.
         oldest: Largest age of a row, in updates since its worker got the model; an older row is dropped when it
-            arrives. None accepts every age.
+            arrives. None: every age is accepted.
         forgets: Whether the row of a worker that is known to be dead leaves the table, at once, or once it is older
             than `oldest`.
         newest: The row that counts of several rows of one worker waiting for one update: the last one (True) or the

@@ -36,8 +36,8 @@ def basgd(
     Args:
         n: Number of workers.
         f: Number of Byzantine workers among them.
-        buckets: B, at most n; None takes 2f + 1, as few as can be.
-        max_age: See `asynchronous`.
+        buckets: B, at most n. None: 2f + 1, as few as can be.
+        max_age: See `asynchronous`. None: every age is accepted.
         staleness: See `asynchronous`.
         exponent: See `asynchronous`.
 

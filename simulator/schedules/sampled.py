@@ -50,7 +50,7 @@ def sampled(
         n: Number of workers of the population.
         f: Number of Byzantine workers among them.
         participants: Number of rows of an update, at most n.
-        asked: Number of workers that are asked for them, from `participants` to n; None takes `participants`.
+        asked: Number of workers that are asked for them, from `participants` to n. None: `participants`.
         by: "uniform", all workers equally likely; "samples", one after the other with chances in proportion to the
             number of samples that each holds; "cyclic", in turn, in an order drawn once.
         doubted: The f that the rule gets, at most `participants`; "likely" as above.

@@ -38,7 +38,7 @@ def stale_synchronous(
     """Lets a worker begin a job while it is at most `bound` rows ahead of the slowest; beyond that it waits.
 
     Waits: for the slowest worker, when it is more than `bound` rows behind
-    Ages: of clocks at most `bound`; of versions not bounded, unless by `max_age`
+    Ages: not bounded, unless by `max_age`; `bound` is of rows that a worker has delivered, not of updates
 
     A worker's clock is the number of rows it has delivered; one at clock c begins its next job when the smallest clock
     is at least c - bound (Ho et al. 2013; Tang et al. 2020, section 3.2). The version it reads then holds every update
@@ -63,11 +63,11 @@ def stale_synchronous(
         apply: See `asynchronous`.
         rows: See `asynchronous`.
         warm_up: See `asynchronous`.
-        max_age: See `asynchronous`.
+        max_age: See `asynchronous`. None: every age is accepted.
         dead_rows: See `asynchronous`.
         staleness: See `asynchronous`.
         exponent: See `asynchronous`.
-        suspect_after_s: Seconds without a row after which a worker does not count as slowest; None waits for it.
+        suspect_after_s: Seconds without a row after which a worker does not count as slowest. None: never.
 
     Returns:
         The schedule.

@@ -15,7 +15,7 @@ from byzax.simulator.config.part import NestedPart, Part, parts_of
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.contracts import ContractError, build, check_type, errors_of, require
+from byzax.simulator.contracts import ContractError, build, check_type, errors_of, location, require
 from byzax.simulator.core import f_of_rule
 from byzax.simulator.data import Dataset, Split
 from byzax.simulator.executors.base import all_together, plan, situation
@@ -316,10 +316,14 @@ def _describe_rows(run: Run, seen: int, f: int) -> str:
     # a default that makes the number
     written += [f"{key} {value}, the default" for key, value in options.items()
                 if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
-    how = f"{part.label} ({', '.join(written)})" if written else part.name
+    how = f"{part.label} ({', '.join(written)})" if written else part.label
     rows = "1 row" if seen == 1 else f"{seen} rows"
     told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
-    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}"
+    made: Schedule = build(part, n, declared)
+    # of a plan the updates stand in it
+    single = made.plan is None and made.due is Schedule._field_defaults["due"]
+    way_out = ": a Schedule without due makes an update of each single row: give it one" if single else ""
+    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}{way_out}{location(part, made.due)}"
 
 
 @contextmanager

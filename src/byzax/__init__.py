@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
-    from byzax.experiments.api import load, run, simulate, validate
+    from byzax.experiments.api import describe, load, run, simulate, validate
     from byzax.experiments.result import Result
     from byzax.members import PluginError
     from byzax.options import OptionError, PartError
@@ -36,6 +36,7 @@ __all__ = [
     "Study",
     "aggregators",
     "attacks",
+    "describe",
     "experiments",
     "load",
     "models",
@@ -54,6 +55,7 @@ _HOMES = {
     "RunError": "simulator.executors.base",
     "ScenarioError": "simulator.mistakes",
     "Study": "simulator.config.study",
+    "describe": "experiments.api",
     "load": "experiments.api",
     "run": "experiments.api",
     "simulate": "experiments.api",

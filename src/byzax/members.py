@@ -265,6 +265,12 @@ def check_function(kind: str, function: Callable[..., Any]) -> None:
             f"{name} is a class: a flax module is named by model: module with its option path, file.py:{name}, or in "
             f"Python model={{'name': 'module', 'path': {name}}}"
         )
+    if kind == "rate" and str(unwrapped(function).__module__).partition(".")[0] == "optax":
+        # some could be called with the number of updates, and would take it for a rate
+        raise PartError(
+            f"{name} is a function of optax: call it in one of your own, which gives a function (step), as lambda "
+            "updates: optax.cosine_decay_schedule(0.1, updates) does"
+        )
     if name in available(kind):
         way_out += f", or name byzax's own: {name}"
     check_call(function, name, part.arguments, way_out)
@@ -395,10 +401,9 @@ def named(file: str, origin: str = "") -> Iterator[None]:
 
 def file_of(function: Callable[..., Any]) -> str:
     """The file that a function comes from."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = unwrapped(function)
     try:
-        return inspect.getsourcefile(inspect.unwrap(function)) or str(function.__module__)
+        return inspect.getsourcefile(function) or str(function.__module__)
     except (TypeError, OSError):
         # a class of a notebook has no file
         return str(getattr(function, "__module__", ""))
@@ -417,9 +422,14 @@ def place_of(function: Callable[..., Any]) -> str:
 
 def code_of(function: Callable[..., Any]) -> CodeType | None:
     """The code of a function, inside of what wraps it; None where it has none, as what is written in C."""
+    return getattr(unwrapped(function), "__code__", None)
+
+
+def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside of `functools.partial` and of what wraps it."""
     while isinstance(function, functools.partial):
         function = function.func
-    return getattr(inspect.unwrap(function), "__code__", None)
+    return inspect.unwrap(function)
 
 
 def said(error: BaseException, file: str) -> str:

@@ -55,7 +55,7 @@ SLOW = {"README.md", "docs/python.md", "docs/start.md", "docs/own-parts.md"}
 # minutes each, and tested where they are made
 LONG = ("byzax bench", "byzax certify")
 # scenarios that run as they are; of others the first combination runs for a few updates
-SHORT = ("quickstart", "race", "own-model")
+SHORT = ("quickstart", "race")
 FEW = "--set steps=4 --set evaluate_every=2 --set repeats=1"
 
 
@@ -164,11 +164,6 @@ def test_commands_of_a_page_print_what_it_says(page, tmp_path):
         assert done.returncode == (2 if printed else 0), f"{command}: {done.stdout}{done.stderr}"
         for line in printed:
             assert line in done.stdout + done.stderr
-
-
-def test_the_page_on_models_holds_the_model_of_ones_own_that_is_shipped():
-    code = (ROOT / "experiments" / "scenarios" / "own_model.py").read_text().split("\n", 2)[2].strip()
-    assert f"```python\n{code}\n```" in (ROOT / "docs" / "models.md").read_text()
 
 
 @pytest.mark.parametrize("kind", members.KINDS)

@@ -1,6 +1,7 @@
 """The documentation as a site: what it makes from the code, its links, its notebooks."""
 
 import html
+import inspect
 import json
 import os
 import re
@@ -52,8 +53,27 @@ def test_tables_say_what_the_code_says(hooks, kind):
         (row,) = [line for line in table.splitlines() if line.startswith(f"| `{part}` |")]
         # what Markdown needs escaped reads as it does in the docstring
         read = re.sub(r"\\(.)", r"\1", row)
-        for said in listing.fields(function.__doc__ or "").values():
-            assert said in read or said not in listing.KINDS[kind][1]
+        text = inspect.getdoc(function) or ""
+        # but for the shapes of a rule, which are the same for all
+        summary = re.sub(r",? `\[n, d\].*`", "", text.split("\n")[0])
+        shown = {name: said for name, said in listing.fields(text).items() if name in listing.KINDS[kind][1]}
+        for said in (summary, *shown.values()):
+            # names of options stay code
+            assert said in read, part
+
+
+@pytest.mark.parametrize("kind", listing.KINDS)
+def test_every_option_that_is_null_by_default_is_explained(hooks, kind):
+    options = hooks.options(kind)
+    for part, function in listing.functions(kind)[0].items():
+        if kind == "executors":
+            continue
+        null = [option.removesuffix(": null") for option in listing.options(function) if option.endswith(": null")]
+        said = listing.nulls(function)
+        assert [*said] == null, part
+        assert all(said.values()), f"{part}: `None: ...` at the end of each says what it stands for: {said}"
+        (row,) = [line for line in options.splitlines() if line.startswith(f"| `{part}` |")]
+        assert all(f"`{option}`: " in row for option in null), row
 
 
 def test_every_key_of_a_scenario_is_on_its_page(hooks):

@@ -25,7 +25,6 @@ from byzax import OptionError, Result, Run, RunError, ScenarioError, Study
 from byzax.aggregators import Aggregator, Info, krum, median
 from byzax.attacks import Attack
 from byzax.experiments import running
-from byzax.experiments.api import described
 from byzax.experiments.records import METRICS
 from byzax.experiments.study import load as load_study
 from byzax.members import load_file
@@ -225,8 +224,6 @@ def test_a_summary_is_over_the_repeats(swept):
 
 
 def test_a_plot_says_which_columns_there_are(swept):
-    assert isinstance(swept.plot(), Figure)
-    assert isinstance(swept.plot("time_s", "test_loss", hue="seed", col=None), Figure)
     for arguments, said in (
         ({"x": "steps"}, r"^x must be one of step, time_s, gradients, wall_s, got 'steps'$"),
         ({"y": "accuracy"}, r"^y must be one of .*test_accuracy.*, got 'accuracy'$"),
@@ -235,6 +232,22 @@ def test_a_plot_says_which_columns_there_are(swept):
     ):
         with pytest.raises(ValueError, match=said):
             swept.plot(**arguments)
+
+
+@pytest.mark.parametrize("x", ["step", "time_s", "gradients", "wall_s"])
+@pytest.mark.parametrize("hue", ["rule", "attack", "seed"])
+def test_a_plot_says_what_its_lines_and_panels_are_and_counts_in_whole_numbers(swept, x, hue):
+    for col in (None, "rule", "attack", "seed"):
+        figure = swept.plot(x, hue=hue, col=col)
+        assert isinstance(figure, Figure)
+        (legend,) = figure.legends
+        assert legend.get_title().get_text() == hue
+        assert [text.get_text() for text in legend.get_texts()] == [str(each) for each in swept.runs[hue].unique()]
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        panels = [""] if col is None else [f"{col}: {each}" for each in swept.runs[col].unique()]
+        assert [axes.get_title("left") for axes in shown] == panels
+        ticks = np.concatenate([axes.get_xticks() for axes in shown])
+        assert x not in ("step", "gradients") or (ticks == ticks.round()).all()
 
 
 def test_a_result_says_what_it_is(swept):
@@ -450,15 +463,15 @@ def test_a_keyword_ends_a_sweep_as_set_does(tmp_path):
         {"grid.seed": [0, 1]},
         {"grid": {}},
     ):
-        ways = [described(scenario, keys).study for scenario in (study, study.given(), path)]
+        ways = [package.describe(scenario, **keys) for scenario in (study, study.given(), path)]
         sets = [f"{key}={json.dumps(value)}" for key, value in keys.items()]
         assert ways == [load_study(path, sets).study] * 3, keys
-    assert described(study, {"steps": 2}).study.grid == {"rule.name": ("median", "average")}
+    assert package.describe(study, steps=2).grid == {"rule.name": ("median", "average")}
     # beside a grid of the same call a key is what it varies, in any order
     for settings in ({"rule": "krum", "grid": grid}, {"grid": grid, "rule": "krum"}):
-        assert described({**PLAIN, "grid": {"seed": [5]}}, settings).study.grid == study.grid
+        assert package.describe({**PLAIN, "grid": {"seed": [5]}}, **settings).grid == study.grid
     for settings in ({"rule": "multi_krum", "rule.m": 2}, {"rule.m": 2, "rule": "multi_krum"}):
-        assert described(PLAIN, settings).study.rule.options()["m"] == 2
+        assert package.describe(PLAIN, **settings).rule.options()["m"] == 2
     with pytest.raises(ScenarioError, match=r"^rule.m: grid.rule chooses all of rule: set grid.rule or rule instead$"):
         run({**PLAIN, "grid": {"rule": ["median", "multi_krum"]}}, **{"rule.m": 2})
 
@@ -466,7 +479,10 @@ def test_a_keyword_ends_a_sweep_as_set_does(tmp_path):
 def test_simulate_says_what_it_takes():
     for given, said in (
         (Study(**PLAIN), r"^run: a Study is many runs: give its first one, study.run, or run all with byzax.run$"),
-        ("scenario.yaml", r"^run: a Run or a mapping is needed, got 'scenario.yaml'$"),
+        (
+            "scenario.yaml",
+            r"^run: a Run or a mapping is needed, got 'scenario.yaml': byzax\.describe\(file\)\.run is .*$",
+        ),
         (5, r"^run: a Run or a mapping is needed, got 5$"),
     ):
         with pytest.raises(ScenarioError, match=said):

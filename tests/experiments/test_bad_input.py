@@ -416,7 +416,7 @@ BROKEN = {
     ),
     "parameters in a tree": (
         "model",
-        MODEL(init=lambda key: {}, loss=lambda params, x, y, key: x.sum(), predict=lambda params, x: x),
+        MODEL(init=lambda key: {}, loss=lambda p, x, y, key=None, shares=None: x.sum(), predict=lambda params, x: x),
         r"model: softmax: init must give parameters \[d\], got dict",
     ),
     "no parameters": (
@@ -426,7 +426,7 @@ BROKEN = {
     ),
     "losses of a batch": (
         "model",
-        MODEL(loss=lambda params, x, y, key: y),
+        MODEL(loss=lambda p, x, y, key=None, shares=None: y),
         r"model: softmax: loss must give a number, got int32\[77\]",
     ),
     "one loss of a batch": (

@@ -80,9 +80,8 @@ def test_scenarios_to_begin_with_can_run(name):
 # real files are not there
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in SHIPPED if "mnist" not in path.read_text()], ids=lambda p: p.stem)
-def test_shipped_scenarios_can_run(path, monkeypatch):
-    # where files that they name begin
-    monkeypatch.chdir(ROOT)
+def test_shipped_scenarios_can_run_from_any_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     validate(load(path))
 
 

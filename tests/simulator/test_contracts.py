@@ -1,5 +1,6 @@
 """Parts of the user's own that break their contract: one line with the key, what is needed, and the file and line."""
 
+import functools
 import itertools
 import re
 from typing import Any
@@ -467,6 +468,98 @@ def test_what_a_function_gave_is_refused_in_place_of_the_function(kind):
         with pytest.raises(byzax.ScenarioError) as caught:
             enter()
         assert str(caught.value).removeprefix("grid.").partition(" (in the run")[0] == text, str(caught.value)
+
+
+def due_of_two(n, f):
+    return Schedule(due=lambda board: len(board.waiting) >= 2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rows", "way_out"),
+    [
+        (lambda n, f: Schedule(), "1 row", "a Schedule without due makes an update of each single row: give it one"),
+        (lambda n, f: Schedule(oldest=3), "1 row", "a Schedule without due makes an update of each single row: give "),
+        (due_of_two, "2 rows", ""),
+    ],
+)
+@pytest.mark.parametrize("part", [{"rule": "krum"}, {"rule": "average", "pre": ["nnm"]}])
+def test_where_a_schedule_of_ones_own_gives_too_few_rows_it_is_named(schedule, rows, way_out, part):
+    text = refusal(schedule=schedule, **part)
+    name = schedule.__name__.strip("<>")
+    assert f"; with the schedule {name} the rule sees {rows} of 7 workers" in text, text
+    assert way_out in text, text
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+# the types of what the functions of parts give, with the functions in them
+MADE: dict[str, Any] = {
+    "rule": byzax.aggregators.krum(7, 1),
+    "pre": pre.nnm(7, 1),
+    "filter": filters.kardam(7, 1),
+    "attack": byzax.attacks.backdoor(7, 1),
+    "model": byzax.models.softmax((8, 8), 10),
+    "schedule": schedules.asynchronous(7, 1),
+}
+
+
+def functions_in(made, above=()):
+    """The fields of a part that are functions, by the names that lead to them."""
+    for name, value in made._asdict().items():
+        if hasattr(value, "_fields"):
+            yield from functions_in(value, (*above, name))
+        elif callable(value):
+            yield (*above, name)
+
+
+def with_field(made, path, value):
+    first, *rest = path
+    return made._replace(**{first: with_field(getattr(made, first), rest, value) if rest else value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        pytest.param(kind, path, id=f"{kind}-{'.'.join(path)}")
+        for kind, made in MADE.items()
+        for path in functions_in(made)
+    ],
+)
+def test_a_function_that_takes_other_arguments_is_told_which_it_must_take(kind, path):
+    wrong = with_field(MADE[kind], path, lambda one, two, three, four, five, six: None)
+    changes, key = settings(kind, lambda *arguments: wrong)
+    text = refusal(**changes)
+    assert re.match(rf"{re.escape(key)}: lambda: {path[-1]} is called with \(", text), text
+    assert f"): it must be {path[-1]}(" in text, text
+    assert "\n" not in text
+    assert re.search(r"test_contracts\.py:\d+\)$", text), text
+
+
+def test_a_loss_without_shares_is_told_so_before_it_would_take_a_key_for_them():
+    def mine(shape, classes):
+        made = byzax.models.softmax(shape, classes)
+        return made._replace(loss=lambda params, x, y, shares=None: made.loss(params, x, y, None, shares))
+
+    text = refusal(model=mine)
+    assert text.startswith("model: mine: loss is called with (params, x, y, key, shares), and cannot be (too many"), (
+        text
+    )
+    assert "it must be loss(params, x, y, key=None, shares=None) (" in text, text
+
+
+OF_OPTAX = [name for name in dir(optax.schedules) if re.fullmatch(r"[a-z].*_schedule", name)]
+
+
+@pytest.mark.parametrize("name", OF_OPTAX)
+def test_a_schedule_of_optax_that_nobody_called_is_told_to_be_called(name):
+    for given in (getattr(optax, name), functools.partial(getattr(optax, name))):
+        for changes in ({"optimizer": {"name": "sgd", "learning_rate": given}}, {"local": {"learning_rate": given}}):
+            text = refusal(**changes)
+            assert re.match(
+                rf"(optimizer|local)\.learning_rate: ({name}|partial) is a function of optax: call it", text
+            ), text
+            assert text.endswith(", as lambda updates: optax.cosine_decay_schedule(0.1, updates) does"), text
+    built = {"name": "sgd", "learning_rate": lambda updates: optax.cosine_decay_schedule(0.1, updates)}
+    byzax.validate(byzax.Run(**{**SMALL, "optimizer": built}))
 
 
 def test_a_rate_is_a_function_that_gives_a_function_of_the_step():

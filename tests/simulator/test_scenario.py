@@ -1,5 +1,6 @@
 """Scenarios: strict, frozen, and every mistake said in one line with the way out."""
 
+import contextlib
 import copy
 import json
 import operator
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from byzax.experiments.strict_yaml import dump, parse_text
+from byzax.experiments.strict_yaml import dump, parse_text, read_mapping, shipped
+from byzax.simulator.config.attack import Workers
 from byzax.simulator.config.base import FrozenDict, parse_as
 from byzax.simulator.config.grid import expand
 from byzax.simulator.config.run import STUDY_KEYS, Run
@@ -67,9 +69,82 @@ def test_declared_follows_byzantine_unless_it_is_given():
     assert parse_as(Study, SMALLEST).workers.declared == parse_as(Study, SMALLEST).workers.byzantine.count
 
 
-def test_a_scenario_is_frozen():
-    with pytest.raises(ValueError, match="frozen"):
-        parse_as(Study, SMALLEST).steps = 3
+def inner_descriptions(value):
+    """A description, and all that are in it."""
+    if isinstance(value, BaseModel):
+        yield value
+    for each in vars(value).values() if isinstance(value, BaseModel) else value if isinstance(value, tuple) else ():
+        yield from inner_descriptions(each)
+
+
+def test_an_assignment_is_refused_in_one_line_with_the_way_to_a_copy():
+    study = parse_as(Study, {**SMALLEST, "pre": ["nnm"], "local": {"steps": 2}, "attack": {"name": "little", "z": 2.0}})
+    found = [*inner_descriptions(study), study.run]
+    assert {type(each).__name__ for each in found} >= {"Study", "Run", "Workers", "Byzantine", "Local", "little_attack"}
+    for each in found:
+        for name in [*type(each).model_fields, "other"]:
+            with pytest.raises(
+                AttributeError, match=rf"^{name}: a description .* make a copy, replace\({name}=3\)[^\n]*$"
+            ):
+                setattr(each, name, 3)
+            with pytest.raises(AttributeError, match=rf"^{name}: a description .* make a copy, with replace$"):
+                delattr(each, name)
+
+
+def test_keys_by_place_are_refused_with_the_way_from_a_file():
+    for described in (Study, Run, Workers):
+        for given in ("x.yaml", SMALLEST):
+            with pytest.raises(ScenarioError, match=rf"^{described.__name__}: keys are given as .*byzax\.describe.*$"):
+                described(given)
+
+
+GIVEN = {
+    "smallest": SMALLEST,
+    "inner": {
+        **SMALLEST,
+        "workers": {"total": 12, "byzantine": {"count": 2, "which": "random"}},
+        "data": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.25}, "augment": ["flip"]},
+        "rule": {"name": "bulyan", "base": {"name": "krum", "distance": "plain"}},
+        "attack": {"name": "little", "z": 1.5, "workers": 1, "beside": ["empire"]},
+        "worker_momentum": 0.9,
+        "executor": {"name": "vectorised"},
+        "early_stopping": {"patience": 3},
+        "grid": {"rule": ["krum", {"name": "multi_krum", "m": 3}], "seed": [1, 2]},
+    },
+    # the default of one key follows from another
+    "the same optimizer with steps at the worker": {**SMALLEST, "optimizer": "sgd", "local": {"steps": 2}},
+    "a plain optimizer": {**SMALLEST, "optimizer": "sgd"},
+    "declared": {**SMALLEST, "workers": {"byzantine": 2, "declared": 3}},
+    "a race": {**SMALLEST, "clock": "wall", "executor": "ray", "latency": "constant"},
+    **{name: dict(read_mapping(file)) for name, file in shipped().items()},
+}
+
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_what_a_description_shows_makes_it_again_and_is_needed_for_it(given):
+    study = parse_as(Study, given)
+    for described in (study, study.run, study.workers):
+        kind = type(described)
+        shown = eval(repr(described), {kind.__name__: dict})
+        assert parse_as(kind, shown) == described
+        for key in shown:
+            rest = {name: value for name, value in shown.items() if name != key}
+            with contextlib.suppress(ScenarioError):
+                assert parse_as(kind, rest) != described, key
+
+
+def test_what_is_as_by_default_is_not_shown():
+    bare = {**SMALLEST, "rule": "multi_krum", "attack": "little", "executor": "vectorised"}
+    study = parse_as(Study, bare)
+    whole = parse_as(Study, study.model_dump(mode="json"))
+    assert {*whole.given()} > {*study.given()}
+    assert repr(whole) == repr(study) == f"Study({', '.join(f'{key}={bare[key]!r}' for key in study.given())})"
+    assert repr(whole.rule) == "multi_krum_rule(name='multi_krum')"
+
+
+def test_a_function_is_shown_as_it_was_given():
+    study = Study(**{**SMALLEST, "rule": {"name": named, "sizes": [1]}, "attack": {"name": named, "sizes": [2]}})
+    assert f"rule={named!r}, attack={{'name': {named!r}, 'sizes': [2]}}" in repr(study)
 
 
 def named(n: int, f: int, *, sizes: Sequence[int] = (1,), by_name: Mapping[str, int] = MappingProxyType({"a": 1})):
