@@ -78,13 +78,15 @@ def _check_calls(part: Part, made: Any) -> None:
                 continue
             _, *parameters = inspect.signature(each.__call__).parameters.values()
             by_place = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_ONLY]
+            # a model with statistics predicts by them too
+            more = ["statistics"] * (name == "predict" and made.statistics is not None)
             written = [str(parameter.replace(annotation=parameter.empty)) for parameter in by_place]
             try:
                 check_call(
                     value,
                     f"{part.label}: {name}",
-                    [parameter.name for parameter in by_place],
-                    f"it must be {name}({', '.join(written)})",
+                    [*(parameter.name for parameter in by_place), *more],
+                    f"it must be {name}({', '.join([*written, *more])})",
                     location(part, value),
                 )
             except PartError as error:

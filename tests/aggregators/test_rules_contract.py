@@ -85,7 +85,7 @@ def test_rows_of_the_wrong_kind_are_refused_with_what_came(member, rows, words):
         RULES[member.id].apply(rows, ())
 
 
-@having("order")
+@having("order", by_day=FEW)
 def test_the_order_of_rows_does_not_matter(member):
     shuffled = np.random.default_rng(1).permutation(N)
     np.testing.assert_allclose(aggregate(member, ROWS[shuffled]), aggregate(member, ROWS), rtol=1e-5, atol=1e-6)

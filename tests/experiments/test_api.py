@@ -545,6 +545,7 @@ def test_an_optimizer_of_ones_own_needs_no_learning_rate():
     np.testing.assert_array_equal(models(run(local=local)), models(run(local={"steps": 2, "learning_rate": 0.5})))
 
 
+@pytest.mark.slow
 def test_a_class_of_flax_stands_for_its_file_and_name(tmp_path):
     out = tmp_path / "out"
     result = run(model={"name": "module", "path": Small}, steps=1, out=out)

@@ -78,6 +78,7 @@ def test_the_interval_of_a_length_covers_it_19_times_of_20():
     assert 0.91 <= inside / 400 <= 0.99
 
 
+@pytest.mark.slow
 def test_the_bootstrap_of_a_ratio_covers_it_19_times_of_20():
     generator, inside = np.random.default_rng(2), 0
     for _ in range(200):

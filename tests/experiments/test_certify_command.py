@@ -258,6 +258,7 @@ def test_a_certificate_that_is_there_stays_until_another_one_takes_its_place(tmp
     assert {row["rule"] for row in rows(out)} == {"average"}
 
 
+@pytest.mark.slow
 def test_the_tables_say_how_sure_moments_are_and_nothing_of_strengths_without_byzantine_rows(tmp_path):
     with_byzantine = byzax("certify", write(tmp_path, rule="median"), "--out", tmp_path / "one").stdout
     moment = next(row for row in rows(tmp_path / "one") if (row["case"], row["quantity"]) == ("none", "moment_2"))

@@ -52,7 +52,7 @@ COMMANDS = {
                  "parts=resilience", "--out", "OUT"], subject, "numbered_keys"),
     "bench": (["bench", "rules", "--rule", "average", "--size", "3,0,10", "--no-plain", "--no-peers", "--repeats", "1"],
               timing, "PeakMemory"),
-    "replay": (["replay", "DONE"], loop_executor, "arrived"),
+    "replay": (["replay", "DONE"], loop_executor, "updates"),
     "timeline": (["timeline", "FILE", "--out", "OUT.png"], timelines, "table"),
     "show": (["show", "DONE"], report, "write"),
 }  # fmt: skip

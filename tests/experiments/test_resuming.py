@@ -310,8 +310,7 @@ CUT = {
 @pytest.mark.parametrize(
     ("name", "executor", "kills", "again"),
     [
-        ("asynchronous", "loop", 6, 1),
-        ("saga", "vectorised", 6, 1),
+        ("asynchronous", "loop", 12, 1),
         *(by_night(name, executor, 11, 3) for name in CUT for executor in ("loop", "vectorised")),
         *(by_night(name, "ray", 4, 3) for name in CUT),
     ],

@@ -66,6 +66,7 @@ def named(value, path=()):
         yield (*path, str(value))
 
 
+@pytest.mark.slow
 def test_every_choice_and_option_of_the_schema_is_drawn(files):
     drawn = {path for seed in range(4000) for path in named(Drawing(seed, files).scenario())}
     seen = {each for path in drawn for each in path}
@@ -104,6 +105,7 @@ def ran(seed=0):
     return result(small_run(seed=seed), execute_alone)
 
 
+@pytest.mark.slow
 def test_a_wrong_row_in_one_executor_is_seen(monkeypatch):
     monkeypatch.setattr(vectorised, "batched", lambda *work: lambda *given: 1.001 * batched(*work)(*given))
     with pytest.raises(Fault, match=r"^executors: vectorised differs from loop: seed 1, step 1: parameters differ"):

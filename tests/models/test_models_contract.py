@@ -11,12 +11,15 @@ from byzax import models
 from byzax.options import OptionError, options_of
 from tests.attacks.option_values import values
 from tests.models import own
-from tests.models.test_models import NET, SHIPPED, SMALL, batch_of
+from tests.models.test_models import LARGE, NET, SHIPPED, SMALL, batch_of
 from tests.nightly import by_night
 
 # tracing resnet18 takes seconds, and its options are those of resnet20
+# by day an initialiser of one model: what a name stands for is one function
 OPTIONS = [
-    (by_night if name == "resnet18" else pytest.param)(name, option, id=f"{name}-{option.name}")
+    (by_night if name in LARGE or (option.name == "initialiser" and name != "mlp") else pytest.param)(
+        name, option, id=f"{name}-{option.name}"
+    )
     for name in SHIPPED
     for option in options_of(models.factory(name))
 ]

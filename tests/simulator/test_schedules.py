@@ -32,7 +32,7 @@ def history(**changes):
     return timeline, models.astype(np.float64), np.stack(rows)
 
 
-@pytest.mark.parametrize("bound", [1, 3])
+@pytest.mark.parametrize("bound", [3, by_night(1)])
 def test_a_stale_synchronous_worker_reads_the_three_sums_of_ho_and_others(bound):
     timeline, models, rows = history(schedule={"name": "stale_synchronous", "bound": bound, "apply": "each"}, **RANDOM)
     who, clock, read = timeline.rows.workers, timeline.rows.jobs, timeline.rows.versions
