@@ -15,6 +15,7 @@ from byzax import attacks
 from byzax.aggregators import Info
 from byzax.attacks import Batch
 from byzax.options import OptionError, PartError, options_of
+from tests.nightly import by_night
 
 OPTIONS = [(name, option) for name in SHIPPED for option in options_of(attacks.factory(name))]
 
@@ -126,22 +127,23 @@ def test_data_without_labels_is_refused_by_the_attacks_that_read_them_and_by_no_
         np.testing.assert_array_equal(attack.corrupt(jax.random.key(0), batch).y, batch.y)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        *VARIANTS,
-        ("equivocate", {"perturbation": "unit"}),
-        ("equivocate", {"perturbation": "sign"}),
-        ("hidden_vulnerability", {"coordinate": "all"}),
-        ("hidden_vulnerability", {"coordinate": 2}),
-        ("hidden_vulnerability", {"coordinate": "deviation"}),
-        ("mimic", {"target": 5}),
-        ("min_max", {"perturbation": "unit"}),
-        ("min_sum", {"perturbation": "sign"}),
-        ("optimised", {"attack": "empire"}),
-    ],
-    ids=identity,
-)
+KNOWING = [
+    *VARIANTS,
+    ("equivocate", {"perturbation": "unit"}),
+    ("equivocate", {"perturbation": "sign"}),
+    ("hidden_vulnerability", {"coordinate": "all"}),
+    ("hidden_vulnerability", {"coordinate": 2}),
+    ("hidden_vulnerability", {"coordinate": "deviation"}),
+    ("mimic", {"target": 5}),
+    ("min_max", {"perturbation": "unit"}),
+    ("min_sum", {"perturbation": "sign"}),
+    ("optimised", {"attack": "empire"}),
+]
+# by day the attacks as they are; at night their options too
+KNOWING = [case if not case[1] else by_night(*case) for case in KNOWING]
+
+
+@pytest.mark.parametrize(("name", "options"), KNOWING, ids=identity)
 def test_an_attack_that_has_to_know_two_rows_sends_the_one_that_it_knows(name, options):
     attack = attacks.build(name, N, F, **options)
     if attack.forge is None or attack.corrupt is not None or attack.claim is not None or name in ("none", "silent"):

@@ -32,6 +32,7 @@ from byzax.models import softmax
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.partitions import iid
 from tests.experiments.command import ROOT, byzax, write
+from tests.nightly import by_night
 
 OWN = str(ROOT / "tests" / "models" / "own.py")
 Small = load_file(OWN).Small
@@ -707,9 +708,9 @@ def test_updates_by_hand_are_what_they_say():
 @pytest.mark.parametrize(
     "schedule",
     [
-        {"name": "asynchronous", "rows": 3, "apply": "buffer", "staleness": "polynomial"},
+        by_night({"name": "asynchronous", "rows": 3, "apply": "buffer", "staleness": "polynomial"}),
         {"name": "asynchronous", "rows": 2, "apply": "table", "staleness": "polynomial"},
-        {"name": "sampled", "participants": 3},
+        by_night({"name": "sampled", "participants": 3}),
     ],
 )
 def test_rows_of_an_update_are_in_the_order_of_the_workers(schedule):

@@ -16,7 +16,7 @@ from byzax.experiments.benchmarks import peers, straightforward
 from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory
 from byzax.experiments.writing import write_text
 from tests.experiments.command import ROOT, command
-from tests.nightly import by_day, by_night
+from tests.nightly import by_night
 
 N, F, D = 11, 2, 40
 
@@ -65,7 +65,8 @@ def test_the_peak_of_memory_is_that_of_the_call():
     assert peak.total > peak.extra
 
 
-@pytest.mark.parametrize("third", by_day(["median"], ("median", "geometric_median")))
+@pytest.mark.slow
+@pytest.mark.parametrize("third", ["median", "geometric_median"])
 def test_a_table_has_a_line_for_each_rule_and_the_numbers_go_to_a_file(tmp_path, third):
     path = tmp_path / "numbers.json"
     code, stdout, stderr = bench(

@@ -33,7 +33,7 @@ def rows(folder):
 @pytest.mark.parametrize(
     ("second", "third", "label"),
     [
-        ("trimmed_mean", {"name": "median", "median": "lower"}, "median median=lower"),
+        by_night("trimmed_mean", {"name": "median", "median": "lower"}, "median median=lower"),
         by_night("krum", {"name": "bulyan", "base": "median"}, "bulyan base=median"),
     ],
 )

@@ -10,12 +10,10 @@ from byzax.simulator import executors, snapshots
 from byzax.simulator.engine import EngineLost, leaves_of, restored
 from byzax.simulator.executors import RunError, driver, loop, vectorised
 from byzax.simulator.executors.driver import MOST_LOST, Saving, drive
-from tests.nightly import by_day
 from tests.simulator.conftest import same, small
 from tests.simulator.test_executors import SCENARIOS
 
 # Of the states: a table of last rows with replayed ones; a buffer with momentum; a filter, and a rule that remembers.
-BY_DAY = {"table"}
 RECORDING = {"record": {"weights": True, "rows": 5}}
 
 
@@ -48,7 +46,8 @@ def rest_is_same(whole, rest, snapshot):
     )
 
 
-@pytest.mark.parametrize("name", by_day(BY_DAY, SCENARIOS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_a_run_that_was_left_at_any_update_has_the_numbers_of_a_whole_one(name, tmp_path, monkeypatch):
     # several stretches of updates between two evaluations
     monkeypatch.setattr(vectorised, "LONGEST_LOOP", 3)
