@@ -84,6 +84,8 @@ class Summary(BaseModel):
     attack_success: Number = math.nan
     validation_loss: Number = math.nan
     validation_accuracy: Number = math.nan
+    worst_accuracy: Number = math.nan
+    consensus_distance: Number = math.nan
     updates_per_s: Number = math.nan
     mean_age: Number = math.nan
     waiting: Number = math.nan

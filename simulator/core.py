@@ -34,6 +34,7 @@ from byzax.simulator.schedules import Schedule
 from byzax.simulator.serving import (
     ForgeUpdate,
     MakeUpdate,
+    MoveModel,
     Start,
     build_apply_rule,
     build_context,
@@ -47,7 +48,9 @@ from byzax.simulator.serving import (
     build_server_row,
     build_start,
     build_update,
+    take_aggregate,
 )
+from byzax.simulator.topologies import Topology
 from byzax.simulator.training import (
     Memory,
     build_control_variates,
@@ -68,6 +71,7 @@ class Core(NamedTuple):
     Attributes:
         start: Makes the state of the server before the first update.
         work: Does a worker's job; it takes the worker's memory too where `memory.receive` is not None.
+        move: Applies a row to the model that it was computed from.
         batch: Whether `work` is fast for several workers together on a CPU.
         memory: The memory of a worker across its jobs, whose `remember` takes the number of the job in place of a key;
             None where workers send the rows of their jobs.
@@ -80,6 +84,7 @@ class Core(NamedTuple):
 
     start: Start
     work: Work
+    move: MoveModel
     batch: bool
     memory: Memory | None
     byzantine_ranks: ByzantineRanks
@@ -120,9 +125,13 @@ def build(run: Run, rows_seen: int) -> Core:
     rule_needs = bool(run.data.validation) and "gradient" in rule.needs
     filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
     rule_remembers, filter_remembers = rule_needs and memory is not None, filter_needs and memory is not None
-    apply_rule = build_apply_rule(rule, run.weights, rule_remembers)
+    structure = topology(run)
+    weights = "samples" if structure.weighs else run.weights
+    apply_rule = build_apply_rule(rule, weights, rule_remembers)
     models = run.local is not None and run.local.send == "model"
-    move = build_move_model(optimizer, models)
+    step = build_move_model(optimizer, models)
+    # without a server the aggregate is the next model
+    move, models = (take_aggregate, True) if structure.mixes else (step, models)
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
     count_samples = build_count_samples(adversary, ranks)
@@ -134,6 +143,7 @@ def build(run: Run, rows_seen: int) -> Core:
             model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
         ),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
+        move=jax.jit(step),
         batch=model.batch,
         memory=memory and with_job_keys(memory),
         byzantine_ranks=ranks,
@@ -152,7 +162,7 @@ def build(run: Run, rows_seen: int) -> Core:
             rule_input,
             kept=decides.sees == "table",
             models=models,
-            weighed=run.weights == "samples",
+            weighed=weights == "samples",
             asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=_server_rate(run),
@@ -179,6 +189,21 @@ def schedule(run: Run) -> Schedule:
     return _schedule(run.schedule, run.workers.total, run.workers.declared)
 
 
+def topology(run: Run) -> Topology:
+    """The topology of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The nodes of the run and what they do.
+
+    Raises:
+        ValueError: For an option out of its range.
+    """
+    return _topology(run.topology, run.workers.total, run.workers.declared)
+
+
 def f_of_rule(run: Run, rows_seen: int) -> int:
     """The f that the rule is built with.
 
@@ -190,6 +215,9 @@ def f_of_rule(run: Run, rows_seen: int) -> int:
         The declared number of Byzantine workers, at most `rows_seen`; 0 behind a filter. Where a fixed number of
         Byzantine workers takes part in every update, and all of them are declared, it is that number.
     """
+    of_topology = topology(run).declared
+    if of_topology is not None:
+        return of_topology(rows_seen)
     of_schedule, byzantine = schedule(run).doubted, run.workers.byzantine
     if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
         of_schedule = byzantine.participating if run.workers.declared == byzantine.count else of_schedule
@@ -292,6 +320,11 @@ def _attack(part: Part, n: int, byzantine: int) -> Attack:
 
 @compiled_once
 def _schedule(part: Part, n: int, f: int) -> Schedule:
+    return build_part(part, n, f)
+
+
+@compiled_once
+def _topology(part: Part, n: int, f: int) -> Topology:
     return build_part(part, n, f)
 
 

@@ -61,6 +61,9 @@ class Update(NamedTuple):
     """One update with all its arrays.
 
     Arrays `[r, ...]` have an entry for each of the r rows that arrived for it, in the order of the workers' numbers.
+    Without a server (gossip) r is n, and a row is the model that a node sends. `forged` `[n, n, d]` has what each node
+    received of each, NaN where it received nothing; `aggregate` and `params` are `[n, d]`, of each node; and `weights` are
+    means over the honest nodes.
 
     Attributes:
         step: Number of updates before this one: 0 for the first, as `record: {rows: ...}` and `from` of attacks count.
@@ -103,6 +106,8 @@ class Evaluation(NamedTuple):
             where no attack has one.
         validation_loss: Over the samples kept for validation, NaN without any; choices between runs are made by it.
         validation_accuracy: Likewise.
+        worst_accuracy: Of several models, of which the others are means, the smallest `test_accuracy`; else NaN.
+        consensus_distance: Root of the mean squared distance of several models from their mean; else NaN.
     """
 
     train_loss: Value
@@ -112,6 +117,8 @@ class Evaluation(NamedTuple):
     attack_success: Value
     validation_loss: Value
     validation_accuracy: Value
+    worst_accuracy: Value = jnp.nan
+    consensus_distance: Value = jnp.nan
 
 
 def compare_with_honest(aggregate: Array, honest: Array) -> tuple[Array, Array, Array]:

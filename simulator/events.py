@@ -124,13 +124,14 @@ class NodeStep(NamedTuple):
 class PutTogether(Protocol):
     """Puts together an update."""
 
-    def __call__(self, step: int, seen: Sequence[tuple[str, Any]], states: States, /) -> Update:
+    def __call__(self, step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool, /) -> Update:
         """The measurements and arrays of an update.
 
         Args:
             step: Number of updates before this one.
             seen: The name of the step of each of its events, and the `seen` of its result.
             states: The states after it.
+            whole: Whether rows and models are asked for, in place of which there is None otherwise.
 
         Returns:
             The update.

@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     DROPOUT = 18
     AUGMENT = 19
     SPELLS = 20
+    NODE = 21
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

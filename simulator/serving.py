@@ -403,6 +403,11 @@ def build_move_model(optimizer: optax.GradientTransformation, models: bool) -> M
     return move
 
 
+def take_aggregate(params: Array, state: State, aggregate: Array) -> tuple[Array, State]:
+    """The next model of a node that mixes models: the aggregate itself. See `MoveModel`."""
+    return aggregate, state
+
+
 class MakeContext(Protocol):
     """Gathers the server's knowledge beside the rows."""
 

@@ -24,6 +24,7 @@ RuleField = Annotated[Part, Choice("rule")]
 PreField = Annotated[Part, Choice("pre")]
 FilterField = Annotated[Part, Choice("filter")]
 ScheduleField = Annotated[Part, Choice("schedule")]
+TopologyField = Annotated[Part, Choice("topology")]
 
 
 class AssignedAttack(NamedTuple):
@@ -81,6 +82,7 @@ class Settings(Description, frozen=True):
         description="A backdoor whose trigger's success is measured, whoever trains on it or nobody; null: that of the "
         "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
     )
+    topology: TopologyField = Field(default="parameter_server", validate_default=True)
     schedule: ScheduleField = Field(default="synchronous", validate_default=True)
     latency: LatencyField = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."

@@ -262,7 +262,11 @@ def digest(checkpoints: list[Checkpoint]) -> str:
         sha.update(np.where(np.isnan(numbers), np.nan, numbers).tobytes())
 
     for each in checkpoints:
-        add([each.seed, each.step, each.time_s, each.gradients, *each.evaluation])
+        *measured, worst, distance = each.evaluation
+        add([each.seed, each.step, each.time_s, each.gradients, *measured])
+        if not np.isnan(distance):
+            # only several models have these
+            add([worst, distance])
         for series in each.updates:
             add(series)
     sha.update(checkpoints[-1].params.tobytes())

@@ -1,6 +1,6 @@
 """The reference executor: one event after the other, in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
+from byzax.simulator.core import topology
 from byzax.simulator.diagnostics import Update
 from byzax.simulator.engine import (
     Engine,
@@ -29,7 +30,7 @@ from byzax.simulator.events import Network, NodeEvent, States
 from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, prepare, stage
 from byzax.simulator.executors.driver import drive
 from byzax.simulator.timeline import Timeline
-from byzax.simulator.topologies.parameter_server import parameter_server
+from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import World, world
 
 # Updates whose events are put into one table.
@@ -83,14 +84,27 @@ def simulate(run: Run) -> Iterator[Update]:
     """
     compilation.use_disk_cache()
     prepared, here = prepare(run), world(run)
-    network = parameter_server(prepared.core_of, prepared.timeline, here)
+    network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
     for update, _ in updates(network, here, _start(run, network, here, None), prepared.timeline.steps):
         yield in_numpy(update)
     ended(prepared.timeline)
 
 
-def updates(network: Network, here: World, begin: Moment, steps: int) -> Iterator[tuple[Update, Moment]]:
-    """The updates from a moment on, each with the moment after it. States and messages are replaced in place."""
+def updates(
+    network: Network, here: World, begin: Moment, steps: int, whole: Callable[[int], bool] = lambda step: True
+) -> Iterator[tuple[Update, Moment]]:
+    """The updates from a moment on, each with the moment after it. States and messages are replaced in place.
+
+    Args:
+        network: The network.
+        here: Arrays of the run.
+        begin: The moment.
+        steps: Number of updates of the run.
+        whole: Tells whether the rows and models of an update are asked for.
+
+    Yields:
+        Each update, and the moment after it.
+    """
     step, states, live = begin
     for since in range(step, steps, AT_ONCE):
         table = network.table.events(since, min(since + AT_ONCE, steps))
@@ -114,7 +128,7 @@ def updates(network: Network, here: World, begin: Moment, steps: int) -> Iterato
                         del live[each]
                 if last > number:
                     live[number] = message, last
-            yield network.update(update, seen, states), Moment(update + 1, states, live)
+            yield network.update(update, seen, states, whole(update)), Moment(update + 1, states, live)
 
 
 def _start(run: Run, network: Network, here: World, state: State | None) -> Moment:
@@ -150,11 +164,12 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
     compilation.use_disk_cache()
     run, timeline = task.run, prepared.timeline
     here, n = world(run), task.run.workers.total if task.record.weights else None
-    network = parameter_server(prepared.core_of, timeline, here)
+    network = topology(run).build(NetworkParts(run, prepared.core_of, timeline, here))
     recorded = task.record.steps(timeline.steps)
     present = _start(run, network, here, states[0] if states else None)
     begin = present.step
-    coming = updates(network, here, present, timeline.steps)
+    # of the others no row and no model is kept in memory
+    coming = updates(network, here, present, timeline.steps, lambda step: step in recorded)
     since: list[Update] = []
 
     def stretch():
@@ -165,9 +180,7 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
         nonlocal present
         while present.step < stop:
             update, present = next(coming)
-            # of the others no row and no model is kept in memory
-            kept = update.step in recorded
-            since.append(update if kept else update._replace(rows=None, forged=None, aggregate=None, params=None))
+            since.append(update)
         return stop
 
     def evaluate() -> TakeLooks:

@@ -15,26 +15,39 @@ from byzax.simulator.diagnostics import Update
 from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeEvent, NodeStep, States
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
+from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 
 WORK, FORGE, UPDATE = range(3)
 SERVER, ADVERSARY = ("server", 0), ("adversary", 0)
 
 
-def parameter_server(core_of: Callable[[int], Core], timeline: Timeline, here: World) -> Network:
+def parameter_server(n: int, f: int) -> Topology:
+    """One server: workers send rows, computed from its model, and it makes the next model of the rule's aggregate.
+
+    Sends: the server its model, every worker a gradient, change or model
+    Rule: over the rows that the schedule chooses
+
+    Args:
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+
+    Returns:
+        The topology.
+
+    References:
+        Li et al., OSDI 2014, "Scaling Distributed Machine Learning with the Parameter Server"
+    """
+    return Topology(build=_network)
+
+
+def _network(parts: NetworkParts) -> Network:
     """The network of a run with one server.
 
     Version v of the model is followed by the jobs that read it, then by the forging of update v where an attack forges
     rows, then by update v. The rows of Byzantine workers in an update are those that were forged.
-
-    Args:
-        core_of: The core of updates in which the rule sees so many rows.
-        timeline: The timeline of the run.
-        here: Arrays of the run.
-
-    Returns:
-        The network.
     """
+    _, core_of, timeline, here = parts
     rows = timeline.rows
     core, n = core_of(int(timeline.seen[0])), len(here.sizes)
 
@@ -64,19 +77,19 @@ def parameter_server(core_of: Callable[[int], Core], timeline: Timeline, here: W
         server, *seen = of_update(here, server, arrived(timeline, event.turn, n), received)
         return EventResult(server, public_state(server), (*seen, received))
 
-    def put_together(step: int, seen: Sequence[tuple[str, Any]], states: States) -> Update:
+    def put_together(step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool) -> Update:
         found = dict(seen)
         diagnostics, decision, received = found["update"]
         return Update(
             step=step,
             time_s=float(timeline.time_s[step]),
             workers=rows.workers[timeline.places_of(step)],
-            rows=found.get("forge", received),
+            rows=found.get("forge", received) if whole else None,
             byzantine=decision.byzantine,
-            forged=received,
-            aggregate=decision.aggregate,
+            forged=received if whole else None,
+            aggregate=decision.aggregate if whole else None,
             weights=decision.weights,
-            params=states[SERVER].params,
+            params=states[SERVER].params if whole else None,
             diagnostics=diagnostics,
         )
 

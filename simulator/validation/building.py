@@ -16,10 +16,10 @@ from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import ContractError, build, check_type, errors_of, location, require
-from byzax.simulator.core import f_of_rule
+from byzax.simulator.core import f_of_rule, topology
 from byzax.simulator.data import Dataset, Split
 from byzax.simulator.executors.base import all_together, plan, situation
-from byzax.simulator.mistakes import Impossible
+from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.training import build_optimizer
@@ -84,6 +84,8 @@ def check_parts(run: Run) -> Schedule:
         schedule: Schedule = build(run.schedule, n, declared)
         if models and schedule.weight is not None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
+    with errors_of("topology", run.topology):
+        topology(run).check(run)
     functions = [*parts_of(run.latency, "latency"), ("data.partition", run.data.partition)]
     functions += [(f"data.augment[{i}]", each) for i, each in enumerate(run.data.augment)]
     for key, part in functions:
@@ -91,7 +93,8 @@ def check_parts(run: Run) -> Schedule:
             build(part)
     _check_optimizers(run)
     if all_together(run):
-        _check_rule(run, n)
+        for rows in topology(run).inboxes or (n,):
+            _check_rule(run, rows)
     return schedule
 
 
@@ -156,12 +159,15 @@ def check_task(task: Task) -> None:
     """
     threads.start()
     run = task.run
+    if topology(run).mixes:
+        _check_mixing(task)
     schedule = check_numbers(run)
     for key, part, updates in _rates(run):
         with errors_of(key, part):
             check_first_rates(part, updates)
     n, declared = run.workers.total, run.workers.declared
     models = run.local is not None and run.local.send == "model"
+    models = models or topology(run).mixes
     data = load(run.data)
     # a batch larger than the data is refused below
     batch = min(run.data.batch_size, len(data.y))
@@ -182,7 +188,10 @@ def check_task(task: Task) -> None:
         run = task.run.replace(seed=seed)
         with errors_of("schedule", run.schedule):
             timeline = plan(run)
+        inboxes = topology(run).inboxes
         kinds = np.unique(np.stack([timeline.seen, timeline.sizes]), axis=1).T.tolist()
+        if inboxes is not None:
+            kinds = [[rows, rows] for rows in inboxes]
         with errors_of("model", run.model):
             # with Ray the rows are in other processes
             _check_memory(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
@@ -235,6 +244,16 @@ def check_task(task: Task) -> None:
             with errors_of("model", run.model):
                 # a gradient of every batch of every worker is kept
                 _check_memory(d, n * batches, "take a smaller model, or leave variance_reduction out")
+
+
+def _check_mixing(task: Task) -> None:
+    """Raises ScenarioError for what a task cannot have where nodes mix their models."""
+    if task.executor.name != "loop":
+        raise ScenarioError(f"executor: {task.run.topology.name} is carried out by loop, not by {task.executor.name}")
+    if task.record.rows is not None:
+        raise ScenarioError(
+            f"record.rows: with {task.run.topology.name} every node has rows of its own: byzax.simulate gives them all"
+        )
 
 
 def load_data(run: Run) -> Dataset:
@@ -310,7 +329,9 @@ def _check_characters(run: Run, data: Dataset) -> None:
 
 def _describe_rows(run: Run, seen: int, f: int) -> str:
     """The reason for the rule's number of rows and f in words: the options of the schedule that decide them."""
-    n, part, declared = run.workers.total, run.schedule, run.workers.declared
+    inboxes = topology(run).inboxes
+    n, declared = run.workers.total, run.workers.declared
+    kind, part = ("schedule", run.schedule) if inboxes is None else ("topology", run.topology)
     options = part.options()
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
     # a default that makes the number
@@ -323,7 +344,7 @@ def _describe_rows(run: Run, seen: int, f: int) -> str:
     # of a plan the updates stand in it
     single = made.plan is None and made.due is Schedule._field_defaults["due"]
     way_out = ": a Schedule without due makes an update of each single row: give it one" if single else ""
-    return f"with the schedule {how} the rule sees {rows} of {n} workers{told}{way_out}{location(part, made.due)}"
+    return f"with the {kind} {how} the rule sees {rows} of {n} workers{told}{way_out}{location(part, made.due)}"
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""What a topology is made of."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from byzax.simulator.config.run import Run
+    from byzax.simulator.core import Core
+    from byzax.simulator.events import Network
+    from byzax.simulator.timeline import Timeline
+    from byzax.simulator.world import World
+
+
+class NetworkParts(NamedTuple):
+    """The parts that a network is built of.
+
+    Attributes:
+        run: The run.
+        core_of: The functions of the run, for inboxes of so many rows.
+        timeline: The timeline: when each worker does each job.
+        world: Arrays of the run.
+    """
+
+    run: "Run"
+    core_of: "Callable[[int], Core]"
+    timeline: "Timeline"
+    world: "World"
+
+
+class BuildNetwork(Protocol):
+    """Builds the network of a run."""
+
+    def __call__(self, parts: NetworkParts, /) -> "Network":
+        """The nodes, steps and events of a run.
+
+        Args:
+            parts: The parts of the run.
+
+        Returns:
+            The network.
+        """
+        ...
+
+
+class CheckRun(Protocol):
+    """Checks that a run can have a topology."""
+
+    def __call__(self, run: "Run", /) -> None:
+        """Raises ValueError, with the way out, for a run that cannot.
+
+        Args:
+            run: The run.
+        """
+        ...
+
+
+class Topology(NamedTuple):
+    """Which nodes take part in a run, and what they do.
+
+    Attributes:
+        build: Builds the network.
+        check: Checks that a run can have the topology.
+        inboxes: The numbers of rows that rules see, rising; None where the schedule decides it.
+        declared: The f of these rules, by the number of rows; None where the schedule decides it.
+        mixes: Whether what rules see are models that nodes made by steps of their own, and the aggregate is the next
+            model of the node; else there is a server, whose optimizer makes the step.
+        weighs: Whether the rows of an inbox have weights, by which those of the rule are multiplied.
+    """
+
+    build: BuildNetwork
+    check: CheckRun = lambda run: None
+    inboxes: tuple[int, ...] | None = None
+    declared: Callable[[int], int] | None = None
+    mixes: bool = False
+    weighs: bool = False
