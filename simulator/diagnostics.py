@@ -62,8 +62,8 @@ class Update(NamedTuple):
 
     Arrays `[r, ...]` have an entry for each of the r rows that arrived for it, in the order of the workers' numbers.
     Without a server (gossip) r is n, and a row is the model that a node sends. `forged` `[n, n, d]` has what each node
-    received of each, NaN where it received nothing; `aggregate` and `params` are `[n, d]`, of each node; and `weights` are
-    means over the honest nodes.
+    received of each, NaN where it received nothing; `aggregate` and `params` are `[n, d]`, of each node; and `weights`
+    are means over the honest nodes.
 
     Attributes:
         step: Number of updates before this one: 0 for the first, as `record: {rows: ...}` and `from` of attacks count.

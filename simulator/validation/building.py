@@ -328,10 +328,9 @@ def _check_characters(run: Run, data: Dataset) -> None:
 
 
 def _describe_rows(run: Run, seen: int, f: int) -> str:
-    """The reason for the rule's number of rows and f in words: the options of the schedule that decide them."""
-    inboxes = topology(run).inboxes
-    n, declared = run.workers.total, run.workers.declared
-    kind, part = ("schedule", run.schedule) if inboxes is None else ("topology", run.topology)
+    """The reason for the rule's number of rows and f in words: the options of schedule or topology that decide them."""
+    n, declared, by_schedule = run.workers.total, run.workers.declared, topology(run).inboxes is None
+    kind, part = ("schedule", run.schedule) if by_schedule else ("topology", run.topology)
     options = part.options()
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
     # a default that makes the number
@@ -340,11 +339,14 @@ def _describe_rows(run: Run, seen: int, f: int) -> str:
     how = f"{part.label} ({', '.join(written)})" if written else part.label
     rows = "1 row" if seen == 1 else f"{seen} rows"
     told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    said = f"with the {kind} {how} the rule sees {rows} of {n} workers{told}"
+    if not by_schedule:
+        return said
     made: Schedule = build(part, n, declared)
     # of a plan the updates stand in it
     single = made.plan is None and made.due is Schedule._field_defaults["due"]
     way_out = ": a Schedule without due makes an update of each single row: give it one" if single else ""
-    return f"with the {kind} {how} the rule sees {rows} of {n} workers{told}{way_out}{location(part, made.due)}"
+    return f"{said}{way_out}{location(part, made.due)}"
 
 
 @contextmanager

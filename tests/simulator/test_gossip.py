@@ -1,0 +1,324 @@
+"""Gossip: whole runs against a reference in NumPy, what the graph promises, and the table of its events."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import byzax
+from byzax.options import OptionError
+from byzax.simulator import events, executors
+from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.study import Study
+from byzax.simulator.core import topology
+from byzax.simulator.events import Network, NodeStep
+from byzax.simulator.executors import loop
+from byzax.simulator.executors.base import prepare
+from byzax.simulator.executors.driver import Saving
+from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.topologies import NetworkParts, build
+from byzax.simulator.topologies.gossip import FORGE, closed_neighbourhoods, metropolis, table_of
+from byzax.simulator.world import world
+from tests.nightly import by_day, by_night
+from tests.reference.drawn import drawn
+from tests.reference.schedule import Row
+from tests.reference.training import FORMULAS, Memory, row_of
+
+STEPS = 8
+DATA = {
+    "name": "gaussian_mixture", "samples": 240, "shape": [5], "classes": 3, "separation": 2.0, "batch_size": 8,
+    "partition": {"name": "dirichlet", "alpha": 0.5},
+}  # fmt: skip
+TREE = [[0, 1], [0, 2], [1, 3], [1, 4], [2, 5], [2, 6]]
+CASES = {
+    "ring, average": {},
+    "torus, median": {"topology": {"graph": "torus"}, "workers": 9, "rule": "median", "byzantine": 1},
+    "tree, Metropolis": {"topology": {"graph": TREE, "weights": "metropolis"}},
+    "complete, trimmed mean, momentum": {
+        "topology": {"graph": "complete", "byzantine_neighbours": 2}, "rule": "trimmed_mean", "byzantine": 2,
+        "worker_momentum": {"beta": 0.5},
+    },
+    "ring, local steps, server momentum": {
+        "local": {"steps": 2, "learning_rate": 0.2}, "rule": "median", "byzantine": 1,
+        "optimizer": {"name": "sgd", "learning_rate": 0.7, "momentum": 0.5},
+    },
+    "ring, models sent": {
+        "local": {"steps": 2, "learning_rate": 0.2, "send": "model"}, "rule": "median", "byzantine": 1,
+    },
+}  # fmt: skip
+
+
+def scenario_of(name, **changes) -> Study:
+    case = CASES[name]
+    n, f = case.get("workers", 7), case.get("byzantine", 0)
+    plain = {
+        "name": "gossip", "steps": STEPS, "evaluate_every": 1, "data": DATA, "model": "softmax", "rule": "average",
+        "attack": "sign_flip" if f else "none", "executor": "loop", "optimizer": {"name": "sgd", "learning_rate": 0.3},
+        **{key: value for key, value in case.items() if key != "byzantine"},
+    } | {
+        "workers": {"total": n, "byzantine": f}, "topology": {"name": "gossip", **case.get("topology", {})},
+    }  # fmt: skip
+    return parse_as(Study, plain | changes)
+
+
+@cache
+def updates_of(name):
+    return [*byzax.simulate(scenario_of(name).run)]
+
+
+def neighbours(n, graph):
+    """The closed neighbourhood of each node, from the definition of the graph."""
+    if isinstance(graph, list):
+        return [sorted({i, *(b if a == i else a for a, b in graph if i in (a, b))}) for i in range(n)]
+    if graph == "complete":
+        return [list(range(n))] * n
+    if graph == "torus":
+        side = round(n**0.5)
+        at = [divmod(i, side) for i in range(n)]
+        near = [(0, 0), (0, 1), (0, side - 1), (1, 0), (side - 1, 0)]
+        return [sorted((r + dr) % side * side + (c + dc) % side for dr, dc in near) for r, c in at]
+    return [sorted({i, (i - 1) % n, (i + 1) % n}) for i in range(n)]
+
+
+def reference(name):
+    """The models of all nodes at the start and after each round, `[T + 1, n, d]`, in float64."""
+    case, study = CASES[name], scenario_of(name)
+    n, f, given = study.workers.total, study.workers.byzantine.count, dict(case)
+    graph, options = case.get("topology", {}).get("graph", "ring"), case.get("topology", {})
+    inboxes, inputs = neighbours(n, graph), drawn(study)
+    memory, sgd = Memory(inputs), {"learning_rate": 0.3, "momentum": 0.0} | case.get("optimizer", {})
+    models, velocity = [[inputs.first] * n], np.zeros((n, len(inputs.first)))
+    for t in range(STEPS):
+        halves = []
+        for i, w in enumerate(models[-1]):
+            # each node goes on from its own model
+            row = row_of(given, inputs, FORMULAS, memory, Row(worker=i, job=t, version=0), [w])
+            descent = w - row if case.get("local", {}).get("send") == "model" else row
+            velocity[i] = sgd["momentum"] * velocity[i] + descent
+            halves.append(w - sgd["learning_rate"] * velocity[i])
+        after = []
+        for i, inbox in enumerate(inboxes):
+            # to an honest node a Byzantine one goes the opposite way, seen from the node's own model
+            own = models[-1][i]
+            rows = np.stack([2 * own - halves[j] if j < f <= i else halves[j] for j in inbox])
+            b = min(options.get("byzantine_neighbours", f), len(inbox) - 1)
+            if options.get("weights") == "metropolis":
+                degree = [len(each) - 1 for each in inboxes]
+                share = {j: 1 / (1 + max(degree[i], degree[j])) for j in inbox if j != i}
+                share[i] = 1 - sum(share.values())
+                after.append(sum(share[j] * row for j, row in zip(inbox, rows, strict=True)))
+            elif case.get("rule") == "median":
+                after.append(np.median(rows, axis=0))
+            elif case.get("rule") == "trimmed_mean":
+                after.append(np.sort(rows, axis=0)[b : len(rows) - b].mean(axis=0))
+            else:
+                after.append(rows.mean(axis=0))
+        models.append(after)
+    return np.array(models)
+
+
+@pytest.mark.parametrize("name", by_day([*CASES][1:4], CASES))
+def test_a_run_is_that_of_the_reference(name):
+    expected = reference(name)
+    for t, update in enumerate(updates_of(name)):
+        np.testing.assert_allclose(update.params, expected[t + 1], rtol=1e-4, atol=1e-5)
+    # a mistake would be seen: nodes differ, and so do rounds
+    assert np.abs(expected[-1] - expected[-1][:1]).max() > 1e-3 or "complete" in name
+    assert np.abs(expected[-1] - expected[-2]).max() > 1e-3
+
+
+def test_what_is_measured_are_means_over_the_honest_nodes():
+    study = scenario_of("torus, median")
+    with executors.session(study.executor) as execute:
+        *_, last = execute(study.task)
+    models = updates_of("torus, median")[-1].params[1:].astype(np.float64)
+    np.testing.assert_allclose(last.params, models.mean(axis=0), rtol=1e-5, atol=1e-6)
+    apart = np.sqrt(np.square(models - models.mean(axis=0)).sum(axis=1).mean())
+    np.testing.assert_allclose(last.evaluation.consensus_distance, apart, rtol=1e-4)
+    prepared, here = prepare(study.run), world(study.run)
+    each = [prepared.first.evaluate(here, model.astype(np.float32)) for model in models]
+    np.testing.assert_allclose(last.evaluation.test_accuracy, np.mean([one.test_accuracy for one in each]), rtol=1e-6)
+    assert last.evaluation.worst_accuracy == min(float(one.test_accuracy) for one in each)
+    np.testing.assert_allclose(last.evaluation.test_loss, np.mean([one.test_loss for one in each]), rtol=1e-5)
+
+
+def test_where_all_hear_all_the_average_is_that_of_one_server():
+    study = scenario_of("ring, average", topology={"name": "gossip", "graph": "complete"})
+    server = scenario_of("ring, average", topology="parameter_server")
+    models = []
+    for each in (study, server):
+        with executors.session(each.executor) as execute:
+            *_, last = execute(each.task)
+        models.append(last)
+    np.testing.assert_allclose(models[0].params, models[1].params, rtol=1e-4, atol=1e-6)
+    assert models[0].evaluation.consensus_distance < 1e-6
+    # the mean of equal float32 may be off by a last bit
+    assert abs(models[0].evaluation.worst_accuracy - models[0].evaluation.test_accuracy) < 1e-6
+    assert np.isnan(models[1].evaluation.consensus_distance)
+
+
+def test_attackers_send_each_neighbour_another_row_and_touch_no_honest_one():
+    study = scenario_of("torus, median")
+    inboxes = neighbours(9, "torus")
+    for update in byzax.simulate(study.run):
+        for i, inbox in enumerate(inboxes):
+            received = np.isfinite(update.forged[i]).all(axis=1)
+            assert np.flatnonzero(received).tolist() == inbox
+            honest = [j for j in inbox if j > 0]
+            np.testing.assert_array_equal(update.forged[i, honest], update.rows[honest])
+        attacked = [i for i in range(1, 9) if 0 in inboxes[i]]
+        sent = np.stack([update.forged[i, 0] for i in attacked])
+        # what it computed goes to itself alone
+        np.testing.assert_array_equal(update.forged[0, 0], update.rows[0])
+        assert (np.abs(sent - update.rows[0]).max(axis=1) > 0).all()
+        if update.step:
+            assert len(np.unique(sent, axis=0)) == len(attacked)
+
+
+def test_random_forgeries_differ_from_receiver_to_receiver():
+    study = scenario_of("torus, median", attack="gaussian", steps=1)
+    (update,) = byzax.simulate(study.run)
+    sent = [update.forged[i, 0] for i, inbox in enumerate(neighbours(9, "torus")) if 0 in inbox and i]
+    assert len(np.unique(np.stack(sent), axis=0)) == 4
+
+
+def same(one, other):
+    return all(
+        np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+        for a, b in zip((*one.evaluation, one.params), (*other.evaluation, other.params), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["torus, median", by_night("complete, trimmed mean, momentum")])
+def test_a_run_that_was_left_goes_on_to_the_same_numbers(name):
+    study, kept = scenario_of(name), []
+    with executors.session(study.executor) as execute:
+        saving = Saving(lambda seed, snapshot: kept.append(snapshot), every_s=None, every=3)
+        whole = list(execute(study.task, saving=saving))
+        for snapshot in kept:
+            rest = list(execute(study.task, {0: snapshot}))
+            assert rest
+            assert all(same(*pair) for pair in zip(whole[-len(rest) :], rest, strict=True))
+
+
+def test_weights_are_means_over_the_honest_nodes():
+    study = scenario_of("tree, Metropolis", record={"weights": True})
+    with executors.session(study.executor) as execute:
+        *_, last = execute(study.task)
+    # those of the mean of the rows of a matrix whose columns sum to 1
+    np.testing.assert_allclose(last.weights, np.full((1, 7), 1 / 7), rtol=1e-6)
+
+
+def test_a_replay_gives_the_same_bits():
+    study = scenario_of("torus, median")
+    with executors.session(study.executor) as execute:
+        whole = list(execute(study.task))
+    again = list(loop.replay(study.task, whole[-1].timeline))
+    assert all(same(*pair) for pair in zip(whole, again, strict=True))
+
+
+# graphs
+
+
+@pytest.mark.parametrize(
+    ("n", "graph"), [(2, "ring"), (7, "ring"), (9, "torus"), (16, "torus"), (5, "complete"), (7, TREE)]
+)
+def test_graphs_are_what_their_names_say(n, graph):
+    assert [each.tolist() for each in closed_neighbourhoods(n, graph)] == neighbours(n, graph)
+
+
+def test_a_torus_is_as_nearly_square_as_it_can_be():
+    inboxes = closed_neighbourhoods(15, "torus")
+    assert all(len(each) == 5 for each in inboxes)
+    # three rows of five
+    assert inboxes[0].tolist() == [0, 1, 4, 5, 10]
+
+
+@pytest.mark.parametrize(("n", "graph"), [(7, "ring"), (15, "torus"), (7, TREE), (5, "complete")])
+def test_metropolis_weights_keep_the_mean_and_bring_models_together(n, graph):
+    weights = metropolis(closed_neighbourhoods(n, graph))
+    np.testing.assert_allclose(weights.sum(axis=0), 1)
+    np.testing.assert_allclose(weights, weights.T)
+    assert (weights >= 0).all()
+    assert np.sort(np.abs(np.linalg.eigvalsh(weights)))[-2] < 1 - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n", "graph", "words"),
+    [
+        (7, "torus", r"graph torus needs n = rows x columns with 3 or more of each.*got n=7"),
+        (8, "torus", r"graph torus needs"),
+        (3, [(0, 1), (1, 3)], "graph names node 3, and the nodes are 0 to 2"),
+        (3, [(0, 1), (1, 1)], "graph joins node 1 to itself"),
+        (4, [(0, 1), (2, 3)], "graph has no way from node 0 to node 2"),
+    ],
+)
+def test_a_graph_that_does_not_fit_is_refused(n, graph, words):
+    with pytest.raises(OptionError, match=f"^gossip: {words}"):
+        build("gossip", n, 0, graph=graph)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"rule": "krum", "topology": "gossip"},
+            "^rule: krum needs .*; with the topology gossip the rule sees 3 rows of 9 workers",
+        ),
+        ({"schedule": "asynchronous"}, "^topology: gossip: .*schedule synchronous"),
+        ({"schedule": {"name": "synchronous", "quorum": 8}}, "^topology: gossip: .*quorum all"),
+        ({"latency": {"name": "exponential", "loss": 0.1}}, "^topology: gossip: .*latency.loss"),
+        ({"weights": "samples"}, "^topology: gossip: .*weights"),
+        ({"attack": {"name": "empire", "timing": "late"}}, "^topology: gossip: .*attack.timing honest"),
+        ({"topology": {"name": "gossip", "graph": "torus", "weights": "metropolis"}}, "^topology: gossip: .*average"),
+        ({"executor": "vectorised"}, "^executor: gossip"),
+        ({"record": {"rows": 1}}, "^record.rows: "),
+    ],
+)
+def test_what_cannot_be_without_a_server_is_refused_in_one_line(changes, words):
+    with pytest.raises(ScenarioError, match=words) as caught:
+        byzax.validate(scenario_of("torus, median", **changes))
+    assert "\n" not in str(caught.value)
+
+
+# the table
+
+
+@pytest.mark.parametrize("name", ["torus, median", "tree, Metropolis"])
+def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name):
+    study = scenario_of(name, latency="exponential")
+    prepared, here = prepare(study.run), world(study.run)
+    network = topology(study.run).build(NetworkParts(study.run, prepared.core_of, prepared.timeline, here))
+    byzantine = np.asarray(here.byzantine_rank) >= 0
+    for at_once in (1, 3, STEPS):
+        events.check(network, STEPS, lambda update: byzantine, at_once)
+    whole = network.table.events(0, STEPS)
+    for since in range(STEPS):
+        part = network.table.events(since, since + 1)
+        mine = slice(part.begin - whole.begin, part.begin - whole.begin + len(part.step))
+        for field in ("step", "node", "turn", "row", "last", "begin_s", "arrive_s"):
+            np.testing.assert_array_equal(getattr(part, field), getattr(whole, field)[mine])
+        np.testing.assert_array_equal(part.source, whole.source[whole.first[mine.start] : whole.first[mine.stop]])
+
+
+def nothing(*given):
+    raise AssertionError("a check carries out no event")
+
+
+def table(byzantine):
+    """Three rounds on a ring of five, of which some are Byzantine and the last two are attacked."""
+    times = np.arange(1.0, 4.0)
+    at = np.repeat(times[:, None], 5, axis=1)
+    return table_of(closed_neighbourhoods(5, "ring"), [3, 4], byzantine, times, at - 1, at - 0.5, at)
+
+
+@pytest.mark.parametrize("truth", [[True, False, True, False, False], [True, False, False, False, False]])
+def test_a_message_of_an_honest_node_that_is_forged_is_seen(truth):
+    steps = tuple(NodeStep(*each, nothing) for each in (("work", "worker"), ("forge", "attacker"), ("mix", "worker")))
+    made = table(np.array([True, False, True, False, False]))
+    network = Network(steps, (FORGE,), {"worker": 5, "attacker": 5}, made, nothing, nothing, nothing, nothing, nothing)
+    if truth[2]:
+        events.check(network, 3, lambda update: np.array(truth))
+    else:
+        with pytest.raises(ValueError, match="forged message of worker 2, which is honest"):
+            events.check(network, 3, lambda update: np.array(truth))
