@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from byzax.simulator.diagnostics import Evaluation, Update
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.world import World
 
 # A node: its kind, and its number among the nodes of that kind.
@@ -53,7 +53,7 @@ class EventBlock(NamedTuple):
 
 
 class NodeEvent(NamedTuple):
-    """One event, as its step sees it.
+    """One event, as its step sees it: whole numbers, or scalars of JAX where several events are carried out together.
 
     Attributes:
         node: The node, among those of the step's kind.
@@ -61,9 +61,9 @@ class NodeEvent(NamedTuple):
         row: The place in `Timeline.rows` of its job, or -1.
     """
 
-    node: int
-    turn: int
-    row: int
+    node: Any
+    turn: Any
+    row: Any
 
 
 class EventResult(NamedTuple):
@@ -107,6 +107,8 @@ class NodeStep(NamedTuple):
         carry_out: Carries out one of its events.
         node_word: The word for its node in messages; empty where there is but one.
         turn_word: The word for its turn in messages.
+        together: How several of its events may be carried out in compiled code: "batch" for all at once, "map" for one
+            after the other, as rules need it, whose loops and branches would all be run; None for not at all.
     """
 
     name: str
@@ -114,6 +116,7 @@ class NodeStep(NamedTuple):
     carry_out: CarryOut
     node_word: str = ""
     turn_word: str = "step"
+    together: Literal["batch", "map"] | None = None
 
     def place(self, event: NodeEvent) -> dict[str, int]:
         """The place of an event, for a message about it."""
@@ -164,6 +167,7 @@ class Network(NamedTuple):
         table: The table.
         start: Makes the states before the first update.
         show: Makes the message that a node sent last out of its state.
+        measure: Makes the diagnostics and the workers' weights `[n]` of an update from what was seen of its events.
         update: Puts an update together from what was seen of its events.
         evaluate: Evaluates the model, or the models.
         params: `[d]`, the model that a checkpoint keeps.
@@ -175,6 +179,7 @@ class Network(NamedTuple):
     table: EventTable
     start: Callable[[World], States]
     show: Callable[[Any], Any]
+    measure: Callable[[Sequence[tuple[str, Any]]], tuple[Diagnostics, Any]]
     update: PutTogether
     evaluate: Callable[[World, States], Evaluation]
     params: Callable[[States], Any]

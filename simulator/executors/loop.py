@@ -118,7 +118,10 @@ def updates(
                 number, reads = table.begin + place, range(first[place], first[place + 1])
                 kind, node, turn, row, last = (column[place] for column in columns)
                 what, event = network.steps[kind], NodeEvent(node, turn, row)
-                messages = [live[source[i]][0] if port[i] < 0 else live[source[i]][0][port[i]] for i in reads]
+                # of a message of several rows one is read as a view, without a copy
+                messages = [
+                    live[source[i]][0] if port[i] < 0 else np.asarray(live[source[i]][0])[port[i]] for i in reads
+                ]
                 with stage(what.name, **what.place(event)):
                     me = what.kind, node
                     states[me], message, found = what.carry_out(here, event, states[me], messages)

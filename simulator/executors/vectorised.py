@@ -15,7 +15,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Vectorised
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import Core, schedule
+from byzax.simulator.core import Core, message_bits, schedule, topology
 from byzax.simulator.diagnostics import Decision, Diagnostics, Evaluation, Update
 from byzax.simulator.engine import (
     Engine,
@@ -29,9 +29,11 @@ from byzax.simulator.engine import (
     rows_of,
     stretch_of,
 )
+from byzax.simulator.executors import levels
 from byzax.simulator.executors.base import Prepared, batched, floats, prepare, stage
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
+from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import SEED_AXES, World, stack, world
 
 Array = jax.Array
@@ -82,6 +84,10 @@ def repeats(task: Task) -> Iterator[Repeats]:
     batch of seeds takes longer, one after the other.
     """
     compilation.use_disk_cache()
+    if topology(task.run).mixes:
+        for each in task.repeats:
+            yield Repeats(each.seeds, partial(_by_levels, each))
+        return
     runs, n = {seed: task.run.replace(seed=seed) for seed in task.seeds}, task.run.workers.total
     ready = {seed: prepare(run) for seed, run in runs.items()}
     layouts = {seed: layout(each.timeline, n) for seed, each in ready.items()}
@@ -101,6 +107,13 @@ def repeats(task: Task) -> Iterator[Repeats]:
     for seeds in together.values():
         parts = [ready[seed] for seed in seeds], [layouts[seed] for seed in seeds], [runs[seed] for seed in seeds]
         yield Repeats(tuple(seeds), partial(_engine, task, *parts))
+
+
+def _by_levels(task: Task, states: Sequence[engine.State] | None) -> Engine:
+    """The engine of a run of one seed whose nodes mix their models."""
+    run, prepared, here = task.run, prepare(task.run), world(task.run)
+    network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    return levels.engine(task, prepared, here, network, _stretch(run, message_bits(run) // 32), states)
 
 
 def layout(timeline: Timeline, n: int, least: int = 0) -> Layout:

@@ -211,18 +211,22 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
     core = core_of(len(inboxes[0]))
     # a node forges nothing for itself, nor for those of its kind
     attacked = [i for i in honest.tolist() if core.forge is not None and byzantine[inboxes[i]].any()]
-    # every node draws with keys of its own, and weighs what it receives
-    worlds = [
-        here._replace(
-            key=derive(here.key, Purpose.NODE, i),
-            **({} if weights is None else {"sizes": jnp.asarray(weights[i], jnp.float32)}),
-        )
-        for i in range(n)
-    ]
+    by_size = {size: np.zeros((n, size), np.int32) for size in {len(each) for each in inboxes}}
+    for i, inbox in enumerate(inboxes):
+        by_size[len(inbox)][i] = inbox
 
-    def arrived(event: NodeEvent) -> Arrivals:
-        inbox = inboxes[event.node]
-        return Arrivals(inbox, np.full(len(inbox), event.turn, np.int32))
+    def world_of(here: World, node: Any) -> World:
+        """The world of a node, which draws with keys of its own and weighs what it receives."""
+        mine = {} if weights is None else {"sizes": jnp.asarray(weights, jnp.float32)[node]}
+        return here._replace(key=derive(here.key, Purpose.NODE, node), **mine)
+
+    # made once, where events are carried out one after the other
+    worlds = [world_of(here, i) for i in range(n)]
+
+    def of_node(here: World, event: NodeEvent, size: int) -> tuple[World, Arrivals]:
+        """The world of a node, and the senders of what it received."""
+        mine = worlds[event.node] if isinstance(event.node, int) else world_of(here, event.node)
+        return mine, Arrivals(jnp.asarray(by_size[size])[event.node], jnp.full(size, event.turn, jnp.int32))
 
     def work(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
         server, memory = peer
@@ -237,12 +241,14 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         *models, public = messages
         of_inbox = core_of(len(models)).forge
         assert of_inbox is not None
-        forged, state = of_inbox(worlds[event.node], event.turn, arrived(event), jnp.stack(models), public, state)
-        return EventResult(state, np.asarray(forged))
+        mine, arrived = of_node(here, event, len(models))
+        forged, state = of_inbox(mine, event.turn, arrived, jnp.stack(models), public, state)
+        return EventResult(state, forged)
 
     def mix(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
         received, update = jnp.stack(messages), core_of(len(messages)).update
-        server, diagnostics, decision = update(worlds[event.node], peer.server, arrived(event), received)
+        mine, arrived = of_node(here, event, len(messages))
+        server, diagnostics, decision = update(mine, peer.server, arrived, received)
         return EventResult(peer._replace(server=server), public_state(server), (diagnostics, decision, received))
 
     def start(here: World) -> States:
@@ -253,13 +259,19 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         peers = {("worker", i): Peer(begun[len(inbox)], memory) for i, inbox in enumerate(inboxes)}
         return peers | {("attacker", i): adversary for i in range(n)}
 
+    def measure(seen: Sequence[tuple[str, Any]]) -> tuple[Diagnostics, Any]:
+        mixed = [found for name, found in seen if name == "mix"]
+        return _mean_over(*zip(*((mixed[i][0], mixed[i][1].weights) for i in honest), strict=True))
+
     def put_together(step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool) -> Update:
         halves = [found for name, found in seen if name == "work"]
         mixed = [found for name, found in seen if name == "mix"]
-        diagnostics, shares = _mean_over(*zip(*((mixed[i][0], mixed[i][1].weights) for i in honest), strict=True))
-        received = np.full((n, n, len(halves[0])), np.nan, np.float32) if whole else None
-        for i in range(n) if received is not None else ():
-            received[i, inboxes[i]] = mixed[i][2]
+        diagnostics, shares = measure(seen)
+        received = None
+        if whole:
+            received = np.full((n, n, len(halves[0])), np.nan, np.float32)
+            for i, inbox in enumerate(inboxes):
+                received[i, inbox] = mixed[i][2]
         return Update(
             step=step,
             time_s=float(timeline.time_s[step]),
@@ -275,9 +287,9 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
 
     return Network(
         steps=(
-            NodeStep("work", "worker", work, node_word="worker", turn_word="job"),
-            NodeStep("forge", "attacker", forge, node_word="receiver"),
-            NodeStep("mix", "worker", mix, node_word="node"),
+            NodeStep("work", "worker", work, "worker", "job", together="batch" if core.batch else "map"),
+            NodeStep("forge", "attacker", forge, "receiver", together="map"),
+            NodeStep("mix", "worker", mix, "node", together="map"),
         ),
         forging=(FORGE,),
         nodes={"worker": n, "attacker": n},
@@ -286,6 +298,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         )),
         start=start,
         show=lambda peer: public_state(peer.server),
+        measure=measure,
         update=put_together,
         evaluate=lambda here, states: build_evaluate_peers(core.evaluate)(here, _models(states, honest)),
         params=lambda states: _models(states, honest).mean(axis=0),

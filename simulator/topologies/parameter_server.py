@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from byzax.simulator.adversary import ByzantineRanks
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
-from byzax.simulator.diagnostics import Update
+from byzax.simulator.diagnostics import Diagnostics, Update
 from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeEvent, NodeStep, States
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
@@ -53,7 +53,7 @@ def _network(parts: NetworkParts) -> Network:
 
     def work(here: World, event: NodeEvent, memory: Any, messages: list[Any]) -> EventResult:
         (public,) = messages
-        worker, job, handed = rows.workers[event.row], rows.jobs[event.row], rows.handed[event.row]
+        worker, job, handed = (each[event.row] for each in (rows.workers, rows.jobs, rows.handed))
         own = ()
         if core.memory is not None and core.memory.receive is not None:
             memory = core.memory.receive(memory, public.params)
@@ -69,13 +69,16 @@ def _network(parts: NetworkParts) -> Network:
         assert of_update is not None
         computed = jnp.stack(computed)
         forged, state = of_update(here, event.turn, arrived(timeline, event.turn, n), computed, public, state)
-        # row by row it is read
-        return EventResult(state, np.asarray(forged), computed)
+        return EventResult(state, forged, computed)
 
     def update(here: World, event: NodeEvent, server: Server, messages: list[Any]) -> EventResult:
         received, of_update = jnp.stack(messages), core_of(int(timeline.seen[event.turn])).update
         server, *seen = of_update(here, server, arrived(timeline, event.turn, n), received)
         return EventResult(server, public_state(server), (*seen, received))
+
+    def measure(seen: Sequence[tuple[str, Any]]) -> tuple[Diagnostics, Any]:
+        diagnostics, decision, _ = dict(seen)["update"]
+        return diagnostics, decision.weights
 
     def put_together(step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool) -> Update:
         found = dict(seen)
@@ -110,6 +113,7 @@ def _network(parts: NetworkParts) -> Network:
         table=table_of(timeline, None if core.forge is None else _forged(core, here)),
         start=start,
         show=public_state,
+        measure=measure,
         update=put_together,
         evaluate=lambda here, states: core.evaluate(here, states[SERVER].params),
         params=lambda states: states[SERVER].params,

@@ -127,6 +127,23 @@ def test_a_run_is_that_of_the_reference(name):
     assert np.abs(expected[-1] - expected[-2]).max() > 1e-3
 
 
+def checkpoints_of(name, executor, **changes):
+    study = scenario_of(name, executor=executor, **changes)
+    with executors.session(study.executor) as execute:
+        return list(execute(study.task))
+
+
+@pytest.mark.parametrize("name", by_day([*CASES][1:3], CASES))
+def test_levels_are_within_rounding_of_one_event_after_the_other(name):
+    recording = {"record": {"weights": True}}
+    for one, other in zip(*(checkpoints_of(name, each, **recording) for each in ("loop", "vectorised")), strict=True):
+        np.testing.assert_allclose(other.params, one.params, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other.evaluation, one.evaluation, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(other.weights, one.weights, rtol=1e-5)
+        for a, b in zip(other.updates, one.updates, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
 def test_what_is_measured_are_means_over_the_honest_nodes():
     study = scenario_of("torus, median")
     with executors.session(study.executor) as execute:
@@ -189,9 +206,10 @@ def same(one, other):
     )
 
 
+@pytest.mark.parametrize("executor", ["loop", "vectorised"])
 @pytest.mark.parametrize("name", ["torus, median", by_night("complete, trimmed mean, momentum")])
-def test_a_run_that_was_left_goes_on_to_the_same_numbers(name):
-    study, kept = scenario_of(name), []
+def test_a_run_that_was_left_goes_on_to_the_same_numbers(name, executor):
+    study, kept = scenario_of(name, executor=executor), []
     with executors.session(study.executor) as execute:
         saving = Saving(lambda seed, snapshot: kept.append(snapshot), every_s=None, every=3)
         whole = list(execute(study.task, saving=saving))
@@ -271,7 +289,7 @@ def test_a_graph_that_does_not_fit_is_refused(n, graph, words):
         ({"weights": "samples"}, "^topology: gossip: .*weights"),
         ({"attack": {"name": "empire", "timing": "late"}}, "^topology: gossip: .*attack.timing honest"),
         ({"topology": {"name": "gossip", "graph": "torus", "weights": "metropolis"}}, "^topology: gossip: .*average"),
-        ({"executor": "vectorised"}, "^executor: gossip"),
+        ({"executor": "ray"}, "^executor: gossip"),
         ({"record": {"rows": 1}}, "^record.rows: "),
     ],
 )
