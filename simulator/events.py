@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.world import World
 
 # A node: its kind, and its number among the nodes of that kind.
@@ -72,12 +72,14 @@ class EventResult(NamedTuple):
     Attributes:
         state: The state of its node after it.
         message: Its message.
-        seen: The measurements and arrays for the update that it belongs to; None for none.
+        seen: The measurements for the update that it belongs to; None for none.
+        arrays: Its arrays for an update that is recorded whole; None for none.
     """
 
     state: Any
     message: Any
     seen: Any = None
+    arrays: Any = None
 
 
 class CarryOut(Protocol):
@@ -124,20 +126,38 @@ class NodeStep(NamedTuple):
         return node | {self.turn_word: event.turn}
 
 
-class PutTogether(Protocol):
-    """Puts together an update."""
+# What the events of an update gave, in their order: the name of the step, and its part of the results.
+OfEvents = Sequence[tuple[str, Any]]
 
-    def __call__(self, step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool, /) -> Update:
-        """The measurements and arrays of an update.
+
+class Measure(Protocol):
+    """Puts the measurements of an update together."""
+
+    def __call__(self, seen: OfEvents, /) -> tuple[Diagnostics, Any]:
+        """The measurements of an update.
+
+        Args:
+            seen: What its events have seen.
+
+        Returns:
+            The diagnostics, and the workers' weights `[n]`.
+        """
+        ...
+
+
+class PutTogether(Protocol):
+    """Puts the arrays of an update together."""
+
+    def __call__(self, step: int, arrays: OfEvents, states: States, /) -> dict[str, Any]:
+        """The arrays of an update.
 
         Args:
             step: Number of updates before this one.
-            seen: The name of the step of each of its events, and the `seen` of its result.
+            arrays: Those of its events.
             states: The states after it.
-            whole: Whether rows and models are asked for, in place of which there is None otherwise.
 
         Returns:
-            The update.
+            The fields of `Update` that are arrays, other than `weights`.
         """
         ...
 
@@ -167,8 +187,8 @@ class Network(NamedTuple):
         table: The table.
         start: Makes the states before the first update.
         show: Makes the message that a node sent last out of its state.
-        measure: Makes the diagnostics and the workers' weights `[n]` of an update from what was seen of its events.
-        update: Puts an update together from what was seen of its events.
+        measure: Puts the measurements of an update together.
+        arrays: Puts the arrays of an update together.
         evaluate: Evaluates the model, or the models.
         params: `[d]`, the model that a checkpoint keeps.
     """
@@ -179,8 +199,8 @@ class Network(NamedTuple):
     table: EventTable
     start: Callable[[World], States]
     show: Callable[[Any], Any]
-    measure: Callable[[Sequence[tuple[str, Any]]], tuple[Diagnostics, Any]]
-    update: PutTogether
+    measure: Measure
+    arrays: PutTogether
     evaluate: Callable[[World, States], Evaluation]
     params: Callable[[States], Any]
 

@@ -324,7 +324,7 @@ class StartMemory(Protocol):
 class Remember(Protocol):
     """Puts a row into the memory of a worker."""
 
-    def __call__(self, world: World, memory: State, row: Array, worker: Array, draw: Array, /) -> tuple[State, Array]:
+    def __call__(self, world: World, memory: State, row: Array, worker: Any, draw: Any, /) -> tuple[State, Array]:
         """The memory with the row, and what the worker sends.
 
         Args:

@@ -15,6 +15,7 @@ from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.executors.base import batched, first_core, floats, in_numpy, prepare, stage
+from byzax.simulator.executors.node_host import NodeHost
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import UNPLANNED, Timeline
 from byzax.simulator.topologies.parameter_server import arrived
@@ -125,7 +126,19 @@ def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
     return np.asarray(run.core.byzantine_ranks(run.world, jnp.asarray(step)))[new.arrived.workers] >= 0
 
 
-class WorkerActor:
+class NodeActor:
+    """Hosts nodes of a network, where there is no server."""
+
+    def host(self, *given: Any) -> None:
+        """Takes nodes. See `NodeHost`."""
+        self.nodes = NodeHost(*given)
+
+    def ask(self, name: str, *given: Any) -> Any:
+        """Calls a method of the nodes' host."""
+        return getattr(self.nodes, name)(*given)
+
+
+class WorkerActor(NodeActor):
     """Hosts one or more workers, honest and Byzantine alike."""
 
     def configure(self, task: Task, hosts: np.ndarray, d: int, mine: np.ndarray, leaves: list[np.ndarray]) -> None:
@@ -245,7 +258,7 @@ class AdversaryActor:
         return np.asarray(forged)[_forged_of(self.run, step, new)]
 
 
-class ServerActor:
+class ServerActor(NodeActor):
     """Holds the model; applies the rule and the optimizer; evaluates."""
 
     def configure(self, task: Task, hosts: np.ndarray, leaves: list[np.ndarray] | None) -> int:

@@ -35,6 +35,8 @@ from byzax.simulator.world import World, world
 
 # Updates whose events are put into one table.
 AT_ONCE = 256
+# The fields of an update that are arrays of rows and models.
+ARRAYS = ("workers", "rows", "byzantine", "forged", "aggregate", "params")
 
 
 class Moment(NamedTuple):
@@ -85,13 +87,13 @@ def simulate(run: Run) -> Iterator[Update]:
     compilation.use_disk_cache()
     prepared, here = prepare(run), world(run)
     network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
-    for update, _ in updates(network, here, _start(run, network, here, None), prepared.timeline.steps):
+    for update, _ in updates(network, here, _start(run, network, here, None), prepared.timeline):
         yield in_numpy(update)
     ended(prepared.timeline)
 
 
 def updates(
-    network: Network, here: World, begin: Moment, steps: int, whole: Callable[[int], bool] = lambda step: True
+    network: Network, here: World, begin: Moment, timeline: Timeline, whole: Callable[[int], bool] = lambda step: True
 ) -> Iterator[tuple[Update, Moment]]:
     """The updates from a moment on, each with the moment after it. States and messages are replaced in place.
 
@@ -99,21 +101,21 @@ def updates(
         network: The network.
         here: Arrays of the run.
         begin: The moment.
-        steps: Number of updates of the run.
+        timeline: The timeline of the run.
         whole: Tells whether the rows and models of an update are asked for.
 
     Yields:
         Each update, and the moment after it.
     """
     step, states, live = begin
-    for since in range(step, steps, AT_ONCE):
-        table = network.table.events(since, min(since + AT_ONCE, steps))
+    for since in range(step, timeline.steps, AT_ONCE):
+        table = network.table.events(since, min(since + AT_ONCE, timeline.steps))
         first, bounds = table.first.tolist(), table.bounds.tolist()
         columns = [each.tolist() for each in (table.step, table.node, table.turn, table.row, table.last)]
         source, port = table.source.tolist(), table.port.tolist()
         for update, (begins, ends) in enumerate(pairwise(bounds), since):
             interrupts.check()
-            seen = []
+            seen, arrays = [], []
             for place in range(begins, ends):
                 number, reads = table.begin + place, range(first[place], first[place + 1])
                 kind, node, turn, row, last = (column[place] for column in columns)
@@ -124,14 +126,22 @@ def updates(
                 ]
                 with stage(what.name, **what.place(event)):
                     me = what.kind, node
-                    states[me], message, found = what.carry_out(here, event, states[me], messages)
+                    states[me], message, found, made = what.carry_out(here, event, states[me], messages)
                 seen.append((what.name, found))
+                arrays.append((what.name, made if whole(update) else None))
                 for each in {source[i] for i in reads}:
                     if live[each][1] == number:
                         del live[each]
                 if last > number:
                     live[number] = message, last
-            yield network.update(update, seen, states, whole(update)), Moment(update + 1, states, live)
+            diagnostics, weights = network.measure(seen)
+            given: dict[str, Any] = network.arrays(update, arrays, states) if whole(update) else dict.fromkeys(ARRAYS)
+            measured: dict[str, Any] = {
+                "time_s": float(timeline.time_s[update]),
+                "weights": weights,
+                "diagnostics": diagnostics,
+            }
+            yield Update(step=update, **measured, **given), Moment(update + 1, states, live)
 
 
 def _start(run: Run, network: Network, here: World, state: State | None) -> Moment:
@@ -172,7 +182,7 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
     present = _start(run, network, here, states[0] if states else None)
     begin = present.step
     # of the others no row and no model is kept in memory
-    coming = updates(network, here, present, timeline.steps, lambda step: step in recorded)
+    coming = updates(network, here, present, timeline, lambda step: step in recorded)
     since: list[Update] = []
 
     def stretch():

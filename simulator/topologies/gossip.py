@@ -12,7 +12,7 @@ from pydantic import Field, Strict
 from byzax.options import OptionError, PartError, checked
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
-from byzax.simulator.diagnostics import Diagnostics, Evaluate, Evaluation, Update
+from byzax.simulator.diagnostics import Diagnostics, Evaluate, Evaluation
 from byzax.simulator.events import (
     EventBlock,
     EventResult,
@@ -20,6 +20,7 @@ from byzax.simulator.events import (
     Network,
     NodeEvent,
     NodeStep,
+    OfEvents,
     States,
 )
 from byzax.simulator.keys import Purpose, derive
@@ -235,7 +236,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         if core.memory is not None:
             memory, row = core.memory.remember(here, memory, row, worker, turn)
         half, optimizer = core.move(server.params, server.optimizer, row)
-        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, half)
+        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=half)
 
     def forge(here: World, event: NodeEvent, state: Any, messages: list[Any]) -> EventResult:
         *models, public = messages
@@ -249,7 +250,8 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         received, update = jnp.stack(messages), core_of(len(messages)).update
         mine, arrived = of_node(here, event, len(messages))
         server, diagnostics, decision = update(mine, peer.server, arrived, received)
-        return EventResult(peer._replace(server=server), public_state(server), (diagnostics, decision, received))
+        seen, arrays = (diagnostics, decision.weights), (decision.aggregate, received)
+        return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     def start(here: World) -> States:
         begun = {size: core_of(size).start(here) for size in {len(each) for each in inboxes}}
@@ -259,31 +261,24 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         peers = {("worker", i): Peer(begun[len(inbox)], memory) for i, inbox in enumerate(inboxes)}
         return peers | {("attacker", i): adversary for i in range(n)}
 
-    def measure(seen: Sequence[tuple[str, Any]]) -> tuple[Diagnostics, Any]:
+    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
         mixed = [found for name, found in seen if name == "mix"]
-        return _mean_over(*zip(*((mixed[i][0], mixed[i][1].weights) for i in honest), strict=True))
+        return _mean_over(*zip(*(mixed[i] for i in honest), strict=True))
 
-    def put_together(step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool) -> Update:
-        halves = [found for name, found in seen if name == "work"]
-        mixed = [found for name, found in seen if name == "mix"]
-        diagnostics, shares = measure(seen)
-        received = None
-        if whole:
-            received = np.full((n, n, len(halves[0])), np.nan, np.float32)
-            for i, inbox in enumerate(inboxes):
-                received[i, inbox] = mixed[i][2]
-        return Update(
-            step=step,
-            time_s=float(timeline.time_s[step]),
-            workers=np.arange(n),
-            rows=jnp.stack(halves) if whole else None,
-            byzantine=byzantine,
-            forged=received,
-            aggregate=jnp.stack([decision.aggregate for _, decision, _ in mixed]) if whole else None,
-            weights=shares,
-            params=_models(states, np.arange(n)) if whole else None,
-            diagnostics=diagnostics,
-        )
+    def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
+        halves = jnp.stack([found for name, found in arrays if name == "work"])
+        aggregates, rows = zip(*(found for name, found in arrays if name == "mix"), strict=True)
+        received = np.full((n, *halves.shape), np.nan, halves.dtype)
+        for i, inbox in enumerate(inboxes):
+            received[i, inbox] = rows[i]
+        return {
+            "workers": np.arange(n),
+            "rows": halves,
+            "byzantine": byzantine,
+            "forged": received,
+            "aggregate": jnp.stack(aggregates),
+            "params": _models(states, np.arange(n)),
+        }
 
     return Network(
         steps=(
@@ -299,7 +294,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         start=start,
         show=lambda peer: public_state(peer.server),
         measure=measure,
-        update=put_together,
+        arrays=put_together,
         evaluate=lambda here, states: build_evaluate_peers(core.evaluate)(here, _models(states, honest)),
         params=lambda states: _models(states, honest).mean(axis=0),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """One parameter server: workers compute rows from its model, attackers forge theirs, and it makes the next model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 from byzax.simulator.adversary import ByzantineRanks
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
-from byzax.simulator.diagnostics import Diagnostics, Update
-from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeEvent, NodeStep, States
+from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeEvent, NodeStep, OfEvents, States
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies.base import NetworkParts, Topology
@@ -69,32 +68,24 @@ def _network(parts: NetworkParts) -> Network:
         assert of_update is not None
         computed = jnp.stack(computed)
         forged, state = of_update(here, event.turn, arrived(timeline, event.turn, n), computed, public, state)
-        return EventResult(state, forged, computed)
+        return EventResult(state, forged, arrays=computed)
 
     def update(here: World, event: NodeEvent, server: Server, messages: list[Any]) -> EventResult:
         received, of_update = jnp.stack(messages), core_of(int(timeline.seen[event.turn])).update
-        server, *seen = of_update(here, server, arrived(timeline, event.turn, n), received)
-        return EventResult(server, public_state(server), (*seen, received))
+        server, diagnostics, decision = of_update(here, server, arrived(timeline, event.turn, n), received)
+        return EventResult(server, public_state(server), (diagnostics, decision.weights), (decision, received))
 
-    def measure(seen: Sequence[tuple[str, Any]]) -> tuple[Diagnostics, Any]:
-        diagnostics, decision, _ = dict(seen)["update"]
-        return diagnostics, decision.weights
-
-    def put_together(step: int, seen: Sequence[tuple[str, Any]], states: States, whole: bool) -> Update:
-        found = dict(seen)
-        diagnostics, decision, received = found["update"]
-        return Update(
-            step=step,
-            time_s=float(timeline.time_s[step]),
-            workers=rows.workers[timeline.places_of(step)],
-            rows=found.get("forge", received) if whole else None,
-            byzantine=decision.byzantine,
-            forged=received if whole else None,
-            aggregate=decision.aggregate if whole else None,
-            weights=decision.weights,
-            params=states[SERVER].params if whole else None,
-            diagnostics=diagnostics,
-        )
+    def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
+        found = dict(arrays)
+        decision, received = found["update"]
+        return {
+            "workers": rows.workers[timeline.places_of(step)],
+            "rows": found.get("forge", received),
+            "byzantine": decision.byzantine,
+            "forged": received,
+            "aggregate": decision.aggregate,
+            "params": states[SERVER].params,
+        }
 
     def start(here: World) -> States:
         server = core.start(here)
@@ -113,8 +104,8 @@ def _network(parts: NetworkParts) -> Network:
         table=table_of(timeline, None if core.forge is None else _forged(core, here)),
         start=start,
         show=public_state,
-        measure=measure,
-        update=put_together,
+        measure=lambda seen: dict(seen)["update"],
+        arrays=put_together,
         evaluate=lambda here, states: core.evaluate(here, states[SERVER].params),
         params=lambda states: states[SERVER].params,
     )

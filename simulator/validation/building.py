@@ -248,8 +248,6 @@ def check_task(task: Task) -> None:
 
 def _check_mixing(task: Task) -> None:
     """Raises ScenarioError for what a task cannot have where nodes mix their models."""
-    if task.executor.name == "ray":
-        raise ScenarioError(f"executor: {task.run.topology.name} is carried out by loop and vectorised, not by ray")
     if task.record.rows is not None:
         raise ScenarioError(
             f"record.rows: with {task.run.topology.name} every node has rows of its own: byzax.simulate gives them all"

@@ -24,7 +24,7 @@ def network(table: EventTable) -> Network:
     """A network with a table, of which no event can be carried out."""
     steps = tuple(NodeStep(name, kind, nothing) for name, kind in WORDS)
     nodes = {"server": 1, "adversary": 1, "worker": N}
-    return Network(steps, (FORGE,), nodes, table, nothing, nothing, nothing, nothing, nothing)
+    return Network(steps, (FORGE,), nodes, table, *[nothing] * 6)
 
 
 WORDS = [("work", "worker"), ("forge", "adversary"), ("update", "server")]

@@ -13,7 +13,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.core import topology
 from byzax.simulator.events import Network, NodeStep
 from byzax.simulator.executors import loop
-from byzax.simulator.executors.base import prepare
+from byzax.simulator.executors.base import digest, prepare
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.topologies import NetworkParts, build
@@ -142,6 +142,37 @@ def test_levels_are_within_rounding_of_one_event_after_the_other(name):
         np.testing.assert_allclose(other.weights, one.weights, rtol=1e-5)
         for a, b in zip(other.updates, one.updates, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "actors"),
+    [("torus, median", 2), *(by_night(name, actors) for name in CASES for actors in (1, 2, 5))],
+)
+def test_ray_is_bitwise_equal_to_loop(ray_session, name, actors):
+    recording = {"record": {"weights": True}, "evaluate_every": 3}
+    expected = checkpoints_of(name, "loop", **recording)
+    got = list(ray_session(scenario_of(name, executor={"name": "ray", "actors": actors}, **recording)))
+    for one, other in zip(expected, got, strict=True):
+        assert same(one, other)
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.updates, other.updates)
+    assert digest(expected) == digest(got)
+
+
+@pytest.mark.slow
+def test_what_one_executor_left_another_one_goes_on_with(ray_session):
+    name, kept = "torus, median", []
+    saving = Saving(lambda seed, snapshot: kept.append(snapshot), every_s=None, every=3)
+    by_ray = scenario_of(name, executor={"name": "ray", "actors": 2})
+    whole = list(ray_session(by_ray, saving=saving))
+    study = scenario_of(name)
+    with executors.session(study.executor) as execute:
+        rest = list(execute(study.task, {0: kept[0]}))
+        again = list(execute(study.task, saving=saving))
+    assert all(same(*pair) for pair in zip(whole[-len(rest) :], rest, strict=True))
+    assert all(same(*pair) for pair in zip(whole, again, strict=True))
+    rest = list(ray_session(by_ray, {0: kept[-1]}))
+    assert all(same(*pair) for pair in zip(whole[-len(rest) :], rest, strict=True))
 
 
 def test_what_is_measured_are_means_over_the_honest_nodes():
@@ -289,7 +320,6 @@ def test_a_graph_that_does_not_fit_is_refused(n, graph, words):
         ({"weights": "samples"}, "^topology: gossip: .*weights"),
         ({"attack": {"name": "empire", "timing": "late"}}, "^topology: gossip: .*attack.timing honest"),
         ({"topology": {"name": "gossip", "graph": "torus", "weights": "metropolis"}}, "^topology: gossip: .*average"),
-        ({"executor": "ray"}, "^executor: gossip"),
         ({"record": {"rows": 1}}, "^record.rows: "),
     ],
 )
@@ -334,7 +364,7 @@ def table(byzantine):
 def test_a_message_of_an_honest_node_that_is_forged_is_seen(truth):
     steps = tuple(NodeStep(*each, nothing) for each in (("work", "worker"), ("forge", "attacker"), ("mix", "worker")))
     made = table(np.array([True, False, True, False, False]))
-    network = Network(steps, (FORGE,), {"worker": 5, "attacker": 5}, made, nothing, nothing, nothing, nothing, nothing)
+    network = Network(steps, (FORGE,), {"worker": 5, "attacker": 5}, made, *[nothing] * 6)
     if truth[2]:
         events.check(network, 3, lambda update: np.array(truth))
     else:

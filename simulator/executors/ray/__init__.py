@@ -17,9 +17,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
+from byzax.simulator.core import topology
 from byzax.simulator.engine import Engine, EngineLost, Repeats, State
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.executors.ray import planned, raced
+from byzax.simulator.executors.ray import networked, planned, raced
 from byzax.simulator.executors.ray.pool import (
     LOOK_S,
     ActorPool,
@@ -97,6 +98,8 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
     def begin() -> Engine:
         count = hosting(task)
         fill(pool, count)
+        if topology(task.run).mixes:
+            return networked.engine(pool, count, task, state)
         repeat = configure(pool, count, task, state)
         return raced.engine(pool, repeat, notice) if races else planned.engine(pool, repeat, state)
 

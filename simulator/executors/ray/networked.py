@@ -1,0 +1,123 @@
+"""Any table of events carried out by actors that host the nodes; tasks hand on references to messages."""
+
+from collections import deque
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import ray
+
+from byzax.simulator import interrupts
+from byzax.simulator.config.study import Task
+from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_rows, stretch_of
+from byzax.simulator.executors.base import prepare
+from byzax.simulator.executors.node_host import network_of
+from byzax.simulator.executors.ray.pool import SERVER, ActorPool, fetch, worker_name
+
+# Updates submitted before the oldest of them is waited for.
+AHEAD = 4
+
+
+def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engine:
+    """The engine of a planned run of any network. What Ray raises passes through.
+
+    Args:
+        pool: The actors.
+        count: Number of those that host nodes.
+        task: The task, of one seed.
+        state: The state to begin with; None for the beginning of the run.
+
+    Returns:
+        The engine.
+    """
+    network, _ = network_of(task)
+    timeline, table = prepare(task.run).timeline, network.table
+    hosts = {kind: np.arange(nodes) * count // nodes for kind, nodes in network.nodes.items()}
+    handles = [pool.actors[worker_name(i)].handle for i in range(count)]
+    server = pool.actors[SERVER].handle
+    ready = [server.host.remote(task, {}, None)]
+    for i, handle in enumerate(handles):
+        mine = {kind: np.flatnonzero(hosted == i) for kind, hosted in hosts.items()}
+        leaves = state and {kind: [leaf[mine[kind]] for leaf in leaves] for kind, leaves in state.nodes.items()}
+        ready.append(handle.host.remote(task, mine, leaves))
+    fetch(pool.head, ready)
+    step = begin = state.step if state else 0
+    # the messages that later events read: references, with the last event that reads each
+    live: dict[int, tuple[Any, int]] = {}
+    for number, (node, last) in table.kept(step).items():
+        live[number] = handles[hosts[node[0]][node[1]]].ask.remote("shown", step), last
+    under_way: deque[Any] = deque()
+    seen: list[Any] = []
+
+    def settle(most: int) -> None:
+        while len(under_way) > most:
+            seen.append(fetch(pool.head, under_way.popleft()))
+
+    def submit(update: int) -> None:
+        block = table.events(update, update + 1)
+        found = []
+        for since, until in pairwise([0, *(np.flatnonzero(np.diff(block.step)) + 1).tolist(), len(block.step)]):
+            kind = network.steps[block.step[since]].kind
+            hosted = hosts[kind][block.node[since:until]]
+            made = []
+            for host in np.unique(hosted).tolist():
+                places = since + np.flatnonzero(hosted == host)
+                needed = {
+                    source
+                    for e in places.tolist()
+                    for source in block.source[block.first[e] : block.first[e + 1]].tolist()
+                }
+                parts = list(dict.fromkeys(live[source][0] for source in sorted(needed)))
+                call = handles[host].ask.options(num_returns=2)
+                messages, measured = call.remote("carry_out", update, places, *parts)
+                made.append((places, messages))
+                found.append(measured)
+            # none of them reads what another of the same step sends
+            for places, messages in made:
+                live.update({block.begin + e: (messages, int(block.last[e])) for e in places.tolist()})
+        end = block.begin + len(block.step)
+        for number in [number for number, (_, last) in live.items() if last < end]:
+            del live[number]
+        under_way.append(server.ask.remote("measure", *found))
+
+    def advance(stop: int) -> int:
+        nonlocal step
+        while step < stop:
+            interrupts.check()
+            settle(AHEAD - 1)
+            submit(step)
+            step += 1
+        return step
+
+    def stretch() -> Stretch:
+        return stretch_of(seen, task.run.workers.total if task.record.weights else None)
+
+    def evaluate() -> TakeLooks:
+        states = [handle.ask.remote("given") for handle in handles]
+        result = server.ask.remote("evaluate", step, *states)
+        settle(0)
+        since = stretch()
+        seen.clear()
+
+        def take(wait: bool) -> list[Look] | None:
+            if not wait and not ray.wait([result], timeout=0)[0]:
+                return None
+            evaluation, params = fetch(pool.head, result)
+            return [Look(evaluation, np.asarray(params), since)]
+
+        return take
+
+    def since() -> list[Stretch]:
+        settle(0)
+        return [stretch()]
+
+    def states() -> list[State]:
+        settle(0)
+        saved = fetch(pool.head, [handle.ask.remote("save") for handle in handles])
+        nodes = {
+            kind: [np.concatenate(each) for each in zip(*(part[kind] for part in saved if part[kind]), strict=True)]
+            for kind in network.nodes
+        }
+        return [State(step, nodes, np.empty(0, int), no_rows(0))]
+
+    return Engine(begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, since, states)
