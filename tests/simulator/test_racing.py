@@ -146,7 +146,7 @@ def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role
     next(checkpoints)
     for process in processes(f"ray::{role}"):
         process.kill()
-    with pytest.raises(RunError, match=f"{name}.*died in the middle of the run"):
+    with pytest.raises(RunError, match=f"{name} actor died: its process was killed"):
         list(checkpoints)
 
 
