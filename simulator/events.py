@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
@@ -50,6 +52,43 @@ class EventBlock(NamedTuple):
     source: np.ndarray
     port: np.ndarray
     bounds: np.ndarray
+
+
+class RowOf(NamedTuple):
+    """A row of a message that holds several.
+
+    Attributes:
+        rows: `[k, d]`, the message.
+        port: The place of the row.
+    """
+
+    rows: Any
+    port: int
+
+
+def stack_rows(messages: Sequence[Any]) -> Any:
+    """Messages as the rows of a matrix.
+
+    Args:
+        messages: Vectors `[d]`, or rows of one message that holds several.
+
+    Returns:
+        `[k, d]`, of JAX; of NumPy where no message is of JAX.
+    """
+    if all(isinstance(each, np.ndarray) for each in messages):
+        return np.stack(messages)
+    others = [each for each in messages if isinstance(each, RowOf)]
+    if not others:
+        return _stacked(*messages)
+    alone = [each for each in messages if not isinstance(each, RowOf)]
+    places = iter(range(len(alone)))
+    found = [len(alone) + each.port if isinstance(each, RowOf) else next(places) for each in messages]
+    return _stacked_from(np.array(found, np.int32), others[0].rows, *alone)
+
+
+# one call each, and no waiting for rows that are still being computed
+_stacked = jax.jit(lambda *rows: jnp.stack(rows))
+_stacked_from = jax.jit(lambda places, rows, *alone: jnp.concatenate([*(each[None] for each in alone), rows])[places])
 
 
 class NodeEvent(NamedTuple):

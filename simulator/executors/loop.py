@@ -26,7 +26,7 @@ from byzax.simulator.engine import (
     rows_of,
     stretch_of,
 )
-from byzax.simulator.events import Network, NodeEvent, States
+from byzax.simulator.events import Network, NodeEvent, RowOf, States
 from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, prepare, stage
 from byzax.simulator.executors.driver import drive
 from byzax.simulator.timeline import Timeline
@@ -120,13 +120,13 @@ def updates(
                 number, reads = table.begin + place, range(first[place], first[place + 1])
                 kind, node, turn, row, last = (column[place] for column in columns)
                 what, event = network.steps[kind], NodeEvent(node, turn, row)
-                # of a message of several rows one is read as a view, without a copy
-                messages = [
-                    live[source[i]][0] if port[i] < 0 else np.asarray(live[source[i]][0])[port[i]] for i in reads
-                ]
-                with stage(what.name, **what.place(event)):
-                    me = what.kind, node
+                messages = [live[source[i]][0] if port[i] < 0 else RowOf(live[source[i]][0], port[i]) for i in reads]
+                me = what.kind, node
+                try:
                     states[me], message, found, made = what.carry_out(here, event, states[me], messages)
+                except Exception:
+                    with stage(what.name, **what.place(event)):
+                        raise
                 seen.append((what.name, found))
                 arrays.append((what.name, made if whole(update) else None))
                 for each in {source[i] for i in reads}:

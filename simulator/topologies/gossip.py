@@ -22,6 +22,7 @@ from byzax.simulator.events import (
     NodeStep,
     OfEvents,
     States,
+    stack_rows,
 )
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.serving import Arrivals, Server, public_state
@@ -243,11 +244,11 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         of_inbox = core_of(len(models)).forge
         assert of_inbox is not None
         mine, arrived = of_node(here, event, len(models))
-        forged, state = of_inbox(mine, event.turn, arrived, jnp.stack(models), public, state)
+        forged, state = of_inbox(mine, event.turn, arrived, stack_rows(models), public, state)
         return EventResult(state, forged)
 
     def mix(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
-        received, update = jnp.stack(messages), core_of(len(messages)).update
+        received, update = stack_rows(messages), core_of(len(messages)).update
         mine, arrived = of_node(here, event, len(messages))
         server, diagnostics, decision = update(mine, peer.server, arrived, received)
         seen, arrays = (diagnostics, decision.weights), (decision.aggregate, received)

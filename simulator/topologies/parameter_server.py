@@ -1,17 +1,27 @@
 """One parameter server: workers compute rows from its model, attackers forge theirs, and it makes the next model."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from byzax.simulator.adversary import ByzantineRanks
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
-from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeEvent, NodeStep, OfEvents, States
+from byzax.simulator.events import (
+    EventBlock,
+    EventResult,
+    EventTable,
+    Network,
+    NodeEvent,
+    NodeStep,
+    OfEvents,
+    States,
+    stack_rows,
+)
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies.base import NetworkParts, Topology
@@ -50,6 +60,10 @@ def _network(parts: NetworkParts) -> Network:
     rows = timeline.rows
     core, n = core_of(int(timeline.seen[0])), len(here.sizes)
 
+    @lru_cache(maxsize=1)
+    def arrived_in(update: int) -> Arrivals:
+        return arrived(timeline, update, n)
+
     def work(here: World, event: NodeEvent, memory: Any, messages: list[Any]) -> EventResult:
         (public,) = messages
         worker, job, handed = (each[event.row] for each in (rows.workers, rows.jobs, rows.handed))
@@ -66,13 +80,13 @@ def _network(parts: NetworkParts) -> Network:
         *computed, public = messages
         of_update = core_of(int(timeline.seen[event.turn])).forge
         assert of_update is not None
-        computed = jnp.stack(computed)
-        forged, state = of_update(here, event.turn, arrived(timeline, event.turn, n), computed, public, state)
+        computed = stack_rows(computed)
+        forged, state = of_update(here, event.turn, arrived_in(event.turn), computed, public, state)
         return EventResult(state, forged, arrays=computed)
 
     def update(here: World, event: NodeEvent, server: Server, messages: list[Any]) -> EventResult:
-        received, of_update = jnp.stack(messages), core_of(int(timeline.seen[event.turn])).update
-        server, diagnostics, decision = of_update(here, server, arrived(timeline, event.turn, n), received)
+        received, of_update = stack_rows(messages), core_of(int(timeline.seen[event.turn])).update
+        server, diagnostics, decision = of_update(here, server, arrived_in(event.turn), received)
         return EventResult(server, public_state(server), (diagnostics, decision.weights), (decision, received))
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
