@@ -148,8 +148,9 @@ class NodeStep(NamedTuple):
         carry_out: Carries out one of its events.
         node_word: The word for its node in messages; empty where there is but one.
         turn_word: The word for its turn in messages.
-        together: How several of its events may be carried out in compiled code: "batch" for all at once, "map" for one
-            after the other, as rules need it, whose loops and branches would all be run; None for not at all.
+        together: The way in which several of its events may be carried out in compiled code: "batch" for all at once,
+            "map" for one after the other, as rules need it, whose loops and branches would all be run; None for not at
+            all.
     """
 
     name: str
@@ -165,18 +166,18 @@ class NodeStep(NamedTuple):
         return node | {self.turn_word: event.turn}
 
 
-# What the events of an update gave, in their order: the name of the step, and its part of the results.
+# Results of the events of an update in their order, with the names of their steps.
 OfEvents = Sequence[tuple[str, Any]]
 
 
-class Measure(Protocol):
+class MeasureUpdate(Protocol):
     """Puts the measurements of an update together."""
 
     def __call__(self, seen: OfEvents, /) -> tuple[Diagnostics, Any]:
         """The measurements of an update.
 
         Args:
-            seen: What its events have seen.
+            seen: The measurements of its events.
 
         Returns:
             The diagnostics, and the workers' weights `[n]`.
@@ -238,7 +239,7 @@ class Network(NamedTuple):
     table: EventTable
     start: Callable[[World], States]
     show: Callable[[Any], Any]
-    measure: Measure
+    measure: MeasureUpdate
     arrays: PutTogether
     evaluate: Callable[[World, States], Evaluation]
     params: Callable[[States], Any]

@@ -1,4 +1,4 @@
-"""What a topology is made of."""
+"""The type of a topology, and the parts that its network is built of."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -55,7 +55,7 @@ class CheckRun(Protocol):
 
 
 class Topology(NamedTuple):
-    """Which nodes take part in a run, and what they do.
+    """The nodes of a run and their steps.
 
     Attributes:
         build: Builds the network.

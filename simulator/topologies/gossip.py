@@ -61,7 +61,7 @@ def gossip(
     Args:
         n: Number of nodes.
         f: Number of Byzantine nodes among them.
-        graph: Who are neighbours: `ring`, `torus` (a grid of rows and columns that is closed at its edges, as nearly
+        graph: The neighbours: `ring`, `torus` (a grid of rows and columns that is closed at its edges, as nearly
             square as n allows), `complete`, or a list of pairs of node numbers.
         weights: Weights of the models that a node received: `metropolis`, 1 / (1 + the larger number of neighbours of
             the two), with what is left for its own, is for the rule average.
