@@ -200,7 +200,7 @@ def check_task(task: Task) -> None:
             with errors_of("filter", run.filter):
                 _check_single_rows(run, kinds)
                 trace_filter(run.filter, n, declared, d, own)
-        weighs = {}
+        weighs, states = {}, {}
         for seen in sorted({seen for seen, _ in kinds}):
             left, f = _check_rule(run, seen)
             rows = seen
@@ -214,6 +214,12 @@ def check_task(task: Task) -> None:
                         trace_rule(base, (), left, f, d, own, models)
             with errors_of("rule", run.rule):
                 state, weighs[seen], linear = trace_rule(run.rule, run.pre, seen, f, d, own, models)
+                states[seen] = [leaf.shape for leaf in jax.tree.leaves(state)]
+                if inboxes is not None and states[seen] != states[inboxes[0]]:
+                    raise PartError(
+                        f"{run.rule.label} keeps a state by the number of rows, and nodes see {inboxes[0]} and {seen}: "
+                        "take a graph in which all nodes have as many neighbours, or another rule"
+                    )
                 if run.weights == "samples":
                     before = " with what stands before it" if run.pre and weighs[seen] else ""
                     why = "is no sum of its rows times its weights" if weighs[seen] else "gives its rows no weights"

@@ -321,6 +321,10 @@ def test_a_graph_that_does_not_fit_is_refused(n, graph, words):
         ({"attack": {"name": "empire", "timing": "late"}}, "^topology: gossip: .*attack.timing honest"),
         ({"topology": {"name": "gossip", "graph": "torus", "weights": "metropolis"}}, "^topology: gossip: .*average"),
         ({"record": {"rows": 1}}, "^record.rows: "),
+        (
+            {"topology": {"name": "gossip", "graph": [[0, i] for i in range(1, 9)]}, "rule": "foolsgold"},
+            "^rule: foolsgold keeps a state by the number of rows, and nodes see 2 and 9",
+        ),
     ],
 )
 def test_what_cannot_be_without_a_server_is_refused_in_one_line(changes, words):
