@@ -56,7 +56,8 @@ def refusal(mapping: dict[str, Any]) -> str | None:
 def check(mapping: dict[str, Any], ray: Execute | None = None) -> str:
     """Runs a scenario that is not refused with all executors; gives "equal", or another word for what was seen.
 
-    "alone": its topology is carried out by `loop` alone; its events keep the contract of a table. "sensitive": `vectorised` is another, and so is `loop` where its numbers are moved by a rounding. Raises Fault.
+    "alone": `loop` alone carries out its topology, and its events keep the contract of a table. "sensitive":
+    `vectorised` is another, and so is `loop` where its numbers are moved by a rounding. Raises Fault.
     """
     with alert():
         described = {name: parse_as(Study, mapping | {"executor": name}).task for name in ("loop", "vectorised")}
