@@ -148,6 +148,8 @@ REFUSED = [
     ({"workers": {"total": N, "byzantine": {"count": 1, "per_round": "sampled"}}}, "topology: gossip: the Byzantine"),
     ({"filter": "kardam"}, "topology: gossip: has no server that judges single rows"),
     ({"weights": "samples"}, "topology: gossip: weighs by the graph: leave weights out"),
+    ({"rule": "fltrust"}, "rule: fltrust takes rows for gradients or changes"),
+    ({"rule": "zeno"}, "rule: zeno takes rows for gradients or changes"),
     ({"attack": "claims"}, "attack: .*claims"),
     ({"local": {"steps": 2, "control_variates": True}}, "topology: gossip: has no server for common control variates"),
     ({"regularisation": {"max_norm": 1.0}}, "topology: gossip: has no server that bounds the model"),
