@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import byzax
+from byzax.options import PartError
+from byzax.simulator import topologies
 from byzax.simulator.topologies.gossip import closed_neighbourhoods, metropolis
 
 N, F = 7, 1
@@ -160,6 +162,11 @@ REFUSED = [
     ({"topology": gossip(graph=[[0, 1], [1, 7]])}, "topology.graph: names node 7, and the nodes are 0 to 6"),
     ({"topology": gossip(graph=[[0, 1], [1, 1]])}, "topology.graph: joins node 1 to itself"),
     ({"topology": gossip(graph=[[0, 1], [2, 3]])}, "topology.graph: has no way from node 0 to node 2"),
+    (
+        {"topology": gossip(graph="ring"), "rule": "krum"},
+        r"rule: krum needs n >= 2f \+ 3: .*; with the topology gossip \(.*ring.*\) the rule sees 3 rows of 7 workers",
+    ),
+    ({"workers": {"total": N, "byzantine": N}}, "(workers|topology).*honest"),
     ({"topology": gossip(byzantine_neighbours=-1)}, "topology.byzantine_neighbours: must be at least 0"),
 ]
 
@@ -167,5 +174,26 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "said"), REFUSED)
 def test_what_gossip_cannot_do_is_refused_in_one_line_with_its_key(changes, said):
     with pytest.raises(byzax.ScenarioError, match=f"^({said})") as refused:
-        byzax.run(**SMALL | {"topology": gossip()} | changes, quiet=True)
+        byzax.validate(byzax.Study(name="refused", **SMALL | {"topology": gossip()} | changes))
     assert "\n" not in str(refused.value)
+
+
+def test_equivocation_sends_receivers_of_even_and_odd_number_opposite_rows():
+    *_, before, last = rounds(attack="equivocate", topology=gossip(graph="complete"))
+    ways = [before.params[i] - last.forged[i, 0] - (before.params[i] - last.rows[1:]).mean(axis=0) for i in (1, 2)]
+    assert np.dot(*ways) < 0
+
+
+def test_a_change_of_scale_knows_that_the_aggregate_is_the_next_model():
+    local = {"steps": 2, "learning_rate": 0.1}
+    changes = {"local": local, "optimizer": {"name": "sgd", "learning_rate": 0.5}, "attack": "scaled"}
+    *_, before, last = rounds(**changes, topology=gossip(graph="complete"))
+    way = before.params[1] - last.rows[0]
+    np.testing.assert_allclose(before.params[1] - last.forged[1, 0], N / F * way, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "f"), [(0, 0), (5, 6), (5, -1)])
+def test_a_topology_for_impossible_numbers_of_nodes_is_refused(n, f):
+    for name in topologies.available():
+        with pytest.raises(PartError, match="needs n >= 1"):
+            topologies.build(name, n, f)
