@@ -13,6 +13,7 @@ import pytest
 from byzax.experiments import tune
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.simulator.config.grid import Cell
+from byzax.simulator.diagnostics import Evaluation
 from tests.experiments.command import byzax, command, write
 from tests.experiments.test_bad_input import refused
 from tests.simulator.conftest import small
@@ -80,6 +81,11 @@ def test_no_test_number_is_printed_or_written(tuned):
         assert {summary[key] for key in tune.HIDDEN} == {"nan"}
         assert {last(run)[key] for key in tune.HIDDEN} == {"nan"}
         assert float(last(run)["train_accuracy"]) > 0
+
+
+def test_every_measure_is_hidden_unless_no_test_sample_is_in_it():
+    seen = {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "consensus_distance"}
+    assert {*Evaluation._fields} - {*tune.HIDDEN} == seen
 
 
 def test_the_table_of_a_tuning_is_shown_again_and_not_one_of_tests_that_were_not_taken(tuned):

@@ -11,13 +11,17 @@ from unittest import mock
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.simulator import executors
+from byzax.simulator import events, executors
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
+from byzax.simulator.core import topology
 from byzax.simulator.executors import Checkpoint, RunError, loop
 from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.validation import validate
+from byzax.simulator.world import world
 
 Execute = Callable[[Task], Iterator[Checkpoint]]
 # an update of `vectorised` may differ from that of `loop` by so much, of the largest parameter
@@ -52,12 +56,16 @@ def refusal(mapping: dict[str, Any]) -> str | None:
 def check(mapping: dict[str, Any], ray: Execute | None = None) -> str:
     """Runs a scenario that is not refused with all executors; gives "equal", or another word for what was seen.
 
-    "sensitive": `vectorised` is another, and so is `loop` where its numbers are moved by a rounding. Raises Fault.
+    "alone": `loop` alone carries out its topology, and its events keep the contract of a table. "sensitive":
+    `vectorised` is another, and so is `loop` where its numbers are moved by a rounding. Raises Fault.
     """
     with alert():
         described = {name: parse_as(Study, mapping | {"executor": name}).task for name in ("loop", "vectorised")}
         expected = result(described["loop"], execute_alone)
         _sound(expected)
+        if topology(described["loop"].run).mixes:
+            _check_events(described["loop"].run)
+            return "alone"
         got = result(described["vectorised"], execute_alone)
         word = "equal"
         if apart := difference(expected, got):
@@ -71,6 +79,16 @@ def check(mapping: dict[str, Any], ray: Execute | None = None) -> str:
         if expected.ended:
             return f"{word}, stopped"
         return word if np.isfinite(expected.checkpoints[-1].params).all() else f"{word}, diverged"
+
+
+def _check_events(run: Run) -> None:
+    """Raises Fault where the events of a run cannot happen, or forge an honest message."""
+    prepared, here = prepare(run), world(run)
+    network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    try:
+        events.check(network, prepared.timeline.steps, lambda update: np.asarray(here.byzantine_rank) >= 0)
+    except ValueError as error:
+        raise Fault(f"events: {error}") from error
 
 
 def execute_alone(task: Task) -> Iterator[Checkpoint]:

@@ -26,7 +26,11 @@ SIZES: dict[str, list[Any]] = {
     "steps": [1, 3], "epochs": [1, 2], "batch_size": [1, 8, 20], "evaluations": [4, 8], "history": [5], "size": [2],
     "vocabulary": [None, 8], "effort": [300_000], "coordinates": [3, 50], "max_iterations": [100],
 }  # fmt: skip
-LISTED = {"mlp": {"hidden": [[], [5], [4, 3]]}}
+LISTED: dict[str, dict[str, list[Any]]] = {
+    "mlp": {"hidden": [[], [5], [4, 3]]},
+    # pairs at random leave nodes without a way to each other: these join seven
+    "gossip": {"graph": ["ring", "complete", "torus", [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [1, 5]]]},
+}
 # options that name another member of a kind
 NAMED = {"strength": None, "against": "rule"}
 # compiled for many seconds: by night, and seldom

@@ -22,6 +22,7 @@ from byzax.options import Nested, options_of
 from byzax.simulator import augmentations, contracts, data, latency, partitions, rates, schedules
 from byzax.simulator.data.base import Dataset, dataset
 from byzax.simulator.schedules import Schedule
+from byzax.simulator.topologies import Topology, gossip
 from tests.nightly import by_day, by_night
 
 SMALL: dict[str, Any] = {
@@ -99,12 +100,14 @@ ARGUMENTS = {
     "attack": "n, f",
     "model": "shape, classes",
     "schedule": "n, f",
+    "topology": "n, f",
     "rate": "updates",
     "local.rate": "updates",
 }
 KINDS = [
-    "rule", "base", "pre", "filter", "attack", "model", "data", "partition", "augmentation", "schedule", "latency",
-    "later latency", "up.delay", "down.delay", "factors", "rate", "local.rate", "optimizer", "local.optimizer",
+    "rule", "base", "pre", "filter", "attack", "model", "data", "partition", "augmentation", "schedule", "topology",
+    "latency", "later latency", "up.delay", "down.delay", "factors", "rate", "local.rate", "optimizer",
+    "local.optimizer",
 ]  # fmt: skip
 
 
@@ -161,6 +164,7 @@ PLAIN: dict[str, Any] = {
     "attack": lambda n, f: attacks.stateless(lambda key, view: view.rows),
     "model": lambda shape, classes: byzax.models.softmax(shape, classes),
     "schedule": lambda n, f: Schedule(),
+    "topology": lambda n, f: gossip(n, f),
 }
 FIELDS = [
     (kind, field, wrong)
@@ -170,6 +174,7 @@ FIELDS = [
         "filter": Filter,
         "attack": Attack,
         "schedule": Schedule,
+        "topology": Topology,
     }.items()
     for field in made._fields
     for wrong in [object(), {"unheard of"}, -1, "text"]

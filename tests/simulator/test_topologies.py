@@ -1,0 +1,199 @@
+"""What the page on topologies says of gossip: who gets what, what is measured, what is refused, one server in it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import byzax
+from byzax.options import PartError
+from byzax.simulator import topologies
+from byzax.simulator.topologies.gossip import closed_neighbourhoods, metropolis
+
+N, F = 7, 1
+# a ring with two ways across: nodes with two, three and four neighbours
+EDGES = (*((i, (i + 1) % N) for i in range(N)), (0, 3), (3, 5))
+SMALL: dict[str, Any] = {
+    "data": {"name": "gaussian_mixture", "samples": 150, "shape": [4], "classes": 3, "batch_size": 8},
+    "model": "softmax",
+    "optimizer": {"name": "sgd", "learning_rate": 0.5},
+    "rule": "average",
+    "attack": "none",
+    "workers": {"total": N, "byzantine": F},
+    "steps": 4,
+}
+INBOXES = closed_neighbourhoods(N, EDGES)
+
+
+def rounds(**changes):
+    return [*byzax.simulate(**SMALL | {"topology": gossip()} | changes)]
+
+
+def gossip(**options):
+    return {"name": "gossip", "graph": EDGES, **options}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}},
+        {"worker_momentum": 0.9},
+        {"local": {"steps": 3, "learning_rate": 0.2}, "optimizer": {"name": "sgd", "learning_rate": 1}},
+    ],
+    ids=["SGD", "momentum", "momentum of workers", "FedAvg"],
+)
+def test_a_complete_graph_that_averages_is_one_server(changes):
+    honest = {"workers": {"total": N, "byzantine": 0}} | changes
+    server = rounds(**honest, topology="parameter_server")[-1].params
+    nodes = rounds(**honest, topology=gossip(graph="complete"))[-1].params
+    start = rounds(**honest, topology="parameter_server")[0].params
+    assert np.abs(server - start).max() > 0.1
+    np.testing.assert_allclose(nodes, np.broadcast_to(server, nodes.shape), rtol=1e-4, atol=1e-5)
+
+
+def test_steps_that_are_not_linear_in_the_row_are_not_those_of_one_server():
+    honest = {"workers": {"total": N, "byzantine": 0}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
+    server = rounds(**honest, topology="parameter_server")[-1].params
+    nodes = rounds(**honest, topology=gossip(graph="complete"))[-1].params
+    assert np.abs(nodes - server).max() > 0.01
+
+
+@pytest.mark.parametrize("graph", ["ring", "complete", EDGES], ids=["ring", "complete", "pairs"])
+def test_metropolis_weights_leave_the_mean_of_the_models_where_it_is(graph):
+    topology = gossip(graph=graph, weights="metropolis")
+    for each in rounds(topology=topology, workers={"total": N, "byzantine": 0}):
+        np.testing.assert_allclose(each.params.mean(axis=0), each.rows.mean(axis=0), atol=1e-5)
+    weights = metropolis(closed_neighbourhoods(N, graph))
+    np.testing.assert_allclose(weights, weights.T)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+
+
+def test_equal_weights_on_nodes_with_unequally_many_neighbours_move_the_mean():
+    each = rounds(workers={"total": N, "byzantine": 0})[0]
+    assert np.abs(each.params.mean(axis=0) - each.rows.mean(axis=0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("graph", ["ring", "complete"])
+def test_where_all_have_equally_many_neighbours_metropolis_weights_are_equal_ones(graph):
+    plain, weighed = (rounds(topology=gossip(graph=graph, weights=weights)) for weights in ("equal", "metropolis"))
+    np.testing.assert_allclose(plain[-1].params, weighed[-1].params, atol=1e-5)
+
+
+def test_every_node_mixes_the_models_of_its_neighbours_and_its_own_and_nobody_elses():
+    for each in rounds(attack="sign_flip"):
+        received = ~np.isnan(each.forged).any(axis=2)
+        assert [np.flatnonzero(mine).tolist() for mine in received] == [mine.tolist() for mine in INBOXES]
+        for i in range(N):
+            np.testing.assert_array_equal(each.forged[i, i], each.rows[i])
+            np.testing.assert_allclose(each.params[i], each.forged[i, INBOXES[i]].mean(axis=0), atol=1e-5)
+
+
+def test_only_models_of_byzantine_nodes_are_forged_and_only_for_honest_ones():
+    workers = {"total": N, "byzantine": 2}
+    for each in rounds(attack="sign_flip", workers=workers):
+        for i in range(N):
+            for j in INBOXES[i]:
+                is_sent = np.array_equal(each.forged[i, j], each.rows[j])
+                assert is_sent == (i < 2 or j >= 2), (i, j)
+
+
+def test_every_receiver_gets_a_model_forged_around_its_own():
+    first, second, *_ = rounds(attack="sign_flip")
+    for i in INBOXES[0][1:]:
+        begin = first.params[i]
+        # the way of the Byzantine model from the receiver's, turned round
+        np.testing.assert_allclose(second.forged[i, 0], 2 * begin - second.rows[0], atol=1e-5)
+    one, other, *_ = INBOXES[0][1:]
+    assert np.abs(second.forged[one, 0] - second.forged[other, 0]).max() > 1e-3
+
+
+def test_an_attack_knows_the_models_that_its_receiver_gets():
+    graph = "ring"
+    *_, before, last = rounds(attack={"name": "empire", "epsilon": 3}, topology=gossip(graph=graph))
+    for i, honest in ((1, [1, 2]), (6, [5, 6])):
+        way = before.params[i] - last.rows[honest]
+        np.testing.assert_allclose(last.forged[i, 0], before.params[i] + 3 * way.mean(axis=0), rtol=1e-3, atol=1e-4)
+
+
+def test_evaluations_are_means_over_honest_nodes_with_the_worst_and_their_distance():
+    changes: dict[str, Any] = {"attack": "sign_flip", "topology": gossip()}
+    result = byzax.run(**{**SMALL, **changes, "evaluate_every": 1}, quiet=True)
+    models = rounds(**changes)[-1].params[F:]
+    accuracy, worst, distances = result.metrics[["test_accuracy", "worst_accuracy", "consensus_distance"]].to_numpy().T
+    mean = models.mean(axis=0)
+    distance = np.sqrt(np.square(models - mean).sum(axis=1).mean())
+    np.testing.assert_allclose(distances[-1], distance, rtol=1e-4)
+    (params,) = result.params.values()
+    np.testing.assert_allclose(params, mean, atol=1e-5)
+    assert (worst <= accuracy + 1e-6).all()
+    # all models are the same before the first round
+    assert distances[0] < 1e-6
+    assert worst[0] == pytest.approx(accuracy[0])
+
+
+def test_with_a_server_there_is_no_worst_node_and_no_distance():
+    result = byzax.run(**SMALL, quiet=True)
+    assert np.isnan(result.metrics[["worst_accuracy", "consensus_distance"]].to_numpy()).all()
+
+
+REFUSED = [
+    ({"executor": "vectorised"}, "executor: gossip is carried out by loop"),
+    ({"executor": "ray"}, "executor: gossip is carried out by loop"),
+    ({"schedule": "asynchronous"}, "topology: gossip: all nodes wait for all others: take schedule synchronous"),
+    ({"schedule": {"name": "synchronous", "quorum": 5}}, "topology: gossip: all nodes wait for all others"),
+    ({"clock": "wall", "executor": "ray"}, "topology: gossip: has virtual time alone|executor: gossip"),
+    ({"latency": {"name": "constant", "loss": 0.1}}, "topology: gossip: nothing is lost and no node dies"),
+    ({"latency": {"name": "constant", "crashes": [{"worker": 1, "at": 1}]}}, "topology: gossip: nothing is lost"),
+    ({"attack": {"name": "sign_flip", "timing": "first"}}, "topology: gossip: Byzantine nodes send in time"),
+    ({"attack": "silent"}, "topology: gossip: Byzantine nodes send in time"),
+    ({"workers": {"total": N, "byzantine": {"count": 1, "per_round": "sampled"}}}, "topology: gossip: the Byzantine"),
+    ({"filter": "kardam"}, "topology: gossip: has no server that judges single rows"),
+    ({"weights": "samples"}, "topology: gossip: weighs by the graph: leave weights out"),
+    ({"rule": "fltrust"}, "rule: fltrust takes rows for gradients or changes"),
+    ({"rule": "zeno"}, "rule: zeno takes rows for gradients or changes"),
+    ({"attack": "claims"}, "attack: .*claims"),
+    ({"local": {"steps": 2, "control_variates": True}}, "topology: gossip: has no server for common control variates"),
+    ({"regularisation": {"max_norm": 1.0}}, "topology: gossip: has no server that bounds the model"),
+    ({"record": {"rows": 1}}, "record.rows: with gossip every node has rows of its own"),
+    ({"topology": gossip(weights="metropolis"), "rule": "median"}, "topology: gossip: weights metropolis are for"),
+    ({"topology": gossip(weights="metropolis"), "pre": ["clip"]}, "topology: gossip: weights metropolis are for"),
+    ({"topology": gossip(graph="torus")}, "topology.graph: torus needs n = rows x columns"),
+    ({"topology": gossip(graph=[[0, 1], [1, 7]])}, "topology.graph: names node 7, and the nodes are 0 to 6"),
+    ({"topology": gossip(graph=[[0, 1], [1, 1]])}, "topology.graph: joins node 1 to itself"),
+    ({"topology": gossip(graph=[[0, 1], [2, 3]])}, "topology.graph: has no way from node 0 to node 2"),
+    (
+        {"topology": gossip(graph="ring"), "rule": "krum"},
+        r"rule: krum needs n >= 2f \+ 3: .*; with the topology gossip \(.*ring.*\) the rule sees 3 rows of 7 workers",
+    ),
+    ({"workers": {"total": N, "byzantine": N}}, "(workers|topology).*honest"),
+    ({"topology": gossip(byzantine_neighbours=-1)}, "topology.byzantine_neighbours: must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), REFUSED)
+def test_what_gossip_cannot_do_is_refused_in_one_line_with_its_key(changes, said):
+    with pytest.raises(byzax.ScenarioError, match=f"^({said})") as refused:
+        byzax.validate(byzax.Study(name="refused", **SMALL | {"topology": gossip()} | changes))
+    assert "\n" not in str(refused.value)
+
+
+def test_equivocation_sends_receivers_of_even_and_odd_number_opposite_rows():
+    *_, before, last = rounds(attack="equivocate", topology=gossip(graph="complete"))
+    ways = [before.params[i] - last.forged[i, 0] - (before.params[i] - last.rows[1:]).mean(axis=0) for i in (1, 2)]
+    assert np.dot(*ways) < 0
+
+
+def test_a_change_of_scale_knows_that_the_aggregate_is_the_next_model():
+    local = {"steps": 2, "learning_rate": 0.1}
+    changes = {"local": local, "optimizer": {"name": "sgd", "learning_rate": 0.5}, "attack": "scaled"}
+    *_, before, last = rounds(**changes, topology=gossip(graph="complete"))
+    way = before.params[1] - last.rows[0]
+    np.testing.assert_allclose(before.params[1] - last.forged[1, 0], N / F * way, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "f"), [(0, 0), (5, 6), (5, -1)])
+def test_a_topology_for_impossible_numbers_of_nodes_is_refused(n, f):
+    for name in topologies.available():
+        with pytest.raises(PartError, match="needs n >= 1"):
+            topologies.build(name, n, f)
