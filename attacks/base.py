@@ -87,7 +87,7 @@ class View(NamedTuple):
         ask_rule: Asks the rule in use.
         loss: Measures a model on samples of the Byzantine workers.
         step: The server's count of updates so far.
-        receiver: The number of the server that the rows go to; always 0 where there is one server.
+        receiver: The number of the server or node that the rows go to; 0 where there is one server.
         new: `[n]`, the rows that came for this update. All others are the last ones that the server keeps, or that an
             adversary remembers to whom rows come one at a time.
         counts: `[n]`, the weight of each row by itself: the number of samples that its worker says it holds where rows

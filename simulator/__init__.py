@@ -6,7 +6,7 @@ The folders of parts are loaded when they are first used: `byzax.simulator.parti
 import importlib
 from types import ModuleType
 
-_PACKAGES = ("augmentations", "data", "latency", "optimizers", "partitions", "rates", "schedules")
+_PACKAGES = ("augmentations", "data", "latency", "optimizers", "partitions", "rates", "schedules", "topologies")
 
 
 def __getattr__(name: str) -> ModuleType:

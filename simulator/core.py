@@ -165,7 +165,7 @@ def build(run: Run, rows_seen: int) -> Core:
             weighed=weights == "samples",
             asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
-            rate=_server_rate(run),
+            rate=1.0 if structure.mixes else _server_rate(run),
         ),
         update=build_update(
             apply_rule, judge, make_context, move, is_byzantine, count_samples, rule_input, filter_remembers

@@ -88,11 +88,13 @@ class Arrivals(NamedTuple):
         workers: `[r]`, the worker of each row; -1 where no row is, to fill up an update.
         versions: `[r]`, the version of the model that each worker was handed.
         gone: `[n]`, the workers whose row has left the table; None for no worker.
+        receiver: The node that the rows go to; None for the only server.
     """
 
     workers: Any
     versions: Any
     gone: Any = None
+    receiver: Any = None
 
 
 def _empty_table(n: int, d: int) -> RowTable:
@@ -785,6 +787,8 @@ def build_forge(
 
         now = jnp.float32(rate(step) if callable(rate) else rate)
         common = {"params": server.params, "loss": build_loss(0, len(ranks)), "step": step, "rate": now, "after": after}
+        if arrived.receiver is not None:
+            common["receiver"] = arrived.receiver
         arrived_samples = count_samples(world, step, arrived.workers)
 
         def row_counts(samples: Array) -> Array:

@@ -84,7 +84,7 @@ def repeats(task: Task) -> Iterator[Repeats]:
     batch of seeds takes longer, one after the other.
     """
     compilation.use_disk_cache()
-    if topology(task.run).mixes:
+    if not topology(task.run).one_server:
         for each in task.repeats:
             yield Repeats(each.seeds, partial(_by_levels, each))
         return
@@ -110,7 +110,7 @@ def repeats(task: Task) -> Iterator[Repeats]:
 
 
 def _by_levels(task: Task, states: Sequence[engine.State] | None) -> Engine:
-    """The engine of a run of one seed whose nodes mix their models."""
+    """The engine of a run of one seed, of any network."""
     run, prepared, here = task.run, prepare(task.run), world(task.run)
     network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
     return levels.engine(task, prepared, here, network, _stretch(run, message_bits(run) // 32), states)

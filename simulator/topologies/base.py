@@ -1,7 +1,9 @@
 """The type of a topology, and the parts that its network is built of."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     from byzax.simulator.config.run import Run
@@ -62,6 +64,7 @@ class Topology(NamedTuple):
         check: Checks that a run can have the topology.
         inboxes: The numbers of rows that rules see, rising; None where the schedule decides it.
         declared: The f of these rules, by the number of rows; None where the schedule decides it.
+        one_server: Whether the network is that of one server, for which executors have engines of their own.
         mixes: Whether what rules see are models that nodes made by steps of their own, and the aggregate is the next
             model of the node; else there is a server, whose optimizer makes the step.
         weighs: Whether the rows of an inbox have weights, by which those of the rule are multiplied.
@@ -69,7 +72,8 @@ class Topology(NamedTuple):
 
     build: BuildNetwork
     check: CheckRun = lambda run: None
-    inboxes: tuple[int, ...] | None = None
+    inboxes: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     declared: Callable[[int], int] | None = None
+    one_server: bool = False
     mixes: bool = False
     weighs: bool = False

@@ -25,6 +25,7 @@ from byzax.simulator.events import (
     stack_rows,
 )
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
@@ -72,15 +73,20 @@ def gossip(
         The topology.
 
     Raises:
-        OptionError: For a graph that does not fit n, or leaves nodes without a way to each other.
+        OptionError: For a graph that does not fit n, or leaves nodes without a way to each other; for more Byzantine
+            neighbours than a node has neighbours.
+        PartError: For an impossible n and f.
 
     References:
         Lian et al., NeurIPS 2017 (D-PSGD); Xiao, Boyd and Kim 2007 (Metropolis weights); He, Karimireddy and Jaggi
-        2022, "Byzantine-Robust Decentralized Learning via ClippedGossip"; Farhadkhani et al., ICML 2023 (MoNNA)
+            2022, "Byzantine-Robust Decentralized Learning via ClippedGossip"; Farhadkhani et al., ICML 2023 (MoNNA)
     """
+    check_workers("gossip", n, f)
     inboxes = closed_neighbourhoods(n, graph)
     sizes = tuple(sorted({len(each) for each in inboxes}))
     bound = f if byzantine_neighbours is None else byzantine_neighbours
+    if byzantine_neighbours is not None and byzantine_neighbours >= sizes[-1]:
+        raise OptionError("byzantine_neighbours", f"is {byzantine_neighbours}, and a node has at most {sizes[-1] - 1}")
 
     def check(run: Run) -> None:
         _check(run, weights)
@@ -97,8 +103,11 @@ def gossip(
 
 def _check(run: Run, weights: str) -> None:
     """Raises ValueError for what a run cannot have without a server."""
+    n, byzantine = run.workers.total, run.workers.byzantine.count
+    everyone = ("all", n, *(["n-f"] if not run.workers.declared else []))
     refused = [
-        (run.schedule.name != "synchronous" or run.schedule.options()["quorum"] not in ("all", run.workers.total),
+        (byzantine == n, "what is measured are the honest nodes: leave one of them honest"),
+        (run.schedule.name != "synchronous" or run.schedule.options().get("quorum") not in everyone,
          "all nodes wait for all others: take schedule synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
         (bool(run.latency.loss or run.latency.crashes), "nothing is lost and no node dies: leave latency.loss and "
@@ -228,7 +237,11 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
     def of_node(here: World, event: NodeEvent, size: int) -> tuple[World, Arrivals]:
         """The world of a node, and the senders of what it received."""
         mine = worlds[event.node] if isinstance(event.node, int) else world_of(here, event.node)
-        return mine, Arrivals(jnp.asarray(by_size[size])[event.node], jnp.full(size, event.turn, jnp.int32))
+        return mine, Arrivals(
+            jnp.asarray(by_size[size])[event.node],
+            jnp.full(size, event.turn, jnp.int32),
+            receiver=jnp.int32(event.node),
+        )
 
     def work(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
         server, memory = peer

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from byzax.options import checked
 from byzax.simulator.adversary import ByzantineRanks
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
@@ -22,6 +23,7 @@ from byzax.simulator.events import (
     States,
     stack_rows,
 )
+from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies.base import NetworkParts, Topology
@@ -31,6 +33,7 @@ WORK, FORGE, UPDATE = range(3)
 SERVER, ADVERSARY = ("server", 0), ("adversary", 0)
 
 
+@checked
 def parameter_server(n: int, f: int) -> Topology:
     """One server: workers send rows, computed from its model, and it makes the next model of the rule's aggregate.
 
@@ -44,10 +47,14 @@ def parameter_server(n: int, f: int) -> Topology:
     Returns:
         The topology.
 
+    Raises:
+        PartError: For an impossible n and f.
+
     References:
         Li et al., OSDI 2014, "Scaling Distributed Machine Learning with the Parameter Server"
     """
-    return Topology(build=_network)
+    check_workers("parameter_server", n, f)
+    return Topology(build=_network, one_server=True)
 
 
 def _network(parts: NetworkParts) -> Network:

@@ -159,15 +159,19 @@ def check_task(task: Task) -> None:
     """
     threads.start()
     run = task.run
-    if topology(run).mixes:
-        _check_mixing(task)
     schedule = check_numbers(run)
+    structure = topology(run)
+    if task.record.rows is not None and not structure.one_server:
+        raise ScenarioError(
+            f"record.rows: with {run.topology.name} every node has rows of its own: byzax.simulate gives them all"
+        )
     for key, part, updates in _rates(run):
         with errors_of(key, part):
             check_first_rates(part, updates)
     n, declared = run.workers.total, run.workers.declared
-    models = run.local is not None and run.local.send == "model"
-    models = models or topology(run).mixes
+    models = "with local.send model they are models: take delta" if run.local and run.local.send == "model" else ""
+    if structure.mixes:
+        models = f"with {run.topology.name} they are models: take another rule"
     data = load(run.data)
     # a batch larger than the data is refused below
     batch = min(run.data.batch_size, len(data.y))
@@ -250,14 +254,6 @@ def check_task(task: Task) -> None:
             with errors_of("model", run.model):
                 # a gradient of every batch of every worker is kept
                 _check_memory(d, n * batches, "take a smaller model, or leave variance_reduction out")
-
-
-def _check_mixing(task: Task) -> None:
-    """Raises ScenarioError for what a task cannot have where nodes mix their models."""
-    if task.record.rows is not None:
-        raise ScenarioError(
-            f"record.rows: with {task.run.topology.name} every node has rows of its own: byzax.simulate gives them all"
-        )
 
 
 def load_data(run: Run) -> Dataset:

@@ -28,13 +28,11 @@ from byzax.simulator.validation.tracing import (
 )
 
 
-def _server_data(part: Part, needs: frozenset[str], own: bool, models: bool, row: jax.Array) -> dict[str, Any]:
+def _server_data(part: Part, needs: frozenset[str], own: bool, models: str, row: jax.Array) -> dict[str, Any]:
     """The functions of a context that use the server's own samples; none where it has no samples."""
     functions = {"gradient": lambda: row, "loss": jnp.sum}
     if own and models and needs & functions.keys():
-        raise PartError(
-            f"{part.label} takes rows for gradients or changes, and with local.send model they are models: take delta"
-        )
+        raise PartError(f"{part.label} takes rows for gradients or changes, and {models}")
     return declared_functions(part, "context", functions, needs) if own else {}
 
 
@@ -121,7 +119,7 @@ def build_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregat
 
 
 @cache
-def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: bool) -> Any:
+def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own: bool, models: str) -> Any:
     """Checks that a rule can be applied.
 
     Args:
@@ -131,7 +129,7 @@ def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own
         f: Number of rows that may be Byzantine.
         d: Number of parameters.
         own: Whether the server has samples of its own.
-        models: Whether rows are models.
+        models: The reason why rows are models, with the way out; empty where they are not.
 
     Returns:
         The state before the first update (traced), whether the rule gives its rows weights, and whether its aggregate
@@ -181,7 +179,7 @@ def trace_filter(part: Part, n: int, f: int, d: int, own: bool) -> None:
     def judge_row(row: jax.Array, key: jax.Array, worker: jax.Array) -> tuple[Any, Any]:
         state = judge.init(row)
         context = Context(
-            key, row, after=lambda aggregate: row - aggregate, **_server_data(part, judge.needs, own, False, row)
+            key, row, after=lambda aggregate: row - aggregate, **_server_data(part, judge.needs, own, "", row)
         )
         return state, judge.judge(row, Sent(worker, worker), context, state)
 

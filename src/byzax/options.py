@@ -178,7 +178,7 @@ def _field(annotation: Any) -> Any:
         return Union[tuple(map(_field, get_args(annotation)))]  # noqa: UP007
     if origin is frozenset:
         return Annotated[annotation, Strict(False)]
-    if origin in (Annotated, Literal) or annotation in (bool, int, float, str, type(None)):
+    if origin in (Annotated, Literal, tuple) or annotation in (bool, int, float, str, type(None)):
         return annotation
     if getattr(annotation, "_is_protocol", False) or origin is Callable:
         return Callable[..., Any]

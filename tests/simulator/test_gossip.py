@@ -230,6 +230,14 @@ def test_random_forgeries_differ_from_receiver_to_receiver():
     assert len(np.unique(np.stack(sent), axis=0)) == 4
 
 
+def test_an_attack_that_equivocates_tells_receivers_apart():
+    study = scenario_of("torus, median", topology={"name": "gossip", "graph": "complete"}, attack="equivocate", steps=1)
+    (update,) = byzax.simulate(study.run)
+    # even and odd numbers get opposite shifts
+    assert np.abs(update.forged[1, 0] - update.forged[2, 0]).max() > 1e-4
+    np.testing.assert_allclose(update.forged[1, 0], update.forged[3, 0], atol=1e-6)
+
+
 def same(one, other):
     return all(
         np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)

@@ -98,7 +98,7 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
     def begin() -> Engine:
         count = hosting(task)
         fill(pool, count)
-        if topology(task.run).mixes:
+        if not topology(task.run).one_server:
             return networked.engine(pool, count, task, state)
         repeat = configure(pool, count, task, state)
         return raced.engine(pool, repeat, notice) if races else planned.engine(pool, repeat, state)
