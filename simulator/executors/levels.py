@@ -1,7 +1,6 @@
 """Any periodic table of events in compiled loops: events that can be carried out together are one batched call."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +28,7 @@ class Wave(NamedTuple):
         shown: `[w]`, the nodes whose last message of the update before each reads besides, of the kind of `of`; None
             where they read none.
         of: The kind of these nodes.
+        sends: Whether other events of the same update read its messages.
     """
 
     step: int
@@ -36,6 +36,7 @@ class Wave(NamedTuple):
     rows: np.ndarray
     shown: np.ndarray | None
     of: str
+    sends: bool
 
 
 def waves_of(network: Network, steps: int) -> list[Wave]:
@@ -56,35 +57,56 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
     block = network.table.events(0, 1)
     _check_periodic(network, block, steps)
     shown = {number: node for number, (node, _) in network.table.kept(0).items()}
-    sizes = np.diff(block.first)
-    edges = np.flatnonzero(np.diff(block.step) | np.diff(sizes)) + 1
+    end = block.begin + len(block.step)
     waves, place_of, sent = [], {}, 0
-    for begin, end in pairwise([0, *edges.tolist(), len(block.step)]):
-        step = network.steps[block.step[begin]]
+    for places in _levels(block, shown):
+        kind = int(block.step[places[0]])
         rows, others = [], []
-        for e in range(begin, end):
-            inbox = slice(block.first[e], block.first[e + 1])
-            read = list(zip(block.source[inbox].tolist(), block.port[inbox].tolist(), strict=True))
+        for e in places:
+            read = _inbox(block, e)
             rows.append([place_of[source] + max(port, 0) for source, port in read if source not in shown])
             others += [shown[source] for source, _ in read if source in shown]
             # it is the last message in its inbox
             assert all(source not in shown for source, _ in read[:-1])
-        nodes = block.node[begin:end]
+        sends = any(block.begin + e < block.last[e] < end for e in places)
         waves.append(
             Wave(
-                int(block.step[begin]),
-                nodes,
-                np.array(rows, int).reshape(end - begin, -1),
+                kind,
+                block.node[places],
+                np.array(rows, int).reshape(len(places), -1),
                 np.array([node for _, node in others]) if others else None,
-                others[0][0] if others else step.kind,
+                others[0][0] if others else network.steps[kind].kind,
+                sends,
             )
         )
         # a forging event sends a row for each that it reads
-        width = len(rows[0]) if block.step[begin] in network.forging else 1
-        for e in range(begin, end):
+        width = len(rows[0]) if kind in network.forging else 1
+        for e in places if sends else ():
             place_of[block.begin + e] = sent
             sent += width
     return waves
+
+
+def _inbox(block: EventBlock, e: int) -> list[tuple[int, int]]:
+    """The messages that an event reads: source and port of each."""
+    inbox = slice(block.first[e], block.first[e + 1])
+    return list(zip(block.source[inbox].tolist(), block.port[inbox].tolist(), strict=True))
+
+
+def _levels(block: EventBlock, shown: Mapping[int, Any]) -> list[list[int]]:
+    """The places of consecutive events that can be carried out together: of one step, other nodes, like inboxes."""
+    found: list[list[int]] = []
+    now: Any = None
+    for e in range(len(block.step)):
+        read = _inbox(block, e)
+        like = int(block.step[e]), len(read), any(source in shown for source, _ in read)
+        mine = {int(block.node[each]) for each in found[-1]} if found else set()
+        reads_wave = bool(found) and any(source >= block.begin + found[-1][0] for source, _ in read)
+        if like != now or reads_wave or int(block.node[e]) in mine:
+            found.append([])
+        found[-1].append(e)
+        now = like
+    return found
 
 
 def _check_periodic(network: Network, block: EventBlock, steps: int) -> None:
@@ -141,7 +163,7 @@ def build_rounds(network: Network, steps: int, n: int) -> Callable[[World, dict[
             states[step.kind] = jax.tree.map(
                 lambda leaf, new, wave=wave: leaf.at[wave.nodes].set(new), states[step.kind], done.state
             )
-            if isinstance(done.message, jax.Array):
+            if wave.sends:
                 sent.append(done.message.reshape(-1, done.message.shape[-1]))
             seen += [(step.name, jax.tree.map(lambda leaf, i=i: leaf[i], done.seen)) for i in range(len(wave.nodes))]
         return states, *network.measure(seen)

@@ -105,7 +105,7 @@ class NodeHost:
             for kind, nodes in self.mine.items()
         }
 
-    def given(self) -> dict[Node, Any]:
+    def copied_states(self) -> dict[Node, Any]:
         """The states of its nodes."""
         return _in_numpy(self.states)
 

@@ -93,7 +93,7 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         return stretch_of(seen, task.run.workers.total if task.record.weights else None)
 
     def evaluate() -> TakeLooks:
-        states = [handle.ask.remote("given") for handle in handles]
+        states = [handle.ask.remote("copied_states") for handle in handles]
         result = server.ask.remote("evaluate", step, *states)
         settle(0)
         since = stretch()
