@@ -1,6 +1,6 @@
 """The events of a run as a table: each is one step of one node, which reads messages, changes a state and sends one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -245,6 +245,46 @@ class Network(NamedTuple):
     params: Callable[[States], Any]
 
 
+def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:
+    """The messages that an event of a table reads.
+
+    Args:
+        block: The table.
+        e: Place of the event in it.
+
+    Returns:
+        Number and port of each.
+    """
+    inbox = slice(block.first[e], block.first[e + 1])
+    return list(zip(block.source[inbox].tolist(), block.port[inbox].tolist(), strict=True))
+
+
+def levels_of(block: EventBlock, apart: Container[int] = ()) -> list[list[int]]:
+    """The events of a table in groups that can be carried out together.
+
+    Args:
+        block: The table.
+        apart: Numbers of messages whose readers are to be in groups of their own.
+
+    Returns:
+        Places of consecutive events of one step, with inboxes of one size and different nodes, none of which reads a
+        message of another.
+    """
+    found: list[list[int]] = []
+    nodes: set[int] = set()
+    now: Any = None
+    for e in range(len(block.step)):
+        read, node = inbox_of(block, e), int(block.node[e])
+        like = int(block.step[e]), len(read), any(source in apart for source, _ in read)
+        if like != now or node in nodes or any(source >= block.begin + found[-1][0] for source, _ in read):
+            found.append([])
+            nodes.clear()
+        found[-1].append(e)
+        nodes.add(node)
+        now = like
+    return found
+
+
 def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray], at_once: int = 256) -> None:
     """Checks that the events of a run can happen, and that attackers touch no honest message.
 
@@ -271,7 +311,6 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                 number, sender = table.begin + e, (int(table.step[e]), int(table.node[e]))
                 step, turn = network.steps[sender[0]], int(table.turn[e])
                 begin_s, end_s, arrive_s = (float(each[e]) for each in (table.begin_s, table.end_s, table.arrive_s))
-                inbox = slice(table.first[e], table.first[e + 1])
                 where = f"event {number}, {step.name} {turn} of {step.kind} {sender[1]}, in update {update}"
                 if turn <= turns.get(sender, -1):
                     raise ValueError(f"{where}: follows turn {turns[sender]}")
@@ -279,7 +318,7 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                     raise ValueError(f"{where}: begins before its node is free, or ends before it begins")
                 turns[sender], free_s[step.kind, sender[1]] = turn, end_s
                 senders = []
-                for source, port in zip(table.source[inbox].tolist(), table.port[inbox].tolist(), strict=True):
+                for source, port in inbox_of(table, e):
                     if source not in live:
                         raise ValueError(f"{where}: reads message {source}, which was not sent or is forgotten")
                     origin, arrived_s, last = live[source]

@@ -1,6 +1,6 @@
 """Any periodic table of events in compiled loops: events that can be carried out together are one batched call."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from byzax.simulator import interrupts
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, leaves_of, no_rows, restored
-from byzax.simulator.events import EventBlock, Network, NodeEvent, States
+from byzax.simulator.events import EventBlock, Network, NodeEvent, States, inbox_of, levels_of
 from byzax.simulator.executors.base import Prepared, floats, stage
 from byzax.simulator.world import World
 
@@ -59,11 +59,11 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
     shown = {number: node for number, (node, _) in network.table.kept(0).items()}
     end = block.begin + len(block.step)
     waves, place_of, sent = [], {}, 0
-    for places in _levels(block, shown):
+    for places in levels_of(block, shown):
         kind = int(block.step[places[0]])
         rows, others = [], []
         for e in places:
-            read = _inbox(block, e)
+            read = inbox_of(block, e)
             rows.append([place_of[source] + max(port, 0) for source, port in read if source not in shown])
             others += [shown[source] for source, _ in read if source in shown]
             # it is the last message in its inbox
@@ -85,28 +85,6 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
             place_of[block.begin + e] = sent
             sent += width
     return waves
-
-
-def _inbox(block: EventBlock, e: int) -> list[tuple[int, int]]:
-    """The messages that an event reads: source and port of each."""
-    inbox = slice(block.first[e], block.first[e + 1])
-    return list(zip(block.source[inbox].tolist(), block.port[inbox].tolist(), strict=True))
-
-
-def _levels(block: EventBlock, shown: Mapping[int, Any]) -> list[list[int]]:
-    """The places of consecutive events that can be carried out together: of one step, other nodes, like inboxes."""
-    found: list[list[int]] = []
-    now: Any = None
-    for e in range(len(block.step)):
-        read = _inbox(block, e)
-        like = int(block.step[e]), len(read), any(source in shown for source, _ in read)
-        mine = {int(block.node[each]) for each in found[-1]} if found else set()
-        reads_wave = bool(found) and any(source >= block.begin + found[-1][0] for source, _ in read)
-        if like != now or reads_wave or int(block.node[e]) in mine:
-            found.append([])
-        found[-1].append(e)
-        now = like
-    return found
 
 
 def _check_periodic(network: Network, block: EventBlock, steps: int) -> None:

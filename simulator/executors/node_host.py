@@ -12,7 +12,7 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.core import topology
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.engine import leaves_of, restored
-from byzax.simulator.events import Network, Node, NodeEvent
+from byzax.simulator.events import Network, Node, NodeEvent, inbox_of
 from byzax.simulator.executors.base import floats, prepare, stage
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import World, world
@@ -79,9 +79,7 @@ class NodeHost:
         for place in places.tolist():
             step = self.network.steps[table.step[place]]
             event = NodeEvent(*(int(each[place]) for each in (table.node, table.turn, table.row)))
-            inbox = slice(table.first[place], table.first[place + 1])
-            read = zip(table.source[inbox].tolist(), table.port[inbox].tolist(), strict=True)
-            messages = [live[source] if port < 0 else live[source][port] for source, port in read]
+            messages = [live[source] if port < 0 else live[source][port] for source, port in inbox_of(table, place)]
             me = step.kind, event.node
             with stage(step.name, **step.place(event)):
                 self.states[me], message, found, _ = step.carry_out(self.here, event, self.states[me], messages)

@@ -1,7 +1,6 @@
 """Any table of events carried out by actors that host the nodes; tasks hand on references to messages."""
 
 from collections import deque
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import ray
 from byzax.simulator import interrupts
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_rows, stretch_of
+from byzax.simulator.events import inbox_of, levels_of
 from byzax.simulator.executors.base import prepare
 from byzax.simulator.executors.node_host import network_of
 from byzax.simulator.executors.ray.pool import SERVER, ActorPool, fetch, worker_name
@@ -56,23 +56,17 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     def submit(update: int) -> None:
         block = table.events(update, update + 1)
         found = []
-        for since, until in pairwise([0, *(np.flatnonzero(np.diff(block.step)) + 1).tolist(), len(block.step)]):
-            kind = network.steps[block.step[since]].kind
-            hosted = hosts[kind][block.node[since:until]]
+        for level in map(np.array, levels_of(block)):
+            hosted = hosts[network.steps[block.step[level[0]]].kind][block.node[level]]
             made = []
             for host in np.unique(hosted).tolist():
-                places = since + np.flatnonzero(hosted == host)
-                needed = {
-                    source
-                    for e in places.tolist()
-                    for source in block.source[block.first[e] : block.first[e + 1]].tolist()
-                }
-                parts = list(dict.fromkeys(live[source][0] for source in sorted(needed)))
+                places = level[hosted == host]
+                needed = sorted({source for e in places.tolist() for source, _ in inbox_of(block, e)})
+                parts = list(dict.fromkeys(live[source][0] for source in needed))
                 call = handles[host].ask.options(num_returns=2)
                 messages, measured = call.remote("carry_out", update, places, *parts)
                 made.append((places, messages))
                 found.append(measured)
-            # none of them reads what another of the same step sends
             for places, messages in made:
                 live.update({block.begin + e: (messages, int(block.last[e])) for e in places.tolist()})
         end = block.begin + len(block.step)
