@@ -310,8 +310,8 @@ CUT = {
 @pytest.mark.parametrize(
     ("name", "executor", "kills", "again"),
     [
-        # a dozen kills or so: up to five of one run
-        ("asynchronous", "loop", 4, 5),
+        # a dozen kills or so: up to seven of one run
+        ("asynchronous", "loop", 3, 7),
         *(by_night(name, executor, 11, 3) for name in CUT for executor in ("loop", "vectorised")),
         *(by_night(name, "ray", 4, 3) for name in CUT),
     ],

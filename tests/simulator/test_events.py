@@ -38,7 +38,7 @@ def forged(steps):
     return np.broadcast_to(BYZANTINE, (len(steps), N))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(every_schedule, latencies, timings, st.booleans(), st.integers(0, 3))
 def test_the_table_of_every_plan_can_be_carried_out(schedule, latency, timing, forging, seed):
     plan = made(schedule, N, STEPS, F, seed=seed, latency=latency, attack={"name": "empire", "timing": timing})

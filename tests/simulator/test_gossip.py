@@ -117,7 +117,7 @@ def reference(name):
     return np.array(models)
 
 
-@pytest.mark.parametrize("name", by_day([*CASES][1:4], CASES))
+@pytest.mark.parametrize("name", by_day([*CASES][1:3], CASES))
 def test_a_run_is_that_of_the_reference(name):
     expected = reference(name)
     for t, update in enumerate(updates_of(name)):
@@ -133,7 +133,7 @@ def checkpoints_of(name, executor, **changes):
         return list(execute(study.task))
 
 
-@pytest.mark.parametrize("name", by_day([*CASES][1:3], CASES))
+@pytest.mark.parametrize("name", by_day([*CASES][1:2], CASES))
 def test_levels_are_within_rounding_of_one_event_after_the_other(name):
     recording = {"record": {"weights": True}}
     for one, other in zip(*(checkpoints_of(name, each, **recording) for each in ("loop", "vectorised")), strict=True):
@@ -146,7 +146,7 @@ def test_levels_are_within_rounding_of_one_event_after_the_other(name):
 
 @pytest.mark.parametrize(
     ("name", "actors"),
-    [("torus, median", 2), *(by_night(name, actors) for name in CASES for actors in (1, 2, 5))],
+    [by_night(name, actors) for name in CASES for actors in (1, 2, 5)],
 )
 def test_ray_is_bitwise_equal_to_loop(ray_session, name, actors):
     recording = {"record": {"weights": True}, "evaluate_every": 3}
@@ -175,36 +175,6 @@ def test_what_one_executor_left_another_one_goes_on_with(ray_session):
     assert all(same(*pair) for pair in zip(whole[-len(rest) :], rest, strict=True))
 
 
-def test_what_is_measured_are_means_over_the_honest_nodes():
-    study = scenario_of("torus, median")
-    with executors.session(study.executor) as execute:
-        *_, last = execute(study.task)
-    models = updates_of("torus, median")[-1].params[1:].astype(np.float64)
-    np.testing.assert_allclose(last.params, models.mean(axis=0), rtol=1e-5, atol=1e-6)
-    apart = np.sqrt(np.square(models - models.mean(axis=0)).sum(axis=1).mean())
-    np.testing.assert_allclose(last.evaluation.consensus_distance, apart, rtol=1e-4)
-    prepared, here = prepare(study.run), world(study.run)
-    each = [prepared.first.evaluate(here, model.astype(np.float32)) for model in models]
-    np.testing.assert_allclose(last.evaluation.test_accuracy, np.mean([one.test_accuracy for one in each]), rtol=1e-6)
-    assert last.evaluation.worst_accuracy == min(float(one.test_accuracy) for one in each)
-    np.testing.assert_allclose(last.evaluation.test_loss, np.mean([one.test_loss for one in each]), rtol=1e-5)
-
-
-def test_where_all_hear_all_the_average_is_that_of_one_server():
-    study = scenario_of("ring, average", topology={"name": "gossip", "graph": "complete"})
-    server = scenario_of("ring, average", topology="parameter_server")
-    models = []
-    for each in (study, server):
-        with executors.session(each.executor) as execute:
-            *_, last = execute(each.task)
-        models.append(last)
-    np.testing.assert_allclose(models[0].params, models[1].params, rtol=1e-4, atol=1e-6)
-    assert models[0].evaluation.consensus_distance < 1e-6
-    # the mean of equal float32 may be off by a last bit
-    assert abs(models[0].evaluation.worst_accuracy - models[0].evaluation.test_accuracy) < 1e-6
-    assert np.isnan(models[1].evaluation.consensus_distance)
-
-
 def test_attackers_send_each_neighbour_another_row_and_touch_no_honest_one():
     study = scenario_of("torus, median")
     inboxes = neighbours(9, "torus")
@@ -230,14 +200,6 @@ def test_random_forgeries_differ_from_receiver_to_receiver():
     assert len(np.unique(np.stack(sent), axis=0)) == 4
 
 
-def test_an_attack_that_equivocates_tells_receivers_apart():
-    study = scenario_of("torus, median", topology={"name": "gossip", "graph": "complete"}, attack="equivocate", steps=1)
-    (update,) = byzax.simulate(study.run)
-    # even and odd numbers get opposite shifts
-    assert np.abs(update.forged[1, 0] - update.forged[2, 0]).max() > 1e-4
-    np.testing.assert_allclose(update.forged[1, 0], update.forged[3, 0], atol=1e-6)
-
-
 def same(one, other):
     return all(
         np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
@@ -245,7 +207,7 @@ def same(one, other):
     )
 
 
-@pytest.mark.parametrize("executor", ["loop", "vectorised"])
+@pytest.mark.parametrize("executor", ["loop", by_night("vectorised")])
 @pytest.mark.parametrize("name", ["torus, median", by_night("complete, trimmed mean, momentum")])
 def test_a_run_that_was_left_goes_on_to_the_same_numbers(name, executor):
     study, kept = scenario_of(name, executor=executor), []

@@ -9,7 +9,7 @@ from byzax.simulator.executors import RunError, loop
 from byzax.simulator.executors.base import digest
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, check
-from tests.nightly import by_day, by_night
+from tests.nightly import by_night
 from tests.simulator.conftest import processes, same, small
 
 TWO = {"workers": {"total": 7, "byzantine": 2}}
@@ -45,7 +45,8 @@ def race(session, **changes):
     return scenario, list(session(scenario))
 
 
-@pytest.mark.parametrize("name", by_day(["buffer"], RACES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RACES)
 def test_a_race_replays_to_the_same_bits(ray_session, name):
     scenario, raced = race(ray_session, **RACES[name])
     timeline = raced[-1].timeline
