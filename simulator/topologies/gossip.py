@@ -78,8 +78,7 @@ def gossip(
         PartError: For an impossible n and f.
 
     References:
-        Lian et al., NeurIPS 2017 (D-PSGD); Xiao, Boyd and Kim 2007 (Metropolis weights); He, Karimireddy and Jaggi
-            2022, "Byzantine-Robust Decentralized Learning via ClippedGossip"; Farhadkhani et al., ICML 2023 (MoNNA)
+        Lian et al., NeurIPS 2017 (D-PSGD); He, Karimireddy, Jaggi 2022 (ClippedGossip); Farhadkhani et al., ICML 2023
     """
     check_workers("gossip", n, f)
     inboxes = closed_neighbourhoods(n, graph)

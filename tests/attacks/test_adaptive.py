@@ -465,6 +465,7 @@ def test_a_rule_without_a_way_back_is_climbed_along_random_directions():
     assert float(harm(got)) > 1.5 * float(harm(forged("little", rows, byzantine)))
 
 
+@pytest.mark.slow
 def test_a_step_goes_up_the_slope_of_the_harm():
     """One coordinate moves the aggregate, that of the last Byzantine row: each of the others keeps its start."""
     rows, byzantine = example(MASKS["first"])

@@ -96,6 +96,7 @@ def test_a_signal_while_the_end_of_a_run_is_written_leaves_a_complete_run(tmp_pa
 
 
 # a file that was being written is closed with what held it
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_ends_with_130_whenever_ctrl_c_comes_and_its_files_can_be_read(tmp_path, monkeypatch, seed):

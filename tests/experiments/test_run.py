@@ -195,6 +195,7 @@ def test_overwrite_removes_results_and_nothing_else(study, tmp_path):
     assert (out / "runs" / "average_none_seed-5" / "mine.txt").exists()
 
 
+@pytest.mark.slow
 def test_other_swept_keys_become_rows_and_figures_of_their_own(tmp_path):
     grid = {"workers.byzantine": [0, 2], "rule.name": ["average", "median"], "seed": [0, 7]}
     result = byzax("run", write(tmp_path, grid=grid, evaluate_every=4), "--out", tmp_path / "out")
@@ -215,6 +216,7 @@ def test_several_files_get_a_folder_each(tmp_path):
     assert byzax("show", tmp_path / "out").stdout == result.stdout
 
 
+@pytest.mark.slow
 def test_the_executor_can_be_chosen_on_the_command_line(tmp_path):
     path = write(tmp_path, executor={"name": "ray", "actors": 2}, repeats=2)
     result = byzax("run", path, "--out", tmp_path / "out", "--executor", "vectorised")

@@ -181,7 +181,9 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "field", "wrong"), FIELDS)
+@pytest.mark.parametrize(
+    ("kind", "field", "wrong"), [case if i % 3 == 0 else by_night(*case) for i, case in enumerate(FIELDS)]
+)
 def test_no_field_of_another_type_is_taken_and_the_message_names_it(kind, field, wrong):
     def mine(n, f):
         return PLAIN[kind](n, f)._replace(**{field: wrong})

@@ -247,8 +247,8 @@ SCENARIOS = {
 }
 
 
-# Each scenario compiles anew, in each actor. By day one in step, and one with single rows and a worker that crashes.
-BY_DAY = ["selecting", "each"]
+# Each scenario compiles anew, in each actor. By day one in step.
+BY_DAY = ["selecting"]
 
 
 @pytest.mark.parametrize(

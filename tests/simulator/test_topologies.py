@@ -9,6 +9,7 @@ import byzax
 from byzax.options import PartError
 from byzax.simulator import topologies
 from byzax.simulator.topologies.gossip import closed_neighbourhoods, metropolis
+from tests.nightly import by_night
 
 N, F = 7, 1
 # a ring with two ways across: nodes with two, three and four neighbours
@@ -37,8 +38,8 @@ def gossip(**options):
     "changes",
     [
         {},
-        {"optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}},
-        {"worker_momentum": 0.9},
+        by_night({"optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}}),
+        by_night({"worker_momentum": 0.9}),
         {"local": {"steps": 3, "learning_rate": 0.2}, "optimizer": {"name": "sgd", "learning_rate": 1}},
     ],
     ids=["SGD", "momentum", "momentum of workers", "FedAvg"],
