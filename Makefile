@@ -26,9 +26,7 @@ demo: $(READY)   ## seven rules against five attacks on real digits: table and p
 # (0.10, the last one for Python 3.11). At night all tests run with the options of a run.
 OLDER_EMITTERS = import jaxlib; print(" --xla_cpu_use_fusion_emitters=false" * jaxlib.__version__.startswith("0.10."))
 
-# One process more than cores: tests that wait for actors, processes and real seconds leave a core free.
 test: $(READY)   ## the default test suite
-	PYTEST_XDIST_AUTO_NUM_WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) \
 	XLA_FLAGS="$$XLA_FLAGS$$($(BIN)/python -c '$(OLDER_EMITTERS)')" JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
