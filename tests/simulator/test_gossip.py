@@ -1,8 +1,10 @@
 """Gossip: whole runs against a reference in NumPy, what the graph promises, and the table of its events."""
 
+import re
 from functools import cache
 
 import numpy as np
+import psutil
 import pytest
 
 import byzax
@@ -157,6 +159,22 @@ def test_ray_is_bitwise_equal_to_loop(ray_session, name, actors):
         np.testing.assert_array_equal(one.weights, other.weights)
         np.testing.assert_array_equal(one.updates, other.updates)
     assert digest(expected) == digest(got)
+
+
+@pytest.mark.slow
+def test_a_killed_actor_is_replaced_and_the_rounds_go_on_with_the_same_numbers(ray_session, notices):
+    longer = {"steps": 900, "evaluate_every": 50}
+    expected = checkpoints_of("torus, median", "loop", **longer)
+    by_ray = scenario_of("torus, median", executor={"name": "ray", "actors": 2}, **longer)
+    notices.clear()
+    checkpoints = ray_session(by_ray, saving=Saving(every_s=None, every=60))
+    kept = [next(checkpoints) for _ in range(3)]
+    victims = [each for each in psutil.Process().children(recursive=True) if each.name().startswith("ray::WorkerActo")]
+    victims[0].kill()
+    kept.extend(checkpoints)
+    assert all(same(*pair) for pair in zip(expected, kept, strict=True))
+    (line,) = notices
+    assert re.fullmatch(r"worker actor [01] died: its process was killed .*; the run goes on after update \d+", line)
 
 
 @pytest.mark.slow
