@@ -185,7 +185,7 @@ def _build_gradient(
                 return batch.x
 
             x = change_in_units(world.units, x, poisoned)
-        # a model of a plug-in need not take shares where all samples count alike
+        # without shares all samples count alike
         counts = () if shares is None else (shares,)
         return jax.grad(model.loss)(params, apply_scaling(world.scaling, x), y, keys.dropout, *counts)
 
