@@ -56,7 +56,8 @@ def test_a_run_that_was_left_at_any_update_has_the_numbers_of_a_whole_one(name, 
         with executors.session(scenario.executor) as execute:
             whole, kept = left(execute, scenario, tmp_path / "snapshot.npz")
             assert same(whole, list(execute(scenario.task)))
-            assert len(kept) >= 2
+            # of a run of four updates there is one between two stretches of three
+            assert kept
             for snapshot in kept[len(kept) // 3 :: max(1, len(kept) // 3)]:
                 assert rest_is_same(whole, list(execute(scenario.task, {0: snapshot})), snapshot)
 
