@@ -143,7 +143,7 @@ def build(run: Run, rows_seen: int) -> Core:
             model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
         ),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
-        move=jax.jit(step),
+        move=_compiled(step),
         batch=model.batch,
         memory=memory and with_job_keys(memory),
         byzantine_ranks=ranks,
@@ -321,6 +321,11 @@ def _attack(part: Part, n: int, byzantine: int) -> Attack:
 @compiled_once
 def _schedule(part: Part, n: int, f: int) -> Schedule:
     return build_part(part, n, f)
+
+
+@compiled_once
+def _compiled(move: MoveModel) -> MoveModel:
+    return jax.jit(move)
 
 
 @compiled_once

@@ -115,7 +115,7 @@ def updates(
         source, port = table.source.tolist(), table.port.tolist()
         for update, (begins, ends) in enumerate(pairwise(bounds), since):
             interrupts.check()
-            seen, arrays = [], []
+            seen, arrays, recorded = [], [], whole(update)
             for place in range(begins, ends):
                 number, reads = table.begin + place, range(first[place], first[place + 1])
                 kind, node, turn, row, last = (column[place] for column in columns)
@@ -128,14 +128,14 @@ def updates(
                     with stage(what.name, **what.place(event)):
                         raise
                 seen.append((what.name, found))
-                arrays.append((what.name, made if whole(update) else None))
+                arrays.append((what.name, made if recorded else None))
                 for each in {source[i] for i in reads}:
                     if live[each][1] == number:
                         del live[each]
                 if last > number:
                     live[number] = message, last
             diagnostics, weights = network.measure(seen)
-            given: dict[str, Any] = network.arrays(update, arrays, states) if whole(update) else dict.fromkeys(ARRAYS)
+            given: dict[str, Any] = network.arrays(update, arrays, states) if recorded else dict.fromkeys(ARRAYS)
             measured: dict[str, Any] = {
                 "time_s": float(timeline.time_s[update]),
                 "weights": weights,
