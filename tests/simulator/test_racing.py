@@ -72,6 +72,7 @@ def test_two_hundred_updates_of_five_racing_actors_replay_to_the_same_digest(ray
     assert digest(raced) == digest(list(loop.replay(scenario.task, timeline)))
 
 
+@pytest.mark.slow
 def test_times_of_the_latency_pass_for_real(ray_session):
     slow = {"name": "constant", "seconds": 0.02, "factors": [1.0] * 6 + [10.0]}
     begin = time.monotonic()
