@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from byzax.experiments.refusing import check_environment, refuse, signal_outcome
-from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.mistakes import ScenarioError, prefix_errors
 
 
 def collect_overrides(settings: list[str] | None, options: dict[str, str | None]) -> list[str]:
@@ -137,7 +137,6 @@ def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
 
 def _room(studies: list[Any]) -> list[str]:
     """Notes about processes that share cores. Raises ScenarioError where this machine has no room for them."""
-    from byzax.simulator.config.grid import prefix_errors
     from byzax.simulator.executors import room
 
     messages = []
