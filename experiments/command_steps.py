@@ -219,6 +219,7 @@ def perform(
 
     from byzax.experiments import progress, running
     from byzax.experiments.writing import WriteError
+    from byzax.simulator.executors import SessionLost
 
     groups = [group for each in studies for group in running.group_runs(*each)]
     failed = any(standing.failed for _, _, standing in studies)
@@ -235,4 +236,7 @@ def perform(
         return code
     except WriteError as error:
         typer.echo(f"{error}: what is done is kept", err=True)
+        return 1
+    except SessionLost as error:
+        typer.echo(f"{error}: what is done is kept, and the same command goes on when it is back", err=True)
         return 1

@@ -60,6 +60,10 @@ class RunError(RuntimeError):
     """A run that could not go on; the message names the stage, and worker and job where there is one."""
 
 
+class SessionLost(RunError):
+    """The cluster that a session had joined is gone: no later run of the session can be carried out either."""
+
+
 @contextmanager
 def stage(name: str, **place: int) -> Iterator[None]:
     """Errors from inside become a RunError that names this stage and place, such as worker and job."""
