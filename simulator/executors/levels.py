@@ -80,7 +80,7 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
             )
         )
         # a forging event sends a row for each that it reads
-        width = len(rows[0]) if kind in network.forging else 1
+        width = len(rows[0]) if network.steps[kind].forges else 1
         for e in places if sends else ():
             place_of[block.begin + e] = sent
             sent += width

@@ -45,7 +45,6 @@ def events(since, until):
 def chain(together="map"):
     return Network(
         steps=(NodeStep("pass on", "node", pass_on, "node", together=together),),
-        forging=(),
         nodes={"node": N},
         table=EventTable(events, lambda step: {}, lambda place: (0, 0)),
         start=lambda here: {("node", i): jnp.zeros(1) for i in range(N)},
