@@ -325,7 +325,10 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                     if arrived_s > begin_s or last < number:
                         raise ValueError(f"{where}: reads message {source} before it arrived or after its last reader")
                     if port >= 0:
-                        origin = replaced[source][port]
+                        forged = replaced.get(source, [])
+                        if port >= len(forged):
+                            raise ValueError(f"{where}: reads row {port} of message {source}, of {len(forged)} forged")
+                        origin = forged[port]
                         if not is_byzantine(update)[origin[1]]:
                             raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
                     senders.append(origin)

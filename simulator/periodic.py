@@ -90,6 +90,7 @@ def check_in_step(run: Run) -> None:
         (run.workers.byzantine.per_round != "fixed", "the Byzantine nodes stay the same: leave "
          "workers.byzantine.per_round out"),
         (run.filter is not None, "has no server that judges single rows: leave filter out"),
+        (run.weights != "equal", "counts rows and no samples: leave weights out"),
         (run.local is not None and run.local.control_variates, "has no server for common control variates: leave "
          "local.control_variates out"),
     ]  # fmt: skip
@@ -153,6 +154,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
         ValueError: Names the first event that cannot be, and what is wrong with it; or says which schedule to take.
     """
     count, numbers = len(events), {step.name: i for i, step in enumerate(steps)}
+    kinds = {step.name: step.kind for step in steps}
     places, source, port = _read(numbers, events)
     step, node = np.array([numbers[event.step] for event in events]), np.array([event.node for event in events])
     works, n = np.array([event.step == WORK for event in events]), _workers(events, timeline)
@@ -192,7 +194,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
 
     def kept(update: int) -> dict[int, tuple[tuple[str, int], int]]:
         begin = 1 + (update - 1) * count
-        return {begin + e: ((steps[step[e]].kind, int(node[e])), int(begin + last[e])) for e in shown.tolist()}
+        return {begin + e: ((kinds[events[e].step], events[e].node), int(begin + last[e])) for e in shown.tolist()}
 
     def number_of(place: int) -> tuple[int, int]:
         begin, e = 1 + place // n * count, places[WORK, place % n]

@@ -164,6 +164,26 @@ def build_receivers(
     )
 
 
+def update_by_aggregates(
+    core: Core, here: World, event: NodeEvent, server: Server, messages: Sequence[Any]
+) -> tuple[Server, Diagnostics, Decision]:
+    """Applies the rule at a server to aggregates of other servers, and the step of the optimizer.
+
+    Args:
+        core: The functions of the run for so many rows.
+        here: Arrays of the run.
+        event: The event.
+        server: The state of the server.
+        messages: The aggregates, `[d]` each.
+
+    Returns:
+        The state after it, diagnostics, and the decision. No row is a worker's: weights are 0, and what is measured
+        against honest rows has no meaning.
+    """
+    k = len(messages)
+    return core.update(here, server, Arrivals(jnp.full(k, -1), jnp.full(k, event.turn)), stack_rows(messages))
+
+
 def together_of(core: Core) -> Any:
     """The way in which jobs of several workers are carried out in compiled code. See `NodeStep.together`."""
     return "batch" if core.batch else "map"

@@ -53,7 +53,10 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
         ValueError: Where updates differ in more than their turn, or a step cannot be carried out in compiled code.
     """
     if alone := [step.name for step in network.steps if step.together is None]:
-        raise ValueError(f"the step {alone[0]} does not say how it is carried out together: take executor loop or ray")
+        raise ValueError(
+            f"the step {alone[0]} does not say how it is carried out together: give its NodeStep "
+            'together="map", or take executor loop or ray'
+        )
     block = network.table.events(0, 1)
     _check_periodic(network, block, steps)
     shown = {number: node for number, (node, _) in network.table.kept(0).items()}

@@ -99,10 +99,10 @@ def _check(run: Run, weights: str) -> None:
         (weights == "metropolis" and (run.rule.name != "average" or bool(run.pre)),
          "weights metropolis are for the rule average without pre: take weights equal, or that rule"),
     ]  # fmt: skip
-    check_in_step(run)
     for wrong, words in refused:
         if wrong:
             raise PartError(f"gossip: {words}")
+    check_in_step(run)
 
 
 def closed_neighbourhoods(n: int, graph: str | Sequence[tuple[int, int]]) -> list[np.ndarray]:

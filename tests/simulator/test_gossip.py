@@ -12,14 +12,12 @@ from byzax.options import OptionError
 from byzax.simulator import events, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
-from byzax.simulator.core import topology
 from byzax.simulator.executors import loop
-from byzax.simulator.executors.base import digest, prepare
+from byzax.simulator.executors.base import digest, network_of, prepare
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.topologies import NetworkParts, build
+from byzax.simulator.topologies import build
 from byzax.simulator.topologies.gossip import closed_neighbourhoods, metropolis
-from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
 from tests.reference.drawn import drawn
 from tests.reference.schedule import Row
@@ -323,16 +321,15 @@ def test_what_cannot_be_without_a_server_is_refused_in_one_line(changes, words):
 # the table
 
 
-def network_of(study):
+def network_and_byzantine(study):
     """The network of a scenario, and its Byzantine nodes."""
-    prepared, here = prepare(study.run), world(study.run)
-    network = topology(study.run).build(NetworkParts(study.run, prepared.core_of, prepared.timeline, here))
+    network, here = network_of(study.run, prepare(study.run))
     return network, np.asarray(here.byzantine_rank) >= 0
 
 
 @pytest.mark.parametrize("name", ["torus, median", "tree, Metropolis"])
 def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name):
-    network, byzantine = network_of(scenario_of(name, latency="exponential"))
+    network, byzantine = network_and_byzantine(scenario_of(name, latency="exponential"))
     for at_once in (1, 3, STEPS):
         events.check(network, STEPS, lambda update: byzantine, at_once)
     whole = network.table.events(0, STEPS)
@@ -345,7 +342,7 @@ def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name)
 
 
 def test_a_message_of_an_honest_node_that_is_forged_is_seen():
-    network, _ = network_of(scenario_of("torus, median"))
+    network, _ = network_and_byzantine(scenario_of("torus, median"))
     events.check(network, 3, lambda update: np.arange(9) == 0)
     with pytest.raises(ValueError, match="forged message of worker 0, which is honest"):
         events.check(network, 3, lambda update: np.arange(9) == 1)

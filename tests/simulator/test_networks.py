@@ -104,5 +104,7 @@ def test_a_table_without_a_period_and_a_step_of_no_kind_are_told_where_they_can_
 
     with pytest.raises(ValueError, match="updates differ in their turn alone: take executor loop"):
         levels.waves_of(network._replace(table=network.table._replace(events=growing)), STEPS)
-    with pytest.raises(ValueError, match="the step pass on does not say how it is carried out together: take executor"):
+    with pytest.raises(
+        ValueError, match=r"the step pass on does not say .* together: give its NodeStep together=.map., or"
+    ):
         levels.waves_of(chain(together=None), STEPS)
