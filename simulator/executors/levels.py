@@ -69,8 +69,12 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
             read = inbox_of(block, e)
             rows.append([place_of[source] + max(port, 0) for source, port in read if source not in shown])
             others += [shown[source] for source, _ in read if source in shown]
-            # it is the last message in its inbox
-            assert all(source not in shown for source, _ in read[:-1])
+            if any(source in shown for source, _ in read[:-1]) or len({kind for kind, _ in others}) > 1:
+                raise ValueError(
+                    f"the step {network.steps[kind].name} reads messages of the update before: compiled loops need one "
+                    "for each event, of one kind of node, as the last that it reads: list it so, or take executor loop "
+                    "or ray"
+                )
         sends = any(block.begin + e < block.last[e] < end for e in places)
         waves.append(
             Wave(

@@ -53,10 +53,10 @@ def trace_network(task: Task, prepared: Prepared) -> None:
     except ValueError as error:
         raise ContractError(f"{part.label}: {error}{location(part, structure.build)}") from error
     states = _started(part, network, here)
+    d = _evaluated(part, network, here, states)
     for update in range(looked_at):
-        seen = _carried_out(part, network, here, states, update)
+        seen = _carried_out(part, network, here, states, update, d)
         _measured(part, network, seen, run.workers.total)
-    _evaluated(part, network, here, states)
     if task.executor.name == "vectorised":
         levels.waves_of(network, prepared.timeline.steps)
 
@@ -76,12 +76,15 @@ def _started(part: Part, network: Network, here: World) -> States:
     return states
 
 
-def _carried_out(part: Part, network: Network, here: World, states: States, update: int) -> list[tuple[str, Any]]:
+def _carried_out(
+    part: Part, network: Network, here: World, states: States, update: int, d: int
+) -> list[tuple[str, Any]]:
     """The measurements of an update, traced: one event of each step and kind of inbox."""
     table = network.table.events(update, update + 1)
     shown = {number: node for number, (node, _) in network.table.kept(update).items()}
     with tracing(part, "show"):
         live = {number: jax.eval_shape(network.show, states[node]) for number, node in shown.items()}
+    coming = network.table.kept(update + 1)
     traced: dict[Any, EventResult] = {}
     found = []
     for e in range(len(table.step)):
@@ -112,7 +115,18 @@ def _carried_out(part: Part, network: Network, here: World, states: States, upda
             )
             require_same_state(part, what, states[node], result.state, step.carry_out)
             traced[kind] = result
-        live[number] = traced[kind].message
+        message = live[number] = traced[kind].message
+        if number in coming:
+            with tracing(part, "show"):
+                later = jax.eval_shape(network.show, states[node])
+            wrong = f"sends {type_name(message)}, and show gives {type_name(later)} for it in the next update"
+            require(
+                type_name(message) == type_name(later), f"{part.label}: {what} {wrong}{location(part, network.show)}"
+            )
+        elif table.last[e] > number:
+            shape = (None, d) if step.forges else (d,)
+            wrong = f"must send {'rows [k, d]' if step.forges else 'a vector [d]'} of d={d}, got {type_name(message)}"
+            require(is_array(message, shape), f"{part.label}: {what} {wrong}{location(part, step.carry_out)}")
         found.append((step.name, traced[kind].seen))
     return found
 
@@ -130,7 +144,8 @@ def _measured(part: Part, network: Network, seen: list[tuple[str, Any]], n: int)
     require(fits, f"{part.label}: {wanted}, got {type_name(given)}{location(part, network.measure)}")
 
 
-def _evaluated(part: Part, network: Network, here: World, states: States) -> None:
+def _evaluated(part: Part, network: Network, here: World, states: States) -> int:
+    """The number of parameters."""
     with tracing(part, "evaluate"):
         evaluation = jax.eval_shape(network.evaluate, here, states)
     require(
@@ -144,3 +159,4 @@ def _evaluated(part: Part, network: Network, here: World, states: States) -> Non
         is_array(params, (None,)),
         f"{part.label}: params must give one model [d], got {type_name(params)}{location(part, network.params)}",
     )
+    return params.shape[0]

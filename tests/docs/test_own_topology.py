@@ -168,6 +168,18 @@ MISTAKES = {
         ("return EventResult(edge, decision.aggregate, measured, arrays)", "return edge, decision.aggregate"),
         "edges: event 14, gather of edge 0, must give an EventResult, got",
     ),
+    "message": (
+        ("EventResult(edge, decision.aggregate,", "EventResult(edge, decision.aggregate[1:],"),
+        r"edges: event 14, gather of edge 0, must send a vector \[d\] of d=18, got float32\[17\]",
+    ),
+    "message of the next update": (
+        ("EventResult(top, public_state(top),", "EventResult(top, top.params,"),
+        r"edges: event 17, update of server 0, sends float32\[18\], and show gives Server",
+    ),
+    "list by a traced number": (
+        ("*rows, top = messages", "[*rows, top], _ = messages, [*range(servers)][event.node]"),
+        "edges: event 14, gather of edge 0, fails: a Python list or range cannot be indexed",
+    ),
     "no network": (("return one_model", "one_model"), "edges: build must give a Network, got None"),
     "exception": (
         ("*rows, top = messages", "*rows, top = messages[0]"),
@@ -181,8 +193,8 @@ def test_a_mistake_is_one_line_with_the_event_and_the_file(edges, change, said):
     with pytest.raises(byzax.ScenarioError, match=f"^topology: {said}") as refused:
         byzax.validate(edges(*change, executor="vectorised"))
     assert "\n" not in str(refused.value)
-    # the step that does not say how it is carried out is named, and no function of the file was called
-    assert "edges.py:" in str(refused.value) or "together" in said
+    # what compiled loops cannot carry out is no mistake of a function in the file
+    assert "edges.py:" in str(refused.value) or "take executor" in str(refused.value)
 
 
 @pytest.mark.parametrize(
