@@ -91,7 +91,7 @@ def _carried_out(
         step, number = network.steps[table.step[e]], table.begin + e
         node = step.kind, int(table.node[e])
         messages = [
-            live[source] if port < 0 else jax.eval_shape(lambda rows: rows[0], live[source])
+            live[source] if port < 0 else jax.ShapeDtypeStruct(live[source].shape[1:], live[source].dtype)
             for source, port in inbox_of(table, e)
         ]
         what = f"event {number}, {step.name} of {step.kind} {node[1]},"
