@@ -1,14 +1,11 @@
 """The functions of a run, built from the parts of its scenario; executors call them and hold no formula."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from byzax.aggregators import Aggregator
 from byzax.aggregators.filters import Filter
-from byzax.aggregators.pre import chained
 from byzax.attacks import Attack, Goal
 from byzax.models import Model
 from byzax.simulator.adversary import (
@@ -26,6 +23,7 @@ from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build as build_part
+from byzax.simulator.contracts import build_rule
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.jobs import Work, build_make_row, build_work
@@ -110,7 +108,7 @@ def build(run: Run, rows_seen: int) -> Core:
     n, memory = run.workers.total, _memory(run)
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
     is_byzantine = build_is_byzantine(adversary, ranks, changing=_sampled(run) is not None)
-    rule = _rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
+    rule = build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
@@ -128,7 +126,7 @@ def build(run: Run, rows_seen: int) -> Core:
     structure = topology(run)
     weights = "samples" if structure.weighs else run.weights
     apply_rule = build_apply_rule(rule, weights, rule_remembers)
-    models = run.local is not None and run.local.send == "model"
+    models = run.sends_models
     step = build_move_model(optimizer, models)
     # without a server the aggregate is the next model
     move, models = (take_aggregate, True) if structure.mixes else (step, models)
@@ -235,7 +233,7 @@ def least_rows(run: Run) -> int:
     """
     n = run.workers.total
     # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
-    return min(n, _rule(run.rule, run.pre, n, 0).least_rows(f_of_rule(run, n)))
+    return min(n, build_rule(run.rule, run.pre, n, 0).least_rows(f_of_rule(run, n)))
 
 
 def may_shrink(run: Run) -> bool:
@@ -250,7 +248,7 @@ def may_shrink(run: Run) -> bool:
     n, d = run.workers.total, message_bits(run) // 32
 
     def state(rows_seen: int) -> Any:
-        return jax.eval_shape(lambda: _rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen)).init(d))
+        return jax.eval_shape(lambda: build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen)).init(d))
 
     return least_rows(run) == n or state(n) == state(n - 1)
 
@@ -331,11 +329,6 @@ def _compiled(move: MoveModel) -> MoveModel:
 @compiled_once
 def _topology(part: Part, n: int, f: int) -> Topology:
     return build_part(part, n, f)
-
-
-@compiled_once
-def _rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
-    return chained(partial(build_part, part), k, f, [partial(build_part, each) for each in before])
 
 
 @compiled_once

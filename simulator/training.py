@@ -25,6 +25,7 @@ class WorkerTraining(NamedTuple):
 
     Attributes:
         local: The local steps; None for one gradient.
+        sends_models: Whether a row is the model after these steps, and not the change.
         regularisation: Penalties in every gradient.
         clipping: Bounds on every gradient; None for none.
         reduction: Variance reduction; None for none.
@@ -32,6 +33,7 @@ class WorkerTraining(NamedTuple):
     """
 
     local: Local | None
+    sends_models: bool
     regularisation: Regularisation
     clipping: Clipping | None
     reduction: VarianceReduction | None
@@ -53,7 +55,7 @@ def worker_training(run: Run) -> WorkerTraining:
     updates = run.steps if isinstance(speed, RatePart) else 0
     # the bound on the model is the server's
     penalties = run.regularisation.replace(max_norm=None)
-    return WorkerTraining(local, penalties, run.clipping, run.variance_reduction, updates)
+    return WorkerTraining(local, run.sends_models, penalties, run.clipping, run.variance_reduction, updates)
 
 
 def build_rate(chosen: float | RatePart, updates: int) -> float | Rate:

@@ -12,6 +12,7 @@ from pydantic import Field, Strict
 from byzax.options import OptionError, PartError, checked
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
+from byzax.simulator.core import schedule
 from byzax.simulator.diagnostics import Diagnostics, Evaluate, Evaluation
 from byzax.simulator.events import (
     EventBlock,
@@ -103,11 +104,9 @@ def gossip(
 def _check(run: Run, weights: str) -> None:
     """Raises ValueError for what a run cannot have without a server."""
     n, byzantine = run.workers.total, run.workers.byzantine.count
-    everyone = ("all", n, *(["n-f"] if not run.workers.declared else []))
     refused = [
         (byzantine == n, "what is measured are the honest nodes: leave one of them honest"),
-        (run.schedule.name != "synchronous" or run.schedule.options().get("quorum") not in everyone,
-         "all nodes wait for all others: take schedule synchronous with quorum all"),
+        (not schedule(run).together, "all nodes wait for all others: take schedule synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
         (bool(run.latency.loss or run.latency.crashes), "nothing is lost and no node dies: leave latency.loss and "
          "latency.crashes out"),
