@@ -15,6 +15,7 @@ from byzax.simulator.adversary import (
     build_adversary,
     build_byzantine_ranks,
 )
+from byzax.simulator.aggregation import build_apply_rule, build_rule_input
 from byzax.simulator.attackers import Attackers, build_is_active
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
@@ -22,32 +23,18 @@ from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
+from byzax.simulator.context import build_context
 from byzax.simulator.contracts import build as build_part
 from byzax.simulator.contracts import build_rule
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
+from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm, build_init_adversary
 from byzax.simulator.jobs import Work, build_make_row, build_work
 from byzax.simulator.rates import Rate
 from byzax.simulator.schedules import Schedule
-from byzax.simulator.serving import (
-    ForgeUpdate,
-    MakeUpdate,
-    MoveModel,
-    Start,
-    build_apply_rule,
-    build_context,
-    build_count_samples,
-    build_forge,
-    build_harm,
-    build_init_adversary,
-    build_is_byzantine,
-    build_move_model,
-    build_rule_input,
-    build_server_row,
-    build_start,
-    build_update,
-    take_aggregate,
-)
+from byzax.simulator.senders import build_count_samples, build_is_byzantine
+from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
+from byzax.simulator.server_row import build_server_row
 from byzax.simulator.topologies import Topology
 from byzax.simulator.training import (
     Memory,
@@ -58,6 +45,7 @@ from byzax.simulator.training import (
     with_job_keys,
     worker_training,
 )
+from byzax.simulator.updating import MakeUpdate, build_update
 from byzax.simulator.world import load
 
 Array = jax.Array

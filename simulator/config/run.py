@@ -230,7 +230,7 @@ class Settings(Description, frozen=True):
 
     @property
     def sends_models(self) -> bool:
-        """Whether workers send models, and not gradients or changes of the model."""
+        """True where workers send models, and not gradients or changes of the model."""
         return self.local is not None and self.local.send == "model"
 
     @property

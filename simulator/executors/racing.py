@@ -12,7 +12,7 @@ from byzax.simulator.core import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.executors.base import fixed_byzantine_workers, situation
 from byzax.simulator.planning import Clock, Event, Foresee, follow
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies.parameter_server import gone_of
 

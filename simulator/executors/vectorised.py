@@ -31,7 +31,8 @@ from byzax.simulator.engine import (
 )
 from byzax.simulator.executors import levels
 from byzax.simulator.executors.base import Prepared, batched, floats, prepare, stage
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import SEED_AXES, World, stack, world

@@ -27,7 +27,8 @@ from byzax.simulator.events import (
 )
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.schedules.base import check_workers
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 

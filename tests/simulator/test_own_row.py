@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.simulator import core, jobs, serving, training
+from byzax.simulator import core, jobs, server_row, training
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
@@ -131,7 +131,7 @@ def made(monkeypatch):
     entries = []
 
     def build(*given):
-        own = serving.build_server_row(*given)
+        own = server_row.build_server_row(*given)
 
         def row(*asked):
             jax.debug.callback(lambda: entries.append(True))

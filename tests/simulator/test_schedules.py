@@ -7,7 +7,7 @@ import pytest
 from byzax.simulator.core import build, least_rows
 from byzax.simulator.executors.base import per_job, plan
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.timeline import check, load, save, truncate
 from byzax.simulator.world import world
 from tests.nightly import by_night

@@ -8,7 +8,7 @@ from byzax.simulator import rates
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import Impossible
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.training import build_rate, clip_norm
 from byzax.simulator.validation.building import check_parts
 from byzax.simulator.world import world
