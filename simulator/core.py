@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from byzax.aggregators.filters import Filter
-from byzax.attacks import Attack, Goal
+from byzax.attacks import Goal
 from byzax.models import Model
 from byzax.simulator.adversary import (
     Adversary,
@@ -30,6 +29,7 @@ from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm, build_init_adversary
 from byzax.simulator.jobs import Work, build_make_row, build_work
+from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
 from byzax.simulator.rates import Rate
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.senders import build_count_samples, build_is_byzantine
@@ -37,12 +37,8 @@ from byzax.simulator.server import MoveModel, Start, build_move_model, build_sta
 from byzax.simulator.server_row import build_server_row
 from byzax.simulator.topologies import Topology
 from byzax.simulator.training import (
-    Memory,
-    build_control_variates,
-    build_memory,
     build_optimizer,
     build_rate,
-    with_job_keys,
     worker_training,
 )
 from byzax.simulator.updating import MakeUpdate, build_update
@@ -280,6 +276,10 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
 
 
 # Each part is built once: functions built from equal parts are then the same functions, compiled once.
+_attack, _filter, _schedule, _topology = (compiled_once(build_part) for _ in range(4))
+_compiled = compiled_once(jax.jit)
+
+
 def _attackers(run: Run) -> tuple[Attackers, ...]:
     return tuple(
         Attackers(_attack(part, run.workers.total, end - first), first, end, part.knowledge, build_is_active(part))
@@ -297,31 +297,6 @@ def _goal(run: Run, adversary: Adversary) -> Goal | None:
 def _sampled(run: Run) -> int | None:
     byzantine = run.workers.byzantine
     return byzantine.count if byzantine.per_round == "sampled" else None
-
-
-@compiled_once
-def _attack(part: Part, n: int, byzantine: int) -> Attack:
-    return build_part(part, n, byzantine)
-
-
-@compiled_once
-def _schedule(part: Part, n: int, f: int) -> Schedule:
-    return build_part(part, n, f)
-
-
-@compiled_once
-def _compiled(move: MoveModel) -> MoveModel:
-    return jax.jit(move)
-
-
-@compiled_once
-def _topology(part: Part, n: int, f: int) -> Topology:
-    return build_part(part, n, f)
-
-
-@compiled_once
-def _filter(part: Part, n: int, f: int) -> Filter:
-    return build_part(part, n, f)
 
 
 def _memory(run: Run) -> Memory | None:

@@ -12,9 +12,9 @@ from byzax.simulator.adversary import ByzantineRanks, CorruptBatch
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.memories import ControlVariates
 from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.training import (
-    ControlVariates,
     Gradient,
     WorkerTraining,
     build_local_optimizer,

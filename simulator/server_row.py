@@ -9,7 +9,8 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.worker import Local
 from byzax.simulator.jobs import JobKeys, MakeRow
 from byzax.simulator.keys import Purpose
-from byzax.simulator.training import Memory, StartMemory, num_batches
+from byzax.simulator.memories import Memory, StartMemory
+from byzax.simulator.training import num_batches
 from byzax.simulator.world import World
 
 Array = jax.Array
