@@ -12,7 +12,6 @@ from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import topology
 from byzax.simulator.diagnostics import Update
 from byzax.simulator.engine import (
     Engine,
@@ -29,6 +28,7 @@ from byzax.simulator.engine import (
 from byzax.simulator.events import Network, NodeEvent, RowOf, States
 from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, prepare, stage
 from byzax.simulator.executors.driver import drive
+from byzax.simulator.parts import topology
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import World, world

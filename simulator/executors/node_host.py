@@ -9,11 +9,11 @@ import numpy as np
 
 from byzax.simulator import compilation
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import topology
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.events import Network, Node, NodeEvent, inbox_of
 from byzax.simulator.executors.base import floats, prepare, stage
+from byzax.simulator.parts import topology
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import World, world
 

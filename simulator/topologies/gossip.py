@@ -12,7 +12,6 @@ from pydantic import Field, Strict
 from byzax.options import OptionError, PartError, checked
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
-from byzax.simulator.core import schedule
 from byzax.simulator.diagnostics import Diagnostics, Evaluate, Evaluation
 from byzax.simulator.events import (
     EventBlock,
@@ -26,6 +25,7 @@ from byzax.simulator.events import (
     stack_rows,
 )
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.parts import schedule
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state

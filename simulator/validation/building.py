@@ -16,10 +16,10 @@ from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import ContractError, build, build_rule, check_type, errors_of, location, require
-from byzax.simulator.core import f_of_rule, topology
 from byzax.simulator.data import Dataset, Split
 from byzax.simulator.executors.base import all_together, plan, situation
 from byzax.simulator.mistakes import Impossible, ScenarioError
+from byzax.simulator.parts import f_of_rule, topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.training import build_optimizer

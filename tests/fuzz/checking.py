@@ -15,10 +15,10 @@ from byzax.simulator import events, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
-from byzax.simulator.core import topology
 from byzax.simulator.executors import Checkpoint, RunError, loop
 from byzax.simulator.executors.base import Prepared, prepare
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import topology
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.validation import validate
 from byzax.simulator.world import world

@@ -12,12 +12,12 @@ from byzax.options import OptionError
 from byzax.simulator import events, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
-from byzax.simulator.core import topology
 from byzax.simulator.events import Network, NodeStep
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import digest, prepare
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import topology
 from byzax.simulator.topologies import NetworkParts, build
 from byzax.simulator.topologies.gossip import FORGE, closed_neighbourhoods, metropolis, table_of
 from byzax.simulator.world import world
