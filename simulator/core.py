@@ -14,7 +14,7 @@ from byzax.simulator.adversary import (
     build_adversary,
     build_byzantine_ranks,
 )
-from byzax.simulator.aggregation import build_apply_rule, build_rule_input
+from byzax.simulator.aggregation import build_aggregate
 from byzax.simulator.attackers import Attackers, build_is_active
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
@@ -103,8 +103,7 @@ def build(run: Run, rows_seen: int) -> Core:
     filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
     rule_remembers, filter_remembers = rule_needs and memory is not None, filter_needs and memory is not None
     structure = topology(run)
-    weights = "samples" if structure.weighs else run.weights
-    apply_rule = build_apply_rule(rule, weights, rule_remembers)
+    weighed = structure.weighs or run.weights == "samples"
     models = run.sends_models
     step = build_move_model(optimizer, models)
     # without a server the aggregate is the next model
@@ -112,13 +111,13 @@ def build(run: Run, rows_seen: int) -> Core:
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
     count_samples = build_count_samples(adversary, ranks)
-    rule_input = build_rule_input(decides.sees, decides.buckets, decides.weight, rows_seen)
+    buckets = decides.buckets if decides.sees == "buckets" else 0
+    aggregate = build_aggregate(rule, decides.weight, buckets, weighed, rule_remembers)
+    keeps = decides.sees == "table"
     # an adversary that sees one row at a time remembers the others
-    remembers = decides.sees == "table" or (decides.sees == "rows" and rows_seen == 1)
+    remembers = keeps or (decides.sees == "rows" and rows_seen == 1)
     return Core(
-        start=build_start(
-            model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
-        ),
+        start=build_start(model, optimizer, rule, judge, n if keeps else 0, own, rule_remembers, filter_remembers),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         move=_compiled(step),
         batch=model.batch,
@@ -131,21 +130,21 @@ def build(run: Run, rows_seen: int) -> Core:
             adversary,
             ranks,
             is_byzantine,
-            apply_rule,
+            aggregate,
             make_context,
             move,
             harm,
             count_samples,
-            rule_input,
-            kept=decides.sees == "table",
+            decides.weight,
+            kept=rows_seen if keeps else 0,
             models=models,
-            weighed=weights == "samples",
+            weighed=weighed,
             asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=1.0 if structure.mixes else _server_rate(run),
         ),
         update=build_update(
-            apply_rule, judge, make_context, move, is_byzantine, count_samples, rule_input, filter_remembers
+            aggregate, judge, make_context, move, is_byzantine, count_samples, rows_seen, filter_remembers
         ),
         evaluate=build_evaluate(model, _goal(run, adversary)),
     )

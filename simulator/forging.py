@@ -10,13 +10,14 @@ from byzax.attacks import Answer, View
 from byzax.attacks.base import AskRule, ModelLoss
 from byzax.models import Model
 from byzax.simulator.adversary import Adversary, ByzantineRanks, InitAdversary
-from byzax.simulator.aggregation import ApplyRule, RuleInput
+from byzax.simulator.aggregation import Aggregate
 from byzax.simulator.attackers import AttackerFunctions
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, ServerKnowledge
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.rates import Rate
+from byzax.simulator.schedules.base import Weight
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
 from byzax.simulator.server import MoveModel, Server, empty_table, enter_rows, rows_in_table
 from byzax.simulator.world import World
@@ -113,13 +114,13 @@ def build_forge(
     adversary: Adversary,
     ranks_of: ByzantineRanks,
     is_byzantine: IsByzantine,
-    apply_rule: ApplyRule,
+    aggregate: Aggregate,
     make_context: MakeContext,
     move: MoveModel,
     harm: Harm,
     count_samples: CountSamples,
-    rule_input: RuleInput,
-    kept: bool,
+    weight: Weight | None,
+    kept: int,
     models: bool,
     weighed: bool,
     asks_own: bool,
@@ -134,13 +135,13 @@ def build_forge(
         adversary: The adversary.
         ranks_of: Numbers the Byzantine workers.
         is_byzantine: Finds the Byzantine rows.
-        apply_rule: Applies the rule.
+        aggregate: Aggregates rows.
         make_context: Gathers the server's knowledge.
         move: Applies an aggregate to the model.
         harm: Measures the loss of a model on samples of Byzantine workers.
         count_samples: Counts the samples of workers.
-        rule_input: Makes the rows that the rule sees.
-        kept: Whether the server keeps the last row of every worker.
+        weight: Gives the factors of rows by their ages; None for 1.
+        kept: Number of the last rows of workers that the rule sees; 0 where the server keeps none.
         models: Whether rows are models and not gradients or changes.
         weighed: Whether rows weigh by samples.
         asks_own: Whether an attack asks a rule that needs the server's own row.
@@ -190,13 +191,11 @@ def build_forge(
 
         def answer_to(rows: Array, workers: Array, versions: Array, samples: Array) -> Answer:
             ages = step - versions
-            given = rule_input.make_rows(flip(rows), workers, ages)
-            aggregate, _, info = apply_rule(given, server.rule, guess, samples)
+            made, _, info = aggregate(flip(rows), workers, ages, samples, server.rule, guess)
             weights = info.weights
-            if weights is not None:
-                weights = rule_input.share_weights(weights, workers)
-                weights = weights * rule_input.factors(ages).astype(weights.dtype)
-            return Answer(flip(aggregate), weights, rows)
+            if weights is not None and weight is not None:
+                weights = weights * weight(ages.astype(float)).astype(weights.dtype)
+            return Answer(flip(made), weights, rows)
 
         if table is None:
 
@@ -215,7 +214,7 @@ def build_forge(
 
         table = enter_rows(table, arrived, rows, is_byzantine(world, step, arrived), arrived_samples)
         n = len(table.present)
-        workers, last = rows_in_table(table, rule_input.num_rows if kept else n)
+        workers, last = rows_in_table(table, kept or n)
         fresh = jnp.zeros(n, bool).at[arrived.workers].set(True)[workers]
         if computed is not None:
             computed = computed.at[arrived.workers].set(rows)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from byzax.aggregators import Info
 from byzax.aggregators.filters import Filter, Sent
 from byzax.aggregators.kernels.means import mean_of
-from byzax.simulator.aggregation import ApplyRule, RuleInput
+from byzax.simulator.aggregation import Aggregate
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, with_server_row
 from byzax.simulator.diagnostics import Decision, Diagnostics, compare_with_honest
@@ -43,25 +43,25 @@ class MakeUpdate(Protocol):
 
 @compiled_once
 def build_update(
-    apply_rule: ApplyRule,
+    aggregate: Aggregate,
     judge: Filter | None,
     make_context: MakeContext,
     move: MoveModel,
     is_byzantine: IsByzantine,
     count_samples: CountSamples,
-    rule_input: RuleInput,
+    num_rows: int,
     filter_remembers: bool,
 ) -> MakeUpdate:
     """Builds the server's part of an update.
 
     Args:
-        apply_rule: Applies the rule.
+        aggregate: Aggregates rows.
         judge: The filter; None for none.
         make_context: Gathers the server's knowledge.
         move: Applies an aggregate to the model.
         is_byzantine: Finds the Byzantine rows, for diagnostics.
         count_samples: Counts the samples of workers.
-        rule_input: Makes the rows that the rule sees.
+        num_rows: Number of rows of a table that the rule sees.
         filter_remembers: Whether the server remembers its own rows for the filter.
 
     Returns:
@@ -75,15 +75,14 @@ def build_update(
         samples = count_samples(world, server.step, workers)
         if table is not None:
             table = enter_rows(table, arrived, rows, byzantine, samples)
-            workers, (rows, versions, _, byzantine, samples) = rows_in_table(table, rule_input.num_rows)
+            workers, (rows, versions, _, byzantine, samples) = rows_in_table(table, num_rows)
         there = workers >= 0
         ages = server.step - versions
         known = make_context(world, server, server.step, derive(world.key, Purpose.RULE, server.step))
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
-            rows_for_rule = rule_input.make_rows(given, workers, ages)
-            aggregate, rule_state, info = apply_rule(rows_for_rule, server.rule, known, samples)
-            return aggregate, info, *move(server.params, server.optimizer, aggregate), rule_state
+            made, rule_state, info = aggregate(given, workers, ages, samples, server.rule, known)
+            return made, info, *move(server.params, server.optimizer, made), rule_state
 
         def refuse(given: Array) -> tuple[Array, Info, Array, State, State]:
             nothing = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), jax.eval_shape(accept, given)[:2])
@@ -97,11 +96,11 @@ def build_update(
             row, accepted, judged = judge.judge(rows[0], Sent(workers[0], ages[0]), given, own)
             filter_state = put(judged)
             new = jax.lax.cond(accepted, accept, refuse, row[None])
-        aggregate, info, params, optimizer_state, rule_state = new
+        made, info, params, optimizer_state, rule_state = new
 
-        weights = None if info.weights is None else rule_input.share_weights(info.weights, workers)
+        weights = info.weights
         honest, _ = mean_of(rows, ~byzantine & there)
-        norm, cosine, distance = compare_with_honest(aggregate, honest)
+        norm, cosine, distance = compare_with_honest(made, honest)
         diagnostics = Diagnostics(
             aggregate_norm=norm,
             honest_cosine=cosine,
@@ -117,6 +116,6 @@ def build_update(
             by_worker = jnp.full_like(by_worker, jnp.nan)
         else:
             by_worker = by_worker.at[workers].add(jnp.where(there, weights, 0).astype(jnp.float32))
-        return after, jax.tree.map(jnp.float32, diagnostics), Decision(arrived_byzantine, aggregate, by_worker)
+        return after, jax.tree.map(jnp.float32, diagnostics), Decision(arrived_byzantine, made, by_worker)
 
     return update
