@@ -260,6 +260,7 @@ class Attack(NamedTuple):
         reads_labels: Whether `corrupt` reads or changes labels, so that the data has to have them.
         least_known: Rows that its workers have to know to change anything; where they know one, their own, and this is
             2, they send that one.
+        by_receiver: Whether what `forge` makes depends on `View.receiver`; refused where there is one server.
     """
 
     init: AttackInit = lambda d: ()
@@ -271,6 +272,7 @@ class Attack(NamedTuple):
     needs: frozenset[Need] = frozenset()
     reads_labels: bool = False
     least_known: Count = 1
+    by_receiver: bool = False
 
 
 def check(name: str, n: int, f: int) -> None:

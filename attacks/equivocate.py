@@ -1,4 +1,4 @@
-"""Equivocation (El Mhamdi et al. 2020): opposite rows for servers of even and of odd number."""
+"""Equivocation (El Mhamdi et al. 2020): opposite rows for receivers of even and of odd number."""
 
 import jax.numpy as jnp
 
@@ -9,9 +9,9 @@ from byzax.options import checked
 
 @checked
 def equivocate(n: int, f: int, *, gamma: Finite = 1.5, perturbation: Perturbation = "std") -> Attack:
-    """All Byzantine workers send one row to servers of even number, and to those of odd number its mirror image.
+    """All Byzantine workers send one row to receivers of even number, and to those of odd number its mirror image.
 
-    Servers that hear the same honest workers are driven apart. Where there is one server, its number is 0.
+    Servers or nodes that hear the same honest workers are driven apart. Where there is one server it is refused.
 
     Formula: mean + gamma p for a receiver of even number, mean - gamma p for one of odd number
     Knows: all honest rows
@@ -40,4 +40,4 @@ def equivocate(n: int, f: int, *, gamma: Finite = 1.5, perturbation: Perturbatio
         size = jnp.where(view.receiver % 2 == 0, gamma, -gamma)
         return honest_mean(view) + size * direction(view)
 
-    return stateless(make_row, least_known=2 if perturbation == "std" else 1)
+    return stateless(make_row, least_known=2 if perturbation == "std" else 1)._replace(by_receiver=True)

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import CodeType
 from typing import Any, get_args, get_type_hints
 
@@ -15,11 +16,12 @@ import optax
 
 from byzax.aggregators import Aggregator
 from byzax.aggregators.filters import Filter
-from byzax.aggregators.pre import Mixer
+from byzax.aggregators.pre import Mixer, chained
 from byzax.attacks import Attack
 from byzax.members import KINDS, check_call, code_of, file_of, is_builtin, place_of
 from byzax.models import Model
 from byzax.options import OptionError, PartError, checked_fields
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
 from byzax.simulator.data.base import DataError, Dataset
 from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
@@ -67,6 +69,25 @@ def build(part: Part, *args: Any) -> Any:
         raise ContractError(f"{part.label}: {error}{location(part)}") from None
     _check_calls(part, checked)
     return checked
+
+
+@compiled_once
+def build_rule(part: Part, before: tuple[Part, ...], n: int, f: int) -> Aggregator:
+    """Builds a rule with the pre-aggregations before it, the same for equal arguments.
+
+    Args:
+        part: The rule.
+        before: The pre-aggregations.
+        n: Number of rows that the first of them sees.
+        f: Number of rows that may be Byzantine.
+
+    Returns:
+        The rule of n rows.
+
+    Raises:
+        ValueError: Where one of them does not accept these numbers.
+    """
+    return chained(partial(build, part), n, f, [partial(build, each) for each in before])
 
 
 def _check_calls(part: Part, made: Any) -> None:

@@ -1,15 +1,11 @@
 """The functions of a run, built from the parts of its scenario; executors call them and hold no formula."""
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
 
-from byzax.aggregators import Aggregator
-from byzax.aggregators.filters import Filter
-from byzax.aggregators.pre import chained
-from byzax.attacks import Attack, Goal
+from byzax.attacks import Goal
 from byzax.models import Model
 from byzax.simulator.adversary import (
     Adversary,
@@ -18,6 +14,7 @@ from byzax.simulator.adversary import (
     build_adversary,
     build_byzantine_ranks,
 )
+from byzax.simulator.aggregation import build_aggregate
 from byzax.simulator.attackers import Attackers, build_is_active
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
@@ -25,41 +22,21 @@ from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
+from byzax.simulator.context import build_context
 from byzax.simulator.contracts import build as build_part
+from byzax.simulator.contracts import build_rule
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
+from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm, build_init_adversary
 from byzax.simulator.jobs import Work, build_make_row, build_work
+from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
+from byzax.simulator.parts import f_of_rule, schedule, topology
 from byzax.simulator.rates import Rate
-from byzax.simulator.schedules import Schedule
-from byzax.simulator.serving import (
-    ForgeUpdate,
-    MakeUpdate,
-    MoveModel,
-    Start,
-    build_apply_rule,
-    build_context,
-    build_count_samples,
-    build_forge,
-    build_harm,
-    build_init_adversary,
-    build_is_byzantine,
-    build_move_model,
-    build_rule_input,
-    build_server_row,
-    build_start,
-    build_update,
-    take_aggregate,
-)
-from byzax.simulator.topologies import Topology
-from byzax.simulator.training import (
-    Memory,
-    build_control_variates,
-    build_memory,
-    build_optimizer,
-    build_rate,
-    with_job_keys,
-    worker_training,
-)
+from byzax.simulator.senders import build_count_samples, build_is_byzantine
+from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
+from byzax.simulator.server_row import build_server_row
+from byzax.simulator.training import build_optimizer, build_rate, worker_training
+from byzax.simulator.updating import MakeUpdate, build_update
 from byzax.simulator.world import load
 
 Array = jax.Array
@@ -110,7 +87,7 @@ def build(run: Run, rows_seen: int) -> Core:
     n, memory = run.workers.total, _memory(run)
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
     is_byzantine = build_is_byzantine(adversary, ranks, changing=_sampled(run) is not None)
-    rule = _rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
+    rule = build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
@@ -126,22 +103,21 @@ def build(run: Run, rows_seen: int) -> Core:
     filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
     rule_remembers, filter_remembers = rule_needs and memory is not None, filter_needs and memory is not None
     structure = topology(run)
-    weights = "samples" if structure.weighs else run.weights
-    apply_rule = build_apply_rule(rule, weights, rule_remembers)
-    models = run.local is not None and run.local.send == "model"
+    weighed = structure.weighs or run.weights == "samples"
+    models = run.sends_models
     step = build_move_model(optimizer, models)
     # without a server the aggregate is the next model
     move, models = (take_aggregate, True) if structure.mixes else (step, models)
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
     count_samples = build_count_samples(adversary, ranks)
-    rule_input = build_rule_input(decides.sees, decides.buckets, decides.weight, rows_seen)
+    buckets = decides.buckets if decides.sees == "buckets" else 0
+    aggregate = build_aggregate(rule, decides.weight, buckets, weighed, rule_remembers)
+    keeps = decides.sees == "table"
     # an adversary that sees one row at a time remembers the others
-    remembers = decides.sees == "table" or (decides.sees == "rows" and rows_seen == 1)
+    remembers = keeps or (decides.sees == "rows" and rows_seen == 1)
     return Core(
-        start=build_start(
-            model, optimizer, rule, judge, n if decides.sees == "table" else 0, own, rule_remembers, filter_remembers
-        ),
+        start=build_start(model, optimizer, rule, judge, n if keeps else 0, own, rule_remembers, filter_remembers),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         move=_compiled(step),
         batch=model.batch,
@@ -154,123 +130,24 @@ def build(run: Run, rows_seen: int) -> Core:
             adversary,
             ranks,
             is_byzantine,
-            apply_rule,
+            aggregate,
             make_context,
             move,
             harm,
             count_samples,
-            rule_input,
-            kept=decides.sees == "table",
+            decides.weight,
+            kept=rows_seen if keeps else 0,
             models=models,
-            weighed=weights == "samples",
+            weighed=weighed,
             asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=1.0 if structure.mixes else _server_rate(run),
         ),
         update=build_update(
-            apply_rule, judge, make_context, move, is_byzantine, count_samples, rule_input, filter_remembers
+            aggregate, judge, make_context, move, is_byzantine, count_samples, rows_seen, filter_remembers
         ),
         evaluate=build_evaluate(model, _goal(run, adversary)),
     )
-
-
-def schedule(run: Run) -> Schedule:
-    """The schedule of a run.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The decisions of the parameter server.
-
-    Raises:
-        ValueError: For an option out of its range.
-    """
-    return _schedule(run.schedule, run.workers.total, run.workers.declared)
-
-
-def topology(run: Run) -> Topology:
-    """The topology of a run.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The nodes of the run and what they do.
-
-    Raises:
-        ValueError: For an option out of its range.
-    """
-    return _topology(run.topology, run.workers.total, run.workers.declared)
-
-
-def f_of_rule(run: Run, rows_seen: int) -> int:
-    """The f that the rule is built with.
-
-    Args:
-        run: The run.
-        rows_seen: Number of rows that the rule sees.
-
-    Returns:
-        The declared number of Byzantine workers, at most `rows_seen`; 0 behind a filter. Where a fixed number of
-        Byzantine workers takes part in every update, and all of them are declared, it is that number.
-    """
-    of_topology = topology(run).declared
-    if of_topology is not None:
-        return of_topology(rows_seen)
-    of_schedule, byzantine = schedule(run).doubted, run.workers.byzantine
-    if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
-        of_schedule = byzantine.participating if run.workers.declared == byzantine.count else of_schedule
-    return min(run.workers.declared if of_schedule is None else of_schedule, rows_seen) if run.filter is None else 0
-
-
-def least_rows(run: Run) -> int:
-    """The fewest rows that the rule accepts.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The fewest rows, with the pre-aggregations before the rule; at most n.
-    """
-    n = run.workers.total
-    # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
-    return min(n, _rule(run.rule, run.pre, n, 0).least_rows(f_of_rule(run, n)))
-
-
-def may_shrink(run: Run) -> bool:
-    """Tells whether the run can go on with fewer than n rows.
-
-    Args:
-        run: The run.
-
-    Returns:
-        True where the shape of the rule's state does not depend on the number of rows, or the rule needs all n.
-    """
-    n, d = run.workers.total, message_bits(run) // 32
-
-    def state(rows_seen: int) -> Any:
-        return jax.eval_shape(lambda: _rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen)).init(d))
-
-    return least_rows(run) == n or state(n) == state(n - 1)
-
-
-def message_bits(run: Run) -> int:
-    """The size of a message.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The bits of a model or row: 32 for each parameter.
-    """
-    dataset, part = load(run.data), run.model
-
-    def init(key: Array) -> Array:
-        return build_part(part, dataset.x.shape[1:], dataset.classes).init(key)
-
-    # the factory is traced too, which gives the size of a model that does not fit into memory
-    return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
 
 
 @compiled_once
@@ -294,6 +171,10 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
 
 
 # Each part is built once: functions built from equal parts are then the same functions, compiled once.
+_attack, _filter = compiled_once(build_part), compiled_once(build_part)
+_compiled = compiled_once(jax.jit)
+
+
 def _attackers(run: Run) -> tuple[Attackers, ...]:
     return tuple(
         Attackers(_attack(part, run.workers.total, end - first), first, end, part.knowledge, build_is_active(part))
@@ -311,36 +192,6 @@ def _goal(run: Run, adversary: Adversary) -> Goal | None:
 def _sampled(run: Run) -> int | None:
     byzantine = run.workers.byzantine
     return byzantine.count if byzantine.per_round == "sampled" else None
-
-
-@compiled_once
-def _attack(part: Part, n: int, byzantine: int) -> Attack:
-    return build_part(part, n, byzantine)
-
-
-@compiled_once
-def _schedule(part: Part, n: int, f: int) -> Schedule:
-    return build_part(part, n, f)
-
-
-@compiled_once
-def _compiled(move: MoveModel) -> MoveModel:
-    return jax.jit(move)
-
-
-@compiled_once
-def _topology(part: Part, n: int, f: int) -> Topology:
-    return build_part(part, n, f)
-
-
-@compiled_once
-def _rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
-    return chained(partial(build_part, part), k, f, [partial(build_part, each) for each in before])
-
-
-@compiled_once
-def _filter(part: Part, n: int, f: int) -> Filter:
-    return build_part(part, n, f)
 
 
 def _memory(run: Run) -> Memory | None:

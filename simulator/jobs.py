@@ -12,9 +12,9 @@ from byzax.simulator.adversary import ByzantineRanks, CorruptBatch
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.memories import ControlVariates
 from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.training import (
-    ControlVariates,
     Gradient,
     WorkerTraining,
     build_local_optimizer,
@@ -242,7 +242,7 @@ def _build_several_steps(gradient: Gradient, batch_size: int, how: WorkerTrainin
 
         if local.steps is not None:
             after, _ = jax.lax.fori_loop(0, local.steps, drawn, (params, optimizer.init(params)))
-            return after if local.send == "model" else params - after
+            return after if how.sends_models else params - after
 
         batches, longest = num_batches(local, held, batch_size), world.shards.shape[1]
         assert local.epochs is not None
@@ -260,6 +260,6 @@ def _build_several_steps(gradient: Gradient, batch_size: int, how: WorkerTrainin
             return jax.lax.fori_loop(0, jnp.minimum(batches, total - number * batches), one, now)
 
         after, _ = jax.lax.fori_loop(0, -(-total // batches), epoch, (params, optimizer.init(params)))
-        return after if local.send == "model" else params - after
+        return after if how.sends_models else params - after
 
     return make_row

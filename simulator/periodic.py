@@ -20,6 +20,7 @@ from byzax.simulator.events import (
     PutTogether,
     States,
 )
+from byzax.simulator.parts import schedule
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World
 
@@ -79,10 +80,8 @@ def check_in_step(run: Run) -> None:
     Raises:
         PartError: Says which key to change, and how.
     """
-    everyone = ("all", run.workers.total, *(["n-f"] if not run.workers.declared else []))
     refused = [
-        (run.schedule.name != "synchronous" or run.schedule.options().get("quorum") not in everyone,
-         "all nodes wait for all others: take schedule synchronous with quorum all"),
+        (not schedule(run).together, "all nodes wait for all others: take schedule synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
         (bool(run.latency.loss or run.latency.crashes), "nothing is lost and no node dies: leave latency.loss and "
          "latency.crashes out"),

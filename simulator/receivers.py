@@ -11,7 +11,8 @@ from byzax.simulator.diagnostics import Decision, Diagnostics
 from byzax.simulator.events import EventResult, Network, Node, NodeEvent, NodeStep, OfEvents, States, stack_rows
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.periodic import WORK, Message, RoundEvent, by_step, mean_measurements, periodic_network
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import World
 

@@ -18,8 +18,8 @@ from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
-from byzax.simulator.core import message_bits
 from byzax.simulator.executors import session
+from byzax.simulator.parts import message_bits
 
 RULES = ("average", "median", "krum")
 EXECUTORS = {"vectorised": {"name": "vectorised"}, "ray, actors: auto": {"name": "ray"}}

@@ -10,8 +10,7 @@ import numpy as np
 from byzax.aggregators import Aggregator, Context
 from byzax.simulator import interrupts
 from byzax.simulator.config.part import Part
-from byzax.simulator.contracts import errors_of, location, require
-from byzax.simulator.validation.row_traces import build_rule
+from byzax.simulator.contracts import build_rule, errors_of, location, require
 
 Array = jax.Array
 # Rows of one batch, in bytes: less than the size that the C library maps anew each time (32 MiB), since to get

@@ -116,7 +116,7 @@ class Settings(Description, frozen=True):
             raise ValueError(
                 "variance_reduction: saga is for single gradients: with local leave it out, or take local.proximal"
             )
-        if self.local and self.local.send == "model" and self.worker_momentum.beta:
+        if self.sends_models and self.worker_momentum.beta:
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
         self._controlled()
         self._shared_attacks()
@@ -150,7 +150,7 @@ class Settings(Description, frozen=True):
             return
         needed = {
             "local.steps": local.steps is not None,
-            "local.send delta": local.send == "delta",
+            "local.send delta": not self.sends_models,
             "local.learning_rate a number": isinstance(local.learning_rate, float),
             "worker_momentum 0": not self.worker_momentum.beta,
             "optimizer sgd without momentum and with a number for its rate": self.optimizer.name == "sgd"
@@ -158,11 +158,6 @@ class Settings(Description, frozen=True):
             and isinstance(options["learning_rate"], float),
             "no regularisation.max_norm": self.regularisation.max_norm is None,
             "no filter": self.filter is None,
-            "schedule synchronous with quorum all": self.schedule.model_dump()
-            == {"name": "synchronous", "quorum": "all"},
-            "attack.timing honest, and no lost message or crash": self.attack.timing.name == "honest"
-            and not self.latency.loss
-            and not self.latency.crashes,
             "clock virtual": self.clock == "virtual",
         }
         if missing := [what for what, fulfilled in needed.items() if not fulfilled]:
@@ -232,6 +227,11 @@ class Settings(Description, frozen=True):
                 f"{key}: Byzantine workers that do not answer (attack.timing {self.attack.timing.name}) take no part: "
                 "leave one of the two out"
             )
+
+    @property
+    def sends_models(self) -> bool:
+        """True where workers send models, and not gradients or changes of the model."""
+        return self.local is not None and self.local.send == "model"
 
     @property
     def attacks(self) -> list[AssignedAttack]:

@@ -16,9 +16,10 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.executors.base import batched, first_core, floats, in_numpy, prepare, stage
 from byzax.simulator.executors.node_host import NodeHost
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.timeline import UNPLANNED, Timeline
-from byzax.simulator.topologies.parameter_server import arrived
+from byzax.simulator.topologies.parameter_server import ForgedWorkers, arrived, build_forged_workers
 from byzax.simulator.world import World, world
 
 
@@ -62,6 +63,7 @@ class Setting(NamedTuple):
     core_of: Callable[[int], Core]
     world: World
     post: Post
+    forged: ForgedWorkers | None
 
 
 def setting(task: Task, hosts: np.ndarray) -> Setting:
@@ -71,7 +73,8 @@ def setting(task: Task, hosts: np.ndarray) -> Setting:
     run = task.run
     ready = prepare(run, UNPLANNED if run.clock == "wall" else None)
     post = posted(ready.timeline, hosts)
-    return Setting(task, ready.timeline, first_core(run), ready.core_of, world(run), post)
+    core, here = first_core(run), world(run)
+    return Setting(task, ready.timeline, core, ready.core_of, here, post, build_forged_workers(core, here))
 
 
 class Seen(NamedTuple):
@@ -123,7 +126,8 @@ def by_place(run: Setting, step: int, parts: tuple[np.ndarray, ...]) -> np.ndarr
 
 def _forged_of(run: Setting, step: int, new: New) -> np.ndarray:
     """The rows of an update that are forged, truth values `[r]`."""
-    return np.asarray(run.core.byzantine_ranks(run.world, jnp.asarray(step)))[new.arrived.workers] >= 0
+    assert run.forged is not None
+    return run.forged(np.array([step]))[0][new.arrived.workers]
 
 
 class NodeActor:

@@ -16,12 +16,13 @@ from byzax.simulator.arrivals import open_book
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.attack import Honest
 from byzax.simulator.config.run import Run
-from byzax.simulator.core import Core, build, least_rows, message_bits, schedule, topology
+from byzax.simulator.core import Core, build
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.parts import least_rows, message_bits, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules import Situation
 from byzax.simulator.timeline import Outcome, Timeline

@@ -8,11 +8,11 @@ import numpy as np
 
 from byzax.simulator.arrivals import Book, Job, open_book
 from byzax.simulator.config.run import Run
-from byzax.simulator.core import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.executors.base import fixed_byzantine_workers, situation
+from byzax.simulator.parts import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.planning import Clock, Event, Foresee, follow
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies.parameter_server import gone_of
 

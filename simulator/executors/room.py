@@ -5,8 +5,8 @@ from pathlib import Path
 
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import message_bits
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import message_bits
 from byzax.simulator.world import load
 
 # Private memory of a worker actor that has trained softmax on digits: 300 to 315 MB (Ray 2.60, JAX 0.10, x86), of which

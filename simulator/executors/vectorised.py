@@ -15,7 +15,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Vectorised
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import Core, message_bits, schedule, topology
+from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Decision, Diagnostics, Evaluation, Update
 from byzax.simulator.engine import (
     Engine,
@@ -31,7 +31,9 @@ from byzax.simulator.engine import (
 )
 from byzax.simulator.executors import levels
 from byzax.simulator.executors.base import Prepared, batched, floats, network_of, prepare, stage
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.parts import message_bits, schedule, topology
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import SEED_AXES, World, stack, world
 

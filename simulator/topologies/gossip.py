@@ -16,7 +16,7 @@ from byzax.simulator.events import EventResult, Network, NodeEvent, NodeStep, Of
 from byzax.simulator.periodic import RoundEvent, before, by_step, check_in_step, mean_measurements, periodic_network
 from byzax.simulator.receivers import build_receivers, row_of_job, together_of
 from byzax.simulator.schedules.base import check_workers
-from byzax.simulator.serving import Server, public_state
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -25,7 +25,8 @@ from byzax.simulator.events import (
 )
 from byzax.simulator.receivers import row_of_job
 from byzax.simulator.schedules.base import check_workers
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
@@ -115,7 +116,7 @@ def _network(parts: NetworkParts) -> Network:
             NodeStep("update", "server", update),
         ),
         nodes={"server": 1, "adversary": 1, "worker": n},
-        table=table_of(timeline, None if core.forge is None else _forged(core, here)),
+        table=table_of(timeline, build_forged_workers(core, here)),
         start=start,
         show=public_state,
         measure=lambda seen: dict(seen)["update"],
@@ -125,12 +126,20 @@ def _network(parts: NetworkParts) -> Network:
     )
 
 
-def table_of(timeline: Timeline, forged: Callable[[np.ndarray], np.ndarray] | None) -> EventTable:
+class ForgedWorkers(Protocol):
+    """Tells whose rows are forged."""
+
+    def __call__(self, updates: np.ndarray, /) -> np.ndarray:
+        """The workers whose rows are forged in updates `[U]`: truth values `[U, n]`."""
+        ...
+
+
+def table_of(timeline: Timeline, forged: ForgedWorkers | None) -> EventTable:
     """The table of a run with one server.
 
     Args:
         timeline: The timeline of the run.
-        forged: Tells, for updates `[U]`, whose rows are forged in each, `[U, n]`; None where no row ever is.
+        forged: Tells whose rows are forged; None where no row ever is.
 
     Returns:
         The table.
@@ -201,17 +210,27 @@ def table_of(timeline: Timeline, forged: Callable[[np.ndarray], np.ndarray] | No
     )
 
 
-def _forged(core: Core, here: World) -> Callable[[np.ndarray], np.ndarray]:
-    """Tells, for updates `[U]`, whose rows are forged in each, `[U, n]`."""
+def build_forged_workers(core: Core, here: World) -> ForgedWorkers | None:
+    """Decides whose rows are forged: those of the workers that are Byzantine in an update.
+
+    Args:
+        core: The functions of the run.
+        here: Arrays of the run.
+
+    Returns:
+        The function that tells it; None where no attack forges rows.
+    """
+    if core.forge is None:
+        return None
     fixed = np.asarray(here.byzantine_rank) >= 0
     if fixed.any():
-        return lambda steps: np.broadcast_to(fixed, (len(steps), len(fixed)))
+        return lambda updates: np.broadcast_to(fixed, (len(updates), len(fixed)))
     ranks = _build_ranks(core.byzantine_ranks)
 
-    def drawn(steps: np.ndarray) -> np.ndarray:
+    def drawn(updates: np.ndarray) -> np.ndarray:
         # few lengths are compiled
-        padded = np.resize(steps, 1 << (len(steps) - 1).bit_length())
-        return np.asarray(ranks(here, padded))[: len(steps)] >= 0
+        padded = np.resize(updates, 1 << (len(updates) - 1).bit_length())
+        return np.asarray(ranks(here, padded))[: len(updates)] >= 0
 
     return drawn
 

@@ -15,18 +15,17 @@ from byzax.simulator.config.part import NestedPart, Part, parts_of
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.contracts import ContractError, build, check_type, errors_of, location, require
-from byzax.simulator.core import f_of_rule, topology
+from byzax.simulator.contracts import ContractError, build, build_rule, check_type, errors_of, location, require
 from byzax.simulator.data import Dataset, Split
 from byzax.simulator.executors.base import all_together, plan, prepare, situation
 from byzax.simulator.mistakes import Impossible, ScenarioError
+from byzax.simulator.parts import f_of_rule, topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.training import build_optimizer
 from byzax.simulator.validation.network_traces import trace_network
 from byzax.simulator.validation.row_traces import (
     build_nested,
-    build_rule,
     rows_left,
     trace_attack,
     trace_filter,
@@ -61,7 +60,8 @@ def check_parts(run: Run) -> Schedule:
         ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
     n, declared = run.workers.total, run.workers.declared
-    models = run.local is not None and run.local.send == "model"
+    with errors_of("topology", run.topology):
+        structure = topology(run)
     for key, part, f in _attacks(run):
         for inner_key, inner in _nested(part, key):
             with errors_of(inner_key, inner):
@@ -73,6 +73,12 @@ def check_parts(run: Run) -> Schedule:
                 f"{part.label} states false numbers of samples, and with weights equal these do not count: take "
                 "weights samples, or another attack",
             )
+            require(
+                not (made.by_receiver and structure.one_server),
+                f"{part.label} tells receivers apart, and {run.topology.name} has one: take topology gossip, or "
+                "an attack that makes one row for all, such as little",
+                PartError,
+            )
     if run.trigger is not None:
         with errors_of("trigger", run.trigger):
             made = build(run.trigger, n, run.workers.byzantine.count)
@@ -83,18 +89,23 @@ def check_parts(run: Run) -> Schedule:
             )
     with errors_of("schedule", run.schedule):
         schedule: Schedule = build(run.schedule, n, declared)
-        if models and schedule.weight is not None:
+        if run.sends_models and schedule.weight is not None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with errors_of("topology", run.topology):
-        topology(run).check(run)
+        structure.check(run)
     functions = [*parts_of(run.latency, "latency"), ("data.partition", run.data.partition)]
     functions += [(f"data.augment[{i}]", each) for i, each in enumerate(run.data.augment)]
     for key, part in functions:
         with errors_of(key, part):
             build(part)
     _check_optimizers(run)
+    if run.local is not None and run.local.control_variates and not all_together(run):
+        raise Impossible(
+            "local.control_variates: needs a row of every worker in every update: take schedule synchronous with "
+            "quorum all, attack.timing honest, and no lost message or crash"
+        )
     if all_together(run):
-        for rows in topology(run).inboxes or (n,):
+        for rows in structure.inboxes or (n,):
             _check_rule(run, rows)
     return schedule
 
@@ -170,7 +181,7 @@ def check_task(task: Task) -> None:
         with errors_of(key, part):
             check_first_rates(part, updates)
     n, declared = run.workers.total, run.workers.declared
-    models = "with local.send model they are models: take delta" if run.local and run.local.send == "model" else ""
+    models = "with local.send model they are models: take delta" if run.sends_models else ""
     if structure.mixes:
         models = f"with {run.topology.name} they are models: take another rule"
     data = load(run.data)
@@ -394,7 +405,7 @@ def _check_single_rows(run: Run, kinds: list[list[int]]) -> None:
             f"{name} judges single rows, and with {run.schedule.label} as it is an update has or sees {most}: "
             "choose asynchronous or stale_synchronous with apply each"
         )
-    if run.local and run.local.send == "model":
+    if run.sends_models:
         raise ValueError(f"{name} judges gradients and changes: with local.send model leave it out")
 
 

@@ -10,11 +10,12 @@ from byzax.simulator import events
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import ContractError, location, require, type_name
-from byzax.simulator.core import Core, topology
+from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import EventResult, Network, Node, NodeEvent, inbox_of
 from byzax.simulator.executors import levels
 from byzax.simulator.executors.base import Prepared, network_of
+from byzax.simulator.parts import topology
 from byzax.simulator.validation.tracing import is_array, require_same_state, tracing
 from byzax.simulator.world import World
 

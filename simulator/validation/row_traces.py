@@ -1,7 +1,7 @@
 """Traces of the parts that make, judge and aggregate rows: pre-aggregations, rules, filters and attacks."""
 
 import math
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from byzax.aggregators import Aggregator, Context, Info
 from byzax.aggregators.filters import Sent
-from byzax.aggregators.pre import chained
 from byzax.attacks import Answer, Batch, View
 from byzax.options import OptionError, PartError
 from byzax.simulator.config.part import Part
-from byzax.simulator.contracts import build, location, require, type_name
+from byzax.simulator.contracts import build, build_rule, location, require, type_name
 from byzax.simulator.validation.tracing import (
     BatchSpec,
     batch_spec,
@@ -97,25 +96,6 @@ def build_nested(part: Part, k: int, f: int) -> Aggregator | None:
         return build(part, k, f)
     except PartError:
         return None
-
-
-@cache
-def build_rule(part: Part, before: tuple[Part, ...], k: int, f: int) -> Aggregator:
-    """Builds a rule with the pre-aggregations before it.
-
-    Args:
-        part: The rule.
-        before: The pre-aggregations.
-        k: Number of rows that the first of them sees.
-        f: Number of rows that may be Byzantine.
-
-    Returns:
-        The rule of k rows.
-
-    Raises:
-        ValueError: Where one of them does not accept these numbers.
-    """
-    return chained(partial(build, part), k, f, [partial(build, each) for each in before])
 
 
 @cache

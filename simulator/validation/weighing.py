@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from byzax.aggregators.pre import chained
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Task
+from byzax.simulator.contracts import build_rule
 from byzax.simulator.world import share_out
 
 
@@ -50,5 +50,5 @@ def weight_notes(task: Task) -> Iterator[str]:
 @cache
 def _largest_f(part: Part, before: tuple[Part, ...], n: int) -> int:
     """The largest f that a rule accepts for n rows."""
-    least_rows = chained(part.make, n, 0, [each.make for each in before]).least_rows
-    return bisect.bisect_right(range(n + 1), n, key=least_rows) - 1
+    # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
+    return bisect.bisect_right(range(n + 1), n, key=build_rule(part, before, n, 0).least_rows) - 1

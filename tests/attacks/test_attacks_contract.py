@@ -117,6 +117,21 @@ def test_an_attack_calls_the_functions_of_the_view_that_it_declares_and_no_other
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=identity)
+def test_an_attack_forges_different_rows_for_two_receivers_where_it_declares_it_and_nowhere_else(name, options):
+    attack = attacks.build(name, N, F, **options)
+    if attack.forge is None:
+        assert not attack.by_receiver
+        return
+    rows, byzantine = example(MASKS["scattered"])
+    view = view_of(rows, byzantine)
+    one, other = (
+        attack.forge(jax.random.key(0), view._replace(receiver=jnp.int32(receiver)), attack.init(D))[0]
+        for receiver in range(2)
+    )
+    assert attack.by_receiver != np.array_equal(one, other, equal_nan=True)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=identity)
 def test_data_without_labels_is_refused_by_the_attacks_that_read_them_and_by_no_others(name, options):
     attack = attacks.build(name, N, F, **options)
     batch = Batch(jnp.zeros((4, 6, 6)), jnp.zeros(4), None)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator.config.study import Study
-from byzax.simulator.core import build, message_bits
+from byzax.simulator.core import build
 from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.parts import message_bits
 from byzax.simulator.world import load, world
 from tests.reference.training import Drawn
 

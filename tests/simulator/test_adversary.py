@@ -8,7 +8,7 @@ import pytest
 from byzax import models
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.world import byzantine_ranks, share_out, world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import at, run, small

@@ -9,7 +9,7 @@ from byzax import models
 from byzax.simulator.core import build
 from byzax.simulator.diagnostics import EVALUATED_AT_ONCE, build_evaluate
 from byzax.simulator.keys import Purpose, derive, generator
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.world import share_out, world
 from tests.nightly import by_night
 from tests.simulator.conftest import at, small

@@ -15,7 +15,7 @@ from byzax.simulator.executors import actors as roles
 from byzax.simulator.executors import ray as ray_executor
 from byzax.simulator.executors.base import batched, digest, plan
 from byzax.simulator.executors.ray import pool, ray
-from byzax.simulator.serving import Server
+from byzax.simulator.server import Server
 from byzax.simulator.timeline import check, truncate
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night

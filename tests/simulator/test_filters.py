@@ -6,7 +6,7 @@ import pytest
 
 from byzax.simulator.core import build
 from byzax.simulator.executors.base import plan
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.world import world
 from tests.nightly import by_day
 from tests.simulator.conftest import run, small

@@ -88,7 +88,7 @@ def test_messages_take_their_delay_and_bits_over_bandwidth():
 
 
 def test_messages_have_as_many_bits_as_the_model():
-    from byzax.simulator.core import message_bits
+    from byzax.simulator.parts import message_bits
 
     assert message_bits(small().run) == 32 * 650
     slow = {"name": "constant", "up": {"bandwidth": 650.0 * 32}}

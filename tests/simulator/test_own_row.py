@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.simulator import core, jobs, serving, training
+from byzax.simulator import core, jobs, memories, server_row
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import ScenarioError
@@ -48,12 +48,12 @@ def keys_of_the_server(monkeypatch):
         return jax.random.fold_in(derive(root, Purpose.RULE, job), int(own))
 
     # the functions that are compiled with these keys are for this test alone
-    for kept in (jobs.build_work, training.with_job_keys):
+    for kept in (jobs.build_work, memories.with_job_keys):
         kept.cache_clear()
-    for module in (jobs, training):
+    for module in (jobs, memories):
         monkeypatch.setattr(module, "derive", drawn)
     yield
-    for kept in (jobs.build_work, training.with_job_keys):
+    for kept in (jobs.build_work, memories.with_job_keys):
         kept.cache_clear()
 
 
@@ -131,7 +131,7 @@ def made(monkeypatch):
     entries = []
 
     def build(*given):
-        own = serving.build_server_row(*given)
+        own = server_row.build_server_row(*given)
 
         def row(*asked):
             jax.debug.callback(lambda: entries.append(True))

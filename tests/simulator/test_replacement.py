@@ -6,7 +6,7 @@ import pytest
 
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.validation import validate
 from byzax.simulator.world import world
 from tests.nightly import by_night

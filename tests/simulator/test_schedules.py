@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from byzax.simulator.core import build, least_rows
+from byzax.simulator.core import build
 from byzax.simulator.executors.base import per_job, plan
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.parts import least_rows
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.timeline import check, load, save, truncate
 from byzax.simulator.world import world
 from tests.nightly import by_night

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from byzax.simulator import arrivals, schedules
 from byzax.simulator.arrivals import open_book
 from byzax.simulator.config.attack import Chosen
-from byzax.simulator.core import f_of_rule
 from byzax.simulator.durations import build_draws
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan, situation
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import f_of_rule
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import likely_bound
 from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage

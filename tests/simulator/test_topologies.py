@@ -183,6 +183,15 @@ def test_equivocation_sends_receivers_of_even_and_odd_number_opposite_rows():
     assert np.dot(*ways) < 0
 
 
+def test_equivocation_is_refused_where_there_is_one_receiver():
+    said = "^attack.beside.0.: equivocate tells receivers apart, and parameter_server has one: take topology gossip"
+    attack = {"name": "sign_flip", "workers": 1, "beside": ["equivocate"]}
+    workers = {"total": N, "byzantine": 2}
+    with pytest.raises(byzax.ScenarioError, match=said):
+        byzax.validate(byzax.Study(name="refused", **SMALL | {"attack": attack, "workers": workers}))
+    byzax.validate(byzax.Study(name="taken", **SMALL | {"attack": attack, "workers": workers, "topology": gossip()}))
+
+
 def test_a_change_of_scale_knows_that_the_aggregate_is_the_next_model():
     local = {"steps": 2, "learning_rate": 0.1}
     changes = {"local": local, "optimizer": {"name": "sgd", "learning_rate": 0.5}, "attack": "scaled"}

@@ -7,8 +7,10 @@ import pytest
 from byzax.simulator import rates
 from byzax.simulator.core import build
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.mistakes import Impossible
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.training import build_rate, clip_norm
+from byzax.simulator.validation.building import check_parts
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import run, small
@@ -381,11 +383,33 @@ def test_control_variates_are_those_of_scaffold_over_several_updates():
 
 
 def test_control_variates_are_refused_where_they_would_not_be_read_right():
-    said = "local.control_variates: needs local.steps; and optimizer sgd without momentum .*; and schedule synchronous"
-    changes = {"optimizer": "adam", "schedule": "asynchronous"}
+    said = "local.control_variates: needs local.steps; and optimizer sgd without momentum .*; and clock virtual"
+    changes = {"optimizer": "adam", "clock": "wall", "executor": "ray"}
     with pytest.raises(ValueError, match=said):
         small(local={"epochs": 1, "control_variates": True}, **changes)
     small(local={"epochs": 1}, **changes)
+
+
+CONTROLLED = {"local": {"steps": 2, "control_variates": True}, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "asynchronous"},
+        {"schedule": {"name": "synchronous", "quorum": 6}},
+        {"latency": {"name": "constant", "loss": 0.1}},
+        {"latency": {"name": "constant", "crashes": [{"worker": 1, "at": 1}]}},
+        {"attack": {"name": "sign_flip", "timing": "first"}},
+    ],
+)
+def test_control_variates_need_a_row_of_every_worker_in_every_update(changes):
+    with pytest.raises(Impossible, match=r"^local\.control_variates: needs a row of every worker"):
+        check_parts(small(**CONTROLLED | changes).run)
+
+
+def test_control_variates_ask_the_schedule_whether_all_workers_are_waited_for():
+    assert check_parts(small(**CONTROLLED, schedule={"name": "synchronous", "quorum": 7}).run).together
 
 
 # --- on the whole -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from ray.exceptions import RayError, RayTaskError
 
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import topology
 from byzax.simulator.engine import Engine, EngineLost, Repeats, State
 from byzax.simulator.executors.base import RunError
 from byzax.simulator.executors.ray import networked, planned, raced
@@ -39,6 +38,7 @@ from byzax.simulator.executors.ray.pool import (
     not_answering,
 )
 from byzax.simulator.executors.ray.repeat import configure
+from byzax.simulator.parts import topology
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from byzax.simulator.executors.ray.pool import (
     worker_name,
 )
 from byzax.simulator.executors.ray.repeat import Repeat, stretch
-from byzax.simulator.serving import Arrivals
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.timeline import UNPLANNED, Timeline
 
 

@@ -1,0 +1,116 @@
+"""The schedule and topology of a run, each built once, and the numbers that follow from its parts."""
+
+from typing import Any
+
+import jax
+
+from byzax.simulator.compilation import compiled_once
+from byzax.simulator.config.run import Run
+from byzax.simulator.contracts import build, build_rule
+from byzax.simulator.schedules import Schedule
+from byzax.simulator.topologies import Topology
+from byzax.simulator.world import load
+
+Array = jax.Array
+
+# equal parts give the same functions, and these are compiled once
+_schedule, _topology = compiled_once(build), compiled_once(build)
+
+
+def schedule(run: Run) -> Schedule:
+    """The schedule of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The decisions of the parameter server.
+
+    Raises:
+        ValueError: For an option out of its range.
+    """
+    return _schedule(run.schedule, run.workers.total, run.workers.declared)
+
+
+def topology(run: Run) -> Topology:
+    """The topology of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The nodes of the run and what they do.
+
+    Raises:
+        ValueError: For an option out of its range.
+    """
+    return _topology(run.topology, run.workers.total, run.workers.declared)
+
+
+def f_of_rule(run: Run, rows_seen: int) -> int:
+    """The f that the rule is built with.
+
+    Args:
+        run: The run.
+        rows_seen: Number of rows that the rule sees.
+
+    Returns:
+        The declared number of Byzantine workers, at most `rows_seen`; 0 behind a filter. Where a fixed number of
+        Byzantine workers takes part in every update, and all of them are declared, it is that number.
+    """
+    of_topology = topology(run).declared
+    if of_topology is not None:
+        return of_topology(rows_seen)
+    of_schedule, byzantine = schedule(run).doubted, run.workers.byzantine
+    if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
+        of_schedule = byzantine.participating if run.workers.declared == byzantine.count else of_schedule
+    return min(run.workers.declared if of_schedule is None else of_schedule, rows_seen) if run.filter is None else 0
+
+
+def least_rows(run: Run) -> int:
+    """The fewest rows that the rule accepts.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The fewest rows, with the pre-aggregations before the rule; at most n.
+    """
+    n = run.workers.total
+    # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
+    return min(n, build_rule(run.rule, run.pre, n, 0).least_rows(f_of_rule(run, n)))
+
+
+def may_shrink(run: Run) -> bool:
+    """Tells whether the run can go on with fewer than n rows.
+
+    Args:
+        run: The run.
+
+    Returns:
+        True where the shape of the rule's state does not depend on the number of rows, or the rule needs all n.
+    """
+    n, d = run.workers.total, message_bits(run) // 32
+
+    def state(rows_seen: int) -> Any:
+        return jax.eval_shape(lambda: build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen)).init(d))
+
+    return least_rows(run) == n or state(n) == state(n - 1)
+
+
+def message_bits(run: Run) -> int:
+    """The size of a message.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The bits of a model or row: 32 for each parameter.
+    """
+    dataset, part = load(run.data), run.model
+
+    def init(key: Array) -> Array:
+        return build(part, dataset.x.shape[1:], dataset.classes).init(key)
+
+    # the factory is traced too, which gives the size of a model that does not fit into memory
+    return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
