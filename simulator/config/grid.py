@@ -5,7 +5,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -178,10 +178,11 @@ def _shared(choice: Any) -> set[str]:
 
 def _chosen(choice: Any, inside: Any) -> type[BaseModel] | None:
     """The description of the part that a mapping names; None where there is none, an error when it is parsed."""
-    try:
-        return choice.type_of((inside or {}).get("name"))
-    except (PartError, PluginError):
-        return choice.base if isinstance(choice, Choice) else None
+    name = (inside or {}).get("name")
+    if name is not None:
+        with suppress(PartError, PluginError):
+            return choice.type_of(name)
+    return choice.base if isinstance(choice, Choice) else None
 
 
 def _description(annotation: Any) -> type[BaseModel] | None:

@@ -381,8 +381,8 @@ def test_control_variates_are_those_of_scaffold_over_several_updates():
 
 
 def test_control_variates_are_refused_where_they_would_not_be_read_right():
-    said = "local.control_variates: needs local.steps; and optimizer sgd without momentum .*; and schedule synchronous"
-    changes = {"optimizer": "adam", "schedule": "asynchronous"}
+    said = "local.control_variates: needs local.steps; and optimizer sgd without momentum .*; and clock virtual"
+    changes = {"optimizer": "adam", "clock": "wall", "executor": "ray"}
     with pytest.raises(ValueError, match=said):
         small(local={"epochs": 1, "control_variates": True}, **changes)
     small(local={"epochs": 1}, **changes)
