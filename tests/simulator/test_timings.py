@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def now_and_then() -> Timing:
     return Timing(reply=reply, always=False, oldest=2)
 
 
-def of(function, **options):
+def of(function, **options) -> Any:
     return {"attack": {"name": "empire", "timing": {"name": function, **options} if options else function}}
 
 
@@ -80,10 +81,12 @@ def test_a_run_with_a_timing_in_a_file_of_ones_own(tmp_path):
                 )
             """)
     )
-    settings = {"data": "digits", "model": "softmax", "rule": "median", "steps": 6, "schedule": BUFFER}
-    attack = {"name": "sign_flip", "timing": {"name": f"{file}:patient", "rows": 2}}
-    workers = {"total": 7, "byzantine": 2}
-    study = byzax.Study(name="own", attack=attack, workers=workers, **settings)
+    settings: dict[str, Any] = {
+        "data": "digits", "model": "softmax", "rule": "median", "steps": 6, "schedule": BUFFER,
+        "attack": {"name": "sign_flip", "timing": {"name": f"{file}:patient", "rows": 2}},
+        "workers": {"total": 7, "byzantine": 2},
+    }  # fmt: skip
+    study = byzax.Study(name="own", **settings)
     assert byzax.run(study, quiet=True).runs["status"].tolist() == ["complete"]
     # written with its options, and found again
     assert byzax.Study(**study.given()) == study
