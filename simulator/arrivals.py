@@ -1,6 +1,6 @@
 """Changes of the book at each event of a worker, the same in virtual and in real time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from byzax.simulator.book import Book, Job, end_job, leaving_table, over, renew_board
 from byzax.simulator.stopping import stuck
@@ -28,10 +28,11 @@ def arrive(book: Book, worker: int, now: float) -> list[Job]:
     """Handles the arrival of a row. Returns the jobs that start as a result."""
     changed, attackers = False, []
     if book.ready and worker not in book.senders.workers:
-        for attacker in sorted(book.ready):
-            if not over(book) and _is_released(book, attacker, before_honest=True):
-                attackers.append(attacker)
-                changed |= _deliver(book, book.ready.pop(attacker), now)
+        for attacker in _released(book, before_honest=True):
+            attackers.append(attacker)
+            changed |= _deliver(book, book.ready.pop(attacker), now)
+            if over(book):
+                return []
     if over(book):
         return []
     changed |= _deliver(book, book.open.pop(worker), now)
@@ -95,7 +96,8 @@ def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Jo
     begun: list[Job] = []
     if over(book):
         return begun
-    if book.ready:
+    # no row has come since an update: it was made just now
+    if book.ready and not book.arrivals:
         released, moved = _release_all(book, now)
         workers, changed = [*workers, *released], changed or moved
     if book.order is not None:
@@ -148,7 +150,7 @@ def _release_all(book: Book, now: float) -> tuple[list[int], bool]:
     changed = False
     while not over(book):
         # what one sends may make an update, after which the others decide anew
-        attacker = next((each for each in sorted(book.ready) if _is_released(book, each, before_honest=False)), None)
+        attacker = next(_released(book, before_honest=False), None)
         if attacker is None:
             break
         sent.append(attacker)
@@ -156,9 +158,13 @@ def _release_all(book: Book, now: float) -> tuple[list[int], bool]:
     return sent, changed
 
 
-def _is_released(book: Book, attacker: int, before_honest: bool) -> bool:
-    age = book.step - book.ready[attacker].handed
-    return book.senders.timing.release(book.board, HeldRow(attacker, age, book.schedule.oldest, before_honest))
+def _released(book: Book, before_honest: bool) -> Iterator[int]:
+    """Yields the workers that need not hold their rows any longer; each is asked when it is its turn."""
+    release, oldest = book.senders.timing.release, book.schedule.oldest
+    for attacker in sorted(book.ready):
+        row = HeldRow(attacker, book.step - book.ready[attacker].handed, oldest, before_honest)
+        if release(book.board, row):
+            yield attacker
 
 
 def _reply(book: Book, worker: int) -> Reply | None:

@@ -31,7 +31,7 @@ class HeldRow(NamedTuple):
         worker: The Byzantine worker.
         age: Updates since its worker was handed the model.
         oldest: Largest age that the schedule accepts; None: every age.
-        before_honest: Whether an honest row arrives next, which this one would come before; else something happened
+        before_honest: Whether an honest row arrives next, which this one would come before; else an update was made
             just now.
     """
 
@@ -78,8 +78,8 @@ class Timing(NamedTuple):
 
     Attributes:
         reply: Decides about each job that a Byzantine worker may begin; None: all rows are sent in time.
-        release: Decides whether a row that is held back is sent now. It is asked before each honest row, and after
-            each arrival and each other change at the server.
+        release: Decides whether a row that is held back is sent now. It is asked before each honest row and after
+            each update; where nothing else can happen a row is sent unasked.
         always: Whether every job gets a reply in the end; False where `reply` gives None or "never".
         oldest: Largest `older` of any reply; a race keeps so many models.
     """

@@ -17,4 +17,5 @@ def first() -> Timing:
     References:
         Damaskinos, El Mhamdi, Guerraoui, Patra and Taziki, ICML 2018, "Asynchronous Byzantine Machine Learning"
     """
-    return Timing(reply=lambda board, worker, last: Reply("held"), release=lambda board, row: row.before_honest)
+    held = Reply("held")
+    return Timing(reply=lambda board, worker, last: held, release=lambda board, row: row.before_honest)

@@ -26,8 +26,10 @@ def late(*, age: CountOrZero = 10) -> Timing:
         None known to us; of honest rows that are old Lian, Huang, Li and Liu, NeurIPS 2015
     """
 
+    held = Reply("held")
+
     def release(board: Board, row: HeldRow) -> bool:
         limit = age if row.oldest is None else min(age, row.oldest)
         return limit > 0 and row.age >= limit
 
-    return Timing(reply=lambda board, worker, last: Reply("held"), release=release)
+    return Timing(reply=lambda board, worker, last: held, release=release)

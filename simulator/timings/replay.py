@@ -23,4 +23,5 @@ def replay(*, age: Count = 10) -> Timing:
     References:
         None known to us; a replay as in network protocols
     """
-    return Timing(reply=lambda board, worker, last: Reply(older=age), oldest=age)
+    old = Reply(older=age)
+    return Timing(reply=lambda board, worker, last: old, oldest=age)
