@@ -64,7 +64,7 @@ def run(
 
     Raises:
         ScenarioError: For a mistake in what was asked; one line for each, which begins with its key.
-        RunError: Where no run was completed.
+        RunError: Where no run was completed, or the Ray cluster that was joined is gone.
         RuntimeError: Where a file cannot be written, such as on a full disk; what was done is in `out`.
         KeyboardInterrupt: With what was done in `out`.
 

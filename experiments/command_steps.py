@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from byzax.experiments.refusing import check_environment, refuse, signal_outcome
-from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.mistakes import ScenarioError, prefix_errors
 
 
 def collect_overrides(settings: list[str] | None, options: dict[str, str | None]) -> list[str]:
@@ -137,7 +137,6 @@ def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
 
 def _room(studies: list[Any]) -> list[str]:
     """Notes about processes that share cores. Raises ScenarioError where this machine has no room for them."""
-    from byzax.simulator.config.grid import prefix_errors
     from byzax.simulator.executors import room
 
     messages = []
@@ -220,6 +219,7 @@ def perform(
 
     from byzax.experiments import progress, running
     from byzax.experiments.writing import WriteError
+    from byzax.simulator.executors import SessionLost
 
     groups = [group for each in studies for group in running.group_runs(*each)]
     failed = any(standing.failed for _, _, standing in studies)
@@ -236,4 +236,7 @@ def perform(
         return code
     except WriteError as error:
         typer.echo(f"{error}: what is done is kept", err=True)
+        return 1
+    except SessionLost as error:
+        typer.echo(f"{error}: what is done is kept, and the same command goes on when it is back", err=True)
         return 1

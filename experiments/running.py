@@ -19,7 +19,7 @@ from byzax.experiments.writing import WriteError
 from byzax.simulator import interrupts
 from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.study import Study
-from byzax.simulator.executors import Checkpoint, Execute, Saving, Snapshot, session
+from byzax.simulator.executors import Checkpoint, Execute, Saving, SessionLost, Snapshot, session
 
 
 class RunGroup(NamedTuple):
@@ -85,6 +85,7 @@ def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report
 
     Raises:
         WriteError: Where results cannot be written; files before are in order.
+        SessionLost: Where the Ray cluster that was joined is gone; files are in order, later runs have not begun.
     """
     complete = True
     for executor, groups in itertools.groupby(todo, key=lambda group: group.scenario.executor):
@@ -109,7 +110,7 @@ def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report
 def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Sequence[str]) -> bool:
     by_seed: dict[int, list[Checkpoint]] = {}
     ended: set[int] = set()
-    interrupt: type[KeyboardInterrupt] | None = None
+    interrupt: type[KeyboardInterrupt] | SessionLost | None = None
     full = ""
     whole = True
     try:
@@ -137,6 +138,9 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
                 interrupts.check()
     except KeyboardInterrupt as error:
         interrupt = type(error)
+    except SessionLost as error:
+        # other runs could not be carried out either
+        interrupt = SessionLost(*error.args)
     except WriteError as error:
         # other runs could not be written either
         full = str(error)
@@ -160,7 +164,8 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
             continue
         # the signal may have come while a run that had made all its updates was written
         last = history[-1] if history and (history[-1].step == group.scenario.steps or history[-1].stopped) else None
-        status, reason = (run_files.final_status(last), last.stopped or None) if last else ("interrupted", None)
+        why = str(interrupt) if isinstance(interrupt, SessionLost) else None
+        status, reason = (run_files.final_status(last), last.stopped or None) if last else ("interrupted", why)
         run_files.finish(group.folder, run, history, status, reason, hidden)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end

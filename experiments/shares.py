@@ -21,11 +21,10 @@ from byzax.experiments import study
 from byzax.experiments.figures import STYLE, add_bars, verbatim
 from byzax.experiments.replay import run_folders
 from byzax.experiments.writing import check_replaceable, write_picture
-from byzax.simulator.config.grid import prefix_errors
 from byzax.simulator.config.part import Part
 from byzax.simulator.data import Dataset
 from byzax.simulator.executors.base import fixed_byzantine_workers
-from byzax.simulator.mistakes import ScenarioError, on_one_line, shorten
+from byzax.simulator.mistakes import ScenarioError, on_one_line, prefix_errors, shorten
 from byzax.simulator.validation import load_data, share_data
 from byzax.simulator.world import own_seed
 

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from byzax.experiments.strict_yaml import parse_text, read_mapping
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.grid import Expansion, expand, prefix_errors, put, put_order
+from byzax.simulator.config.dotted_keys import put, put_order
+from byzax.simulator.config.grid import Expansion, expand
 from byzax.simulator.config.study import Study
-from byzax.simulator.mistakes import ScenarioError, shorten
+from byzax.simulator.mistakes import ScenarioError, prefix_errors, shorten
 
 
 def load(path: Path, overrides: Sequence[str] = (), raw: Mapping[str, Any] | None = None) -> Expansion:

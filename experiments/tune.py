@@ -23,10 +23,11 @@ from byzax.experiments.settings import settings_line, shared_settings
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.tables import TableCell, cell_text, spread_text
 from byzax.simulator.config.base import thaw
-from byzax.simulator.config.grid import Expansion, prefix_errors, put, put_order
+from byzax.simulator.config.dotted_keys import put, put_order
+from byzax.simulator.config.grid import Expansion
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.study import Study
-from byzax.simulator.mistakes import ScenarioError, on_one_line
+from byzax.simulator.mistakes import ScenarioError, on_one_line, prefix_errors
 from byzax.simulator.validation import load_data
 
 # Measurements that are not written while there is something to choose.

@@ -248,6 +248,11 @@ def type_name(value: Any) -> str:
 def _in_one_line(error: BaseException) -> str:
     if isinstance(error, jax.errors.TracerArrayConversionError):
         return "NumPy cannot compute with arrays that are compiled: take jax.numpy in place of numpy"
+    if isinstance(error, jax.errors.TracerIntegerConversionError):
+        return (
+            "a Python list or range cannot be indexed by a value that is known only when it is computed: take "
+            "jnp.asarray(list)[value]"
+        )
     if isinstance(error, jax.errors.ConcretizationTypeError):
         return (
             "Python's if, while, bool, int or float of a value that is known only when it is computed: take jnp.where "

@@ -230,3 +230,26 @@ def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
         return Evaluation(*map(jnp.float32, measured))
 
     return evaluate
+
+
+@compiled_once
+def build_evaluate_models(evaluate: Evaluate) -> Callable[[World, Array], Evaluation]:
+    """Builds the evaluation of several models.
+
+    Args:
+        evaluate: Evaluates one.
+
+    Returns:
+        The function that evaluates models `[h, d]`: means over them, with the worst accuracy and the consensus
+        distance.
+    """
+
+    @jax.jit
+    def evaluate_models(world: World, models: Array) -> Evaluation:
+        each = jax.lax.map(lambda params: evaluate(world, params), models)
+        distances = jnp.square(models - models.mean(axis=0)).sum(axis=1)
+        return Evaluation(*(value.mean() for value in each))._replace(
+            worst_accuracy=each.test_accuracy.min(), consensus_distance=jnp.sqrt(distances.mean())
+        )
+
+    return evaluate_models

@@ -151,6 +151,7 @@ class NodeStep(NamedTuple):
         together: The way in which several of its events may be carried out in compiled code: "batch" for all at once,
             "map" for one after the other, as rules need it, whose loops and branches would all be run; None for not at
             all.
+        forges: Whether its messages hold a row for each row that it reads, which others read in place of those.
     """
 
     name: str
@@ -159,6 +160,7 @@ class NodeStep(NamedTuple):
     node_word: str = ""
     turn_word: str = "step"
     together: Literal["batch", "map"] | None = None
+    forges: bool = False
 
     def place(self, event: NodeEvent) -> dict[str, int]:
         """The place of an event, for a message about it."""
@@ -222,7 +224,6 @@ class Network(NamedTuple):
 
     Attributes:
         steps: The steps.
-        forging: Places among the steps of those that forge messages.
         nodes: Number of nodes of each kind.
         table: The table.
         start: Makes the states before the first update.
@@ -234,7 +235,6 @@ class Network(NamedTuple):
     """
 
     steps: tuple[NodeStep, ...]
-    forging: tuple[int, ...]
     nodes: Mapping[str, int]
     table: EventTable
     start: Callable[[World], States]
@@ -325,13 +325,16 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                     if arrived_s > begin_s or last < number:
                         raise ValueError(f"{where}: reads message {source} before it arrived or after its last reader")
                     if port >= 0:
-                        origin = replaced[source][port]
+                        forged = replaced.get(source, [])
+                        if port >= len(forged):
+                            raise ValueError(f"{where}: reads row {port} of message {source}, of {len(forged)} forged")
+                        origin = forged[port]
                         if not is_byzantine(update)[origin[1]]:
                             raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
                     senders.append(origin)
                 if len({*senders}) < len(senders):
                     raise ValueError(f"{where}: reads two messages of one sender")
-                if sender[0] in network.forging:
+                if step.forges:
                     replaced[number] = senders
                 live[number] = sender, arrive_s, int(table.last[e])
             live = {each: about for each, about in live.items() if about[2] >= table.begin + ends}

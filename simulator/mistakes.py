@@ -1,7 +1,9 @@
 """Errors about mistakes in a scenario, and values in their messages. Imports nothing that is slow."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # Most characters of a value in a message; most lines of a message; number of mistakes after which the checks stop.
@@ -14,6 +16,21 @@ class ScenarioError(ValueError):
 
 class Impossible(ScenarioError):
     """Numbers that do not go together, such as n and f of a rule; `skip_impossible` leaves such runs of a grid out."""
+
+
+@contextmanager
+def prefix_errors(source: str | Path) -> Iterator[None]:
+    """Prefixes every line of a ScenarioError from inside with its source.
+
+    Args:
+        source: Such as the name of a file; empty for no prefix.
+    """
+    try:
+        yield
+    except ScenarioError as error:
+        if not str(source):
+            raise
+        raise type(error)("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from None
 
 
 def quote(value: object) -> str:

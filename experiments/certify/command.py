@@ -90,7 +90,7 @@ def _certify(asked: Any, file: Path | None, folder: Path, overwrite: bool, quiet
     from byzax.experiments.certify import measuring, plot, report
     from byzax.experiments.versions import versions
     from byzax.simulator import compilation
-    from byzax.simulator.config.grid import prefix_errors
+    from byzax.simulator.mistakes import prefix_errors
 
     inputs = [file] if file else []
     outputs.check([folder], inputs, overwrite, "certificate")

@@ -12,10 +12,9 @@ from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study import override
 from byzax.simulator.config.base import SEEDS, Count, Description, Name, parse_as
 from byzax.simulator.config.data import DataField, ModelField
-from byzax.simulator.config.grid import prefix_errors
 from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.run import PreField, RuleField
-from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.mistakes import ScenarioError, prefix_errors
 
 # without a timing: nothing is sent here
 Attack: TypeAlias = Annotated[Part, Choice("attack")]

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 from byzax.simulator import compilation, threads
 from byzax.simulator.config.executors import ExecutorField
 from byzax.simulator.config.study import Task
-from byzax.simulator.executors.base import Checkpoint, RunError
+from byzax.simulator.executors.base import Checkpoint, RunError, SessionLost
 from byzax.simulator.executors.driver import Saving, drive
 from byzax.simulator.snapshots import Snapshot
 
-__all__ = ["Checkpoint", "Execute", "RunError", "Saving", "Snapshot", "session"]
+__all__ = ["Checkpoint", "Execute", "RunError", "Saving", "SessionLost", "Snapshot", "session"]
 
 
 class Execute(Protocol):

@@ -16,15 +16,17 @@ from byzax.simulator.book import ByzantineSenders, open_book
 from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
-from byzax.simulator.core import Core, build, least_rows, message_bits, schedule
+from byzax.simulator.core import Core, build, least_rows, message_bits, schedule, topology
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.durations import Draw, Durations, build_draws
+from byzax.simulator.events import Network
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules import Situation
 from byzax.simulator.timeline import Outcome, Timeline
 from byzax.simulator.timings import Timing
+from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
@@ -59,6 +61,10 @@ class Checkpoint(NamedTuple):
 
 class RunError(RuntimeError):
     """A run that could not go on; the message names the stage, and worker and job where there is one."""
+
+
+class SessionLost(RunError):
+    """The cluster that a session had joined is gone: no later run of the session can be carried out either."""
 
 
 @contextmanager
@@ -193,6 +199,20 @@ def prepare(run: Run, observed: Timeline | None = None) -> Prepared:
     """The timeline of one repeat, planned or `observed`, and the cores for its updates."""
     planned = observed or plan(run)
     return Prepared(planned, lru_cache(partial(build, run)), delivered(planned, per_job(run)))
+
+
+def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
+    """The network of a run.
+
+    Args:
+        run: The run.
+        prepared: The same run, as `prepare` gives it.
+
+    Returns:
+        The network, and the arrays of the run.
+    """
+    here = world(run)
+    return topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
 
 
 def per_job(run: Run) -> np.ndarray:

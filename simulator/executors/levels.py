@@ -53,7 +53,10 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
         ValueError: Where updates differ in more than their turn, or a step cannot be carried out in compiled code.
     """
     if alone := [step.name for step in network.steps if step.together is None]:
-        raise ValueError(f"the step {alone[0]} does not say how it is carried out together: take executor loop or ray")
+        raise ValueError(
+            f"the step {alone[0]} does not say how it is carried out together: give its NodeStep "
+            'together="map", or take executor loop or ray'
+        )
     block = network.table.events(0, 1)
     _check_periodic(network, block, steps)
     shown = {number: node for number, (node, _) in network.table.kept(0).items()}
@@ -66,8 +69,12 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
             read = inbox_of(block, e)
             rows.append([place_of[source] + max(port, 0) for source, port in read if source not in shown])
             others += [shown[source] for source, _ in read if source in shown]
-            # it is the last message in its inbox
-            assert all(source not in shown for source, _ in read[:-1])
+            if any(source in shown for source, _ in read[:-1]) or len({kind for kind, _ in others}) > 1:
+                raise ValueError(
+                    f"the step {network.steps[kind].name} reads messages of the update before: compiled loops need one "
+                    "for each event, of one kind of node, as the last that it reads: list it so, or take executor loop "
+                    "or ray"
+                )
         sends = any(block.begin + e < block.last[e] < end for e in places)
         waves.append(
             Wave(
@@ -80,7 +87,7 @@ def waves_of(network: Network, steps: int) -> list[Wave]:
             )
         )
         # a forging event sends a row for each that it reads
-        width = len(rows[0]) if kind in network.forging else 1
+        width = len(rows[0]) if network.steps[kind].forges else 1
         for e in places if sends else ():
             place_of[block.begin + e] = sent
             sent += width

@@ -12,7 +12,6 @@ from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import topology
 from byzax.simulator.diagnostics import Update
 from byzax.simulator.engine import (
     Engine,
@@ -27,11 +26,10 @@ from byzax.simulator.engine import (
     stretch_of,
 )
 from byzax.simulator.events import Network, NodeEvent, RowOf, States
-from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, prepare, stage
+from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, network_of, prepare, stage
 from byzax.simulator.executors.driver import drive
 from byzax.simulator.timeline import Timeline
-from byzax.simulator.topologies import NetworkParts
-from byzax.simulator.world import World, world
+from byzax.simulator.world import World
 
 # Updates whose events are put into one table.
 AT_ONCE = 256
@@ -85,8 +83,8 @@ def simulate(run: Run) -> Iterator[Update]:
         RunError: Where a stage fails, naming worker and job.
     """
     compilation.use_disk_cache()
-    prepared, here = prepare(run), world(run)
-    network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    prepared = prepare(run)
+    network, here = network_of(run, prepared)
     for update, _ in updates(network, here, _start(run, network, here, None), prepared.timeline):
         yield in_numpy(update)
     ended(prepared.timeline)
@@ -176,8 +174,8 @@ def _state(network: Network, timeline: Timeline, present: Moment) -> State:
 def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> Engine:
     compilation.use_disk_cache()
     run, timeline = task.run, prepared.timeline
-    here, n = world(run), task.run.workers.total if task.record.weights else None
-    network = topology(run).build(NetworkParts(run, prepared.core_of, timeline, here))
+    n = run.workers.total if task.record.weights else None
+    network, here = network_of(run, prepared)
     recorded = task.record.steps(timeline.steps)
     present = _start(run, network, here, states[0] if states else None)
     begin = present.step

@@ -9,22 +9,10 @@ import numpy as np
 
 from byzax.simulator import compilation
 from byzax.simulator.config.study import Task
-from byzax.simulator.core import topology
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.engine import leaves_of, restored
-from byzax.simulator.events import Network, Node, NodeEvent, inbox_of
-from byzax.simulator.executors.base import floats, prepare, stage
-from byzax.simulator.topologies import NetworkParts
-from byzax.simulator.world import World, world
-
-
-def network_of(task: Task) -> tuple[Network, World]:
-    """The network of a task of one seed, and its world; each process makes them for itself."""
-    compilation.use_disk_cache()
-    compilation.make_room()
-    run = task.run
-    prepared, here = prepare(run), world(run)
-    return topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
+from byzax.simulator.events import Node, NodeEvent, inbox_of
+from byzax.simulator.executors.base import floats, network_of, prepare, stage
 
 
 class NodeHost:
@@ -40,7 +28,9 @@ class NodeHost:
             mine: The nodes of each kind that it hosts; none for a host that measures and evaluates alone.
             leaves: Leaves of their states, by kind, each `[nodes, ...]`; None for the beginning of the run.
         """
-        self.network, self.here = network_of(task)
+        compilation.use_disk_cache()
+        compilation.make_room()
+        self.network, self.here = network_of(task.run, prepare(task.run))
         self.mine = mine
         self.states: dict[Node, Any] = {}
         if any(map(len, mine.values())):

@@ -30,10 +30,9 @@ from byzax.simulator.engine import (
     stretch_of,
 )
 from byzax.simulator.executors import levels
-from byzax.simulator.executors.base import Prepared, batched, floats, prepare, stage
+from byzax.simulator.executors.base import Prepared, batched, floats, network_of, prepare, stage
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
-from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.world import SEED_AXES, World, stack, world
 
 Array = jax.Array
@@ -111,8 +110,8 @@ def repeats(task: Task) -> Iterator[Repeats]:
 
 def _by_levels(task: Task, states: Sequence[engine.State] | None) -> Engine:
     """The engine of a run of one seed, of any network."""
-    run, prepared, here = task.run, prepare(task.run), world(task.run)
-    network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    run, prepared = task.run, prepare(task.run)
+    network, here = network_of(run, prepared)
     return levels.engine(task, prepared, here, network, _stretch(run, message_bits(run) // 32), states)
 
 

@@ -1,7 +1,7 @@
 """Gossip: every node trains a model of its own, and takes the rule over the models of its neighbours."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -10,31 +10,18 @@ import numpy as np
 from pydantic import Field, Strict
 
 from byzax.options import OptionError, PartError, checked
-from byzax.simulator.byzantine_timing import timing
-from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
-from byzax.simulator.diagnostics import Diagnostics, Evaluate, Evaluation
-from byzax.simulator.events import (
-    EventBlock,
-    EventResult,
-    EventTable,
-    Network,
-    NodeEvent,
-    NodeStep,
-    OfEvents,
-    States,
-    stack_rows,
-)
-from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
+from byzax.simulator.events import EventResult, Network, NodeEvent, NodeStep, OfEvents, States, stack_rows
+from byzax.simulator.periodic import RoundEvent, before, by_step, check_in_step, mean_measurements, periodic_network
+from byzax.simulator.receivers import build_receivers, row_of_job, together_of
 from byzax.simulator.schedules.base import check_workers
-from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.serving import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 
 Edge = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Strict(False)]
 Graph = Literal["ring", "complete", "torus"] | tuple[Edge, ...]
-
-WORK, FORGE, MIX = range(3)
 
 
 @checked
@@ -103,22 +90,10 @@ def gossip(
 
 def _check(run: Run, weights: str) -> None:
     """Raises ValueError for what a run cannot have without a server."""
-    n, byzantine = run.workers.total, run.workers.byzantine.count
-    everyone = ("all", n, *(["n-f"] if not run.workers.declared else []))
     refused = [
-        (byzantine == n, "what is measured are the honest nodes: leave one of them honest"),
-        (run.schedule.name != "synchronous" or run.schedule.options().get("quorum") not in everyone,
-         "all nodes wait for all others: take schedule synchronous with quorum all"),
-        (run.clock == "wall", "has virtual time alone: take clock virtual"),
-        (bool(run.latency.loss or run.latency.crashes), "nothing is lost and no node dies: leave latency.loss and "
-         "latency.crashes out"),
-        (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),
-        (run.workers.byzantine.per_round != "fixed", "the Byzantine nodes stay the same: leave "
-         "workers.byzantine.per_round out"),
-        (run.filter is not None, "has no server that judges single rows: leave filter out"),
+        (run.workers.byzantine.count == run.workers.total, "what is measured are the honest nodes: leave one of them "
+         "honest"),
         (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.weights metropolis"),
-        (run.local is not None and run.local.control_variates, "has no server for common control variates: leave "
-         "local.control_variates out"),
         (run.regularisation.max_norm is not None, "has no server that bounds the model: leave "
          "regularisation.max_norm out"),
         (weights == "metropolis" and (run.rule.name != "average" or bool(run.pre)),
@@ -127,6 +102,7 @@ def _check(run: Run, weights: str) -> None:
     for wrong, words in refused:
         if wrong:
             raise PartError(f"gossip: {words}")
+    check_in_step(run)
 
 
 def closed_neighbourhoods(n: int, graph: str | Sequence[tuple[int, int]]) -> list[np.ndarray]:
@@ -216,72 +192,37 @@ class Peer(NamedTuple):
 
 
 def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray | None) -> Network:
-    core_of, timeline, here = parts.core_of, parts.timeline, parts.world
-    n, byzantine = len(inboxes), np.asarray(here.byzantine_rank) >= 0
+    core_of = parts.core_of
+    n, byzantine = len(inboxes), np.asarray(parts.world.byzantine_rank) >= 0
     honest = np.flatnonzero(~byzantine)
     core = core_of(len(inboxes[0]))
     # a node forges nothing for itself, nor for those of its kind
-    attacked = [i for i in honest.tolist() if core.forge is not None and byzantine[inboxes[i]].any()]
-    by_size = {size: np.zeros((n, size), np.int32) for size in {len(each) for each in inboxes}}
-    for i, inbox in enumerate(inboxes):
-        by_size[len(inbox)][i] = inbox
-
-    def world_of(here: World, node: Any) -> World:
-        """The world of a node, which draws with keys of its own and weighs what it receives."""
-        mine = {} if weights is None else {"sizes": jnp.asarray(weights, jnp.float32)[node]}
-        return here._replace(key=derive(here.key, Purpose.NODE, node), **mine)
-
-    # made once, where events are carried out one after the other
-    worlds = [world_of(here, i) for i in range(n)]
-
-    def of_node(here: World, event: NodeEvent, size: int) -> tuple[World, Arrivals]:
-        """The world of a node, and the senders of what it received."""
-        mine = worlds[event.node] if isinstance(event.node, int) else world_of(here, event.node)
-        return mine, Arrivals(
-            jnp.asarray(by_size[size])[event.node],
-            jnp.full(size, event.turn, jnp.int32),
-            receiver=jnp.int32(event.node),
-        )
+    receivers = build_receivers(parts, inboxes, weights=weights, spared=np.flatnonzero(byzantine).tolist())
 
     def work(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
-        server, memory = peer
-        worker, turn = jnp.int32(event.node), jnp.int32(event.turn)
-        row = core.work(here, server.params, worker, turn, turn)
-        if core.memory is not None:
-            memory, row = core.memory.remember(here, memory, row, worker, turn)
+        server, turn = peer.server, jnp.int32(event.turn)
+        memory, row = row_of_job(core, here, server.params, peer.memory, jnp.int32(event.node), turn, turn)
         half, optimizer = core.move(server.params, server.optimizer, row)
         return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=half)
 
-    def forge(here: World, event: NodeEvent, state: Any, messages: list[Any]) -> EventResult:
-        *models, public = messages
-        of_inbox = core_of(len(models)).forge
-        assert of_inbox is not None
-        mine, arrived = of_node(here, event, len(models))
-        forged, state = of_inbox(mine, event.turn, arrived, stack_rows(models), public, state)
-        return EventResult(state, forged)
-
     def mix(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
-        received, update = stack_rows(messages), core_of(len(messages)).update
-        mine, arrived = of_node(here, event, len(messages))
-        server, diagnostics, decision = update(mine, peer.server, arrived, received)
-        seen, arrays = (diagnostics, decision.weights), (decision.aggregate, received)
+        server, diagnostics, decision = receivers.update(here, event, peer.server, messages)
+        seen, arrays = (diagnostics, decision.weights), (decision.aggregate, stack_rows(messages))
         return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     def start(here: World) -> States:
         begun = {size: core_of(size).start(here) for size in {len(each) for each in inboxes}}
-        d = len(begun[len(inboxes[0])].params)
-        memory = None if core.memory is None else core.memory.start(here, d)
-        adversary = core.init_adversary(d)
-        peers = {("worker", i): Peer(begun[len(inbox)], memory) for i, inbox in enumerate(inboxes)}
-        return peers | {("attacker", i): adversary for i in range(n)}
+        states = receivers.start(here, len(begun[len(inboxes[0])].params))
+        return states | {("worker", i): Peer(begun[len(inbox)], states["worker", i]) for i, inbox in enumerate(inboxes)}
 
     def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
-        mixed = [found for name, found in seen if name == "mix"]
-        return _mean_over(*zip(*(mixed[i] for i in honest), strict=True))
+        mixed = by_step(seen)["mix"]
+        return mean_measurements([mixed[i] for i in honest])
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
-        halves = jnp.stack([found for name, found in arrays if name == "work"])
-        aggregates, rows = zip(*(found for name, found in arrays if name == "mix"), strict=True)
+        made = by_step(arrays)
+        halves = jnp.stack(made["work"])
+        aggregates, rows = zip(*made["mix"], strict=True)
         received = np.full((n, *halves.shape), np.nan, halves.dtype)
         for i, inbox in enumerate(inboxes):
             received[i, inbox] = rows[i]
@@ -294,140 +235,26 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
             "params": _models(states, np.arange(n)),
         }
 
-    return Network(
-        steps=(
-            NodeStep("work", "worker", work, "worker", "job", together="batch" if core.batch else "map"),
-            NodeStep("forge", "attacker", forge, "receiver", together="map"),
+    return periodic_network(
+        (
+            NodeStep("work", "worker", work, "worker", "job", together=together_of(core)),
+            receivers.forge,
             NodeStep("mix", "worker", mix, "node", together="map"),
         ),
-        forging=(FORGE,),
-        nodes={"worker": n, "attacker": n},
-        table=table_of(inboxes, attacked, byzantine, timeline.time_s, *(
-            each.reshape(-1, n) for each in (timeline.rows.started_s, timeline.rows.computed_s, timeline.rows.arrived_s)
-        )),
+        [
+            *(RoundEvent("work", i) for i in range(n)),
+            *receivers.forgeries(lambda receiver: before("mix", receiver)),
+            *(RoundEvent("mix", i, receivers.rows(i)) for i in range(n)),
+        ],
+        parts.timeline,
         start=start,
         show=lambda peer: public_state(peer.server),
         measure=measure,
         arrays=put_together,
-        evaluate=lambda here, states: build_evaluate_peers(core.evaluate)(here, _models(states, honest)),
+        evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, _models(states, honest)),
         params=lambda states: _models(states, honest).mean(axis=0),
-    )  # fmt: skip
+    )
 
 
 def _models(states: States, nodes: np.ndarray) -> jax.Array:
     return jnp.stack([states["worker", i].server.params for i in nodes.tolist()])
-
-
-@jax.jit
-def _mean_over(diagnostics: tuple[Diagnostics, ...], weights: tuple[jax.Array, ...]) -> tuple[Diagnostics, jax.Array]:
-    """The means over honest nodes."""
-    return jax.tree.map(lambda *each: jnp.stack(each).mean(axis=0), *diagnostics), jnp.stack(weights).mean(axis=0)
-
-
-@compiled_once
-def build_evaluate_peers(evaluate: Evaluate) -> Callable[[World, jax.Array], Evaluation]:
-    """Builds the evaluation of several models.
-
-    Args:
-        evaluate: Evaluates one.
-
-    Returns:
-        The function that evaluates models `[h, d]`: means over them, with the worst accuracy and the consensus
-        distance.
-    """
-
-    @jax.jit
-    def evaluate_peers(here: World, models: jax.Array) -> Evaluation:
-        each = jax.lax.map(lambda params: evaluate(here, params), models)
-        distances = jnp.square(models - models.mean(axis=0)).sum(axis=1)
-        return Evaluation(*(value.mean() for value in each))._replace(
-            worst_accuracy=each.test_accuracy.min(), consensus_distance=jnp.sqrt(distances.mean())
-        )
-
-    return evaluate_peers
-
-
-def table_of(
-    inboxes: Sequence[np.ndarray],
-    attacked: Sequence[int],
-    byzantine: np.ndarray,
-    time_s: np.ndarray,
-    started_s: np.ndarray,
-    computed_s: np.ndarray,
-    arrived_s: np.ndarray,
-) -> EventTable:
-    """The table of rounds: all nodes work, messages to the attacked ones are forged, all nodes mix.
-
-    Args:
-        inboxes: The nodes whose models each node reads.
-        attacked: The nodes that get forged messages.
-        byzantine: `[n]`, the nodes whose messages are forged.
-        time_s: `[T]`, the second at which each round ends.
-        started_s: `[T, n]`, the second at which each node begins.
-        computed_s: `[T, n]`, the second at which it sends its model.
-        arrived_s: `[T, n]`, the second at which that is there.
-
-    Returns:
-        The table.
-    """
-    n, a = len(inboxes), len(attacked)
-    per_round = 2 * n + a
-    place = {node: i for i, node in enumerate(attacked)}
-    step = np.repeat([WORK, FORGE, MIX], [n, a, n])
-    node = np.concatenate([np.arange(n), np.array(attacked, int), np.arange(n)])
-    # sources within a round: n + i is the mixing of node i in the round before
-    reads: list[np.ndarray] = [np.empty(0, int)] * n
-    ports: list[np.ndarray] = [np.empty(0, int)] * n
-    for i in attacked:
-        reads.append(np.append(inboxes[i], -n + i))
-        ports.append(np.full(len(inboxes[i]) + 1, -1))
-    for i, inbox in enumerate(inboxes):
-        ours = byzantine[inbox] if i in place else np.zeros(len(inbox), bool)
-        reads.append(np.where(ours, n + place.get(i, 0), inbox))
-        ports.append(np.where(ours, np.arange(len(inbox)), -1))
-    sizes = np.array([len(each) for each in reads])
-    source, port = np.concatenate(reads), np.concatenate(ports)
-    # the last event of a round that reads a message, by the place of its sender; a mixing is read in the next round
-    last = np.arange(per_round)
-    reader = np.repeat(np.arange(per_round), sizes)
-    sent = source >= 0
-    np.maximum.at(last, source[sent], reader[sent])
-    for i in attacked:
-        last[n + a + i] = per_round + n + place[i]
-
-    def events(since: int, until: int) -> EventBlock:
-        rounds = np.arange(since, until)
-        begins = 1 + rounds * per_round
-        of_work = np.tile(step == WORK, len(rounds))
-        begin_s, end_s, arrive_s = (np.repeat(time_s[since:until], per_round) for _ in range(3))
-        for times, own in ((begin_s, started_s), (end_s, computed_s), (arrive_s, arrived_s)):
-            times[of_work] = own[since:until].ravel()
-        row = np.full(len(of_work), -1)
-        row[of_work] = (rounds[:, None] * n + np.arange(n)).ravel()
-        return EventBlock(
-            begin=int(begins[0]),
-            step=np.tile(step, len(rounds)),
-            node=np.tile(node, len(rounds)),
-            turn=np.repeat(rounds, per_round),
-            row=row,
-            begin_s=begin_s,
-            end_s=end_s,
-            arrive_s=arrive_s,
-            last=(begins[:, None] + last).ravel(),
-            first=np.concatenate([[0], np.cumsum(np.tile(sizes, len(rounds)))]),
-            source=(begins[:, None] + source).ravel(),
-            port=np.tile(port, len(rounds)),
-            bounds=np.arange(len(rounds) + 1) * per_round,
-        )
-
-    def mixed(node: int, rounds: int) -> int:
-        """The number of the event by which a node mixes in the last of so many rounds."""
-        return 1 + rounds * per_round - n + node
-
-    return EventTable(
-        events=events,
-        kept=lambda rounds: {
-            mixed(i, rounds): (("worker", i), 1 + rounds * per_round + n + place[i]) for i in attacked
-        },
-        number_of=lambda place: (1 + place // n * per_round + place % n, 1 + (place // n + 1) * per_round),
-    )

@@ -23,6 +23,7 @@ from byzax.simulator.events import (
     States,
     stack_rows,
 )
+from byzax.simulator.receivers import row_of_job
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.serving import Arrivals, Server, public_state
 from byzax.simulator.timeline import Timeline
@@ -74,14 +75,7 @@ def _network(parts: NetworkParts) -> Network:
     def work(here: World, event: NodeEvent, memory: Any, messages: list[Any]) -> EventResult:
         (public,) = messages
         worker, job, handed = (each[event.row] for each in (rows.workers, rows.jobs, rows.handed))
-        own = ()
-        if core.memory is not None and core.memory.receive is not None:
-            memory = core.memory.receive(memory, public.params)
-            own = (memory,)
-        row = core.work(here, public.params, worker, job, handed, *own)
-        if core.memory is not None:
-            memory, row = core.memory.remember(here, memory, row, worker, job)
-        return EventResult(memory, row)
+        return EventResult(*row_of_job(core, here, public.params, memory, worker, job, handed))
 
     def forge(here: World, event: NodeEvent, state: Any, messages: list[Any]) -> EventResult:
         *computed, public = messages
@@ -117,10 +111,9 @@ def _network(parts: NetworkParts) -> Network:
     return Network(
         steps=(
             NodeStep("work", "worker", work, node_word="worker", turn_word="job"),
-            NodeStep("forge", "adversary", forge),
+            NodeStep("forge", "adversary", forge, forges=True),
             NodeStep("update", "server", update),
         ),
-        forging=(FORGE,),
         nodes={"server": 1, "adversary": 1, "worker": n},
         table=table_of(timeline, None if core.forge is None else _forged(core, here)),
         start=start,

@@ -18,12 +18,13 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import ContractError, build, check_type, errors_of, location, require
 from byzax.simulator.core import f_of_rule, topology
 from byzax.simulator.data import Dataset, Split
-from byzax.simulator.executors.base import all_together, plan, situation
+from byzax.simulator.executors.base import all_together, plan, prepare, situation
 from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.timings import Timing
 from byzax.simulator.training import build_optimizer
+from byzax.simulator.validation.network_traces import trace_network
 from byzax.simulator.validation.row_traces import (
     build_nested,
     build_rule,
@@ -186,7 +187,7 @@ def check_task(task: Task) -> None:
     structure = topology(run)
     if task.record.rows is not None and not structure.one_server:
         raise ScenarioError(
-            f"record.rows: with {run.topology.name} every node has rows of its own: byzax.simulate gives them all"
+            f"record.rows: is for one server, and not for {run.topology.label}: byzax.simulate gives all rows"
         )
     for key, part, updates in _rates(run):
         with errors_of(key, part):
@@ -277,6 +278,10 @@ def check_task(task: Task) -> None:
             with errors_of("model", run.model):
                 # a gradient of every batch of every worker is kept
                 _check_memory(d, n * batches, "take a smaller model, or leave variance_reduction out")
+    if not structure.one_server:
+        first = task.repeats[0]
+        with errors_of("topology", run.topology):
+            trace_network(first, prepare(first.run))
 
 
 def load_data(run: Run) -> Dataset:

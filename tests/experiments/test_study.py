@@ -11,7 +11,8 @@ from byzax.experiments.labels import labels
 from byzax.experiments.strict_yaml import dump, parse_text
 from byzax.experiments.study import load, override
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.grid import expand, put
+from byzax.simulator.config.dotted_keys import put
+from byzax.simulator.config.grid import expand
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate

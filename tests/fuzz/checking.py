@@ -15,13 +15,10 @@ from byzax.simulator import events, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
-from byzax.simulator.core import topology
 from byzax.simulator.executors import Checkpoint, RunError, loop
-from byzax.simulator.executors.base import Prepared, prepare
+from byzax.simulator.executors.base import Prepared, network_of, prepare
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.validation import validate
-from byzax.simulator.world import world
 
 Execute = Callable[[Task], Iterator[Checkpoint]]
 # an update of `vectorised` may differ from that of `loop` by so much, of the largest parameter
@@ -81,8 +78,8 @@ def check(mapping: dict[str, Any], ray: Execute | None = None) -> str:
 
 def _check_events(run: Run) -> None:
     """Raises Fault where the events of a run cannot happen, or forge an honest message."""
-    prepared, here = prepare(run), world(run)
-    network = topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    prepared = prepare(run)
+    network, here = network_of(run, prepared)
     try:
         ranks = prepared.first.byzantine_ranks
         events.check(network, prepared.timeline.steps, lambda update: np.asarray(ranks(here, jnp.asarray(update))) >= 0)

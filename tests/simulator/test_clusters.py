@@ -2,15 +2,20 @@
 
 import logging
 import multiprocessing
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import byzax
+from byzax.experiments import records
 from byzax.simulator import executors
 from byzax.simulator.config.executors import Ray
-from byzax.simulator.executors.base import RunError
+from byzax.simulator.executors import SessionLost
 from byzax.simulator.executors.ray import ray
 from tests.simulator.conftest import loop, processes, same, small
 from tests.simulator.test_executors import SCENARIOS
@@ -75,8 +80,8 @@ def head_is_gone() -> None:
             process.kill()
         begin = time.monotonic()
         for _ in range(2):
-            # the next run of a grid ends at once too
-            with pytest.raises(RunError, match=f"the cluster at {cluster.address} is gone"):
+            # whoever asks again is told at once too
+            with pytest.raises(SessionLost, match=f"the cluster at {cluster.address} is gone"):
                 list(checkpoints)
             assert time.monotonic() - begin < 20
             checkpoints = execute(scenario.task)
@@ -85,3 +90,38 @@ def head_is_gone() -> None:
 
 def test_a_cluster_that_is_gone_ends_runs_within_seconds():
     apart(head_is_gone)
+
+
+def head_is_gone_in_a_study() -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    killed_s = []
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def kill() -> None:
+            while not [*Path(folder).glob("runs/*/metrics.csv")]:
+                time.sleep(0.2)
+            time.sleep(3)
+            for process in processes("gcs_server"):
+                process.kill()
+            killed_s.append(time.monotonic())
+
+        threading.Thread(target=kill, daemon=True).start()
+        study = small(
+            steps=100_000, evaluate_every=200, schedule="asynchronous", executor={"name": "ray", "actors": 1},
+            grid={"rule": ["median", "average"]},
+        )  # fmt: skip
+        with pytest.raises(byzax.RunError, match=rf"^Ray: the cluster at {cluster.address} is gone$"):
+            byzax.run(study, out=folder, ray_address=cluster.address, quiet=True)
+        assert time.monotonic() - killed_s[0] < 20
+        # one was under way and goes on, the other one has not begun
+        (under_way,) = Path(folder).glob("runs/*")
+        result = records.read_summary(under_way)
+        assert (result.status, result.reason) == ("interrupted", f"Ray: the cluster at {cluster.address} is gone")
+    cluster.shutdown()
+
+
+def test_a_cluster_that_is_gone_ends_a_study_and_its_next_runs_do_not_begin():
+    apart(head_is_gone_in_a_study)

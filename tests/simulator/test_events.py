@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from byzax.simulator import events
 from byzax.simulator.events import EventTable, Network, NodeStep
-from byzax.simulator.topologies.parameter_server import FORGE, WORK, table_of
+from byzax.simulator.topologies.parameter_server import WORK, table_of
 from tests.simulator.test_timeline import every_schedule, latencies, made, timings
 
 N, F, STEPS = 7, 2, 25
@@ -22,9 +22,9 @@ def nothing(*given):
 
 def network(table: EventTable) -> Network:
     """A network with a table, of which no event can be carried out."""
-    steps = tuple(NodeStep(name, kind, nothing) for name, kind in WORDS)
+    steps = tuple(NodeStep(name, kind, nothing, forges=name == "forge") for name, kind in WORDS)
     nodes = {"server": 1, "adversary": 1, "worker": N}
-    return Network(steps, (FORGE,), nodes, table, *[nothing] * 6)
+    return Network(steps, nodes, table, *[nothing] * 6)
 
 
 WORDS = [("work", "worker"), ("forge", "adversary"), ("update", "server")]

@@ -12,15 +12,12 @@ from byzax.options import OptionError
 from byzax.simulator import events, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
-from byzax.simulator.core import topology
-from byzax.simulator.events import Network, NodeStep
 from byzax.simulator.executors import loop
-from byzax.simulator.executors.base import digest, prepare
+from byzax.simulator.executors.base import digest, network_of, prepare
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.topologies import NetworkParts, build
-from byzax.simulator.topologies.gossip import FORGE, closed_neighbourhoods, metropolis, table_of
-from byzax.simulator.world import world
+from byzax.simulator.topologies import build
+from byzax.simulator.topologies.gossip import closed_neighbourhoods, metropolis
 from tests.nightly import by_day, by_night
 from tests.reference.drawn import drawn
 from tests.reference.schedule import Row
@@ -324,12 +321,15 @@ def test_what_cannot_be_without_a_server_is_refused_in_one_line(changes, words):
 # the table
 
 
+def network_and_byzantine(study):
+    """The network of a scenario, and its Byzantine nodes."""
+    network, here = network_of(study.run, prepare(study.run))
+    return network, np.asarray(here.byzantine_rank) >= 0
+
+
 @pytest.mark.parametrize("name", ["torus, median", "tree, Metropolis"])
 def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name):
-    study = scenario_of(name, latency="exponential")
-    prepared, here = prepare(study.run), world(study.run)
-    network = topology(study.run).build(NetworkParts(study.run, prepared.core_of, prepared.timeline, here))
-    byzantine = np.asarray(here.byzantine_rank) >= 0
+    network, byzantine = network_and_byzantine(scenario_of(name, latency="exponential"))
     for at_once in (1, 3, STEPS):
         events.check(network, STEPS, lambda update: byzantine, at_once)
     whole = network.table.events(0, STEPS)
@@ -341,24 +341,8 @@ def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name)
         np.testing.assert_array_equal(part.source, whole.source[whole.first[mine.start] : whole.first[mine.stop]])
 
 
-def nothing(*given):
-    raise AssertionError("a check carries out no event")
-
-
-def table(byzantine):
-    """Three rounds on a ring of five, of which some are Byzantine and the last two are attacked."""
-    times = np.arange(1.0, 4.0)
-    at = np.repeat(times[:, None], 5, axis=1)
-    return table_of(closed_neighbourhoods(5, "ring"), [3, 4], byzantine, times, at - 1, at - 0.5, at)
-
-
-@pytest.mark.parametrize("truth", [[True, False, True, False, False], [True, False, False, False, False]])
-def test_a_message_of_an_honest_node_that_is_forged_is_seen(truth):
-    steps = tuple(NodeStep(*each, nothing) for each in (("work", "worker"), ("forge", "attacker"), ("mix", "worker")))
-    made = table(np.array([True, False, True, False, False]))
-    network = Network(steps, (FORGE,), {"worker": 5, "attacker": 5}, made, *[nothing] * 6)
-    if truth[2]:
-        events.check(network, 3, lambda update: np.array(truth))
-    else:
-        with pytest.raises(ValueError, match="forged message of worker 2, which is honest"):
-            events.check(network, 3, lambda update: np.array(truth))
+def test_a_message_of_an_honest_node_that_is_forged_is_seen():
+    network, _ = network_and_byzantine(scenario_of("torus, median"))
+    events.check(network, 3, lambda update: np.arange(9) == 0)
+    with pytest.raises(ValueError, match="forged message of worker 0, which is honest"):
+        events.check(network, 3, lambda update: np.arange(9) == 1)

@@ -8,6 +8,7 @@ import pytest
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
 from byzax.simulator.executors import levels, loop
+from byzax.simulator.periodic import Message, RoundEvent, before, periodic_table
 from byzax.simulator.timeline import timeline
 
 N, STEPS = 4, 6
@@ -45,7 +46,6 @@ def events(since, until):
 def chain(together="map"):
     return Network(
         steps=(NodeStep("pass on", "node", pass_on, "node", together=together),),
-        forging=(),
         nodes={"node": N},
         table=EventTable(events, lambda step: {}, lambda place: (0, 0)),
         start=lambda here: {("node", i): jnp.zeros(1) for i in range(N)},
@@ -105,5 +105,25 @@ def test_a_table_without_a_period_and_a_step_of_no_kind_are_told_where_they_can_
 
     with pytest.raises(ValueError, match="updates differ in their turn alone: take executor loop"):
         levels.waves_of(network._replace(table=network.table._replace(events=growing)), STEPS)
-    with pytest.raises(ValueError, match="the step pass on does not say how it is carried out together: take executor"):
+    with pytest.raises(
+        ValueError, match=r"the step pass on does not say .* together: give its NodeStep together=.map., or"
+    ):
         levels.waves_of(chain(together=None), STEPS)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [before("pass on", 1), Message("work", 0)],
+        [Message("work", 0), before("pass on", 1), before("pass on", 0)],
+    ],
+    ids=["not the last", "two"],
+)
+def test_compiled_loops_take_one_message_of_the_update_before_and_as_the_last(reads):
+    steps = tuple(NodeStep(*each, pass_on, together="map") for each in (("work", "worker"), ("pass on", "node")))
+    other = RoundEvent("pass on", 0, [Message("work", 0), before("pass on", 0)])
+    table = periodic_table(steps, [RoundEvent("work", 0), other, RoundEvent("pass on", 1, reads)], TIMES)
+    network = chain()._replace(steps=steps, nodes={"worker": 1, "node": 2}, table=table)
+    check(network, STEPS, lambda update: np.zeros(1, bool))
+    with pytest.raises(ValueError, match="the step pass on reads messages of the update before: compiled loops need"):
+        levels.waves_of(network, STEPS)

@@ -10,8 +10,7 @@ from byzax.simulator import interrupts
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_rows, stretch_of
 from byzax.simulator.events import inbox_of, levels_of
-from byzax.simulator.executors.base import prepare
-from byzax.simulator.executors.node_host import network_of
+from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.ray.pool import SERVER, ActorPool, fetch, worker_name
 
 # Updates submitted before the oldest of them is waited for.
@@ -30,8 +29,9 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     Returns:
         The engine.
     """
-    network, _ = network_of(task)
-    timeline, table = prepare(task.run).timeline, network.table
+    prepared = prepare(task.run)
+    network, _ = network_of(task.run, prepared)
+    timeline, table = prepared.timeline, network.table
     hosts = {kind: np.arange(nodes) * count // nodes for kind, nodes in network.nodes.items()}
     handles = [pool.actors[worker_name(i)].handle for i in range(count)]
     server = pool.actors[SERVER].handle

@@ -29,7 +29,7 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import EngineLost
 from byzax.simulator.executors.actors import AdversaryActor, ServerActor, WorkerActor
-from byzax.simulator.executors.base import RunError
+from byzax.simulator.executors.base import RunError, SessionLost
 
 # How often Ray tries to reach a cluster.
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
@@ -204,10 +204,10 @@ def lost_head(head: Head) -> str:
 
 
 def check_head(head: Head) -> None:
-    """Raises EngineLost where Ray, started here, died; RunError where the cluster that was joined is gone."""
+    """Raises EngineLost where Ray, started here, died; SessionLost where the cluster that was joined is gone."""
     if lost := lost_head(head):
         if head.embedded is None:
-            raise RunError(f"Ray: {lost} is gone: join it again when it is back, with --retry-failed")
+            raise SessionLost(f"Ray: {lost} is gone")
         raise EngineLost(f"{lost} died")
 
 

@@ -1,0 +1,273 @@
+"""Nodes that read rows of workers and apply the rule to them, each to those of its own inbox."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from byzax.simulator.core import Core
+from byzax.simulator.diagnostics import Decision, Diagnostics
+from byzax.simulator.events import EventResult, Network, Node, NodeEvent, NodeStep, OfEvents, States, stack_rows
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.periodic import WORK, Message, RoundEvent, by_step, mean_measurements, periodic_network
+from byzax.simulator.serving import Arrivals, Server, public_state
+from byzax.simulator.topologies import NetworkParts
+from byzax.simulator.world import World
+
+FORGE = "forge"
+
+
+class UpdateReceiver(Protocol):
+    """Applies the rule at a receiver, and the step that follows."""
+
+    def __call__(
+        self, world: World, event: NodeEvent, server: Server, rows: Sequence[Any], /
+    ) -> tuple[Server, Diagnostics, Decision]:
+        """The receiver after an update.
+
+        Args:
+            world: Arrays of the run.
+            event: The event, of which `node` is the receiver.
+            server: Its state.
+            rows: The rows that it reads, in the order of its inbox.
+
+        Returns:
+            The state after it, the diagnostics, and the decision with the aggregate.
+        """
+        ...
+
+
+class StartWorkers(Protocol):
+    """Starts workers and attackers."""
+
+    def __call__(self, world: World, d: int, /) -> States:
+        """The states of workers and attackers before the first update, of a model of `d` parameters."""
+        ...
+
+
+class Receivers(NamedTuple):
+    """The receivers of rows of workers.
+
+    Attributes:
+        inboxes: The workers whose rows each receiver reads, by its number.
+        work: The step by which a worker sends a row. It reads the public state of the server whose model it takes.
+        forge: The step by which the rows of Byzantine workers are forged for a receiver; its node, of the kind
+            "attacker", has the receiver's number.
+        forgeries: Makes the events of that step, for all receivers that need one. Its argument gives, by the number of
+            a receiver, the message with the public state that attackers take the receiver's for.
+        rows: Gives the messages that a receiver reads in place of those of its inbox: forged ones of Byzantine workers.
+        update: Applies the rule at a receiver, with keys of its own.
+        start: Makes the states of workers and attackers.
+    """
+
+    inboxes: Sequence[np.ndarray]
+    work: NodeStep
+    forge: NodeStep
+    forgeries: Callable[[Callable[[int], Message]], list[RoundEvent]]
+    rows: Callable[[int], list[Message]]
+    update: UpdateReceiver
+    start: StartWorkers
+
+
+def build_receivers(
+    parts: NetworkParts,
+    inboxes: Sequence[np.ndarray],
+    *,
+    weights: np.ndarray | None = None,
+    spared: Collection[int] = (),
+) -> Receivers:
+    """Builds the receivers of rows.
+
+    Args:
+        parts: The parts of the run.
+        inboxes: The workers whose rows each receiver reads.
+        weights: `[receivers, n]`, the weight of each worker at each receiver, where the topology weighs; else None.
+        spared: Receivers that get the rows of Byzantine workers as these computed them.
+
+    Returns:
+        The receivers, their steps and events.
+    """
+    core_of, here = parts.core_of, parts.world
+    core, byzantine = core_of(len(inboxes[0])), np.asarray(here.byzantine_rank) >= 0
+    forged = [
+        core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
+        for receiver, inbox in enumerate(inboxes)
+    ]
+    by_size = {len(inbox): np.zeros((len(inboxes), len(inbox)), np.int32) for inbox in inboxes}
+    for receiver, inbox in enumerate(inboxes):
+        by_size[len(inbox)][receiver] = inbox
+
+    def world_of(here: World, receiver: Any) -> World:
+        mine = {} if weights is None else {"sizes": jnp.asarray(weights, jnp.float32)[receiver]}
+        return here._replace(key=derive(here.key, Purpose.NODE, receiver), **mine)
+
+    # made once, where events are carried out one after the other
+    worlds = [world_of(here, receiver) for receiver in range(len(inboxes))]
+
+    def senders_of(here: World, event: NodeEvent, size: int) -> tuple[World, Arrivals]:
+        """The world of a receiver, and the senders of the rows that it reads."""
+        mine = worlds[event.node] if isinstance(event.node, int) else world_of(here, event.node)
+        return mine, Arrivals(
+            jnp.asarray(by_size[size])[event.node],
+            jnp.full(size, event.turn, jnp.int32),
+            receiver=jnp.int32(event.node),
+        )
+
+    def work(here: World, event: NodeEvent, memory: Any, messages: list[Any]) -> EventResult:
+        (public,) = messages
+        worker, turn = jnp.int32(event.node), jnp.int32(event.turn)
+        memory, row = row_of_job(core, here, public.params, memory, worker, turn, turn)
+        return EventResult(memory, row, arrays={"rows": row[None]})
+
+    def forge(here: World, event: NodeEvent, state: Any, messages: list[Any]) -> EventResult:
+        *rows, public = messages
+        of_inbox = core_of(len(rows)).forge
+        assert of_inbox is not None
+        mine, arrived = senders_of(here, event, len(rows))
+        sent, state = of_inbox(mine, event.turn, arrived, stack_rows(rows), public, state)
+        return EventResult(state, sent)
+
+    def update(
+        here: World, event: NodeEvent, server: Server, rows: Sequence[Any]
+    ) -> tuple[Server, Diagnostics, Decision]:
+        mine, arrived = senders_of(here, event, len(rows))
+        return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
+
+    def messages_of(receiver: int) -> list[Message]:
+        return [
+            Message(FORGE, receiver, place) if forged[receiver] and byzantine[worker] else Message(WORK, worker)
+            for place, worker in enumerate(inboxes[receiver].tolist())
+        ]
+
+    def forgeries(public: Callable[[int], Message]) -> list[RoundEvent]:
+        return [
+            RoundEvent(FORGE, receiver, [*(Message(WORK, worker) for worker in inbox.tolist()), public(receiver)])
+            for receiver, inbox in enumerate(inboxes)
+            if forged[receiver]
+        ]
+
+    def start(here: World, d: int) -> States:
+        memory = None if core.memory is None else core.memory.start(here, d)
+        adversary = core.init_adversary(d)
+        workers: States = {("worker", i): memory for i in range(len(byzantine))}
+        return workers | {("attacker", receiver): adversary for receiver in range(len(inboxes))}
+
+    return Receivers(
+        inboxes,
+        NodeStep(WORK, "worker", work, "worker", "job", together=together_of(core)),
+        NodeStep(FORGE, "attacker", forge, "receiver", together="map", forges=True),
+        forgeries,
+        messages_of,
+        update,
+        start,
+    )
+
+
+def update_by_aggregates(
+    core: Core, here: World, event: NodeEvent, server: Server, messages: Sequence[Any]
+) -> tuple[Server, Diagnostics, Decision]:
+    """Applies the rule at a server to aggregates of other servers, and the step of the optimizer.
+
+    Args:
+        core: The functions of the run for so many rows.
+        here: Arrays of the run.
+        event: The event.
+        server: The state of the server.
+        messages: The aggregates, `[d]` each.
+
+    Returns:
+        The state after it, diagnostics, and the decision. No row is a worker's: weights are 0, and what is measured
+        against honest rows has no meaning.
+    """
+    k = len(messages)
+    return core.update(here, server, Arrivals(jnp.full(k, -1), jnp.full(k, event.turn)), stack_rows(messages))
+
+
+def together_of(core: Core) -> Any:
+    """The way in which jobs of several workers are carried out in compiled code. See `NodeStep.together`."""
+    return "batch" if core.batch else "map"
+
+
+def row_of_job(
+    core: Core, here: World, params: Any, memory: Any, worker: Any, job: Any, handed: Any
+) -> tuple[Any, Any]:
+    """The row of a worker's job.
+
+    Args:
+        core: The functions of the run.
+        here: Arrays of the run.
+        params: `[d]`, the model that it is computed from.
+        memory: The worker's memory; None for none.
+        worker: The worker.
+        job: The number of its job.
+        handed: The version of the model that it was handed.
+
+    Returns:
+        The memory after it, and the row `[d]` that it sends.
+    """
+    if core.memory is None:
+        return memory, core.work(here, params, worker, job, handed)
+    own = ()
+    if core.memory.receive is not None:
+        memory = core.memory.receive(memory, params)
+        own = (memory,)
+    return core.memory.remember(here, memory, core.work(here, params, worker, job, handed, *own), worker, job)
+
+
+def one_model(
+    parts: NetworkParts,
+    receivers: Receivers,
+    steps: Sequence[NodeStep],
+    events: Sequence[RoundEvent],
+    start: Callable[[World], States],
+    server: Node = ("server", 0),
+) -> Network:
+    """A network of receivers and servers, of which one has the model that is evaluated and kept.
+
+    Diagnostics and weights of an update are means over the events that measure any (`EventResult.seen`). The arrays of
+    an event are fields of `Update` by their names: `forged`, the rows `[k, d]` that a receiver read, and `aggregate`.
+
+    Args:
+        parts: The parts of the run.
+        receivers: The receivers, each worker being in one inbox.
+        steps: The steps.
+        events: The events of one update, in an order in which they can be carried out.
+        start: Makes the states before the first update.
+        server: The node with the model, whose state is a `Server`.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: For a worker in no inbox or in several, and as `periodic_table`.
+    """
+    byzantine = np.asarray(parts.world.byzantine_rank) >= 0
+    workers = np.concatenate(receivers.inboxes)
+    order = np.argsort(workers)
+    if not np.array_equal(workers[order], np.arange(len(byzantine))):
+        raise ValueError(f"each of {len(byzantine)} workers must be in one inbox: got {workers.tolist()}")
+    evaluate = parts.core_of(len(receivers.inboxes[0])).evaluate
+
+    def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
+        made = by_step([pair for _, found in arrays for pair in (found or {}).items()])
+        return {
+            "workers": np.arange(len(byzantine)),
+            "rows": jnp.concatenate(made["rows"]),
+            "byzantine": byzantine,
+            "forged": jnp.concatenate(made["forged"])[order],
+            "aggregate": made["aggregate"][-1],
+            "params": states[server].params,
+        }
+
+    return periodic_network(
+        steps,
+        events,
+        parts.timeline,
+        start=start,
+        show=public_state,
+        measure=lambda seen: mean_measurements([found for _, found in seen if found is not None]),
+        arrays=put_together,
+        evaluate=lambda here, states: evaluate(here, states[server].params),
+        params=lambda states: states[server].params,
+    )
