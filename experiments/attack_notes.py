@@ -40,7 +40,7 @@ def attack_notes(scenario: Study) -> Iterator[str]:
                 f"{key}: {part.label} asks the rule {questions} times in every update, beside the one time that the "
                 "server does: with a rule that takes long that is most of a run"
             )
-        yield from _timing_notes(key, part, scenario.steps)
+        yield from _update_notes(key, part, scenario.steps)
         known = 1 if part.knowledge == "own" else count
         changes_rows = attack.corrupt is None and attack.claim is None
         if part.knowledge != "omniscient" and changes_rows and known < attack.least_known:
@@ -64,7 +64,7 @@ def attack_notes(scenario: Study) -> Iterator[str]:
                 )
 
 
-def _timing_notes(key: str, part: AttackShare, steps: int) -> Iterator[str]:
+def _update_notes(key: str, part: AttackShare, steps: int) -> Iterator[str]:
     """Notes about attacks that are carried out once, or that replay updates before the first."""
     begin, end = getattr(part, "from"), min(steps, part.until or steps)
     if part.every > 1 and begin + part.every >= end:

@@ -27,6 +27,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "partitions": ("partition", ("Splits", "References")),
     "augmentations": ("augmentation", ("Formula", "References")),
     "schedules": ("schedule", ("Waits", "Ages", "References")),
+    "timings": ("timing", ("Sends", "Model", "References")),
     "topologies": ("topology", ("Sends", "Rule", "References")),
     "latency": ("latency", ("Formula", "References")),
     "rates": ("rate", ("Formula", "References")),

@@ -23,6 +23,7 @@ class Listing(StrEnum):
     PARTITIONS = "partitions"
     AUGMENTATIONS = "augmentations"
     SCHEDULES = "schedules"
+    TIMINGS = "timings"
     TOPOLOGIES = "topologies"
     LATENCY = "latency"
     RATES = "rates"

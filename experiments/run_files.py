@@ -16,11 +16,11 @@ from byzax.experiments.strict_yaml import dump
 from byzax.experiments.versions import described_versions
 from byzax.experiments.writing import atomically, json_text, sync, write_errors, write_json, write_text
 from byzax.simulator import snapshots
-from byzax.simulator.arrivals import lost_in_words
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
 from byzax.simulator.snapshots import Snapshot
+from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import Timeline, save, truncate, usage
 from byzax.simulator.world import load as load_data
 

@@ -6,7 +6,9 @@ The folders of parts are loaded when they are first used: `byzax.simulator.parti
 import importlib
 from types import ModuleType
 
-_PACKAGES = ("augmentations", "data", "latency", "optimizers", "partitions", "rates", "schedules", "topologies")
+_PACKAGES = (
+    "augmentations", "data", "latency", "optimizers", "partitions", "rates", "schedules", "timings", "topologies"
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,117 +1,13 @@
-"""The server's book of who works on what, and what it does when a row arrives: the same in virtual and in real time."""
+"""Changes of the book at each event of a worker, the same in virtual and in real time."""
 
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
+from byzax.simulator.book import Book, Job, end_job, leaving_table, over, renew_board
+from byzax.simulator.stopping import stuck
+from byzax.simulator.timeline import Outcome
+from byzax.simulator.timings import HeldRow, Reply
 
-from byzax.simulator.config.attack import Chosen, Honest, Late, Replay, TimingField
-from byzax.simulator.schedules import Board, Schedule, Situation
-from byzax.simulator.timeline import Outcome, Rows, Timeline
-
-NEVER = float("nan")
-HONEST = Honest()
-
-
-@dataclass(slots=True)
-class Job:
-    """A job under way or waiting; the fields of `timeline.Rows`."""
-
-    worker: int
-    job: int
-    version: int
-    handed: int
-    started_s: float
-    received_s: float = NEVER
-    computed_s: float = NEVER
-    arrived_s: float = NEVER
-
-
-@dataclass(slots=True)
-class Columns:
-    """Jobs that are over, one after the other: much smaller than a list of them."""
-
-    whole: array = field(default_factory=lambda: array("i"))
-    seconds: array = field(default_factory=lambda: array("d"))
-
-    def add(self, job: Job) -> None:
-        """One more."""
-        self.whole.extend((job.worker, job.job, job.version, job.handed))
-        self.seconds.extend((job.started_s, job.received_s, job.computed_s, job.arrived_s))
-
-    def rows(self, first: int = 0, end: int | None = None) -> Rows:
-        """Those from place `first` up to `end`, as NumPy arrays."""
-        own = slice(4 * first, None if end is None else 4 * end)
-        whole, seconds = np.array(self.whole[own], np.int32), np.array(self.seconds[own], float)
-        return Rows(*whole.reshape(-1, 4).T.copy(), *seconds.reshape(-1, 4).T.copy())
-
-
-@dataclass
-class Book:
-    """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that attackers hold back.
-
-    `participating`: how many Byzantine workers take part in every update, where a schedule asks few; None: any number.
-    `kept`: the version that the last used row of a worker was handed; `gone`: whose row left the table, `leaving`: when
-    (update, worker). `lost`: the workers whose process died, and the first update that lacks them.
-
-    Whoever calls keeps the time, and says when an open job arrives.
-    """
-
-    schedule: Schedule
-    timing: TimingField
-    n: int
-    byzantine: frozenset[int]
-    steps: int
-    least: int
-    order: Callable[[int], Sequence[int]] | None = None
-    participating: int | None = None
-    asked: set[int] = field(default_factory=set)
-    step: int = 0
-    open: dict[int, Job] = field(default_factory=dict)
-    ready: dict[int, Job] = field(default_factory=dict)
-    waiting: dict[int, Job] = field(default_factory=dict)
-    idle: set[int] = field(default_factory=set)
-    dead: set[int] = field(default_factory=set)
-    suspected: set[int] = field(default_factory=set)
-    answered: dict[int, int] = field(default_factory=dict)
-    known: set[int] = field(default_factory=set)
-    gone: set[int] = field(default_factory=set)
-    leaving: list[tuple[int, int]] = field(default_factory=list)
-    lost: dict[int, int] = field(default_factory=dict)
-    kept: dict[int, int] = field(default_factory=dict)
-    numbers: list[int] = field(default_factory=list)
-    clocks: list[int] = field(default_factory=list)
-    heard_s: list[float] = field(default_factory=list)
-    at_clock: dict[int, int] = field(default_factory=dict)
-    slowest: int = 0
-    arrivals: int = 0
-    rows: Columns = field(default_factory=Columns)
-    unused: Columns = field(default_factory=Columns)
-    outcomes: list[Outcome] = field(default_factory=list)
-    first: list[int] = field(default_factory=lambda: [0])
-    seen: list[int] = field(default_factory=list)
-    time_s: list[float] = field(default_factory=list)
-    board: Any = None
-
-
-def open_book(
-    schedule: Schedule,
-    timing: TimingField,
-    byzantine: Iterable[int],
-    least: int,
-    situation: Situation,
-    participating: int | None = None,
-) -> Book:
-    """The book before anything happened: all workers idle."""
-    n, steps = situation.n, situation.steps
-    order = None if schedule.order is None else schedule.order(situation)
-    book = Book(schedule, timing, n, frozenset(byzantine), steps, least, order, participating)
-    book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
-    book.heard_s = [0.0] * n
-    _look(book)
-    return book
+IN_TIME = Reply()
 
 
 def start(book: Book, now: float) -> list[Job]:
@@ -131,11 +27,12 @@ def start(book: Book, now: float) -> list[Job]:
 def arrive(book: Book, worker: int, now: float) -> list[Job]:
     """Handles the arrival of a row. Returns the jobs that start as a result."""
     changed, attackers = False, []
-    if worker not in book.byzantine and book.timing.name == "first":
-        attackers = sorted(book.ready)
-        for attacker in attackers:
-            if not over(book):
-                changed |= _deliver(book, book.ready.pop(attacker), now)
+    if book.ready and worker not in book.senders.workers:
+        for attacker in _released(book, before_honest=True):
+            attackers.append(attacker)
+            changed |= _deliver(book, book.ready.pop(attacker), now)
+            if over(book):
+                return []
     if over(book):
         return []
     changed |= _deliver(book, book.open.pop(worker), now)
@@ -157,7 +54,7 @@ def release(book: Book, attacker: int, now: float) -> list[Job]:
 
 def lose(book: Book, worker: int, now: float) -> list[Job]:
     """The message with a row is lost."""
-    _end(book, book.open.pop(worker), Outcome.LOST, now)
+    end_job(book, book.open.pop(worker), Outcome.LOST, now)
     book.idle.add(worker)
     return _go_on(book, [worker], False, now)
 
@@ -168,7 +65,7 @@ def die(book: Book, worker: int, now: float) -> list[Job]:
     book.idle.discard(worker)
     for jobs in (book.open, book.ready):
         if worker in jobs:
-            _end(book, jobs.pop(worker), Outcome.LOST, now)
+            end_job(book, jobs.pop(worker), Outcome.LOST, now)
     return [] if book.order is None else _go_on(book, [], False, now)
 
 
@@ -176,7 +73,7 @@ def vanish(book: Book, worker: int, now: float) -> list[Job]:
     """The process of a worker died, with a row too that waits for the next update: nobody can be asked about it."""
     book.lost.setdefault(worker, book.step)
     if worker in book.waiting:
-        _end(book, book.waiting.pop(worker), Outcome.LOST, now)
+        end_job(book, book.waiting.pop(worker), Outcome.LOST, now)
     return die(book, worker, now)
 
 
@@ -194,106 +91,15 @@ def suspect(book: Book, worker: int, now: float) -> list[Job]:
     return _go_on(book, [worker], moved, now)
 
 
-def over(book: Book) -> bool:
-    """Tells whether all updates are made."""
-    return book.step >= book.steps
-
-
-def stuck(book: Book) -> bool:
-    """Tells whether no worker that still works can bring the next update nearer, however many rows it sends.
-
-    Found out after every second row of each at the latest, and at once where an attacker waits for just that.
-    """
-    if not book.arrivals or (book.arrivals % (2 * book.n) and not book.ready):
-        return False
-    silent = book.timing.name == "silent"
-    open_ = (worker for worker in book.open if not (silent and worker in book.byzantine))
-    idle = (worker for worker in book.idle if not _mute(book, worker))
-    # a second row of a worker brings no update nearer; in a table, after its first update, no row waits
-    return all(worker in book.waiting for worker in (*open_, *idle))
-
-
-def since(book: Book, worker: int) -> float:
-    """The time of the last sign of a worker: it delivered a row, or was handed the job that it is at."""
-    return book.open[worker].started_s if worker in book.open else book.heard_s[worker]
-
-
-def why(book: Book, now: float) -> str:
-    """The reason why no further update comes, in words."""
-    numbers = sorted(book.dead)
-    causes = [f"{_named(numbers)} died"] if numbers else []
-    if book.byzantine and book.timing.name in ("silent", "chosen"):
-        attackers = _named(sorted(book.byzantine - book.dead))
-        causes.append(
-            f"{attackers} {'does' if len(book.byzantine) == 1 else 'do'} not answer (attack.timing {book.timing.name})"
-        )
-    return (
-        f"stopped after {book.step} of {book.steps} updates, at {now:.6g} s: the next one waits for "
-        f"{book.schedule.waits(book.board)}, and nothing more can come"
-        + (f": {'; '.join(causes)}" if causes else "")
-        + ": choose a smaller quorum or number of rows, another schedule, or fewer workers that fail"
-    )
-
-
-def closed(book: Book, stopped: str, now: float) -> Timeline:
-    """The timeline of what happened until now; the book stays as it is."""
-    unused, outcomes = Columns(book.unused.whole[:], book.unused.seconds[:]), list(book.outcomes)
-    for jobs, outcome in (
-        (book.waiting, Outcome.DROPPED), (book.open, Outcome.UNFINISHED), (book.ready, Outcome.UNFINISHED)
-    ):  # fmt: skip
-        for job in jobs.values():
-            unused.add(_until(now, job))
-            outcomes.append(outcome)
-    return Timeline(
-        rows=book.rows.rows(),
-        first=np.array(book.first),
-        seen=np.array(book.seen, int),
-        time_s=np.array(book.time_s, float),
-        unused=unused.rows(),
-        outcomes=np.array(outcomes, np.int8),
-        stopped=stopped,
-        gone=np.array(book.leaving, int).reshape(-1, 2),
-        lost=np.array([(step, worker) for worker, step in book.lost.items()], int).reshape(-1, 2),
-    )
-
-
-def lost_in_words(lost: Mapping[int, int]) -> str:
-    """`workers 3, 4 lost from update 161 on`, of workers and the places, from 0, of the first updates without them."""
-    if not lost:
-        return ""
-    return f"{_named(sorted(lost))} lost from update {min(lost.values()) + 1} on"
-
-
-def _mute(book: Book, worker: int) -> bool:
-    return worker in book.byzantine and book.timing.name in ("silent", "chosen")
-
-
-def _named(workers: list[int]) -> str:
-    listed = ", ".join(map(str, workers[:8])) + (", ..." if len(workers) > 8 else "")
-    return f"worker {listed}" if len(workers) == 1 else f"workers {listed}"
-
-
-def _look(book: Book) -> None:
-    """Renews the board that the schedule sees; the sets in it are the book's own."""
-    book.board = Board(
-        book.step,
-        book.least,
-        book.waiting.keys(),
-        book.known,
-        book.clocks,
-        lambda: book.slowest,
-        lambda: (book.gone | _leaving(book)) - book.waiting.keys(),
-    )
-
-
 def _go_on(book: Book, workers: list[int], changed: bool, now: float) -> list[Job]:
     """The jobs that begin after an event at `workers`; where others may have become free (`changed`), at any worker."""
     begun: list[Job] = []
     if over(book):
         return begun
-    if book.timing.name == "late":
-        late, moved = _overdue(book, now)
-        workers, changed = [*workers, *late], changed or moved
+    # no row has come since an update: it was made just now
+    if book.ready and not book.arrivals:
+        released, moved = _release_all(book, now)
+        workers, changed = [*workers, *released], changed or moved
     if book.order is not None:
         if not over(book):
             _ask(book, book.order, now, begun)
@@ -313,14 +119,14 @@ def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: l
     turns = order(book.step)
     # of the Byzantine and of the honest workers so many are still wanted
     room = {True: missing, False: missing}
-    if book.participating is not None:
-        byzantine = sum(worker in book.byzantine for worker in (*book.waiting, *(job.worker for job in of_now)))
-        room[True] = book.participating - byzantine
+    if book.senders.participating is not None:
+        byzantine = sum(worker in book.senders.workers for worker in (*book.waiting, *(job.worker for job in of_now)))
+        room[True] = book.senders.participating - byzantine
         room[False] = missing - room[True]
     # those whose row was lost come after all that were not asked yet
     for again in (False, True):
         for worker in turns:
-            is_byzantine = worker in book.byzantine
+            is_byzantine = worker in book.senders.workers
             if (
                 worker in book.idle
                 and worker not in book.waiting
@@ -335,43 +141,57 @@ def _ask(book: Book, order: Callable[[int], Sequence[int]], now: float, begun: l
                     return
 
 
-def _overdue(book: Book, now: float) -> tuple[list[int], bool]:
-    """Late attackers send rows that are old enough. Returns these workers, and whether others may have become free."""
+def _release_all(book: Book, now: float) -> tuple[list[int], bool]:
+    """Byzantine workers send the rows that they need not hold any longer, one after the other.
+
+    Returns these workers, and whether others may have become free.
+    """
     sent: list[int] = []
     changed = False
-    assert isinstance(book.timing, Late)
-    limit = book.timing.age if book.schedule.oldest is None else min(book.timing.age, book.schedule.oldest)
-    # at limit 0 only what nothing else can happen without
-    while limit and not over(book):
-        due = [attacker for attacker, job in sorted(book.ready.items()) if book.step - job.handed >= limit]
-        if not due:
+    while not over(book):
+        # what one sends may make an update, after which the others decide anew
+        attacker = next(_released(book, before_honest=False), None)
+        if attacker is None:
             break
-        sent += due[:1]
-        changed |= _deliver(book, book.ready.pop(due[0]), now)
+        sent.append(attacker)
+        changed |= _deliver(book, book.ready.pop(attacker), now)
     return sent, changed
 
 
+def _released(book: Book, before_honest: bool) -> Iterator[int]:
+    """Yields the workers that need not hold their rows any longer; each is asked when it is its turn."""
+    release, oldest = book.senders.timing.release, book.schedule.oldest
+    for attacker in sorted(book.ready):
+        row = HeldRow(attacker, book.step - book.ready[attacker].handed, oldest, before_honest)
+        if release(book.board, row):
+            yield attacker
+
+
+def _reply(book: Book, worker: int) -> Reply | None:
+    """The reply of a worker to the job that it may begin; None where it does not take it up."""
+    decide = book.senders.timing.reply
+    if decide is None or worker not in book.senders.workers:
+        return IN_TIME
+    reply = decide(book.board, worker, book.replied.get(worker))
+    if reply is not None:
+        book.replied[worker] = book.step
+    return reply
+
+
 def _begin(book: Book, worker: int, now: float, begun: list[Job]) -> None:
-    job = Job(worker, book.numbers[worker], book.step, book.step, now)
-    if worker in book.byzantine:
-        timing = book.timing
-        if isinstance(timing, Chosen):
-            chosen = book.step >= timing.start and (book.step - timing.start) % timing.every == 0
-            if not chosen or book.answered.get(worker) == book.step:
-                return
-            book.answered[worker] = book.step
-        if isinstance(timing, Replay):
-            job.version = max(0, book.step - timing.age)
-    else:
-        timing = HONEST
+    reply = _reply(book, worker)
+    if reply is None:
+        return
+    job = Job(worker, book.numbers[worker], max(0, book.step - reply.older), book.step, now)
     book.numbers[worker] += 1
     book.idle.remove(worker)
-    if timing.name in ("first", "late"):
+    if reply.sent == "held":
         job.received_s = job.computed_s = now
         book.ready[worker] = job
         return
     book.open[worker] = job
-    if timing.name != "silent":
+    job.answered = reply.sent == "in_time"
+    if job.answered:
         begun.append(job)
 
 
@@ -383,37 +203,28 @@ def _deliver(book: Book, job: Job, now: float) -> bool:
     book.arrivals += 1
     moved = _tick(book, worker)
     if schedule.oldest is not None and book.step - job.handed > schedule.oldest:
-        _end(book, job, Outcome.DROPPED, now)
+        end_job(book, job, Outcome.DROPPED, now)
     elif worker not in book.waiting:
         book.waiting[worker] = job
     elif schedule.newest:
-        _end(book, book.waiting[worker], Outcome.DROPPED, now)
+        end_job(book, book.waiting[worker], Outcome.DROPPED, now)
         book.waiting[worker] = job
     else:
-        _end(book, job, Outcome.DROPPED, now)
+        end_job(book, job, Outcome.DROPPED, now)
     if book.waiting and schedule.due(book.board):
         _update(book, now)
-        moved |= not schedule.by_clock or book.timing.name == "chosen"
+        moved |= not schedule.by_clock or not book.senders.timing.always
     return moved
 
 
-def _leaving(book: Book) -> set[int]:
-    """Workers whose row leaves the table with the next update: dead ones with a row that is too old."""
-    if not book.schedule.forgets or not book.dead:
-        return set()
-    oldest = book.schedule.oldest
-    dead = (book.dead & book.known) - book.gone - book.waiting.keys()
-    return {worker for worker in dead if oldest is None or book.step - book.kept[worker] > oldest}
-
-
 def _update(book: Book, now: float) -> None:
-    leaving = _leaving(book)
-    book.leaving += [(book.step, worker) for worker in sorted(leaving)]
+    gone = leaving_table(book)
+    book.leaving += [(book.step, worker) for worker in sorted(gone)]
     for worker in sorted(book.waiting):
         book.rows.add(book.waiting[worker])
         book.kept[worker] = book.waiting[worker].handed
     book.known |= book.waiting.keys()
-    book.gone = (book.gone | leaving) - book.waiting.keys()
+    book.gone = (book.gone | gone) - book.waiting.keys()
     sees = book.schedule.sees
     book.seen.append(
         len(book.known) - len(book.gone)
@@ -428,22 +239,7 @@ def _update(book: Book, now: float) -> None:
     book.asked = set()
     book.step += 1
     book.arrivals = 0
-    _look(book)
-
-
-def _end(book: Book, job: Job, outcome: Outcome, now: float) -> None:
-    if outcome == Outcome.LOST:
-        job.arrived_s = now
-    book.unused.add(_until(now, job))
-    book.outcomes.append(outcome)
-
-
-def _until(now: float, job: Job) -> Job:
-    """The job without what has not happened yet."""
-    if job.started_s <= job.received_s <= job.computed_s <= job.arrived_s <= now:
-        return job
-    times = (job.started_s, job.received_s, job.computed_s, job.arrived_s)
-    return Job(job.worker, job.job, job.version, job.handed, *(t if t <= now else NEVER for t in times))
+    renew_board(book)
 
 
 def _tick(book: Book, worker: int) -> bool:

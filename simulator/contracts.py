@@ -26,6 +26,7 @@ from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
 from byzax.simulator.data.base import DataError, Dataset
 from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
 from byzax.simulator.schedules import Schedule
+from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import Topology
 
 # what the function of a part gives; that of any other kind gives a function
@@ -37,6 +38,7 @@ TYPES: dict[str, type[Any]] = {
     "model": Model,
     "data": Dataset,
     "schedule": Schedule,
+    "timing": Timing,
     "topology": Topology,
     "optimizer": optax.GradientTransformation,
 }

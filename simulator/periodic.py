@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.options import PartError
+from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import (
@@ -85,7 +86,7 @@ def check_in_step(run: Run) -> None:
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
         (bool(run.latency.loss or run.latency.crashes), "nothing is lost and no node dies: leave latency.loss and "
          "latency.crashes out"),
-        (run.attack.timing.name != "honest", "Byzantine nodes send in time: take attack.timing honest"),
+        (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),
         (run.workers.byzantine.per_round != "fixed", "the Byzantine nodes stay the same: leave "
          "workers.byzantine.per_round out"),
         (run.filter is not None, "has no server that judges single rows: leave filter out"),

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byzax.simulator import arrivals, interrupts
-from byzax.simulator.arrivals import Book, Job
+from byzax.simulator import arrivals, interrupts, stopping
+from byzax.simulator.book import Book, Job, over, since, timeline_of
 from byzax.simulator.config.latency import Crash
 from byzax.simulator.durations import Draw, iterate_jobs
 from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
@@ -111,16 +111,16 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
     for worker in range(book.n):
         watch(worker, now)
     carry_out(arrivals.start(book, now))
-    while not arrivals.over(book):
+    while not over(book):
         interrupts.check()
         yield
-        stuck = arrivals.stuck(book)
+        stuck = stopping.stuck(book)
         attacker = arrivals.held(book) if book.ready and (stuck or not hopes) else None
         if attacker is not None:
             carry_out(arrivals.release(book, attacker, now))
             continue
         if (not queue and not hopes) or (stuck and not _returning(queue)):
-            return arrivals.closed(book, arrivals.why(book, now), now)
+            return timeline_of(book, stopping.why(book, now), now)
         if clock.wait is not None:
             clock.wait(lambda: queue[0][0] if queue else None, foresee)
         when, _, event, worker, number = heapq.heappop(queue)
@@ -153,15 +153,15 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
                 watched.remove(worker)
                 blocked = worker in book.idle and not book.schedule.free(book.board, worker)
                 assert patience is not None
-                if arrivals.since(book, worker) + patience > when:
-                    watch(worker, arrivals.since(book, worker))
+                if since(book, worker) + patience > when:
+                    watch(worker, since(book, worker))
                 elif blocked and hopes:
                     # it waits for others, which is not its fault
                     watch(worker, when)
                 elif not blocked and worker not in book.suspected:
                     now = when
                     carry_out(arrivals.suspect(book, worker, now))
-    return arrivals.closed(book, "", now)
+    return timeline_of(book, "", now)
 
 
 def _returning(queue: list[tuple[float, int, Event, int, int]]) -> bool:

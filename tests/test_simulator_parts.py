@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from byzax import members
 from byzax.options import OptionError, PartError
-from byzax.simulator import augmentations, data, latency, optimizers, partitions, rates, schedules, topologies
+from byzax.simulator import augmentations, data, latency, optimizers, partitions, rates, schedules, timings, topologies
 
 # kind of part -> its package, the arguments before its options, and the lines of a docstring that tables are made of
 KINDS: dict[str, tuple[Any, tuple[int, ...], tuple[str, ...]]] = {
@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[Any, tuple[int, ...], tuple[str, ...]]] = {
     "partition": (partitions, (), ("Splits",)),
     "rate": (rates, (100,), ("Formula",)),
     "schedule": (schedules, (20, 4), ("Waits", "Ages")),
+    "timing": (timings, (), ("Sends", "Model")),
     "topology": (topologies, (20, 4), ("Sends", "Rule")),
 }
 # options without a default

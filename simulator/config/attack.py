@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 from pydantic import Field, Strict, create_model, model_validator
 
 from byzax.simulator.config.base import Count, Description, Seed
-from byzax.simulator.config.choices import NamedOneOf, accept_bare
+from byzax.simulator.config.choices import accept_bare
 from byzax.simulator.config.part import Choice, Part
 
 
@@ -72,51 +72,6 @@ class Workers(Description, frozen=True):
         return self
 
 
-class Honest(Description, frozen=True):
-    """Byzantine workers send when honest ones would, by the latency model."""
-
-    name: Literal["honest"] = "honest"
-
-
-class First(Description, frozen=True):
-    """Byzantine workers that may send do so before each row of an honest worker, whatever the latency."""
-
-    name: Literal["first"] = "first"
-
-
-class Late(Description, frozen=True):
-    """Byzantine workers send late: a row waits until it is `age` updates old, or nothing else can happen without it."""
-
-    name: Literal["late"] = "late"
-    age: int = Field(
-        default=10, ge=0, description="Updates that a row waits; never longer than the schedule's max_age."
-    )
-
-
-class Silent(Description, frozen=True):
-    """Byzantine workers take the model and send nothing."""
-
-    name: Literal["silent"] = "silent"
-
-
-class Chosen(Description, frozen=True):
-    """Byzantine workers answer only in the updates start, start + every, ..."""
-
-    name: Literal["chosen"] = "chosen"
-    every: Count = Field(default=10, description="Updates from one answer to the next.")
-    start: int = Field(default=0, ge=0, description="The first update with an answer.")
-
-
-class Replay(Description, frozen=True):
-    """Byzantine workers send in time, from a model `age` updates older than the one handed, unseen by the server."""
-
-    name: Literal["replay"] = "replay"
-    age: Count = Field(default=10, description="Updates between the model handed and the one the row is from.")
-
-
-TimingField: TypeAlias = Annotated[
-    Honest | First | Late | Silent | Chosen | Replay, NamedOneOf("timing", Honest, First, Late, Silent, Chosen, Replay)
-]
 Knowledge = Literal["omniscient", "colluding", "own"]
 
 if TYPE_CHECKING:
@@ -165,6 +120,9 @@ TRIGGER = Choice("attack")
 TriggerField: TypeAlias = Annotated[Part, TRIGGER]
 
 
+TimingField: TypeAlias = Annotated[Part, Choice("timing")]
+
+
 class AttackPart(AttackShare, frozen=True):
     """The attack of a scenario, with others beside it and the times at which Byzantine workers send."""
 
@@ -172,9 +130,9 @@ class AttackPart(AttackShare, frozen=True):
         default=(), description="Other attacks at the same time, by other Byzantine workers."
     )
     timing: TimingField = Field(
-        default_factory=lambda given: Silent() if given.get("name") == "silent" else Honest(),
-        description="Times at which they send: honest, first, late, silent, chosen or replay; silent by default where "
-        "the attack is silent.",
+        default_factory=lambda given: "silent" if given.get("name") == "silent" else "honest",
+        validate_default=True,
+        description="Times at which they send; silent by default where the attack is silent.",
     )
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -81,10 +82,11 @@ def _shared(choice: Any) -> set[str]:
 
 def _chosen(choice: Any, inside: Any) -> type[BaseModel] | None:
     """The description of the part that a mapping names; None where there is none, an error when it is parsed."""
-    try:
-        return choice.type_of((inside or {}).get("name"))
-    except (PartError, PluginError):
-        return choice.base if isinstance(choice, Choice) else None
+    name = (inside or {}).get("name")
+    if name is not None:
+        with suppress(PartError, PluginError):
+            return choice.type_of(name)
+    return choice.base if isinstance(choice, Choice) else None
 
 
 def _description(annotation: Any) -> type[BaseModel] | None:

@@ -189,12 +189,6 @@ class Settings(Description, frozen=True):
                     f"{key}.from: {each.name} begins in update {begin}, and there are {self.steps} (steps), the first "
                     "one 0: choose one of these"
                 )
-        changing = self.workers.byzantine.per_round == "sampled"
-        if self.attack.timing.name != "honest" and (changing or not all(each.always for each in attacks.values())):
-            what = "workers.byzantine.per_round sampled" if changing else "from, until and every"
-            raise ValueError(
-                f"attack.timing: {self.attack.timing.name} needs the same Byzantine workers in all updates, not {what}"
-            )
 
     def _participating(self) -> None:
         """Raises ValueError where no update can have exactly the given number of Byzantine participants."""
@@ -222,11 +216,6 @@ class Settings(Description, frozen=True):
             )
         if options["by"] == "cyclic":
             raise ValueError(f"{key}: in turn (schedule.by cyclic) the turn decides: choose uniform or samples")
-        if self.attack.timing.name in ("silent", "chosen"):
-            raise ValueError(
-                f"{key}: Byzantine workers that do not answer (attack.timing {self.attack.timing.name}) take no part: "
-                "leave one of the two out"
-            )
 
     @property
     def sends_models(self) -> bool:

@@ -12,9 +12,9 @@ import numpy as np
 
 from byzax.simulator import timeline
 from byzax.simulator.adversary import build_byzantine_ranks
-from byzax.simulator.arrivals import open_book
+from byzax.simulator.book import ByzantineSenders, open_book
+from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.compilation import compiled_once
-from byzax.simulator.config.attack import Honest
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, build
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
@@ -26,6 +26,7 @@ from byzax.simulator.parts import least_rows, message_bits, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules import Situation
 from byzax.simulator.timeline import Outcome, Timeline
+from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
@@ -81,12 +82,13 @@ def stage(name: str, **place: int) -> Iterator[None]:
 
 # the last one is kept: runs, and checks before them, ask for it several times
 @file_cache(maxsize=1)
-def plan(run: Run, steps: int | None = None) -> Timeline:
+def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     """The timeline of a run, which depends on nothing else.
 
     Args:
         run: The run.
         steps: Updates to be planned; None for all.
+        smooth: Whether it is planned without mishaps: nothing is lost, nobody dies, and all send in time.
 
     Raises:
         ValueError: Where a part of schedule or latency cannot be made, or where no update ever happens.
@@ -96,29 +98,40 @@ def plan(run: Run, steps: int | None = None) -> Timeline:
     about = situation(run)._replace(steps=steps)
     if decides.plan is not None:
         return timeline.check(decides.plan(about), n)
+    if smooth:
+        source = source.replace(loss=0.0, crashes=())
     draws = build_draws(source, n, run.seed, message_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
-    if all_together(run):
+    if all_together(run, smooth):
         return in_step(steps, draws)
-    timing, byzantine, taking = _timing(run), fixed_byzantine_workers(run), run.workers.byzantine.participating
-    book = open_book(decides, timing, byzantine, least_rows(run), about, taking)
-    made = planned(book, draws, source.crashes)
+    senders = byzantine_senders(run)
+    if smooth:
+        senders = senders._replace(timing=Timing())
+    made = planned(open_book(decides, senders, least_rows(run), about), draws, source.crashes)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
 
 
-def all_together(run: Run) -> bool:
-    """Tells whether every update has a row of every worker: all wait for all, in time, and nothing is lost."""
-    decides, source = schedule(run), run.latency
-    in_time = isinstance(_timing(run), Honest) and not source.loss and not source.crashes
-    return decides.plan is None and decides.together and in_time
+def all_together(run: Run, smooth: bool = False) -> bool:
+    """Tells whether every update has a row of every worker: all wait for all, in time, and nothing is lost.
+
+    Args:
+        run: The run.
+        smooth: Whether it is without mishaps, as in `plan`.
+    """
+    decides = schedule(run)
+    if decides.plan is not None or not decides.together:
+        return False
+    return smooth or (timing(run).in_time and not run.latency.loss and not run.latency.crashes)
 
 
-def _timing(run: Run) -> Any:
-    return run.attack.timing if run.workers.byzantine.count else Honest()
+def byzantine_senders(run: Run) -> ByzantineSenders:
+    """The Byzantine workers of a run, where they are always the same, and when they send."""
+    byzantine = frozenset(fixed_byzantine_workers(run))
+    return ByzantineSenders(byzantine, timing(run), run.attack.timing.label, run.workers.byzantine.participating)
 
 
 def situation(run: Run) -> Situation:
@@ -179,10 +192,7 @@ def first_core(run: Run) -> Core:
     """The core of the first update; all but `update` and `forge` is the same in every one."""
     if run.clock == "wall":
         # the first one is not known before; one that is planned without mishaps sees as many rows
-        smooth = run.replace(
-            attack=run.attack.replace(timing=Honest()), latency=run.latency.replace(loss=0.0, crashes=())
-        )
-        return build(run, int(plan(smooth, 1).seen[0]))
+        return build(run, int(plan(run, 1, smooth=True).seen[0]))
     return build(run, int(plan(run).seen[0]))
 
 

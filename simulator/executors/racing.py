@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from byzax.simulator.arrivals import Book, Job, open_book
+from byzax.simulator.book import Book, Job, open_book
 from byzax.simulator.config.run import Run
 from byzax.simulator.durations import build_draws, iterate_jobs
-from byzax.simulator.executors.base import fixed_byzantine_workers, situation
+from byzax.simulator.executors.base import byzantine_senders, situation
 from byzax.simulator.parts import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.planning import Clock, Event, Foresee, follow
 from byzax.simulator.senders import Arrivals
@@ -47,17 +47,15 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
     Times of the scenario's latency pass for real: a row counts as there when its job is done, and not before those
     seconds are over. What is lost, and who dies, is drawn as in virtual time.
     """
-    n, latency, timing = run.workers.total, run.latency, run.attack.timing
+    n, latency, senders = run.workers.total, run.latency, byzantine_senders(run)
     decides, fewest = schedule(run), least_rows(run)
     if decides.forgets and not may_shrink(run):
         # where a worker is lost the race then ends and says so
         fewest = n
-    taking = run.workers.byzantine.participating
-    book = open_book(decides, timing, fixed_byzantine_workers(run), fewest, situation(run), taking)
+    book = open_book(decides, senders, fewest, situation(run))
     spans = [iterate_jobs(draw) for draw in build_draws(latency, n, run.seed, message_bits(run))]
     under_way: dict[Any, tuple[Job, float, bool]] = {}
     rows: dict[tuple[int, int], Any] = {}
-    oldest = getattr(timing, "age", 0) if timing.name == "replay" else 0
     begin_s = time.time()
     last_s, sent = 0.0, 0
 
@@ -103,8 +101,9 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
             crew.update(
                 step, book.seen[step], Arrivals(new.workers, new.handed, gone_of(book.leaving, step, n)), handles
             )
-            if step - oldest >= 0:
-                crew.forget(step - oldest)
+            # a row may be computed from a model as much older than the one handed
+            if step >= senders.timing.oldest:
+                crew.forget(step - senders.timing.oldest)
         if len(rows) > 4 * n:
             kept = {(job.worker, job.job) for part in (book.open, book.ready, book.waiting) for job in part.values()}
             for key in rows.keys() - kept:

@@ -22,6 +22,7 @@ from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.parts import f_of_rule, topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timeline import Timeline
+from byzax.simulator.timings import Timing
 from byzax.simulator.training import build_optimizer
 from byzax.simulator.validation.network_traces import trace_network
 from byzax.simulator.validation.row_traces import (
@@ -87,6 +88,7 @@ def check_parts(run: Run) -> Schedule:
                 f"{run.trigger.label} has no trigger whose success could be measured: take backdoor, "
                 "distributed_backdoor or neurotoxin",
             )
+    _check_timing(run)
     with errors_of("schedule", run.schedule):
         schedule: Schedule = build(run.schedule, n, declared)
         if run.sends_models and schedule.weight is not None:
@@ -108,6 +110,22 @@ def check_parts(run: Run) -> Schedule:
         for rows in structure.inboxes or (n,):
             _check_rule(run, rows)
     return schedule
+
+
+def _check_timing(run: Run) -> None:
+    """Builds the timing, and checks that the Byzantine workers of the run can have it."""
+    part, byzantine = run.attack.timing, run.workers.byzantine
+    with errors_of("attack.timing", part):
+        made: Timing = build(part)
+    changing = byzantine.per_round == "sampled"
+    if not made.in_time and (changing or not all(each.part.always for each in run.attacks)):
+        what = "workers.byzantine.per_round sampled" if changing else "from, until and every"
+        raise Impossible(f"attack.timing: {part.label} needs the same Byzantine workers in all updates, not {what}")
+    if byzantine.participating is not None and not made.always:
+        raise Impossible(
+            f"workers.byzantine.participating: Byzantine workers that do not answer (attack.timing {part.label}) take "
+            "no part: leave one of the two out"
+        )
 
 
 def check_numbers(run: Run) -> Schedule:

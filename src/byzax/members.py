@@ -73,6 +73,7 @@ KINDS = {
         ("key", "x"),
     ),
     "schedule": Kind("schedule", "byzax.simulator.schedules", "schedules", ("n", "f"), "a Schedule"),
+    "timing": Kind("timing", "byzax.simulator.timings", "timings", (), "a Timing"),
     "topology": Kind("topology", "byzax.simulator.topologies", "topologies", ("n", "f"), "a Topology"),
     "latency": Kind(
         "latency model",

@@ -69,6 +69,10 @@ PUT = [
     ({"rule": PLAIN}, "rule", "krum", {"rule": {"name": "krum"}}),
     ({}, "optimizer.learning_rate", 0.5, {"optimizer": {"name": "sgd", "learning_rate": 0.5}}),
     ({"executor": "ray"}, "executor.actors", 2, {"executor": {"name": "ray", "actors": 2}}),
+    # where no name is known yet
+    ({}, "rule.m", 3, {"rule": {"m": 3}}),
+    ({"attack": "little"}, "attack.timing.age", 3, {"attack": {"name": "little", "timing": {"age": 3}}}),
+    ({"attack": "little"}, "attack.timing", "late", {"attack": {"name": "little", "timing": {"name": "late"}}}),
     ({}, "workers.total", 5, {"workers": {"total": 5}}),
     ({"data": "digits"}, "data.partition.a", 1, {"data": {"name": "digits", "partition": {"name": "iid", "a": 1}}}),
     (

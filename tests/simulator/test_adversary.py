@@ -9,6 +9,7 @@ from byzax import models
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.senders import Arrivals
+from byzax.simulator.validation.building import check_parts
 from byzax.simulator.world import byzantine_ranks, share_out, world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import at, run, small
@@ -407,7 +408,7 @@ def test_others_lie_in_every_update_where_they_are_sampled():
 )
 def test_what_does_not_go_together_is_refused_with_the_way_out(changes, expected):
     with pytest.raises(ScenarioError) as caught:
-        small(**{"workers": THREE, **changes})
+        check_parts(small(**{"workers": THREE, **changes}).run)
     assert expected in str(caught.value)
 
 

@@ -19,9 +19,10 @@ from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
 from byzax.attacks import base as attacks
 from byzax.options import Nested, options_of
-from byzax.simulator import augmentations, contracts, data, latency, partitions, rates, schedules
+from byzax.simulator import augmentations, contracts, data, latency, partitions, rates, schedules, timings
 from byzax.simulator.data.base import Dataset, dataset
 from byzax.simulator.schedules import Schedule
+from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import Topology, gossip
 from tests.nightly import by_day, by_night
 
@@ -68,6 +69,8 @@ def settings(kind, function):
         case "base":
             workers = {"total": 11, "byzantine": 2}
             return {"rule": {"name": "bulyan", "base": function}, "workers": workers}, "rule.base"
+        case "timing":
+            return {"attack": {"name": "empire", "timing": function}}, "attack.timing"
         case "pre":
             return {"pre": [function]}, "pre[0]"
         case "filter":
@@ -105,8 +108,8 @@ ARGUMENTS = {
     "local.rate": "updates",
 }
 KINDS = [
-    "rule", "base", "pre", "filter", "attack", "model", "data", "partition", "augmentation", "schedule", "topology",
-    "latency", "later latency", "up.delay", "down.delay", "factors", "rate", "local.rate", "optimizer",
+    "rule", "base", "pre", "filter", "attack", "timing", "model", "data", "partition", "augmentation", "schedule",
+    "topology", "latency", "later latency", "up.delay", "down.delay", "factors", "rate", "local.rate", "optimizer",
     "local.optimizer",
 ]  # fmt: skip
 
@@ -164,6 +167,7 @@ PLAIN: dict[str, Any] = {
     "attack": lambda n, f: attacks.stateless(lambda key, view: view.rows),
     "model": lambda shape, classes: byzax.models.softmax(shape, classes),
     "schedule": lambda n, f: Schedule(),
+    "timing": lambda: timings.late(age=3),
     "topology": lambda n, f: gossip(n, f),
 }
 FIELDS = [
@@ -174,6 +178,7 @@ FIELDS = [
         "filter": Filter,
         "attack": Attack,
         "schedule": Schedule,
+        "timing": Timing,
         "topology": Topology,
     }.items()
     for field in made._fields
@@ -185,8 +190,8 @@ FIELDS = [
     ("kind", "field", "wrong"), [case if i % 3 == 0 else by_night(*case) for i, case in enumerate(FIELDS)]
 )
 def test_no_field_of_another_type_is_taken_and_the_message_names_it(kind, field, wrong):
-    def mine(n, f):
-        return PLAIN[kind](n, f)._replace(**{field: wrong})
+    def mine(*sizes):
+        return PLAIN[kind](*sizes)._replace(**{field: wrong})
 
     changes, key = settings(kind, mine)
     text = refusal(**changes)
@@ -518,6 +523,7 @@ MADE: dict[str, Any] = {
     "attack": byzax.attacks.backdoor(7, 1),
     "model": byzax.models.softmax((8, 8), 10),
     "schedule": schedules.asynchronous(7, 1),
+    "timing": timings.late(),
 }
 
 

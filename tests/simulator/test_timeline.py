@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from byzax.simulator import arrivals, schedules
-from byzax.simulator.arrivals import open_book
-from byzax.simulator.config.attack import Chosen
+from byzax.simulator import schedules, stopping
+from byzax.simulator.book import ByzantineSenders, open_book, over
+from byzax.simulator.byzantine_timing import timing as timing_of
 from byzax.simulator.durations import build_draws
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan, situation
 from byzax.simulator.mistakes import ScenarioError
@@ -19,6 +19,7 @@ from byzax.simulator.parts import f_of_rule
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import likely_bound
 from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
+from byzax.simulator.validation.building import check_parts
 from tests.simulator.conftest import at, small
 
 
@@ -29,9 +30,9 @@ def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=100
         workers={"total": n, "byzantine": f if byzantine is None else byzantine, "declared": f}, steps=steps, **changes
     )
     decides = schedules.build(options.pop("name"), n, f, **options)
-    book = open_book(
-        decides, scenario.attack.timing, range(scenario.workers.byzantine.count), least, situation(at(scenario, seed))
-    )
+    first = frozenset(range(scenario.workers.byzantine.count))
+    senders = ByzantineSenders(first, timing_of(scenario.run), scenario.attack.timing.label)
+    book = open_book(decides, senders, least, situation(at(scenario, seed)))
     return planned(book, build_draws(scenario.latency, n, seed, bits), scenario.latency.crashes)
 
 
@@ -153,8 +154,11 @@ def test_whoever_may_begin_a_job_has_begun_it(schedule, latency, timing, seed):
     looked = []
 
     def looking(book):
-        if not (isinstance(book.timing, Chosen) or arrivals.over(book)):
-            may = [worker for worker in book.idle if book.schedule.free(book.board, worker)]
+        if not over(book):
+            # who leaves updates out may begin in some of them alone
+            byzantine, always = book.senders.workers, book.senders.timing.always
+            idle = [worker for worker in book.idle if always or worker not in byzantine]
+            may = [worker for worker in idle if book.schedule.free(book.board, worker)]
             if book.order is not None:
                 under_way = [job for jobs in (book.open, book.ready) for job in jobs.values()]
                 asked = len(book.waiting) + sum(job.handed == book.step for job in under_way)
@@ -162,8 +166,8 @@ def test_whoever_may_begin_a_job_has_begun_it(schedule, latency, timing, seed):
             looked.append(may)
         return was(book)
 
-    was = arrivals.stuck
-    with mock.patch.object(arrivals, "stuck", looking):
+    was = stopping.stuck
+    with mock.patch.object(stopping, "stuck", looking):
         made(schedule, latency=latency, seed=seed, attack={"name": "empire", "timing": timing})
     assert not [idle for idle in looked if idle]
 
@@ -583,5 +587,5 @@ def test_a_number_of_byzantine_participants_that_cannot_be_had_is_refused(change
     }
     given.pop("byzantine", None)
     with pytest.raises(ScenarioError, match=r"^workers.byzantine") as caught:
-        small(**given)
+        check_parts(small(**given).run)
     assert expected in str(caught.value)

@@ -7,8 +7,8 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from byzax.simulator import arrivals, interrupts
-from byzax.simulator.arrivals import Book, Job, lost_in_words
+from byzax.simulator import interrupts
+from byzax.simulator.book import Book, Job, timeline_of
 from byzax.simulator.engine import Engine, Look, Stretch, TakeLooks
 from byzax.simulator.executors.actors import New
 from byzax.simulator.executors.base import evaluation_steps
@@ -25,6 +25,7 @@ from byzax.simulator.executors.ray.pool import (
 )
 from byzax.simulator.executors.ray.repeat import Repeat, stretch
 from byzax.simulator.senders import Arrivals
+from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import UNPLANNED, Timeline
 
 
@@ -124,7 +125,7 @@ def engine(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> En
         return step
 
     def timelines() -> list[Timeline]:
-        return [UNPLANNED if book is None else arrivals.closed(book, "", now) if closed is None else closed]
+        return [UNPLANNED if book is None else timeline_of(book, "", now) if closed is None else closed]
 
     def evaluate() -> TakeLooks:
         if step not in evaluations:

@@ -1,0 +1,195 @@
+"""The book of a run: who works on what, which rows wait, and what is over."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from byzax.simulator.schedules import Board, Schedule, Situation
+from byzax.simulator.timeline import Outcome, Rows, Timeline
+from byzax.simulator.timings import Timing
+
+NEVER = float("nan")
+
+
+@dataclass(slots=True)
+class Job:
+    """A job under way or waiting; the fields of `timeline.Rows`.
+
+    `answered`: whether its row is ever sent.
+    """
+
+    worker: int
+    job: int
+    version: int
+    handed: int
+    started_s: float
+    received_s: float = NEVER
+    computed_s: float = NEVER
+    arrived_s: float = NEVER
+    answered: bool = True
+
+
+@dataclass(slots=True)
+class Columns:
+    """Jobs that are over, one after the other: much smaller than a list of them."""
+
+    whole: array = field(default_factory=lambda: array("i"))
+    seconds: array = field(default_factory=lambda: array("d"))
+
+    def add(self, job: Job) -> None:
+        """One more."""
+        self.whole.extend((job.worker, job.job, job.version, job.handed))
+        self.seconds.extend((job.started_s, job.received_s, job.computed_s, job.arrived_s))
+
+    def rows(self, first: int = 0, end: int | None = None) -> Rows:
+        """Those from place `first` up to `end`, as NumPy arrays."""
+        own = slice(4 * first, None if end is None else 4 * end)
+        whole, seconds = np.array(self.whole[own], np.int32), np.array(self.seconds[own], float)
+        return Rows(*whole.reshape(-1, 4).T.copy(), *seconds.reshape(-1, 4).T.copy())
+
+
+class ByzantineSenders(NamedTuple):
+    """The Byzantine workers of a run, and when they send.
+
+    Attributes:
+        workers: The Byzantine workers.
+        timing: The times at which they send.
+        name: Name of the timing, for messages.
+        participating: Number of them that take part in every update, where a schedule asks few; None: any number.
+    """
+
+    workers: frozenset[int]
+    timing: Timing
+    name: str
+    participating: int | None = None
+
+
+@dataclass
+class Book:
+    """All that is known at one moment. `open`: what each busy worker is at; `ready`: rows that attackers hold back.
+
+    `replied`: the update in which a Byzantine worker took up its last job. `kept`: the version that the last used row
+    of a worker was handed; `gone`: whose row left the table, `leaving`: when (update, worker). `lost`: the workers
+    whose process died, and the first update that lacks them.
+
+    Whoever calls keeps the time, and says when an open job arrives.
+    """
+
+    schedule: Schedule
+    senders: ByzantineSenders
+    n: int
+    steps: int
+    least: int
+    order: Callable[[int], Sequence[int]] | None = None
+    asked: set[int] = field(default_factory=set)
+    step: int = 0
+    open: dict[int, Job] = field(default_factory=dict)
+    ready: dict[int, Job] = field(default_factory=dict)
+    waiting: dict[int, Job] = field(default_factory=dict)
+    idle: set[int] = field(default_factory=set)
+    dead: set[int] = field(default_factory=set)
+    suspected: set[int] = field(default_factory=set)
+    replied: dict[int, int] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    leaving: list[tuple[int, int]] = field(default_factory=list)
+    lost: dict[int, int] = field(default_factory=dict)
+    kept: dict[int, int] = field(default_factory=dict)
+    numbers: list[int] = field(default_factory=list)
+    clocks: list[int] = field(default_factory=list)
+    heard_s: list[float] = field(default_factory=list)
+    at_clock: dict[int, int] = field(default_factory=dict)
+    slowest: int = 0
+    arrivals: int = 0
+    rows: Columns = field(default_factory=Columns)
+    unused: Columns = field(default_factory=Columns)
+    outcomes: list[Outcome] = field(default_factory=list)
+    first: list[int] = field(default_factory=lambda: [0])
+    seen: list[int] = field(default_factory=list)
+    time_s: list[float] = field(default_factory=list)
+    board: Any = None
+
+
+def open_book(schedule: Schedule, senders: ByzantineSenders, least: int, situation: Situation) -> Book:
+    """The book before anything happened: all workers idle."""
+    n, steps = situation.n, situation.steps
+    order = None if schedule.order is None else schedule.order(situation)
+    book = Book(schedule, senders, n, steps, least, order)
+    book.idle, book.numbers, book.clocks, book.at_clock = set(range(n)), [0] * n, [0] * n, {0: n}
+    book.heard_s = [0.0] * n
+    renew_board(book)
+    return book
+
+
+def over(book: Book) -> bool:
+    """Tells whether all updates are made."""
+    return book.step >= book.steps
+
+
+def since(book: Book, worker: int) -> float:
+    """The time of the last sign of a worker: it delivered a row, or was handed the job that it is at."""
+    return book.open[worker].started_s if worker in book.open else book.heard_s[worker]
+
+
+def renew_board(book: Book) -> None:
+    """Renews the board that the schedule sees; the sets in it are the book's own."""
+    book.board = Board(
+        book.step,
+        book.least,
+        book.waiting.keys(),
+        book.known,
+        book.clocks,
+        lambda: book.slowest,
+        lambda: (book.gone | leaving_table(book)) - book.waiting.keys(),
+    )
+
+
+def leaving_table(book: Book) -> set[int]:
+    """Workers whose row leaves the table with the next update: dead ones with a row that is too old."""
+    if not book.schedule.forgets or not book.dead:
+        return set()
+    oldest = book.schedule.oldest
+    dead = (book.dead & book.known) - book.gone - book.waiting.keys()
+    return {worker for worker in dead if oldest is None or book.step - book.kept[worker] > oldest}
+
+
+def end_job(book: Book, job: Job, outcome: Outcome, now: float) -> None:
+    """A job is over, and its row goes into no update."""
+    if outcome == Outcome.LOST:
+        job.arrived_s = now
+    book.unused.add(_until(now, job))
+    book.outcomes.append(outcome)
+
+
+def timeline_of(book: Book, stopped: str, now: float) -> Timeline:
+    """The timeline of what happened until now; the book stays as it is."""
+    unused, outcomes = Columns(book.unused.whole[:], book.unused.seconds[:]), list(book.outcomes)
+    for jobs, outcome in (
+        (book.waiting, Outcome.DROPPED), (book.open, Outcome.UNFINISHED), (book.ready, Outcome.UNFINISHED)
+    ):  # fmt: skip
+        for job in jobs.values():
+            unused.add(_until(now, job))
+            outcomes.append(outcome)
+    return Timeline(
+        rows=book.rows.rows(),
+        first=np.array(book.first),
+        seen=np.array(book.seen, int),
+        time_s=np.array(book.time_s, float),
+        unused=unused.rows(),
+        outcomes=np.array(outcomes, np.int8),
+        stopped=stopped,
+        gone=np.array(book.leaving, int).reshape(-1, 2),
+        lost=np.array([(step, worker) for worker, step in book.lost.items()], int).reshape(-1, 2),
+    )
+
+
+def _until(now: float, job: Job) -> Job:
+    """The job without what has not happened yet."""
+    if job.started_s <= job.received_s <= job.computed_s <= job.arrived_s <= now:
+        return job
+    times = (job.started_s, job.received_s, job.computed_s, job.arrived_s)
+    started_s, received_s, computed_s, arrived_s = (time if time <= now else NEVER for time in times)
+    return Job(job.worker, job.job, job.version, job.handed, started_s, received_s, computed_s, arrived_s)
