@@ -256,7 +256,7 @@ def read_params(folder: Path) -> tuple[np.ndarray, int]:
         Damaged: Where the file is missing or damaged.
     """
     arrays = _arrays(folder / "params.npz", ("params", "step"))
-    if arrays["params"].ndim != 1 or arrays["params"].dtype.kind != "f" or arrays["step"].ndim:
+    if arrays["params"].ndim != 1 or arrays["params"].dtype.kind != "f" or not _is_whole(arrays["step"]):
         raise Damaged("params.npz holds no vector of parameters with its step")
     return arrays["params"], int(arrays["step"])
 
@@ -279,13 +279,17 @@ def read_recorded(folder: Path) -> list[Update]:
     for path in paths:
         arrays: dict[str, Any] = _arrays(path, [name for name in Update._fields if name != "diagnostics"])
         step, n = arrays["step"], len(arrays["workers"]) if arrays["workers"].ndim else -1
-        if step.ndim or arrays["time_s"].ndim or {len(arrays[k]) if arrays[k].ndim else -1 for k in BY_ROW} != {n}:
+        if not _is_whole(step) or arrays["time_s"].ndim or {len(arrays[k]) if arrays[k].ndim else -1 for k in BY_ROW} != {n}:
             raise Damaged(f"{path.name} holds no update")
         if not 0 <= step < len(diagnostics):
             raise Damaged(f"{path.name} is of update {step}, and updates.csv ends before it")
         arrays |= {"step": int(step), "time_s": float(arrays["time_s"])}
         found.append(Update(**arrays, diagnostics=Diagnostics(*diagnostics[int(step)].tolist())))
     return found
+
+
+def _is_whole(number: np.ndarray) -> bool:
+    return number.ndim == 0 and number.dtype.kind in "iu"
 
 
 def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

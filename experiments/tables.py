@@ -152,7 +152,9 @@ def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
     if not len(values):
         return TableCell(math.nan, math.nan, math.nan, math.nan, 0, of)
     mean = float(values.mean())
-    std = float(values.std(ddof=1)) if len(values) > 1 and math.isfinite(mean) else math.nan
+    # of numbers that no run has written, such as 1e300, it is infinite
+    with np.errstate(over="ignore"):
+        std = float(values.std(ddof=1)) if len(values) > 1 and math.isfinite(mean) else math.nan
     return TableCell(mean, std, float(values.min()), float(values.max()), len(values), of)
 
 

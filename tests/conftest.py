@@ -45,10 +45,16 @@ def notices():
 
 
 @pytest.fixture(scope="session")
-def ray_session(notices):
-    """The one Ray of the session: a function that gives the checkpoints of a scenario."""
+def ray_execute(notices):
+    """The one Ray of the session: a function that gives the checkpoints of a task."""
     from byzax.simulator import executors
     from byzax.simulator.config.executors import Ray
 
     with executors.session(Ray(), notice=notices.append) as execute:
-        yield lambda scenario, snapshots=None, **given: execute(scenario.task, snapshots, **given)
+        yield execute
+
+
+@pytest.fixture(scope="session")
+def ray_session(ray_execute):
+    """The same of a scenario."""
+    return lambda scenario, snapshots=None, **given: ray_execute(scenario.task, snapshots, **given)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from byzax.experiments import cli, command_steps, running
+from byzax.experiments.marks import LOCK
 from byzax.simulator.config.study import Task
 from byzax.simulator.executors import session
 
@@ -102,7 +103,7 @@ def computed_once(place: Path) -> None:
 
     @contextmanager
     def again(executor: Any, **where: Any) -> Any:
-        def execute(task: Task) -> Any:
+        def execute(task: Task, snapshots: Any = None, saving: Any = None) -> Any:
             kept = place / f"{task.run.rule.name}-{task.run.seed}-{task.run.steps}"
             if not kept.exists():
                 with session(executor, **where) as first:
@@ -132,7 +133,7 @@ def tried(folder: Path, arguments: list[str], stride: int, start: Path | None) -
         if code or killed != -signal.SIGKILL or not {"scenario.yaml", ".byzax"} <= after:
             log = " ".join((folder.parent / "log").read_text().split())
             print(f"{arguments[0]} killed at {count} of {operations} ({killed}): {code}, {log}; left {left}")
-        elif wrong := [name for name in after if name.startswith(".byzax-")]:
+        elif wrong := [name for name in after if name.startswith(".byzax-") and name != LOCK]:
             print(f"{arguments[0]} killed at {count}: {wrong} is still there")
     print(f"{arguments[0]}: {operations} operations")
 

@@ -141,4 +141,4 @@ def test_the_record_of_a_run_holds_what_the_users_own_model_was(tmp_path):
     assert noted == {"key": "model", "file": NET, "sha256": sha256(Path(NET).read_bytes()).hexdigest()}
     result = byzax("run", write(tmp_path, model={"name": "module", "path": "none.py:Net"}), "--out", tmp_path / "no")
     assert result.exit_code == 2
-    assert "small.yaml: model: module: there is no file none.py" in result.stderr
+    assert "small.yaml: model: there is no file none.py" in result.stderr

@@ -46,7 +46,7 @@ def test_a_small_random_scenario_is_refused_in_one_line_or_the_same_in_loop_and_
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
 def test_a_random_scenario_is_refused_in_one_line_or_the_same_in_all_executors(request, files, seed):
     compilation.make_room(share=0.2)
-    ray = request.getfixturevalue("ray_session") if seed % RAY_EVERY == 0 else None
+    ray = request.getfixturevalue("ray_execute") if seed % RAY_EVERY == 0 else None
     found = tried(seed, files, ray=ray)
     assert found.fault is None, small(found, ray)
 
