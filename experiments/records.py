@@ -279,7 +279,11 @@ def read_recorded(folder: Path) -> list[Update]:
     for path in paths:
         arrays: dict[str, Any] = _arrays(path, [name for name in Update._fields if name != "diagnostics"])
         step, n = arrays["step"], len(arrays["workers"]) if arrays["workers"].ndim else -1
-        if not _is_whole(step) or arrays["time_s"].ndim or {len(arrays[k]) if arrays[k].ndim else -1 for k in BY_ROW} != {n}:
+        if (
+            not _is_whole(step)
+            or arrays["time_s"].ndim
+            or {len(arrays[k]) if arrays[k].ndim else -1 for k in BY_ROW} != {n}
+        ):
             raise Damaged(f"{path.name} holds no update")
         if not 0 <= step < len(diagnostics):
             raise Damaged(f"{path.name} is of update {step}, and updates.csv ends before it")
