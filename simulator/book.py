@@ -46,9 +46,9 @@ class Columns:
 
     def rows(self, first: int = 0, end: int | None = None) -> Rows:
         """Those from place `first` up to `end`, as NumPy arrays."""
-        own = slice(4 * first, None if end is None else 4 * end)
-        whole, seconds = np.array(self.whole[own], np.int32), np.array(self.seconds[own], float)
-        return Rows(*whole.reshape(-1, 4).T.copy(), *seconds.reshape(-1, 4).T.copy())
+        # views of the memory, of which one copy is made: 48 bytes for each job
+        whole, seconds = np.frombuffer(self.whole, np.int32), np.frombuffer(self.seconds, float)
+        return Rows(*whole.reshape(-1, 4)[first:end].T.copy(), *seconds.reshape(-1, 4)[first:end].T.copy())
 
 
 class ByzantineSenders(NamedTuple):
