@@ -1,6 +1,6 @@
 """The events of a run as a table: each is one step of one node, which reads messages, changes a state and sends one."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ class EventBlock(NamedTuple):
         turn: `[E]`, rising for the events of one step and node: keys of random numbers are made of purpose, node and
             turn.
         row: `[E]`, the place in `Timeline.rows` of the job that an event carries out; -1 where it carries out none.
+        seen: `[E]`, the number of rows that the rule sees in an event; 0 where it is applied to none.
         begin_s: `[E]`, the second at which the event begins: its messages have arrived by then.
         end_s: `[E]`, the second at which it ends and sends its message.
         arrive_s: `[E]`, the second at which its message is there; where several nodes get it, the second of sending.
@@ -36,6 +37,11 @@ class EventBlock(NamedTuple):
         first: `[E + 1]`, where the messages that an event reads begin in `source`.
         source: `[M]`, numbers of the messages read.
         port: `[M]`, the row of a message that holds several; -1 for the whole message.
+        sender: `[M]`, the node that a message counts as one of, among those of its kind: of a forged row its worker.
+        version: `[M]`, the version of the model that a row's worker was handed, or that the reader of a model is
+            handed.
+        job: `[M]`, the place in `Timeline.rows` of the job whose row is read; -1 for any other message.
+        gone: `[G, 2]`, pairs (place of an event, worker): the worker's row has left the table when the event begins.
         bounds: `[U + 1]`, the events `bounds[u]` up to `bounds[u + 1]` of the table make the u-th of U updates.
     """
 
@@ -44,6 +50,7 @@ class EventBlock(NamedTuple):
     node: np.ndarray
     turn: np.ndarray
     row: np.ndarray
+    seen: np.ndarray
     begin_s: np.ndarray
     end_s: np.ndarray
     arrive_s: np.ndarray
@@ -51,6 +58,10 @@ class EventBlock(NamedTuple):
     first: np.ndarray
     source: np.ndarray
     port: np.ndarray
+    sender: np.ndarray
+    version: np.ndarray
+    job: np.ndarray
+    gone: np.ndarray
     bounds: np.ndarray
 
 
@@ -66,6 +77,32 @@ class RowOf(NamedTuple):
     port: int
 
 
+class Inbox(Sequence[Any]):
+    """The messages that an event reads, of which the first are the rows of a matrix."""
+
+    def __init__(self, rows: Any, others: Sequence[Any] = ()) -> None:
+        """Takes messages.
+
+        Args:
+            rows: `[k, d]`, of JAX.
+            others: The messages after these.
+        """
+        self.rows, self.others = rows, others
+
+    def __len__(self) -> int:
+        """The number of messages."""
+        return len(self.rows) + len(self.others)
+
+    def __getitem__(self, place: Any) -> Any:
+        """A message, or those of a slice; the rows alone are an `Inbox` again."""
+        count = len(self.rows)
+        if not isinstance(place, slice):
+            place = range(len(self))[place]
+            return self.rows[place] if place < count else self.others[place - count]
+        places = range(len(self))[place]
+        return Inbox(self.rows) if places == range(count) else [self[each] for each in places]
+
+
 def stack_rows(messages: Sequence[Any]) -> Any:
     """Messages as the rows of a matrix.
 
@@ -75,6 +112,8 @@ def stack_rows(messages: Sequence[Any]) -> Any:
     Returns:
         `[k, d]`, of JAX; of NumPy where no message is of JAX.
     """
+    if isinstance(messages, Inbox) and not messages.others:
+        return messages.rows
     if all(isinstance(each, np.ndarray) for each in messages):
         return np.stack(messages)
     others = [each for each in messages if isinstance(each, RowOf)]
@@ -92,17 +131,45 @@ _stacked_from = jax.jit(lambda places, rows, *alone: jnp.concatenate([*(each[Non
 
 
 class NodeEvent(NamedTuple):
-    """One event, as its step sees it: whole numbers, or scalars of JAX where several events are carried out together.
+    """One event, as its step sees it.
+
+    Whole numbers are scalars of JAX where several events are carried out together, but for `seen`.
 
     Attributes:
         node: The node, among those of the step's kind.
         turn: The number of its turn.
-        row: The place in `Timeline.rows` of its job, or -1.
+        seen: The number of rows that the rule sees; 0 where it is applied to none.
+        senders: `[k]`, the node that each message of its inbox counts as one of, among those of its kind.
+        versions: `[k]`, the version of the model that each message counts as. See `EventBlock.version`.
+        gone: `[n]`, the workers whose row has left the table; None for no worker.
     """
 
     node: Any
     turn: Any
-    row: Any
+    seen: int
+    senders: Any
+    versions: Any
+    gone: Any = None
+
+
+def iterate_events(block: EventBlock, n: int) -> Iterator[NodeEvent]:
+    """The events of a table one by one, as their steps see them.
+
+    Args:
+        block: The table.
+        n: Number of workers.
+
+    Yields:
+        Each event.
+    """
+    gone: dict[int, list[int]] = {}
+    for e, worker in block.gone.tolist():
+        gone.setdefault(e, []).append(worker)
+    first, columns = block.first.tolist(), (each.tolist() for each in (block.node, block.turn, block.seen))
+    for e, (node, turn, seen) in enumerate(zip(*columns, strict=True)):
+        inbox = slice(first[e], first[e + 1])
+        left = np.isin(np.arange(n), gone[e]) if e in gone else None
+        yield NodeEvent(node, turn, seen, block.sender[inbox], block.version[inbox], left)
 
 
 class EventResult(NamedTuple):
@@ -124,7 +191,7 @@ class EventResult(NamedTuple):
 class CarryOut(Protocol):
     """Carries out an event."""
 
-    def __call__(self, world: World, event: NodeEvent, state: Any, messages: list[Any], /) -> EventResult:
+    def __call__(self, world: World, event: NodeEvent, state: Any, messages: Sequence[Any], /) -> EventResult:
         """The results of an event.
 
         Args:
@@ -151,7 +218,9 @@ class NodeStep(NamedTuple):
         together: The way in which several of its events may be carried out in compiled code: "batch" for all at once,
             "map" for one after the other, as rules need it, whose loops and branches would all be run; None for not at
             all.
-        forges: Whether its messages hold a row for each row that it reads, which others read in place of those.
+        forges: Whether its messages hold a row for each row that it reads, which others read in place of those. Rows of
+            honest workers stay as they are.
+        pads: Whether its inbox may be filled up in compiled code, by rows of zeros of the worker -1.
     """
 
     name: str
@@ -161,6 +230,7 @@ class NodeStep(NamedTuple):
     turn_word: str = "step"
     together: Literal["batch", "map"] | None = None
     forges: bool = False
+    pads: bool = False
 
     def place(self, event: NodeEvent) -> dict[str, int]:
         """The place of an event, for a message about it."""
@@ -296,14 +366,14 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
 
     Raises:
         ValueError: Names the first event that cannot happen, and what is wrong with it: it reads a message that was not
-            sent, has not arrived or is forgotten already, two messages of one sender, or a forged message of an honest
-            worker; or its node had a later turn before, or was not free.
+            sent, has not arrived or is forgotten already, counts as one of another sender, two messages of one sender, or
+            a forged message of an honest worker; or its node had a later turn before, or was not free.
     """
-    # of a message: the step and node that sent it, the second of its arrival, its last reader
-    live = {number: ((-1, node), -np.inf, last) for number, ((_, node), last) in network.table.kept(0).items()}
+    # of a message: its sender, by step or kind and number, the second of its arrival, its last reader
+    live = {number: (node, -np.inf, last) for number, (node, last) in network.table.kept(0).items()}
     turns, free_s = {}, {}
     # the senders of the messages in whose place a forging event sends others
-    replaced: dict[int, list[tuple[int, int]]] = {}
+    replaced: dict[int, list[tuple[Any, int]]] = {}
     for since in range(0, steps, at_once):
         table = network.table.events(since, min(since + at_once, steps))
         for update, (begins, ends) in enumerate(pairwise(table.bounds.tolist()), since):
@@ -318,7 +388,7 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                     raise ValueError(f"{where}: begins before its node is free, or ends before it begins")
                 turns[sender], free_s[step.kind, sender[1]] = turn, end_s
                 senders = []
-                for source, port in inbox_of(table, e):
+                for at, (source, port) in enumerate(inbox_of(table, e), table.first[e]):
                     if source not in live:
                         raise ValueError(f"{where}: reads message {source}, which was not sent or is forgotten")
                     origin, arrived_s, last = live[source]
@@ -331,6 +401,8 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                         origin = forged[port]
                         if not is_byzantine(update)[origin[1]]:
                             raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
+                    if origin[1] != table.sender[at]:
+                        raise ValueError(f"{where}: takes message {source} of {origin[1]} for one of {table.sender[at]}")
                     senders.append(origin)
                 if len({*senders}) < len(senders):
                     raise ValueError(f"{where}: reads two messages of one sender")

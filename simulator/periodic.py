@@ -22,7 +22,7 @@ from byzax.simulator.events import (
     States,
 )
 from byzax.simulator.parts import schedule
-from byzax.simulator.timeline import Timeline
+from byzax.simulator.timeline import NO_PAIRS, Timeline
 from byzax.simulator.world import World
 
 # The step whose events are the jobs of workers: a job takes the time that the timeline gives it, any other event none.
@@ -159,18 +159,23 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
     step, node = np.array([numbers[event.step] for event in events]), np.array([event.node for event in events])
     works, n = np.array([event.step == WORK for event in events]), _workers(events, timeline)
     sizes = np.array([len(event.reads) for event in events])
-    reader = np.repeat(np.arange(count), sizes)
+    first, reader = np.concatenate([[0], np.cumsum(sizes)]), np.repeat(np.arange(count), sizes)
     # the last event that reads a message, counted from the update in which it is sent
     last = np.arange(count)
     np.maximum.at(last, source % count, np.where(source < 0, reader + count, reader))
     shown = np.unique(source[source < 0]) + count
+    # a forged row counts as one of the worker in whose place it is sent
+    of_row = np.clip(first[source] + np.maximum(port, 0), 0, max(len(source) - 1, 0))
+    sender = node[np.where(port < 0, source, source[of_row])]
+    of_job = works[source] & (port < 0)
+    seen = np.bincount(reader[source >= 0], minlength=count)
     rows = timeline.rows
     times_s = [each.reshape(-1, n) for each in (rows.received_s, rows.computed_s, rows.arrived_s)]
 
     def table(since: int, until: int) -> EventBlock:
         updates = np.arange(since, until)
-        begins = 1 + updates * count
-        of_jobs = np.tile(works, len(updates))
+        begins, length = 1 + updates * count, len(updates)
+        of_jobs = np.tile(works, length)
         begin_s, end_s, arrive_s = (np.repeat(timeline.time_s[since:until], count) for _ in range(3))
         for times, own in zip((begin_s, end_s, arrive_s), times_s, strict=True):
             times[of_jobs] = own[since:until, node[works]].ravel()
@@ -178,18 +183,23 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
         row[of_jobs] = (updates[:, None] * n + node[works]).ravel()
         return EventBlock(
             begin=int(begins[0]),
-            step=np.tile(step, len(updates)),
-            node=np.tile(node, len(updates)),
+            step=np.tile(step, length),
+            node=np.tile(node, length),
             turn=np.repeat(updates, count),
             row=row,
+            seen=np.tile(seen, length),
             begin_s=begin_s,
             end_s=end_s,
             arrive_s=arrive_s,
             last=(begins[:, None] + last).ravel(),
-            first=np.concatenate([[0], np.cumsum(np.tile(sizes, len(updates)))]),
+            first=np.concatenate([[0], np.cumsum(np.tile(sizes, length))]),
             source=(begins[:, None] + source).ravel(),
-            port=np.tile(port, len(updates)),
-            bounds=np.arange(len(updates) + 1) * count,
+            port=np.tile(port, length),
+            sender=np.tile(sender, length),
+            version=np.repeat(updates, len(source)),
+            job=np.where(of_job, updates[:, None] * n + sender, -1).ravel(),
+            gone=NO_PAIRS,
+            bounds=np.arange(length + 1) * count,
         )
 
     def kept(update: int) -> dict[int, tuple[tuple[str, int], int]]:
@@ -224,6 +234,10 @@ def _read(
                 raise ValueError(f'{sent} comes later: list it before this one, or read before("{step}", {node})')
             source.append(places[step, node] - len(events) * earlier)
             port.append(part)
+        if any(read.before for read in event.reads[:-1]):
+            raise ValueError(
+                f"{_name(events, place)}: reads messages of the update before: list one of them at most, as the last"
+            )
     return places, np.array(source, int), np.array(port, int)
 
 

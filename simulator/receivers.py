@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,7 +32,7 @@ class UpdateReceiver(Protocol):
             world: Arrays of the run.
             event: The event, of which `node` is the receiver.
             server: Its state.
-            rows: The rows that it reads, in the order of its inbox.
+            rows: The rows that it reads, in the order of its inbox, in which they come first.
 
         Returns:
             The state after it, the diagnostics, and the decision with the aggregate.
@@ -95,10 +96,6 @@ def build_receivers(
         core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
         for receiver, inbox in enumerate(inboxes)
     ]
-    by_size = {len(inbox): np.zeros((len(inboxes), len(inbox)), np.int32) for inbox in inboxes}
-    for receiver, inbox in enumerate(inboxes):
-        by_size[len(inbox)][receiver] = inbox
-
     def world_of(here: World, receiver: Any) -> World:
         mine = {} if weights is None else {"sizes": jnp.asarray(weights, jnp.float32)[receiver]}
         return here._replace(key=derive(here.key, Purpose.NODE, receiver), **mine)
@@ -106,33 +103,29 @@ def build_receivers(
     # made once, where events are carried out one after the other
     worlds = [world_of(here, receiver) for receiver in range(len(inboxes))]
 
-    def senders_of(here: World, event: NodeEvent, size: int) -> tuple[World, Arrivals]:
-        """The world of a receiver, and the senders of the rows that it reads."""
+    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Arrivals]:
+        """The world of a receiver, and the senders of the rows that it reads, which come first in its inbox."""
         mine = worlds[event.node] if isinstance(event.node, int) else world_of(here, event.node)
-        return mine, Arrivals(
-            jnp.asarray(by_size[size])[event.node],
-            jnp.full(size, event.turn, jnp.int32),
-            receiver=jnp.int32(event.node),
-        )
+        return mine, Arrivals(event.senders[:count], event.versions[:count], receiver=jnp.int32(event.node))
 
-    def work(here: World, event: NodeEvent, memory: Any, messages: list[Any]) -> EventResult:
+    def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
         (public,) = messages
         worker, turn = jnp.int32(event.node), jnp.int32(event.turn)
         memory, row = row_of_job(core, here, public.params, memory, worker, turn, turn)
         return EventResult(memory, row, arrays={"rows": row[None]})
 
-    def forge(here: World, event: NodeEvent, state: Any, messages: list[Any]) -> EventResult:
-        *rows, public = messages
+    def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
+        rows, public = messages[:-1], messages[-1]
         of_inbox = core_of(len(rows)).forge
         assert of_inbox is not None
-        mine, arrived = senders_of(here, event, len(rows))
+        mine, arrived = of_receiver(here, event, len(rows))
         sent, state = of_inbox(mine, event.turn, arrived, stack_rows(rows), public, state)
         return EventResult(state, sent)
 
     def update(
         here: World, event: NodeEvent, server: Server, rows: Sequence[Any]
     ) -> tuple[Server, Diagnostics, Decision]:
-        mine, arrived = senders_of(here, event, len(rows))
+        mine, arrived = of_receiver(here, event, len(rows))
         return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
 
     def messages_of(receiver: int) -> list[Message]:
@@ -187,7 +180,9 @@ def update_by_aggregates(
 
 def together_of(core: Core) -> Any:
     """The way in which jobs of several workers are carried out in compiled code. See `NodeStep.together`."""
-    return "batch" if core.batch else "map"
+    # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
+    # kernels at once are grouped ones, which take twice the time of one after the other.
+    return "batch" if core.batch or jax.default_backend() != "cpu" else "map"
 
 
 def row_of_job(

@@ -25,7 +25,7 @@ from byzax.simulator.engine import (
     rows_of,
     stretch_of,
 )
-from byzax.simulator.events import Network, NodeEvent, RowOf, States
+from byzax.simulator.events import Network, RowOf, States, iterate_events
 from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, network_of, prepare, stage
 from byzax.simulator.executors.driver import drive
 from byzax.simulator.timeline import Timeline
@@ -109,17 +109,16 @@ def updates(
     for since in range(step, timeline.steps, AT_ONCE):
         table = network.table.events(since, min(since + AT_ONCE, timeline.steps))
         first, bounds = table.first.tolist(), table.bounds.tolist()
-        columns = [each.tolist() for each in (table.step, table.node, table.turn, table.row, table.last)]
-        source, port = table.source.tolist(), table.port.tolist()
+        kinds, lasts, source, port = (each.tolist() for each in (table.step, table.last, table.source, table.port))
+        events = iterate_events(table, network.nodes.get("worker", 0))
         for update, (begins, ends) in enumerate(pairwise(bounds), since):
             interrupts.check()
             seen, arrays, recorded = [], [], whole(update)
             for place in range(begins, ends):
                 number, reads = table.begin + place, range(first[place], first[place + 1])
-                kind, node, turn, row, last = (column[place] for column in columns)
-                what, event = network.steps[kind], NodeEvent(node, turn, row)
+                what, event, last = network.steps[kinds[place]], next(events), lasts[place]
                 messages = [live[source[i]][0] if port[i] < 0 else RowOf(live[source[i]][0], port[i]) for i in reads]
-                me = what.kind, node
+                me = what.kind, event.node
                 try:
                     states[me], message, found, made = what.carry_out(here, event, states[me], messages)
                 except Exception:

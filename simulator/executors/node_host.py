@@ -11,7 +11,7 @@ from byzax.simulator import compilation
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.engine import leaves_of, restored
-from byzax.simulator.events import Node, NodeEvent, inbox_of
+from byzax.simulator.events import Node, inbox_of, iterate_events
 from byzax.simulator.executors.base import floats, network_of, prepare, stage
 
 
@@ -64,11 +64,12 @@ class NodeHost:
             place and the name of its step.
         """
         table = self.network.table.events(update, update + 1)
+        events = [*iterate_events(table, self.network.nodes.get("worker", 0))]
         live = {number: message for part in parts for number, message in part.items()}
         sent, seen = {}, []
         for place in places.tolist():
             step = self.network.steps[table.step[place]]
-            event = NodeEvent(*(int(each[place]) for each in (table.node, table.turn, table.row)))
+            event = events[place]
             messages = [live[source] if port < 0 else live[source][port] for source, port in inbox_of(table, place)]
             me = step.kind, event.node
             with stage(step.name, **step.place(event)):

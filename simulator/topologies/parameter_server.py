@@ -1,7 +1,6 @@
 """One parameter server: workers compute rows from its model, attackers forge theirs, and it makes the next model."""
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +11,7 @@ from byzax.options import checked
 from byzax.simulator.adversary import ByzantineRanks
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
+from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.events import (
     EventBlock,
     EventResult,
@@ -23,7 +23,8 @@ from byzax.simulator.events import (
     States,
     stack_rows,
 )
-from byzax.simulator.receivers import row_of_job
+from byzax.simulator.parts import schedule
+from byzax.simulator.receivers import row_of_job, together_of
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state
@@ -65,40 +66,20 @@ def _network(parts: NetworkParts) -> Network:
     Version v of the model is followed by the jobs that read it, then by the forging of update v where an attack forges
     rows, then by update v. The rows of Byzantine workers in an update are those that were forged.
     """
-    _, core_of, timeline, here = parts
-    rows = timeline.rows
-    core, n = core_of(int(timeline.seen[0])), len(here.sizes)
-
-    @lru_cache(maxsize=1)
-    def arrived_in(update: int) -> Arrivals:
-        return arrived(timeline, update, n)
-
-    def work(here: World, event: NodeEvent, memory: Any, messages: list[Any]) -> EventResult:
-        (public,) = messages
-        worker, job, handed = (each[event.row] for each in (rows.workers, rows.jobs, rows.handed))
-        return EventResult(*row_of_job(core, here, public.params, memory, worker, job, handed))
-
-    def forge(here: World, event: NodeEvent, state: Any, messages: list[Any]) -> EventResult:
-        *computed, public = messages
-        of_update = core_of(int(timeline.seen[event.turn])).forge
-        assert of_update is not None
-        computed = stack_rows(computed)
-        forged, state = of_update(here, event.turn, arrived_in(event.turn), computed, public, state)
-        return EventResult(state, forged, arrays=computed)
-
-    def update(here: World, event: NodeEvent, server: Server, messages: list[Any]) -> EventResult:
-        received, of_update = stack_rows(messages), core_of(int(timeline.seen[event.turn])).update
-        server, diagnostics, decision = of_update(here, server, arrived_in(event.turn), received)
-        return EventResult(server, public_state(server), (diagnostics, decision.weights), (decision, received))
+    run, core_of, timeline, here = parts
+    rows, core = timeline.rows, core_of(int(timeline.seen[0]))
+    memory, n = core.memory, len(here.sizes)
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
-        found = dict(arrays)
+        found, workers = dict(arrays), rows.workers[timeline.places_of(step)]
         decision, received = found["update"]
+        # what follows only fills the update up
+        count = len(workers)
         return {
-            "workers": rows.workers[timeline.places_of(step)],
-            "rows": found.get("forge", received),
-            "byzantine": decision.byzantine,
-            "forged": received,
+            "workers": workers,
+            "rows": found.get("forge", received)[:count],
+            "byzantine": decision.byzantine[:count],
+            "forged": received[:count],
             "aggregate": decision.aggregate,
             "params": states[SERVER].params,
         }
@@ -106,24 +87,62 @@ def _network(parts: NetworkParts) -> Network:
     def start(here: World) -> States:
         server = core.start(here)
         d = len(server.params)
-        memory = None if core.memory is None else core.memory.start(here, d)
-        return {SERVER: server, ADVERSARY: core.init_adversary(d)} | {("worker", i): memory for i in range(n)}
+        begun = None if memory is None else memory.start(here, d)
+        return {SERVER: server, ADVERSARY: core.init_adversary(d)} | {("worker", i): begun for i in range(n)}
 
     return Network(
-        steps=(
-            NodeStep("work", "worker", work, node_word="worker", turn_word="job"),
-            NodeStep("forge", "adversary", forge, forges=True),
-            NodeStep("update", "server", update),
-        ),
+        steps=_build_steps(core_of, int(timeline.seen[0]), schedule(run).sees == "buckets"),
         nodes={"server": 1, "adversary": 1, "worker": n},
         table=table_of(timeline, build_forged_workers(core, here)),
         start=start,
         show=public_state,
-        measure=lambda seen: dict(seen)["update"],
+        measure=_measure,
         arrays=put_together,
         evaluate=lambda here, states: core.evaluate(here, states[SERVER].params),
         params=lambda states: states[SERVER].params,
     )
+
+
+@compiled_once
+def _build_steps(core_of: Callable[[int], Core], seen: int, pads: bool) -> tuple[NodeStep, ...]:
+    """The steps.
+
+    Args:
+        core_of: The functions of the run, for updates in which the rule sees so many rows.
+        seen: One of these numbers.
+        pads: Whether an update may be filled up with rows of nobody.
+
+    Returns:
+        Those of workers, of the adversary and of the server, the same for runs that differ in nothing but their seed.
+    """
+    core = core_of(seen)
+
+    def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
+        (public,) = messages
+        return EventResult(*row_of_job(core, here, public.params, memory, event.node, event.turn, event.versions[0]))
+
+    def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
+        computed, public = stack_rows(messages[:-1]), messages[-1]
+        arrived = Arrivals(event.senders[:-1], event.versions[:-1], event.gone)
+        of_update = core_of(event.seen).forge
+        assert of_update is not None
+        forged, state = of_update(here, event.turn, arrived, computed, public, state)
+        return EventResult(state, forged, arrays=computed)
+
+    def update(here: World, event: NodeEvent, server: Server, messages: Sequence[Any]) -> EventResult:
+        received, arrived = stack_rows(messages), Arrivals(event.senders, event.versions, event.gone)
+        server, diagnostics, decision = core_of(event.seen).update(here, server, arrived, received)
+        return EventResult(server, public_state(server), (diagnostics, decision.weights), (decision, received))
+
+    return (
+        NodeStep("work", "worker", work, "worker", "job", together=together_of(core)),
+        NodeStep("forge", "adversary", forge, together="map", forges=True, pads=pads),
+        NodeStep("update", "server", update, together="map", pads=pads),
+    )
+
+
+def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    return dict(seen)["update"]
 
 
 class ForgedWorkers(Protocol):
@@ -166,7 +185,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None) -> EventTable:
         of_jobs, of_updates = jobs_of(own) - begin, update - begin
         count = int(public_of(until)) + 1 - begin
         step, node, turn = np.full(count, UPDATE), np.zeros(count, int), np.empty(count, int)
-        row, last = np.full(count, -1), np.arange(begin, begin + count)
+        row, seen, last = np.full(count, -1), np.zeros(count, int), np.arange(begin, begin + count)
         begin_s, end_s, arrive_s = np.empty((3, count))
         sizes = np.ones(count, int)
         step[of_jobs], node[of_jobs], turn[of_jobs], row[of_jobs] = WORK, rows.workers[own], rows.jobs[own], own
@@ -174,7 +193,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None) -> EventTable:
             each[own] for each in (rows.received_s, rows.computed_s, rows.arrived_s)
         )
         last[of_jobs] = public_of(updates[own] + 1)
-        turn[of_updates] = made
+        turn[of_updates], seen[of_updates] = made, timeline.seen[since:until]
         for each in (begin_s, end_s, arrive_s):
             each[of_updates] = timeline.time_s[since:until]
         # the model of an update is read by the jobs of its version, and by the forging of the next update
@@ -183,25 +202,35 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None) -> EventTable:
         if forged is not None:
             of_forging = of_updates - 1
             step[of_forging], turn[of_forging], last[of_forging] = FORGE, made, update
+            seen[of_forging] = timeline.seen[since:until]
             sizes[of_forging] = timeline.sizes[since:until] + 1
             for each in (begin_s, end_s, arrive_s):
                 each[of_forging] = timeline.time_s[since:until]
         first = np.concatenate([[0], np.cumsum(sizes)])
-        source, port = np.empty(first[-1], int), np.full(first[-1], -1)
-        source[first[of_jobs]] = public_of(rows.versions[own])
+        source, port, job = np.empty(first[-1], int), np.full(first[-1], -1), np.full(first[-1], -1)
+        sender, version = np.zeros((2, first[-1]), np.int32)
+        model = first[of_jobs]
+        source[model], version[model] = public_of(rows.versions[own]), rows.handed[own]
         places = np.arange(timeline.first[since], timeline.first[until])
-        senders, inside = jobs_of(places), places - np.repeat(timeline.first[since:until], timeline.sizes[since:until])
-        here_at = np.repeat(first[of_updates], timeline.sizes[since:until]) + inside
-        source[here_at] = senders
+        inside = places - np.repeat(timeline.first[since:until], timeline.sizes[since:until])
+        for of_events in (of_updates,) if forged is None else (of_updates - 1, of_updates):
+            at = np.repeat(first[of_events], timeline.sizes[since:until]) + inside
+            source[at], job[at] = jobs_of(places), places
+            sender[at], version[at] = rows.workers[places], rows.handed[places]
+        left = timeline.gone[(since <= timeline.gone[:, 0]) & (timeline.gone[:, 0] < until)]
+        gone = np.stack([of_updates[left[:, 0] - since], left[:, 1]], axis=1)
         if forged is not None:
-            before = np.repeat(first[of_updates - 1], timeline.sizes[since:until]) + inside
-            source[before] = senders
-            source[first[of_updates] - 1] = public_of(made)
+            model = first[of_updates] - 1
+            source[model], version[model] = public_of(made), made
             ours = forged(made)[updates[places] - since, rows.workers[places]]
-            source[here_at[ours]] = (update - 1)[updates[places] - since][ours]
-            port[here_at[ours]] = inside[ours]
+            source[at[ours]], job[at[ours]] = (update - 1)[updates[places] - since][ours], -1
+            port[at[ours]] = inside[ours]
+            gone = np.concatenate([gone, gone - [1, 0]])
         bounds = np.concatenate([[0], of_updates + 1])
-        return EventBlock(begin, step, node, turn, row, begin_s, end_s, arrive_s, last, first, source, port, bounds)
+        return EventBlock(
+            begin, step, node, turn, row, seen, begin_s, end_s, arrive_s, last, first, source, port, sender, version,
+            job, gone, bounds,
+        )  # fmt: skip
 
     return EventTable(
         events=events,

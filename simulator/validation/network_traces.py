@@ -12,9 +12,9 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import ContractError, location, require, type_name
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
-from byzax.simulator.events import EventResult, Network, Node, NodeEvent, inbox_of
-from byzax.simulator.executors import levels
+from byzax.simulator.events import EventResult, Network, Node, inbox_of, iterate_events
 from byzax.simulator.executors.base import Prepared, network_of
+from byzax.simulator.executors.waves import Program, held_rows
 from byzax.simulator.parts import topology
 from byzax.simulator.validation.tracing import is_array, require_same_state, tracing
 from byzax.simulator.world import World
@@ -59,7 +59,7 @@ def trace_network(task: Task, prepared: Prepared) -> None:
         seen = _carried_out(part, network, here, states, update, d)
         _measured(part, network, seen, run.workers.total)
     if task.executor.name == "vectorised":
-        levels.waves_of(network, prepared.timeline.steps)
+        Program(network, prepared.timeline, held_rows(network.steps, prepared.timeline, run.workers.total))
 
 
 def _started(part: Part, network: Network, here: World) -> States:
@@ -86,6 +86,7 @@ def _carried_out(
     with tracing(part, "show"):
         live = {number: jax.eval_shape(network.show, states[node]) for number, node in shown.items()}
     coming = network.table.kept(update + 1)
+    events = [*iterate_events(table, network.nodes.get("worker", 0))]
     traced: dict[Any, EventResult] = {}
     found = []
     for e in range(len(table.step)):
@@ -101,11 +102,11 @@ def _carried_out(
         if kind not in traced:
 
             def carry_out(here: World, turn: Any, state: Any, messages: list[Any], step: Any = step, e: int = e) -> Any:
-                place = [int(each[e]) for each in (table.node, table.turn, table.row)]
+                event = events[e]
                 if step.together is not None:
                     # as compiled loops know them
-                    place[:2] = turn + (place[0] - turn), turn
-                return step.carry_out(here, NodeEvent(*place), state, messages)
+                    event = event._replace(node=turn + (event.node - turn), turn=turn)
+                return step.carry_out(here, event, state, messages)
 
             with tracing(part, what):
                 result = jax.eval_shape(carry_out, here, jnp.int32(update), states[node], messages)

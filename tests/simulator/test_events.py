@@ -63,11 +63,11 @@ def test_the_parts_of_a_table_are_those_of_the_whole(schedule, at_once):
     for since in range(0, plan.steps, at_once):
         part = table.events(since, min(since + at_once, plan.steps))
         mine = slice(part.begin - whole.begin, part.begin - whole.begin + len(part.step))
-        for name in ("step", "node", "turn", "row", "begin_s", "end_s", "arrive_s", "last"):
+        for name in ("step", "node", "turn", "row", "seen", "begin_s", "end_s", "arrive_s", "last"):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[mine])
         reads = slice(whole.first[mine.start], whole.first[mine.stop])
-        np.testing.assert_array_equal(part.source, whole.source[reads])
-        np.testing.assert_array_equal(part.port, whole.port[reads])
+        for name in ("source", "port", "sender", "version", "job"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[reads])
     check(table, plan.steps, at_once)
 
 
@@ -102,13 +102,19 @@ def a_row_of_the_future(part, update, inbox):
 
 def the_same_row_twice(part, update, inbox):
     one, other, *_ = honest(part, inbox)
-    part.source[one] = part.source[other]
+    part.source[one], part.sender[one] = part.source[other], part.sender[other]
+
+
+def a_row_that_counts_as_one_of_another_worker(part, update, inbox):
+    one, other, *_ = honest(part, inbox)
+    part.sender[one] = part.sender[other]
 
 
 def another_row_of_the_same_worker(part, update, inbox):
     one, other, *_ = honest(part, inbox)
     number = part.source[other] - part.begin
     part.node[number] = part.node[part.source[one] - part.begin]
+    part.sender[part.source == part.source[other]] = part.node[number]
 
 
 def a_forged_row_of_an_honest_worker(part, update, inbox):
@@ -141,6 +147,7 @@ def two_jobs_at_once(part, update, inbox):
     [
         (a_row_of_the_future, "was not sent or is forgotten"),
         (the_same_row_twice, "two messages of one sender"),
+        (a_row_that_counts_as_one_of_another_worker, r"takes message \d+ of \d for one of \d"),
         (another_row_of_the_same_worker, "two messages of one sender|follows turn"),
         (a_forged_row_of_an_honest_worker, "forged message of worker [2-6], which is honest"),
         (a_row_that_has_not_arrived, "before it arrived"),

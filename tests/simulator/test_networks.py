@@ -7,9 +7,12 @@ import pytest
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
-from byzax.simulator.executors import levels, loop
+from byzax.simulator.executors import loop
+from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
+from byzax.simulator.executors.waves import Program, held_rows
 from byzax.simulator.periodic import Message, RoundEvent, before, periodic_table
-from byzax.simulator.timeline import timeline
+from byzax.simulator.timeline import NO_PAIRS, timeline
+from byzax.simulator.world import World
 
 N, STEPS = 4, 6
 TIMES = timeline([[0]] * STEPS, [[t] for t in range(STEPS)], [[t] for t in range(STEPS)], np.arange(1.0, STEPS + 1))
@@ -32,6 +35,7 @@ def events(since, until):
         node=node,
         turn=turns,
         row=np.full(len(node), -1),
+        seen=np.zeros(len(node), int),
         begin_s=turns + node / N,
         end_s=turns + (node + 1) / N,
         arrive_s=turns + (node + 1) / N,
@@ -39,6 +43,10 @@ def events(since, until):
         first=np.concatenate([[0], np.cumsum(reads)]),
         source=number[reads] - 1,
         port=np.full(reads.sum(), -1),
+        sender=node[reads] - 1,
+        version=turns[reads],
+        job=np.full(reads.sum(), -1),
+        gone=NO_PAIRS,
         bounds=np.arange(until - since + 1) * N,
     )
 
@@ -82,33 +90,72 @@ def test_loop_carries_out_the_chain():
         assert not moment.live
 
 
+def program(network):
+    return Program(network, TIMES, held_rows(network.steps, TIMES, N))
+
+
+def compiled(network, states, since, until):
+    """The states `[N]` after updates in compiled loops, and the first measurement of each."""
+    made = program(network)
+    here = World(*[jnp.zeros((1, 1))] * len(World._fields))
+    found = []
+    while since < until:
+        # updates of one kind
+        same = np.flatnonzero(np.append(made.kind_of[since:until], -1) != made.kind_of[since])[0]
+        kind, events = made.kinds[made.kind_of[since]], fill_up(same, *made.events(since, since + same), 1)
+        advance = build_advance(Functions(network.steps, network.show, network.measure), kind, Watching(0, False))
+        begun = LoopState({"node": states[None, :, None]}, jnp.zeros((1, 0, 1)))
+        after, diagnostics, *_ = advance(here, begun, jax.tree.map(lambda each: np.asarray(each)[None], events))
+        states, since = after.nodes["node"][0, :, 0], since + same
+        found += diagnostics.aggregate_norm[0, :same].tolist()
+    return jax.device_get(states), found
+
+
 @pytest.mark.parametrize("together", ["map", "batch"])
-def test_levels_carry_out_the_chain_one_node_after_the_other(together):
+def test_compiled_loops_carry_out_the_chain_one_node_after_the_other(together):
     network = chain(together)
-    assert [wave.nodes.tolist() for wave in levels.waves_of(network, STEPS)] == [[0], [1], [2], [3]]
-    states, diagnostics, _ = levels.build_rounds(network, STEPS, 0)(None, {"node": jnp.zeros((N, 1))}, 0, STEPS, 8)
-    np.testing.assert_allclose(states["node"][:, 0], expected()[-1])
-    np.testing.assert_allclose(diagnostics.aggregate_norm[:STEPS], expected().sum(axis=1))
+    (kind,) = program(network).kinds
+    assert [(wave.width, wave.reads, wave.direct) for wave in kind.waves] == [
+        (1, (), False),
+        (1, (0,), True),
+        (1, (1,), True),
+        (1, (2,), True),
+    ]
+    states, measured = compiled(network, jnp.zeros(N), 0, STEPS)
+    np.testing.assert_allclose(states, expected()[-1])
+    np.testing.assert_allclose(measured, expected().sum(axis=1))
     # in two parts
-    rounds = levels.build_rounds(network, STEPS, 0)
-    half, *_ = rounds(None, {"node": jnp.zeros((N, 1))}, 0, 2, 8)
-    rest, *_ = rounds(None, half, 2, STEPS - 2, 8)
-    np.testing.assert_array_equal(jax.device_get(rest["node"]), jax.device_get(states["node"]))
+    half, _ = compiled(network, jnp.zeros(N), 0, 2)
+    np.testing.assert_array_equal(compiled(network, jnp.asarray(half), 2, STEPS)[0], states)
 
 
-def test_a_table_without_a_period_and_a_step_of_no_kind_are_told_where_they_can_be_carried_out():
-    network = chain()
-
-    def growing(since, until):
+def test_updates_need_not_be_made_of_the_same_events():
+    def changing(since, until):
+        """In every third update node 1 passes nothing on, and node 2 reads of node 0."""
         block = events(since, until)
-        return block._replace(node=np.where(block.turn == 3, block.node[::-1], block.node))
+        first, source, sender = block.first.tolist(), block.source.copy(), block.sender.copy()
+        for e in np.flatnonzero((block.turn % 3 == 2) & (block.node == 2)).tolist():
+            source[first[e]] -= 1
+            sender[first[e]] -= 1
+        last = block.last + ((block.turn % 3 == 2) & (block.node == 0)) - ((block.turn % 3 == 2) & (block.node == 1))
+        return block._replace(source=source, sender=sender, last=last)
 
-    with pytest.raises(ValueError, match="updates differ in their turn alone: take executor loop"):
-        levels.waves_of(network._replace(table=network.table._replace(events=growing)), STEPS)
+    network = chain()
+    network = network._replace(table=network.table._replace(events=changing))
+    check(network, STEPS, lambda update: np.zeros(N, bool))
+    begin = loop.Moment(0, network.start(None), {})
+    *_, (_, moment) = loop.updates(network, None, begin, TIMES)
+    assert len(program(network).kinds) == 2
+    states, _ = compiled(network, jnp.zeros(N), 0, STEPS)
+    np.testing.assert_allclose(states, [float(moment.states["node", i][0]) for i in range(N)], rtol=1e-6)
+    assert not np.allclose(states, expected()[-1])
+
+
+def test_a_step_that_does_not_say_how_it_is_carried_out_together_is_named():
     with pytest.raises(
         ValueError, match=r"the step pass on does not say .* together: give its NodeStep together=.map., or"
     ):
-        levels.waves_of(chain(together=None), STEPS)
+        program(chain(together=None))
 
 
 @pytest.mark.parametrize(
@@ -119,11 +166,9 @@ def test_a_table_without_a_period_and_a_step_of_no_kind_are_told_where_they_can_
     ],
     ids=["not the last", "two"],
 )
-def test_compiled_loops_take_one_message_of_the_update_before_and_as_the_last(reads):
+def test_a_message_of_the_update_before_is_the_only_one_and_the_last(reads):
     steps = tuple(NodeStep(*each, pass_on, together="map") for each in (("work", "worker"), ("pass on", "node")))
     other = RoundEvent("pass on", 0, [Message("work", 0), before("pass on", 0)])
-    table = periodic_table(steps, [RoundEvent("work", 0), other, RoundEvent("pass on", 1, reads)], TIMES)
-    network = chain()._replace(steps=steps, nodes={"worker": 1, "node": 2}, table=table)
-    check(network, STEPS, lambda update: np.zeros(1, bool))
-    with pytest.raises(ValueError, match="the step pass on reads messages of the update before: compiled loops need"):
-        levels.waves_of(network, STEPS)
+    periodic_table(steps, [RoundEvent("work", 0), other], TIMES)
+    with pytest.raises(ValueError, match="event 2 of an update, pass on 1: reads messages of the update before: list"):
+        periodic_table(steps, [RoundEvent("work", 0), other, RoundEvent("pass on", 1, reads)], TIMES)

@@ -1,0 +1,254 @@
+"""Consecutive updates of one kind as a compiled loop."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from byzax.simulator.compilation import compiled_once
+from byzax.simulator.diagnostics import Diagnostics
+from byzax.simulator.events import EventResult, Inbox, MeasureUpdate, NodeEvent, NodeStep
+from byzax.simulator.executors.waves import GroupEvents, Groups, UpdateKind, Wave, WaveEvents
+from byzax.simulator.world import SEED_AXES, World
+
+Array = jax.Array
+# States of all nodes by their kinds, [nodes, ...] each.
+Nodes = dict[str, Any]
+
+
+class LoopState(NamedTuple):
+    """The state of a run in compiled loops.
+
+    Attributes:
+        nodes: The states of all nodes by their kinds, `[nodes, ...]` each.
+        held: `[slots, d]`, the rows that were computed and are not applied yet.
+    """
+
+    nodes: Nodes
+    held: Array
+
+
+class Stretch(NamedTuple):
+    """Updates of one kind, filled up so that few lengths are compiled.
+
+    Attributes:
+        length: Number of updates.
+        groups: The jobs whose rows are held; None for none.
+        waves: The other events.
+    """
+
+    length: np.ndarray
+    groups: GroupEvents | None
+    waves: tuple[WaveEvents, ...]
+
+
+def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ...], widest: int) -> Stretch:
+    """Fills a stretch of updates up.
+
+    Args:
+        length: Number of updates.
+        groups: The jobs whose rows are held; None for none.
+        waves: The other events.
+        widest: The widest group.
+
+    Returns:
+        The stretch, in whole numbers of 32 bits.
+    """
+    if groups is not None:
+        jobs = ("nodes", "turns", "versions", "slots")
+        # a group may not reach beyond the last job
+        groups = GroupEvents(
+            **{name: _filled(each, 16 * widest if name in jobs else 16) for name, each in groups._asdict().items()}
+        )
+    return Stretch(np.array(length), groups, jax.tree.map(_filled, waves))
+
+
+def _filled(values: np.ndarray, least: int = 16) -> np.ndarray:
+    """Filled up with zeros to a power of two, and at least to `least`."""
+    whole = 1 << (max(len(values), least) - 1).bit_length()
+    return np.concatenate([values, np.zeros((whole - len(values), *values.shape[1:]), values.dtype)]).astype(np.int32)
+
+
+class Functions(NamedTuple):
+    """The functions of a network that are compiled."""
+
+    steps: tuple[NodeStep, ...]
+    show: Callable[[Any], Any]
+    measure: MeasureUpdate
+
+
+class Watching(NamedTuple):
+    """The results of a loop over updates beside diagnostics.
+
+    Attributes:
+        weights: Number of workers whose weights are measured; 0 for none.
+        whole: Whether it is a loop over one update, of which all arrays are asked for.
+    """
+
+    weights: int
+    whole: bool
+
+
+@compiled_once
+def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) -> Any:
+    """Builds a loop over updates of one kind, of several seeds at once.
+
+    Args:
+        functions: The functions of the network.
+        kind: The kind of update.
+        watching: The results beside the diagnostics.
+
+    Returns:
+        A function of the worlds, states and stretches of all seeds, each with a leading axis: the states after the
+        updates, their diagnostics `[t]`, the workers' weights `[t, n]`, and the arrays of the events in the order of the
+        table where they are asked for, each with a leading axis.
+    """
+
+    def update(here: World, state: LoopState, groups: Any, now: Any) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
+        begun, nodes, held = state.nodes, dict(state.nodes), state.held
+        bounds, model, waves = now
+        if kind.groups is not None:
+            nodes, held = _carry_out_groups(functions, kind.groups, here, groups, bounds, model, nodes, held)
+        sent: list[Array] = []
+        found: list[EventResult] = []
+        for wave, events in zip(kind.waves, waves, strict=True):
+            rows = _rows_of(wave, events, sent, held)
+            done = _carry_out(functions, wave, here, events, nodes, begun, rows)
+            name = functions.steps[wave.step].kind
+            if wave.whole:
+                nodes[name] = done.state
+            else:
+                nodes[name] = jax.tree.map(lambda leaf, new, at=events.nodes: leaf.at[at].set(new), nodes[name], done.state)
+            sent.append(done.message)
+            found += [
+                jax.tree.map(lambda leaf, i=i: leaf[i], done._replace(state=None, message=None))
+                for i in range(wave.width)
+            ]
+        names = [functions.steps[wave.step].name for wave in kind.waves for _ in range(wave.width)]
+        diagnostics, weights = functions.measure([(names[i], found[i].seen) for i in kind.order])
+        arrays = [found[i].arrays for i in kind.order] if watching.whole else []
+        return LoopState(nodes, held), diagnostics, weights[: watching.weights], arrays
+
+    def at(stretch: Stretch, i: Any) -> Any:
+        groups = stretch.groups
+        each_update = None if groups is None else groups.bounds, None if groups is None else groups.shown, stretch.waves
+        return jax.tree.map(lambda each: each[i], each_update)
+
+    def advance(here: World, state: LoopState, stretch: Stretch) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
+        if watching.whole:
+            state, diagnostics, weights, arrays = update(here, state, stretch.groups, at(stretch, 0))
+            return state, jax.tree.map(lambda each: each[None], diagnostics), weights[None], arrays
+        count = len(stretch.waves[0].nodes)
+        diagnostics = Diagnostics(*(jnp.zeros(count) for _ in Diagnostics._fields))
+
+        def body(i: Array, carry: tuple[LoopState, Diagnostics, Array]) -> tuple[LoopState, Diagnostics, Array]:
+            state, measured, weights, _ = update(here, carry[0], stretch.groups, at(stretch, i))
+            kept = jax.tree.map(lambda found, value: found.at[i].set(value), carry[1], measured)
+            return state, kept, carry[2].at[i].set(weights)
+
+        begin = state, diagnostics, jnp.zeros((count, watching.weights))
+        return *jax.lax.fori_loop(0, stretch.length, body, begin), []
+
+    return _over_seeds(advance)
+
+
+def _rows_of(wave: Wave, events: WaveEvents, sent: list[Array], held: Array) -> Array | None:
+    """The rows that the events of a wave read, `[w, k, d]`; None for none."""
+    if not wave.rows:
+        return None
+    messages = [held if each < 0 else sent[each].reshape(-1, sent[each].shape[-1]) for each in wave.reads]
+    if wave.direct:
+        return messages[0].reshape(wave.width, wave.rows, -1)
+    rows = (messages[0] if len(messages) == 1 else jnp.concatenate(messages))[events.index]
+    # senders of what only fills an inbox up are -1
+    there = events.senders[:, : wave.rows, None] >= 0
+    return jnp.where(there, rows, 0) if wave.padded else rows
+
+
+def _carry_out(
+    functions: Functions, wave: Wave, here: World, events: WaveEvents, nodes: Nodes, begun: Nodes, rows: Array | None
+) -> EventResult:
+    """The results of the events of a wave, with a leading axis each."""
+    step = functions.steps[wave.step]
+
+    def state_of(states: Any, places: Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf[places], states)
+
+    mine = nodes[step.kind] if wave.whole else state_of(nodes[step.kind], events.nodes)
+    public, each_public = (), None
+    if wave.shown and wave.shared:
+        public = (functions.show(state_of(begun[wave.shown], events.shown[0])),)
+    elif wave.shown:
+        each_public = jax.vmap(functions.show)(state_of(begun[wave.shown], events.shown))
+
+    def one(given: Any) -> EventResult:
+        node, turn, senders, versions, state, rows, own = given
+        event = NodeEvent(node, turn, wave.seen, senders, versions, events.gone)
+        others = public if own is None else (own,)
+        return step.carry_out(here, event, state, Inbox(() if rows is None else rows, others))
+
+    each = (events.nodes, events.turns, events.senders, events.versions, mine, rows, each_public)
+    if wave.width == 1:
+        return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], each)))
+    return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)
+
+
+def _carry_out_groups(
+    functions: Functions,
+    groups: Groups,
+    here: World,
+    events: GroupEvents,
+    bounds: Array,
+    model: Array,
+    nodes: Nodes,
+    held: Array,
+) -> tuple[Nodes, Array]:
+    """The states and the held rows after the jobs at the beginning of an update."""
+    name, begun = functions.steps[groups.step].kind, dict(nodes)
+
+    def of(width: int) -> Callable[[Array, Any, Array], tuple[Any, Array]]:
+        wave = Wave(groups.step, width, 0, 0, groups.shown, True, False, (), False, False, False)
+
+        def carry_out(begin: Array, workers: Any, held: Array) -> tuple[Any, Array]:
+            who, turns, versions, slots = (
+                jax.lax.dynamic_slice_in_dim(each, begin, width)
+                for each in (events.nodes, events.turns, events.versions, events.slots)
+            )
+            shown = jnp.full((width,), model)
+            given = WaveEvents(who, turns, shown[:, None], versions[:, None], shown, None, None)
+            done = _carry_out(functions, wave, here, given, begun | {name: workers}, begun, None)
+            workers = jax.tree.map(lambda leaf, new: leaf.at[who].set(new), workers, done.state)
+            return workers, held.at[slots].set(done.message)
+
+        return carry_out
+
+    branches = [of(width) for width in groups.widths]
+
+    def group(number: Array, kept: tuple[Any, Array]) -> tuple[Any, Array]:
+        if len(branches) == 1:
+            return branches[0](events.begins[number], *kept)
+        return jax.lax.switch(events.widths[number], branches, events.begins[number], *kept)
+
+    kept = nodes[name], held
+    kept = group(bounds[0], kept) if groups.single else jax.lax.fori_loop(bounds[0], bounds[1], group, kept)
+    return nodes | {name: kept[0]}, kept[1]
+
+
+def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(world, ...)` for all seeds in one compiled call; all its arguments are stacked by seed."""
+
+    def one(common: World, own: tuple[Any, ...]) -> Any:
+        fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
+        return function(World._make(fields), *own[1:])
+
+    @jax.jit
+    def all_seeds(worlds: World, *others: Any) -> Any:
+        mine = World(*(value if axis == 0 else () for axis, value in zip(SEED_AXES, worlds, strict=True)))  # pyright: ignore[reportArgumentType]
+        # On CPU a batch of seeds takes longer than one seed after the other (experiments/benchmarks/RESULTS.md).
+        if jax.default_backend() == "cpu":
+            return jax.lax.map(lambda own: one(worlds, own), (mine, *others))
+        return jax.vmap(lambda *own: one(worlds, own))(mine, *others)
+
+    return all_seeds
