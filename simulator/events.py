@@ -366,8 +366,8 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
 
     Raises:
         ValueError: Names the first event that cannot happen, and what is wrong with it: it reads a message that was not
-            sent, has not arrived or is forgotten already, counts as one of another sender, two messages of one sender, or
-            a forged message of an honest worker; or its node had a later turn before, or was not free.
+            sent, has not arrived, is forgotten already or counts as one of another sender, two messages of one sender,
+            or a forged message of an honest worker; or its node had a later turn before, or was not free.
     """
     # of a message: its sender, by step or kind and number, the second of its arrival, its last reader
     live = {number: (node, -np.inf, last) for number, (node, last) in network.table.kept(0).items()}
@@ -402,7 +402,9 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                         if not is_byzantine(update)[origin[1]]:
                             raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
                     if origin[1] != table.sender[at]:
-                        raise ValueError(f"{where}: takes message {source} of {origin[1]} for one of {table.sender[at]}")
+                        raise ValueError(
+                            f"{where}: takes message {source} of {origin[1]} for one of {table.sender[at]}"
+                        )
                     senders.append(origin)
                 if len({*senders}) < len(senders):
                     raise ValueError(f"{where}: reads two messages of one sender")

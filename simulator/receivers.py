@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Decision, Diagnostics
 from byzax.simulator.events import EventResult, Network, Node, NodeEvent, NodeStep, OfEvents, States, stack_rows
@@ -96,37 +97,7 @@ def build_receivers(
         core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
         for receiver, inbox in enumerate(inboxes)
     ]
-    def world_of(here: World, receiver: Any) -> World:
-        mine = {} if weights is None else {"sizes": jnp.asarray(weights, jnp.float32)[receiver]}
-        return here._replace(key=derive(here.key, Purpose.NODE, receiver), **mine)
-
-    # made once, where events are carried out one after the other
-    worlds = [world_of(here, receiver) for receiver in range(len(inboxes))]
-
-    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Arrivals]:
-        """The world of a receiver, and the senders of the rows that it reads, which come first in its inbox."""
-        mine = worlds[event.node] if isinstance(event.node, int) else world_of(here, event.node)
-        return mine, Arrivals(event.senders[:count], event.versions[:count], receiver=jnp.int32(event.node))
-
-    def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
-        (public,) = messages
-        worker, turn = jnp.int32(event.node), jnp.int32(event.turn)
-        memory, row = row_of_job(core, here, public.params, memory, worker, turn, turn)
-        return EventResult(memory, row, arrays={"rows": row[None]})
-
-    def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
-        rows, public = messages[:-1], messages[-1]
-        of_inbox = core_of(len(rows)).forge
-        assert of_inbox is not None
-        mine, arrived = of_receiver(here, event, len(rows))
-        sent, state = of_inbox(mine, event.turn, arrived, stack_rows(rows), public, state)
-        return EventResult(state, sent)
-
-    def update(
-        here: World, event: NodeEvent, server: Server, rows: Sequence[Any]
-    ) -> tuple[Server, Diagnostics, Decision]:
-        mine, arrived = of_receiver(here, event, len(rows))
-        return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
+    work, forge, update = _build_steps(core_of, core, None if weights is None else tuple(map(tuple, weights.tolist())))
 
     def messages_of(receiver: int) -> list[Message]:
         return [
@@ -149,12 +120,64 @@ def build_receivers(
 
     return Receivers(
         inboxes,
-        NodeStep(WORK, "worker", work, "worker", "job", together=together_of(core)),
-        NodeStep(FORGE, "attacker", forge, "receiver", together="map", forges=True),
+        work,
+        forge,
         forgeries,
         messages_of,
         update,
         start,
+    )
+
+
+@compiled_once
+def _build_steps(
+    core_of: Callable[[int], Core], core: Core, weights: tuple[tuple[float, ...], ...] | None
+) -> tuple[NodeStep, NodeStep, UpdateReceiver]:
+    """The steps of workers and attackers, and the update of receivers.
+
+    Args:
+        core_of: The functions of the run, for inboxes of so many rows.
+        core: Those of one inbox.
+        weights: The weights of workers at each receiver; None where the topology does not weigh.
+
+    Returns:
+        The same for runs that differ in nothing but their seed.
+    """
+
+    @jax.jit
+    def of_node(key: Any, receiver: Any) -> tuple[Any, Any]:
+        own = None if weights is None else jnp.asarray(weights, jnp.float32)[receiver]
+        return derive(key, Purpose.NODE, receiver), own
+
+    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Arrivals]:
+        """The world of a receiver, and the senders of the rows that it reads, which come first in its inbox."""
+        key, sizes = of_node(here.key, event.node)
+        mine = here._replace(key=key) if sizes is None else here._replace(key=key, sizes=sizes)
+        return mine, Arrivals(event.senders[:count], event.versions[:count], receiver=jnp.int32(event.node))
+
+    def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
+        (public,) = messages
+        memory, row = row_of_job(core, here, public.params, memory, event.node, event.turn, event.turn)
+        return EventResult(memory, row, arrays={"rows": row[None]})
+
+    def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
+        rows, public = messages[:-1], messages[-1]
+        of_inbox = core_of(len(rows)).forge
+        assert of_inbox is not None
+        mine, arrived = of_receiver(here, event, len(rows))
+        sent, state = of_inbox(mine, event.turn, arrived, stack_rows(rows), public, state)
+        return EventResult(state, sent)
+
+    def update(
+        here: World, event: NodeEvent, server: Server, rows: Sequence[Any]
+    ) -> tuple[Server, Diagnostics, Decision]:
+        mine, arrived = of_receiver(here, event, len(rows))
+        return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
+
+    return (
+        NodeStep(WORK, "worker", work, "worker", "job", together=together_of(core)),
+        NodeStep(FORGE, "attacker", forge, "receiver", together="map", forges=True),
+        update,
     )
 
 
@@ -262,8 +285,12 @@ def one_model(
         parts.timeline,
         start=start,
         show=public_state,
-        measure=lambda seen: mean_measurements([found for _, found in seen if found is not None]),
+        measure=_measure,
         arrays=put_together,
         evaluate=lambda here, states: evaluate(here, states[server].params),
         params=lambda states: states[server].params,
     )
+
+
+def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    return mean_measurements([found for _, found in seen if found is not None])

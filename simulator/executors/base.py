@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -172,6 +172,33 @@ def _with_computing(draw: Draw) -> Draw:
     return longer
 
 
+class CoreOf:
+    """The functions of a run for updates in which the rule sees so many rows.
+
+    Two are equal where their runs differ in nothing but the seed: what is built of one is then compiled once.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Takes the run."""
+        self._run, self._cores = run, {}
+        # on which no function depends
+        self._key = run.replace(seed=0)
+
+    def __call__(self, rows: int) -> Core:
+        """The functions for so many rows."""
+        if rows not in self._cores:
+            self._cores[rows] = build(self._run, rows)
+        return self._cores[rows]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one has the same functions."""
+        return isinstance(other, CoreOf) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """A hash of the run without its seed."""
+        return hash(self._key)
+
+
 class Prepared(NamedTuple):
     """A run that is ready: the timeline of one repeat, and the core for updates in which the rule sees k rows.
 
@@ -199,7 +226,7 @@ def first_core(run: Run) -> Core:
 def prepare(run: Run, observed: Timeline | None = None) -> Prepared:
     """The timeline of one repeat, planned or `observed`, and the cores for its updates."""
     planned = observed or plan(run)
-    return Prepared(planned, lru_cache(partial(build, run)), delivered(planned, per_job(run)))
+    return Prepared(planned, CoreOf(run), delivered(planned, per_job(run)))
 
 
 def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:

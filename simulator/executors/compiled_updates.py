@@ -18,6 +18,12 @@ Array = jax.Array
 Nodes = dict[str, Any]
 
 
+class OneNode(NamedTuple):
+    """The state of the only node of a kind, without an axis over nodes, which would be copied in every update."""
+
+    state: Any
+
+
 class LoopState(NamedTuple):
     """The state of a run in compiled loops.
 
@@ -102,8 +108,8 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
 
     Returns:
         A function of the worlds, states and stretches of all seeds, each with a leading axis: the states after the
-        updates, their diagnostics `[t]`, the workers' weights `[t, n]`, and the arrays of the events in the order of the
-        table where they are asked for, each with a leading axis.
+        updates, their diagnostics `[t]`, the workers' weights `[t, n]`, and the arrays of the events in the order of
+        the table where they are asked for, each with a leading axis.
     """
 
     def update(here: World, state: LoopState, groups: Any, now: Any) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
@@ -117,10 +123,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
             rows = _rows_of(wave, events, sent, held)
             done = _carry_out(functions, wave, here, events, nodes, begun, rows)
             name = functions.steps[wave.step].kind
-            if wave.whole:
-                nodes[name] = done.state
-            else:
-                nodes[name] = jax.tree.map(lambda leaf, new, at=events.nodes: leaf.at[at].set(new), nodes[name], done.state)
+            nodes[name] = _replaced(nodes[name], wave, events, done.state)
             sent.append(done.message)
             found += [
                 jax.tree.map(lambda leaf, i=i: leaf[i], done._replace(state=None, message=None))
@@ -136,10 +139,27 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         each_update = None if groups is None else groups.bounds, None if groups is None else groups.shown, stretch.waves
         return jax.tree.map(lambda each: each[i], each_update)
 
+    grouped = kind.groups and functions.steps[kind.groups.step].kind
+
+    def opened(nodes: Nodes) -> Nodes:
+        alone = {name for name, states in nodes.items() if all(len(leaf) == 1 for leaf in jax.tree.leaves(states))}
+        return {
+            name: OneNode(jax.tree.map(lambda leaf: leaf[0], states)) if name in alone - {grouped} else states
+            for name, states in nodes.items()
+        }
+
+    def closed(nodes: Nodes) -> Nodes:
+        return {
+            name: jax.tree.map(lambda leaf: leaf[None], states.state) if isinstance(states, OneNode) else states
+            for name, states in nodes.items()
+        }
+
     def advance(here: World, state: LoopState, stretch: Stretch) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
+        state = state._replace(nodes=opened(state.nodes))
         if watching.whole:
             state, diagnostics, weights, arrays = update(here, state, stretch.groups, at(stretch, 0))
-            return state, jax.tree.map(lambda each: each[None], diagnostics), weights[None], arrays
+            measured = jax.tree.map(lambda each: each[None], (diagnostics, weights))
+            return state._replace(nodes=closed(state.nodes)), *measured, arrays
         count = len(stretch.waves[0].nodes)
         diagnostics = Diagnostics(*(jnp.zeros(count) for _ in Diagnostics._fields))
 
@@ -149,9 +169,19 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
             return state, kept, carry[2].at[i].set(weights)
 
         begin = state, diagnostics, jnp.zeros((count, watching.weights))
-        return *jax.lax.fori_loop(0, stretch.length, body, begin), []
+        state, *measured = jax.lax.fori_loop(0, stretch.length, body, begin)
+        return state._replace(nodes=closed(state.nodes)), *measured, []
 
     return _over_seeds(advance)
+
+
+def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
+    """The states of all nodes of a kind with those after the events of a wave."""
+    return (
+        new
+        if wave.whole or isinstance(states, OneNode)
+        else jax.tree.map(lambda leaf, each: leaf.at[events.nodes].set(each), states, new)
+    )
 
 
 def _rows_of(wave: Wave, events: WaveEvents, sent: list[Array], held: Array) -> Array | None:
@@ -174,9 +204,8 @@ def _carry_out(
     step = functions.steps[wave.step]
 
     def state_of(states: Any, places: Array) -> Any:
-        return jax.tree.map(lambda leaf: leaf[places], states)
+        return states.state if isinstance(states, OneNode) else jax.tree.map(lambda leaf: leaf[places], states)
 
-    mine = nodes[step.kind] if wave.whole else state_of(nodes[step.kind], events.nodes)
     public, each_public = (), None
     if wave.shown and wave.shared:
         public = (functions.show(state_of(begun[wave.shown], events.shown[0])),)
@@ -189,9 +218,16 @@ def _carry_out(
         others = public if own is None else (own,)
         return step.carry_out(here, event, state, Inbox(() if rows is None else rows, others))
 
-    each = (events.nodes, events.turns, events.senders, events.versions, mine, rows, each_public)
+    states = nodes[step.kind]
+    each = (events.nodes, events.turns, events.senders, events.versions, rows, each_public)
     if wave.width == 1:
-        return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], each)))
+        event, *given = jax.tree.map(lambda leaf: leaf[0], each)
+        done = one((event, *given[:3], state_of(states, event), *given[3:]))
+        alone = OneNode(done.state) if isinstance(states, OneNode) else None
+        done = jax.tree.map(lambda leaf: leaf[None], done._replace(state=None) if alone else done)
+        return done._replace(state=alone) if alone else done
+    mine = states if wave.whole else state_of(states, events.nodes)
+    each = (*each[:4], mine, *each[4:])
     return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)
 
 

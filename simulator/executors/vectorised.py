@@ -1,6 +1,6 @@
 """The fastest executor on one machine: stretches of updates are compiled loops, events and repeats batched."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -95,16 +95,25 @@ def repeats(task: Task) -> Iterator[Repeats]:
 
 
 class NodeStates(Mapping[Node, Any]):
-    """The states of all nodes of a run, taken out of those of their kinds when they are asked for."""
+    """The states of all nodes of one seed, each taken out of those of its kind when it is asked for."""
 
-    def __init__(self, kinds: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-        """Takes the states by kind, `[nodes, ...]` each, and the number of nodes of each."""
-        self._kinds, self._counts = kinds, counts
+    def __init__(self, kinds: Mapping[str, Any], counts: Mapping[str, int], seed: int) -> None:
+        """Takes the states.
+
+        Args:
+            kinds: Those of all seeds by kind, `[seeds, nodes, ...]` each.
+            counts: The number of nodes of each kind.
+            seed: The place of the seed.
+        """
+        self._kinds, self._counts, self._seed = kinds, counts, seed
+        self._found: dict[Node, Any] = {}
 
     def __getitem__(self, node: Node) -> Any:
         """The state of a node."""
-        kind, i = node
-        return jax.tree.map(lambda leaf: leaf[i], self._kinds[kind])
+        if node not in self._found:
+            kind, i = node
+            self._found[node] = _take(self._kinds[kind], self._seed, i)
+        return self._found[node]
 
     def __iter__(self) -> Iterator[Node]:
         """All nodes."""
@@ -113,6 +122,10 @@ class NodeStates(Mapping[Node, Any]):
     def __len__(self) -> int:
         """The number of nodes."""
         return sum(self._counts.values())
+
+
+# one call for all leaves
+_take = jax.jit(lambda states, *places: jax.tree.map(lambda leaf: leaf[places], states))
 
 
 def _stretch(run: Run, d: int) -> int:
@@ -157,7 +170,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded)}), int)
 
     def nodes_of(seed: int) -> NodeStates:
-        return NodeStates(jax.tree.map(lambda leaf: leaf[seed], present.nodes), network.nodes)
+        return NodeStates(present.nodes, network.nodes, seed)
 
     def advance(stop: int) -> int:
         nonlocal step, present
@@ -173,7 +186,8 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             with stage("advance", step=until):
                 present, *measured, arrays = carry_out(worlds, present, stretch)
                 # a stretch is filled up to a length that is compiled already
-                diagnostics, shares = jax.tree.map(lambda each: each[:, :length], tuple(jax.device_get(measured)))
+                there = slice(length)
+                diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(jax.device_get(measured)))
                 parts.append((diagnostics, shares[:, :, :weights]))
             step = until
             if alone:
@@ -218,7 +232,10 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         found = []
         for i, (each, timeline) in enumerate(zip(seeds, timelines, strict=True)):
             places, held = rows_of(timeline, step), np.asarray(present.held[i])
-            nodes = {kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves)) for kind, leaves in present.nodes.items()}
+            nodes = {
+                kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves))
+                for kind, leaves in present.nodes.items()
+            }
             found.append(engine.State(step, nodes, places, held[each.held.slots[places]] if len(held) else no_rows(d)))
         return found
 

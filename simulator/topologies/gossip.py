@@ -10,11 +10,22 @@ import numpy as np
 from pydantic import Field, Strict
 
 from byzax.options import OptionError, PartError, checked
+from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
+from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
-from byzax.simulator.events import EventResult, Network, NodeEvent, NodeStep, OfEvents, States, stack_rows
+from byzax.simulator.events import (
+    EventResult,
+    MeasureUpdate,
+    Network,
+    NodeEvent,
+    NodeStep,
+    OfEvents,
+    States,
+    stack_rows,
+)
 from byzax.simulator.periodic import RoundEvent, before, by_step, check_in_step, mean_measurements, periodic_network
-from byzax.simulator.receivers import build_receivers, row_of_job, together_of
+from byzax.simulator.receivers import UpdateReceiver, build_receivers, row_of_job, together_of
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
@@ -199,25 +210,10 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
     # a node forges nothing for itself, nor for those of its kind
     receivers = build_receivers(parts, inboxes, weights=weights, spared=np.flatnonzero(byzantine).tolist())
 
-    def work(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
-        server, turn = peer.server, jnp.int32(event.turn)
-        memory, row = row_of_job(core, here, server.params, peer.memory, jnp.int32(event.node), turn, turn)
-        half, optimizer = core.move(server.params, server.optimizer, row)
-        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=half)
-
-    def mix(here: World, event: NodeEvent, peer: Peer, messages: list[Any]) -> EventResult:
-        server, diagnostics, decision = receivers.update(here, event, peer.server, messages)
-        seen, arrays = (diagnostics, decision.weights), (decision.aggregate, stack_rows(messages))
-        return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
-
     def start(here: World) -> States:
         begun = {size: core_of(size).start(here) for size in {len(each) for each in inboxes}}
         states = receivers.start(here, len(begun[len(inboxes[0])].params))
         return states | {("worker", i): Peer(begun[len(inbox)], states["worker", i]) for i, inbox in enumerate(inboxes)}
-
-    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
-        mixed = by_step(seen)["mix"]
-        return mean_measurements([mixed[i] for i in honest])
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
@@ -235,12 +231,9 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
             "params": _models(states, np.arange(n)),
         }
 
+    work, mix = _build_steps(core, receivers.update)
     return periodic_network(
-        (
-            NodeStep("work", "worker", work, "worker", "job", together=together_of(core)),
-            receivers.forge,
-            NodeStep("mix", "worker", mix, "node", together="map"),
-        ),
+        (work, receivers.forge, mix),
         [
             *(RoundEvent("work", i) for i in range(n)),
             *receivers.forgeries(lambda receiver: before("mix", receiver)),
@@ -248,12 +241,46 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         ],
         parts.timeline,
         start=start,
-        show=lambda peer: public_state(peer.server),
-        measure=measure,
+        show=_show,
+        measure=_build_measure(tuple(honest.tolist())),
         arrays=put_together,
         evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, _models(states, honest)),
         params=lambda states: _models(states, honest).mean(axis=0),
     )
+
+
+@compiled_once
+def _build_steps(core: Core, update: UpdateReceiver) -> tuple[NodeStep, NodeStep]:
+    def work(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
+        server, turn = peer.server, event.turn
+        memory, row = row_of_job(core, here, server.params, peer.memory, event.node, turn, turn)
+        half, optimizer = core.move(server.params, server.optimizer, row)
+        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=half)
+
+    def mix(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
+        server, diagnostics, decision = update(here, event, peer.server, messages)
+        seen, arrays = (diagnostics, decision.weights), (decision.aggregate, stack_rows(messages))
+        return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
+
+    return (
+        NodeStep("work", "worker", work, "worker", "job", together=together_of(core)),
+        NodeStep("mix", "worker", mix, "node", together="map"),
+    )
+
+
+def _show(peer: Peer) -> Server:
+    return public_state(peer.server)
+
+
+@compiled_once
+def _build_measure(honest: tuple[int, ...]) -> MeasureUpdate:
+    """The means over the honest nodes."""
+
+    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+        mixed = by_step(seen)["mix"]
+        return mean_measurements([mixed[i] for i in honest])
+
+    return measure
 
 
 def _models(states: States, nodes: np.ndarray) -> jax.Array:

@@ -91,7 +91,7 @@ def _network(parts: NetworkParts) -> Network:
         return {SERVER: server, ADVERSARY: core.init_adversary(d)} | {("worker", i): begun for i in range(n)}
 
     return Network(
-        steps=_build_steps(core_of, int(timeline.seen[0]), schedule(run).sees == "buckets"),
+        steps=_build_steps(core_of, core, schedule(run).sees == "buckets"),
         nodes={"server": 1, "adversary": 1, "worker": n},
         table=table_of(timeline, build_forged_workers(core, here)),
         start=start,
@@ -104,18 +104,17 @@ def _network(parts: NetworkParts) -> Network:
 
 
 @compiled_once
-def _build_steps(core_of: Callable[[int], Core], seen: int, pads: bool) -> tuple[NodeStep, ...]:
+def _build_steps(core_of: Callable[[int], Core], core: Core, pads: bool) -> tuple[NodeStep, ...]:
     """The steps.
 
     Args:
         core_of: The functions of the run, for updates in which the rule sees so many rows.
-        seen: One of these numbers.
+        core: Those of the first update.
         pads: Whether an update may be filled up with rows of nobody.
 
     Returns:
         Those of workers, of the adversary and of the server, the same for runs that differ in nothing but their seed.
     """
-    core = core_of(seen)
 
     def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
         (public,) = messages
