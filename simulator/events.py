@@ -13,7 +13,8 @@ from byzax.simulator.world import World
 
 # A node: its kind, and its number among the nodes of that kind.
 Node = tuple[str, int]
-States = dict[Node, Any]
+States = Mapping[Node, Any]
+NewStates = dict[Node, Any]
 
 
 class EventBlock(NamedTuple):
@@ -307,7 +308,7 @@ class Network(NamedTuple):
     steps: tuple[NodeStep, ...]
     nodes: Mapping[str, int]
     table: EventTable
-    start: Callable[[World], States]
+    start: Callable[[World], NewStates]
     show: Callable[[Any], Any]
     measure: MeasureUpdate
     arrays: PutTogether
@@ -370,6 +371,7 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
             or a forged message of an honest worker; or its node had a later turn before, or was not free.
     """
     # of a message: its sender, by step or kind and number, the second of its arrival, its last reader
+    live: dict[int, tuple[tuple[Any, int], float, int]]
     live = {number: (node, -np.inf, last) for number, (node, last) in network.table.kept(0).items()}
     turns, free_s = {}, {}
     # the senders of the messages in whose place a forging event sends others

@@ -10,7 +10,17 @@ import numpy as np
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Decision, Diagnostics
-from byzax.simulator.events import EventResult, Network, Node, NodeEvent, NodeStep, OfEvents, States, stack_rows
+from byzax.simulator.events import (
+    EventResult,
+    Network,
+    NewStates,
+    Node,
+    NodeEvent,
+    NodeStep,
+    OfEvents,
+    States,
+    stack_rows,
+)
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.periodic import WORK, Message, RoundEvent, by_step, mean_measurements, periodic_network
 from byzax.simulator.senders import Arrivals
@@ -44,7 +54,7 @@ class UpdateReceiver(Protocol):
 class StartWorkers(Protocol):
     """Starts workers and attackers."""
 
-    def __call__(self, world: World, d: int, /) -> States:
+    def __call__(self, world: World, d: int, /) -> NewStates:
         """The states of workers and attackers before the first update, of a model of `d` parameters."""
         ...
 
@@ -112,10 +122,10 @@ def build_receivers(
             if forged[receiver]
         ]
 
-    def start(here: World, d: int) -> States:
+    def start(here: World, d: int) -> NewStates:
         memory = None if core.memory is None else core.memory.start(here, d)
         adversary = core.init_adversary(d)
-        workers: States = {("worker", i): memory for i in range(len(byzantine))}
+        workers: NewStates = {("worker", i): memory for i in range(len(byzantine))}
         return workers | {("attacker", receiver): adversary for receiver in range(len(inboxes))}
 
     return Receivers(
@@ -239,7 +249,7 @@ def one_model(
     receivers: Receivers,
     steps: Sequence[NodeStep],
     events: Sequence[RoundEvent],
-    start: Callable[[World], States],
+    start: Callable[[World], NewStates],
     server: Node = ("server", 0),
 ) -> Network:
     """A network of receivers and servers, of which one has the model that is evaluated and kept.

@@ -142,9 +142,11 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
     grouped = kind.groups and functions.steps[kind.groups.step].kind
 
     def opened(nodes: Nodes) -> Nodes:
-        alone = {name for name, states in nodes.items() if all(len(leaf) == 1 for leaf in jax.tree.leaves(states))}
+        lengths = {name: {len(leaf) for leaf in jax.tree.leaves(states)} for name, states in nodes.items()}
         return {
-            name: OneNode(jax.tree.map(lambda leaf: leaf[0], states)) if name in alone - {grouped} else states
+            name: OneNode(jax.tree.map(lambda leaf: leaf[0], states))
+            if lengths[name] == {1} and name != grouped
+            else states
             for name, states in nodes.items()
         }
 
@@ -191,7 +193,7 @@ def _rows_of(wave: Wave, events: WaveEvents, sent: list[Array], held: Array) -> 
     messages = [held if each < 0 else sent[each].reshape(-1, sent[each].shape[-1]) for each in wave.reads]
     if wave.direct:
         return messages[0].reshape(wave.width, wave.rows, -1)
-    rows = (messages[0] if len(messages) == 1 else jnp.concatenate(messages))[events.index]
+    rows = (messages[0] if len(messages) == 1 else jnp.concatenate(messages))[events.places]
     # senders of what only fills an inbox up are -1
     there = events.senders[:, : wave.rows, None] >= 0
     return jnp.where(there, rows, 0) if wave.padded else rows

@@ -25,7 +25,7 @@ from byzax.simulator.engine import (
     rows_of,
     stretch_of,
 )
-from byzax.simulator.events import Network, RowOf, States, iterate_events
+from byzax.simulator.events import Network, NewStates, RowOf, iterate_events
 from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, network_of, prepare, stage
 from byzax.simulator.executors.driver import drive
 from byzax.simulator.timeline import Timeline
@@ -47,7 +47,7 @@ class Moment(NamedTuple):
     """
 
     step: int
-    states: States
+    states: NewStates
     live: dict[int, tuple[Any, int]]
 
 

@@ -86,7 +86,7 @@ class UpdateKind(NamedTuple):
 
 
 class WaveEvents(NamedTuple):
-    """The events of a wave in t updates, w in each.
+    """The events of a wave in t updates, w in each: whole numbers of NumPy, or of JAX in a loop.
 
     Attributes:
         nodes: `[t, w]`.
@@ -94,22 +94,22 @@ class WaveEvents(NamedTuple):
         senders: `[t, w, k]`. See `NodeEvent`.
         versions: `[t, w, k]`.
         shown: `[t, w]`, the node whose last message is read besides.
-        index: `[t, w, k]`, the places of rows among those of `Wave.reads`, one after the other; None where they are not
-            gathered.
+        places: `[t, w, k]`, the places of rows among those of `Wave.reads`, one after the other; None where they are
+            not gathered.
         gone: `[t, n]`, the workers whose row has left the table; None for none.
     """
 
-    nodes: np.ndarray
-    turns: np.ndarray
-    senders: np.ndarray
-    versions: np.ndarray
-    shown: np.ndarray
-    index: np.ndarray | None
-    gone: np.ndarray | None
+    nodes: Any
+    turns: Any
+    senders: Any
+    versions: Any
+    shown: Any
+    places: Any
+    gone: Any
 
 
 class GroupEvents(NamedTuple):
-    """The jobs of t updates in groups.
+    """The jobs of t updates in groups: whole numbers of NumPy, or of JAX in a loop.
 
     Attributes:
         bounds: `[t, 2]`, the groups of each update, from and up to.
@@ -122,14 +122,14 @@ class GroupEvents(NamedTuple):
         shown: `[t]`, the node whose last message is read.
     """
 
-    bounds: np.ndarray
-    begins: np.ndarray
-    widths: np.ndarray
-    nodes: np.ndarray
-    turns: np.ndarray
-    versions: np.ndarray
-    slots: np.ndarray
-    shown: np.ndarray
+    bounds: Any
+    begins: Any
+    widths: Any
+    nodes: Any
+    turns: Any
+    versions: Any
+    slots: Any
+    shown: Any
 
 
 class HeldRows(NamedTuple):
@@ -419,12 +419,12 @@ class Program:
         if wave.shown:
             at = np.concatenate([at, last[..., None]], axis=2)
             there = np.concatenate([there, np.ones((*mine.shape, 1), bool)], axis=2)
-        index = gone = None
+        chosen = gone = None
         if wave.rows and not wave.direct:
             offset = np.zeros(len(form.waves) + 1, int)
             for before, each in pairwise(wave.reads):
                 offset[each] = offset[before] + self._count(form, before)
-            index = offset[reads.wave] + reads.inside
+            chosen = offset[reads.wave] + reads.inside
         if wave.leaves:
             gone = np.zeros((len(mine), self._network.nodes["worker"]), np.int32)
             place, worker = block.gone[np.isin(block.gone[:, 0], mine)].T
@@ -435,7 +435,7 @@ class Program:
             np.where(there, block.sender[at], -1),
             np.where(there, block.version[at], 0),
             block.sender[last] if wave.shown else np.zeros_like(mine),
-            index,
+            chosen,
             gone,
         )
 

@@ -18,6 +18,7 @@ from byzax.simulator.events import (
     EventResult,
     MeasureUpdate,
     Network,
+    NewStates,
     NodeEvent,
     NodeStep,
     OfEvents,
@@ -210,7 +211,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
     # a node forges nothing for itself, nor for those of its kind
     receivers = build_receivers(parts, inboxes, weights=weights, spared=np.flatnonzero(byzantine).tolist())
 
-    def start(here: World) -> States:
+    def start(here: World) -> NewStates:
         begun = {size: core_of(size).start(here) for size in {len(each) for each in inboxes}}
         states = receivers.start(here, len(begun[len(inboxes[0])].params))
         return states | {("worker", i): Peer(begun[len(inbox)], states["worker", i]) for i, inbox in enumerate(inboxes)}

@@ -17,6 +17,7 @@ from byzax.simulator.events import (
     EventResult,
     EventTable,
     Network,
+    NewStates,
     NodeEvent,
     NodeStep,
     OfEvents,
@@ -84,7 +85,7 @@ def _network(parts: NetworkParts) -> Network:
             "params": states[SERVER].params,
         }
 
-    def start(here: World) -> States:
+    def start(here: World) -> NewStates:
         server = core.start(here)
         d = len(server.params)
         begun = None if memory is None else memory.start(here, d)
@@ -212,13 +213,18 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None) -> EventTable:
         source[model], version[model] = public_of(rows.versions[own]), rows.handed[own]
         places = np.arange(timeline.first[since], timeline.first[until])
         inside = places - np.repeat(timeline.first[since:until], timeline.sizes[since:until])
-        for of_events in (of_updates,) if forged is None else (of_updates - 1, of_updates):
+
+        def read_rows(of_events: np.ndarray) -> np.ndarray:
             at = np.repeat(first[of_events], timeline.sizes[since:until]) + inside
             source[at], job[at] = jobs_of(places), places
             sender[at], version[at] = rows.workers[places], rows.handed[places]
+            return at
+
+        at = read_rows(of_updates)
         left = timeline.gone[(since <= timeline.gone[:, 0]) & (timeline.gone[:, 0] < until)]
         gone = np.stack([of_updates[left[:, 0] - since], left[:, 1]], axis=1)
         if forged is not None:
+            read_rows(of_updates - 1)
             model = first[of_updates] - 1
             source[model], version[model] = public_of(made), made
             ours = forged(made)[updates[places] - since, rows.workers[places]]
