@@ -1,7 +1,7 @@
 """Nodes of a network in one process of several: it carries out their events and keeps their states."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,26 @@ import numpy as np
 
 from byzax.simulator import compilation
 from byzax.simulator.config.study import Task
-from byzax.simulator.diagnostics import Diagnostics, Evaluation
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.events import Node, inbox_of, iterate_events
-from byzax.simulator.executors.base import floats, network_of, prepare, stage
+from byzax.simulator.executors.base import floats, in_numpy, network_of, prepare, stage
+
+
+class Seen(NamedTuple):
+    """The results of an event that its update is told by.
+
+    Attributes:
+        place: Its place in the table of the update.
+        step: The name of its step.
+        found: Its measurements.
+        arrays: Its arrays where the update is recorded whole; else None.
+    """
+
+    place: int
+    step: str
+    found: Any
+    arrays: Any
 
 
 class NodeHost:
@@ -30,7 +46,9 @@ class NodeHost:
         """
         compilation.use_disk_cache()
         compilation.make_room()
-        self.network, self.here = network_of(task.run, prepare(task.run))
+        prepared = prepare(task.run)
+        self.timeline = prepared.timeline
+        self.network, self.here = network_of(task.run, prepared)
         self.mine = mine
         self.states: dict[Node, Any] = {}
         if any(map(len, mine.values())):
@@ -50,18 +68,18 @@ class NodeHost:
         return {number: _in_numpy(self.network.show(self.states[node])) for number, node in mine.items()}
 
     def carry_out(
-        self, update: int, places: np.ndarray, *parts: dict[int, Any]
-    ) -> tuple[dict[int, Any], list[tuple[int, str, Any]]]:
+        self, update: int, places: np.ndarray, recorded: bool, *parts: dict[int, Any]
+    ) -> tuple[dict[int, Any], list[Seen]]:
         """Carries out events.
 
         Args:
             update: The update that they belong to.
             places: `[e]`, their places in the table of the update.
+            recorded: Whether the update is recorded whole.
             *parts: Messages that they read, by their numbers; others may be among them.
 
         Returns:
-            The messages that are read by later events, by their numbers; and what was seen of each event, with its
-            place and the name of its step.
+            The messages that are read by later events, by their numbers; and what was seen of each event.
         """
         table = self.network.table.events(update, update + 1)
         events = [*iterate_events(table, self.network.nodes.get("worker", 0))]
@@ -73,17 +91,36 @@ class NodeHost:
             messages = [live[source] if port < 0 else live[source][port] for source, port in inbox_of(table, place)]
             me = step.kind, event.node
             with stage(step.name, **step.place(event)):
-                self.states[me], message, found, _ = step.carry_out(self.here, event, self.states[me], messages)
+                self.states[me], message, found, arrays = step.carry_out(self.here, event, self.states[me], messages)
             if table.last[place] > table.begin + place:
                 sent[table.begin + place] = _in_numpy(message)
-            seen.append((place, step.name, _in_numpy(found)))
+            seen.append(Seen(place, step.name, *_in_numpy((found, arrays if recorded else None))))
         return sent, seen
 
-    def measure(self, *parts: Sequence[tuple[int, str, Any]]) -> tuple[Diagnostics, np.ndarray]:
+    def measure(self, *parts: Sequence[Seen]) -> tuple[Diagnostics, np.ndarray]:
         """The measurements of an update, from what was seen of its events."""
-        seen = sorted((each for part in parts for each in part), key=lambda each: each[0])
-        diagnostics, weights = self.network.measure([(name, found) for _, name, found in seen])
+        seen = _in_order(parts)
+        diagnostics, weights = self.network.measure([(each.step, each.found) for each in seen])
         return Diagnostics(*map(float, diagnostics)), np.asarray(weights)
+
+    def record(self, update: int, hosts: int, *parts: Any) -> tuple[Diagnostics, np.ndarray, Update]:
+        """The measurements of an update, and the update with all its arrays.
+
+        Args:
+            update: Its number.
+            hosts: Number of hosts of nodes.
+            *parts: The states of their nodes after the update, and what was seen of its events.
+
+        Returns:
+            Diagnostics, weights, and the update in NumPy.
+        """
+        states, seen = _joined(parts[:hosts]), parts[hosts:]
+        diagnostics, weights = self.measure(*seen)
+        arrays = [(each.step, each.arrays) for each in _in_order(seen)]
+        found = self.network.arrays(update, arrays, states)
+        time_s = float(self.timeline.time_s[update])
+        made = Update(step=update, time_s=time_s, weights=weights, diagnostics=diagnostics, **found)
+        return diagnostics, weights, in_numpy(made)
 
     def save(self) -> dict[str, list[np.ndarray]]:
         """The leaves of the states of its nodes, by kind, each `[nodes, ...]`."""
@@ -100,9 +137,18 @@ class NodeHost:
 
     def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray]:
         """The evaluation after `step` updates, and the model that is kept, from the states of all nodes."""
-        states = {node: jax.tree.map(jnp.asarray, state) for part in parts for node, state in part.items()}
+        states = _joined(parts)
         with stage("evaluate", step=step):
             return floats(self.network.evaluate(self.here, states)), np.asarray(self.network.params(states))
+
+
+def _in_order(parts: Sequence[Sequence[Seen]]) -> list[Seen]:
+    return sorted((each for part in parts for each in part), key=lambda each: each.place)
+
+
+def _joined(parts: Sequence[dict[Node, Any]]) -> dict[Node, Any]:
+    """The states of all nodes, from those of each host, in arrays of JAX."""
+    return {node: jax.tree.map(jnp.asarray, state) for part in parts for node, state in part.items()}
 
 
 def _in_numpy(tree: Any) -> Any:

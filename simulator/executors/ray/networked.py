@@ -47,7 +47,9 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     for number, (node, last) in table.kept(step).items():
         live[number] = handles[hosts[node[0]][node[1]]].ask.remote("shown", step), last
     under_way: deque[Any] = deque()
+    # of each update its diagnostics and weights, and all of it where it is recorded
     seen: list[Any] = []
+    recorded = task.record.steps(timeline.steps)
 
     def settle(most: int) -> None:
         while len(under_way) > most:
@@ -64,7 +66,7 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
                 needed = sorted({source for e in places.tolist() for source, _ in inbox_of(block, e)})
                 parts = list(dict.fromkeys(live[source][0] for source in needed))
                 call = handles[host].ask.options(num_returns=2)
-                messages, measured = call.remote("carry_out", update, places, *parts)
+                messages, measured = call.remote("carry_out", update, places, update in recorded, *parts)
                 made.append((places, messages))
                 found.append(measured)
             for places, messages in made:
@@ -72,7 +74,11 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         end = block.begin + len(block.step)
         for number in [number for number, (_, last) in live.items() if last < end]:
             del live[number]
-        under_way.append(server.ask.remote("measure", *found))
+        if update in recorded:
+            states = [handle.ask.remote("copied_states") for handle in handles]
+            under_way.append(server.ask.remote("record", update, len(handles), *states, *found))
+        else:
+            under_way.append(server.ask.remote("measure", *found))
 
     def advance(stop: int) -> int:
         nonlocal step
@@ -84,7 +90,8 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         return step
 
     def stretch() -> Stretch:
-        return stretch_of(seen, task.run.workers.total if task.record.weights else None)
+        whole = [update for _, _, *updates in seen for update in updates]
+        return stretch_of([each[:2] for each in seen], task.run.workers.total if task.record.weights else None, whole)
 
     def evaluate() -> TakeLooks:
         states = [handle.ask.remote("copied_states") for handle in handles]
