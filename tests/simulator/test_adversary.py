@@ -9,7 +9,7 @@ from byzax import models
 from byzax.simulator.core import build
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.senders import Arrivals
-from byzax.simulator.validation.building import check_parts
+from byzax.simulator.validation.part_checks import check_parts
 from byzax.simulator.world import byzantine_ranks, share_out, world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import at, run, small

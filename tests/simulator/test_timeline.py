@@ -19,7 +19,7 @@ from byzax.simulator.parts import f_of_rule
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import likely_bound
 from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
-from byzax.simulator.validation.building import check_parts
+from byzax.simulator.validation.part_checks import check_parts
 from tests.simulator.conftest import at, small
 
 
