@@ -176,10 +176,11 @@ def test_a_scenario_can_be_a_file_a_mapping_a_study_or_keywords(tmp_path):
         assert digests(run(scenario)) == [expected]
     assert digests(package.run(**PLAIN, quiet=True)) == [expected]
     # keywords stand over what is given, as with --set
+    expected = digests(run({**PLAIN, "seed": 1, "data": {"name": "digits", "batch_size": 2}}))
     for scenario in (path, PLAIN, Study(**PLAIN)):
         changed = run(scenario, seed=1, **{"data.batch_size": 2})
         assert changed.runs["seed"].tolist() == [1]
-        assert digests(changed) == digests(run({**PLAIN, "seed": 1, "data": {"name": "digits", "batch_size": 2}}))
+        assert digests(changed) == expected
 
 
 def test_metrics_have_a_row_for_each_run_and_evaluation(swept):
@@ -235,8 +236,14 @@ def test_a_plot_says_which_columns_there_are(swept):
             swept.plot(**arguments)
 
 
-@pytest.mark.parametrize("x", ["step", "time_s", "gradients", "wall_s"])
-@pytest.mark.parametrize("hue", ["rule", "attack", "seed"])
+@pytest.mark.parametrize(
+    ("hue", "x"),
+    [
+        (hue, x) if hue == "rule" or x == "step" else by_night(hue, x)
+        for hue in ("rule", "attack", "seed")
+        for x in ("step", "time_s", "gradients", "wall_s")
+    ],
+)
 def test_a_plot_says_what_its_lines_and_panels_are_and_counts_in_whole_numbers(swept, x, hue):
     for col in (None, "rule", "attack", "seed"):
         figure = swept.plot(x, hue=hue, col=col)
@@ -536,14 +543,21 @@ def test_a_function_stands_wherever_a_name_can(file):
     assert digests(again) == digests(own)
 
 
-def test_an_optimizer_of_ones_own_needs_no_learning_rate():
-    def half() -> optax.GradientTransformation:
-        return optax.sgd(0.5)
+def half() -> optax.GradientTransformation:
+    """SGD with a rate of its own."""
+    return optax.sgd(0.5)
 
-    expected = models(run(optimizer={"name": "sgd", "learning_rate": 0.5}))
-    np.testing.assert_array_equal(models(run(optimizer=half)), expected)
-    local = {"steps": 2, "optimizer": half}
-    np.testing.assert_array_equal(models(run(local=local)), models(run(local={"steps": 2, "learning_rate": 0.5})))
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ({"optimizer": half}, {"optimizer": {"name": "sgd", "learning_rate": 0.5}}),
+        by_night({"local": {"steps": 2, "optimizer": half}}, {"local": {"steps": 2, "learning_rate": 0.5}}),
+    ],
+    ids=["server", "worker"],
+)
+def test_an_optimizer_of_ones_own_needs_no_learning_rate(own, named):
+    np.testing.assert_array_equal(models(run(**own)), models(run(**named)))
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def scenario(tmp_path, executor, **changes):
 RAY = by_night({"name": "ray", "actors": 2}, id="ray")
 
 
-@pytest.mark.parametrize("executor", ["loop", by_night("vectorised"), RAY])
+@pytest.mark.parametrize("executor", [by_night("loop"), by_night("vectorised"), RAY])
 def test_a_session_that_goes_on_uses_the_files_of_data_and_model_as_they_are_at_the_next_run(tmp_path, executor):
     net = {"name": "module", "path": f"{tmp_path}/net.py:Net"}
     described = scenario(tmp_path, executor, model=net)
