@@ -622,35 +622,36 @@ def test_a_rule_inside_of_another_can_be_a_function(file):
 RECORD = {"rows": 2, "weights": True}
 
 
-def rules_in(folder, **settings):
-    """Recorded runs with rules of this module, of a file in a folder, and of byzax."""
+def rules_in(folder, rules, **settings):
+    """Recorded runs with these rules, of this module, of a file in a folder, or of byzax."""
     (folder / "own.py").write_text(MINE)
     with pytest.MonkeyPatch.context() as patch:
         # where a relative path begins
         patch.chdir(folder)
-        return run(grid={"rule": [mine, "own.py:mine", "krum"]}, record=RECORD, **settings)
+        return run(grid={"rule": rules}, record=RECORD, **settings)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """The same runs, recorded, by the name of the executor."""
     return {
-        "loop": rules_in(tmp_path_factory.mktemp("recorded")),
+        "loop": rules_in(tmp_path_factory.mktemp("recorded"), [mine, "krum"]),
         "vectorised": run(executor="vectorised", rule="krum", record=RECORD),
     }
 
 
 @pytest.mark.slow
-def test_functions_go_to_the_actors_of_ray_and_all_that_is_recorded_comes_back(recorded, ray_session, tmp_path):
-    by_ray = rules_in(tmp_path, executor={"name": "ray", "actors": 1})
-    assert digests(by_ray) == digests(recorded["loop"])
+def test_functions_go_to_the_actors_of_ray_and_all_that_is_recorded_comes_back(ray_session, tmp_path):
+    rules = [mine, "own.py:mine", "krum"]
+    by_ray, by_loop = (rules_in(tmp_path, rules, executor=each) for each in ({"name": "ray", "actors": 1}, "loop"))
+    assert digests(by_ray) == digests(by_loop)
     (one, other, krums) = by_ray.params.values()
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, krums)
     for name in by_ray.params:
-        for mine_of, other_of in zip(recorded["loop"].recorded(name), by_ray.recorded(name), strict=True):
+        for mine_of, other_of in zip(by_loop.recorded(name), by_ray.recorded(name), strict=True):
             _same(mine_of, other_of, exact=True)
-    pd.testing.assert_frame_equal(by_ray.weights, recorded["loop"].weights)
+    pd.testing.assert_frame_equal(by_ray.weights, by_loop.weights)
 
 
 def test_recorded_updates_are_those_of_simulate_in_every_executor(recorded):
@@ -677,7 +678,7 @@ def _same(one, other, exact):
 def test_recorded_weights_are_those_of_every_update_and_worker(recorded):
     weights = recorded["loop"].weights
     assert [*weights.columns[-3:]] == ["step", "worker", "weight"]
-    assert len(weights) == 3 * STEPS * 5
+    assert len(weights) == 2 * STEPS * 5
     for _, of_run in weights.groupby("run"):
         assert of_run[["step", "worker"]].to_numpy().tolist() == [[s + 1, w] for s in range(STEPS) for w in range(5)]
         np.testing.assert_allclose(of_run.groupby("step")["weight"].sum(), 1.0, rtol=1e-6)
