@@ -20,6 +20,8 @@ import pytest
 from byzax.simulator import compilation
 
 compilation.use_disk_cache()
+# tracing makes millions of short-lived objects: by Python's usual 700 a twentieth of the time went into collections
+gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items):
@@ -30,8 +32,6 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     # thousands of tests are half a million objects that stay: no collection of garbage need look at them again
     gc.freeze()
-    # tracing makes millions of short-lived objects: by Python's usual 700 a twentieth of the time went into collections
-    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True, scope="module")

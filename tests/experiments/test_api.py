@@ -528,9 +528,7 @@ def test_a_function_stands_wherever_a_name_can(file):
     plain = run()
     (expected,) = digests(plain)
     # byzax's own, those of this module, and those of a file
-    rules = (median, mine, f"{file}:mine", {"name": mine, "scale": 1.0}, {"name": f"{file}:mine", "scale": 1.0})
-    attacks = ("sign_flip", opposite, f"{file}:opposite", opposite, f"{file}:opposite")
-    for rule, attack in zip(rules, attacks, strict=True):
+    for rule, attack in ((median, "sign_flip"), (mine, opposite), (f"{file}:mine", f"{file}:opposite")):
         np.testing.assert_array_equal(models(run(rule=rule, attack=attack)), models(plain), err_msg=f"{rule} {attack}")
     result = run(model=softmax, **{"data.partition": iid})
     assert digests(result) == [expected]
@@ -541,6 +539,13 @@ def test_a_function_stands_wherever_a_name_can(file):
     # what is written down of them can be run again
     again = run(own.folder / "scenario.yaml")
     assert digests(again) == digests(own)
+
+
+@pytest.mark.slow
+def test_a_function_with_options_stands_where_a_name_with_options_can(file):
+    expected = models(run())
+    for rule in (mine, f"{file}:mine"):
+        np.testing.assert_array_equal(models(run(rule={"name": rule, "scale": 1.0})), expected)
 
 
 def half() -> optax.GradientTransformation:
