@@ -276,17 +276,8 @@ def test_a_foreign_file_in_the_folder_of_a_run_is_kept(tmp_path):
     assert "Directory not empty" in again.stderr
 
 
-# Between them: synchronous and asynchronous, momentum, SAGA, a rule with a state, an adaptive attack, a filter. The
-# first, by day, has every kind of state too, and is traced fast: each process traces it anew.
-CUT = {
-    "remembering": {
-        "schedule": "asynchronous",
-        "latency": "exponential",
-        "worker_momentum": 0.9,
-        "attack": "counting",
-        "rule": "remembering",
-        "record": {"rows": 7, "weights": True},
-    },
+# Between them: synchronous and asynchronous, momentum, SAGA, a rule with a state, an adaptive attack, a filter.
+BY_NIGHT = {
     "asynchronous": {
         "schedule": "asynchronous",
         "latency": "exponential",
@@ -313,6 +304,8 @@ CUT = {
         "workers": {"total": 7, "byzantine": 2},
     },
 }
+# Rule, attack and workers have a state here too, and it is traced fast: each process traces it anew.
+BY_DAY = {"remembering": {**BY_NIGHT["asynchronous"], "attack": "counting", "rule": "remembering"}}
 
 
 @pytest.mark.parametrize(
@@ -320,12 +313,14 @@ CUT = {
     [
         # a dozen kills or so: up to eleven of one run
         ("remembering", "loop", 2, 11),
-        *(by_night(name, executor, 11, 3) for name in CUT for executor in ("loop", "vectorised")),
-        *(by_night(name, "ray", 4, 3) for name in CUT),
+        *(by_night(name, executor, 11, 3) for name in BY_NIGHT for executor in ("loop", "vectorised")),
+        *(by_night(name, "ray", 4, 3) for name in BY_NIGHT),
     ],
 )
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_files(tmp_path, name, executor, kills, again):
-    path = write(tmp_path, steps=24, evaluate_every=5, executor=executor, snapshots={"every": 1}, **CUT[name])
+    path = write(
+        tmp_path, steps=24, evaluate_every=5, executor=executor, snapshots={"every": 1}, **(BY_DAY | BY_NIGHT)[name]
+    )
     program = [sys.executable, "-m", "tests.experiments.cut"]
     command = [*program, tmp_path / "work", kills, again, random.randrange(10**6), path]
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
