@@ -1,4 +1,4 @@
-"""Whether a rule and the pre-aggregations before it can be built for the number of rows that they get."""
+"""The fit of a rule, and of the pre-aggregations before it, to the number of rows that they get."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
