@@ -90,7 +90,7 @@ def test_two_runs_may_swap_their_names(tmp_path, monkeypatch):
     [
         ({"optimizer": {"name": "sgd", "learning_rate": 0.2}}, "optimizer.learning_rate 0.1, which is 0.2 in"),
         by_night({"evaluate_every": 1}, "evaluate_every"),
-        ({"steps": 5}, "steps 4, which is 5 in"),
+        by_night({"steps": 5}, "steps 4, which is 5 in"),
     ],
 )
 def test_a_run_that_was_changed_is_refused_and_nothing_is_touched(tmp_path, changes, words):

@@ -14,10 +14,13 @@ from tests.models import own
 from tests.models.test_models import LARGE, NET, SHIPPED, SMALL, batch_of
 from tests.nightly import by_night
 
-# tracing resnet18 takes seconds, and its options are those of resnet20
-# by day an initialiser of one model: what a name stands for is one function
+AS_RNN = {option.name for option in options_of(models.factory("rnn"))}
+ALL = {name: {option.name for option in options_of(models.factory(name))} for name in LARGE}
+NIGHTLY = {**ALL, "gru": AS_RNN, "lstm": AS_RNN, "mlp": set()}
+# by day not those of the residual networks, whose tracing takes seconds, nor those that gru and lstm have as rnn has
+# them, and an initialiser of one model: what a name stands for is one function
 OPTIONS = [
-    (by_night if name in LARGE or (option.name == "initialiser" and name != "mlp") else pytest.param)(
+    (by_night if option.name in NIGHTLY.get(name, {"initialiser"}) else pytest.param)(
         name, option, id=f"{name}-{option.name}"
     )
     for name in SHIPPED
