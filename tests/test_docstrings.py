@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import byzax
+from tests.nightly import by_night
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("src/byzax", "aggregators", "attacks", "models", "simulator", "experiments")
@@ -96,10 +97,11 @@ def module_of(path):
     return ".".join(["byzax", *inside]).removesuffix(".__init__")
 
 
+# the example of byzax.run trains: at night
 @pytest.mark.parametrize(
     "module",
     [
-        module_of(path)
+        by_night(module_of(path)) if path.stem == "api" else module_of(path)
         for path in FILES
         # rules have a test in tests/aggregators, most of them at night: each compiles one
         if ">>>" in path.read_text() and (path.stem == "__init__" or not path.is_relative_to(ROOT / "aggregators"))

@@ -94,6 +94,7 @@ def test_actors_start_beside_files_of_the_same_names(folder, command):
     assert (folder / "out" / "summary.md").exists()
 
 
+@pytest.mark.slow
 def test_a_users_own_tests_find_a_plug_in(folder):
     assert "1 passed" in python(folder, "-m", "pytest", "-p", "no:cacheprovider", "test_mine.py")
 
@@ -122,6 +123,7 @@ assert not [name for name in dir(byzax) if name.startswith("_")]
 """
 
 
+@pytest.mark.slow
 def test_all_folders_of_parts_are_attributes_of_a_fresh_process_and_have_the_same_functions():
     python(ROOT, "-c", FRESH, BYZAX_PLUGINS="")
 

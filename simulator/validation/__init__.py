@@ -9,7 +9,8 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
 from byzax.simulator.data.base import DataError
 from byzax.simulator.mistakes import MOST_MISTAKES, ScenarioError
-from byzax.simulator.validation.building import check_numbers, check_parts, check_task, load_data, share_data
+from byzax.simulator.validation.part_checks import check_numbers, check_parts, load_data, share_data
+from byzax.simulator.validation.task_checks import check_task
 
 __all__ = ["load_data", "share_data", "validate", "validate_quickly"]
 

@@ -413,7 +413,12 @@ def file_of(function: Callable[..., Any]) -> str:
 
 def is_builtin(function: Callable[..., Any]) -> bool:
     """Tells whether a function is one of byzax's own."""
-    return any(folder in Path(file_of(function)).resolve().parents for folder in _OWN)
+    return _is_own(file_of(function))
+
+
+@functools.cache
+def _is_own(file: str) -> bool:
+    return any(folder in Path(file).resolve().parents for folder in _OWN)
 
 
 def place_of(function: Callable[..., Any]) -> str:

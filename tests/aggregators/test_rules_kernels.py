@@ -390,7 +390,9 @@ def test_bulyan_takes_a_users_rule_without_among_as_its_base(users_folder):
 
 
 @pytest.mark.parametrize(
-    "base", ["median", {"name": "krum", "distance": "plain"}, {"name": "multi_krum", "m": 2}], ids=str
+    "base",
+    by_day(["median"], ["median", {"name": "krum", "distance": "plain"}, {"name": "multi_krum", "m": 2}]),
+    ids=str,
 )
 def test_bulyan_takes_the_function_of_a_rule_as_it_takes_its_name(base, tmp_path):
     named = {"name": base} if isinstance(base, str) else base

@@ -11,7 +11,7 @@ from examples import MASKS, D, F, N, example, forged, honest_statistics, rule_of
 from byzax import aggregators, attacks
 from byzax.aggregators import Context, pre
 from byzax.attacks import Answer, _search
-from tests.nightly import by_day
+from tests.nightly import by_day, by_night
 
 # -- rules in float64: [n, d] -> [d] --------------------------------
 
@@ -329,7 +329,9 @@ def test_what_is_left_of_an_aggregate_without_the_honest_rows_is_the_part_of_the
 # -- hidden vulnerability --------------------------------
 
 
-@pytest.mark.parametrize(("coordinate", "place"), [("last", [-1]), (4, [4]), ("all", slice(None)), ("deviation", [17])])
+@pytest.mark.parametrize(
+    ("coordinate", "place"), [("last", [-1]), by_night(4, [4]), by_night("all", slice(None)), ("deviation", [17])]
+)
 def test_the_hidden_coordinate_is_as_far_off_as_krum_accepts(coordinate, place):
     rows, byzantine = example(MASKS["scattered"], d=40, seed=2)
     rows[:, 17] = 3 + 2 * (rows[:, 17] - 3)

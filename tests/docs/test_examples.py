@@ -51,7 +51,14 @@ DESCRIBED: dict[str, tuple[Any, ...]] = {
     "schedule": (Schedule, Board, Situation),
 }
 # pages whose Python trains models
-SLOW = {"README.md", "docs/python.md", "docs/start.md", "docs/own-parts.md"}
+SLOW = {
+    "README.md",
+    "docs/python.md",
+    "docs/start.md",
+    "docs/own-parts.md",
+    "docs/own-topology.md",
+    "docs/topologies.md",
+}
 # minutes each, and tested where they are made
 LONG = ("byzax bench", "byzax certify")
 # scenarios that run as they are; of others the first combination runs for a few updates

@@ -176,10 +176,11 @@ def test_a_scenario_can_be_a_file_a_mapping_a_study_or_keywords(tmp_path):
         assert digests(run(scenario)) == [expected]
     assert digests(package.run(**PLAIN, quiet=True)) == [expected]
     # keywords stand over what is given, as with --set
+    expected = digests(run({**PLAIN, "seed": 1, "data": {"name": "digits", "batch_size": 2}}))
     for scenario in (path, PLAIN, Study(**PLAIN)):
         changed = run(scenario, seed=1, **{"data.batch_size": 2})
         assert changed.runs["seed"].tolist() == [1]
-        assert digests(changed) == digests(run({**PLAIN, "seed": 1, "data": {"name": "digits", "batch_size": 2}}))
+        assert digests(changed) == expected
 
 
 def test_metrics_have_a_row_for_each_run_and_evaluation(swept):
@@ -235,8 +236,14 @@ def test_a_plot_says_which_columns_there_are(swept):
             swept.plot(**arguments)
 
 
-@pytest.mark.parametrize("x", ["step", "time_s", "gradients", "wall_s"])
-@pytest.mark.parametrize("hue", ["rule", "attack", "seed"])
+@pytest.mark.parametrize(
+    ("hue", "x"),
+    [
+        (hue, x) if hue == "rule" or x == "step" else by_night(hue, x)
+        for hue in ("rule", "attack", "seed")
+        for x in ("step", "time_s", "gradients", "wall_s")
+    ],
+)
 def test_a_plot_says_what_its_lines_and_panels_are_and_counts_in_whole_numbers(swept, x, hue):
     for col in (None, "rule", "attack", "seed"):
         figure = swept.plot(x, hue=hue, col=col)
@@ -521,9 +528,7 @@ def test_a_function_stands_wherever_a_name_can(file):
     plain = run()
     (expected,) = digests(plain)
     # byzax's own, those of this module, and those of a file
-    rules = (median, mine, f"{file}:mine", {"name": mine, "scale": 1.0}, {"name": f"{file}:mine", "scale": 1.0})
-    attacks = ("sign_flip", opposite, f"{file}:opposite", opposite, f"{file}:opposite")
-    for rule, attack in zip(rules, attacks, strict=True):
+    for rule, attack in ((median, "sign_flip"), (mine, opposite), (f"{file}:mine", f"{file}:opposite")):
         np.testing.assert_array_equal(models(run(rule=rule, attack=attack)), models(plain), err_msg=f"{rule} {attack}")
     result = run(model=softmax, **{"data.partition": iid})
     assert digests(result) == [expected]
@@ -536,14 +541,28 @@ def test_a_function_stands_wherever_a_name_can(file):
     assert digests(again) == digests(own)
 
 
-def test_an_optimizer_of_ones_own_needs_no_learning_rate():
-    def half() -> optax.GradientTransformation:
-        return optax.sgd(0.5)
+@pytest.mark.slow
+def test_a_function_with_options_stands_where_a_name_with_options_can(file):
+    expected = models(run())
+    for rule in (mine, f"{file}:mine"):
+        np.testing.assert_array_equal(models(run(rule={"name": rule, "scale": 1.0})), expected)
 
-    expected = models(run(optimizer={"name": "sgd", "learning_rate": 0.5}))
-    np.testing.assert_array_equal(models(run(optimizer=half)), expected)
-    local = {"steps": 2, "optimizer": half}
-    np.testing.assert_array_equal(models(run(local=local)), models(run(local={"steps": 2, "learning_rate": 0.5})))
+
+def half() -> optax.GradientTransformation:
+    """SGD with a rate of its own."""
+    return optax.sgd(0.5)
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ({"optimizer": half}, {"optimizer": {"name": "sgd", "learning_rate": 0.5}}),
+        by_night({"local": {"steps": 2, "optimizer": half}}, {"local": {"steps": 2, "learning_rate": 0.5}}),
+    ],
+    ids=["server", "worker"],
+)
+def test_an_optimizer_of_ones_own_needs_no_learning_rate(own, named):
+    np.testing.assert_array_equal(models(run(**own)), models(run(**named)))
 
 
 @pytest.mark.slow
@@ -608,35 +627,36 @@ def test_a_rule_inside_of_another_can_be_a_function(file):
 RECORD = {"rows": 2, "weights": True}
 
 
-def rules_in(folder, **settings):
-    """Recorded runs with rules of this module, of a file in a folder, and of byzax."""
+def rules_in(folder, rules, **settings):
+    """Recorded runs with these rules, of this module, of a file in a folder, or of byzax."""
     (folder / "own.py").write_text(MINE)
     with pytest.MonkeyPatch.context() as patch:
         # where a relative path begins
         patch.chdir(folder)
-        return run(grid={"rule": [mine, "own.py:mine", "krum"]}, record=RECORD, **settings)
+        return run(grid={"rule": rules}, record=RECORD, **settings)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """The same runs, recorded, by the name of the executor."""
     return {
-        "loop": rules_in(tmp_path_factory.mktemp("recorded")),
+        "loop": rules_in(tmp_path_factory.mktemp("recorded"), [mine, "krum"]),
         "vectorised": run(executor="vectorised", rule="krum", record=RECORD),
     }
 
 
 @pytest.mark.slow
-def test_functions_go_to_the_actors_of_ray_and_all_that_is_recorded_comes_back(recorded, ray_session, tmp_path):
-    by_ray = rules_in(tmp_path, executor={"name": "ray", "actors": 1})
-    assert digests(by_ray) == digests(recorded["loop"])
+def test_functions_go_to_the_actors_of_ray_and_all_that_is_recorded_comes_back(ray_session, tmp_path):
+    rules = [mine, "own.py:mine", "krum"]
+    by_ray, by_loop = (rules_in(tmp_path, rules, executor=each) for each in ({"name": "ray", "actors": 1}, "loop"))
+    assert digests(by_ray) == digests(by_loop)
     (one, other, krums) = by_ray.params.values()
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, krums)
     for name in by_ray.params:
-        for mine_of, other_of in zip(recorded["loop"].recorded(name), by_ray.recorded(name), strict=True):
+        for mine_of, other_of in zip(by_loop.recorded(name), by_ray.recorded(name), strict=True):
             _same(mine_of, other_of, exact=True)
-    pd.testing.assert_frame_equal(by_ray.weights, recorded["loop"].weights)
+    pd.testing.assert_frame_equal(by_ray.weights, by_loop.weights)
 
 
 def test_recorded_updates_are_those_of_simulate_in_every_executor(recorded):
@@ -663,7 +683,7 @@ def _same(one, other, exact):
 def test_recorded_weights_are_those_of_every_update_and_worker(recorded):
     weights = recorded["loop"].weights
     assert [*weights.columns[-3:]] == ["step", "worker", "weight"]
-    assert len(weights) == 3 * STEPS * 5
+    assert len(weights) == 2 * STEPS * 5
     for _, of_run in weights.groupby("run"):
         assert of_run[["step", "worker"]].to_numpy().tolist() == [[s + 1, w] for s in range(STEPS) for w in range(5)]
         np.testing.assert_allclose(of_run.groupby("step")["weight"].sum(), 1.0, rtol=1e-6)

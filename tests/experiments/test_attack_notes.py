@@ -19,7 +19,7 @@ from tests.simulator.conftest import small
 THREE = {"total": 9, "byzantine": 3}
 ASKING = [
     by_night("fang", {"evaluations": 5}),
-    ("hidden_vulnerability", {"evaluations": 5}),
+    by_night("hidden_vulnerability", {"evaluations": 5}),
     ("little", {"z": "search", "evaluations": 5}),
     ("empire", {"epsilon": "search", "evaluations": 5}),
     ("rop", {}),

@@ -88,7 +88,7 @@ def test_all_files_are_looked_at_quickly_before_the_first_is_traced(tmp_path, mo
     assert "other.yaml: rule: krum needs" in byzax("run", one, other, "--out", tmp_path / "out").stderr
 
 
-GRID = {"rule.name": ["average", "krum"], "workers.byzantine": [1, 3]}
+GRID = {"rule.name": ["average", "krum"], "workers.byzantine": [3]}
 
 
 def test_impossible_combinations_are_skipped_where_that_is_asked_for_and_listed(tmp_path):
@@ -101,7 +101,7 @@ def test_impossible_combinations_are_skipped_where_that_is_asked_for_and_listed(
     assert f"{path}: {said}" in result.stderr.splitlines()
     assert said in " ".join(result.stdout.split())
     assert said in (out / "summary.md").read_text()
-    assert len([*(out / "runs").iterdir()]) == 3
+    assert len([*(out / "runs").iterdir()]) == 1
     assert said in " ".join(byzax("show", out).stdout.split())
     (only,) = read_skipped(out)
     assert only[0] == combination

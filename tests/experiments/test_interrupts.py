@@ -20,7 +20,7 @@ from byzax.experiments.refusing import signal_outcome
 from byzax.simulator import interrupts
 from byzax.simulator.executors import loop as loop_executor
 from byzax.simulator.interrupts import Terminated, raise_on_signals
-from byzax.simulator.validation import building
+from byzax.simulator.validation import task_checks
 from tests.experiments.command import ROOT, byzax, command, write
 
 
@@ -44,7 +44,7 @@ def done(tmp_path_factory):
 
 # a command, and where in it the signal comes
 COMMANDS = {
-    "run, at a check": (["run", "FILE", "--out", "OUT"], building, "check_numbers"),
+    "run, at a check": (["run", "FILE", "--out", "OUT"], task_checks, "check_numbers"),
     "run, at an evaluation": (["run", "FILE", "--out", "OUT"], run_files, "record"),
     "run, after all": (["run", "FILE", "--out", "OUT"], report, "show"),
     "tune": (["tune", "FILE", "--out", "OUT", "--over", "steps=[2,4]"], run_files, "record"),
@@ -208,7 +208,7 @@ def test_handlers_are_there_inside_and_nowhere_else():
 def test_the_second_ctrl_c_ends_at_once():
     code = """
 import signal, time
-from byzax.simulator.validation import building
+from byzax.simulator.validation import task_checks
 from byzax.simulator.interrupts import raise_on_signals
 with raise_on_signals():
     try:

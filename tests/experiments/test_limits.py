@@ -16,6 +16,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import LONGEST_VALUE, MOST_LINES, ScenarioError, quote
 from byzax.simulator.validation import validate_quickly
 from tests.experiments.command import SMALL, byzax, write
+from tests.nightly import by_night
 
 # what pydantic and Python say, and we do not
 THEIRS = re.compile(
@@ -60,14 +61,15 @@ def test_merges_and_aliases_that_repeat_little_are_read():
     }  # fmt: skip
 
 
-def test_of_many_mistakes_the_first_are_said_and_the_others_counted(tmp_path):
+@pytest.mark.parametrize("seeds", [500, by_night(2000)])
+def test_of_many_mistakes_the_first_are_said_and_the_others_counted(tmp_path, seeds):
     result = byzax("run", write(tmp_path, **{f"key{i}": 1 for i in range(1500)}))
     lines = result.stderr.splitlines()
     assert (result.exit_code, len(lines)) == (2, MOST_LINES + 1)
     assert lines[-1].endswith(f"and {1500 - MOST_LINES} more of these: mend the first ones")
     # each cell of a grid with a mistake of its own
     began = time.process_time()
-    result = byzax("run", write(tmp_path, grid={"seed": [-each for each in range(1, 2001)], "steps": [1, 2, 3]}))
+    result = byzax("run", write(tmp_path, grid={"seed": [-each for each in range(1, seeds + 1)], "steps": [1, 2, 3]}))
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, MOST_LINES + 1)
     assert time.process_time() - began < 20
 
@@ -153,14 +155,18 @@ def refusal(function, *given):
     return ""
 
 
-@pytest.mark.parametrize("description", [Study, Certificate])
-def test_no_field_says_what_is_wrong_in_words_of_pydantic(description):
+@pytest.mark.parametrize(
+    ("description", "values"),
+    [(Study, WRONG[::2]), by_night(Study, WRONG[1::2]), (Certificate, WRONG)],
+    ids=["study", "study at night", "certificate"],
+)
+def test_no_field_says_what_is_wrong_in_words_of_pydantic(description, values):
     start = SMALL if description is Study else {"rule": "median"}
     said = 0
     # of the same field in many parts one is enough
     keys = {(key[0], *key[-1:]): key for key in places(description)}
     for key in keys.values():
-        for value in WRONG:
+        for value in values:
             words = refusal(parse_as, description, {**start, **around(key, value)})
             said += bool(words)
             assert not (found := THEIRS.search(words)), f"{key}: {value!r}: {words} ({found})"

@@ -405,7 +405,7 @@ def kill_at(patch, count):
 
 
 # at night every one, and of whole commands (below)
-@pytest.mark.parametrize("stride", [5, by_night(1)])
+@pytest.mark.parametrize("stride", [11, by_night(1)])
 def test_after_a_kill_at_any_file_operation_the_folder_can_be_overwritten(tmp_path, monkeypatch, stride):
     path = write(tmp_path, repeats=2, steps=1)
     described = load(path)

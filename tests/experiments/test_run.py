@@ -29,7 +29,6 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
 from tests.experiments.command import ROOT, SMALL, byzax, command, write
-from tests.nightly import by_night
 
 FILES = {
     "workers.csv",
@@ -264,13 +263,15 @@ def test_bars_count_what_is_complete_and_show_a_reason_as_it_is():
     assert "not a tag: [/7, 650]" in screen.getvalue()
 
 
+# by day signals come within the process of the tests: test_interrupts.py
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("executor", "sent", "code", "word"),
     [
         ("loop", signal.SIGINT, 130, "interrupted"),
-        by_night("loop", signal.SIGTERM, 143, "terminated"),
+        ("loop", signal.SIGTERM, 143, "terminated"),
         # a Ray of its own
-        by_night("ray", signal.SIGTERM, 143, "terminated"),
+        ("ray", signal.SIGTERM, 143, "terminated"),
     ],
 )
 def test_an_interrupt_keeps_what_is_done(tmp_path, executor, sent, code, word):

@@ -17,6 +17,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
 from tests.experiments.command import SMALL, write
+from tests.nightly import by_night
 
 YAML_1_2 = [
     ("1e-3", 0.001),
@@ -186,9 +187,13 @@ SWEEPS = {
 }
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))
-def test_the_cells_are_all_combinations_in_the_order_written(keys):
+@pytest.mark.parametrize("examples", [10, by_night(30)])
+def test_the_cells_are_all_combinations_in_the_order_written(examples):
+    drawn = given(st.lists(st.sampled_from(list(SWEEPS)), unique=True))(are_all_combinations)
+    settings(max_examples=examples, deadline=None)(drawn)()
+
+
+def are_all_combinations(keys):
     cells = expand(parse_as(Study, {**SMALL, "grid": {key: SWEEPS[key] for key in keys}})).cells
     combinations = list(itertools.product(*(SWEEPS[key] for key in keys)))
     assert [tuple(cell.choices.values()) for cell in cells] == combinations

@@ -136,10 +136,11 @@ def test_the_formulas_give_the_numbers_that_are_known():
 
 @pytest.mark.parametrize(
     ("name", "shape", "classes", "options", "count"),
-    # by day the first of each model, and of the residual networks, whose usual ones are large, those of small images
+    # by day the first of each model, and of the residual networks a small one of the blocks of both
     [
         case
-        if case[1] == (8, 8) or case[0] not in [*(other[0] for other in COUNTS[:place]), *LARGE]
+        if (case[1] == (8, 8) and case[0] != "resnet18")
+        or case[0] not in [*(other[0] for other in COUNTS[:place]), *LARGE]
         else by_night(*case)
         for place, case in enumerate(COUNTS)
     ],
@@ -249,7 +250,7 @@ def test_gradients_agree_with_finite_differences(name, shape, classes, options):
     assert float(slope) == pytest.approx(float(gradient @ direction), rel=5e-2 if name.startswith("resnet") else 2e-2)
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"linear", "softmax"}))
+@pytest.mark.parametrize(("name", "shape", "classes", "options"), cases(SMALL, {"softmax"}))
 def test_training_fits_a_toy_set(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     y = jnp.arange(16) % 4

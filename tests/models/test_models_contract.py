@@ -14,10 +14,13 @@ from tests.models import own
 from tests.models.test_models import LARGE, NET, SHIPPED, SMALL, batch_of
 from tests.nightly import by_night
 
-# tracing resnet18 takes seconds, and its options are those of resnet20
-# by day an initialiser of one model: what a name stands for is one function
+AS_RNN = {option.name for option in options_of(models.factory("rnn"))}
+ALL = {name: {option.name for option in options_of(models.factory(name))} for name in LARGE}
+NIGHTLY = {**ALL, "gru": AS_RNN, "lstm": AS_RNN, "mlp": set()}
+# by day not those of the residual networks, whose tracing takes seconds, nor those that gru and lstm have as rnn has
+# them, and an initialiser of one model: what a name stands for is one function
 OPTIONS = [
-    (by_night if name in LARGE or (option.name == "initialiser" and name != "mlp") else pytest.param)(
+    (by_night if option.name in NIGHTLY.get(name, {"initialiser"}) else pytest.param)(
         name, option, id=f"{name}-{option.name}"
     )
     for name in SHIPPED
@@ -74,7 +77,11 @@ CONVOLVING = [
 ]
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "options"), [*SMALL, *CONVOLVING])
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "options"),
+    # by day one of each kind
+    [by_night(*case) if case[0] in {*LARGE, "gru", "lstm", "transformer"} else case for case in [*SMALL, *CONVOLVING]],
+)
 def test_a_model_is_declared_to_be_batched_exactly_where_it_has_no_convolution(name, shape, classes, options):
     model = models.build(name, shape, classes, **options)
     params = jax.eval_shape(model.init, jax.random.key(0))

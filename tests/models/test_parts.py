@@ -144,7 +144,7 @@ def test_samples_without_a_share_count_for_nothing(name, shape, options):
         ("resnet20", (4, 4), {"norm": "batch"}),
         *(by_night("resnet20", shape, {"norm": "batch"}) for shape in [(1, 1), (5, 5), (4, 5)]),
         *(by_night("resnet18", (side, side, 3), {"norm": "batch"}) for side in (8, 9)),
-        ("resnet20", (4, 4), {}),
+        by_night("resnet20", (4, 4), {}),
         ("softmax", (5,), {}),
     ],
 )

@@ -360,8 +360,8 @@ WORSE = 50.0
 @pytest.mark.parametrize(
     ("schedule", "executor"),
     [
-        *(("synchronous", executor) for executor in ("loop", {"name": "ray", "actors": 1})),
-        by_night("synchronous", "vectorised"),
+        ("synchronous", "loop"),
+        *(by_night("synchronous", executor) for executor in ("vectorised", {"name": "ray", "actors": 1})),
         *(by_night("asynchronous", executor) for executor in ("loop", "vectorised")),
     ],
 )

@@ -12,7 +12,6 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
 from byzax.simulator.file_cache import depends_on, file_cache
-from tests.nightly import by_night
 
 NET = """
 from flax import nnx
@@ -142,10 +141,10 @@ def scenario(tmp_path, executor, **changes):
     )
 
 
-RAY = by_night({"name": "ray", "actors": 2}, id="ray")
-
-
-@pytest.mark.parametrize("executor", ["loop", by_night("vectorised"), RAY])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "executor", ["loop", "vectorised", {"name": "ray", "actors": 2}], ids=["loop", "vectorised", "ray"]
+)
 def test_a_session_that_goes_on_uses_the_files_of_data_and_model_as_they_are_at_the_next_run(tmp_path, executor):
     net = {"name": "module", "path": f"{tmp_path}/net.py:Net"}
     described = scenario(tmp_path, executor, model=net)

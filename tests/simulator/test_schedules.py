@@ -121,15 +121,19 @@ def test_a_timeline_with_rows_that_leave_is_saved_and_one_of_before_is_read(tmp_
             check(made._replace(gone=np.array(wrong)), 7)
 
 
-def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages():
-    for staleness, weight in (("polynomial", lambda a: (1 + a) ** -0.7), ("exponential", lambda a: np.exp(-0.7 * a))):
-        schedule = {"name": "asynchronous", "apply": "buffer", "rows": 3, "staleness": staleness, "exponent": 0.7}
-        timeline, models, rows = history(schedule=schedule, **RANDOM)
-        assert timeline.ages.max() > 2
-        for t in range(timeline.steps):
-            new = timeline.places_of(t)
-            weighted = weight(timeline.ages[new])[:, None] * rows[new]
-            np.testing.assert_allclose(models[t + 1], models[t] - ETA * weighted.mean(0), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(
+    ("staleness", "weight"),
+    [("polynomial", lambda a: (1 + a) ** -0.7), by_night("exponential", lambda a: np.exp(-0.7 * a))],
+    ids=["polynomial", "exponential"],
+)
+def test_a_buffer_applies_its_rows_with_the_weights_of_their_ages(staleness, weight):
+    schedule = {"name": "asynchronous", "apply": "buffer", "rows": 3, "staleness": staleness, "exponent": 0.7}
+    timeline, models, rows = history(schedule=schedule, **RANDOM)
+    assert timeline.ages.max() > 2
+    for t in range(timeline.steps):
+        new = timeline.places_of(t)
+        weighted = weight(timeline.ages[new])[:, None] * rows[new]
+        np.testing.assert_allclose(models[t + 1], models[t] - ETA * weighted.mean(0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

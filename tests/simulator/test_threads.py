@@ -22,6 +22,7 @@ def printed(code, **variables):
     return done.stdout.split(), done.stderr
 
 
+@pytest.mark.slow
 def test_importing_everything_starts_no_jax_and_leaves_the_environment():
     code = """
 import importlib, os, pkgutil, warnings

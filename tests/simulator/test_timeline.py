@@ -19,7 +19,8 @@ from byzax.simulator.parts import f_of_rule
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import likely_bound
 from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
-from byzax.simulator.validation.building import check_parts
+from byzax.simulator.validation.part_checks import check_parts
+from tests.nightly import by_night
 from tests.simulator.conftest import at, small
 
 
@@ -89,9 +90,13 @@ every_schedule = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(every_schedule, latencies, timings, st.integers(0, 3))
-def test_what_every_timeline_promises(schedule, latency, timing, seed):
+@pytest.mark.parametrize("examples", [80, by_night(250)])
+def test_what_every_timeline_promises(examples):
+    drawn = given(every_schedule, latencies, timings, st.integers(0, 3))(keeps_its_promises)
+    settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])(drawn)()
+
+
+def keeps_its_promises(schedule, latency, timing, seed):
     n, steps, f = 7, 25, 2
     plan = made(schedule, n, steps, f, seed=seed, latency=latency, attack={"name": "empire", "timing": timing})
     # no row from the future, none twice, time never goes back, workers distinct, jobs in order: and no gap in them,
@@ -148,9 +153,13 @@ def test_the_clock_gap_that_the_tests_measure_is_seen_where_nobody_waits():
     assert gap(made({"name": "stale_synchronous", "bound": 2, "apply": "each"}, latency=slow), 7) == 2
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(every_schedule, latencies, timings, st.integers(0, 3))
-def test_whoever_may_begin_a_job_has_begun_it(schedule, latency, timing, seed):
+@pytest.mark.parametrize("examples", [50, by_night(100)])
+def test_whoever_may_begin_a_job_has_begun_it(examples):
+    drawn = given(every_schedule, latencies, timings, st.integers(0, 3))(has_begun_what_it_may)
+    settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])(drawn)()
+
+
+def has_begun_what_it_may(schedule, latency, timing, seed):
     looked = []
 
     def looking(book):

@@ -13,7 +13,7 @@ from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import check
 from byzax.simulator.timings import HeldRow, Reply, Timing
 from byzax.simulator.timings.base import CountOrZero
-from byzax.simulator.validation.building import check_numbers
+from byzax.simulator.validation.part_checks import check_numbers
 from tests.simulator.conftest import small
 from tests.simulator.test_timeline import made
 

@@ -40,7 +40,7 @@ def gossip(**options):
         {},
         by_night({"optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}}),
         by_night({"worker_momentum": 0.9}),
-        {"local": {"steps": 3, "learning_rate": 0.2}, "optimizer": {"name": "sgd", "learning_rate": 1}},
+        by_night({"local": {"steps": 3, "learning_rate": 0.2}, "optimizer": {"name": "sgd", "learning_rate": 1}}),
     ],
     ids=["SGD", "momentum", "momentum of workers", "FedAvg"],
 )
@@ -60,7 +60,7 @@ def test_steps_that_are_not_linear_in_the_row_are_not_those_of_one_server():
     assert np.abs(nodes - server).max() > 0.01
 
 
-@pytest.mark.parametrize("graph", ["ring", "complete", EDGES], ids=["ring", "complete", "pairs"])
+@pytest.mark.parametrize("graph", [by_night("ring"), by_night("complete"), EDGES], ids=["ring", "complete", "pairs"])
 def test_metropolis_weights_leave_the_mean_of_the_models_where_it_is(graph):
     topology = gossip(graph=graph, weights="metropolis")
     for each in rounds(topology=topology, workers={"total": N, "byzantine": 0}):
@@ -75,7 +75,7 @@ def test_equal_weights_on_nodes_with_unequally_many_neighbours_move_the_mean():
     assert np.abs(each.params.mean(axis=0) - each.rows.mean(axis=0)).max() > 1e-3
 
 
-@pytest.mark.parametrize("graph", ["ring", "complete"])
+@pytest.mark.parametrize("graph", ["ring", by_night("complete")])
 def test_where_all_have_equally_many_neighbours_metropolis_weights_are_equal_ones(graph):
     plain, weighed = (rounds(topology=gossip(graph=graph, weights=weights)) for weights in ("equal", "metropolis"))
     np.testing.assert_allclose(plain[-1].params, weighed[-1].params, atol=1e-5)

@@ -10,7 +10,7 @@ from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.mistakes import Impossible
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.training import build_rate, clip_norm
-from byzax.simulator.validation.building import check_parts
+from byzax.simulator.validation.part_checks import check_parts
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import run, small
