@@ -311,7 +311,8 @@ class Program:
                 "last that an event reads: list it so, or take executor loop or ray"
             )
         grouped = (block.row >= 0) & (self._held.most > 0)
-        kind = np.array([list(network.nodes).index(step.kind) for step in network.steps])[block.step]
+        kinds = list(dict.fromkeys(step.kind for step in network.steps))
+        kind = np.array([kinds.index(step.kind) for step in network.steps])[block.step]
         # the event before it of the same node in its update
         order = np.lexsort((np.arange(len(update)), block.node, kind, update))
         same = ~np.diff(np.stack([update, kind, block.node])[:, order]).any(axis=0)

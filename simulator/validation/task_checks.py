@@ -15,7 +15,7 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import errors_of
 from byzax.simulator.data import Dataset
 from byzax.simulator.executors.base import plan, prepare
-from byzax.simulator.mistakes import Impossible, ScenarioError
+from byzax.simulator.mistakes import Impossible
 from byzax.simulator.parts import topology
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.network_traces import trace_network
@@ -52,10 +52,6 @@ def check_task(task: Task) -> None:
     run = task.run
     schedule = check_numbers(run)
     structure = topology(run)
-    if task.record.rows is not None and not structure.one_server:
-        raise ScenarioError(
-            f"record.rows: is for one server, and not for {run.topology.label}: byzax.simulate gives all rows"
-        )
     for key, part, updates in rates_of(run):
         with errors_of(key, part):
             check_first_rates(part, updates)

@@ -204,7 +204,6 @@ def test_a_mistake_is_one_line_with_the_event_and_the_file(edges, change, said):
         ({"rule": "krum"}, "rule: krum needs .*; with the topology edges .* the rule sees 3 rows of 12 workers"),
         ({"schedule": "asynchronous"}, "topology: edges: all nodes wait for all others: take schedule synchronous"),
         ({"weights": "samples", "rule": "average"}, "topology: edges: counts rows and no samples: leave weights out"),
-        ({"record": {"rows": 1}}, "record.rows: is for one server, and not for edges: byzax.simulate gives"),
     ],
 )
 def test_a_scenario_that_the_example_cannot_have_is_refused(edges, changes, said):

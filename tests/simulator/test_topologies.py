@@ -154,7 +154,6 @@ REFUSED = [
     ({"attack": "claims"}, "attack: .*claims"),
     ({"local": {"steps": 2, "control_variates": True}}, "topology: gossip: has no server for common control variates"),
     ({"regularisation": {"max_norm": 1.0}}, "topology: gossip: has no server that bounds the model"),
-    ({"record": {"rows": 1}}, "record.rows: is for one server, and not for gossip: byzax.simulate gives"),
     ({"topology": gossip(weights="metropolis"), "rule": "median"}, "topology: gossip: weights metropolis are for"),
     ({"topology": gossip(weights="metropolis"), "pre": ["clip"]}, "topology: gossip: weights metropolis are for"),
     ({"topology": gossip(graph="torus")}, "topology.graph: torus needs n = rows x columns"),

@@ -8,7 +8,7 @@ import ray
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.study import Task
-from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_rows, stretch_of
+from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_rows, rows_of, stretch_of
 from byzax.simulator.events import inbox_of, levels_of
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.ray.pool import SERVER, ActorPool, fetch, worker_name
@@ -46,6 +46,9 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     live: dict[int, tuple[Any, int]] = {}
     for number, (node, last) in table.kept(step).items():
         live[number] = handles[hosts[node[0]][node[1]]].ask.remote("shown", step), last
+    for place, row in zip(state.places.tolist(), state.rows, strict=True) if state else ():
+        number, last = table.number_of(place)
+        live[number] = ray.put({number: row}), last
     under_way: deque[Any] = deque()
     # of each update its diagnostics and weights, and all of it where it is recorded
     seen: list[Any] = []
@@ -119,6 +122,11 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
             kind: [np.concatenate(each) for each in zip(*(part[kind] for part in saved if part[kind]), strict=True)]
             for kind in network.nodes
         }
-        return [State(step, nodes, np.empty(0, int), no_rows(0))]
+        places = rows_of(timeline, step)
+        numbers = [table.number_of(place)[0] for place in places.tolist()]
+        parts = dict.fromkeys(live[number][0] for number in numbers)
+        held = {number: row for part in fetch(pool.head, [*parts]) for number, row in part.items()}
+        rows = [held[number] for number in numbers]
+        return [State(step, nodes, places, np.stack(rows) if rows else no_rows(0))]
 
     return Engine(begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, since, states)
