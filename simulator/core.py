@@ -150,6 +150,33 @@ def build(run: Run, rows_seen: int) -> Core:
     )
 
 
+class CoreOf:
+    """The functions of a run for updates in which the rule sees so many rows.
+
+    Two are equal where their runs differ in nothing but the seed: what is built of one is then compiled once.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Takes the run."""
+        self._run, self._cores = run, {}
+        # on which no function depends
+        self._key = run.replace(seed=0)
+
+    def __call__(self, rows: int) -> Core:
+        """The functions for so many rows."""
+        if rows not in self._cores:
+            self._cores[rows] = build(self._run, rows)
+        return self._cores[rows]
+
+    def __eq__(self, other: object) -> bool:
+        """True for functions that are the same."""
+        return isinstance(other, CoreOf) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """A hash of the run without its seed."""
+        return hash(self._key)
+
+
 @compiled_once
 def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
     """Builds the augmentation of a scenario.

@@ -367,8 +367,9 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
 
     Raises:
         ValueError: Names the first event that cannot happen, and what is wrong with it: it reads a message that was not
-            sent, has not arrived, is forgotten already or counts as one of another sender, two messages of one sender,
-            or a forged message of an honest worker; or its node had a later turn before, or was not free.
+            sent, has not arrived or is forgotten already, one that counts as one of another sender, one of an earlier
+            update that is neither the row of a job nor the last one of its node, two messages of one sender, or a
+            forged message of an honest worker; or its node had a later turn before, or was not free.
     """
     # of a message: its sender, by step or kind and number, the second of its arrival, its last reader
     live: dict[int, tuple[tuple[Any, int], float, int]]
@@ -379,6 +380,7 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
     for since in range(0, steps, at_once):
         table = network.table.events(since, min(since + at_once, steps))
         for update, (begins, ends) in enumerate(pairwise(table.bounds.tolist()), since):
+            shown, begun = network.table.kept(update), table.begin + begins - 1
             for e in range(begins, ends):
                 number, sender = table.begin + e, (int(table.step[e]), int(table.node[e]))
                 step, turn = network.steps[sender[0]], int(table.turn[e])
@@ -394,6 +396,8 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                     if source not in live:
                         raise ValueError(f"{where}: reads message {source}, which was not sent or is forgotten")
                     origin, arrived_s, last = live[source]
+                    if source <= begun and table.job[at] < 0 and source not in shown:
+                        raise ValueError(f"{where}: reads message {source}, which is not the last one of its node")
                     if arrived_s > begin_s or last < number:
                         raise ValueError(f"{where}: reads message {source} before it arrived or after its last reader")
                     if port >= 0:

@@ -16,7 +16,7 @@ from byzax.simulator.book import ByzantineSenders, open_book
 from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
-from byzax.simulator.core import Core, build
+from byzax.simulator.core import Core, CoreOf, build
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network
@@ -170,33 +170,6 @@ def _with_computing(draw: Draw) -> Draw:
         return spans._replace(compute=spans.compute + COMPUTING_S)
 
     return longer
-
-
-class CoreOf:
-    """The functions of a run for updates in which the rule sees so many rows.
-
-    Two are equal where their runs differ in nothing but the seed: what is built of one is then compiled once.
-    """
-
-    def __init__(self, run: Run) -> None:
-        """Takes the run."""
-        self._run, self._cores = run, {}
-        # on which no function depends
-        self._key = run.replace(seed=0)
-
-    def __call__(self, rows: int) -> Core:
-        """The functions for so many rows."""
-        if rows not in self._cores:
-            self._cores[rows] = build(self._run, rows)
-        return self._cores[rows]
-
-    def __eq__(self, other: object) -> bool:
-        """Whether the other one has the same functions."""
-        return isinstance(other, CoreOf) and self._key == other._key
-
-    def __hash__(self) -> int:
-        """A hash of the run without its seed."""
-        return hash(self._key)
 
 
 class Prepared(NamedTuple):

@@ -36,8 +36,12 @@ class LoopState(NamedTuple):
     held: Array
 
 
-class Stretch(NamedTuple):
-    """Updates of one kind, filled up so that few lengths are compiled.
+# The state after updates, their diagnostics and weights, and the arrays of events.
+Advanced = tuple[LoopState, Diagnostics, Array, list[Any]]
+
+
+class FilledEvents(NamedTuple):
+    """The events of updates of one kind, filled up so that few lengths are compiled.
 
     Attributes:
         length: Number of updates.
@@ -50,7 +54,7 @@ class Stretch(NamedTuple):
     waves: tuple[WaveEvents, ...]
 
 
-def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ...], widest: int) -> Stretch:
+def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ...], widest: int) -> FilledEvents:
     """Fills a stretch of updates up.
 
     Args:
@@ -68,7 +72,7 @@ def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ..
         groups = GroupEvents(
             **{name: _filled(each, 16 * widest if name in jobs else 16) for name, each in groups._asdict().items()}
         )
-    return Stretch(np.array(length), groups, jax.tree.map(_filled, waves))
+    return FilledEvents(np.array(length), groups, jax.tree.map(_filled, waves))
 
 
 def _filled(values: np.ndarray, least: int = 16) -> np.ndarray:
@@ -112,7 +116,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         the table where they are asked for, each with a leading axis.
     """
 
-    def update(here: World, state: LoopState, groups: Any, now: Any) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
+    def update(here: World, state: LoopState, groups: Any, now: Any) -> Advanced:
         begun, nodes, held = state.nodes, dict(state.nodes), state.held
         bounds, model, waves = now
         if kind.groups is not None:
@@ -134,7 +138,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         arrays = [found[i].arrays for i in kind.order] if watching.whole else []
         return LoopState(nodes, held), diagnostics, weights[: watching.weights], arrays
 
-    def at(stretch: Stretch, i: Any) -> Any:
+    def at(stretch: FilledEvents, i: Any) -> Any:
         groups = stretch.groups
         each_update = None if groups is None else groups.bounds, None if groups is None else groups.shown, stretch.waves
         return jax.tree.map(lambda each: each[i], each_update)
@@ -156,7 +160,9 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
             for name, states in nodes.items()
         }
 
-    def advance(here: World, state: LoopState, stretch: Stretch) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
+    def advance(
+        here: World, state: LoopState, stretch: FilledEvents
+    ) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
         state = state._replace(nodes=opened(state.nodes))
         if watching.whole:
             state, diagnostics, weights, arrays = update(here, state, stretch.groups, at(stretch, 0))

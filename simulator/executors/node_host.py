@@ -15,7 +15,7 @@ from byzax.simulator.events import Node, inbox_of, iterate_events
 from byzax.simulator.executors.base import floats, in_numpy, network_of, prepare, stage
 
 
-class Seen(NamedTuple):
+class SeenEvent(NamedTuple):
     """The results of an event that its update is told by.
 
     Attributes:
@@ -69,7 +69,7 @@ class NodeHost:
 
     def carry_out(
         self, update: int, places: np.ndarray, recorded: bool, *parts: dict[int, Any]
-    ) -> tuple[dict[int, Any], list[Seen]]:
+    ) -> tuple[dict[int, Any], list[SeenEvent]]:
         """Carries out events.
 
         Args:
@@ -94,10 +94,10 @@ class NodeHost:
                 self.states[me], message, found, arrays = step.carry_out(self.here, event, self.states[me], messages)
             if table.last[place] > table.begin + place:
                 sent[table.begin + place] = _in_numpy(message)
-            seen.append(Seen(place, step.name, *_in_numpy((found, arrays if recorded else None))))
+            seen.append(SeenEvent(place, step.name, *_in_numpy((found, arrays if recorded else None))))
         return sent, seen
 
-    def measure(self, *parts: Sequence[Seen]) -> tuple[Diagnostics, np.ndarray]:
+    def measure(self, *parts: Sequence[SeenEvent]) -> tuple[Diagnostics, np.ndarray]:
         """The measurements of an update, from what was seen of its events."""
         seen = _in_order(parts)
         diagnostics, weights = self.network.measure([(each.step, each.found) for each in seen])
@@ -142,7 +142,7 @@ class NodeHost:
             return floats(self.network.evaluate(self.here, states)), np.asarray(self.network.params(states))
 
 
-def _in_order(parts: Sequence[Sequence[Seen]]) -> list[Seen]:
+def _in_order(parts: Sequence[Sequence[SeenEvent]]) -> list[SeenEvent]:
     return sorted((each for part in parts for each in part), key=lambda each: each.place)
 
 

@@ -30,7 +30,8 @@ from byzax.simulator.engine import (
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import Prepared, floats, in_numpy, network_of, prepare, stage
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
-from byzax.simulator.executors.waves import HeldRows, Program, UpdateKind, held_rows
+from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
 from byzax.simulator.world import World, stack
 
 # Updates of one compiled loop at most, and their work: samples times parameters.
@@ -48,7 +49,7 @@ class Compiled(NamedTuple):
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """What two runs have in common that can advance together."""
+        """The part of it that runs have in common that can advance together."""
         parts = self.program.kind_of, self.program.jobs
         # with test samples by owners each split has sizes of its own
         sizes = (len(part) for part in (self.here.train, self.here.test, self.here.validation))
@@ -144,7 +145,7 @@ def _start(compiled: Compiled, state: engine.State | None) -> tuple[LoopState, i
             nodes[kind] = jax.tree.map(lambda leaf, n=count: jnp.broadcast_to(leaf, (n, *leaf.shape)), first)
         else:
             nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
-    rows = np.zeros((held.most * network.nodes.get("worker", 0), len(params)), params.dtype)
+    rows = np.zeros((held.num_slots, len(params)), params.dtype)
     if state is not None:
         nodes = {kind: restored(each, state.nodes[kind]) for kind, each in nodes.items()}
         rows[held.slots[state.places]] = state.rows

@@ -14,7 +14,8 @@ from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import EventResult, Network, Node, inbox_of, iterate_events
 from byzax.simulator.executors.base import Prepared, network_of
-from byzax.simulator.executors.waves import Program, held_rows
+from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.parts import topology
 from byzax.simulator.validation.tracing import is_array, require_same_state, tracing
 from byzax.simulator.world import World

@@ -142,9 +142,18 @@ def two_jobs_at_once(part, update, inbox):
     part.begin_s[number] = 0.0
 
 
+def a_model_that_is_not_the_last_one(part, update, inbox):
+    """The second job of the next update reads the model before."""
+    later = np.flatnonzero((part.step == WORK) & (np.arange(len(part.step)) > update))[0]
+    forging = update - 1
+    part.source[part.first[later]] = part.source[part.first[forging + 1] - 1]
+    part.last[:] = part.last.max()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (a_model_that_is_not_the_last_one, "is not the last one of its node|after its last reader|is forgotten"),
         (a_row_of_the_future, "was not sent or is forgotten"),
         (the_same_row_twice, "two messages of one sender"),
         (a_row_that_counts_as_one_of_another_worker, r"takes message \d+ of \d for one of \d"),

@@ -9,7 +9,8 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
-from byzax.simulator.executors.waves import Program, held_rows
+from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.periodic import Message, RoundEvent, before, periodic_table
 from byzax.simulator.timeline import NO_PAIRS, timeline
 from byzax.simulator.world import World

@@ -1,0 +1,200 @@
+"""The table of a network as compiled loops need it: which updates are of one kind, and the numbers in their events."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from byzax.simulator.events import Network
+from byzax.simulator.executors.forms import Form, Parts, forms_of, parts_of, runs_of
+from byzax.simulator.executors.waves import GroupEvents, Groups, HeldRows, UpdateKind, Wave, WaveEvents
+from byzax.simulator.periodic import WORK
+from byzax.simulator.timeline import Timeline
+
+# Updates whose events are looked at together.
+AT_ONCE = 256
+
+
+class Program:
+    """The compiled form of a network: the kinds of its updates, and the numbers of their events.
+
+    Attributes:
+        kinds: The kinds.
+        kind_of: `[T]`, the kind of each update.
+        jobs: `[2, J]`, the update and the number of jobs whose rows are held, each of another worker.
+    """
+
+    def __init__(self, network: Network, timeline: Timeline, held: HeldRows) -> None:
+        """Finds the waves of all updates of a run.
+
+        Args:
+            network: The network.
+            timeline: The timeline of the run.
+            held: The places of held rows.
+
+        Raises:
+            ValueError: Where an event cannot be carried out in compiled code.
+        """
+        if alone := [step.name for step in network.steps if step.together is None]:
+            raise ValueError(
+                f"the step {alone[0]} does not say how it is carried out together: give its NodeStep "
+                'together="map", or take executor loop or ray'
+            )
+        self._network, self._held, self._widest = network, held, int(timeline.sizes.max(initial=0))
+        # the kind of the nodes whose last messages a step reads
+        self._shown: dict[int, str] = {}
+        found: dict[Any, list[Wave]] = {}
+        orders: list[tuple[int, ...]] = []
+        self.kind_of, jobs = np.empty(timeline.steps, int), []
+        for since in range(0, timeline.steps, AT_ONCE):
+            parts = parts_of(network, since, min(since + AT_ONCE, timeline.steps), held)
+            self._find_shown(parts, since)
+            for form in forms_of(network, parts, held, self._widest):
+                waves = [self._wave(parts, form, number) for number in range(len(form.waves))]
+                if form.waves not in found:
+                    orders.append(tuple(np.argsort(np.concatenate(form.places, axis=1)[0]).tolist()))
+                before = found.setdefault(form.waves, waves)
+                found[form.waves] = [one.merged(other) for one, other in zip(before, waves, strict=True)]
+                self.kind_of[since + form.updates] = list(found).index(form.waves)
+            _, update, size = runs_of(parts)
+            jobs.append(np.stack([update + since, size]))
+        self.jobs = np.concatenate(jobs, axis=1)
+        widths = _widths(self.jobs[1])
+        self._cuts = {size: _cut(size, widths) for size in np.unique(self.jobs[1]).tolist()}
+        self.kinds = tuple(
+            UpdateKind(self._groups(kind) if held.most else None, tuple(waves), order)
+            for kind, (waves, order) in enumerate(zip(found.values(), orders, strict=True))
+        )
+
+    def events(self, since: int, until: int) -> tuple[GroupEvents | None, tuple[WaveEvents, ...]]:
+        """The numbers in the events of updates of one kind.
+
+        Args:
+            since: The first update.
+            until: The update after the last one.
+
+        Returns:
+            Those of the groups and of each wave.
+        """
+        kind, parts = self.kinds[self.kind_of[since]], parts_of(self._network, since, until, self._held)
+        (form,) = forms_of(self._network, parts, self._held, self._widest)
+        waves = (self._events_of(parts, form, number, wave) for number, wave in enumerate(kind.waves))
+        return kind.groups and self._in_groups(parts, kind.groups), tuple(waves)
+
+    def _find_shown(self, parts: Parts, since: int) -> None:
+        block, network = parts.block, self._network
+        for step in np.unique(block.step[parts.shows > 0]).tolist():
+            if step not in self._shown:
+                e = int(np.argmax((parts.shows > 0) & (block.step == step)))
+                kept = network.table.kept(since + int(parts.update[e]))
+                (kind, _), _ = kept[int(block.source[block.first[e + 1] - 1])]
+                self._shown[step] = kind
+
+    def _wave(self, parts: Parts, form: Form, number: int) -> Wave:
+        block, network, mine, reads = parts.block, self._network, form.places[number], form.reads[number]
+        step, _, seen, shows, width = form.waves[number]
+        shown = block.sender[block.first[mine + 1] - 1] if shows else np.zeros_like(mine)
+        whole = width == network.nodes[network.steps[step].kind] and (block.node[mine] == np.arange(width)).all()
+        return Wave(
+            step,
+            width,
+            reads.there.shape[2],
+            seen,
+            self._shown[step] if shows else "",
+            shared=bool((shown == shown[:, :1]).all()),
+            whole=bool(whole),
+            reads=tuple(np.unique(reads.wave).tolist()),
+            direct=self._is_direct(form, number),
+            padded=not bool(reads.there.all()),
+            leaves=bool(np.isin(mine, block.gone[:, 0]).any()),
+        )
+
+    def _is_direct(self, form: Form, number: int) -> bool:
+        reads = form.reads[number]
+        if not reads.wave.size or (wave := int(reads.wave[0, 0, 0])) < 0:
+            return False
+        step, rows, *_, width = form.waves[wave]
+        forges = self._network.steps[step].forges
+        count = width * (form.reads[wave].there.shape[2] if forges else 1)
+        same = reads.inside.reshape(len(reads.inside), -1).shape[1] == count and (reads.wave == wave).all()
+        whole = same and (reads.inside.reshape(-1, count) == np.arange(count)).all()
+        # forged messages are filled up as the rows before
+        return bool(whole and (reads.there.all() or (forges and rows < 0)))
+
+    def _events_of(self, parts: Parts, form: Form, number: int, wave: Wave) -> WaveEvents:
+        block, mine, reads = parts.block, form.places[number], form.reads[number]
+        at, there = reads.at, reads.there
+        last = block.first[mine + 1] - 1
+        if wave.shown:
+            at = np.concatenate([at, last[..., None]], axis=2)
+            there = np.concatenate([there, np.ones((*mine.shape, 1), bool)], axis=2)
+        chosen = gone = None
+        if wave.rows and not wave.direct:
+            offset = np.zeros(len(form.waves) + 1, int)
+            for before, each in pairwise(wave.reads):
+                offset[each] = offset[before] + self._count(form, before)
+            chosen = offset[reads.wave] + reads.inside
+        if wave.leaves:
+            gone = np.zeros((len(mine), self._network.nodes["worker"]), np.int32)
+            place, worker = block.gone[np.isin(block.gone[:, 0], mine)].T
+            gone[parts.update[place], worker] = 1
+        return WaveEvents(
+            block.node[mine],
+            block.turn[mine],
+            np.where(there, block.sender[at], -1),
+            np.where(there, block.version[at], 0),
+            block.sender[last] if wave.shown else np.zeros_like(mine),
+            chosen,
+            gone,
+        )
+
+    def _count(self, form: Form, wave: int) -> int:
+        """The number of rows of a wave's messages; of -1, of those that are held."""
+        if wave < 0:
+            return self._held.num_slots
+        forges = self._network.steps[form.waves[wave][0]].forges
+        return form.waves[wave][-1] * (form.reads[wave].there.shape[2] if forges else 1)
+
+    def _groups(self, kind: int) -> Groups:
+        (step,) = (i for i, step in enumerate(self._network.steps) if step.name == WORK)
+        updates, sizes = self.jobs[:, self.kind_of[self.jobs[0]] == kind]
+        cuts = [self._cuts[size] for size in sizes.tolist()]
+        often = np.bincount(updates, minlength=len(self.kind_of))[self.kind_of == kind]
+        widths = tuple(sorted({width for cut in cuts for width in cut})) or (1,)
+        return Groups(step, widths, bool((often == 1).all()) and all(len(cut) == 1 for cut in cuts), self._shown[step])
+
+    def _in_groups(self, parts: Parts, groups: Groups) -> GroupEvents:
+        block = parts.block
+        mine, update, size = runs_of(parts)
+        cuts = [self._cuts[each] for each in size.tolist()]
+        widths = np.array([width for cut in cuts for width in cut], int)
+        ends = np.cumsum(np.bincount(update, [len(cut) for cut in cuts], len(block.bounds) - 1)).astype(int)
+        shown = np.zeros(len(ends), int)
+        shown[parts.update[mine]] = block.sender[block.first[mine]]
+        return GroupEvents(
+            bounds=np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1),
+            begins=np.cumsum(widths) - widths,
+            widths=np.searchsorted(groups.widths, widths),
+            nodes=block.node[mine],
+            turns=block.turn[mine],
+            versions=block.version[block.first[mine]],
+            slots=self._held.slots[block.row[mine]],
+            shown=shown,
+        )
+
+
+def _widths(sizes: np.ndarray) -> list[int]:
+    """The numbers of jobs that are carried out at once: runs are put together from them."""
+    found = np.unique(sizes).tolist()
+    # each width is compiled
+    return found if len(found) <= 2 else [*(4**i for i in range(found[-1].bit_length()) if 4**i < found[-1]), found[-1]]
+
+
+def _cut(size: int, widths: Sequence[int]) -> list[int]:
+    """A run in groups of these widths, the widest first."""
+    cut = []
+    while size:
+        cut.append(max(width for width in widths if width <= size))
+        size -= cut[-1]
+    return cut
