@@ -32,23 +32,40 @@ class Job:
     answered: bool = True
 
 
-@dataclass(slots=True)
 class Columns:
-    """Jobs that are over, one after the other: much smaller than a list of them."""
+    """Jobs that are over, one after the other, in columns that grow: 48 bytes for each job."""
 
-    whole: array = field(default_factory=lambda: array("i"))
-    seconds: array = field(default_factory=lambda: array("d"))
+    def __init__(self) -> None:
+        """No jobs yet."""
+        self._columns = [array("i") for _ in range(4)] + [array("d") for _ in range(4)]
+        self._append = [column.append for column in self._columns]
 
     def add(self, job: Job) -> None:
         """One more."""
-        self.whole.extend((job.worker, job.job, job.version, job.handed))
-        self.seconds.extend((job.started_s, job.received_s, job.computed_s, job.arrived_s))
+        worker, number, version, handed, started_s, received_s, computed_s, arrived_s = self._append
+        worker(job.worker)
+        number(job.job)
+        version(job.version)
+        handed(job.handed)
+        started_s(job.started_s)
+        received_s(job.received_s)
+        computed_s(job.computed_s)
+        arrived_s(job.arrived_s)
 
     def rows(self, first: int = 0, end: int | None = None) -> Rows:
-        """Those from place `first` up to `end`, as NumPy arrays."""
-        # views of the memory, of which one copy is made: 48 bytes for each job
-        whole, seconds = np.frombuffer(self.whole, np.int32), np.frombuffer(self.seconds, float)
-        return Rows(*whole.reshape(-1, 4)[first:end].T.copy(), *seconds.reshape(-1, 4)[first:end].T.copy())
+        """Those from place `first` up to `end`, as arrays of their own."""
+        return Rows(*(np.array(column[first:end], column.typecode) for column in self._columns))
+
+    def taken(self) -> Rows:
+        """All of them without a copy, after which none can be added."""
+        return Rows(*(np.frombuffer(column, column.typecode) for column in self._columns))
+
+    def copied(self) -> "Columns":
+        """The same jobs, to which others can be added."""
+        made = Columns()
+        for mine, other in zip(made._columns, self._columns, strict=True):
+            mine.extend(other)
+        return made
 
 
 class ByzantineSenders(NamedTuple):
@@ -106,10 +123,10 @@ class Book:
     arrivals: int = 0
     rows: Columns = field(default_factory=Columns)
     unused: Columns = field(default_factory=Columns)
-    outcomes: list[Outcome] = field(default_factory=list)
-    first: list[int] = field(default_factory=lambda: [0])
-    seen: list[int] = field(default_factory=list)
-    time_s: list[float] = field(default_factory=list)
+    outcomes: array = field(default_factory=lambda: array("b"))
+    first: array = field(default_factory=lambda: array("q", [0]))
+    seen: array = field(default_factory=lambda: array("q"))
+    time_s: array = field(default_factory=lambda: array("d"))
     board: Any = None
 
 
@@ -166,19 +183,33 @@ def end_job(book: Book, job: Job, outcome: Outcome, now: float) -> None:
 
 def timeline_of(book: Book, stopped: str, now: float) -> Timeline:
     """The timeline of what happened until now; the book stays as it is."""
-    unused, outcomes = Columns(book.unused.whole[:], book.unused.seconds[:]), list(book.outcomes)
+    unused, outcomes = book.unused.copied(), book.outcomes[:]
+    _end_open_jobs(book, unused, outcomes, now)
+    return _timeline(book, book.rows.rows(), unused.taken(), outcomes, stopped)
+
+
+def close(book: Book, stopped: str, now: float) -> Timeline:
+    """The timeline of what happened until now, which takes the columns of the book: this is its last use."""
+    _end_open_jobs(book, book.unused, book.outcomes, now)
+    return _timeline(book, book.rows.taken(), book.unused.taken(), book.outcomes, stopped)
+
+
+def _end_open_jobs(book: Book, unused: Columns, outcomes: array, now: float) -> None:
     for jobs, outcome in (
         (book.waiting, Outcome.DROPPED), (book.open, Outcome.UNFINISHED), (book.ready, Outcome.UNFINISHED)
     ):  # fmt: skip
         for job in jobs.values():
             unused.add(_until(now, job))
             outcomes.append(outcome)
+
+
+def _timeline(book: Book, rows: Rows, unused: Rows, outcomes: array, stopped: str) -> Timeline:
     return Timeline(
-        rows=book.rows.rows(),
-        first=np.array(book.first),
+        rows=rows,
+        first=np.array(book.first, int),
         seen=np.array(book.seen, int),
         time_s=np.array(book.time_s, float),
-        unused=unused.rows(),
+        unused=unused,
         outcomes=np.array(outcomes, np.int8),
         stopped=stopped,
         gone=np.array(book.leaving, int).reshape(-1, 2),

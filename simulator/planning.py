@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.simulator import arrivals, interrupts, stopping
-from byzax.simulator.book import Book, Job, over, since, timeline_of
+from byzax.simulator.book import Book, Job, close, over, since
 from byzax.simulator.config.latency import Crash
 from byzax.simulator.durations import Draw, iterate_jobs
 from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
@@ -120,7 +120,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
             carry_out(arrivals.release(book, attacker, now))
             continue
         if (not queue and not hopes) or (stuck and not _returning(queue)):
-            return timeline_of(book, stopping.why(book, now), now)
+            return close(book, stopping.why(book, now), now)
         if clock.wait is not None:
             clock.wait(lambda: queue[0][0] if queue else None, foresee)
         when, _, event, worker, number = heapq.heappop(queue)
@@ -161,7 +161,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
                 elif not blocked and worker not in book.suspected:
                     now = when
                     carry_out(arrivals.suspect(book, worker, now))
-    return timeline_of(book, "", now)
+    return close(book, "", now)
 
 
 def _returning(queue: list[tuple[float, int, Event, int, int]]) -> bool:
