@@ -227,12 +227,13 @@ def per_job(run: Run) -> np.ndarray:
 
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     """`[T + 1]`: the gradients in the rows delivered until each version was made, `each` `[n]` of them in a row."""
-    parts = timeline.rows, timeline.unused
-    when, workers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("arrived_s", "workers"))
-    there = np.concatenate([np.ones(len(timeline.rows.jobs), bool), timeline.outcomes == Outcome.DROPPED])
-    order = np.argsort(when[there], kind="stable")
-    until = np.concatenate([[0], np.cumsum(each[workers[there][order]])])
-    return until[np.concatenate([[0], np.searchsorted(when[there][order], timeline.time_s, side="right")])]
+    rows, unused, dropped = timeline.rows, timeline.unused, timeline.outcomes == Outcome.DROPPED
+    when = np.concatenate([rows.arrived_s, unused.arrived_s[dropped]])
+    order = np.argsort(when, kind="stable")
+    when = when[order]
+    workers = np.concatenate([rows.workers, unused.workers[dropped]])[order]
+    until = np.concatenate([[0], np.cumsum(each[workers])])
+    return until[np.concatenate([[0], np.searchsorted(when, timeline.time_s, side="right")])]
 
 
 def evaluation_steps(every: int, steps: int) -> list[int]:

@@ -1,12 +1,14 @@
-"""One process over many runs: what is kept of each is bounded."""
+"""Memory: what a process keeps of each of many runs is bounded, and so is what a planned row takes."""
 
 import gc
+import tracemalloc
 from pathlib import Path
 
 import jax
 import pytest
 
 from byzax.simulator.compilation import MAX_COMPILED
+from byzax.simulator.executors.base import network_of, plan, prepare
 from tests.simulator.conftest import run, small
 
 
@@ -28,3 +30,21 @@ def test_a_sweep_of_rates_keeps_the_compiled_functions_of_the_last_runs_alone(ex
     first, then = taken[MAX_COMPILED - 1] - taken[0], taken[-1] - taken[MAX_COMPILED - 1]
     assert first > 20 * MAX_COMPILED
     assert then < 0.1 * first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["synchronous", {"name": "asynchronous", "apply": "buffer", "rows": 10}])
+def test_a_planned_row_takes_at_most_a_hundred_bytes_while_a_run_is_prepared(schedule):
+    workers = {"total": 20, "byzantine": 2}
+    of_run = small(schedule=schedule, latency="exponential", workers=workers, steps=6000).task.run
+    # what does not grow with the rows
+    network_of(of_run.replace(steps=2), prepare(of_run.replace(steps=2)))
+    plan.cache_clear()
+    tracemalloc.start()
+    prepared = prepare(of_run)
+    network_of(of_run, prepared)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    rows = len(prepared.timeline.rows.workers) + len(prepared.timeline.unused.workers)
+    assert rows > 50_000
+    assert peak < 100 * rows
