@@ -61,10 +61,13 @@ def f_of_rule(run: Run, rows_seen: int) -> int:
     of_topology = topology(run).declared
     if of_topology is not None:
         return of_topology(rows_seen)
-    of_schedule, byzantine = schedule(run).doubted, run.workers.byzantine
-    if byzantine.participating is not None and run.schedule.options()["doubted"] == "likely":
-        of_schedule = byzantine.participating if run.workers.declared == byzantine.count else of_schedule
-    return min(run.workers.declared if of_schedule is None else of_schedule, rows_seen) if run.filter is None else 0
+    if run.filter is not None:
+        return 0
+    decides, byzantine, declared = schedule(run), run.workers.byzantine, run.workers.declared
+    f = declared if decides.doubted is None else decides.doubted
+    if decides.likely and byzantine.participating is not None and declared == byzantine.count:
+        f = byzantine.participating
+    return min(f, rows_seen)
 
 
 def least_rows(run: Run) -> int:

@@ -156,6 +156,7 @@ class Schedule(NamedTuple):
             worker begin that is `free`.
         asked: Number of workers that an update asks at a time, with `order`.
         doubted: The f that the rule gets; None for the declared number of Byzantine workers.
+        likely: Whether `doubted` is the largest number that is likely, in whose place goes one that is known.
         plan: Gives all events of a run; None where they follow from the fields above.
     """
 
@@ -174,6 +175,7 @@ class Schedule(NamedTuple):
     order: BuildOrder | None = None
     asked: CountOrZero = 0
     doubted: CountOrZero | None = None
+    likely: bool = False
     plan: BuildPlan | None = None
 
 

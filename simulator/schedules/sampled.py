@@ -91,6 +91,7 @@ def sampled(
         order=order,
         asked=asked,
         doubted=bound,
+        likely=doubted == "likely",
         due=lambda board: len(board.waiting) >= participants,
         waits=lambda board: f"the rows of {participants} participants, and has {len(board.waiting)}",
     )
