@@ -68,7 +68,7 @@ def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ..
     """
     if groups is not None:
         jobs = ("nodes", "turns", "versions", "slots")
-        # a group may not reach beyond the last job
+        # there is room for whole groups behind the last one: few lengths are compiled
         groups = GroupEvents(
             **{name: _filled(each, 16 * widest if name in jobs else 16) for name, each in groups._asdict().items()}
         )

@@ -41,6 +41,7 @@ LONGEST_LOOP, LOOP_WORK = 1024, 2 * 10**9
 class Compiled(NamedTuple):
     """A run of one seed, ready for compiled loops."""
 
+    seed: int
     prepared: Prepared
     network: Network
     here: World
@@ -50,12 +51,16 @@ class Compiled(NamedTuple):
     @property
     def form(self) -> tuple[Any, ...]:
         """The part of it that runs have in common that can advance together."""
-        parts = self.program.kind_of, self.program.jobs
+        numbers = (part.tobytes() for part in (self.program.kind_of, self.program.jobs))
         # with test samples by owners each split has sizes of its own
         sizes = (len(part) for part in (self.here.train, self.here.test, self.here.validation))
-        numbers = (part.tobytes() for part in parts)
         stopped = self.prepared.timeline.stopped
-        return self.network.steps, self.program.kinds, self.held.most, stopped, *numbers, *sizes
+        return self.functions, self.program.kinds, self.held.most, stopped, *numbers, *sizes
+
+    @property
+    def functions(self) -> Functions:
+        """The functions of its network that are compiled."""
+        return Functions(self.network.steps, self.network.show, self.network.measure)
 
 
 @contextmanager
@@ -80,19 +85,17 @@ def repeats(task: Task) -> Iterator[Repeats]:
     def build(run: Run, prepared: Prepared) -> Compiled:
         network, here = network_of(run, prepared)
         held = held_rows(steps, prepared.timeline, n, most)
-        return Compiled(prepared, network, here, held, Program(network, prepared.timeline, held))
+        return Compiled(run.seed, prepared, network, here, held, Program(network, prepared.timeline, held))
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
             yield Repeats((run.seed,), lambda states, run=run, own=prepared: _engine(task, [build(run, own)], states))
         return
-    together: dict[Any, list[tuple[int, Compiled]]] = {}
-    for run, prepared in zip(runs, ready, strict=True):
-        compiled = build(run, prepared)
-        together.setdefault(compiled.form, []).append((run.seed, compiled))
-    for each in together.values():
-        seeds, compiled = zip(*each, strict=True)
-        yield Repeats(seeds, partial(_engine, task, compiled))
+    together: dict[Any, list[Compiled]] = {}
+    for compiled in map(build, runs, ready):
+        together.setdefault(compiled.form, []).append(compiled)
+    for seeds in together.values():
+        yield Repeats(tuple(each.seed for each in seeds), partial(_engine, task, seeds))
 
 
 class NodeStates(Mapping[Node, Any]):
@@ -137,19 +140,28 @@ def _stretch(run: Run, d: int) -> int:
 def _start(compiled: Compiled, state: engine.State | None) -> tuple[LoopState, int]:
     """The state of one seed at the beginning of a run, or after its first updates; and the number of parameters."""
     network, held = compiled.network, compiled.held
-    begun = network.start(compiled.here)
+    with stage("start", seed=compiled.seed):
+        begun = network.start(compiled.here)
     params, nodes = network.params(begun), {}
     for kind, count in network.nodes.items():
         first, *others = (begun[kind, i] for i in range(count))
         if all(each is first for each in others):
-            nodes[kind] = jax.tree.map(lambda leaf, n=count: jnp.broadcast_to(leaf, (n, *leaf.shape)), first)
+            nodes[kind] = jax.tree.map(lambda leaf, n=count: _repeated(leaf, n), first)
         else:
             nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
-    rows = np.zeros((held.num_slots, len(params)), params.dtype)
+    rows: Any = np.zeros((held.num_slots, len(params)), params.dtype)
     if state is not None:
         nodes = {kind: restored(each, state.nodes[kind]) for kind, each in nodes.items()}
         rows[held.slots[state.places]] = state.rows
-    return LoopState(nodes, jnp.asarray(rows)), len(params)
+    # on the host as long as it is not put together with others: it may be as large as what there is
+    return LoopState(nodes, rows), len(params)
+
+
+def _repeated(leaf: Any, count: int) -> Any:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(leaf, (count, *leaf.shape))
+    # takes no memory yet
+    return np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
 
 
 def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State] | None) -> Engine:
@@ -157,10 +169,9 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     network, program, count = seeds[0].network, seeds[0].program, len(seeds)
     timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
     worlds, weights = stack([each.here for each in seeds]), n if task.record.weights else 0
-    functions = Functions(network.steps, network.show, network.measure)
-    with stage("start"):
-        begun, (d, *_) = zip(*map(_start, seeds, states or [None] * count), strict=True)
-        present = jax.tree.map(lambda *each: jnp.stack(each), *begun)
+    begun, (d, *_) = zip(*map(_start, seeds, states or [None] * count), strict=True)
+    present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
+    del begun
     step = begin = states[0].step if states else 0
     parts: list[tuple[Diagnostics, np.ndarray]] = []
     whole: list[list[Update]] = [[] for _ in seeds]
@@ -183,7 +194,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             stretches = [fill_up(length, *each.program.events(since, until), widest) for each in seeds]
             stretch = jax.tree.map(lambda *each: np.stack(each), *stretches)
             alone = since in recorded
-            carry_out = build_advance(functions, kind, Watching(n if alone else weights, alone))
+            carry_out = build_advance(seeds[0].functions, kind, Watching(n if alone else weights, alone))
             with stage("advance", step=until):
                 present, *measured, arrays = carry_out(worlds, present, stretch)
                 # a stretch is filled up to a length that is compiled already
