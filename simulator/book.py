@@ -37,7 +37,7 @@ class Columns:
 
     def __init__(self) -> None:
         """No jobs yet."""
-        self._columns = [array("i") for _ in range(4)] + [array("d") for _ in range(4)]
+        self._columns: list[array[Any]] = [array(each) for each in "iiiidddd"]
         self._append = [column.append for column in self._columns]
 
     def add(self, job: Job) -> None:
