@@ -19,8 +19,7 @@ class Parts(NamedTuple):
         grouped: `[E]`, the jobs whose rows are held.
         level: `[E]`, rising from an event to those of its update that read its message or follow it at its node.
         rows: `[E]`, number of rows in the inbox of each.
-        shows: `[E]`, the kind of the node whose last message it reads besides, by its place in `Network.nodes`; -1 for
-            none.
+        shows: `[E]`, the kind of the node whose last message it reads besides, by its place in `kinds_of`; -1 for none.
         place: `[M]`, the place in the block of the event that sent a message; outside of it for one of another block.
     """
 
@@ -68,6 +67,11 @@ class Form(NamedTuple):
     reads: list[Reads]
 
 
+def kinds_of(network: Network) -> list[str]:
+    """The kinds of nodes, also those of steps without events."""
+    return [*dict.fromkeys([*network.nodes, *(step.kind for step in network.steps)])]
+
+
 def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     """The events of some updates.
 
@@ -89,13 +93,18 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     place = block.source - block.begin
     now = place >= block.bounds[update[reader]]
     old = ~now & (block.job < 0)
-    kinds = [*network.nodes]
+    kinds = kinds_of(network)
     kind = np.array([kinds.index(step.kind) for step in network.steps])[block.step]
     last = np.zeros(len(place), bool)
     last[block.first[1:][np.diff(block.first) > 0] - 1] = True
     _refuse(
         network, block, reader[old & ~last], "reads messages of the update before: compiled loops need one of them at "
         "most, as the last that an event reads: list it so",
+    )  # fmt: skip
+    forges = np.array([step.forges for step in network.steps])[block.step]
+    _refuse(
+        network, block, reader[now & (block.port < 0) & forges[np.maximum(place, 0)]], "reads the whole message of a "
+        "forging event, of which compiled loops take single rows: list these",
     )  # fmt: skip
     late = (block.job >= 0) & (block.job < held.first[since + update[reader]])
     _refuse(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from byzax.simulator.events import Network
-from byzax.simulator.executors.forms import Form, Parts, forms_of, parts_of, runs_of
+from byzax.simulator.executors.forms import Form, Parts, forms_of, kinds_of, parts_of, runs_of
 from byzax.simulator.executors.waves import GroupEvents, Groups, HeldRows, UpdateKind, Wave, WaveEvents
 from byzax.simulator.timeline import Timeline
 
@@ -41,7 +41,7 @@ class Program:
                 'together="map", or take executor loop or ray'
             )
         self._network, self._held, self._widest = network, held, int(timeline.sizes.max(initial=0))
-        self._kinds = [*network.nodes]
+        self._kinds = kinds_of(network)
         # step and kind of the nodes whose last messages it reads, of the jobs whose rows are held
         grouped: set[tuple[int, int]] = set()
         found: dict[Any, list[Wave]] = {}
@@ -130,6 +130,7 @@ class Program:
             there = np.concatenate([there, np.ones((*mine.shape, 1), bool)], axis=2)
         chosen = gone = None
         if wave.rows and not wave.direct:
+            assert np.isin(reads.wave, wave.reads).all()
             offset = np.zeros(len(form.waves) + 1, int)
             for before, each in pairwise(wave.reads):
                 offset[each] = offset[before] + self._count(form, before)

@@ -138,7 +138,8 @@ def steps_of(*named, how=carry_out, **fields):
     return tuple(NodeStep(name, kind, how, together="map", **fields) for name, kind in named)
 
 
-TWO = steps_of(("add", "one"), ("change", "other"))
+# of the last one there are no events
+TWO = steps_of(("add", "one"), ("change", "other"), ("rest", "third"))
 
 
 def alternating():
@@ -242,4 +243,14 @@ def test_an_inbox_of_more_rows_than_an_update_has_cannot_be_filled_up():
     )
     times = times_of([(0, 0), (0, 1)])
     with pytest.raises(ValueError, match="the step change pads, and reads more rows than the 1 of an update: leave"):
+        Program(network, times, held_rows(steps, times, 0))
+
+
+def test_a_whole_message_of_a_forging_event_is_refused():
+    steps = (*steps_of(("add", "one")), *steps_of(("forge", "other"), forges=True), *steps_of(("change", "other")))
+    update = [Event("add", 0), Event("forge", 0, ((0, 0),)), Event("change", 0, ((0, 1),))]
+    network, times = network_of(steps, {"one": 1, "other": 1}, [update]), times_of([(0, 0)])
+    with pytest.raises(
+        ValueError, match=r"the step change reads the whole message of a forging event, .*: list these, or"
+    ):
         Program(network, times, held_rows(steps, times, 0))
