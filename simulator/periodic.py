@@ -156,7 +156,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
     """
     count, numbers = len(events), {step.name: i for i, step in enumerate(steps)}
     kinds = {step.name: step.kind for step in steps}
-    places, source, port = _read(numbers, events)
+    places, source, port = _read(numbers, kinds, events)
     step, node = np.array([numbers[event.step] for event in events]), np.array([event.node for event in events])
     works, n = np.array([event.step == WORK for event in events]), _workers(events, timeline)
     sizes = np.array([len(event.reads) for event in events])
@@ -168,7 +168,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
     # a forged row counts as one of the worker in whose place it is sent
     of_row = np.clip(first[source] + np.maximum(port, 0), 0, max(len(source) - 1, 0))
     sender = node[np.where(port < 0, source, source[of_row])]
-    of_job = works[source] & (port < 0)
+    of_job = works[source] & (port < 0) & (source >= 0)
     seen = np.bincount(reader[source >= 0], minlength=count)
     rows = timeline.rows
     times_s = [each.reshape(-1, n) for each in (rows.received_s, rows.computed_s, rows.arrived_s)]
@@ -215,7 +215,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
 
 
 def _read(
-    numbers: dict[str, int], events: Sequence[RoundEvent]
+    numbers: dict[str, int], kinds: dict[str, str], events: Sequence[RoundEvent]
 ) -> tuple[dict[tuple[str, int], int], np.ndarray, np.ndarray]:
     """The place of each event, and the sources, counted from the first event of the update, and ports of all reads."""
     places: dict[tuple[str, int], int] = {}
@@ -225,6 +225,7 @@ def _read(
         if event[:2] in places:
             raise ValueError(f"{_name(events, place)}: is event {places[event[:2]]} too: list it once")
         places[event[:2]] = place
+    last = {(kinds[event.step], event.node): event for event in events}
     source, port = [], []
     for place, event in enumerate(events):
         for step, node, part, earlier in event.reads:
@@ -233,6 +234,11 @@ def _read(
                 raise ValueError(f"{sent} is no event of an update")
             if not earlier and places[step, node] >= place:
                 raise ValueError(f'{sent} comes later: list it before this one, or read before("{step}", {node})')
+            later = last[kinds[step], node].step
+            if earlier and later != step:
+                raise ValueError(
+                    f'{sent} is not the last one of its node in an update: read before("{later}", {node}), which is'
+                )
             source.append(places[step, node] - len(events) * earlier)
             port.append(part)
         if any(read.before for read in event.reads[:-1]):

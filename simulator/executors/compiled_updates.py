@@ -118,9 +118,9 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
 
     def update(here: World, state: LoopState, groups: Any, now: Any) -> Advanced:
         begun, nodes, held = state.nodes, dict(state.nodes), state.held
-        bounds, model, waves = now
+        bounds, waves = now
         if kind.groups is not None:
-            nodes, held = _carry_out_groups(functions, kind.groups, here, groups, bounds, model, nodes, held)
+            nodes, held = _carry_out_groups(functions, kind.groups, watching, here, groups, bounds, nodes, held)
         sent: list[Array] = []
         found: list[EventResult] = []
         for wave, events in zip(kind.waves, waves, strict=True):
@@ -139,9 +139,8 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         return LoopState(nodes, held), diagnostics, weights[: watching.weights], arrays
 
     def at(stretch: FilledEvents, i: Any) -> Any:
-        groups = stretch.groups
-        each_update = None if groups is None else groups.bounds, None if groups is None else groups.shown, stretch.waves
-        return jax.tree.map(lambda each: each[i], each_update)
+        bounds = None if stretch.groups is None else stretch.groups.bounds
+        return jax.tree.map(lambda each: each[i], (bounds, stretch.waves))
 
     grouped = kind.groups and functions.steps[kind.groups.step].kind
 
@@ -221,41 +220,41 @@ def _carry_out(
         each_public = jax.vmap(functions.show)(state_of(begun[wave.shown], events.shown))
 
     def one(given: Any) -> EventResult:
-        node, turn, senders, versions, state, rows, own = given
-        event = NodeEvent(node, turn, wave.seen, senders, versions, events.gone)
+        node, turn, senders, versions, gone, state, rows, own = given
+        event = NodeEvent(node, turn, wave.seen, senders, versions, gone)
         others = public if own is None else (own,)
         return step.carry_out(here, event, state, Inbox(() if rows is None else rows, others))
 
     states = nodes[step.kind]
-    each = (events.nodes, events.turns, events.senders, events.versions, rows, each_public)
+    each = (events.nodes, events.turns, events.senders, events.versions, events.gone, rows, each_public)
     if wave.width == 1:
         event, *given = jax.tree.map(lambda leaf: leaf[0], each)
-        done = one((event, *given[:3], state_of(states, event), *given[3:]))
+        done = one((event, *given[:4], state_of(states, event), *given[4:]))
         alone = OneNode(done.state) if isinstance(states, OneNode) else None
         done = jax.tree.map(lambda leaf: leaf[None], done._replace(state=None) if alone else done)
         return done._replace(state=alone) if alone else done
     mine = states if wave.whole else state_of(states, events.nodes)
-    each = (*each[:4], mine, *each[4:])
+    each = (*each[:5], mine, *each[5:])
     return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)
 
 
 def _carry_out_groups(
     functions: Functions,
     groups: Groups,
+    watching: Watching,
     here: World,
     events: GroupEvents,
     bounds: Array,
-    model: Array,
     nodes: Nodes,
     held: Array,
 ) -> tuple[Nodes, Array]:
     """The states and the held rows after the jobs at the beginning of an update."""
     name, begun = functions.steps[groups.step].kind, dict(nodes)
 
-    def of(width: int) -> Callable[[Array, Any, Array], tuple[Any, Array]]:
+    def of(width: int) -> Callable[[Array, Array, Any, Array], tuple[Any, Array]]:
         wave = Wave(groups.step, width, 0, 0, groups.shown, True, False, (), False, False, False)
 
-        def carry_out(begin: Array, workers: Any, held: Array) -> tuple[Any, Array]:
+        def carry_out(begin: Array, model: Array, workers: Any, held: Array) -> tuple[Any, Array]:
             who, turns, versions, slots = (
                 jax.lax.dynamic_slice_in_dim(each, begin, width)
                 for each in (events.nodes, events.turns, events.versions, events.slots)
@@ -263,6 +262,11 @@ def _carry_out_groups(
             shown = jnp.full((width,), model)
             given = WaveEvents(who, turns, shown[:, None], versions[:, None], shown, None, None)
             done = _carry_out(functions, wave, here, given, begun | {name: workers}, begun, None)
+            if done.seen is not None or (watching.whole and done.arrays is not None):
+                raise ValueError(
+                    f"the step {functions.steps[groups.step].name} measures jobs whose rows later updates read: "
+                    "leave seen and arrays of its EventResult out, or take executor loop or ray"
+                )
             workers = jax.tree.map(lambda leaf, new: leaf.at[who].set(new), workers, done.state)
             return workers, held.at[slots].set(done.message)
 
@@ -271,9 +275,10 @@ def _carry_out_groups(
     branches = [of(width) for width in groups.widths]
 
     def group(number: Array, kept: tuple[Any, Array]) -> tuple[Any, Array]:
+        begin, model = events.begins[number], events.shown[number]
         if len(branches) == 1:
-            return branches[0](events.begins[number], *kept)
-        return jax.lax.switch(events.widths[number], branches, events.begins[number], *kept)
+            return branches[0](begin, model, *kept)
+        return jax.lax.switch(events.widths[number], branches, begin, model, *kept)
 
     kept = nodes[name], held
     kept = group(bounds[0], kept) if groups.single else jax.lax.fori_loop(bounds[0], bounds[1], group, kept)

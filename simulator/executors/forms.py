@@ -19,7 +19,7 @@ class Parts(NamedTuple):
         grouped: `[E]`, the jobs whose rows are held.
         level: `[E]`, rising from an event to those of its update that read its message or follow it at its node.
         rows: `[E]`, number of rows in the inbox of each.
-        shows: `[E]`, whether it reads the last message of a node besides.
+        shows: `[E]`, the kind of the node whose last message it reads besides, by its place in `kinds_of`; -1 for none.
         place: `[M]`, the place in the block of the event that sent a message; outside of it for one of another block.
     """
 
@@ -52,17 +52,24 @@ class Form(NamedTuple):
     """The updates of one kind in a block.
 
     Attributes:
-        waves: Step, number of rows (-1 where it varies), rows seen, whether last messages are read, and width of each
-            wave.
+        waves: Step, number of rows (-1 where it varies), rows seen, kind of the nodes whose last messages are read (see
+            `Parts.shows`), and width of each wave.
+        pattern: The wave of each event in the order of the table.
         updates: `[t]`, counted from the first of the block.
         places: For each wave the places of its events in the block, `[t, w]`.
         reads: The rows that these read.
     """
 
     waves: tuple[tuple[int, int, int, int, int], ...]
+    pattern: tuple[int, ...]
     updates: np.ndarray
     places: list[np.ndarray]
     reads: list[Reads]
+
+
+def kinds_of(network: Network) -> list[str]:
+    """The kinds of nodes, also those of steps without events."""
+    return [*dict.fromkeys([*network.nodes, *(step.kind for step in network.steps)])]
 
 
 def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
@@ -78,7 +85,7 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
         The events, with their levels.
 
     Raises:
-        ValueError: For an event that reads messages of the update before otherwise than compiled loops can.
+        ValueError: For an event that reads messages of updates before otherwise than compiled loops can.
     """
     block = network.table.events(since, until)
     update = np.repeat(np.arange(until - since), np.diff(block.bounds))
@@ -86,18 +93,31 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     place = block.source - block.begin
     now = place >= block.bounds[update[reader]]
     old = ~now & (block.job < 0)
-    shows = np.bincount(reader[old], minlength=len(update))
+    kinds = kinds_of(network)
+    kind = np.array([kinds.index(step.kind) for step in network.steps])[block.step]
     last = np.zeros(len(place), bool)
     last[block.first[1:][np.diff(block.first) > 0] - 1] = True
-    if (old & ~last).any():
-        name = network.steps[block.step[reader[np.argmax(old & ~last)]]].name
-        raise ValueError(
-            f"the step {name} reads messages of the update before: compiled loops need one of them at most, as the "
-            "last that an event reads: list it so, or take executor loop or ray"
-        )
+    _refuse(
+        network, block, reader[old & ~last], "reads messages of the update before: compiled loops need one of them at "
+        "most, as the last that an event reads: list it so",
+    )  # fmt: skip
+    forges = np.array([step.forges for step in network.steps])[block.step]
+    _refuse(
+        network, block, reader[now & (block.port < 0) & forges[np.maximum(place, 0)]], "reads the whole message of a "
+        "forging event, of which compiled loops take single rows: list these",
+    )  # fmt: skip
+    late = (block.job >= 0) & (block.job < held.first[since + update[reader]])
+    _refuse(
+        network, block, reader[late], "reads a row after the update of the timeline that it goes into, where compiled "
+        "loops keep it no longer: list it in that update alone",
+    )  # fmt: skip
+    shows = np.full(len(update), -1)
+    shows[reader[old]] = kind[np.maximum(place[old], 0)]
+    # those sent before the block are the last ones of their nodes at its beginning
+    earlier = np.flatnonzero(old & (place < 0))
+    kept = network.table.kept(since) if earlier.size else {}
+    shows[reader[earlier]] = [kinds.index(kept[number][0][0]) for number in block.source[earlier].tolist()]
     grouped = (block.row >= 0) & (held.most > 0)
-    kinds = list(dict.fromkeys(step.kind for step in network.steps))
-    kind = np.array([kinds.index(step.kind) for step in network.steps])[block.step]
     # the event before it of the same node in its update
     order = np.lexsort((np.arange(len(update)), block.node, kind, update))
     same = ~np.diff(np.stack([update, kind, block.node])[:, order]).any(axis=0)
@@ -109,8 +129,21 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
         np.maximum.at(found, reader[now], level[place[now]] + 1)
         found[after] = np.maximum(found[after], level[before] + 1)
         if (found == level).all():
-            return Parts(block, update, grouped, level, np.diff(block.first) - shows, shows, place)
+            break
         level = found
+    rows = np.diff(block.first) - (shows >= 0)
+    first = grouped & (level == 0) & (rows == 0) & (shows >= 0)
+    _refuse(
+        network, block, np.flatnonzero(grouped & ~first), "makes rows that are kept for later updates, and compiled "
+        "loops need such jobs first in their update, to read the last message of a node alone: list them so",
+    )  # fmt: skip
+    return Parts(block, update, grouped, level, rows, shows, place)
+
+
+def _refuse(network: Network, block: EventBlock, places: np.ndarray, words: str) -> None:
+    """Raises ValueError that names the step of the first of some events; none for no events."""
+    if places.size:
+        raise ValueError(f"the step {network.steps[block.step[places[0]]].name} {words}, or take executor loop or ray")
 
 
 def forms_of(network: Network, parts: Parts, held: HeldRows, widest: int) -> Iterator[Form]:
@@ -124,9 +157,15 @@ def forms_of(network: Network, parts: Parts, held: HeldRows, widest: int) -> Ite
 
     Yields:
         Each kind with its updates.
+
+    Raises:
+        ValueError: For an event of a step that pads with more rows than any update has, and for an update without any
+            events but jobs whose rows are held.
     """
     block = parts.block
     pads = np.array([step.pads for step in network.steps])[block.step]
+    wide = np.flatnonzero(pads & (parts.rows > widest))
+    _refuse(network, block, wide, f"pads, and reads more rows than the {widest} of an update: leave pads out")
     rows = np.where(pads, -1, parts.rows)
     alone = np.flatnonzero(~parts.grouped)
     about = np.stack([parts.update, parts.level, block.step, rows, block.seen, parts.shows])[:, alone]
@@ -136,20 +175,36 @@ def forms_of(network: Network, parts: Parts, held: HeldRows, widest: int) -> Ite
     begins = np.flatnonzero(np.concatenate([[True], np.diff(about).any(axis=0)]))
     waves = np.concatenate([about[2:, begins], np.diff(np.append(begins, len(alone)))[None]])
     bounds = np.searchsorted(about[0, begins], np.arange(len(block.bounds)))
-    updates: dict[bytes, list[int]] = {}
-    count = int(bounds[1])
-    if len(begins) == count * (len(bounds) - 1) and (waves == np.tile(waves[:, :count], len(bounds) - 1)).all():
-        # nearly always, and quickly found
-        updates[b""] = list(range(len(bounds) - 1))
-    else:
-        for update, (since, until) in enumerate(pairwise(bounds.tolist())):
-            updates.setdefault(waves[:, since:until].tobytes(), []).append(update)
+    if not np.diff(bounds).all():
+        raise ValueError(
+            "an update has no events but jobs whose rows are kept for later ones, and compiled loops need others: list "
+            "one, or take executor loop or ray"
+        )
     firsts = np.append(begins, len(alone))[bounds]
+    # the wave of each event, counted from the first of its update, in the order of the table
+    pattern = (np.repeat(np.arange(len(begins)), waves[-1]) - bounds[about[0]])[np.argsort(alone)]
+    updates: dict[bytes, list[int]] = {}
+    count, length, width = len(bounds) - 1, int(bounds[1]), int(firsts[1])
+    if (
+        (bounds == length * np.arange(count + 1)).all()
+        and (firsts == width * np.arange(count + 1)).all()
+        and (waves == np.tile(waves[:, :length], count)).all()
+        and (pattern == np.tile(pattern[:width], count)).all()
+    ):
+        # nearly always, and quickly found
+        updates[b""] = list(range(count))
+    else:
+        for update, ((since, until), (begin, end)) in enumerate(
+            zip(pairwise(bounds.tolist()), pairwise(firsts.tolist()), strict=True)
+        ):
+            like = waves[:, since:until].tobytes() + pattern[begin:end].tobytes()
+            updates.setdefault(like, []).append(update)
     for mine in map(np.array, updates.values()):
         of_kind = tuple(map(tuple, waves[:, bounds[mine[0]] : bounds[mine[0] + 1]].T.tolist()))
         ends = np.cumsum([width for *_, width in of_kind])
         places = np.split(alone[firsts[mine][:, None] + np.arange(ends[-1])], ends[:-1], axis=1)
-        yield Form(of_kind, mine, places, _reads_of(network, parts, of_kind, places, held, widest))
+        events = tuple(pattern[firsts[mine[0]] : firsts[mine[0] + 1]].tolist())
+        yield Form(of_kind, events, mine, places, _reads_of(network, parts, of_kind, places, held, widest))
 
 
 def _reads_of(
@@ -198,24 +253,29 @@ def _through_forging(reads: Reads, forging: Reads, wave: int) -> Reads:
     if (which < 0).any():
         return reads
     inside = which[..., None] * k + np.arange(k)
-    given = [np.take_along_axis(each, which[..., None], axis=1) for each in (forging.wave, forging.inside)]
+    there, *given = (
+        np.take_along_axis(each, which[..., None], axis=1) for each in (forging.there, forging.wave, forging.inside)
+    )
     same = np.where(forged, reads.inside == inside, (reads.wave == given[0]) & (reads.inside == given[1]))
-    return reads._replace(wave=np.full_like(reads.wave, wave), inside=inside) if (same | ~reads.there).all() else reads
+    if not ((same | ~reads.there) & (reads.there == there)).all():
+        return reads
+    return reads._replace(wave=np.full_like(reads.wave, wave), inside=inside)
 
 
-def runs_of(parts: Parts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The jobs whose rows are held, in runs of one update in which no worker is twice.
+def runs_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """The jobs whose rows are held, in runs of one update that read the message of one node, no worker twice in any.
 
     Returns:
-        Their places in the block, run by run; and of each run its update and its length.
+        Their places in the block, run by run; and of each run its update, its length and the node, `[3, J]`.
     """
     mine = np.flatnonzero(parts.grouped)
     update, node = parts.update[mine], parts.block.node[mine]
+    shown = parts.block.sender[parts.block.first[mine]]
     order = np.lexsort((node, update))
     pair = (update * (node.max(initial=0) + 1) + node)[order]
     again = np.empty(len(mine), int)
     again[order] = np.arange(len(mine)) - np.searchsorted(pair, pair)
-    order = np.lexsort((node, again, update))
-    run = np.stack([update, again])[:, order]
+    order = np.lexsort((node, shown, again, update))
+    run = np.stack([update, again, shown])[:, order]
     begins = np.flatnonzero(np.concatenate([[True], np.diff(run).any(axis=0)])[: len(mine)])
-    return mine[order], run[0, begins], np.diff(np.append(begins, len(mine)))
+    return mine[order], np.stack([run[0, begins], np.diff(np.append(begins, len(mine))), run[2, begins]])

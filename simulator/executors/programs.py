@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from byzax.simulator.events import Network
-from byzax.simulator.executors.forms import Form, Parts, forms_of, parts_of, runs_of
+from byzax.simulator.executors.forms import Form, Parts, forms_of, kinds_of, parts_of, runs_of
 from byzax.simulator.executors.waves import GroupEvents, Groups, HeldRows, UpdateKind, Wave, WaveEvents
-from byzax.simulator.periodic import WORK
 from byzax.simulator.timeline import Timeline
 
 # Updates whose events are looked at together.
@@ -42,28 +41,37 @@ class Program:
                 'together="map", or take executor loop or ray'
             )
         self._network, self._held, self._widest = network, held, int(timeline.sizes.max(initial=0))
-        # the kind of the nodes whose last messages a step reads
-        self._shown: dict[int, str] = {}
+        self._kinds = kinds_of(network)
+        # step and kind of the nodes whose last messages it reads, of the jobs whose rows are held
+        grouped: set[tuple[int, int]] = set()
         found: dict[Any, list[Wave]] = {}
         orders: list[tuple[int, ...]] = []
         self.kind_of, jobs = np.empty(timeline.steps, int), []
         for since in range(0, timeline.steps, AT_ONCE):
             parts = parts_of(network, since, min(since + AT_ONCE, timeline.steps), held)
-            self._find_shown(parts, since)
+            pairs = np.unique((parts.block.step * len(self._kinds) + parts.shows)[parts.grouped])
+            grouped |= {divmod(pair, len(self._kinds)) for pair in pairs.tolist()}
             for form in forms_of(network, parts, held, self._widest):
                 waves = [self._wave(parts, form, number) for number in range(len(form.waves))]
-                if form.waves not in found:
+                like = form.waves, form.pattern
+                if like not in found:
                     orders.append(tuple(np.argsort(np.concatenate(form.places, axis=1)[0]).tolist()))
-                before = found.setdefault(form.waves, waves)
-                found[form.waves] = [one.merged(other) for one, other in zip(before, waves, strict=True)]
-                self.kind_of[since + form.updates] = list(found).index(form.waves)
-            _, update, size = runs_of(parts)
+                before = found.setdefault(like, waves)
+                found[like] = [one.merged(other) for one, other in zip(before, waves, strict=True)]
+                self.kind_of[since + form.updates] = list(found).index(like)
+            _, (update, size, _) = runs_of(parts)
             jobs.append(np.stack([update + since, size]))
+        if len(grouped) > 1:
+            names = sorted({network.steps[step].name for step, _ in grouped})
+            raise ValueError(
+                f"jobs whose rows are kept for later updates are of one step in compiled loops, and read messages of "
+                f"one kind of node: got steps {', '.join(names)}: take executor loop or ray"
+            )
         self.jobs = np.concatenate(jobs, axis=1)
         widths = _widths(self.jobs[1])
         self._cuts = {size: _cut(size, widths) for size in np.unique(self.jobs[1]).tolist()}
         self.kinds = tuple(
-            UpdateKind(self._groups(kind) if held.most else None, tuple(waves), order)
+            UpdateKind(self._groups(kind, *grouped) if grouped else None, tuple(waves), order)
             for kind, (waves, order) in enumerate(zip(found.values(), orders, strict=True))
         )
 
@@ -82,26 +90,17 @@ class Program:
         waves = (self._events_of(parts, form, number, wave) for number, wave in enumerate(kind.waves))
         return kind.groups and self._in_groups(parts, kind.groups), tuple(waves)
 
-    def _find_shown(self, parts: Parts, since: int) -> None:
-        block, network = parts.block, self._network
-        for step in np.unique(block.step[parts.shows > 0]).tolist():
-            if step not in self._shown:
-                e = int(np.argmax((parts.shows > 0) & (block.step == step)))
-                kept = network.table.kept(since + int(parts.update[e]))
-                (kind, _), _ = kept[int(block.source[block.first[e + 1] - 1])]
-                self._shown[step] = kind
-
     def _wave(self, parts: Parts, form: Form, number: int) -> Wave:
         block, network, mine, reads = parts.block, self._network, form.places[number], form.reads[number]
         step, _, seen, shows, width = form.waves[number]
-        shown = block.sender[block.first[mine + 1] - 1] if shows else np.zeros_like(mine)
+        shown = block.sender[block.first[mine + 1] - 1] if shows >= 0 else np.zeros_like(mine)
         whole = width == network.nodes[network.steps[step].kind] and (block.node[mine] == np.arange(width)).all()
         return Wave(
             step,
             width,
             reads.there.shape[2],
             seen,
-            self._shown[step] if shows else "",
+            self._kinds[shows] if shows >= 0 else "",
             shared=bool((shown == shown[:, :1]).all()),
             whole=bool(whole),
             reads=tuple(np.unique(reads.wave).tolist()),
@@ -131,14 +130,17 @@ class Program:
             there = np.concatenate([there, np.ones((*mine.shape, 1), bool)], axis=2)
         chosen = gone = None
         if wave.rows and not wave.direct:
+            assert np.isin(reads.wave, wave.reads).all()
             offset = np.zeros(len(form.waves) + 1, int)
             for before, each in pairwise(wave.reads):
                 offset[each] = offset[before] + self._count(form, before)
             chosen = offset[reads.wave] + reads.inside
         if wave.leaves:
-            gone = np.zeros((len(mine), self._network.nodes["worker"]), np.int32)
+            gone = np.zeros((*mine.shape, self._network.nodes["worker"]), np.int32)
             place, worker = block.gone[np.isin(block.gone[:, 0], mine)].T
-            gone[parts.update[place], worker] = 1
+            inside = np.empty(len(parts.update), int)
+            inside[mine] = np.arange(mine.size).reshape(mine.shape)
+            gone.reshape(mine.size, -1)[inside[place], worker] = 1
         return WaveEvents(
             block.node[mine],
             block.turn[mine],
@@ -156,22 +158,22 @@ class Program:
         forges = self._network.steps[form.waves[wave][0]].forges
         return form.waves[wave][-1] * (form.reads[wave].there.shape[2] if forges else 1)
 
-    def _groups(self, kind: int) -> Groups:
-        (step,) = (i for i, step in enumerate(self._network.steps) if step.name == WORK)
+    def _groups(self, kind: int, job: tuple[int, int]) -> Groups:
+        step, shown = job
         updates, sizes = self.jobs[:, self.kind_of[self.jobs[0]] == kind]
         cuts = [self._cuts[size] for size in sizes.tolist()]
         often = np.bincount(updates, minlength=len(self.kind_of))[self.kind_of == kind]
         widths = tuple(sorted({width for cut in cuts for width in cut})) or (1,)
-        return Groups(step, widths, bool((often == 1).all()) and all(len(cut) == 1 for cut in cuts), self._shown[step])
+        single = bool((often == 1).all()) and all(len(cut) == 1 for cut in cuts)
+        return Groups(step, widths, single, self._kinds[shown])
 
     def _in_groups(self, parts: Parts, groups: Groups) -> GroupEvents:
         block = parts.block
-        mine, update, size = runs_of(parts)
-        cuts = [self._cuts[each] for each in size.tolist()]
+        mine, (update, size, shown) = runs_of(parts)
+        cuts = [self._cuts[length] for length in size.tolist()]
         widths = np.array([width for cut in cuts for width in cut], int)
-        ends = np.cumsum(np.bincount(update, [len(cut) for cut in cuts], len(block.bounds) - 1)).astype(int)
-        shown = np.zeros(len(ends), int)
-        shown[parts.update[mine]] = block.sender[block.first[mine]]
+        each = np.array([len(cut) for cut in cuts], int)
+        ends = np.cumsum(np.bincount(update, each, len(block.bounds) - 1)).astype(int)
         return GroupEvents(
             bounds=np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1),
             begins=np.cumsum(widths) - widths,
@@ -180,7 +182,7 @@ class Program:
             turns=block.turn[mine],
             versions=block.version[block.first[mine]],
             slots=self._held.slots[block.row[mine]],
-            shown=shown,
+            shown=np.repeat(shown, each),
         )
 
 

@@ -57,7 +57,7 @@ class Groups(NamedTuple):
         step: The step, as its place in `Network.steps`.
         widths: The widths of groups, rising.
         single: Whether every update of the kind has just one group.
-        shown: Kind of the node whose last message all of them read.
+        shown: Kind of the nodes whose last messages they read.
     """
 
     step: int
@@ -72,7 +72,8 @@ class UpdateKind(NamedTuple):
     Attributes:
         groups: The jobs whose rows are held; None where no rows are.
         waves: The other events.
-        order: The places of these among all events of the waves, in the order of the table.
+        order: The places of these among all events of the waves, in the order of the table, which is the same in all
+            updates of the kind.
     """
 
     groups: Groups | None
@@ -91,7 +92,7 @@ class WaveEvents(NamedTuple):
         shown: `[t, w]`, the node whose last message is read besides.
         places: `[t, w, k]`, the places of rows among those of `Wave.reads`, one after the other; None where they are
             not gathered.
-        gone: `[t, n]`, the workers whose row has left the table; None for none.
+        gone: `[t, w, n]`, the workers whose row has left the table; None for none.
     """
 
     nodes: Any
@@ -114,7 +115,7 @@ class GroupEvents(NamedTuple):
         turns: `[e]`.
         versions: `[e]`, the versions that the workers were handed.
         slots: `[e]`, the places at which the rows are held.
-        shown: `[t]`, the node whose last message is read.
+        shown: `[g]`, the node whose last message the jobs of each group read.
     """
 
     bounds: Any
@@ -134,11 +135,13 @@ class HeldRows(NamedTuple):
         slots: `[R]`, for each row of the timeline.
         most: The most rows of one worker that are held at once; 0 where each is read in the update that computes it.
         num_slots: The number of places.
+        first: `[T + 1]`, the first row of each update. See `Timeline`.
     """
 
     slots: np.ndarray
     most: int
     num_slots: int
+    first: np.ndarray
 
 
 def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int = 0) -> HeldRows:
@@ -157,7 +160,7 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
     pair = np.sort(rows.versions.astype(np.int64) * n + rows.workers)
     pads = any(step.pads for step in steps) and bool(np.diff(timeline.sizes).any())
     if not (least or pads or (rows.versions != updates).any() or (pair[1:] == pair[:-1]).any()):
-        return HeldRows(np.zeros(len(updates), np.int32), 0, 0)
+        return HeldRows(np.zeros(len(updates), np.int32), 0, 0, timeline.first)
     # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
     mine = np.lexsort((rows.jobs, rows.workers))
     workers, versions, until = rows.workers[mine], rows.versions[mine], updates[mine]
@@ -167,4 +170,4 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
     turn = np.arange(len(mine)) - np.searchsorted(workers, workers)
     slots = np.empty(len(mine), np.int32)
     slots[mine] = workers * most + turn % most
-    return HeldRows(slots, most, n * most)
+    return HeldRows(slots, most, n * most, timeline.first)

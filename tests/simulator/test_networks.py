@@ -173,3 +173,13 @@ def test_a_message_of_the_update_before_is_the_only_one_and_the_last(reads):
     periodic_table(steps, [RoundEvent("work", 0), other], TIMES)
     with pytest.raises(ValueError, match="event 2 of an update, pass on 1: reads messages of the update before: list"):
         periodic_table(steps, [RoundEvent("work", 0), other, RoundEvent("pass on", 1, reads)], TIMES)
+
+
+def test_a_message_of_the_update_before_is_the_last_one_of_its_node_and_no_row_of_this_update():
+    steps = tuple(NodeStep(*each, pass_on) for each in (("work", "worker"), ("mix", "worker"), ("pass on", "node")))
+    reader = RoundEvent("pass on", 0, [before("work", 0)])
+    table = periodic_table(steps, [RoundEvent("work", 0), reader], TIMES)
+    assert table.events(0, 3).job.tolist() == [-1] * 3
+    line = r"reads the message of work 0, which is not the last one of its node in an update: read before\(.mix., 0\)"
+    with pytest.raises(ValueError, match=line):
+        periodic_table(steps, [RoundEvent("work", 0), RoundEvent("mix", 0), reader], TIMES)

@@ -1,0 +1,256 @@
+"""Tables of events that are listed by hand: compiled loops have the numbers of the loop over single events."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from byzax.simulator.diagnostics import Diagnostics, Evaluation
+from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
+from byzax.simulator.executors import loop
+from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
+from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.waves import held_rows
+from byzax.simulator.timeline import NO_PAIRS, timeline
+from byzax.simulator.world import World
+
+
+class Event(NamedTuple):
+    """An event: its step and node, the messages that it reads as (update, place), those of first states of update -1,
+    and its job."""
+
+    step: str
+    node: int
+    reads: tuple = ()
+    row: int = -1
+
+
+def carry_out(here, event, state, messages):
+    """Adds what is read, each message with another factor, and numbers of the event."""
+    read = sum(((3 + i) * message for i, message in enumerate(messages)), jnp.zeros(1))
+    state = 0.5 * state + read / 8 + event.node + 1.0 + event.turn
+    return EventResult(state, state, seen=state[0])
+
+
+def silent(here, event, state, messages):
+    return carry_out(here, event, state, messages)._replace(seen=None)
+
+
+def measure(seen):
+    """A number that depends on the order of what is measured."""
+    measured = [(name, value) for name, value in seen if value is not None]
+    total = sum(((1 + i + 10 * len(name)) * value for i, (name, value) in enumerate(measured)), 0.0)
+    return Diagnostics(total, *[jnp.zeros(())] * 6), jnp.zeros(1)
+
+
+def network_of(steps, nodes, updates):
+    """The network whose updates have these events, each a list."""
+    kinds, names = {step.name: step.kind for step in steps}, [step.name for step in steps]
+    first = [(kind, i) for kind, count in nodes.items() for i in range(count)]
+    bounds = np.cumsum([1, *map(len, updates)])
+    flat = [event for update in updates for event in update]
+
+    def number(source):
+        update, place = source
+        return place - len(first) + 1 if update < 0 else int(bounds[update]) + place
+
+    def sender(source):
+        update, place = source
+        return first[place] if update < 0 else (kinds[updates[update][place].step], updates[update][place].node)
+
+    last = {}
+    for e, event in enumerate(flat, 1):
+        last |= {number(source): e for source in event.reads}
+    sources = {number(source): sender(source) for event in flat for source in event.reads}
+
+    def events(since, until):
+        own = [event for update in updates[since:until] for event in update]
+        begin = int(bounds[since])
+        turn = np.repeat(np.arange(since, until), np.diff(bounds[since : until + 1]))
+        read = [source for event in own for source in event.reads]
+        source, count = [number(each) for each in read], len(own)
+        step, row = np.array([names.index(event.step) for event in own]), np.array([event.row for event in own])
+        sizes = [len(event.reads) for event in own]
+        return EventBlock(
+            begin, step, np.array([event.node for event in own]), turn, row, np.zeros(count, int),
+            *[turn.astype(float)] * 3,
+            last=np.array([last.get(begin + e, begin + e) for e in range(count)]),
+            first=np.concatenate([[0], np.cumsum(sizes)]),
+            source=np.array(source, int),
+            port=np.full(len(read), -1),
+            sender=np.array([sender(each)[1] for each in read], int),
+            version=np.repeat(turn, sizes),
+            job=np.array([flat[each - 1].row if each > 0 else -1 for each in source], int),
+            gone=NO_PAIRS,
+            bounds=bounds[since : until + 1] - begin,
+        )  # fmt: skip
+
+    def kept(update):
+        begin = int(bounds[update])
+        found = {n: (node, last[n]) for n, node in sources.items() if n < begin <= last[n]}
+        return {n: each for n, each in found.items() if n <= 0 or flat[n - 1].row < 0}
+
+    return Network(
+        steps, nodes, EventTable(events, kept, lambda place: (0, 0)),
+        start=lambda here: {node: jnp.full(1, 1.0 + i) for i, node in enumerate(first)},
+        show=lambda state: state,
+        measure=measure,
+        arrays=lambda step, arrays, states: dict.fromkeys(loop.ARRAYS),
+        evaluate=lambda here, states: Evaluation(*[0.0] * 7),
+        params=lambda states: states[first[0]],
+    )  # fmt: skip
+
+
+def times_of(rows):
+    """The timeline of jobs, each (worker, version), of which one goes into each update."""
+    who, versions = np.array(rows).T
+    jobs = [np.count_nonzero(who[:i] == worker) for i, worker in enumerate(who)]
+    return timeline(who[:, None], versions[:, None], np.array(jobs)[:, None], np.arange(1.0, 1 + len(rows)))
+
+
+def by_loop(network, times):
+    states = network.start(None)
+    live = {n: (network.show(states[node]), last) for n, (node, last) in network.table.kept(0).items()}
+    made = [*loop.updates(network, None, loop.Moment(0, states, live), times)]
+    return states, [float(update.diagnostics.aggregate_norm) for update, _ in made]
+
+
+def by_compiled_loops(network, times):
+    held = held_rows(network.steps, times, network.nodes.get("worker", 0))
+    made, begun, found = Program(network, times, held), network.start(None), []
+    nodes = {kind: jnp.stack([begun[kind, i] for i in range(n)])[None] for kind, n in network.nodes.items()}
+    state = LoopState(nodes, jnp.zeros((1, held.num_slots, 1)))
+    here = World(*[jnp.zeros((1, 1))] * len(World._fields))
+    for since, until in pairwise([0, *(1 + np.flatnonzero(np.diff(made.kind_of))).tolist(), times.steps]):
+        kind = made.kinds[made.kind_of[since]]
+        widest = kind.groups.widths[-1] if kind.groups else 1
+        events = fill_up(until - since, *made.events(since, until), widest)
+        advance = build_advance(Functions(network.steps, network.show, network.measure), kind, Watching(0, False))
+        state, measured, *_ = advance(here, state, jax.tree.map(lambda each: np.asarray(each)[None], events))
+        found += measured.aggregate_norm[0, : until - since].tolist()
+    return {(kind, i): state.nodes[kind][0, i] for kind, count in network.nodes.items() for i in range(count)}, found
+
+
+def steps_of(*named, how=carry_out, **fields):
+    return tuple(NodeStep(name, kind, how, together="map", **fields) for name, kind in named)
+
+
+# of the last one there are no events
+TWO = steps_of(("add", "one"), ("change", "other"), ("rest", "third"))
+
+
+def alternating():
+    """Two events without messages, in one order and in the other."""
+    return network_of(
+        TWO, {"one": 1, "other": 1},
+        [[Event("add", 0), Event("change", 0)], [Event("change", 0), Event("add", 0)]] * 2,
+    )  # fmt: skip
+
+
+def unequal():
+    """Updates with two, one and three waves, which read as three times two: add, change, add, change, add, change."""
+    return network_of(
+        TWO, {"one": 1, "other": 2},
+        [
+            [Event("add", 0), Event("change", 0, ((0, 0),))],
+            [Event("add", 0)],
+            [Event("change", 0), Event("add", 0, ((2, 0),)), Event("change", 1, ((2, 1),))],
+        ],
+    )  # fmt: skip
+
+
+def two_kinds_shown():
+    """Events of one step, which read last messages of nodes of two kinds."""
+    updates = [[Event("add", 0, ((-1, 2),)), Event("add", 1, ((-1, 1),)), Event("change", 0)]]
+    updates += [[Event("add", 0, ((t - 1, 2),)), Event("add", 1, ((t - 1, 0),)), Event("change", 0)] for t in (1, 2)]
+    return network_of(TWO, {"one": 2, "other": 1}, updates)
+
+
+@pytest.mark.parametrize("build", [alternating, unequal, two_kinds_shown])
+def test_compiled_loops_carry_out_any_table(build):
+    network = build()
+    steps = {"alternating": 4}.get(build.__name__, 3)
+    times = times_of([(0, t) for t in range(steps)])
+    check(network, steps, lambda update: np.zeros(4, bool))
+    (states, measured), (others, found) = by_loop(network, times), by_compiled_loops(network, times)
+    np.testing.assert_allclose(found, measured, rtol=1e-6)
+    for node, state in states.items():
+        np.testing.assert_allclose(others[node], state, rtol=1e-6, err_msg=str(node))
+
+
+JOBS = (*steps_of(("work", "worker"), how=silent), *steps_of(("serve", "server")))
+
+
+def two_servers(change=lambda updates: updates, steps=JOBS):
+    """Two workers, each with a server of its own; rows of worker 1 go into the update after that of their version."""
+    updates = [
+        # first states: workers 0 and 1, servers 0 and 1
+        [Event("work", 0, ((-1, 2),), 0), Event("work", 1, ((-1, 3),), 1), Event("serve", 0, ((0, 0),))],
+        [Event("serve", 1, ((0, 1),))],
+        [Event("work", 0, ((0, 2),), 2), Event("work", 1, ((1, 0),), 3), Event("serve", 0, ((2, 0),))],
+        [Event("serve", 1, ((2, 1),))],
+    ]
+    return network_of(steps, {"worker": 2, "server": 2}, change(updates)), times_of([(0, 0), (1, 0), (0, 2), (1, 2)])
+
+
+def test_jobs_whose_rows_are_kept_read_the_messages_of_their_own_servers():
+    network, times = two_servers()
+    check(network, 4, lambda update: np.zeros(2, bool))
+    (states, measured), (others, found) = by_loop(network, times), by_compiled_loops(network, times)
+    np.testing.assert_allclose(found, measured, rtol=1e-6)
+    for node, state in states.items():
+        np.testing.assert_allclose(others[node], state, rtol=1e-6, err_msg=str(node))
+
+
+def reading_late(updates):
+    return [*updates[:2], [*updates[2][:2], Event("serve", 0, ((2, 0), (0, 1)))], updates[3]]
+
+
+def working_last(updates):
+    first = [Event("serve", 0), Event("work", 0, ((0, 0),), 0), Event("work", 1, ((-1, 3),), 1)]
+    second = [Event("serve", 1, ((0, 2),))]
+    third = [Event("work", 0, ((0, 0),), 2), Event("work", 1, ((1, 0),), 3), Event("serve", 0, ((2, 0),))]
+    return [first, second, third, updates[3]]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (reading_late, "the step serve reads a row after the update of the timeline .*, or take executor loop or ray"),
+        (working_last, "the step work makes rows that are kept .* read the last message of a node alone: list them"),
+    ],
+)
+def test_what_compiled_loops_cannot_carry_out_is_named(change, line):
+    network, times = two_servers(change)
+    with pytest.raises(ValueError, match=line):
+        Program(network, times, held_rows(network.steps, times, 2))
+
+
+def test_measurements_of_jobs_whose_rows_are_kept_are_refused():
+    network, times = two_servers(steps=(*steps_of(("work", "worker")), JOBS[1]))
+    with pytest.raises(ValueError, match="the step work measures jobs whose rows later updates read: leave"):
+        by_compiled_loops(network, times)
+
+
+def test_an_inbox_of_more_rows_than_an_update_has_cannot_be_filled_up():
+    steps = (TWO[0], TWO[1]._replace(pads=True))
+    adds = [Event("add", 0), Event("add", 1)]
+    network = network_of(
+        steps, {"one": 2, "other": 1}, [[*adds, Event("change", 0, ((t, 0), (t, 1)))] for t in range(2)]
+    )
+    times = times_of([(0, 0), (0, 1)])
+    with pytest.raises(ValueError, match="the step change pads, and reads more rows than the 1 of an update: leave"):
+        Program(network, times, held_rows(steps, times, 0))
+
+
+def test_a_whole_message_of_a_forging_event_is_refused():
+    steps = (*steps_of(("add", "one")), *steps_of(("forge", "other"), forges=True), *steps_of(("change", "other")))
+    update = [Event("add", 0), Event("forge", 0, ((0, 0),)), Event("change", 0, ((0, 1),))]
+    network, times = network_of(steps, {"one": 1, "other": 1}, [update]), times_of([(0, 0)])
+    with pytest.raises(
+        ValueError, match=r"the step change reads the whole message of a forging event, .*: list these, or"
+    ):
+        Program(network, times, held_rows(steps, times, 0))
