@@ -39,7 +39,7 @@ class RunGroup(NamedTuple):
 
 
 def group_runs(expansion: Expansion, folder: Path, standing: Standing = NEW) -> list[RunGroup]:
-    """Groups the runs of a study: all seeds of a cell where the executor batches them, else each run alone.
+    """Groups the runs of a study: all seeds of a cell where the executor advances them together, else each run alone.
 
     Args:
         expansion: The study.
@@ -55,9 +55,9 @@ def group_runs(expansion: Expansion, folder: Path, standing: Standing = NEW) -> 
         by_seed = {seed: next(runs) for seed in cell.study.seeds}
         left = {seed: run for seed, run in by_seed.items() if run.slug not in standing.kept}
         held = {seed: standing.snapshots[run.slug] for seed, run in left.items() if run.slug in standing.snapshots}
-        if cell.study.executor.name == "vectorised":
-            at = {held[seed].state.step if seed in held else 0 for seed in left}
-            if len(at) > 1 and jax.default_backend() != "cpu":
+        # on CPU it takes one seed after the other
+        if cell.study.executor.name == "vectorised" and jax.default_backend() != "cpu":
+            if len({held[seed].state.step if seed in held else 0 for seed in left}) > 1:
                 # seeds that advance together begin together
                 held = {}
             groups += [RunGroup(folder, cell.study, left, held)] if left else []

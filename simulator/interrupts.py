@@ -2,7 +2,8 @@
 
 Python drops exceptions raised inside a destructor or a callback ("Exception ignored in ... KeyboardInterrupt"), and JAX
 and Ray may turn them into other exceptions. The handler therefore raises and also remembers the signal, until it is
-acknowledged; loops look for a remembered signal with `check`. Importing this module installs no handlers: these are
+acknowledged; loops look for a remembered signal with `check`. While JAX is being imported it only remembers: an
+exception inside of its C++ code would abort the process. Importing this module installs no handlers: these are
 there only inside `raise_on_signals()`.
 """
 
@@ -20,6 +21,9 @@ class Terminated(KeyboardInterrupt):
 
 
 EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
+# Libraries that may not be interrupted while they are imported.
+NATIVE = ("jax", "jaxlib", "flax", "ray")
 
 # signals since `raise_on_signals()` began, and the one that is not acknowledged yet
 _received: list[int] = []
@@ -94,4 +98,11 @@ def _receive(number: int, frame: Any) -> None:
     if len(_received) > 1:
         os._exit(128 + number)
     _pending.append(number)
-    raise EXCEPTIONS[number]
+    if not _is_loading():
+        raise EXCEPTIONS[number]
+
+
+def _is_loading() -> bool:
+    """Whether one of the libraries with C++ code is being imported."""
+    specs = (getattr(sys.modules.get(name), "__spec__", None) for name in NATIVE)
+    return any(getattr(spec, "_initializing", False) for spec in specs)

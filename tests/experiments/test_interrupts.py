@@ -155,6 +155,31 @@ def test_a_command_in_a_process_of_its_own_ends_with_130_at_any_moment(tmp_path,
     assert "Exception ignored" not in said
 
 
+LOADING = """
+import os, signal, sys
+from byzax.simulator.interrupts import raise_on_signals
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("jaxlib.") and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+try:
+    with raise_on_signals():
+        sys.meta_path.insert(0, Finder())
+        import jax
+        print(jax.__version__)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_a_signal_while_jax_is_imported_ends_the_command_once_it_is_there():
+    ended = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (130, jax.__version__, "")
+
+
 def test_a_lost_signal_is_raised_at_the_next_check_and_at_the_end_at_the_latest():
     reached = []
 

@@ -29,6 +29,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
 from tests.experiments.command import ROOT, SMALL, byzax, command, write
+from tests.nightly import by_day
 
 FILES = {
     "workers.csv",
@@ -182,6 +183,25 @@ def test_seeds_that_are_computed_together_share_the_wall_time():
         last = {each.seed: each.wall_s for each in execute(scenario.task)}
     # each with the whole time of the batch they would come to twice as much
     assert 0 < sum(last.values()) <= time.perf_counter() - begin
+
+
+@pytest.mark.parametrize("executor", by_day(["vectorised"], ["loop", "vectorised"]))
+def test_a_repeat_that_cannot_go_on_does_not_end_the_others(tmp_path, executor):
+    # with seed 10 the Byzantine worker, which never answers, and the one that dies are two of five
+    changes = {
+        "seed": 10,
+        "repeats": 2,
+        "workers": {"total": 5, "byzantine": {"count": 1, "which": "random"}},
+        "attack": {"name": "sign_flip", "timing": "silent"},
+        "latency": {"name": "constant", "crashes": [{"worker": 0, "at": 1.5}]},
+        "schedule": {"name": "synchronous", "quorum": 4},
+        "grid": {},
+        "rule": "median",
+        "steps": 4,
+        "executor": executor,
+    }
+    assert byzax("run", write(tmp_path, **changes), "--out", tmp_path / "out").exit_code == 1
+    assert sorted(each["status"] for each in summaries(tmp_path / "out").values()) == ["complete", "failed"]
 
 
 def test_overwrite_removes_results_and_nothing_else(study, tmp_path):

@@ -96,12 +96,11 @@ def execute_alone(task: Task) -> Iterator[Checkpoint]:
 def result(task: Task, execute: Execute) -> Result:
     """All checkpoints of a run. Raises Fault for anything but an end that byzax says itself.
 
-    Repeats are run one by one where the executor does not batch them, as the command does: one that ends early does not
-    take the others with it.
+    Repeats are run one by one, as the command does on CPU: one that ends early does not take the others with it.
     """
     found: list[Checkpoint] = []
     ends: list[str] = []
-    for some in [task] if task.executor.name == "vectorised" else task.repeats:
+    for some in task.repeats:
         try:
             for checkpoint in execute(some):
                 found.append(checkpoint)
