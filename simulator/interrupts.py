@@ -103,6 +103,6 @@ def _receive(number: int, frame: Any) -> None:
 
 
 def _is_loading() -> bool:
-    """Whether one of the libraries with C++ code is being imported."""
+    """True while one of the libraries with C++ code is being imported."""
     specs = (getattr(sys.modules.get(name), "__spec__", None) for name in NATIVE)
     return any(getattr(spec, "_initializing", False) for spec in specs)
