@@ -227,7 +227,7 @@ def _carry_out(
 
     states = nodes[step.kind]
     each = (events.nodes, events.turns, events.senders, events.versions, events.gone, rows, each_public)
-    if wave.width == 1:
+    if wave.width == 1 and (step.together == "map" or isinstance(states, OneNode)):
         event, *given = jax.tree.map(lambda leaf: leaf[0], each)
         done = one((event, *given[:4], state_of(states, event), *given[4:]))
         alone = OneNode(done.state) if isinstance(states, OneNode) else None
