@@ -1,11 +1,9 @@
 """The events of a run as a table: each is one step of one node, which reads messages, changes a state and sends one."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
@@ -64,71 +62,6 @@ class EventBlock(NamedTuple):
     job: np.ndarray
     gone: np.ndarray
     bounds: np.ndarray
-
-
-class RowOf(NamedTuple):
-    """A row of a message that holds several.
-
-    Attributes:
-        rows: `[k, d]`, the message.
-        port: The place of the row.
-    """
-
-    rows: Any
-    port: int
-
-
-class Inbox(Sequence[Any]):
-    """The messages that an event reads, of which the first are the rows of a matrix."""
-
-    def __init__(self, rows: Any, others: Sequence[Any] = ()) -> None:
-        """Takes messages.
-
-        Args:
-            rows: `[k, d]`, of JAX.
-            others: The messages after these.
-        """
-        self.rows, self.others = rows, others
-
-    def __len__(self) -> int:
-        """The number of messages."""
-        return len(self.rows) + len(self.others)
-
-    def __getitem__(self, place: Any) -> Any:
-        """A message, or those of a slice; the rows alone are an `Inbox` again."""
-        count = len(self.rows)
-        if not isinstance(place, slice):
-            place = range(len(self))[place]
-            return self.rows[place] if place < count else self.others[place - count]
-        places = range(len(self))[place]
-        return Inbox(self.rows) if places == range(count) else [self[each] for each in places]
-
-
-def stack_rows(messages: Sequence[Any]) -> Any:
-    """Messages as the rows of a matrix.
-
-    Args:
-        messages: Vectors `[d]`, or rows of one message that holds several.
-
-    Returns:
-        `[k, d]`, of JAX; of NumPy where no message is of JAX.
-    """
-    if isinstance(messages, Inbox) and not messages.others:
-        return messages.rows
-    if all(isinstance(each, np.ndarray) for each in messages):
-        return np.stack(messages)
-    others = [each for each in messages if isinstance(each, RowOf)]
-    if not others:
-        return _stacked(*messages)
-    alone = [each for each in messages if not isinstance(each, RowOf)]
-    places = iter(range(len(alone)))
-    found = [len(alone) + each.port if isinstance(each, RowOf) else next(places) for each in messages]
-    return _stacked_from(np.array(found, np.int32), others[0].rows, *alone)
-
-
-# one call each, and no waiting for rows that are still being computed
-_stacked = jax.jit(lambda *rows: jnp.stack(rows))
-_stacked_from = jax.jit(lambda places, rows, *alone: jnp.concatenate([*(each[None] for each in alone), rows])[places])
 
 
 class NodeEvent(NamedTuple):
@@ -328,32 +261,6 @@ def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:
     """
     inbox = slice(block.first[e], block.first[e + 1])
     return list(zip(block.source[inbox].tolist(), block.port[inbox].tolist(), strict=True))
-
-
-def levels_of(block: EventBlock, apart: Container[int] = ()) -> list[list[int]]:
-    """The events of a table in groups that can be carried out together.
-
-    Args:
-        block: The table.
-        apart: Numbers of messages whose readers are to be in groups of their own.
-
-    Returns:
-        Places of consecutive events of one step, with inboxes of one size and different nodes, none of which reads a
-        message of another.
-    """
-    found: list[list[int]] = []
-    nodes: set[int] = set()
-    now: Any = None
-    for e in range(len(block.step)):
-        read, node = inbox_of(block, e), int(block.node[e])
-        like = int(block.step[e]), len(read), any(source in apart for source, _ in read)
-        if like != now or node in nodes or any(source >= block.begin + found[-1][0] for source, _ in read):
-            found.append([])
-            nodes.clear()
-        found[-1].append(e)
-        nodes.add(node)
-        now = like
-    return found
 
 
 def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray], at_once: int = 256) -> None:

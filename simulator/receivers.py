@@ -19,9 +19,9 @@ from byzax.simulator.events import (
     NodeStep,
     OfEvents,
     States,
-    stack_rows,
 )
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import WORK, Message, RoundEvent, by_step, mean_measurements, periodic_network
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state

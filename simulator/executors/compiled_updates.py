@@ -9,8 +9,9 @@ import numpy as np
 
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.diagnostics import Diagnostics
-from byzax.simulator.events import EventResult, Inbox, MeasureUpdate, NodeEvent, NodeStep
+from byzax.simulator.events import EventResult, MeasureUpdate, NodeEvent, NodeStep
 from byzax.simulator.executors.waves import GroupEvents, Groups, UpdateKind, Wave, WaveEvents
+from byzax.simulator.messages import Inbox
 from byzax.simulator.world import SEED_AXES, World
 
 Array = jax.Array

@@ -25,9 +25,10 @@ from byzax.simulator.engine import (
     rows_of,
     stretch_of,
 )
-from byzax.simulator.events import Network, NewStates, RowOf, iterate_events
+from byzax.simulator.events import Network, NewStates, iterate_events
 from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, network_of, prepare, stage
 from byzax.simulator.executors.driver import drive
+from byzax.simulator.messages import RowOf
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World
 

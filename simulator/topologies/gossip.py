@@ -23,8 +23,8 @@ from byzax.simulator.events import (
     NodeStep,
     OfEvents,
     States,
-    stack_rows,
 )
+from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import RoundEvent, before, by_step, check_in_step, mean_measurements, periodic_network
 from byzax.simulator.receivers import UpdateReceiver, build_receivers, row_of_job, together_of
 from byzax.simulator.schedules.base import check_workers

@@ -22,8 +22,8 @@ from byzax.simulator.events import (
     NodeStep,
     OfEvents,
     States,
-    stack_rows,
 )
+from byzax.simulator.messages import stack_rows
 from byzax.simulator.parts import schedule
 from byzax.simulator.receivers import row_of_job, together_of
 from byzax.simulator.schedules.base import check_workers

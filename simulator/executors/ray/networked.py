@@ -9,7 +9,7 @@ import ray
 from byzax.simulator import interrupts
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_rows, rows_of, stretch_of
-from byzax.simulator.events import inbox_of, levels_of
+from byzax.simulator.events import EventBlock, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.ray.pool import SERVER, ActorPool, fetch, worker_name
 
@@ -61,7 +61,7 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     def submit(update: int) -> None:
         block = table.events(update, update + 1)
         found = []
-        for level in map(np.array, levels_of(block)):
+        for level in map(np.array, _levels_of(block)):
             hosted = hosts[network.steps[block.step[level[0]]].kind][block.node[level]]
             made = []
             for host in np.unique(hosted).tolist():
@@ -130,3 +130,28 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         return [State(step, nodes, places, np.stack(rows) if rows else no_rows(0))]
 
     return Engine(begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, since, states)
+
+
+def _levels_of(block: EventBlock) -> list[list[int]]:
+    """The events of a table in groups that can be carried out together.
+
+    Args:
+        block: The table.
+
+    Returns:
+        Places of consecutive events of one step, with inboxes of one size and different nodes, none of which reads a
+        message of another.
+    """
+    found: list[list[int]] = []
+    nodes: set[int] = set()
+    now: Any = None
+    for e in range(len(block.step)):
+        read, node = inbox_of(block, e), int(block.node[e])
+        like = int(block.step[e]), len(read)
+        if like != now or node in nodes or any(source >= block.begin + found[-1][0] for source, _ in read):
+            found.append([])
+            nodes.clear()
+        found[-1].append(e)
+        nodes.add(node)
+        now = like
+    return found
