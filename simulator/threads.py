@@ -15,6 +15,8 @@ import jax
 
 # name that XLA gives its threads on the CPU, and the place where Linux lists the threads of a process
 NAME, TASKS = "tf_XLAEigen", Path("/proc/self/task")
+# the number of XLA's threads, once they are there
+_counted: list[int] = []
 
 
 def requested() -> int:
@@ -30,15 +32,23 @@ def requested() -> int:
 
 
 def running() -> int | None:
-    """The number of threads that XLA has in this process, 0 before it starts; None where the system does not tell."""
+    """The number of threads that XLA has in this process, 0 before it starts; None where the system does not tell.
+
+    XLA keeps the number that it starts with. It is counted once: threads that other libraries start from one of XLA's
+    have its name.
+    """
     if not TASKS.exists():
         return None
-    count = 0
-    for task in TASKS.iterdir():
-        # a thread may end meanwhile
-        with contextlib.suppress(OSError):
-            count += (task / "comm").read_text().strip() == NAME
-    return count
+    if not _counted:
+        count = 0
+        for task in TASKS.iterdir():
+            # a thread may end meanwhile
+            with contextlib.suppress(OSError):
+                count += (task / "comm").read_text().strip() == NAME
+        if not count:
+            return 0
+        _counted.append(count)
+    return _counted[0]
 
 
 def start_with(count: int) -> None:

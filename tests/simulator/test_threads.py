@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -78,6 +79,26 @@ from tests.simulator.conftest import run, small
         assert warned == ""
     else:
         assert "JAX had started before byzax, with 3 threads in place of 1" in warned
+
+
+@linux
+def test_a_thread_with_the_name_of_one_of_xla_does_not_count():
+    threads.start()
+    before, over, named = threads.running(), threading.Event(), threading.Event()
+
+    def other():
+        # as a thread that a library starts from one of XLA's
+        (threads.TASKS / str(threading.get_native_id()) / "comm").write_text(threads.NAME)
+        named.set()
+        over.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    named.wait()
+    now = threads.running()
+    over.set()
+    thread.join()
+    assert now == before
 
 
 def test_other_threads_are_warned_of_once_in_a_process(monkeypatch):
