@@ -160,9 +160,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
             for name, states in nodes.items()
         }
 
-    def advance(
-        here: World, state: LoopState, stretch: FilledEvents
-    ) -> tuple[LoopState, Diagnostics, Array, list[Any]]:
+    def advance(here: World, state: LoopState, stretch: FilledEvents) -> Advanced:
         state = state._replace(nodes=opened(state.nodes))
         if watching.whole:
             state, diagnostics, weights, arrays = update(here, state, stretch.groups, at(stretch, 0))
@@ -253,7 +251,10 @@ def _carry_out_groups(
     name, begun = functions.steps[groups.step].kind, dict(nodes)
 
     def of(width: int) -> Callable[[Array, Array, Any, Array], tuple[Any, Array]]:
-        wave = Wave(groups.step, width, 0, 0, groups.shown, True, False, (), False, False, False)
+        wave = Wave(
+            groups.step, width, rows=0, seen=0, shown=groups.shown, shared=True, whole=False, reads=(), direct=False,
+            padded=False, leaves=False,
+        )  # fmt: skip
 
         def carry_out(begin: Array, model: Array, workers: Any, held: Array) -> tuple[Any, Array]:
             who, turns, versions, slots = (

@@ -78,22 +78,23 @@ def repeats(task: Task) -> Iterator[Repeats]:
     compilation.use_disk_cache()
     runs = [task.run.replace(seed=seed) for seed in task.seeds]
     ready = [prepare(run) for run in runs]
-    steps, n = network_of(runs[0], ready[0])[0].steps, task.run.workers.total
-    # one size for all: functions are compiled once
-    most = max(held_rows(steps, each.timeline, n).most for each in ready)
 
-    def build(run: Run, prepared: Prepared) -> Compiled:
+    def build(run: Run, prepared: Prepared, least: int = 0) -> Compiled:
         network, here = network_of(run, prepared)
-        held = held_rows(steps, prepared.timeline, n, most)
+        held = held_rows(network.steps, prepared.timeline, task.run.workers.total, least)
         return Compiled(run.seed, prepared, network, here, held, Program(network, prepared.timeline, held))
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
             yield Repeats((run.seed,), lambda states, run=run, own=prepared: _engine(task, [build(run, own)], states))
         return
+    made = [*map(build, runs, ready)]
+    # one size for all
+    most = max(each.held.most for each in made)
     together: dict[Any, list[Compiled]] = {}
-    for compiled in map(build, runs, ready):
-        together.setdefault(compiled.form, []).append(compiled)
+    for run, compiled in zip(runs, made, strict=True):
+        sized = compiled if compiled.held.most == most else build(run, compiled.prepared, most)
+        together.setdefault(sized.form, []).append(sized)
     for seeds in together.values():
         yield Repeats(tuple(each.seed for each in seeds), partial(_engine, task, seeds))
 

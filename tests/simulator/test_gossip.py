@@ -14,6 +14,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import digest, network_of, prepare
+from byzax.simulator.executors.compiled_updates import build_advance
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.topologies import build
@@ -198,6 +199,20 @@ def test_what_one_executor_left_another_one_goes_on_with(ray_session):
     assert all(same(*pair) for pair in zip(whole, again, strict=True))
     rest = list(ray_session(by_ray, {0: kept[-1]}))
     assert all(same(*pair) for pair in zip(whole[-len(rest) :], rest, strict=True))
+    compiled = scenario_of(name, executor="vectorised")
+    with executors.session(compiled.executor) as execute:
+        rest = list(execute(compiled.task, {0: kept[0]}))
+    np.testing.assert_allclose(rest[-1].params, whole[-1].params, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("topology", ["gossip", "parameter_server"])
+def test_a_second_seed_builds_and_compiles_nothing(topology):
+    study = scenario_of("torus, median", executor="vectorised", topology=topology, seed=3)
+    with executors.session(study.executor) as execute:
+        list(execute(study.task))
+        before = build_advance.cache_info().misses
+        list(execute(study.task._replace(run=study.run.replace(seed=4), seeds=(4,))))
+    assert build_advance.cache_info().misses == before
 
 
 def test_attackers_send_each_neighbour_another_row_and_touch_no_honest_one():

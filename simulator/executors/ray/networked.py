@@ -12,6 +12,7 @@ from byzax.simulator.engine import Engine, Look, State, Stretch, TakeLooks, no_r
 from byzax.simulator.events import EventBlock, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.ray.pool import SERVER, ActorPool, fetch, worker_name
+from byzax.simulator.parts import message_bits
 
 # Updates submitted before the oldest of them is waited for.
 AHEAD = 4
@@ -127,7 +128,7 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         parts = dict.fromkeys(live[number][0] for number in numbers)
         held = {number: row for part in fetch(pool.head, [*parts]) for number, row in part.items()}
         rows = [held[number] for number in numbers]
-        return [State(step, nodes, places, np.stack(rows) if rows else no_rows(0))]
+        return [State(step, nodes, places, np.stack(rows) if rows else no_rows(message_bits(task.run) // 32))]
 
     return Engine(begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, since, states)
 
