@@ -86,11 +86,11 @@ class NodeEvent(NamedTuple):
     gone: Any = None
 
 
-def iterate_events(block: EventBlock, n: int) -> Iterator[NodeEvent]:
+def iterate_events(block: Any, n: int) -> Iterator[NodeEvent]:
     """The events of a table one by one, as their steps see them.
 
     Args:
-        block: The table.
+        block: The table, an `EventBlock` or some of its columns: node, turn, seen, first, sender, version, gone.
         n: Number of workers.
 
     Yields:
@@ -140,6 +140,24 @@ class CarryOut(Protocol):
         ...
 
 
+class Transform(Protocol):
+    """Changes a message before its node sends it, as momentum does."""
+
+    def __call__(self, world: World, event: NodeEvent, state: Any, message: Any, /) -> tuple[Any, Any]:
+        """The message that is sent.
+
+        Args:
+            world: Arrays of the run.
+            event: The event that made the message.
+            state: State of its node.
+            message: The message.
+
+        Returns:
+            The state after it, and what the node sends.
+        """
+        ...
+
+
 class NodeStep(NamedTuple):
     """A kind of event.
 
@@ -155,6 +173,8 @@ class NodeStep(NamedTuple):
         forges: Whether its messages hold a row for each row that it reads, which others read in place of those. Rows of
             honest workers stay as they are.
         pads: Whether its inbox may be filled up in compiled code, by rows of zeros of the worker -1.
+        transform: Changes the messages of its events before they are sent; in a race once it is known that they are
+            used. None where they are sent as they are.
     """
 
     name: str
@@ -165,6 +185,15 @@ class NodeStep(NamedTuple):
     together: Literal["batch", "map"] | None = None
     forges: bool = False
     pads: bool = False
+    transform: Transform | None = None
+
+    def run(self, world: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
+        """The results of an event with what its node sends. See `CarryOut`."""
+        made = self.carry_out(world, event, state, messages)
+        if self.transform is None:
+            return made
+        state, message = self.transform(world, event, made.state, made.message)
+        return made._replace(state=state, message=message)
 
     def place(self, event: NodeEvent) -> dict[str, int]:
         """The place of an event, for a message about it."""
@@ -236,6 +265,7 @@ class Network(NamedTuple):
         arrays: Puts the arrays of an update together.
         evaluate: Evaluates the model, or the models.
         params: `[d]`, the model that a checkpoint keeps.
+        judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
     """
 
     steps: tuple[NodeStep, ...]
@@ -247,6 +277,7 @@ class Network(NamedTuple):
     arrays: PutTogether
     evaluate: Callable[[World, States], Evaluation]
     params: Callable[[States], Any]
+    judged: tuple[str, ...] = ()
 
 
 def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:

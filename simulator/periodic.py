@@ -111,6 +111,7 @@ def periodic_network(
     arrays: PutTogether,
     evaluate: Callable[[World, States], Evaluation],
     params: Callable[[States], jax.Array],
+    judged: tuple[str, ...] = (),
 ) -> Network:
     """A network whose updates are all made of the same events.
 
@@ -124,6 +125,7 @@ def periodic_network(
         arrays: Puts the arrays of an update together.
         evaluate: Evaluates the model, or the models.
         params: `[d]`, the model that a checkpoint keeps.
+        judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
 
     Returns:
         The network, with the nodes that have events.
@@ -136,7 +138,7 @@ def periodic_network(
     nodes: dict[str, int] = {}
     for event in events:
         nodes[kinds[event.step]] = max(nodes.get(kinds[event.step], 0), event.node + 1)
-    return Network(tuple(steps), nodes, table, start, show, measure, arrays, evaluate, params)
+    return Network(tuple(steps), nodes, table, start, show, measure, arrays, evaluate, params, judged)
 
 
 def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], timeline: Timeline) -> EventTable:

@@ -235,13 +235,20 @@ def row_of_job(
     Returns:
         The memory after it, and the row `[d]` that it sends.
     """
+    memory, row = computed_row(core, here, params, memory, worker, job, handed)
     if core.memory is None:
+        return memory, row
+    return core.memory.remember(here, memory, row, worker, job)
+
+
+def computed_row(
+    core: Core, here: World, params: Any, memory: Any, worker: Any, job: Any, handed: Any
+) -> tuple[Any, Any]:
+    """The row of a worker's job as it is computed, before momentum or the like. See `row_of_job`."""
+    if core.memory is None or core.memory.receive is None:
         return memory, core.work(here, params, worker, job, handed)
-    own = ()
-    if core.memory.receive is not None:
-        memory = core.memory.receive(memory, params)
-        own = (memory,)
-    return core.memory.remember(here, memory, core.work(here, params, worker, job, handed, *own), worker, job)
+    memory = core.memory.receive(memory, params)
+    return memory, core.work(here, params, worker, job, handed, memory)
 
 
 def one_model(
@@ -299,6 +306,7 @@ def one_model(
         arrays=put_together,
         evaluate=lambda here, states: evaluate(here, states[server].params),
         params=lambda states: states[server].params,
+        judged=(server[0],),
     )
 
 

@@ -19,7 +19,7 @@ from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
-from byzax.simulator.executors.base import first_core
+from byzax.simulator.executors.base import prepare
 from byzax.simulator.world import world
 
 WORKERS = 20
@@ -73,7 +73,7 @@ def time_gradients(described: Study, workers: int, steps: int = 20) -> float:
     Returns:
         Seconds per update.
     """
-    core = first_core(described.run)
+    core = prepare(described.run).first
     here = world(described.run)
     params = core.start(here).params
     jax.block_until_ready(core.work(here, params, 0, 0, 0))

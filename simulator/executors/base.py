@@ -14,9 +14,8 @@ from byzax.simulator import timeline
 from byzax.simulator.adversary import build_byzantine_ranks
 from byzax.simulator.book import ByzantineSenders, open_book
 from byzax.simulator.byzantine_timing import timing
-from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
-from byzax.simulator.core import Core, CoreOf, build
+from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network
@@ -188,14 +187,6 @@ class Prepared(NamedTuple):
         return self.core_of(int(self.timeline.seen[0]))
 
 
-def first_core(run: Run) -> Core:
-    """The core of the first update; all but `update` and `forge` is the same in every one."""
-    if run.clock == "wall":
-        # the first one is not known before; one that is planned without mishaps sees as many rows
-        return build(run, int(plan(run, 1, smooth=True).seen[0]))
-    return build(run, int(plan(run).seen[0]))
-
-
 def prepare(run: Run, observed: Timeline | None = None) -> Prepared:
     """The timeline of one repeat, planned or `observed`, and the cores for its updates."""
     planned = observed or plan(run)
@@ -259,29 +250,6 @@ def in_numpy(update: Update) -> Update:
         **{name: np.asarray(getattr(update, name)) for name in arrays},
         diagnostics=Diagnostics(*map(float, update.diagnostics)),
     )
-
-
-@compiled_once
-def batched(work: Callable[..., jax.Array], together: bool) -> Callable[..., jax.Array]:
-    """`work` for m workers at once: all but world and model have a leading axis `[m]`.
-
-    Args:
-        work: For one worker.
-        together: Whether they are computed together (`Model.batch`) where the backend is a CPU.
-    """
-
-    @jax.jit
-    def all_of_them(here: World, params: jax.Array, *places: Any) -> jax.Array:
-        def one(place: tuple[Any, ...]) -> jax.Array:
-            return work(here, params, *place)
-
-        # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
-        # kernels at once are grouped ones, which take twice the time of one after the other.
-        if jax.default_backend() == "cpu" and not together:
-            return jax.lax.map(one, places)
-        return jax.vmap(lambda *place: one(place))(*places)
-
-    return all_of_them
 
 
 def digest(checkpoints: list[Checkpoint]) -> str:

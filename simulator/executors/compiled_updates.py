@@ -222,7 +222,7 @@ def _carry_out(
         node, turn, senders, versions, gone, state, rows, own = given
         event = NodeEvent(node, turn, wave.seen, senders, versions, gone)
         others = public if own is None else (own,)
-        return step.carry_out(here, event, state, Inbox(() if rows is None else rows, others))
+        return step.run(here, event, state, Inbox(() if rows is None else rows, others))
 
     states = nodes[step.kind]
     each = (events.nodes, events.turns, events.senders, events.versions, events.gone, rows, each_public)

@@ -121,7 +121,7 @@ def updates(
                 messages = [live[source[i]][0] if port[i] < 0 else RowOf(live[source[i]][0], port[i]) for i in reads]
                 me = what.kind, event.node
                 try:
-                    states[me], message, found, made = what.carry_out(here, event, states[me], messages)
+                    states[me], message, found, made = what.run(here, event, states[me], messages)
                 except Exception:
                     with stage(what.name, **what.place(event)):
                         raise

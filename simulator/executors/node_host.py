@@ -1,6 +1,8 @@
 """Nodes of a network in one process of several: it carries out their events and keeps their states."""
 
+import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -8,23 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator import compilation
+from byzax.simulator.compilation import compiled_once
+from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
-from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.diagnostics import Evaluation
 from byzax.simulator.engine import leaves_of, restored
-from byzax.simulator.events import Node, inbox_of, iterate_events
-from byzax.simulator.executors.base import floats, in_numpy, network_of, prepare, stage
+from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep, iterate_events
+from byzax.simulator.executors.base import floats, network_of, prepare, stage
+from byzax.simulator.executors.grouping import EventGroup
+from byzax.simulator.timeline import Timeline
+
+# Messages by the numbers of their events.
+Messages = dict[int, Any]
 
 
 class SeenEvent(NamedTuple):
     """The results of an event that its update is told by.
 
     Attributes:
-        place: Its place in the table of the update.
+        update: The update.
+        place: The place of the event among those of the update.
         step: The name of its step.
         found: Its measurements.
         arrays: Its arrays where the update is recorded whole; else None.
     """
 
+    update: int
     place: int
     step: str
     found: Any
@@ -34,93 +45,141 @@ class SeenEvent(NamedTuple):
 class NodeHost:
     """Hosts nodes of a network. Messages and states leave it in NumPy."""
 
-    def __init__(
-        self, task: Task, mine: Mapping[str, np.ndarray], leaves: Mapping[str, list[np.ndarray]] | None
+    def host(
+        self,
+        task: Task,
+        timeline: Timeline,
+        mine: Mapping[str, np.ndarray],
+        leaves: Mapping[str, list[np.ndarray]] | None,
     ) -> None:
         """Takes nodes of the network of a task.
 
         Args:
             task: The task, of one seed.
-            mine: The nodes of each kind that it hosts; none for a host that measures and evaluates alone.
+            timeline: The first update of its timeline.
+            mine: The nodes of each kind that it hosts.
             leaves: Leaves of their states, by kind, each `[nodes, ...]`; None for the beginning of the run.
         """
         compilation.use_disk_cache()
         compilation.make_room()
-        prepared = prepare(task.run)
-        self.timeline = prepared.timeline
-        self.network, self.here = network_of(task.run, prepared)
-        self.mine = mine
+        self.network, self.here = network_of(task.run, prepare(task.run, timeline))
+        self.mine, self.seen, self.batch = mine, [], isinstance(task.executor, Ray) and task.executor.batch
         self.states: dict[Node, Any] = {}
-        if any(map(len, mine.values())):
-            with stage("start", seed=task.run.seed):
-                begun = self.network.start(self.here)
-            for kind, nodes in mine.items():
-                for place, node in enumerate(nodes.tolist()):
-                    state = begun[kind, node]
-                    if leaves is not None:
-                        state = restored(state, [leaf[place] for leaf in leaves[kind]])
-                    self.states[kind, node] = state
+        with stage("start", seed=task.run.seed):
+            begun = self.network.start(self.here)
+        for kind, nodes in mine.items():
+            for place, node in enumerate(nodes.tolist()):
+                state = begun[kind, node]
+                if leaves is not None:
+                    state = restored(state, [leaf[place] for leaf in leaves[kind]])
+                self.states[kind, node] = state
 
-    def shown(self, update: int) -> dict[int, Any]:
-        """The last messages of its nodes that events from an update on read, by their numbers."""
-        kept = self.network.table.kept(update)
-        mine = {number: node for number, (node, _) in kept.items() if node in self.states}
-        return {number: _in_numpy(self.network.show(self.states[node])) for number, node in mine.items()}
+    def shown(self, nodes: Mapping[int, Node]) -> Messages:
+        """The messages that nodes sent last, by their numbers."""
+        return {number: _in_numpy(self.network.show(self.states[node])) for number, node in nodes.items()}
 
-    def carry_out(
-        self, update: int, places: np.ndarray, recorded: bool, *parts: dict[int, Any]
-    ) -> tuple[dict[int, Any], list[SeenEvent]]:
+    def carry_out(self, events: EventGroup, recorded: bool, *parts: Messages) -> tuple[Messages, list[SeenEvent]]:
         """Carries out events.
 
         Args:
-            update: The update that they belong to.
-            places: `[e]`, their places in the table of the update.
-            recorded: Whether the update is recorded whole.
+            events: The events.
+            recorded: Whether their update is recorded whole.
             *parts: Messages that they read, by their numbers; others may be among them.
 
         Returns:
-            The messages that are read by later events, by their numbers; and what was seen of each event.
+            The messages that other events read, by their numbers; and what was seen of each event.
         """
-        table = self.network.table.events(update, update + 1)
-        events = [*iterate_events(table, self.network.nodes.get("worker", 0))]
         live = {number: message for part in parts for number, message in part.items()}
-        sent, seen = {}, []
-        for place in places.tolist():
-            step = self.network.steps[table.step[place]]
-            event = events[place]
-            messages = [live[source] if port < 0 else live[source][port] for source, port in inbox_of(table, place)]
-            me = step.kind, event.node
+        step, sent, seen = self.network.steps[events.step], {}, []
+        done = self._together(step, events, live) if self.batch else None
+        places, numbers = events.places.tolist(), events.numbers.tolist()
+        for i, (event, messages) in enumerate(self._inboxes(events, live)):
             with stage(step.name, **step.place(event)):
-                self.states[me], message, found, arrays = step.carry_out(self.here, event, self.states[me], messages)
-            if table.last[place] > table.begin + place:
-                sent[table.begin + place] = _in_numpy(message)
-            seen.append(SeenEvent(place, step.name, *_in_numpy((found, arrays if recorded else None))))
+                made = done[i] if done else step.run(self.here, event, self.states[step.kind, event.node], messages)
+            # messages may be views of memory that is used again
+            self.states[step.kind, event.node] = jax.tree.map(_owned, made.state)
+            if (ports := events.read[i]) is not None:
+                sent[numbers[i]] = _in_numpy(made.message) if ports == () else _rows_at(made.message, ports)
+            arrays = made.arrays if recorded else None
+            if made.seen is not None or arrays is not None or recorded:
+                seen.append(SeenEvent(events.update, places[i], step.name, *_in_numpy((made.seen, arrays))))
         return sent, seen
 
-    def measure(self, *parts: Sequence[SeenEvent]) -> tuple[Diagnostics, np.ndarray]:
-        """The measurements of an update, from what was seen of its events."""
-        seen = _in_order(parts)
-        diagnostics, weights = self.network.measure([(each.step, each.found) for each in seen])
-        return Diagnostics(*map(float, diagnostics)), np.asarray(weights)
-
-    def record(self, update: int, hosts: int, *parts: Any) -> tuple[Diagnostics, np.ndarray, Update]:
-        """The measurements of an update, and the update with all its arrays.
+    def learn(self, groups: Sequence[EventGroup], nodes: Mapping[int, Node]) -> None:
+        """Takes the events that it carries out in every update.
 
         Args:
-            update: Its number.
-            hosts: Number of hosts of nodes.
-            *parts: The states of their nodes after the update, and what was seen of its events.
+            groups: Those of one update.
+            nodes: Its nodes of which these read the last message of the update before, by the numbers of the messages.
+        """
+        self.groups, self.nodes = groups, nodes
+
+    def show_again(self, shift: int) -> Messages:
+        """The messages that its nodes sent last, by the numbers that they have in the events learned."""
+        return self.shown(self.nodes)
+
+    def repeat(self, shift: int, group: int, *parts: Messages) -> Messages:
+        """Carries out events that were learned.
+
+        Args:
+            shift: Number of updates since that of the events learned.
+            group: Their group.
+            *parts: Messages that they read, by the numbers that these have in the events learned.
 
         Returns:
-            Diagnostics, weights, and the update in NumPy.
+            The messages that other events read.
         """
-        states, seen = _joined(parts[:hosts]), parts[hosts:]
-        diagnostics, weights = self.measure(*seen)
-        arrays = [(each.step, each.arrays) for each in _in_order(seen)]
-        found = self.network.arrays(update, arrays, states)
-        time_s = float(self.timeline.time_s[update])
-        made = Update(step=update, time_s=time_s, weights=weights, diagnostics=diagnostics, **found)
-        return diagnostics, weights, in_numpy(made)
+        sent, seen = self.carry_out(self.groups[group].later(shift), False, *parts)
+        self.seen += seen
+        return sent
+
+    def end(self, sent: Messages) -> None:
+        """Takes messages that no other event of an update reads, so that they stay here."""
+
+    def take_seen(self) -> list[SeenEvent]:
+        """Takes what was seen of the events repeated since the last call."""
+        seen, self.seen = self.seen, []
+        return seen
+
+    def compute(self, events: EventGroup, messages: Messages) -> tuple[Messages, tuple[float, float]]:
+        """Carries out a job whose row may not be used.
+
+        Args:
+            events: The event.
+            messages: The message that it reads, by its number.
+
+        Returns:
+            The message of the event before the transform of its step; and the times of this machine's clock when it
+            was begun and done, in seconds.
+        """
+        begin, step = time.time(), self.network.steps[events.step]
+        ((event, inbox),) = self._inboxes(events, messages)
+        with stage(step.name, **step.place(event)):
+            made = step.carry_out(self.here, event, self.states[step.kind, event.node], inbox)
+            row = np.asarray(made.message)
+        self.states[step.kind, event.node] = jax.tree.map(_owned, made.state)
+        return {int(events.numbers[0]): row}, (begin, time.time())
+
+    def send(self, jobs: Sequence[EventGroup], *parts: Messages) -> Messages:
+        """Transforms the messages of jobs that `compute` carried out.
+
+        Args:
+            jobs: The events of the jobs.
+            *parts: Their messages, by their numbers.
+
+        Returns:
+            What their nodes send.
+        """
+        computed, sent = {number: message for part in parts for number, message in part.items()}, {}
+        for job in jobs:
+            step, (event,), number = self.network.steps[job.step], iterate_events(job, 0), int(job.numbers[0])
+            me = step.kind, event.node
+            assert step.transform is not None
+            with stage(step.name, **step.place(event)):
+                given = self.here, event, self.states[me], jnp.asarray(computed[number])
+                self.states[me], message = step.transform(*given)
+            sent[number] = np.asarray(message)
+        return sent
 
     def save(self) -> dict[str, list[np.ndarray]]:
         """The leaves of the states of its nodes, by kind, each `[nodes, ...]`."""
@@ -132,24 +191,69 @@ class NodeHost:
         }
 
     def copied_states(self) -> dict[Node, Any]:
-        """The states of its nodes."""
-        return _in_numpy(self.states)
+        """The states of its nodes of the kinds that an evaluation reads."""
+        judged = self.network.judged
+        return _in_numpy({node: state for node, state in self.states.items() if not judged or node[0] in judged})
 
     def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray]:
-        """The evaluation after `step` updates, and the model that is kept, from the states of all nodes."""
-        states = _joined(parts)
+        """The evaluation after `step` updates, and the model that is kept, from the states of nodes of other hosts."""
+        states = self.states | joined(parts)
         with stage("evaluate", step=step):
             return floats(self.network.evaluate(self.here, states)), np.asarray(self.network.params(states))
 
+    def _inboxes(self, events: EventGroup, live: Messages) -> list[tuple[NodeEvent, list[Any]]]:
+        """The events, each with the messages that it reads."""
+        source, port = events.source.tolist(), events.port.tolist()
+        found = [live[one] if part < 0 else live[one][part] for one, part in zip(source, port, strict=True)]
+        inboxes = (found[begin:end] for begin, end in pairwise(events.first.tolist()))
+        return [*zip(iterate_events(events, self.network.nodes.get("worker", 0)), inboxes, strict=True)]
 
-def _in_order(parts: Sequence[Sequence[SeenEvent]]) -> list[SeenEvent]:
-    return sorted((each for part in parts for each in part), key=lambda each: each.place)
+    def _together(self, step: NodeStep, events: EventGroup, live: Messages) -> list[EventResult] | None:
+        """The results of events of different nodes that all read the same messages; None where they are no such."""
+        count = len(events.numbers)
+        inbox = events.source.reshape(count, -1) if len(events.source) % count == 0 else events.source[:, None]
+        alike = len(inbox) == count and (np.diff(events.first) == inbox.shape[1]).all() and (inbox == inbox[0]).all()
+        if count == 1 or step.together is None or not alike or (events.port >= 0).any() or len(events.gone):
+            return None
+        kind, nodes = step.kind, events.node
+        states = jax.tree.map(lambda *each: jnp.stack(each), *(self.states[kind, i] for i in nodes.tolist()))
+        with stage(step.name, **step.place(NodeEvent(int(nodes[0]), int(events.turn[0]), 0, (), ()))):
+            columns = (each.reshape(count, -1) for each in (events.sender, events.version))
+            messages = [live[number] for number in inbox[0].tolist()]
+            made = _all_at_once(step)(self.here, nodes, events.turn, *columns, states, messages)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], made) for i in range(count)]
 
 
-def _joined(parts: Sequence[dict[Node, Any]]) -> dict[Node, Any]:
-    """The states of all nodes, from those of each host, in arrays of JAX."""
+@compiled_once
+def _all_at_once(step: NodeStep) -> Any:
+    """A step for several nodes that read the same messages: event, sender, version and state have a leading axis."""
+
+    @jax.jit
+    def all_of_them(here: Any, nodes: Any, turns: Any, senders: Any, versions: Any, states: Any, messages: Any) -> Any:
+        def one(given: Any) -> EventResult:
+            node, turn, sender, version, state = given
+            return step.run(here, NodeEvent(node, turn, 0, sender, version), state, messages)
+
+        each = nodes, turns, senders, versions, states
+        return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)
+
+    return all_of_them
+
+
+def joined(parts: Sequence[dict[Node, Any]]) -> dict[Node, Any]:
+    """The states of nodes of several hosts, in arrays of JAX."""
     return {node: jax.tree.map(jnp.asarray, state) for part in parts for node, state in part.items()}
+
+
+def _rows_at(message: Any, ports: Sequence[int]) -> dict[int, np.ndarray]:
+    """The rows of a message that are read."""
+    rows = np.asarray(message)
+    return dict(zip(ports, rows[list(ports)], strict=True))
 
 
 def _in_numpy(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
+
+
+def _owned(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf

@@ -64,7 +64,7 @@ class Topology(NamedTuple):
         check: Checks that a run can have the topology.
         inboxes: The numbers of rows that rules see, rising; None where the schedule decides it.
         declared: The f of these rules, by the number of rows; None where the schedule decides it.
-        one_server: Whether the network is that of one server, for which `ray` has engines of its own.
+        one_server: Whether all rows go to one server, so that attacks tell no receivers apart, and workers may race.
         mixes: Whether what rules see are models that nodes made by steps of their own, and the aggregate is the next
             model of the node; else there is a server, whose optimizer makes the step.
         weighs: Whether the rows of an inbox have weights, by which those of the rule are multiplied.

@@ -247,6 +247,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         arrays=put_together,
         evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, _models(states, honest)),
         params=lambda states: _models(states, honest).mean(axis=0),
+        judged=("worker",),
     )
 
 

@@ -25,7 +25,7 @@ from byzax.simulator.events import (
 )
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.parts import schedule
-from byzax.simulator.receivers import row_of_job, together_of
+from byzax.simulator.receivers import computed_row, together_of
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state
@@ -68,16 +68,16 @@ def _network(parts: NetworkParts) -> Network:
     rows, then by update v. The rows of Byzantine workers in an update are those that were forged.
     """
     run, core_of, timeline, here = parts
-    rows, core = timeline.rows, core_of(int(timeline.seen[0]))
+    core = core_of(int(timeline.seen[0]))
     memory, n = core.memory, len(here.sizes)
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
-        found, workers = dict(arrays), rows.workers[timeline.places_of(step)]
-        decision, received = found["update"]
+        found = dict(arrays)
+        decision, received, workers = found["update"]
         # what follows only fills the update up
-        count = len(workers)
+        count = int((np.asarray(workers) >= 0).sum())
         return {
-            "workers": workers,
+            "workers": workers[:count],
             "rows": found.get("forge", received)[:count],
             "byzantine": decision.byzantine[:count],
             "forged": received[:count],
@@ -91,22 +91,26 @@ def _network(parts: NetworkParts) -> Network:
         begun = None if memory is None else memory.start(here, d)
         return {SERVER: server, ADVERSARY: core.init_adversary(d)} | {("worker", i): begun for i in range(n)}
 
+    steps, show = _build_steps(core_of, core, schedule(run).sees == "buckets")
     return Network(
-        steps=_build_steps(core_of, core, schedule(run).sees == "buckets"),
+        steps=steps,
         nodes={"server": 1, "adversary": 1, "worker": n},
         table=table_of(timeline, build_forged_workers(core, here)),
         start=start,
-        show=public_state,
+        show=show,
         measure=_measure,
         arrays=put_together,
         evaluate=lambda here, states: core.evaluate(here, states[SERVER].params),
         params=lambda states: states[SERVER].params,
+        judged=("server",),
     )
 
 
 @compiled_once
-def _build_steps(core_of: Callable[[int], Core], core: Core, pads: bool) -> tuple[NodeStep, ...]:
-    """The steps.
+def _build_steps(
+    core_of: Callable[[int], Core], core: Core, pads: bool
+) -> tuple[tuple[NodeStep, ...], Callable[[Server], Server]]:
+    """The steps, and the message of the server.
 
     Args:
         core_of: The functions of the run, for updates in which the rule sees so many rows.
@@ -114,12 +118,22 @@ def _build_steps(core_of: Callable[[int], Core], core: Core, pads: bool) -> tupl
         pads: Whether an update may be filled up with rows of nobody.
 
     Returns:
-        Those of workers, of the adversary and of the server, the same for runs that differ in nothing but their seed.
+        The steps of workers, of the adversary and of the server, and what the server shows of its state: the same for
+        runs that differ in nothing but their seed.
     """
+
+    def show(server: Server) -> Server:
+        public = public_state(server)
+        # workers need the model alone
+        return public._replace(optimizer=None, rule=None) if core.forge is None else public
 
     def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
         (public,) = messages
-        return EventResult(*row_of_job(core, here, public.params, memory, event.node, event.turn, event.versions[0]))
+        return EventResult(*computed_row(core, here, public.params, memory, event.node, event.turn, event.versions[0]))
+
+    def remember(here: World, event: NodeEvent, memory: Any, row: Any) -> tuple[Any, Any]:
+        assert core.memory is not None
+        return core.memory.remember(here, memory, row, event.node, event.turn)
 
     def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
         computed, public = stack_rows(messages[:-1]), messages[-1]
@@ -132,13 +146,22 @@ def _build_steps(core_of: Callable[[int], Core], core: Core, pads: bool) -> tupl
     def update(here: World, event: NodeEvent, server: Server, messages: Sequence[Any]) -> EventResult:
         received, arrived = stack_rows(messages), Arrivals(event.senders, event.versions, event.gone)
         server, diagnostics, decision = core_of(event.seen).update(here, server, arrived, received)
-        return EventResult(server, public_state(server), (diagnostics, decision.weights), (decision, received))
+        return EventResult(server, show(server), (diagnostics, decision.weights), (decision, received, event.senders))
 
-    return (
-        NodeStep("work", "worker", work, "worker", "job", together=together_of(core)),
+    steps = (
+        NodeStep(
+            "work",
+            "worker",
+            work,
+            "worker",
+            "job",
+            together=together_of(core),
+            transform=None if core.memory is None else remember,
+        ),
         NodeStep("forge", "adversary", forge, together="map", forges=True, pads=pads),
         NodeStep("update", "server", update, together="map", pads=pads),
     )
+    return steps, show
 
 
 def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:

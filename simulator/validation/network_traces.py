@@ -107,7 +107,7 @@ def _carried_out(
                 if step.together is not None:
                     # as compiled loops know them
                     event = event._replace(node=turn + (event.node - turn), turn=turn)
-                return step.carry_out(here, event, state, messages)
+                return step.run(here, event, state, messages)
 
             with tracing(part, what):
                 result = jax.eval_shape(carry_out, here, jnp.int32(update), states[node], messages)

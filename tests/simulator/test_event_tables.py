@@ -7,11 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
+from byzax.simulator.executors.grouping import groups_of, is_regular
+from byzax.simulator.executors.node_host import NodeHost
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.timeline import NO_PAIRS, timeline
@@ -167,6 +171,82 @@ def two_kinds_shown():
     updates = [[Event("add", 0, ((-1, 2),)), Event("add", 1, ((-1, 1),)), Event("change", 0)]]
     updates += [[Event("add", 0, ((t - 1, 2),)), Event("add", 1, ((t - 1, 0),)), Event("change", 0)] for t in (1, 2)]
     return network_of(TWO, {"one": 2, "other": 1}, updates)
+
+
+def by_hosts(network, times, host_of):
+    """The states after tasks of several hosts, and the first measurement of each update."""
+    hosts, begun = [NodeHost() for _ in range(3)], network.start(None)
+    for each in hosts:
+        each.network, each.here, each.batch, each.states = network, None, False, {}
+    for (kind, i), state in begun.items():
+        hosts[host_of(kind, i)].states[kind, i] = state
+    places = lambda kind, nodes: np.array([host_of(kind, i) for i in nodes.tolist()])  # noqa: E731
+    live = {n: {n: network.show(begun[node])} for n, (node, _) in network.table.kept(0).items()}
+    found = []
+    for since in range(0, times.steps, 2):
+        block = network.table.events(since, min(since + 2, times.steps))
+        for update, (begin, end) in enumerate(pairwise(block.bounds.tolist()), since):
+            measured = [(network.steps[step].name, None) for step in block.step[begin:end].tolist()]
+            for host, group in groups_of(block, since, update, network.steps, places):
+                assert len({*group.node.tolist()}) == len(group.node)
+                parts = [live[number] for number in dict.fromkeys(group.source.tolist())]
+                sent, seen = hosts[host].carry_out(group, False, *parts)
+                live |= dict.fromkeys(sent, sent)
+                for each in seen:
+                    measured[each.place] = each.step, each.found
+            found.append(float(network.measure(measured)[0].aggregate_norm))
+    return {node: state for each in hosts for node, state in each.states.items()}, found
+
+
+@st.composite
+def tables(draw):
+    """Updates of events of two steps, which read messages of this update and of all before."""
+    nodes, sent, updates = {"one": 2, "other": 2}, {(-1, i): i for i in range(4)}, []
+    for update in range(draw(st.integers(1, 4))):
+        events = []
+        for place in range(draw(st.integers(1, 5))):
+            step, node = draw(st.sampled_from(["add", "change"])), draw(st.integers(0, 1))
+            reads = draw(st.lists(st.sampled_from([*sent]), max_size=3, unique_by=sent.__getitem__))
+            events.append(Event(step, node, tuple(reads)))
+            sent[update, place] = 2 * (step == "change") + node
+        updates.append(events)
+    return network_of(TWO, nodes, updates), len(updates), draw(st.permutations([0, 1, 2, draw(st.integers(0, 2))]))
+
+
+@settings(deadline=None)
+@given(tables())
+def test_tasks_of_several_hosts_have_the_numbers_of_the_loop(made):
+    network, steps, hosts = made
+    times = times_of([(0, t) for t in range(steps)])
+    (states, measured), (others, found) = (
+        by_loop(network, times),
+        by_hosts(network, times, lambda kind, i: hosts[2 * (kind == "other") + i]),
+    )
+    assert found == measured
+    assert all(np.array_equal(others[node], state) for node, state in states.items())
+
+
+@settings(deadline=None)
+@given(tables())
+def test_updates_of_a_regular_part_are_one_update_carried_out_again(made):
+    network, steps, _ = made
+    block = network.table.events(0, steps)
+    groups = [
+        [group for _, group in groups_of(block, 0, update, network.steps, lambda kind, nodes: 0 * nodes)]
+        for update in range(steps)
+    ]
+    size = len(block.step) // steps
+
+    def columns(group, later=0, before=0):
+        """All but `read`, so many updates later, with numbers counted from so many updates before."""
+        moved = group._replace(numbers=group.numbers - size * before, source=group.source - size * before)
+        return [np.asarray(each).tolist() for each in moved.later(later)[:-1]]
+
+    alike = all(
+        [columns(group, later=update) for group in groups[0]] == [columns(group, before=update) for group in now]
+        for update, now in enumerate(groups)
+    )
+    assert is_regular(block) == alike
 
 
 @pytest.mark.parametrize("build", [alternating, unequal, two_kinds_shown])

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from byzax.simulator import executors
-from byzax.simulator.executors import RunError, Saving
-from byzax.simulator.executors import actors as roles
+from byzax.simulator.executors import RunError, Saving, node_host
 from byzax.simulator.executors import ray as ray_executor
-from byzax.simulator.executors.base import batched, digest, plan
+from byzax.simulator.executors.base import digest, network_of, plan, prepare
+from byzax.simulator.executors.grouping import groups_of
 from byzax.simulator.executors.ray import pool, ray
-from byzax.simulator.server import Server
 from byzax.simulator.timeline import check, truncate
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
@@ -294,30 +293,52 @@ def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "other"),
+    ("schedule", "graphs"),
     [
-        ("synchronous", "_submitted"),
+        ("synchronous", 1),
         # other workers in every update, all with the newest model; the same workers, some with an older one
-        by_night({"name": "lagging", "age": 0}, "_streamed"),
-        by_night({"name": "subset", "age": 1}, "_streamed"),
-        by_night("asynchronous", "_streamed"),
+        by_night({"name": "lagging", "age": 0}, 0),
+        by_night({"name": "subset", "age": 1}, 0),
+        by_night("asynchronous", 0),
     ],
 )
-def test_updates_in_step_are_executions_of_a_graph_and_others_are_submitted(ray_session, monkeypatch, schedule, other):
-    monkeypatch.delattr(ray_executor.planned, other)
+def test_updates_in_step_are_executions_of_a_graph_and_others_are_tasks(ray_session, monkeypatch, schedule, graphs):
+    made = []
+    graph = ray_executor.planned.Graph
+    monkeypatch.setattr(ray_executor.planned, "Graph", lambda *given: made.append(graph(*given)) or made[-1])
+    monkeypatch.delattr(ray_executor.planned.Tasks if graphs else graph, "submit" if graphs else "execute")
     assert len(list(ray_session(small(schedule=schedule, executor={"name": "ray", "actors": 1})))) == 3
+    assert len(made) == graphs
+
+
+def test_an_update_that_is_recorded_is_no_execution_of_the_graph_of_the_others(ray_session):
+    changes = {"steps": 9, "evaluate_every": 3, "record": {"rows": 4}, "worker_momentum": 0.5}
+    expected, got = loop(**changes), list(ray_session(small(**changes, executor={"name": "ray", "actors": 2})))
+    assert same(expected, got)
+    for one, other in zip(expected, got, strict=True):
+        for update, like in zip(one.recorded, other.recorded, strict=True):
+            assert update.step == like.step
+            assert all(np.array_equal(x, y, equal_nan=True) for x, y in zip(update, like, strict=True))
+    assert [update.step for each in got for update in each.recorded] == [0, 4, 8]
 
 
 def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(monkeypatch):
     counted = []
-    monkeypatch.setattr(roles, "batched", lambda work, together: counted.append(work) or batched(work, together))
+    together = node_host._all_at_once
+    monkeypatch.setattr(node_host, "_all_at_once", lambda step: counted.append(step.name) or together(step))
     rows = []
     for batch in (False, True):
-        host = roles.WorkerActor()
-        scenario = small(executor={"name": "ray", "batch": batch})
-        host.configure(scenario.task, np.zeros(7, int), 650, np.arange(7), [])
-        rows.append(host.work(0, 0, Server(np.zeros(650, np.float32), None, None, None, None, np.int32(0))))
-        assert len(counted) == batch
+        task = small(executor={"name": "ray", "batch": batch}).task
+        prepared = prepare(task.run)
+        network, _ = network_of(task.run, prepared)
+        host = node_host.NodeHost()
+        host.host(task, prepared.timeline, {kind: np.arange(n) for kind, n in network.nodes.items()}, None)
+        block = network.table.events(0, 1)
+        ((_, jobs), *_) = groups_of(block, 0, 0, network.steps, lambda kind, nodes: np.zeros(len(nodes), int))
+        ((first, (server, _)),) = network.table.kept(0).items()
+        sent, _ = host.carry_out(jobs, False, host.shown({first: server}))
+        rows.append(np.stack([*sent.values()]))
+        assert counted == ["work"] * batch
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
 
 

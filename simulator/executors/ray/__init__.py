@@ -19,7 +19,7 @@ from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, EngineLost, Repeats, State
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.executors.ray import networked, planned, raced
+from byzax.simulator.executors.ray import planned, raced
 from byzax.simulator.executors.ray.pool import (
     LOOK_S,
     ActorPool,
@@ -37,8 +37,6 @@ from byzax.simulator.executors.ray.pool import (
     lost_head,
     not_answering,
 )
-from byzax.simulator.executors.ray.repeat import configure
-from byzax.simulator.parts import topology
 
 
 @contextmanager
@@ -98,10 +96,7 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
     def begin() -> Engine:
         count = hosting(task)
         fill(pool, count)
-        if not topology(task.run).one_server:
-            return networked.engine(pool, count, task, state)
-        repeat = configure(pool, count, task, state)
-        return raced.engine(pool, repeat, notice) if races else planned.engine(pool, repeat, state)
+        return raced.engine(pool, count, task, notice) if races else planned.engine(pool, count, task, state)
 
     def close(finished: bool) -> None:
         if not finished:

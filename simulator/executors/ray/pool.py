@@ -28,8 +28,8 @@ from byzax.simulator.config.part import parts_of, source_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import EngineLost
-from byzax.simulator.executors.actors import AdversaryActor, ServerActor, WorkerActor
 from byzax.simulator.executors.base import RunError, SessionLost
+from byzax.simulator.executors.node_host import NodeHost
 
 # How often Ray tries to reach a cluster.
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
@@ -44,6 +44,18 @@ START_S = 120
 MORE_S = 6
 
 SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
+
+
+class WorkerActor(NodeHost):
+    """Hosts workers, honest and Byzantine alike, and other nodes of which there are several."""
+
+
+class AdversaryActor(NodeHost):
+    """Hosts the adversary, which forges the rows of Byzantine workers."""
+
+
+class ServerActor(NodeHost):
+    """Hosts the server, and evaluates."""
 
 
 class Actor(NamedTuple):

@@ -1,6 +1,8 @@
 """A race between actors: the driver keeps the book and hands on references."""
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +11,12 @@ from ray.exceptions import RayActorError
 
 from byzax.simulator import interrupts
 from byzax.simulator.book import Book, Job, timeline_of
-from byzax.simulator.engine import Engine, Look, Stretch, TakeLooks
-from byzax.simulator.executors.actors import New
-from byzax.simulator.executors.base import evaluation_steps
+from byzax.simulator.config.study import Task
+from byzax.simulator.engine import Engine, Stretch, TakeLooks
+from byzax.simulator.executors.base import evaluation_steps, network_of, plan, prepare
+from byzax.simulator.executors.grouping import EventGroup, Read, unplanned_event
 from byzax.simulator.executors.racing import Crew, Done, race
+from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
 from byzax.simulator.executors.ray.pool import (
     ADVERSARY,
     SERVER,
@@ -23,44 +27,77 @@ from byzax.simulator.executors.ray.pool import (
     not_answering,
     worker_name,
 )
-from byzax.simulator.executors.ray.repeat import Repeat, stretch
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import UNPLANNED, Timeline
+from byzax.simulator.topologies.parameter_server import FORGE, UPDATE, WORK, build_forged_workers
 
 
-class Handle(NamedTuple):
-    """A job of a race: the references of when it was done, and of its row; its worker's and its own number."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Handle:
+    """A job of a race: its event, and the references of its row and of when it was done."""
 
-    done: Any
+    event: EventGroup
     row: Any
-    worker: int
-    job: int
+    done: Any
 
 
-def engine(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> Engine:
+class SentModel(NamedTuple):
+    """A model that was sent: the number of the message, and a reference to it."""
+
+    number: int
+    message: Any
+
+
+def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None]) -> Engine:
     """The engine of a run on the clock: the driver keeps the book, actors hand on references.
 
-    Such a run cannot be left and gone on with: real time does not wait. `notice` is told of actors that died.
+    Such a run cannot be left and gone on with: real time does not wait.
+
+    Args:
+        pool: The actors.
+        count: Number of those of workers.
+        task: The task, of one seed.
+        notice: Is told of actors that died.
+
+    Returns:
+        The engine.
     """
-    run, server = repeat.task.run, repeat.server
-    evaluated = set(evaluation_steps(repeat.task.evaluate_every, run.steps))
-    versions = {0: server.publish.remote(0)}
-    updates: list[Any] = []
+    run = task.run
+    # what the first update is without mishaps: the functions are built for it
+    prepared = prepare(run, plan(run, 1, smooth=True))
+    network, here = network_of(run, prepared)
+    hosts = take_in(pool, count, task, network, prepared.timeline, None)
+    forged_workers = build_forged_workers(prepared.first, here)
+    adversary, server = hosts.handles[-2:]
+    ((first, (model, _)),) = hosts.shown(0).items()
+    versions = {0: SentModel(first, model)}
+    numbers = itertools.count(first + 1)
+    recorded = task.record.steps(run.steps)
+    evaluated = set(evaluation_steps(task.evaluate_every, run.steps))
+    measured = Measured(hosts, lambda update: float(timelines()[0].time_s[update]))
+    # what will be seen of the updates since the last evaluation
+    seen_later: list[Any] = []
     # begun as soon as their models were made, for the race goes on; with the updates before each
-    evaluations: dict[int, tuple[list[Any], list[Any]]] = {}
+    evaluations: dict[int, TakeLooks] = {}
     # why each actor died that is dead, and those that were told
     died: dict[int, str] = {}
     told: set[int] = set()
 
+    def host_of(worker: int) -> int:
+        return int(hosts.hosted["worker"][worker])
+
     def look(step: int) -> None:
-        evaluations[step] = [server.evaluate.remote(step), versions[step]], [*updates]
-        updates.clear()
+        nonlocal measured
+        evaluations[step] = look_at(hosts, hosts.evaluation(step), measured, [*seen_later])
+        measured = Measured(hosts, lambda update: float(timelines()[0].time_s[update]))
+        seen_later.clear()
 
     def begin(job: Job) -> Handle:
-        actor = repeat.workers[repeat.hosts[job.worker]]
-        row, done = actor.race.options(num_returns=2).remote(job.worker, job.job, job.handed, versions[job.version])
-        return Handle(done, row, job.worker, job.job)
+        number, message = versions[job.version]
+        event = unplanned_event(0, WORK, 0, next(numbers), job.worker, job.job, [Read(number, -1, 0, job.handed)])
+        compute = hosts.handles[host_of(job.worker)].compute.options(num_returns=2)
+        return Handle(event, *compute.remote(event, message))
 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
@@ -78,37 +115,63 @@ def engine(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> En
         except RayActorError as error:
             if {SERVER, ADVERSARY} & not_answering(pool).keys():
                 raise
-            died.setdefault(int(repeat.hosts[handle.worker]), cause(error))
+            died.setdefault(host_of(int(handle.event.node[0])), cause(error))
             pool.dead.append(cause(error))
             return Done(handle, None)
 
     def tell(book: Book) -> None:
         for worker, step in book.lost.items():
-            if (host := int(repeat.hosts[worker])) not in told:
+            if (host := host_of(worker)) not in told:
                 told.add(host)
-                workers = np.flatnonzero(repeat.hosts == host).tolist()
+                workers = np.flatnonzero(hosts.hosted["worker"] == host).tolist()
                 lost = lost_in_words(dict.fromkeys(workers, step))
                 notice(f"{worker_name(host)} died: {died[host]}; {lost}, and the race goes on without")
 
+    def rows_of(handles: list[Handle]) -> list[Any]:
+        """References to the rows as their workers send them."""
+        if network.steps[WORK].transform is None:
+            return [handle.row for handle in handles]
+        by_host: dict[int, list[Handle]] = {}
+        for handle in handles:
+            by_host.setdefault(host_of(int(handle.event.node[0])), []).append(handle)
+        return [
+            hosts.handles[host].send.remote([each.event for each in mine], *(each.row for each in mine))
+            for host, mine in by_host.items()
+        ]
+
     def update(step: int, seen: int, new: Arrivals, handles: list[Handle]) -> None:
-        sent = [handle.row for handle in handles]
-        places = tuple(np.array([i]) for i in range(len(sent)))
-        if repeat.core.memory is not None:
-            hosts, jobs = repeat.hosts[new.workers], np.array([handle.job for handle in handles])
-            places = tuple(np.flatnonzero(hosts == host) for host in np.unique(hosts))
-            sent = [
-                repeat.workers[hosts[here[0]]].remember.remote(new.workers[here], jobs[here], *(sent[i] for i in here))
-                for here in places
-            ]
-        said = New(new, seen, places)
-        forged = repeat.adversary.forge_now.remote(step, said, versions[step], *sent) if repeat.core.forge else None
-        updates.append(server.update_now.remote(step, said, forged, *sent))
-        versions[step + 1] = server.publish.remote(step + 1)
+        rows, whole, model = rows_of(handles), step in recorded, versions[step]
+        gone = () if new.gone is None else np.flatnonzero(new.gone).tolist()
+        reads = [
+            Read(int(handle.event.numbers[0]), -1, worker, handed)
+            for handle, worker, handed in zip(handles, new.workers.tolist(), new.versions.tolist(), strict=True)
+        ]
+        names = [network.steps[FORGE].name] if forged_workers else []
+        if forged_workers:
+            ports = tuple(np.flatnonzero(forged_workers(np.array([step]))[0, new.workers]).tolist())
+            event = unplanned_event(
+                step, FORGE, 0, next(numbers), 0, step, [*reads, Read(model.number, -1, 0, step)], seen, gone,
+                ports or None,
+            )  # fmt: skip
+            for port in ports:
+                reads[port] = reads[port]._replace(number=int(event.numbers[0]), port=port)
+            forge = adversary.carry_out.options(num_returns=2)
+            forged, looked = forge.remote(event, whole, *rows, model.message)
+            rows.append(forged)
+            seen_later.append(looked)
+        event = unplanned_event(step, UPDATE, len(names), next(numbers), 0, step, reads, seen, gone)
+        message, looked = server.carry_out.options(num_returns=2).remote(event, whole, *rows)
+        seen_later.append(looked)
+        versions[step + 1] = SentModel(int(event.numbers[0]), message)
+        measured.add(step, [*names, network.steps[UPDATE].name], hosts.states() if whole else ())
         if step + 1 in evaluated:
             look(step + 1)
 
+    def forget(version: int) -> None:
+        versions.pop(version, None)
+
     look(0)
-    events = race(run, Crew(begin, over, update, lambda version: versions.pop(version, None)))
+    events = race(run, Crew(begin, over, update, forget))
     book, now, step, closed = None, 0.0, 0, None
 
     def advance(stop: int) -> int:
@@ -131,17 +194,12 @@ def engine(pool: ActorPool, repeat: Repeat, notice: Callable[[str], None]) -> En
         if step not in evaluations:
             # the race ended before its last update
             look(step)
-        results, seen = evaluations.pop(step)
-
-        def take(wait: bool) -> list[Look] | None:
-            if not wait and len(ray.wait(results, num_returns=2, timeout=0)[0]) < 2:
-                return None
-            evaluation, public, *after = fetch(pool.head, [*results, *seen])
-            return [Look(evaluation, np.asarray(public.params), stretch(repeat, after))]
-
-        return take
+        return evaluations.pop(step)
 
     def since() -> list[Stretch]:
-        return [stretch(repeat, fetch(pool.head, updates))]
+        for seen in fetch(pool.head, seen_later):
+            measured.see(seen)
+        seen_later.clear()
+        return [measured.stretch()]
 
     return Engine(0, run.steps, run.steps, timelines, advance, evaluate, since, None)

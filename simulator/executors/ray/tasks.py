@@ -1,0 +1,82 @@
+"""Events as tasks of actors, which hand on references to messages."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from byzax.simulator.events import EventBlock
+from byzax.simulator.executors.grouping import EventGroup
+from byzax.simulator.executors.ray.hosts import Hosts, Measured
+from byzax.simulator.executors.ray.pool import fetch
+
+
+class Tasks:
+    """The tasks of a run: an event is asked for as soon as the messages that it reads are promised."""
+
+    def __init__(self, hosts: Hosts, live: dict[int, tuple[Any, int]]) -> None:
+        """Takes the actors of a run.
+
+        Args:
+            hosts: The actors.
+            live: The messages that later events read: references to what they are in, by their numbers, with the last
+                event that reads each.
+        """
+        self.live = live
+        self._hosts = hosts
+        # of each update that is not known to be made what will be seen of its events
+        self._under_way: deque[list[Any]] = deque()
+
+    def hold(self, numbers: Sequence[tuple[int, int]], rows: Iterable[np.ndarray]) -> None:
+        """Takes rows of a snapshot.
+
+        Args:
+            numbers: The number of the message of each, and the last event that reads it.
+            rows: `[d]` each.
+        """
+        for (number, last), row in zip(numbers, rows, strict=True):
+            self.live[number] = ray.put({number: row}), last
+
+    def rows(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """The messages of these numbers."""
+        references = dict.fromkeys(self.live[number][0] for number in numbers)
+        parts = fetch(self._hosts.pool.head, [*references])
+        found = {number: row for part in parts for number, row in part.items()}
+        return [found[number] for number in numbers]
+
+    def submit(self, groups: Iterable[tuple[int, EventGroup]], block: EventBlock, recorded: bool) -> None:
+        """Asks for the events of an update.
+
+        Args:
+            groups: The events, each group with its actor.
+            block: The part of the table that they are from.
+            recorded: Whether the update is recorded whole.
+        """
+        found, end = [], 0
+        for host, group in groups:
+            given = dict.fromkeys(self.live[number][0] for number in group.source.tolist())
+            call = self._hosts.handles[host].carry_out.options(num_returns=2)
+            sent, seen = call.remote(group, recorded, *given)
+            found.append(seen)
+            numbers = group.numbers.tolist()
+            for number, last, read in zip(numbers, block.last[group.numbers - block.begin], group.read, strict=True):
+                if read is not None:
+                    self.live[number] = sent, int(last)
+            end = max(end, numbers[-1] + 1)
+        self.live = {number: each for number, each in self.live.items() if each[1] >= end}
+        self._under_way.append(found)
+
+    def settle(self, measured: Measured, most: int = 0) -> None:
+        """Waits until no more updates than so many are under way."""
+        while len(self._under_way) > most:
+            # waiting takes a failure for an end: only to ask for the result shows it
+            for seen in fetch(self._hosts.pool.head, self._under_way.popleft()):
+                measured.see(seen)
+
+    def leave(self) -> list[Any]:
+        """References to what will be seen of the updates under way, which are not waited for any more."""
+        found = [seen for of_update in self._under_way for seen in of_update]
+        self._under_way.clear()
+        return found
