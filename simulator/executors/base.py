@@ -30,6 +30,8 @@ from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
+# Rows that are looked at together where whole timelines are.
+ROWS_AT_ONCE = 2**20
 # What computing takes where a race is planned to see whether it can be run.
 COMPUTING_S = 1e-3
 
@@ -219,12 +221,14 @@ def per_job(run: Run) -> np.ndarray:
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     """`[T + 1]`: the gradients in the rows delivered until each version was made, `each` `[n]` of them in a row."""
     rows, unused, dropped = timeline.rows, timeline.unused, timeline.outcomes == Outcome.DROPPED
-    when = np.concatenate([rows.arrived_s, unused.arrived_s[dropped]])
-    order = np.argsort(when, kind="stable")
-    when = when[order]
-    workers = np.concatenate([rows.workers, unused.workers[dropped]])[order]
-    until = np.concatenate([[0], np.cumsum(each[workers])])
-    return until[np.concatenate([[0], np.searchsorted(when, timeline.time_s, side="right")])]
+    # counted at the first update that is not before the arrival
+    counts = np.zeros(timeline.steps + 1)
+    for workers, arrived_s in ((rows.workers, rows.arrived_s), (unused.workers[dropped], unused.arrived_s[dropped])):
+        for begin in range(0, len(workers), ROWS_AT_ONCE):
+            part = slice(begin, begin + ROWS_AT_ONCE)
+            update = np.searchsorted(timeline.time_s, arrived_s[part])
+            counts += np.bincount(update, each[workers[part]], len(counts))
+    return np.concatenate([[0], np.cumsum(counts[:-1])]).astype(int)
 
 
 def evaluation_steps(every: int, steps: int) -> list[int]:
