@@ -86,11 +86,11 @@ class NodeEvent(NamedTuple):
     gone: Any = None
 
 
-def iterate_events(block: Any, n: int) -> Iterator[NodeEvent]:
+def iterate_events(block: EventBlock, n: int) -> Iterator[NodeEvent]:
     """The events of a table one by one, as their steps see them.
 
     Args:
-        block: The table, an `EventBlock` or some of its columns: node, turn, seen, first, sender, version, gone.
+        block: The table.
         n: Number of workers.
 
     Yields:

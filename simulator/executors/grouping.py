@@ -5,95 +5,91 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byzax.simulator.events import EventBlock, NodeStep
+from byzax.simulator.events import EventBlock, NodeEvent, NodeStep
 
 
 class EventGroup(NamedTuple):
-    """Events of one step and one update. Other columns are those of `EventBlock`, for these events alone.
+    """Events of one step and one update, each of another node and with as many messages to read.
+
+    An actor is sent them in two arrays, since each array takes some microseconds.
 
     Attributes:
         update: The update.
         step: The step, as its place in `Network.steps`.
-        places: `[e]`, their places among the events of the update.
-        numbers: `[e]`, their numbers.
-        node: `[e]`.
-        turn: `[e]`.
-        seen: `[e]`.
-        first: `[e + 1]`.
-        source: `[m]`.
-        port: `[m]`.
-        sender: `[m]`.
-        version: `[m]`.
-        gone: `[g, 2]`, pairs (place in this group, worker).
+        events: `[5, e]`: their places among the events of the update, numbers, nodes, turns, and numbers of rows that
+            the rule sees.
+        reads: `[4, e, k]`: source, port, sender and version of the messages read. See `EventBlock`.
+        gone: Pairs (place in this group, worker): the worker's row has left the table.
         read: For each event the rows of its message that others read: none for the whole message; None where nobody
             reads it.
     """
 
     update: int
     step: int
-    places: np.ndarray
-    numbers: np.ndarray
-    node: np.ndarray
-    turn: np.ndarray
-    seen: np.ndarray
-    first: np.ndarray
-    source: np.ndarray
-    port: np.ndarray
-    sender: np.ndarray
-    version: np.ndarray
-    gone: np.ndarray
+    events: np.ndarray
+    reads: np.ndarray
+    gone: tuple[tuple[int, int], ...]
     read: tuple[tuple[int, ...] | None, ...]
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """`[e]`, the numbers of the events."""
+        return self.events[1]
+
+    def as_seen(self, n: int) -> Iterator[NodeEvent]:
+        """The events as their steps see them.
+
+        Args:
+            n: Number of workers.
+        """
+        _, _, nodes, turns, seen = self.events.tolist()
+        _, _, sender, version = self.reads
+        for e, event in enumerate(zip(nodes, turns, seen, sender, version, strict=True)):
+            left = [worker for place, worker in self.gone if place == e]
+            yield NodeEvent(*event, gone=np.isin(np.arange(n), left) if left else None)
 
     def later(self, shift: int) -> "EventGroup":
         """The same events so many updates later, but for their numbers."""
-        return self._replace(update=self.update + shift, turn=self.turn + shift, version=self.version + shift)
+        events, reads = self.events.copy(), self.reads.copy()
+        events[3] += shift
+        reads[3] += shift
+        return self._replace(update=self.update + shift, events=events, reads=reads)
 
 
-class Read(NamedTuple):
-    """A message that an event reads. See `EventBlock`."""
+class SingleEvent(NamedTuple):
+    """An event of a race, in plain numbers.
 
-    number: int
-    port: int
-    sender: int
-    version: int
-
-
-def unplanned_event(
-    update: int,
-    step: int,
-    place: int,
-    number: int,
-    node: int,
-    turn: int,
-    reads: Sequence[Read],
-    seen: int = 0,
-    gone: Sequence[int] = (),
-    read: tuple[int, ...] | None = (),
-) -> EventGroup:
-    """An event as it happens, in no table.
-
-    Args:
+    Attributes:
         update: The update.
         step: The step, as its place in `Network.steps`.
         place: The place among the events of the update.
         number: Its number.
         node: The node.
         turn: The number of its turn.
-        reads: The messages that it reads.
         seen: The number of rows that the rule sees.
+        reads: The messages read: source, port, sender and version of each. See `EventBlock`.
         gone: The workers whose row has left the table.
         read: See `EventGroup`.
-
-    Returns:
-        The event alone.
     """
-    source, port, sender, version = np.array(reads, np.int64).reshape(-1, 4).T
-    places, numbers, nodes, turns, rows = (np.array([each]) for each in (place, number, node, turn, seen))
-    pairs = np.array([(0, worker) for worker in gone], int).reshape(-1, 2)
-    first = np.array([0, len(reads)])
-    return EventGroup(
-        update, step, places, numbers, nodes, turns, rows, first, source, port, sender, version, pairs, (read,)
-    )
+
+    update: int
+    step: int
+    place: int
+    number: int
+    node: int
+    turn: int
+    seen: int
+    reads: list[tuple[int, int, int, int]]
+    gone: Sequence[int] = ()
+    read: tuple[int, ...] | None = ()
+
+    def alone(self) -> EventGroup:
+        """The event as a group."""
+        events = np.array([[self.place], [self.number], [self.node], [self.turn], [self.seen]])
+        reads = np.array(self.reads, int).reshape(1, -1, 4).transpose(2, 0, 1)
+        return EventGroup(
+            self.update, self.step, events, reads, tuple((0, worker) for worker in self.gone), (self.read,)
+        )
 
 
 def groups_of(
@@ -127,11 +123,10 @@ def groups_of(
 def _group(
     block: EventBlock, update: int, steps: Sequence[NodeStep], places: np.ndarray, begin: int, end: int
 ) -> EventGroup:
-    step = int(block.step[places[0]])
-    sizes = block.first[places + 1] - block.first[places]
-    first = np.concatenate([[0], np.cumsum(sizes)])
-    reads = np.arange(first[-1]) + np.repeat(block.first[places] - first[:-1], sizes)
-    inside, numbers = block.gone[np.isin(block.gone[:, 0], places)], block.begin + places
+    step, numbers = int(block.step[places[0]]), block.begin + places
+    first = block.first[places]
+    reads = first[:, None] + np.arange(block.first[places[0] + 1] - first[0])
+    left = block.gone[np.isin(block.gone[:, 0], places)]
     read: list[tuple[int, ...] | None] = [() if last else None for last in (block.last[places] > numbers).tolist()]
     if steps[step].forges:
         of_update = slice(block.first[begin], block.first[end])
@@ -144,17 +139,9 @@ def _group(
     return EventGroup(
         update,
         step,
-        places - begin,
-        numbers,
-        block.node[places],
-        block.turn[places],
-        block.seen[places],
-        first,
-        block.source[reads],
-        block.port[reads],
-        block.sender[reads],
-        block.version[reads],
-        np.stack([np.searchsorted(places, inside[:, 0]), inside[:, 1]], axis=1),
+        np.stack([places - begin, numbers, block.node[places], block.turn[places], block.seen[places]]),
+        np.stack([block.source[reads], block.port[reads], block.sender[reads], block.version[reads]]),
+        tuple(zip(np.searchsorted(places, left[:, 0]).tolist(), left[:, 1].tolist(), strict=True)),
         tuple(read),
     )
 

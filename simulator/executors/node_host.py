@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +14,11 @@ from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Evaluation
 from byzax.simulator.engine import leaves_of, restored
-from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep, iterate_events
+from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep
 from byzax.simulator.executors.base import floats, network_of, prepare, stage
-from byzax.simulator.executors.grouping import EventGroup
+from byzax.simulator.executors.grouping import EventGroup, SingleEvent
+from byzax.simulator.executors.parcels import Packing, Parcel, unpack
 from byzax.simulator.timeline import Timeline
-
-# Messages by the numbers of their events.
-Messages = dict[int, Any]
 
 
 class SeenEvent(NamedTuple):
@@ -43,7 +40,7 @@ class SeenEvent(NamedTuple):
 
 
 class NodeHost:
-    """Hosts nodes of a network. Messages and states leave it in NumPy."""
+    """Hosts nodes of a network. Parcel and states leave it in NumPy."""
 
     def host(
         self,
@@ -74,36 +71,48 @@ class NodeHost:
                     state = restored(state, [leaf[place] for leaf in leaves[kind]])
                 self.states[kind, node] = state
 
-    def shown(self, nodes: Mapping[int, Node]) -> Messages:
+    def shown(self, nodes: Mapping[int, Node]) -> Parcel:
         """The messages that nodes sent last, by their numbers."""
-        return {number: _in_numpy(self.network.show(self.states[node])) for number, node in nodes.items()}
+        shown = {number: _in_numpy(self.network.show(self.states[node])) for number, node in nodes.items()}
+        return Parcel(others=shown)
 
-    def carry_out(self, events: EventGroup, recorded: bool, *parts: Messages) -> tuple[Messages, list[SeenEvent]]:
+    def carry_out(
+        self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel
+    ) -> tuple[Parcel, list[SeenEvent]]:
         """Carries out events.
 
         Args:
             events: The events.
             recorded: Whether their update is recorded whole.
-            *parts: Messages that they read, by their numbers; others may be among them.
+            *parts: The messages that they read; others may be among them.
 
         Returns:
             The messages that other events read, by their numbers; and what was seen of each event.
         """
-        live = {number: message for part in parts for number, message in part.items()}
-        step, sent, seen = self.network.steps[events.step], {}, []
-        done = self._together(step, events, live) if self.batch else None
-        places, numbers = events.places.tolist(), events.numbers.tolist()
-        for i, (event, messages) in enumerate(self._inboxes(events, live)):
-            with stage(step.name, **step.place(event)):
-                made = done[i] if done else step.run(self.here, event, self.states[step.kind, event.node], messages)
+        if isinstance(events, SingleEvent):
+            events = events.alone()
+        live = unpack(parts)
+        step, sent, seen = self.network.steps[events.step], Packing(), []
+        inboxes = self._inboxes(events, live)
+        made = self._together(step, events, live) if self.batch else None
+        if made is None:
+            # asked for one after the other, and not waited for before all are
+            made = [self._carry_out_one(step, event, inbox) for event, inbox in inboxes]
+        places, numbers, *_ = events.events.tolist()
+        for i, ((event, _), result) in enumerate(zip(inboxes, made, strict=True)):
             # messages may be views of memory that is used again
-            self.states[step.kind, event.node] = jax.tree.map(_owned, made.state)
-            if (ports := events.read[i]) is not None:
-                sent[numbers[i]] = _in_numpy(made.message) if ports == () else _rows_at(made.message, ports)
-            arrays = made.arrays if recorded else None
-            if made.seen is not None or arrays is not None or recorded:
-                seen.append(SeenEvent(events.update, places[i], step.name, *_in_numpy((made.seen, arrays))))
-        return sent, seen
+            self.states[step.kind, event.node] = jax.tree.map(_owned, result.state)
+            with stage(step.name, **step.place(event)):
+                if (ports := events.read[i]) is not None:
+                    sent.add(numbers[i], ports, _in_numpy(result.message))
+                found, arrays = _in_numpy((result.seen, result.arrays if recorded else None))
+            if found is not None or arrays is not None:
+                seen.append(SeenEvent(events.update, places[i], step.name, found, arrays))
+        return sent.parcel(), seen
+
+    def _carry_out_one(self, step: NodeStep, event: NodeEvent, inbox: list[Any]) -> EventResult:
+        with stage(step.name, **step.place(event)):
+            return step.run(self.here, event, self.states[step.kind, event.node], inbox)
 
     def learn(self, groups: Sequence[EventGroup], nodes: Mapping[int, Node]) -> None:
         """Takes the events that it carries out in every update.
@@ -114,17 +123,17 @@ class NodeHost:
         """
         self.groups, self.nodes = groups, nodes
 
-    def show_again(self, shift: int) -> Messages:
+    def show_again(self, shift: int) -> Parcel:
         """The messages that its nodes sent last, by the numbers that they have in the events learned."""
         return self.shown(self.nodes)
 
-    def repeat(self, shift: int, group: int, *parts: Messages) -> Messages:
+    def repeat(self, shift: int, group: int, *parts: Parcel) -> Parcel:
         """Carries out events that were learned.
 
         Args:
             shift: Number of updates since that of the events learned.
             group: Their group.
-            *parts: Messages that they read, by the numbers that these have in the events learned.
+            *parts: Parcel that they read, by the numbers that these have in the events learned.
 
         Returns:
             The messages that other events read.
@@ -133,7 +142,7 @@ class NodeHost:
         self.seen += seen
         return sent
 
-    def end(self, sent: Messages) -> None:
+    def end(self, sent: Parcel) -> None:
         """Takes messages that no other event of an update reads, so that they stay here."""
 
     def take_seen(self) -> list[SeenEvent]:
@@ -141,45 +150,45 @@ class NodeHost:
         seen, self.seen = self.seen, []
         return seen
 
-    def compute(self, events: EventGroup, messages: Messages) -> tuple[Messages, tuple[float, float]]:
+    def compute(self, job: SingleEvent, model: Parcel) -> tuple[Parcel, tuple[float, float]]:
         """Carries out a job whose row may not be used.
 
         Args:
-            events: The event.
-            messages: The message that it reads, by its number.
+            job: Its event.
+            model: The message that it reads.
 
         Returns:
             The message of the event before the transform of its step; and the times of this machine's clock when it
             was begun and done, in seconds.
         """
-        begin, step = time.time(), self.network.steps[events.step]
-        ((event, inbox),) = self._inboxes(events, messages)
+        begin, step = time.time(), self.network.steps[job.step]
+        ((event, inbox),) = self._inboxes(job.alone(), unpack([model]))
         with stage(step.name, **step.place(event)):
             made = step.carry_out(self.here, event, self.states[step.kind, event.node], inbox)
             row = np.asarray(made.message)
         self.states[step.kind, event.node] = jax.tree.map(_owned, made.state)
-        return {int(events.numbers[0]): row}, (begin, time.time())
+        return Parcel(((job.number, -1),), row[None]), (begin, time.time())
 
-    def send(self, jobs: Sequence[EventGroup], *parts: Messages) -> Messages:
+    def send(self, jobs: Sequence[SingleEvent], *parts: Parcel) -> Parcel:
         """Transforms the messages of jobs that `compute` carried out.
 
         Args:
             jobs: The events of the jobs.
-            *parts: Their messages, by their numbers.
+            *parts: Their messages.
 
         Returns:
             What their nodes send.
         """
-        computed, sent = {number: message for part in parts for number, message in part.items()}, {}
+        computed, sent = unpack(parts), []
         for job in jobs:
-            step, (event,), number = self.network.steps[job.step], iterate_events(job, 0), int(job.numbers[0])
+            step, (event,) = self.network.steps[job.step], job.alone().as_seen(0)
             me = step.kind, event.node
             assert step.transform is not None
             with stage(step.name, **step.place(event)):
-                given = self.here, event, self.states[me], jnp.asarray(computed[number])
+                given = self.here, event, self.states[me], jnp.asarray(computed[job.number, -1])
                 self.states[me], message = step.transform(*given)
-            sent[number] = np.asarray(message)
-        return sent
+            sent.append(np.asarray(message))
+        return Parcel(tuple((job.number, -1) for job in jobs), np.stack(sent))
 
     def save(self) -> dict[str, list[np.ndarray]]:
         """The leaves of the states of its nodes, by kind, each `[nodes, ...]`."""
@@ -201,27 +210,32 @@ class NodeHost:
         with stage("evaluate", step=step):
             return floats(self.network.evaluate(self.here, states)), np.asarray(self.network.params(states))
 
-    def _inboxes(self, events: EventGroup, live: Messages) -> list[tuple[NodeEvent, list[Any]]]:
+    def _inboxes(self, events: EventGroup, live: Mapping[tuple[int, int], Any]) -> list[tuple[NodeEvent, list[Any]]]:
         """The events, each with the messages that it reads."""
-        source, port = events.source.tolist(), events.port.tolist()
-        found = [live[one] if part < 0 else live[one][part] for one, part in zip(source, port, strict=True)]
-        inboxes = (found[begin:end] for begin, end in pairwise(events.first.tolist()))
-        return [*zip(iterate_events(events, self.network.nodes.get("worker", 0)), inboxes, strict=True)]
+        source, port = events.reads[:2].tolist()
+        asked = [[*zip(*inbox, strict=True)] for inbox in zip(source, port, strict=True)]
+        if len(asked) > 1:
+            # in arrays of JAX once, and not once for each event that reads it
+            shared = {each for each in asked[0] if each[1] < 0 and each in asked[1]}
+            live = {**live, **{each: jax.tree.map(jnp.asarray, live[each]) for each in shared}}
+        # a row is there alone, or in the message that it is one of
+        inboxes = [[live[at] if at in live else live[at[0], -1][at[1]] for at in inbox] for inbox in asked]
+        return [*zip(events.as_seen(self.network.nodes.get("worker", 0)), inboxes, strict=True)]
 
-    def _together(self, step: NodeStep, events: EventGroup, live: Messages) -> list[EventResult] | None:
-        """The results of events of different nodes that all read the same messages; None where they are no such."""
-        count = len(events.numbers)
-        inbox = events.source.reshape(count, -1) if len(events.source) % count == 0 else events.source[:, None]
-        alike = len(inbox) == count and (np.diff(events.first) == inbox.shape[1]).all() and (inbox == inbox[0]).all()
-        if count == 1 or step.together is None or not alike or (events.port >= 0).any() or len(events.gone):
+    def _together(
+        self, step: NodeStep, events: EventGroup, live: Mapping[tuple[int, int], Any]
+    ) -> list[EventResult] | None:
+        """The results of events that all read the same messages, whole; None where they are no such."""
+        source, port, sender, version = events.reads
+        alike = (source == source[0]).all() and (port < 0).all()
+        if len(source) == 1 or step.together is None or not alike or events.gone:
             return None
-        kind, nodes = step.kind, events.node
-        states = jax.tree.map(lambda *each: jnp.stack(each), *(self.states[kind, i] for i in nodes.tolist()))
-        with stage(step.name, **step.place(NodeEvent(int(nodes[0]), int(events.turn[0]), 0, (), ()))):
-            columns = (each.reshape(count, -1) for each in (events.sender, events.version))
-            messages = [live[number] for number in inbox[0].tolist()]
-            made = _all_at_once(step)(self.here, nodes, events.turn, *columns, states, messages)
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], made) for i in range(count)]
+        _, _, nodes, turns, _ = events.events
+        states = jax.tree.map(lambda *each: jnp.stack(each), *(self.states[step.kind, i] for i in nodes.tolist()))
+        with stage(step.name, **step.place(next(events.as_seen(0)))):
+            messages = [live[number, -1] for number in source[0].tolist()]
+            made = _all_at_once(step)(self.here, nodes, turns, sender, version, states, messages)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], made) for i in range(len(nodes))]
 
 
 @compiled_once
@@ -243,12 +257,6 @@ def _all_at_once(step: NodeStep) -> Any:
 def joined(parts: Sequence[dict[Node, Any]]) -> dict[Node, Any]:
     """The states of nodes of several hosts, in arrays of JAX."""
     return {node: jax.tree.map(jnp.asarray, state) for part in parts for node, state in part.items()}
-
-
-def _rows_at(message: Any, ports: Sequence[int]) -> dict[int, np.ndarray]:
-    """The rows of a message that are read."""
-    rows = np.asarray(message)
-    return dict(zip(ports, rows[list(ports)], strict=True))
 
 
 def _in_numpy(tree: Any) -> Any:

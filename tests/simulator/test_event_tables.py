@@ -16,6 +16,7 @@ from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.grouping import groups_of, is_regular
 from byzax.simulator.executors.node_host import NodeHost
+from byzax.simulator.executors.parcels import Parcel
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.timeline import NO_PAIRS, timeline
@@ -181,17 +182,17 @@ def by_hosts(network, times, host_of):
     for (kind, i), state in begun.items():
         hosts[host_of(kind, i)].states[kind, i] = state
     places = lambda kind, nodes: np.array([host_of(kind, i) for i in nodes.tolist()])  # noqa: E731
-    live = {n: {n: network.show(begun[node])} for n, (node, _) in network.table.kept(0).items()}
+    live = {n: Parcel(others={n: network.show(begun[node])}) for n, (node, _) in network.table.kept(0).items()}
     found = []
     for since in range(0, times.steps, 2):
         block = network.table.events(since, min(since + 2, times.steps))
         for update, (begin, end) in enumerate(pairwise(block.bounds.tolist()), since):
             measured = [(network.steps[step].name, None) for step in block.step[begin:end].tolist()]
             for host, group in groups_of(block, since, update, network.steps, places):
-                assert len({*group.node.tolist()}) == len(group.node)
-                parts = [live[number] for number in dict.fromkeys(group.source.tolist())]
+                assert len({*group.events[2].tolist()}) == len(group.numbers)
+                parts = [live[number] for number in dict.fromkeys(group.reads[0].ravel().tolist())]
                 sent, seen = hosts[host].carry_out(group, False, *parts)
-                live |= dict.fromkeys(sent, sent)
+                live |= dict.fromkeys([*(number for number, _ in sent.places), *sent.others], sent)
                 for each in seen:
                     measured[each.place] = each.step, each.found
             found.append(float(network.measure(measured)[0].aggregate_norm))
@@ -239,8 +240,11 @@ def test_updates_of_a_regular_part_are_one_update_carried_out_again(made):
 
     def columns(group, later=0, before=0):
         """All but `read`, so many updates later, with numbers counted from so many updates before."""
-        moved = group._replace(numbers=group.numbers - size * before, source=group.source - size * before)
-        return [np.asarray(each).tolist() for each in moved.later(later)[:-1]]
+        events, reads = group.events.copy(), group.reads.copy()
+        events[1] -= size * before
+        reads[0] -= size * before
+        moved = group._replace(events=events, reads=reads).later(later)
+        return [moved.update, moved.step, moved.events.tolist(), moved.reads.tolist()]
 
     alike = all(
         [columns(group, later=update) for group in groups[0]] == [columns(group, before=update) for group in now]

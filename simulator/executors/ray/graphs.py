@@ -93,12 +93,14 @@ class Graph:
 def _form(groups: Groups) -> Any:
     """The events of an update but for the numbers in them that count updates."""
     _, first = groups[0]
-    begin, update = first.numbers[0] - first.places[0], first.update
+    begin = first.events[1, 0] - first.events[0, 0]
     found = []
     for host, group in groups:
-        counted = group.turn - update, group.version - update, group.source - begin
-        others = group.places, group.node, group.seen, group.first, group.port, group.sender
-        found.append((host, group.step, group.read, *(each.tobytes() for each in (*counted, *others))))
+        events, reads = group.events.copy(), group.reads.copy()
+        events[1] -= begin
+        reads[0] -= begin
+        moved = group._replace(events=events, reads=reads).later(-first.update)
+        found.append((host, group.step, group.read, moved.events.tobytes(), moved.reads.tobytes()))
     return found
 
 
@@ -114,7 +116,7 @@ def _wiring(groups: Groups, shown: Mapping[int, Mapping[int, Node]]) -> Wiring:
     found = []
     for host, group in groups:
         counts[host] = counts.get(host, -1) + 1
-        feeds = dict.fromkeys(origins[number] for number in group.source.tolist())
+        feeds = dict.fromkeys(origins[number] for number in group.reads[0].ravel().tolist())
         found.append((host, counts[host], tuple(feeds)))
     return tuple(found)
 

@@ -14,7 +14,7 @@ from byzax.simulator.book import Book, Job, timeline_of
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, Stretch, TakeLooks
 from byzax.simulator.executors.base import evaluation_steps, network_of, plan, prepare
-from byzax.simulator.executors.grouping import EventGroup, Read, unplanned_event
+from byzax.simulator.executors.grouping import SingleEvent
 from byzax.simulator.executors.racing import Crew, Done, race
 from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
 from byzax.simulator.executors.ray.pool import (
@@ -37,7 +37,7 @@ from byzax.simulator.topologies.parameter_server import FORGE, UPDATE, WORK, bui
 class Handle:
     """A job of a race: its event, and the references of its row and of when it was done."""
 
-    event: EventGroup
+    event: SingleEvent
     row: Any
     done: Any
 
@@ -69,7 +69,8 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     network, here = network_of(run, prepared)
     hosts = take_in(pool, count, task, network, prepared.timeline, None)
     forged_workers = build_forged_workers(prepared.first, here)
-    adversary, server = hosts.handles[-2:]
+    forge, make_update = (handle.carry_out.options(num_returns=2) for handle in hosts.handles[-2:])
+    computes = [handle.compute.options(num_returns=2) for handle in hosts.handles]
     ((first, (model, _)),) = hosts.shown(0).items()
     versions = {0: SentModel(first, model)}
     numbers = itertools.count(first + 1)
@@ -95,9 +96,8 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
 
     def begin(job: Job) -> Handle:
         number, message = versions[job.version]
-        event = unplanned_event(0, WORK, 0, next(numbers), job.worker, job.job, [Read(number, -1, 0, job.handed)])
-        compute = hosts.handles[host_of(job.worker)].compute.options(num_returns=2)
-        return Handle(event, *compute.remote(event, message))
+        event = SingleEvent(0, WORK, 0, next(numbers), job.worker, job.job, 0, [(number, -1, 0, job.handed)])
+        return Handle(event, *computes[host_of(job.worker)].remote(event, message))
 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
@@ -115,7 +115,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         except RayActorError as error:
             if {SERVER, ADVERSARY} & not_answering(pool).keys():
                 raise
-            died.setdefault(host_of(int(handle.event.node[0])), cause(error))
+            died.setdefault(host_of(handle.event.node), cause(error))
             pool.dead.append(cause(error))
             return Done(handle, None)
 
@@ -133,7 +133,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
             return [handle.row for handle in handles]
         by_host: dict[int, list[Handle]] = {}
         for handle in handles:
-            by_host.setdefault(host_of(int(handle.event.node[0])), []).append(handle)
+            by_host.setdefault(host_of(handle.event.node), []).append(handle)
         return [
             hosts.handles[host].send.remote([each.event for each in mine], *(each.row for each in mine))
             for host, mine in by_host.items()
@@ -143,26 +143,23 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         rows, whole, model = rows_of(handles), step in recorded, versions[step]
         gone = () if new.gone is None else np.flatnonzero(new.gone).tolist()
         reads = [
-            Read(int(handle.event.numbers[0]), -1, worker, handed)
+            (handle.event.number, -1, worker, handed)
             for handle, worker, handed in zip(handles, new.workers.tolist(), new.versions.tolist(), strict=True)
         ]
         names = [network.steps[FORGE].name] if forged_workers else []
         if forged_workers:
             ports = tuple(np.flatnonzero(forged_workers(np.array([step]))[0, new.workers]).tolist())
-            event = unplanned_event(
-                step, FORGE, 0, next(numbers), 0, step, [*reads, Read(model.number, -1, 0, step)], seen, gone,
-                ports or None,
-            )  # fmt: skip
+            number, public = next(numbers), (model.number, -1, 0, step)
+            event = SingleEvent(step, FORGE, 0, number, 0, step, seen, [*reads, public], gone, ports or None)
             for port in ports:
-                reads[port] = reads[port]._replace(number=int(event.numbers[0]), port=port)
-            forge = adversary.carry_out.options(num_returns=2)
+                reads[port] = number, port, *reads[port][2:]
             forged, looked = forge.remote(event, whole, *rows, model.message)
             rows.append(forged)
             seen_later.append(looked)
-        event = unplanned_event(step, UPDATE, len(names), next(numbers), 0, step, reads, seen, gone)
-        message, looked = server.carry_out.options(num_returns=2).remote(event, whole, *rows)
+        event = SingleEvent(step, UPDATE, len(names), next(numbers), 0, step, seen, reads, gone)
+        message, looked = make_update.remote(event, whole, *rows)
         seen_later.append(looked)
-        versions[step + 1] = SentModel(int(event.numbers[0]), message)
+        versions[step + 1] = SentModel(event.number, message)
         measured.add(step, [*names, network.steps[UPDATE].name], hosts.states() if whole else ())
         if step + 1 in evaluated:
             look(step + 1)

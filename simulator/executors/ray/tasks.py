@@ -9,6 +9,7 @@ import ray
 
 from byzax.simulator.events import EventBlock
 from byzax.simulator.executors.grouping import EventGroup
+from byzax.simulator.executors.parcels import Parcel, unpack
 from byzax.simulator.executors.ray.hosts import Hosts, Measured
 from byzax.simulator.executors.ray.pool import fetch
 
@@ -26,6 +27,7 @@ class Tasks:
         """
         self.live = live
         self._hosts = hosts
+        self._carry_out = [handle.carry_out.options(num_returns=2) for handle in hosts.handles]
         # of each update that is not known to be made what will be seen of its events
         self._under_way: deque[list[Any]] = deque()
 
@@ -37,14 +39,13 @@ class Tasks:
             rows: `[d]` each.
         """
         for (number, last), row in zip(numbers, rows, strict=True):
-            self.live[number] = ray.put({number: row}), last
+            self.live[number] = ray.put(Parcel(((number, -1),), row[None])), last
 
     def rows(self, numbers: Sequence[int]) -> list[np.ndarray]:
         """The messages of these numbers."""
         references = dict.fromkeys(self.live[number][0] for number in numbers)
-        parts = fetch(self._hosts.pool.head, [*references])
-        found = {number: row for part in parts for number, row in part.items()}
-        return [found[number] for number in numbers]
+        found = unpack(fetch(self._hosts.pool.head, [*references]))
+        return [found[number, -1] for number in numbers]
 
     def submit(self, groups: Iterable[tuple[int, EventGroup]], block: EventBlock, recorded: bool) -> None:
         """Asks for the events of an update.
@@ -56,9 +57,8 @@ class Tasks:
         """
         found, end = [], 0
         for host, group in groups:
-            given = dict.fromkeys(self.live[number][0] for number in group.source.tolist())
-            call = self._hosts.handles[host].carry_out.options(num_returns=2)
-            sent, seen = call.remote(group, recorded, *given)
+            given = dict.fromkeys(self.live[number][0] for number in group.reads[0].ravel().tolist())
+            sent, seen = self._carry_out[host].remote(group, recorded, *given)
             found.append(seen)
             numbers = group.numbers.tolist()
             for number, last, read in zip(numbers, block.last[group.numbers - block.begin], group.read, strict=True):
