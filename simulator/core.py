@@ -27,12 +27,12 @@ from byzax.simulator.contracts import build as build_part
 from byzax.simulator.contracts import build_rule
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm, build_init_adversary
+from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm
 from byzax.simulator.jobs import Work, build_make_row, build_work
 from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
 from byzax.simulator.parts import f_of_rule, schedule, topology
 from byzax.simulator.rates import Rate
-from byzax.simulator.senders import build_count_samples, build_is_byzantine
+from byzax.simulator.senders import build_count_samples, build_is_byzantine, build_ranks_of_rows
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
 from byzax.simulator.server_row import build_server_row
 from byzax.simulator.training import build_optimizer, build_rate, worker_training
@@ -54,6 +54,7 @@ class Core(NamedTuple):
             None where workers send the rows of their jobs.
         byzantine_ranks: Numbers the Byzantine workers of an update.
         init_adversary: Makes the state of the adversary before the first update.
+        hides_rows: Whether some attack does not read all rows, as they were sent.
         forge: Forges the rows of Byzantine workers; None where no attack forges any.
         update: Makes an update of the server.
         evaluate: Evaluates a model.
@@ -66,6 +67,7 @@ class Core(NamedTuple):
     memory: Memory | None
     byzantine_ranks: ByzantineRanks
     init_adversary: InitAdversary
+    hides_rows: bool
     forge: ForgeUpdate | None
     update: MakeUpdate
     evaluate: Evaluate
@@ -86,7 +88,8 @@ def build(run: Run, rows_seen: int) -> Core:
     """
     n, memory = run.workers.total, _memory(run)
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
-    is_byzantine = build_is_byzantine(adversary, ranks, changing=_sampled(run) is not None)
+    ranks_of_rows = build_ranks_of_rows(ranks, changing=_sampled(run) is not None)
+    is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=_sampled(run) is not None)
     rule = build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
@@ -110,20 +113,18 @@ def build(run: Run, rows_seen: int) -> Core:
     move, models = (take_aggregate, True) if structure.mixes else (step, models)
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
-    count_samples = build_count_samples(adversary, ranks)
+    count_samples = build_count_samples(adversary, ranks_of_rows)
     buckets = decides.buckets if decides.sees == "buckets" else 0
     aggregate = build_aggregate(rule, decides.weight, buckets, weighed, rule_remembers)
-    keeps = decides.sees == "table"
-    # an adversary that sees one row at a time remembers the others
-    remembers = keeps or (decides.sees == "rows" and rows_seen == 1)
     return Core(
-        start=build_start(model, optimizer, rule, judge, n if keeps else 0, own, rule_remembers, filter_remembers),
+        start=build_start(model, optimizer, rule, judge, own, rule_remembers, filter_remembers),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         move=_compiled(step),
         batch=model.batch,
         memory=memory and with_job_keys(memory),
         byzantine_ranks=ranks,
-        init_adversary=build_init_adversary(adversary, n if remembers else 0),
+        init_adversary=adversary.init,
+        hides_rows=adversary.has_hidden_rows,
         forge=None
         if adversary.forge is None
         else build_forge(
@@ -136,16 +137,14 @@ def build(run: Run, rows_seen: int) -> Core:
             harm,
             count_samples,
             decides.weight,
-            kept=rows_seen if keeps else 0,
+            alone=decides.sees == "rows",
             models=models,
             weighed=weighed,
             asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=1.0 if structure.mixes else _server_rate(run),
         ),
-        update=build_update(
-            aggregate, judge, make_context, move, is_byzantine, count_samples, rows_seen, filter_remembers
-        ),
+        update=build_update(aggregate, judge, make_context, move, is_byzantine, count_samples, filter_remembers),
         evaluate=build_evaluate(model, _goal(run, adversary)),
     )
 

@@ -47,7 +47,7 @@ class Decision(NamedTuple):
     """The server's decision on the rows of one update.
 
     Attributes:
-        byzantine: `[r]`, truth values: the rows that arrived and count as Byzantine.
+        byzantine: `[r]`, truth values: the rows that count as Byzantine.
         aggregate: `[d]`, the rule's answer.
         weights: `[n]`, the share that the rule gave to each worker's row, 0 without a row; NaN where it gives none.
     """

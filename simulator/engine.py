@@ -18,8 +18,8 @@ class State(NamedTuple):
         step: Updates so far.
         nodes: The leaves of the states of all nodes of a kind, by its name, each `[nodes, ...]`; none where nodes of
             that kind have no state.
-        places: `[k]`, the rows that are computed and not applied yet, by their places in the timeline.
-        rows: `[k, d]`, these rows, as their workers send them.
+        places: `[k]`, the rows that are computed already and that later updates read. See `KeptRows.places`.
+        rows: `[k, d]`, these rows.
     """
 
     step: int
@@ -177,20 +177,6 @@ def joined(one: Stretch, other: Stretch) -> Stretch:
     diagnostics = (np.concatenate(pair) for pair in zip(one.diagnostics, other.diagnostics, strict=True))
     weights = np.concatenate([one.weights, other.weights])
     return Stretch(Diagnostics(*diagnostics), weights, (*one.recorded, *other.recorded))
-
-
-def rows_of(timeline: Timeline, step: int) -> np.ndarray:
-    """The places of the rows that are computed and not applied yet after `step` updates.
-
-    Args:
-        timeline: The timeline.
-        step: Updates so far.
-
-    Returns:
-        The places of rows that go into a later update and come from an older version than the present one, ascending.
-    """
-    later = slice(int(timeline.first[step]), None)
-    return later.start + np.flatnonzero(timeline.rows.versions[later] < step)
 
 
 def no_rows(d: int) -> np.ndarray:

@@ -40,7 +40,8 @@ class EventBlock(NamedTuple):
         version: `[M]`, the version of the model that a row's worker was handed, or that the reader of a model is
             handed.
         job: `[M]`, the place in `Timeline.rows` of the job whose row is read; -1 for any other message.
-        gone: `[G, 2]`, pairs (place of an event, worker): the worker's row has left the table when the event begins.
+        lag: `[M]`, updates since the one that a row arrived for, 0 for that of the event; -1 for messages beside the
+            rows: a model, or a row again as it was computed.
         bounds: `[U + 1]`, the events `bounds[u]` up to `bounds[u + 1]` of the table make the u-th of U updates.
     """
 
@@ -60,7 +61,7 @@ class EventBlock(NamedTuple):
     sender: np.ndarray
     version: np.ndarray
     job: np.ndarray
-    gone: np.ndarray
+    lag: np.ndarray
     bounds: np.ndarray
 
 
@@ -75,7 +76,8 @@ class NodeEvent(NamedTuple):
         seen: The number of rows that the rule sees; 0 where it is applied to none.
         senders: `[k]`, the node that each message of its inbox counts as one of, among those of its kind.
         versions: `[k]`, the version of the model that each message counts as. See `EventBlock.version`.
-        gone: `[n]`, the workers whose row has left the table; None for no worker.
+        lags: `[k]`, updates since the one that each row arrived for. See `EventBlock.lag`.
+        new: `[r]`, the places in its inbox of the rows that arrived for its update.
     """
 
     node: Any
@@ -83,27 +85,24 @@ class NodeEvent(NamedTuple):
     seen: int
     senders: Any
     versions: Any
-    gone: Any = None
+    lags: Any
+    new: Any
 
 
-def iterate_events(block: EventBlock, n: int) -> Iterator[NodeEvent]:
+def iterate_events(block: EventBlock) -> Iterator[NodeEvent]:
     """The events of a table one by one, as their steps see them.
 
     Args:
         block: The table.
-        n: Number of workers.
 
     Yields:
         Each event.
     """
-    gone: dict[int, list[int]] = {}
-    for e, worker in block.gone.tolist():
-        gone.setdefault(e, []).append(worker)
     first, columns = block.first.tolist(), (each.tolist() for each in (block.node, block.turn, block.seen))
     for e, (node, turn, seen) in enumerate(zip(*columns, strict=True)):
         inbox = slice(first[e], first[e + 1])
-        left = np.isin(np.arange(n), gone[e]) if e in gone else None
-        yield NodeEvent(node, turn, seen, block.sender[inbox], block.version[inbox], left)
+        lags = block.lag[inbox]
+        yield NodeEvent(node, turn, seen, block.sender[inbox], block.version[inbox], lags, np.flatnonzero(lags == 0))
 
 
 class EventResult(NamedTuple):
@@ -170,9 +169,13 @@ class NodeStep(NamedTuple):
         together: The way in which several of its events may be carried out in compiled code: "batch" for all at once,
             "map" for one after the other, as rules need it, whose loops and branches would all be run; None for not at
             all.
-        forges: Whether its messages hold a row for each row that it reads, which others read in place of those. Rows of
-            honest workers stay as they are.
-        pads: Whether its inbox may be filled up in compiled code, by rows of zeros of the worker -1.
+        forges: Whether its messages hold a row for each new row that it reads, which others read in place of those.
+            Rows of honest workers stay as they are.
+        pads: Whether its inbox may be filled up in compiled code, by rows of zeros of the worker -1: where it reads
+            last rows with one of every worker, each at the place that is its number, and else at the end.
+        last_rows: The rows that it reads beside new ones, by rising numbers of their workers: "sent" for the last row
+            of each as it was sent, "both" for these and then all rows of its inbox again as they were computed; None
+            for none.
         transform: Changes the messages of its events before they are sent; in a race once it is known that they are
             used. None where they are sent as they are.
     """
@@ -185,6 +188,7 @@ class NodeStep(NamedTuple):
     together: Literal["batch", "map"] | None = None
     forges: bool = False
     pads: bool = False
+    last_rows: Literal["sent", "both"] | None = None
     transform: Transform | None = None
 
     def run(self, world: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
@@ -237,19 +241,36 @@ class PutTogether(Protocol):
         ...
 
 
+class KeptRows(NamedTuple):
+    """Rows that were sent before an update, and that events from it on read.
+
+    Attributes:
+        places: `[k]`, ascending: p for the row of the job at place p of `Timeline.rows` as it was computed, and -1 - p
+            for the row that was forged in its place.
+        source: `[k]`, the numbers of their messages.
+        port: `[k]`, the row of a message that holds several; -1 for the whole message.
+        last: `[k]`, the last events that read them.
+    """
+
+    places: np.ndarray
+    source: np.ndarray
+    port: np.ndarray
+    last: np.ndarray
+
+
 class EventTable(NamedTuple):
     """The table of all events of a run, made in parts.
 
     Attributes:
         events: Makes the part with the updates from one number up to another.
         kept: The messages that nodes sent last and that events from an update on read: their nodes by their numbers,
-            with the last event that reads each. Rows of `Timeline.rows` are not among them.
-        number_of: The number of the event that makes a row of `Timeline.rows`, with the last event that reads it.
+            with the last event that reads each. Rows are not among them.
+        rows: The rows that were sent before an update, and that events from it on read.
     """
 
     events: Callable[[int, int], EventBlock]
     kept: Callable[[int], dict[int, tuple[Node, int]]]
-    number_of: Callable[[int], tuple[int, int]]
+    rows: Callable[[int], KeptRows]
 
 
 class Network(NamedTuple):
@@ -306,8 +327,9 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
     Raises:
         ValueError: Names the first event that cannot happen, and what is wrong with it: it reads a message that was not
             sent, has not arrived or is forgotten already, one that counts as one of another sender, one of an earlier
-            update that is neither the row of a job nor the last one of its node, two messages of one sender, or a
-            forged message of an honest worker; or its node had a later turn before, or was not free.
+            update that is neither the row of a job nor the last one of its node, a row of an earlier update that is not
+            the last one of its sender, two messages of one sender, or a forged message of an honest worker; or its node
+            had a later turn before, or was not free.
     """
     # of a message: its sender, by step or kind and number, the second of its arrival, its last reader
     live: dict[int, tuple[tuple[Any, int], float, int]]
@@ -315,6 +337,8 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
     turns, free_s = {}, {}
     # the senders of the messages in whose place a forging event sends others
     replaced: dict[int, list[tuple[Any, int]]] = {}
+    # the last row of each sender, with the update that it arrived for: as it was sent, and as it was computed
+    sent, computed = {}, {}
     for since in range(0, steps, at_once):
         table = network.table.events(since, min(since + at_once, steps))
         for update, (begins, ends) in enumerate(pairwise(table.bounds.tolist()), since):
@@ -329,12 +353,13 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                 if not free_s.get((step.kind, sender[1]), -np.inf) <= begin_s <= end_s <= arrive_s:
                     raise ValueError(f"{where}: begins before its node is free, or ends before it begins")
                 turns[sender], free_s[step.kind, sender[1]] = turn, end_s
-                senders = []
+                senders, fresh = [], []
                 for at, (source, port) in enumerate(inbox_of(table, e), table.first[e]):
                     if source not in live:
                         raise ValueError(f"{where}: reads message {source}, which was not sent or is forgotten")
                     origin, arrived_s, last = live[source]
-                    if source <= begun and table.job[at] < 0 and source not in shown:
+                    row, lag = (source, port), int(table.lag[at])
+                    if source <= begun and table.job[at] < 0 and port < 0 and source not in shown:
                         raise ValueError(f"{where}: reads message {source}, which is not the last one of its node")
                     if arrived_s > begin_s or last < number:
                         raise ValueError(f"{where}: reads message {source} before it arrived or after its last reader")
@@ -343,17 +368,27 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                         if port >= len(forged):
                             raise ValueError(f"{where}: reads row {port} of message {source}, of {len(forged)} forged")
                         origin = forged[port]
-                        if not is_byzantine(update)[origin[1]]:
+                        if not is_byzantine(update - lag)[origin[1]]:
                             raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
                     if origin[1] != table.sender[at]:
                         raise ValueError(
                             f"{where}: takes message {source} of {origin[1]} for one of {table.sender[at]}"
                         )
-                    senders.append(origin)
+                    if lag == 0:
+                        fresh.append(origin)
+                        (computed if step.forges else sent)[origin] = row, update
+                    elif lag > 0 or table.job[at] >= 0:
+                        found, then = (sent if lag > 0 else computed).get(origin, (None, 0))
+                        if not step.last_rows or found != row or (lag > 0 and then != update - lag):
+                            raise ValueError(
+                                f"{where}: reads message {source}, which is not the last row of its sender"
+                            )
+                    if lag >= 0:
+                        senders.append(origin)
                 if len({*senders}) < len(senders):
                     raise ValueError(f"{where}: reads two messages of one sender")
                 if step.forges:
-                    replaced[number] = senders
+                    replaced[number] = fresh
                 live[number] = sender, arrive_s, int(table.last[e])
             live = {each: about for each, about in live.items() if about[2] >= table.begin + ends}
             replaced = {each: about for each, about in replaced.items() if each in live}

@@ -5,11 +5,12 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from byzax.attacks import Answer, View
 from byzax.attacks.base import AskRule, ModelLoss
 from byzax.models import Model
-from byzax.simulator.adversary import Adversary, ByzantineRanks, InitAdversary
+from byzax.simulator.adversary import Adversary, ByzantineRanks
 from byzax.simulator.aggregation import Aggregate
 from byzax.simulator.attackers import AttackerFunctions
 from byzax.simulator.compilation import compiled_once
@@ -19,33 +20,11 @@ from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.rates import Rate
 from byzax.simulator.schedules.base import Weight
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
-from byzax.simulator.server import MoveModel, Server, empty_table, enter_rows, rows_in_table
+from byzax.simulator.server import MoveModel, Server
 from byzax.simulator.world import World
 
 Array = jax.Array
 State = Any
-
-
-@compiled_once
-def build_init_adversary(adversary: Adversary, remembered: int) -> InitAdversary:
-    """Builds the initial state of the adversary.
-
-    The state holds those of the attacks, the last row of each worker as it was sent, and, where rows are hidden from an
-    attack, the last row of each as it was computed.
-
-    Args:
-        adversary: The adversary.
-        remembered: Number of workers whose last row it remembers: n or 0.
-
-    Returns:
-        The function that makes the state.
-    """
-    kept = remembered if adversary.has_hidden_rows else 0
-    return lambda d: (
-        adversary.init(d),
-        empty_table(remembered, d) if remembered else None,
-        jnp.zeros((kept, d)) if kept else None,
-    )
 
 
 class Harm(Protocol):
@@ -91,20 +70,29 @@ class ForgeUpdate(Protocol):
     """Forges the rows of Byzantine workers in an update."""
 
     def __call__(
-        self, world: World, step: Any, arrived: Arrivals, rows: Any, server: Server, state: State, /
+        self,
+        world: World,
+        step: Any,
+        arrived: Arrivals,
+        rows: Any,
+        server: Server,
+        state: State,
+        computed: Any = None,
+        /,
     ) -> tuple[Array, State]:
-        """The rows that the server receives.
+        """The new rows that the server receives.
 
         Args:
             world: Arrays of the run.
             step: The update.
             arrived: The senders of the r rows.
-            rows: `[r, d]`, as the workers computed them.
+            rows: `[r, d]`, new ones as the workers computed them, others as they were sent.
             server: The public state of the server.
             state: State of the adversary.
+            computed: `[r, d]`, all of them as the workers computed them; None where that is `rows`.
 
         Returns:
-            The rows `[r, d]`, honest ones unchanged, and the state after the update.
+            The new ones of the rows, honest ones unchanged, and the state after the update.
         """
         ...
 
@@ -120,7 +108,7 @@ def build_forge(
     harm: Harm,
     count_samples: CountSamples,
     weight: Weight | None,
-    kept: int,
+    alone: bool,
     models: bool,
     weighed: bool,
     asks_own: bool,
@@ -141,7 +129,7 @@ def build_forge(
         harm: Measures the loss of a model on samples of Byzantine workers.
         count_samples: Counts the samples of workers.
         weight: Gives the factors of rows by their ages; None for 1.
-        kept: Number of the last rows of workers that the rule sees; 0 where the server keeps none.
+        alone: Whether the rule sees the new row alone where others are among the rows.
         models: Whether rows are models and not gradients or changes.
         weighed: Whether rows weigh by samples.
         asks_own: Whether an attack asks a rule that needs the server's own row.
@@ -156,11 +144,18 @@ def build_forge(
 
     @jax.jit
     def forge(
-        world: World, step: Array, arrived: Arrivals, rows: Array, server: Server, state: State
+        world: World,
+        step: Array,
+        arrived: Arrivals,
+        rows: Array,
+        server: Server,
+        state: State,
+        computed: Array | None = None,
     ) -> tuple[Array, State]:
-        own, table, computed = state
+        workers, there = arrived.workers, arrived.workers >= 0
         ranks = ranks_of(world, step)
-        new = jnp.where(arrived.workers >= 0, ranks[arrived.workers], -1)
+        mine = jnp.where(there, ranks[workers], -1)
+        new = there if arrived.lags is None else there & (arrived.lags == 0)
         # the adversary does not know the keys of the rule and of the server's batch: it asks the rule with others
         guess = make_context(world, server, step, derive(world.key, Purpose.GUESS, step))
         if asks_own:
@@ -180,70 +175,49 @@ def build_forge(
         def after(aggregate: Array) -> Array:
             return move(server.params, server.optimizer, flip(aggregate))[0]
 
-        now = jnp.float32(rate(step) if callable(rate) else rate)
-        common = {"params": server.params, "loss": build_loss(0, len(ranks)), "step": step, "rate": now, "after": after}
-        if arrived.receiver is not None:
-            common["receiver"] = arrived.receiver
-        arrived_samples = count_samples(world, step, arrived.workers)
-
-        def row_counts(samples: Array) -> Array:
-            return samples.astype(jnp.float32) if weighed else jnp.ones(samples.shape, jnp.float32)
-
-        def answer_to(rows: Array, workers: Array, versions: Array, samples: Array) -> Answer:
-            ages = step - versions
-            made, _, info = aggregate(flip(rows), workers, ages, samples, server.rule, guess)
-            weights = info.weights
-            if weights is not None and weight is not None:
-                weights = weights * weight(ages.astype(float)).astype(weights.dtype)
-            return Answer(flip(made), weights, rows)
-
-        if table is None:
-
-            def build_ask_rule(known: Array) -> AskRule:
-                return lambda attempt: answer_to(attempt, arrived.workers, arrived.versions, arrived_samples)
-
-            there = arrived.workers >= 0
-            # what only fills up an update is no row: 0, of worker -1, neither honest nor Byzantine
-            real = jnp.where(there[:, None], flip(rows), 0)
-            known = there & (new < 0) & ~is_byzantine(world, step, arrived)
-            common["counts"] = jnp.where(there, row_counts(arrived_samples), 0)
-            view = View(real, new >= 0, known, arrived.workers, ask_rule=build_ask_rule(real), new=there, **common)
-            forged, own = forge_rows(key, view, new, real, AttackerFunctions(build_ask_rule, build_loss), own)
-            # whatever an attack returns, the rows of honest workers stay
-            return jnp.where((new >= 0)[:, None], flip(forged), rows), (own, None, None)
-
-        table = enter_rows(table, arrived, rows, is_byzantine(world, step, arrived), arrived_samples)
-        n = len(table.present)
-        workers, last = rows_in_table(table, kept or n)
-        fresh = jnp.zeros(n, bool).at[arrived.workers].set(True)[workers]
-        if computed is not None:
-            computed = computed.at[arrived.workers].set(rows)
+        samples, ages = count_samples(world, step, arrived), step - arrived.versions
+        places = slice(None) if arrived.new is None else arrived.new
+        # the rows that the rule sees
+        seen = places if alone else slice(None)
 
         def build_ask_rule(known: Array) -> AskRule:
             def answer(attempt: Array) -> Answer:
                 # of the Byzantine rows only the new ones can still be chosen
-                tried = jnp.where((fresh & (mine >= 0))[:, None], attempt, known)
-                if kept:
-                    return answer_to(tried, workers, last.versions, last.samples)
-                given = answer_to(tried[arrived.workers], arrived.workers, arrived.versions, arrived_samples)
-                if given.weights is None:
-                    return given._replace(rows=tried)
-                weights = jnp.zeros(len(workers), given.weights.dtype).at[arrived.workers].set(given.weights)
-                return Answer(given.aggregate, weights, tried)
+                tried = attempt if arrived.lags is None else jnp.where((new & (mine >= 0))[:, None], attempt, known)
+                made, _, info = aggregate(
+                    flip(tried)[seen], workers[seen], ages[seen], samples[seen], server.rule, guess
+                )
+                weights = info.weights
+                if weights is not None and weight is not None:
+                    weights = weights * weight(ages[seen].astype(float)).astype(weights.dtype)
+                if weights is not None and len(weights) < len(tried):
+                    weights = jnp.zeros(len(tried), weights.dtype).at[seen].set(weights)
+                return Answer(flip(made), weights, tried)
 
             return answer
 
-        # a worker without any row yet is not honest, nor is one whose last row is Byzantine
-        mine = jnp.where(last.present, ranks[workers], -1)
-        known = last.present & (mine < 0) & ~last.byzantine
-        whose = jnp.where(last.present, workers, -1)
-        common["counts"] = jnp.where(last.present, row_counts(last.samples), 0)
-        there = last.present[:, None]
-        last_rows = jnp.where(there, flip(last.rows), 0)
-        view = View(last_rows, mine >= 0, known, whose, ask_rule=build_ask_rule(last_rows), new=fresh, **common)
-        computed_rows = last_rows if computed is None else jnp.where(there, flip(computed[workers]), 0)
-        forged, own = forge_rows(key, view, mine, computed_rows, AttackerFunctions(build_ask_rule, build_loss), own)
-        sent = jnp.where((new >= 0)[:, None], flip(forged[jnp.searchsorted(workers, arrived.workers)]), rows)
-        return sent, (own, table._replace(rows=table.rows.at[arrived.workers].set(sent)), computed)
+        # what only fills up an update is no row: 0, of worker -1, neither honest nor Byzantine
+        real = jnp.where(there[:, None], flip(rows), 0)
+        counts = samples.astype(jnp.float32) if weighed else jnp.ones(samples.shape, jnp.float32)
+        view = View(
+            real,
+            byzantine=mine >= 0,
+            # nor is one honest that was forged when it came, though its worker is honest by now
+            known=there & (mine < 0) & ~is_byzantine(world, step, arrived),
+            workers=workers,
+            params=server.params,
+            ask_rule=build_ask_rule(real),
+            loss=build_loss(0, len(ranks)),
+            step=step,
+            receiver=np.int32(0) if arrived.receiver is None else arrived.receiver,
+            new=new,
+            counts=jnp.where(there, counts, 0),
+            rate=jnp.float32(rate(step) if callable(rate) else rate),
+            after=after,
+        )
+        own = real if computed is None else jnp.where(there[:, None], flip(computed), 0)
+        forged, state = forge_rows(key, view, mine, own, AttackerFunctions(build_ask_rule, build_loss), state)
+        # whatever an attack returns, the rows of honest workers stay
+        return jnp.where((mine >= 0)[places][:, None], flip(forged[places]), rows[places]), state
 
     return forge

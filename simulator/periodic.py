@@ -14,6 +14,7 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation
 from byzax.simulator.events import (
     EventBlock,
     EventTable,
+    KeptRows,
     MeasureUpdate,
     Network,
     NewStates,
@@ -23,7 +24,7 @@ from byzax.simulator.events import (
     States,
 )
 from byzax.simulator.parts import schedule
-from byzax.simulator.timeline import NO_PAIRS, Timeline
+from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World
 
 # The step whose events are the jobs of workers: a job takes the time that the timeline gives it, any other event none.
@@ -158,7 +159,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
     """
     count, numbers = len(events), {step.name: i for i, step in enumerate(steps)}
     kinds = {step.name: step.kind for step in steps}
-    places, source, port = _read(numbers, kinds, events)
+    source, port = _read(numbers, kinds, events)
     step, node = np.array([numbers[event.step] for event in events]), np.array([event.node for event in events])
     works, n = np.array([event.step == WORK for event in events]), _workers(events, timeline)
     sizes = np.array([len(event.reads) for event in events])
@@ -201,7 +202,7 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
             sender=np.tile(sender, length),
             version=np.repeat(updates, len(source)),
             job=np.where(of_job, updates[:, None] * n + sender, -1).ravel(),
-            gone=NO_PAIRS,
+            lag=np.zeros(len(updates) * len(source), int),
             bounds=np.arange(length + 1) * count,
         )
 
@@ -209,17 +210,17 @@ def periodic_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], time
         begin = 1 + (update - 1) * count
         return {begin + e: ((kinds[events[e].step], events[e].node), int(begin + last[e])) for e in shown.tolist()}
 
-    def number_of(place: int) -> tuple[int, int]:
-        begin, e = 1 + place // n * count, places[WORK, place % n]
-        return begin + e, int(begin + last[e])
+    def kept_rows(update: int) -> KeptRows:
+        nothing = np.empty(0, int)
+        return KeptRows(nothing, nothing, nothing, nothing)
 
-    return EventTable(table, kept, number_of)
+    return EventTable(table, kept, kept_rows)
 
 
 def _read(
     numbers: dict[str, int], kinds: dict[str, str], events: Sequence[RoundEvent]
-) -> tuple[dict[tuple[str, int], int], np.ndarray, np.ndarray]:
-    """The place of each event, and the sources, counted from the first event of the update, and ports of all reads."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sources, counted from the first event of the update, and ports of all reads."""
     places: dict[tuple[str, int], int] = {}
     for place, event in enumerate(events):
         if event.step not in numbers:
@@ -247,7 +248,7 @@ def _read(
             raise ValueError(
                 f"{_name(events, place)}: reads messages of the update before: list one of them at most, as the last"
             )
-    return places, np.array(source, int), np.array(port, int)
+    return np.array(source, int), np.array(port, int)
 
 
 def _name(events: Sequence[RoundEvent], place: int) -> str:

@@ -1,4 +1,4 @@
-"""The state of the parameter server: its model, and the table of last rows where it keeps one."""
+"""The state of the parameter server, its start, and the step of its optimizer."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -11,30 +11,11 @@ from byzax.aggregators.filters import Filter
 from byzax.models import Model
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.senders import Arrivals
 from byzax.simulator.server_row import ServerRow
 from byzax.simulator.world import World
 
 Array = jax.Array
 State = Any
-
-
-class RowTable(NamedTuple):
-    """The last row of every worker.
-
-    Attributes:
-        rows: `[n, d]`.
-        versions: `[n]`, the versions of the model that the workers were handed for them.
-        present: `[n]`, the workers that have a row in the table.
-        byzantine: `[n]`, the rows that counted as Byzantine when they arrived.
-        samples: `[n]`, the number of samples that each worker then claimed to hold.
-    """
-
-    rows: Array
-    versions: Array
-    present: Array
-    byzantine: Array
-    samples: Array
 
 
 class Server(NamedTuple):
@@ -45,7 +26,6 @@ class Server(NamedTuple):
         optimizer: State of the optimizer.
         rule: State of the rule; with the memory of the server's own rows where it keeps one for the rule.
         filter: State of the filter, likewise; None without a filter.
-        table: The last row of every worker; None where the schedule keeps none.
         step: Number of updates so far.
     """
 
@@ -53,7 +33,6 @@ class Server(NamedTuple):
     optimizer: State
     rule: State
     filter: State
-    table: RowTable | None
     step: Array
 
 
@@ -64,60 +43,9 @@ def public_state(server: Server) -> Server:
         server: The state.
 
     Returns:
-        The state without that of the filter and without the rows that are kept.
+        The state without that of the filter.
     """
-    return server._replace(filter=None, table=None)
-
-
-def empty_table(n: int, d: int) -> RowTable:
-    """The table before the first row.
-
-    Args:
-        n: Number of workers.
-        d: Number of parameters.
-
-    Returns:
-        The table, in which nobody is present.
-    """
-    return RowTable(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.zeros(n, bool), jnp.zeros(n))
-
-
-def enter_rows(table: RowTable, arrived: Arrivals, rows: Array, byzantine: Array, samples: Array) -> RowTable:
-    """Puts the rows of an update into the table, and takes out those that have left it.
-
-    Args:
-        table: The table.
-        arrived: The senders of the r rows.
-        rows: `[r, d]`.
-        byzantine: `[r]`, the rows that count as Byzantine.
-        samples: `[r]`, the numbers of samples that the workers claim to hold.
-
-    Returns:
-        The table after it.
-    """
-    present = table.present if arrived.gone is None else table.present & jnp.logical_not(arrived.gone)
-    return RowTable(
-        table.rows.at[arrived.workers].set(rows),
-        table.versions.at[arrived.workers].set(arrived.versions),
-        present.at[arrived.workers].set(True),
-        table.byzantine.at[arrived.workers].set(byzantine),
-        table.samples.at[arrived.workers].set(samples.astype(table.samples.dtype)),
-    )
-
-
-def rows_in_table(table: RowTable, count: int) -> tuple[Array, RowTable]:
-    """The rows of the table that the rule sees.
-
-    Args:
-        table: The table.
-        count: Number of rows: n, or as many as are present.
-
-    Returns:
-        The workers `[count]`, ascending, and their part of the table.
-    """
-    n = len(table.present)
-    workers = jnp.arange(n) if count == n else jnp.nonzero(table.present, size=count)[0]
-    return workers, jax.tree.map(lambda each: each[workers], table)
+    return server._replace(filter=None)
 
 
 class Start(Protocol):
@@ -134,7 +62,6 @@ def build_start(
     optimizer: optax.GradientTransformation,
     rule: Aggregator,
     judge: Filter | None,
-    kept: int,
     own: ServerRow,
     rule_remembers: bool,
     filter_remembers: bool,
@@ -146,7 +73,6 @@ def build_start(
         optimizer: The server's optimizer.
         rule: The rule.
         judge: The filter; None for none.
-        kept: Number of workers whose last row the server keeps: n or 0.
         own: The server's own row.
         rule_remembers: Whether the server remembers its own rows for the rule.
         filter_remembers: Whether it remembers them for the filter.
@@ -159,14 +85,13 @@ def build_start(
     def start(world: World) -> Server:
         params = model.init(derive(world.start_key, Purpose.INIT))
         d = len(params)
-        table = empty_table(kept, d) if kept else None
         filter_state = None if judge is None else judge.init(params)
         rule_state = rule.init(d)
         if rule_remembers:
             rule_state = (rule_state, own.start(world, d))
         if filter_remembers:
             filter_state = (filter_state, own.start(world, d))
-        return Server(params, optimizer.init(params), rule_state, filter_state, table, jnp.asarray(0))
+        return Server(params, optimizer.init(params), rule_state, filter_state, jnp.asarray(0))
 
     return start
 

@@ -14,7 +14,7 @@ from byzax.simulator.context import MakeContext, with_server_row
 from byzax.simulator.diagnostics import Decision, Diagnostics, compare_with_honest
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
-from byzax.simulator.server import MoveModel, Server, enter_rows, rows_in_table
+from byzax.simulator.server import MoveModel, Server
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -33,7 +33,7 @@ class MakeUpdate(Protocol):
             world: Arrays of the run.
             server: State of the server.
             arrived: The senders of the r rows.
-            rows: `[r, d]`, as the server receives them.
+            rows: `[r, d]`, as the server received them.
 
         Returns:
             The state, the diagnostics of the update, and what the server made of each row.
@@ -49,7 +49,6 @@ def build_update(
     move: MoveModel,
     is_byzantine: IsByzantine,
     count_samples: CountSamples,
-    num_rows: int,
     filter_remembers: bool,
 ) -> MakeUpdate:
     """Builds the server's part of an update.
@@ -61,7 +60,6 @@ def build_update(
         move: Applies an aggregate to the model.
         is_byzantine: Finds the Byzantine rows, for diagnostics.
         count_samples: Counts the samples of workers.
-        num_rows: Number of rows of a table that the rule sees.
         filter_remembers: Whether the server remembers its own rows for the filter.
 
     Returns:
@@ -70,14 +68,10 @@ def build_update(
 
     @jax.jit
     def update(world: World, server: Server, arrived: Arrivals, rows: Array) -> tuple[Server, Diagnostics, Decision]:
-        table, workers, versions = server.table, arrived.workers, arrived.versions
-        arrived_byzantine = byzantine = is_byzantine(world, server.step, arrived)
-        samples = count_samples(world, server.step, workers)
-        if table is not None:
-            table = enter_rows(table, arrived, rows, byzantine, samples)
-            workers, (rows, versions, _, byzantine, samples) = rows_in_table(table, num_rows)
-        there = workers >= 0
-        ages = server.step - versions
+        workers, there = arrived.workers, arrived.workers >= 0
+        byzantine = is_byzantine(world, server.step, arrived)
+        samples = count_samples(world, server.step, arrived)
+        ages = server.step - arrived.versions
         known = make_context(world, server, server.step, derive(world.key, Purpose.RULE, server.step))
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
@@ -110,12 +104,12 @@ def build_update(
             age=jnp.where(there, ages, 0).sum() / there.sum(),
             accepted=accepted,
         )
-        after = Server(params, optimizer_state, rule_state, filter_state, table, server.step + 1)
+        after = Server(params, optimizer_state, rule_state, filter_state, server.step + 1)
         by_worker = jnp.zeros(len(world.sizes), jnp.float32)
         if weights is None:
             by_worker = jnp.full_like(by_worker, jnp.nan)
         else:
             by_worker = by_worker.at[workers].add(jnp.where(there, weights, 0).astype(jnp.float32))
-        return after, jax.tree.map(jnp.float32, diagnostics), Decision(arrived_byzantine, made, by_worker)
+        return after, jax.tree.map(jnp.float32, diagnostics), Decision(byzantine, made, by_worker)
 
     return update

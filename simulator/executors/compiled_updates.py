@@ -10,7 +10,7 @@ import numpy as np
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.events import EventResult, MeasureUpdate, NodeEvent, NodeStep
-from byzax.simulator.executors.waves import GroupEvents, Groups, UpdateKind, Wave, WaveEvents
+from byzax.simulator.executors.waves import Arriving, GroupEvents, Groups, UpdateKind, Wave, WaveEvents
 from byzax.simulator.messages import Inbox
 from byzax.simulator.world import SEED_AXES, World
 
@@ -31,10 +31,13 @@ class LoopState(NamedTuple):
     Attributes:
         nodes: The states of all nodes by their kinds, `[nodes, ...]` each.
         held: `[slots, d]`, the rows that were computed and are not applied yet.
+        last: `[n, d]` each, the last row of every worker that was applied, where later updates read it: as it was sent,
+            and as it was computed. See `HeldRows.lanes`.
     """
 
     nodes: Nodes
     held: Array
+    last: tuple[Array, ...] = ()
 
 
 # The state after updates, their diagnostics and weights, and the arrays of events.
@@ -47,20 +50,29 @@ class FilledEvents(NamedTuple):
     Attributes:
         length: Number of updates.
         groups: The jobs whose rows are held; None for none.
+        arriving: The new rows that later updates read too; None for none.
         waves: The other events.
     """
 
     length: np.ndarray
     groups: GroupEvents | None
+    arriving: Arriving | None
     waves: tuple[WaveEvents, ...]
 
 
-def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ...], widest: int) -> FilledEvents:
+def fill_up(
+    length: int,
+    groups: GroupEvents | None,
+    arriving: Arriving | None,
+    waves: tuple[WaveEvents, ...],
+    widest: int,
+) -> FilledEvents:
     """Fills a stretch of updates up.
 
     Args:
         length: Number of updates.
         groups: The jobs whose rows are held; None for none.
+        arriving: The new rows that later updates read too; None for none.
         waves: The other events.
         widest: The widest group.
 
@@ -73,7 +85,7 @@ def fill_up(length: int, groups: GroupEvents | None, waves: tuple[WaveEvents, ..
         groups = GroupEvents(
             **{name: _filled(each, 16 * widest if name in jobs else 16) for name, each in groups._asdict().items()}
         )
-    return FilledEvents(np.array(length), groups, jax.tree.map(_filled, waves))
+    return FilledEvents(np.array(length), groups, *jax.tree.map(_filled, (arriving, waves)))
 
 
 def _filled(values: np.ndarray, least: int = 16) -> np.ndarray:
@@ -118,18 +130,23 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
     """
 
     def update(here: World, state: LoopState, groups: Any, now: Any) -> Advanced:
-        begun, nodes, held = state.nodes, dict(state.nodes), state.held
-        bounds, waves = now
+        begun, nodes, held, last = state.nodes, dict(state.nodes), state.held, state.last
+        bounds, arriving, waves = now
         if kind.groups is not None:
             nodes, held = _carry_out_groups(functions, kind.groups, watching, here, groups, bounds, nodes, held)
+        if arriving is not None:
+            last = tuple(lane.at[arriving.workers].set(held[arriving.slots]) for lane in last)
         sent: list[Array] = []
         found: list[EventResult] = []
         for wave, events in zip(kind.waves, waves, strict=True):
-            rows = _rows_of(wave, events, sent, held)
+            rows = _last_rows(wave, events, last) if wave.lanes else _rows_of(wave, events, sent, held)
             done = _carry_out(functions, wave, here, events, nodes, begun, rows)
             name = functions.steps[wave.step].kind
             nodes[name] = _replaced(nodes[name], wave, events, done.state)
             sent.append(done.message)
+            if wave.lanes and functions.steps[wave.step].forges:
+                # later updates read what was sent
+                last = (last[0].at[events.senders[0, events.new[0]]].set(done.message[0]), *last[1:])
             found += [
                 jax.tree.map(lambda leaf, i=i: leaf[i], done._replace(state=None, message=None))
                 for i in range(wave.width)
@@ -137,11 +154,11 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         names = [functions.steps[wave.step].name for wave in kind.waves for _ in range(wave.width)]
         diagnostics, weights = functions.measure([(names[i], found[i].seen) for i in kind.order])
         arrays = [found[i].arrays for i in kind.order] if watching.whole else []
-        return LoopState(nodes, held), diagnostics, weights[: watching.weights], arrays
+        return LoopState(nodes, held, last), diagnostics, weights[: watching.weights], arrays
 
     def at(stretch: FilledEvents, i: Any) -> Any:
         bounds = None if stretch.groups is None else stretch.groups.bounds
-        return jax.tree.map(lambda each: each[i], (bounds, stretch.waves))
+        return jax.tree.map(lambda each: each[i], (bounds, stretch.arriving, stretch.waves))
 
     grouped = kind.groups and functions.steps[kind.groups.step].kind
 
@@ -190,21 +207,36 @@ def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
     )
 
 
-def _rows_of(wave: Wave, events: WaveEvents, sent: list[Array], held: Array) -> Array | None:
-    """The rows that the events of a wave read, `[w, k, d]`; None for none."""
+def _last_rows(wave: Wave, events: WaveEvents, last: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The last rows that an event reads, `[1, k, d]` each: as they were sent, and as they were computed."""
+    workers = events.senders[:, : wave.rows].reshape(wave.lanes, -1)
+    rows = (lane if wave.in_place else lane[mine] for lane, mine in zip(last, workers, strict=False))
+    if wave.padded:
+        rows = (jnp.where(mine[:, None] >= 0, each, 0) for each, mine in zip(rows, workers, strict=True))
+    return tuple(each[None] for each in rows)
+
+
+def _rows_of(wave: Wave, events: WaveEvents, sent: list[Array], held: Array) -> tuple[Array, ...]:
+    """The rows that the events of a wave read, `[w, k, d]`; nothing for none."""
     if not wave.rows:
-        return None
+        return ()
     messages = [held if each < 0 else sent[each].reshape(-1, sent[each].shape[-1]) for each in wave.reads]
     if wave.direct:
-        return messages[0].reshape(wave.width, wave.rows, -1)
+        return (messages[0].reshape(wave.width, wave.rows, -1),)
     rows = (messages[0] if len(messages) == 1 else jnp.concatenate(messages))[events.places]
     # senders of what only fills an inbox up are -1
     there = events.senders[:, : wave.rows, None] >= 0
-    return jnp.where(there, rows, 0) if wave.padded else rows
+    return (jnp.where(there, rows, 0) if wave.padded else rows,)
 
 
 def _carry_out(
-    functions: Functions, wave: Wave, here: World, events: WaveEvents, nodes: Nodes, begun: Nodes, rows: Array | None
+    functions: Functions,
+    wave: Wave,
+    here: World,
+    events: WaveEvents,
+    nodes: Nodes,
+    begun: Nodes,
+    rows: tuple[Array, ...],
 ) -> EventResult:
     """The results of the events of a wave, with a leading axis each."""
     step = functions.steps[wave.step]
@@ -219,21 +251,22 @@ def _carry_out(
         each_public = jax.vmap(functions.show)(state_of(begun[wave.shown], events.shown))
 
     def one(given: Any) -> EventResult:
-        node, turn, senders, versions, gone, state, rows, own = given
-        event = NodeEvent(node, turn, wave.seen, senders, versions, gone)
-        others = public if own is None else (own,)
-        return step.run(here, event, state, Inbox(() if rows is None else rows, others))
+        node, turn, senders, versions, lags, new, state, rows, own = given
+        if lags is None:
+            lags, new = np.repeat([0, -1], [wave.rows, bool(wave.shown)]), np.arange(wave.rows)
+        event = NodeEvent(node, turn, wave.seen, senders, versions, lags, new)
+        return step.run(here, event, state, Inbox(rows, public if own is None else (own,)))
 
     states = nodes[step.kind]
-    each = (events.nodes, events.turns, events.senders, events.versions, events.gone, rows, each_public)
+    each = (events.nodes, events.turns, events.senders, events.versions, events.lags, events.new, rows, each_public)
     if wave.width == 1 and (step.together == "map" or isinstance(states, OneNode)):
         event, *given = jax.tree.map(lambda leaf: leaf[0], each)
-        done = one((event, *given[:4], state_of(states, event), *given[4:]))
+        done = one((event, *given[:5], state_of(states, event), *given[5:]))
         alone = OneNode(done.state) if isinstance(states, OneNode) else None
         done = jax.tree.map(lambda leaf: leaf[None], done._replace(state=None) if alone else done)
         return done._replace(state=alone) if alone else done
     mine = states if wave.whole else state_of(states, events.nodes)
-    each = (*each[:5], mine, *each[5:])
+    each = (*each[:6], mine, *each[6:])
     return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)
 
 
@@ -253,7 +286,7 @@ def _carry_out_groups(
     def of(width: int) -> Callable[[Array, Array, Any, Array], tuple[Any, Array]]:
         wave = Wave(
             groups.step, width, rows=0, seen=0, shown=groups.shown, shared=True, whole=False, reads=(), direct=False,
-            padded=False, leaves=False,
+            padded=False, lanes=0, in_place=False,
         )  # fmt: skip
 
         def carry_out(begin: Array, model: Array, workers: Any, held: Array) -> tuple[Any, Array]:
@@ -262,8 +295,8 @@ def _carry_out_groups(
                 for each in (events.nodes, events.turns, events.versions, events.slots)
             )
             shown = jnp.full((width,), model)
-            given = WaveEvents(who, turns, shown[:, None], versions[:, None], shown, None, None)
-            done = _carry_out(functions, wave, here, given, begun | {name: workers}, begun, None)
+            given = WaveEvents(who, turns, shown[:, None], versions[:, None], shown, None, None, None)
+            done = _carry_out(functions, wave, here, given, begun | {name: workers}, begun, ())
             if done.seen is not None or (watching.whole and done.arrays is not None):
                 raise ValueError(
                     f"the step {functions.steps[groups.step].name} measures jobs whose rows later updates read: "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.events import EventBlock, Network
-from byzax.simulator.executors.waves import HeldRows
+from byzax.simulator.executors.waves import LANES, HeldRows
 
 
 class Parts(NamedTuple):
@@ -33,19 +33,26 @@ class Parts(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """The rows that the events of a wave read, `[t, w, k]`, filled up where the step pads.
+    """The rows that the events of a wave read, filled up where the step pads.
 
     Attributes:
-        there: Whether there is a row.
-        at: Its place among the messages read in the block.
-        wave: The wave of the same update that sends it; -1 for a row that is held.
-        inside: Its place among the rows of that wave's messages, or among those held.
+        there: `[t, w, k]`, whether there is a row.
+        at: `[t, w, k]`, its place among the messages read in the block.
+        new: `[t, w, r]`, the places of the new ones among the k.
+        wave: `[t, w, r]`, the wave of the same update that sends it; -1 for a row that is held.
+        inside: `[t, w, r]`, its place among the rows of that wave's messages, or among those held.
     """
 
     there: np.ndarray
     at: np.ndarray
+    new: np.ndarray
     wave: np.ndarray
     inside: np.ndarray
+
+    @property
+    def new_there(self) -> np.ndarray:
+        """`[t, w, r]`, whether there is a new row."""
+        return np.take_along_axis(self.there, self.new, axis=2)
 
 
 class Form(NamedTuple):
@@ -53,14 +60,14 @@ class Form(NamedTuple):
 
     Attributes:
         waves: Step, number of rows (-1 where it varies), rows seen, kind of the nodes whose last messages are read (see
-            `Parts.shows`), and width of each wave.
+            `Parts.shows`), number of new rows where last rows are read, and width of each wave.
         pattern: The wave of each event in the order of the table.
         updates: `[t]`, counted from the first of the block.
         places: For each wave the places of its events in the block, `[t, w]`.
         reads: The rows that these read.
     """
 
-    waves: tuple[tuple[int, int, int, int, int], ...]
+    waves: tuple[tuple[int, int, int, int, int, int], ...]
     pattern: tuple[int, ...]
     updates: np.ndarray
     places: list[np.ndarray]
@@ -90,9 +97,9 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     block = network.table.events(since, until)
     update = np.repeat(np.arange(until - since), np.diff(block.bounds))
     reader = np.repeat(np.arange(len(update)), np.diff(block.first))
-    place = block.source - block.begin
-    now = place >= block.bounds[update[reader]]
-    old = ~now & (block.job < 0)
+    place, into = block.source - block.begin, update[reader]
+    now = place >= block.bounds[into]
+    old = ~now & (block.job < 0) & (block.port < 0)
     kinds = kinds_of(network)
     kind = np.array([kinds.index(step.kind) for step in network.steps])[block.step]
     last = np.zeros(len(place), bool)
@@ -102,14 +109,21 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
         "most, as the last that an event reads: list it so",
     )  # fmt: skip
     forges = np.array([step.forges for step in network.steps])[block.step]
+    whole = np.flatnonzero(now & (block.port < 0))
     _refuse(
-        network, block, reader[now & (block.port < 0) & forges[np.maximum(place, 0)]], "reads the whole message of a "
-        "forging event, of which compiled loops take single rows: list these",
+        network, block, reader[whole[forges[place[whole]]]], "reads the whole message of a forging event, of which "
+        "compiled loops take single rows: list these",
     )  # fmt: skip
-    late = (block.job >= 0) & (block.job < held.first[since + update[reader]])
+    keeps = np.array([step.last_rows is not None for step in network.steps])[block.step]
+    late = ((block.job >= 0) & (block.job < held.first[since + into])) | (~now & (block.port >= 0))
     _refuse(
-        network, block, reader[late], "reads a row after the update of the timeline that it goes into, where compiled "
-        "loops keep it no longer: list it in that update alone",
+        network, block, reader[late & ~keeps[reader]], "reads a row after the update of the timeline that it goes "
+        "into, where compiled loops keep it no longer: list it in that update alone, give its NodeStep last_rows",
+    )  # fmt: skip
+    pair = (update * len(network.steps) + block.step)[keeps]
+    _refuse(
+        network, block, np.flatnonzero(keeps)[1:][np.diff(pair) == 0], "reads last rows, for which compiled loops take "
+        "one event of an update: list one",
     )  # fmt: skip
     shows = np.full(len(update), -1)
     shows[reader[old]] = kind[np.maximum(place[old], 0)]
@@ -122,11 +136,13 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     order = np.lexsort((np.arange(len(update)), block.node, kind, update))
     same = ~np.diff(np.stack([update, kind, block.node])[:, order]).any(axis=0)
     after, before = order[1:][same & ~grouped[order[:-1]]], order[:-1][same & ~grouped[order[:-1]]]
-    now &= ~grouped[np.maximum(place, 0)]
+    now = np.flatnonzero(now)
+    now = now[~grouped[place[now]]]
+    begun, reads = reader[now], place[now]
     level = np.zeros(len(update), int)
     while True:
         found = np.zeros_like(level)
-        np.maximum.at(found, reader[now], level[place[now]] + 1)
+        np.maximum.at(found, begun, level[reads] + 1)
         found[after] = np.maximum(found[after], level[before] + 1)
         if (found == level).all():
             break
@@ -164,11 +180,14 @@ def forms_of(network: Network, parts: Parts, held: HeldRows, widest: int) -> Ite
     """
     block = parts.block
     pads = np.array([step.pads for step in network.steps])[block.step]
-    wide = np.flatnonzero(pads & (parts.rows > widest))
+    keeps = np.array([step.last_rows is not None for step in network.steps])[block.step]
+    wide = np.flatnonzero(pads & ~keeps & (parts.rows > widest))
     _refuse(network, block, wide, f"pads, and reads more rows than the {widest} of an update: leave pads out")
     rows = np.where(pads, -1, parts.rows)
     alone = np.flatnonzero(~parts.grouped)
-    about = np.stack([parts.update, parts.level, block.step, rows, block.seen, parts.shows])[:, alone]
+    counted = np.concatenate([[0], np.cumsum(block.lag == 0)])
+    new = np.where(keeps, np.diff(counted[block.first]), 0)
+    about = np.stack([parts.update, parts.level, block.step, rows, block.seen, parts.shows, new])[:, alone]
     # those of one wave in the order of their rows in the timeline, in which others read them
     order = np.lexsort((alone, block.row[alone], *about[::-1]))
     alone, about = alone[order], about[:, order]
@@ -218,20 +237,40 @@ def _reads_of(
     block, steps, found = parts.block, network.steps, []
     wave_of, inside_of = np.full(len(parts.update), -1), np.zeros(len(parts.update), int)
     for number, (mine, (step, rows, *_, width)) in enumerate(zip(places, waves, strict=True)):
-        k = widest if rows < 0 else rows
+        lanes, k = LANES[steps[step].last_rows], rows
+        if rows < 0:
+            k = lanes * network.nodes["worker"] if lanes else widest
         there = np.arange(k) < parts.rows[mine][..., None]
         at = np.where(there, block.first[mine][..., None] + np.arange(k), 0)
-        source, job = np.where(there, parts.place[at], 0), block.job[at]
-        is_held = there & (job >= 0) & (held.most > 0)
+        read, is_new, new = at, there, np.broadcast_to(np.arange(k), there.shape)
+        if lanes:
+            if rows < 0 and not there.all():
+                there, at = _by_worker(network, parts, mine, lanes)
+            new = np.nonzero(there & (block.lag[at] == 0))[2].reshape(*mine.shape, -1)
+            read, is_new = np.take_along_axis(at, new, axis=2), np.take_along_axis(there, new, axis=2)
+        source, job = np.where(is_new, parts.place[read], 0), block.job[read]
+        is_held = is_new & (job >= 0) & (held.most > 0)
         source = np.where(is_held, 0, source)
-        inside = np.where(is_held, held.slots[job], inside_of[source] + np.maximum(block.port[at], 0))
-        reads = Reads(there, at, np.where(is_held | ~there, -1, wave_of[source]), np.where(there, inside, 0))
-        for earlier, (other, as_many, *_) in enumerate(waves[:number]):
-            if steps[other].forges and as_many == rows:
+        inside = np.where(is_held, held.slots[job], inside_of[source] + np.maximum(block.port[read], 0))
+        reads = Reads(there, at, new, np.where(is_held | ~is_new, -1, wave_of[source]), np.where(is_new, inside, 0))
+        for earlier, (other, *_) in enumerate(waves[:number]):
+            if steps[other].forges and found[earlier].new.shape[2] == new.shape[2]:
                 reads = _through_forging(reads, found[earlier], earlier)
         found.append(reads)
-        wave_of[mine], inside_of[mine] = number, np.arange(width) * (k if steps[step].forges else 1)
+        wave_of[mine], inside_of[mine] = number, np.arange(width) * (new.shape[2] if steps[step].forges else 1)
     return found
+
+
+def _by_worker(network: Network, parts: Parts, mine: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Last rows with a place for every worker, in each lane: whether there is one, and its place among all reads."""
+    block, n = parts.block, network.nodes["worker"]
+    there, at = np.zeros((*mine.shape, lanes * n), bool), np.zeros((*mine.shape, lanes * n), int)
+    number = np.arange(parts.rows[mine].max(initial=0))
+    t, w, i = np.nonzero(number < parts.rows[mine][..., None])
+    read = block.first[mine[t, w]] + i
+    place = i * lanes // parts.rows[mine[t, w]] * n + block.sender[read]
+    there[t, w, place], at[t, w, place] = True, read
+    return there, at
 
 
 def _through_forging(reads: Reads, forging: Reads, wave: int) -> Reads:
@@ -245,19 +284,19 @@ def _through_forging(reads: Reads, forging: Reads, wave: int) -> Reads:
     Returns:
         The same rows, all of them messages of the forging events where these read all of them too.
     """
-    k, forged = reads.there.shape[2], reads.wave == wave
+    k, forged = reads.new.shape[2], reads.wave == wave
     which = np.where(forged, reads.inside // max(k, 1), -1).max(axis=2, initial=-1)
-    if reads.there.shape[1] == forging.there.shape[1] == 1 and (which >= 0).any():
+    if reads.new.shape[1] == forging.new.shape[1] == 1 and (which >= 0).any():
         # in some updates no worker is Byzantine
         which[:] = 0
     if (which < 0).any():
         return reads
     inside = which[..., None] * k + np.arange(k)
     there, *given = (
-        np.take_along_axis(each, which[..., None], axis=1) for each in (forging.there, forging.wave, forging.inside)
+        np.take_along_axis(each, which[..., None], axis=1) for each in (forging.new_there, forging.wave, forging.inside)
     )
     same = np.where(forged, reads.inside == inside, (reads.wave == given[0]) & (reads.inside == given[1]))
-    if not ((same | ~reads.there) & (reads.there == there)).all():
+    if not ((same | ~reads.new_there) & (reads.new_there == there)).all():
         return reads
     return reads._replace(wave=np.full_like(reads.wave, wave), inside=inside)
 

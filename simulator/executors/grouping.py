@@ -18,8 +18,7 @@ class EventGroup(NamedTuple):
         step: The step, as its place in `Network.steps`.
         events: `[5, e]`: their places among the events of the update, numbers, nodes, turns, and numbers of rows that
             the rule sees.
-        reads: `[4, e, k]`: source, port, sender and version of the messages read. See `EventBlock`.
-        gone: Pairs (place in this group, worker): the worker's row has left the table.
+        reads: `[5, e, k]`: source, port, sender, version and lag of the messages read. See `EventBlock`.
         read: For each event the rows of its message that others read: none for the whole message; None where nobody
             reads it.
     """
@@ -28,7 +27,6 @@ class EventGroup(NamedTuple):
     step: int
     events: np.ndarray
     reads: np.ndarray
-    gone: tuple[tuple[int, int], ...]
     read: tuple[tuple[int, ...] | None, ...]
 
     @property
@@ -36,17 +34,12 @@ class EventGroup(NamedTuple):
         """`[e]`, the numbers of the events."""
         return self.events[1]
 
-    def as_seen(self, n: int) -> Iterator[NodeEvent]:
-        """The events as their steps see them.
-
-        Args:
-            n: Number of workers.
-        """
+    def as_seen(self) -> Iterator[NodeEvent]:
+        """The events as their steps see them."""
         _, _, nodes, turns, seen = self.events.tolist()
-        _, _, sender, version = self.reads
-        for e, event in enumerate(zip(nodes, turns, seen, sender, version, strict=True)):
-            left = [worker for place, worker in self.gone if place == e]
-            yield NodeEvent(*event, gone=np.isin(np.arange(n), left) if left else None)
+        _, _, sender, version, lag = self.reads
+        for event in zip(nodes, turns, seen, sender, version, lag, strict=True):
+            yield NodeEvent(*event, new=np.flatnonzero(event[-1] == 0))
 
     def later(self, shift: int) -> "EventGroup":
         """The same events so many updates later, but for their numbers."""
@@ -67,8 +60,7 @@ class SingleEvent(NamedTuple):
         node: The node.
         turn: The number of its turn.
         seen: The number of rows that the rule sees.
-        reads: The messages read: source, port, sender and version of each. See `EventBlock`.
-        gone: The workers whose row has left the table.
+        reads: The messages read: source, port, sender, version and lag of each. See `EventBlock`.
         read: See `EventGroup`.
     """
 
@@ -79,17 +71,14 @@ class SingleEvent(NamedTuple):
     node: int
     turn: int
     seen: int
-    reads: list[tuple[int, int, int, int]]
-    gone: Sequence[int] = ()
+    reads: list[tuple[int, int, int, int, int]]
     read: tuple[int, ...] | None = ()
 
     def alone(self) -> EventGroup:
         """The event as a group."""
         events = np.array([[self.place], [self.number], [self.node], [self.turn], [self.seen]])
-        reads = np.array(self.reads, int).reshape(1, -1, 4).transpose(2, 0, 1)
-        return EventGroup(
-            self.update, self.step, events, reads, tuple((0, worker) for worker in self.gone), (self.read,)
-        )
+        reads = np.array(self.reads, int).reshape(1, -1, 5).transpose(2, 0, 1)
+        return EventGroup(self.update, self.step, events, reads, (self.read,))
 
 
 def groups_of(
@@ -126,7 +115,6 @@ def _group(
     step, numbers = int(block.step[places[0]]), block.begin + places
     first = block.first[places]
     reads = first[:, None] + np.arange(block.first[places[0] + 1] - first[0])
-    left = block.gone[np.isin(block.gone[:, 0], places)]
     read: list[tuple[int, ...] | None] = [() if last else None for last in (block.last[places] > numbers).tolist()]
     if steps[step].forges:
         of_update = slice(block.first[begin], block.first[end])
@@ -140,8 +128,7 @@ def _group(
         update,
         step,
         np.stack([places - begin, numbers, block.node[places], block.turn[places], block.seen[places]]),
-        np.stack([block.source[reads], block.port[reads], block.sender[reads], block.version[reads]]),
-        tuple(zip(np.searchsorted(places, left[:, 0]).tolist(), left[:, 1].tolist(), strict=True)),
+        np.stack([each[reads] for each in (block.source, block.port, block.sender, block.version, block.lag)]),
         tuple(read),
     )
 
@@ -184,7 +171,7 @@ def is_regular(block: EventBlock) -> bool:
         by_update = values.reshape(count, -1) - step * update
         return bool((by_update == by_update[0]).all())
 
-    alike = (np.diff(block.first), block.step, block.node, block.seen, block.port, block.sender)
+    alike = (np.diff(block.first), block.step, block.node, block.seen, block.port, block.sender, block.lag)
     # a row that is read in a later update is held, and not shown by its node
     begins = block.begin + size * update
     held = block.job.reshape(count, -1)[block.source.reshape(count, -1) < begins] >= 0
@@ -195,5 +182,4 @@ def is_regular(block: EventBlock) -> bool:
         and same(block.version, 1)
         and same(block.source, size)
         and not (held.any() or kept.any())
-        and not len(block.gone)
     )

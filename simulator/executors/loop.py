@@ -22,7 +22,6 @@ from byzax.simulator.engine import (
     leaves_of,
     no_rows,
     restored,
-    rows_of,
     stretch_of,
 )
 from byzax.simulator.events import Network, NewStates, iterate_events
@@ -111,7 +110,7 @@ def updates(
         table = network.table.events(since, min(since + AT_ONCE, timeline.steps))
         first, bounds = table.first.tolist(), table.bounds.tolist()
         kinds, lasts, source, port = (each.tolist() for each in (table.step, table.last, table.source, table.port))
-        events = iterate_events(table, network.nodes.get("worker", 0))
+        events = iterate_events(table)
         for update, (begins, ends) in enumerate(pairwise(bounds), since):
             interrupts.check()
             seen, arrays, recorded = [], [], whole(update)
@@ -153,21 +152,30 @@ def _start(run: Run, network: Network, here: World, state: State | None) -> Mome
     live = {number: (network.show(states[node]), last) for number, (node, last) in network.table.kept(step).items()}
     if state is None:
         return Moment(step, states, live)
-    for place, row in zip(state.places.tolist(), map(jnp.asarray, state.rows), strict=True):
-        number, last = network.table.number_of(place)
-        live[number] = row, last
+    kept = network.table.rows(step)
+    for number in np.unique(kept.source).tolist():
+        mine = kept.source == number
+        ports, message = kept.port[mine], state.rows[mine]
+        if ports[0] >= 0:
+            # zeros for rows that nobody reads any more
+            message = np.zeros((ports.max() + 1, message.shape[1]), message.dtype)
+            message[ports] = state.rows[mine]
+        live[number] = jnp.asarray(message if ports[0] >= 0 else message[0]), int(kept.last[mine].max())
     return Moment(step, states, live)
 
 
-def _state(network: Network, timeline: Timeline, present: Moment) -> State:
+def _state(network: Network, present: Moment) -> State:
     nodes = {
         kind: [np.stack(each) for each in zip(*(leaves_of(present.states[kind, i]) for i in range(n)), strict=True)]
         for kind, n in network.nodes.items()
     }
-    places = rows_of(timeline, present.step)
-    rows = [np.asarray(present.live[network.table.number_of(place)[0]][0]) for place in places.tolist()]
+    kept = network.table.rows(present.step)
+    rows = [
+        np.asarray(present.live[number][0])[port if port >= 0 else ...]
+        for number, port in zip(kept.source.tolist(), kept.port.tolist(), strict=True)
+    ]
     return State(
-        present.step, nodes, places, np.stack(rows) if rows else no_rows(network.params(present.states).shape[0])
+        present.step, nodes, kept.places, np.stack(rows) if rows else no_rows(network.params(present.states).shape[0])
     )
 
 
@@ -203,5 +211,5 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
 
     return Engine(
         begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, lambda: [stretch()],
-        lambda: [_state(network, timeline, present)],
+        lambda: [_state(network, present)],
     )  # fmt: skip

@@ -181,7 +181,7 @@ class NodeHost:
         """
         computed, sent = unpack(parts), []
         for job in jobs:
-            step, (event,) = self.network.steps[job.step], job.alone().as_seen(0)
+            step, (event,) = self.network.steps[job.step], job.alone().as_seen()
             me = step.kind, event.node
             assert step.transform is not None
             with stage(step.name, **step.place(event)):
@@ -220,33 +220,37 @@ class NodeHost:
             live = {**live, **{each: jax.tree.map(jnp.asarray, live[each]) for each in shared}}
         # a row is there alone, or in the message that it is one of
         inboxes = [[live[at] if at in live else live[at[0], -1][at[1]] for at in inbox] for inbox in asked]
-        return [*zip(events.as_seen(self.network.nodes.get("worker", 0)), inboxes, strict=True)]
+        return [*zip(events.as_seen(), inboxes, strict=True)]
 
     def _together(
         self, step: NodeStep, events: EventGroup, live: Mapping[tuple[int, int], Any]
     ) -> list[EventResult] | None:
         """The results of events that all read the same messages, whole; None where they are no such."""
-        source, port, sender, version = events.reads
-        alike = (source == source[0]).all() and (port < 0).all()
-        if len(source) == 1 or step.together is None or not alike or events.gone:
+        source, port, sender, version, lag = events.reads
+        alike = (source == source[0]).all() and (port < 0).all() and (lag == lag[0]).all()
+        if len(source) == 1 or step.together is None or not alike:
             return None
         _, _, nodes, turns, _ = events.events
         states = jax.tree.map(lambda *each: jnp.stack(each), *(self.states[step.kind, i] for i in nodes.tolist()))
-        with stage(step.name, **step.place(next(events.as_seen(0)))):
+        with stage(step.name, **step.place(next(events.as_seen()))):
             messages = [live[number, -1] for number in source[0].tolist()]
-            made = _all_at_once(step)(self.here, nodes, turns, sender, version, states, messages)
+            made = _all_at_once(step)(
+                self.here, nodes, turns, sender, version, lag[0], np.flatnonzero(lag[0] == 0), states, messages
+            )
         return [jax.tree.map(lambda leaf, i=i: leaf[i], made) for i in range(len(nodes))]
 
 
 @compiled_once
 def _all_at_once(step: NodeStep) -> Any:
-    """A step for several nodes that read the same messages: event, sender, version and state have a leading axis."""
+    """A step for several nodes that read the same messages: node, turn, sender, version, state have a leading axis."""
 
     @jax.jit
-    def all_of_them(here: Any, nodes: Any, turns: Any, senders: Any, versions: Any, states: Any, messages: Any) -> Any:
+    def all_of_them(
+        here: Any, nodes: Any, turns: Any, senders: Any, versions: Any, lags: Any, new: Any, states: Any, messages: Any
+    ) -> Any:
         def one(given: Any) -> EventResult:
             node, turn, sender, version, state = given
-            return step.run(here, NodeEvent(node, turn, 0, sender, version), state, messages)
+            return step.run(here, NodeEvent(node, turn, 0, sender, version, lags, new), state, messages)
 
         each = nodes, turns, senders, versions, states
         return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)

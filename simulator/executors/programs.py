@@ -8,7 +8,16 @@ import numpy as np
 
 from byzax.simulator.events import Network
 from byzax.simulator.executors.forms import Form, Parts, forms_of, kinds_of, parts_of, runs_of
-from byzax.simulator.executors.waves import GroupEvents, Groups, HeldRows, UpdateKind, Wave, WaveEvents
+from byzax.simulator.executors.waves import (
+    LANES,
+    Arriving,
+    GroupEvents,
+    Groups,
+    HeldRows,
+    UpdateKind,
+    Wave,
+    WaveEvents,
+)
 from byzax.simulator.timeline import Timeline
 
 # Updates whose events are looked at together.
@@ -75,7 +84,7 @@ class Program:
             for kind, (waves, order) in enumerate(zip(found.values(), orders, strict=True))
         )
 
-    def events(self, since: int, until: int) -> tuple[GroupEvents | None, tuple[WaveEvents, ...]]:
+    def events(self, since: int, until: int) -> tuple[GroupEvents | None, Arriving | None, tuple[WaveEvents, ...]]:
         """The numbers in the events of updates of one kind.
 
         Args:
@@ -83,16 +92,23 @@ class Program:
             until: The update after the last one.
 
         Returns:
-            Those of the groups and of each wave.
+            Those of the groups, of new rows that later updates read too, and of each wave.
         """
         kind, parts = self.kinds[self.kind_of[since]], parts_of(self._network, since, until, self._held)
         (form,) = forms_of(self._network, parts, self._held, self._widest)
         waves = (self._events_of(parts, form, number, wave) for number, wave in enumerate(kind.waves))
-        return kind.groups and self._in_groups(parts, kind.groups), tuple(waves)
+        return kind.groups and self._in_groups(parts, kind.groups), _arriving(parts, form, kind.waves), tuple(waves)
 
     def _wave(self, parts: Parts, form: Form, number: int) -> Wave:
         block, network, mine, reads = parts.block, self._network, form.places[number], form.reads[number]
-        step, _, seen, shows, width = form.waves[number]
+        step, _, seen, shows, _, width = form.waves[number]
+        lanes = self._lanes(form, number)
+        if lanes and (reads.wave >= 0).any() and not any(self._lanes(form, before) for before in range(number)):
+            raise ValueError(
+                f"the step {network.steps[step].name} reads last rows, of which new ones are forged by a step without "
+                "last_rows: give its NodeStep last_rows, or take executor loop or ray"
+            )
+        in_order = np.tile(np.arange(network.nodes.get("worker", 0)), lanes)
         shown = block.sender[block.first[mine + 1] - 1] if shows >= 0 else np.zeros_like(mine)
         whole = width == network.nodes[network.steps[step].kind] and (block.node[mine] == np.arange(width)).all()
         return Wave(
@@ -103,19 +119,29 @@ class Program:
             self._kinds[shows] if shows >= 0 else "",
             shared=bool((shown == shown[:, :1]).all()),
             whole=bool(whole),
-            reads=tuple(np.unique(reads.wave).tolist()),
+            reads=() if lanes else tuple(np.unique(reads.wave).tolist()),
             direct=self._is_direct(form, number),
             padded=not bool(reads.there.all()),
-            leaves=bool(np.isin(mine, block.gone[:, 0]).any()),
+            lanes=lanes,
+            # of what is written before the end of the update a copy is read, or all would be copied twice
+            in_place=bool(
+                lanes
+                and not network.steps[step].forges
+                and reads.at.shape[2] == len(in_order)
+                and ((block.sender[reads.at] == in_order) | ~reads.there).all()
+            ),
         )
+
+    def _lanes(self, form: Form, number: int) -> int:
+        return LANES[self._network.steps[form.waves[number][0]].last_rows]
 
     def _is_direct(self, form: Form, number: int) -> bool:
         reads = form.reads[number]
-        if not reads.wave.size or (wave := int(reads.wave[0, 0, 0])) < 0:
+        if self._lanes(form, number) or not reads.wave.size or (wave := int(reads.wave[0, 0, 0])) < 0:
             return False
         step, rows, *_, width = form.waves[wave]
         forges = self._network.steps[step].forges
-        count = width * (form.reads[wave].there.shape[2] if forges else 1)
+        count = width * (form.reads[wave].new.shape[2] if forges else 1)
         same = reads.inside.reshape(len(reads.inside), -1).shape[1] == count and (reads.wave == wave).all()
         whole = same and (reads.inside.reshape(-1, count) == np.arange(count)).all()
         # forged messages are filled up as the rows before
@@ -128,19 +154,15 @@ class Program:
         if wave.shown:
             at = np.concatenate([at, last[..., None]], axis=2)
             there = np.concatenate([there, np.ones((*mine.shape, 1), bool)], axis=2)
-        chosen = gone = None
-        if wave.rows and not wave.direct:
+        chosen = lags = new = None
+        if wave.lanes:
+            lags, new = np.where(there, block.lag[at], -1), reads.new
+        elif wave.rows and not wave.direct:
             assert np.isin(reads.wave, wave.reads).all()
             offset = np.zeros(len(form.waves) + 1, int)
             for before, each in pairwise(wave.reads):
                 offset[each] = offset[before] + self._count(form, before)
             chosen = offset[reads.wave] + reads.inside
-        if wave.leaves:
-            gone = np.zeros((*mine.shape, self._network.nodes["worker"]), np.int32)
-            place, worker = block.gone[np.isin(block.gone[:, 0], mine)].T
-            inside = np.empty(len(parts.update), int)
-            inside[mine] = np.arange(mine.size).reshape(mine.shape)
-            gone.reshape(mine.size, -1)[inside[place], worker] = 1
         return WaveEvents(
             block.node[mine],
             block.turn[mine],
@@ -148,7 +170,8 @@ class Program:
             np.where(there, block.version[at], 0),
             block.sender[last] if wave.shown else np.zeros_like(mine),
             chosen,
-            gone,
+            lags,
+            new,
         )
 
     def _count(self, form: Form, wave: int) -> int:
@@ -156,7 +179,7 @@ class Program:
         if wave < 0:
             return self._held.num_slots
         forges = self._network.steps[form.waves[wave][0]].forges
-        return form.waves[wave][-1] * (form.reads[wave].there.shape[2] if forges else 1)
+        return form.waves[wave][-1] * (form.reads[wave].new.shape[2] if forges else 1)
 
     def _groups(self, kind: int, job: tuple[int, int]) -> Groups:
         step, shown = job
@@ -184,6 +207,15 @@ class Program:
             slots=self._held.slots[block.row[mine]],
             shown=np.repeat(shown, each),
         )
+
+
+def _arriving(parts: Parts, form: Form, waves: Sequence[Wave]) -> Arriving | None:
+    """The new rows of the first events that read last rows; None where there are no such events."""
+    for reads, wave in zip(form.reads, waves, strict=True):
+        if wave.lanes:
+            read = np.take_along_axis(reads.at, reads.new, axis=2)
+            return Arriving(parts.block.sender[read][:, 0], reads.inside[:, 0])
+    return None
 
 
 def _widths(sizes: np.ndarray) -> list[int]:

@@ -12,9 +12,7 @@ from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.executors.base import byzantine_senders, situation
 from byzax.simulator.parts import least_rows, may_shrink, message_bits, schedule
 from byzax.simulator.planning import Clock, Event, Foresee, follow
-from byzax.simulator.senders import Arrivals
-from byzax.simulator.timeline import Timeline
-from byzax.simulator.topologies.parameter_server import gone_of
+from byzax.simulator.timeline import Rows, Timeline
 
 # Seconds after which a wait looks around again.
 PATIENCE_S = 1.0
@@ -31,13 +29,14 @@ class Crew(NamedTuple):
     """Those who do the work. A handle stands for a job, or its row, that may not be done yet.
 
     `begin(job)` starts a job and gives its handle. `done(handles, timeout_s)` gives those that are
-    done after so many seconds at most. `update(step, seen, arrived, handles)` sends an update with the rows of these
-    handles, and makes the version after it public. `forget(version)`: no job will read this version any more.
+    done after so many seconds at most. `update(step, seen, rows, handles, gone)` sends an update with the rows of these
+    handles, before which the last rows of some workers are gone, and makes the version after it public.
+    `forget(version)`: no job will read this version any more.
     """
 
     begin: Callable[[Job], Any]
     done: Callable[[Sequence[Any], float], list[Done]]
-    update: Callable[[int, int, Arrivals, list[Any]], None]
+    update: Callable[[int, int, Rows, list[Any], list[int]], None]
     forget: Callable[[int], None]
 
 
@@ -98,9 +97,8 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         for step in range(sent, book.step):
             new = book.rows.rows(book.first[step], book.first[step + 1])
             handles = [rows.pop(key) for key in zip(new.workers.tolist(), new.jobs.tolist(), strict=True)]
-            crew.update(
-                step, book.seen[step], Arrivals(new.workers, new.handed, gone_of(book.leaving, step, n)), handles
-            )
+            gone = [worker for update, worker in book.leaving if update == step]
+            crew.update(step, book.seen[step], new, handles, gone)
             # a row may be computed from a model as much older than the one handed
             if step >= senders.timing.oldest:
                 crew.forget(step - senders.timing.oldest)

@@ -22,9 +22,7 @@ from byzax.simulator.engine import (
     Stretch,
     TakeLooks,
     leaves_of,
-    no_rows,
     restored,
-    rows_of,
     stretch_of,
 )
 from byzax.simulator.events import Network, Node
@@ -151,11 +149,28 @@ def _start(compiled: Compiled, state: engine.State | None) -> tuple[LoopState, i
         else:
             nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
     rows: Any = np.zeros((held.num_slots, len(params)), params.dtype)
+    last: Any = tuple(np.zeros((network.nodes["worker"], len(params)), params.dtype) for _ in range(held.lanes))
     if state is not None:
         nodes = {kind: restored(each, state.nodes[kind]) for kind, each in nodes.items()}
-        rows[held.slots[state.places]] = state.rows
+        for mine, array, places in _kept_at(compiled, state.step, state.places, rows, last):
+            array[places] = state.rows[mine]
     # on the host as long as it is not put together with others: it may be as large as what there is
-    return LoopState(nodes, rows), len(params)
+    return LoopState(nodes, rows, last), len(params)
+
+
+def _kept_at(
+    compiled: Compiled, step: int, places: np.ndarray, held: Any, last: Sequence[Any]
+) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
+    """The arrays of a state that hold rows, with the rows that each holds and their places. See `KeptRows.places`.
+
+    Rows as they were sent come last: in the first of several arrays they stand in place of those that were computed.
+    """
+    timeline, jobs = compiled.prepared.timeline, np.where(places < 0, -1 - places, places)
+    waiting, workers = jobs >= timeline.first[step], timeline.rows.workers[jobs]
+    yield waiting, held, compiled.held.slots[jobs[waiting]]
+    for mine, arrays in ((~waiting & (places >= 0), last), (places < 0, last[:1])):
+        for array in arrays:
+            yield mine, array, workers[mine]
 
 
 def _repeated(leaf: Any, count: int) -> Any:
@@ -243,13 +258,17 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
 
     def left() -> list[engine.State]:
         found = []
-        for i, (each, timeline) in enumerate(zip(seeds, timelines, strict=True)):
-            places, held = rows_of(timeline, step), np.asarray(present.held[i])
+        for i, each in enumerate(seeds):
+            places = each.network.table.rows(step).places
+            held, last = np.asarray(present.held[i]), [np.asarray(lane[i]) for lane in present.last]
+            rows = np.empty((len(places), d), held.dtype)
+            for mine, array, there in _kept_at(each, step, places, held, last):
+                rows[mine] = array[there]
             nodes = {
                 kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves))
                 for kind, leaves in present.nodes.items()
             }
-            found.append(engine.State(step, nodes, places, held[each.held.slots[places]] if len(held) else no_rows(d)))
+            found.append(engine.State(step, nodes, places, rows))
         return found
 
     return Engine(begin, last, _stretch(task.run, d), lambda: timelines, advance, evaluate, since_last, left)

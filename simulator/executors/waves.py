@@ -8,6 +8,9 @@ import numpy as np
 from byzax.simulator.events import NodeStep
 from byzax.simulator.timeline import Timeline
 
+# The number of last rows that an event reads of a worker, by `NodeStep.last_rows`.
+LANES = {None: 0, "sent": 1, "both": 2}
+
 
 class Wave(NamedTuple):
     """Events of one step that are carried out together, the same in all updates of a kind.
@@ -23,7 +26,9 @@ class Wave(NamedTuple):
         reads: The waves of the same update whose messages they read; -1 stands for rows that are held across updates.
         direct: Whether their rows are just the messages of one wave, in order, and need not be gathered.
         padded: Whether some inboxes are filled up.
-        leaves: Whether rows of workers leave the table at some of them.
+        lanes: Of an event that reads last rows, how often it does: 1 as they were sent, 2 as they were computed too;
+            else 0.
+        in_place: Whether it reads those of all workers, in order, and as they are at the end of the update.
     """
 
     step: int
@@ -36,7 +41,8 @@ class Wave(NamedTuple):
     reads: tuple[int, ...]
     direct: bool
     padded: bool
-    leaves: bool
+    lanes: int
+    in_place: bool
 
     def merged(self, other: "Wave") -> "Wave":
         """The wave with what holds of the events of two blocks."""
@@ -46,7 +52,7 @@ class Wave(NamedTuple):
             reads=tuple(sorted({*self.reads, *other.reads})),
             direct=self.direct and other.direct and self.reads == other.reads,
             padded=self.padded or other.padded,
-            leaves=self.leaves or other.leaves,
+            in_place=self.in_place and other.in_place,
         )
 
 
@@ -92,7 +98,8 @@ class WaveEvents(NamedTuple):
         shown: `[t, w]`, the node whose last message is read besides.
         places: `[t, w, k]`, the places of rows among those of `Wave.reads`, one after the other; None where they are
             not gathered.
-        gone: `[t, w, n]`, the workers whose row has left the table; None for none.
+        lags: `[t, w, k]`; None where all rows are new.
+        new: `[t, w, r]`, the places of new rows in the inbox; None where all are.
     """
 
     nodes: Any
@@ -101,7 +108,8 @@ class WaveEvents(NamedTuple):
     versions: Any
     shown: Any
     places: Any
-    gone: Any
+    lags: Any
+    new: Any
 
 
 class GroupEvents(NamedTuple):
@@ -128,6 +136,18 @@ class GroupEvents(NamedTuple):
     shown: Any
 
 
+class Arriving(NamedTuple):
+    """The new rows of t updates that later ones read too: whole numbers of NumPy, or of JAX in a loop.
+
+    Attributes:
+        workers: `[t, r]`.
+        slots: `[t, r]`, the places at which the rows are held.
+    """
+
+    workers: Any
+    slots: Any
+
+
 class HeldRows(NamedTuple):
     """The places at which rows are held from the update in which they are computed until they are read.
 
@@ -136,12 +156,14 @@ class HeldRows(NamedTuple):
         most: The most rows of one worker that are held at once; 0 where each is read in the update that computes it.
         num_slots: The number of places.
         first: `[T + 1]`, the first row of each update. See `Timeline`.
+        lanes: Last rows that are kept of each worker besides: 1 as it was sent, 2 as it was computed too, 0 for none.
     """
 
     slots: np.ndarray
     most: int
     num_slots: int
     first: np.ndarray
+    lanes: int
 
 
 def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int = 0) -> HeldRows:
@@ -159,8 +181,9 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
     rows, updates = timeline.rows, timeline.updates
     pair = np.sort(rows.versions.astype(np.int64) * n + rows.workers)
     pads = any(step.pads for step in steps) and bool(np.diff(timeline.sizes).any())
-    if not (least or pads or (rows.versions != updates).any() or (pair[1:] == pair[:-1]).any()):
-        return HeldRows(np.zeros(len(updates), np.int32), 0, 0, timeline.first)
+    lanes = max((LANES[step.last_rows] for step in steps), default=0)
+    if not (least or pads or lanes or (rows.versions != updates).any() or (pair[1:] == pair[:-1]).any()):
+        return HeldRows(np.zeros(len(updates), np.int32), 0, 0, timeline.first, lanes)
     # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
     mine = np.lexsort((rows.jobs, rows.workers))
     workers, versions, until = rows.workers[mine], rows.versions[mine], updates[mine]
@@ -170,4 +193,4 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
     turn = np.arange(len(mine)) - np.searchsorted(workers, workers)
     slots = np.empty(len(mine), np.int32)
     slots[mine] = workers * most + turn % most
-    return HeldRows(slots, most, n * most, timeline.first)
+    return HeldRows(slots, most, n * most, timeline.first, lanes)

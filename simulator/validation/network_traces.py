@@ -87,7 +87,7 @@ def _carried_out(
     with tracing(part, "show"):
         live = {number: jax.eval_shape(network.show, states[node]) for number, node in shown.items()}
     coming = network.table.kept(update + 1)
-    events = [*iterate_events(table, network.nodes.get("worker", 0))]
+    events = [*iterate_events(table)]
     traced: dict[Any, EventResult] = {}
     found = []
     for e in range(len(table.step)):

@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import psutil
 
@@ -12,7 +13,11 @@ from byzax.simulator import executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study
+from byzax.simulator.core import Core
 from byzax.simulator.executors.base import Checkpoint
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server
+from byzax.simulator.world import World
 
 
 def small(**changes: Any) -> Study:
@@ -53,6 +58,33 @@ def _loop(changes: str) -> list[Checkpoint]:
 def loop(**changes: Any) -> list[Checkpoint]:
     """The result of the reference, computed once however many tests compare with it."""
     return _loop(json.dumps(changes))
+
+
+class Remembered:
+    """The last rows of all workers, as the events of a run hand them to the core."""
+
+    def __init__(self, n: int, d: int = 650) -> None:
+        """No rows of `n` workers yet."""
+        self.sent, self.computed = np.zeros((n, d), np.float32), np.zeros((n, d), np.float32)
+        self.versions, self.since = np.zeros(n, int), np.full(n, -1)
+
+    def arrived(self, step: int) -> Arrivals:
+        """The senders of the last rows, -1 for a worker without one."""
+        there = self.since >= 0
+        return Arrivals(
+            np.where(there, np.arange(len(there)), -1), self.versions, np.where(there, step - self.since, 0)
+        )
+
+    def forged(self, core: Core, here: World, step: int, workers: Any, rows: Any, server: Server, state: Any) -> Any:
+        """The new rows of an update as they are sent, and the state of the adversary."""
+        self.sent[workers], self.computed[workers] = rows, rows
+        self.since[workers], self.versions[workers] = step, step
+        assert core.forge is not None
+        arrived = self.arrived(step)._replace(new=np.array(workers))
+        given = arrived, jnp.asarray(self.sent), server, state, jnp.asarray(self.computed)
+        sent, state = core.forge(here, jnp.asarray(step), *given)
+        self.sent[workers] = sent
+        return np.asarray(sent), state
 
 
 def processes(part: str) -> list[psutil.Process]:

@@ -12,16 +12,16 @@ from byzax.simulator.senders import Arrivals
 from byzax.simulator.validation.part_checks import check_parts
 from byzax.simulator.world import byzantine_ranks, share_out, world
 from tests.nightly import by_day, by_night
-from tests.simulator.conftest import at, run, small
+from tests.simulator.conftest import Remembered, at, run, small
 
 THREE = {"total": 9, "byzantine": 3}
 
 
-def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, seen=None, **changes):
+def forged(rows, step=0, workers=None, seed=0, state=None, with_state=False, **changes):
     """The rows of an update after the adversary, and where asked its state."""
     scenario = small(**{"workers": THREE, **changes})
     # buckets are what the rule sees
-    seen = seen or (scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows))
+    seen = scenario.workers.byzantine.count * 2 + 1 if scenario.schedule.name == "basgd" else len(rows)
     core, here = build(scenario.run, seen), world(at(scenario, seed))
     workers = range(len(rows)) if workers is None else workers
     server = core.start(here)
@@ -137,17 +137,16 @@ def test_a_row_that_the_server_keeps_stays_the_lie_that_it_was():
     attack = {"name": "empire", "epsilon": 2.0}
     scenario = small(workers=CHANGING, attack=attack, schedule="asynchronous")
     core, here, rows = build(scenario.run, 9), world(scenario.run), some_rows()
-    server, state, lied = core.start(here), core.init_adversary(650), np.zeros(9, bool)
+    server, state, lied, table = core.start(here), core.init_adversary(650), np.zeros(9, bool), Remembered(9)
     # all rows, and then new ones of one worker after the other
     for step, workers in enumerate([np.arange(9), *np.arange(6)[:, None]]):
-        arrived, new = Arrivals(workers, np.full(len(workers), step)), jnp.asarray(rows[workers])
-        made, state = core.forge(here, jnp.asarray(step), arrived, new, server, state)
+        made, state = table.forged(core, here, step, workers, rows[workers], server, state)
         now = np.asarray(core.byzantine_ranks(here, jnp.asarray(step))) >= 0
         lied[workers] = now[workers]
         # a lie tells nothing of what honest workers sent, though its worker is honest by now
         expected = np.where(lied[workers, None], -2 * rows[~lied & ~now].mean(0), rows[workers])
         np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-4)
-        server, seen, _ = core.update(here, server, arrived, made)
+        server, seen, _ = core.update(here, server, table.arrived(step), jnp.asarray(table.sent))
         np.testing.assert_allclose(seen.byzantine_weight, lied.sum() / 9, rtol=1e-6)
 
 
@@ -277,10 +276,11 @@ def test_one_row_at_a_time_the_colluding_remember_what_their_workers_computed(kn
     """Under `each` a lie is made from the last row that every worker computed, of all or of one's own."""
     rows = some_rows()
     lie = {"name": "empire", "epsilon": 2.0, "knowledge": knowledge}
-    changes = {"attack": lie, "schedule": {"name": "asynchronous", "apply": "each"}}
-    state = None
-    for worker in (3, 4, 1, 0):
-        made, state = forged(rows[[worker]], workers=[worker], state=state, with_state=True, **changes)
+    scenario = small(workers=THREE, attack=lie, schedule={"name": "asynchronous", "apply": "each"})
+    core, here, table = build(scenario.run, 1), world(scenario.run), Remembered(9)
+    server, state = core.start(here), core.init_adversary(650)
+    for step, worker in enumerate((3, 4, 1, 0)):
+        made, state = table.forged(core, here, step, [worker], rows[[worker]], server, state)
     heard = {"omniscient": [3, 4], "colluding": [1, 0], "own": [0]}[knowledge]
     np.testing.assert_allclose(made[0], -2 * rows[heard].mean(0), rtol=1e-4, atol=1e-5)
 
@@ -290,14 +290,15 @@ def test_one_row_at_a_time_the_colluding_remember_what_their_workers_computed(kn
 def test_a_byzantine_worker_replays_what_it_computed_by_its_own_count_whatever_it_knows(knowledge, apply):
     rows = some_rows(n=24)
     lie = {"name": "stale_replay", "what": "own", "age": 2, "knowledge": knowledge}
-    changes = {"attack": lie, "schedule": {"name": "asynchronous", "apply": apply}}
-    state, past = None, {worker: [np.zeros(650)] * 2 for worker in range(9)}
+    scenario = small(workers=THREE, attack=lie, schedule={"name": "asynchronous", "apply": apply})
+    # the rule sees all rows of a table
+    core, here, table = build(scenario.run, 9 if apply == "table" else 1), world(scenario.run), Remembered(9)
+    server, state = core.start(here), core.init_adversary(650)
+    past = {worker: [np.zeros(650)] * 2 for worker in range(9)}
     turns = [[*range(9)] if apply == "table" else [0], *([w] for w in (0, 3, 1, 2, 0, 1, 4, 0, 2, 0))]
     for number, workers in enumerate(turns):
         new = rows[number : number + len(workers)]
-        # the rule sees all rows of a table
-        seen = 9 if apply == "table" else 1
-        made, state = forged(new, workers=workers, state=state, with_state=True, seen=seen, **changes)
+        made, state = table.forged(core, here, number, workers, new, server, state)
         for row, sent, worker in zip(new, made, workers, strict=True):
             np.testing.assert_array_equal(sent, past[worker][-2] if worker < 3 else row)
             past[worker].append(row)

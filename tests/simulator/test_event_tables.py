@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
-from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
+from byzax.simulator.events import EventBlock, EventResult, EventTable, KeptRows, Network, NodeStep, check
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.grouping import groups_of, is_regular
@@ -19,8 +19,10 @@ from byzax.simulator.executors.node_host import NodeHost
 from byzax.simulator.executors.parcels import Parcel
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import held_rows
-from byzax.simulator.timeline import NO_PAIRS, timeline
+from byzax.simulator.timeline import timeline
 from byzax.simulator.world import World
+
+NO_ROWS = KeptRows(*[np.empty(0, int)] * 4)
 
 
 class Event(NamedTuple):
@@ -77,6 +79,7 @@ def network_of(steps, nodes, updates):
         turn = np.repeat(np.arange(since, until), np.diff(bounds[since : until + 1]))
         read = [source for event in own for source in event.reads]
         source, count = [number(each) for each in read], len(own)
+        of_read = [*zip(np.repeat(turn, [len(event.reads) for event in own]).tolist(), source, strict=True)]
         step, row = np.array([names.index(event.step) for event in own]), np.array([event.row for event in own])
         sizes = [len(event.reads) for event in own]
         return EventBlock(
@@ -89,7 +92,8 @@ def network_of(steps, nodes, updates):
             sender=np.array([sender(each)[1] for each in read], int),
             version=np.repeat(turn, sizes),
             job=np.array([flat[each - 1].row if each > 0 else -1 for each in source], int),
-            gone=NO_PAIRS,
+            # the row at place u of the timeline arrives for update u
+            lag=np.array([t - flat[n - 1].row if n > 0 and flat[n - 1].row >= 0 else 0 for t, n in of_read], int),
             bounds=bounds[since : until + 1] - begin,
         )  # fmt: skip
 
@@ -99,7 +103,7 @@ def network_of(steps, nodes, updates):
         return {n: each for n, each in found.items() if n <= 0 or flat[n - 1].row < 0}
 
     return Network(
-        steps, nodes, EventTable(events, kept, lambda place: (0, 0)),
+        steps, nodes, EventTable(events, kept, lambda update: NO_ROWS),
         start=lambda here: {node: jnp.full(1, 1.0 + i) for i, node in enumerate(first)},
         show=lambda state: state,
         measure=measure,
@@ -127,7 +131,8 @@ def by_compiled_loops(network, times):
     held = held_rows(network.steps, times, network.nodes.get("worker", 0))
     made, begun, found = Program(network, times, held), network.start(None), []
     nodes = {kind: jnp.stack([begun[kind, i] for i in range(n)])[None] for kind, n in network.nodes.items()}
-    state = LoopState(nodes, jnp.zeros((1, held.num_slots, 1)))
+    last = (jnp.zeros((1, network.nodes.get("worker", 0), 1)),) * held.lanes
+    state = LoopState(nodes, jnp.zeros((1, held.num_slots, 1)), last)
     here = World(*[jnp.zeros((1, 1))] * len(World._fields))
     for since, until in pairwise([0, *(1 + np.flatnonzero(np.diff(made.kind_of))).tolist(), times.steps]):
         kind = made.kinds[made.kind_of[since]]
@@ -289,6 +294,32 @@ def test_jobs_whose_rows_are_kept_read_the_messages_of_their_own_servers():
         np.testing.assert_allclose(others[node], state, rtol=1e-6, err_msg=str(node))
 
 
+def last_of_all(change=lambda updates: updates, last_rows="sent"):
+    """Three workers take turns, and the server reads the last row of each that it has, with rows of one still open."""
+    workers, updates = [2, 0, 1, 1, 2, 0], []
+    for t, worker in enumerate(workers):
+        last = {w: (u, 0) for u, w in enumerate(workers[: t + 1])}
+        model = (t - 1, 1) if t else (-1, 3)
+        updates.append([Event("work", worker, (model,), t), Event("serve", 0, tuple(last[w] for w in sorted(last)))])
+    steps = JOBS[0], JOBS[1]._replace(last_rows=last_rows)
+    return network_of(steps, {"worker": 3, "server": 1}, change(updates)), times_of(
+        [*zip(workers, range(6), strict=True)]
+    )
+
+
+def test_an_event_may_read_the_last_row_of_every_worker():
+    network, times = last_of_all()
+    check(network, 6, lambda update: np.zeros(3, bool))
+    (states, measured), (others, found) = by_loop(network, times), by_compiled_loops(network, times)
+    np.testing.assert_allclose(found, measured, rtol=1e-6)
+    for node, state in states.items():
+        np.testing.assert_allclose(others[node], state, rtol=1e-6, err_msg=str(node))
+
+
+def serving_twice(updates):
+    return [*updates[:5], [*updates[5], updates[5][1]]]
+
+
 def reading_late(updates):
     return [*updates[:2], [*updates[2][:2], Event("serve", 0, ((2, 0), (0, 1)))], updates[3]]
 
@@ -298,6 +329,23 @@ def working_last(updates):
     second = [Event("serve", 1, ((0, 2),))]
     third = [Event("work", 0, ((0, 0),), 2), Event("work", 1, ((1, 0),), 3), Event("serve", 0, ((2, 0),))]
     return [first, second, third, updates[3]]
+
+
+@pytest.mark.parametrize(
+    ("change", "last_rows", "line"),
+    [
+        (
+            lambda updates: updates,
+            None,
+            "the step serve reads a row after the update .* give its NodeStep last_rows, or",
+        ),
+        (serving_twice, "sent", "the step serve reads last rows, for which compiled loops take one event of an update"),
+    ],
+)
+def test_last_rows_that_compiled_loops_do_not_have_are_named(change, last_rows, line):
+    network, times = last_of_all(change, last_rows)
+    with pytest.raises(ValueError, match=line):
+        Program(network, times, held_rows(network.steps, times, 3))
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,36 @@ SCENARIOS = {
         "worker_momentum": 0.5,
         "steps": 25,
     },
+    # last rows as they were sent and as they were computed, asked for and multiplied by age, of more and more workers
+    "hiding": {
+        **RANDOM,
+        **TWO,
+        "schedule": {"name": "asynchronous", "warm_up": "partial", "staleness": "polynomial"},
+        "rule": "trimmed_mean",
+        "attack": {"name": "counting", "knowledge": "colluding", "beside": [{"name": "gaussian", "workers": 1}]},
+        "worker_momentum": 0.5,
+        "steps": 25,
+    },
+    # last rows of workers that were Byzantine when they came, claim samples, and leave
+    "drawn": {
+        "latency": {"name": "exponential", "crashes": [{"worker": 5, "at": 2.5}]},
+        "workers": {"total": 7, "byzantine": {"count": 2, "per_round": "sampled"}},
+        "data": {"name": "digits", "batch_size": 8, "partition": {"name": "dirichlet", "alpha": 0.5}},
+        "schedule": {"name": "asynchronous", "max_age": 4},
+        "weights": "samples",
+        "rule": "average",
+        "attack": {"name": "claims", "factor": 3.0, "attack": "label_flip", "workers": 1, "beside": ["sign_flip"]},
+        "steps": 25,
+    },
+    # a rule that remembers gets rows one by one, and attackers know the last ones of all, or what they computed
+    "one by one": {
+        **RANDOM,
+        "workers": {"total": 7, "byzantine": {"count": 3, "per_round": "sampled"}, "declared": 0},
+        "schedule": {"name": "asynchronous", "apply": "each", "staleness": "exponential"},
+        "rule": "remembering",
+        "attack": {"name": "counting", "workers": 1, "beside": [{"name": "little", "knowledge": "colluding"}]},
+        "steps": 25,
+    },
     # refused rows, an optimizer and a rule with states behind them, and a filter that asks the server's data
     "filtered": {
         "latency": {"name": "exponential", "loss": 0.1},

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
-from byzax.simulator.events import EventBlock, EventResult, EventTable, Network, NodeStep, check
+from byzax.simulator.events import EventBlock, EventResult, EventTable, KeptRows, Network, NodeStep, check
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.periodic import Message, RoundEvent, before, periodic_table
-from byzax.simulator.timeline import NO_PAIRS, timeline
+from byzax.simulator.timeline import timeline
 from byzax.simulator.world import World
 
 N, STEPS = 4, 6
@@ -47,7 +47,7 @@ def events(since, until):
         sender=node[reads] - 1,
         version=turns[reads],
         job=np.full(reads.sum(), -1),
-        gone=NO_PAIRS,
+        lag=np.zeros(reads.sum(), int),
         bounds=np.arange(until - since + 1) * N,
     )
 
@@ -56,7 +56,7 @@ def chain(together="map"):
     return Network(
         steps=(NodeStep("pass on", "node", pass_on, "node", together=together),),
         nodes={"node": N},
-        table=EventTable(events, lambda step: {}, lambda place: (0, 0)),
+        table=EventTable(events, lambda step: {}, lambda step: KeptRows(*[np.empty(0, int)] * 4)),
         start=lambda here: {("node", i): jnp.zeros(1) for i in range(N)},
         show=lambda state: state,
         measure=lambda seen: (Diagnostics(sum(found for _, found in seen), *[jnp.zeros(())] * 6), jnp.zeros(N)),

@@ -107,8 +107,8 @@ def test_a_table_keeps_what_was_claimed_when_a_row_came():
     )
     server, _, _ = core.update(here, server, EVERYONE, jnp.asarray(ROWS))
     # only an honest worker sends in the next update, in which nobody claims anything
-    again = Arrivals(np.array([6]), np.array([1]))
-    server, seen, _ = core.update(here, server, again, jnp.asarray(ROWS[6:]))
+    again = Arrivals(np.arange(7), np.zeros(7, int), np.array([1] * 6 + [0]))
+    server, seen, _ = core.update(here, server, again, jnp.asarray(ROWS))
     weights = np.where(np.arange(7) < 2, 50, 1) * np.asarray(here.sizes, float)
     assert float(seen.byzantine_weight) == pytest.approx(weights[:2].sum() / weights.sum(), rel=1e-4)
 

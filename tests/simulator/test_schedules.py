@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from byzax.simulator.core import build
-from byzax.simulator.executors.base import per_job, plan
+from byzax.simulator.executors import loop
+from byzax.simulator.executors.base import network_of, per_job, plan, prepare
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.parts import least_rows
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.timeline import check, load, save, truncate
 from byzax.simulator.world import world
-from tests.nightly import by_night
-from tests.simulator.conftest import run, small
+from tests.nightly import by_day, by_night
+from tests.simulator.conftest import Remembered, run, small
 from tests.simulator.test_core import batch_of, softmax_gradient
 
 ETA = 0.5
@@ -178,11 +179,10 @@ def test_the_fewest_rows_a_rule_accepts_count_what_stands_before_it():
 
 def fed(core, here, server, state, arrivals):
     """Gives every row sent, where rows come in this order: `(worker, row)` each."""
-    sent = []
+    sent, table = [], Remembered(7)
     for step, (worker, row) in enumerate(arrivals):
-        new = Arrivals(np.array([worker]), np.array([step]))
-        forged, state = core.forge(here, step, new, row[None], server, state)
-        sent.append(np.asarray(forged)[0])
+        forged, state = table.forged(core, here, step, [worker], row[None], server, state)
+        sent.append(forged[0])
     return sent
 
 
@@ -215,20 +215,44 @@ def test_an_adversary_that_asks_the_rule_gets_the_answer_for_the_table_as_it_wil
     core, here = build(scenario.run, 3), world(scenario.run)
     server = core.start(here)
     rows = np.random.default_rng(0).normal(size=(3, 650)).astype(np.float32)
-    new = Arrivals(np.arange(3), np.zeros(3, int))
-    forged, state = core.forge(here, 0, new, rows, server, core.init_adversary(650))
+    table = Remembered(3)
+    forged, state = table.forged(core, here, 0, np.arange(3), rows, server, core.init_adversary(650))
     first = (np.asarray(server.params) - rows.mean(0) / 2) / 10
     np.testing.assert_allclose(forged[0], first, rtol=1e-4, atol=1e-6)
     fresh = np.ones((1, 650), np.float32)
-    new = Arrivals(np.array([2]), np.zeros(1, int))
-    again, state = core.forge(here, 1, new, fresh, server, state)
+    again, state = table.forged(core, here, 1, [2], fresh, server, state)
     assert np.array_equal(again, fresh)
-    new = Arrivals(np.array([0]), np.zeros(1, int))
-    forged, _ = core.forge(here, 2, new, fresh, server, state)
-    table = np.stack([fresh[0], rows[1], fresh[0]])
+    forged, _ = table.forged(core, here, 2, [0], fresh, server, state)
+    last = np.stack([fresh[0], rows[1], fresh[0]])
     # (params - j times what the rule would give) / 10 in the j-th update
-    third = (np.asarray(server.params) - 3 * table.mean(0) / 2) / 10
+    third = (np.asarray(server.params) - 3 * last.mean(0) / 2) / 10
     np.testing.assert_allclose(forged[0], third, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("apply", by_day(["table"], ("table", "each")))
+@pytest.mark.parametrize("knowledge", ["omniscient", "colluding"])
+def test_last_rows_are_messages_that_are_kept_until_they_are_replaced_and_nobody_copies_them(apply, knowledge):
+    changes = {
+        "attack": {"name": "empire", "knowledge": knowledge},
+        "schedule": {"name": "asynchronous", "apply": apply},
+    }
+    run = small(**changes, **RANDOM, workers={"total": 7, "byzantine": 2, "declared": 0}, steps=40).run
+    prepared = prepare(run)
+    network, here = network_of(run, prepared)
+    begun = network.start(here)
+    live = {number: (network.show(begun[node]), last) for number, (node, last) in network.table.kept(0).items()}
+    moments = loop.updates(network, here, loop.Moment(0, begun, live), prepared.timeline)
+    for _, (step, states, messages) in moments:
+        for kind in ("server", "adversary"):
+            assert all(np.size(leaf) <= 650 for leaf in jax.tree.leaves(states[kind, 0]))
+        if step < run.steps:
+            kept = network.table.rows(step)
+            assert messages.keys() == {*kept.source.tolist(), *network.table.kept(step)}
+            # a row of each worker, of a Byzantine one also as it was computed where it is hidden, and rows under way
+            known = {*prepared.timeline.rows.workers[: prepared.timeline.first[step]].tolist()}
+            waiting = kept.places >= prepared.timeline.first[step]
+            hidden = knowledge == "colluding"
+            assert (~waiting).sum() <= len(known) + hidden * 2
 
 
 # --- local steps ------------------------------------------------------------------------------------------------------

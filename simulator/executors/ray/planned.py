@@ -6,7 +6,7 @@ import numpy as np
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.study import Task
-from byzax.simulator.engine import Engine, State, Stretch, TakeLooks, no_rows, rows_of
+from byzax.simulator.engine import Engine, State, Stretch, TakeLooks, no_rows
 from byzax.simulator.events import EventBlock
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.grouping import EventGroup, groups_of, is_regular
@@ -61,7 +61,7 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     measured = Measured(hosts, time_of)
     tasks = Tasks(hosts, hosts.shown(step))
     if state:
-        tasks.hold([table.number_of(place) for place in state.places.tolist()], state.rows)
+        tasks.hold(table.rows(step), state.rows)
     graph: Graph | None = None
     part: TablePart | None = None
     # whether the graph has the last messages of all nodes
@@ -133,8 +133,10 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
 
     def states() -> list[State]:
         settle()
-        places = rows_of(timeline, step)
-        rows = tasks.rows([table.number_of(place)[0] for place in places.tolist()])
-        return [State(step, hosts.saved(), places, np.stack(rows) if rows else no_rows(message_bits(task.run) // 32))]
+        kept = table.rows(step)
+        rows = tasks.rows(kept)
+        return [
+            State(step, hosts.saved(), kept.places, np.stack(rows) if rows else no_rows(message_bits(task.run) // 32))
+        ]
 
     return Engine(begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, since, states)

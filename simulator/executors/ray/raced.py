@@ -27,10 +27,10 @@ from byzax.simulator.executors.ray.pool import (
     not_answering,
     worker_name,
 )
-from byzax.simulator.senders import Arrivals
+from byzax.simulator.server_table import FORGE, UPDATE, WORK
 from byzax.simulator.stopping import lost_in_words
-from byzax.simulator.timeline import UNPLANNED, Timeline
-from byzax.simulator.topologies.parameter_server import FORGE, UPDATE, WORK, build_forged_workers
+from byzax.simulator.timeline import UNPLANNED, Rows, Timeline
+from byzax.simulator.topologies.parameter_server import build_forged_workers
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,11 +42,23 @@ class Handle:
     done: Any
 
 
-class SentModel(NamedTuple):
-    """A model that was sent: the number of the message, and a reference to it."""
+class SentMessage(NamedTuple):
+    """A message that was sent, as events read it (see `EventBlock`), and a reference to what it is in."""
 
     number: int
+    port: int
+    sender: int
+    version: int
+    lag: int
     message: Any
+
+
+class LastRow(NamedTuple):
+    """The last row of a worker: the update that it arrived for, the row as it was computed, and as it was sent."""
+
+    update: int
+    computed: SentMessage
+    sent: SentMessage
 
 
 def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None]) -> Engine:
@@ -72,7 +84,9 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     forge, make_update = (handle.carry_out.options(num_returns=2) for handle in hosts.handles[-2:])
     computes = [handle.compute.options(num_returns=2) for handle in hosts.handles]
     ((first, (model, _)),) = hosts.shown(0).items()
-    versions = {0: SentModel(first, model)}
+    versions = {0: SentMessage(first, -1, 0, 0, -1, model)}
+    keeps = any(step.last_rows for step in network.steps)
+    latest: dict[int, LastRow] = {}
     numbers = itertools.count(first + 1)
     recorded = task.record.steps(run.steps)
     evaluated = set(evaluation_steps(task.evaluate_every, run.steps))
@@ -95,9 +109,9 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         seen_later.clear()
 
     def begin(job: Job) -> Handle:
-        number, message = versions[job.version]
-        event = SingleEvent(0, WORK, 0, next(numbers), job.worker, job.job, 0, [(number, -1, 0, job.handed)])
-        return Handle(event, *computes[host_of(job.worker)].remote(event, message))
+        model = versions[job.version]
+        event = SingleEvent(0, WORK, 0, next(numbers), job.worker, job.job, 0, [(model.number, -1, 0, job.handed, -1)])
+        return Handle(event, *computes[host_of(job.worker)].remote(event, model.message))
 
     def over(handles: Sequence[Handle], timeout_s: float) -> list[Done]:
         by_done = {handle.done: handle for handle in handles}
@@ -128,39 +142,60 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
                 notice(f"{worker_name(host)} died: {died[host]}; {lost}, and the race goes on without")
 
     def rows_of(handles: list[Handle]) -> list[Any]:
-        """References to the rows as their workers send them."""
+        """References to the messages with the rows as their workers send them, one for each job."""
         if network.steps[WORK].transform is None:
             return [handle.row for handle in handles]
         by_host: dict[int, list[Handle]] = {}
         for handle in handles:
             by_host.setdefault(host_of(handle.event.node), []).append(handle)
-        return [
-            hosts.handles[host].send.remote([each.event for each in mine], *(each.row for each in mine))
+        sent = {
+            host: hosts.handles[host].send.remote([each.event for each in mine], *(each.row for each in mine))
             for host, mine in by_host.items()
-        ]
+        }
+        return [sent[host_of(handle.event.node)] for handle in handles]
 
-    def update(step: int, seen: int, new: Arrivals, handles: list[Handle]) -> None:
-        rows, whole, model = rows_of(handles), step in recorded, versions[step]
-        gone = () if new.gone is None else np.flatnonzero(new.gone).tolist()
-        reads = [
-            (handle.event.number, -1, worker, handed)
-            for handle, worker, handed in zip(handles, new.workers.tolist(), new.versions.tolist(), strict=True)
-        ]
-        names = [network.steps[FORGE].name] if forged_workers else []
-        if forged_workers:
-            ports = tuple(np.flatnonzero(forged_workers(np.array([step]))[0, new.workers]).tolist())
-            number, public = next(numbers), (model.number, -1, 0, step)
-            event = SingleEvent(step, FORGE, 0, number, 0, step, seen, [*reads, public], gone, ports or None)
-            for port in ports:
-                reads[port] = number, port, *reads[port][2:]
-            forged, looked = forge.remote(event, whole, *rows, model.message)
-            rows.append(forged)
-            seen_later.append(looked)
-        event = SingleEvent(step, UPDATE, len(names), next(numbers), 0, step, seen, reads, gone)
-        message, looked = make_update.remote(event, whole, *rows)
+    def ask(
+        step: int, kind: int, place: int, inbox: list[SentMessage], seen: int, read: tuple[int, ...] | None
+    ) -> SentMessage:
+        """Asks for an event of an update that reads these messages."""
+        reads = [(each.number, each.port, each.sender, each.version, each.lag) for each in inbox]
+        event = SingleEvent(step, kind, place, next(numbers), 0, step, seen, reads, read)
+        given = event, step in recorded, *dict.fromkeys(each.message for each in inbox)
+        message, looked = (forge if kind == FORGE else make_update).remote(*given)
         seen_later.append(looked)
-        versions[step + 1] = SentModel(event.number, message)
-        measured.add(step, [*names, network.steps[UPDATE].name], hosts.states() if whole else ())
+        return SentMessage(event.number, -1, 0, step + 1, -1, message)
+
+    def update(step: int, seen: int, new: Rows, handles: list[Handle], gone: list[int]) -> None:
+        for worker in gone:
+            latest.pop(worker, None)
+        fresh = {
+            worker: SentMessage(handle.event.number, -1, worker, handed, 0, row)
+            for handle, row, worker, handed in zip(
+                handles, rows_of(handles), new.workers.tolist(), new.handed.tolist(), strict=True
+            )
+        }
+        if keeps:
+            fresh = dict(sorted(fresh.items()))
+        names, sent = [network.steps[FORGE].name] if forged_workers else [], dict(fresh)
+        if forged_workers:
+            which = network.steps[FORGE].last_rows
+            inbox, known = fresh, {worker: row.computed for worker, row in latest.items()}
+            if which:
+                inbox = dict(sorted((_older(latest, step) | fresh).items()))
+            again = [(known | fresh)[worker]._replace(lag=-1) for worker in inbox] if which == "both" else []
+            ours = forged_workers(np.array([step]))[0]
+            ports = {worker: port for port, worker in enumerate(fresh) if ours[worker]}
+            model = versions[step]
+            forged = ask(step, FORGE, 0, [*inbox.values(), *again, model], seen, tuple(ports.values()) or None)
+            for worker, port in ports.items():
+                sent[worker] = fresh[worker]._replace(number=forged.number, port=port, message=forged.message)
+        received = sent
+        if network.steps[UPDATE].last_rows:
+            received = dict(sorted((_older(latest, step) | sent).items()))
+        versions[step + 1] = ask(step, UPDATE, len(names), [*received.values()], seen, ())
+        if keeps:
+            latest.update({worker: LastRow(step, fresh[worker], row) for worker, row in sent.items()})
+        measured.add(step, [*names, network.steps[UPDATE].name], hosts.states() if step in recorded else ())
         if step + 1 in evaluated:
             look(step + 1)
 
@@ -200,3 +235,8 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         return [measured.stretch()]
 
     return Engine(0, run.steps, run.steps, timelines, advance, evaluate, since, None)
+
+
+def _older(latest: dict[int, LastRow], step: int) -> dict[int, SentMessage]:
+    """The last rows of earlier updates, as an event of an update reads them."""
+    return {worker: row.sent._replace(lag=step - row.update) for worker, row in latest.items()}

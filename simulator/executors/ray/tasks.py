@@ -1,13 +1,13 @@
 """Events as tasks of actors, which hand on references to messages."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import ray
 
-from byzax.simulator.events import EventBlock
+from byzax.simulator.events import EventBlock, KeptRows
 from byzax.simulator.executors.grouping import EventGroup
 from byzax.simulator.executors.parcels import Parcel, unpack
 from byzax.simulator.executors.ray.hosts import Hosts, Measured
@@ -31,21 +31,24 @@ class Tasks:
         # of each update that is not known to be made what will be seen of its events
         self._under_way: deque[list[Any]] = deque()
 
-    def hold(self, numbers: Sequence[tuple[int, int]], rows: Iterable[np.ndarray]) -> None:
+    def hold(self, kept: KeptRows, rows: np.ndarray) -> None:
         """Takes rows of a snapshot.
 
         Args:
-            numbers: The number of the message of each, and the last event that reads it.
-            rows: `[d]` each.
+            kept: The rows.
+            rows: `[k, d]`.
         """
-        for (number, last), row in zip(numbers, rows, strict=True):
-            self.live[number] = ray.put(Parcel(((number, -1),), row[None])), last
+        for number in np.unique(kept.source).tolist():
+            mine = kept.source == number
+            places = tuple((number, port) for port in kept.port[mine].tolist())
+            self.live[number] = ray.put(Parcel(places, rows[mine])), int(kept.last[mine].max())
 
-    def rows(self, numbers: Sequence[int]) -> list[np.ndarray]:
-        """The messages of these numbers."""
-        references = dict.fromkeys(self.live[number][0] for number in numbers)
+    def rows(self, kept: KeptRows) -> list[np.ndarray]:
+        """These rows."""
+        places = [*zip(kept.source.tolist(), kept.port.tolist(), strict=True)]
+        references = dict.fromkeys(self.live[number][0] for number, _ in places)
         found = unpack(fetch(self._hosts.pool.head, [*references]))
-        return [found[number, -1] for number in numbers]
+        return [found[at] if at in found else found[at[0], -1][at[1]] for at in places]
 
     def submit(self, groups: Iterable[tuple[int, EventGroup]], block: EventBlock, recorded: bool) -> None:
         """Asks for the events of an update.
