@@ -9,7 +9,7 @@ from byzax.simulator.events import EventBlock, NodeEvent, NodeStep
 
 
 class EventGroup(NamedTuple):
-    """Events of one step and one update, each of another node and with as many messages to read.
+    """Events of one step and one update, in their order and with as many messages to read.
 
     An actor is sent them in two arrays, since each array takes some microseconds.
 
@@ -98,8 +98,8 @@ def groups_of(
         host_of: Tells for a kind, and nodes of it, which host each is at.
 
     Yields:
-        The host, and events of one step and different nodes of it, with inboxes of one size, none of which reads a
-        message of another.
+        The host, and events of one step and nodes of it, with inboxes of one size, none of which reads a message of
+        another.
     """
     begin, end = block.bounds[update - since : update - since + 2].tolist()
     for level in _levels(block, begin, end):
@@ -138,17 +138,13 @@ def _levels(block: EventBlock, begin: int, end: int) -> list[list[int]]:
     first, begun = block.first[begin : end + 1].tolist(), block.begin
     source = block.source[first[0] : first[-1]].tolist()
     found: list[list[int]] = []
-    nodes: set[int] = set()
     now = None
-    events = zip(block.step[begin:end].tolist(), block.node[begin:end].tolist(), strict=True)
-    for e, (step, node) in enumerate(events):
+    for e, step in enumerate(block.step[begin:end].tolist()):
         reads = source[first[e] - first[0] : first[e + 1] - first[0]]
         like = step, len(reads)
-        if like != now or node in nodes or max(reads, default=-1) >= begun + found[-1][0]:
+        if like != now or max(reads, default=-1) >= begun + found[-1][0]:
             found.append([])
-            nodes.clear()
         found[-1].append(begin + e)
-        nodes.add(node)
         now = like
     return found
 

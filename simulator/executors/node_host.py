@@ -100,19 +100,21 @@ class NodeHost:
             made = [self._carry_out_one(step, event, inbox) for event, inbox in inboxes]
         places, numbers, *_ = events.events.tolist()
         for i, ((event, _), result) in enumerate(zip(inboxes, made, strict=True)):
-            # messages may be views of memory that is used again
-            self.states[step.kind, event.node] = jax.tree.map(_owned, result.state)
             with stage(step.name, **step.place(event)):
                 if (ports := events.read[i]) is not None:
                     sent.add(numbers[i], ports, _in_numpy(result.message))
-                found, arrays = _in_numpy((result.seen, result.arrays if recorded else None))
+                found, arrays = jax.tree.map(_plain, result.seen), _in_numpy(result.arrays if recorded else None)
             if found is not None or arrays is not None:
                 seen.append(SeenEvent(events.update, places[i], step.name, found, arrays))
         return sent.parcel(), seen
 
     def _carry_out_one(self, step: NodeStep, event: NodeEvent, inbox: list[Any]) -> EventResult:
+        me = step.kind, event.node
         with stage(step.name, **step.place(event)):
-            return step.run(self.here, event, self.states[step.kind, event.node], inbox)
+            made = step.run(self.here, event, self.states[me], inbox)
+        # messages may be views of memory that is used again
+        self.states[me] = jax.tree.map(_owned, made.state)
+        return made
 
     def learn(self, groups: Sequence[EventGroup], nodes: Mapping[int, Node]) -> None:
         """Takes the events that it carries out in every update.
@@ -228,16 +230,21 @@ class NodeHost:
         """The results of events that all read the same messages, whole; None where they are no such."""
         source, port, sender, version, lag = events.reads
         alike = (source == source[0]).all() and (port < 0).all() and (lag == lag[0]).all()
+        _, _, nodes, turns, _ = events.events
+        given = [self.states[step.kind, i] for i in nodes.tolist()]
+        # of a node with a state one event follows from the other
+        alike &= len({*nodes.tolist()}) == len(nodes) or not jax.tree.leaves(given)
         if len(source) == 1 or step.together is None or not alike:
             return None
-        _, _, nodes, turns, _ = events.events
-        states = jax.tree.map(lambda *each: jnp.stack(each), *(self.states[step.kind, i] for i in nodes.tolist()))
+        states = jax.tree.map(lambda *each: jnp.stack(each), *given)
         with stage(step.name, **step.place(next(events.as_seen()))):
             messages = [live[number, -1] for number in source[0].tolist()]
             made = _all_at_once(step)(
                 self.here, nodes, turns, sender, version, lag[0], np.flatnonzero(lag[0] == 0), states, messages
             )
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], made) for i in range(len(nodes))]
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], made) for i in range(len(nodes))]
+        self.states |= {(step.kind, i): one.state for i, one in zip(nodes.tolist(), each, strict=True)}
+        return each
 
 
 @compiled_once
@@ -265,6 +272,12 @@ def joined(parts: Sequence[dict[Node, Any]]) -> dict[Node, Any]:
 
 def _in_numpy(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
+
+
+def _plain(leaf: Any) -> Any:
+    """An array in NumPy, or a number: each array takes some microseconds to be sent."""
+    found = np.asarray(leaf)
+    return found.item() if not found.ndim and found.dtype == np.float32 else found
 
 
 def _owned(leaf: Any) -> Any:
