@@ -60,7 +60,8 @@ class NodeHost:
         compilation.use_disk_cache()
         compilation.make_room()
         self.network, self.here = network_of(task.run, prepare(task.run, timeline))
-        self.mine, self.seen, self.batch = mine, [], isinstance(task.executor, Ray) and task.executor.batch
+        self.seen: list[SeenEvent] = []
+        self.mine, self.batch = mine, isinstance(task.executor, Ray) and task.executor.batch
         self.states: dict[Node, Any] = {}
         with stage("start", seed=task.run.seed):
             begun = self.network.start(self.here)
@@ -76,10 +77,8 @@ class NodeHost:
         shown = {number: _in_numpy(self.network.show(self.states[node])) for number, node in nodes.items()}
         return Parcel(others=shown)
 
-    def carry_out(
-        self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel
-    ) -> tuple[Parcel, list[SeenEvent]]:
-        """Carries out events.
+    def carry_out(self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel) -> Parcel:
+        """Carries out events. What is seen of them stays here until `take_seen`.
 
         Args:
             events: The events.
@@ -87,12 +86,12 @@ class NodeHost:
             *parts: The messages that they read; others may be among them.
 
         Returns:
-            The messages that other events read, by their numbers; and what was seen of each event.
+            The messages that other events read.
         """
         if isinstance(events, SingleEvent):
             events = events.alone()
         live = unpack(parts)
-        step, sent, seen = self.network.steps[events.step], Packing(), []
+        step, sent = self.network.steps[events.step], Packing()
         inboxes = self._inboxes(events, live)
         made = self._together(step, events, live) if self.batch else None
         if made is None:
@@ -105,8 +104,12 @@ class NodeHost:
                     sent.add(numbers[i], ports, _in_numpy(result.message))
                 found, arrays = jax.tree.map(_plain, result.seen), _in_numpy(result.arrays if recorded else None)
             if found is not None or arrays is not None:
-                seen.append(SeenEvent(events.update, places[i], step.name, found, arrays))
-        return sent.parcel(), seen
+                self.seen.append(SeenEvent(events.update, places[i], step.name, found, arrays))
+        return sent.parcel()
+
+    def conclude(self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel) -> tuple[Parcel, None]:
+        """Carries out the last events of an update. The second result is there to be waited for."""
+        return self.carry_out(events, recorded, *parts), None
 
     def _carry_out_one(self, step: NodeStep, event: NodeEvent, inbox: list[Any]) -> EventResult:
         me = step.kind, event.node
@@ -140,15 +143,13 @@ class NodeHost:
         Returns:
             The messages that other events read.
         """
-        sent, seen = self.carry_out(self.groups[group].later(shift), False, *parts)
-        self.seen += seen
-        return sent
+        return self.carry_out(self.groups[group].later(shift), False, *parts)
 
     def end(self, sent: Parcel) -> None:
         """Takes messages that no other event of an update reads, so that they stay here."""
 
     def take_seen(self) -> list[SeenEvent]:
-        """Takes what was seen of the events repeated since the last call."""
+        """Takes what was seen of the events since the last call."""
         seen, self.seen = self.seen, []
         return seen
 
@@ -275,9 +276,8 @@ def _in_numpy(tree: Any) -> Any:
 
 
 def _plain(leaf: Any) -> Any:
-    """An array in NumPy, or a number: each array takes some microseconds to be sent."""
-    found = np.asarray(leaf)
-    return found.item() if not found.ndim and found.dtype == np.float32 else found
+    """An array in NumPy, or a number of its type: each array takes some microseconds to be sent."""
+    return np.asarray(leaf)[()]
 
 
 def _owned(leaf: Any) -> Any:

@@ -183,7 +183,7 @@ def by_hosts(network, times, host_of):
     """The states after tasks of several hosts, and the first measurement of each update."""
     hosts, begun = [NodeHost() for _ in range(3)], network.start(None)
     for each in hosts:
-        each.network, each.here, each.batch, each.states = network, None, False, {}
+        each.network, each.here, each.batch, each.states, each.seen = network, None, False, {}, []
     for (kind, i), state in begun.items():
         hosts[host_of(kind, i)].states[kind, i] = state
     places = lambda kind, nodes: np.array([host_of(kind, i) for i in nodes.tolist()])  # noqa: E731
@@ -195,9 +195,9 @@ def by_hosts(network, times, host_of):
             measured = [(network.steps[step].name, None) for step in block.step[begin:end].tolist()]
             for host, group in groups_of(block, since, update, network.steps, places):
                 parts = [live[number] for number in dict.fromkeys(group.reads[0].ravel().tolist())]
-                sent, seen = hosts[host].carry_out(group, False, *parts)
+                sent = hosts[host].carry_out(group, False, *parts)
                 live |= dict.fromkeys([*(number for number, _ in sent.places), *sent.others], sent)
-                for each in seen:
+                for each in hosts[host].take_seen():
                     measured[each.place] = each.step, each.found
             found.append(float(network.measure(measured)[0].aggregate_norm))
     return {node: state for each in hosts for node, state in each.states.items()}, found

@@ -366,7 +366,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
         block = network.table.events(0, 1)
         ((_, jobs), *_) = groups_of(block, 0, 0, network.steps, lambda kind, nodes: np.zeros(len(nodes), int))
         ((first, (server, _)),) = network.table.kept(0).items()
-        sent, _ = host.carry_out(jobs, False, host.shown({first: server}))
+        sent = host.carry_out(jobs, False, host.shown({first: server}))
         rows.append(sent.rows)
         assert counted == ["work"] * batch
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ from ray.dag import InputNode, MultiOutputNode
 
 from byzax.simulator.events import Node
 from byzax.simulator.executors.grouping import EventGroup
-from byzax.simulator.executors.ray.hosts import Hosts, Measured
+from byzax.simulator.executors.ray.hosts import Hosts
 from byzax.simulator.executors.ray.pool import fetch, forget_graphs
 
 # Executions of a graph before the oldest of them is waited for.
@@ -49,7 +49,7 @@ class Graph:
             groups: The events of an update.
             row: Bytes of a row.
         """
-        self._hosts, self._update, self._form = hosts, groups[0][1].update, _form(groups)
+        self._update, self._form = groups[0][1].update, _form(groups)
         self._under_way: deque[Any] = deque()
         kept = hosts.network.table.kept(self._update)
         shown = hosts.by_actor({number: node for number, (node, _) in kept.items()})
@@ -76,15 +76,10 @@ class Graph:
     def execute(self, update: int) -> None:
         """Begins an update, and waits until few are under way."""
         self._under_way.append(self._graph.execute(update - self._update))
-        self._wait(IN_FLIGHT - 1)
+        self.settle(IN_FLIGHT - 1)
 
-    def settle(self, measured: Measured) -> None:
-        """Waits for all updates, and takes what was seen of them."""
-        self._wait(0)
-        for seen in fetch(self._hosts.pool.head, [handle.take_seen.remote() for handle in self._hosts.handles]):
-            measured.see(seen)
-
-    def _wait(self, most: int) -> None:
+    def settle(self, most: int = 0) -> None:
+        """Waits until no more updates than so many are under way."""
         while len(self._under_way) > most:
             # only once may it be asked for
             ray.get(self._under_way.popleft(), timeout=-1)

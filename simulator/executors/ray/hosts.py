@@ -61,6 +61,10 @@ class Hosts(NamedTuple):
         parts = [others[host].copied_states.remote() for host in self._judged() if host < len(others)]
         return server.evaluate.remote(step, *parts)
 
+    def seen(self, since: int = 0) -> list[Any]:
+        """References to what was seen of events since it was asked for before, by the actors from one on."""
+        return [handle.take_seen.remote() for handle in self.handles[since:]]
+
     def _judged(self) -> list[int]:
         kinds = self.network.judged or self.hosted
         return sorted({host for kind in kinds for host in self.hosted[kind].tolist()})
@@ -171,24 +175,28 @@ class Measured:
         return stretch_of(self._measured, task.run.workers.total if task.record.weights else None, self._whole)
 
 
-def look_at(hosts: Hosts, evaluation: Any, measured: Measured, seen: Sequence[Any]) -> TakeLooks:
-    """Gives the result of an evaluation that was begun.
+def look_at(
+    hosts: Hosts, step: int, measured: Measured, seen: Sequence[Any], under_way: Sequence[Any] = ()
+) -> TakeLooks:
+    """Begins an evaluation of the present models.
 
     Args:
         hosts: The actors of the run.
-        evaluation: A reference to it.
-        measured: The updates before it.
-        seen: References to what is still to be seen of these.
+        step: Number of updates so far.
+        measured: The updates since the last evaluation.
+        seen: References to what was seen of them and not taken yet.
+        under_way: References that tell of those that are not known to be made.
 
     Returns:
-        The function that gives it.
+        The function that gives the result.
     """
+    evaluation = hosts.evaluation(step)
 
     def take(wait: bool) -> list[Look] | None:
         if not wait and not ray.wait([evaluation], timeout=0)[0]:
             return None
-        (found, params), *parts = fetch(hosts.pool.head, [evaluation, *seen])
-        for part in parts:
+        (found, params), *others = fetch(hosts.pool.head, [evaluation, *seen, *under_way])
+        for part in others[: len(seen)]:
             measured.see(part)
         return [Look(found, np.asarray(params), measured.stretch())]
 

@@ -12,7 +12,7 @@ from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.grouping import EventGroup, groups_of, is_regular
 from byzax.simulator.executors.ray.graphs import Graph, can_stream
 from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
-from byzax.simulator.executors.ray.pool import ActorPool
+from byzax.simulator.executors.ray.pool import ActorPool, fetch
 from byzax.simulator.executors.ray.tasks import Tasks
 from byzax.simulator.parts import message_bits
 
@@ -85,10 +85,12 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         return part
 
     def settle() -> None:
-        tasks.settle(measured)
+        tasks.settle()
         if graph is not None:
-            # actors answer once all that they were asked before is done
-            graph.settle(measured)
+            graph.settle()
+        # actors answer once all that they were asked before is done
+        for seen in fetch(pool.head, hosts.seen()):
+            measured.see(seen)
 
     def advance(stop: int) -> int:
         nonlocal step, streaming
@@ -111,7 +113,7 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
             else:
                 tasks.submit(groups(block, since, step), block, step in recorded)
                 measured.add(step, names, hosts.states() if step in recorded else ())
-                tasks.settle(measured, AHEAD)
+                tasks.settle(AHEAD)
             step += 1
         return step
 
@@ -120,10 +122,10 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         if streaming:
             # an actor that evaluates must not carry out a graph beside it
             settle()
-            looks = look_at(hosts, hosts.evaluation(step), measured, [])(True)
+            looks = look_at(hosts, step, measured, [])(True)
             measured = Measured(hosts, time_of)
             return lambda wait: looks
-        take = look_at(hosts, hosts.evaluation(step), measured, tasks.leave())
+        take = look_at(hosts, step, measured, hosts.seen(), tasks.leave())
         measured = Measured(hosts, time_of)
         return take
 

@@ -81,7 +81,9 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     network, here = network_of(run, prepared)
     hosts = take_in(pool, count, task, network, prepared.timeline, None)
     forged_workers = build_forged_workers(prepared.first, here)
-    forge, make_update = (handle.carry_out.options(num_returns=2) for handle in hosts.handles[-2:])
+    # the others may die, and measure nothing
+    adversary, server = hosts.handles[-2:]
+    conclude = server.conclude.options(num_returns=2)
     computes = [handle.compute.options(num_returns=2) for handle in hosts.handles]
     ((first, (model, _)),) = hosts.shown(0).items()
     versions = {0: SentMessage(first, -1, 0, 0, -1, model)}
@@ -91,8 +93,8 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     recorded = task.record.steps(run.steps)
     evaluated = set(evaluation_steps(task.evaluate_every, run.steps))
     measured = Measured(hosts, lambda update: float(timelines()[0].time_s[update]))
-    # what will be seen of the updates since the last evaluation
-    seen_later: list[Any] = []
+    # what tells of the updates since the last evaluation
+    under_way: list[Any] = []
     # begun as soon as their models were made, for the race goes on; with the updates before each
     evaluations: dict[int, TakeLooks] = {}
     # why each actor died that is dead, and those that were told
@@ -104,9 +106,9 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
 
     def look(step: int) -> None:
         nonlocal measured
-        evaluations[step] = look_at(hosts, hosts.evaluation(step), measured, [*seen_later])
+        evaluations[step] = look_at(hosts, step, measured, hosts.seen(-2), [*under_way])
         measured = Measured(hosts, lambda update: float(timelines()[0].time_s[update]))
-        seen_later.clear()
+        under_way.clear()
 
     def begin(job: Job) -> Handle:
         model = versions[job.version]
@@ -161,8 +163,11 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         reads = [(each.number, each.port, each.sender, each.version, each.lag) for each in inbox]
         event = SingleEvent(step, kind, place, next(numbers), 0, step, seen, reads, read)
         given = event, step in recorded, *dict.fromkeys(each.message for each in inbox)
-        message, looked = (forge if kind == FORGE else make_update).remote(*given)
-        seen_later.append(looked)
+        if kind == FORGE:
+            message = adversary.carry_out.remote(*given)
+        else:
+            message, done = conclude.remote(*given)
+            under_way.append(done)
         return SentMessage(event.number, -1, 0, step + 1, -1, message)
 
     def update(step: int, seen: int, new: Rows, handles: list[Handle], gone: list[int]) -> None:
@@ -229,9 +234,10 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         return evaluations.pop(step)
 
     def since() -> list[Stretch]:
-        for seen in fetch(pool.head, seen_later):
+        fetch(pool.head, under_way)
+        under_way.clear()
+        for seen in fetch(pool.head, hosts.seen(-2)):
             measured.see(seen)
-        seen_later.clear()
         return [measured.stretch()]
 
     return Engine(0, run.steps, run.steps, timelines, advance, evaluate, since, None)

@@ -1,7 +1,7 @@
 """Events as tasks of actors, which hand on references to messages."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import ray
 from byzax.simulator.events import EventBlock, KeptRows
 from byzax.simulator.executors.grouping import EventGroup
 from byzax.simulator.executors.parcels import Parcel, unpack
-from byzax.simulator.executors.ray.hosts import Hosts, Measured
+from byzax.simulator.executors.ray.hosts import Hosts
 from byzax.simulator.executors.ray.pool import fetch
 
 
@@ -27,9 +27,9 @@ class Tasks:
         """
         self.live = live
         self._hosts = hosts
-        self._carry_out = [handle.carry_out.options(num_returns=2) for handle in hosts.handles]
-        # of each update that is not known to be made what will be seen of its events
-        self._under_way: deque[list[Any]] = deque()
+        self._conclude = [handle.conclude.options(num_returns=2) for handle in hosts.handles]
+        # what is to be waited for of each update that is not known to be made
+        self._under_way: deque[Any] = deque()
 
     def hold(self, kept: KeptRows, rows: np.ndarray) -> None:
         """Takes rows of a snapshot.
@@ -50,7 +50,7 @@ class Tasks:
         found = unpack(fetch(self._hosts.pool.head, [*references]))
         return [found[at] if at in found else found[at[0], -1][at[1]] for at in places]
 
-    def submit(self, groups: Iterable[tuple[int, EventGroup]], block: EventBlock, recorded: bool) -> None:
+    def submit(self, groups: Sequence[tuple[int, EventGroup]], block: EventBlock, recorded: bool) -> None:
         """Asks for the events of an update.
 
         Args:
@@ -58,28 +58,29 @@ class Tasks:
             block: The part of the table that they are from.
             recorded: Whether the update is recorded whole.
         """
-        found, end = [], 0
-        for host, group in groups:
+        end = 0
+        for i, (host, group) in enumerate(groups, 1):
             given = dict.fromkeys(self.live[number][0] for number in group.reads[0].ravel().tolist())
-            sent, seen = self._carry_out[host].remote(group, recorded, *given)
-            found.append(seen)
+            if i < len(groups):
+                sent = self._hosts.handles[host].carry_out.remote(group, recorded, *given)
+            else:
+                sent, done = self._conclude[host].remote(group, recorded, *given)
+                self._under_way.append(done)
             numbers = group.numbers.tolist()
             for number, last, read in zip(numbers, block.last[group.numbers - block.begin], group.read, strict=True):
                 if read is not None:
                     self.live[number] = sent, int(last)
             end = max(end, numbers[-1] + 1)
         self.live = {number: each for number, each in self.live.items() if each[1] >= end}
-        self._under_way.append(found)
 
-    def settle(self, measured: Measured, most: int = 0) -> None:
+    def settle(self, most: int = 0) -> None:
         """Waits until no more updates than so many are under way."""
         while len(self._under_way) > most:
             # waiting takes a failure for an end: only to ask for the result shows it
-            for seen in fetch(self._hosts.pool.head, self._under_way.popleft()):
-                measured.see(seen)
+            fetch(self._hosts.pool.head, self._under_way.popleft())
 
     def leave(self) -> list[Any]:
-        """References to what will be seen of the updates under way, which are not waited for any more."""
-        found = [seen for of_update in self._under_way for seen in of_update]
+        """References that tell of the updates under way, which are not waited for here any more."""
+        found = [*self._under_way]
         self._under_way.clear()
         return found
