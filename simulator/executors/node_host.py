@@ -145,8 +145,9 @@ class NodeHost:
         """
         return self.carry_out(self.groups[group].later(shift), False, *parts)
 
-    def end(self, sent: Parcel) -> None:
-        """Takes messages that no other event of an update reads, so that they stay here."""
+    def repeat_last(self, shift: int, group: int, *parts: Parcel) -> None:
+        """Carries out events that were learned and whose messages no other event of the update reads."""
+        self.repeat(shift, group, *parts)
 
     def take_seen(self) -> list[SeenEvent]:
         """Takes what was seen of the events since the last call."""

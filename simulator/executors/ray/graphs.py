@@ -121,8 +121,9 @@ def _bound(handles: list[Any], wiring: Wiring) -> Any:
     with InputNode() as shift:
         shown = {feed: handles[-1 - feed].show_again.bind(shift) for feed in sorted(fed) if feed < 0}
         made: list[Any] = []
-        for host, group, feeds in wiring:
+        for place, (host, group, feeds) in enumerate(wiring):
             parts = [shown[feed] if feed < 0 else made[feed] for feed in feeds]
-            made.append(handles[host].repeat.bind(shift, group, *parts))
-        ends = [handles[wiring[i][0]].end.bind(made[i]) for i in range(len(made)) if i not in fed]
+            repeat = handles[host].repeat if place in fed else handles[host].repeat_last
+            made.append(repeat.bind(shift, group, *parts))
+        ends = [each for place, each in enumerate(made) if place not in fed]
     return ends[0] if len(ends) == 1 else MultiOutputNode(ends)
