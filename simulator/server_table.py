@@ -88,11 +88,14 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
     Returns:
         The table.
     """
-    rows, updates = timeline.rows, timeline.updates
+    rows = timeline.rows
     readers, of_version = timeline.readers()
-    position = np.empty(len(readers), int)
-    position[readers] = np.arange(len(readers))
-    spans = _spans_of(timeline, updates) if any(last_rows) else None
+    # where each row stands among the readers; None where they stand in the order of the timeline
+    position = None
+    if readers is not None:
+        position = np.empty_like(readers)
+        position[readers] = np.arange(len(readers))
+    spans = _spans_of(timeline, timeline.updates) if any(last_rows) else None
     # events of an update beside its jobs
     others = 1 if forged is None else 2
 
@@ -106,13 +109,18 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
 
     def jobs_of(places: Any) -> Any:
         """The numbers of the events that carry out jobs."""
-        return 1 + position[places] + others * rows.versions[places]
+        own = places if position is None else position[places]
+        return 1 + own.astype(int) + others * rows.versions[places]
+
+    def updates_of(places: np.ndarray) -> np.ndarray:
+        """The updates that rows go into."""
+        return np.searchsorted(timeline.first, places, side="right") - 1
 
     def are_forged(places: np.ndarray) -> np.ndarray:
         """Truth values: which rows are forged."""
         if forged is None or not len(places):
             return np.zeros(len(places), bool)
-        into = updates[places]
+        into = updates_of(places)
         begin = into.min()
         needed = np.zeros(into.max() + 1 - begin, bool)
         needed[into - begin] = True
@@ -120,7 +128,8 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
 
     def last_of(places: np.ndarray, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last events that read rows, of which some are forged: as they were computed, and as they were sent."""
-        sent, into = public_of(updates[places] + 1), updates[places]
+        into = updates_of(places)
+        sent = public_of(into + 1)
         until = into if spans is None else spans.ends[places] - 1
         if last_rows.update:
             sent = public_of(until + 1)
@@ -139,7 +148,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
     def inboxes(since: int, until: int, known: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
         """The rows that events of updates read: their updates, counted from the first, and their places in `known`."""
         count = int(timeline.first[until] - timeline.first[since])
-        into, which = updates[known[len(known) - count :]] - since, np.arange(len(known) - count, len(known))
+        into, which = updates_of(known[len(known) - count :]) - since, np.arange(len(known) - count, len(known))
         if spans is None or not last:
             return into, which
         by_worker = np.full((until - since + 1, spans.n), -1, np.int32)
@@ -151,7 +160,9 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         return np.nonzero(there)[0], by_worker[there]
 
     def events(since: int, until: int) -> EventBlock:
-        own = readers[of_version[since] : of_version[until]]
+        own = np.arange(of_version[since], of_version[until])
+        if readers is not None:
+            own = readers[own]
         made = np.arange(since, until)
         begin, update = int(public_of(since)) + 1, public_of(made + 1)
         of_jobs, of_updates = jobs_of(own) - begin, update - begin
@@ -186,7 +197,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
             for each in (begin_s, end_s, arrive_s):
                 each[of_forging] = timeline.time_s[since:until]
             new = new[ours[len(known) - len(new) :]]
-            np.maximum.at(last, of_forging[updates[new] - since], last_of(new, np.ones(len(new), bool))[1])
+            np.maximum.at(last, of_forging[updates_of(new) - since], last_of(new, np.ones(len(new), bool))[1])
         first = np.concatenate([[0], np.cumsum(sizes)])
         source, port, job = np.empty(first[-1], int), np.full(first[-1], -1), np.full(first[-1], -1)
         sender, version = np.zeros((2, first[-1]), np.int32)
@@ -194,7 +205,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         model = first[of_jobs]
         source[model], version[model] = public_of(rows.versions[own]), rows.handed[own]
 
-        numbers, into = jobs_of(known), updates[known]
+        numbers, into = jobs_of(known), updates_of(known)
         as_sent = (
             np.where(ours, forging_of(into), numbers), np.where(ours, port_of(known), -1), np.where(ours, -1, known)
         )  # fmt: skip
@@ -228,7 +239,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
 
     def port_of(places: np.ndarray) -> np.ndarray:
         """The places of forged rows in their messages."""
-        return places - timeline.first[updates[places]] if spans is None else spans.ports[places]
+        return places - timeline.first[updates_of(places)] if spans is None else spans.ports[places]
 
     def kept_rows(step: int) -> KeptRows:
         later = int(timeline.first[step])
@@ -238,7 +249,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         computed, sent = np.append(applied[~mine | last_rows.computed], waiting), applied[mine][::-1]
         return KeptRows(
             np.append(-1 - sent, computed),
-            np.append(forging_of(updates[sent]), jobs_of(computed)),
+            np.append(forging_of(updates_of(sent)), jobs_of(computed)),
             np.append(port_of(sent), np.full(len(computed), -1)),
             np.append(last_of(sent, np.ones(len(sent), bool))[1], last_of(computed, are_forged(computed))[0]),
         )

@@ -92,7 +92,7 @@ class Timeline(NamedTuple):
     @property
     def updates(self) -> np.ndarray:
         """`[R]`, the update that each row goes into."""
-        return np.repeat(np.arange(self.steps), self.sizes)
+        return np.repeat(np.arange(self.steps, dtype=np.int32), self.sizes)
 
     @property
     def ages(self) -> np.ndarray:
@@ -103,15 +103,20 @@ class Timeline(NamedTuple):
         """The places in `rows` of the new rows of update `step`."""
         return slice(int(self.first[step]), int(self.first[step + 1]))
 
-    def readers(self) -> tuple[np.ndarray, np.ndarray]:
+    def readers(self) -> tuple[np.ndarray | None, np.ndarray]:
         """The rows in the order of the versions that they were computed from.
 
         Returns:
-            The places of the rows `[R]`, those of one worker in the order of its jobs; and `[T + 2]`, where those of
-            version v are the entries from its place v up to place v + 1.
+            The places of the rows `[R]`, those of one worker in the order of its jobs; None where they have that order
+            already. And `[T + 2]`, where those of version v are the entries from its place v up to place v + 1.
         """
-        order = np.lexsort((self.rows.jobs, self.rows.versions))
-        return order, np.searchsorted(self.rows.versions[order], np.arange(self.steps + 2))
+        versions, jobs = self.rows.versions, self.rows.jobs
+        later, same = versions[1:] > versions[:-1], versions[1:] == versions[:-1]
+        order = None
+        if not (later | (same & (jobs[1:] >= jobs[:-1]))).all():
+            order = np.lexsort((jobs, versions)).astype(np.int32)
+            versions = versions[order]
+        return order, np.searchsorted(versions, np.arange(self.steps + 2))
 
 
 NO_ROWS = Rows(*(np.empty(0, np.int32),) * 4, *(np.empty(0),) * 4)

@@ -179,11 +179,10 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
         The places.
     """
     rows, updates = timeline.rows, timeline.updates
-    pair = np.sort(rows.versions.astype(np.int64) * n + rows.workers)
     pads = any(step.pads for step in steps) and bool(np.diff(timeline.sizes).any())
     lanes = max((LANES[step.last_rows] for step in steps), default=0)
-    if not (least or pads or lanes or (rows.versions != updates).any() or (pair[1:] == pair[:-1]).any()):
-        return HeldRows(np.zeros(len(updates), np.int32), 0, 0, timeline.first, lanes)
+    if not (least or pads or lanes or (rows.versions != updates).any()):
+        return HeldRows(np.broadcast_to(np.int32(0), len(updates)), 0, 0, timeline.first, lanes)
     # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
     mine = np.lexsort((rows.jobs, rows.workers))
     workers, versions, until = rows.workers[mine], rows.versions[mine], updates[mine]
