@@ -14,7 +14,7 @@ from byzax.simulator.durations import Draw, iterate_jobs
 from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
-DRAWN_AT_ONCE = 4_000_000
+DRAWN_AT_ONCE = 1_000_000
 # Rows, for each worker, that may arrive at one moment without an update: far more than bad luck with lost messages.
 AT_ONE_MOMENT = 100
 

@@ -17,6 +17,8 @@ class Outcome(IntEnum):
     UNFINISHED = 2  # still under way, or never sent, when the run ended
 
 
+# Rows of a timeline that are looked at together, where all are.
+ROWS_AT_ONCE = 2**20
 # Workers without a job that a recorded timeline may have: a scenario has no more.
 MOST_IDLE = 100_000
 
@@ -111,12 +113,30 @@ class Timeline(NamedTuple):
             already. And `[T + 2]`, where those of version v are the entries from its place v up to place v + 1.
         """
         versions, jobs = self.rows.versions, self.rows.jobs
-        later, same = versions[1:] > versions[:-1], versions[1:] == versions[:-1]
+
+        def in_order(begin: int) -> bool:
+            one, other = slice(begin, begin + ROWS_AT_ONCE), slice(begin + 1, begin + ROWS_AT_ONCE + 1)
+            before, after = versions[one][: len(versions[other])], versions[other]
+            later = jobs[other] >= jobs[one][: len(after)]
+            return bool(((after > before) | ((after == before) & later)).all())
+
         order = None
-        if not (later | (same & (jobs[1:] >= jobs[:-1]))).all():
+        if not all(map(in_order, range(0, len(versions), ROWS_AT_ONCE))):
             order = np.lexsort((jobs, versions)).astype(np.int32)
             versions = versions[order]
-        return order, np.searchsorted(versions, np.arange(self.steps + 2))
+        return order, np.searchsorted(versions, np.arange(self.steps + 2, dtype=versions.dtype))
+
+    @property
+    def all_fresh(self) -> bool:
+        """Whether every row was computed from the model before its update."""
+        versions, sizes = self.rows.versions, self.sizes
+        at_once = max(1, ROWS_AT_ONCE // int(sizes.max(initial=1)))
+        for since in range(0, self.steps, at_once):
+            updates = np.arange(since, min(since + at_once, self.steps))
+            mine = slice(int(self.first[since]), int(self.first[updates[-1] + 1]))
+            if (versions[mine] != np.repeat(updates, sizes[updates])).any():
+                return False
+        return True
 
 
 NO_ROWS = Rows(*(np.empty(0, np.int32),) * 4, *(np.empty(0),) * 4)

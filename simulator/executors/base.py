@@ -24,14 +24,12 @@ from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.parts import least_rows, message_bits, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules import Situation
-from byzax.simulator.timeline import Outcome, Timeline
+from byzax.simulator.timeline import ROWS_AT_ONCE, Outcome, Timeline
 from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
-# Rows that are looked at together where whole timelines are.
-ROWS_AT_ONCE = 2**20
 # What computing takes where a race is planned to see whether it can be run.
 COMPUTING_S = 1e-3
 

@@ -178,11 +178,11 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
     Returns:
         The places.
     """
-    rows, updates = timeline.rows, timeline.updates
     pads = any(step.pads for step in steps) and bool(np.diff(timeline.sizes).any())
     lanes = max((LANES[step.last_rows] for step in steps), default=0)
-    if not (least or pads or lanes or (rows.versions != updates).any()):
-        return HeldRows(np.broadcast_to(np.int32(0), len(updates)), 0, 0, timeline.first, lanes)
+    if not (least or pads or lanes) and timeline.all_fresh:
+        return HeldRows(np.broadcast_to(np.int32(0), int(timeline.first[-1])), 0, 0, timeline.first, lanes)
+    rows, updates = timeline.rows, timeline.updates
     # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
     mine = np.lexsort((rows.jobs, rows.workers))
     workers, versions, until = rows.workers[mine], rows.versions[mine], updates[mine]
