@@ -128,7 +128,7 @@ class Timeline(NamedTuple):
 
     @property
     def all_fresh(self) -> bool:
-        """Whether every row was computed from the model before its update."""
+        """True where every row was computed from the model before its update."""
         versions, sizes = self.rows.versions, self.sizes
         at_once = max(1, ROWS_AT_ONCE // int(sizes.max(initial=1)))
         for since in range(0, self.steps, at_once):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.simulator import events
+from byzax.simulator import event_contract
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import ContractError, location, require, type_name
@@ -51,7 +51,7 @@ def trace_network(task: Task, prepared: Prepared) -> None:
     )
     byzantine, looked_at = np.asarray(here.byzantine_rank) >= 0, min(LOOKED_AT, prepared.timeline.steps)
     try:
-        events.check(network, looked_at, lambda update: byzantine)
+        event_contract.check(network, looked_at, lambda update: byzantine)
     except ValueError as error:
         raise ContractError(f"{part.label}: {error}{location(part, structure.build)}") from error
     states = _started(part, network, here)

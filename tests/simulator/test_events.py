@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from byzax.simulator import events
+from byzax.simulator import event_contract
 from byzax.simulator.events import EventTable, Network, NodeStep
 from byzax.simulator.server_table import FORGE, UPDATE, WORK, LastRows, table_of
 from tests.simulator.test_timeline import every_schedule, latencies, made, timings
@@ -37,7 +37,7 @@ WORDS = [("work", "worker"), ("forge", "adversary"), ("update", "server")]
 
 
 def check(table: EventTable, steps: int = STEPS, at_once: int = 256, last_rows: LastRows = NEW_ALONE) -> None:
-    events.check(network(table, last_rows), steps, lambda update: BYZANTINE, at_once)
+    event_contract.check(network(table, last_rows), steps, lambda update: BYZANTINE, at_once)
 
 
 def forged(steps):

@@ -9,7 +9,7 @@ import pytest
 
 import byzax
 from byzax.options import OptionError
-from byzax.simulator import events, executors
+from byzax.simulator import event_contract, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
@@ -355,7 +355,7 @@ def network_and_byzantine(study):
 def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name):
     network, byzantine = network_and_byzantine(scenario_of(name, latency="exponential"))
     for at_once in (1, 3, STEPS):
-        events.check(network, STEPS, lambda update: byzantine, at_once)
+        event_contract.check(network, STEPS, lambda update: byzantine, at_once)
     whole = network.table.events(0, STEPS)
     for since in range(STEPS):
         part = network.table.events(since, since + 1)
@@ -367,6 +367,6 @@ def test_the_table_can_be_carried_out_and_its_parts_are_those_of_the_whole(name)
 
 def test_a_message_of_an_honest_node_that_is_forged_is_seen():
     network, _ = network_and_byzantine(scenario_of("torus, median"))
-    events.check(network, 3, lambda update: np.arange(9) == 0)
+    event_contract.check(network, 3, lambda update: np.arange(9) == 0)
     with pytest.raises(ValueError, match="forged message of worker 0, which is honest"):
-        events.check(network, 3, lambda update: np.arange(9) == 1)
+        event_contract.check(network, 3, lambda update: np.arange(9) == 1)

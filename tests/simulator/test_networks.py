@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
-from byzax.simulator.events import EventBlock, EventResult, EventTable, KeptRows, Network, NodeStep, check
+from byzax.simulator.event_contract import check
+from byzax.simulator.events import EventBlock, EventResult, EventTable, KeptRows, Network, NodeStep
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
