@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Parcel(NamedTuple):
-    """Parcel on their way from one host to others.
+    """Messages on their way from one host to others.
 
     Attributes:
         places: Number and port of each row, as inboxes name them; port -1 for a message that is one row.

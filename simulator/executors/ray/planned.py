@@ -100,7 +100,8 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
             stream = regular and step not in recorded
             if stream != streaming:
                 settle()
-                tasks.live = {number: each for number, each in tasks.live.items() if number not in table.kept(step)}
+                kept = table.kept(step)
+                tasks.live = {number: each for number, each in tasks.live.items() if number not in kept}
                 if not stream:
                     tasks.live |= hosts.shown(step)
                 streaming = stream
