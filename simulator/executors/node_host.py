@@ -40,7 +40,7 @@ class SeenEvent(NamedTuple):
 
 
 class NodeHost:
-    """Hosts nodes of a network. Parcel and states leave it in NumPy."""
+    """Hosts nodes of a network. Messages and states leave it in NumPy."""
 
     def host(
         self,
@@ -138,7 +138,7 @@ class NodeHost:
         Args:
             shift: Number of updates since that of the events learned.
             group: Their group.
-            *parts: Parcel that they read, by the numbers that these have in the events learned.
+            *parts: Messages that they read, by the numbers that these have in the events learned.
 
         Returns:
             The messages that other events read.
