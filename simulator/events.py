@@ -98,10 +98,12 @@ def iterate_events(block: EventBlock) -> Iterator[NodeEvent]:
         Each event.
     """
     first, columns = block.first.tolist(), (each.tolist() for each in (block.node, block.turn, block.seen))
+    # of one type, whoever carries the events out
+    senders, versions, every_lag = (each.astype(np.int32) for each in (block.sender, block.version, block.lag))
     for e, (node, turn, seen) in enumerate(zip(*columns, strict=True)):
         inbox = slice(first[e], first[e + 1])
-        lags = block.lag[inbox]
-        yield NodeEvent(node, turn, seen, block.sender[inbox], block.version[inbox], lags, np.flatnonzero(lags == 0))
+        lags = every_lag[inbox]
+        yield NodeEvent(node, turn, seen, senders[inbox], versions[inbox], lags, np.flatnonzero(lags == 0))
 
 
 class EventResult(NamedTuple):

@@ -37,7 +37,8 @@ class EventGroup(NamedTuple):
     def as_seen(self) -> Iterator[NodeEvent]:
         """The events as their steps see them."""
         _, _, nodes, turns, seen = self.events.tolist()
-        _, _, sender, version, lag = self.reads
+        # of the type that a loop over the table gives them
+        sender, version, lag = self.reads[2:].astype(np.int32)
         for event in zip(nodes, turns, seen, sender, version, lag, strict=True):
             yield NodeEvent(*event, new=np.flatnonzero(event[-1] == 0))
 

@@ -349,6 +349,7 @@ def test_an_update_that_is_recorded_is_no_execution_of_the_graph_of_the_others(r
         for update, like in zip(one.recorded, other.recorded, strict=True):
             assert update.step == like.step
             assert all(np.array_equal(x, y, equal_nan=True) for x, y in zip(update, like, strict=True))
+            assert all(np.asarray(x).dtype == np.asarray(y).dtype for x, y in zip(update[:-1], like[:-1], strict=True))
     assert [update.step for each in got for update in each.recorded] == [0, 4, 8]
 
 
