@@ -571,7 +571,8 @@ def test_a_ray_whose_head_dies_is_started_anew_and_the_run_goes_on_with_the_same
     command = [sys.executable, "-c", HEADLESS, name, schedule]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Ray's process {name} died; the run goes on after update 1000" in done.stdout
+    # actors go on without it until somebody looks, a second later, and there is a snapshot every 200 updates
+    assert re.search(f"Ray's process {name} died; the run goes on after update 1[0-8]00", done.stdout)
 
 
 HEADLESS = """
