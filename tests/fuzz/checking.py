@@ -11,7 +11,7 @@ from unittest import mock
 import jax.numpy as jnp
 import numpy as np
 
-from byzax.simulator import events, executors
+from byzax.simulator import event_contract, executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
@@ -82,7 +82,9 @@ def _check_events(run: Run) -> None:
     network, here = network_of(run, prepared)
     try:
         ranks = prepared.first.byzantine_ranks
-        events.check(network, prepared.timeline.steps, lambda update: np.asarray(ranks(here, jnp.asarray(update))) >= 0)
+        event_contract.check(
+            network, prepared.timeline.steps, lambda update: np.asarray(ranks(here, jnp.asarray(update))) >= 0
+        )
     except ValueError as error:
         raise Fault(f"events: {error}") from error
 
