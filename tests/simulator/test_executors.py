@@ -572,7 +572,7 @@ def test_a_ray_whose_head_dies_is_started_anew_and_the_run_goes_on_with_the_same
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     # actors go on without it until somebody looks, a second later, and there is a snapshot every 200 updates
-    assert re.search(f"Ray's process {name} died; the run goes on after update 1[0-8]00", done.stdout)
+    assert re.search(f"Ray's process {name} died; the run goes on after update 1[02468]00", done.stdout)
 
 
 HEADLESS = """
