@@ -47,10 +47,10 @@ def begin(folder: Path, run: Entry) -> None:
         _clear(here, keep_folder=True)
         (here / "scenario.yaml").write_text(dump(described(run)))
         (here / "versions.json").write_text(about)
-        _append(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
-        _append(here / "updates.csv", [("step", *Diagnostics._fields)])
+        _write_table(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
+        _write_table(here / "updates.csv", [("step", *Diagnostics._fields)])
         if run.scenario.record.weights:
-            _append(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
+            _write_table(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
         (here / "summary.json").write_text(json_text(_summary(run, "running", None)))
         here.rename(folder / "runs" / run.slug)
 
@@ -106,10 +106,8 @@ def _cut(path: Path, last: int) -> None:
     """Removes the rows of a table that are later than update `last`."""
     with path.open(newline="") as file:
         heading, *rows = csv.reader(file)
-    text = io.StringIO(newline="")
     kept = [row for row in rows if len(row) == len(heading) and int(row[0]) <= last]
-    csv.writer(text, lineterminator="\n").writerows([heading, *kept])
-    write_text(path, text.getvalue())
+    _write_table(path, [heading, *kept])
 
 
 def save_snapshot(folder: Path, run: Entry, snapshot: Snapshot) -> None:
@@ -148,14 +146,14 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
     row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
+    tables = {"metrics.csv": [row]}
+    tables["updates.csv"] = [*zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True)]
+    if checkpoint.weights is not None:
+        tables["weights.csv"] = [(step, *each) for step, each in zip(steps, checkpoint.weights.tolist(), strict=True)]
     with write_errors(here):
-        _append(here / "metrics.csv", [row])
-        _append(here / "updates.csv", zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True))
-        if checkpoint.weights is not None:
-            _append(
-                here / "weights.csv",
-                ([step, *each] for step, each in zip(steps, checkpoint.weights.tolist(), strict=True)),
-            )
+        for name, lines in tables.items():
+            with (here / name).open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(lines)
         for update in checkpoint.recorded:
             arrays = {name: value for name, value in update._asdict().items() if name != "diagnostics"}
             atomically(here / f"update-{update.step:08}.npz", lambda file, arrays=arrays: np.savez(file, **arrays))
@@ -260,15 +258,12 @@ def _times(here: Path, timeline: Timeline, byzantine: list[int], often: np.ndarr
     """
     n = len(often)
     spent = usage(timeline, n)
-    for name in ("workers.csv", "ages.csv"):
-        # half of one is there where a signal came while it was written
-        (here / name).unlink(missing_ok=True)
-    _append(here / "workers.csv", [("worker", "byzantine", "byzantine_updates", *spent._fields)])
     ever = [worker in byzantine or count > 0 for worker, count in enumerate(often.tolist())]
     columns = [part.tolist() for part in (often, *spent)]
-    _append(here / "workers.csv", zip(range(n), ever, *columns, strict=True))
+    heading = ("worker", "byzantine", "byzantine_updates", *spent._fields)
+    _write_table(here / "workers.csv", [heading, *zip(range(n), ever, *columns, strict=True)])
     ages = np.bincount(timeline.ages)
-    _append(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
+    _write_table(here / "ages.csv", [("age", "rows"), *enumerate(ages.tolist())])
     end = timeline.time_s[-1] if timeline.steps else 0.0
     begun = sum(part.sum() for part in spent[:4])
     return {
@@ -292,6 +287,7 @@ def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
     }
 
 
-def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def _write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())

@@ -14,7 +14,6 @@ from byzax.simulator.adversary import (
     build_adversary,
     build_byzantine_ranks,
 )
-from byzax.simulator.aggregation import build_aggregate
 from byzax.simulator.attackers import Attackers, build_is_active
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
@@ -36,7 +35,7 @@ from byzax.simulator.senders import build_count_samples, build_is_byzantine, bui
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
 from byzax.simulator.server_row import build_server_row
 from byzax.simulator.training import build_optimizer, build_rate, worker_training
-from byzax.simulator.updating import MakeUpdate, build_update
+from byzax.simulator.updating import MakeUpdate, build_aggregate, build_update
 from byzax.simulator.world import load
 
 Array = jax.Array

@@ -1,6 +1,7 @@
 """The events of a run as a table: each is one step of one node, which reads messages, changes a state and sends one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -192,18 +193,23 @@ class NodeStep(NamedTuple):
     last_rows: Literal["sent", "both"] | None = None
     transform: Transform | None = None
 
-    def run(self, world: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
-        """The results of an event with what its node sends. See `CarryOut`."""
-        made = self.carry_out(world, event, state, messages)
-        if self.transform is None:
-            return made
-        state, message = self.transform(world, event, made.state, made.message)
-        return made._replace(state=state, message=message)
+    @property
+    def run(self) -> CarryOut:
+        """Carries out one of its events, with the transform of its message."""
+        return self.carry_out if self.transform is None else partial(_transformed, self.carry_out, self.transform)
 
     def place(self, event: NodeEvent) -> dict[str, int]:
         """The place of an event, for a message about it."""
         node = {self.node_word: event.node} if self.node_word else {}
         return node | {self.turn_word: event.turn}
+
+
+def _transformed(
+    carry_out: CarryOut, transform: Transform, world: World, event: NodeEvent, state: Any, messages: Sequence[Any]
+) -> EventResult:
+    made = carry_out(world, event, state, messages)
+    state, message = transform(world, event, made.state, made.message)
+    return made._replace(state=state, message=message)
 
 
 # Results of the events of an update in their order, with the names of their steps.

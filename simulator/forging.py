@@ -11,7 +11,6 @@ from byzax.attacks import Answer, View
 from byzax.attacks.base import AskRule, ModelLoss
 from byzax.models import Model
 from byzax.simulator.adversary import Adversary, ByzantineRanks
-from byzax.simulator.aggregation import Aggregate
 from byzax.simulator.attackers import AttackerFunctions
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, ServerKnowledge
@@ -21,6 +20,7 @@ from byzax.simulator.rates import Rate
 from byzax.simulator.schedules.base import Weight
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
 from byzax.simulator.server import MoveModel, Server
+from byzax.simulator.updating import Aggregate
 from byzax.simulator.world import World
 
 Array = jax.Array

@@ -1,5 +1,6 @@
 """A worker's job: the gradient on one of its batches, or several local steps."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -11,8 +12,9 @@ from byzax.models import Model
 from byzax.simulator.adversary import ByzantineRanks, CorruptBatch
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.compilation import compiled_once
+from byzax.simulator.events import EventResult, NodeEvent, NodeStep
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.memories import ControlVariates
+from byzax.simulator.memories import ControlVariates, Memory
 from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.training import (
     Gradient,
@@ -120,6 +122,36 @@ def build_work(
         return make_row(world, params, worker, keys, handed, *memory)
 
     return work
+
+
+def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeStep:
+    """Builds the step of workers: a job on the model of a server, whose row they send.
+
+    Args:
+        work: Does a job.
+        memory: The memory of a worker across its jobs; None for none.
+        batch: Whether `work` is fast for several workers together on a CPU.
+
+    Returns:
+        The step. It reads the public state of a server, and its state is the worker's memory.
+    """
+    reads = memory is not None and memory.receive
+
+    def job(here: World, event: NodeEvent, own: Any, messages: Sequence[Any]) -> EventResult:
+        params, when = messages[0].params, (event.node, event.turn, event.versions[0])
+        if not reads:
+            return EventResult(own, work(here, params, *when))
+        own = reads(own, params)
+        return EventResult(own, work(here, params, *when, own))
+
+    def remember(here: World, event: NodeEvent, own: Any, row: Any) -> tuple[Any, Any]:
+        assert memory is not None
+        return memory.remember(here, own, row, event.node, event.turn)
+
+    together = "batch" if batch or jax.default_backend() != "cpu" else "map"
+    return NodeStep(
+        "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember
+    )
 
 
 @compiled_once

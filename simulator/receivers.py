@@ -20,6 +20,7 @@ from byzax.simulator.events import (
     OfEvents,
     States,
 )
+from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import WORK, Message, RoundEvent, by_step, mean_measurements, periodic_network
@@ -154,6 +155,8 @@ def _build_steps(
         The same for runs that differ in nothing but their seed.
     """
 
+    worker = build_worker_step(core.work, core.memory, core.batch)
+
     @jax.jit
     def of_node(key: Any, receiver: Any) -> tuple[Any, Any]:
         own = None if weights is None else jnp.asarray(weights, jnp.float32)[receiver]
@@ -166,9 +169,8 @@ def _build_steps(
         return mine, Arrivals(event.senders[:count], event.versions[:count], receiver=jnp.int32(event.node))
 
     def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
-        (public,) = messages
-        memory, row = row_of_job(core, here, public.params, memory, event.node, event.turn, event.turn)
-        return EventResult(memory, row, arrays={"rows": row[None]})
+        made = worker.run(here, event, memory, messages)
+        return made._replace(arrays={"rows": made.message[None]})
 
     def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
         rows, public = messages[:-1], messages[-1]
@@ -185,7 +187,7 @@ def _build_steps(
         return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
 
     return (
-        NodeStep(WORK, "worker", work, "worker", "job", together=together_of(core)),
+        worker._replace(carry_out=work, transform=None),
         NodeStep(FORGE, "attacker", forge, "receiver", together="map", forges=True),
         update,
     )
@@ -209,46 +211,6 @@ def update_by_aggregates(
     """
     k = len(messages)
     return core.update(here, server, Arrivals(jnp.full(k, -1), jnp.full(k, event.turn)), stack_rows(messages))
-
-
-def together_of(core: Core) -> Any:
-    """The way in which jobs of several workers are carried out in compiled code. See `NodeStep.together`."""
-    # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
-    # kernels at once are grouped ones, which take twice the time of one after the other.
-    return "batch" if core.batch or jax.default_backend() != "cpu" else "map"
-
-
-def row_of_job(
-    core: Core, here: World, params: Any, memory: Any, worker: Any, job: Any, handed: Any
-) -> tuple[Any, Any]:
-    """The row of a worker's job.
-
-    Args:
-        core: The functions of the run.
-        here: Arrays of the run.
-        params: `[d]`, the model that it is computed from.
-        memory: The worker's memory; None for none.
-        worker: The worker.
-        job: The number of its job.
-        handed: The version of the model that it was handed.
-
-    Returns:
-        The memory after it, and the row `[d]` that it sends.
-    """
-    memory, row = computed_row(core, here, params, memory, worker, job, handed)
-    if core.memory is None:
-        return memory, row
-    return core.memory.remember(here, memory, row, worker, job)
-
-
-def computed_row(
-    core: Core, here: World, params: Any, memory: Any, worker: Any, job: Any, handed: Any
-) -> tuple[Any, Any]:
-    """The row of a worker's job as it is computed, before momentum or the like. See `row_of_job`."""
-    if core.memory is None or core.memory.receive is None:
-        return memory, core.work(here, params, worker, job, handed)
-    memory = core.memory.receive(memory, params)
-    return memory, core.work(here, params, worker, job, handed, memory)
 
 
 def one_model(

@@ -24,9 +24,10 @@ from byzax.simulator.events import (
     OfEvents,
     States,
 )
+from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import RoundEvent, before, by_step, check_in_step, mean_measurements, periodic_network
-from byzax.simulator.receivers import UpdateReceiver, build_receivers, row_of_job, together_of
+from byzax.simulator.receivers import UpdateReceiver, build_receivers
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
@@ -253,9 +254,11 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
 
 @compiled_once
 def _build_steps(core: Core, update: UpdateReceiver) -> tuple[NodeStep, NodeStep]:
+    worker = build_worker_step(core.work, core.memory, core.batch)
+
     def work(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
-        server, turn = peer.server, event.turn
-        memory, row = row_of_job(core, here, server.params, peer.memory, event.node, turn, turn)
+        server = peer.server
+        memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), peer.memory, (server,))
         half, optimizer = core.move(server.params, server.optimizer, row)
         return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=half)
 
@@ -265,7 +268,7 @@ def _build_steps(core: Core, update: UpdateReceiver) -> tuple[NodeStep, NodeStep
         return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     return (
-        NodeStep("work", "worker", work, "worker", "job", together=together_of(core)),
+        worker._replace(carry_out=work, transform=None),
         NodeStep("mix", "worker", mix, "node", together="map"),
     )
 

@@ -20,9 +20,9 @@ from byzax.simulator.events import (
     OfEvents,
     States,
 )
+from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.parts import schedule
-from byzax.simulator.receivers import computed_row, together_of
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state
@@ -129,14 +129,6 @@ def _build_steps(
         # workers need the model alone
         return public._replace(optimizer=None, rule=None) if core.forge is None else public
 
-    def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
-        (public,) = messages
-        return EventResult(*computed_row(core, here, public.params, memory, event.node, event.turn, event.versions[0]))
-
-    def remember(here: World, event: NodeEvent, memory: Any, row: Any) -> tuple[Any, Any]:
-        assert core.memory is not None
-        return core.memory.remember(here, memory, row, event.node, event.turn)
-
     def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
         of_update = core_of(event.seen).forge
         assert of_update is not None
@@ -163,10 +155,7 @@ def _build_steps(
     alone = last_rows.forging and not last_rows.update
     kept = "both" if last_rows.computed else "sent"
     steps = (
-        NodeStep(
-            "work", "worker", work, "worker", "job", together=together_of(core),
-            transform=None if core.memory is None else remember,
-        ),
+        build_worker_step(core.work, core.memory, core.batch),
         NodeStep(
             "forge", "adversary", forge, together="map", forges=True, pads=alone or sees == "buckets",
             last_rows=kept if last_rows.forging else None,
