@@ -1,19 +1,22 @@
 """The durations of all jobs: the latency part of a scenario, for one seed."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from byzax.simulator.config.latency import LatencyPart, Stragglers
-from byzax.simulator.config.part import Part
+from byzax.simulator.config.latency import LatencyPart, Link, Stragglers
+from byzax.simulator.config.part import Part, function_of
 from byzax.simulator.contracts import ContractError, build, errors_of, location, type_name
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.latency import Latency
+from byzax.simulator.latency import Latency, factory
 from byzax.simulator.mistakes import Impossible
 
 # Jobs of a worker that are drawn at once.
 BLOCK = 256
+# The directions of messages between nodes, whose places are part of recorded results.
+Way = Literal["up", "down", "peer"]
+WAYS: tuple[Way, ...] = ("up", "down", "peer")
 # Seconds that a part of a job may take, unless it takes none: so that sums over a run, and counts divided by them, are
 # finite.
 SHORTEST_S, LONGEST_S = 1e-100, 1e100
@@ -97,20 +100,78 @@ def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]
                     up=up(rng[1], number, first, count) + fixed[0],
                     lost=rng[3].random(count) < source.loss if source.loss else np.zeros(count, bool),
                 )
-            for name, times in zip(("latency.down", "latency", "latency.up"), spans[:3], strict=True):
-                if times.min(initial=LONGEST_S) >= SHORTEST_S and times.max(initial=0) <= LONGEST_S:
-                    continue
-                wrong = (times != 0) & ~((times >= SHORTEST_S) & (times <= LONGEST_S))
-                if wrong.any():
-                    raise Impossible(
-                        f"{name}: gives worker {number} a time of {times[wrong][0]:g} s, which cannot be counted: "
-                        f"choose options that give 0, or {SHORTEST_S:g} to {LONGEST_S:g} s"
-                    )
+            for key, times in zip(("latency.down", "latency", "latency.up"), spans[:3], strict=True):
+                _check_times(key, f"worker {number}", times)
             return spans
 
         return draw
 
     return [worker(number) for number in range(n)]
+
+
+class DrawMessages(Protocol):
+    """Draws the times that messages take in consecutive rounds, in order."""
+
+    def __call__(self, first: int, count: int, /) -> tuple[np.ndarray, np.ndarray]:
+        """The times of the messages of the next rounds.
+
+        Args:
+            first: The first round, the one after those drawn before.
+            count: Number of rounds.
+
+        Returns:
+            Seconds `[count, receivers, k]`, and whether each message is lost. A node has its own at once.
+        """
+        ...
+
+
+def build_links(source: LatencyPart, seed: int, bits: int, way: Way, senders: Sequence[Sequence[int]]) -> DrawMessages:
+    """Builds the draws of the times of messages between nodes, each link with random numbers of its own.
+
+    Args:
+        source: The latency in a scenario.
+        seed: Seed of the run.
+        bits: Bits of a message.
+        way: The direction: from workers, to workers, or between other nodes.
+        senders: For each receiver the nodes that send to it.
+
+    Returns:
+        The draw.
+
+    Raises:
+        ScenarioError: Where the delay cannot be built; it begins with its key.
+    """
+    link: Link = getattr(source, way)
+    seconds = _seconds(f"latency.{way}.delay", link.delay)
+    fixed = 0.0 if link.bandwidth is None else bits / link.bandwidth
+    pairs = [(receiver, place) for receiver, those in enumerate(senders) for place in range(len(those))]
+    own = np.array([senders[receiver][place] == receiver for receiver, place in pairs]) & (way == "peer")
+    places = tuple(np.array(pairs).T)
+
+    def streams(use: int) -> list[np.random.Generator]:
+        return [generator(seed, Purpose.LINKS, WAYS.index(way), senders[to][place], to, use) for to, place in pairs]
+
+    # the same for all links needs no numbers
+    delaying = [] if function_of(link.delay) is factory("constant") else streams(0)
+    losing = streams(1) if source.loss else []
+
+    def draw(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        spans, missing = np.empty((count, len(pairs))), np.zeros((count, len(pairs)), bool)
+        if not delaying:
+            spans[:] = seconds(np.random.default_rng(0), 0, first, count)[:, None]
+        for i, rng in enumerate(delaying):
+            to, place = pairs[i]
+            spans[:, i] = seconds(rng, to if way == "down" else senders[to][place], first, count)
+        for i, rng in enumerate(losing):
+            missing[:, i] = rng.random(count) < source.loss
+        _check_times(f"latency.{way}", "messages", spans := spans + fixed)
+        spans[:, own], missing[:, own] = 0, False
+        shape = count, len(senders), max(map(len, senders))
+        delay_s, lost = np.zeros(shape), np.zeros(shape, bool)
+        delay_s[:, *places], lost[:, *places] = spans, missing
+        return delay_s, lost
+
+    return draw
 
 
 def iterate_jobs(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
@@ -126,6 +187,18 @@ def iterate_jobs(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
     while True:
         yield from zip(*(part.tolist() for part in draw(first, BLOCK)), strict=True)
         first += BLOCK
+
+
+def _check_times(key: str, whose: str, times: np.ndarray) -> None:
+    """Raises Impossible for a time that cannot be counted."""
+    if times.min(initial=LONGEST_S) >= SHORTEST_S and times.max(initial=0) <= LONGEST_S:
+        return
+    wrong = (times != 0) & ~((times >= SHORTEST_S) & (times <= LONGEST_S))
+    if wrong.any():
+        raise Impossible(
+            f"{key}: gives {whose} a time of {times[wrong][0]:g} s, which cannot be counted: choose options that give "
+            f"0, or {SHORTEST_S:g} to {LONGEST_S:g} s"
+        )
 
 
 def _factors(factors: tuple[float, ...] | Part | None, n: int, seed: int) -> np.ndarray:

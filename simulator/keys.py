@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     AUGMENT = 19
     SPELLS = 20
     NODE = 21
+    LINKS = 22
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

@@ -23,7 +23,8 @@ from byzax.simulator.events import (
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
-from byzax.simulator.periodic import WORK, Message, RoundEvent, by_step, mean_measurements, periodic_network
+from byzax.simulator.periodic import by_step, mean_measurements, periodic_network
+from byzax.simulator.round_table import WORK, Message, RoundEvent
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies import NetworkParts
@@ -238,7 +239,7 @@ def one_model(
         The network.
 
     Raises:
-        ValueError: For a worker in no inbox or in several, and as `periodic_table`.
+        ValueError: For a worker in no inbox or in several, and as `round_table`.
     """
     byzantine = np.asarray(parts.world.byzantine_rank) >= 0
     workers = np.concatenate(receivers.inboxes)

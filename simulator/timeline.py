@@ -53,6 +53,26 @@ class Rows(NamedTuple):
 NO_PAIRS = np.empty((0, 2), int)
 
 
+class RoundTimes(NamedTuple):
+    """The times at which the nodes of a kind took a step in each of T rounds, infinite for one that they did not take.
+
+    Attributes:
+        begin_s: `[T, nodes]`, the second at which each began it.
+        end_s: `[T, nodes]`, the second at which each ended it and sent its message.
+        taken: `[T, nodes, k]`, which of the messages that a node may read it read. See `RoundStep.senders`.
+        step: The name of the step.
+    """
+
+    begin_s: np.ndarray
+    end_s: np.ndarray
+    taken: np.ndarray
+    step: str
+
+    def until(self, round_: int) -> "RoundTimes":
+        """Those of the rounds before one."""
+        return RoundTimes(self.begin_s[:round_], self.end_s[:round_], self.taken[:round_], self.step)
+
+
 class Timeline(NamedTuple):
     """All events of a run of T updates. A worker's jobs are numbered and done in order.
 
@@ -69,6 +89,7 @@ class Timeline(NamedTuple):
             the server had kept, until the worker's next one.
         lost: `[L, 2]`, pairs (update, worker): from that update on nothing came of the worker, because the process that
             it ran in died unplanned.
+        rounds: The times of all nodes where more than one node goes on by the messages that it got; else none.
     """
 
     rows: Rows
@@ -80,6 +101,7 @@ class Timeline(NamedTuple):
     stopped: str = ""
     gone: np.ndarray = NO_PAIRS
     lost: np.ndarray = NO_PAIRS
+    rounds: tuple[RoundTimes, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -298,6 +320,7 @@ def truncate(timeline: Timeline, steps: int) -> Timeline:
         outcomes=outcomes[begun],
         gone=timeline.gone[timeline.gone[:, 0] < steps],
         lost=timeline.lost[timeline.lost[:, 0] < steps],
+        rounds=tuple(times.until(steps) for times in timeline.rounds),
     )
 
 

@@ -27,7 +27,7 @@ class Stragglers(Description, frozen=True):
 
 
 class Link(Description, frozen=True):
-    """One direction between server and worker: a message takes its delay and bits / bandwidth."""
+    """One direction between nodes: a message takes its delay and bits / bandwidth."""
 
     delay: DelayField = Field(default=0.0, validate_default=True, description="Seconds: a number, or a latency model.")
     bandwidth: Annotated[float, Field(gt=0)] | None = Field(
@@ -59,6 +59,7 @@ class LatencyPart(Part, frozen=True):
     stragglers: Stragglers | None = Field(default=None, description="Workers that are slow always or in spells.")
     up: Link = Field(default_factory=lambda: Link(), description="Worker to server.")
     down: Link = Field(default_factory=lambda: Link(), description="Server to worker.")
+    peer: Link = Field(default_factory=lambda: Link(), description="Server to server.")
     loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
     crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Workers that die, and when.")
 

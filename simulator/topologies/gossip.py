@@ -26,8 +26,9 @@ from byzax.simulator.events import (
 )
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
-from byzax.simulator.periodic import RoundEvent, before, by_step, check_in_step, mean_measurements, periodic_network
+from byzax.simulator.periodic import by_step, check_in_step, mean_measurements, periodic_network
 from byzax.simulator.receivers import UpdateReceiver, build_receivers
+from byzax.simulator.round_table import RoundEvent, before
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology

@@ -12,7 +12,7 @@ from byzax.simulator.executors import loop
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import held_rows
-from byzax.simulator.periodic import Message, RoundEvent, before, periodic_table
+from byzax.simulator.round_table import Message, RoundEvent, before, round_table
 from byzax.simulator.timeline import timeline
 from byzax.simulator.world import World
 
@@ -171,16 +171,16 @@ def test_a_step_that_does_not_say_how_it_is_carried_out_together_is_named():
 def test_a_message_of_the_update_before_is_the_only_one_and_the_last(reads):
     steps = tuple(NodeStep(*each, pass_on, together="map") for each in (("work", "worker"), ("pass on", "node")))
     other = RoundEvent("pass on", 0, [Message("work", 0), before("pass on", 0)])
-    periodic_table(steps, [RoundEvent("work", 0), other], TIMES)
+    round_table(steps, [RoundEvent("work", 0), other], TIMES)
     with pytest.raises(ValueError, match="event 2 of an update, pass on 1: reads messages of the update before: list"):
-        periodic_table(steps, [RoundEvent("work", 0), other, RoundEvent("pass on", 1, reads)], TIMES)
+        round_table(steps, [RoundEvent("work", 0), other, RoundEvent("pass on", 1, reads)], TIMES)
 
 
 def test_a_message_of_the_update_before_is_the_last_one_of_its_node_and_no_row_of_this_update():
     steps = tuple(NodeStep(*each, pass_on) for each in (("work", "worker"), ("mix", "worker"), ("pass on", "node")))
     reader = RoundEvent("pass on", 0, [before("work", 0)])
-    table = periodic_table(steps, [RoundEvent("work", 0), reader], TIMES)
+    table = round_table(steps, [RoundEvent("work", 0), reader], TIMES)
     assert table.events(0, 3).job.tolist() == [-1] * 3
     line = r"reads the message of work 0, which is not the last one of its node in an update: read before\(.mix., 0\)"
     with pytest.raises(ValueError, match=line):
-        periodic_table(steps, [RoundEvent("work", 0), RoundEvent("mix", 0), reader], TIMES)
+        round_table(steps, [RoundEvent("work", 0), RoundEvent("mix", 0), reader], TIMES)
