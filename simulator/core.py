@@ -1,6 +1,7 @@
 """The functions of a run, built from the parts of its scenario; executors call them and hold no formula."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -33,7 +34,7 @@ from byzax.simulator.parts import f_of_rule, schedule, topology
 from byzax.simulator.rates import Rate
 from byzax.simulator.senders import build_count_samples, build_is_byzantine, build_ranks_of_rows
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
-from byzax.simulator.server_row import build_server_row
+from byzax.simulator.server_row import ServerRow, build_server_row
 from byzax.simulator.training import build_optimizer, build_rate, worker_training
 from byzax.simulator.updating import MakeUpdate, build_aggregate, build_update
 from byzax.simulator.world import load
@@ -98,8 +99,7 @@ def build(run: Run, rows_seen: int) -> Core:
     if judge is not None and rows_seen != 1:
         raise ValueError(f"a filter judges single rows, and in an update of this schedule the rule sees {rows_seen}")
     how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
-    make_row = build_make_row(model, classes, batch_size, how, augment, None, None)
-    own = build_server_row(make_row, memory, how.local, batch_size)
+    own = _server_row(run)
     # where rule or filter needs the server's own row, the server may have to remember what workers remember
     rule_needs = bool(run.data.validation) and "gradient" in rule.needs
     filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
@@ -145,6 +145,74 @@ def build(run: Run, rows_seen: int) -> Core:
         ),
         update=build_update(aggregate, judge, make_context, move, is_byzantine, count_samples, filter_remembers),
         evaluate=build_evaluate(model, _goal(run, adversary)),
+    )
+
+
+class Agreement(NamedTuple):
+    """The functions by which nodes agree on a model: each takes a rule over models that servers sent.
+
+    Attributes:
+        init_adversary: Makes the state of what forges models before the first update.
+        forge: Forges the models of Byzantine servers; None where there are none.
+        update: Takes the rule over models.
+        init_rule: Makes the state of the rule, which never changes.
+    """
+
+    init_adversary: InitAdversary
+    forge: ForgeUpdate | None
+    update: MakeUpdate
+    init_rule: Callable[[int], Any]
+
+
+def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine: int, models_seen: int) -> Agreement:
+    """Builds the functions by which nodes agree on a model.
+
+    Args:
+        run: The run.
+        rule: The rule over models.
+        attack: The attack of Byzantine servers, who know all models that a receiver gets.
+        servers: Number of servers.
+        byzantine: Number of Byzantine servers.
+        models_seen: Number of models that a node takes the rule over.
+
+    Returns:
+        The functions, for worlds whose workers are the servers.
+
+    Raises:
+        ValueError: Where rule or attack do not fit these numbers.
+    """
+    forging = Attackers(_attack(attack, servers, byzantine), 0, byzantine, "omniscient", None)
+    adversary, ranks = build_adversary((forging,)), build_byzantine_ranks(None)
+    ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
+    is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
+    count_samples = build_count_samples(adversary, ranks_of_rows)
+    made = build_rule(rule, (), models_seen, min(byzantine, models_seen))
+    model, batch_size = _model(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
+    make_context = build_context(model, batch_size, _server_row(run), take_aggregate)
+    aggregate = build_aggregate(made, None, 0, False, False)
+    return Agreement(
+        init_adversary=adversary.init,
+        forge=None
+        if adversary.forge is None
+        else build_forge(
+            adversary,
+            ranks,
+            is_byzantine,
+            aggregate,
+            make_context,
+            take_aggregate,
+            build_harm(model, batch_size),
+            count_samples,
+            None,
+            alone=True,
+            models=True,
+            weighed=False,
+            asks_own=False,
+            remembers=False,
+            rate=1.0,
+        ),
+        update=build_update(aggregate, None, make_context, take_aggregate, is_byzantine, count_samples, False),
+        init_rule=made.init,
     )
 
 
@@ -198,6 +266,14 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
 # Each part is built once: functions built from equal parts are then the same functions, compiled once.
 _attack, _filter = compiled_once(build_part), compiled_once(build_part)
 _compiled = compiled_once(jax.jit)
+
+
+def _server_row(run: Run) -> ServerRow:
+    """The server's own row, made as workers make theirs."""
+    model, classes = _model(run.model.replace(seed=None), run.data.replace(seed=None)), load(run.data).classes
+    how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
+    make_row = build_make_row(model, classes, batch_size, how, augment, None, None)
+    return build_server_row(make_row, _memory(run), how.local, batch_size)
 
 
 def _attackers(run: Run) -> tuple[Attackers, ...]:

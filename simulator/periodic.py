@@ -25,11 +25,12 @@ from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World
 
 
-def check_in_step(run: Run) -> None:
-    """Checks that every update of a run has one row of every worker, as a periodic table needs it.
+def check_in_step(run: Run, may_lose: bool = False) -> None:
+    """Checks that every update of a run has one row of every worker that can send one.
 
     Args:
         run: The run.
+        may_lose: Whether messages may be lost and workers may die.
 
     Raises:
         PartError: Says which key to change, and how.
@@ -37,8 +38,8 @@ def check_in_step(run: Run) -> None:
     refused = [
         (not schedule(run).together, "all nodes wait for all others: take schedule synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
-        (bool(run.latency.loss or run.latency.crashes), "nothing is lost and no node dies: leave latency.loss and "
-         "latency.crashes out"),
+        (bool(run.latency.loss or run.latency.crashes) and not may_lose, "nothing is lost and no node dies: leave "
+         "latency.loss and latency.crashes out"),
         (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),
         (run.workers.byzantine.per_round != "fixed", "the Byzantine nodes stay the same: leave "
          "workers.byzantine.per_round out"),

@@ -89,6 +89,7 @@ def build_receivers(
     parts: NetworkParts,
     inboxes: Sequence[np.ndarray],
     *,
+    quorum: int | None = None,
     weights: np.ndarray | None = None,
     spared: Collection[int] = (),
 ) -> Receivers:
@@ -97,6 +98,7 @@ def build_receivers(
     Args:
         parts: The parts of the run.
         inboxes: The workers whose rows each receiver reads.
+        quorum: The number of them whose rows it reads in an update, the first to arrive; None for all.
         weights: `[receivers, n]`, the weight of each worker at each receiver, where the topology weighs; else None.
         spared: Receivers that get the rows of Byzantine workers as these computed them.
 
@@ -104,7 +106,7 @@ def build_receivers(
         The receivers, their steps and events.
     """
     core_of, here = parts.core_of, parts.world
-    core, byzantine = core_of(len(inboxes[0])), np.asarray(here.byzantine_rank) >= 0
+    core, byzantine = core_of(quorum or len(inboxes[0])), np.asarray(here.byzantine_rank) >= 0
     forged = [
         core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
         for receiver, inbox in enumerate(inboxes)

@@ -23,6 +23,8 @@ class RoundStep(NamedTuple):
         quorum: The number of messages that a node waits for: it reads the first to arrive, and of several at the same
             second those of the nodes with the lowest numbers. None for all.
         works: Whether it is the job of a worker, and takes the time of one; other steps take none.
+        every: Rounds from one in which messages of others are read to the next, the first of them after as many rounds;
+            in all others a node reads its own alone.
     """
 
     name: str
@@ -31,6 +33,7 @@ class RoundStep(NamedTuple):
     reads: str = ""
     quorum: int | None = None
     works: bool = False
+    every: int = 1
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
@@ -105,7 +108,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
             if step.reads:
                 delay_s, lost = (each[at] for each in delays[step.name])
                 there_s = np.where(lost, np.inf, _sent_s(step, found[step.reads].end_s[t]) + delay_s)
-                begin_s, times.taken[t] = _first(step, there_s, free[step.kind], mortal)
+                begin_s, times.taken[t] = _first(step, t, there_s, free[step.kind], mortal)
                 if step.reads == job.name:
                     for node, senders in enumerate(step.senders):
                         np.minimum.at(arrived_s[t], list(senders), there_s[node, : len(senders)])
@@ -164,10 +167,14 @@ def _sent_s(step: RoundStep, end_s: np.ndarray) -> np.ndarray:
 
 
 def _first(
-    step: RoundStep, there_s: np.ndarray, free_s: np.ndarray, mortal: Mapping[int, Spells]
+    step: RoundStep, t: int, there_s: np.ndarray, free_s: np.ndarray, mortal: Mapping[int, Spells]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The second at which each node has its messages and is free, infinite for never, and which they are."""
     quorums = np.array([step.quorum_of(node) for node in range(len(step.senders))])
+    if (t + 1) % step.every:
+        own = [place for node, those in enumerate(step.senders) for place in [those.index(node)]]
+        mine = np.arange(there_s.shape[1]) == np.array(own)[:, None]
+        quorums, there_s = np.ones_like(quorums), np.where(mine, there_s, np.inf)
     order = np.argsort(there_s, axis=1, kind="stable")
     last_s = np.take_along_axis(there_s, order[np.arange(len(order)), quorums - 1][:, None], axis=1)[:, 0]
     taken = np.zeros(there_s.shape, bool)

@@ -12,7 +12,7 @@ from pydantic_core import core_schema
 
 from byzax import members
 from byzax.members import PluginError, named
-from byzax.options import Nested, PartError, options_of
+from byzax.options import Nested, OfKind, PartError, options_of
 from byzax.simulator.config.base import Description, freeze, mistake
 from byzax.simulator.config.schema import schema_reference
 from byzax.simulator.file_cache import depends_on
@@ -136,7 +136,7 @@ def _restored(kind: str, base: type[Part], source: Any, fields: dict[str, Any]) 
 
 
 class NestedPart(Part, frozen=True):
-    """A part that is an option of another part of its kind."""
+    """A part that is an option of another part."""
 
 
 class Choice:
@@ -291,8 +291,9 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
                     f"the option {option.name} of {label} has a name that byzax uses for every {kind}: rename it"
                 )
             kind_of, default = option.annotation, option.default
-            if kind_of == Nested:
-                kind_of = Annotated[Part, Choice(kind, NestedPart, outer=function)]
+            others = [each.kind for each in getattr(kind_of, "__metadata__", ()) if isinstance(each, OfKind)]
+            if others or kind_of == Nested:
+                kind_of = Annotated[Part, Choice(others[0] if others else kind, NestedPart, outer=function)]
                 default = default if default is ... else Field(default=default, validate_default=True)
             elif found := _mutable(kind_of):
                 raise TypeError(

@@ -23,6 +23,7 @@ from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.parts import least_rows, message_bits, schedule, topology
 from byzax.simulator.planning import in_step, planned
+from byzax.simulator.rounds import plan_rounds
 from byzax.simulator.schedules import Situation
 from byzax.simulator.timeline import ROWS_AT_ONCE, Outcome, Timeline
 from byzax.simulator.timings import Timing
@@ -99,6 +100,12 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         return timeline.check(decides.plan(about), n)
     if smooth:
         source = source.replace(loss=0.0, crashes=())
+    rounds = topology(run).rounds
+    if rounds is not None:
+        made = plan_rounds(rounds(run), steps, source, run.seed, message_bits(run))
+        if not made.steps:
+            raise ValueError(made.stopped)
+        return made
     draws = build_draws(source, n, run.seed, message_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
@@ -122,7 +129,7 @@ def all_together(run: Run, smooth: bool = False) -> bool:
         smooth: Whether it is without mishaps, as in `plan`.
     """
     decides = schedule(run)
-    if decides.plan is not None or not decides.together:
+    if decides.plan is not None or not decides.together or topology(run).rounds is not None:
         return False
     return smooth or (timing(run).in_time and not run.latency.loss and not run.latency.crashes)
 

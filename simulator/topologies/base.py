@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from byzax.simulator.config.run import Run
     from byzax.simulator.core import Core
     from byzax.simulator.events import Network
+    from byzax.simulator.rounds import Rounds
     from byzax.simulator.timeline import Timeline
     from byzax.simulator.world import World
 
@@ -56,6 +57,21 @@ class CheckRun(Protocol):
         ...
 
 
+class DescribeRounds(Protocol):
+    """Describes a round of a run."""
+
+    def __call__(self, run: "Run", /) -> "Rounds":
+        """The steps of a round.
+
+        Args:
+            run: The run.
+
+        Returns:
+            The steps, and what ends the round.
+        """
+        ...
+
+
 class Topology(NamedTuple):
     """The nodes of a run and their steps.
 
@@ -68,6 +84,8 @@ class Topology(NamedTuple):
         mixes: Whether what rules see are models that nodes made by steps of their own, and the aggregate is the next
             model of the node; else there is a server, whose optimizer makes the step.
         weighs: Whether the rows of an inbox have weights, by which those of the rule are multiplied.
+        rounds: Gives the steps of a round of a run, in which each node goes on by the messages that it got; None where
+            the schedule decides when updates are made.
     """
 
     build: BuildNetwork
@@ -77,3 +95,4 @@ class Topology(NamedTuple):
     one_server: bool = False
     mixes: bool = False
     weighs: bool = False
+    rounds: DescribeRounds | None = None

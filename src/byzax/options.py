@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from types import UnionType
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, Strict, ValidationError, create_model
 
@@ -14,6 +14,15 @@ R = TypeVar("R")
 # whose `name` is one of these and whose other keys are options. A scenario, its JSON Schema and its refusals know it by
 # this type.
 Nested = str | Callable[..., Any] | Mapping[str, Any]
+
+
+class OfKind(NamedTuple):
+    """The kind of a nested part that is of another kind than the part around it: a key of `byzax.members.KINDS`."""
+
+    kind: str
+
+
+NestedAttack = Annotated[Nested, OfKind("attack")]
 
 
 class PartError(ValueError):

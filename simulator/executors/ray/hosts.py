@@ -115,6 +115,7 @@ def take_in(
         outcomes=timeline.outcomes[:0],
         gone=NO_PAIRS,
         lost=NO_PAIRS,
+        rounds=tuple(times.until(1) for times in timeline.rounds),
     )
     for host, handle in enumerate(handles):
         mine = {kind: np.flatnonzero(places == host) for kind, places in hosted.items() if host in places}

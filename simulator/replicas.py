@@ -1,0 +1,340 @@
+"""Servers with models of their own, of which some may be Byzantine, and workers that hear several of them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from byzax.attacks.base import nested
+from byzax.options import Nested, OptionError, PartError
+from byzax.simulator.compilation import compiled_once
+from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.config.run import Run
+from byzax.simulator.core import Agreement, Core, build_agreement
+from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
+from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
+from byzax.simulator.jobs import build_worker_step
+from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.messages import stack_rows
+from byzax.simulator.periodic import by_step, check_in_step, periodic_network
+from byzax.simulator.receivers import UpdateReceiver, build_receivers
+from byzax.simulator.round_table import WORK, Message, RoundEvent, before
+from byzax.simulator.rounds import Rounds, RoundStep
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, public_state
+from byzax.simulator.topologies.base import NetworkParts, Topology
+from byzax.simulator.world import World
+
+# The steps of a round after the job: the server's update, the servers' agreement, the workers' agreement, and the model
+# that a server shows to attackers.
+UPDATE, GATHER, PULL, SHOW = "update", "gather", "pull", "show"
+# The rule by which nodes agree.
+MEDIAN: Part = Choice("rule").validate("median")
+
+
+class Replicas(NamedTuple):
+    """The servers of a run.
+
+    Attributes:
+        servers: Their number.
+        byzantine: Number of Byzantine ones, the first of them.
+        models: Number of models that a node waits for.
+        rows: Number of rows that a server waits for.
+        every: Rounds from one in which servers exchange models to the next.
+    """
+
+    servers: int
+    byzantine: int
+    models: int
+    rows: int
+    every: int
+
+    @property
+    def honest(self) -> tuple[int, ...]:
+        """The honest servers."""
+        return tuple(range(self.byzantine, self.servers))
+
+
+class Trainee(NamedTuple):
+    """The state of a worker.
+
+    Attributes:
+        params: `[d]`, the model that it computes its next row from.
+        memory: Its memory across jobs; None for none.
+    """
+
+    params: Any
+    memory: Any
+
+
+def check_quorum(what: str, n: int, f: int, quorum: int | None, more: int) -> int:
+    """The number of messages that a node waits for, of n senders of which f may be Byzantine.
+
+    Args:
+        what: The senders, "servers" or "workers", for messages.
+        n: Their number.
+        f: Number of Byzantine ones among them.
+        quorum: The number asked for; None for n - f.
+        more: n must be at least 3f + more, and the number at least 2f + more.
+
+    Returns:
+        The number.
+
+    Raises:
+        OptionError: For servers, or a number, that do not fit.
+        PartError: For workers that do not fit.
+    """
+    if n < 3 * f + more:
+        byzantine = "byzantine_servers" if what == "servers" else "f"
+        needed = f"must be at least 3 {byzantine} + {more} = {3 * f + more} with {byzantine}={f}, got {n}"
+        if what == "servers":
+            raise OptionError("servers", f"{needed}: take more servers, or fewer Byzantine ones")
+        raise PartError(f"n {needed}: take more workers, or fewer Byzantine ones")
+    if quorum is None:
+        return n - f
+    if not 2 * f + more <= quorum <= n - f:
+        raise OptionError(f"quorum_{what}", f"must be {2 * f + more} to {n - f} with {n} {what}, got {quorum}")
+    return quorum
+
+
+def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topology:
+    """Builds a topology of servers with models of their own.
+
+    Args:
+        n: Number of workers.
+        f: Number of Byzantine workers among them.
+        replicas: The servers.
+        attack: The attack of Byzantine servers.
+
+    Returns:
+        The topology.
+
+    Raises:
+        OptionError: For an attack that forges no models.
+    """
+    _check_attack(attack, replicas)
+    everyone, all_servers = (tuple(range(count)) for count in (n, replicas.servers))
+    of_servers = (all_servers,) * replicas.servers
+    steps = (
+        RoundStep(WORK, "worker", ((),) * n, works=True),
+        RoundStep(UPDATE, "server", (everyone,) * replicas.servers, WORK, replicas.rows),
+        RoundStep(GATHER, "server", of_servers, UPDATE, replicas.models, every=replicas.every),
+        RoundStep(PULL, "worker", (all_servers,) * n, GATHER, replicas.models),
+    )
+    return Topology(
+        build=lambda parts: _network(parts, replicas),
+        check=_check,
+        inboxes=(replicas.rows,),
+        declared=lambda rows: f,
+        rounds=lambda run: Rounds(steps, GATHER, replicas.honest),
+    )
+
+
+def _check_attack(attack: Nested, replicas: Replicas) -> None:
+    label, make = nested("server_attack", attack)
+    made = make(replicas.servers, replicas.byzantine)
+    if made.forge is None and label != "none":
+        raise OptionError("server_attack", f"{label} changes data, and servers have none: take random_model")
+    if "loss" in made.needs:
+        raise OptionError("server_attack", f"{label} measures losses on data, and servers have none: take little")
+
+
+def _check(run: Run) -> None:
+    if run.regularisation.max_norm is not None:
+        # medians of bounded models are not bounded
+        raise PartError(f"{run.topology.label}: bounds no model: leave regularisation.max_norm out")
+    check_in_step(run, may_lose=True)
+
+
+def _network(parts: NetworkParts, replicas: Replicas) -> Network:
+    n, here = len(parts.world.sizes), parts.world
+    core, honest = parts.core_of(replicas.rows), replicas.honest
+    byzantine_workers = np.asarray(here.byzantine_rank) >= 0
+    everyone, servers = np.arange(n), range(replicas.servers)
+    # Byzantine nodes compute by the protocol
+    receivers = build_receivers(
+        parts, [everyone] * replicas.servers, quorum=replicas.rows, spared=range(replicas.byzantine)
+    )
+    attack: Part = getattr(parts.run.topology, "server_attack")  # noqa: B009
+    agreement = build_agreement(
+        parts.run.replace(seed=0), MEDIAN, attack, replicas.servers, replicas.byzantine, replicas.models
+    )
+    forges = agreement.forge is not None
+    misled = {
+        GATHER: honest if forges else (),
+        PULL: tuple(np.flatnonzero(~byzantine_workers).tolist()) if forges else (),
+    }
+
+    def models_for(step: str, receiver: int) -> list[Message]:
+        sent = UPDATE if step == GATHER else GATHER
+        return [
+            Message(_forging(step), receiver, server)
+            if receiver in misled[step] and server < replicas.byzantine
+            else Message(sent, server)
+            for server in servers
+        ]
+
+    def forgeries(step: str) -> list[RoundEvent]:
+        sent, shown = (UPDATE, SHOW) if step == GATHER else (GATHER, PULL)
+        return [
+            RoundEvent(
+                _forging(step), receiver, [*(Message(sent, server) for server in servers), before(shown, receiver)]
+            )
+            for receiver in misled[step]
+        ]
+
+    def start(here: World) -> NewStates:
+        server = core.start(here)
+        states = receivers.start(here, len(server.params))
+        states |= {("worker", i): Trainee(server.params, states["worker", i]) for i in range(n)}
+        states |= {("server", i): server for i in servers}
+        liar = agreement.init_adversary(len(server.params))
+        return states | {
+            (_forging(step), i): liar for step, those in misled.items() for i in range(max(those, default=-1) + 1)
+        }
+
+    def models(states: States) -> jax.Array:
+        return jnp.stack([states["server", i].params for i in honest])
+
+    def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
+        made = by_step(arrays)
+        rows = dict(made[WORK])
+        d = next(iter(rows.values())).shape[0]
+        computed = np.full((n, d), np.nan, np.float32)
+        for worker, row in rows.items():
+            computed[worker] = row
+        received = np.full((replicas.servers, n, d), np.nan, np.float32)
+        aggregates = np.full((replicas.servers, d), np.nan, np.float32)
+        for server, aggregate, senders, given in made[UPDATE]:
+            aggregates[server], received[server, np.asarray(senders)] = aggregate, given
+        return {
+            "workers": everyone,
+            "rows": computed,
+            "byzantine": byzantine_workers,
+            "forged": received,
+            "aggregate": aggregates,
+            "params": jnp.stack([states["server", i].params for i in servers]),
+        }
+
+    steps = _build_steps(core, receivers.update, agreement, replicas)
+    return periodic_network(
+        (steps[0], receivers.forge, *steps[1:]),
+        [
+            *(RoundEvent(WORK, i) for i in range(n)),
+            *receivers.forgeries(lambda server: before(SHOW, server)),
+            *(RoundEvent(UPDATE, i, receivers.rows(i)) for i in servers),
+            *forgeries(GATHER),
+            *(RoundEvent(GATHER, i, models_for(GATHER, i)) for i in servers),
+            *forgeries(PULL),
+            *(RoundEvent(PULL, i, models_for(PULL, i)) for i in range(n)),
+            *(RoundEvent(SHOW, i) for i in servers),
+        ],
+        parts.timeline,
+        start=start,
+        show=_show,
+        measure=_measure,
+        arrays=put_together,
+        evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, models(states)),
+        params=lambda states: models(states).mean(axis=0),
+        judged=("server",),
+    )
+
+
+def _forging(step: str) -> str:
+    """The step that forges the models which another one reads, and the kind of its nodes."""
+    return f"forge {step}"
+
+
+def _show(state: Server | Trainee) -> Any:
+    return state.params if isinstance(state, Trainee) else public_state(state)
+
+
+@compiled_once
+def _build_steps(
+    core: Core, update_receiver: UpdateReceiver, agreement: Agreement, replicas: Replicas
+) -> tuple[NodeStep, ...]:
+    worker = build_worker_step(core.work, core.memory, core.batch)
+
+    @jax.jit
+    def world_of(here: World, stage: int, receiver: Any) -> World:
+        """The world of a receiver in which the servers are the workers."""
+        ranks = jnp.arange(replicas.servers)
+        return here._replace(
+            key=derive(here.key, Purpose.NODE, receiver, stage),
+            byzantine_rank=jnp.where(ranks < replicas.byzantine, ranks, -1),
+            sizes=jnp.ones(replicas.servers, jnp.int32),
+        )
+
+    def receiver_of(here: World, stage: int, event: NodeEvent, params: Any, k: int) -> tuple[World, Server, Arrivals]:
+        state = Server(params, None, agreement.init_rule(len(params)), None, jnp.int32(event.turn))
+        arrived = Arrivals(event.senders[:k], event.versions[:k], receiver=jnp.int32(event.node))
+        return world_of(here, stage, event.node), state, arrived
+
+    def agree(here: World, stage: int, event: NodeEvent, params: Any, messages: Sequence[Any]) -> Any:
+        mine, state, arrived = receiver_of(here, stage, event, params, len(messages))
+        after, _, _ = agreement.update(mine, state, arrived, stack_rows(messages))
+        return after.params
+
+    def work(here: World, event: NodeEvent, trainee: Trainee, messages: Sequence[Any]) -> EventResult:
+        memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), trainee.memory, (trainee,))
+        return EventResult(trainee._replace(memory=memory), row, arrays=(event.node, row))
+
+    def update(here: World, event: NodeEvent, server: Server, messages: Sequence[Any]) -> EventResult:
+        server, diagnostics, decision = update_receiver(here, event, server, messages)
+        seen = diagnostics, decision.weights, event.node >= replicas.byzantine
+        return EventResult(
+            server, server.params, seen, (event.node, decision.aggregate, event.senders, stack_rows(messages))
+        )
+
+    def gather(here: World, event: NodeEvent, server: Server, messages: Sequence[Any]) -> EventResult:
+        server = server._replace(params=agree(here, 1, event, server.params, messages))
+        return EventResult(server, server.params)
+
+    def pull(here: World, event: NodeEvent, trainee: Trainee, messages: Sequence[Any]) -> EventResult:
+        trainee = trainee._replace(params=agree(here, 2, event, trainee.params, messages))
+        return EventResult(trainee, trainee.params)
+
+    def show(here: World, event: NodeEvent, server: Server, messages: Sequence[Any]) -> EventResult:
+        return EventResult(server, public_state(server))
+
+    def build_forge(stage: int) -> Callable[..., EventResult]:
+        def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
+            assert agreement.forge is not None
+            models, shown = messages[:-1], messages[-1]
+            params = shown.params if isinstance(shown, Server) else shown
+            mine, server, arrived = receiver_of(here, stage, event, params, len(models))
+            sent, state = agreement.forge(mine, event.turn, arrived, stack_rows(models), server, state)
+            return EventResult(state, sent)
+
+        return forge
+
+    forging = partial(NodeStep, node_word="receiver", together="map", forges=True)
+    return (
+        worker._replace(carry_out=work, transform=None),
+        NodeStep(UPDATE, "server", update, "server", together="map"),
+        forging(_forging(GATHER), _forging(GATHER), build_forge(1)),
+        NodeStep(GATHER, "server", gather, "server", together="map"),
+        forging(_forging(PULL), _forging(PULL), build_forge(2)),
+        NodeStep(PULL, "worker", pull, "worker", together="map"),
+        NodeStep(SHOW, "server", show, "server", together="map"),
+    )
+
+
+@jax.jit
+def _measured(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple[Diagnostics, jax.Array]:
+    """The means over the honest servers."""
+    honest = jnp.stack([jnp.asarray(is_honest) for *_, is_honest in seen])
+
+    def mean(*each: jax.Array) -> jax.Array:
+        values = jnp.stack(each)
+        which = honest.reshape(-1, *[1] * (values.ndim - 1))
+        return jnp.where(which, values, 0).sum(axis=0) / honest.sum()
+
+    return jax.tree.map(mean, *(tuple(each[:2]) for each in seen))
+
+
+def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    return _measured(by_step(seen)[UPDATE])
