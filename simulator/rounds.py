@@ -25,6 +25,7 @@ class RoundStep(NamedTuple):
         works: Whether it is the job of a worker, and takes the time of one; other steps take none.
         every: Rounds from one in which messages of others are read to the next, the first of them after as many rounds;
             in all others a node reads its own alone.
+        size: The size of a message that it reads, in models: 1 / m for one of m equal parts.
     """
 
     name: str
@@ -34,6 +35,7 @@ class RoundStep(NamedTuple):
     quorum: int | None = None
     works: bool = False
     every: int = 1
+    size: float = 1.0
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
@@ -85,7 +87,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     n = len(job.senders)
     draws, spells = build_draws(source, n, seed, bits), _spells(source)
     links = {
-        step.name: build_links(source, seed, bits, _way(rounds, job.kind, step), step.senders)
+        step.name: build_links(source, seed, bits * step.size, _way(rounds, job.kind, step), step.senders)
         for step in rounds.steps
         if step.reads
     }

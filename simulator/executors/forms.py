@@ -17,8 +17,8 @@ class Parts(NamedTuple):
         block: The block.
         update: `[E]`, the update of each event, counted from the first of the block.
         grouped: `[E]`, the jobs whose rows are held.
-        level: `[E]`, rising from an event to those of its update that read its message or follow it at its node; the
-            same for all events of a step, unless some of these depend on others.
+        level: `[E]`, rising from an event to those of its update that read its message or follow it at its node: the
+            place of its step, where these are listed in the order in which they follow each other.
         rows: `[E]`, number of rows in the inbox of each.
         shows: `[E]`, the kind of the node whose last message it reads besides, by its place in `kinds_of`; -1 for none.
         place: `[M]`, the place in the block of the event that sent a message; outside of it for one of another block.
@@ -140,11 +140,13 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     now = np.flatnonzero(now)
     now = now[~grouped[place[now]]]
     earlier, later = np.concatenate([place[now], before]), np.concatenate([reader[now], after])
-    by_step = _levels(block.step[earlier], block.step[later], len(network.steps))
-    level = by_step[block.step] if by_step is not None else _levels(earlier, later, len(update))
-    assert level is not None
+    level, depends = block.step.copy(), np.isin(np.arange(len(update)), later)
+    # updates in which an event follows one of its own step, or of one that is listed later
+    other = np.isin(update, update[later[block.step[earlier] >= block.step[later]]])
+    if other.any():
+        level[other] = _levels(earlier, later, len(update))[other]
     rows = np.diff(block.first) - (shows >= 0)
-    first = grouped & (level == 0) & (rows == 0) & (shows >= 0)
+    first = grouped & ~depends & (rows == 0) & (shows >= 0)
     _refuse(
         network, block, np.flatnonzero(grouped & ~first), "makes rows that are kept for later updates, and compiled "
         "loops need such jobs first in their update, to read the last message of a node alone: list them so",
@@ -152,16 +154,15 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     return Parts(block, update, grouped, level, rows, shows, place)
 
 
-def _levels(earlier: np.ndarray, later: np.ndarray, count: int) -> np.ndarray | None:
-    """The level of each of `count` things, rising from `earlier` ones to `later` ones; None for a circle of them."""
+def _levels(earlier: np.ndarray, later: np.ndarray, count: int) -> np.ndarray:
+    """The level of each of so many events, rising from earlier ones to later ones."""
     level = np.zeros(count, int)
-    for _ in range(count + 1):
+    while True:
         found = np.zeros_like(level)
         np.maximum.at(found, later, level[earlier] + 1)
         if (found == level).all():
             return level
         level = found
-    return None
 
 
 def _refuse(network: Network, block: EventBlock, places: np.ndarray, words: str) -> None:
