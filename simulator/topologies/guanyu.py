@@ -6,6 +6,7 @@ from pydantic import Field
 
 from byzax.options import NestedAttack, checked
 from byzax.simulator.replicas import Replicas, build_replicated, check_quorum
+from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.topologies.base import Topology
 
 
@@ -53,6 +54,7 @@ def guanyu(
     References:
         El Mhamdi, Guerraoui, Guirguis, Rouault 2019, "SGD: Decentralized Byzantine Resilience" (GuanYu)
     """
+    check_workers("guanyu", n, f)
     models = check_quorum("servers", servers, byzantine_servers, quorum_servers, more=3)
     rows = check_quorum("workers", n, f, quorum_workers, more=3)
     return build_replicated(n, f, Replicas(servers, byzantine_servers, models, rows, every=1), server_attack)
