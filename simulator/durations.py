@@ -125,7 +125,9 @@ class DrawMessages(Protocol):
         ...
 
 
-def build_links(source: LatencyPart, seed: int, bits: float, way: Way, senders: Sequence[Sequence[int]]) -> DrawMessages:
+def build_links(
+    source: LatencyPart, seed: int, bits: float, way: Way, senders: Sequence[Sequence[int]]
+) -> DrawMessages:
     """Builds the draws of the times of messages between nodes, each link with random numbers of its own.
 
     Args:

@@ -201,15 +201,14 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
-        rows = dict(made[WORK])
-        d = next(iter(rows.values())).shape[0]
+        d = made[WORK][0][1].shape[0]
         computed = np.full((n, d), np.nan, np.float32)
-        for worker, row in rows.items():
-            computed[worker] = row
+        for worker, row in made[WORK]:
+            computed[int(worker)] = row
         received = np.full((replicas.servers, n, d), np.nan, np.float32)
         aggregates = np.full((replicas.servers, d), np.nan, np.float32)
         for server, aggregate, senders, given in made[UPDATE]:
-            aggregates[server], received[server, np.asarray(senders)] = aggregate, given
+            aggregates[int(server)], received[int(server), np.asarray(senders)] = aggregate, given
         return {
             "workers": everyone,
             "rows": computed,
@@ -274,6 +273,9 @@ def _build_steps(
         return world_of(here, stage, event.node), state, arrived
 
     def agree(here: World, stage: int, event: NodeEvent, params: Any, messages: Sequence[Any]) -> Any:
+        if len(messages) == 1:
+            # its own alone
+            return messages[0]
         mine, state, arrived = receiver_of(here, stage, event, params, len(messages))
         after, _, _ = agreement.update(mine, state, arrived, stack_rows(messages))
         return after.params
@@ -304,6 +306,8 @@ def _build_steps(
         def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
             assert agreement.forge is not None
             models, shown = messages[:-1], messages[-1]
+            if len(models) == 1:
+                return EventResult(state, stack_rows(models))
             params = shown.params if isinstance(shown, Server) else shown
             mine, server, arrived = receiver_of(here, stage, event, params, len(models))
             sent, state = agreement.forge(mine, event.turn, arrived, stack_rows(models), server, state)
