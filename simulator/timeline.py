@@ -18,7 +18,7 @@ class Outcome(IntEnum):
 
 
 # Rows of a timeline that are looked at together, where all are.
-ROWS_AT_ONCE = 2**20
+ROWS_AT_ONCE = 2**14
 # Workers without a job that a recorded timeline may have: a scenario has no more.
 MOST_IDLE = 100_000
 
@@ -105,6 +105,30 @@ class Timeline(NamedTuple):
         """The places in `rows` of the new rows of update `step`."""
         return slice(int(self.first[step]), int(self.first[step + 1]))
 
+    def updates_of(self, places: np.ndarray) -> np.ndarray:
+        """The updates that the rows at these places go into."""
+        return np.searchsorted(self.first, places, side="right") - 1
+
+    def by_worker(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of one worker after the other.
+
+        Returns:
+            The places of the rows `[R]`, those of one worker in the order of updates. And `[n + 1]`, where those of
+            worker w are the entries from its place w up to place w + 1; n is one more than the largest worker.
+        """
+        workers = self.rows.workers
+        parts = [slice(begin, begin + ROWS_AT_ONCE) for begin in range(0, len(workers), ROWS_AT_ONCE)]
+        n = int(workers.max(initial=-1)) + 1
+        counts = sum((np.bincount(workers[part], minlength=n) for part in parts), np.zeros(n, int))
+        begins = np.concatenate([[0], np.cumsum(counts)])
+        order, free = np.empty(len(workers), np.int32), begins[:-1].copy()
+        for part in parts:
+            mine = np.argsort(workers[part], kind="stable")
+            counts = np.bincount(workers[part], minlength=n)
+            order[np.arange(len(mine)) + np.repeat(free + counts - np.cumsum(counts), counts)] = part.start + mine
+            free += counts
+        return order, begins
+
     def readers(self) -> tuple[np.ndarray | None, np.ndarray]:
         """The rows in the order of the versions that they were computed from.
 
@@ -124,7 +148,8 @@ class Timeline(NamedTuple):
         if not all(map(in_order, range(0, len(versions), ROWS_AT_ONCE))):
             order = np.lexsort((jobs, versions)).astype(np.int32)
             versions = versions[order]
-        return order, np.searchsorted(versions, np.arange(self.steps + 2, dtype=versions.dtype))
+        begins = np.searchsorted(versions, np.arange(self.steps + 2, dtype=versions.dtype))
+        return order, begins.astype(np.int32)
 
     @property
     def all_fresh(self) -> bool:
