@@ -1,6 +1,7 @@
 """The events of a run in their order: in virtual time, before any gradient, or as they happen."""
 
 import heapq
+from array import array
 from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
 from typing import NamedTuple
@@ -63,12 +64,37 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
         job.arrived_s = job.computed_s + up
         foresee(job.arrived_s, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
 
+    # 4 bytes for each update, since planning takes most memory at its end, when the book copies these columns
+    book.first, book.seen = array("i", book.first), array("i", book.seen)
     events = follow(book, Clock(begin), crashes)
     while True:
         try:
             next(events)
         except StopIteration as end:
-            return end.value
+            # its board refers to the book: a cycle, which would keep the book until the garbage collector comes
+            book.board = None
+            return _without_repeats(end.value)
+
+
+def _without_repeats(timeline: Timeline) -> Timeline:
+    """The same timeline, with one array for columns that are equal and one number for all updates that see as many."""
+
+    def one_of(column: np.ndarray, other: np.ndarray) -> np.ndarray:
+        # by their bits: NaN is NaN
+        bits = f"i{column.itemsize}"
+        return other if np.array_equal(column.view(bits), other.view(bits)) else column
+
+    def shared(rows: Rows) -> Rows:
+        return rows._replace(
+            handed=one_of(rows.handed, rows.versions),
+            received_s=one_of(rows.received_s, rows.started_s),
+            arrived_s=one_of(rows.arrived_s, rows.computed_s),
+        )
+
+    seen = timeline.seen
+    if (seen == seen[:1]).all():
+        seen = np.broadcast_to(seen[:1].copy(), len(seen))
+    return timeline._replace(rows=shared(timeline.rows), unused=shared(timeline.unused), seen=seen)
 
 
 def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None, None, Timeline]:
