@@ -43,11 +43,13 @@ class Clock(NamedTuple):
 
     `begin(job, foresee)` carries out a job that was begun; what becomes of it is foreseen then or later. `wait(due,
     foresee)` returns when the next event of the queue is `due` (None: the queue is empty, and a job under way must put
-    one there); None where time is virtual and every event is foreseen at once.
+    one there); None where time is virtual and every event is foreseen at once. `computed(attacker, foresee)` waits for
+    the row that an attacker holds back, and tells whether it could be computed; None where it always is.
     """
 
     begin: Callable[[Job, Foresee], None]
     wait: Callable[[Callable[[], float | None], Foresee], None] | None = None
+    computed: Callable[[int, Foresee], bool] | None = None
 
 
 def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline:
@@ -128,6 +130,8 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
             watched.add(worker)
             foresee(from_s + patience, Event.SUSPECT, worker)
 
+    if (computed := clock.computed) is not None:
+        book.computed = lambda attacker: computed(attacker, foresee)
     for crash in crashes:
         foresee(crash.at, Event.DIE, crash.worker)
         if crash.back is not None:
@@ -145,7 +149,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         if attacker is not None:
             carry_out(arrivals.release(book, attacker, now))
             continue
-        if (not queue and not hopes) or (stuck and not _returning(queue)):
+        if (not queue and not hopes) or (stuck and not _changing(queue)):
             return close(book, stopping.why(book, now), now)
         if clock.wait is not None:
             clock.wait(lambda: queue[0][0] if queue else None, foresee)
@@ -190,8 +194,9 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
     return close(book, "", now)
 
 
-def _returning(queue: list[tuple[float, int, Event, int, int]]) -> bool:
-    return any(event == Event.BACK for _, _, event, _, _ in queue)
+def _changing(queue: list[tuple[float, int, Event, int, int]]) -> bool:
+    """Tells whether a worker will come back, or be found dead, after which others may be asked."""
+    return any(event in (Event.BACK, Event.VANISH) for _, _, event, _, _ in queue)
 
 
 def in_step(steps: int, draws: list[Draw]) -> Timeline:
