@@ -89,6 +89,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     versions = {0: SentMessage(first, -1, 0, 0, -1, model)}
     keeps = any(step.last_rows for step in network.steps)
     latest: dict[int, LastRow] = {}
+    read_before: dict[int, dict[Any, None]] = {}
     numbers = itertools.count(first + 1)
     recorded = task.record.steps(run.steps)
     evaluated = set(evaluation_steps(task.evaluate_every, run.steps))
@@ -157,7 +158,11 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         """Asks for an event of an update that reads these messages."""
         reads = [(each.number, each.port, each.sender, each.version, each.lag) for each in inbox]
         event = SingleEvent(step, kind, place, next(numbers), 0, step, seen, reads, read)
-        given = event, step in recorded, *dict.fromkeys(each.message for each in inbox)
+        messages = dict.fromkeys(each.message for each in inbox)
+        given = event, step in recorded, *(each for each in messages if each not in read_before.get(kind, ()))
+        if network.steps[kind].last_rows:
+            # where it is carried out they are kept until the next one
+            read_before[kind] = messages
         if kind == FORGE:
             message = adversary.carry_out.remote(*given)
         else:
