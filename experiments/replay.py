@@ -13,7 +13,8 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.timeline import Timeline, check, load
+from byzax.simulator.timeline import Timeline, check
+from byzax.simulator.timeline_files import load
 
 
 class Replayed(NamedTuple):

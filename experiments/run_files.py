@@ -21,7 +21,9 @@ from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
 from byzax.simulator.snapshots import Snapshot
 from byzax.simulator.stopping import lost_in_words
-from byzax.simulator.timeline import Timeline, save, truncate, usage
+from byzax.simulator.timeline import Timeline, truncate
+from byzax.simulator.timeline_files import save
+from byzax.simulator.usage import usage
 from byzax.simulator.world import load as load_data
 
 # The state that a run goes on from when it was cut; gone when it ended.

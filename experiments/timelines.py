@@ -20,7 +20,9 @@ from byzax.experiments.time_plot import TIME_USES
 from byzax.experiments.writing import check_replaceable, write_picture
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.timeline import Outcome, Rows, Timeline, load, truncate, usage
+from byzax.simulator.timeline import Outcome, Rows, Timeline, truncate
+from byzax.simulator.timeline_files import load
+from byzax.simulator.usage import usage
 
 # Largest number of jobs of a worker in a chart without --from and --to.
 JOBS_SHOWN = 12

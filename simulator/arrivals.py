@@ -43,7 +43,7 @@ def held(book: Book) -> int | None:
     """The attacker that should send the row it holds back, where nothing else can happen; None where none helps."""
     useful = [attacker for attacker in book.ready if attacker not in book.waiting]
     useful = useful or ([] if stuck(book) else book.ready)
-    return min(useful, default=None)
+    return next(filter(book.computed, sorted(useful)), None)
 
 
 def release(book: Book, attacker: int, now: float) -> list[Job]:
@@ -70,7 +70,7 @@ def die(book: Book, worker: int, now: float) -> list[Job]:
 
 
 def vanish(book: Book, worker: int, now: float) -> list[Job]:
-    """The process of a worker died, with a row too that waits for the next update: nobody can be asked about it."""
+    """The process of a worker died, and maybe its machine: a row that waits for the next update is lost too."""
     book.lost.setdefault(worker, book.step)
     if worker in book.waiting:
         end_job(book, book.waiting.pop(worker), Outcome.LOST, now)
@@ -163,7 +163,7 @@ def _released(book: Book, before_honest: bool) -> Iterator[int]:
     release, oldest = book.senders.timing.release, book.schedule.oldest
     for attacker in sorted(book.ready):
         row = HeldRow(attacker, book.step - book.ready[attacker].handed, oldest, before_honest)
-        if release(book.board, row):
+        if release(book.board, row) and book.computed(attacker):
             yield attacker
 
 

@@ -90,7 +90,8 @@ class Book:
 
     `replied`: the update in which a Byzantine worker took up its last job. `kept`: the version that the last used row
     of a worker was handed; `gone`: whose row left the table, `leaving`: when (update, worker). `lost`: the workers
-    whose process died, and the first update that lacks them.
+    whose process died, and the first update that lacks them. `computed`: tells whether the row that an attacker holds
+    back is there; in a race its process may have died over it.
 
     Whoever calls keeps the time, and says when an open job arrives.
     """
@@ -101,6 +102,7 @@ class Book:
     steps: int
     least: int
     order: Callable[[int], Sequence[int]] | None = None
+    computed: Callable[[int], bool] = lambda attacker: True
     asked: set[int] = field(default_factory=set)
     step: int = 0
     open: dict[int, Job] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """The events of a run in their order: in virtual time, before any gradient, or as they happen."""
 
 import heapq
+from array import array
 from collections.abc import Callable, Generator, Iterable
 from enum import IntEnum
 from typing import NamedTuple
@@ -42,11 +43,13 @@ class Clock(NamedTuple):
 
     `begin(job, foresee)` carries out a job that was begun; what becomes of it is foreseen then or later. `wait(due,
     foresee)` returns when the next event of the queue is `due` (None: the queue is empty, and a job under way must put
-    one there); None where time is virtual and every event is foreseen at once.
+    one there); None where time is virtual and every event is foreseen at once. `computed(attacker, foresee)` waits for
+    the row that an attacker holds back, and tells whether it could be computed; None where it always is.
     """
 
     begin: Callable[[Job, Foresee], None]
     wait: Callable[[Callable[[], float | None], Foresee], None] | None = None
+    computed: Callable[[int, Foresee], bool] | None = None
 
 
 def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline:
@@ -63,12 +66,37 @@ def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline
         job.arrived_s = job.computed_s + up
         foresee(job.arrived_s, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
 
+    # 4 bytes for each update, since planning takes most memory at its end, when the book copies these columns
+    book.first, book.seen = array("i", book.first), array("i", book.seen)
     events = follow(book, Clock(begin), crashes)
     while True:
         try:
             next(events)
         except StopIteration as end:
-            return end.value
+            # its board refers to the book: a cycle, which would keep the book until the garbage collector comes
+            book.board = None
+            return _without_repeats(end.value)
+
+
+def _without_repeats(timeline: Timeline) -> Timeline:
+    """The same timeline, with one array for columns that are equal and one number for all updates that see as many."""
+
+    def one_of(column: np.ndarray, other: np.ndarray) -> np.ndarray:
+        # by their bits: NaN is NaN
+        bits = f"i{column.itemsize}"
+        return other if np.array_equal(column.view(bits), other.view(bits)) else column
+
+    def shared(rows: Rows) -> Rows:
+        return rows._replace(
+            handed=one_of(rows.handed, rows.versions),
+            received_s=one_of(rows.received_s, rows.started_s),
+            arrived_s=one_of(rows.arrived_s, rows.computed_s),
+        )
+
+    seen = timeline.seen
+    if (seen == seen[:1]).all():
+        seen = np.broadcast_to(seen[:1].copy(), len(seen))
+    return timeline._replace(rows=shared(timeline.rows), unused=shared(timeline.unused), seen=seen)
 
 
 def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None, None, Timeline]:
@@ -102,6 +130,8 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
             watched.add(worker)
             foresee(from_s + patience, Event.SUSPECT, worker)
 
+    if (computed := clock.computed) is not None:
+        book.computed = lambda attacker: computed(attacker, foresee)
     for crash in crashes:
         foresee(crash.at, Event.DIE, crash.worker)
         if crash.back is not None:
@@ -119,7 +149,7 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
         if attacker is not None:
             carry_out(arrivals.release(book, attacker, now))
             continue
-        if (not queue and not hopes) or (stuck and not _returning(queue)):
+        if (not queue and not hopes) or (stuck and not _changing(queue)):
             return close(book, stopping.why(book, now), now)
         if clock.wait is not None:
             clock.wait(lambda: queue[0][0] if queue else None, foresee)
@@ -164,8 +194,9 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
     return close(book, "", now)
 
 
-def _returning(queue: list[tuple[float, int, Event, int, int]]) -> bool:
-    return any(event == Event.BACK for _, _, event, _, _ in queue)
+def _changing(queue: list[tuple[float, int, Event, int, int]]) -> bool:
+    """Tells whether a worker will come back, or be found dead, after which others may be asked."""
+    return any(event in (Event.BACK, Event.VANISH) for _, _, event, _, _ in queue)
 
 
 def in_step(steps: int, draws: list[Draw]) -> Timeline:

@@ -1,11 +1,13 @@
 """The table of events of a run with one server, made of its timeline."""
 
+from bisect import bisect_left
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from byzax.simulator.events import EventBlock, EventTable, KeptRows
-from byzax.simulator.timeline import Timeline
+from byzax.simulator.timeline import ROWS_AT_ONCE, Timeline
 
 WORK, FORGE, UPDATE = range(3)
 SERVER, ADVERSARY = ("server", 0), ("adversary", 0)
@@ -30,28 +32,24 @@ class Spans(NamedTuple):
 
     Attributes:
         ends: `[R]`, the update in which each is replaced or leaves; the number of updates where it stays.
-        ports: `[R]`, the place of each among the new rows of its update, by rising numbers of workers.
-        keys: `[R]`, ascending: worker times R plus place.
-        n: Number of workers that send rows.
+        order: `[R]`, the rows of one worker after the other. See `Timeline.by_worker`.
+        begins: `[n + 1]`, where those of each worker begin.
     """
 
     ends: np.ndarray
-    ports: np.ndarray
-    keys: np.ndarray
-    n: int
+    order: np.ndarray
+    begins: np.ndarray
 
 
-def _spans_of(timeline: Timeline, updates: np.ndarray) -> Spans:
-    workers, count = timeline.rows.workers, len(updates)
-    order = np.argsort(workers, kind="stable").astype(np.int32)
-    ends, ports = np.full(count, timeline.steps, np.int32), np.zeros(count, np.int32)
-    again = workers[order[1:]] == workers[order[:-1]]
-    ends[order[:-1][again]] = updates[order[1:][again]]
-    # most updates have one new row
-    many = np.flatnonzero(np.repeat(timeline.sizes > 1, timeline.sizes))
-    ports[many[np.lexsort((workers[many], updates[many]))]] = many - timeline.first[updates[many]]
-    keys = workers[order].astype(np.int64) * count + order
-    spans = Spans(ends, ports, keys, int(workers.max(initial=-1)) + 1)
+def _spans_of(timeline: Timeline) -> Spans:
+    order, begins = timeline.by_worker()
+    ends = np.empty(len(order), np.int32)
+    for begin in range(0, len(order), ROWS_AT_ONCE):
+        mine = order[begin : begin + ROWS_AT_ONCE + 1]
+        ends[mine[:-1]] = timeline.updates_of(mine[1:])
+    # the last one of each worker
+    ends[order[begins[1:] - 1]] = timeline.steps
+    spans = Spans(ends, order, begins)
     for update in np.unique(timeline.gone[:, 0]).tolist():
         left = _last_before(spans, timeline, update)[timeline.gone[timeline.gone[:, 0] == update, 1]]
         ends[left] = np.minimum(ends[left], update)
@@ -60,10 +58,9 @@ def _spans_of(timeline: Timeline, updates: np.ndarray) -> Spans:
 
 def _last_before(spans: Spans, timeline: Timeline, update: int) -> np.ndarray:
     """The place of the last row of each worker before an update `[n]`; -1 for none."""
-    count, workers = len(spans.keys), np.arange(spans.n)
-    found = np.searchsorted(spans.keys, workers * count + timeline.first[update]) - 1
-    place = spans.keys[found] - workers * count
-    return np.where((found >= 0) & (place >= 0), place, -1)
+    limit, bounds = int(timeline.first[update]), pairwise(spans.begins.tolist())
+    found = np.array([bisect_left(spans.order, limit, begin, end) for begin, end in bounds], int) - 1
+    return np.where(found >= spans.begins[:-1], spans.order[found], -1)
 
 
 NEW_ALONE = LastRows()
@@ -95,9 +92,9 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
     if readers is not None:
         position = np.empty_like(readers)
         position[readers] = np.arange(len(readers))
-    spans = _spans_of(timeline, timeline.updates) if any(last_rows) else None
-    # events of an update beside its jobs
-    others = 1 if forged is None else 2
+    spans = _spans_of(timeline) if any(last_rows) else None
+    # events of an update beside its jobs: 64 bits, and so are the numbers of events, where columns may have 32
+    others = np.int64(1 if forged is None else 2)
 
     def public_of(version: Any) -> Any:
         """The number of the event that sends a version; that of the first one is sent before all events."""
@@ -112,15 +109,11 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         own = places if position is None else position[places]
         return 1 + own.astype(int) + others * rows.versions[places]
 
-    def updates_of(places: np.ndarray) -> np.ndarray:
-        """The updates that rows go into."""
-        return np.searchsorted(timeline.first, places, side="right") - 1
-
     def are_forged(places: np.ndarray) -> np.ndarray:
         """Truth values: which rows are forged."""
         if forged is None or not len(places):
             return np.zeros(len(places), bool)
-        into = updates_of(places)
+        into = timeline.updates_of(places)
         begin = into.min()
         needed = np.zeros(into.max() + 1 - begin, bool)
         needed[into - begin] = True
@@ -128,7 +121,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
 
     def last_of(places: np.ndarray, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last events that read rows, of which some are forged: as they were computed, and as they were sent."""
-        into = updates_of(places)
+        into = timeline.updates_of(places)
         sent = public_of(into + 1)
         until = into if spans is None else spans.ends[places] - 1
         if last_rows.update:
@@ -147,13 +140,13 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
 
     def inboxes(since: int, until: int, known: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
         """The rows that events of updates read: their updates, counted from the first, and their places in `known`."""
-        count = int(timeline.first[until] - timeline.first[since])
-        into, which = updates_of(known[len(known) - count :]) - since, np.arange(len(known) - count, len(known))
+        earlier = len(known) - int(timeline.first[until] - timeline.first[since])
+        into, which = timeline.updates_of(known[earlier:]) - since, np.arange(earlier, len(known))
         if spans is None or not last:
             return into, which
-        by_worker = np.full((until - since + 1, spans.n), -1, np.int32)
-        by_worker[0, rows.workers[known[:-count]]] = np.arange(len(known) - count)
-        by_worker[into + 1, rows.workers[known[-count:]]] = which
+        by_worker = np.full((until - since + 1, len(spans.begins) - 1), -1, np.int32)
+        by_worker[0, rows.workers[known[:earlier]]] = np.arange(earlier)
+        by_worker[into + 1, rows.workers[known[earlier:]]] = which
         # of a worker with several rows the last one
         by_worker = np.maximum.accumulate(by_worker)[1:]
         there = (by_worker >= 0) & (np.arange(since, until)[:, None] < spans.ends[known][by_worker])
@@ -197,7 +190,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
             for each in (begin_s, end_s, arrive_s):
                 each[of_forging] = timeline.time_s[since:until]
             new = new[ours[len(known) - len(new) :]]
-            np.maximum.at(last, of_forging[updates_of(new) - since], last_of(new, np.ones(len(new), bool))[1])
+            np.maximum.at(last, of_forging[timeline.updates_of(new) - since], last_of(new, np.ones(len(new), bool))[1])
         first = np.concatenate([[0], np.cumsum(sizes)])
         source, port, job = np.empty(first[-1], int), np.full(first[-1], -1), np.full(first[-1], -1)
         sender, version = np.zeros((2, first[-1]), np.int32)
@@ -205,7 +198,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         model = first[of_jobs]
         source[model], version[model] = public_of(rows.versions[own]), rows.handed[own]
 
-        numbers, into = jobs_of(known), updates_of(known)
+        numbers, into = jobs_of(known), timeline.updates_of(known)
         as_sent = (
             np.where(ours, forging_of(into), numbers), np.where(ours, port_of(known), -1), np.where(ours, -1, known)
         )  # fmt: skip
@@ -239,7 +232,14 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
 
     def port_of(places: np.ndarray) -> np.ndarray:
         """The places of forged rows in their messages."""
-        return places - timeline.first[updates_of(places)] if spans is None else spans.ports[places]
+        into = timeline.updates_of(places)
+        ports = places - timeline.first[into]
+        if spans is not None:
+            # by rising numbers of workers
+            for update in np.unique(into[timeline.first[into + 1] - timeline.first[into] > 1]).tolist():
+                mine, workers = into == update, rows.workers[timeline.places_of(update)]
+                ports[mine] = np.searchsorted(np.sort(workers), rows.workers[places[mine]])
+        return ports
 
     def kept_rows(step: int) -> KeptRows:
         later = int(timeline.first[step])
@@ -249,7 +249,7 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         computed, sent = np.append(applied[~mine | last_rows.computed], waiting), applied[mine][::-1]
         return KeptRows(
             np.append(-1 - sent, computed),
-            np.append(forging_of(updates_of(sent)), jobs_of(computed)),
+            np.append(forging_of(timeline.updates_of(sent)), jobs_of(computed)),
             np.append(port_of(sent), np.full(len(computed), -1)),
             np.append(last_of(sent, np.ones(len(sent), bool))[1], last_of(computed, are_forged(computed))[0]),
         )

@@ -1,9 +1,7 @@
 """The timeline of a run: the rows of each update and the times of all events, as data."""
 
-import itertools
 from enum import IntEnum
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,9 +16,7 @@ class Outcome(IntEnum):
 
 
 # Rows of a timeline that are looked at together, where all are.
-ROWS_AT_ONCE = 2**20
-# Workers without a job that a recorded timeline may have: a scenario has no more.
-MOST_IDLE = 100_000
+ROWS_AT_ONCE = 2**14
 
 
 class Rows(NamedTuple):
@@ -127,6 +123,30 @@ class Timeline(NamedTuple):
         """The places in `rows` of the new rows of update `step`."""
         return slice(int(self.first[step]), int(self.first[step + 1]))
 
+    def updates_of(self, places: np.ndarray) -> np.ndarray:
+        """The updates that the rows at these places go into."""
+        return np.searchsorted(self.first, places, side="right") - 1
+
+    def by_worker(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of one worker after the other.
+
+        Returns:
+            The places of the rows `[R]`, those of one worker in the order of updates. And `[n + 1]`, where those of
+            worker w are the entries from its place w up to place w + 1; n is one more than the largest worker.
+        """
+        workers = self.rows.workers
+        parts = [slice(begin, begin + ROWS_AT_ONCE) for begin in range(0, len(workers), ROWS_AT_ONCE)]
+        n = int(workers.max(initial=-1)) + 1
+        counts = sum((np.bincount(workers[part], minlength=n) for part in parts), np.zeros(n, int))
+        begins = np.concatenate([[0], np.cumsum(counts)])
+        order, free = np.empty(len(workers), np.int32), begins[:-1].copy()
+        for part in parts:
+            mine = np.argsort(workers[part], kind="stable")
+            counts = np.bincount(workers[part], minlength=n)
+            order[np.arange(len(mine)) + np.repeat(free + counts - np.cumsum(counts), counts)] = part.start + mine
+            free += counts
+        return order, begins
+
     def readers(self) -> tuple[np.ndarray | None, np.ndarray]:
         """The rows in the order of the versions that they were computed from.
 
@@ -146,7 +166,8 @@ class Timeline(NamedTuple):
         if not all(map(in_order, range(0, len(versions), ROWS_AT_ONCE))):
             order = np.lexsort((jobs, versions)).astype(np.int32)
             versions = versions[order]
-        return order, np.searchsorted(versions, np.arange(self.steps + 2, dtype=versions.dtype))
+        begins = np.searchsorted(versions, np.arange(self.steps + 2, dtype=versions.dtype))
+        return order, begins.astype(np.int32)
 
     @property
     def all_fresh(self) -> bool:
@@ -322,109 +343,3 @@ def truncate(timeline: Timeline, steps: int) -> Timeline:
         lost=timeline.lost[timeline.lost[:, 0] < steps],
         rounds=tuple(times.until(steps) for times in timeline.rounds),
     )
-
-
-# The arrays of a saved timeline beside those of its rows.
-ALONE, PAIRS = ("first", "seen", "time_s", "outcomes"), ("gone", "lost")
-
-
-def save(timeline: Timeline, file: Any) -> None:
-    """Writes a timeline as compressed NumPy arrays.
-
-    Args:
-        timeline: The timeline.
-        file: A path or an open file.
-    """
-    parts = {"rows": timeline.rows, "unused": timeline.unused}
-    arrays = {f"{part}.{name}": value for part, rows in parts.items() for name, value in rows._asdict().items()}
-    alone = {name: getattr(timeline, name) for name in (*ALONE, *PAIRS)}
-    np.savez_compressed(file, **arrays, **alone, stopped=np.array(timeline.stopped))
-
-
-def load(path: Path) -> Timeline:
-    """Reads a timeline that `save` wrote.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The timeline, checked.
-
-    Raises:
-        ValueError: Names the file where it cannot be read, is no timeline, or is damaged.
-    """
-    try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            rows, unused = (
-                Rows(**{name: arrays[f"{part}.{name}"] for name in Rows._fields}) for part in ("rows", "unused")
-            )
-            alone = {name: arrays[name] for name in ALONE}
-            # a file of an earlier version has none
-            alone |= {name: arrays[name] for name in PAIRS if name in arrays}
-            loaded = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]))
-            numbers = [*rows[:4], *unused[:4], loaded.first, loaded.seen, loaded.outcomes]
-            times = [*rows[4:], *unused[4:], loaded.time_s]
-            if any(each.dtype.kind not in "iu" for each in numbers) or any(each.dtype.kind != "f" for each in times):
-                raise TypeError("not the types that save writes")
-            if any(each.ndim != 1 for each in (*numbers, *times)):
-                raise IndexError("not the shapes that save writes")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error}): a timeline.npz is needed") from None
-    except Exception as error:
-        raise ValueError(f"{path}: is no timeline, or damaged ({type(error).__name__})") from None
-    n = 1 + int(np.concatenate([loaded.rows.workers, loaded.unused.workers]).max(initial=-1))
-    try:
-        if n > len(loaded.rows.workers) + len(loaded.unused.workers) + MOST_IDLE:
-            raise ValueError(f"timeline: names worker {n - 1}, and so many there cannot be")
-        return check(loaded, n)
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-class Usage(NamedTuple):
-    """The jobs and the time of each worker.
-
-    Attributes:
-        used: `[n]`, jobs whose row went into an update.
-        dropped: `[n]`, jobs whose row arrived and was not used.
-        lost: `[n]`, jobs whose row was lost.
-        unfinished: `[n]`, jobs that were not done when the run ended.
-        computing_s: `[n]`, seconds of computing.
-        messages_s: `[n]`, seconds with a message on the way.
-        waiting_s: `[n]`, seconds with neither.
-    """
-
-    used: np.ndarray
-    dropped: np.ndarray
-    lost: np.ndarray
-    unfinished: np.ndarray
-    computing_s: np.ndarray
-    messages_s: np.ndarray
-    waiting_s: np.ndarray
-
-
-def usage(timeline: Timeline, n: int) -> Usage:
-    """Sums up the jobs and the time of each worker, up to the last update.
-
-    Args:
-        timeline: The timeline.
-        n: Number of workers.
-
-    Returns:
-        The sums; an unfinished job counts as computing.
-    """
-    rows, unused = timeline.rows, timeline.unused
-    end = float(timeline.time_s[-1]) if timeline.steps else 0.0
-
-    def count(workers: np.ndarray, seconds: np.ndarray | None = None) -> np.ndarray:
-        return np.bincount(workers, seconds, n)
-
-    everything = Rows(*(np.concatenate(pair) for pair in zip(rows, unused, strict=True)))
-    over = np.fmin(everything.arrived_s, end)
-    # a phase of a job that did not end lasts until the job or the run is over
-    times = [np.fmin(t, over) for t in everything[4:]]
-    down, computing, up = (count(everything.workers, np.diff(pair, axis=0)[0]) for pair in itertools.pairwise(times))
-    ends = [count(unused.workers[timeline.outcomes == outcome]) for outcome in Outcome]
-    waiting = np.maximum(end - down - computing - up, 0)
-    used, (dropped, lost, unfinished) = count(rows.workers), ends
-    return Usage(used, dropped, lost, unfinished, computing, down + up, waiting)

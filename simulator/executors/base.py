@@ -226,14 +226,16 @@ def per_job(run: Run) -> np.ndarray:
 def delivered(timeline: Timeline, each: np.ndarray) -> np.ndarray:
     """`[T + 1]`: the gradients in the rows delivered until each version was made, `each` `[n]` of them in a row."""
     rows, unused, dropped = timeline.rows, timeline.unused, timeline.outcomes == Outcome.DROPPED
-    # counted at the first update that is not before the arrival
-    counts = np.zeros(timeline.steps + 1)
+    # counted at the first update that is not before the arrival, and so for the version after it
+    counts = np.zeros(timeline.steps + 2)
     for workers, arrived_s in ((rows.workers, rows.arrived_s), (unused.workers[dropped], unused.arrived_s[dropped])):
         for begin in range(0, len(workers), ROWS_AT_ONCE):
             part = slice(begin, begin + ROWS_AT_ONCE)
             update = np.searchsorted(timeline.time_s, arrived_s[part])
-            counts += np.bincount(update, each[workers[part]], len(counts))
-    return np.concatenate([[0], np.cumsum(counts[:-1])]).astype(int)
+            first = update.min()
+            some = np.bincount(update - first, each[workers[part]])
+            counts[first + 1 : first + 1 + len(some)] += some
+    return np.cumsum(counts[:-1], dtype=int)
 
 
 def evaluation_steps(every: int, steps: int) -> list[int]:

@@ -61,6 +61,8 @@ class NodeHost:
         compilation.make_room()
         self.network, self.here = network_of(task.run, prepare(task.run, timeline))
         self.seen: list[SeenEvent] = []
+        # the messages that the last event of each step read which reads last rows, in a race
+        self.kept: dict[int, dict[tuple[int, int], Any]] = {}
         self.mine, self.batch = mine, isinstance(task.executor, Ray) and task.executor.batch
         self.states: dict[Node, Any] = {}
         with stage("start", seed=task.run.seed):
@@ -81,16 +83,20 @@ class NodeHost:
         """Carries out events. What is seen of them stays here until `take_seen`.
 
         Args:
-            events: The events.
+            events: The events. Of a race it is one.
             recorded: Whether their update is recorded whole.
-            *parts: The messages that they read; others may be among them.
+            *parts: The messages that they read; others may be among them. Messages that an event of a race reads as the
+                one of its step before did, where the step reads last rows, are still here.
 
         Returns:
             The messages that other events read.
         """
-        if isinstance(events, SingleEvent):
-            events = events.alone()
         live = unpack(parts)
+        if isinstance(events, SingleEvent):
+            live, events = {**self.kept.get(events.step, {}), **live}, events.alone()
+            if self.network.steps[events.step].last_rows:
+                numbers = {*events.reads[0].ravel().tolist()}
+                self.kept[events.step] = {at: message for at, message in live.items() if at[0] in numbers}
         step, sent = self.network.steps[events.step], Packing()
         inboxes = self._inboxes(events, live)
         made = self._together(step, events, live) if self.batch else None

@@ -53,7 +53,9 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         fewest = n
     book = open_book(decides, senders, fewest, situation(run))
     spans = [iterate_jobs(draw) for draw in build_draws(latency, n, run.seed, message_bits(run))]
-    under_way: dict[Any, tuple[Job, float, bool]] = {}
+    # each job with the seconds that it takes at least, and what comes of it: nothing yet where its row is held back
+    under_way: dict[Any, tuple[Job, float, Event | None]] = {}
+    # None where the actor died over it
     rows: dict[tuple[int, int], Any] = {}
     begin_s = time.time()
     last_s, sent = 0.0, 0
@@ -69,10 +71,33 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         # the version that it reads may just have been made
         sent = send(sent)
         down, compute, up, lost = next(spans[job.worker])
-        handle = crew.begin(job)
-        under_way[handle] = job, down + compute + up, lost
-        rows[job.worker, job.job] = handle
+        carry_out(job, down + compute + up, Event.LOSE if lost else Event.ARRIVE)
         job.received_s, job.computed_s = job.started_s + down, job.started_s + down + compute
+
+    def carry_out(job: Job, least_s: float, outcome: Event | None) -> None:
+        handle = rows[job.worker, job.job] = crew.begin(job)
+        under_way[handle] = job, least_s, outcome
+
+    def settle(handles: list[Any], patience_s: float, foresee: Foresee) -> None:
+        for handle, times in sorted(crew.done(handles, patience_s), key=lambda each: each.times or (0.0, 0.0)):
+            job, least_s, outcome = under_way.pop(handle)
+            there = now()
+            if times is None:
+                foresee(there, Event.VANISH, job.worker, 0)
+                rows[job.worker, job.job] = None
+            elif outcome is not None:
+                begun, done = (moment - begin_s for moment in times)
+                there = max(there, job.started_s + least_s)
+                job.computed_s = min(max(job.computed_s, done), there)
+                job.received_s = min(max(job.received_s, begun), job.computed_s)
+            if outcome is not None:
+                foresee(there, outcome, job.worker, job.job)
+
+    def computed(attacker: int, foresee: Foresee) -> bool:
+        place = attacker, book.ready[attacker].job
+        while rows[place] in under_way:
+            settle([rows[place]], PATIENCE_S, foresee)
+        return rows[place] is not None
 
     def wait(due: Callable[[], float | None], foresee: Foresee) -> None:
         while True:
@@ -80,18 +105,10 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
             if at is not None and at <= present:
                 return
             patience = PATIENCE_S if at is None else min(PATIENCE_S, at - present)
-            over = crew.done(list(under_way), patience) if under_way else time.sleep(patience)
-            for handle, times in sorted(over or [], key=lambda each: each.times or (0.0, 0.0)):
-                job, least_s, lost = under_way.pop(handle)
-                there = now()
-                if times is None:
-                    foresee(there, Event.VANISH, job.worker, 0)
-                else:
-                    begun, done = (moment - begin_s for moment in times)
-                    there = max(there, job.started_s + least_s)
-                    job.computed_s = min(max(job.computed_s, done), there)
-                    job.received_s = min(max(job.received_s, begun), job.computed_s)
-                foresee(there, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
+            if under_way:
+                settle(list(under_way), patience, foresee)
+            else:
+                time.sleep(patience)
 
     def send(sent: int) -> int:
         for step in range(sent, book.step):
@@ -112,9 +129,9 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         # rows that attackers hold back have to be computed too
         for job in book.ready.values():
             if (job.worker, job.job) not in rows:
-                rows[job.worker, job.job] = crew.begin(job)
+                carry_out(job, 0.0, None)
 
-    events = follow(book, Clock(begin, wait), latency.crashes)
+    events = follow(book, Clock(begin, wait, computed), latency.crashes)
     while True:
         try:
             next(events)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.events import NodeStep
-from byzax.simulator.timeline import Timeline
+from byzax.simulator.timeline import ROWS_AT_ONCE, Timeline
 
 # The number of last rows that an event reads of a worker, by `NodeStep.last_rows`.
 LANES = {None: 0, "sent": 1, "both": 2}
@@ -178,18 +178,26 @@ def held_rows(steps: Sequence[NodeStep], timeline: Timeline, n: int, least: int 
     Returns:
         The places.
     """
-    pads = any(step.pads for step in steps) and bool(np.diff(timeline.sizes).any())
+    pads = any(step.pads for step in steps) and bool((timeline.sizes != timeline.first[1:2]).any())
     lanes = max((LANES[step.last_rows] for step in steps), default=0)
     if not (least or pads or lanes) and timeline.all_fresh:
         return HeldRows(np.broadcast_to(np.int32(0), int(timeline.first[-1])), 0, 0, timeline.first, lanes)
-    rows, updates = timeline.rows, timeline.updates
+    rows, (order, begins) = timeline.rows, timeline.by_worker()
+    starts, most = range(0, len(order), ROWS_AT_ONCE), max(1, least)
+
+    def enough(begin: int) -> bool:
+        """Tells whether the m-th row after each is computed when this one has been read."""
+        later = order[begin + most : begin + most + ROWS_AT_ONCE]
+        earlier = order[begin : begin + len(later)]
+        apart = rows.workers[later] != rows.workers[earlier]
+        return bool((apart | (rows.versions[later] > timeline.updates_of(earlier))).all())
+
     # a worker's rows one after the other: with m places for each, place m more is free again when it is needed
-    mine = np.lexsort((rows.jobs, rows.workers))
-    workers, versions, until = rows.workers[mine], rows.versions[mine], updates[mine]
-    most = max(1, least)
-    while not ((workers[most:] != workers[:-most]) | (versions[most:] > until[:-most])).all():
+    while not all(map(enough, starts)):
         most += 1
-    turn = np.arange(len(mine)) - np.searchsorted(workers, workers)
-    slots = np.empty(len(mine), np.int32)
-    slots[mine] = workers * most + turn % most
+    slots = np.empty(len(order), np.int32)
+    for begin in starts:
+        mine = order[begin : begin + ROWS_AT_ONCE]
+        workers = rows.workers[mine]
+        slots[mine] = workers * most + (np.arange(begin, begin + len(mine)) - begins[workers]) % most
     return HeldRows(slots, most, n * most, timeline.first, lanes)

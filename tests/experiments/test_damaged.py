@@ -11,7 +11,7 @@ import pytest
 from byzax.experiments import plots, study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, plan
-from byzax.simulator.timeline import save
+from byzax.simulator.timeline_files import save
 from tests.experiments.command import byzax
 from tests.experiments.written import study_of
 

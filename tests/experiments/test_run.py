@@ -22,12 +22,12 @@ from rich.console import Console
 from byzax.experiments import running
 from byzax.experiments.entries import Entry
 from byzax.experiments.progress import report
-from byzax.simulator import timeline
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.executors import Loop
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import digest
+from byzax.simulator.timeline_files import load
 from tests.experiments.command import ROOT, SMALL, byzax, command, write
 from tests.nightly import by_day
 
@@ -376,7 +376,7 @@ def test_a_race_that_loses_an_actor_goes_on_without_its_rows_says_so_and_replays
     assert told["status"] == "degraded"
     assert told["step"] == 3000
     assert len(told["lost"]) in (3, 4)
-    kept = timeline.load(out / "runs" / "average_none_seed-0" / "timeline.npz")
+    kept = load(out / "runs" / "average_none_seed-0" / "timeline.npz")
     assert kept.seen[0] == 7
     assert kept.seen[-1] == 7 - len(told["lost"])
     done = byzax("replay", out)
@@ -400,7 +400,7 @@ def test_an_interrupted_race_is_recorded_up_to_its_last_evaluation_and_replays(t
     assert process.returncode == 143, said
     told = summaries(out)["average_none_seed-0"]
     assert told["status"] == "interrupted"
-    recorded = timeline.load(out / "runs" / "average_none_seed-0" / "timeline.npz")
+    recorded = load(out / "runs" / "average_none_seed-0" / "timeline.npz")
     assert 30000 > recorded.steps >= told["step"] >= 4
     done = byzax("replay", out)
     assert done.exit_code == 0, done.output

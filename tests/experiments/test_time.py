@@ -255,7 +255,7 @@ def test_a_race_that_was_stopped_early_is_recorded_to_its_end_and_replayed(tmp_p
     ],
 )
 def test_a_damaged_run_is_not_replayed_and_one_line_says_what_is_wrong(study, tmp_path, file, text, said):
-    from byzax.simulator.timeline import save
+    from byzax.simulator.timeline_files import save
 
     folder, _ = study
     run = tmp_path / "run"
@@ -293,7 +293,7 @@ def test_the_folder_of_a_study_is_its_first_run_and_takes_no_overrides(study, tm
 
 @pytest.mark.parametrize("kind", ["scenario", "run", "file"])
 def test_a_timeline_is_drawn_from_a_scenario_a_run_and_a_file(study, tmp_path, kind):
-    from byzax.simulator.timeline import save
+    from byzax.simulator.timeline_files import save
 
     folder, _ = study
     run = next(path for path in folder.glob("runs/*") if "apply-buffer" in path.name)

@@ -40,8 +40,16 @@ def test_a_sweep_of_rates_keeps_the_compiled_functions_of_the_last_runs_alone(ex
         # all in blocks, but for the timeline itself, of 24 bytes: 10^8 jobs take 2.6 GB
         ("synchronous", 1000, 5000, 40),
         ("synchronous", 20, 6000, 100),
+        ({"name": "synchronous", "quorum": 15}, 20, 6000, 100),
+        ({"name": "sampled", "participants": 10}, 20, 6000, 100),
+        ({"name": "basgd", "buckets": 6}, 20, 6000, 100),
         ({"name": "asynchronous", "apply": "buffer", "rows": 10}, 20, 6000, 100),
+        # an update for every row
+        ({"name": "asynchronous", "apply": "table"}, 20, 150_000, 100),
+        ({"name": "asynchronous", "apply": "each"}, 20, 150_000, 100),
+        ({"name": "stale_synchronous", "apply": "table"}, 20, 150_000, 100),
     ],
+    ids=str,
 )
 def test_a_planned_row_takes_few_bytes_while_a_run_is_prepared(schedule, workers, updates, most):
     latency = {"latency": "exponential"} if workers == 20 else {}

@@ -10,7 +10,8 @@ from byzax.simulator.executors.base import network_of, per_job, plan, prepare
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.parts import least_rows
 from byzax.simulator.senders import Arrivals
-from byzax.simulator.timeline import check, load, save, truncate
+from byzax.simulator.timeline import check, truncate
+from byzax.simulator.timeline_files import load, save
 from byzax.simulator.world import world
 from tests.nightly import by_day, by_night
 from tests.simulator.conftest import Remembered, run, small

@@ -18,7 +18,9 @@ from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import f_of_rule
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.schedules.sampled import likely_bound
-from byzax.simulator.timeline import Outcome, Timeline, check, load, save, timeline, usage
+from byzax.simulator.timeline import Outcome, Timeline, check, timeline
+from byzax.simulator.timeline_files import load, save
+from byzax.simulator.usage import usage
 from byzax.simulator.validation.part_checks import check_parts
 from tests.nightly import by_night
 from tests.simulator.conftest import at, small

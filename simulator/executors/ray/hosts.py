@@ -79,7 +79,13 @@ class Hosts(NamedTuple):
 
 
 def take_in(
-    pool: ActorPool, count: int, task: Task, network: Network, timeline: Timeline, state: State | None
+    pool: ActorPool,
+    count: int,
+    task: Task,
+    network: Network,
+    timeline: Timeline,
+    state: State | None,
+    at_server: Sequence[str] = (),
 ) -> Hosts:
     """Gives nodes to actors.
 
@@ -92,6 +98,7 @@ def take_in(
         network: Its network.
         timeline: Its timeline, of which they get the first update.
         state: The state to begin with; None for the beginning of the run.
+        at_server: Kinds of which the server's actor has all nodes too.
 
     Returns:
         The actors, ready to go.
@@ -119,6 +126,8 @@ def take_in(
     )
     for host, handle in enumerate(handles):
         mine = {kind: np.flatnonzero(places == host) for kind, places in hosted.items() if host in places}
+        if handle is handles[-1]:
+            mine |= {kind: np.arange(network.nodes[kind]) for kind in at_server}
         leaves = state and {kind: [leaf[nodes] for leaf in state.nodes[kind]] for kind, nodes in mine.items()}
         ready.append(handle.host.remote(task, first, mine, leaves))
     fetch(pool.head, ready)

@@ -79,7 +79,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     # what the first update is without mishaps: the functions are built for it
     prepared = prepare(run, plan(run, 1, smooth=True))
     network, here = network_of(run, prepared)
-    hosts = take_in(pool, count, task, network, prepared.timeline, None)
+    hosts = take_in(pool, count, task, network, prepared.timeline, None, at_server=["worker"])
     forged_workers = build_forged_workers(prepared.first, here)
     # the others may die, and measure nothing
     adversary, server = hosts.handles[-2:]
@@ -89,6 +89,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     versions = {0: SentMessage(first, -1, 0, 0, -1, model)}
     keeps = any(step.last_rows for step in network.steps)
     latest: dict[int, LastRow] = {}
+    read_before: dict[int, dict[Any, None]] = {}
     numbers = itertools.count(first + 1)
     recorded = task.record.steps(run.steps)
     evaluated = set(evaluation_steps(task.evaluate_every, run.steps))
@@ -145,16 +146,11 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
 
     def rows_of(handles: list[Handle]) -> list[Any]:
         """References to the messages with the rows as their workers send them, one for each job."""
+        rows = [handle.row for handle in handles]
         if network.steps[WORK].transform is None:
-            return [handle.row for handle in handles]
-        by_host: dict[int, list[Handle]] = {}
-        for handle in handles:
-            by_host.setdefault(host_of(handle.event.node), []).append(handle)
-        sent = {
-            host: hosts.handles[host].send.remote([each.event for each in mine], *(each.row for each in mine))
-            for host, mine in by_host.items()
-        }
-        return [sent[host_of(handle.event.node)] for handle in handles]
+            return rows
+        # not by the actors of the workers, which may die after the book has counted on their rows
+        return [server.send.remote([handle.event for handle in handles], *rows)] * len(rows)
 
     def ask(
         step: int, kind: int, place: int, inbox: list[SentMessage], seen: int, read: tuple[int, ...] | None
@@ -162,7 +158,11 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         """Asks for an event of an update that reads these messages."""
         reads = [(each.number, each.port, each.sender, each.version, each.lag) for each in inbox]
         event = SingleEvent(step, kind, place, next(numbers), 0, step, seen, reads, read)
-        given = event, step in recorded, *dict.fromkeys(each.message for each in inbox)
+        messages = dict.fromkeys(each.message for each in inbox)
+        given = event, step in recorded, *(each for each in messages if each not in read_before.get(kind, ()))
+        if network.steps[kind].last_rows:
+            # where it is carried out they are kept until the next one
+            read_before[kind] = messages
         if kind == FORGE:
             message = adversary.carry_out.remote(*given)
         else:
