@@ -83,7 +83,7 @@ class Layout(NamedTuple):
 
 
 class Happening(NamedTuple):
-    """Which events of T updates happen, which messages these read, and when.
+    """The events of T updates that happen, the messages that these read, and the times.
 
     Attributes:
         happened: `[T, E]`; None where all do.

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from byzax.simulator.timeline import Rows, Timeline, check
+from byzax.simulator.timeline import RoundTimes, Rows, Timeline, check
 
 # Workers without a job that a recorded timeline may have: a scenario has no more.
 MOST_IDLE = 100_000
 # The arrays of a saved timeline beside those of its rows.
 ALONE, PAIRS = ("first", "seen", "time_s", "outcomes"), ("gone", "lost")
+OF_ROUNDS = ("begin_s", "end_s", "taken")
 
 
 def save(timeline: Timeline, file: Any) -> None:
@@ -23,7 +24,9 @@ def save(timeline: Timeline, file: Any) -> None:
     parts = {"rows": timeline.rows, "unused": timeline.unused}
     arrays = {f"{part}.{name}": value for part, rows in parts.items() for name, value in rows._asdict().items()}
     alone = {name: getattr(timeline, name) for name in (*ALONE, *PAIRS)}
-    np.savez_compressed(file, **arrays, **alone, stopped=np.array(timeline.stopped))
+    rounds = {f"rounds.{each.step}.{name}": getattr(each, name) for each in timeline.rounds for name in OF_ROUNDS}
+    steps = {"steps": np.array([each.step for each in timeline.rounds])} if rounds else {}
+    np.savez_compressed(file, **arrays, **alone, **rounds, **steps, stopped=np.array(timeline.stopped))
 
 
 def load(path: Path) -> Timeline:
@@ -46,13 +49,23 @@ def load(path: Path) -> Timeline:
             alone = {name: arrays[name] for name in ALONE}
             # a file of an earlier version has none
             alone |= {name: arrays[name] for name in PAIRS if name in arrays}
-            loaded = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]))
+            rounds = tuple(
+                RoundTimes(**{name: arrays[f"rounds.{step}.{name}"] for name in OF_ROUNDS}, step=step)
+                for step in (arrays["steps"].tolist() if "steps" in arrays else ())
+            )
+            loaded = Timeline(rows=rows, unused=unused, **alone, stopped=str(arrays["stopped"]), rounds=rounds)
             numbers = [*rows[:4], *unused[:4], loaded.first, loaded.seen, loaded.outcomes]
             times = [*rows[4:], *unused[4:], loaded.time_s]
             if any(each.dtype.kind not in "iu" for each in numbers) or any(each.dtype.kind != "f" for each in times):
                 raise TypeError("not the types that save writes")
             if any(each.ndim != 1 for each in (*numbers, *times)):
                 raise IndexError("not the shapes that save writes")
+            for begin_s, end_s, taken, _ in rounds:
+                shape = taken.shape[:2]
+                if taken.ndim != 3 or begin_s.shape != shape or end_s.shape != shape or len(taken) != loaded.steps:
+                    raise IndexError("not the shapes that save writes")
+                if taken.dtype != bool or begin_s.dtype.kind != "f" or end_s.dtype.kind != "f":
+                    raise TypeError("not the types that save writes")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}): a timeline.npz is needed") from None
     except Exception as error:

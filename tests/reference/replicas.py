@@ -104,9 +104,9 @@ def train(given: dict[str, Any], drawn: Drawn, taken: Callable[[int, int, int], 
     other way. The rule is the median, or the trimmed mean of f rows on each side.
 
     Args:
-        given: What the scenario says.
-        drawn: What byzax drew.
-        taken: Whose messages a node took, by phase, node and round.
+        given: The scenario.
+        drawn: The draws of byzax.
+        taken: The senders of the messages that a node took, by phase, node and round.
     """
     topology, (n, f) = given["topology"], (given["workers"]["total"], given["workers"]["byzantine"])
     servers, liars, memory = topology["servers"], topology["byzantine_servers"], Memory(drawn)

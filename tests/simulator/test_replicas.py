@@ -15,12 +15,14 @@ from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.config.part import Choice
 from byzax.simulator.config.study import Study
 from byzax.simulator.durations import Durations
+from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import digest, network_of, plan, prepare
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
 from byzax.simulator.rounds import Rounds, RoundStep, plan_rounds
 from byzax.simulator.timeline import Outcome
+from byzax.simulator.timeline_files import load, save
 from byzax.simulator.topologies import build
 from tests.nightly import by_night
 from tests.reference import replicas as reference
@@ -70,7 +72,7 @@ def scenario_of(name, **changes) -> Study:
 
 
 def taken_by(study):
-    """Whose messages a node took, by phase, node and round."""
+    """The senders of the messages that a node took, by phase, node and round."""
     times = {PHASES[each.step]: each.taken for each in plan(study.run).rounds if each.step in PHASES}
     return lambda phase, node, t: np.flatnonzero(times[phase][t, node]).tolist()
 
@@ -277,6 +279,17 @@ def test_lost_messages_and_dead_workers_leave_a_table_that_can_be_carried_out(na
     assert (begun > 6).any()
     assert not np.isfinite(times[WORK].end_s[:, 9][times[WORK].begin_s[:, 9] > 5]).any()
     assert {Outcome.DROPPED, Outcome.LOST} & {*made.outcomes.tolist()}
+
+
+def test_a_timeline_is_read_as_it_was_written_and_replayed(tmp_path):
+    study = scenario_of("GuanYu, momentum", latency=MISHAPS)
+    save(plan(study.run), tmp_path / "timeline.npz")
+    read = load(tmp_path / "timeline.npz")
+    for one, other in zip(read.rounds, plan(study.run).rounds, strict=True):
+        np.testing.assert_equal(one, other)
+    with executors.session(study.executor) as execute:
+        whole = list(execute(study.task))
+    assert all(same(*pair) for pair in zip(whole, loop.replay(study.task, read), strict=True))
 
 
 def test_a_run_without_enough_workers_ends_and_says_why():
