@@ -56,6 +56,14 @@ class Rounds(NamedTuple):
     ends: str
     honest: tuple[int, ...]
 
+    def way(self, step: RoundStep) -> Way:
+        """The direction of the messages that a step reads."""
+        (worker,) = (each.kind for each in self.steps if each.works)
+        (sender,) = (each.kind for each in self.steps if each.name == step.reads)
+        if sender == step.kind:
+            return "peer"
+        return "up" if sender == worker else "down" if step.kind == worker else "peer"
+
 
 # The spells in which a node is alive: the seconds at which each begins and ends.
 Spells = list[tuple[float, float]]
@@ -87,7 +95,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     n = len(job.senders)
     draws, spells = build_draws(source, n, seed, bits), _spells(source)
     links = {
-        step.name: build_links(source, seed, bits * step.size, _way(rounds, job.kind, step), step.senders)
+        step.name: build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
         for step in rounds.steps
         if step.reads
     }
@@ -134,14 +142,6 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
         time_s[t] = now = max(now, ends[np.isfinite(ends)].max())
     kept = tuple(times.until(ended) for times in found.values())
     return _timeline(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
-
-
-def _way(rounds: Rounds, worker: str, step: RoundStep) -> Way:
-    """The direction of the messages that a step reads, as a key of the latency."""
-    (sender,) = (other.kind for other in rounds.steps if other.name == step.reads)
-    if sender == step.kind:
-        return "peer"
-    return "up" if sender == worker else "down" if step.kind == worker else "peer"
 
 
 def _spells(source: LatencyPart) -> dict[int, Spells]:

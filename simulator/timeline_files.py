@@ -25,8 +25,8 @@ def save(timeline: Timeline, file: Any) -> None:
     arrays = {f"{part}.{name}": value for part, rows in parts.items() for name, value in rows._asdict().items()}
     alone = {name: getattr(timeline, name) for name in (*ALONE, *PAIRS)}
     rounds = {f"rounds.{each.step}.{name}": getattr(each, name) for each in timeline.rounds for name in OF_ROUNDS}
-    steps = {"steps": np.array([each.step for each in timeline.rounds])} if rounds else {}
-    np.savez_compressed(file, **arrays, **alone, **rounds, **steps, stopped=np.array(timeline.stopped))
+    rounds |= {"steps": np.array([each.step for each in timeline.rounds])} if rounds else {}
+    np.savez_compressed(file, **arrays, **alone, **rounds, stopped=np.array(timeline.stopped))  # pyright: ignore[reportArgumentType]
 
 
 def load(path: Path) -> Timeline:
