@@ -1,6 +1,7 @@
 """Consecutive updates of one kind as a compiled loop."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -327,7 +328,7 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
         fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
         return function(World._make(fields), *own[1:])
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=1)
     def all_seeds(worlds: World, *others: Any) -> Any:
         mine = World(*(value if axis == 0 else () for axis, value in zip(SEED_AXES, worlds, strict=True)))  # pyright: ignore[reportArgumentType]
         # On CPU a batch of seeds takes longer than one seed after the other (experiments/benchmarks/RESULTS.md).

@@ -43,12 +43,13 @@ class Moment(NamedTuple):
     Attributes:
         step: Updates so far.
         states: The states of all nodes.
-        live: The messages that later events read, by their numbers, with the last event that reads each.
+        live: The messages that later events read, by their numbers, with the last event that reads each, and of forged
+            ones those that they were made of.
     """
 
     step: int
     states: NewStates
-    live: dict[int, tuple[Any, int]]
+    live: dict[int, tuple[Any, int, Sequence[Any]]]
 
 
 @contextmanager
@@ -117,7 +118,11 @@ def updates(
             for place in range(begins, ends):
                 number, reads = table.begin + place, range(first[place], first[place + 1])
                 what, event, last = network.steps[kinds[place]], next(events), lasts[place]
-                messages = [live[source[i]][0] if port[i] < 0 else RowOf(live[source[i]][0], port[i]) for i in reads]
+                sent = [live[source[i]] for i in reads]
+                messages = [
+                    each if port[i] < 0 else RowOf(each, port[i], of)
+                    for i, (each, _, of) in zip(reads, sent, strict=True)
+                ]
                 me = what.kind, event.node
                 try:
                     states[me], message, found, made = what.run(here, event, states[me], messages)
@@ -130,7 +135,9 @@ def updates(
                     if live[each][1] == number:
                         del live[each]
                 if last > number:
-                    live[number] = message, last
+                    # beyond the update they would be held through one another
+                    of_update = what.forges and last < table.begin + ends
+                    live[number] = message, last, messages if of_update else ()
             diagnostics, weights = network.measure(seen)
             given: dict[str, Any] = network.arrays(update, arrays, states) if recorded else dict.fromkeys(ARRAYS)
             measured: dict[str, Any] = {
@@ -149,7 +156,9 @@ def _start(run: Run, network: Network, here: World, state: State | None) -> Mome
         for node in range(network.nodes[kind]):
             states[kind, node] = restored(states[kind, node], [leaf[node] for leaf in leaves])
     step = state.step if state else 0
-    live = {number: (network.show(states[node]), last) for number, (node, last) in network.table.kept(step).items()}
+    live: dict[int, Any] = {
+        number: (network.show(states[node]), last, ()) for number, (node, last) in network.table.kept(step).items()
+    }
     if state is None:
         return Moment(step, states, live)
     kept = network.table.rows(step)
@@ -160,7 +169,7 @@ def _start(run: Run, network: Network, here: World, state: State | None) -> Mome
             # zeros for rows that nobody reads any more
             message = np.zeros((ports.max() + 1, message.shape[1]), message.dtype)
             message[ports] = state.rows[mine]
-        live[number] = jnp.asarray(message if ports[0] >= 0 else message[0]), int(kept.last[mine].max())
+        live[number] = jnp.asarray(message if ports[0] >= 0 else message[0]), int(kept.last[mine].max()), ()
     return Moment(step, states, live)
 
 

@@ -131,9 +131,10 @@ class NodeStates(Mapping[Node, Any]):
 _take = jax.jit(lambda states, *places: jax.tree.map(lambda leaf: leaf[places], states))
 
 
-def _stretch(run: Run, d: int) -> int:
-    """Updates that are compiled as one loop at most: a second of work or so, of which nothing can be kept."""
-    return max(1, min(LONGEST_LOOP, LOOP_WORK // (run.workers.total * run.data.batch_size * d)))
+def _stretch(run: Run, rows: int, d: int) -> int:
+    """Updates of so many rows that are compiled as one loop at most: a second of work or so, of which nothing can be
+    kept."""
+    return max(1, min(LONGEST_LOOP, LOOP_WORK // (rows * run.data.batch_size * d)))
 
 
 def _start(compiled: Compiled, state: engine.State | None) -> tuple[LoopState, int]:
@@ -271,4 +272,5 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             found.append(engine.State(step, nodes, places, rows))
         return found
 
-    return Engine(begin, last, _stretch(task.run, d), lambda: timelines, advance, evaluate, since_last, left)
+    most = int(timelines[0].sizes.max(initial=1))
+    return Engine(begin, last, _stretch(task.run, most, d), lambda: timelines, advance, evaluate, since_last, left)
