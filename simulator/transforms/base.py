@@ -108,10 +108,10 @@ class Transform(NamedTuple):
         init: The state of a sender before its first message.
         init_receiver: The state of a receiver, for one sender, before that sender's first message.
         unbiased: Whether the mean of C(v) over what is drawn is v, for any v.
-        omega: The least known number with E|C(v) - v|² <= omega |v|² for all v, of an unbiased compressor; None where
-            there is none.
-        contraction: A number above 0 with E|C(v) - v|² <= (1 - contraction) |v|² for all v, of a contractive
-            compressor; None where there is none.
+        omega: The least known number with E|C(v) - v|² <= omega |v|² for all v, of an unbiased compressor whose
+            receiver keeps no state; None where there is none.
+        contraction: A number above 0 with E|C(v) - v|² <= (1 - contraction) |v|² for all v, of a contractive compressor
+            whose receiver keeps no state; None where there is none.
     """
 
     encode: Encode

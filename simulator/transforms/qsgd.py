@@ -48,7 +48,7 @@ def qsgd(
     Error: unbiased, omega = min(d / s², sqrt(d) / s)
 
     The paper's experiments take the length of buckets of 512 coordinates; here it is that of the vector, as in its
-    theory.
+    theory. A length beyond the range of a float32 is infinite.
 
     Args:
         shapes: The shapes of the model's parameters.

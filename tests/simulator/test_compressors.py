@@ -145,6 +145,28 @@ def test_signs_and_largest_coordinates_are_those_of_the_definition():
     assert received(top, keys_of(0), np.array([1, -1, 1, -1, 1, 1])).tolist() == [1, -1, 1, 0, 0, 0]
 
 
+def test_the_scale_of_a_message_is_that_of_the_paper():
+    vector = np.array([3, -4, 12, 0], np.float32)
+    scales = {
+        "qsgd": ("length", 13),
+        "terngrad": ("scale", 12),
+        "sign": ("scale", 4.75),
+        "int8": ("scales", [12 / 127]),
+    }
+    for name, (field, expected) in scales.items():
+        message, _ = made(name, ((4,),)).encode(keys_of(0), vector, ())
+        np.testing.assert_allclose(getattr(message, field), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["int8", "terngrad", "sign", "natural", "top_k", "bfloat16"])
+def test_the_largest_numbers_stay_finite(name):
+    vector = np.full(6, 3e38, np.float32)
+    got = received(made(name, ((6,),)), keys_of(0), vector)
+    assert np.isfinite(got).all()
+    if name == "natural":
+        assert (got == 2.0**127).all()
+
+
 WHOLE = [("top_k", {"share": 1.0}), ("random_k", {"share": 1.0}), ("shared_mask", {"share": 1.0}),
          ("threshold", {"above": 1e-30}), ("powersgd", {"rank": 5}), ("ef21", {"inner": {"name": "top_k", "share": 1}}),
          ("difference", {"inner": {"name": "random_k", "share": 1.0}, "probability": 0.3})]  # fmt: skip

@@ -41,7 +41,15 @@ def test_a_message_takes_the_bits_that_it_says_and_is_decoded_from_its_bytes(cas
         np.testing.assert_allclose(vector, unpacked, rtol=1e-6, atol=1e-6)
         sizes.add(int(counted))
     # a vector and its change, and levels and thresholds that differ from message to message
-    differ = {"difference", "difference-elias", "qsgd-elias", "qsgd-elias-few", "threshold", "threshold-bitmap"}
+    differ = {
+        "difference",
+        "difference-elias",
+        "difference-mask",
+        "qsgd-elias",
+        "qsgd-elias-few",
+        "threshold",
+        "threshold-bitmap",
+    }
     assert (len(sizes) > 1) == (case in differ)
 
 

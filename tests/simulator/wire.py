@@ -40,7 +40,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
     "int8": ("int8", {"block": 50}, lambda keys: packing.int8(D, 50)),
     "int8-wide": ("int8", {"block": 1000}, lambda keys: packing.int8(D, 1000)),
     "qsgd": ("qsgd", {"levels": 5}, lambda keys: packing.qsgd(D, 5)),
-    "qsgd-wide": ("qsgd", {"levels": 255}, lambda keys: packing.qsgd(D, 255)),
+    "qsgd-wide": ("qsgd", {"levels": 256}, lambda keys: packing.qsgd(D, 256)),
     "qsgd-elias": ("qsgd", {"levels": 40, "coding": "elias"}, lambda keys: packing.qsgd(D, 40, "elias")),
     "qsgd-elias-few": ("qsgd", {"levels": 1, "coding": "elias"}, lambda keys: packing.qsgd(D, 1, "elias")),
     "terngrad": ("terngrad", {}, lambda keys: packing.terngrad(D)),
@@ -63,6 +63,14 @@ CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
         "difference",
         {"inner": {"name": "random_k", "share": 0.1}, "probability": 0.4},
         lambda keys: packing.difference(D, drawn_by_seed(15)),
+    ),
+    "difference-mask": (
+        "difference",
+        {"inner": {"name": "shared_mask", "share": 0.1}, "probability": 0.4},
+        # the coin has a key of its own
+        lambda keys: packing.difference(
+            D, drawn_by_all(15, keys._replace(shared=jax.random.split(keys.shared)[1]))
+        ),
     ),
     "difference-elias": (
         "difference",
