@@ -5,7 +5,7 @@ from typing import Any
 
 import griffe
 
-FIELDS = "Ages|Condition|Cost|Formula|Knows|Rule|Samples|Sends|Size|Splits|Waits"
+FIELDS = "Ages|Bits|Condition|Cost|Error|Formula|Knows|Rule|Samples|Sends|Size|Splits|Waits"
 
 
 class Sections(griffe.Extension):

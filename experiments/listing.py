@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "schedules": ("schedule", ("Waits", "Ages", "References")),
     "timings": ("timing", ("Sends", "Model", "References")),
     "topologies": ("topology", ("Sends", "Rule", "References")),
+    "transforms": ("transform", ("Formula", "Bits", "Error", "References")),
     "latency": ("latency", ("Formula", "References")),
     "rates": ("rate", ("Formula", "References")),
     "optimizers": ("optimizer", ()),

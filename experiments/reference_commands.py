@@ -25,6 +25,7 @@ class Listing(StrEnum):
     SCHEDULES = "schedules"
     TIMINGS = "timings"
     TOPOLOGIES = "topologies"
+    TRANSFORMS = "transforms"
     LATENCY = "latency"
     RATES = "rates"
     OPTIMIZERS = "optimizers"

@@ -141,7 +141,7 @@ class CarryOut(Protocol):
         ...
 
 
-class Transform(Protocol):
+class TransformMessage(Protocol):
     """Changes a message before its node sends it, as momentum does."""
 
     def __call__(self, world: World, event: NodeEvent, state: Any, message: Any, /) -> tuple[Any, Any]:
@@ -191,7 +191,7 @@ class NodeStep(NamedTuple):
     forges: bool = False
     pads: bool = False
     last_rows: Literal["sent", "both"] | None = None
-    transform: Transform | None = None
+    transform: TransformMessage | None = None
 
     @property
     def run(self) -> CarryOut:
@@ -205,7 +205,12 @@ class NodeStep(NamedTuple):
 
 
 def _transformed(
-    carry_out: CarryOut, transform: Transform, world: World, event: NodeEvent, state: Any, messages: Sequence[Any]
+    carry_out: CarryOut,
+    transform: TransformMessage,
+    world: World,
+    event: NodeEvent,
+    state: Any,
+    messages: Sequence[Any],
 ) -> EventResult:
     made = carry_out(world, event, state, messages)
     state, message = transform(world, event, made.state, made.message)

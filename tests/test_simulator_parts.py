@@ -14,10 +14,21 @@ from pydantic.fields import FieldInfo
 
 from byzax import members
 from byzax.options import OptionError, PartError
-from byzax.simulator import augmentations, data, latency, optimizers, partitions, rates, schedules, timings, topologies
+from byzax.simulator import (
+    augmentations,
+    data,
+    latency,
+    optimizers,
+    partitions,
+    rates,
+    schedules,
+    timings,
+    topologies,
+    transforms,
+)
 
 # kind of part -> its package, the arguments before its options, and the lines of a docstring that tables are made of
-KINDS: dict[str, tuple[Any, tuple[int, ...], tuple[str, ...]]] = {
+KINDS: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "augmentation": (augmentations, (), ("Formula",)),
     "data": (data, (), ("Samples",)),
     "latency": (latency, (), ("Formula",)),
@@ -27,6 +38,7 @@ KINDS: dict[str, tuple[Any, tuple[int, ...], tuple[str, ...]]] = {
     "schedule": (schedules, (20, 4), ("Waits", "Ages")),
     "timing": (timings, (), ("Sends", "Model")),
     "topology": (topologies, (20, 4), ("Sends", "Rule")),
+    "transform": (transforms, (((6, 4), (4,)),), ("Formula", "Bits", "Error")),
 }
 # options without a default
 REQUIRED = {"path": "nowhere", "target": "y", "file": "nowhere", "half_at": 10.0, "every": 3}

@@ -75,6 +75,7 @@ KINDS = {
     "schedule": Kind("schedule", "byzax.simulator.schedules", "schedules", ("n", "f"), "a Schedule"),
     "timing": Kind("timing", "byzax.simulator.timings", "timings", (), "a Timing"),
     "topology": Kind("topology", "byzax.simulator.topologies", "topologies", ("n", "f"), "a Topology"),
+    "transform": Kind("transform", "byzax.simulator.transforms", "transforms", ("shapes",), "a Transform"),
     "latency": Kind(
         "latency model",
         "byzax.simulator.latency",

@@ -32,6 +32,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.data import Dataset
 from byzax.simulator.partitions import Samples
 from byzax.simulator.schedules import Board, Schedule, Situation
+from byzax.simulator.transforms import Transform, WireKeys
 from byzax.simulator.validation import validate
 from tests.docs.pages import PAGES, ROOT, blocks, name
 
@@ -49,6 +50,7 @@ DESCRIBED: dict[str, tuple[Any, ...]] = {
     "data": (Dataset,),
     "partition": (Samples,),
     "schedule": (Schedule, Board, Situation),
+    "transform": (Transform, WireKeys),
 }
 # pages whose Python trains models
 SLOW = {
