@@ -29,6 +29,8 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "schedules": ("schedule", ("Waits", "Ages", "References")),
     "timings": ("timing", ("Sends", "Model", "References")),
     "topologies": ("topology", ("Sends", "Rule", "References")),
+    "graphs": ("graph", ("Neighbours", "References")),
+    "mixing": ("mixing", ("Condition", "Cost", "References")),
     "latency": ("latency", ("Formula", "References")),
     "rates": ("rate", ("Formula", "References")),
     "optimizers": ("optimizer", ()),

@@ -23,6 +23,10 @@ class OfKind(NamedTuple):
 
 
 NestedAttack = Annotated[Nested, OfKind("attack")]
+NestedRule = Annotated[Nested, OfKind("rule")]
+NestedPre = Annotated[Nested, OfKind("pre")]
+NestedGraph = Annotated[Nested, OfKind("graph")]
+NestedMixing = Annotated[Nested, OfKind("mixing")]
 
 
 class PartError(ValueError):
