@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 
-from byzax.simulator.compilation import compiled_once
+from byzax.simulator.compilation import MAX_COMPILED, compiled_once
 from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
+from byzax.simulator.file_cache import file_cache
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.topologies import Topology
 from byzax.simulator.world import load
@@ -15,7 +16,9 @@ from byzax.simulator.world import load
 Array = jax.Array
 
 # equal parts give the same functions, and these are compiled once
-_schedule, _topology = compiled_once(build), compiled_once(build)
+_schedule = compiled_once(build)
+# a graph may be read from a file
+_topology = file_cache(maxsize=MAX_COMPILED)(build)
 _MIXING = Choice("mixing", NestedPart)
 
 

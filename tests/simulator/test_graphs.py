@@ -244,6 +244,21 @@ def test_a_file_that_is_no_list_of_edges_is_refused_with_its_line(text, words, t
     assert "\n" not in str(refused.value)
 
 
+def test_a_file_that_changes_is_read_again_and_its_mistakes_stand_at_the_key_of_the_graph(tmp_path):
+    file = tmp_path / "graph.csv"
+    topology = {"name": "gossip", "graph": {"name": "edge_file", "file": str(file)}, "mixing": "weighted_average"}
+    whole = SMALL | {"topology": topology, "workers": {"total": 4, "byzantine": 0}, "steps": 1}
+    for text, inboxes in (("0,1\n1,2\n2,3\n", [2, 3, 3, 2]), ("0,1\n1,2\n2,3\n3,0\n", [3, 3, 3, 3])):
+        file.write_text(text)
+        (update,) = byzax.simulate(**whole)
+        assert (~np.isnan(update.forged).any(axis=2)).sum(axis=1).tolist() == inboxes
+    file.write_text("0,1\n1,4\n")
+    with pytest.raises(
+        byzax.ScenarioError, match=r"^topology.graph: edge_file .*: line 2: two numbers of nodes, 0 to 3"
+    ):
+        byzax.validate(byzax.Run(**whole))
+
+
 def test_a_graph_of_ones_own_is_a_function_in_a_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
