@@ -195,6 +195,8 @@ def _field(annotation: Any) -> Any:
         return annotation
     if getattr(annotation, "_is_protocol", False) or origin is Callable:
         return Callable[..., Any]
+    if origin is Mapping:
+        return InstanceOf[Mapping]
     return InstanceOf[annotation] if hasattr(annotation, "_fields") else Any
 
 
