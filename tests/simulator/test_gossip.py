@@ -287,7 +287,7 @@ def test_a_run_that_was_left_goes_on_to_the_same_numbers(name, executor):
             assert all(same(*pair) for pair in zip(whole[-len(rest) :], rest, strict=True))
 
 
-def test_the_second_round_of_ubar_judges_by_fresh_samples_of_the_node_and_is_alike_in_compiled_loops():
+def test_ubar_judges_anew_in_every_round_and_alike_in_compiled_loops():
     name, changes = "torus, median", {"topology": {"name": "gossip", "graph": "complete", "mixing": "ubar"}}
     recording = {"record": {"weights": True}, "rule": "average", **changes}
     for one, other in zip(*(checkpoints_of(name, each, **recording) for each in ("loop", "vectorised")), strict=True):

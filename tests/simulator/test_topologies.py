@@ -2,13 +2,19 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import byzax
 from byzax.options import PartError
 from byzax.simulator import graphs, topologies
+from byzax.simulator.context import build_context
 from byzax.simulator.graphs.base import closed_neighbourhoods, edge_weights
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, take_aggregate
+from byzax.simulator.world import World
 from tests.nightly import by_night
 
 N, F = 7, 1
@@ -144,6 +150,33 @@ def test_by_dissensus_of_strength_1_nobody_comes_nearer_to_anybody_by_averaging(
         # the centre alone hears a Byzantine node
         np.testing.assert_allclose(each.params[N - 1], each.rows[N - 1], atol=1e-5)
         assert np.abs(each.params[1] - each.rows[1]).max() > 1e-4
+
+
+class Batches:
+    """A model whose loss is the batch that it is measured on."""
+
+    def loss(self, params, x, y):
+        return x[:, 0]
+
+
+def test_a_node_measures_losses_on_fresh_samples_of_its_own():
+    nothing = jnp.zeros(0, int)
+    key, samples = jax.random.key(3), jnp.arange(60.0)[:, None]
+    shards, sizes = jnp.arange(60).reshape(3, 20), jnp.array([20, 5, 20])
+    honest = -jnp.ones(3, int)
+    here = World(key, key, key, samples, samples[:, 0], shards, sizes, nothing, nothing, nothing, honest, None, None)
+    make_context = build_context(Batches(), 64, None, take_aggregate)  # pyright: ignore[reportArgumentType]
+    arrived = Arrivals(jnp.arange(3), jnp.zeros(3, int), receiver=1, own=jnp.arange(3) == 1, weights=jnp.full(3, 1 / 3))
+    drawn = []
+    for step in range(2):
+        server = Server(jnp.zeros(1), None, (), None, step)  # pyright: ignore[reportArgumentType]
+        loss = make_context(here, server, jnp.int32(step), jax.random.fold_in(key, step), arrived).context.loss
+        assert loss is not None
+        # one batch for all models of a round
+        np.testing.assert_array_equal(loss(jnp.zeros(1)), loss(jnp.ones(1)))
+        drawn.append(np.asarray(loss(jnp.zeros(1))))
+    assert {*np.concatenate(drawn).tolist()} == {20, 21, 22, 23, 24}
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_a_mixing_needs_no_rule():
