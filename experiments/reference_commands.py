@@ -25,6 +25,8 @@ class Listing(StrEnum):
     SCHEDULES = "schedules"
     TIMINGS = "timings"
     TOPOLOGIES = "topologies"
+    GRAPHS = "graphs"
+    MIXING = "mixing"
     LATENCY = "latency"
     RATES = "rates"
     OPTIMIZERS = "optimizers"
