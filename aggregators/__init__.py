@@ -75,4 +75,4 @@ def __getattr__(name: str) -> Callable[..., Aggregator]:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "filters", "pre", *available()})
+    return sorted({*__all__, "filters", "mixing", "pre", *available()})

@@ -20,6 +20,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 # the functions of a `Context` that a rule or a filter may call, as its `needs` name them
 Need = Literal["gradient", "loss", "after"]
@@ -46,17 +47,33 @@ class Info(NamedTuple):
     undecided: Array | None = None
 
 
+class Neighbourhood(NamedTuple):
+    """The rows of a node that mixes models, its own among them.
+
+    Attributes:
+        own: `[n]`, true for the node's own row, which is one of them.
+        weights: `[n]`, the weights of the edges to the senders, that of its own row what is left to 1.
+        byzantine: `[n]`, true for the rows of Byzantine nodes, which no node knows: for oracles.
+    """
+
+    own: Array
+    weights: Array
+    byzantine: Array
+
+
 class Context(NamedTuple):
-    """The server's knowledge beside the rows; most rules ignore it.
+    """The knowledge of a server or node beside the rows; most rules ignore it.
 
     Attributes:
         key: For what a rule draws, another one at every update.
         params: `[d]`, the model that the update changes.
         gradient: Gives the server's own row `[d]`, on the server's own data; None where it has none. The row is made
             the way workers make theirs: of the same gradients, local steps and momentum.
-        loss: Gives the mean loss `[]` of a model `[d]` on the server's own data; None where it has none.
+        loss: Gives the mean loss `[]` of a model `[d]` on the server's own data, of a node that mixes on a batch of its
+            samples; None where it has none.
         after: Gives the model `[d]` that the update makes of `params` where its argument `[d]` is the aggregate; None
             where that is not known.
+        neighbourhood: The rows of a node that mixes models; None where there is a server.
     """
 
     key: Array
@@ -64,6 +81,7 @@ class Context(NamedTuple):
     gradient: Callable[[], Array] | None = None
     loss: Callable[[Array], Array] | None = None
     after: Callable[[Array], Array] | None = None
+    neighbourhood: Neighbourhood | None = None
 
 
 class RuleInit(Protocol):
@@ -153,6 +171,7 @@ class Aggregator(NamedTuple):
             multiplied by numbers of samples.
         least_rows: The fewest rows that the rule accepts with the same options, from f.
         needs: The functions of the `Context` that `apply` calls, of "gradient", "loss" and "after".
+        weighs: Whether `apply` reads the weights of the neighbourhood's edges.
     """
 
     init: RuleInit
@@ -162,6 +181,7 @@ class Aggregator(NamedTuple):
     linear: bool = False
     least_rows: LeastRows = one_row
     needs: frozenset[Need] = frozenset()
+    weighs: bool = False
 
 
 def require(

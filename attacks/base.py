@@ -1,6 +1,6 @@
 """Types of attacks, types of their options, and statistics that every file of this folder shares."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
-from byzax.members import find, place_of, reference_of
-from byzax.options import Nested, OptionError, PartError, checked_fields
+from byzax import members
+from byzax.members import place_of
+from byzax.options import Nested, PartError
 
 Array = jax.Array
 State = Any
@@ -88,10 +89,11 @@ class View(NamedTuple):
         loss: Measures a model on samples of the Byzantine workers.
         step: The server's count of updates so far.
         receiver: The number of the server or node that the rows go to; 0 where there is one server.
+        own: `[n]`, true for the row of the receiver itself; nowhere where that is a server.
         new: `[n]`, the rows that came for this update. All others are the last ones that the server keeps, or that an
             adversary remembers to whom rows come one at a time.
         counts: `[n]`, the weight of each row by itself: the number of samples that its worker says it holds where rows
-            weigh by samples, else 1.
+            weigh by samples, the weight of its edge where the receiver mixes by these, else 1.
         rate: The factor between aggregate and update where rows are changes of the model and the server's optimizer is
             plain SGD, else 1.
         after: Makes an update without taking it; None where there is no server.
@@ -106,6 +108,7 @@ class View(NamedTuple):
     loss: ModelLoss
     step: Array
     receiver: Array | np.int32 = np.int32(0)
+    own: Array | np.bool_ = np.bool_(False)
     new: Array | np.bool_ = np.bool_(True)
     counts: Array | np.float32 = np.float32(1)
     rate: Array | np.float32 = np.float32(1)
@@ -260,7 +263,8 @@ class Attack(NamedTuple):
         reads_labels: Whether `corrupt` reads or changes labels, so that the data has to have them.
         least_known: Rows that its workers have to know to change anything; where they know one, their own, and this is
             2, they send that one.
-        by_receiver: Whether what `forge` makes depends on `View.receiver`; refused where there is one server.
+        by_receiver: Whether what `forge` makes depends on `View.receiver` or `View.own`; refused where there is one
+            server.
     """
 
     init: AttackInit = lambda d: ()
@@ -359,19 +363,7 @@ def nested(option: str, other: Nested) -> tuple[str, Callable[..., Attack]]:
         OptionError: For a mapping without a name.
         PartError: For an unknown attack.
     """
-    chosen = dict(other) if isinstance(other, Mapping) else {"name": other}
-    reference = chosen.pop("name", None)
-    if reference is None:
-        raise OptionError(option, f"must have a name, such as {option}={{'name': 'little'}}, got {other!r}")
-    function = find("attack", reference)
-
-    def make(n: int, f: int, **options: Any) -> Attack:
-        made = function(n, f, **{**chosen, **options})
-        if not isinstance(made, Attack):
-            raise PartError(f"{option} must give an Attack, got {type(made).__name__}{place_of(function)}")
-        return checked_fields(made)
-
-    return reference_of(function).rpartition(":")[2].strip("<>"), make
+    return members.nested("attack", option, other, Attack)
 
 
 def num_rows(view: View) -> Array:

@@ -30,6 +30,8 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "timings": ("timing", ("Sends", "Model", "References")),
     "topologies": ("topology", ("Sends", "Rule", "References")),
     "transforms": ("transform", ("Formula", "Bits", "Error", "References")),
+    "graphs": ("graph", ("Neighbours", "References")),
+    "mixing": ("mixing", ("Condition", "Cost", "References")),
     "latency": ("latency", ("Formula", "References")),
     "rates": ("rate", ("Formula", "References")),
     "optimizers": ("optimizer", ()),

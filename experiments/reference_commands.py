@@ -26,6 +26,8 @@ class Listing(StrEnum):
     TIMINGS = "timings"
     TOPOLOGIES = "topologies"
     TRANSFORMS = "transforms"
+    GRAPHS = "graphs"
+    MIXING = "mixing"
     LATENCY = "latency"
     RATES = "rates"
     OPTIMIZERS = "optimizers"

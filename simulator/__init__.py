@@ -7,8 +7,8 @@ import importlib
 from types import ModuleType
 
 _PACKAGES = (
-    "augmentations", "data", "latency", "optimizers", "partitions", "rates", "schedules", "timings", "topologies",
-    "transforms"
+    "augmentations", "data", "graphs", "latency", "optimizers", "partitions", "rates", "schedules", "timings",
+    "topologies", "transforms",
 )  # fmt: skip
 
 

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators import Context
+from byzax.aggregators.mixing import Neighbourhood
 from byzax.models import Model
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose
 from byzax.simulator.normalising import apply_scaling
+from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import MoveModel, Server
 from byzax.simulator.server_row import ServerRow
 from byzax.simulator.world import World
@@ -68,14 +70,15 @@ def with_server_row(
 class MakeContext(Protocol):
     """Gathers the server's knowledge beside the rows."""
 
-    def __call__(self, world: World, server: Server, step: Array, key: Array, /) -> ServerKnowledge:
-        """The server's knowledge before an update.
+    def __call__(self, world: World, server: Server, step: Array, key: Array, arrived: Arrivals, /) -> ServerKnowledge:
+        """The knowledge of a server or node before an update.
 
         Args:
             world: Arrays of the run.
             server: State of the server.
             step: The update.
             key: Key of what rule or filter draw.
+            arrived: The senders of the rows.
 
         Returns:
             The knowledge. Samples are drawn and gradients computed where a function of it is called.
@@ -97,21 +100,29 @@ def build_context(model: Model, batch_size: int, own: ServerRow, move: MoveModel
         The function that gathers the server's knowledge.
     """
 
-    def make_context(world: World, server: Server, step: Array, key: Array) -> ServerKnowledge:
+    def make_context(world: World, server: Server, step: Array, key: Array, arrived: Arrivals) -> ServerKnowledge:
         def after(aggregate: Array) -> Array:
             return move(server.params, server.optimizer, aggregate)[0]
 
+        def build_loss(samples: Array, count: Array | int) -> Callable[[Array], Array]:
+            def loss(params: Array) -> Array:
+                draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
+                position = samples[jax.random.randint(draw, (batch_size,), 0, count)]
+                return model.loss(params, apply_scaling(world.scaling, world.x[position]), world.y[position])
+
+            return loss
+
+        if arrived.weights is not None:
+            around = Neighbourhood(arrived.own, arrived.weights, world.byzantine_rank[arrived.workers] >= 0)
+            loss = build_loss(world.shards[arrived.receiver], world.sizes[arrived.receiver])
+            return ServerKnowledge(Context(key, server.params, None, loss, after, around), None)
         if not len(world.validation):
             return ServerKnowledge(Context(key, server.params, after=after), None)
 
         def own_row(memory: State) -> tuple[State, Array]:
             return own.make(world, server.params, step, key, memory)
 
-        def loss(params: Array) -> Array:
-            draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
-            position = world.validation[jax.random.randint(draw, (batch_size,), 0, len(world.validation))]
-            return model.loss(params, apply_scaling(world.scaling, world.x[position]), world.y[position])
-
+        loss = build_loss(world.validation, len(world.validation))
         return ServerKnowledge(Context(key, server.params, lambda: own_row(None)[1], loss, after), own_row)
 
     return make_context

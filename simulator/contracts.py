@@ -24,6 +24,7 @@ from byzax.options import OptionError, PartError, checked_fields
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
 from byzax.simulator.data.base import DataError, Dataset
+from byzax.simulator.graphs import NodeGraph
 from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
@@ -40,6 +41,8 @@ TYPES: dict[str, type[Any]] = {
     "schedule": Schedule,
     "timing": Timing,
     "topology": Topology,
+    "graph": NodeGraph,
+    "mixing": Aggregator,
     "optimizer": optax.GradientTransformation,
 }
 
@@ -159,18 +162,20 @@ def errors_of(key: str, part: Part) -> Iterator[None]:
         # it has its key
         raise
     except OptionError as error:
-        if error.option not in part.options() or error.part not in ("", part.label):
-            raise Impossible(f"{key}: {_shortened(part, str(error))}") from error
-        text = f"{key}.{error.option}: {_shortened(part, error.message)}"
-        if error.option not in part.model_fields_set:
-            text += f", which is the default: write {key}.{error.option}"
-        raise Impossible(text) from error
+        for owner_key, owner in parts_of(part, key):
+            if error.option in owner.options() and error.part in ("", owner.label):
+                text = f"{owner_key}.{error.option}: {_shortened(part, error.message)}"
+                if error.option not in owner.model_fields_set:
+                    text += f", which is the default: write {owner_key}.{error.option}"
+                raise Impossible(text) from error
+        raise Impossible(f"{key}: {_shortened(part, str(error))}") from error
     except ValueError as error:
         # missing data and a broken contract have nothing to do with numbers such as n and f
         kind = ScenarioError if isinstance(error, (ContractError, DataError)) else Impossible
         blamed, line = _origin(error, key, part)
         # a message of the part itself, or one that names the line already
-        meant = isinstance(error, (PartError, ContractError)) or is_builtin(function_of(part))
+        owner = dict(parts_of(part, key))[blamed]
+        meant = isinstance(error, (PartError, ContractError)) or is_builtin(function_of(owner))
         raise kind(_placed(f"{blamed}: {_shortened(part, str(error))}", "" if meant else line)) from error
     except MemoryError as error:
         raise ScenarioError(f"{key}: {part.label} needs more memory than there is: {error}") from error

@@ -30,7 +30,7 @@ from byzax.simulator.file_cache import file_cache
 from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm
 from byzax.simulator.jobs import Work, build_make_row, build_work
 from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
-from byzax.simulator.parts import f_of_rule, schedule, topology
+from byzax.simulator.parts import f_of_rule, rule_of, schedule, topology
 from byzax.simulator.rates import Rate
 from byzax.simulator.senders import build_count_samples, build_is_byzantine, build_ranks_of_rows
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
@@ -90,7 +90,7 @@ def build(run: Run, rows_seen: int) -> Core:
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
     ranks_of_rows = build_ranks_of_rows(ranks, changing=_sampled(run) is not None)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=_sampled(run) is not None)
-    rule = build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen))
+    rule = build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen))
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
@@ -105,7 +105,7 @@ def build(run: Run, rows_seen: int) -> Core:
     filter_needs = bool(run.data.validation) and judge is not None and "gradient" in judge.needs
     rule_remembers, filter_remembers = rule_needs and memory is not None, filter_needs and memory is not None
     structure = topology(run)
-    weighed = structure.weighs or run.weights == "samples"
+    weighed = run.weights == "samples"
     models = run.sends_models
     step = build_move_model(optimizer, models)
     # without a server the aggregate is the next model
@@ -138,7 +138,7 @@ def build(run: Run, rows_seen: int) -> Core:
             decides.weight,
             alone=decides.sees == "rows",
             models=models,
-            weighed=weighed,
+            weighed=weighed or rule.weighs,
             asks_own=rule_needs and any("ask_rule" in each.attack.needs for each in _attackers(run)),
             remembers=rule_remembers,
             rate=1.0 if structure.mixes else _server_rate(run),

@@ -131,7 +131,7 @@ def build_forge(
         weight: Gives the factors of rows by their ages; None for 1.
         alone: Whether the rule sees the new row alone where others are among the rows.
         models: Whether rows are models and not gradients or changes.
-        weighed: Whether rows weigh by samples.
+        weighed: Whether rows weigh, by samples or edges.
         asks_own: Whether an attack asks a rule that needs the server's own row.
         remembers: Whether the server remembers its own rows for the rule.
         rate: Learning rate of the server: a number, or a function of the step.
@@ -157,7 +157,7 @@ def build_forge(
         mine = jnp.where(there, ranks[workers], -1)
         new = there if arrived.lags is None else there & (arrived.lags == 0)
         # the adversary does not know the keys of the rule and of the server's batch: it asks the rule with others
-        guess = make_context(world, server, step, derive(world.key, Purpose.GUESS, step))
+        guess = make_context(world, server, step, derive(world.key, Purpose.GUESS, step), arrived)
         if asks_own:
             # made once: the rule is asked many times
             assert guess.own_row is not None
@@ -210,6 +210,7 @@ def build_forge(
             loss=build_loss(0, len(ranks)),
             step=step,
             receiver=np.int32(0) if arrived.receiver is None else arrived.receiver,
+            own=np.bool_(False) if arrived.own is None else arrived.own,
             new=new,
             counts=jnp.where(there, counts, 0),
             rate=jnp.float32(rate(step) if callable(rate) else rate),

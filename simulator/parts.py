@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 
-from byzax.simulator.compilation import compiled_once
+from byzax.simulator.compilation import MAX_COMPILED, compiled_once
+from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
+from byzax.simulator.file_cache import file_cache
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.topologies import Topology
 from byzax.simulator.world import load
@@ -14,7 +16,10 @@ from byzax.simulator.world import load
 Array = jax.Array
 
 # equal parts give the same functions, and these are compiled once
-_schedule, _topology = compiled_once(build), compiled_once(build)
+_schedule = compiled_once(build)
+# a graph may be read from a file
+_topology = file_cache(maxsize=MAX_COMPILED)(build)
+_MIXING = Choice("mixing", NestedPart)
 
 
 def schedule(run: Run) -> Schedule:
@@ -45,6 +50,19 @@ def topology(run: Run) -> Topology:
         ValueError: For an option out of its range.
     """
     return _topology(run.topology, run.workers.total, run.workers.declared)
+
+
+def rule_of(run: Run) -> tuple[str, Part]:
+    """The rule of a run, or the mixing of its topology, which takes its place.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Its key in the scenario, and the part.
+    """
+    mixing = topology(run).mixing
+    return ("rule", run.rule) if mixing is None else ("topology.mixing", _MIXING.validate(mixing))
 
 
 def f_of_rule(run: Run, rows_seen: int) -> int:
@@ -81,7 +99,7 @@ def least_rows(run: Run) -> int:
     """
     n = run.workers.total
     # what a rule declares does not depend on the f that it is made for, and 0 is no limit of any
-    return min(n, build_rule(run.rule, run.pre, n, 0).least_rows(f_of_rule(run, n)))
+    return min(n, build_rule(rule_of(run)[1], run.pre, n, 0).least_rows(f_of_rule(run, n)))
 
 
 def may_shrink(run: Run) -> bool:
@@ -96,7 +114,8 @@ def may_shrink(run: Run) -> bool:
     n, d = run.workers.total, message_bits(run) // 32
 
     def state(rows_seen: int) -> Any:
-        return jax.eval_shape(lambda: build_rule(run.rule, run.pre, rows_seen, f_of_rule(run, rows_seen)).init(d))
+        rule = build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen))
+        return jax.eval_shape(lambda: rule.init(d))
 
     return least_rows(run) == n or state(n) == state(n - 1)
 

@@ -90,6 +90,7 @@ def build_receivers(
     inboxes: Sequence[np.ndarray],
     *,
     quorum: int | None = None,
+    peers: bool = False,
     weights: np.ndarray | None = None,
     spared: Collection[int] = (),
 ) -> Receivers:
@@ -99,7 +100,8 @@ def build_receivers(
         parts: The parts of the run.
         inboxes: The workers whose rows each receiver reads.
         quorum: The number of them whose rows it reads in an update, the first to arrive; None for all.
-        weights: `[receivers, n]`, the weight of each worker at each receiver, where the topology weighs; else None.
+        peers: Whether receiver i is worker i, and its own row in its inbox.
+        weights: `[receivers, n]`, the weight of each worker at each receiver, where these mix; else None.
         spared: Receivers that get the rows of Byzantine workers as these computed them.
 
     Returns:
@@ -111,7 +113,8 @@ def build_receivers(
         core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
         for receiver, inbox in enumerate(inboxes)
     ]
-    work, forge, update = _build_steps(core_of, core, None if weights is None else tuple(map(tuple, weights.tolist())))
+    given = None if weights is None else tuple(map(tuple, weights.tolist()))
+    work, forge, update = _build_steps(core_of, core, peers, given)
 
     def messages_of(receiver: int) -> list[Message]:
         return [
@@ -145,14 +148,15 @@ def build_receivers(
 
 @compiled_once
 def _build_steps(
-    core_of: Callable[[int], Core], core: Core, weights: tuple[tuple[float, ...], ...] | None
+    core_of: Callable[[int], Core], core: Core, peers: bool, weights: tuple[tuple[float, ...], ...] | None
 ) -> tuple[NodeStep, NodeStep, UpdateReceiver]:
     """The steps of workers and attackers, and the update of receivers.
 
     Args:
         core_of: The functions of the run, for inboxes of so many rows.
         core: Those of one inbox.
-        weights: The weights of workers at each receiver; None where the topology does not weigh.
+        peers: Whether receivers are workers, whose own rows are in their inboxes.
+        weights: The weights of workers at each receiver; None where these do not mix.
 
     Returns:
         The same for runs that differ in nothing but their seed.
@@ -161,15 +165,16 @@ def _build_steps(
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     @jax.jit
-    def of_node(key: Any, receiver: Any) -> tuple[Any, Any]:
-        own = None if weights is None else jnp.asarray(weights, jnp.float32)[receiver]
-        return derive(key, Purpose.NODE, receiver), own
+    def of_node(key: Any, receiver: Any, senders: Any) -> tuple[Any, Any, Any]:
+        edges = None if weights is None else jnp.asarray(weights, jnp.float32)[receiver][senders]
+        return derive(key, Purpose.NODE, receiver), senders == receiver if peers else None, edges
 
     def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Arrivals]:
         """The world of a receiver, and the senders of the rows that it reads, which come first in its inbox."""
-        key, sizes = of_node(here.key, event.node)
-        mine = here._replace(key=key) if sizes is None else here._replace(key=key, sizes=sizes)
-        return mine, Arrivals(event.senders[:count], event.versions[:count], receiver=jnp.int32(event.node))
+        senders = event.senders[:count]
+        key, own, edges = of_node(here.key, event.node, senders)
+        arrived = Arrivals(senders, event.versions[:count], receiver=jnp.int32(event.node), own=own, weights=edges)
+        return here._replace(key=key), arrived
 
     def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
         made = worker.run(here, event, memory, messages)

@@ -21,6 +21,8 @@ class Arrivals(NamedTuple):
         lags: `[r]`, updates since the one that each row arrived for; None where all rows are new.
         new: The places of new rows; None where nothing depends on it.
         receiver: The node that the rows go to; None for the only server.
+        own: `[r]`, true for the row of the receiver itself; None where that is a server.
+        weights: `[r]`, the weights of the edges to the senders; None where the receiver mixes by no weights.
     """
 
     workers: Any
@@ -28,6 +30,8 @@ class Arrivals(NamedTuple):
     lags: Any = None
     new: Any = None
     receiver: Any = None
+    own: Any = None
+    weights: Any = None
 
 
 class RanksOfRows(Protocol):
@@ -136,6 +140,8 @@ class CountSamples(Protocol):
     def __call__(self, world: World, step: Array, arrived: Arrivals, /) -> Array:
         """The numbers of samples that workers claim to hold, in the updates that their rows arrived for.
 
+        Where the receiver mixes by the weights of edges, these stand in their place.
+
         Args:
             world: Arrays of the run.
             step: The update.
@@ -160,6 +166,8 @@ def build_count_samples(adversary: Adversary, ranks_of_rows: RanksOfRows) -> Cou
     """
 
     def count_samples(world: World, step: Array, arrived: Arrivals) -> Array:
+        if arrived.weights is not None:
+            return arrived.weights
         held = world.sizes[arrived.workers]
         if adversary.claim is None:
             return held

@@ -142,7 +142,7 @@ def build_update(
         byzantine = is_byzantine(world, server.step, arrived)
         samples = count_samples(world, server.step, arrived)
         ages = server.step - arrived.versions
-        known = make_context(world, server, server.step, derive(world.key, Purpose.RULE, server.step))
+        known = make_context(world, server, server.step, derive(world.key, Purpose.RULE, server.step), arrived)
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
             made, rule_state, info = aggregate(given, workers, ages, samples, server.rule, known)
@@ -155,7 +155,8 @@ def build_update(
         if judge is None:
             accepted, filter_state, new = jnp.ones(()), None, accept(rows)
         else:
-            for_filter = make_context(world, server, server.step, derive(world.key, Purpose.FILTER, server.step))
+            judging = derive(world.key, Purpose.FILTER, server.step)
+            for_filter = make_context(world, server, server.step, judging, arrived)
             given, own, put = with_server_row(for_filter, server.filter, filter_remembers, judge.asks)
             row, accepted, judged = judge.judge(rows[0], Sent(workers[0], ages[0]), given, own)
             filter_state = put(judged)

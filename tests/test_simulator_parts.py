@@ -17,6 +17,7 @@ from byzax.options import OptionError, PartError
 from byzax.simulator import (
     augmentations,
     data,
+    graphs,
     latency,
     optimizers,
     partitions,
@@ -31,6 +32,7 @@ from byzax.simulator import (
 KINDS: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "augmentation": (augmentations, (), ("Formula",)),
     "data": (data, (), ("Samples",)),
+    "graph": (graphs, (16,), ("Neighbours",)),
     "latency": (latency, (), ("Formula",)),
     "optimizer": (optimizers, (), ()),
     "partition": (partitions, (), ("Splits",)),
@@ -41,7 +43,7 @@ KINDS: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "transform": (transforms, (((6, 4), (4,)),), ("Formula", "Bits", "Error")),
 }
 # options without a default
-REQUIRED = {"path": "nowhere", "target": "y", "file": "nowhere", "half_at": 10.0, "every": 3}
+REQUIRED = {"path": "nowhere", "target": "y", "file": "nowhere", "half_at": 10.0, "every": 3, "pairs": ((0, 1),)}
 MEMBERS = [
     (kind, file.stem)
     for kind, (package, *_) in KINDS.items()
@@ -155,7 +157,7 @@ def test_every_option_has_a_type_and_files_are_the_only_ones_without_a_default(k
 
 
 # parts that can be made from their options alone: the others read files, or make a whole data set
-QUICK = [(kind, name) for kind, name in MEMBERS if kind != "data" and name != "trace"]
+QUICK = [(kind, name) for kind, name in MEMBERS if kind != "data" and name not in ("trace", "edge_file")]
 
 
 @pytest.mark.parametrize(("kind", "name"), QUICK)

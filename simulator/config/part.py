@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, ValidationError, create_model
 from pydantic_core import core_schema
@@ -291,9 +291,13 @@ def _part_type(kind: str, base: type[Part], source: Any, name: str, function: Ca
                     f"the option {option.name} of {label} has a name that byzax uses for every {kind}: rename it"
                 )
             kind_of, default = option.annotation, option.default
-            others = [each.kind for each in getattr(kind_of, "__metadata__", ()) if isinstance(each, OfKind)]
+            among = get_args(kind_of) if type(None) in get_args(kind_of) else (kind_of,)
+            others = [
+                each.kind for one in among for each in getattr(one, "__metadata__", ()) if isinstance(each, OfKind)
+            ]
             if others or kind_of == Nested:
-                kind_of = Annotated[Part, Choice(others[0] if others else kind, NestedPart, outer=function)]
+                chosen = Annotated[Part, Choice(others[0] if others else kind, NestedPart, outer=function)]
+                kind_of = chosen if len(among) == 1 else Union[chosen, None]  # noqa: UP007
                 default = default if default is ... else Field(default=default, validate_default=True)
             elif found := _mutable(kind_of):
                 raise TypeError(

@@ -1,6 +1,7 @@
 """A run: everything that decides its numbers."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, Strict, ValidatorFunctionWrapHandler, model_validator
@@ -65,7 +66,9 @@ class Settings(Description, frozen=True):
     variance_reduction: ReductionField | None = Field(
         default=None, description="saga, or null for gradients as they are."
     )
-    rule: RuleField
+    rule: RuleField = Field(
+        description="The rule; not needed where the topology has a `mixing`, which takes its place."
+    )
     weights: Literal["equal", "samples"] = Field(
         default="equal",
         description="Weights of rows: samples multiplies the rule's own weights by the workers' numbers of samples.",
@@ -102,6 +105,9 @@ class Settings(Description, frozen=True):
         if isinstance(values, dict) and values.get("clock") == "wall" and "latency" not in values:
             # no time but that of computing
             fitting["latency"] = {"name": "constant", "seconds": 0.0}
+        if isinstance(values, dict) and "rule" not in values and _mixes(values.get("topology")):
+            # a mixing takes the place of the rule
+            fitting["rule"] = "average"
         if not fitting:
             return handler(values)
         settings = handler(values | fitting)
@@ -232,6 +238,12 @@ class Settings(Description, frozen=True):
             assigned.append(AssignedAttack(f"attack.beside[{place - 1}]" if place else "attack", each, first, end))
             first = end
         return assigned
+
+
+def _mixes(topology: Any) -> bool:
+    """Tells whether a topology, as a part or as it is written, has a mixing."""
+    given = topology.options() if isinstance(topology, Part) else topology
+    return isinstance(given, Mapping) and given.get("mixing") is not None
 
 
 class Run(Settings, frozen=True):

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 from pydantic import Field
 
+from byzax.options import Nested
+
 if TYPE_CHECKING:
     from byzax.simulator.config.run import Run
     from byzax.simulator.core import Core
@@ -83,7 +85,9 @@ class Topology(NamedTuple):
         one_server: Whether all rows go to one server, so that attacks tell no receivers apart, and workers may race.
         mixes: Whether what rules see are models that nodes made by steps of their own, and the aggregate is the next
             model of the node; else there is a server, whose optimizer makes the step.
-        weighs: Whether the rows of an inbox have weights, by which those of the rule are multiplied.
+        mixing: The mixing in place of the rule of the scenario, as options name parts; None for that rule.
+        explain: Says in words which receiver sees so many rows, for messages about rules that refuse the number; None
+            for nothing to say.
         rounds: Gives the steps of a round of a run, in which each node goes on by the messages that it got; None where
             the schedule decides when updates are made.
     """
@@ -94,5 +98,6 @@ class Topology(NamedTuple):
     declared: Callable[[int], int] | None = None
     one_server: bool = False
     mixes: bool = False
-    weighs: bool = False
+    mixing: Nested | None = None
+    explain: Callable[[int], str] | None = None
     rounds: DescribeRounds | None = None

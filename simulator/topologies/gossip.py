@@ -1,15 +1,16 @@
 """Gossip: every node trains a model of its own, and takes the rule over the models of its neighbours."""
 
-import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import Field, Strict
+from pydantic import Field
 
-from byzax.options import OptionError, PartError, checked
+from byzax.aggregators import Aggregator
+from byzax.members import nested
+from byzax.options import NestedGraph, NestedMixing, OptionError, PartError, checked
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core
@@ -24,6 +25,7 @@ from byzax.simulator.events import (
     OfEvents,
     States,
 )
+from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_weights
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import by_step, check_in_step, mean_measurements, periodic_network
@@ -34,17 +36,14 @@ from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 
-Edge = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Strict(False)]
-Graph = Literal["ring", "complete", "torus"] | tuple[Edge, ...]
-
 
 @checked
 def gossip(
     n: int,
     f: int,
     *,
-    graph: Graph = "ring",
-    weights: Literal["equal", "metropolis"] = "equal",
+    graph: NestedGraph = "ring",
+    mixing: NestedMixing | None = None,
     byzantine_neighbours: Annotated[int, Field(ge=0)] | None = None,
 ) -> Topology:
     """Decentralised training: nodes send models to their neighbours, and there is no server.
@@ -64,10 +63,9 @@ def gossip(
     Args:
         n: Number of nodes.
         f: Number of Byzantine nodes among them.
-        graph: The neighbours: `ring`, `torus` (a grid of rows and columns that is closed at its edges, as nearly
-            square as n allows), `complete`, or a list of pairs of node numbers.
-        weights: Weights of the models that a node received: `metropolis`, 1 / (1 + the larger number of neighbours of
-            the two), with what is left for its own, is for the rule average.
+        graph: The neighbours.
+        mixing: The mixing in place of the rule: it knows which model is the node's own, and the weights of edges.
+            None: the rule of the scenario.
         byzantine_neighbours: Largest number of Byzantine neighbours of a node, which is the f of its rule. None: all f,
             or as many as a node has neighbours.
 
@@ -83,114 +81,52 @@ def gossip(
         Lian et al., NeurIPS 2017 (D-PSGD); He, Karimireddy, Jaggi 2022 (ClippedGossip); Farhadkhani et al., ICML 2023
     """
     check_workers("gossip", n, f)
-    inboxes = closed_neighbourhoods(n, graph)
+    name, make_graph = nested("graph", "graph", graph, NodeGraph)
+    drawn = make_graph(n)
+    inboxes = closed_neighbourhoods(n, drawn.edges)
+    weights = edge_weights(drawn, inboxes)
+    if mixing is not None:
+        nested("mixing", "mixing", mixing, Aggregator)
     sizes = tuple(sorted({len(each) for each in inboxes}))
-    bound = f if byzantine_neighbours is None else byzantine_neighbours
     if byzantine_neighbours is not None and byzantine_neighbours >= sizes[-1]:
         raise OptionError("byzantine_neighbours", f"is {byzantine_neighbours}, and a node has at most {sizes[-1] - 1}")
+    bound = f if byzantine_neighbours is None else byzantine_neighbours
+    # where the graph says who is Byzantine, what the others mix harms nobody
+    honest_sizes = {len(each) for each in inboxes[drawn.byzantine or 0 :]}
 
-    def check(run: Run) -> None:
-        _check(run, weights)
+    def explain(rows: int) -> str:
+        node = next(i for i, each in enumerate(inboxes) if len(each) == rows)
+        return f"node {node} has {rows - 1} neighbour{'s' * (rows != 2)}"
 
     return Topology(
-        build=lambda parts: _network(parts, inboxes, metropolis(inboxes) if weights == "metropolis" else None),
-        check=check,
+        build=lambda parts: _network(parts, inboxes, None if mixing is None else weights),
+        check=lambda run: _check(run, name, drawn, mixing is not None),
         inboxes=sizes,
-        declared=lambda rows: min(bound, rows - 1),
+        declared=lambda rows: min(bound, rows - 1) if rows in honest_sizes else 0,
         mixes=True,
-        weighs=weights == "metropolis",
+        mixing=mixing,
+        explain=explain,
     )
 
 
-def _check(run: Run, weights: str) -> None:
-    """Raises ValueError for what a run cannot have without a server."""
+def _check(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
+    """Raises ValueError for what a run cannot have without a server, or on its graph."""
+    byzantine = run.workers.byzantine
     refused = [
-        (run.workers.byzantine.count == run.workers.total, "what is measured are the honest nodes: leave one of them "
-         "honest"),
-        (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.weights metropolis"),
+        (byzantine.count == run.workers.total, "what is measured are the honest nodes: leave one of them honest"),
+        (graph.byzantine not in (None, byzantine.count) or (graph.byzantine is not None and byzantine.which != "first"),
+         f"in the graph {name} the first {graph.byzantine} nodes are Byzantine: take workers.byzantine "
+         f"{graph.byzantine}, and which first"),
+        (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.mixing weighted_average"),
         (run.regularisation.max_norm is not None, "has no server that bounds the model: leave "
          "regularisation.max_norm out"),
-        (weights == "metropolis" and (run.rule.name != "average" or bool(run.pre)),
-         "weights metropolis are for the rule average without pre: take weights equal, or that rule"),
+        (mixes and (run.rule.name != "average" or bool(run.pre)),
+         "mixing takes the place of the rule: leave rule and pre out, or mixing"),
     ]  # fmt: skip
     for wrong, words in refused:
         if wrong:
             raise PartError(f"gossip: {words}")
     check_in_step(run)
-
-
-def closed_neighbourhoods(n: int, graph: str | Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """The neighbours of each node, and the node itself.
-
-    Args:
-        n: Number of nodes.
-        graph: "ring", "complete", "torus", or pairs of node numbers.
-
-    Returns:
-        For each node the numbers of these, rising.
-
-    Raises:
-        OptionError: For a graph that does not fit n, or leaves nodes without a way to each other.
-
-    Example:
-        >>> [each.tolist() for each in closed_neighbourhoods(4, "ring")]
-        [[0, 1, 3], [0, 1, 2], [1, 2, 3], [0, 2, 3]]
-    """
-    linked = np.eye(n, dtype=bool)
-    for one, other in _edges(n, graph):
-        linked[one, other] = linked[other, one] = True
-    reached = linked[0]
-    for _ in range(n):
-        reached = linked[reached].any(axis=0)
-    if not reached.all():
-        raise OptionError("graph", f"has no way from node 0 to node {int(np.argmin(reached))}: join them by edges")
-    return [np.flatnonzero(each) for each in linked]
-
-
-def _edges(n: int, graph: str | Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    if not isinstance(graph, str):
-        for one, other in graph:
-            if max(one, other) >= n:
-                raise OptionError("graph", f"names node {max(one, other)}, and the nodes are 0 to {n - 1}")
-            if one == other:
-                raise OptionError("graph", f"joins node {one} to itself, which every node is anyway: leave that out")
-        return [*graph]
-    if graph == "complete":
-        return [(one, other) for one in range(n) for other in range(one)]
-    if graph == "ring":
-        return [(i, (i + 1) % n) for i in range(n)]
-    rows = max(each for each in range(1, math.isqrt(n) + 1) if n % each == 0)
-    if rows < 3:
-        raise OptionError(
-            "graph", f"torus needs n = rows x columns with 3 or more of each, as 9, 12, 15 or 16: got n={n}"
-        )
-    node = np.arange(n).reshape(rows, -1)
-    return [
-        (int(one), int(other))
-        for axis in (0, 1)
-        for one, other in zip(node.ravel(), np.roll(node, -1, axis).ravel(), strict=True)
-    ]
-
-
-def metropolis(inboxes: Sequence[np.ndarray]) -> np.ndarray:
-    """The Metropolis weights of a graph.
-
-    Args:
-        inboxes: The neighbours of each node and the node itself, as `closed_neighbourhoods` gives them.
-
-    Returns:
-        `[n, n]`, symmetric, of which every row and column sums to 1: the weight of node j at node i.
-
-    References:
-        Xiao, Boyd and Kim 2007, "Distributed average consensus with least-mean-square deviation"
-    """
-    weights = np.zeros((len(inboxes), len(inboxes)))
-    for i, inbox in enumerate(inboxes):
-        for j in inbox:
-            # an inbox is one larger than the number of neighbours
-            weights[i, j] = 1 / max(len(inbox), len(inboxes[j]))
-        weights[i, i] = 1 - weights[i].sum() + weights[i, i]
-    return weights
 
 
 class Peer(NamedTuple):
@@ -211,7 +147,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
     honest = np.flatnonzero(~byzantine)
     core = core_of(len(inboxes[0]))
     # a node forges nothing for itself, nor for those of its kind
-    receivers = build_receivers(parts, inboxes, weights=weights, spared=np.flatnonzero(byzantine).tolist())
+    receivers = build_receivers(parts, inboxes, peers=True, weights=weights, spared=np.flatnonzero(byzantine).tolist())
 
     def start(here: World) -> NewStates:
         begun = {size: core_of(size).start(here) for size in {len(each) for each in inboxes}}

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from byzax.aggregators import Aggregator, Context, Info
 from byzax.aggregators.filters import Sent
+from byzax.aggregators.mixing import Neighbourhood
 from byzax.attacks import Answer, Batch, View
 from byzax.options import OptionError, PartError
-from byzax.simulator.config.part import Part
+from byzax.simulator.config.part import Part, kind_of
 from byzax.simulator.contracts import build, build_rule, location, require, type_name
 from byzax.simulator.validation.tracing import (
     BatchSpec,
@@ -122,7 +123,11 @@ def trace_rule(part: Part, before: tuple[Part, ...], k: int, f: int, d: int, own
 
     def apply(rows: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         state, params = rule.init(d), rows[0]
-        data = _server_data(part, rule.needs, own, models, params)
+        if kind_of(part) == "mixing":
+            data = declared_functions(part, "context", {"loss": jnp.sum}, rule.needs)
+            data["neighbourhood"] = Neighbourhood(jnp.arange(k) == 0, jnp.full(k, 1 / k), jnp.zeros(k, bool))
+        else:
+            data = _server_data(part, rule.needs, own, models, params)
         return state, rule.apply(rows, state, Context(key, params, after=lambda row: params - row, **data))
 
     with tracing(part, "apply"):

@@ -7,7 +7,7 @@ from byzax.options import PartError
 from byzax.simulator.config.part import NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import ContractError, build, build_rule, errors_of, location
-from byzax.simulator.parts import f_of_rule, topology
+from byzax.simulator.parts import f_of_rule, rule_of, topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.validation.row_traces import build_nested, rows_left
 
@@ -18,11 +18,12 @@ def check_rule(run: Run, seen: int, declared: int | None = None) -> tuple[int, i
     for i, each in enumerate(run.pre):
         with errors_of(f"pre[{i}]", each), _explain_rows(run, seen, f):
             left = rows_left(each, left, f)
-    for key, base in nested_parts(run.rule, "rule"):
-        with errors_of(key, base):
-            build_nested(base, left, f)
-    with errors_of("rule", run.rule), _explain_rows(run, seen, f):
-        build_rule(run.rule, run.pre, seen, f)
+    key, rule = rule_of(run)
+    for inner_key, inner in nested_parts(rule, key):
+        with errors_of(inner_key, inner):
+            build_nested(inner, left, f)
+    with errors_of(key, rule), _explain_rows(run, seen, f):
+        build_rule(rule, run.pre, seen, f)
     return left, f
 
 
@@ -50,9 +51,11 @@ def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
 
 def _describe_rows(run: Run, seen: int, f: int) -> str:
     """The reason for the rule's number of rows and f in words: the options of schedule or topology that decide them."""
-    n, declared, by_schedule = run.workers.total, run.workers.declared, topology(run).inboxes is None
+    structure = topology(run)
+    n, declared, by_schedule = run.workers.total, run.workers.declared, structure.inboxes is None
     kind, part = ("schedule", run.schedule) if by_schedule else ("topology", run.topology)
-    options = part.options()
+    # of parts inside the name says it
+    options = {key: each.label if isinstance(each := getattr(part, key), Part) else each for key in part.options()}
     written = [f"{key} {value}" for key, value in options.items() if key in part.model_fields_set]
     # a default that makes the number
     written += [f"{key} {value}, the default" for key, value in options.items()
@@ -62,7 +65,7 @@ def _describe_rows(run: Run, seen: int, f: int) -> str:
     told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
     said = f"with the {kind} {how} the rule sees {rows} of {n} workers{told}"
     if not by_schedule:
-        return said
+        return said if structure.explain is None else f"{said}: {structure.explain(seen)}"
     made: Schedule = build(part, n, declared)
     # of a plan the updates stand in it
     single = made.plan is None and made.due is Schedule._field_defaults["due"]

@@ -9,14 +9,14 @@ import numpy as np
 
 from byzax.options import PartError
 from byzax.simulator import threads
-from byzax.simulator.config.part import Part
+from byzax.simulator.config.part import Part, kind_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import errors_of
 from byzax.simulator.data import Dataset
 from byzax.simulator.executors.base import plan, prepare
 from byzax.simulator.mistakes import Impossible
-from byzax.simulator.parts import topology
+from byzax.simulator.parts import rule_of, topology
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.network_traces import trace_network
 from byzax.simulator.validation.part_checks import attacks_of, check_numbers, optimizers_of, rates_of, share_data
@@ -99,16 +99,17 @@ def check_task(task: Task) -> None:
                 with errors_of(f"pre[{i}]", each):
                     trace_pre(each, rows, f, d)
                     rows = rows_left(each, rows, f)
-            for key, base in nested_parts(run.rule, "rule"):
-                with errors_of(key, base):
-                    if build_nested(base, left, f) is not None:
-                        trace_rule(base, (), left, f, d, own, models)
-            with errors_of("rule", run.rule):
-                state, weighs[seen], linear = trace_rule(run.rule, run.pre, seen, f, d, own, models)
+            rule_key, rule = rule_of(run)
+            for key, inner in nested_parts(rule, rule_key):
+                with errors_of(key, inner):
+                    if build_nested(inner, left, f) is not None and kind_of(inner) == "rule":
+                        trace_rule(inner, (), left, f, d, own, models)
+            with errors_of(rule_key, rule):
+                state, weighs[seen], linear = trace_rule(rule, run.pre, seen, f, d, own, models)
                 states[seen] = [leaf.shape for leaf in jax.tree.leaves(state)]
                 if inboxes is not None and states[seen] != states[inboxes[0]]:
                     raise PartError(
-                        f"{run.rule.label} keeps a state by the number of rows, and nodes see {inboxes[0]} and {seen}: "
+                        f"{rule.label} keeps a state by the number of rows, and nodes see {inboxes[0]} and {seen}: "
                         "take a graph in which all nodes have as many neighbours, or another rule"
                     )
                 if run.weights == "samples":
@@ -116,12 +117,12 @@ def check_task(task: Task) -> None:
                     why = "is no sum of its rows times its weights" if weighs[seen] else "gives its rows no weights"
                     if not (weighs[seen] and linear):
                         raise PartError(
-                            f"{run.rule.label}{before} {why}, so that weights cannot be multiplied by samples: take "
+                            f"{rule.label}{before} {why}, so that weights cannot be multiplied by samples: take "
                             "weights equal, or a rule whose aggregate is its weights times the rows: multi_krum"
                         )
                     if sees == "buckets":
                         raise ValueError("with weights samples a schedule without buckets is needed")
-                _check_places(run.rule, state, left, d, timeline, n)
+                _check_places(rule, state, left, d, timeline, n)
         for seen, size in kinds:
             # the rows that the adversary sees: those of the update, or the last ones of many workers
             k = size if sees == "buckets" else seen if sees == "table" or seen > 1 else n

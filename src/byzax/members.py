@@ -13,13 +13,13 @@ import reprlib
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from byzax.options import PartError
+from byzax.options import Nested, OptionError, PartError, checked_fields
 
 _short = reprlib.Repr()
 _short.maxstring = 60
@@ -76,6 +76,8 @@ KINDS = {
     "timing": Kind("timing", "byzax.simulator.timings", "timings", (), "a Timing"),
     "topology": Kind("topology", "byzax.simulator.topologies", "topologies", ("n", "f"), "a Topology"),
     "transform": Kind("transform", "byzax.simulator.transforms", "transforms", ("shapes",), "a Transform"),
+    "graph": Kind("graph", "byzax.simulator.graphs", "graphs", ("n",), "a NodeGraph"),
+    "mixing": Kind("mixing", "byzax.aggregators.mixing", "mixing", ("n", "f"), "an Aggregator"),
     "latency": Kind(
         "latency model",
         "byzax.simulator.latency",
@@ -206,6 +208,43 @@ def find(kind: str, reference: str | Callable[..., Any]) -> Callable[..., Any]:
     with named(str(found[0]), origin):
         module = importlib.import_module(f"{package.__name__}.{reference}")
     return _function(getattr(module, reference, None), reference, f"{found[0]}{origin}")
+
+
+Made = TypeVar("Made", bound=tuple[Any, ...])
+
+
+def nested(kind: str, option: str, other: Nested, gives: type[Made]) -> tuple[str, Callable[..., Made]]:
+    """The part that is an option of another one.
+
+    Args:
+        kind: Its kind, a key of `KINDS`.
+        option: Name of the option, for messages.
+        other: Its value: a name, `"file.py:name"`, a function, or a mapping of `name` and options.
+        gives: The type of what its function must give.
+
+    Returns:
+        The name of the part, for messages, and the function that builds it from the arguments of its kind and options,
+        which stand over those of the mapping.
+
+    Raises:
+        OptionError: For a mapping without a name; the function that is given, where the part's gives something else.
+        PartError: For an unknown part.
+    """
+    chosen = dict(other) if isinstance(other, Mapping) else {"name": other}
+    reference = chosen.pop("name", None)
+    if reference is None:
+        example = available(kind)[0]
+        raise OptionError(option, f"must have a name, such as {option}={{'name': {example!r}}}, got {other!r}")
+    function = find(kind, reference)
+
+    def make(*args: Any, **options: Any) -> Made:
+        made = function(*args, **{**chosen, **options})
+        if not isinstance(made, gives):
+            got = f"{type(made).__name__}{place_of(function)}"
+            raise OptionError(option, f"must give {KINDS[kind].gives}, got {got}")
+        return checked_fields(made)
+
+    return reference_of(function).rpartition(":")[2].strip("<>"), make
 
 
 def _own_form(reference: str) -> str:

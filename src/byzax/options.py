@@ -23,6 +23,10 @@ class OfKind(NamedTuple):
 
 
 NestedAttack = Annotated[Nested, OfKind("attack")]
+NestedRule = Annotated[Nested, OfKind("rule")]
+NestedPre = Annotated[Nested, OfKind("pre")]
+NestedGraph = Annotated[Nested, OfKind("graph")]
+NestedMixing = Annotated[Nested, OfKind("mixing")]
 
 
 class PartError(ValueError):
@@ -191,6 +195,8 @@ def _field(annotation: Any) -> Any:
         return annotation
     if getattr(annotation, "_is_protocol", False) or origin is Callable:
         return Callable[..., Any]
+    if origin is Mapping:
+        return InstanceOf[Mapping]
     return InstanceOf[annotation] if hasattr(annotation, "_fields") else Any
 
 

@@ -18,12 +18,12 @@ from pydantic.fields import FieldInfo
 from rules_table import CORE, MEMBERS, each, normal
 
 from byzax import aggregators
-from byzax.aggregators import Context, filters, pre
+from byzax.aggregators import Context, filters, mixing, pre
 from byzax.aggregators.filters import Sent
 from byzax.options import OptionError, PartError, options_of
 
 N, F, D = 19, 4, 6
-KINDS = {"rule": aggregators, "pre": pre, "filter": filters}
+KINDS = {"rule": aggregators, "pre": pre, "filter": filters, "mixing": mixing}
 
 
 def ours(package):

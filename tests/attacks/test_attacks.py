@@ -146,6 +146,8 @@ ORACLES = [
     ("reverse_gradient", {"scale": 0.5}, times_mean(-0.5 * (N - F))),
     ("scaled", {}, lambda rows, byzantine: 3 * rows[byzantine]),
     ("scaled", {"boost": 10.0}, lambda rows, byzantine: 10 * rows[byzantine]),
+    # without a receiver among the rows: away from its model, which is 0
+    ("dissensus", {}, times_mean(-1.5 * (N - F) / F)),
     ("equivocate", {}, at(-1.5)),
     ("equivocate", {"gamma": 0.5, "perturbation": "sign"}, lambda rows, byzantine: at(0)(rows, byzantine) - 0.5),
     ("rop", {}, orthogonal_to_the_mean(1, 90)),

@@ -125,7 +125,11 @@ def test_an_attack_forges_different_rows_for_two_receivers_where_it_declares_it_
     rows, byzantine = example(MASKS["scattered"])
     view = view_of(rows, byzantine)
     one, other = (
-        attack.forge(jax.random.key(0), view._replace(receiver=jnp.int32(receiver)), attack.init(D))[0]
+        attack.forge(
+            jax.random.key(0),
+            view._replace(receiver=jnp.int32(receiver), own=jnp.arange(N) == receiver),
+            attack.init(D),
+        )[0]
         for receiver in range(2)
     )
     assert attack.by_receiver != np.array_equal(one, other, equal_nan=True)

@@ -29,7 +29,16 @@ SIZES: dict[str, list[Any]] = {
 LISTED: dict[str, dict[str, list[Any]]] = {
     "mlp": {"hidden": [[], [5], [4, 3]]},
     # pairs at random leave nodes without a way to each other: these join seven
-    "gossip": {"graph": ["ring", "complete", "torus", [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [1, 5]]]},
+    "gossip": {
+        "graph": [
+            "ring",
+            "complete",
+            "torus",
+            "tree",
+            "erdos_renyi",
+            {"name": "edges", "pairs": [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [1, 5]]},
+        ],
+    },
 }
 # options that name another member of a kind
 NAMED = {"strength": None, "against": "rule"}

@@ -75,6 +75,10 @@ def settings(kind, function):
             return {"pre": [function]}, "pre[0]"
         case "filter":
             return {"filter": function, **EACH}, "filter"
+        case "graph":
+            return {"topology": {"name": "gossip", "graph": function}}, "topology.graph"
+        case "mixing":
+            return {"topology": {"name": "gossip", "mixing": function}, "rule": "average"}, "topology.mixing"
         case "partition":
             return {"data": {**SMALL["data"], "partition": function}}, "data.partition"
         case "augmentation":
@@ -104,13 +108,15 @@ ARGUMENTS = {
     "model": "shape, classes",
     "schedule": "n, f",
     "topology": "n, f",
+    "graph": "n",
+    "mixing": "n, f",
     "rate": "updates",
     "local.rate": "updates",
 }
 KINDS = [
     "rule", "base", "pre", "filter", "attack", "timing", "model", "data", "partition", "augmentation", "schedule",
-    "topology", "latency", "later latency", "up.delay", "down.delay", "factors", "rate", "local.rate", "optimizer",
-    "local.optimizer",
+    "topology", "graph", "mixing", "latency", "later latency", "up.delay", "down.delay", "factors", "rate",
+    "local.rate", "optimizer", "local.optimizer",
 ]  # fmt: skip
 
 

@@ -2,13 +2,19 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import byzax
 from byzax.options import PartError
-from byzax.simulator import topologies
-from byzax.simulator.topologies.gossip import closed_neighbourhoods, metropolis
+from byzax.simulator import graphs, topologies
+from byzax.simulator.context import build_context
+from byzax.simulator.graphs.base import closed_neighbourhoods, edge_weights
+from byzax.simulator.senders import Arrivals
+from byzax.simulator.server import Server, take_aggregate
+from byzax.simulator.world import World
 from tests.nightly import by_night
 
 N, F = 7, 1
@@ -23,6 +29,7 @@ SMALL: dict[str, Any] = {
     "workers": {"total": N, "byzantine": F},
     "steps": 4,
 }
+LISTED = {"name": "edges", "pairs": EDGES}
 INBOXES = closed_neighbourhoods(N, EDGES)
 
 
@@ -31,7 +38,7 @@ def rounds(**changes):
 
 
 def gossip(**options):
-    return {"name": "gossip", "graph": EDGES, **options}
+    return {"name": "gossip", "graph": LISTED, **options}
 
 
 @pytest.mark.parametrize(
@@ -60,12 +67,13 @@ def test_steps_that_are_not_linear_in_the_row_are_not_those_of_one_server():
     assert np.abs(nodes - server).max() > 0.01
 
 
-@pytest.mark.parametrize("graph", [by_night("ring"), by_night("complete"), EDGES], ids=["ring", "complete", "pairs"])
+@pytest.mark.parametrize("graph", [by_night("ring"), by_night("complete"), LISTED], ids=["ring", "complete", "pairs"])
 def test_metropolis_weights_leave_the_mean_of_the_models_where_it_is(graph):
-    topology = gossip(graph=graph, weights="metropolis")
+    topology = gossip(graph=graph, mixing="weighted_average")
     for each in rounds(topology=topology, workers={"total": N, "byzantine": 0}):
         np.testing.assert_allclose(each.params.mean(axis=0), each.rows.mean(axis=0), atol=1e-5)
-    weights = metropolis(closed_neighbourhoods(N, graph))
+    made = graphs.NodeGraph(EDGES) if graph == LISTED else graphs.build(graph, N)
+    weights = edge_weights(made, closed_neighbourhoods(N, made.edges))
     np.testing.assert_allclose(weights, weights.T)
     np.testing.assert_allclose(weights.sum(axis=1), 1)
 
@@ -77,7 +85,7 @@ def test_equal_weights_on_nodes_with_unequally_many_neighbours_move_the_mean():
 
 @pytest.mark.parametrize("graph", ["ring", by_night("complete")])
 def test_where_all_have_equally_many_neighbours_metropolis_weights_are_equal_ones(graph):
-    plain, weighed = (rounds(topology=gossip(graph=graph, weights=weights)) for weights in ("equal", "metropolis"))
+    plain, weighed = (rounds(topology=gossip(graph=graph, **more)) for more in ({}, {"mixing": "weighted_average"}))
     np.testing.assert_allclose(plain[-1].params, weighed[-1].params, atol=1e-5)
 
 
@@ -117,6 +125,86 @@ def test_an_attack_knows_the_models_that_its_receiver_gets():
         np.testing.assert_allclose(last.forged[i, 0], before.params[i] + 3 * way.mean(axis=0), rtol=1e-3, atol=1e-4)
 
 
+def test_little_takes_its_statistics_from_a_receiver_and_its_honest_neighbours():
+    *_, before, last = rounds(attack={"name": "little", "z": 1.5}, topology=gossip(graph="ring"))
+    for i, honest in ((1, [1, 2]), (6, [5, 6])):
+        ways = before.params[i] - last.rows[honest]
+        expected = before.params[i] - (ways.mean(axis=0) - 1.5 * ways.std(axis=0))
+        np.testing.assert_allclose(last.forged[i, 0], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("mixing", [None, "weighted_average", "monna"])
+def test_dissensus_pushes_a_receiver_from_its_honest_neighbours_by_the_weights_that_it_mixes_by(mixing):
+    *_, last = rounds(attack={"name": "dissensus", "epsilon": 2}, topology=gossip(mixing=mixing))
+    size = {i: len(INBOXES[i]) for i in range(N)}
+    for i in INBOXES[0][1:]:
+        share = {j: 1 / max(size[i], size[j]) if mixing == "weighted_average" else 1 for j in INBOXES[i]}
+        pull = sum(share[j] * (last.rows[j] - last.rows[i]) for j in INBOXES[i] if j not in (0, i))
+        np.testing.assert_allclose(last.forged[i, 0], last.rows[i] - 2 * pull / share[0], rtol=1e-3, atol=1e-4)
+
+
+def test_by_dissensus_of_strength_1_nobody_comes_nearer_to_anybody_by_averaging():
+    attack, topology = {"name": "dissensus", "epsilon": 1}, gossip(graph="star", mixing="weighted_average")
+    workers = {"total": N, "byzantine": 1}
+    for each in rounds(attack=attack, topology=topology, workers=workers):
+        # the centre alone hears a Byzantine node
+        np.testing.assert_allclose(each.params[N - 1], each.rows[N - 1], atol=1e-5)
+        assert np.abs(each.params[1] - each.rows[1]).max() > 1e-4
+
+
+class Batches:
+    """A model whose loss is the batch that it is measured on."""
+
+    def loss(self, params, x, y):
+        return x[:, 0]
+
+
+def test_a_node_measures_losses_on_fresh_samples_of_its_own():
+    nothing = jnp.zeros(0, int)
+    key, samples = jax.random.key(3), jnp.arange(60.0)[:, None]
+    shards, sizes = jnp.arange(60).reshape(3, 20), jnp.array([20, 5, 20])
+    honest = -jnp.ones(3, int)
+    here = World(key, key, key, samples, samples[:, 0], shards, sizes, nothing, nothing, nothing, honest, None, None)
+    make_context = build_context(Batches(), 64, None, take_aggregate)  # pyright: ignore[reportArgumentType]
+    arrived = Arrivals(jnp.arange(3), jnp.zeros(3, int), receiver=1, own=jnp.arange(3) == 1, weights=jnp.full(3, 1 / 3))
+    drawn = []
+    for step in range(2):
+        server = Server(jnp.zeros(1), None, (), None, step)  # pyright: ignore[reportArgumentType]
+        loss = make_context(here, server, jnp.int32(step), jax.random.fold_in(key, step), arrived).context.loss
+        assert loss is not None
+        # one batch for all models of a round
+        np.testing.assert_array_equal(loss(jnp.zeros(1)), loss(jnp.ones(1)))
+        drawn.append(np.asarray(loss(jnp.zeros(1))))
+    assert {*np.concatenate(drawn).tolist()} == {20, 21, 22, 23, 24}
+    assert (drawn[0] != drawn[1]).any()
+
+
+def test_a_mixing_needs_no_rule():
+    options: dict[str, Any] = {key: value for key, value in SMALL.items() if key != "rule"}
+    study = byzax.Study(name="free", **options, topology=gossip(mixing="monna"))
+    assert study.rule.label == "average"
+    assert "rule" not in study.given()
+    assert byzax.Study(**study.given()) == study
+    with pytest.raises(byzax.ScenarioError, match=r"^rule: "):
+        byzax.Study(name="bound", **options, topology=gossip())
+
+
+def test_a_mixing_of_ones_own_is_a_function_in_a_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from byzax.aggregators import Aggregator, Info\n\n"
+        "def stubborn(n: int, f: int, *, share: float = 0.5) -> Aggregator:\n"
+        "    def apply(rows, state, context=None):\n"
+        "        own = context.neighbourhood.own @ rows\n"
+        "        return share * own + (1 - share) * rows.mean(axis=0), state, Info()\n"
+        "    return Aggregator(lambda d: (), apply)\n"
+    )
+    *_, last = rounds(topology=gossip(mixing={"name": f"{file}:stubborn", "share": 0.75}))
+    for i in range(N):
+        expected = 0.75 * last.rows[i] + 0.25 * last.forged[i, INBOXES[i]].mean(axis=0)
+        np.testing.assert_allclose(last.params[i], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_evaluations_are_means_over_honest_nodes_with_the_worst_and_their_distance():
     changes: dict[str, Any] = {"attack": "sign_flip", "topology": gossip()}
     result = byzax.run(**{**SMALL, **changes, "evaluate_every": 1}, quiet=True)
@@ -154,17 +242,35 @@ REFUSED = [
     ({"attack": "claims"}, "attack: .*claims"),
     ({"local": {"steps": 2, "control_variates": True}}, "topology: gossip: has no server for common control variates"),
     ({"regularisation": {"max_norm": 1.0}}, "topology: gossip: has no server that bounds the model"),
-    ({"topology": gossip(weights="metropolis"), "rule": "median"}, "topology: gossip: weights metropolis are for"),
-    ({"topology": gossip(weights="metropolis"), "pre": ["clip"]}, "topology: gossip: weights metropolis are for"),
+    ({"topology": gossip(mixing="monna"), "rule": "median"}, "topology: gossip: mixing takes the place of the rule"),
+    ({"topology": gossip(mixing="monna"), "pre": ["clip"]}, "topology: gossip: mixing takes the place of the rule"),
     ({"topology": gossip(graph="torus")}, "topology.graph: torus needs n = rows x columns"),
-    ({"topology": gossip(graph=[[0, 1], [1, 7]])}, "topology.graph: names node 7, and the nodes are 0 to 6"),
-    ({"topology": gossip(graph=[[0, 1], [1, 1]])}, "topology.graph: joins node 1 to itself"),
-    ({"topology": gossip(graph=[[0, 1], [2, 3]])}, "topology.graph: has no way from node 0 to node 2"),
+    (
+        {"topology": gossip(graph={"name": "edges", "pairs": [[0, 1], [1, 7]]})},
+        "topology.graph: names node 7, and the nodes are 0 to 6",
+    ),
+    (
+        {"topology": gossip(graph={"name": "edges", "pairs": [[0, 1], [1, 1]]})},
+        "topology.graph: joins node 1 to itself",
+    ),
+    (
+        {"topology": gossip(graph={"name": "edges", "pairs": [[0, 1], [2, 3]]})},
+        "topology.graph: has no way from node 0 to node 2",
+    ),
     (
         {"topology": gossip(graph="ring"), "rule": "krum"},
         r"rule: krum needs n >= 2f \+ 3: .*; with the topology gossip \(.*ring.*\) the rule sees 3 rows of 7 workers",
     ),
     ({"workers": {"total": N, "byzantine": N}}, "(workers|topology).*honest"),
+    ({"attack": "dissensus", "topology": "parameter_server"}, "attack: dissensus tells receivers apart"),
+    (
+        {"topology": gossip(mixing={"name": "self_centred", "rule": "zeno"})},
+        "topology.mixing: self_centred: rule compares",
+    ),
+    (
+        {"topology": gossip(mixing={"name": "self_centred", "rule": "krum"}), "workers": {"total": N, "byzantine": 2}},
+        r"topology.mixing(.rule)?: krum needs n >= 2f \+ 3: .*node \d has \d neighbours",
+    ),
     ({"topology": gossip(byzantine_neighbours=-1)}, "topology.byzantine_neighbours: must be at least 0"),
 ]
 
