@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from byzax.experiments.records import COUNTED, MEASURED, METRICS, TIMES, Damaged, Record, Summary, read
+from byzax.experiments.records import COUNTED, MEASURED, METRICS, SENT, TIMES, Damaged, Record, Summary, read
 from byzax.experiments.scores import score_of
 from byzax.experiments.settings import differing_keys, setting_text
 
 NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
-DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *TIMES, "classes", "digest", "reason"]
+DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, *TIMES, "classes", "digest", "reason"]
 # Keys of a grid that choose between ways to spend time, or to train: they share a figure.
 WAYS = {"schedule", "topology", "filter", "local", "optimizer", "worker_momentum"}
 # What a run is measured by besides its updates, with the words for it.
-MEASURES = {"time_s": "seconds", "gradients": "gradients delivered"}
+MEASURES = {"time_s": "seconds", "gradients": "gradients delivered", "bits": "bits sent"}
+# Factor from which runs differ in the bits sent for each gradient.
+BITS_DIFFER = 1.05
 
 
 class Results(NamedTuple):
@@ -162,7 +164,8 @@ def _curves(records: dict[str, Record], frame: pd.DataFrame) -> pd.DataFrame:
     parts = [records[run].metrics.assign(run=run) for run in frame["run"]]
     # a run that failed before its first evaluation has no line, and pandas wants no empty part
     parts = [part for part in parts if len(part)] or [pd.DataFrame(columns=[*METRICS, "run"])]
-    return names.merge(pd.concat(parts), on="run")
+    joined = names.merge(pd.concat(parts), on="run")
+    return joined.assign(bits=joined[["bits_up", "bits_down", "bits_peer"]].sum(axis=1, skipna=False))
 
 
 def varying_keys(frame: pd.DataFrame) -> list[str]:
@@ -226,8 +229,13 @@ def differs_by_run(curves: pd.DataFrame, measure: str) -> bool:
         measure: Column of the measure, such as `time_s`.
 
     Returns:
-        True where they differ.
+        True where they differ; in bits where they differ in those for each gradient too.
     """
+    if measure == "bits":
+        last = curves.loc[curves["gradients"] > 0].groupby("run").tail(1)
+        each = last["bits"] / last["gradients"]
+        if not each.max() > BITS_DIFFER * each.min():
+            return False
     return bool((curves.groupby("step")[measure].nunique() > 1).any())
 
 

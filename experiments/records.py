@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 
 MEASURED = [*Evaluation._fields]
-METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED]
+SENT = [*Traffic._fields]
+METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT]
 # The use of time: updates per second, mean age of the rows, share of the workers' time spent waiting, and share of the
 # jobs whose rows went into no update.
 TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
@@ -86,6 +87,10 @@ class Summary(BaseModel):
     validation_accuracy: Number = math.nan
     worst_accuracy: Number = math.nan
     consensus_distance: Number = math.nan
+    messages: Number = math.nan
+    bits_up: Number = math.nan
+    bits_down: Number = math.nan
+    bits_peer: Number = math.nan
     updates_per_s: Number = math.nan
     mean_age: Number = math.nan
     waiting: Number = math.nan

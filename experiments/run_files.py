@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,12 +12,12 @@ import numpy as np
 
 from byzax.experiments import marks
 from byzax.experiments.entries import Entry, described, labels_of
-from byzax.experiments.records import read_updates
+from byzax.experiments.records import METRICS, read_updates
 from byzax.experiments.strict_yaml import dump
 from byzax.experiments.versions import described_versions
 from byzax.experiments.writing import atomically, json_text, sync, write_errors, write_json, write_text
 from byzax.simulator import snapshots
-from byzax.simulator.diagnostics import Diagnostics, Evaluation
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic
 from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
 from byzax.simulator.snapshots import Snapshot
@@ -49,7 +50,7 @@ def begin(folder: Path, run: Entry) -> None:
         _clear(here, keep_folder=True)
         (here / "scenario.yaml").write_text(dump(described(run)))
         (here / "versions.json").write_text(about)
-        _write_table(here / "metrics.csv", [("step", "time_s", "gradients", "wall_s", *Evaluation._fields)])
+        _write_table(here / "metrics.csv", [METRICS])
         _write_table(here / "updates.csv", [("step", *Diagnostics._fields)])
         if run.scenario.record.weights:
             _write_table(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
@@ -145,7 +146,8 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
     """
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
-    row = (checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s, *_shown(checkpoint.evaluation, hidden))
+    place = checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s
+    row = *place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic)
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
     tables = {"metrics.csv": [row]}
@@ -200,6 +202,8 @@ def finish(
             last = seen[-1]
             summary |= {"step": last.step, "time_s": last.time_s, "gradients": last.gradients}
             summary |= {"wall_s": round(last.wall_s, 6)}
+            if last.traffic is not None:
+                summary |= dict(zip(last.traffic._fields, _whole(last.traffic), strict=True))
             if last.timeline is not None:
                 if run.scenario.clock == "wall":
                     timeline = last.timeline
@@ -244,6 +248,12 @@ def _lost(last: Checkpoint) -> dict[int, int]:
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:
     return evaluation._replace(**dict.fromkeys(hidden, np.nan))
+
+
+def _whole(sent: Traffic | None) -> list[int | float]:
+    """The messages and bits, as whole numbers where they are; NaN where they are not known."""
+    values = [math.nan] * len(Traffic._fields) if sent is None else [*sent]
+    return [int(value) if value.is_integer() else value for value in values]
 
 
 def _times(here: Path, timeline: Timeline, byzantine: list[int], often: np.ndarray) -> dict[str, float]:

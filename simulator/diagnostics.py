@@ -57,6 +57,22 @@ class Decision(NamedTuple):
     weights: Array
 
 
+class Traffic(NamedTuple):
+    """The messages that were sent so far: numbers, or arrays with a number for each version of the model.
+
+    Attributes:
+        messages: Their number.
+        bits_up: Bits from workers to other nodes.
+        bits_down: Bits to workers.
+        bits_peer: Bits between other nodes, or between workers.
+    """
+
+    messages: Any
+    bits_up: Any
+    bits_down: Any
+    bits_peer: Any
+
+
 class Update(NamedTuple):
     """One update with all its arrays.
 

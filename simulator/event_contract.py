@@ -62,8 +62,14 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                         if port >= len(forged):
                             raise ValueError(f"{where}: reads row {port} of message {source}, of {len(forged)} forged")
                         origin = forged[port]
-                        if not is_byzantine(update - lag)[origin[1]]:
-                            raise ValueError(f"{where}: gets a forged message of worker {origin[1]}, which is honest")
+                        kind = network.steps[origin[0]].kind
+                        lies = (
+                            is_byzantine(update - lag)[origin[1]]
+                            if kind == "worker"
+                            else (origin[1] in network.byzantine.get(kind, ()))
+                        )
+                        if not lies:
+                            raise ValueError(f"{where}: gets a forged message of {kind} {origin[1]}, which is honest")
                     if origin[1] != table.sender[at]:
                         raise ValueError(
                             f"{where}: takes message {source} of {origin[1]} for one of {table.sender[at]}"

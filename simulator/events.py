@@ -1,7 +1,8 @@
 """The events of a run as a table: each is one step of one node, which reads messages, changes a state and sends one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -299,6 +300,7 @@ class Network(NamedTuple):
         evaluate: Evaluates the model, or the models.
         params: `[d]`, the model that a checkpoint keeps.
         judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
+        byzantine: The Byzantine nodes of kinds other than "worker", whose messages may be forged.
     """
 
     steps: tuple[NodeStep, ...]
@@ -311,6 +313,7 @@ class Network(NamedTuple):
     evaluate: Callable[[World, States], Evaluation]
     params: Callable[[States], Any]
     judged: tuple[str, ...] = ()
+    byzantine: Mapping[str, Collection[int]] = MappingProxyType({})
 
 
 def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:

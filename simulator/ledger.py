@@ -6,27 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from byzax.simulator.config.run import Run
+from byzax.simulator.diagnostics import Traffic
 from byzax.simulator.durations import WAYS, Way
 from byzax.simulator.events import Network, Node, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.parts import message_bits, topology
 from byzax.simulator.timeline import ROWS_AT_ONCE, Timeline
-
-
-class Traffic(NamedTuple):
-    """The messages that were sent until each version of the model, `[T + 1]` each.
-
-    Attributes:
-        messages: Their number.
-        bits_up: Bits from workers to other nodes.
-        bits_down: Bits to workers.
-        bits_peer: Bits between other nodes, or between workers.
-    """
-
-    messages: np.ndarray
-    bits_up: np.ndarray
-    bits_down: np.ndarray
-    bits_peer: np.ndarray
 
 
 class LinkTotal(NamedTuple):
@@ -47,7 +32,7 @@ class LinkTotal(NamedTuple):
     bits: float
 
 
-class Sent(NamedTuple):
+class SentMessages(NamedTuple):
     """Messages of one kind.
 
     Attributes:
@@ -76,7 +61,7 @@ def traffic(run: Run, timeline: Timeline) -> Traffic:
         timeline: Its timeline.
 
     Returns:
-        The sums.
+        The sums, `[T + 1]` each.
     """
     messages, bits = np.zeros(timeline.steps + 1), dict.fromkeys(WAYS, np.zeros(timeline.steps + 1))
     for sent in _sent(run, timeline):
@@ -114,7 +99,7 @@ def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
     return [LinkTotal(link[1], link[2], link[0], *found[link]) for link in order if found[link][0]]
 
 
-def _sent(run: Run, timeline: Timeline) -> Iterator[Sent]:
+def _sent(run: Run, timeline: Timeline) -> Iterator[SentMessages]:
     structure, bits = topology(run), message_bits(run)
     if structure.rounds is not None:
         yield from _in_rounds(run, timeline, bits)
@@ -125,7 +110,7 @@ def _sent(run: Run, timeline: Timeline) -> Iterator[Sent]:
         yield from _in_updates(network, timeline, bits)
 
 
-def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[Sent]:
+def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
     """A model to a worker for each job, and the row of each that was computed."""
     rows, unused, n = timeline.rows, timeline.unused, run.workers.total
     workers = np.concatenate([rows.workers, unused.workers])
@@ -136,11 +121,11 @@ def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[Sent]:
         np.split(np.concatenate([getattr(rows, name), getattr(unused, name)])[mine], ends)
         for name in ("started_s", "computed_s")
     )
-    yield Sent("down", ("server", "worker"), pairs, bits, started_s)
-    yield Sent("up", ("worker", "server"), pairs[:, ::-1], bits, computed_s)
+    yield SentMessages("down", ("server", "worker"), pairs, bits, started_s)
+    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits, computed_s)
 
 
-def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[Sent]:
+def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
     """The messages of each step to all nodes that may read them."""
     described = topology(run).rounds
     assert described is not None
@@ -159,10 +144,10 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[Sent]:
             ]
         )
         at_s = end_s[step.reads][step.every - 1 :: step.every, pairs[:, 0]].T
-        yield Sent(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, [*at_s])
+        yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, [*at_s])
 
 
-def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[Sent]:
+def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
     """The messages that events of an update read, where all updates are made of the same events, at its second."""
     block = network.table.events(0, 1)
     kinds = [network.steps[step].kind for step in block.step.tolist()]
@@ -181,4 +166,4 @@ def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[Sen
     for (one, other), found in links.items():
         pairs = np.array(sorted(found))[:, :2]
         way: Way = "up" if one == "worker" != other else "down" if other == "worker" != one else "peer"
-        yield Sent(way, (one, other), pairs, bits, [timeline.time_s] * len(pairs))
+        yield SentMessages(way, (one, other), pairs, bits, [timeline.time_s] * len(pairs))

@@ -1,6 +1,7 @@
 """Networks whose updates are all made of the same events: one update is listed, and the table of a run made of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -65,6 +66,7 @@ def periodic_network(
     evaluate: Callable[[World, States], Evaluation],
     params: Callable[[States], jax.Array],
     judged: tuple[str, ...] = (),
+    byzantine: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> Network:
     """A network whose updates are all made of the same events.
 
@@ -79,6 +81,7 @@ def periodic_network(
         evaluate: Evaluates the model, or the models.
         params: `[d]`, the model that a checkpoint keeps.
         judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
+        byzantine: The Byzantine nodes of kinds other than "worker".
 
     Returns:
         The network, with the nodes that have events.
@@ -91,7 +94,7 @@ def periodic_network(
     nodes: dict[str, int] = {}
     for event in events:
         nodes[kinds[event.step]] = max(nodes.get(kinds[event.step], 0), event.node + 1)
-    return Network(tuple(steps), nodes, table, start, show, measure, arrays, evaluate, params, judged)
+    return Network(tuple(steps), nodes, table, start, show, measure, arrays, evaluate, params, judged, byzantine)
 
 
 def by_step(results: OfEvents) -> dict[str, list[Any]]:

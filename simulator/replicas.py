@@ -239,6 +239,7 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
         evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, models(states)),
         params=lambda states: models(states).mean(axis=0),
         judged=("server",),
+        byzantine={"server": range(replicas.byzantine)},
     )
 
 

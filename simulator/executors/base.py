@@ -16,7 +16,7 @@ from byzax.simulator.book import ByzantineSenders, open_book
 from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, CoreOf
-from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network
 from byzax.simulator.file_cache import file_cache
@@ -44,6 +44,7 @@ class Checkpoint(NamedTuple):
     `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
     updates were planned; empty where it is not. `weights` `[updates, n]`: the share that the rule gave to each worker's
     row in each of `updates`, where they are recorded. `recorded`: those of these updates that are recorded whole.
+    `traffic`: the messages sent by then.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class Checkpoint(NamedTuple):
     stopped: str = ""
     weights: np.ndarray | None = None
     recorded: tuple[Update, ...] = ()
+    traffic: Traffic | None = None
 
 
 class RunError(RuntimeError):

@@ -12,8 +12,10 @@ from byzax.aggregators.base import LIMIT
 from byzax.simulator import interrupts
 from byzax.simulator.config.executors import EarlyStopping
 from byzax.simulator.config.study import Task
+from byzax.simulator.diagnostics import Traffic
 from byzax.simulator.engine import Engine, EngineLost, Look, Repeats, Stretch, TakeLooks, joined
 from byzax.simulator.executors.base import Checkpoint, RunError, delivered, ended, per_job
+from byzax.simulator.ledger import traffic
 from byzax.simulator.snapshots import Evaluated, Snapshot
 from byzax.simulator.timeline import Timeline, truncate
 
@@ -53,6 +55,7 @@ class Course:
         over: Whether it was stopped early.
         timeline: Its timeline at the last checkpoint.
         gradients: `[T + 1]`, gradients delivered by each version of `timeline`.
+        traffic: The messages sent by each version of it.
     """
 
     seed: int
@@ -64,6 +67,7 @@ class Course:
     over: bool = False
     timeline: Timeline | None = None
     gradients: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
+    traffic: Traffic | None = None
 
     @property
     def evaluated(self) -> int:
@@ -218,6 +222,7 @@ def _checkpoint(
     if course.timeline is not timeline:
         run = task.run if task.run.seed == course.seed else task.run.replace(seed=course.seed)
         course.timeline, course.gradients = timeline, delivered(timeline, per_job(run))
+        course.traffic = traffic(run, timeline)
     checkpoint = Checkpoint(
         seed=course.seed,
         step=step,
@@ -230,6 +235,7 @@ def _checkpoint(
         timeline=timeline,
         weights=since.weights if task.record.weights else None,
         recorded=since.recorded,
+        traffic=course.traffic and Traffic(*(float(each[step]) for each in course.traffic)),
     )
     made = Evaluated(step, checkpoint.time_s, checkpoint.gradients, checkpoint.wall_s, look.evaluation)
     course.evaluations.append(made)

@@ -340,6 +340,8 @@ def test_too_few_workers_are_refused():
         ({"filter": "kardam"}, "^topology: guanyu: .*filter"),
         ({"topology": {"name": "guanyu", "servers": 4}}, "^topology.servers: must be at least"),
         ({"topology": {"name": "guanyu", "server_attack": "none", "byzantine_servers": 0, "servers": 3}}, None),
+        # no worker is Byzantine, and a server is
+        ({"workers": {"total": 10, "byzantine": 0}, "attack": "none"}, None),
     ],
 )
 def test_scenarios_that_cannot_be_are_refused_in_one_line(changes, words):
