@@ -1,4 +1,4 @@
-"""The commands `byzax status`, `show`, `replay`, `timeline` and `partition`."""
+"""The commands `byzax status`, `show`, `replay`, `timeline`, `ledger` and `partition`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import sys
@@ -172,6 +172,33 @@ def timeline(
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(timelines.table(labelled))
     console.print(str(picture), highlight=False, soft_wrap=True)
+
+
+@report_errors
+def ledger(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, or the folder of a run.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set steps=50.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="A file for all links.")] = None,
+) -> None:
+    """Count messages and bits by directions, links and nodes."""
+    from rich.console import Console
+
+    from byzax.experiments import ledgers, timelines
+
+    try:
+        labelled = timelines.read(file, settings or [])
+        links = ledgers.read(labelled, file)
+        if json is not None:
+            ledgers.write(links, json)
+    except ScenarioError as error:
+        refuse(error)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for each in ledgers.tables(labelled, links):
+        console.print(each)
+    if json is not None:
+        console.print(str(json), highlight=False, soft_wrap=True)
 
 
 class Chart(StrEnum):

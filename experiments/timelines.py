@@ -18,6 +18,7 @@ from byzax.experiments.replay import run_folders, timeline_of
 from byzax.experiments.strict_yaml import is_shipped
 from byzax.experiments.time_plot import TIME_USES
 from byzax.experiments.writing import check_replaceable, write_picture
+from byzax.simulator.config.run import Run
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.timeline import Outcome, Rows, Timeline, truncate
@@ -41,12 +42,14 @@ class LabelledTimeline(NamedTuple):
         n: Number of workers.
         byzantine: The workers that are Byzantine in every update.
         name: Title of the chart and table.
+        run: The run; None for a file of a timeline.
     """
 
     timeline: Timeline
     n: int
     byzantine: list[int]
     name: str
+    run: Run | None = None
 
 
 def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
@@ -80,7 +83,7 @@ def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
         if not scenario and (reached := _reached(run)) < cell.steps:
             name += f"; {reached} of {cell.steps} updates were carried out"
             timeline = truncate(timeline, reached)
-        return LabelledTimeline(timeline, cell.workers.total, fixed_byzantine_workers(cell.run), name)
+        return LabelledTimeline(timeline, cell.workers.total, fixed_byzantine_workers(cell.run), name, cell.run)
     try:
         timeline = load(path)
     except ValueError as error:
