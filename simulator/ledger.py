@@ -11,7 +11,7 @@ from byzax.simulator.durations import WAYS, Way
 from byzax.simulator.events import Network, Node, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.parts import message_bits, topology
-from byzax.simulator.timeline import ROWS_AT_ONCE, Timeline
+from byzax.simulator.timeline import ROWS_AT_ONCE, Rows, Timeline
 
 
 class LinkTotal(NamedTuple):
@@ -40,15 +40,15 @@ class SentMessages(NamedTuple):
         kinds: The kind of their senders, and of their receivers.
         pairs: `[L, 2]`, sender and receiver of each link.
         bits: Bits of one of them.
-        at_s: The seconds at which messages were sent over each link, `[k]` for each of the L; not finite for those that
-            were not.
+        blocks: Some of the messages at a time: the link of each, as its place in `pairs`, and the version of the model
+            before which it was sent; 0 for one that was not sent.
     """
 
     way: Way
     kinds: tuple[str, str]
     pairs: np.ndarray
     bits: float
-    at_s: list[np.ndarray]
+    blocks: Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 def traffic(run: Run, timeline: Timeline) -> Traffic:
@@ -66,12 +66,9 @@ def traffic(run: Run, timeline: Timeline) -> Traffic:
     messages, bits = np.zeros(timeline.steps + 1), dict.fromkeys(WAYS, np.zeros(timeline.steps + 1))
     for sent in _sent(run, timeline):
         counts = np.zeros(timeline.steps + 1)
-        for at_s in sent.at_s:
-            for begin in range(0, len(at_s), ROWS_AT_ONCE):
-                part = at_s[begin : begin + ROWS_AT_ONCE]
-                # at the first version that is made no earlier
-                version = np.searchsorted(timeline.time_s, part[np.isfinite(part)]) + 1
-                counts += np.bincount(version, minlength=timeline.steps + 2)[:-1]
+        for _, versions in sent.blocks:
+            counts += np.bincount(versions, minlength=timeline.steps + 1)[: timeline.steps + 1]
+        counts[0] = 0
         messages += counts
         bits[sent.way] = bits[sent.way] + counts * sent.bits
     return Traffic(*map(np.cumsum, (messages, *(bits[way] for way in WAYS))))
@@ -85,15 +82,16 @@ def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
         timeline: Its timeline; of a run that ended early that of the updates that were carried out.
 
     Returns:
-        The links over which some were sent until the last update, in the order of directions, senders and receivers.
+        The links over which some were sent before the last version, in the order of directions, senders and receivers.
     """
-    end = timeline.time_s[-1] if timeline.steps else 0.0
     found: dict[tuple[Way, Node, Node], tuple[int, float]] = {}
     for sent in _sent(run, timeline):
-        for (sender, receiver), at_s in zip(sent.pairs.tolist(), sent.at_s, strict=True):
+        counts = np.zeros(len(sent.pairs), int)
+        for links, versions in sent.blocks:
+            counts += np.bincount(links[(versions > 0) & (versions <= timeline.steps)], minlength=len(counts))
+        for (sender, receiver), more in zip(sent.pairs.tolist(), counts.tolist(), strict=True):
             link = sent.way, (sent.kinds[0], sender), (sent.kinds[1], receiver)
             count, bits = found.get(link, (0, 0.0))
-            more = int((at_s <= end).sum())
             found[link] = count + more, bits + more * sent.bits
     order = sorted(found, key=lambda link: (WAYS.index(link[0]), *link[1:]))
     return [LinkTotal(link[1], link[2], link[0], *found[link]) for link in order if found[link][0]]
@@ -112,17 +110,37 @@ def _sent(run: Run, timeline: Timeline) -> Iterator[SentMessages]:
 
 def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
     """A model to a worker for each job, and the row of each that was computed."""
-    rows, unused, n = timeline.rows, timeline.unused, run.workers.total
-    workers = np.concatenate([rows.workers, unused.workers])
-    mine = np.argsort(workers, kind="stable")
-    ends = np.searchsorted(workers[mine], np.arange(1, n))
-    pairs = np.stack([np.zeros(n, int), np.arange(n)], axis=1)
-    started_s, computed_s = (
-        np.split(np.concatenate([getattr(rows, name), getattr(unused, name)])[mine], ends)
-        for name in ("started_s", "computed_s")
-    )
-    yield SentMessages("down", ("server", "worker"), pairs, bits, started_s)
-    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits, computed_s)
+    pairs = np.stack([np.zeros(run.workers.total, int), np.arange(run.workers.total)], axis=1)
+
+    def models() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for part, mine in _blocks(timeline):
+            yield part.workers[mine], part.handed[mine] + 1
+
+    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for part, mine in _blocks(timeline):
+            computed_s = np.where(np.isnan(part.computed_s[mine]), np.inf, part.computed_s[mine])
+            # where no time passes a row is sent after its model all the same
+            version = np.maximum(np.searchsorted(timeline.time_s, computed_s), part.handed[mine]) + 1
+            yield part.workers[mine], version
+
+    yield SentMessages("down", ("server", "worker"), pairs, bits, models())
+    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits, rows())
+
+
+def _blocks(timeline: Timeline) -> Iterator[tuple[Rows, slice]]:
+    """All jobs, some at a time."""
+    for part in (timeline.rows, timeline.unused):
+        for begin in range(0, len(part.workers), ROWS_AT_ONCE):
+            yield part, slice(begin, begin + ROWS_AT_ONCE)
+
+
+def _every_update(links: int, there: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One message of each link in each update, where it is `there`, `[T, L]`."""
+    at_once = max(1, ROWS_AT_ONCE // max(links, 1))
+    for begin in range(0, len(there), at_once):
+        mine = there[begin : begin + at_once]
+        versions = np.where(mine, begin + 1 + np.arange(len(mine))[:, None], 0)
+        yield np.broadcast_to(np.arange(links), mine.shape).ravel(), versions.ravel()
 
 
 def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
@@ -143,12 +161,14 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
                 if sender != receiver or kinds[step.reads] != step.kind
             ]
         )
-        at_s = end_s[step.reads][step.every - 1 :: step.every, pairs[:, 0]].T
-        yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, [*at_s])
+        due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
+        there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
+        messages = _every_update(len(pairs), there)
+        yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, messages)
 
 
 def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
-    """The messages that events of an update read, where all updates are made of the same events, at its second."""
+    """The messages that events of an update read, where all updates are made of the same events."""
     block = network.table.events(0, 1)
     kinds = [network.steps[step].kind for step in block.step.tolist()]
     nodes = dict(enumerate(zip(kinds, block.node.tolist(), strict=True), block.begin))
@@ -166,4 +186,5 @@ def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[Sen
     for (one, other), found in links.items():
         pairs = np.array(sorted(found))[:, :2]
         way: Way = "up" if one == "worker" != other else "down" if other == "worker" != one else "peer"
-        yield SentMessages(way, (one, other), pairs, bits, [timeline.time_s] * len(pairs))
+        there = np.broadcast_to(True, (timeline.steps, len(pairs)))
+        yield SentMessages(way, (one, other), pairs, bits, _every_update(len(pairs), there))
