@@ -14,7 +14,7 @@ def random_model(n: int, f: int, *, standard_deviation: NotNegative = 1.0) -> At
     Byzantine servers (`topology.server_attack`) and nodes that send models; of gradients it makes random rows.
 
     Formula: w - N(0, standard_deviation² I), w the receiver's model
-    Knows: the model
+    Knows: nothing
 
     Args:
         n: Number of senders.

@@ -56,8 +56,7 @@ def byzsgd(
         PartError: For an impossible n and f.
 
     References:
-        El Mhamdi, Guerraoui, Guirguis, Hoang, Rouault, "Genuinely distributed Byzantine machine learning", PODC 2020
-            and Distributed Computing 2022 (ByzSGD)
+        El Mhamdi, Guerraoui, Guirguis, Hoang, Rouault, PODC 2020 and Distributed Computing 2022 (ByzSGD)
     """
     check_workers("byzsgd", n, f)
     models = check_quorum("servers", servers, byzantine_servers, quorum_servers, more=2)

@@ -177,10 +177,12 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
 
 
 def test_every_formula_has_an_oracle():
-    random_or_empty = {"gaussian", "uniform", "none", "silent", "label_flip", "feature_noise", "edge_case", "claims"}
+    random_or_empty = {
+        "gaussian", "uniform", "random_model", "none", "silent", "label_flip", "feature_noise", "edge_case", "claims",
+    }  # fmt: skip
     asking_the_rule = {"fang", "gradient_ascent", "hidden_vulnerability", "optimised", "spectral"}  # test_adaptive
     backdoors = {"backdoor", "distributed_backdoor", "neurotoxin"}  # test_backdoors
-    elsewhere = random_or_empty | asking_the_rule | backdoors | {"mimic"}  # test_memory
+    elsewhere = random_or_empty | asking_the_rule | backdoors | {"mimic", "stale"}  # test_memory
     assert {name for name, _, _ in ORACLES} | elsewhere == set(SHIPPED)
 
 
@@ -315,6 +317,19 @@ def test_gaussian_rows_have_the_stated_moments_and_are_different_draws():
     np.testing.assert_array_equal(got, forged("gaussian", rows, byzantine)[byzantine])
     centred = forged("gaussian", rows, byzantine, centre="mean")[byzantine]
     np.testing.assert_allclose(centred - got, np.tile(honest_statistics(rows, byzantine)[0], (F, 1)), atol=1e-3)
+
+
+def test_random_models_have_the_stated_moments_whatever_the_receiver_has():
+    rows, byzantine = example(MASKS["scattered"], d=20_000)
+    params = np.linspace(-3, 3, 20_000).astype(np.float32)
+    got = forged("random_model", rows, byzantine, changes={"params": params}, standard_deviation=2.0)[byzantine]
+    # what is sent is a model, seen as the way to it
+    models = params - got
+    assert np.abs(models.mean(axis=1)).max() < 5 * 2 / math.sqrt(20_000)
+    np.testing.assert_allclose(models.std(axis=1), 2, rtol=0.03)
+    assert np.abs(np.corrcoef(models) - np.eye(F)).max() < 0.04
+    elsewhere = forged("random_model", rows, byzantine, changes={"params": 0 * params}, standard_deviation=2.0)
+    np.testing.assert_allclose(-elsewhere[byzantine], models, atol=1e-5)
 
 
 def test_uniform_rows_fill_their_limits_and_are_different_draws():

@@ -48,6 +48,26 @@ def copied(updates, sent):
     return whose
 
 
+# -- stale --------------------------------
+
+
+@pytest.mark.parametrize("age", [1, 3])
+def test_stale_models_are_the_honest_mean_models_of_updates_before(age):
+    attack, rng, d = attacks.build("stale", N, F, age=age), np.random.default_rng(4), 6
+    assert attack.forge is not None
+    state, means = attack.init(d), []
+    for step in range(7):
+        rows, byzantine = example([0, 4], d=d)
+        rows, params = (rows + rng.normal(size=rows.shape)).astype(np.float32), rng.normal(size=d).astype(np.float32)
+        view = view_of(rows, byzantine, params=params)
+        forged, state = attack.forge(jax.random.key(step), view, state)
+        sent = params - np.asarray(forged)[byzantine]
+        expected = means[step - age] if step >= age else params
+        np.testing.assert_allclose(sent, np.tile(expected, (2, 1)), atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(forged)[~byzantine], rows[~byzantine])
+        means.append(params - rows[~byzantine].astype(np.float64).mean(axis=0))
+
+
 # -- mimic --------------------------------
 
 
