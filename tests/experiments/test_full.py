@@ -1,7 +1,10 @@
 """A full disk, while running and while showing: one line, and what was done is kept."""
 
+import csv
 import errno
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,17 +20,20 @@ def full(path):
 
 def fill_up(monkeypatch, wanted):
     """From the first line on that is `wanted(path, lines)` nothing can be written: of that line half is."""
-    append, filled = run_files._append, []
+    filled = []
 
-    def until_full(path, lines):
-        lines = list(lines)
-        if filled or wanted(path, lines):
-            if not filled:
-                with path.open("a") as file:
-                    file.write("2,1.0,1")
-            filled.append(path)
-            raise full(path)
-        append(path, lines)
+    class UntilFull:
+        def __init__(self, file, **options):
+            self.file, self.writer = file, csv.writer(file, **options)
+
+        def writerows(self, lines):
+            path, lines = Path(getattr(self.file, "name", "")), list(lines)
+            if path.name and (filled or wanted(path, lines)):
+                if not filled:
+                    self.file.write("2,1.0,1")
+                filled.append(path)
+                raise full(path)
+            self.writer.writerows(lines)
 
     def atomically(path, save):
         if filled:
@@ -35,7 +41,7 @@ def fill_up(monkeypatch, wanted):
         return written(path, save)
 
     written = run_files.atomically
-    monkeypatch.setattr(run_files, "_append", until_full)
+    monkeypatch.setattr(run_files, "csv", SimpleNamespace(writer=UntilFull, reader=csv.reader))
     for module in (run_files, outputs):
         monkeypatch.setattr(module, "atomically", atomically)
     monkeypatch.setattr("byzax.experiments.writing.atomically", atomically)

@@ -145,7 +145,7 @@ def difference(one: Result, other: Result) -> tuple[int, str] | None:
         finite = np.isfinite(a.params)
         if not np.array_equal(finite, np.isfinite(b.params)):
             return place, f"{where}: {finite.sum()} and {np.isfinite(b.params).sum()} finite of {len(finite)}"
-        gap = np.abs(a.params - b.params)[finite].max(initial=0)
+        gap = np.abs(a.params[finite] - b.params[finite]).max(initial=0)
         if not gap <= much * max(1e-3, np.abs(a.params[finite]).max(initial=0)):
             return (
                 place,
