@@ -134,6 +134,12 @@ def _sound(run: Result) -> None:
 
 def difference(one: Result, other: Result) -> tuple[int, str] | None:
     """The first place in which two runs are further apart than rounding, and what is there; None for nowhere."""
+    with np.errstate(invalid="ignore"):
+        # infinite numbers are compared too
+        return _difference(one, other)
+
+
+def _difference(one: Result, other: Result) -> tuple[int, str] | None:
     for place, (a, b) in enumerate(itertools.zip_longest(one.checkpoints, other.checkpoints)):
         if a is None or b is None:
             return place, f"{len(one.checkpoints)} checkpoints and {len(other.checkpoints)}"

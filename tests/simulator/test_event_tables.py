@@ -123,7 +123,7 @@ def times_of(rows):
 
 def by_loop(network, times):
     states = network.start(None)
-    live = {n: (network.show(states[node]), last) for n, (node, last) in network.table.kept(0).items()}
+    live = {n: (network.show(states[node]), last, ()) for n, (node, last) in network.table.kept(0).items()}
     made = [*loop.updates(network, None, loop.Moment(0, states, live), times)]
     return states, [float(update.diagnostics.aggregate_norm) for update, _ in made]
 

@@ -241,7 +241,7 @@ def test_last_rows_are_messages_that_are_kept_until_they_are_replaced_and_nobody
     prepared = prepare(run)
     network, here = network_of(run, prepared)
     begun = network.start(here)
-    live = {number: (network.show(begun[node]), last) for number, (node, last) in network.table.kept(0).items()}
+    live = {number: (network.show(begun[node]), last, ()) for number, (node, last) in network.table.kept(0).items()}
     moments = loop.updates(network, here, loop.Moment(0, begun, live), prepared.timeline)
     for _, (step, states, messages) in moments:
         for kind in ("server", "adversary"):
