@@ -36,8 +36,10 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
     Raises:
         PartError: Says which key to change, and how.
     """
+    waits = "all nodes wait for all others"
     refused = [
-        (not schedule(run).together, "all nodes wait for all others: take schedule synchronous with quorum all"),
+        (not schedule(run).together, f"{'quorums are options of the topology' if may_lose else waits}: take schedule "
+         "synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
         (bool(run.latency.loss or run.latency.crashes) and not may_lose, "nothing is lost and no node dies: leave "
          "latency.loss and latency.crashes out"),

@@ -134,10 +134,12 @@ def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topo
 
 
 def _check_attack(attack: Nested, replicas: Replicas) -> None:
+    if not replicas.byzantine:
+        return
     label, make = nested("server_attack", attack)
     made = make(replicas.servers, replicas.byzantine)
     if made.forge is None and label != "none":
-        raise OptionError("server_attack", f"{label} changes data, and servers have none: take random_model")
+        raise OptionError("server_attack", f"{label} forges no models: take random_model")
     if "loss" in made.needs:
         raise OptionError("server_attack", f"{label} measures losses on data, and servers have none: take little")
 

@@ -28,9 +28,9 @@ def guanyu(
 
     In each round a worker takes the coordinate-wise median of the first models that arrive and computes a row there;
     a server takes the rule over the first rows that arrive and the step of its optimizer; then each server takes the
-    median of the first models of servers that arrive, its own among them. Who is first is another set at every node, by
-    the latencies of all links. Byzantine servers compute by the protocol; what honest nodes receive of them is forged
-    for each receiver apart.
+    median of the first models of servers that arrive, of which its own is one that it has at once. Who is first is
+    another set at every node, by the latencies of all links. Byzantine servers compute by the protocol; what honest
+    nodes receive of them is forged for each receiver apart.
 
     Evaluations are means over the honest servers, with the accuracy of the worst of them, and their consensus distance.
 

@@ -118,7 +118,9 @@ ORACLES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "oracle"), ORACLES, ids=lambda part: getattr(part, "__qualname__", str(part))[:30])
+@pytest.mark.parametrize(
+    ("name", "options", "oracle"), ORACLES, ids=lambda part: getattr(part, "__qualname__", str(part))[:30]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_mixing_is_that_of_its_paper(name, options, oracle, seed):
     rows, weights, byzantine = example(seed)

@@ -311,7 +311,7 @@ def test_a_run_without_enough_workers_ends_and_says_why():
         ({"servers": 5}, r"servers must be at least 3 byzantine_servers \+ 3 = 6 with byzantine_servers=1, got 5"),
         ({"quorum_servers": 4}, "quorum_servers must be 5 to 5 with 6 servers, got 4"),
         ({"quorum_workers": 9}, "quorum_workers must be 7 to 8 with 10 workers, got 9"),
-        ({"server_attack": "label_flip"}, "server_attack label_flip changes data, and servers have none"),
+        ({"server_attack": "label_flip"}, "server_attack label_flip forges no models"),
         (
             {"server_attack": {"name": "optimised", "measure": "loss"}},
             "server_attack optimised measures losses on data, and servers have none",
@@ -334,7 +334,10 @@ def test_too_few_workers_are_refused():
     ("changes", "words"),
     [
         ({"rule": "brute", "topology": {"name": "guanyu", "quorum_workers": 7}}, None),
-        ({"schedule": "asynchronous"}, "^topology: guanyu: .*schedule synchronous"),
+        (
+            {"schedule": "asynchronous"},
+            "^topology: guanyu: quorums are options of the topology: take schedule synchronous with quorum all",
+        ),
         ({"clock": "wall", "executor": "ray"}, "^topology: guanyu: .*clock virtual"),
         ({"attack": {"name": "empire", "timing": "late"}}, "^topology: guanyu: .*attack.timing honest"),
         ({"filter": "kardam"}, "^topology: guanyu: .*filter"),
