@@ -10,7 +10,7 @@ from rich.text import Text
 from byzax.experiments.timelines import LabelledTimeline
 from byzax.experiments.writing import check_replaceable, write_numbers
 from byzax.simulator.events import Node
-from byzax.simulator.ledger import LinkTotal, link_totals
+from byzax.simulator.executors.ledger import LinkTotal, link_totals
 from byzax.simulator.mistakes import ScenarioError
 
 # Links with a line of their own.

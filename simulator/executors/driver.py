@@ -15,7 +15,7 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Traffic
 from byzax.simulator.engine import Engine, EngineLost, Look, Repeats, Stretch, TakeLooks, joined
 from byzax.simulator.executors.base import Checkpoint, RunError, delivered, ended, per_job
-from byzax.simulator.ledger import traffic
+from byzax.simulator.executors.ledger import traffic
 from byzax.simulator.snapshots import Evaluated, Snapshot
 from byzax.simulator.timeline import Timeline, truncate
 

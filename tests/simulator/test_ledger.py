@@ -10,7 +10,7 @@ import byzax
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors.base import plan
-from byzax.simulator.ledger import link_totals, traffic
+from byzax.simulator.executors.ledger import link_totals, traffic
 from byzax.simulator.parts import message_bits
 from tests.experiments.command import byzax as command
 

@@ -67,7 +67,11 @@ def traffic(run: Run, timeline: Timeline) -> Traffic:
     for sent in _sent(run, timeline):
         counts = np.zeros(timeline.steps + 1)
         for _, versions in sent.blocks:
-            counts += np.bincount(versions, minlength=timeline.steps + 1)[: timeline.steps + 1]
+            mine = versions[versions <= timeline.steps]
+            # of a long run a block has a few versions
+            first = mine.min(initial=timeline.steps)
+            some = np.bincount(mine - first)
+            counts[first : first + len(some)] += some
         counts[0] = 0
         messages += counts
         bits[sent.way] = bits[sent.way] + counts * sent.bits
