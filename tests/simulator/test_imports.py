@@ -1,8 +1,10 @@
 """Imports between folders (ARCHITECTURE.md), read from the source and seen at run time."""
 
 import ast
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,18 @@ def test_the_single_machine_part_does_not_load_ray_and_handles_no_signal():
     code = f"import signal, sys; before = {handlers}; import {modules}; "
     code += f"sys.exit('ray' in sys.modules or before != {handlers})"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_every_module_can_be_imported_first():
+    folders = ("aggregators", "attacks", "models", "simulator", "experiments")
+    files = [path.relative_to(ROOT) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
+
+    def imported(name):
+        command = [sys.executable, "-c", f"import byzax.{name}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return name if done.returncode else None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        assert not [*filter(None, pool.map(imported, names))]
