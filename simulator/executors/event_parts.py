@@ -128,7 +128,7 @@ def refuse(network: Network, block: EventBlock, places: np.ndarray, words: str) 
         network: The network.
         block: The block.
         places: The places of events in it that cannot be carried out in compiled code.
-        words: What is wrong with them.
+        words: The reason.
 
     Raises:
         ValueError: Names the step of the first event; none for no events.
