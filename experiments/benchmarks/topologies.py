@@ -102,5 +102,5 @@ def run(steps: int, repeats: int, path: Path | None, say: Callable[[str], None])
             table.append(row)
             if path is not None:  # finished measurements are kept
                 write_numbers(path, {"records": table})
-            numbers = f"{rates[name]:10.1f} {row['of_floor']:9.3f} {row['of_one_server']:14.3f} {bits:15.3g}"
+            numbers = f"{rates[name]:10.1f} {row['of_floor']:9.3f} {row['of_one_server']:14.3f} {bits:12.3g}"
             say(f"{executor:11} {name:22} {numbers}")
