@@ -74,9 +74,7 @@ def run(steps: int, repeats: int, path: Path | None, say: Callable[[str], None])
     floor = 1 / time_gradients(scenario(TOPOLOGIES[ONE_SERVER], "loop", steps), WORKERS)
     say(f"{WORKERS} workers, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
     say(f"gradients alone (floor): {floor:.1f} updates per second")
-    say(
-        f"{'executor':11} {'topology':22} {'updates/s':>10} {'of floor':>9} {'of one server':>14} {'bits an update':>15}"
-    )
+    say(f"{'executor':11} {'topology':22} {'updates/s':>10} {'of floor':>9} {'of one server':>14} {'bits':>12}")
     table = []
     for executor in EXECUTORS:
         described = {name: scenario(topology, executor, steps) for name, topology in TOPOLOGIES.items()}
