@@ -41,8 +41,8 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
         (not schedule(run).together, f"{'quorums are options of the topology' if may_lose else waits}: take schedule "
          "synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
-        (bool(run.latency.loss or run.latency.crashes) and not may_lose, "nothing is lost and no node dies: leave "
-         "latency.loss and latency.crashes out"),
+        (run.latency.mishaps and not may_lose, "nothing is lost and no node dies: leave latency.loss, latency.crashes "
+         "and latency.outages out"),
         (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),
         (run.workers.byzantine.per_round != "fixed", "the Byzantine nodes stay the same: leave "
          "workers.byzantine.per_round out"),

@@ -165,16 +165,17 @@ def _build_steps(
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     @jax.jit
-    def of_node(key: Any, receiver: Any, senders: Any) -> tuple[Any, Any, Any]:
+    def of_node(key: Any, receiver: Any, turn: Any, senders: Any) -> tuple[Any, Any, Any, Any]:
+        own = senders == receiver if peers else None
         edges = None if weights is None else jnp.asarray(weights, jnp.float32)[receiver][senders]
-        return derive(key, Purpose.NODE, receiver), senders == receiver if peers else None, edges
+        return derive(key, Purpose.NODE, receiver), jnp.asarray(turn, jnp.int32), own, edges
 
-    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Arrivals]:
-        """The world of a receiver, and the senders of the rows that it reads, which come first in its inbox."""
+    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Any, Arrivals]:
+        """The world of a receiver, its round, and the senders of the rows that it reads, the first of its inbox."""
         senders = event.senders[:count]
-        key, own, edges = of_node(here.key, event.node, senders)
+        key, turn, own, edges = of_node(here.key, event.node, event.turn, senders)
         arrived = Arrivals(senders, event.versions[:count], receiver=jnp.int32(event.node), own=own, weights=edges)
-        return here._replace(key=key), arrived
+        return here._replace(key=key), turn, arrived
 
     def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
         made = worker.run(here, event, memory, messages)
@@ -184,15 +185,16 @@ def _build_steps(
         rows, public = messages[:-1], messages[-1]
         of_inbox = core_of(len(rows)).forge
         assert of_inbox is not None
-        mine, arrived = of_receiver(here, event, len(rows))
+        mine, _, arrived = of_receiver(here, event, len(rows))
         sent, state = of_inbox(mine, event.turn, arrived, stack_rows(rows), public, state)
         return EventResult(state, sent)
 
     def update(
         here: World, event: NodeEvent, server: Server, rows: Sequence[Any]
     ) -> tuple[Server, Diagnostics, Decision]:
-        mine, arrived = of_receiver(here, event, len(rows))
-        return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
+        mine, turn, arrived = of_receiver(here, event, len(rows))
+        # a receiver that missed rounds counts on
+        return core_of(len(rows)).update(mine, server._replace(step=turn), arrived, stack_rows(rows))
 
     return (
         worker._replace(carry_out=work, transform=None),

@@ -19,6 +19,7 @@ from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, N
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
+from byzax.simulator.outages import check_servers
 from byzax.simulator.periodic import by_step, check_in_step, periodic_network
 from byzax.simulator.receivers import UpdateReceiver, build_receivers
 from byzax.simulator.round_table import WORK, Message, RoundEvent, before
@@ -126,7 +127,7 @@ def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topo
     )
     return Topology(
         build=lambda parts: _network(parts, replicas),
-        check=_check,
+        check=lambda run: _check(run, replicas),
         inboxes=(replicas.rows,),
         declared=lambda rows: f,
         rounds=lambda run: Rounds(steps, GATHER, replicas.honest),
@@ -144,7 +145,8 @@ def _check_attack(attack: Nested, replicas: Replicas) -> None:
         raise OptionError("server_attack", f"{label} measures losses on data, and servers have none: take little")
 
 
-def _check(run: Run) -> None:
+def _check(run: Run, replicas: Replicas) -> None:
+    check_servers(run, replicas.servers)
     if run.regularisation.max_norm is not None:
         # medians of bounded models are not bounded
         raise PartError(f"{run.topology.label}: bounds no model: leave regularisation.max_norm out")
