@@ -125,3 +125,24 @@ def mean_measurements(seen: Sequence[tuple[Diagnostics, jax.Array]]) -> tuple[Di
         The means of both.
     """
     return jax.tree.map(lambda *each: jnp.stack(each).mean(axis=0), *seen)
+
+
+@jax.jit
+def mean_of_counted(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple[Diagnostics, jax.Array]:
+    """The means of what some of several nodes measured in an update.
+
+    Args:
+        seen: The diagnostics of each, the weights `[n]` that it gave to rows, and whether it counts.
+
+    Returns:
+        The means of both over those that count; NaN where none does, of which nothing is undecided.
+    """
+    counts = jnp.stack([jnp.asarray(each) for *_, each in seen])
+
+    def mean(*each: jax.Array) -> jax.Array:
+        values = jnp.stack(each)
+        which = counts.reshape(-1, *[1] * (values.ndim - 1))
+        return jnp.where(which, values, 0).sum(axis=0) / counts.sum()
+
+    diagnostics, weights = jax.tree.map(mean, *(tuple(each[:2]) for each in seen))
+    return diagnostics._replace(undecided=jnp.where(counts.any(), diagnostics.undecided, 0)), weights

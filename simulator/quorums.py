@@ -50,7 +50,7 @@ def still_comes(step: "RoundStep", there_s: np.ndarray, back_s: np.ndarray) -> n
     """Whether a message of another node comes to each node, `[nodes]`, after the second at which it is back."""
     comes = np.isfinite(there_s) & (there_s >= back_s[:, None])
     comes[own_places(step)] = False
-    return comes.any(axis=1)
+    return np.asarray(comes.any(axis=1))
 
 
 def own_places(step: "RoundStep") -> tuple[np.ndarray, np.ndarray]:
@@ -59,13 +59,19 @@ def own_places(step: "RoundStep") -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_messages(
-    step: "RoundStep", t: int, there_s: np.ndarray, free_s: np.ndarray, mortal: Mapping[int, Spells]
+    step: "RoundStep",
+    t: int,
+    quorums: np.ndarray,
+    there_s: np.ndarray,
+    free_s: np.ndarray,
+    mortal: Mapping[int, Spells],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The messages with which nodes take a step.
 
     Args:
         step: The step.
         t: The round.
+        quorums: `[nodes]`, the number of messages that each node waits for.
         there_s: `[nodes, k]`, the second at which each message that a node may read is there; infinite for never.
         free_s: `[nodes]`, the second at which each is done with the step before.
         mortal: The spells of life of the nodes that die.
@@ -74,7 +80,6 @@ def first_messages(
         `[nodes]`, the second at which each has its messages and is free, infinite for never; and `[nodes, k]`, which
         messages they are.
     """
-    quorums = np.array([step.quorum_of(node) for node in range(len(step.senders))])
     if (t + 1) % step.every:
         mine = np.zeros(there_s.shape, bool)
         mine[own_places(step)] = True

@@ -20,8 +20,8 @@ from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.outages import check_servers
-from byzax.simulator.periodic import by_step, check_in_step, periodic_network
-from byzax.simulator.receivers import UpdateReceiver, build_receivers
+from byzax.simulator.periodic import by_step, check_in_step, mean_of_counted, periodic_network
+from byzax.simulator.receivers import UpdateReceiver, build_receivers, nodes_arrays, received_rows
 from byzax.simulator.round_table import WORK, Message, RoundEvent, before
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.senders import Arrivals
@@ -205,14 +205,9 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
-        d = made[WORK][0][1].shape[0]
-        computed = np.full((n, d), np.nan, np.float32)
-        for worker, row in made[WORK]:
-            computed[int(worker)] = row
-        received = np.full((replicas.servers, n, d), np.nan, np.float32)
-        aggregates = np.full((replicas.servers, d), np.nan, np.float32)
-        for server, aggregate, senders, given in made[UPDATE]:
-            aggregates[int(server)], received[int(server), np.asarray(senders)] = aggregate, given
+        computed, d = nodes_arrays(made[WORK], n), made[WORK][0][1].shape[0]
+        aggregates = nodes_arrays([each[:2] for each in made[UPDATE]], replicas.servers)
+        received = received_rows([(each[0], *each[2:]) for each in made[UPDATE]], replicas.servers, n, d)
         return {
             "workers": everyone,
             "rows": computed,
@@ -332,18 +327,5 @@ def _build_steps(
     )
 
 
-@jax.jit
-def _measured(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple[Diagnostics, jax.Array]:
-    """The means over the honest servers."""
-    honest = jnp.stack([jnp.asarray(is_honest) for *_, is_honest in seen])
-
-    def mean(*each: jax.Array) -> jax.Array:
-        values = jnp.stack(each)
-        which = honest.reshape(-1, *[1] * (values.ndim - 1))
-        return jnp.where(which, values, 0).sum(axis=0) / honest.sum()
-
-    return jax.tree.map(mean, *(tuple(each[:2]) for each in seen))
-
-
 def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
-    return _measured(by_step(seen)[UPDATE])
+    return mean_of_counted(by_step(seen)[UPDATE])

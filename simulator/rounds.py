@@ -31,6 +31,8 @@ class RoundStep(NamedTuple):
         size: The size of a message that it reads, in models: 1 / m for one of m equal parts.
         alone: Whether a node reads its own message in any case, as one of the quorum, and it alone where it gets too
             few others. Such a step follows the job, of the same kind of node.
+        joined: Gives of the seed of a run and a round whose messages each node may read in it, `[nodes, k]`, its own
+            among them, and waits for where they are fewer than the quorum. None where it is always all senders.
     """
 
     name: str
@@ -42,11 +44,17 @@ class RoundStep(NamedTuple):
     every: int = 1
     size: float = 1.0
     alone: bool = False
+    joined: Callable[[int, int], np.ndarray] | None = None
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
         most = len(self.senders[node])
         return most if self.quorum is None else min(self.quorum, most)
+
+    def quorums(self, seed: int, t: int) -> np.ndarray:
+        """The number of messages that each node waits for in a round of the run with a seed, `[nodes]`."""
+        found = np.array([self.quorum_of(node) for node in range(len(self.senders))])
+        return found if self.joined is None else np.minimum(found, self.joined(seed, t).sum(axis=1))
 
 
 class Rounds(NamedTuple):
@@ -122,7 +130,9 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
             if step.reads:
                 there_s = posts[step.name](t, found[step.reads].end_s[t])
                 got[step.name].append(np.isfinite(there_s).sum(axis=1))
-                begin_s, times.taken[t] = first_messages(step, t, there_s, free[step.kind], mortal)
+                begin_s, times.taken[t] = first_messages(
+                    step, t, step.quorums(seed, t), there_s, free[step.kind], mortal
+                )
                 if step.reads == job.name:
                     for node, senders in enumerate(step.senders):
                         np.minimum.at(arrived_s[t], list(senders), there_s[node, : len(senders)])
@@ -181,6 +191,8 @@ def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int,
         if source.outages:
             leaves_s, missing = departures(sent_s[places])
             sent_s[places] = np.where(missing, np.inf, leaves_s)
+        if step.joined is not None:
+            lost = lost | ~step.joined(seed, t)
         return np.where(lost, np.inf, sent_s + delay_s)
 
     return post

@@ -212,8 +212,10 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     Returns:
         The network, and the arrays of the run.
     """
-    here = world(run)
-    return topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
+    structure, here = topology(run), world(run)
+    if structure.degrees is not None:
+        here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
+    return structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
 
 
 def per_job(run: Run) -> np.ndarray:
