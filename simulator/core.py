@@ -186,7 +186,7 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
     ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    made = build_rule(rule, (), models_seen, min(byzantine, models_seen))
+    made = build_rule(rule, (), models_seen, min(byzantine, (models_seen - 1) // 2))
     model, batch_size = _model(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
     make_context = build_context(model, batch_size, _server_row(run), take_aggregate)
     aggregate = build_aggregate(made, None, 0, False, False)

@@ -77,7 +77,7 @@ def links(run: Run, timeline: Timeline) -> list[Links]:
     """
     found: dict[tuple[Way, tuple[str, str]], list[np.ndarray]] = {}
     for sent in _sent(run, timeline):
-        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs.reshape(-1, 2))
+        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs)
     return [Links(way, kinds, np.unique(np.concatenate(pairs), axis=0)) for (way, kinds), pairs in found.items()]
 
 
@@ -193,8 +193,9 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
                 for receiver, senders in enumerate(step.senders)
                 for sender in senders
                 if sender != receiver or kinds[step.reads] != step.kind
-            ]
-        )
+            ],
+            int,
+        ).reshape(-1, 2)
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
         if step.joined is not None:
