@@ -149,10 +149,11 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
                     end_s = begin_s + computing[at]
                 begun_s[t] = begin_s
                 for node, alive in mortal.items():
-                    if not any(begin <= begin_s[node] and end_s[node] <= end for begin, end in alive):
+                    dies = dies_s(alive, begin_s[node])
+                    if end_s[node] > dies or (mixing is not None and end_s[node] == dies):
                         # with what it was at
-                        if mixing is not None:
-                            free[step.kind][node] = dies_s(alive, begin_s[node])
+                        if mixing is not None and np.isfinite(dies):
+                            free[step.kind][node] = dies
                         begin_s[node] = end_s[node] = np.inf
                 away = ~np.isfinite(end_s)
             goes_on[step.kind] = np.isfinite(end_s)
