@@ -166,9 +166,11 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
             ]
         )
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
-        there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
-        messages = _every_update(len(pairs), there)
-        yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, messages)
+        sizes = np.array([step.bits_from(sender, bits) for sender, _ in pairs.tolist()])
+        for size in np.unique(sizes).tolist():
+            mine = pairs[sizes == size]
+            messages = _every_update(len(mine), (np.isfinite(end_s[step.reads]) & due)[:, mine[:, 0]])
+            yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), mine, size, messages)
 
 
 def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
