@@ -42,8 +42,8 @@ def all_gather(n: int, f: int) -> Topology:
 
     In each round a process computes a row at its model; once all have, each sends its row to all others, one after the
     other, as in `all_reduce` with `algorithm: all_to_all`; then every process takes the rule over all n rows, of which
-    one is its own, and makes the step of its optimizer. What honest processes receive of Byzantine ones is forged for
-    each of them apart. Where these send all the same rows, all honest models are equal; where they do not
+    one is its own, and makes the step of its optimizer. What processes receive of Byzantine ones is forged for each of
+    them apart. Where all are sent the same rows, all models are equal, and those of one server; where they are not
     (`equivocate`, attacks that draw), nothing brings the models together again.
 
     Evaluations are means over the honest processes, with the accuracy of the worst of them and their consensus
@@ -89,8 +89,8 @@ class Gatherer(NamedTuple):
 def _network(parts: NetworkParts) -> Network:
     n, byzantine = len(parts.world.sizes), np.asarray(parts.world.byzantine_rank) >= 0
     core, honest = parts.core_of(n), np.flatnonzero(~byzantine).tolist()
-    # a process forges nothing for itself, nor for those of its kind
-    receivers = build_receivers(parts, [np.arange(n)] * n, peers=True, spared=np.flatnonzero(byzantine).tolist())
+    # Byzantine processes too take what is forged: they compute their rows from the models of the honest ones
+    receivers = build_receivers(parts, [np.arange(n)] * n, peers=True)
 
     def start(here: World) -> NewStates:
         server = core.start(here)

@@ -277,13 +277,14 @@ def _cut(vector: jax.Array, chunks: int) -> jax.Array:
 def _mean_of_chunks(sums: jax.Array, d: int, n: int) -> jax.Array:
     longer = d % len(sums)
     others = sums[longer:, : d // len(sums)]
-    return jnp.concatenate([sums[:longer].ravel(), others.ravel()]) / n
+    # as XLA divides by a number too
+    return jnp.concatenate([sums[:longer].ravel(), others.ravel()]) * np.float32(1 / n)
 
 
 @jax.jit
 def _mean_of_rows(rows: jax.Array) -> jax.Array:
     # one after the other: the order is the same at all processes
-    return reduce(jnp.add, rows) / len(rows)
+    return reduce(jnp.add, rows) * np.float32(1 / len(rows))
 
 
 @partial(jax.jit, static_argnums=0)
