@@ -10,21 +10,21 @@ import numpy as np
 from byzax.options import PartError
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build
-from byzax.simulator.exchanges import AllReduce, chunk_sizes
 from byzax.simulator.events import States
+from byzax.simulator.exchanges import AllReduce, chunk_sizes
 from byzax.simulator.parts import message_bits
 from byzax.simulator.periodic import check_in_step
 from byzax.simulator.round_table import WORK
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.world import byzantine_ranks
 
-# The steps of a round: after the job a process contributes its row, which takes part in exchanges, and then it makes the
-# step of the optimizer.
+# The steps of a round beside the job and the exchanges: a process contributes its row, and in the end it makes the step
+# of the optimizer.
 CONTRIBUTE, UPDATE = "contribute", "update"
 
 
 def exchange_name(number: int) -> str:
-    """The step with which the exchange of this number ends, counted from 1; that before the first one is `CONTRIBUTE`."""
+    """The step with which an exchange ends, counted from 1; number 0 is the step before the first one."""
     return f"exchange {number}" if number else CONTRIBUTE
 
 

@@ -127,7 +127,7 @@ class Process(NamedTuple):
 
 
 def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
-    here, n = parts.world, len(parts.world.sizes)
+    n = len(parts.world.sizes)
     core, byzantine = parts.core_of(n), np.asarray(parts.world.byzantine_rank) >= 0
     honest = np.flatnonzero(~byzantine).tolist()
     last = len(made.exchanges)

@@ -1,4 +1,4 @@
-"""All-reduces in plain loops over processes, as textbooks state them, in float32 and in the order of their additions."""
+"""All-reduces in plain loops over processes, in float32 and in the order of additions of the textbooks."""
 
 from collections.abc import Callable
 
