@@ -37,10 +37,9 @@ def check_processes(run: Run) -> None:
     Raises:
         PartError: Says which key to change, and how.
     """
-    latency = run.latency
     refused = [
-        (bool(latency.loss or latency.crashes), "waits for everybody, and a lost message or a dead process would stop "
-         "it: leave latency.loss and latency.crashes out, or take topology guanyu"),
+        (run.latency.mishaps, "waits for everybody, and a lost message or a dead process would stop it: leave "
+         "latency.loss, latency.crashes and latency.outages out, or take topology guanyu or gossip"),
         (run.workers.byzantine.count == run.workers.total, "what is measured are the honest processes: leave one of "
          "them honest"),
     ]  # fmt: skip
