@@ -28,7 +28,8 @@ class RoundStep(NamedTuple):
         works: Whether it is the job of a worker, and takes the time of one; other steps take none.
         every: Rounds from one in which messages of others are read to the next, the first of them after as many rounds;
             in all others a node reads its own alone.
-        size: The size of a message that it reads, in models: 1 / m for one of m equal parts.
+        size: The size of a message that it reads, in models: 1 / m for one of m equal parts; of an exchange the size of
+            the message of each node.
         alone: Whether a node reads its own message in any case, as one of the quorum, and it alone where it gets too
             few others. Such a step follows the job, of the same kind of node.
         joined: Gives of the seed of a run and a round whose messages each node may read in it, `[nodes, k]`, its own
@@ -42,9 +43,13 @@ class RoundStep(NamedTuple):
     quorum: int | None = None
     works: bool = False
     every: int = 1
-    size: float = 1.0
+    size: float | tuple[float, ...] = 1.0
     alone: bool = False
     joined: Callable[[int, int], np.ndarray] | None = None
+
+    def bits_from(self, sender: int, bits: int) -> float:
+        """The bits of the message that it reads of a node, where a model has so many."""
+        return float(round(bits * (self.size[sender] if isinstance(self.size, tuple) else self.size)))
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
@@ -65,11 +70,14 @@ class Rounds(NamedTuple):
         ends: The step with which a round ends.
         honest: The nodes that have to take that step: a round ends when all of them have that can. Where none can, the
             run ends.
+        exchanges: Whether steps that read are exchanges among workers, of which a node sends one message at a time and
+            receives one at a time. See `plan_exchanges`.
     """
 
     steps: tuple[RoundStep, ...]
     ends: str
     honest: tuple[int, ...]
+    exchanges: bool = False
 
     def way(self, step: RoundStep) -> Way:
         """The direction of the messages that a step reads."""
@@ -175,7 +183,7 @@ Post = Callable[[int, np.ndarray], np.ndarray]
 
 def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: int) -> Post:
     """Builds the way of the messages that a step reads."""
-    draw = build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
+    draw = build_links(source, seed, step.bits_from(0, bits), rounds.way(step), step.senders)
     (sender,) = (each.kind for each in rounds.steps if each.name == step.reads)
     pairs = [(node, place) for node, those in enumerate(step.senders) for place in range(len(those))]
     links = [((sender, step.senders[node][place]), (step.kind, node)) for node, place in pairs]

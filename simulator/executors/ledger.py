@@ -202,8 +202,11 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
             places = [step.senders[receiver].index(sender) for sender, receiver in pairs.tolist()]
             for t in range(timeline.steps):
                 there[t] &= step.joined(run.seed, t)[pairs[:, 1], places]
-        messages = _every_update(len(pairs), there)
-        yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, messages)
+        sizes = np.array([step.bits_from(sender, bits) for sender in pairs[:, 0].tolist()])
+        for size in np.unique(sizes).tolist():
+            mine = np.flatnonzero(sizes == size)
+            messages = _every_update(len(mine), there[:, mine])
+            yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs[mine], size, messages)
 
 
 def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
