@@ -93,13 +93,13 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     """
     (job,) = (step for step in rounds.steps if step.works)
     n = len(job.senders)
-    draws, spells = build_draws(source, n, seed, bits), _spells(source)
+    draws, spells = build_draws(source, n, seed, bits), spells_of(source)
     links = {
         step.name: build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
         for step in rounds.steps
         if step.reads
     }
-    found = {step.name: _nothing(step, steps) for step in rounds.steps}
+    found = {step.name: no_times(step, steps) for step in rounds.steps}
     # of jobs: when each was begun, and when its row arrived first anywhere
     begun_s, arrived_s = np.full((2, steps, n), np.inf)
     free = {step.kind: np.zeros(len(step.senders)) for step in rounds.steps}
@@ -137,15 +137,22 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
             free[step.kind] = np.where(np.isfinite(end_s), end_s, free[step.kind])
         ends = found[rounds.ends].end_s[t, list(rounds.honest)]
         if not np.isfinite(ends).any():
-            ended, stopped = t, _why(rounds, found, t)
+            ended, stopped = t, why_none(rounds, found, t)
             break
         time_s[t] = now = max(now, ends[np.isfinite(ends)].max())
     kept = tuple(times.until(ended) for times in found.values())
-    return _timeline(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
+    return timeline_of(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
 
 
-def _spells(source: LatencyPart) -> dict[int, Spells]:
-    """The spells of life of the workers that die."""
+def spells_of(source: LatencyPart) -> dict[int, Spells]:
+    """The spells of life of the workers that die.
+
+    Args:
+        source: The latency in a scenario.
+
+    Returns:
+        Those of each, by its number.
+    """
     found: dict[int, Spells] = {}
     for crash in sorted(source.crashes, key=lambda crash: (crash.worker, crash.at)):
         mine = found.setdefault(crash.worker, [(0.0, np.inf)])
@@ -155,7 +162,8 @@ def _spells(source: LatencyPart) -> dict[int, Spells]:
     return found
 
 
-def _nothing(step: RoundStep, steps: int) -> RoundTimes:
+def no_times(step: RoundStep, steps: int) -> RoundTimes:
+    """The times of a step that nobody has taken in so many rounds."""
     nodes, most = len(step.senders), max(map(len, step.senders), default=0)
     begin_s, end_s = np.full((2, steps, nodes), np.inf)
     return RoundTimes(begin_s, end_s, np.zeros((steps, nodes, most), bool), step.name)
@@ -195,8 +203,17 @@ def _first(
     return begin_s, taken
 
 
-def _why(rounds: Rounds, found: Mapping[str, RoundTimes], t: int) -> str:
-    """The reason why no honest node ends a round."""
+def why_none(rounds: Rounds, found: Mapping[str, RoundTimes], t: int) -> str:
+    """The reason why no honest node ends a round.
+
+    Args:
+        rounds: The steps of a round.
+        found: The times of all steps, by their names.
+        t: The round.
+
+    Returns:
+        The reason in words.
+    """
     for step in rounds.steps:
         if step.reads and not np.isfinite(found[step.name].end_s[t]).any():
             sent = int(np.isfinite(found[step.reads].end_s[t]).sum())
@@ -207,7 +224,7 @@ def _why(rounds: Rounds, found: Mapping[str, RoundTimes], t: int) -> str:
     return f"update {t + 1} never happens: no honest node takes the step {rounds.ends}"
 
 
-def _timeline(
+def timeline_of(
     rounds: Rounds,
     job: RoundStep,
     times: tuple[RoundTimes, ...],
@@ -216,6 +233,20 @@ def _timeline(
     time_s: np.ndarray,
     stopped: str,
 ) -> Timeline:
+    """The timeline of a run in T rounds with n workers.
+
+    Args:
+        rounds: The steps of a round.
+        job: The one that works.
+        times: The times of all steps.
+        begun_s: `[T, n]`, the second at which each job was begun; infinite for none.
+        arrived_s: `[T, n]`, the second at which its row was there at the first node; infinite for none.
+        time_s: `[T]`, the second of each update.
+        stopped: The reason why the run ends early; empty where it does not.
+
+    Returns:
+        The timeline.
+    """
     by_name = {each.step: each for each in times}
     count, n = begun_s.shape
     used = np.zeros((count, n), bool)
