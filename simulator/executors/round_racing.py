@@ -4,7 +4,7 @@ import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,6 @@ from byzax.simulator.events import Node
 from byzax.simulator.executors.racing import PATIENCE_S
 from byzax.simulator.executors.round_record import RaceRecord, Turn
 from byzax.simulator.rounds import Rounds, spells_of
-from byzax.simulator.timeline import Timeline
 
 
 class News(NamedTuple):
@@ -95,9 +94,7 @@ class Place:
         return not self.at
 
 
-def race_rounds(
-    rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int, crew: RoundCrew
-) -> Generator[RaceRecord, None, Timeline]:
+def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, crew: RoundCrew) -> Iterator[None]:
     """Carries out a race of nodes that go on by the messages that they got.
 
     A node begins a step once it is done with the one before and so many messages are there as it waits for; it reads
@@ -106,28 +103,24 @@ def race_rounds(
     and not before they are over. What is lost, and who dies by `latency.crashes`, is as in virtual time.
 
     Args:
-        rounds: The steps of a round.
-        steps: Number of rounds.
+        record: A new record, for what happens.
         source: The latency in a scenario.
         seed: Seed of the run.
         bits: Bits of a message.
         crew: Those who do the work.
 
     Yields:
-        The record of what happened, after news.
-
-    Returns:
-        The timeline.
+        After news.
 
     Raises:
         ScenarioError: As `build_draws`.
     """
+    rounds, steps = record.rounds, record.steps
     described, delays = rounds.steps, _build_delays(rounds, source, seed, bits)
     numbers = {step.name: number for number, step in enumerate(described)}
     readers = {
         number: [r for r, step in enumerate(described) if step.reads == name] for name, number in numbers.items()
     }
-    record = RaceRecord(rounds, steps)
     places = {
         (kind, i): Place((kind, i), tuple(r for r, step in enumerate(described) if step.kind == kind))
         for kind in dict.fromkeys(step.kind for step in described)
@@ -315,7 +308,7 @@ def race_rounds(
             if after is not None:
                 later(after[0], lambda at_s, node=(worker, number): come_back(node))
     while not settle():
-        yield record
+        yield
         due_s = timers[0][0] if timers else np.inf
         if due_s <= (present_s := now()):
             _, _, happens = heapq.heappop(timers)
@@ -330,7 +323,6 @@ def race_rounds(
                     die(node, True)
             elif each.turn is not None:
                 done(each.turn) if each.event == "done" else arrived(each.turn, each.readers)
-    return record.timeline()
 
 
 class _Delays(NamedTuple):

@@ -28,6 +28,8 @@ class RaceRecord:
     """The turns of a race, as they happen.
 
     Attributes:
+        rounds: The steps of a round.
+        steps: Number of rounds.
         ended: Number of rounds that are over.
         stopped: The reason why the race ends before its last round; empty where it does not.
         lost: The nodes that died unplanned, each with the first round in which nothing came of it.
@@ -40,8 +42,8 @@ class RaceRecord:
             rounds: The steps of a round.
             steps: Number of rounds.
         """
+        self.rounds, self.steps = rounds, steps
         self.ended, self.stopped, self.lost = 0, "", dict[Node, int]()
-        self._rounds, self._steps = rounds, steps
         self._times = [no_times(step, steps) for step in rounds.steps]
         (self._job,) = (number for number, step in enumerate(rounds.steps) if step.works)
         (self._ends,) = (number for number, step in enumerate(rounds.steps) if step.name == rounds.ends)
@@ -77,8 +79,8 @@ class RaceRecord:
 
     def lose(self, node: Node, turn: Turn) -> None:
         """A node died unplanned, whose next turn is this one."""
-        of_kind = [number for number, step in enumerate(self._rounds.steps) if step.kind == node[0]]
-        works = self._rounds.steps[of_kind[0]].works
+        of_kind = [number for number, step in enumerate(self.rounds.steps) if step.kind == node[0]]
+        works = self.rounds.steps[of_kind[0]].works
         self.lost.setdefault(node, turn.round + (works and turn.step != self._job))
 
     def begun(self, turn: Turn) -> float:
@@ -102,13 +104,13 @@ class RaceRecord:
         Returns:
             Whether the race is over.
         """
-        while self.ended < self._steps:
-            turns = [Turn(self._ends, self.ended, node) for node in self._rounds.honest]
+        while self.ended < self.steps:
+            turns = [Turn(self._ends, self.ended, node) for node in self.rounds.honest]
             if any(not self.is_done(turn) and is_ahead(turn) for turn in turns):
                 return False
             ends = [end_s for turn in turns if np.isfinite(end_s := self.ended_s(turn))]
             if not ends:
-                self.stopped = why_none(self._rounds, {each.step: each for each in self._times}, self.ended)
+                self.stopped = why_none(self.rounds, {each.step: each for each in self._times}, self.ended)
                 return True
             before = self._time_s[self.ended - 1] if self.ended else 0.0
             self._time_s[self.ended] = max(before, *ends)
@@ -117,10 +119,10 @@ class RaceRecord:
 
     def timeline(self) -> Timeline:
         """The timeline of the rounds that are over."""
-        until, job = self._touched, self._rounds.steps[self._job]
+        until, job = self._touched, self.rounds.steps[self._job]
         times = tuple(_ended(each.until(until)) for each in self._times)
         begun, arrived = self._begun_s[:until], self._arrived_s[:until]
-        whole = timeline_of(self._rounds, job, times, begun, arrived, self._time_s[:until], "")
+        whole = timeline_of(self.rounds, job, times, begun, arrived, self._time_s[:until], "")
         # whose row is under way is not lost
         where = whole.unused.handed, whole.unused.workers
         under_way = np.isnan(whole.unused.arrived_s) & ~self._vanished[where]

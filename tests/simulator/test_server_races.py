@@ -2,73 +2,361 @@
 
 import heapq
 import itertools
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byzax.simulator.executors.base import plan
+from byzax.simulator import executors, round_contract
+from byzax.simulator.config.latency import LatencyPart
+from byzax.simulator.config.part import Choice
+from byzax.simulator.executors import RunError, loop
+from byzax.simulator.executors.base import digest, plan
+from byzax.simulator.executors.driver import Saving
 from byzax.simulator.executors.round_racing import News, RoundCrew, race_rounds
+from byzax.simulator.executors.round_record import RaceRecord
 from byzax.simulator.parts import message_bits, topology
+from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
+from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.timeline import check
-from tests.simulator.test_replicas import CASES, DELAYS, scenario_of
+from byzax.simulator.timeline_files import load, save
+from tests.nightly import by_night
+from tests.simulator.conftest import processes, same
+from tests.simulator.test_replicas import CASES, scenario_of
+
+# whose turn it is
 
 
 class Machines:
-    """Machines without haste: a turn takes no time, and a message has no way but that of `latency`."""
+    """Machines in place of actors: the seconds of turns and messages are asked for, and all that happens is kept."""
 
-    def __init__(self, kills=()):
-        """Takes the seconds at which nodes die, with these."""
-        self.now, self.begun, self.left = 0.0, [], []
-        self._order, self._news = itertools.count(), []
+    def __init__(self, rounds, computing=lambda turn: 0.0, way=lambda turn, reader: 0.0, kills=()):
+        """Takes the seconds of a turn and of a message, and what dies when: pairs of a second and nodes."""
+        self.rounds, self.computing, self.way = rounds, computing, way
+        self.now, self.order, self.coming = 0.0, itertools.count(), []
+        # whom each turn read, and what came to those that may read it, the own message first
+        self.heard, self.came, self.dead = {}, {}, set()
         for second, nodes in kills:
-            self._put(second, News(second, "died", nodes=tuple(nodes)))
+            self.put(second, News(second, "died", nodes=tuple(nodes)))
 
     def crew(self):
         return RoundCrew(
-            begin=lambda turn, heard: (self.begun.append((turn, tuple(heard))), self._put(self.now, News(self.now, "done", turn))),
-            send=lambda turn, readers: readers and self._put(self.now, News(self.now, "there", turn, tuple(readers))),
-            pass_by=lambda turn: None,
-            take_back=lambda turn: None,
-            leave=lambda node, round_: self.left.append((node, round_)),
-            news=self._wait,
-            clock=lambda: self.now,
+            begin=self.begin, send=self.send, pass_by=lambda turn: None, take_back=lambda turn: None,
+            leave=lambda node, round_: None, news=self.news, clock=lambda: self.now,
         )  # fmt: skip
 
-    def _put(self, second, news):
-        heapq.heappush(self._news, (second, next(self._order), news))
+    def put(self, second, news):
+        heapq.heappush(self.coming, (second, next(self.order), news))
 
-    def _wait(self, timeout_s):
+    def node(self, turn):
+        return self.rounds.steps[turn.step].kind, turn.node
+
+    def begin(self, turn, heard):
+        senders = self.rounds.steps[turn.step].senders[turn.node]
+        self.heard[turn] = [senders[place] for place in heard]
+        self.put(self.now + self.computing(turn), News(0.0, "done", turn))
+
+    def send(self, turn, readers):
+        for reader in readers:
+            self.put(self.now + self.way(turn, reader), News(0.0, "there", turn, (reader,)))
+
+    def news(self, timeout_s):
         until = self.now + timeout_s
-        self.now = min(until, max(self.now, self._news[0][0])) if self._news else until
+        self.now = min(until, max(self.now, self.coming[0][0])) if self.coming else until
         found = []
-        while self._news and self._news[0][0] <= self.now:
-            found.append(heapq.heappop(self._news)[2])
+        while self.coming and self.coming[0][0] <= self.now:
+            _, order, news = heapq.heappop(self.coming)
+            if news.event == "died":
+                self.dead |= {*news.nodes}
+            elif self.node(news.turn if news.event == "done" else news.readers[0]) in self.dead:
+                continue
+            for reader in news.readers:
+                self.came.setdefault(reader, []).append(news.turn.node)
+            # none of them comes together: each is told with its own second
+            found.append(news._replace(at_s=self.now + order * 1e-12))
         return found
 
 
-def raced(study, machines, latency=None):
-    run = study.run
-    described = topology(run).rounds(run)
-    race = race_rounds(described, run.steps, latency or run.latency, run.seed, message_bits(run), machines.crew())
-    for _ in range(1_000_000):
-        try:
-            next(race)
-        except StopIteration as end:
-            return end.value
-    raise AssertionError("the race does not end")
+def finish(record, latency, bits, machines):
+    for _ in itertools.islice(race_rounds(record, latency, 0, bits, machines.crew()), 1_000_000):
+        pass
+    assert record.stopped or record.ended == record.steps, "the race does not end"
+    return record.timeline()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_race_of_machines_without_haste_is_the_plan(name):
     study = scenario_of(name, steps=20)
-    made, planned = raced(study, Machines()), plan(study.run)
-    check(made, 10)
+    rounds, planned = topology(study.run).rounds(study.run), plan(study.run)
+    machines = Machines(rounds)
+    made = finish(RaceRecord(rounds, 20), study.run.latency, message_bits(study.run), machines)
+    round_contract.check(rounds, check(made, 10))
+    round_contract.check(rounds, planned)
     for one, other in zip(made.rounds, planned.rounds, strict=True):
-        # of the last rounds the plan has what nobody waits for any more
+        # the last turns of a plan may come after its last update
         done = np.isfinite(one.end_s)
+        assert done[:-2].all()
         np.testing.assert_array_equal(one.taken[done], other.taken[done])
         np.testing.assert_allclose(one.end_s[done], other.end_s[done], atol=1e-9)
-        assert done[:-2].all()
     np.testing.assert_allclose(made.time_s, planned.time_s, atol=1e-9)
+    np.testing.assert_array_equal(made.rows.workers, planned.rows.workers)
+    np.testing.assert_allclose(made.rows.arrived_s, planned.rows.arrived_s, atol=1e-9)
+
+
+LATENCY = Choice("latency", LatencyPart)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_each_node_reads_the_first_that_come_to_it_whoever_is_late_lost_or_dead(data):
+    n, servers = data.draw(st.integers(3, 5), "workers"), data.draw(st.integers(3, 5), "servers")
+    rows, models = data.draw(st.integers(1, n), "rows"), data.draw(st.integers(1, servers), "models")
+    every, steps = data.draw(st.integers(1, 3), "every"), data.draw(st.integers(1, 6), "steps")
+    everyone, them = tuple(range(n)), tuple(range(servers))
+    rounds = Rounds(
+        (
+            RoundStep(WORK, "worker", ((),) * n, works=True),
+            RoundStep(UPDATE, "server", (everyone,) * servers, WORK, rows),
+            RoundStep(GATHER, "server", (them,) * servers, UPDATE, models, every=every),
+            RoundStep(PULL, "worker", (them,) * n, GATHER, models),
+        ),
+        GATHER,
+        them[1:],
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32), "seed"))
+    nodes = [*(("worker", i) for i in everyone), *(("server", i) for i in them)]
+    kills = [
+        (float(rng.exponential(3.0)), [nodes[i] for i in rng.permutation(len(nodes))[: rng.integers(1, 3)]])
+        for _ in range(data.draw(st.integers(0, 2), "kills"))
+    ]
+    crashes = [{"worker": 0, "at": 2.0, "back": 4.0}] if data.draw(st.booleans(), "crash") else []
+    latency = LATENCY.validate(
+        {"name": "constant", "seconds": 0.0, "loss": data.draw(st.sampled_from([0.0, 0.2]), "loss"), "crashes": crashes}
+    )
+    machines = Machines(
+        rounds, lambda turn: float(rng.exponential(0.3)), lambda turn, reader: float(rng.exponential(1.0)), kills
+    )
+    made = finish(RaceRecord(rounds, steps), latency, 32, machines)
+    if made.steps:
+        round_contract.check(rounds, check(made, n))
+    assert made.steps == steps or "never happens" in made.stopped
+    for turn, heard in machines.heard.items():
+        step = rounds.steps[turn.step]
+        if not step.reads:
+            continue
+        if (turn.round + 1) % step.every:
+            assert heard == [turn.node]
+            continue
+        came = machines.came.get(turn, [])
+        own = turn.node if step.kind == rounds.steps[turn.step - 1].kind else None
+        others = [sender for sender in heard if sender != own]
+        assert len(heard) == step.quorum
+        if not crashes or machines.node(turn) != ("worker", 0):
+            assert others == came[: len(others)]
+    if not kills and not crashes and not latency.loss:
+        assert len(machines.heard) >= (steps - 1) * len(nodes) * 2
+    # who is not killed, and could be heard, is not said to be lost
+    killed = {node for _, those in kills for node in those}
+    assert {("worker", i) for _, i in made.lost.tolist()} | {
+        ("server", i) for _, i in made.lost_servers.tolist()
+    } <= killed
+
+
+def test_times_that_cannot_be_are_named():
+    study = scenario_of("ByzSGD")
+    rounds, made = topology(study.run).rounds(study.run), plan(study.run)
+    work, update, gather, pull = made.rounds
+
+    def refused(words, *times, **changes):
+        with pytest.raises(ValueError, match=words):
+            round_contract.check(rounds, made._replace(rounds=times, **changes))
+
+    def with_taken(step, place, value):
+        taken = step.taken.copy()
+        taken[place] = value
+        return step._replace(taken=taken)
+
+    unheard = int(np.flatnonzero(~update.taken[2, 1])[0])
+    one_more = with_taken(update, (2, 1, unheard), True)
+    refused("update 2, update of server 1: reads", work, one_more, gather, pull)
+    refused("update 2, update of server 1: .*number", work, with_taken(update, (2, 1), False), gather, pull)
+    late = work.end_s.copy()
+    late[3, int(np.flatnonzero(update.taken[3, 0])[0])] = np.inf
+    refused("update 3, update of server 0: reads a message of work", work._replace(end_s=late), update, gather, pull)
+    other = with_taken(with_taken(gather, (0, 3), False), (0, 3, 2), True)
+    refused("update 0, gather of server 3: reads the message of another", work, update, other, pull)
+    back = pull.begin_s.copy()
+    back[1, 5] = 0.0
+    refused("update 1, pull of worker 5: reads", work, update, gather, pull._replace(begin_s=back))
+    refused("update 7 does not end with", work, update, gather, pull, time_s=made.time_s * [1, 1, 1, 1, 1, 1, 1, 2])
+    refused("other steps: work, update", work, update)
+
+
+# real actors
+
+# six servers and six workers, of which one each is Byzantine, hear five
+SIX = {
+    "workers": {"total": 6, "byzantine": 1}, "topology": {"name": "guanyu", "servers": 6, "byzantine_servers": 1},
+    "clock": "wall", "latency": 0.0, "evaluate_every": 5, "steps": 20,
+}  # fmt: skip
+# four servers and three workers are enough
+FEW = {
+    "topology": {
+        "name": "byzsgd", "servers": 6, "byzantine_servers": 1, "quorum_servers": 4, "quorum_workers": 3,
+        "gather_every": 3,
+    },
+}  # fmt: skip
+MS = {
+    "name": "exponential", "mean": 0.005,
+    **{way: {"delay": {"name": "exponential", "mean": 0.005}} for way in ("up", "down", "peer")},
+}  # fmt: skip
+MISHAPS = MS | {"loss": 0.02, "crashes": [{"worker": 3, "at": 0.5, "back": 1.0}, {"worker": 5, "at": 1.5}]}
+RACES = {
+    "GuanYu": {},
+    "delays": {"latency": MS, "topology": SIX["topology"] | {"server_attack": "equivocate"}, "attack": "little"},
+    "momentum": {
+        "worker_momentum": 0.9, "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.5},
+        "topology": SIX["topology"] | {"server_attack": {"name": "stale"}},
+    },
+    "mishaps": {**FEW, "latency": MISHAPS, "worker_momentum": 0.5, "steps": 40},
+    "recorded": {**FEW, "latency": MS, "record": {"weights": True, "rows": 4}},
+}  # fmt: skip
+
+
+def race_of(actors=2, **changes):
+    return scenario_of("GuanYu", **{**SIX, "executor": {"name": "ray", "actors": actors}, **changes})
+
+
+def replays(study, raced):
+    """Checks the timeline of a race, and that it replays to the same bits."""
+    timeline = raced[-1].timeline
+    round_contract.check(topology(study.run).rounds(study.run), check(timeline, study.workers.total))
+    again = list(loop.replay(study.task, timeline))[: len(raced)]
+    assert same(raced, again)
+    assert digest(raced) == digest(again)
+    assert [each.gradients for each in raced] == [each.gradients for each in again]
+    for one, other in zip(
+        *([each for part in those for each in part.recorded] for those in (raced, again)), strict=True
+    ):
+        np.testing.assert_equal(one._asdict(), other._asdict())
+    return timeline
+
+
+@pytest.mark.parametrize(("name", "actors"), [by_night(name, actors) for name in RACES for actors in (2, 6)])
+def test_a_race_of_several_servers_replays_to_the_same_bits(ray_session, tmp_path, name, actors):
+    study = race_of(actors, **RACES[name])
+    raced = list(ray_session(study))
+    assert [each.step for each in raced] == [*range(0, study.steps + 1, 5)]
+    timeline = replays(study, raced)
+    # a message counts from the evaluation on after which it was sent
+    assert raced[-1].traffic.messages == list(loop.replay(study.task, timeline))[-1].traffic.messages
+    save(timeline, tmp_path / "timeline.npz")
+    for one, other in zip(load(tmp_path / "timeline.npz").rounds, timeline.rounds, strict=True):
+        np.testing.assert_equal(one, other)
+    # nobody takes turns: nodes hear others in other rounds
+    taken = {each.step: each.taken for each in timeline.rounds}
+    assert len(np.unique(taken[UPDATE].reshape(-1, 6), axis=0)) > 3
+
+
+@pytest.mark.slow
+def test_seconds_of_links_pass_for_real_and_a_slow_server_is_seldom_heard(ray_session, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\n\n\ndef slow():\n"
+        "    def seconds(rng, sender, first, count):\n"
+        "        return np.full(count, 0.4 if sender == 4 else 0.01)\n"
+        "    return seconds\n"
+    )
+    study = race_of(2, latency={"name": "constant", "seconds": 0.01, "peer": {"delay": f"{tmp_path}/own.py:slow"}})
+    begin = time.monotonic()
+    raced = list(ray_session(study))
+    timeline = replays(study, raced)
+    # of job, the way between servers, and no more
+    assert 20 * 0.02 < raced[-1].time_s < time.monotonic() - begin
+    update, gather = ({each.step: each for each in timeline.rounds}[name] for name in (UPDATE, GATHER))
+    others = np.arange(6) != 4
+    assert gather.taken[:, others, 4].mean() < 0.1
+    assert gather.taken[:, others][:, :, others].mean() > 0.9
+    # messages are read no sooner than they can be there
+    sent_s = np.where(gather.taken[:, 0, 1:4], update.end_s[:, 1:4], -np.inf).max(axis=1)
+    assert (gather.begin_s[1:, 0] - sent_s[1:] > 0.01 - 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "actors", "goes_on"),
+    [
+        ({**FEW, "latency": MS, "steps": 60}, 3, True),
+        # each actor has a server and a worker: five of each are enough
+        by_night({"steps": 60}, 6, True),
+        by_night({"steps": 60, "worker_momentum": 0.9}, 6, True),
+        by_night({"steps": 60}, 2, False),
+    ],
+)
+def test_a_killed_actor_takes_its_servers_and_workers_out_of_the_race(ray_session, notices, changes, actors, goes_on):
+    study = race_of(actors, latency=changes.pop("latency", 0.005), **changes)
+    notices.clear()
+    checkpoints, kept, reason = ray_session(study), [], None
+    kept = [next(checkpoints), next(checkpoints)]
+    processes("ray::WorkerActor")[0].kill()
+    begin = time.monotonic()
+    try:
+        for checkpoint in checkpoints:
+            kept.append(checkpoint)
+    except RunError as error:
+        reason = str(error)
+    assert time.monotonic() - begin < 60
+    timeline = replays(study, kept)
+    if not goes_on:
+        assert reason is not None
+        assert "never happens" in reason
+        return
+    assert kept[-1].step == 60
+    for pairs, step in ((timeline.lost, WORK), (timeline.lost_servers, PULL)):
+        assert len(pairs) in (0, 6 // actors)
+        last = GATHER if step == PULL else WORK
+        ends = {each.step: each.end_s for each in timeline.rounds}[last]
+        for round_, node in pairs.tolist():
+            assert not np.isfinite(ends[round_:, node]).any()
+            assert np.isfinite(ends[: min(round_, 3), node]).all()
+    if len(timeline.lost):
+        (line,) = notices
+        assert "died: its process was killed" in line
+        assert "worker" in line.split(";")[1]
+        assert "server" in line.split(";")[1]
+
+
+@pytest.mark.slow
+def test_a_race_without_the_actor_that_evaluates_ends_with_its_name(ray_session):
+    checkpoints = ray_session(race_of(2, steps=2000))
+    next(checkpoints)
+    for process in processes("ray::ServerActor"):
+        process.kill()
+    with pytest.raises(RunError, match="the parameter-server actor died: its process was killed"):
+        list(checkpoints)
+
+
+# runs in virtual time
+
+
+@pytest.mark.parametrize("kind", [by_night("GuanYu"), by_night("gossip")])
+def test_a_killed_actor_with_a_server_or_peer_is_replaced_and_the_run_goes_on_to_the_same_numbers(
+    ray_session, notices, kind
+):
+    changes = SIX | {"clock": "virtual", "steps": 120, "evaluate_every": 20, "worker_momentum": 0.9}
+    if kind == "gossip":
+        changes |= {"topology": {"name": "gossip", "graph": "ring"}, "workers": {"total": 6, "byzantine": 0}}
+        changes |= {"attack": "none", "rule": "average"}
+    one, other = (race_of(**changes | {"executor": each}) for each in ("loop", {"name": "ray", "actors": 3}))
+    with executors.session(one.executor) as execute:
+        expected = list(execute(one.task))
+    notices.clear()
+    checkpoints = ray_session(other, saving=Saving(every_s=None, every=30))
+    kept = [next(checkpoints) for _ in range(3)]
+    processes("ray::WorkerActor")[0].kill()
+    kept.extend(checkpoints)
+    assert same(expected, kept)
+    assert digest(expected) == digest(kept)
+    (line,) = notices
+    assert "died: its process was killed" in line
+    assert "the run goes on after update" in line

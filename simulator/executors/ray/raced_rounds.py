@@ -24,7 +24,7 @@ from byzax.simulator.executors.turn_events import TurnEvents, turn_events, whole
 from byzax.simulator.parts import message_bits, topology
 from byzax.simulator.rounds import Rounds
 from byzax.simulator.stopping import lost_in_words
-from byzax.simulator.timeline import UNPLANNED, Timeline
+from byzax.simulator.timeline import Timeline
 
 
 class Begun(NamedTuple):
@@ -269,18 +269,19 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     recorded = task.record.steps(run.steps)
     wanted = {*evaluation_steps(task.evaluate_every, run.steps), *(update + 1 for update in recorded)}
     actors = RacingActors(hosts, rounds, events, wanted, recorded)
-    race = race_rounds(rounds, run.steps, run.latency, run.seed, message_bits(run), actors.crew())
-    record: RaceRecord | None = None
+    record = RaceRecord(rounds, run.steps)
+    race = race_rounds(record, run.latency, run.seed, message_bits(run), actors.crew())
     closed: Timeline | None = None
     step, looked = 0, 0
     told: set[int] = set()
+    over = object()
     # updates that are recorded whole once all nodes are done with them
     coming: list[int] = []
 
     def timelines() -> list[Timeline]:
-        return [closed if closed is not None else record.timeline() if record and record.ended else UNPLANNED]
+        return [record.timeline() if closed is None else closed]
 
-    def tell(record: RaceRecord) -> None:
+    def tell() -> None:
         for host, why in actors.died.items():
             if host in told:
                 continue
@@ -291,17 +292,14 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
             notice(f"{worker_name(host)} died: {why}; {', '.join(words)}, and the race goes on without")
 
     def advance(stop: int) -> int:
-        nonlocal record, closed, step
-        while closed is None and (record is None or record.ended < stop):
+        nonlocal closed, step
+        while closed is None and record.ended < stop:
             interrupts.check()
-            try:
-                record = next(race)
-            except StopIteration as end:
-                closed = end.value
-                break
+            if next(race, over) is over:
+                closed = record.timeline()
             actors.forget(record.ended)
             if len(told) < len(actors.died):
-                tell(record)
+                tell()
         step = stop if closed is None else min(stop, closed.steps)
         return step
 
