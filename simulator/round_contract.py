@@ -67,7 +67,7 @@ def _check_messages(step: RoundStep, mine: RoundTimes, sent: RoundTimes) -> None
     _refuse(step, happened & (count != np.where(own, 1, quorums)), "reads another number of messages than it waits for")
     if own.any():
         alone = mine.taken & (senders == np.arange(nodes)[:, None])
-        _refuse(step, happened & own & ~alone.any(axis=2), "reads the message of another node, and may not in this one")
+        _refuse(step, np.asarray(happened & own & ~alone.any(axis=2)), "reads the message of another node, and may not in this one")
 
 
 def _refuse(step: RoundStep, where: np.ndarray, what: str) -> None:

@@ -4,18 +4,18 @@ import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, build_draws, build_links
 from byzax.simulator.events import Node
 from byzax.simulator.executors.racing import PATIENCE_S
+from byzax.simulator.executors.round_delays import build_delays
 from byzax.simulator.executors.round_record import RaceRecord, Turn
-from byzax.simulator.rounds import Rounds, spells_of
+from byzax.simulator.rounds import spells_of
 
 
 class News(NamedTuple):
@@ -44,7 +44,7 @@ class RoundCrew(NamedTuple):
         send: A turn is done and counts: its message goes to the nodes of these turns, which may read it.
         pass_by: A node leaves a turn out.
         take_back: Takes a turn back that was begun: what becomes of it does not count.
-        leave: A node is done with a round, whether or not it took its steps.
+        leave: A node is done with a round, and those before it, whether or not it took its steps.
         news: Waits for news, so many seconds at most.
         clock: Gives the second of the clock.
     """
@@ -116,7 +116,7 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
         ScenarioError: As `build_draws`.
     """
     rounds, steps = record.rounds, record.steps
-    described, delays = rounds.steps, _build_delays(rounds, source, seed, bits)
+    described, delays = rounds.steps, build_delays(rounds, source, seed, bits)
     numbers = {step.name: number for number, step in enumerate(described)}
     readers = {
         number: [r for r, step in enumerate(described) if step.reads == name] for name, number in numbers.items()
@@ -241,7 +241,7 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
                 arrive(turn, reader, at, last_s)
             elif due and delays.of(reader, at)[1]:
                 lose(reader, at)
-            elif due:
+            elif due and not place_of(reader).gone:
                 coming.append(reader)
         if not coming:
             record.vanish(turn)
@@ -268,8 +268,9 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
             lose(reader, at)
 
     def lose(reader: Turn, at: int) -> None:
-        missing.setdefault(reader, set()).add(at)
-        todo.append(place_of(reader).node)
+        if is_ahead(place_of(reader), reader):
+            missing.setdefault(reader, set()).add(at)
+            todo.append(place_of(reader).node)
 
     def die(node: Node, for_good: bool) -> None:
         """A node dies, with what it was at and the messages that it had."""
@@ -285,6 +286,8 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
             crew.take_back(turn)
             if not for_good:
                 pass_by(place)
+        if for_good:
+            crew.leave(node, steps - 1)
         todo.extend(places if for_good else [node])
 
     def come_back(node: Node) -> None:
@@ -323,45 +326,3 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
                     die(node, True)
             elif each.turn is not None:
                 done(each.turn) if each.event == "done" else arrived(each.turn, each.readers)
-
-
-class _Delays(NamedTuple):
-    """The seconds of jobs and messages, as in virtual time.
-
-    Attributes:
-        computing: The seconds of computing of a job.
-        of: The seconds of a message on its way to the turn that may read it, by its place there, and whether it is
-            lost.
-    """
-
-    computing: Callable[[Turn], float]
-    of: Callable[[Turn, int], tuple[float, bool]]
-
-
-def _build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: int) -> _Delays:
-    (job,) = (step for step in rounds.steps if step.works)
-    draws = build_draws(source, len(job.senders), seed, bits)
-    links = {
-        number: build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
-        for number, step in enumerate(rounds.steps)
-        if step.reads
-    }
-    jobs: list[np.ndarray] = []
-    messages: Mapping[int, list[tuple[np.ndarray, np.ndarray]]] = {number: [] for number in links}
-
-    def block(known: list[Any], round_: int, draw: Callable[[int], Any]) -> Any:
-        # nodes come to a block one after the other, and draws are in order
-        while len(known) <= round_ // BLOCK:
-            known.append(draw(len(known) * BLOCK))
-        return known[round_ // BLOCK]
-
-    def computing(turn: Turn) -> float:
-        spans = block(jobs, turn.round, lambda first: np.stack([draw(first, BLOCK).compute for draw in draws], axis=1))
-        return float(spans[turn.round % BLOCK, turn.node])
-
-    def of(turn: Turn, at: int) -> tuple[float, bool]:
-        delay_s, lost = block(messages[turn.step], turn.round, lambda first: links[turn.step](first, BLOCK))
-        place = turn.round % BLOCK, turn.node, at
-        return float(delay_s[place]), bool(lost[place])
-
-    return _Delays(computing, of)
