@@ -92,7 +92,7 @@ def timeline_of(run: Path) -> Timeline:
             try:
                 described = topology(scenario.run).rounds
                 if described is not None:
-                    round_contract.check(described(scenario.run), recorded_timeline)
+                    round_contract.check(described(scenario.run), recorded_timeline, scenario.seed)
                 return check(recorded_timeline, scenario.workers.total)
             except ValueError as error:
                 raise ValueError(f"{recorded}: does not fit {run / 'scenario.yaml'}: {error}") from None

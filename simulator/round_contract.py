@@ -6,12 +6,13 @@ from byzax.simulator.rounds import Rounds, RoundStep, no_times
 from byzax.simulator.timeline import RoundTimes, Timeline
 
 
-def check(rounds: Rounds, timeline: Timeline) -> Timeline:
+def check(rounds: Rounds, timeline: Timeline, seed: int) -> Timeline:
     """Checks that the times of all nodes can be those of a run.
 
     Args:
         rounds: The steps of a round.
         timeline: The timeline, of a plan, a race or a file.
+        seed: Seed of the run.
 
     Returns:
         The same timeline.
@@ -30,7 +31,7 @@ def check(rounds: Rounds, timeline: Timeline) -> Timeline:
         happened = np.isfinite(mine.end_s)
         _refuse(step, happened & ~(mine.begin_s <= mine.end_s), "ends before it begins")
         if step.reads:
-            _check_messages(step, mine, times[step.reads])
+            _check_messages(step, mine, times[step.reads], seed)
     for kind in {step.kind for step in rounds.steps}:
         begin_s, end_s, names = [], [], []
         for step in rounds.steps:
@@ -53,21 +54,25 @@ def check(rounds: Rounds, timeline: Timeline) -> Timeline:
     return timeline
 
 
-def _check_messages(step: RoundStep, mine: RoundTimes, sent: RoundTimes) -> None:
+def _check_messages(step: RoundStep, mine: RoundTimes, sent: RoundTimes, seed: int) -> None:
     """Checks the messages that a step reads."""
     steps, nodes, most = mine.taken.shape
-    happened, own = np.isfinite(mine.end_s), (np.arange(1, steps + 1) % step.every != 0)[:, None]
+    happened, gathers = np.isfinite(mine.end_s), (np.arange(1, steps + 1) % step.every == 0)[:, None]
     senders = np.array([[*those, *[-1] * (most - len(those))] for those in step.senders])
-    quorums = np.array([step.quorum_of(node) for node in range(nodes)])
+    quorums = np.array([step.quorums(seed, t) for t in range(steps)]).reshape(steps, nodes)
     sent_s = np.where(senders >= 0, sent.end_s[:, senders], np.inf)
     too_early = mine.taken & ~(sent_s <= mine.begin_s[:, :, None])
     _refuse(step, too_early.any(axis=2), f"reads a message of {step.reads} that is not sent by then")
+    if step.joined is not None:
+        joined = np.array([step.joined(seed, t) for t in range(steps)]).reshape(mine.taken.shape)
+        _refuse(step, (mine.taken & ~joined).any(axis=2), "reads the message of a node that it is not joined to")
     count = mine.taken.sum(axis=2)
-    _refuse(step, ~happened & (count > 0), "reads messages and never happens")
-    _refuse(step, happened & (count != np.where(own, 1, quorums)), "reads another number of messages than it waits for")
-    if own.any():
-        alone = mine.taken & (senders == np.arange(nodes)[:, None])
-        _refuse(step, np.asarray(happened & own & ~alone.any(axis=2)), "reads the message of another node, and may not in this one")
+    _refuse(step, np.asarray(~happened & (count > 0)), "reads messages and never happens")
+    fits = (count == np.where(gathers, quorums, 1)) | (step.alone & (count == 1))
+    _refuse(step, np.asarray(happened & ~fits), "reads another number of messages than it waits for")
+    if step.alone or step.every > 1:
+        own = (mine.taken & (senders == np.arange(nodes)[:, None])).any(axis=2)
+        _refuse(step, np.asarray(happened & ~own & (step.alone | ~gathers)), "does not read its own message")
 
 
 def _refuse(step: RoundStep, where: np.ndarray, what: str) -> None:

@@ -1,6 +1,7 @@
 """The seconds of jobs and messages in a race of rounds, as they are in virtual time."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.durations import BLOCK, build_draws, build_links
 from byzax.simulator.executors.round_record import Turn
+from byzax.simulator.outages import Departures, build_departures
 from byzax.simulator.rounds import Rounds
 
 
@@ -16,12 +18,12 @@ class Delays(NamedTuple):
 
     Attributes:
         computing: The seconds of computing of a job.
-        of: The seconds of a message on its way to the turn that may read it, by its place there, and whether it is
-            lost.
+        due_s: Of a message to a turn that may read it, at this place there, and the second at which it is sent, the
+            second before which it is not there; infinite where it is lost.
     """
 
     computing: Callable[[Turn], float]
-    of: Callable[[Turn, int], tuple[float, bool]]
+    due_s: Callable[[Turn, int, float], float]
 
 
 def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: int) -> Delays:
@@ -59,9 +61,21 @@ def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: int) -> D
         spans = block(jobs, turn.round, lambda first: np.stack([draw(first, BLOCK).compute for draw in draws], axis=1))
         return float(spans[turn.round % BLOCK, turn.node])
 
-    def of(turn: Turn, at: int) -> tuple[float, bool]:
+    @cache
+    def departures(step: int, node: int, at: int) -> Departures:
+        sender = next(each.kind for each in rounds.steps if each.name == rounds.steps[step].reads)
+        link = (sender, rounds.steps[step].senders[node][at]), (rounds.steps[step].kind, node)
+        return build_departures(source.outages, [link])
+
+    def due_s(turn: Turn, at: int, sent_s: float) -> float:
         delay_s, lost = block(messages[turn.step], turn.round, lambda first: links[turn.step](first, BLOCK))
         place = turn.round % BLOCK, turn.node, at
-        return float(delay_s[place]), bool(lost[place])
+        if lost[place]:
+            return np.inf
+        if source.outages:
+            (sent_s,), (cut,) = departures(turn.step, turn.node, at)(np.array([sent_s]))
+            if cut:
+                return np.inf
+        return float(sent_s + delay_s[place])
 
-    return Delays(computing, of)
+    return Delays(computing, due_s)

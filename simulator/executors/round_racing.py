@@ -4,7 +4,7 @@ import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from byzax.simulator.events import Node
 from byzax.simulator.executors.racing import PATIENCE_S
 from byzax.simulator.executors.round_delays import build_delays
 from byzax.simulator.executors.round_record import RaceRecord, Turn
-from byzax.simulator.rounds import spells_of
+from byzax.simulator.quorums import spells_of
 
 
 class News(NamedTuple):
@@ -68,6 +68,7 @@ class Place:
         round: The round of the next one.
         at: The place of that step in `steps`.
         goes_on: Whether it took the step before.
+        away: Whether it died and has done no job since.
         busy: The turn that it has begun and not ended.
         alive: Whether it takes steps.
         gone: Whether it never will again.
@@ -78,6 +79,7 @@ class Place:
     round: int = 0
     at: int = 0
     goes_on: bool = True
+    away: bool = False
     busy: Turn | None = None
     alive: bool = True
     gone: bool = False
@@ -99,8 +101,9 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
 
     A node begins a step once it is done with the one before and so many messages are there as it waits for; it reads
     the first of them. It leaves out a step for which it can get too few, because their senders left theirs out or died,
-    or messages are lost. The seconds of `latency` pass for real: a message counts as there when its receiver has it,
-    and not before they are over. What is lost, and who dies by `latency.crashes`, is as in virtual time.
+    or messages are lost; where it may go on alone, it reads its own message then. The seconds of `latency` pass for
+    real: a message counts as there when its receiver has it, and not before they are over. What is lost, and who dies
+    by `latency.crashes`, is as in virtual time.
 
     Args:
         record: A new record, for what happens.
@@ -117,6 +120,7 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
     """
     rounds, steps = record.rounds, record.steps
     described, delays = rounds.steps, build_delays(rounds, source, seed, bits)
+    mixing = next((number for number, step in enumerate(described) if step.alone), None)
     numbers = {step.name: number for number, step in enumerate(described)}
     readers = {
         number: [r for r, step in enumerate(described) if step.reads == name] for name, number in numbers.items()
@@ -155,12 +159,18 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
         """Whether a node has not gone on from a turn."""
         return not place.gone and (place.round, place.steps[place.at]) <= (turn.round, turn.step)
 
-    def may_read(turn: Turn) -> tuple[range | list[int], int]:
+    def may_read(turn: Turn) -> tuple[Collection[int], int]:
         """The places of the messages that a turn may read, and how many of them it waits for."""
         step = described[turn.step]
         if (turn.round + 1) % step.every:
-            return [step.senders[turn.node].index(turn.node)], 1
-        return range(len(step.senders[turn.node])), step.quorum_of(turn.node)
+            return [own_place(turn)], 1
+        if step.joined is None:
+            return range(len(step.senders[turn.node])), step.quorum_of(turn.node)
+        joined = np.flatnonzero(step.joined(seed, turn.round)[turn.node]).tolist()
+        return joined, min(step.quorum_of(turn.node), len(joined))
+
+    def own_place(turn: Turn) -> int:
+        return described[turn.step].senders[turn.node].index(turn.node)
 
     def may_come(turn: Turn, at: int) -> bool:
         """Whether a message may still arrive, or is there."""
@@ -170,26 +180,46 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
             return False
         return record.is_done(sent) or is_ahead(place_of(sent), sent)
 
+    def first_heard(turn: Turn) -> list[int] | None:
+        """The places of the messages with which a turn begins; none where it waits, None where it never does."""
+        allowed, quorum = may_read(turn)
+        heard, alone = there.get(turn, []), described[turn.step].alone
+        if alone:
+            if not may_come(turn, own_place(turn)):
+                return None
+            # its own is always one of the first
+            heard = sorted(heard, key=lambda at: at != own_place(turn))
+        if len(heard) >= quorum:
+            return heard[:quorum]
+        if sum(may_come(turn, at) for at in allowed) >= quorum:
+            return []
+        return heard[:1] if alone else None
+
     def go_on(place: Place) -> None:
         """Begins the next turn of a node, or leaves it out, where that can be told."""
         if place.busy or place.gone or place.round == steps:
             return
         turn = place.turn
-        heard: list[int] = []
         if described[turn.step].reads:
-            allowed, quorum = may_read(turn)
-            heard = [at for at in there.get(turn, ()) if at in allowed][:quorum]
-            if len(heard) < quorum:
-                if sum(may_come(turn, at) for at in allowed) < quorum:
-                    pass_by(place)
-                return
-        elif not place.goes_on:
-            pass_by(place)
-            return
-        if place.alive:
-            place.busy = turn
-            record.begin(turn, heard, now())
-            crew.begin(turn, heard)
+            if (heard := first_heard(turn)) is None:
+                pass_by(place)
+            elif heard and place.alive:
+                begin(place, turn, heard)
+        elif mixing is None:
+            # with the model that it took
+            begin(place, turn, []) if place.goes_on else pass_by(place)
+        elif place.alive:
+            next_ = turn._replace(step=mixing)
+            others = [at for at in may_read(next_)[0] if at != own_place(next_)]
+            if place.away and not any(may_come(next_, at) for at in others):
+                pass_by(place)
+            else:
+                begin(place, turn, [])
+
+    def begin(place: Place, turn: Turn, heard: list[int]) -> None:
+        place.busy = turn
+        record.begin(turn, heard, now())
+        crew.begin(turn, heard)
 
     def pass_by(place: Place) -> None:
         """A node leaves a turn out."""
@@ -221,6 +251,7 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
             if place.busy != turn:
                 return
             place.busy, place.goes_on = None, True
+            place.away &= not described[turn.step].works
             record.end(turn, at_s)
             send(turn)
             move(place)
@@ -236,12 +267,13 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
         ]
         coming = []
         for reader, at in receivers:
-            due = not (turn.round + 1) % described[reader.step].every
             if place_of(reader) is place_of(turn):
                 arrive(turn, reader, at, last_s)
-            elif due and delays.of(reader, at)[1]:
+            elif at not in may_read(reader)[0] or place_of(reader).gone:
+                continue
+            elif np.isinf(delays.due_s(reader, at, record.ended_s(turn))):
                 lose(reader, at)
-            elif due and not place_of(reader).gone:
+            else:
                 coming.append(reader)
         if not coming:
             record.vanish(turn)
@@ -254,10 +286,10 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
             def happens(at_s: float, reader: Turn = reader, at: int = at) -> None:
                 arrive(sent, reader, at, at_s)
 
-            later(record.ended_s(sent) + delays.of(reader, at)[0], happens)
+            later(delays.due_s(reader, at, record.ended_s(sent)), happens)
 
     def arrive(sent: Turn, reader: Turn, at: int, at_s: float) -> None:
-        record.arrive(sent, at_s)
+        record.arrive(sent, reader, at_s)
         place = place_of(reader)
         if not is_ahead(place, reader):
             return
@@ -277,7 +309,7 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
         place = places[node]
         if place.gone:
             return
-        place.alive, place.goes_on, place.gone = False, False, for_good
+        place.alive, place.goes_on, place.away, place.gone = False, False, True, for_good
         for turn in [turn for turn in there if place_of(turn) is place]:
             missing.setdefault(turn, set()).update(there.pop(turn))
         if (turn := place.busy) is not None:
@@ -303,13 +335,13 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
                 return False
             go_on(places[todo.popleft()])
 
-    worker = next(step.kind for step in described if step.works)
-    for number, spells in spells_of(source).items():
-        for (_, end_s), after in itertools.zip_longest(spells, spells[1:]):
-            if np.isfinite(end_s):
-                later(end_s, lambda at_s, node=(worker, number), after=after: die(node, after is None))
-            if after is not None:
-                later(after[0], lambda at_s, node=(worker, number): come_back(node))
+    for kind, mortal in spells_of(source).items():
+        for number, spells in mortal.items():
+            for (_, end_s), after in itertools.zip_longest(spells, spells[1:]):
+                if np.isfinite(end_s):
+                    later(end_s, lambda at_s, node=(kind, number), after=after: die(node, after is None))
+                if after is not None:
+                    later(after[0], lambda at_s, node=(kind, number): come_back(node))
     while not settle():
         yield
         due_s = timers[0][0] if timers else np.inf

@@ -53,6 +53,8 @@ class RaceRecord:
         self._vanished = np.zeros((steps, n), bool)
         self._time_s = np.full(steps, np.inf)
         self._touched = 0
+        # how many messages were there for each turn
+        self._got = [np.zeros((steps, len(step.senders)), int) for step in rounds.steps]
 
     def begin(self, turn: Turn, heard: Sequence[int], at_s: float) -> None:
         """A turn begins at a second and reads the messages at these places."""
@@ -67,8 +69,9 @@ class RaceRecord:
         """A turn ends."""
         self._times[turn.step].end_s[turn.round, turn.node] = at_s
 
-    def arrive(self, turn: Turn, at_s: float) -> None:
-        """The message of a turn is there at a node."""
+    def arrive(self, turn: Turn, reader: Turn, at_s: float) -> None:
+        """The message of a turn is there for another one."""
+        self._got[reader.step][reader.round, reader.node] += 1
         if turn.step == self._job:
             self._arrived_s[turn.round, turn.node] = min(self._arrived_s[turn.round, turn.node], at_s)
 
@@ -110,7 +113,10 @@ class RaceRecord:
                 return False
             ends = [end_s for turn in turns if np.isfinite(end_s := self.ended_s(turn))]
             if not ends:
-                self.stopped = why_none(self.rounds, {each.step: each for each in self._times}, self.ended)
+                names = [step.name for step in self.rounds.steps]
+                last = slice(max(self.ended - 1, 0), self.ended + 1)
+                got = {name: list(each[last]) for name, each in zip(names, self._got, strict=True)}
+                self.stopped = why_none(self.rounds, {each.step: each for each in self._times}, got, self.ended)
                 return True
             before = self._time_s[self.ended - 1] if self.ended else 0.0
             self._time_s[self.ended] = max(before, *ends)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byzax.simulator import executors, round_contract
+from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.config.part import Choice
+from byzax.simulator.config.study import Study
 from byzax.simulator.executors import RunError, loop
 from byzax.simulator.executors.base import digest, plan
 from byzax.simulator.executors.driver import Saving
@@ -24,7 +26,7 @@ from byzax.simulator.timeline import check
 from byzax.simulator.timeline_files import load, save
 from tests.nightly import by_night
 from tests.simulator.conftest import processes, same
-from tests.simulator.test_replicas import CASES, scenario_of
+from tests.simulator.test_replicas import CASES, SCENARIO, scenario_of
 
 # whose turn it is
 
@@ -86,14 +88,26 @@ def finish(record, latency, bits, machines):
     return record.timeline()
 
 
-@pytest.mark.parametrize("name", CASES)
+def rounds_of(study):
+    described = topology(study.run).rounds
+    assert described is not None
+    return described(study.run)
+
+
+GOSSIP = {
+    "gossip": {"topology": {"name": "gossip", "graph": "torus", "quorum": 3}},
+    "gossip, redrawn": {"topology": {"name": "gossip", "graph": "erdos_renyi", "redraw_every": 2, "quorum": 4}},
+}
+
+
+@pytest.mark.parametrize("name", [*CASES, *GOSSIP])
 def test_a_race_of_machines_without_haste_is_the_plan(name):
-    study = scenario_of(name, steps=20)
-    rounds, planned = topology(study.run).rounds(study.run), plan(study.run)
+    study = parse_as(Study, SCENARIO | (CASES | GOSSIP)[name] | {"steps": 20, "workers": {"total": 12, "byzantine": 2}})
+    rounds, planned = rounds_of(study), plan(study.run)
     machines = Machines(rounds)
     made = finish(RaceRecord(rounds, 20), study.run.latency, message_bits(study.run), machines)
-    round_contract.check(rounds, check(made, 10))
-    round_contract.check(rounds, planned)
+    round_contract.check(rounds, check(made, 12), 0)
+    round_contract.check(rounds, planned, 0)
     for one, other in zip(made.rounds, planned.rounds, strict=True):
         # the last turns of a plan may come after its last update
         done = np.isfinite(one.end_s)
@@ -108,70 +122,75 @@ def test_a_race_of_machines_without_haste_is_the_plan(name):
 LATENCY = Choice("latency", LatencyPart)
 
 
-@settings(max_examples=60, deadline=None)
+def drawn_rounds(data, n, servers):
+    """Rounds of servers, or of peers of which each goes on alone where it hears too few."""
+    everyone, them = tuple(range(n)), tuple(range(servers))
+    work = RoundStep(WORK, "worker", ((),) * n, works=True)
+    rows, models = data.draw(st.integers(1, n), "rows"), data.draw(st.integers(1, servers), "models")
+    if data.draw(st.booleans(), "peers"):
+        linked = np.random.default_rng(n).random((3, n, n)) < 0.6
+        linked |= np.eye(n, dtype=bool)
+        joined = data.draw(st.sampled_from([None, lambda seed, t: linked[t % 3]]), "joined")
+        mix = RoundStep("mix", "worker", (everyone,) * n, WORK, rows, alone=True, joined=joined)
+        return Rounds((work, mix), "mix", everyone[1:])
+    steps = (
+        work,
+        RoundStep(UPDATE, "server", (everyone,) * servers, WORK, rows),
+        RoundStep(GATHER, "server", (them,) * servers, UPDATE, models, every=data.draw(st.integers(1, 3), "every")),
+        RoundStep(PULL, "worker", (them,) * n, GATHER, models),
+    )
+    return Rounds(steps, GATHER, them[1:])
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_each_node_reads_the_first_that_come_to_it_whoever_is_late_lost_or_dead(data):
     n, servers = data.draw(st.integers(3, 5), "workers"), data.draw(st.integers(3, 5), "servers")
-    rows, models = data.draw(st.integers(1, n), "rows"), data.draw(st.integers(1, servers), "models")
-    every, steps = data.draw(st.integers(1, 3), "every"), data.draw(st.integers(1, 6), "steps")
-    everyone, them = tuple(range(n)), tuple(range(servers))
-    rounds = Rounds(
-        (
-            RoundStep(WORK, "worker", ((),) * n, works=True),
-            RoundStep(UPDATE, "server", (everyone,) * servers, WORK, rows),
-            RoundStep(GATHER, "server", (them,) * servers, UPDATE, models, every=every),
-            RoundStep(PULL, "worker", (them,) * n, GATHER, models),
-        ),
-        GATHER,
-        them[1:],
-    )
+    rounds, steps = drawn_rounds(data, n, servers), data.draw(st.integers(1, 6), "steps")
+    nodes = [(step.kind, i) for step in rounds.steps[:2] for i in range(len(step.senders))]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32), "seed"))
-    nodes = [*(("worker", i) for i in everyone), *(("server", i) for i in them)]
     kills = [
-        (float(rng.exponential(3.0)), [nodes[i] for i in rng.permutation(len(nodes))[: rng.integers(1, 3)]])
+        (float(rng.exponential(3.0)), {nodes[i] for i in rng.permutation(len(nodes))[: rng.integers(1, 3)]})
         for _ in range(data.draw(st.integers(0, 2), "kills"))
     ]
     crashes = [{"worker": 0, "at": 2.0, "back": 4.0}] if data.draw(st.booleans(), "crash") else []
+    outages = [{"from": 1.0, "until": 3.0, "between": [[0, 1], [2]]}] if data.draw(st.booleans(), "outage") else []
+    loss = data.draw(st.sampled_from([0.0, 0.2]), "loss")
     latency = LATENCY.validate(
-        {"name": "constant", "seconds": 0.0, "loss": data.draw(st.sampled_from([0.0, 0.2]), "loss"), "crashes": crashes}
+        {"name": "constant", "seconds": 0.0, "loss": loss, "crashes": crashes, "outages": outages}
     )
     machines = Machines(
         rounds, lambda turn: float(rng.exponential(0.3)), lambda turn, reader: float(rng.exponential(1.0)), kills
     )
     made = finish(RaceRecord(rounds, steps), latency, 32, machines)
     if made.steps:
-        round_contract.check(rounds, check(made, n))
+        round_contract.check(rounds, check(made, n), 0)
     assert made.steps == steps or "never happens" in made.stopped
     for turn, heard in machines.heard.items():
         step = rounds.steps[turn.step]
-        if not step.reads:
-            continue
-        if (turn.round + 1) % step.every:
+        peers = step.kind == rounds.steps[turn.step - 1].kind
+        others = [sender for sender in heard if sender != turn.node or not peers]
+        if step.reads and (turn.round + 1) % step.every:
             assert heard == [turn.node]
-            continue
-        came = machines.came.get(turn, [])
-        own = turn.node if step.kind == rounds.steps[turn.step - 1].kind else None
-        others = [sender for sender in heard if sender != own]
-        assert len(heard) == step.quorum
-        if not crashes or machines.node(turn) != ("worker", 0):
-            assert others == came[: len(others)]
-    if not kills and not crashes and not latency.loss:
+        elif step.reads and not (step.alone and not others):
+            assert len(heard) == step.quorums(0, turn.round)[turn.node]
+            if not crashes or machines.node(turn) != ("worker", 0):
+                assert others == machines.came.get(turn, [])[: len(others)]
+    if not (kills or crashes or outages or loss):
         assert len(machines.heard) >= (steps - 1) * len(nodes) * 2
     # who is not killed, and could be heard, is not said to be lost
-    killed = {node for _, those in kills for node in those}
-    assert {("worker", i) for _, i in made.lost.tolist()} | {
-        ("server", i) for _, i in made.lost_servers.tolist()
-    } <= killed
+    lost = {("worker", i) for _, i in made.lost.tolist()} | {("server", i) for _, i in made.lost_servers.tolist()}
+    assert lost <= {node for _, those in kills for node in those}
 
 
 def test_times_that_cannot_be_are_named():
     study = scenario_of("ByzSGD")
-    rounds, made = topology(study.run).rounds(study.run), plan(study.run)
+    rounds, made = rounds_of(study), plan(study.run)
     work, update, gather, pull = made.rounds
 
     def refused(words, *times, **changes):
         with pytest.raises(ValueError, match=words):
-            round_contract.check(rounds, made._replace(rounds=times, **changes))
+            round_contract.check(rounds, made._replace(rounds=times, **changes), 0)
 
     def with_taken(step, place, value):
         taken = step.taken.copy()
@@ -186,7 +205,7 @@ def test_times_that_cannot_be_are_named():
     late[3, int(np.flatnonzero(update.taken[3, 0])[0])] = np.inf
     refused("update 3, update of server 0: reads a message of work", work._replace(end_s=late), update, gather, pull)
     other = with_taken(with_taken(gather, (0, 3), False), (0, 3, 2), True)
-    refused("update 0, gather of server 3: reads the message of another", work, update, other, pull)
+    refused("update 0, gather of server 3: does not read its own", work, update, other, pull)
     back = pull.begin_s.copy()
     back[1, 5] = 0.0
     refused("update 1, pull of worker 5: reads", work, update, gather, pull._replace(begin_s=back))
@@ -196,10 +215,11 @@ def test_times_that_cannot_be_are_named():
 
 # real actors
 
+STILL = {"name": "constant", "seconds": 0.0}
 # six servers and six workers, of which one each is Byzantine, hear five
 SIX = {
     "workers": {"total": 6, "byzantine": 1}, "topology": {"name": "guanyu", "servers": 6, "byzantine_servers": 1},
-    "clock": "wall", "latency": 0.0, "evaluate_every": 5, "steps": 20,
+    "clock": "wall", "latency": STILL, "evaluate_every": 5, "steps": 20,
 }  # fmt: skip
 # four servers and three workers are enough
 FEW = {
@@ -221,18 +241,33 @@ RACES = {
         "topology": SIX["topology"] | {"server_attack": {"name": "stale"}},
     },
     "mishaps": {**FEW, "latency": MISHAPS, "worker_momentum": 0.5, "steps": 40},
+    "gossip": {
+        "topology": {"name": "gossip", "graph": "complete", "quorum": 4}, "latency": MISHAPS, "steps": 40,
+        "worker_momentum": 0.9,
+    },
+    "redrawn": {"topology": {"name": "gossip", "graph": "erdos_renyi", "redraw_every": 2, "quorum": 3}, "latency": MS},
+    "outages": {
+        **FEW,
+        "latency": MS | {
+            "crashes": [{"server": 2, "at": 0.5, "back": 1.0}, {"server": 5, "at": 1.5}],
+            "outages": [{"from": 0.6, "until": 1.2, "between": [[0, 1, "server 0"], [3, "server 4"]]}],
+        },
+    },
     "recorded": {**FEW, "latency": MS, "record": {"weights": True, "rows": 4}},
 }  # fmt: skip
 
 
 def race_of(actors=2, **changes):
-    return scenario_of("GuanYu", **{**SIX, "executor": {"name": "ray", "actors": actors}, **changes})
+    given = SCENARIO | SIX | {"executor": {"name": "ray", "actors": actors}} | changes
+    if given["topology"]["name"] != "gossip":
+        given["topology"] = {"server_attack": "sign_flip"} | given["topology"]
+    return parse_as(Study, given)
 
 
 def replays(study, raced):
     """Checks the timeline of a race, and that it replays to the same bits."""
     timeline = raced[-1].timeline
-    round_contract.check(topology(study.run).rounds(study.run), check(timeline, study.workers.total))
+    round_contract.check(rounds_of(study), check(timeline, study.workers.total), study.seed)
     again = list(loop.replay(study.task, timeline))[: len(raced)]
     assert same(raced, again)
     assert digest(raced) == digest(again)
@@ -251,7 +286,7 @@ def test_a_race_of_several_servers_replays_to_the_same_bits(ray_session, tmp_pat
     assert [each.step for each in raced] == [*range(0, study.steps + 1, 5)]
     timeline = replays(study, raced)
     # a message counts from the evaluation on after which it was sent
-    assert raced[-1].traffic.messages == list(loop.replay(study.task, timeline))[-1].traffic.messages
+    assert raced[-1].traffic == list(loop.replay(study.task, timeline))[-1].traffic
     save(timeline, tmp_path / "timeline.npz")
     for one, other in zip(load(tmp_path / "timeline.npz").rounds, timeline.rounds, strict=True):
         np.testing.assert_equal(one, other)
@@ -294,7 +329,7 @@ def test_seconds_of_links_pass_for_real_and_a_slow_server_is_seldom_heard(ray_se
     ],
 )
 def test_a_killed_actor_takes_its_servers_and_workers_out_of_the_race(ray_session, notices, changes, actors, goes_on):
-    study = race_of(actors, latency=changes.pop("latency", 0.005), **changes)
+    study = race_of(actors, **{"latency": MS} | changes)
     notices.clear()
     checkpoints, kept, reason = ray_session(study), [], None
     kept = [next(checkpoints), next(checkpoints)]
@@ -339,15 +374,21 @@ def test_a_race_without_the_actor_that_evaluates_ends_with_its_name(ray_session)
 # runs in virtual time
 
 
-@pytest.mark.parametrize("kind", [by_night("GuanYu"), by_night("gossip")])
+PEERS = {
+    "GuanYu": {},
+    "gossip": {"topology": {"name": "gossip", "graph": "ring"}},
+    "gossip with a quorum": {"topology": {"name": "gossip", "graph": "complete", "quorum": 4}, "latency": MS},
+}
+
+
+@pytest.mark.parametrize("kind", [by_night(kind) for kind in PEERS])
 def test_a_killed_actor_with_a_server_or_peer_is_replaced_and_the_run_goes_on_to_the_same_numbers(
     ray_session, notices, kind
 ):
-    changes = SIX | {"clock": "virtual", "steps": 120, "evaluate_every": 20, "worker_momentum": 0.9}
-    if kind == "gossip":
-        changes |= {"topology": {"name": "gossip", "graph": "ring"}, "workers": {"total": 6, "byzantine": 0}}
-        changes |= {"attack": "none", "rule": "average"}
-    one, other = (race_of(**changes | {"executor": each}) for each in ("loop", {"name": "ray", "actors": 3}))
+    usual = SIX | {"clock": "virtual", "steps": 120, "evaluate_every": 20, "worker_momentum": 0.9}
+    one, other = (
+        race_of(**usual | PEERS[kind] | {"executor": each}) for each in ("loop", {"name": "ray", "actors": 3})
+    )
     with executors.session(one.executor) as execute:
         expected = list(execute(one.task))
     notices.clear()
