@@ -38,7 +38,7 @@ class Machines:
         """Takes the seconds of a turn and of a message, and what dies when: pairs of a second and nodes."""
         self.rounds, self.computing, self.way = rounds, computing, way
         self.now, self.order, self.coming = 0.0, itertools.count(), []
-        # whom each turn read, and what came to those that may read it, the own message first
+        # when each turn was begun and whom it read, and what came when to those that may read it
         self.heard, self.came, self.dead = {}, {}, set()
         for second, nodes in kills:
             self.put(second, News(second, "died", nodes=tuple(nodes)))
@@ -57,7 +57,7 @@ class Machines:
 
     def begin(self, turn, heard):
         senders = self.rounds.steps[turn.step].senders[turn.node]
-        self.heard[turn] = [senders[place] for place in heard]
+        self.heard[turn] = self.now, [senders[place] for place in heard]
         self.put(self.now + self.computing(turn), News(0.0, "done", turn))
 
     def send(self, turn, readers):
@@ -75,7 +75,7 @@ class Machines:
             elif self.node(news.turn if news.event == "done" else news.readers[0]) in self.dead:
                 continue
             for reader in news.readers:
-                self.came.setdefault(reader, []).append(news.turn.node)
+                self.came.setdefault(reader, {})[news.turn.node] = self.now
             # none of them comes together: each is told with its own second
             found.append(news._replace(at_s=self.now + order * 1e-12))
         return found
@@ -147,7 +147,7 @@ def drawn_rounds(data, n, servers):
 def test_each_node_reads_the_first_that_come_to_it_whoever_is_late_lost_or_dead(data):
     n, servers = data.draw(st.integers(3, 5), "workers"), data.draw(st.integers(3, 5), "servers")
     rounds, steps = drawn_rounds(data, n, servers), data.draw(st.integers(1, 6), "steps")
-    nodes = [(step.kind, i) for step in rounds.steps[:2] for i in range(len(step.senders))]
+    nodes = [*dict.fromkeys((step.kind, i) for step in rounds.steps for i in range(len(step.senders)))]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32), "seed"))
     kills = [
         (float(rng.exponential(3.0)), {nodes[i] for i in rng.permutation(len(nodes))[: rng.integers(1, 3)]})
@@ -166,7 +166,7 @@ def test_each_node_reads_the_first_that_come_to_it_whoever_is_late_lost_or_dead(
     if made.steps:
         round_contract.check(rounds, check(made, n), 0)
     assert made.steps == steps or "never happens" in made.stopped
-    for turn, heard in machines.heard.items():
+    for turn, (begun_s, heard) in machines.heard.items():
         step = rounds.steps[turn.step]
         peers = step.kind == rounds.steps[turn.step - 1].kind
         others = [sender for sender in heard if sender != turn.node or not peers]
@@ -174,13 +174,38 @@ def test_each_node_reads_the_first_that_come_to_it_whoever_is_late_lost_or_dead(
             assert heard == [turn.node]
         elif step.reads and not (step.alone and not others):
             assert len(heard) == step.quorums(0, turn.round)[turn.node]
+            came = machines.came.get(turn, {})
             if not crashes or machines.node(turn) != ("worker", 0):
-                assert others == machines.came.get(turn, [])[: len(others)]
+                assert others == [*came][: len(others)]
+            else:
+                # what it had died with it
+                assert begun_s < 2 + 1e-6 or all(came[sender] >= 4 for sender in others)
+                assert not 2 + 1e-6 < begun_s < 4
     if not (kills or crashes or outages or loss):
-        assert len(machines.heard) >= (steps - 1) * len(nodes) * 2
+        ends = next(each.end_s for each in made.rounds if each.step == rounds.ends)
+        assert np.isfinite(ends[:, list(rounds.honest)]).all()
     # who is not killed, and could be heard, is not said to be lost
     lost = {("worker", i) for _, i in made.lost.tolist()} | {("server", i) for _, i in made.lost_servers.tolist()}
     assert lost <= {node for _, those in kills for node in those}
+
+
+def test_a_peer_that_is_back_begins_with_the_round_that_the_others_are_at():
+    everyone = tuple(range(4))
+    steps = (
+        RoundStep(WORK, "worker", ((),) * 4, works=True),
+        RoundStep("mix", "worker", (everyone,) * 4, WORK, 2, alone=True),
+    )
+    latency = LATENCY.validate(
+        {"name": "constant", "seconds": 1.0, "crashes": [{"worker": 0, "at": 5.5, "back": 30.2}]}
+    )
+    machines = Machines(Rounds(steps, "mix", everyone), way=lambda turn, reader: 0.05)
+    made = finish(RaceRecord(machines.rounds, 40), latency, 32, machines)
+    assert made.steps == 40
+    jobs = {turn.round: begun_s for turn, (begun_s, _) in machines.heard.items() if turn.step == 0 and turn.node == 0}
+    assert [*jobs][:6] == [0, 1, 2, 3, 4, 5]
+    after = [round_ for round_, begun_s in jobs.items() if begun_s > 6]
+    assert after[0] in (27, 28, 29)
+    assert after == [*range(after[0], 40)]
 
 
 def test_times_that_cannot_be_are_named():
