@@ -35,6 +35,9 @@ class Purpose(IntEnum):
     SPELLS = 20
     NODE = 21
     LINKS = 22
+    NOISE = 23
+    SERVER_NOISE = 24
+    MASKS = 25
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

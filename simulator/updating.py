@@ -1,5 +1,6 @@
 """The server's part of an update: the filter, the rows that the rule sees, the rule, the next model."""
 
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +13,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, ServerKnowledge, with_server_row
 from byzax.simulator.diagnostics import Decision, Diagnostics, compare_with_honest
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.privacy import add_noise, bound
 from byzax.simulator.schedules.base import Weight
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
 from byzax.simulator.server import MoveModel, Server
@@ -72,8 +74,15 @@ class MakeUpdate(Protocol):
 
 
 @compiled_once
-def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weighed: bool, remembers: bool) -> Aggregate:
-    """Builds the aggregation of rows: factors by their ages, means in buckets, the rule, weights by samples.
+def build_aggregate(
+    rule: Aggregator,
+    weight: Weight | None,
+    buckets: int,
+    weighed: bool,
+    remembers: bool,
+    clip: float | None = None,
+) -> Aggregate:
+    """Builds the aggregation of rows: clipping, factors by their ages, means in buckets, the rule, weights by samples.
 
     Where rows weigh by samples, the rule's weights are multiplied by the numbers of samples, and their sum stays as it
     is: FedAvg, where the rule is the average.
@@ -84,6 +93,7 @@ def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weigh
         buckets: Number of buckets whose means the rule sees; 0 where it sees the rows.
         weighed: Whether rows weigh by samples.
         remembers: Whether the server remembers its own rows for the rule.
+        clip: The length to which the server shortens rows; None for any.
 
     Returns:
         The function that aggregates.
@@ -92,6 +102,8 @@ def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weigh
     def aggregate(
         rows: Array, workers: Array, ages: Array, samples: Array, state: State, known: ServerKnowledge
     ) -> tuple[Array, State, Info]:
+        if clip is not None:
+            rows = jax.vmap(partial(bound, clip=clip))(rows)
         if weight is not None:
             rows = rows * weight(ages.astype(rows.dtype))[:, None]
         if buckets:
@@ -120,6 +132,7 @@ def build_update(
     is_byzantine: IsByzantine,
     count_samples: CountSamples,
     filter_remembers: bool,
+    noise: float = 0.0,
 ) -> MakeUpdate:
     """Builds the server's part of an update.
 
@@ -131,6 +144,7 @@ def build_update(
         is_byzantine: Finds the Byzantine rows, for diagnostics.
         count_samples: Counts the samples of workers.
         filter_remembers: Whether the server remembers its own rows for the filter.
+        noise: The deviation of the noise that the server adds to the sum of the rows.
 
     Returns:
         The function that makes an update, compiled.
@@ -146,6 +160,8 @@ def build_update(
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
             made, rule_state, info = aggregate(given, workers, ages, samples, server.rule, known)
+            if noise:
+                made = add_noise(derive(world.key, Purpose.SERVER_NOISE, server.step), made, noise / there.sum())
             return made, info, *move(server.params, server.optimizer, made), rule_state
 
         def refuse(given: Array) -> tuple[Array, Info, Array, State, State]:

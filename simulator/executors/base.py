@@ -1,6 +1,7 @@
 """Checkpoints, plans and preparations, which all executors share."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,7 +45,7 @@ class Checkpoint(NamedTuple):
     `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
     updates were planned; empty where it is not. `weights` `[updates, n]`: the share that the rule gave to each worker's
     row in each of `updates`, where they are recorded. `recorded`: those of these updates that are recorded whole.
-    `traffic`: the messages sent by then.
+    `traffic`: the messages sent by then. `epsilon`: the privacy spent by then, NaN without `privacy`.
     """
 
     seed: int
@@ -60,6 +61,7 @@ class Checkpoint(NamedTuple):
     weights: np.ndarray | None = None
     recorded: tuple[Update, ...] = ()
     traffic: Traffic | None = None
+    epsilon: float = math.nan
 
 
 class RunError(RuntimeError):

@@ -14,6 +14,7 @@ from byzax.simulator.parts import topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
 from byzax.simulator.training import build_optimizer
+from byzax.simulator.validation.privacy_checks import check_privacy
 from byzax.simulator.validation.rule_rows import check_rule, nested_parts
 from byzax.simulator.validation.training_traces import check_schedule, trace_rate
 from byzax.simulator.world import load, share_out, split_of
@@ -69,6 +70,7 @@ def check_parts(run: Run) -> Schedule:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with errors_of("topology", run.topology):
         structure.check(run)
+    check_privacy(run, schedule)
     functions = [*parts_of(run.latency, "latency"), ("data.partition", run.data.partition)]
     functions += [(f"data.augment[{i}]", each) for i, each in enumerate(run.data.augment)]
     for key, part in functions:
