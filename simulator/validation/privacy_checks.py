@@ -35,7 +35,7 @@ def check_privacy(run: Run, schedule: Schedule) -> None:
     if structure.mixes:
         key, mixing = rule_of(run)
         rows = (structure.inboxes or (run.workers.total,))[0]
-        if build_rule(mixing, run.pre, rows, 0).needs:
+        if build_rule(mixing, run.pre, rows, 0).needs & {"gradient", "loss"}:
             raise Impossible(
                 f"{key}: {mixing.label} asks the samples of a node, which no noise hides: with privacy take another one"
             )
