@@ -12,6 +12,7 @@ from byzax.aggregators.kernels.means import mean_of
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, ServerKnowledge, with_server_row
 from byzax.simulator.diagnostics import Decision, Diagnostics, compare_with_honest
+from byzax.simulator.grouping import MeanOfGroups
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.privacy import add_noise, bound
 from byzax.simulator.schedules.base import Weight
@@ -77,12 +78,12 @@ class MakeUpdate(Protocol):
 def build_aggregate(
     rule: Aggregator,
     weight: Weight | None,
-    buckets: int,
+    mean_of_groups: MeanOfGroups | None,
     weighed: bool,
     remembers: bool,
     clip: float | None = None,
 ) -> Aggregate:
-    """Builds the aggregation of rows: clipping, factors by their ages, means in buckets, the rule, weights by samples.
+    """Builds the aggregation of rows: clipping, factors by their ages, means of groups, the rule, weights by samples.
 
     Where rows weigh by samples, the rule's weights are multiplied by the numbers of samples, and their sum stays as it
     is: FedAvg, where the rule is the average.
@@ -90,7 +91,7 @@ def build_aggregate(
     Args:
         rule: The rule.
         weight: Gives the factors of rows by their ages; None for 1.
-        buckets: Number of buckets whose means the rule sees; 0 where it sees the rows.
+        mean_of_groups: Takes the means of groups, which the rule sees; None where it sees the rows.
         weighed: Whether rows weigh by samples.
         remembers: Whether the server remembers its own rows for the rule.
         clip: The length to which the server shortens rows; None for any.
@@ -106,17 +107,17 @@ def build_aggregate(
             rows = jax.vmap(partial(bound, clip=clip))(rows)
         if weight is not None:
             rows = rows * weight(ages.astype(rows.dtype))[:, None]
-        if buckets:
-            place, counts = _in_buckets(workers, buckets)
-            rows = jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None].astype(rows.dtype)
+        place, counts = None, None
+        if mean_of_groups is not None:
+            key = jax.random.fold_in(known.context.key, int(Purpose.MASKS))
+            rows, place, counts = mean_of_groups(rows, workers, key)
         context, own, put = with_server_row(known, state, remembers)
         made, after, info = rule.apply(rows, own, context)
         if weighed:
             made, info = _weigh_by_samples(rows, made, info, samples)
-        if buckets and info.weights is not None:
-            # the rows of one bucket have equal parts of its weight
-            place, counts = _in_buckets(workers, buckets)
-            shared = info.weights[workers % buckets] / counts[place].astype(info.weights.dtype)
+        if place is not None and counts is not None and info.weights is not None:
+            # the rows of one group have equal parts of its weight
+            shared = jnp.append(info.weights, 0)[place] / counts.astype(info.weights.dtype)
             info = info._replace(weights=jnp.where(workers < 0, 0, shared))
         return made, put(after), info
 
@@ -200,12 +201,6 @@ def build_update(
         return after, jax.tree.map(jnp.float32, diagnostics), Decision(byzantine, made, by_worker)
 
     return update
-
-
-def _in_buckets(workers: Array, buckets: int) -> tuple[Array, Array]:
-    """The bucket of each row `[m]` and the rows in each `[buckets + 1]`, the last for places without a row."""
-    place = jnp.where(workers < 0, buckets, workers % buckets)
-    return place, jax.ops.segment_sum(jnp.ones(len(workers), jnp.float32), place, buckets + 1)
 
 
 def _weigh_by_samples(rows: Array, aggregate: Array, info: Info, samples: Array) -> tuple[Array, Info]:

@@ -32,3 +32,20 @@ class Privacy(Description, frozen=True):
         if self.chunk is not None and self.level != "sample":
             raise ValueError(f"chunk: is for the gradients of level sample: with level {self.level} leave it out")
         return self
+
+
+class Masks(Description, frozen=True):
+    """Secure aggregation: workers send fixed-point rows under masks that cancel in the sum of their group."""
+
+    groups: Count = Field(
+        description="Number of groups, worker i in group i mod groups: the rule sees their means; 1: that of all."
+    )
+    range: Annotated[float, Field(gt=0)] = Field(
+        description="The largest absolute value of a number that a worker sends; larger ones are cut to it."
+    )
+    bits: Annotated[int, Field(ge=8, le=32)] = Field(default=32, description="b: sums are modulo 2^b.")
+    dropped: Literal["recover", "lost"] = Field(
+        default="recover",
+        description="Where a row of a group does not arrive, its masks are taken out by seeds that others reveal, or "
+        "the rule does not see the group.",
+    )

@@ -11,7 +11,7 @@ from byzax.simulator.config.base import Count, Description, Seed, mistake
 from byzax.simulator.config.data import DataField, ModelField
 from byzax.simulator.config.latency import LatencyField
 from byzax.simulator.config.part import Choice, Part
-from byzax.simulator.config.privacy import Privacy
+from byzax.simulator.config.privacy import Masks, Privacy
 from byzax.simulator.config.rates import OptimizerField
 from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
@@ -69,6 +69,9 @@ class Settings(Description, frozen=True):
     )
     privacy: Privacy | None = Field(
         default=None, description="Differential privacy of what workers send or the server makes of it; null: none."
+    )
+    masks: Masks | None = Field(
+        default=None, description="Secure aggregation, so that the server sees means of groups alone; null: none."
     )
     rule: RuleField = Field(
         description="The rule; not needed where the topology has a `mixing`, which takes its place."

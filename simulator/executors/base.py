@@ -115,7 +115,8 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
     if all_together(run, smooth):
-        return in_step(steps, draws)
+        made = in_step(steps, draws)
+        return made._replace(seen=np.full(steps, decides.buckets)) if decides.sees == "buckets" else made
     senders = byzantine_senders(run)
     if smooth:
         senders = senders._replace(timing=Timing())

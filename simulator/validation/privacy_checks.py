@@ -1,4 +1,4 @@
-"""The checks of differential privacy: what a run cannot have together with it."""
+"""The checks of differential privacy and secure aggregation: what a run cannot have together with them."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from byzax.simulator import accounting
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
 from byzax.simulator.data import Dataset
+from byzax.simulator.masks import fixed_point
 from byzax.simulator.mistakes import Impossible
 from byzax.simulator.parts import rule_of, topology
 from byzax.simulator.schedules import Schedule
@@ -60,6 +61,41 @@ def check_privacy(run: Run, schedule: Schedule) -> None:
                 f"privacy.level: server knows how far one row moves the mean of clipped rows, and of nothing else: it "
                 f"needs {'; '.join(missing)}: or take level worker or sample, with any rule"
             )
+
+
+def check_masks(run: Run, schedule: Schedule) -> None:
+    """Checks what needs neither data nor tracing.
+
+    Args:
+        run: The run.
+        schedule: Its schedule, as it is without masks.
+
+    Raises:
+        ScenarioError: One line that begins with `masks`.
+    """
+    masks, n = run.masks, run.workers.total
+    if masks is None:
+        return
+    if 2 * masks.groups > n:
+        raise Impossible(
+            f"masks.groups: in {masks.groups} groups of {n} workers (workers.total) some have one alone, whose row the "
+            f"server would see: take {n // 2} at most"
+        )
+    try:
+        fixed_point(masks.bits, masks.range, -(-n // masks.groups))
+    except ValueError as error:
+        raise Impossible(f"masks.bits: {error}") from None
+    in_rounds = schedule.sees == "rows" and schedule.oldest == 0 and schedule.order is None and schedule.plan is None
+    needed = {
+        "topology parameter_server": topology(run).one_server,
+        "a schedule in which all workers begin together and no row is older than the model (synchronous)": in_rounds,
+        "weights equal": run.weights == "equal",
+        "no filter": run.filter is None,
+        "no privacy of level server, which cannot clip a row that it does not see": run.privacy is None
+        or run.privacy.level != "server",
+    }
+    if missing := [what for what, fulfilled in needed.items() if not fulfilled]:
+        raise Impossible(f"masks: hide every row but in the sum of a group of one round: needs {'; '.join(missing)}")
 
 
 def check_private_model(run: Run, data: Dataset) -> None:

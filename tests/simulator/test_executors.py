@@ -283,6 +283,27 @@ SCENARIOS = {
         "attack": "empire",
         "steps": 20,
     },
+    # groups that lose members, and of which some updates have fewer
+    "masked": {
+        **RANDOM,
+        **TWO,
+        "workers": {"total": 9, "byzantine": 1},
+        "masks": {"groups": 4, "range": 2.0, "dropped": "lost"},
+        "schedule": {"name": "synchronous", "quorum": 8},
+        "rule": "median",
+        "attack": "little",
+        "worker_momentum": 0.5,
+        "steps": 12,
+    },
+    "recovered": {
+        **RANDOM,
+        **TWO,
+        "masks": {"groups": 3, "range": 2.0},
+        "schedule": {"name": "synchronous", "quorum": 6},
+        "rule": "krum",
+        "workers": {"total": 7, "byzantine": 0},
+        "steps": 12,
+    },
     "noisy mean": {
         **RANDOM,
         **TWO,
