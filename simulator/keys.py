@@ -35,9 +35,10 @@ class Purpose(IntEnum):
     SPELLS = 20
     NODE = 21
     LINKS = 22
-    NOISE = 23
-    SERVER_NOISE = 24
-    MASKS = 25
+    NOISE = 24
+    SERVER_NOISE = 25
+    MASKS = 26
+    GRAPH = 30
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:
