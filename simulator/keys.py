@@ -35,6 +35,9 @@ class Purpose(IntEnum):
     SPELLS = 20
     NODE = 21
     LINKS = 22
+    NOISE = 24
+    SERVER_NOISE = 25
+    MASKS = 26
     GRAPH = 30
 
 

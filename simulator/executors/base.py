@@ -1,6 +1,7 @@
 """Checkpoints, plans and preparations, which all executors share."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,7 +46,7 @@ class Checkpoint(NamedTuple):
     `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
     updates were planned; empty where it is not. `weights` `[updates, n]`: the share that the rule gave to each worker's
     row in each of `updates`, where they are recorded. `recorded`: those of these updates that are recorded whole.
-    `traffic`: the messages sent by then.
+    `traffic`: the messages sent by then. `epsilon`: the privacy spent by then, NaN without `privacy`.
     """
 
     seed: int
@@ -61,6 +62,7 @@ class Checkpoint(NamedTuple):
     weights: np.ndarray | None = None
     recorded: tuple[Update, ...] = ()
     traffic: Traffic | None = None
+    epsilon: float = math.nan
 
 
 class RunError(RuntimeError):
@@ -116,7 +118,8 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
     if all_together(run, smooth):
-        return in_step(steps, draws)
+        made = in_step(steps, draws)
+        return made._replace(seen=np.full(steps, decides.buckets)) if decides.sees == "buckets" else made
     senders = byzantine_senders(run)
     if smooth:
         senders = senders._replace(timing=Timing())
