@@ -7,7 +7,7 @@ import numpy as np
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, Way, build_draws, build_links
+from byzax.simulator.durations import BLOCK, MessageBits, Way, build_draws, build_links
 from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline
 
 
@@ -69,7 +69,7 @@ class Rounds(NamedTuple):
 Spells = list[tuple[float, float]]
 
 
-def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
+def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: MessageBits) -> Timeline:
     """The timeline of a run in rounds.
 
     A node takes the steps of its kind one after the other, each once it is done with the one before and has its
@@ -83,7 +83,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
         steps: Number of rounds.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a message.
+        bits: Bits of messages.
 
     Returns:
         The timeline, whose `rounds` say what each node did when, and which messages it read.
@@ -95,7 +95,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     n = len(job.senders)
     draws, spells = build_draws(source, n, seed, bits), _spells(source)
     links = {
-        step.name: build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
+        step.name: build_links(source, seed, getattr(bits, rounds.way(step)) * step.size, rounds.way(step), step.senders)
         for step in rounds.steps
         if step.reads
     }

@@ -21,7 +21,7 @@ from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.parts import least_rows, message_bits, schedule, topology
+from byzax.simulator.parts import least_rows, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.rounds import plan_rounds
 from byzax.simulator.schedules import Situation
@@ -29,6 +29,8 @@ from byzax.simulator.timeline import ROWS_AT_ONCE, Outcome, Timeline
 from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
+from byzax.simulator.wire import wire_bits
+from byzax.simulator.wired import wired
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
@@ -104,11 +106,11 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         source = source.replace(loss=0.0, crashes=())
     rounds = topology(run).rounds
     if rounds is not None:
-        made = plan_rounds(rounds(run), steps, source, run.seed, message_bits(run))
+        made = plan_rounds(rounds(run), steps, source, run.seed, wire_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
         return made
-    draws = build_draws(source, n, run.seed, message_bits(run))
+    draws = build_draws(source, n, run.seed, wire_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
@@ -212,8 +214,9 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     Returns:
         The network, and the arrays of the run.
     """
-    here = world(run)
-    return topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
+    here, structure = world(run), topology(run)
+    network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
 
 
 def per_job(run: Run) -> np.ndarray:

@@ -7,11 +7,12 @@ import numpy as np
 
 from byzax.simulator.config.run import Run
 from byzax.simulator.diagnostics import Traffic
-from byzax.simulator.durations import WAYS, Way
+from byzax.simulator.durations import WAYS, MessageBits, Way
 from byzax.simulator.events import Network, Node, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
-from byzax.simulator.parts import message_bits, topology
+from byzax.simulator.parts import topology
 from byzax.simulator.timeline import ROWS_AT_ONCE, Rows, Timeline
+from byzax.simulator.wire import wire_bits
 
 
 class LinkTotal(NamedTuple):
@@ -102,7 +103,7 @@ def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
 
 
 def _sent(run: Run, timeline: Timeline) -> Iterator[SentMessages]:
-    structure, bits = topology(run), message_bits(run)
+    structure, bits = topology(run), wire_bits(run)
     if structure.rounds is not None:
         yield from _in_rounds(run, timeline, bits)
     elif structure.one_server:
@@ -112,7 +113,7 @@ def _sent(run: Run, timeline: Timeline) -> Iterator[SentMessages]:
         yield from _in_updates(network, timeline, bits)
 
 
-def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
+def _with_server(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
     """A model to a worker for each job, and the row of each that was computed."""
     pairs = np.stack([np.zeros(run.workers.total, int), np.arange(run.workers.total)], axis=1)
 
@@ -127,8 +128,8 @@ def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessag
             version = np.maximum(np.searchsorted(timeline.time_s, computed_s), part.handed[mine]) + 1
             yield part.workers[mine], version
 
-    yield SentMessages("down", ("server", "worker"), pairs, bits, models())
-    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits, rows())
+    yield SentMessages("down", ("server", "worker"), pairs, bits.down, models())
+    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits.up, rows())
 
 
 def _blocks(timeline: Timeline) -> Iterator[tuple[Rows, slice]]:
@@ -147,7 +148,7 @@ def _every_update(links: int, there: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield np.broadcast_to(np.arange(links), mine.shape).ravel(), versions.ravel()
 
 
-def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
+def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
     """The messages of each step to all nodes that may read them."""
     described = topology(run).rounds
     assert described is not None
@@ -168,10 +169,11 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
         messages = _every_update(len(pairs), there)
-        yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs, bits * step.size, messages)
+        way = rounds.way(step)
+        yield SentMessages(way, (kinds[step.reads], step.kind), pairs, getattr(bits, way) * step.size, messages)
 
 
-def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
+def _in_updates(network: Network, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
     """The messages that events of an update read, where all updates are made of the same events."""
     block = network.table.events(0, 1)
     kinds = [network.steps[step].kind for step in block.step.tolist()]
@@ -191,4 +193,4 @@ def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[Sen
         pairs = np.array(sorted(found))[:, :2]
         way: Way = "up" if one == "worker" != other else "down" if other == "worker" != one else "peer"
         there = np.broadcast_to(True, (timeline.steps, len(pairs)))
-        yield SentMessages(way, (one, other), pairs, bits, _every_update(len(pairs), there))
+        yield SentMessages(way, (one, other), pairs, getattr(bits, way), _every_update(len(pairs), there))

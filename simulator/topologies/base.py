@@ -1,7 +1,7 @@
 """The type of a topology, and the parts that its network is built of."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -90,6 +90,8 @@ class Topology(NamedTuple):
             for nothing to say.
         rounds: Gives the steps of a round of a run, in which each node goes on by the messages that it got; None where
             the schedule decides when updates are made.
+        wire: The directions of messages that steps compress (`NodeStep.sends` and `receives`), the keys that `wire` may
+            have.
     """
 
     build: BuildNetwork
@@ -101,3 +103,4 @@ class Topology(NamedTuple):
     mixing: Nested | None = None
     explain: Callable[[int], str] | None = None
     rounds: DescribeRounds | None = None
+    wire: tuple[Literal["up", "down", "peer"], ...] = ()

@@ -23,6 +23,7 @@ from byzax.simulator.events import (
     NodeEvent,
     NodeStep,
     OfEvents,
+    Sending,
     States,
 )
 from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_weights
@@ -106,6 +107,7 @@ def gossip(
         mixes=True,
         mixing=mixing,
         explain=explain,
+        wire=("peer",),
     )
 
 
@@ -205,8 +207,8 @@ def _build_steps(core: Core, update: UpdateReceiver) -> tuple[NodeStep, NodeStep
         return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     return (
-        worker._replace(carry_out=work, transform=None),
-        NodeStep("mix", "worker", mix, "node", together="map"),
+        worker._replace(carry_out=work, transform=None, sends=Sending("peer", models=True), receives=None),
+        NodeStep("mix", "worker", mix, "node", together="map", keeps="work"),
     )
 
 
