@@ -241,7 +241,8 @@ def from_tree(
     if not jax.tree.leaves(shapes):
         raise PartError(f"{name} needs parameters that can be trained, and has none")
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-    judge, arrays = judge_values if classes is None else judge_labels, tuple(leaf.shape for leaf in jax.tree.leaves(shapes))
+    judge = judge_values if classes is None else judge_labels
+    arrays = tuple(leaf.shape for leaf in jax.tree.leaves(shapes))
 
     def check_outputs(out: Any, x: Array) -> Array:
         shape = getattr(out, "shape", None)

@@ -95,9 +95,8 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     n = len(job.senders)
     draws, spells = build_draws(source, n, seed, bits), _spells(source)
     links = {
-        step.name: build_links(source, seed, getattr(bits, rounds.way(step)) * step.size, rounds.way(step), step.senders)
-        for step in rounds.steps
-        if step.reads
+        step.name: build_links(source, seed, getattr(bits, way) * step.size, way, step.senders)
+        for step, way in ((step, rounds.way(step)) for step in rounds.steps if step.reads)
     }
     found = {step.name: _nothing(step, steps) for step in rounds.steps}
     # of jobs: when each was begun, and when its row arrived first anywhere

@@ -1,4 +1,4 @@
-"""Networks with a wire: their steps send what receivers make of compressed messages, and keep the states of both ends."""
+"""Networks with a wire: steps send what receivers make of compressed messages, and keep the states of both ends."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -182,11 +182,13 @@ def _incoming(step: NodeStep) -> str:
 
 
 def _begin(channel: Channel, first: Array, senders: int | None) -> ChannelState:
-    ends = channel.transform.init(), channel.transform.init_receiver()
+    sender, receiver = channel.transform.init(), channel.transform.init_receiver()
     if senders is not None:
-        ends = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (senders, *jnp.shape(leaf))), ends)
+        sender, receiver = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (senders, *jnp.shape(leaf))), (sender, receiver)
+        )
     kept = channel.kept and senders is None
-    return ChannelState(*ends, first if channel.sending.models else (), first if kept else ())
+    return ChannelState(sender, receiver, first if channel.sending.models else (), first if kept else ())
 
 
 @compiled_once
@@ -207,7 +209,8 @@ def _wired_step(step: NodeStep, sent: Channel | None, received: Channel | None, 
     Returns:
         The step over states with those of the messages.
     """
-    receive, send = received and _build_send(received), sent and (_build_send_forged if step.forges else _build_send)(sent)
+    build = _build_send_forged if step.forges else _build_send
+    receive, send = received and _build_send(received), sent and build(sent)
 
     def carry_out(here: World, event: NodeEvent, state: Wired, messages: Sequence[Any]) -> EventResult:
         channels = state.channels
@@ -262,8 +265,8 @@ def _build_send(channel: Channel) -> Callable[..., tuple[Array, ChannelState]]:
         if channel.kept:
             after = after._replace(exact=vector)
         if channel.sending.every > 1:
-            is_sent = (turn + 1) % channel.sending.every == 0
-            after = jax.tree.map(lambda new, old: jnp.where(is_sent, new, old), after, state._replace(exact=after.exact))
+            is_sent, before = (turn + 1) % channel.sending.every == 0, state._replace(exact=after.exact)
+            after = jax.tree.map(lambda new, old: jnp.where(is_sent, new, old), after, before)
         if channel.forged:
             message = jnp.where(_are_byzantine(channel, here, node), vector, message)
         return message, after
@@ -283,19 +286,19 @@ def _build_send_forged(channel: Channel) -> Callable[..., tuple[Array, ChannelSt
             return rows, state
         senders, updates = jnp.asarray(senders), jnp.asarray(updates)
         mine = (senders >= 0) & _are_byzantine(channel, here, senders)
+
+        def one(worker: Array, update: Array, row: Array, ends: tuple[Any, Any]) -> tuple[Array, tuple[Any, Any]]:
+            own = state._replace(sender=ends[0], receiver=ends[1])
+            keys = _keys(channel, here, worker, turn, update, node + 1)
+            made, after = _passed(channel, keys, row, own, broken=channel.how == "malformed")
+            return made, (after.sender, after.receiver)
+
         ends = state.sender, state.receiver
-
-        def one(sender: Array, update: Array, row: Array, ends: Any) -> tuple[Array, ChannelState]:
-            keys = _keys(channel, here, sender, turn, update, node + 1)
-            return _passed(channel, keys, row, ChannelState(*ends, state.first, ()), broken=channel.how == "malformed")
-
         made, after = jax.vmap(one)(senders, updates, rows, jax.tree.map(lambda leaf: leaf[senders], ends))
         # nothing is written there
         places = jnp.where(mine, senders, jnp.iinfo(jnp.int32).max)
-        ends = jax.tree.map(
-            lambda leaf, new: leaf.at[places].set(new, mode="drop"), ends, (after.sender, after.receiver)
-        )
-        return jnp.where(mine[:, None], made, rows), ChannelState(*ends, state.first, ())
+        sender, receiver = jax.tree.map(lambda leaf, new: leaf.at[places].set(new, mode="drop"), ends, after)
+        return jnp.where(mine[:, None], made, rows), state._replace(sender=sender, receiver=receiver)
 
     return send
 
