@@ -333,9 +333,13 @@ def _build_steps(
 
 
 @jax.jit
-def _measured(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple[Diagnostics, jax.Array]:
-    """The means over the honest servers."""
+def _measured(
+    seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]], happened: jax.Array | None
+) -> tuple[Diagnostics, jax.Array]:
+    """The means over the honest servers that took the step."""
     honest = jnp.stack([jnp.asarray(is_honest) for *_, is_honest in seen])
+    if happened is not None:
+        honest &= happened
 
     def mean(*each: jax.Array) -> jax.Array:
         values = jnp.stack(each)
@@ -345,5 +349,6 @@ def _measured(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple
     return jax.tree.map(mean, *(tuple(each[:2]) for each in seen))
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
-    return _measured(by_step(seen)[UPDATE])
+def _measure(seen: OfEvents, happened: jax.Array | None = None) -> tuple[Diagnostics, Any]:
+    updates = [i for i, (step, _) in enumerate(seen) if step == UPDATE]
+    return _measured([seen[i][1] for i in updates], None if happened is None else happened[np.array(updates)])
