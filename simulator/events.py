@@ -280,6 +280,22 @@ class PutTogether(Protocol):
         ...
 
 
+class MeasureBits(Protocol):
+    """Measures messages that vary in size."""
+
+    def __call__(self, states: States, /) -> Mapping[Way, np.ndarray]:
+        """The bits and the number of the messages so far, by their direction.
+
+        Args:
+            states: The states of all nodes.
+
+        Returns:
+            `[nodes, 2]` for each direction in which messages vary, of the nodes that send them; of those that receive
+            them where the only server sends to each apart. A message to several nodes counts once.
+        """
+        ...
+
+
 class KeptRows(NamedTuple):
     """Rows that were sent before an update, and that events from it on read.
 
@@ -327,6 +343,7 @@ class Network(NamedTuple):
         params: `[d]`, the model that a checkpoint keeps.
         judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
         byzantine: The Byzantine nodes of kinds other than "worker", whose messages may be forged.
+        measure_bits: Measures the messages so far of the directions in which these vary in size; None where none do.
     """
 
     steps: tuple[NodeStep, ...]
@@ -340,6 +357,7 @@ class Network(NamedTuple):
     params: Callable[[States], Any]
     judged: tuple[str, ...] = ()
     byzantine: Mapping[str, Collection[int]] = MappingProxyType({})
+    measure_bits: MeasureBits | None = None
 
 
 def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
@@ -15,7 +16,7 @@ from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import Inbox, stack_rows
 from byzax.simulator.transforms import Transform, WireKeys
 from byzax.simulator.transforms.base import Message
-from byzax.simulator.wire import transform_of
+from byzax.simulator.wire import transform_of, varies
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -31,6 +32,7 @@ class Channel(NamedTuple):
         forged: Whether other events forge the messages of Byzantine nodes, and compress them: these nodes then send
             theirs as they are.
         kept: Whether their own node reads them as they are.
+        counted: Whether they vary in size, so that their bits are counted.
         how: The way in which what is forged is sent. See `AttackPart.wire`.
     """
 
@@ -39,6 +41,7 @@ class Channel(NamedTuple):
     byzantine: tuple[int, ...] | None
     forged: bool
     kept: bool
+    counted: bool
     how: Literal["encoded", "ignored", "malformed"]
 
 
@@ -50,12 +53,15 @@ class ChannelState(NamedTuple):
         receiver: That of a receiver, which all have alike that get all messages.
         first: `[d]`, the first model of the run; `()` where messages are no models.
         exact: `[d]`, the last message before it was compressed; `()` where its node does not read it.
+        counts: `[3]`, uint32: the bits of its messages, the lower and the upper half of their number, and the number of
+            messages; `()` where all have the same size.
     """
 
     sender: Any
     receiver: Any
     first: Any
     exact: Any
+    counts: Any
 
 
 class Wired(NamedTuple):
@@ -124,6 +130,21 @@ def wired(network: Network, run: Run, core: Core) -> Network:
         else step
         for step in network.steps
     )
+    # the place of the counts of each direction whose messages vary
+    counted: dict[Way, tuple[str, str]] = {
+        channel.sending.way: (step.kind, name)
+        for step in network.steps
+        for name, channel in ((step.name, sent.get(step.name)), (_incoming(step), received.get(step.name)))
+        if channel is not None and channel.counted
+    }
+
+    def measure_bits(states: States) -> dict[Way, np.ndarray]:
+        return {
+            way: np.array([_counts(states[kind, i].channels[name]) for i in range(network.nodes[kind])])
+            for way, (kind, name) in counted.items()
+        }
+
+    judged = network.judged and tuple(dict.fromkeys([*network.judged, *(kind for kind, _ in counted.values())]))
     return network._replace(
         steps=steps,
         start=start,
@@ -131,6 +152,8 @@ def wired(network: Network, run: Run, core: Core) -> Network:
         arrays=lambda step, arrays, states: network.arrays(step, arrays, NodesAlone(states)),
         evaluate=lambda here, states: network.evaluate(here, NodesAlone(states)),
         params=lambda states: network.params(NodesAlone(states)),
+        judged=judged,
+        measure_bits=measure_bits if counted else None,
     )
 
 
@@ -172,8 +195,16 @@ def _channel(network: Network, run: Run, step: NodeStep, sending: Sending, trans
         None if kind == "worker" else tuple(network.byzantine.get(kind, ())),
         any(each.forges and each.sends and each.sends.way == sending.way for each in network.steps),
         any(each.keeps == step.name for each in network.steps),
+        # in a race the ends of a message are not where a worker's state is evaluated
+        run.clock == "virtual" and not step.forges and varies(run, sending.way),
         run.attack.wire,
     )
+
+
+def _counts(state: ChannelState) -> tuple[float, float]:
+    """Bits and number of the messages of a sender."""
+    low, high, number = np.asarray(state.counts, np.float64)
+    return low + 2.0**32 * high, number
 
 
 def _incoming(step: NodeStep) -> str:
@@ -188,7 +219,13 @@ def _begin(channel: Channel, first: Array, senders: int | None) -> ChannelState:
             lambda leaf: jnp.broadcast_to(leaf, (senders, *jnp.shape(leaf))), (sender, receiver)
         )
     kept = channel.kept and senders is None
-    return ChannelState(sender, receiver, first if channel.sending.models else (), first if kept else ())
+    return ChannelState(
+        sender,
+        receiver,
+        first=first if channel.sending.models else (),
+        exact=first if kept else (),
+        counts=jnp.zeros(3, jnp.uint32) if channel.counted else (),
+    )
 
 
 @compiled_once
@@ -325,7 +362,12 @@ def _passed(
     if broken:
         message = _broken(jax.random.fold_in(keys.own, 2), message)
     made, receiver = transform.decode(keys, message, state.receiver)
-    return made + state.first if models else made, state._replace(sender=sender, receiver=receiver)
+    after = state._replace(sender=sender, receiver=receiver)
+    if channel.counted:
+        low, high, number = state.counts
+        more = low + transform.bits(message)
+        after = after._replace(counts=jnp.stack([more, high + (more < low), number + 1]))
+    return made + state.first if models else made, after
 
 
 def _broken(key: Array, message: Message) -> Message:

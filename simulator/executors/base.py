@@ -1,7 +1,7 @@
 """Checkpoints, plans and preparations, which all executors share."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
-from byzax.simulator.durations import Draw, Durations, build_draws
-from byzax.simulator.events import Network
+from byzax.simulator.durations import Draw, Durations, Way, build_draws
+from byzax.simulator.events import Network, States
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.parts import least_rows, schedule, topology
@@ -217,6 +217,11 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     here, structure = world(run), topology(run)
     network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
     return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
+
+
+def bits_so_far(network: Network, states: States) -> Mapping[Way, np.ndarray]:
+    """The messages so far that vary in size. See `MeasureBits`."""
+    return {} if network.measure_bits is None else network.measure_bits(states)
 
 
 def per_job(run: Run) -> np.ndarray:

@@ -109,6 +109,43 @@ def traffic(run: Run, timeline: Timeline) -> Traffic:
     return Traffic(*map(np.cumsum, (messages, *(bits[way] for way in WAYS))))
 
 
+def receivers(run: Run, timeline: Timeline, way: Way, nodes: int) -> np.ndarray:
+    """The number of nodes that get a message of each node in a direction.
+
+    Args:
+        run: The run.
+        timeline: Its timeline.
+        way: The direction.
+        nodes: Number of nodes that send, or to which the only server sends.
+
+    Returns:
+        `[nodes]`.
+    """
+    pairs = [each.pairs for each in links(run, timeline) if each.way == way]
+    column = 1 if way == "down" and topology(run).one_server else 0
+    return np.bincount(np.concatenate(pairs)[:, column], minlength=nodes)[:nodes]
+
+
+def with_measured(sent: Traffic, way: Way, size: float, counts: np.ndarray, receivers: np.ndarray) -> Traffic:
+    """Traffic with the measured sizes of the messages of a direction in place of the typical one.
+
+    Messages that were sent and not measured, of jobs whose rows nobody used, count as the mean of the others.
+
+    Args:
+        sent: The messages so far, numbers.
+        way: The direction.
+        size: The bits of a message in it.
+        counts: `[nodes, 2]`, the bits and the number of the messages of each node.
+        receivers: `[nodes]`, the number of nodes that get them.
+
+    Returns:
+        The traffic.
+    """
+    bits, measured = receivers @ counts
+    messages = round(getattr(sent, f"bits_{way}") / size)
+    return sent._replace(**{f"bits_{way}": float(round(bits * (messages / measured))) if measured else 0.0})
+
+
 def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
     """The messages of a run by links.
 
