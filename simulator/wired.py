@@ -356,7 +356,7 @@ def _keys(channel: Channel, here: World, node: Any, turn: Any, update: Any, rece
 def _passed(
     channel: Channel, keys: WireKeys, vector: Array, state: ChannelState, broken: bool = False
 ) -> tuple[Array, ChannelState]:
-    """What receivers make of a vector, and the state after it."""
+    """The vector that receivers make of a message, and the state after it."""
     transform, models = channel.transform, channel.sending.models
     message, sender = transform.encode(keys, vector - state.first if models else vector, state.sender)
     if broken:

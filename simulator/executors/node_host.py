@@ -216,7 +216,7 @@ class NodeHost:
         return _in_numpy({node: state for node, state in self.states.items() if not judged or node[0] in judged})
 
     def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray, Mapping[Way, np.ndarray]]:
-        """What is seen of the models after `step` updates, from the states of nodes of other hosts too.
+        """The evaluation of the models after `step` updates, from the states of nodes of other hosts too.
 
         Args:
             step: Number of updates so far.
