@@ -103,7 +103,7 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     if decides.plan is not None:
         return timeline.check(decides.plan(about), n)
     if smooth:
-        source = source.replace(loss=0.0, crashes=())
+        source = source.replace(loss=0.0, crashes=(), outages=())
     rounds = topology(run).rounds
     if rounds is not None:
         made = plan_rounds(rounds(run), steps, source, run.seed, wire_bits(run))
@@ -119,7 +119,7 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     senders = byzantine_senders(run)
     if smooth:
         senders = senders._replace(timing=Timing())
-    made = planned(open_book(decides, senders, least_rows(run), about), draws, source.crashes)
+    made = planned(open_book(decides, senders, least_rows(run), about), draws, source.crashes, source.outages)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
@@ -135,7 +135,7 @@ def all_together(run: Run, smooth: bool = False) -> bool:
     decides = schedule(run)
     if decides.plan is not None or not decides.together or topology(run).rounds is not None:
         return False
-    return smooth or (timing(run).in_time and not run.latency.loss and not run.latency.crashes)
+    return smooth or (timing(run).in_time and not run.latency.mishaps)
 
 
 def byzantine_senders(run: Run) -> ByzantineSenders:
@@ -214,7 +214,9 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     Returns:
         The network, and the arrays of the run.
     """
-    here, structure = world(run), topology(run)
+    structure, here = topology(run), world(run)
+    if structure.degrees is not None:
+        here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
     network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
     return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
 

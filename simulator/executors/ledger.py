@@ -235,6 +235,10 @@ def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[Sent
         )
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
+        if step.joined is not None:
+            places = [step.senders[receiver].index(sender) for sender, receiver in pairs.tolist()]
+            for t in range(timeline.steps):
+                there[t] &= step.joined(run.seed, t)[pairs[:, 1], places]
         messages = _every_update(len(pairs), there)
         way = rounds.way(step)
         yield SentMessages(way, (kinds[step.reads], step.kind), pairs, getattr(bits, way) * step.size, messages)

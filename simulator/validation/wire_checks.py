@@ -81,11 +81,16 @@ def trace_wire(run: Run) -> None:
 def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
     """Raises PartError where a message that both ends must know may be lost, or need not have been one."""
     sender, receiver = (jax.tree.leaves(jax.eval_shape(end)) for end in (made.init, made.init_receiver))
-    lost = [key for key, given in (("loss", run.latency.loss), ("crashes", run.latency.crashes)) if given]
-    if receiver and lost:
+    others = "leave it out, or take a compressor whose receiver remembers nothing, such as top_k with error_feedback"
+    for key in ("loss", "crashes", "outages"):
+        if receiver and getattr(run.latency, key):
+            lost = f"with latency.{key} some get lost"
+            raise PartError(f"both ends of {label} must know every message, and {lost}: {others}")
+    rounds = topology(run).rounds
+    if receiver and rounds is not None and any(step.joined is not None for step in rounds(run).steps):
         raise PartError(
-            f"both ends of {label} must know every message, and with latency.{lost[0]} some get lost: leave it out, or "
-            "take a compressor without ends that remember, such as top_k with error_feedback"
+            f"both ends of {label} must know every message, and in a graph that is drawn anew a node does not hear the "
+            f"same ones always: {others}"
         )
     if way == "down" and (sender or receiver) and run.clock == "wall":
         raise PartError(
