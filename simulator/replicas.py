@@ -15,7 +15,7 @@ from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Agreement, Core, build_agreement
 from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
-from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
+from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, Sending, States
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
@@ -143,6 +143,7 @@ def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topo
         inboxes=(replicas.rows,),
         declared=lambda rows: f,
         rounds=lambda run: Rounds(steps, GATHER, replicas.measured),
+        wire=("up", "down", "peer"),
     )
 
 
@@ -336,12 +337,13 @@ def _build_steps(
         return forge
 
     forging = partial(NodeStep, node_word="receiver", together="map", forges=True)
+    between, to_workers = Sending("peer", models=True, every=replicas.every), Sending("down", models=True)
     return (
-        worker._replace(carry_out=work, transform=None),
-        NodeStep(UPDATE, "server", update, "server", together="map"),
-        forging(_forging(GATHER), _forging(GATHER), build_forge(1)),
-        NodeStep(GATHER, "server", gather, "server", together="map"),
-        forging(_forging(PULL), _forging(PULL), build_forge(2)),
+        worker._replace(carry_out=work, transform=None, receives=None),
+        NodeStep(UPDATE, "server", update, "server", together="map", sends=between),
+        forging(_forging(GATHER), _forging(GATHER), build_forge(1), sends=between if agreement.forge else None),
+        NodeStep(GATHER, "server", gather, "server", together="map", sends=to_workers, keeps=UPDATE),
+        forging(_forging(PULL), _forging(PULL), build_forge(2), sends=to_workers if agreement.forge else None),
         NodeStep(PULL, "worker", pull, "worker", together="map"),
         NodeStep(SHOW, "server", show, "server", together="map"),
     )

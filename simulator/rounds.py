@@ -8,7 +8,7 @@ import numpy as np
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, Way, build_draws, build_links
+from byzax.simulator.durations import BLOCK, MessageBits, Way, build_draws, build_links
 from byzax.simulator.outages import build_departures
 from byzax.simulator.quorums import alive_s, dies_s, first_messages, spells_of, still_comes
 from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline
@@ -88,7 +88,7 @@ class Rounds(NamedTuple):
         return "up" if sender == worker else "down" if step.kind == worker else "peer"
 
 
-def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
+def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: MessageBits) -> Timeline:
     """The timeline of a run in rounds.
 
     A node takes the steps of its kind one after the other, each once it is done with the one before and has its
@@ -103,7 +103,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
         steps: Number of rounds.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a message.
+        bits: Bits of messages.
 
     Returns:
         The timeline, whose `rounds` say what each node did when, and which messages it read.
@@ -181,9 +181,10 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
 Post = Callable[[int, np.ndarray], np.ndarray]
 
 
-def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: int) -> Post:
+def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: MessageBits) -> Post:
     """Builds the way of the messages that a step reads."""
-    draw = build_links(source, seed, step.bits_from(0, bits), rounds.way(step), step.senders)
+    way = rounds.way(step)
+    draw = build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)
     (sender,) = (each.kind for each in rounds.steps if each.name == step.reads)
     pairs = [(node, place) for node, those in enumerate(step.senders) for place in range(len(those))]
     links = [((sender, step.senders[node][place]), (step.kind, node)) for node, place in pairs]

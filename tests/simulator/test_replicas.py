@@ -14,7 +14,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.config.part import Choice
 from byzax.simulator.config.study import Study
-from byzax.simulator.durations import Durations
+from byzax.simulator.durations import Durations, MessageBits
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import digest, network_of, plan, prepare
 from byzax.simulator.executors.driver import Saving
@@ -119,7 +119,7 @@ def planned_with(monkeypatch, described, steps, computing, delays, **latency):
     monkeypatch.setattr(rounds, "build_draws", build_draws)
     monkeypatch.setattr(rounds, "build_links", build_links)
     source = Choice("latency", LatencyPart).validate({"name": "constant", **latency})
-    return plan_rounds(described, steps, source, 0, 32)
+    return plan_rounds(described, steps, source, 0, MessageBits(32, 32, 32))
 
 
 @settings(max_examples=60, deadline=None)
