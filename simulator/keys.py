@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     SPELLS = 20
     NODE = 21
     LINKS = 22
+    GRAPH = 30
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

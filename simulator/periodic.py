@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from byzax.options import PartError
 from byzax.simulator.byzantine_timing import timing
@@ -41,8 +42,8 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
         (not schedule(run).together, f"{'quorums are options of the topology' if may_lose else waits}: take schedule "
          "synchronous with quorum all"),
         (run.clock == "wall", "has virtual time alone: take clock virtual"),
-        (bool(run.latency.loss or run.latency.crashes) and not may_lose, "nothing is lost and no node dies: leave "
-         "latency.loss and latency.crashes out"),
+        (run.latency.mishaps and not may_lose, "nothing is lost and no node dies: leave latency.loss, latency.crashes "
+         "and latency.outages out"),
         (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),
         (run.workers.byzantine.per_round != "fixed", "the Byzantine nodes stay the same: leave "
          "workers.byzantine.per_round out"),
@@ -125,3 +126,36 @@ def mean_measurements(seen: Sequence[tuple[Diagnostics, jax.Array]]) -> tuple[Di
         The means of both.
     """
     return jax.tree.map(lambda *each: jnp.stack(each).mean(axis=0), *seen)
+
+
+def mean_of_counted(seen: OfEvents, step: str, happened: jax.Array | None) -> tuple[Diagnostics, jax.Array]:
+    """The means of what some of the events of a step measured in an update.
+
+    Args:
+        seen: As `Network.measure` gets it; of the events of the step the diagnostics, the weights `[n]` that its node
+            gave to rows, and whether it counts.
+        step: The step.
+        happened: As `Network.measure` gets it.
+
+    Returns:
+        The means of both over those that count; NaN where none does, of which nothing is undecided.
+    """
+    mine = [i for i, (name, _) in enumerate(seen) if name == step]
+    return _mean_of_counted([seen[i][1] for i in mine], None if happened is None else happened[np.array(mine)])
+
+
+@jax.jit
+def _mean_of_counted(
+    seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]], happened: jax.Array | None
+) -> tuple[Diagnostics, jax.Array]:
+    counts = jnp.stack([jnp.asarray(each) for *_, each in seen])
+    if happened is not None:
+        counts &= happened
+
+    def mean(*each: jax.Array) -> jax.Array:
+        values = jnp.stack(each)
+        which = counts.reshape(-1, *[1] * (values.ndim - 1))
+        return jnp.where(which, values, 0).sum(axis=0) / counts.sum()
+
+    diagnostics, weights = jax.tree.map(mean, *(tuple(each[:2]) for each in seen))
+    return diagnostics._replace(undecided=jnp.where(counts.any(), diagnostics.undecided, 0)), weights

@@ -2,7 +2,7 @@
 
 import heapq
 from array import array
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from byzax.simulator import arrivals, interrupts, stopping
 from byzax.simulator.book import Book, Job, close, over, since
-from byzax.simulator.config.latency import Crash
+from byzax.simulator.config.latency import Crash, Outage
 from byzax.simulator.durations import Draw, iterate_jobs
+from byzax.simulator.outages import build_departures
 from byzax.simulator.timeline import NO_ROWS, Rows, Timeline
 
 # Jobs of all workers that are drawn at once where all wait for all.
@@ -52,19 +53,38 @@ class Clock(NamedTuple):
     computed: Callable[[int, Foresee], bool] | None = None
 
 
-def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash]) -> Timeline:
+def planned(book: Book, draws: list[Draw], crashes: Iterable[Crash], outages: Sequence[Outage] = ()) -> Timeline:
     """The timeline of a run whose jobs take what `draws` says, and whose workers die as `crashes` says.
 
-    Where no further update can come it ends with the last one, and says why.
+    During an outage that loses messages a worker that is cut off from the server asks for a model when it is over; a
+    row that it sent meanwhile is lost, as any other. Where no further update can come it ends with the last one, and
+    says why.
     """
     spans = [iterate_jobs(draw) for draw in draws]
+    server = "server", 0
+    departures = [
+        [build_departures(outages, [link]) for link in ((server, ("worker", i)), (("worker", i), server))]
+        for i in range(len(draws) if outages else 0)
+    ]
+
+    def leaves(worker: int, way: int, sent_s: float) -> tuple[float, bool]:
+        if not departures:
+            return sent_s, False
+        at_s, lost = departures[worker][way](np.array([sent_s]))
+        return float(at_s[0]), bool(lost[0])
 
     def begin(job: Job, foresee: Foresee) -> None:
         down, compute, up, lost = next(spans[job.worker])
-        job.received_s = job.started_s + down
+        given_s, missing = leaves(job.worker, 0, job.started_s)
+        if missing:
+            # it never had the model
+            foresee(given_s, Event.LOSE, job.worker, job.job)
+            return
+        job.received_s = given_s + down
         job.computed_s = job.received_s + compute
-        job.arrived_s = job.computed_s + up
-        foresee(job.arrived_s, Event.LOSE if lost else Event.ARRIVE, job.worker, job.job)
+        sent_s, missing = leaves(job.worker, 1, job.computed_s)
+        job.arrived_s = (job.computed_s if missing else sent_s) + up
+        foresee(job.arrived_s, Event.LOSE if lost or missing else Event.ARRIVE, job.worker, job.job)
 
     # 4 bytes for each update, since planning takes most memory at its end, when the book copies these columns
     book.first, book.seen = array("i", book.first), array("i", book.seen)
@@ -133,10 +153,11 @@ def follow(book: Book, clock: Clock, crashes: Iterable[Crash]) -> Generator[None
     if (computed := clock.computed) is not None:
         book.computed = lambda attacker: computed(attacker, foresee)
     for crash in crashes:
-        foresee(crash.at, Event.DIE, crash.worker)
+        _, worker = crash.node
+        foresee(crash.at, Event.DIE, worker)
         if crash.back is not None:
             hopes += 1
-            foresee(crash.back, Event.BACK, crash.worker)
+            foresee(crash.back, Event.BACK, worker)
     now = 0.0
     for worker in range(book.n):
         watch(worker, now)

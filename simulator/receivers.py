@@ -53,6 +53,19 @@ class UpdateReceiver(Protocol):
         ...
 
 
+class EdgeWeights(NamedTuple):
+    """The weights of workers at the receivers that mix their rows.
+
+    Attributes:
+        given: The weight of each worker at each receiver, `[receivers, n]` as tuples; None for Metropolis weights by
+            the numbers of neighbours in a round, `World.degrees`.
+        partial: Whether a receiver may read some of its inbox, and its own row has the weight of those that it misses.
+    """
+
+    given: tuple[tuple[float, ...], ...] | None
+    partial: bool
+
+
 class StartWorkers(Protocol):
     """Starts workers and attackers."""
 
@@ -91,7 +104,7 @@ def build_receivers(
     *,
     quorum: int | None = None,
     peers: bool = False,
-    weights: np.ndarray | None = None,
+    weights: EdgeWeights | None = None,
     spared: Collection[int] = (),
 ) -> Receivers:
     """Builds the receivers of rows.
@@ -101,7 +114,7 @@ def build_receivers(
         inboxes: The workers whose rows each receiver reads.
         quorum: The number of them whose rows it reads in an update, the first to arrive; None for all.
         peers: Whether receiver i is worker i, and its own row in its inbox.
-        weights: `[receivers, n]`, the weight of each worker at each receiver, where these mix; else None.
+        weights: The weights of workers at receivers, where these mix; else None.
         spared: Receivers that get the rows of Byzantine workers as these computed them.
 
     Returns:
@@ -113,8 +126,7 @@ def build_receivers(
         core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
         for receiver, inbox in enumerate(inboxes)
     ]
-    given = None if weights is None else tuple(map(tuple, weights.tolist()))
-    work, forge, update = _build_steps(core_of, core, peers, given)
+    work, forge, update = _build_steps(core_of, core, peers, weights)
 
     def messages_of(receiver: int) -> list[Message]:
         return [
@@ -146,9 +158,22 @@ def build_receivers(
     )
 
 
+def _weights_of(weights: EdgeWeights, degrees: Any, receiver: Any, turn: Any, senders: Any) -> jax.Array:
+    """The weights `[k]` of the senders of rows at a receiver."""
+    if weights.given is None:
+        mine = degrees[turn]
+        found = 1 / (1 + jnp.maximum(mine[receiver], mine[senders])).astype(jnp.float32)
+    else:
+        found = jnp.asarray(weights.given, jnp.float32)[receiver][senders]
+    if not weights.partial:
+        return found
+    own = senders == receiver
+    return jnp.where(own, 1 - jnp.where(own, 0, found).sum(), found)
+
+
 @compiled_once
 def _build_steps(
-    core_of: Callable[[int], Core], core: Core, peers: bool, weights: tuple[tuple[float, ...], ...] | None
+    core_of: Callable[[int], Core], core: Core, peers: bool, weights: EdgeWeights | None
 ) -> tuple[NodeStep, NodeStep, UpdateReceiver]:
     """The steps of workers and attackers, and the update of receivers.
 
@@ -165,16 +190,17 @@ def _build_steps(
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     @jax.jit
-    def of_node(key: Any, receiver: Any, senders: Any) -> tuple[Any, Any, Any]:
-        edges = None if weights is None else jnp.asarray(weights, jnp.float32)[receiver][senders]
-        return derive(key, Purpose.NODE, receiver), senders == receiver if peers else None, edges
+    def of_node(key: Any, degrees: Any, receiver: Any, turn: Any, senders: Any) -> tuple[Any, Any, Any, Any]:
+        own = senders == receiver if peers else None
+        edges = None if weights is None else _weights_of(weights, degrees, receiver, turn, senders)
+        return derive(key, Purpose.NODE, receiver), jnp.asarray(turn, jnp.int32), own, edges
 
-    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Arrivals]:
-        """The world of a receiver, and the senders of the rows that it reads, which come first in its inbox."""
+    def of_receiver(here: World, event: NodeEvent, count: int) -> tuple[World, Any, Arrivals]:
+        """The world of a receiver, its round, and the senders of the rows that it reads, the first of its inbox."""
         senders = event.senders[:count]
-        key, own, edges = of_node(here.key, event.node, senders)
+        key, turn, own, edges = of_node(here.key, here.degrees, event.node, event.turn, senders)
         arrived = Arrivals(senders, event.versions[:count], receiver=jnp.int32(event.node), own=own, weights=edges)
-        return here._replace(key=key), arrived
+        return here._replace(key=key), turn, arrived
 
     def work(here: World, event: NodeEvent, memory: Any, messages: Sequence[Any]) -> EventResult:
         made = worker.run(here, event, memory, messages)
@@ -182,23 +208,61 @@ def _build_steps(
 
     def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
         rows, public = messages[:-1], messages[-1]
+        if peers and len(rows) == 1:
+            # a node that reads its own alone
+            return EventResult(state, stack_rows(rows))
         of_inbox = core_of(len(rows)).forge
         assert of_inbox is not None
-        mine, arrived = of_receiver(here, event, len(rows))
+        mine, _, arrived = of_receiver(here, event, len(rows))
         sent, state = of_inbox(mine, event.turn, arrived, stack_rows(rows), public, state)
         return EventResult(state, sent)
 
     def update(
         here: World, event: NodeEvent, server: Server, rows: Sequence[Any]
     ) -> tuple[Server, Diagnostics, Decision]:
-        mine, arrived = of_receiver(here, event, len(rows))
-        return core_of(len(rows)).update(mine, server, arrived, stack_rows(rows))
+        mine, turn, arrived = of_receiver(here, event, len(rows))
+        # a receiver that missed rounds counts on
+        return core_of(len(rows)).update(mine, server._replace(step=turn), arrived, stack_rows(rows))
 
     return (
         worker._replace(carry_out=work, transform=None),
         NodeStep(FORGE, "attacker", forge, "receiver", together="map", forges=True),
         update,
     )
+
+
+def nodes_arrays(events: Sequence[tuple[Any, Any]], nodes: int) -> np.ndarray:
+    """The arrays of the nodes that had an event in an update.
+
+    Args:
+        events: A node and its array `[d]`, of one event at least.
+        nodes: Number of nodes.
+
+    Returns:
+        `[nodes, d]`, NaN for the others.
+    """
+    found = np.full((nodes, *np.shape(events[0][1])), np.nan, np.float32)
+    for node, array in events:
+        found[int(node)] = array
+    return found
+
+
+def received_rows(events: Sequence[tuple[Any, Any, Any]], receivers: int, n: int, d: int) -> np.ndarray:
+    """The rows that receivers read in an update.
+
+    Args:
+        events: A receiver, the senders `[k]` and the rows `[k, d]` of each event.
+        receivers: Number of receivers.
+        n: Number of workers.
+        d: Length of a row.
+
+    Returns:
+        `[receivers, n, d]`, NaN for what they did not read.
+    """
+    found = np.full((receivers, n, d), np.nan, np.float32)
+    for receiver, senders, rows in events:
+        found[int(receiver), np.asarray(senders)] = rows
+    return found
 
 
 def update_by_aggregates(
@@ -280,5 +344,5 @@ def one_model(
     )
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
     return mean_measurements([found for _, found in seen if found is not None])

@@ -19,8 +19,9 @@ from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, N
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
-from byzax.simulator.periodic import by_step, check_in_step, periodic_network
-from byzax.simulator.receivers import UpdateReceiver, build_receivers
+from byzax.simulator.outages import check_servers
+from byzax.simulator.periodic import by_step, check_in_step, mean_of_counted, periodic_network
+from byzax.simulator.receivers import UpdateReceiver, build_receivers, nodes_arrays, received_rows
 from byzax.simulator.round_table import WORK, Message, RoundEvent, before
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.senders import Arrivals
@@ -126,7 +127,7 @@ def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topo
     )
     return Topology(
         build=lambda parts: _network(parts, replicas),
-        check=_check,
+        check=lambda run: _check(run, replicas),
         inboxes=(replicas.rows,),
         declared=lambda rows: f,
         rounds=lambda run: Rounds(steps, GATHER, replicas.honest),
@@ -144,7 +145,8 @@ def _check_attack(attack: Nested, replicas: Replicas) -> None:
         raise OptionError("server_attack", f"{label} measures losses on data, and servers have none: take little")
 
 
-def _check(run: Run) -> None:
+def _check(run: Run, replicas: Replicas) -> None:
+    check_servers(run, replicas.servers)
     if run.regularisation.max_norm is not None:
         # medians of bounded models are not bounded
         raise PartError(f"{run.topology.label}: bounds no model: leave regularisation.max_norm out")
@@ -203,14 +205,9 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
-        d = made[WORK][0][1].shape[0]
-        computed = np.full((n, d), np.nan, np.float32)
-        for worker, row in made[WORK]:
-            computed[int(worker)] = row
-        received = np.full((replicas.servers, n, d), np.nan, np.float32)
-        aggregates = np.full((replicas.servers, d), np.nan, np.float32)
-        for server, aggregate, senders, given in made[UPDATE]:
-            aggregates[int(server)], received[int(server), np.asarray(senders)] = aggregate, given
+        computed, d = nodes_arrays(made[WORK], n), made[WORK][0][1].shape[0]
+        aggregates = nodes_arrays([each[:2] for each in made[UPDATE]], replicas.servers)
+        received = received_rows([(each[0], *each[2:]) for each in made[UPDATE]], replicas.servers, n, d)
         return {
             "workers": everyone,
             "rows": computed,
@@ -330,18 +327,5 @@ def _build_steps(
     )
 
 
-@jax.jit
-def _measured(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple[Diagnostics, jax.Array]:
-    """The means over the honest servers."""
-    honest = jnp.stack([jnp.asarray(is_honest) for *_, is_honest in seen])
-
-    def mean(*each: jax.Array) -> jax.Array:
-        values = jnp.stack(each)
-        which = honest.reshape(-1, *[1] * (values.ndim - 1))
-        return jnp.where(which, values, 0).sum(axis=0) / honest.sum()
-
-    return jax.tree.map(mean, *(tuple(each[:2]) for each in seen))
-
-
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
-    return _measured(by_step(seen)[UPDATE])
+def _measure(seen: OfEvents, happened: jax.Array | None = None) -> tuple[Diagnostics, Any]:
+    return mean_of_counted(seen, UPDATE, happened)

@@ -1,6 +1,7 @@
 """Rounds of several kinds of node in virtual time: each node goes on once it has the first messages of others."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from byzax.simulator import interrupts
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.durations import BLOCK, Way, build_draws, build_links
+from byzax.simulator.outages import build_departures
+from byzax.simulator.quorums import alive_s, dies_s, first_messages, spells_of, still_comes
 from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline
 
 
@@ -20,12 +23,16 @@ class RoundStep(NamedTuple):
         senders: For each node the nodes whose messages of this round it may read, rising; none for a step that reads
             none.
         reads: The step whose messages these are, an earlier one of the round; empty for none.
-        quorum: The number of messages that a node waits for: it reads the first to arrive, and of several at the same
-            second those of the nodes with the lowest numbers. None for all.
+        quorum: The number of messages that a node waits for, or all where it may read fewer: it reads the first to
+            arrive, and of several at the same second those of the nodes with the lowest numbers. None for all.
         works: Whether it is the job of a worker, and takes the time of one; other steps take none.
         every: Rounds from one in which messages of others are read to the next, the first of them after as many rounds;
             in all others a node reads its own alone.
         size: The size of a message that it reads, in models: 1 / m for one of m equal parts.
+        alone: Whether a node reads its own message in any case, as one of the quorum, and it alone where it gets too
+            few others. Such a step follows the job, of the same kind of node.
+        joined: Gives of the seed of a run and a round whose messages each node may read in it, `[nodes, k]`, its own
+            among them, and waits for where they are fewer than the quorum. None where it is always all senders.
     """
 
     name: str
@@ -36,10 +43,18 @@ class RoundStep(NamedTuple):
     works: bool = False
     every: int = 1
     size: float = 1.0
+    alone: bool = False
+    joined: Callable[[int, int], np.ndarray] | None = None
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
-        return len(self.senders[node]) if self.quorum is None else self.quorum
+        most = len(self.senders[node])
+        return most if self.quorum is None else min(self.quorum, most)
+
+    def quorums(self, seed: int, t: int) -> np.ndarray:
+        """The number of messages that each node waits for in a round of the run with a seed, `[nodes]`."""
+        found = np.array([self.quorum_of(node) for node in range(len(self.senders))])
+        return found if self.joined is None else np.minimum(found, self.joined(seed, t).sum(axis=1))
 
 
 class Rounds(NamedTuple):
@@ -65,10 +80,6 @@ class Rounds(NamedTuple):
         return "up" if sender == worker else "down" if step.kind == worker else "peer"
 
 
-# The spells in which a node is alive: the seconds at which each begins and ends.
-Spells = list[tuple[float, float]]
-
-
 def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
     """The timeline of a run in rounds.
 
@@ -76,7 +87,8 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     messages. Messages go over links with delays of their own: from workers to other nodes by `latency.up`, from these
     to workers by `latency.down`, and between nodes of one kind by `latency.peer`; its own message a node has at once. A
     node that gets too few messages, because they are lost or their senders are dead, does not take the step, and goes
-    on with the next round for which it gets enough.
+    on with the next round for which it gets enough. Where nodes go on alone, one that is back from the dead begins with
+    the first round of which a message of another still comes.
 
     Args:
         rounds: The steps of a round.
@@ -93,66 +105,97 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     """
     (job,) = (step for step in rounds.steps if step.works)
     n = len(job.senders)
-    draws, spells = build_draws(source, n, seed, bits), _spells(source)
-    links = {
-        step.name: build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
-        for step in rounds.steps
-        if step.reads
-    }
+    draws, spells = build_draws(source, n, seed, bits), spells_of(source)
+    posts = {step.name: _build_post(rounds, step, source, seed, bits) for step in rounds.steps if step.reads}
+    mixing = next((step for step in rounds.steps if step.alone), None)
     found = {step.name: _nothing(step, steps) for step in rounds.steps}
     # of jobs: when each was begun, and when its row arrived first anywhere
     begun_s, arrived_s = np.full((2, steps, n), np.inf)
     free = {step.kind: np.zeros(len(step.senders)) for step in rounds.steps}
     goes_on = {step.kind: np.ones(len(step.senders), bool) for step in rounds.steps}
+    # how many messages each node got, in this round and the one before
+    got = {name: deque[np.ndarray](maxlen=2) for name in posts}
+    # nodes that died, and have not begun a round since
+    away = np.zeros(n, bool)
     time_s, now, ended, stopped = np.zeros(steps), 0.0, steps, ""
-    computing, delays = np.empty((0, n)), {}
+    computing = np.empty((0, n))
     for t in range(steps):
         at = t % BLOCK
         if not at:
             interrupts.check()
             computing = np.stack([draw(t, BLOCK).compute for draw in draws], axis=1)
-            delays = {name: draw(t, BLOCK) for name, draw in links.items()}
         for step in rounds.steps:
-            mortal = spells if step.kind == job.kind else {}
+            mortal = spells.get(step.kind, {})
             times = found[step.name]
             if step.reads:
-                delay_s, lost = (each[at] for each in delays[step.name])
-                there_s = np.where(lost, np.inf, _sent_s(step, found[step.reads].end_s[t]) + delay_s)
-                begin_s, times.taken[t] = _first(step, t, there_s, free[step.kind], mortal)
+                there_s = posts[step.name](t, found[step.reads].end_s[t])
+                got[step.name].append(np.isfinite(there_s).sum(axis=1))
+                begin_s, times.taken[t] = first_messages(
+                    step, t, step.quorums(seed, t), there_s, free[step.kind], mortal
+                )
                 if step.reads == job.name:
                     for node, senders in enumerate(step.senders):
                         np.minimum.at(arrived_s[t], list(senders), there_s[node, : len(senders)])
+            elif mixing is not None:
+                begin_s = alive_s(free[step.kind], mortal)
             else:
                 begin_s = np.where(goes_on[step.kind], free[step.kind], np.inf)
             end_s = begin_s
             if step.works:
-                begun_s[t] = begin_s
                 end_s = begin_s + computing[at]
+                if mixing is not None and away.any():
+                    there_s = posts[mixing.name](t, end_s)
+                    begin_s = np.where(away & ~still_comes(mixing, there_s, begin_s), np.inf, begin_s)
+                    end_s = begin_s + computing[at]
+                begun_s[t] = begin_s
                 for node, alive in mortal.items():
                     if not any(begin <= begin_s[node] and end_s[node] <= end for begin, end in alive):
                         # with what it was at
+                        if mixing is not None:
+                            free[step.kind][node] = dies_s(alive, begin_s[node])
                         begin_s[node] = end_s[node] = np.inf
+                away = ~np.isfinite(end_s)
             goes_on[step.kind] = np.isfinite(end_s)
             times.begin_s[t], times.end_s[t] = begin_s, end_s
             free[step.kind] = np.where(np.isfinite(end_s), end_s, free[step.kind])
         ends = found[rounds.ends].end_s[t, list(rounds.honest)]
         if not np.isfinite(ends).any():
-            ended, stopped = t, _why(rounds, found, t)
+            ended, stopped = t, _why(rounds, found, got, t)
             break
         time_s[t] = now = max(now, ends[np.isfinite(ends)].max())
     kept = tuple(times.until(ended) for times in found.values())
     return _timeline(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
 
 
-def _spells(source: LatencyPart) -> dict[int, Spells]:
-    """The spells of life of the workers that die."""
-    found: dict[int, Spells] = {}
-    for crash in sorted(source.crashes, key=lambda crash: (crash.worker, crash.at)):
-        mine = found.setdefault(crash.worker, [(0.0, np.inf)])
-        mine[-1] = mine[-1][0], crash.at
-        if crash.back is not None:
-            mine.append((crash.back, np.inf))
-    return found
+# Gives of a round and the seconds at which messages of it are sent, by their senders, those at which they are there,
+# `[nodes, k]`; infinite for those that never are.
+Post = Callable[[int, np.ndarray], np.ndarray]
+
+
+def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: int) -> Post:
+    """Builds the way of the messages that a step reads."""
+    draw = build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
+    (sender,) = (each.kind for each in rounds.steps if each.name == step.reads)
+    pairs = [(node, place) for node, those in enumerate(step.senders) for place in range(len(those))]
+    links = [((sender, step.senders[node][place]), (step.kind, node)) for node, place in pairs]
+    places, departures = tuple(np.array(pairs).T), build_departures(source.outages, links)
+    drawn: tuple[np.ndarray, np.ndarray] = np.empty(0), np.empty(0)
+    first = -1
+
+    def post(t: int, end_s: np.ndarray) -> np.ndarray:
+        nonlocal drawn, first
+        if t // BLOCK != first:
+            first, drawn = t // BLOCK, draw(t, BLOCK)
+        delay_s, lost = (each[t % BLOCK] for each in drawn)
+        sent_s = _sent_s(step, end_s)
+        if source.outages:
+            leaves_s, missing = departures(sent_s[places])
+            sent_s[places] = np.where(missing, np.inf, leaves_s)
+        if step.joined is not None:
+            lost = lost | ~step.joined(seed, t)
+        return np.where(lost, np.inf, sent_s + delay_s)
+
+    return post
 
 
 def _nothing(step: RoundStep, steps: int) -> RoundTimes:
@@ -168,43 +211,33 @@ def _sent_s(step: RoundStep, end_s: np.ndarray) -> np.ndarray:
     return np.where(places >= 0, end_s[places], np.inf)
 
 
-def _first(
-    step: RoundStep, t: int, there_s: np.ndarray, free_s: np.ndarray, mortal: Mapping[int, Spells]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The second at which each node has its messages and is free, infinite for never, and which they are."""
-    quorums = np.array([step.quorum_of(node) for node in range(len(step.senders))])
-    if (t + 1) % step.every:
-        own = [place for node, those in enumerate(step.senders) for place in [those.index(node)]]
-        mine = np.arange(there_s.shape[1]) == np.array(own)[:, None]
-        quorums, there_s = np.ones_like(quorums), np.where(mine, there_s, np.inf)
-    order = np.argsort(there_s, axis=1, kind="stable")
-    last_s = np.take_along_axis(there_s, order[np.arange(len(order)), quorums - 1][:, None], axis=1)[:, 0]
-    taken = np.zeros(there_s.shape, bool)
-    np.put_along_axis(taken, order, np.arange(there_s.shape[1]) < quorums[:, None], axis=1)
-    taken &= np.isfinite(last_s)[:, None]
-    begin_s = np.maximum(free_s, last_s)
-    for node, alive in mortal.items():
-        begin_s[node], taken[node] = np.inf, False
-        for begin, end in alive:
-            # messages that arrive at a dead node are lost, and those that it had die with it
-            heard = [place for place in order[node] if begin <= there_s[node, place] < end][: quorums[node]]
-            if len(heard) == quorums[node] and max(free_s[node], there_s[node, heard[-1]]) < end:
-                begin_s[node] = max(free_s[node], there_s[node, heard[-1]])
-                taken[node, heard] = True
-                break
-    return begin_s, taken
+def _why(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, deque[np.ndarray]], t: int) -> str:
+    """The reason why no honest node ends a round: the first step that none takes, and what one of its nodes misses."""
+    never = f"update {t + 1} never happens"
+    names = [step.name for step in rounds.steps]
+    for place, step in enumerate(rounds.steps):
+        if np.isfinite(found[step.name].end_s[t]).any():
+            continue
+        back = 0
+        if not step.reads:
+            # who has no model from the round before does not begin
+            handing = [each for each in rounds.steps if each.kind == step.kind and each.reads]
+            if t == 0 or not handing or names.index(handing[-1].name) < place:
+                return f"{never}: no {step.kind} is alive: leave some of latency.crashes out"
+            step, back = handing[-1], 1
+        node = rounds.honest[0] if step.kind == _kind(rounds, rounds.ends) else 0
+        sent = int(np.isfinite(found[step.reads].end_s[t - back][list(step.senders[node])]).sum())
+        return (
+            f"{never}: no {step.kind} takes the step {step.name}{' of the update before' * back}: {step.kind} {node} "
+            f"waits for {step.quorum_of(node)} messages of the step {step.reads}, of which {sent} are sent to it and "
+            f"{int(got[step.name][-1][node])} get there: choose smaller quorums in the topology, or fewer lost "
+            "messages, crashes and outages in latency"
+        )
+    return f"{never}: no honest node takes the step {rounds.ends}"
 
 
-def _why(rounds: Rounds, found: Mapping[str, RoundTimes], t: int) -> str:
-    """The reason why no honest node ends a round."""
-    for step in rounds.steps:
-        if step.reads and not np.isfinite(found[step.name].end_s[t]).any():
-            sent = int(np.isfinite(found[step.reads].end_s[t]).sum())
-            return (
-                f"update {t + 1} never happens: a {step.kind} waits for {step.quorum_of(0)} messages of the step "
-                f"{step.reads}, and {sent} are sent, of which some may be lost"
-            )
-    return f"update {t + 1} never happens: no honest node takes the step {rounds.ends}"
+def _kind(rounds: Rounds, name: str) -> str:
+    return next(step.kind for step in rounds.steps if step.name == name)
 
 
 def _timeline(

@@ -38,6 +38,7 @@ class World(NamedTuple):
             all where the Byzantine workers are drawn for every update.
         scaling: The scaling of the samples (`simulator/normalising.py`); None where they stay as they are.
         units: The range of the data (`simulator/units.py`); None for characters.
+        degrees: `[T, n]`, the number of neighbours of each node in each round, where graphs are drawn anew; else None.
     """
 
     key: Array
@@ -53,6 +54,7 @@ class World(NamedTuple):
     byzantine_rank: Array
     scaling: Scaling | None
     units: Units | None
+    degrees: Array | None = None
 
 
 # Samples that are looked at together for numbers that are not finite.

@@ -1,8 +1,8 @@
 """The durations of computing and messages, lost messages and crashes."""
 
-from typing import Annotated, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, create_model, model_validator
 
 from byzax.simulator.config.base import Description, Seconds, Share
 from byzax.simulator.config.choices import Either
@@ -36,17 +36,82 @@ class Link(Description, frozen=True):
 
 
 class Crash(Description, frozen=True):
-    """A worker that dies, with the job that it was doing."""
+    """A node that dies, with the job that it was doing."""
 
-    worker: int = Field(ge=0, description="Its number, from 0; the first ones are the Byzantine.")
+    worker: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Number of the worker that dies, from 0; the first ones are the Byzantine."
+    )
+    server: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Number of the server that dies, from 0, where there are several."
+    )
     at: Seconds = Field(description="Second at which it dies.")
     back: Seconds | None = Field(default=None, description="Second at which it comes back; null: never.")
 
     @model_validator(mode="after")
-    def _later(self) -> Self:
+    def _possible(self) -> Self:
+        if (self.worker is None) == (self.server is None):
+            raise ValueError("must name one node: give either worker or server")
         if self.back is not None and self.back <= self.at:
-            raise ValueError(f"worker {self.worker} is back at {self.back} and must die before that, not at {self.at}")
+            raise ValueError(f"{name_of(self.node)} is back at {self.back} and must die before that, not at {self.at}")
         return self
+
+    @property
+    def node(self) -> tuple[str, int]:
+        """Kind and number of the node."""
+        return ("server", self.server) if self.server is not None else ("worker", self.worker or 0)
+
+
+def name_of(node: tuple[str, int]) -> str:
+    """The name of a node in scenarios and messages."""
+    return f"{node[0]} {node[1]}"
+
+
+# A node of an outage: a worker by its number, or a server.
+NodeField: TypeAlias = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^server (0|[1-9][0-9]{0,8})$")]
+GroupField: TypeAlias = Annotated[tuple[NodeField, ...], Strict(False), Field(min_length=1)]
+
+if TYPE_CHECKING:
+    _Beginning: TypeAlias = Description
+else:
+    # a class body can have no field of this name
+    _Beginning = create_model(
+        "_Beginning", __base__=Description, **{"from": (Seconds, Field(description="Second at which the links fail."))}
+    )
+
+
+class Outage(_Beginning, frozen=True):
+    """Links between groups of nodes that are down for a while: with all nodes in groups, a partition of the network."""
+
+    until: Seconds = Field(description="Second at which they work again.")
+    between: Annotated[tuple[GroupField, ...], Strict(False), Field(min_length=2)] = Field(
+        description='Groups of nodes: numbers of workers, and names as "server 1". Links between nodes of two groups '
+        "are down; nodes in no group reach all.",
+    )
+    messages: Literal["lost", "delayed"] = Field(
+        default="lost", description="Messages that are sent meanwhile are lost, or leave when the links work again."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.until <= self.begin_s:
+            raise ValueError(f"until is {self.until:g} and must be above from, which is {self.begin_s:g}")
+        nodes = [node for group in self.groups for node in group]
+        if twice := [node for node in nodes if nodes.count(node) > 1]:
+            raise ValueError(f"between names {name_of(twice[0])} twice: put every node into one group")
+        return self
+
+    @property
+    def begin_s(self) -> float:
+        """The second at which the links fail."""
+        return getattr(self, "from")
+
+    @property
+    def groups(self) -> tuple[tuple[tuple[str, int], ...], ...]:
+        """The groups, each node with its kind."""
+        return tuple(
+            tuple(("worker", node) if isinstance(node, int) else ("server", int(node.split()[1])) for node in group)
+            for group in self.between
+        )
 
 
 class LatencyPart(Part, frozen=True):
@@ -61,7 +126,15 @@ class LatencyPart(Part, frozen=True):
     down: Link = Field(default_factory=lambda: Link(), description="Server to worker.")
     peer: Link = Field(default_factory=lambda: Link(), description="Server to server.")
     loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
-    crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Workers that die, and when.")
+    crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Nodes that die, and when.")
+    outages: Annotated[tuple[Outage, ...], Strict(False)] = Field(
+        default=(), description="Links that are down for a while."
+    )
+
+    @property
+    def mishaps(self) -> bool:
+        """True where messages may be lost or late, or nodes may die."""
+        return bool(self.loss or self.crashes or self.outages)
 
 
 LatencyField: TypeAlias = Annotated[LatencyPart, Choice("latency", LatencyPart)]

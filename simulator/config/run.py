@@ -9,7 +9,7 @@ from pydantic import Field, Strict, ValidatorFunctionWrapHandler, model_validato
 from byzax.simulator.config.attack import AttackField, AttackShare, TriggerField, Workers
 from byzax.simulator.config.base import Count, Description, Seed, mistake
 from byzax.simulator.config.data import DataField, ModelField
-from byzax.simulator.config.latency import LatencyField
+from byzax.simulator.config.latency import LatencyField, name_of
 from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.rates import OptimizerField
 from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
@@ -132,22 +132,30 @@ class Settings(Description, frozen=True):
                 f"latency.factors: {len(self.latency.factors)} factors for {n} workers (workers.total): "
                 "give one for each"
             )
-        if wrong := [crash.worker for crash in self.latency.crashes if crash.worker >= n]:
-            raise ValueError(f"latency.crashes: worker {wrong[0]} is outside 0..{n - 1} (workers.total is {n})")
-        lives = sorted(self.latency.crashes, key=lambda crash: (crash.worker, crash.at))
-        for one, other in itertools.pairwise(lives):
-            if one.worker == other.worker and (one.back is None or other.at <= one.back):
-                until = "for good" if one.back is None else f"until {one.back:g} s"
-                raise ValueError(
-                    f"latency.crashes: worker {one.worker} cannot die at {other.at:g} s: it is dead from {one.at:g} s "
-                    f"on, {until}: remove one of the two"
-                )
+        self._living()
         if self.steps * self.workers.total > JOBS:
             raise ValueError(
                 f"steps: {self.steps} steps of {self.workers.total} workers are more than {JOBS} jobs: with so many "
                 f"workers take at most {JOBS // self.workers.total} steps"
             )
         return self
+
+    def _living(self) -> None:
+        """Raises ValueError for crashes and outages of workers that there are not, and for one that dies twice."""
+        n, latency = self.workers.total, self.latency
+        named = [("crashes", crash.node) for crash in latency.crashes]
+        named += [("outages", node) for outage in latency.outages for group in outage.groups for node in group]
+        for key, (kind, number) in named:
+            if kind == "worker" and number >= n:
+                raise ValueError(f"latency.{key}: worker {number} is outside 0..{n - 1} (workers.total is {n})")
+        lives = sorted(latency.crashes, key=lambda crash: (crash.node, crash.at))
+        for one, other in itertools.pairwise(lives):
+            if one.node == other.node and (one.back is None or other.at <= one.back):
+                until = "for good" if one.back is None else f"until {one.back:g} s"
+                raise ValueError(
+                    f"latency.crashes: {name_of(one.node)} cannot die at {other.at:g} s: it is dead from {one.at:g} s "
+                    f"on, {until}: remove one of the two"
+                )
 
     def _controlled(self) -> None:
         """Raises ValueError where control variates cannot be computed from the models that workers are handed."""

@@ -101,7 +101,7 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     if decides.plan is not None:
         return timeline.check(decides.plan(about), n)
     if smooth:
-        source = source.replace(loss=0.0, crashes=())
+        source = source.replace(loss=0.0, crashes=(), outages=())
     rounds = topology(run).rounds
     if rounds is not None:
         made = plan_rounds(rounds(run), steps, source, run.seed, message_bits(run))
@@ -117,7 +117,7 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     senders = byzantine_senders(run)
     if smooth:
         senders = senders._replace(timing=Timing())
-    made = planned(open_book(decides, senders, least_rows(run), about), draws, source.crashes)
+    made = planned(open_book(decides, senders, least_rows(run), about), draws, source.crashes, source.outages)
     if not made.steps:
         raise ValueError(made.stopped)
     return made
@@ -133,7 +133,7 @@ def all_together(run: Run, smooth: bool = False) -> bool:
     decides = schedule(run)
     if decides.plan is not None or not decides.together or topology(run).rounds is not None:
         return False
-    return smooth or (timing(run).in_time and not run.latency.loss and not run.latency.crashes)
+    return smooth or (timing(run).in_time and not run.latency.mishaps)
 
 
 def byzantine_senders(run: Run) -> ByzantineSenders:
@@ -212,8 +212,10 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     Returns:
         The network, and the arrays of the run.
     """
-    here = world(run)
-    return topology(run).build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
+    structure, here = topology(run), world(run)
+    if structure.degrees is not None:
+        here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
+    return structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
 
 
 def per_job(run: Run) -> np.ndarray:

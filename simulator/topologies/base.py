@@ -8,6 +8,8 @@ from pydantic import Field
 from byzax.options import Nested
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from byzax.simulator.config.run import Run
     from byzax.simulator.core import Core
     from byzax.simulator.events import Network
@@ -74,6 +76,21 @@ class DescribeRounds(Protocol):
         ...
 
 
+class CountNeighbours(Protocol):
+    """Counts the neighbours of nodes where these change."""
+
+    def __call__(self, run: "Run", /) -> "np.ndarray":
+        """The number of neighbours of each node in each round, `[T, n]`.
+
+        Args:
+            run: The run.
+
+        Returns:
+            The numbers.
+        """
+        ...
+
+
 class Topology(NamedTuple):
     """The nodes of a run and their steps.
 
@@ -90,6 +107,8 @@ class Topology(NamedTuple):
             for nothing to say.
         rounds: Gives the steps of a round of a run, in which each node goes on by the messages that it got; None where
             the schedule decides when updates are made.
+        degrees: Gives the number of neighbours of each node in each round, for the weights of edges (`World.degrees`);
+            None where neighbours stay the same.
     """
 
     build: BuildNetwork
@@ -101,3 +120,4 @@ class Topology(NamedTuple):
     mixing: Nested | None = None
     explain: Callable[[int], str] | None = None
     rounds: DescribeRounds | None = None
+    degrees: CountNeighbours | None = None

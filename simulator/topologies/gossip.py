@@ -28,13 +28,16 @@ from byzax.simulator.events import (
 from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_weights
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
-from byzax.simulator.periodic import by_step, check_in_step, mean_measurements, periodic_network
-from byzax.simulator.receivers import UpdateReceiver, build_receivers
+from byzax.simulator.outages import check_servers
+from byzax.simulator.periodic import by_step, check_in_step, mean_measurements, mean_of_counted, periodic_network
+from byzax.simulator.receivers import EdgeWeights, UpdateReceiver, build_receivers, nodes_arrays, received_rows
+from byzax.simulator.redrawing import build_redrawn
 from byzax.simulator.round_table import RoundEvent, before
+from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
-from byzax.simulator.world import World
+from byzax.simulator.world import World, byzantine_ranks
 
 
 @checked
@@ -45,6 +48,8 @@ def gossip(
     graph: NestedGraph = "ring",
     mixing: NestedMixing | None = None,
     byzantine_neighbours: Annotated[int, Field(ge=0)] | None = None,
+    quorum: Annotated[int, Field(ge=1)] | None = None,
+    redraw_every: Annotated[int, Field(ge=1)] | None = None,
 ) -> Topology:
     """Decentralised training: nodes send models to their neighbours, and there is no server.
 
@@ -55,7 +60,8 @@ def gossip(
     optimizer, sends the model that it gets to its neighbours, and replaces it by the rule's aggregate of what it
     received and its own. Byzantine nodes compute and mix by the protocol; what honest neighbours receive of them is
     forged for each of these apart, by an attack that knows what the receiver received and its model at the beginning of
-    the round. All nodes wait for all others in every round.
+    the round. All nodes wait for all others in every round; with a quorum, and where the graph is drawn anew, each
+    waits for neighbours alone, by the delays of the links between them (`latency.peer`).
 
     Evaluations are means over the honest nodes, with the accuracy of the worst of them and their consensus distance:
     the root of the mean squared distance of their models from the mean model, which is the model that is kept.
@@ -68,6 +74,9 @@ def gossip(
             None: the rule of the scenario.
         byzantine_neighbours: Largest number of Byzantine neighbours of a node, which is the f of its rule. None: all f,
             or as many as a node has neighbours.
+        quorum: Number of neighbours whose models of the round a node waits for, the first to arrive, or all where it
+            has fewer; one that gets too few goes on with its own model. None: all of them.
+        redraw_every: Rounds after which the graph is drawn anew, by its seed and that of the run. None: it stays.
 
     Returns:
         The topology.
@@ -83,33 +92,71 @@ def gossip(
     check_workers("gossip", n, f)
     name, make_graph = nested("graph", "graph", graph, NodeGraph)
     drawn = make_graph(n)
-    inboxes = closed_neighbourhoods(n, drawn.edges)
-    weights = edge_weights(drawn, inboxes)
     if mixing is not None:
         nested("mixing", "mixing", mixing, Aggregator)
-    sizes = tuple(sorted({len(each) for each in inboxes}))
+    if redraw_every is None:
+        inboxes, joined = closed_neighbourhoods(n, drawn.edges), None
+        around = [len(inbox) - 1 for inbox in inboxes]
+        degrees = around
+        # where the graph says who is Byzantine, what the others mix harms nobody
+        honest = around[drawn.byzantine or 0 :]
+        given = tuple(map(tuple, edge_weights(drawn, inboxes).tolist()))
+    else:
+        redrawn = build_redrawn(n, graph, make_graph, redraw_every)
+        inboxes, joined = [np.arange(n)] * n, redrawn.joined
+        degrees = honest = redrawn.sizes
+        around, given = [max(degrees)] * n, None
+    most = n if quorum is None else quorum
+
+    def rows_of(neighbours: int) -> int:
+        return 1 + min(neighbours, most)
+
+    waits = joined is not None or quorum is not None
+    sizes = tuple(sorted({rows_of(each) for each in degrees if each or not waits} or {1}))
     if byzantine_neighbours is not None and byzantine_neighbours >= sizes[-1]:
         raise OptionError("byzantine_neighbours", f"is {byzantine_neighbours}, and a node has at most {sizes[-1] - 1}")
     bound = f if byzantine_neighbours is None else byzantine_neighbours
-    # where the graph says who is Byzantine, what the others mix harms nobody
-    honest_sizes = {len(each) for each in inboxes[drawn.byzantine or 0 :]}
+    honest_sizes = {rows_of(each) for each in honest}
 
     def explain(rows: int) -> str:
-        node = next(i for i, each in enumerate(inboxes) if len(each) == rows)
-        return f"node {node} has {rows - 1} neighbour{'s' * (rows != 2)}"
+        if joined is not None:
+            return f"in some rounds a node has {counted(rows - 1)}: take a graph in which all have as many"
+        node = next(i for i, each in enumerate(around) if rows_of(each) == rows)
+        waiting = f", and waits for {quorum} of them" if around[node] >= rows else ""
+        return f"node {node} has {counted(around[node])}{waiting}"
 
+    def rounds(run: Run) -> Rounds:
+        senders = tuple(tuple(inbox.tolist()) for inbox in inboxes)
+        steps = (
+            RoundStep("work", "worker", ((),) * n, works=True),
+            RoundStep("mix", "worker", senders, "work", rows_of(max(around)), alone=True, joined=joined),
+        )
+        return Rounds(steps, "mix", tuple(np.flatnonzero(byzantine_ranks(run) < 0).tolist()))
+
+    def neighbours_of(run: Run) -> np.ndarray:
+        assert joined is not None
+        return np.array([joined(run.seed, t).sum(axis=1) - 1 for t in range(run.steps)])
+
+    weights = None if mixing is None else EdgeWeights(given, partial=waits)
     return Topology(
-        build=lambda parts: _network(parts, inboxes, None if mixing is None else weights),
-        check=lambda run: _check(run, name, drawn, mixing is not None),
+        build=lambda parts: _network(parts, inboxes, rows_of(around[0]), weights, waits),
+        check=lambda run: _check(run, name, drawn, mixing is not None, waits),
         inboxes=sizes,
         declared=lambda rows: min(bound, rows - 1) if rows in honest_sizes else 0,
         mixes=True,
         mixing=mixing,
         explain=explain,
+        rounds=rounds if waits else None,
+        degrees=None if joined is None or mixing is None else neighbours_of,
     )
 
 
-def _check(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
+def counted(neighbours: int) -> str:
+    """So many neighbours in words."""
+    return f"{neighbours} neighbour{'s' * (neighbours != 1)}"
+
+
+def _check(run: Run, name: str, graph: NodeGraph, mixes: bool, waits: bool) -> None:
     """Raises ValueError for what a run cannot have without a server, or on its graph."""
     byzantine = run.workers.byzantine
     refused = [
@@ -122,11 +169,15 @@ def _check(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
          "regularisation.max_norm out"),
         (mixes and (run.rule.name != "average" or bool(run.pre)),
          "mixing takes the place of the rule: leave rule and pre out, or mixing"),
+        (run.latency.mishaps and not waits,
+         "all nodes wait for all others: leave latency.loss, latency.crashes and latency.outages out, or give "
+         "topology.quorum"),
     ]  # fmt: skip
     for wrong, words in refused:
         if wrong:
             raise PartError(f"gossip: {words}")
-    check_in_step(run)
+    check_servers(run, 0)
+    check_in_step(run, may_lose=waits)
 
 
 class Peer(NamedTuple):
@@ -141,36 +192,37 @@ class Peer(NamedTuple):
     memory: Any
 
 
-def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray | None) -> Network:
+def _network(
+    parts: NetworkParts, inboxes: list[np.ndarray], rows: int, weights: EdgeWeights | None, waits: bool
+) -> Network:
     core_of = parts.core_of
     n, byzantine = len(inboxes), np.asarray(parts.world.byzantine_rank) >= 0
     honest = np.flatnonzero(~byzantine)
-    core = core_of(len(inboxes[0]))
+    core = core_of(rows)
     # a node forges nothing for itself, nor for those of its kind
-    receivers = build_receivers(parts, inboxes, peers=True, weights=weights, spared=np.flatnonzero(byzantine).tolist())
+    receivers = build_receivers(
+        parts, inboxes, quorum=rows, peers=True, weights=weights, spared=np.flatnonzero(byzantine).tolist()
+    )
 
     def start(here: World) -> NewStates:
-        begun = {size: core_of(size).start(here) for size in {len(each) for each in inboxes}}
-        states = receivers.start(here, len(begun[len(inboxes[0])].params))
-        return states | {("worker", i): Peer(begun[len(inbox)], states["worker", i]) for i, inbox in enumerate(inboxes)}
+        # the state of a rule that sees other numbers of rows is as large
+        begun = core.start(here)
+        states = receivers.start(here, len(begun.params))
+        return states | {("worker", i): Peer(begun, states["worker", i]) for i in range(n)}
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
-        halves = jnp.stack(made["work"])
-        aggregates, rows = zip(*made["mix"], strict=True)
-        received = np.full((n, *halves.shape), np.nan, halves.dtype)
-        for i, inbox in enumerate(inboxes):
-            received[i, inbox] = rows[i]
+        halves = nodes_arrays(made["work"], n)
         return {
             "workers": np.arange(n),
             "rows": halves,
             "byzantine": byzantine,
-            "forged": received,
-            "aggregate": jnp.stack(aggregates),
+            "forged": received_rows([(each[0], *each[2:]) for each in made["mix"]], n, *halves.shape),
+            "aggregate": nodes_arrays([each[:2] for each in made["mix"]], n),
             "params": _models(states, np.arange(n)),
         }
 
-    work, mix = _build_steps(core, receivers.update)
+    work, mix = _build_steps(core, receivers.update, byzantine.tobytes() if waits else None)
     return periodic_network(
         (work, receivers.forge, mix),
         [
@@ -181,7 +233,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
         parts.timeline,
         start=start,
         show=_show,
-        measure=_build_measure(tuple(honest.tolist())),
+        measure=_measure_some if waits else _build_measure(tuple(honest.tolist())),
         arrays=put_together,
         evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, _models(states, honest)),
         params=lambda states: _models(states, honest).mean(axis=0),
@@ -190,18 +242,30 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: np.ndarray
 
 
 @compiled_once
-def _build_steps(core: Core, update: UpdateReceiver) -> tuple[NodeStep, NodeStep]:
+def _build_steps(core: Core, update: UpdateReceiver, byzantine: bytes | None) -> tuple[NodeStep, NodeStep]:
+    """The steps of nodes; with the Byzantine ones, as truth values, where some may not mix in a round."""
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     def work(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
         server = peer.server
         memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), peer.memory, (server,))
         half, optimizer = core.move(server.params, server.optimizer, row)
-        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=half)
+        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=(event.node, half))
 
     def mix(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
-        server, diagnostics, decision = update(here, event, peer.server, messages)
-        seen, arrays = (diagnostics, decision.weights), (decision.aggregate, stack_rows(messages))
+        rows = stack_rows(messages)
+        if byzantine is not None and len(messages) == 1:
+            # its own alone
+            server = peer.server._replace(params=messages[0], step=jnp.asarray(event.turn, jnp.int32) + 1)
+            nothing = Diagnostics(*[jnp.zeros(())] * len(Diagnostics._fields))
+            seen = nothing, jnp.zeros(len(here.sizes)), jnp.asarray(False)
+            aggregate = messages[0]
+        else:
+            server, diagnostics, decision = update(here, event, peer.server, messages)
+            seen, aggregate = (diagnostics, decision.weights), decision.aggregate
+            if byzantine is not None:
+                seen = *seen, jnp.asarray(~np.frombuffer(byzantine, bool))[event.node]
+        arrays = event.node, aggregate, event.senders, rows
         return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     return (
@@ -218,11 +282,16 @@ def _show(peer: Peer) -> Server:
 def _build_measure(honest: tuple[int, ...]) -> MeasureUpdate:
     """The means over the honest nodes."""
 
-    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    def measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
         mixed = by_step(seen)["mix"]
         return mean_measurements([mixed[i] for i in honest])
 
     return measure
+
+
+def _measure_some(seen: OfEvents, happened: jax.Array | None = None) -> tuple[Diagnostics, Any]:
+    """The means over the honest nodes that mixed."""
+    return mean_of_counted(seen, "mix", happened)
 
 
 def _models(states: States, nodes: np.ndarray) -> jax.Array:

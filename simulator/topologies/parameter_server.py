@@ -6,9 +6,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from byzax.options import checked
+from byzax.options import PartError, checked
 from byzax.simulator.adversary import ByzantineRanks
 from byzax.simulator.compilation import compiled_once
+from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.events import (
@@ -22,6 +23,7 @@ from byzax.simulator.events import (
 )
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
+from byzax.simulator.outages import check_servers
 from byzax.simulator.parts import schedule
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.senders import Arrivals
@@ -52,7 +54,21 @@ def parameter_server(n: int, f: int) -> Topology:
         Li et al., OSDI 2014, "Scaling Distributed Machine Learning with the Parameter Server"
     """
     check_workers("parameter_server", n, f)
-    return Topology(build=_network, one_server=True)
+    return Topology(build=_network, check=_check, one_server=True)
+
+
+def _check(run: Run) -> None:
+    """Raises PartError for what a run with one server cannot have."""
+    if any(kind == "server" for kind, _ in (crash.node for crash in run.latency.crashes)):
+        raise PartError(
+            f"{run.topology.label}: its only server does not die: name workers in latency.crashes, or take a topology "
+            "with several servers"
+        )
+    check_servers(run, 1)
+    if run.clock == "wall" and run.latency.outages:
+        raise PartError(
+            f"{run.topology.label}: links fail in virtual time alone: take clock virtual, or leave latency.outages out"
+        )
 
 
 def _network(parts: NetworkParts) -> Network:
@@ -186,7 +202,7 @@ def _at_their_places(
     return Arrivals(spread(workers, -1), *others), filled
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
     return dict(seen)["update"]
 
 
