@@ -1,6 +1,6 @@
 """The table of a run whose updates are made of the same events, of which some may not happen or read fewer messages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -120,8 +120,8 @@ def round_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], timelin
 
     Returns:
         The table. Events have the times of `Timeline.rounds`: one that forges messages happens when these are read, and
-        any other that has no times there once its node is done with the one before. Without these times jobs have those
-        of their rows, and all other events happen at the second of their update.
+        any other that has no times there once its node is done with the one before and has its messages. Without these
+        times jobs have those of their rows, and all other events happen at the second of their update.
 
     Raises:
         ValueError: Names the first event that cannot be, and what is wrong with it; or says which schedule to take.
@@ -244,10 +244,14 @@ def _in_rounds(
             taken[:, reads] &= happened[:, e, None]
             ended = np.where(happened[:, e], times.end_s[:, event.node], 0)
             done_s[kind] = np.maximum(done_s.get(kind, 0), np.maximum.accumulate(ended))
-        elif not steps[layout.step[e]].forges:
+        elif not steps[layout.step[e]].forges or not _read_in_time(e, layout, events, by_step):
             at_s[e] = done_s.get(kind, np.zeros(timeline.steps))
+            for source in layout.source[reads[~layout.old[reads]]].tolist():
+                sent = events[source]
+                sent_s = at_s[source] if source in at_s else by_step[sent.step].end_s[:, sent.node]
+                at_s[e] = np.maximum(at_s[e], np.where(happened[:, source], sent_s, 0))
     for e in range(count):
-        if not steps[layout.step[e]].forges:
+        if not steps[layout.step[e]].forges or e in at_s:
             continue
         forged = np.flatnonzero((layout.source == e) & (layout.port >= 0))
         reads = np.arange(layout.first[e], layout.first[e + 1])
@@ -274,6 +278,12 @@ def _in_rounds(
         return begin_s, end_s, end_s, np.full(begin_s.shape, -1)
 
     return Happening(None if happened.all() else happened, None if taken.all() else taken, times_s)
+
+
+def _read_in_time(e: int, layout: Layout, events: Sequence[RoundEvent], by_step: Container[str]) -> bool:
+    """Whether the messages that an event forges are read by a step of the rounds."""
+    readers = layout.reader[(layout.source == e) & (layout.port >= 0)].tolist()
+    return not readers or events[readers[0]].step in by_step
 
 
 def _build_shown(layout: Layout, happening: Happening, numbers: np.ndarray) -> Shown:

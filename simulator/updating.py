@@ -111,8 +111,7 @@ def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weigh
     return aggregate
 
 
-@compiled_once
-def build_update(
+def make_update(
     aggregate: Aggregate,
     judge: Filter | None,
     make_context: MakeContext,
@@ -121,7 +120,7 @@ def build_update(
     count_samples: CountSamples,
     filter_remembers: bool,
 ) -> MakeUpdate:
-    """Builds the server's part of an update.
+    """Makes the server's part of an update, a function that is not compiled yet.
 
     Args:
         aggregate: Aggregates rows.
@@ -133,10 +132,9 @@ def build_update(
         filter_remembers: Whether the server remembers its own rows for the filter.
 
     Returns:
-        The function that makes an update, compiled.
+        The function that makes an update.
     """
 
-    @jax.jit
     def update(world: World, server: Server, arrived: Arrivals, rows: Array) -> tuple[Server, Diagnostics, Decision]:
         workers, there = arrived.workers, arrived.workers >= 0
         byzantine = is_byzantine(world, server.step, arrived)
@@ -184,6 +182,19 @@ def build_update(
         return after, jax.tree.map(jnp.float32, diagnostics), Decision(byzantine, made, by_worker)
 
     return update
+
+
+@compiled_once
+def build_update(*parts: Any) -> MakeUpdate:
+    """Builds the server's part of an update.
+
+    Args:
+        *parts: As `make_update` takes them.
+
+    Returns:
+        The function that makes an update, compiled.
+    """
+    return jax.jit(make_update(*parts))
 
 
 def _in_buckets(workers: Array, buckets: int) -> tuple[Array, Array]:

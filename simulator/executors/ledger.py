@@ -193,8 +193,9 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
                 for receiver, senders in enumerate(step.senders)
                 for sender in senders
                 if sender != receiver or kinds[step.reads] != step.kind
-            ]
-        )
+            ],
+            int,
+        ).reshape(-1, 2)
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
         if step.joined is not None:
