@@ -47,7 +47,7 @@ class RoundStep(NamedTuple):
     alone: bool = False
     joined: Callable[[int, int], np.ndarray] | None = None
 
-    def bits_from(self, sender: int, bits: int) -> float:
+    def bits_from(self, sender: int, bits: float) -> float:
         """The bits of the message that it reads of a node, where a model has so many."""
         return float(round(bits * (self.size[sender] if isinstance(self.size, tuple) else self.size)))
 

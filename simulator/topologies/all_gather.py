@@ -152,7 +152,7 @@ def _build_steps(core: Core, update_receiver: UpdateReceiver) -> tuple[NodeStep,
 def _build_measure(honest: tuple[int, ...]) -> MeasureUpdate:
     """The means over the honest processes."""
 
-    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    def measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
         found = by_step(seen)[UPDATE]
         return mean_measurements([found[p] for p in honest])
 

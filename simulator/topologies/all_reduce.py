@@ -332,5 +332,5 @@ def _compare(vectors: jax.Array, ranks: jax.Array, corrupts: bool) -> tuple[Diag
     return jax.tree.map(jnp.float32, diagnostics), weights
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
     return dict(seen)[COMPARE]
