@@ -410,7 +410,6 @@ def test_too_few_workers_are_refused():
             {"schedule": "asynchronous"},
             "^topology: guanyu: quorums are options of the topology: take schedule synchronous with quorum all",
         ),
-        ({"clock": "wall", "executor": "ray"}, "^topology: guanyu: .*clock virtual"),
         ({"attack": {"name": "empire", "timing": "late"}}, "^topology: guanyu: .*attack.timing honest"),
         ({"filter": "kardam"}, "^topology: guanyu: .*filter"),
         ({"topology": {"name": "guanyu", "servers": 4}}, "^topology.servers: must be at least"),
