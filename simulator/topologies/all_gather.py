@@ -60,8 +60,7 @@ def all_gather(n: int, f: int) -> Topology:
         PartError: For an impossible n and f.
 
     References:
-        El Mhamdi et al., NeurIPS 2021, "Collaborative Learning in the Jungle"; Gorbunov et al., ICML 2022 (all-reduce
-        with Byzantine peers)
+        El Mhamdi et al., NeurIPS 2021, "Collaborative Learning in the Jungle"
     """
     check_workers("all_gather", n, f)
     made = all_to_all(n)
@@ -152,7 +151,7 @@ def _build_steps(core: Core, update_receiver: UpdateReceiver) -> tuple[NodeStep,
 def _build_measure(honest: tuple[int, ...]) -> MeasureUpdate:
     """The means over the honest processes."""
 
-    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    def measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
         found = by_step(seen)[UPDATE]
         return mean_measurements([found[p] for p in honest])
 
