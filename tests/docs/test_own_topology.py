@@ -170,7 +170,7 @@ MISTAKES = {
     ),
     "message": (
         ("EventResult(edge, decision.aggregate,", "EventResult(edge, decision.aggregate[None],"),
-        r"edges: event 14, gather of edge 0, must send a vector, got float32\[1,18\]",
+        r"edges: event 14, gather of edge 0, must send a vector, got float32\[1, 18\]",
     ),
     "message of the next update": (
         ("EventResult(top, public_state(top),", "EventResult(top, top.params,"),
