@@ -95,7 +95,7 @@ class RaceRecord:
         return float(self._times[turn.step].end_s[turn.round, turn.node])
 
     def is_done(self, turn: Turn) -> bool:
-        """Whether a turn has ended."""
+        """Tells whether a turn has ended."""
         return bool(np.isfinite(self.ended_s(turn)))
 
     def close_rounds(self, is_ahead: Callable[[Turn], bool]) -> bool:
