@@ -15,7 +15,7 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 
 MEASURED = [*Evaluation._fields]
 SENT = [*Traffic._fields]
-METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT]
+METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, "epsilon"]
 # The use of time: updates per second, mean age of the rows, share of the workers' time spent waiting, and share of the
 # jobs whose rows went into no update.
 TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
@@ -94,6 +94,7 @@ class Summary(BaseModel):
     bits_up: Number = math.nan
     bits_down: Number = math.nan
     bits_peer: Number = math.nan
+    epsilon: Number = math.nan
     updates_per_s: Number = math.nan
     mean_age: Number = math.nan
     waiting: Number = math.nan

@@ -147,7 +147,7 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
     place = checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s
-    row = *place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic)
+    row = *place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic), checkpoint.epsilon
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
     tables = {"metrics.csv": [row]}
@@ -215,7 +215,7 @@ def finish(
                 often = byzantine_updates(run.scenario.run, happened.steps)
                 summary |= _times(here, happened, fixed_byzantine_workers(run.scenario.run), often)
             # JSON has no NaN
-            measured = _shown(seen[-1].evaluation, hidden)._asdict()
+            measured = _shown(seen[-1].evaluation, hidden)._asdict() | {"epsilon": last.epsilon}
             summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
         if trace:
             write_text(here / "error.txt", trace)

@@ -8,7 +8,7 @@ import numpy as np
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, Way, build_draws, build_links
+from byzax.simulator.durations import BLOCK, MessageBits, Way, build_draws, build_links
 from byzax.simulator.outages import build_departures
 from byzax.simulator.quorums import alive_s, dies_s, first_messages, spells_of, still_comes
 from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline
@@ -28,7 +28,8 @@ class RoundStep(NamedTuple):
         works: Whether it is the job of a worker, and takes the time of one; other steps take none.
         every: Rounds from one in which messages of others are read to the next, the first of them after as many rounds;
             in all others a node reads its own alone.
-        size: The size of a message that it reads, in models: 1 / m for one of m equal parts.
+        size: The size of a message that it reads, in models: 1 / m for one of m equal parts; of an exchange the size of
+            the message of each node.
         alone: Whether a node reads its own message in any case, as one of the quorum, and it alone where it gets too
             few others. Such a step follows the job, of the same kind of node.
         joined: Gives of the seed of a run and a round whose messages each node may read in it, `[nodes, k]`, its own
@@ -42,9 +43,13 @@ class RoundStep(NamedTuple):
     quorum: int | None = None
     works: bool = False
     every: int = 1
-    size: float = 1.0
+    size: float | tuple[float, ...] = 1.0
     alone: bool = False
     joined: Callable[[int, int], np.ndarray] | None = None
+
+    def bits_from(self, sender: int, bits: float) -> float:
+        """The bits of the message that it reads of a node, where a model has so many."""
+        return float(round(bits * (self.size[sender] if isinstance(self.size, tuple) else self.size)))
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
@@ -65,11 +70,14 @@ class Rounds(NamedTuple):
         ends: The step with which a round ends.
         honest: The nodes that have to take that step: a round ends when all of them have that can. Where none can, the
             run ends.
+        exchanges: Whether steps that read are exchanges among workers, of which a node sends one message at a time and
+            receives one at a time. See `plan_exchanges`.
     """
 
     steps: tuple[RoundStep, ...]
     ends: str
     honest: tuple[int, ...]
+    exchanges: bool = False
 
     def way(self, step: RoundStep) -> Way:
         """The direction of the messages that a step reads."""
@@ -80,7 +88,7 @@ class Rounds(NamedTuple):
         return "up" if sender == worker else "down" if step.kind == worker else "peer"
 
 
-def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
+def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: MessageBits) -> Timeline:
     """The timeline of a run in rounds.
 
     A node takes the steps of its kind one after the other, each once it is done with the one before and has its
@@ -95,7 +103,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
         steps: Number of rounds.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a message.
+        bits: Bits of messages.
 
     Returns:
         The timeline, whose `rounds` say what each node did when, and which messages it read.
@@ -149,10 +157,11 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
                     end_s = begin_s + computing[at]
                 begun_s[t] = begin_s
                 for node, alive in mortal.items():
-                    if not any(begin <= begin_s[node] and end_s[node] <= end for begin, end in alive):
+                    dies = dies_s(alive, begin_s[node])
+                    if end_s[node] > dies or (mixing is not None and end_s[node] == dies):
                         # with what it was at
-                        if mixing is not None:
-                            free[step.kind][node] = dies_s(alive, begin_s[node])
+                        if mixing is not None and np.isfinite(dies):
+                            free[step.kind][node] = dies
                         begin_s[node] = end_s[node] = np.inf
                 away = ~np.isfinite(end_s)
             goes_on[step.kind] = np.isfinite(end_s)
@@ -172,9 +181,10 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
 Post = Callable[[int, np.ndarray], np.ndarray]
 
 
-def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: int) -> Post:
+def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: MessageBits) -> Post:
     """Builds the way of the messages that a step reads."""
-    draw = build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
+    way = rounds.way(step)
+    draw = build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)
     (sender,) = (each.kind for each in rounds.steps if each.name == step.reads)
     pairs = [(node, place) for node, those in enumerate(step.senders) for place in range(len(those))]
     links = [((sender, step.senders[node][place]), (step.kind, node)) for node, place in pairs]

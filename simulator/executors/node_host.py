@@ -12,9 +12,10 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Evaluation
+from byzax.simulator.durations import Way
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep
-from byzax.simulator.executors.base import floats, network_of, prepare, stage
+from byzax.simulator.executors.base import bits_so_far, floats, network_of, prepare, stage
 from byzax.simulator.executors.grouping import EventGroup, SingleEvent
 from byzax.simulator.executors.parcels import Packing, Parcel, unpack
 from byzax.simulator.timeline import Timeline
@@ -175,11 +176,20 @@ class NodeHost:
         judged = self.network.judged
         return in_numpy({node: state for node, state in self.states.items() if not judged or node[0] in judged})
 
-    def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray]:
-        """The evaluation after `step` updates, and the model that is kept, from the states of nodes of other hosts."""
-        states = self.states | joined(parts)
+    def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray, Mapping[Way, np.ndarray]]:
+        """The evaluation of the models after `step` updates, from the states of nodes of other hosts too.
+
+        Args:
+            step: Number of updates so far.
+            *parts: States of nodes of other hosts.
+
+        Returns:
+            The evaluation, the model that is kept, and the messages that vary in size.
+        """
+        states, network = self.states | joined(parts), self.network
         with stage("evaluate", step=step):
-            return floats(self.network.evaluate(self.here, states)), np.asarray(self.network.params(states))
+            evaluation, params = floats(network.evaluate(self.here, states)), np.asarray(network.params(states))
+            return evaluation, params, bits_so_far(network, states)
 
     def _inboxes(self, events: EventGroup, live: Mapping[tuple[int, int], Any]) -> list[tuple[NodeEvent, list[Any]]]:
         """The events, each with the messages that it reads."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, build_draws, build_links
+from byzax.simulator.durations import BLOCK, MessageBits, build_draws, build_links
 from byzax.simulator.executors.round_record import Turn
 from byzax.simulator.outages import Departures, build_departures
 from byzax.simulator.rounds import Rounds
@@ -26,14 +26,14 @@ class Delays(NamedTuple):
     due_s: Callable[[Turn, int, float], float]
 
 
-def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: int) -> Delays:
+def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBits) -> Delays:
     """Builds the draws of these seconds.
 
     Args:
         rounds: The steps of a round.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a message.
+        bits: Bits of a message of each direction.
 
     Returns:
         The seconds, whoever asks for them first.
@@ -43,10 +43,12 @@ def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: int) -> D
     """
     (job,) = (step for step in rounds.steps if step.works)
     draws = build_draws(source, len(job.senders), seed, bits)
+    ways = {number: rounds.way(step) for number, step in enumerate(rounds.steps) if step.reads}
     links = {
-        number: build_links(source, seed, bits * step.size, rounds.way(step), step.senders)
-        for number, step in enumerate(rounds.steps)
-        if step.reads
+        number: build_links(
+            source, seed, rounds.steps[number].bits_from(0, getattr(bits, way)), way, rounds.steps[number].senders
+        )
+        for number, way in ways.items()
     }
     jobs: list[np.ndarray] = []
     messages: Mapping[int, list[tuple[np.ndarray, np.ndarray]]] = {number: [] for number in links}

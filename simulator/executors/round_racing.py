@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart
+from byzax.simulator.durations import MessageBits
 from byzax.simulator.events import Node
 from byzax.simulator.executors.racing import PATIENCE_S
 from byzax.simulator.executors.round_delays import build_delays
@@ -96,7 +97,9 @@ class Place:
         return not self.at
 
 
-def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, crew: RoundCrew) -> Iterator[None]:
+def race_rounds(
+    record: RaceRecord, source: LatencyPart, seed: int, bits: MessageBits, crew: RoundCrew
+) -> Iterator[None]:
     """Carries out a race of nodes that go on by the messages that they got.
 
     A node begins a step once it is done with the one before and so many messages are there as it waits for; it reads
@@ -109,7 +112,7 @@ def race_rounds(record: RaceRecord, source: LatencyPart, seed: int, bits: int, c
         record: A new record, for what happens.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a message.
+        bits: Bits of a message of each direction.
         crew: Those who do the work.
 
     Yields:

@@ -1,7 +1,7 @@
 """The type of a topology, and the parts that its network is built of."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -109,6 +109,8 @@ class Topology(NamedTuple):
             the schedule decides when updates are made. With rounds nodes may race.
         degrees: Gives the number of neighbours of each node in each round, for the weights of edges (`World.degrees`);
             None where neighbours stay the same.
+        wire: The directions of messages that steps compress (`NodeStep.sends` and `receives`), the keys that `wire` may
+            have.
     """
 
     build: BuildNetwork
@@ -121,3 +123,4 @@ class Topology(NamedTuple):
     explain: Callable[[int], str] | None = None
     rounds: DescribeRounds | None = None
     degrees: CountNeighbours | None = None
+    wire: tuple[Literal["up", "down", "peer"], ...] = ()

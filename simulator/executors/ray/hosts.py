@@ -208,9 +208,9 @@ def look_at(
     def take(wait: bool) -> list[Look] | None:
         if not wait and not ray.wait([evaluation], timeout=0)[0]:
             return None
-        (found, params), *others = fetch(hosts.pool.head, [evaluation, *seen, *under_way])
+        (found, params, bits), *others = fetch(hosts.pool.head, [evaluation, *seen, *under_way])
         for part in others[: len(seen)]:
             measured.see(part)
-        return [Look(found, np.asarray(params), measured.stretch())]
+        return [Look(found, np.asarray(params), measured.stretch(), bits)]
 
     return take

@@ -18,9 +18,10 @@ from byzax.simulator.executors.ray.racing_actors import RacingActors
 from byzax.simulator.executors.round_racing import race_rounds
 from byzax.simulator.executors.round_record import RaceRecord
 from byzax.simulator.executors.turn_events import turn_events, whole_round
-from byzax.simulator.parts import message_bits, topology
+from byzax.simulator.parts import topology
 from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import Timeline
+from byzax.simulator.wire import wire_bits
 
 
 def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None]) -> Engine:
@@ -54,7 +55,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     wanted = {*evaluation_steps(task.evaluate_every, run.steps), *(update + 1 for update in recorded)}
     actors = RacingActors(hosts, rounds, events, wanted, recorded)
     record = RaceRecord(rounds, run.steps)
-    race = race_rounds(record, run.latency, run.seed, message_bits(run), actors.crew())
+    race = race_rounds(record, run.latency, run.seed, wire_bits(run), actors.crew())
     closed: Timeline | None = None
     step, looked = 0, 0
     told: set[int] = set()
