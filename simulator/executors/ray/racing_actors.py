@@ -99,11 +99,11 @@ class RacingActors:
         self._seen.pop(round_, None)
 
     def left(self, round_: int) -> bool:
-        """Whether all nodes are done with a round, or dead."""
+        """Tells whether all nodes are done with a round, or dead."""
         return min(self._rounds_of.values()) > round_
 
     def seen(self, round_: int) -> list[tuple[str, SeenEvent | None]]:
-        """What was seen of the events of a round, with the names of their steps, in their order."""
+        """The results of the events of a round that its update is told by, with the names of their steps, in their order."""
         found = dict.fromkeys(self._events.beside()) | self._seen.get(round_, {})
         return [(self._events.name(place), found[place]) for place in sorted(found)]
 
