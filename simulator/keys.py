@@ -36,6 +36,9 @@ class Purpose(IntEnum):
     NODE = 21
     LINKS = 22
     WIRE = 23
+    NOISE = 24
+    SERVER_NOISE = 25
+    MASKS = 26
     GRAPH = 30
 
 

@@ -10,6 +10,7 @@ from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
 from byzax.simulator.file_cache import file_cache
+from byzax.simulator.grouping import Groups
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.topologies import Topology
 from byzax.simulator.world import load
@@ -35,7 +36,29 @@ def schedule(run: Run) -> Schedule:
     Raises:
         ValueError: For an option out of its range.
     """
-    return _schedule(run.schedule, run.workers.total, run.workers.declared)
+    made: Schedule = _schedule(run.schedule, run.workers.total, run.workers.declared)
+    return made if run.masks is None else _in_groups(made, run.masks.groups, run.masks.dropped == "lost")
+
+
+@compiled_once
+def _in_groups(made: Schedule, groups: int, whole: bool) -> Schedule:
+    # a mask hides all but the sums of groups
+    return made._replace(sees="buckets", buckets=groups, whole=whole)
+
+
+def groups_of(run: Run) -> Groups | None:
+    """The groups of workers of whose rows the rule sees the means.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The groups; None where it sees the rows.
+    """
+    decides = schedule(run)
+    if decides.sees != "buckets":
+        return None
+    return Groups(decides.buckets, run.workers.total, decides.whole, run.masks)
 
 
 def topology(run: Run) -> Topology:

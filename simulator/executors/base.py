@@ -1,6 +1,7 @@
 """Checkpoints, plans and preparations, which all executors share."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 from byzax.simulator.durations import Draw, Durations, Way, build_draws
 from byzax.simulator.events import Network, States
+from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.parts import least_rows, schedule, topology
@@ -46,7 +48,7 @@ class Checkpoint(NamedTuple):
     `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
     updates were planned; empty where it is not. `weights` `[updates, n]`: the share that the rule gave to each worker's
     row in each of `updates`, where they are recorded. `recorded`: those of these updates that are recorded whole.
-    `traffic`: the messages sent by then.
+    `traffic`: the messages sent by then. `epsilon`: the privacy spent by then, NaN without `privacy`.
     """
 
     seed: int
@@ -62,6 +64,7 @@ class Checkpoint(NamedTuple):
     weights: np.ndarray | None = None
     recorded: tuple[Update, ...] = ()
     traffic: Traffic | None = None
+    epsilon: float = math.nan
 
 
 class RunError(RuntimeError):
@@ -106,7 +109,9 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         source = source.replace(loss=0.0, crashes=(), outages=())
     rounds = topology(run).rounds
     if rounds is not None:
-        made = plan_rounds(rounds(run), steps, source, run.seed, wire_bits(run))
+        described = rounds(run)
+        make = plan_exchanges if described.exchanges else plan_rounds
+        made = make(described, steps, source, run.seed, wire_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
         return made
@@ -115,7 +120,8 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
     if all_together(run, smooth):
-        return in_step(steps, draws)
+        made = in_step(steps, draws)
+        return made._replace(seen=np.full(steps, decides.buckets)) if decides.sees == "buckets" else made
     senders = byzantine_senders(run)
     if smooth:
         senders = senders._replace(timing=Timing())

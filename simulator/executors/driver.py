@@ -1,5 +1,6 @@
 """The driver of runs: it advances engines from stop to stop, evaluates, ends runs early, and takes snapshots."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 
 from byzax.aggregators.base import LIMIT
 from byzax.simulator import interrupts
+from byzax.simulator.accounting import build_epsilon
 from byzax.simulator.config.executors import EarlyStopping
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Traffic
@@ -58,6 +60,7 @@ class Course:
         timeline: Its timeline at the last checkpoint.
         gradients: `[T + 1]`, gradients delivered by each version of `timeline`.
         traffic: The messages sent by each version of it.
+        epsilon: The privacy spent by each version of it.
         receivers: The number of nodes that get a message of each node, in the directions in which these vary in size.
     """
 
@@ -71,6 +74,7 @@ class Course:
     timeline: Timeline | None = None
     gradients: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
     traffic: Traffic | None = None
+    epsilon: Callable[[int], float] = field(default=lambda step: math.nan)
     receivers: dict[Way, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -226,7 +230,7 @@ def _checkpoint(
     if course.timeline is not timeline:
         run = task.run if task.run.seed == course.seed else task.run.replace(seed=course.seed)
         course.timeline, course.gradients = timeline, delivered(timeline, per_job(run))
-        course.traffic = traffic(run, timeline)
+        course.traffic, course.epsilon = traffic(run, timeline), build_epsilon(run, timeline)
         course.receivers = {way: receivers(run, timeline, way, len(counts)) for way, counts in look.bits.items()}
     sent = course.traffic and Traffic(*(float(each[step]) for each in course.traffic))
     for way, counts in look.bits.items():
@@ -246,6 +250,7 @@ def _checkpoint(
         weights=since.weights if task.record.weights else None,
         recorded=since.recorded,
         traffic=sent,
+        epsilon=course.epsilon(step),
     )
     made = Evaluated(step, checkpoint.time_s, checkpoint.gradients, checkpoint.wall_s, look.evaluation)
     course.evaluations.append(made)

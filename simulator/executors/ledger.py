@@ -78,7 +78,7 @@ def links(run: Run, timeline: Timeline) -> list[Links]:
     """
     found: dict[tuple[Way, tuple[str, str]], list[np.ndarray]] = {}
     for sent in _sent(run, timeline):
-        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs.reshape(-1, 2))
+        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs)
     return [Links(way, kinds, np.unique(np.concatenate(pairs), axis=0)) for (way, kinds), pairs in found.items()]
 
 
@@ -231,17 +231,21 @@ def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[Sent
                 for receiver, senders in enumerate(step.senders)
                 for sender in senders
                 if sender != receiver or kinds[step.reads] != step.kind
-            ]
-        )
+            ],
+            int,
+        ).reshape(-1, 2)
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
         if step.joined is not None:
             places = [step.senders[receiver].index(sender) for sender, receiver in pairs.tolist()]
             for t in range(timeline.steps):
                 there[t] &= step.joined(run.seed, t)[pairs[:, 1], places]
-        messages = _every_update(len(pairs), there)
         way = rounds.way(step)
-        yield SentMessages(way, (kinds[step.reads], step.kind), pairs, getattr(bits, way) * step.size, messages)
+        sizes = np.array([step.bits_from(sender, getattr(bits, way)) for sender in pairs[:, 0].tolist()])
+        for size in np.unique(sizes).tolist():
+            mine = np.flatnonzero(sizes == size)
+            messages = _every_update(len(mine), there[:, mine])
+            yield SentMessages(way, (kinds[step.reads], step.kind), pairs[mine], size, messages)
 
 
 def _in_updates(network: Network, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:

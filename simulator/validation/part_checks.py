@@ -10,10 +10,12 @@ from byzax.simulator.contracts import build, check_type, errors_of, require
 from byzax.simulator.data import Dataset, Split
 from byzax.simulator.executors.base import all_together, plan, situation
 from byzax.simulator.mistakes import Impossible
+from byzax.simulator.parts import schedule as grouped
 from byzax.simulator.parts import topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
 from byzax.simulator.training import build_optimizer
+from byzax.simulator.validation.privacy_checks import check_masks, check_privacy
 from byzax.simulator.validation.rule_rows import check_rule, nested_parts
 from byzax.simulator.validation.training_traces import check_schedule, trace_rate
 from byzax.simulator.validation.wire_checks import check_wire, trace_wire
@@ -71,6 +73,9 @@ def check_parts(run: Run) -> Schedule:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with errors_of("topology", run.topology):
         structure.check(run)
+    check_masks(run, schedule)
+    check_privacy(run, schedule)
+    schedule = grouped(run)
     functions = [*parts_of(run.latency, "latency"), ("data.partition", run.data.partition)]
     functions += [(f"data.augment[{i}]", each) for i, each in enumerate(run.data.augment)]
     for key, part in functions:
@@ -83,7 +88,7 @@ def check_parts(run: Run) -> Schedule:
             "quorum all, attack.timing honest, and no lost message or crash"
         )
     if all_together(run):
-        for rows in structure.inboxes or (n,):
+        for rows in structure.inboxes or (schedule.buckets or n,):
             check_rule(run, rows)
     return schedule
 
