@@ -29,9 +29,11 @@ from byzax.simulator.contracts import build_rule
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm
+from byzax.simulator.grouping import build_mean_of_groups
 from byzax.simulator.jobs import Work, build_make_row, build_work
 from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
-from byzax.simulator.parts import f_of_rule, rule_of, schedule, topology
+from byzax.simulator.parts import f_of_rule, groups_of, rule_of, schedule, topology
+from byzax.simulator.privacy import with_row_noise
 from byzax.simulator.rates import Rate
 from byzax.simulator.senders import IsByzantine, build_count_samples, build_is_byzantine, build_ranks_of_rows
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
@@ -114,14 +116,27 @@ def build(run: Run, rows_seen: int) -> Core:
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    buckets = decides.buckets if decides.sees == "buckets" else 0
-    aggregate = build_aggregate(rule, decides.weight, buckets, weighed, rule_remembers)
+    by_worker, by_server = (_clip_and_noise(run, level) for level in ("worker", "server"))
+    clip, noise = by_server or (None, 0.0)
+    groups = groups_of(run)
+    # who asks the rule many times need not mask rows each time
+    aggregate, answer = (
+        build_aggregate(
+            rule,
+            decides.weight,
+            None if groups is None else _mean_of_groups(groups, rows_seen, hidden and groups.masks is not None),
+            weighed,
+            rule_remembers,
+            clip,
+        )
+        for hidden in (True, False)
+    )
     return Core(
         start=build_start(model, optimizer, rule, judge, own, rule_remembers, filter_remembers),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         move=_compiled(step),
         batch=model.batch,
-        memory=memory and with_job_keys(memory),
+        memory=with_row_noise(memory, *by_worker) if by_worker else memory and with_job_keys(memory),
         byzantine_ranks=ranks,
         init_adversary=adversary.init,
         hides_rows=adversary.has_hidden_rows,
@@ -131,7 +146,7 @@ def build(run: Run, rows_seen: int) -> Core:
             adversary,
             ranks,
             is_byzantine,
-            aggregate,
+            answer,
             make_context,
             move,
             harm,
@@ -144,7 +159,9 @@ def build(run: Run, rows_seen: int) -> Core:
             remembers=rule_remembers,
             rate=1.0 if structure.mixes else _server_rate(run),
         ),
-        update=build_update(aggregate, judge, make_context, move, is_byzantine, count_samples, filter_remembers),
+        update=build_update(
+            aggregate, judge, make_context, move, is_byzantine, count_samples, filter_remembers, noise * (clip or 0)
+        ),
         evaluate=build_evaluate(model, _goal(run, adversary)),
     )
 
@@ -187,10 +204,10 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
     ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    made = build_rule(rule, (), models_seen, min(byzantine, models_seen))
+    made = build_rule(rule, (), models_seen, min(byzantine, (models_seen - 1) // 2))
     model, batch_size = _model(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
     make_context = build_context(model, batch_size, _server_row(run), take_aggregate)
-    aggregate = build_aggregate(made, None, 0, False, False)
+    aggregate = build_aggregate(made, None, None, False, False)
     return Agreement(
         init_adversary=adversary.init,
         forge=None
@@ -311,15 +328,23 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
 
 # Each part is built once: functions built from equal parts are then the same functions, compiled once.
 _attack, _filter = compiled_once(build_part), compiled_once(build_part)
-_compiled = compiled_once(jax.jit)
+_compiled, _mean_of_groups = compiled_once(jax.jit), compiled_once(build_mean_of_groups)
 
 
 def _server_row(run: Run) -> ServerRow:
     """The server's own row, made as workers make theirs."""
     model, classes = _model(run.model.replace(seed=None), run.data.replace(seed=None)), load(run.data).classes
     how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
+    # its samples are its own
+    how = how._replace(batches="replacement", privacy=None)
     make_row = build_make_row(model, classes, batch_size, how, augment, None, None)
     return build_server_row(make_row, _memory(run), how.local, batch_size)
+
+
+def _clip_and_noise(run: Run, level: str) -> tuple[float, float] | None:
+    """The bound and the noise of `privacy`; None where it is not of this level."""
+    private = run.privacy
+    return None if private is None or private.level != level else (private.clip, private.noise)
 
 
 def _attackers(run: Run) -> tuple[Attackers, ...]:
