@@ -29,61 +29,19 @@ class Slice(NamedTuple):
     d: int
 
 
-class MeasureWhole(Protocol):
-    """Measures all coordinates, where one server has them."""
-
-    def __call__(self, *arrays: Any) -> Any:
-        """The value.
-
-        Args:
-            *arrays: Rows `[n, d]`, and what else the measure takes.
-
-        Returns:
-            What it is, an array or several.
-        """
-        ...
-
-
-class MeasurePart(Protocol):
-    """Measures the coordinates of a slice."""
-
-    def __call__(self, *arrays: Any) -> Array:
-        """The numbers that a server sends.
-
-        Args:
-            *arrays: The slices of those of `MeasureWhole`.
-
-        Returns:
-            `[m]`, from which the value of all coordinates can be found.
-        """
-        ...
-
-
-class JoinParts(Protocol):
-    """Finds the value of all coordinates from those of slices."""
-
-    def __call__(self, parts: Array, /, *arrays: Any) -> Any:
-        """The value, as `MeasureWhole` gives it.
-
-        Args:
-            parts: `[S, m]`, the numbers of all servers.
-            *arrays: The slices, of which only the shapes but that of the coordinates may be used.
-        """
-        ...
-
-
 class Measure(NamedTuple):
     """Something that is measured on all coordinates of rows, such as their norms, on one server or on several.
 
     Attributes:
-        whole: Measures all coordinates.
-        part: Measures a slice.
-        join: Finds the value of all coordinates from those of slices.
+        whole: `whole(*arrays)`, the value of all coordinates where one server has them, an array or several.
+        part: `part(*arrays)`, of the slices of these arrays: the numbers `[m]` that a server sends.
+        join: `join(parts, *arrays)`, the value of all coordinates as `whole` gives it, from the numbers `[S, m]` of all
+            servers; of the arrays, which are slices, it may use the shapes but that of the coordinates.
     """
 
-    whole: MeasureWhole
-    part: MeasurePart
-    join: JoinParts
+    whole: Callable[..., Any]
+    part: Callable[..., Array]
+    join: Callable[..., Any]
 
 
 class Exchange(NamedTuple):
