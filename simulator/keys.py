@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     NODE = 21
     LINKS = 22
     GRAPH = 30
+    PARTNER = 31
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

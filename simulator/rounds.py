@@ -65,11 +65,13 @@ class Rounds(NamedTuple):
         ends: The step with which a round ends.
         honest: The nodes that have to take that step: a round ends when all of them have that can. Where none can, the
             run ends.
+        pairs: Whether a round is one exchange of two nodes and no round of all. See `exchanges.py`.
     """
 
     steps: tuple[RoundStep, ...]
     ends: str
     honest: tuple[int, ...]
+    pairs: bool = False
 
     def way(self, step: RoundStep) -> Way:
         """The direction of the messages that a step reads."""

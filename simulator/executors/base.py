@@ -19,6 +19,7 @@ from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network
+from byzax.simulator.exchanges import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.parts import least_rows, message_bits, schedule, topology
@@ -104,7 +105,9 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         source = source.replace(loss=0.0, crashes=(), outages=())
     rounds = topology(run).rounds
     if rounds is not None:
-        made = plan_rounds(rounds(run), steps, source, run.seed, message_bits(run))
+        described = rounds(run)
+        planning = plan_exchanges if described.pairs else plan_rounds
+        made = planning(described, steps, source, run.seed, message_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
         return made

@@ -29,7 +29,14 @@ from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_w
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.outages import check_servers
-from byzax.simulator.periodic import by_step, check_in_step, mean_measurements, mean_of_counted, periodic_network
+from byzax.simulator.periodic import (
+    by_step,
+    check_in_step,
+    check_peers,
+    mean_measurements,
+    mean_of_counted,
+    periodic_network,
+)
 from byzax.simulator.receivers import EdgeWeights, UpdateReceiver, build_receivers, nodes_arrays, received_rows
 from byzax.simulator.redrawing import build_redrawn
 from byzax.simulator.round_table import RoundEvent, before
@@ -158,24 +165,12 @@ def counted(neighbours: int) -> str:
 
 def _check(run: Run, name: str, graph: NodeGraph, mixes: bool, waits: bool) -> None:
     """Raises ValueError for what a run cannot have without a server, or on its graph."""
-    byzantine = run.workers.byzantine
-    refused = [
-        (byzantine.count == run.workers.total, "what is measured are the honest nodes: leave one of them honest"),
-        (graph.byzantine not in (None, byzantine.count) or (graph.byzantine is not None and byzantine.which != "first"),
-         f"in the graph {name} the first {graph.byzantine} nodes are Byzantine: take workers.byzantine "
-         f"{graph.byzantine}, and which first"),
-        (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.mixing weighted_average"),
-        (run.regularisation.max_norm is not None, "has no server that bounds the model: leave "
-         "regularisation.max_norm out"),
-        (mixes and (run.rule.name != "average" or bool(run.pre)),
-         "mixing takes the place of the rule: leave rule and pre out, or mixing"),
-        (run.latency.mishaps and not waits,
-         "all nodes wait for all others: leave latency.loss, latency.crashes and latency.outages out, or give "
-         "topology.quorum"),
-    ]  # fmt: skip
-    for wrong, words in refused:
-        if wrong:
-            raise PartError(f"gossip: {words}")
+    check_peers(run, name, graph, mixes)
+    if run.latency.mishaps and not waits:
+        raise PartError(
+            "gossip: all nodes wait for all others: leave latency.loss, latency.crashes and latency.outages out, or "
+            "give topology.quorum"
+        )
     check_servers(run, 0)
     check_in_step(run, may_lose=waits)
 
