@@ -14,7 +14,7 @@ from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
 from byzax.experiments.reference_commands import list_, schema
 from byzax.experiments.refusing import INTERRUPTED, TERMINATED
-from byzax.experiments.result_commands import SHOW_CODES, ledger, partition, replay, show, status, timeline
+from byzax.experiments.result_commands import SHOW_CODES, ledger, partition, replay, show, status, timeline, topology
 from byzax.experiments.study_commands import EXIT_CODES, run, tune
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command()(status)
 app.command(epilog=SHOW_CODES)(show)
 app.command()(replay)
 app.command()(timeline)
+app.command()(topology)
 app.command()(ledger)
 app.command()(partition)
 app.command("list")(list_)

@@ -24,7 +24,8 @@ SPENT = ["computing_s", "messages_s", "waiting_s"]
 COUNTED = ("complete", "degraded")
 LARGEST = 2**53
 # The arrays of an update with an entry for each row.
-BY_ROW = ("rows", "byzantine", "forged")
+# with several receivers `forged` has an axis over these before that of rows
+BY_ROW = {"rows": -2, "byzantine": -1, "forged": -2}
 SWITCHES = {"True": "1", "False": "0"}
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 # control characters and halves of surrogate pairs would reach the terminal, or break a table
@@ -287,7 +288,7 @@ def read_recorded(folder: Path) -> list[Update]:
         if (
             not _is_whole(step)
             or arrays["time_s"].ndim
-            or {len(arrays[k]) if arrays[k].ndim else -1 for k in BY_ROW} != {n}
+            or any(arrays[k].shape[axis : axis + 1 or None] != (n,) for k, axis in BY_ROW.items())
         ):
             raise Damaged(f"{path.name} holds no update")
         if not 0 <= step < len(diagnostics):

@@ -1,4 +1,4 @@
-"""The commands `byzax status`, `show`, `replay`, `timeline`, `ledger` and `partition`."""
+"""The commands `byzax status`, `show`, `replay`, `timeline`, `topology`, `ledger` and `partition`."""
 
 # jax, ray, pandas and matplotlib are imported inside the commands: `byzax --help` answers at once
 import sys
@@ -171,6 +171,32 @@ def timeline(
         refuse(error)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(timelines.table(labelled))
+    console.print(str(picture), highlight=False, soft_wrap=True)
+
+
+@report_errors
+def topology(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, or the folder of a run.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario: --set rule=krum.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture, .png or .svg; by default topology.png here.")
+    ] = None,
+) -> None:
+    """Draw nodes and links; print how many messages each node reads, and which conditions are met."""
+    from rich.console import Console
+
+    from byzax.experiments import topologies
+
+    try:
+        structure = topologies.read(file, settings or [])
+        picture = topologies.draw(structure, out or Path("topology.png"))
+    except ScenarioError as error:
+        refuse(error)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for each in topologies.tables(structure):
+        console.print(each)
     console.print(str(picture), highlight=False, soft_wrap=True)
 
 

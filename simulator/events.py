@@ -225,11 +225,13 @@ OfEvents = Sequence[tuple[str, Any]]
 class MeasureUpdate(Protocol):
     """Puts the measurements of an update together."""
 
-    def __call__(self, seen: OfEvents, /) -> tuple[Diagnostics, Any]:
+    def __call__(self, seen: OfEvents, happened: Any = None, /) -> tuple[Diagnostics, Any]:
         """The measurements of an update.
 
         Args:
             seen: The measurements of its events.
+            happened: `[events]`, whether each happened, as others only fill compiled code up; None where all did, as it
+                is wherever all nodes take all steps.
 
         Returns:
             The diagnostics, and the workers' weights `[n]`.

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from byzax.options import PartError
 from byzax.simulator.byzantine_timing import timing
@@ -157,17 +158,29 @@ def mean_measurements(seen: Sequence[tuple[Diagnostics, jax.Array]]) -> tuple[Di
     return jax.tree.map(lambda *each: jnp.stack(each).mean(axis=0), *seen)
 
 
-@jax.jit
-def mean_of_counted(seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]]) -> tuple[Diagnostics, jax.Array]:
-    """The means of what some of several nodes measured in an update.
+def mean_of_counted(seen: OfEvents, step: str, happened: jax.Array | None) -> tuple[Diagnostics, jax.Array]:
+    """The means of what some of the events of a step measured in an update.
 
     Args:
-        seen: The diagnostics of each, the weights `[n]` that it gave to rows, and whether it counts.
+        seen: As `Network.measure` gets it; of the events of the step the diagnostics, the weights `[n]` that its node
+            gave to rows, and whether it counts.
+        step: The step.
+        happened: As `Network.measure` gets it.
 
     Returns:
         The means of both over those that count; NaN where none does, of which nothing is undecided.
     """
+    mine = [i for i, (name, _) in enumerate(seen) if name == step]
+    return _mean_of_counted([seen[i][1] for i in mine], None if happened is None else happened[np.array(mine)])
+
+
+@jax.jit
+def _mean_of_counted(
+    seen: Sequence[tuple[Diagnostics, jax.Array, jax.Array]], happened: jax.Array | None
+) -> tuple[Diagnostics, jax.Array]:
     counts = jnp.stack([jnp.asarray(each) for *_, each in seen])
+    if happened is not None:
+        counts &= happened
 
     def mean(*each: jax.Array) -> jax.Array:
         values = jnp.stack(each)

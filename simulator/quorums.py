@@ -47,7 +47,7 @@ def dies_s(alive: Spells, at_s: float) -> float:
 
 
 def still_comes(step: "RoundStep", there_s: np.ndarray, back_s: np.ndarray) -> np.ndarray:
-    """Whether a message of another node comes to each node, `[nodes]`, after the second at which it is back."""
+    """`[nodes]`, true where a message of another node comes after the second at which it is back."""
     comes = np.isfinite(there_s) & (there_s >= back_s[:, None])
     comes[own_places(step)] = False
     return np.asarray(comes.any(axis=1))

@@ -346,5 +346,5 @@ def one_model(
     )
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
     return mean_measurements([found for _, found in seen if found is not None])

@@ -327,5 +327,5 @@ def _build_steps(
     )
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
-    return mean_of_counted(by_step(seen)[UPDATE])
+def _measure(seen: OfEvents, happened: jax.Array | None = None) -> tuple[Diagnostics, Any]:
+    return mean_of_counted(seen, UPDATE, happened)

@@ -1,4 +1,4 @@
-"""The commands `byzax bench rules`, `training`, `population` and `schedules`."""
+"""The commands `byzax bench rules`, `training`, `population`, `schedules` and `topologies`."""
 
 # slow imports are inside the commands: `byzax --help` answers at once
 import difflib
@@ -173,5 +173,24 @@ def schedules(
     say = _say(path, quiet)
     try:
         benchmark.run(steps, repeats, workers, updates, path, say)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
+
+
+@bench.command()
+@report_errors
+def topologies(
+    steps: Annotated[int, typer.Option(min=1, help="Updates of a run.")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
+    path: NUMBERS = None,
+    quiet: QUIET = False,
+) -> None:
+    """Updates per second and bits of topologies in each executor, beside one server and the gradients alone."""
+    from byzax.experiments.benchmarks import topologies as benchmark
+
+    check_environment()
+    say = _say(path, quiet)
+    try:
+        benchmark.run(steps, repeats, path, say)
     except KeyboardInterrupt as end:
         _interrupted(path, end)

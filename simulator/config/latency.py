@@ -139,7 +139,7 @@ class LatencyPart(Part, frozen=True):
 
     @property
     def mishaps(self) -> bool:
-        """Whether messages may be lost or late, or nodes die."""
+        """True where messages may be lost or late, or nodes may die."""
         return bool(self.loss or self.crashes or self.outages)
 
 

@@ -153,7 +153,15 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
                 for i in range(wave.width)
             ]
         names = [functions.steps[wave.step].name for wave in kind.waves for _ in range(wave.width)]
-        diagnostics, weights = functions.measure([(names[i], found[i].seen) for i in kind.order])
+        seen = [(names[i], found[i].seen) for i in kind.order]
+        if any(wave.vacant for wave in kind.waves):
+            happened = [
+                each.nodes < wave.vacant if wave.vacant else jnp.ones(wave.width, bool)
+                for wave, each in zip(kind.waves, waves, strict=True)
+            ]
+            diagnostics, weights = functions.measure(seen, jnp.concatenate(happened)[np.array(kind.order)])
+        else:
+            diagnostics, weights = functions.measure(seen)
         arrays = [found[i].arrays for i in kind.order] if watching.whole else []
         return LoopState(nodes, held, last), diagnostics, weights[: watching.weights], arrays
 
@@ -201,9 +209,12 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
 
 def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
     """The states of all nodes of a kind with those after the events of a wave."""
+    if wave.vacant and isinstance(states, OneNode):
+        return jax.tree.map(lambda old, each: jnp.where(events.nodes[0] < 1, each, old), states, new)
     return (
         new
         if wave.whole or isinstance(states, OneNode)
+        # places of nodes that are none are left out
         else jax.tree.map(lambda leaf, each: leaf.at[events.nodes].set(each), states, new)
     )
 

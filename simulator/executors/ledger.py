@@ -51,6 +51,36 @@ class SentMessages(NamedTuple):
     blocks: Iterator[tuple[np.ndarray, np.ndarray]]
 
 
+class Links(NamedTuple):
+    """The links between nodes of two kinds.
+
+    Attributes:
+        way: Their direction.
+        kinds: The kind of their senders, and of their receivers.
+        pairs: `[L, 2]`, sender and receiver of each, rising.
+    """
+
+    way: Way
+    kinds: tuple[str, str]
+    pairs: np.ndarray
+
+
+def links(run: Run, timeline: Timeline) -> list[Links]:
+    """The links of a run, also those over which nothing is sent.
+
+    Args:
+        run: The run.
+        timeline: Its timeline, of one update at least.
+
+    Returns:
+        The links.
+    """
+    found: dict[tuple[Way, tuple[str, str]], list[np.ndarray]] = {}
+    for sent in _sent(run, timeline):
+        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs.reshape(-1, 2))
+    return [Links(way, kinds, np.unique(np.concatenate(pairs), axis=0)) for (way, kinds), pairs in found.items()]
+
+
 def traffic(run: Run, timeline: Timeline) -> Traffic:
     """The messages of a run, summed up until each version of the model.
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from byzax.simulator.events import Network
-from byzax.simulator.executors.forms import Form, Parts, forms_of, kinds_of, parts_of, runs_of
+from byzax.simulator.executors.event_parts import Parts, kinds_of, parts_of, runs_of
+from byzax.simulator.executors.forms import Form, forms_of
+from byzax.simulator.executors.wave_lists import Vacancies, vacancies_of, waves_of
 from byzax.simulator.executors.waves import (
     LANES,
     Arriving,
@@ -55,16 +57,17 @@ class Program:
         grouped: set[tuple[int, int]] = set()
         found: dict[Any, list[Wave]] = {}
         orders: list[tuple[int, ...]] = []
+        self._vacancies = self._find_vacancies(timeline)
         self.kind_of, jobs = np.empty(timeline.steps, int), []
         for since in range(0, timeline.steps, AT_ONCE):
             parts = parts_of(network, since, min(since + AT_ONCE, timeline.steps), held)
             pairs = np.unique((parts.block.step * len(self._kinds) + parts.shows)[parts.grouped])
             grouped |= {divmod(pair, len(self._kinds)) for pair in pairs.tolist()}
-            for form in forms_of(network, parts, held, self._widest):
+            for form in forms_of(network, parts, held, self._widest, self._vacancies):
                 waves = [self._wave(parts, form, number) for number in range(len(form.waves))]
                 like = form.waves, form.pattern
                 if like not in found:
-                    orders.append(tuple(np.argsort(np.concatenate(form.places, axis=1)[0]).tolist()))
+                    orders.append(self._order(form))
                 before = found.setdefault(like, waves)
                 found[like] = [one.merged(other) for one, other in zip(before, waves, strict=True)]
                 self.kind_of[since + form.updates] = list(found).index(like)
@@ -95,9 +98,29 @@ class Program:
             Those of the groups, of new rows that later updates read too, and of each wave.
         """
         kind, parts = self.kinds[self.kind_of[since]], parts_of(self._network, since, until, self._held)
-        (form,) = forms_of(self._network, parts, self._held, self._widest)
+        (form,) = forms_of(self._network, parts, self._held, self._widest, self._vacancies)
         waves = (self._events_of(parts, form, number, wave) for number, wave in enumerate(kind.waves))
         return kind.groups and self._in_groups(parts, kind.groups), _arriving(parts, form, kind.waves), tuple(waves)
+
+    def _find_vacancies(self, timeline: Timeline) -> Vacancies:
+        """The nodes that have a place in each wave where some do not take a step that they take in other updates.
+
+        Without these places updates in which other nodes take part would be of kinds of their own, each compiled apart.
+        """
+        found: Vacancies = {}
+        if all(np.isfinite(times.end_s).all() for times in timeline.rounds):
+            return found
+        for since in range(0, timeline.steps, AT_ONCE):
+            parts = parts_of(self._network, since, min(since + AT_ONCE, timeline.steps), self._held)
+            found = vacancies_of(waves_of(self._network, parts, self._widest), parts.block, found)
+        return found
+
+    def _order(self, form: Form) -> tuple[int, ...]:
+        """The places of the events of an update among all of its waves, in the order of the table."""
+        if not self._vacancies:
+            return tuple(np.argsort(np.concatenate(form.places, axis=1)[0]).tolist())
+        # rounds list the nodes of one step after the other
+        return tuple(range(sum(places.shape[1] for places in form.places)))
 
     def _wave(self, parts: Parts, form: Form, number: int) -> Wave:
         block, network, mine, reads = parts.block, self._network, form.places[number], form.reads[number]
@@ -109,8 +132,9 @@ class Program:
                 "last_rows: give its NodeStep last_rows, or take executor loop or ray"
             )
         in_order = np.tile(np.arange(network.nodes.get("worker", 0)), lanes)
-        shown = block.sender[block.first[mine + 1] - 1] if shows >= 0 else np.zeros_like(mine)
-        whole = width == network.nodes[network.steps[step].kind] and (block.node[mine] == np.arange(width)).all()
+        happens, count = mine >= 0, network.nodes[network.steps[step].kind]
+        shown = np.where(happens, block.sender[block.first[mine + 1] - 1], 0) if shows >= 0 else np.zeros_like(mine)
+        whole = width == count and happens.all() and (block.node[mine] == np.arange(width)).all()
         return Wave(
             step,
             width,
@@ -130,6 +154,7 @@ class Program:
                 and reads.at.shape[2] == len(in_order)
                 and ((block.sender[reads.at] == in_order) | ~reads.there).all()
             ),
+            vacant=0 if happens.all() else count,
         )
 
     def _lanes(self, form: Form, number: int) -> int:
@@ -150,10 +175,10 @@ class Program:
     def _events_of(self, parts: Parts, form: Form, number: int, wave: Wave) -> WaveEvents:
         block, mine, reads = parts.block, form.places[number], form.reads[number]
         at, there = reads.at, reads.there
-        last = block.first[mine + 1] - 1
+        happens, last = mine >= 0, block.first[mine + 1] - 1
         if wave.shown:
             at = np.concatenate([at, last[..., None]], axis=2)
-            there = np.concatenate([there, np.ones((*mine.shape, 1), bool)], axis=2)
+            there = np.concatenate([there, happens[..., None]], axis=2)
         chosen = lags = new = None
         if wave.lanes:
             lags, new = np.where(there, block.lag[at], -1), reads.new
@@ -164,11 +189,11 @@ class Program:
                 offset[each] = offset[before] + self._count(form, before)
             chosen = offset[reads.wave] + reads.inside
         return WaveEvents(
-            block.node[mine],
-            block.turn[mine],
+            np.where(happens, block.node[mine], wave.vacant),
+            np.where(happens, block.turn[mine], 0),
             np.where(there, block.sender[at], -1),
             np.where(there, block.version[at], 0),
-            block.sender[last] if wave.shown else np.zeros_like(mine),
+            np.where(happens, block.sender[last], 0) if wave.shown else np.zeros_like(mine),
             chosen,
             lags,
             new,

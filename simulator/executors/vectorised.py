@@ -227,7 +227,13 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         names = [network.steps[wave.step].name for wave in kind.waves for _ in range(wave.width)]
         for seed, each in enumerate(seeds):
             diagnostics, shares, arrays = jax.tree.map(lambda leaf, seed=seed: leaf[seed], found)
-            by_step = [(names[i], made) for i, made in zip(kind.order, arrays, strict=True)]
+            _, _, waves = each.program.events(update, update + 1)
+            happened = [
+                is_there
+                for wave, events in zip(kind.waves, waves, strict=True)
+                for is_there in (events.nodes[0] < (wave.vacant or np.inf)).tolist()
+            ]
+            by_step = [(names[i], made) for i, made in zip(kind.order, arrays, strict=True) if happened[i]]
             made = Update(
                 step=update,
                 time_s=float(timelines[seed].time_s[update]),

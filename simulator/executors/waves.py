@@ -29,6 +29,8 @@ class Wave(NamedTuple):
         lanes: Of an event that reads last rows, how often it does: 1 as they were sent, 2 as they were computed too;
             else 0.
         in_place: Whether it reads those of all workers, in order, and as they are at the end of the update.
+        vacant: The number of nodes of the kind where some events do not happen in some updates, and only fill the wave
+            up; 0 where all happen.
     """
 
     step: int
@@ -43,6 +45,7 @@ class Wave(NamedTuple):
     padded: bool
     lanes: int
     in_place: bool
+    vacant: int = 0
 
     def merged(self, other: "Wave") -> "Wave":
         """The wave with what holds of the events of two blocks."""
@@ -53,6 +56,7 @@ class Wave(NamedTuple):
             direct=self.direct and other.direct and self.reads == other.reads,
             padded=self.padded or other.padded,
             in_place=self.in_place and other.in_place,
+            vacant=max(self.vacant, other.vacant),
         )
 
 
@@ -91,7 +95,7 @@ class WaveEvents(NamedTuple):
     """The events of a wave in t updates, w in each: whole numbers of NumPy, or of JAX in a loop.
 
     Attributes:
-        nodes: `[t, w]`.
+        nodes: `[t, w]`; the number of nodes of the kind for an event that does not happen.
         turns: `[t, w]`.
         senders: `[t, w, k]`. See `NodeEvent`.
         versions: `[t, w, k]`.

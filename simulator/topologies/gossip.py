@@ -277,16 +277,16 @@ def _show(peer: Peer) -> Server:
 def _build_measure(honest: tuple[int, ...]) -> MeasureUpdate:
     """The means over the honest nodes."""
 
-    def measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+    def measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
         mixed = by_step(seen)["mix"]
         return mean_measurements([mixed[i] for i in honest])
 
     return measure
 
 
-def _measure_some(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure_some(seen: OfEvents, happened: jax.Array | None = None) -> tuple[Diagnostics, Any]:
     """The means over the honest nodes that mixed."""
-    return mean_of_counted(by_step(seen)["mix"])
+    return mean_of_counted(seen, "mix", happened)
 
 
 def _models(states: States, nodes: np.ndarray) -> jax.Array:

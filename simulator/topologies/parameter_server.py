@@ -202,7 +202,7 @@ def _at_their_places(
     return Arrivals(spread(workers, -1), *others), filled
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
     return dict(seen)["update"]
 
 

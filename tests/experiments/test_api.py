@@ -701,6 +701,14 @@ def test_recorded_weights_are_those_of_every_update_and_worker(recorded):
     assert (len(empty), [*empty.columns[-3:]]) == (0, ["step", "worker", "weight"])
 
 
+@pytest.mark.parametrize("topology", ["gossip", {"name": "guanyu", "servers": 4, "byzantine_servers": 0}])
+def test_recorded_updates_of_several_receivers_are_read_again(topology):
+    changes = {"topology": topology, "workers.total": 7, "workers.byzantine": 1, "rule": "median", "steps": 3}
+    (first, *_) = run(record={"rows": 1}, **changes).recorded()
+    receivers = 7 if topology == "gossip" else 4
+    assert first.forged.shape == (receivers, *first.rows.shape)
+
+
 def test_the_chosen_updates_are_recorded_and_no_others():
     for rows, steps in ((1, [0, 1, 2]), (2, [0, 2]), ([1], [1]), ([2, 0], [0, 2])):
         assert [each.step for each in run(record={"rows": rows}).recorded()] == steps, rows

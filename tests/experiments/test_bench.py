@@ -169,7 +169,7 @@ def test_numbers_may_go_into_a_pipe(tmp_path):
     assert pipe.is_fifo()
 
 
-@pytest.mark.parametrize("name", ["population", "rules", "schedules", "training"])
+@pytest.mark.parametrize("name", ["population", "rules", "schedules", "topologies", "training"])
 def test_no_benchmark_writes_over_its_numbers_as_they_are(name):
     text = (ROOT / "experiments" / "benchmarks" / f"{name}.py").read_text()
     assert "write_numbers(path, " in text

@@ -18,6 +18,8 @@ from byzax.simulator.durations import Durations
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import digest, network_of, plan, prepare
 from byzax.simulator.executors.driver import Saving
+from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
 from byzax.simulator.rounds import Rounds, RoundStep, plan_rounds
@@ -220,6 +222,30 @@ def test_compiled_loops_are_within_rounding_of_one_event_after_the_other(name):
         for a, b in zip(other.recorded, one.recorded, strict=True):
             for name_of, mine, expected in zip(a._fields, a, b, strict=True):
                 np.testing.assert_allclose(mine, expected, rtol=1e-3, atol=1e-5, err_msg=name_of)
+
+
+@pytest.mark.parametrize("name", ["GuanYu, momentum", by_night("GuanYu"), by_night("ByzSGD")])
+def test_compiled_loops_leave_out_what_does_not_happen(name):
+    changes = {"record": {"weights": True, "rows": 3}, "latency": MISHAPS, "steps": 12}
+    for one, other in zip(*(checkpoints_of(name, each, **changes) for each in ("loop", "vectorised")), strict=True):
+        np.testing.assert_allclose(other.params, one.params, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other.evaluation, one.evaluation, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(other.weights, one.weights, rtol=1e-5)
+        for mine, expected in zip(other.updates, one.updates, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-6)
+        for a, b in zip(other.recorded, one.recorded, strict=True):
+            for name_of, mine, expected in zip(a._fields, a, b, strict=True):
+                np.testing.assert_allclose(mine, expected, rtol=1e-3, atol=1e-5, err_msg=name_of)
+
+
+def test_updates_in_which_other_nodes_take_part_are_of_one_kind():
+    study = scenario_of("GuanYu", latency=MISHAPS, topology=CASES["GuanYu"]["topology"], steps=60)
+    prepared = prepare(study.run)
+    network, _ = network_of(study.run, prepared)
+    times = {each.step: np.isfinite(each.end_s) for each in prepared.timeline.rounds}
+    assert len(np.unique(times[WORK], axis=0)) > 2
+    held = held_rows(network.steps, prepared.timeline, study.run.workers.total)
+    assert len(Program(network, prepared.timeline, held).kinds) == 1
 
 
 @pytest.mark.parametrize(("name", "actors"), [by_night(name, actors) for name in CASES for actors in (1, 2, 5)])
