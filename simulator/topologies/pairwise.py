@@ -216,9 +216,9 @@ def _show(state: Server | Trainee) -> Any:
     return state.params if isinstance(state, Trainee) else public_state(state)
 
 
-def _measure(seen: OfEvents) -> tuple[Diagnostics, Any]:
+def _measure(seen: OfEvents, happened: jax.Array | None = None) -> tuple[Diagnostics, Any]:
     """The means over the honest nodes of the pair."""
-    return mean_of_counted(by_step(seen)[MIX])
+    return mean_of_counted(seen, MIX, happened)
 
 
 def _models(states: States, nodes: np.ndarray) -> jax.Array:
