@@ -110,10 +110,6 @@ def _check(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
     """Raises ValueError for what a run cannot have without a server, or on its graph."""
     check_peers(run, name, graph, mixes)
     check_in_step(run)
-    for way in ("up", "down"):
-        link = getattr(run.latency, way)
-        if link != type(link)():
-            raise PartError(f"pairwise: sends between nodes alone: leave latency.{way} out, or give latency.peer")
 
 
 class Trainee(NamedTuple):
