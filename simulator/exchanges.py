@@ -1,86 +1,188 @@
-"""Exchanges of pairs of nodes in virtual time: a node that is done with its job draws a neighbour."""
+"""All-reduces as messages: who sends whom which part of a vector, step by step, in six algorithms of the textbooks."""
 
-import heapq
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from byzax.simulator import interrupts
-from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, build_draws, build_links, iterate_jobs
-from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.rounds import Rounds
-from byzax.simulator.timeline import NO_ROWS, RoundTimes, Timeline, timeline
+
+class Transfer(NamedTuple):
+    """A message of an all-reduce.
+
+    Attributes:
+        sender: The process that sends it.
+        receiver: The process that receives it.
+        chunk: The chunk of the vector that it holds.
+        adds: Whether the receiver adds it to its own chunk; else it takes the place of that.
+    """
+
+    sender: int
+    receiver: int
+    chunk: int
+    adds: bool
 
 
-def plan_exchanges(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
-    """The timeline of a run whose updates are exchanges of two nodes each.
+class AllReduce(NamedTuple):
+    """An algorithm for m processes.
 
-    A node does one job after the other. When it has done one it draws one of its neighbours, each with the same
-    probability; both send what they have, and the exchange takes place when the slower of the two messages is there.
-    The neighbour goes on with its job meanwhile; the node begins its next one then.
+    Attributes:
+        chunks: Number of chunks that the vector is cut into.
+        exchanges: The messages that are under way at the same time, exchange by exchange: each process sends one of
+            them at most, and receives one at most.
+        gathers: Whether a process keeps the rows that it receives and adds all of them in the end, in the order of the
+            processes' numbers; else it adds each at once to what it has so far.
+    """
+
+    chunks: int
+    exchanges: tuple[tuple[Transfer, ...], ...]
+    gathers: bool = False
+
+
+def ring(m: int) -> AllReduce:
+    """In step i each process p sends chunk (p - i) mod m to the next one, which adds it, from step m - 1 on takes it.
 
     Args:
-        rounds: Five steps: the job of a worker, the sending and the mixing of a peer, the taking of its model by the
-            worker of the same number, and the showing of it. Whom a peer may hear stands in the third.
-        steps: Number of exchanges.
-        source: The latency in a scenario, of which nothing is lost and nobody dies.
-        seed: Seed of the run.
-        bits: Bits of a message.
+        m: Number of processes.
 
     Returns:
-        The timeline. Of the messages that a peer may read in mixing the last one is the row of its own worker.
+        2 (m - 1) exchanges of m messages of one of m chunks.
+    """
+    return AllReduce(
+        m,
+        tuple(
+            tuple(Transfer(p, (p + 1) % m, (p - i) % m, adds=i < m - 1) for p in range(m)) for i in range(2 * (m - 1))
+        ),
+    )
+
+
+def tree(m: int) -> AllReduce:
+    """Sums go up a binary tree to process 0, and the whole sum goes down the same way.
+
+    In exchange l of the way up the processes p = 2^l mod 2^(l+1) send to p - 2^l.
+
+    Args:
+        m: Number of processes.
+
+    Returns:
+        2 ceil(log2 m) exchanges, with 2 (m - 1) messages of the whole vector in all.
+    """
+    up = [tuple(Transfer(p, p - gap, 0, True) for p in range(gap, m, 2 * gap)) for gap in _powers(m)]
+    return AllReduce(1, (*up, *_backwards(up)))
+
+
+def butterfly(m: int) -> AllReduce:
+    """Recursive doubling: in exchange l processes p and p xor 2^l send each other what they have, and add it.
+
+    Where m is no power of two it is done by the first 2^k processes, with 2^k the largest power below m: process
+    2^k + p sends its row to process p before, and gets the sum from it afterwards.
+
+    Args:
+        m: Number of processes.
+
+    Returns:
+        log2 m exchanges of m messages of the whole vector; else k + 2 exchanges, of which the k in the middle have 2^k.
+    """
+    core = 1 << (m.bit_length() - 1)
+    folded = [tuple(Transfer(p, p - core, 0, True) for p in range(core, m))] if core < m else []
+    doubling = [tuple(Transfer(p, p ^ gap, 0, True) for p in range(core)) for gap in _powers(core)]
+    return AllReduce(1, (*folded, *doubling, *_backwards(folded)))
+
+
+def round_robin(m: int) -> AllReduce:
+    """In step i each process p sends to process (p + i) mod m, first the chunk of that one, and then its own chunk.
+
+    Process p adds up chunk p of all rows, in the order in which they arrive, and sends the sum to all others.
+
+    Args:
+        m: Number of processes.
+
+    Returns:
+        2 (m - 1) exchanges of m messages of one of m chunks.
+    """
+    to = [[(p, (p + i) % m) for p in range(m)] for i in range(1, m)]
+    reducing = [tuple(Transfer(p, other, other, True) for p, other in pairs) for pairs in to]
+    sharing = [tuple(Transfer(p, other, p, False) for p, other in pairs) for pairs in to]
+    return AllReduce(m, (*reducing, *sharing))
+
+
+def all_to_all(m: int) -> AllReduce:
+    """In step i each process p sends its row to process (p + i) mod m.
+
+    Args:
+        m: Number of processes.
+
+    Returns:
+        m - 1 exchanges of m messages of the whole vector.
+    """
+    return AllReduce(
+        1, tuple(tuple(Transfer(p, (p + i) % m, 0, True) for p in range(m)) for i in range(1, m)), gathers=True
+    )
+
+
+def master_worker(m: int) -> AllReduce:
+    """All others send their rows to process 0 one after the other, and then it sends the sum to one after the other.
+
+    Args:
+        m: Number of processes.
+
+    Returns:
+        2 (m - 1) exchanges of one message of the whole vector.
+    """
+    up = [(Transfer(p, 0, 0, True),) for p in range(1, m)]
+    return AllReduce(1, (*up, *((Transfer(0, p, 0, False),) for p in range(1, m))))
+
+
+ALGORITHMS: dict[str, Callable[[int], AllReduce]] = {
+    each.__name__: each for each in (ring, tree, butterfly, round_robin, all_to_all, master_worker)
+}
+
+
+def _powers(m: int) -> list[int]:
+    """The powers of two below m."""
+    return [1 << level for level in range((m - 1).bit_length())]
+
+
+def _backwards(exchanges: list[tuple[Transfer, ...]]) -> list[tuple[Transfer, ...]]:
+    """The same ways back, for sums that take the place of what is there."""
+    return [tuple(Transfer(to, by, chunk, False) for by, to, chunk, _ in each) for each in reversed(exchanges)]
+
+
+def count_rows(m: int, made: AllReduce) -> list[dict[int, int]]:
+    """The numbers of rows that are summed in messages.
+
+    Args:
+        m: Number of processes.
+        made: The algorithm.
+
+    Returns:
+        For each exchange the number of rows in the message of each process that sends one.
 
     Raises:
-        ScenarioError: As `build_draws`.
+        ValueError: Where a process adds a row twice, or has not the sum of all rows in the end.
     """
-    job, sending, mixing, taking, showing = rounds.steps
-    around, n = mixing.senders, len(mixing.senders)
-    jobs = [iterate_jobs(draw) for draw in build_draws(source, n, seed, bits)]
-    partners = [generator(seed, Purpose.PARTNER, node) for node in range(n)]
-    draw_links, delays = build_links(source, seed, bits, "peer", around), []
-    places = [{other: place for place, other in enumerate(those)} for those in around]
-    most = max(map(len, around)) + 1
-    times = {step.name: np.full((2, steps, n), np.inf) for step in rounds.steps}
-    taken = np.zeros((steps, n, most), bool)
-    workers, versions, numbers = np.zeros((3, steps, 1), np.int32)
-    columns = {name: np.zeros((steps, 1)) for name in ("started_s", "received_s", "computed_s", "arrived_s")}
-    version, count = np.zeros(n, int), np.zeros(n, int)
-    queue: list[tuple[float, int, int, float, float]] = []
+    held = [[{p} for _ in range(made.chunks)] for p in range(m)]
+    found = []
+    for exchange in made.exchanges:
+        sent = [{each.sender} if made.gathers else {*held[each.sender][each.chunk]} for each in exchange]
+        for each, rows in zip(exchange, sent, strict=True):
+            mine = held[each.receiver][each.chunk]
+            if each.adds and mine & rows:
+                raise ValueError(f"process {each.receiver} adds chunk {each.chunk} of row {min(mine & rows)} twice")
+            held[each.receiver][each.chunk] = mine | rows if each.adds else rows
+        found.append({each.sender: len(rows) for each, rows in zip(exchange, sent, strict=True)})
+    if wrong := [p for p, chunks in enumerate(held) if any(len(rows) < m for rows in chunks)]:
+        raise ValueError(f"process {wrong[0]} has not the sum of all rows in the end")
+    return found
 
-    def begin(node: int, now: float) -> None:
-        _, computing, _, _ = next(jobs[node])
-        block, at = divmod(int(count[node]), BLOCK)
-        while len(delays) <= block:
-            delays.append(draw_links(len(delays) * BLOCK, BLOCK)[0])
-        others = [other for other in around[node] if other != node]
-        partner = others[int(partners[node].integers(len(others)))]
-        ways = (node, places[node][partner]), (partner, places[partner][node])
-        heapq.heappush(
-            queue, (now + computing + max(delays[block][at][way] for way in ways), node, partner, now, now + computing)
-        )
 
-    for node in range(n):
-        begin(node, 0.0)
-    time_s = np.zeros(steps)
-    for t in range(steps):
-        if not t % BLOCK:
-            interrupts.check()
-        now, node, partner, begun_s, done_s = heapq.heappop(queue)
-        time_s[t], workers[t], versions[t], numbers[t] = now, node, version[node], count[node]
-        for name, second in zip(columns, (begun_s, begun_s, done_s, now), strict=True):
-            columns[name][t] = second
-        times[job.name][:, t, node], times[taking.name][:, t, node] = (begun_s, done_s), now
-        for one, other in ((node, partner), (partner, node)):
-            for step in (sending, mixing, showing):
-                times[step.name][:, t, one] = now
-            taken[t, one, [places[one][one], places[one][other]]] = True
-        taken[t, node, len(around[node])] = True
-        version[node], count[node] = t + 1, count[node] + 1
-        begin(node, now)
-    made = timeline(workers, versions, numbers, time_s, np.full(steps, 2), **columns)
-    nothing = np.zeros((steps, n, 0), bool)
-    reads = {mixing.name: taken, taking.name: np.isfinite(times[taking.name][0])[..., None]}
-    return made._replace(
-        unused=NO_ROWS,
-        rounds=tuple(RoundTimes(*times[step.name], reads.get(step.name, nothing), step.name) for step in rounds.steps),
-    )
+def chunk_sizes(d: int, chunks: int) -> np.ndarray:
+    """The sizes of the chunks of a vector.
+
+    Args:
+        d: Numbers in the vector.
+        chunks: Number of chunks.
+
+    Returns:
+        `[chunks]`: equal ones where `chunks` divides d; else the first `d mod chunks` have one number more.
+    """
+    return d // chunks + (np.arange(chunks) < d % chunks)

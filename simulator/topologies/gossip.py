@@ -23,6 +23,7 @@ from byzax.simulator.events import (
     NodeEvent,
     NodeStep,
     OfEvents,
+    Sending,
     States,
 )
 from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_weights
@@ -166,6 +167,7 @@ def gossip(
         explain=explain,
         rounds=rounds if waits else None,
         degrees=None if joined is None or mixing is None else neighbours_of,
+        wire=() if tracking else ("peer",),
     )
 
 
@@ -307,8 +309,8 @@ def _build_steps(
         return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     return (
-        worker._replace(carry_out=work, transform=None),
-        NodeStep("mix", "worker", mix, "node", together="map"),
+        worker._replace(carry_out=work, transform=None, sends=Sending("peer", models=True), receives=None),
+        NodeStep("mix", "worker", mix, "node", together="map", keeps="work"),
         NodeStep("track", "worker", track, "node", together="map"),
         NodeStep("gather", "worker", gather, "node", together="map"),
     )
