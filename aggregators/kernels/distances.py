@@ -116,7 +116,7 @@ def _squares_in_unit(squared: Array, exponent: Array, unit: Array) -> Array:
 
 
 def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) -> tuple[Array, Array, Array]:
-    """What `into` makes of the squared distances.
+    """A function of the squared distances, right wherever the rows lie. See `pairwise_distances`.
 
     Args:
         rows: `[n, d]`.

@@ -12,7 +12,7 @@ from byzax.aggregators.kernels.distances import (
     slice_distances,
     squared_distances_to,
 )
-from byzax.aggregators.kernels.sharding import Exchange, Measure
+from byzax.aggregators.kernels.sharding import Exchange, Quantity
 
 Array = jax.Array
 
@@ -81,7 +81,7 @@ def nearness_to(rows: Array, point: Array, itself: int | None = None) -> Exchang
         The exchange, of 2n numbers.
     """
     return Exchange(
-        Measure(
+        Quantity(
             lambda rows, point: squared_distances_to(rows, point, itself),
             _part_of_lengths,
             lambda parts, *arrays: half_norms(_join_lengths(parts, *arrays)),
@@ -129,6 +129,6 @@ def _join_points(parts: Array, points: Array) -> Array:
     return triangle_of(parts.reshape(-1, n, n).swapaxes(0, 1).reshape(n, -1))
 
 
-_DISTANCES = Measure(pairwise_distances, _part_of_distances, _join_distances)
-_LENGTHS = Measure(measure_lengths, _part_of_lengths, _join_lengths)
-_POINTS = Measure(lambda points: points, lambda points: triangle_of(points).ravel(), _join_points)
+_DISTANCES = Quantity(pairwise_distances, _part_of_distances, _join_distances)
+_LENGTHS = Quantity(measure_lengths, _part_of_lengths, _join_lengths)
+_POINTS = Quantity(lambda points: points, lambda points: triangle_of(points).ravel(), _join_points)

@@ -172,8 +172,8 @@ def test_ties_go_to_the_lowest_index_as_of_the_whole():
 def joined(exchange_of, slices):
     """The value that servers find from their parts."""
     asked = [exchange_of(part) for part in slices]
-    parts = jnp.stack([each.measure.part(*each.arrays) for each in asked])
-    return asked[0].measure.join(parts, *asked[0].arrays)
+    parts = jnp.stack([each.quantity.part(*each.arrays) for each in asked])
+    return asked[0].quantity.join(parts, *asked[0].arrays)
 
 
 # compiled once for rows of one shape

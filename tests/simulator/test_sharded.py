@@ -168,6 +168,8 @@ def test_a_round_takes_its_delays_and_its_bits():
         ({"optimizer": "lamb"}, "optimizer lamb needs the whole model"),
         ({"regularisation": {"max_norm": 1.0}}, "leave regularisation.max_norm out"),
         ({"topology": {"name": "sharded", "servers": 19}}, "servers is 19, and the model has 18 parameters"),
+        ({"privacy": {"level": "server", "clip": 1.0, "noise": 0.5}}, "take privacy.level worker or sample"),
+        ({"wire": {"up": ["float16"]}}, "wire.up"),
         ({"schedule": "asynchronous"}, "take schedule synchronous with quorum all"),
         ({"weights": "samples"}, "leave weights out"),
         ({"latency": {"name": "constant", "loss": 0.1}}, "leave latency.loss"),
@@ -178,7 +180,7 @@ def test_scenarios_that_cannot_be_are_refused_in_one_line(changes, words):
     with pytest.raises(ScenarioError, match=words) as caught:
         byzax.validate(parse_as(Study, SCENARIO | {"rule": "median", "topology": "sharded"} | changes))
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith("topology")
+    assert str(caught.value).startswith(("topology", "wire"))
 
 
 @pytest.mark.parametrize(
