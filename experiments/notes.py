@@ -102,6 +102,31 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
             return
 
 
+def privacy_notes(scenario: Study) -> Iterator[str]:
+    """Notes about what epsilon does not claim, or not count.
+
+    Args:
+        scenario: The scenario.
+
+    Returns:
+        At most two lines.
+    """
+    private = scenario.privacy
+    if private is None:
+        return
+    if scenario.data.normalise != "none":
+        yield (
+            "data.normalise: is fitted to the training samples of all workers, which epsilon does not count: take "
+            "none, or samples of a known range"
+        )
+    drawn = scenario.local is None or scenario.local.epochs is None
+    if private.level == "sample" and drawn and scenario.data.batches == "replacement":
+        yield (
+            "privacy: of batches drawn with replacement no amplification is claimed, and epsilon is large: "
+            "data.batches poisson draws every sample by itself"
+        )
+
+
 @file_cache(maxsize=32)
 def _least_batch(part: Part, data: DataPart) -> int:
     """The fewest samples of a batch that a model learns from."""
@@ -117,6 +142,7 @@ NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
     single_sample_notes,
     lambda scenario: weight_notes(scenario.task),
     attack_notes,
+    privacy_notes,
 )
 
 

@@ -159,3 +159,15 @@ def message_bits(run: Run) -> int:
 
     # the factory is traced too, which gives the size of a model that does not fit into memory
     return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
+
+
+def row_bits(run: Run) -> int:
+    """The size of a row on its way to the only server.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The bits of a row: those of `masks` for each parameter, else 32.
+    """
+    return message_bits(run) // 32 * (32 if run.masks is None else run.masks.bits)

@@ -10,7 +10,7 @@ from byzax.simulator.diagnostics import Traffic
 from byzax.simulator.durations import WAYS, Way
 from byzax.simulator.events import Network, Node, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
-from byzax.simulator.parts import message_bits, topology
+from byzax.simulator.parts import message_bits, row_bits, topology
 from byzax.simulator.timeline import ROWS_AT_ONCE, Rows, Timeline
 
 
@@ -158,7 +158,7 @@ def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessag
             yield part.workers[mine], version
 
     yield SentMessages("down", ("server", "worker"), pairs, bits, models())
-    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits, rows())
+    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], row_bits(run), rows())
 
 
 def _blocks(timeline: Timeline) -> Iterator[tuple[Rows, slice]]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import byzax
 from byzax.simulator.executors.base import plan
+from byzax.simulator.executors.ledger import traffic
 from byzax.simulator.masks import FixedPoint, decode, encode, fixed_point, mask_rows, pairs_of, sum_groups
 from byzax.simulator.mistakes import ScenarioError
 from tests.nightly import by_night
@@ -183,6 +184,13 @@ def test_the_timeline_says_how_many_groups_the_rule_sees():
         heard = set(timeline.rows.workers[timeline.places_of(update)].tolist())
         assert timeline.seen[update] == sum(set(range(group, N, 3)) <= heard for group in range(3))
     assert plan(small(**SMALL, masks=MASKS).run).seen.tolist() == [3, 3, 3]
+
+
+def test_a_masked_row_has_its_bits_for_each_parameter_in_the_ledger():
+    run = small(**SMALL, masks=MASKS | {"bits": 12}).run
+    sent = traffic(run, plan(run))
+    assert sent.bits_up[-1] == 3 * N * 15 * 12
+    assert sent.bits_down[-1] == 3 * N * 15 * 32
 
 
 @pytest.mark.parametrize(
