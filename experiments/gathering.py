@@ -121,7 +121,7 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
                 "seed": summary.seed,
                 "status": "unfinished" if summary.status == "running" else summary.status,
                 "of": summary.of or math.nan,
-                "degraded_at": min(summary.lost.values(), default=math.nan),
+                "degraded_at": min([*summary.lost.values(), *summary.lost_servers.values()], default=math.nan),
                 **ended,
             }
         )

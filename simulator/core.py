@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from byzax.aggregators.kernels.sharding import ShardedForm
 from byzax.attacks import Goal
 from byzax.models import Model
 from byzax.simulator.adversary import (
@@ -34,11 +35,11 @@ from byzax.simulator.memories import Memory, build_control_variates, build_memor
 from byzax.simulator.parts import f_of_rule, groups_of, rule_of, schedule, topology
 from byzax.simulator.privacy import with_row_noise
 from byzax.simulator.rates import Rate
-from byzax.simulator.senders import build_count_samples, build_is_byzantine, build_ranks_of_rows
+from byzax.simulator.senders import IsByzantine, build_count_samples, build_is_byzantine, build_ranks_of_rows
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
 from byzax.simulator.server_row import ServerRow, build_server_row
 from byzax.simulator.training import build_optimizer, build_rate, worker_training
-from byzax.simulator.updating import MakeUpdate, build_aggregate, build_update
+from byzax.simulator.updating import Aggregate, MakeUpdate, build_aggregate, build_update, make_update
 from byzax.simulator.world import load
 
 Array = jax.Array
@@ -203,7 +204,7 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
     ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    made = build_rule(rule, (), models_seen, min(byzantine, models_seen))
+    made = build_rule(rule, (), models_seen, min(byzantine, (models_seen - 1) // 2))
     model, batch_size = _model(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
     make_context = build_context(model, batch_size, _server_row(run), take_aggregate)
     aggregate = build_aggregate(made, None, None, False, False)
@@ -231,6 +232,51 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
         update=build_update(aggregate, None, make_context, take_aggregate, is_byzantine, count_samples, False),
         init_rule=made.init,
     )
+
+
+class SlicedUpdate(NamedTuple):
+    """The functions of servers that hold slices of the coordinates.
+
+    Attributes:
+        form: The rule over slices.
+        optimizer: The optimizer of each server.
+        is_byzantine: Finds the Byzantine rows, for diagnostics.
+        make_update: Makes the update of a server from an aggregation of its slices, not compiled yet.
+    """
+
+    form: ShardedForm
+    optimizer: optax.GradientTransformation
+    is_byzantine: IsByzantine
+    make_update: Callable[[Aggregate], MakeUpdate]
+
+
+def build_sliced_update(run: Run, rows_seen: int) -> SlicedUpdate:
+    """Builds the functions of servers that hold slices.
+
+    Args:
+        run: The run.
+        rows_seen: Number of rows that the rule sees.
+
+    Returns:
+        The functions.
+
+    Raises:
+        PartError: For a rule or pre-aggregation without a sharded form.
+    """
+    form = build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen)).sharded
+    assert form is not None
+    adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
+    ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
+    is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
+    count_samples = build_count_samples(adversary, ranks_of_rows)
+    model, optimizer = _model(run.model.replace(seed=None), run.data.replace(seed=None)), _optimizer(run)
+    move = build_move_model(optimizer, run.sends_models)
+    make_context = build_context(model, run.data.batch_size, _server_row(run), move)
+
+    def made(aggregate: Aggregate) -> MakeUpdate:
+        return make_update(aggregate, None, make_context, move, is_byzantine, count_samples, False)
+
+    return SlicedUpdate(form, optimizer, is_byzantine, made)
 
 
 class CoreOf:

@@ -13,7 +13,7 @@ from byzax.simulator.adversary import ByzantineRanks, CorruptBatch
 from byzax.simulator.augmentations import Augmentation
 from byzax.simulator.batches import Batches, draw_batch, draw_fixed_batch, shuffled
 from byzax.simulator.compilation import compiled_once
-from byzax.simulator.events import EventResult, NodeEvent, NodeStep
+from byzax.simulator.events import EventResult, NodeEvent, NodeStep, Sending
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.memories import ControlVariates, Memory
 from byzax.simulator.normalising import apply_scaling
@@ -155,8 +155,9 @@ def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeSte
     # kernels at once are grouped ones, which take twice the time of one after the other.
     together = "batch" if batch or jax.default_backend() != "cpu" else "map"
     return NodeStep(
-        "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember
-    )
+        "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember,
+        sends=Sending("up"), receives=Sending("down", models=True),
+    )  # fmt: skip
 
 
 @compiled_once

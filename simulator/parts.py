@@ -1,5 +1,6 @@
 """The schedule and topology of a run, each built once, and the numbers that follow from its parts."""
 
+import math
 from typing import Any
 
 import jax
@@ -152,22 +153,25 @@ def message_bits(run: Run) -> int:
     Returns:
         The bits of a model or row: 32 for each parameter.
     """
-    dataset, part = load(run.data), run.model
-
-    def init(key: Array) -> Array:
-        return build(part, dataset.x.shape[1:], dataset.classes).init(key)
-
-    # the factory is traced too, which gives the size of a model that does not fit into memory
-    return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
+    return 32 * sum(math.prod(shape) for shape in parameter_shapes(run))
 
 
-def row_bits(run: Run) -> int:
-    """The size of a row on its way to the only server.
+def parameter_shapes(run: Run) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the parameters of the model.
 
     Args:
         run: The run.
 
     Returns:
-        The bits of a row: those of `masks` for each parameter, else 32.
+        The shapes in the order of the vector `[d]`; one vector for a model that does not say them.
     """
-    return message_bits(run) // 32 * (32 if run.masks is None else run.masks.bits)
+    dataset, part, found = load(run.data), run.model, []
+
+    def init(key: Array) -> Array:
+        model = build(part, dataset.x.shape[1:], dataset.classes)
+        found.append(model.shapes)
+        return model.init(key)
+
+    # the factory is traced too, which gives the size of a model that does not fit into memory
+    params = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+    return found[0] or (params.shape,)

@@ -1,6 +1,6 @@
 """The table of a run whose updates are made of the same events, of which some may not happen or read fewer messages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -120,8 +120,8 @@ def round_table(steps: Sequence[NodeStep], events: Sequence[RoundEvent], timelin
 
     Returns:
         The table. Events have the times of `Timeline.rounds`: one that forges messages happens when these are read, and
-        any other that has no times there once its node is done with the one before. Without these times jobs have those
-        of their rows, and all other events happen at the second of their update.
+        any other that has no times there once its node is done with the one before and its messages are sent. Without
+        these times jobs have those of their rows, and all other events happen at the second of their update.
 
     Raises:
         ValueError: Names the first event that cannot be, and what is wrong with it; or says which schedule to take.
@@ -233,6 +233,7 @@ def _in_rounds(
     # the seconds of an event that is no step of the rounds
     at_s: dict[int, np.ndarray] = {}
     done_s: dict[tuple[str, int], np.ndarray] = {}
+    sent_s: dict[int, np.ndarray] = {}
     for e, event in enumerate(events):
         reads = np.arange(layout.first[e], layout.first[e + 1])
         kind, times = (steps[layout.step[e]].kind, event.node), by_step.get(event.step)
@@ -242,12 +243,14 @@ def _in_rounds(
             if len(new):
                 taken[:, new] = times.taken[:, event.node, : len(new)]
             taken[:, reads] &= happened[:, e, None]
-            ended = np.where(happened[:, e], times.end_s[:, event.node], 0)
-            done_s[kind] = np.maximum(done_s.get(kind, 0), np.maximum.accumulate(ended))
-        elif not steps[layout.step[e]].forges:
-            at_s[e] = done_s.get(kind, np.zeros(timeline.steps))
+            sent_s[e] = np.where(happened[:, e], times.end_s[:, event.node], 0)
+            done_s[kind] = np.maximum(done_s.get(kind, 0), np.maximum.accumulate(sent_s[e]))
+        elif not steps[layout.step[e]].forges or not _read_in_time(e, layout, events, by_step):
+            now = layout.source[reads[~layout.old[reads]]]
+            given = [sent_s[source] for source in now.tolist() if source in sent_s]
+            at_s[e] = sent_s[e] = np.max([done_s.get(kind, np.zeros(timeline.steps)), *given], axis=0)
     for e in range(count):
-        if not steps[layout.step[e]].forges:
+        if not steps[layout.step[e]].forges or e in at_s:
             continue
         forged = np.flatnonzero((layout.source == e) & (layout.port >= 0))
         reads = np.arange(layout.first[e], layout.first[e + 1])
@@ -259,7 +262,9 @@ def _in_rounds(
         places = {int(layout.origin[place]): place for place in theirs if not layout.old[place]}
         happened[:, e] = happened[:, receiver]
         for place in reads.tolist():
-            taken[:, place] = happened[:, e] if layout.old[place] else taken[:, places[int(layout.origin[place])]]
+            # of rows that the receiver may read those that it does, and of others all
+            theirs = None if layout.old[place] else places.get(int(layout.origin[place]))
+            taken[:, place] = happened[:, e] if theirs is None else taken[:, theirs]
         at_s[e] = by_step[events[receiver].step].begin_s[:, events[receiver].node]
 
     def times_s(since: int, until: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -274,6 +279,12 @@ def _in_rounds(
         return begin_s, end_s, end_s, np.full(begin_s.shape, -1)
 
     return Happening(None if happened.all() else happened, None if taken.all() else taken, times_s)
+
+
+def _read_in_time(e: int, layout: Layout, events: Sequence[RoundEvent], by_step: Container[str]) -> bool:
+    """Whether the messages that an event forges are read by a step of the rounds."""
+    readers = layout.reader[(layout.source == e) & (layout.port >= 0)].tolist()
+    return not readers or events[readers[0]].step in by_step
 
 
 def _build_shown(layout: Layout, happening: Happening, numbers: np.ndarray) -> Shown:

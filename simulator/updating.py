@@ -124,8 +124,7 @@ def build_aggregate(
     return aggregate
 
 
-@compiled_once
-def build_update(
+def make_update(
     aggregate: Aggregate,
     judge: Filter | None,
     make_context: MakeContext,
@@ -135,7 +134,7 @@ def build_update(
     filter_remembers: bool,
     noise: float = 0.0,
 ) -> MakeUpdate:
-    """Builds the server's part of an update.
+    """Makes the server's part of an update, a function that is not compiled yet.
 
     Args:
         aggregate: Aggregates rows.
@@ -148,10 +147,9 @@ def build_update(
         noise: The deviation of the noise that the server adds to the sum of the rows.
 
     Returns:
-        The function that makes an update, compiled.
+        The function that makes an update.
     """
 
-    @jax.jit
     def update(world: World, server: Server, arrived: Arrivals, rows: Array) -> tuple[Server, Diagnostics, Decision]:
         workers, there = arrived.workers, arrived.workers >= 0
         byzantine = is_byzantine(world, server.step, arrived)
@@ -201,6 +199,19 @@ def build_update(
         return after, jax.tree.map(jnp.float32, diagnostics), Decision(byzantine, made, by_worker)
 
     return update
+
+
+@compiled_once
+def build_update(*parts: Any) -> MakeUpdate:
+    """Builds the server's part of an update.
+
+    Args:
+        *parts: As `make_update` takes them.
+
+    Returns:
+        The function that makes an update, compiled.
+    """
+    return jax.jit(make_update(*parts))
 
 
 def _weigh_by_samples(rows: Array, aggregate: Array, info: Info, samples: Array) -> tuple[Array, Info]:

@@ -13,6 +13,7 @@ from byzax.simulator.config.latency import LatencyField, name_of
 from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.privacy import Masks, Privacy
 from byzax.simulator.config.rates import OptimizerField
+from byzax.simulator.config.wire import Wire
 from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
 # The keys that a study has besides those of a run.
@@ -93,6 +94,7 @@ class Settings(Description, frozen=True):
         "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
     )
     topology: TopologyField = Field(default="parameter_server", validate_default=True)
+    wire: Wire = Wire()
     schedule: ScheduleField = Field(default="synchronous", validate_default=True)
     latency: LatencyField = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,11 +18,12 @@ from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
-from byzax.simulator.durations import Draw, Durations, build_draws
-from byzax.simulator.events import Network
+from byzax.simulator.durations import Draw, Durations, Way, build_draws
+from byzax.simulator.events import Network, States
+from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.parts import least_rows, message_bits, schedule, topology
+from byzax.simulator.parts import least_rows, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.rounds import plan_rounds
 from byzax.simulator.schedules import Situation
@@ -30,6 +31,8 @@ from byzax.simulator.timeline import ROWS_AT_ONCE, Outcome, Timeline
 from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
+from byzax.simulator.wire import wire_bits
+from byzax.simulator.wired import wired
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
@@ -106,11 +109,13 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         source = source.replace(loss=0.0, crashes=(), outages=())
     rounds = topology(run).rounds
     if rounds is not None:
-        made = plan_rounds(rounds(run), steps, source, run.seed, message_bits(run))
+        described = rounds(run)
+        make = plan_exchanges if described.exchanges else plan_rounds
+        made = make(described, steps, source, run.seed, wire_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
         return made
-    draws = build_draws(source, n, run.seed, message_bits(run))
+    draws = build_draws(source, n, run.seed, wire_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
@@ -218,7 +223,13 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     structure, here = topology(run), world(run)
     if structure.degrees is not None:
         here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
-    return structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
+    network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
+
+
+def bits_so_far(network: Network, states: States) -> Mapping[Way, np.ndarray]:
+    """The messages so far that vary in size. See `MeasureBits`."""
+    return {} if network.measure_bits is None else network.measure_bits(states)
 
 
 def per_job(run: Run) -> np.ndarray:

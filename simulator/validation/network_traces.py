@@ -127,8 +127,8 @@ def _carried_out(
                 type_name(message) == type_name(later), f"{part.label}: {what} {wrong}{location(part, network.show)}"
             )
         elif table.last[e] > number:
-            shape = (None, d) if step.forges else (d,)
-            wrong = f"must send {'rows [k, d]' if step.forges else 'a vector [d]'} of d={d}, got {type_name(message)}"
+            shape = (None, d) if step.forges else (None,)
+            wrong = f"must send {f'rows [k, d] of d={d}' if step.forges else 'a vector'}, got {type_name(message)}"
             require(is_array(message, shape), f"{part.label}: {what} {wrong}{location(part, step.carry_out)}")
         found.append((step.name, traced[kind].seen))
     return found

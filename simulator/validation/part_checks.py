@@ -18,6 +18,7 @@ from byzax.simulator.training import build_optimizer
 from byzax.simulator.validation.privacy_checks import check_masks, check_privacy
 from byzax.simulator.validation.rule_rows import check_rule, nested_parts
 from byzax.simulator.validation.training_traces import check_schedule, trace_rate
+from byzax.simulator.validation.wire_checks import check_wire, trace_wire
 from byzax.simulator.world import load, share_out, split_of
 
 # Updates of the timeline by which n and f are checked before anything is traced.
@@ -65,6 +66,7 @@ def check_parts(run: Run) -> Schedule:
                 "distributed_backdoor or neurotoxin",
             )
     _check_timing(run)
+    check_wire(run)
     with errors_of("schedule", run.schedule):
         schedule: Schedule = build(run.schedule, n, declared)
         if run.sends_models and schedule.weight is not None:
@@ -131,6 +133,7 @@ def check_numbers(run: Run) -> Schedule:
     """
     schedule = check_parts(run)
     load_data(run)
+    trace_wire(run)
     if not all_together(run):
         if schedule.plan is None:
             # a plan asks the rule for its fewest rows, by f = 0
