@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, MessageBits, build_draws, build_links
+from byzax.simulator.durations import BLOCK, DrawMessages, MessageBits, build_draws, build_links
 from byzax.simulator.executors.round_record import Turn
 from byzax.simulator.outages import Departures, build_departures
 from byzax.simulator.rounds import Rounds, RoundStep
