@@ -49,8 +49,7 @@ def check_wire(run: Run) -> None:
         )
     if "up" in given and run.masks is not None:
         raise Impossible(
-            "wire.up: rows under masks are whole numbers modulo a power of two, which no compressor takes: leave it "
-            "out, or masks"
+            "wire.up: rows under masks are whole numbers, whose sums no compressor keeps: leave wire.up out, or masks"
         )
     forges = any(build(each.part, run.workers.total, each.end - each.first).forge for each in run.attacks)
     if "up" in given and run.workers.byzantine.per_round == "sampled" and forges:
