@@ -23,6 +23,7 @@ from byzax.simulator.events import Network, States
 from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.pairings import plan_pairs
 from byzax.simulator.parts import least_rows, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.rounds import plan_rounds
@@ -110,7 +111,7 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     rounds = topology(run).rounds
     if rounds is not None:
         described = rounds(run)
-        make = plan_exchanges if described.exchanges else plan_rounds
+        make = plan_pairs if described.pairs else plan_exchanges if described.exchanges else plan_rounds
         made = make(described, steps, source, run.seed, wire_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
