@@ -228,7 +228,7 @@ def why_none(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, 
     Args:
         rounds: The steps of a round.
         found: The times of all steps, by their names.
-        got: The number of messages that each node got for a step, `[nodes]`, in the round and before it in the one before.
+        got: The number of messages that each node got for a step, `[nodes]`: in the round before, if any, and in this.
         t: The round.
 
     Returns:

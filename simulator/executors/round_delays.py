@@ -43,12 +43,11 @@ def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBi
     """
     (job,) = (step for step in rounds.steps if step.works)
     draws = build_draws(source, len(job.senders), seed, bits)
-    ways = {number: rounds.way(step) for number, step in enumerate(rounds.steps) if step.reads}
     links = {
-        number: build_links(
-            source, seed, rounds.steps[number].bits_from(0, getattr(bits, way)), way, rounds.steps[number].senders
-        )
-        for number, way in ways.items()
+        number: build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)
+        for number, step in enumerate(rounds.steps)
+        if step.reads
+        for way in (rounds.way(step),)
     }
     jobs: list[np.ndarray] = []
     messages: Mapping[int, list[tuple[np.ndarray, np.ndarray]]] = {number: [] for number in links}
