@@ -103,7 +103,7 @@ class RacingActors:
         return min(self._rounds_of.values()) > round_
 
     def seen(self, round_: int) -> list[tuple[str, SeenEvent | None]]:
-        """The results of the events of a round in their order, with the names of their steps."""
+        """The results of the events of a round by which its update is measured, with the names of their steps."""
         found = dict.fromkeys(self._events.beside()) | self._seen.get(round_, {})
         return [(self._events.name(place), found[place]) for place in sorted(found)]
 
