@@ -19,7 +19,8 @@ from byzax.simulator.durations import MessageBits
 from byzax.simulator.executors import RunError, loop
 from byzax.simulator.executors.base import delivered, digest, plan
 from byzax.simulator.executors.driver import Saving
-from byzax.simulator.executors.round_racing import News, RoundCrew, race_rounds
+from byzax.simulator.executors.round_crew import News, RoundCrew
+from byzax.simulator.executors.round_racing import race_rounds
 from byzax.simulator.executors.round_record import RaceRecord
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import topology
