@@ -12,7 +12,7 @@ from byzax.simulator.receivers import EdgeWeights
 
 
 class Tracker(NamedTuple):
-    """What a node tracks.
+    """The estimate of a node of the mean row of all.
 
     Attributes:
         direction: `[d]`, its estimate of the mean row; after a round that of its neighbours and itself, mixed.
@@ -24,23 +24,23 @@ class Tracker(NamedTuple):
 
 
 def start_tracker(d: int) -> Tracker:
-    """What a node tracks before the first round, of rows `[d]`."""
+    """The estimate before the first round, of rows `[d]`."""
     return Tracker(jnp.zeros(d), jnp.zeros(d))
 
 
 @jax.jit
 def follow_row(tracker: Tracker, row: Any) -> Tracker:
-    """What a node tracks once it has computed its row `[d]` of a round."""
+    """The estimate after a node has computed its row `[d]` of a round."""
     return Tracker(tracker.direction + (row - tracker.row), row)
 
 
 def mix_directions(weights: EdgeWeights, event: NodeEvent, directions: Sequence[Any]) -> jax.Array:
-    """The sum of what neighbours track, by the weights of edges.
+    """The sum of the estimates of neighbours, by the weights of edges.
 
     Args:
         weights: The weights, which are given.
         event: The event of the node.
-        directions: What its neighbours and it itself track, `[d]` each.
+        directions: Estimates of its neighbours and its own, `[d]` each.
 
     Returns:
         `[d]`.

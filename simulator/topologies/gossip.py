@@ -199,7 +199,7 @@ class Peer(NamedTuple):
     Attributes:
         server: Its model, and the states of its optimizer and rule.
         memory: Its memory across jobs; None for none.
-        tracker: What it tracks; None without gradient tracking.
+        tracker: Its estimate of the mean row; None without gradient tracking.
     """
 
     server: Server

@@ -1,7 +1,7 @@
 """Pairwise gossip: a node that is done with its job exchanges models with one neighbour, and nobody waits."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import by_step, check_in_step, check_peers, mean_of_counted, periodic_network
 from byzax.simulator.receivers import EdgeWeights, UpdateReceiver, build_receivers, nodes_arrays, received_rows
+from byzax.simulator.replicas import Trainee
 from byzax.simulator.round_table import WORK, Message, RoundEvent, before
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.schedules.base import check_workers
@@ -110,18 +111,6 @@ def _check(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
     """Raises ValueError for what a run cannot have without a server, or on its graph."""
     check_peers(run, name, graph, mixes)
     check_in_step(run)
-
-
-class Trainee(NamedTuple):
-    """The state of a worker.
-
-    Attributes:
-        params: `[d]`, the model that it computes its next row from.
-        memory: Its memory across jobs; None for none.
-    """
-
-    params: Any
-    memory: Any
 
 
 def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: EdgeWeights | None) -> Network:
