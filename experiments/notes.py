@@ -126,6 +126,31 @@ def link_notes(scenario: Study) -> Iterator[str]:
             )
 
 
+def privacy_notes(scenario: Study) -> Iterator[str]:
+    """Notes about what epsilon does not claim, or not count.
+
+    Args:
+        scenario: The scenario.
+
+    Returns:
+        At most two lines.
+    """
+    private = scenario.privacy
+    if private is None:
+        return
+    if scenario.data.normalise != "none":
+        yield (
+            "data.normalise: is fitted to the training samples of all workers, which epsilon does not count: take "
+            "none, or samples of a known range"
+        )
+    drawn = scenario.local is None or scenario.local.epochs is None
+    if private.level == "sample" and drawn and scenario.data.batches == "replacement":
+        yield (
+            "privacy: of batches drawn with replacement no amplification is claimed, and epsilon is large: "
+            "data.batches poisson draws every sample by itself"
+        )
+
+
 @file_cache(maxsize=32)
 def _least_batch(part: Part, data: DataPart) -> int:
     """The fewest samples of a batch that a model learns from."""
@@ -142,6 +167,7 @@ NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
     link_notes,
     lambda scenario: weight_notes(scenario.task),
     attack_notes,
+    privacy_notes,
 )
 
 

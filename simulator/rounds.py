@@ -230,7 +230,8 @@ def why_none(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, 
     Args:
         rounds: The steps of a round.
         found: The times of all steps, by their names.
-        got: How many messages each node got for a step, `[nodes]`, in the round and before it in the one before.
+        got: The number of messages that each node got for a step, `[nodes]`, in the round, and before that in the one
+            before it.
         t: The round.
 
     Returns:

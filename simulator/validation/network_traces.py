@@ -128,7 +128,8 @@ def _carried_out(
             )
         elif table.last[e] > number:
             shape = (None, d) if step.forges else (None,)
-            wrong = f"must send {f'rows [k, d] of d={d}' if step.forges else 'a vector'}, got {type_name(message)}"
+            wanted = f"rows [k, d] of d={d}" if step.forges else "a vector"
+            wrong = f"must send {wanted}, got {type_name(message)}"
             require(is_array(message, shape), f"{part.label}: {what} {wrong}{location(part, step.carry_out)}")
         found.append((step.name, traced[kind].seen))
     return found

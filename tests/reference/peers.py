@@ -13,7 +13,7 @@ def heard(
     arrival: Callable[[int, int, int, float], float],
     alive: Callable[[int], list[tuple[float, float]]],
 ) -> dict[tuple[int, int], tuple[float, float, set[int]]]:
-    """The times of each node in each round, and the nodes that it read.
+    """The steps of each node in each round.
 
     Args:
         neighbours: Of each node.
