@@ -12,11 +12,7 @@ from byzax.simulator.receivers import EdgeWeights
 
 
 class Tracker(NamedTuple):
-<<<<<<< HEAD
-    """The estimate of a node of the mean row of all.
-=======
     """The estimate of a node.
->>>>>>> main
 
     Attributes:
         direction: `[d]`, its estimate of the mean row; after a round that of its neighbours and itself, mixed.
@@ -28,21 +24,13 @@ class Tracker(NamedTuple):
 
 
 def start_tracker(d: int) -> Tracker:
-<<<<<<< HEAD
-    """The estimate before the first round, of rows `[d]`."""
-=======
     """The estimate of a node before the first round, of rows `[d]`."""
->>>>>>> main
     return Tracker(jnp.zeros(d), jnp.zeros(d))
 
 
 @jax.jit
 def follow_row(tracker: Tracker, row: Any) -> Tracker:
-<<<<<<< HEAD
-    """The estimate after a node has computed its row `[d]` of a round."""
-=======
     """The estimate of a node once it has computed its row `[d]` of a round."""
->>>>>>> main
     return Tracker(tracker.direction + (row - tracker.row), row)
 
 
@@ -52,11 +40,7 @@ def mix_directions(weights: EdgeWeights, event: NodeEvent, directions: Sequence[
     Args:
         weights: The weights, which are given.
         event: The event of the node.
-<<<<<<< HEAD
-        directions: Estimates of its neighbours and its own, `[d]` each.
-=======
         directions: The estimates of its neighbours and its own, `[d]` each.
->>>>>>> main
 
     Returns:
         `[d]`.
