@@ -16,6 +16,7 @@ from byzax.simulator.adversary import build_byzantine_ranks
 from byzax.simulator.book import ByzantineSenders, open_book
 from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
+from byzax.simulator.contracts import location, require, type_name
 from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 from byzax.simulator.durations import Draw, Durations, Way, build_draws
@@ -220,11 +221,18 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
 
     Returns:
         The network, and the arrays of the run.
+
+    Raises:
+        ContractError: Where the topology builds no network.
     """
     structure, here = topology(run), world(run)
     if structure.degrees is not None:
         here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
-    network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    network, part = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), run.topology
+    require(
+        isinstance(network, Network),
+        f"{part.label}: build must give a Network, got {type_name(network)}{location(part, structure.build)}",
+    )
     return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
 
 
