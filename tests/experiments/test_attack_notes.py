@@ -156,10 +156,10 @@ def test_the_note_about_a_trigger_that_does_not_show_is_of_the_images_as_they_ar
         assert any("the trigger of backdoor changes none" in line for line in attack_notes(scenario)) == said
 
 
-def test_delays_of_links_over_which_nothing_goes_are_noted():
+def test_delays_of_links_that_change_nothing_are_noted():
     latency = {"name": "constant", "peer": {"delay": 1.0}}
     (line,) = link_notes(small(latency=latency))
-    assert line.startswith("latency.peer: with topology parameter_server no message goes that way")
+    assert line.startswith("latency.peer: with topology parameter_server no message takes its time from it")
     pairs = {"topology": "pairwise", "rule": "average", "attack": "none", "workers": {"total": 4, "byzantine": 0}}
     assert [*link_notes(small(latency=latency, **pairs))] == []
     (line,) = link_notes(small(latency={"name": "constant", "up": {"delay": 1.0}}, **pairs))
