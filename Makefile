@@ -51,7 +51,7 @@ bench: $(READY)  ## speed of rules and training, as ratios within one run
 	$(BIN)/byzax bench training
 
 lock:            ## renew requirements.lock and requirements-docs.lock (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev --extra privacy pyproject.toml -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra docs -c requirements.lock pyproject.toml -o requirements-docs.lock
 
 clean:

@@ -5,11 +5,12 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, require, stateless
+from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, in_exchanges, require
 from byzax.aggregators.kernels.choosing import mask_smallest
 from byzax.aggregators.kernels.columns import Median, median_of_sorted, order_statistics
-from byzax.aggregators.kernels.distances import squared_distances_to
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import nearness_to
+from byzax.aggregators.kernels.sharding import Steps, on_whole
 from byzax.aggregators.median import median as marginal_median
 from byzax.options import checked
 
@@ -57,21 +58,21 @@ def aksel(n: int, f: int, *, count: Literal["n-f", "mid"] = "mid", median: Media
     """
     least_rows = require("aksel", n, f, factor=2, offset=1)
 
-    def closest(rows: Array, centre: Array, alive: Array) -> tuple[Array, Array]:
+    def closest(rows: Array, centre: Array, alive: Array) -> Steps[tuple[Array, Array]]:
         # else XLA fuses the median into its uses and computes it for each row
-        distances = squared_distances_to(rows, lax.optimization_barrier(centre))
+        distances = yield nearness_to(rows, lax.optimization_barrier(centre))
         size = jnp.sum(alive)
         return mean_of(rows, mask_smallest(distances, size - f if count == "n-f" else (size + 1) // 2, alive))
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
         centre = median_of_sorted(order_statistics(rows, sorted({(n - 1) // 2, n // 2})), median)
-        result, weights = closest(rows, centre, jnp.ones(n, bool))
+        result, weights = yield from closest(rows, centre, jnp.ones(n, bool))
         return result, Info(weights)
 
     def among(rows: Array) -> AggregateAlive:
         centre = marginal_median(n, f, median=median).among
         assert centre is not None
         centre_of = centre(rows)
-        return lambda alive: closest(rows, centre_of(alive), alive)[0]
+        return lambda alive: on_whole(closest(rows, centre_of(alive), alive))[0]
 
-    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    return in_exchanges(n, steps, 1, among, linear=True, least_rows=least_rows)

@@ -50,4 +50,4 @@ def average(n: int, f: int) -> Aggregator:
     def among(rows: Array) -> AggregateAlive:
         return lambda alive: mean_of(rows, alive)[0]
 
-    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    return stateless(n, aggregate, among, linear=True, least_rows=least_rows, by_coordinate=True)

@@ -3,13 +3,18 @@
 import operator
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from pydantic import Field
 
+from byzax.aggregators._knowledge import Context as Context
+from byzax.aggregators._knowledge import Info as Info
+from byzax.aggregators._knowledge import Need as Need
+from byzax.aggregators._knowledge import Neighbourhood as Neighbourhood
+from byzax.aggregators.kernels.sharding import ShardedForm, Steps, coordinate_wise, on_whole, without_state
 from byzax.members import place_of
 from byzax.options import PartError
 
@@ -22,66 +27,12 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-# the functions of a `Context` that a rule or a filter may call, as its `needs` name them
-Need = Literal["gradient", "loss", "after"]
 # one compiled loop, which no signal ends
 Iterations = Annotated[int, Field(ge=1, le=1000)]
 
 LIMIT = "the steps that brute's `effort` allows; give it more, or take another rule or base, such as multi_krum"
 # what `least_rows` gives where the options of a rule allow no number of rows at all
 NEVER = sys.maxsize
-
-
-class Info(NamedTuple):
-    """Diagnostics of one aggregation, beside the aggregate.
-
-    Attributes:
-        weights: `[n]`, the share of each row in the aggregate (sums to 1); None where rows have no share of their own.
-        iterations: Number of steps that an iterative rule took; None for all others.
-        undecided: True where the search of a rule did not end within its limit of work, so that the aggregate is NaN
-            and no answer; None for rules without a limit.
-    """
-
-    weights: Array | None = None
-    iterations: Array | None = None
-    undecided: Array | None = None
-
-
-class Neighbourhood(NamedTuple):
-    """The rows of a node that mixes models, its own among them.
-
-    Attributes:
-        own: `[n]`, true for the node's own row, which is one of them.
-        weights: `[n]`, the weights of the edges to the senders, that of its own row what is left to 1.
-        byzantine: `[n]`, true for the rows of Byzantine nodes, which no node knows: for oracles.
-    """
-
-    own: Array
-    weights: Array
-    byzantine: Array
-
-
-class Context(NamedTuple):
-    """The knowledge of a server or node beside the rows; most rules ignore it.
-
-    Attributes:
-        key: For what a rule draws, another one at every update.
-        params: `[d]`, the model that the update changes.
-        gradient: Gives the server's own row `[d]`, on the server's own data; None where it has none. The row is made
-            the way workers make theirs: of the same gradients, local steps and momentum.
-        loss: Gives the mean loss `[]` of a model `[d]` on the server's own data, of a node that mixes on a batch of its
-            samples; None where it has none.
-        after: Gives the model `[d]` that the update makes of `params` where its argument `[d]` is the aggregate; None
-            where that is not known.
-        neighbourhood: The rows of a node that mixes models; None where there is a server.
-    """
-
-    key: Array
-    params: Array | None = None
-    gradient: Callable[[], Array] | None = None
-    loss: Callable[[Array], Array] | None = None
-    after: Callable[[Array], Array] | None = None
-    neighbourhood: Neighbourhood | None = None
 
 
 class RuleInit(Protocol):
@@ -172,6 +123,7 @@ class Aggregator(NamedTuple):
         least_rows: The fewest rows that the rule accepts with the same options, from f.
         needs: The functions of the `Context` that `apply` calls, of "gradient", "loss" and "after".
         weighs: Whether `apply` reads the weights of the neighbourhood's edges.
+        sharded: The same rule over slices of the coordinates, for servers that hold one each; None where it has none.
     """
 
     init: RuleInit
@@ -182,6 +134,7 @@ class Aggregator(NamedTuple):
     least_rows: LeastRows = one_row
     needs: frozenset[Need] = frozenset()
     weighs: bool = False
+    sharded: ShardedForm | None = None
 
 
 def require(
@@ -284,6 +237,7 @@ def stateless(
     *,
     linear: bool = False,
     least_rows: LeastRows = one_row,
+    by_coordinate: bool = False,
 ) -> Aggregator:
     """Builds a rule without state from a function of the rows.
 
@@ -294,6 +248,7 @@ def stateless(
         among: As in `Aggregator`.
         linear: As in `Aggregator`.
         least_rows: As in `Aggregator`, such as `require` gives it.
+        by_coordinate: Whether it takes every coordinate by itself, so that servers may hold slices of them.
 
     Returns:
         The rule.
@@ -312,32 +267,68 @@ def stateless(
         result, info = compiled(rows)
         return result, state, info
 
-    return Aggregator(lambda d: (), apply, among, linear=linear, least_rows=least_rows)
+    sharded = coordinate_wise(apply) if by_coordinate else None
+    return Aggregator(lambda d: (), apply, among, linear=linear, least_rows=least_rows, sharded=sharded)
+
+
+def in_exchanges(
+    n: int,
+    steps: Callable[[Array], Steps[tuple[Array, Info]]],
+    exchanges: int,
+    among: Among | None = None,
+    *,
+    linear: bool = False,
+    least_rows: LeastRows = one_row,
+) -> Aggregator:
+    """Builds a rule without state whose values of all coordinates are yielded: for one server, and for slices.
+
+    Args:
+        n: Number of rows.
+        steps: From rows `[n, d]`, or the slices `[n, w]` of a server, the steps that return the aggregate, or its
+            slice, and an `Info`.
+        exchanges: Number of values that they yield.
+        among: As in `Aggregator`.
+        linear: As in `Aggregator`.
+        least_rows: As in `Aggregator`, such as `require` gives it.
+
+    Returns:
+        The rule.
+    """
+
+    rule = stateless(n, lambda rows: on_whole(steps(rows)), among, linear=linear, least_rows=least_rows)
+    return rule._replace(sharded=without_state(steps, exchanges))
 
 
 def selecting(
-    n: int, build_selection: Callable[[Array], Callable[[Array], Array]], *, least_rows: LeastRows = one_row
+    n: int,
+    build_selection: Callable[[Array], Steps[Callable[[Array], Array]]],
+    exchanges: int,
+    *,
+    least_rows: LeastRows = one_row,
 ) -> Aggregator:
     """Builds a rule without state that gives one of its rows, with weight 1.
 
     Args:
         n: Number of rows.
-        build_selection: `build_selection(rows [n, d])(alive [n])` is the index of the row selected of those alive.
+        build_selection: The steps on rows `[n, d]`, or slices of them, that return a function: from `alive` `[n]` it
+            gives the index of the row selected of those alive.
+        exchanges: Number of values that the steps yield.
         least_rows: As in `Aggregator`, such as `require` gives it.
 
     Returns:
         The rule, which is linear.
     """
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        winner = build_selection(rows)(jnp.ones(n, bool))
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        select = yield from build_selection(rows)
+        winner = select(jnp.ones(n, bool))
         return rows[winner], Info((jnp.arange(n) == winner).astype(rows.dtype))
 
     def among(rows: Array) -> AggregateAlive:
-        select = build_selection(rows)
+        select = on_whole(build_selection(rows))
         return lambda alive: rows[select(alive)]
 
-    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    return in_exchanges(n, steps, exchanges, among, linear=True, least_rows=least_rows)
 
 
 def stateful(

@@ -2,10 +2,21 @@
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Count, Info, limited, require, stateless
+from byzax.aggregators.base import (
+    AggregateAlive,
+    Aggregator,
+    Array,
+    Count,
+    Info,
+    in_exchanges,
+    limited,
+    require,
+)
 from byzax.aggregators.kernels.cover import EFFORT, closest_subset
 from byzax.aggregators.kernels.distances import Distances, pairwise_distances
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import distances_between
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.options import checked
 
 
@@ -56,11 +67,12 @@ def brute(n: int, f: int, *, effort: Count = EFFORT) -> Aggregator:
         result, weights = mean_of(rows, subset)
         return jnp.where(undecided, jnp.nan, result), Info(weights, undecided=undecided)
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        return mean_of_closest(rows, pairwise_distances(rows), jnp.ones(n, bool))
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        apart = yield distances_between(rows)
+        return mean_of_closest(rows, apart, jnp.ones(n, bool))
 
     def among(rows: Array) -> AggregateAlive:
         apart = pairwise_distances(rows)
         return lambda alive: mean_of_closest(rows, apart, alive)[0]
 
-    return limited("brute", stateless(n, aggregate, among, linear=True, least_rows=least_rows))
+    return limited("brute", in_exchanges(n, steps, 1, among, linear=True, least_rows=least_rows))

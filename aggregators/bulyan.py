@@ -8,18 +8,28 @@ import jax.numpy as jnp
 from jax import lax
 
 from byzax import aggregators
-from byzax.aggregators.base import NEVER, Aggregator, Array, Info, check_array, limited, require, stateless
+from byzax.aggregators.base import (
+    NEVER,
+    Aggregator,
+    Array,
+    Info,
+    check_array,
+    in_exchanges,
+    limited,
+    require,
+)
 from byzax.aggregators.kernels.choosing import eligible, first_of_least_sum, first_smallest
 from byzax.aggregators.kernels.columns import Median, mean_around_median
 from byzax.aggregators.kernels.distances import (
     SortedNeighbours,
     neighbour_sums,
-    pairwise_distances,
     remove_row,
     sort_neighbours,
     squared_distances_to,
 )
+from byzax.aggregators.kernels.measures import distances_between
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.aggregators.krum import krum
 from byzax.options import Nested, OptionError, PartError, checked
 
@@ -40,7 +50,7 @@ class NextRow(Protocol):
 
 
 # from the rows [n, d] the state before the first step, and the step
-Selection = Callable[[Array], tuple[Any, NextRow]]
+Selection = Callable[[Array], Steps[tuple[Any, NextRow]]]
 
 
 @checked
@@ -134,8 +144,8 @@ def bulyan(
 
         least_rows = least_rows_of_pools
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        begin, next_row = select(rows)
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        begin, next_row = yield from select(rows)
 
         def move(k: Array, state: tuple[Array, Array, Array, Any]) -> tuple[Array, Array, Array, Any]:
             order, alive, undecided, own = state
@@ -150,7 +160,10 @@ def bulyan(
             return result, Info(weights)
         return jnp.where(undecided, jnp.nan, result), Info(weights, undecided=undecided)
 
-    rule = stateless(n, aggregate, least_rows=least_rows)
+    rule = in_exchanges(n, steps, 1, least_rows=least_rows)
+    if function is not krum or "pre" in chosen:
+        # an exchange for each row selected, and those of the base for each pool
+        rule = rule._replace(sharded=None)
     return limited("bulyan", rule) if may_give_up else rule
 
 
@@ -169,8 +182,8 @@ def _build_krum_selection(
         The selection.
     """
 
-    def prepare(rows: Array) -> tuple[SortedNeighbours, NextRow]:
-        squared, finite, _ = pairwise_distances(rows)
+    def prepare(rows: Array) -> Steps[tuple[SortedNeighbours, NextRow]]:
+        squared, finite, _ = yield distances_between(rows)
 
         def next_row(near: SortedNeighbours, alive: Array, k: Array) -> tuple[Array, Array, SortedNeighbours]:
             row = first_of_least_sum(neighbour_sums(near), eligible(alive, finite)).astype(jnp.int32)
@@ -202,7 +215,8 @@ def _build_rule_selection(name: str, build_rule: Callable[[int], Aggregator], n:
     if among is None:
         rules = [_build_for_pool(name, build_rule, n, n - k, n - count + 1) for k in range(count)]
 
-    def prepare(rows: Array) -> tuple[tuple[()], NextRow]:
+    def prepare(rows: Array) -> Steps[tuple[tuple[()], NextRow]]:
+        yield from ()
         finite = jnp.all(jnp.isfinite(rows), axis=1)
         aggregate_alive = among(rows) if among is not None else None
 

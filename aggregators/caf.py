@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.base import Aggregator, Array, Info, in_exchanges, require
 from byzax.aggregators.kernels.columns import sort_columns
-from byzax.aggregators.kernels.distances import pairwise_distances
 from byzax.aggregators.kernels.means import sum_of_differences
+from byzax.aggregators.kernels.measures import distances_between
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.aggregators.kernels.spectrum import leading_eigenpair
 from byzax.options import checked
 
@@ -64,8 +65,8 @@ def caf(n: int, f: int) -> Aggregator:
     """
     least_rows = require("caf", n, f, factor=2, offset=1)
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        squared, finite, _ = pairwise_distances(rows)
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        squared, finite, _ = yield distances_between(rows)
         pairs = finite[:, None] & finite[None, :]
         spacing = jnp.finfo(rows.dtype).eps
         # Far rows go first, wherever they are; nearer, they leave the digits of the others alone, whose weights they
@@ -104,4 +105,4 @@ def caf(n: int, f: int) -> Aggregator:
             share
         )
 
-    return stateless(n, aggregate, linear=True, least_rows=least_rows)
+    return in_exchanges(n, steps, 1, linear=True, least_rows=least_rows)

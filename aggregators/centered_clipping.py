@@ -1,14 +1,18 @@
 """Centered clipping (Karimireddy et al. 2021): the last aggregate, moved by the mean of clipped differences."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import lax
 
 from byzax.aggregators.base import Aggregator, Array, Finite, Info, Iterations, Positive, require, stateful
-from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm, measure_lengths
+from byzax.aggregators.kernels.clipping import Lengths, clipped_mean, half_median_norm, measure_lengths
 from byzax.aggregators.kernels.columns import median_of_sorted, order_statistics
+from byzax.aggregators.kernels.distances import largest_entries
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import ShardedForm, Slice, Steps, largest_of
 from byzax.options import OptionError, checked
 
 
@@ -76,23 +80,45 @@ def centered_clipping(
             raise OptionError("start", f"must have d={d} numbers, got {len(start)}", "centered_clipping")
         return jnp.asarray(start, float)
 
-    def beginning(rows: Array) -> Array:
+    def beginning(rows: Array, finite: Callable[[], Array]) -> Array:
         if start == "median":
             first = median_of_sorted(order_statistics(rows, sorted({(n - 1) // 2, n // 2})), "mid")
         else:
-            first = mean_of(rows, jnp.all(jnp.isfinite(rows), axis=1))[0]
+            first = mean_of(rows, finite())[0]
         return jnp.where(jnp.isfinite(first), first, 0)
 
-    def aggregate(rows: Array, last: Array) -> tuple[Array, Array, Info]:
-        def move(_: int, centre: Array) -> Array:
-            lengths = measure_lengths(rows, centre)
-            bound = half_median_norm(lengths) if tau is None else jnp.asarray(0.5 * tau, rows.dtype)
-            return clipped_mean(rows, centre, lengths, bound)
-
+    def first_centre(rows: Array, last: Array, finite: Callable[[], Array]) -> Array:
         first = last.astype(rows.dtype)
-        if start in ("median", "mean"):
-            first = lax.cond(jnp.isnan(first).any(), lambda: beginning(rows), lambda: first)
-        centre = lax.fori_loop(0, iterations, move, first)
+        if start not in ("median", "mean"):
+            return first
+        return lax.cond(jnp.isnan(first).any(), lambda: beginning(rows, finite), lambda: first)
+
+    def move(rows: Array, centre: Array, lengths: Lengths) -> Array:
+        bound = half_median_norm(lengths) if tau is None else jnp.asarray(0.5 * tau, rows.dtype)
+        return clipped_mean(rows, centre, lengths, bound)
+
+    def aggregate(rows: Array, last: Array) -> tuple[Array, Array, Info]:
+        first = first_centre(rows, last, lambda: jnp.all(jnp.isfinite(rows), axis=1))
+        centre = lax.fori_loop(
+            0, iterations, lambda _, centre: move(rows, centre, measure_lengths(rows, centre)), first
+        )
         return centre, centre if memory else last, Info()
 
-    return stateful(n, init, aggregate, least_rows=least_rows)
+    def of_slice(rows: Array, last: Array, *_: Any) -> Steps[tuple[Array, Array, Info]]:
+        finite = jnp.ones(n, bool)
+        if start == "mean":
+            finite = jnp.isfinite((yield largest_of(largest_entries(rows))))
+        centre = first_centre(rows, last, lambda: finite)
+        for _ in range(iterations):
+            lengths = yield lengths_from(rows, centre)
+            centre = move(rows, centre, lengths)
+        return centre, centre if memory else last, Info()
+
+    def init_slice(where: Slice, width: int) -> Array:
+        if isinstance(start, str):
+            return init(width)
+        columns = int(where.first) + jnp.arange(width)
+        return jnp.where(jnp.arange(width) < where.size, init(where.d)[jnp.minimum(columns, where.d - 1)], 0)
+
+    rule = stateful(n, init, aggregate, least_rows=least_rows)
+    return rule._replace(sharded=ShardedForm(iterations + (start == "mean"), init_slice, of_slice))

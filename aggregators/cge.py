@@ -5,10 +5,11 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, require, stateless
+from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Info, in_exchanges, require
 from byzax.aggregators.kernels.choosing import mask_smallest
-from byzax.aggregators.kernels.distances import squared_distances_to
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import nearness_to
+from byzax.aggregators.kernels.sharding import Steps, on_whole
 from byzax.options import checked
 
 
@@ -49,8 +50,8 @@ def cge(n: int, f: int, *, output: Literal["mean", "sum"] = "mean") -> Aggregato
     """
     least_rows = require("cge", n, f, factor=2, offset=1)
 
-    def build_selection(rows: Array) -> Callable[[Array], tuple[Array, Array]]:
-        norms = squared_distances_to(rows, jnp.zeros_like(rows[0]))
+    def build_selection(rows: Array) -> Steps[Callable[[Array], tuple[Array, Array]]]:
+        norms = yield nearness_to(rows, jnp.zeros_like(rows[0]))
 
         def shortest(alive: Array) -> tuple[Array, Array]:
             count = jnp.sum(alive) - f
@@ -59,12 +60,13 @@ def cge(n: int, f: int, *, output: Literal["mean", "sum"] = "mean") -> Aggregato
 
         return shortest
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        result, weights = build_selection(rows)(jnp.ones(n, bool))
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        shortest = yield from build_selection(rows)
+        result, weights = shortest(jnp.ones(n, bool))
         return result, Info(weights)
 
     def among(rows: Array) -> AggregateAlive:
-        shortest = build_selection(rows)
+        shortest = on_whole(build_selection(rows))
         return lambda alive: shortest(alive)[0]
 
-    return stateless(n, aggregate, among, linear=output == "mean", least_rows=least_rows)
+    return in_exchanges(n, steps, 1, among, linear=output == "mean", least_rows=least_rows)

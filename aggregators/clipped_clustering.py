@@ -1,11 +1,15 @@
 """ClippedClustering (Li et al. 2023): rows clipped to the usual norm, and the larger of two clusters of directions."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 
 from byzax.aggregators.base import Aggregator, Array, Count, Info, require, stateful
-from byzax.aggregators.kernels.clipping import clipped_mean, half_norms, measure_lengths
+from byzax.aggregators.kernels.clipping import clipped_mean, half_norms
 from byzax.aggregators.kernels.cosines import cosine_distances
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import ShardedForm, Steps, on_whole
 from byzax.options import OptionError, checked
 
 ROUNDING = 16  # times the spacing of numbers: pairs of clusters whose distances differ by less are equally close
@@ -61,9 +65,9 @@ def clipped_clustering(n: int, f: int, *, history: Count = 1000) -> Aggregator:
         most = f"must be at most 2^28 / n = {MOST_NORMS // n}: a norm of each row is kept"
         raise OptionError("history", f"{most}, got history={history}")
 
-    def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
+    def steps(rows: Array, past: Array, *_: Any) -> Steps[tuple[Array, Array, Info]]:
         origin = jnp.zeros_like(rows[0])
-        lengths = measure_lengths(rows, origin)
+        lengths = yield lengths_from(rows, origin)
         halves = half_norms(lengths)
         known = jnp.concatenate([halves[None].astype(past.dtype), past[:-1]])
 
@@ -72,13 +76,19 @@ def clipped_clustering(n: int, f: int, *, history: Count = 1000) -> Aggregator:
         bound = 0.5 * ascending[jnp.maximum(count - 1, 0) // 2] + 0.5 * ascending[count // 2]
 
         empty = halves == 0
-        apart = jnp.where(empty[:, None] & empty[None, :], 0, cosine_distances(rows, lengths))
+        cosines = yield from cosine_distances(rows, lengths)
+        apart = jnp.where(empty[:, None] & empty[None, :], 0, cosines)
         chosen = larger_cluster(apart, lengths.finite)
         weights = chosen / jnp.maximum(jnp.sum(chosen), 1).astype(rows.dtype)
         return clipped_mean(rows, origin, lengths, bound, chosen), known, Info(weights)
 
-    # +inf: no norm is known
-    return stateful(n, lambda d: jnp.zeros((history, n)) + jnp.inf, aggregate, least_rows=least_rows)
+    def init(d: int) -> Array:
+        # +inf: no norm is known
+        return jnp.zeros((history, n)) + jnp.inf
+
+    rule = stateful(n, init, lambda rows, past: on_whole(steps(rows, past)), least_rows=least_rows)
+    # all servers know the norms of whole rows
+    return rule._replace(sharded=ShardedForm(2, lambda where, width: init(width), steps))
 
 
 def larger_cluster(apart: Array, alive: Array) -> Array:

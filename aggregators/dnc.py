@@ -1,6 +1,7 @@
 """Divide and conquer (DnC; Shejwalkar and Houmansadr 2021): spectral filtering on random coordinates."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,12 @@ from byzax.aggregators.base import (
     require,
     require_key,
 )
-from byzax.aggregators.kernels.choosing import draw_distinct
-from byzax.aggregators.kernels.clipping import norms
+from byzax.aggregators.kernels.choosing import columns_drawn, draw_distinct
+from byzax.aggregators.kernels.clipping import whole_norms
 from byzax.aggregators.kernels.distances import exponents, power_of_two
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import ShardedForm, Slice, Steps, on_whole, total_of
 from byzax.options import OptionError, checked
 
 
@@ -70,29 +73,37 @@ def dnc(n: int, f: int, *, coordinates: Count = 10_000, iterations: Iterations =
     if dropped >= n:
         raise OptionError("c", f"must be at most (n - 1) / f = {(n - 1) / f:g}: one row must be left, got c={c}")
 
-    @jax.jit
-    def filtered(rows: Array, key: Array) -> tuple[Array, Array]:
-        wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
-        lengths = norms(wide)
+    def steps(wide: Array, key: Array, where: Slice | None) -> Steps[tuple[Array, Array]]:
+        d = wide.shape[1] if where is None else where.d
+        measured = yield lengths_from(wide, jnp.zeros_like(wide[0]))
+        lengths = whole_norms(measured)
         finite = jnp.isfinite(lengths)
         # only directions count: a common factor keeps squares in range; XLA would multiply by the inverse of a divisor,
         # and that of the largest floats is 0
         scale = power_of_two(-exponents(jnp.max(jnp.where(finite, lengths, 0))), wide.dtype)
         wide_scaled = jnp.where(finite[:, None], wide * scale, 0)
 
-        def drop(key: Array) -> Array:
-            count = min(coordinates, rows.shape[1])
-            chosen = draw_distinct(key, rows.shape[1], count)
-            some = wide_scaled[:, chosen] if count < rows.shape[1] else wide_scaled
+        def products(key: Array) -> Array:
+            chosen = draw_distinct(key, d, coordinates) if coordinates < d else None
+            some, _ = columns_drawn(wide_scaled, chosen, where)
             mean, _ = mean_of(some, finite)
             centred = jnp.where(finite[:, None], some - mean, 0)
-            _, vectors = jnp.linalg.eigh(jnp.matmul(centred, centred.T, precision=lax.Precision.HIGHEST))
+            return jnp.matmul(centred, centred.T, precision=lax.Precision.HIGHEST)
+
+        def drop(product: Array) -> Array:
+            _, vectors = jnp.linalg.eigh(product)
             score = jnp.where(finite, vectors[:, -1] ** 2, jnp.inf)
             order = jnp.argsort(score, stable=True)
             return jnp.zeros(n, bool).at[order].set(jnp.arange(n) >= n - dropped)
 
-        times = jnp.sum(lax.map(drop, jax.random.split(key, iterations)), axis=0)
-        result, weights = mean_of(wide, times == jnp.min(times))
+        of_draws = yield total_of(lax.map(products, jax.random.split(key, iterations)))
+        times = jnp.sum(lax.map(drop, of_draws), axis=0)
+        return mean_of(wide, times == jnp.min(times))
+
+    @jax.jit
+    def filtered(rows: Array, key: Array) -> tuple[Array, Array]:
+        wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+        result, weights = on_whole(steps(wide, key, None))
         return result.astype(rows.dtype), weights
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
@@ -100,4 +111,14 @@ def dnc(n: int, f: int, *, coordinates: Count = 10_000, iterations: Iterations =
         result, weights = filtered(rows, require_key("dnc", context))
         return result, state, Info(weights)
 
-    return Aggregator(lambda d: (), apply, linear=True, least_rows=lambda f: max(least_rows(f), math.ceil(c * f) + 1))
+    def of_slice(rows: Array, state: State, context: Context | None, where: Slice) -> Steps[Any]:
+        result, weights = yield from steps(rows, require_key("dnc", context), where)
+        return result, state, Info(weights)
+
+    return Aggregator(
+        lambda d: (),
+        apply,
+        linear=True,
+        least_rows=lambda f: max(least_rows(f), math.ceil(c * f) + 1),
+        sharded=ShardedForm(2, lambda where, width: (), of_slice),
+    )

@@ -1,14 +1,15 @@
 """FoolsGold (Fung et al. 2020): workers whose sums of rows point the same way lose their weight."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Aggregator, Array, Info, Positive, require, stateful
-from byzax.aggregators.kernels.clipping import measure_lengths
 from byzax.aggregators.kernels.cosines import cosine_distances
 from byzax.aggregators.kernels.distances import largest_entries
 from byzax.aggregators.kernels.means import sum_of_differences
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import ShardedForm, Steps, largest_of, on_whole
 from byzax.options import checked
 
 
@@ -61,17 +62,20 @@ def foolsgold(n: int, f: int, *, kappa: Positive = 1.0, output: Literal["sum", "
     """
     least_rows = require("foolsgold", n, f, factor=1, offset=1)
 
-    def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
+    def steps(rows: Array, past: Array, *_: Any) -> Steps[tuple[Array, Array, Info]]:
         origin = jnp.zeros_like(rows[0])
-        finite = jnp.isfinite(largest_entries(rows))
+        largest = yield largest_of(largest_entries(rows))
+        finite = jnp.isfinite(largest)
         kept = jnp.where(finite[:, None], rows, 0)
         total = past.astype(rows.dtype) + kept
-        history = jnp.where(jnp.isfinite(largest_entries(total))[:, None], total, past.astype(rows.dtype))
+        largest = yield largest_of(largest_entries(total))
+        history = jnp.where(jnp.isfinite(largest)[:, None], total, past.astype(rows.dtype))
 
-        lengths = measure_lengths(history, origin)
+        lengths = yield lengths_from(history, origin)
         itself = jnp.eye(n, dtype=bool)
         # 1 - cs throughout: of workers that are nearly alike cs itself would keep no digit of the difference
-        apart = jnp.where(itself, 1, cosine_distances(history, lengths))
+        cosines = yield from cosine_distances(history, lengths)
+        apart = jnp.where(itself, 1, cosines)
         nearest = jnp.minimum(jnp.min(apart, axis=1), 1)
         mine, theirs = nearest[:, None], nearest[None, :]
         pardoned = (mine - theirs + (1 - mine) * apart) / jnp.where(mine > theirs, 1 - theirs, 1)
@@ -86,4 +90,11 @@ def foolsgold(n: int, f: int, *, kappa: Positive = 1.0, output: Literal["sum", "
         shares = weights / jnp.where(counted.any(), jnp.sum(weights), 1)
         return sum_of_differences(kept, weights if output == "sum" else shares, origin), history, Info(shares)
 
-    return stateful(n, lambda d: jnp.zeros((n, d)), aggregate, linear=output == "mean", least_rows=least_rows)
+    def init(d: int) -> Array:
+        return jnp.zeros((n, d))
+
+    def aggregate(rows: Array, past: Array) -> tuple[Array, Array, Info]:
+        return on_whole(steps(rows, past))
+
+    rule = stateful(n, init, aggregate, linear=output == "mean", least_rows=least_rows)
+    return rule._replace(sharded=ShardedForm(4, lambda where, width: init(width), steps))

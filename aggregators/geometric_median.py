@@ -17,9 +17,11 @@ from byzax.aggregators.base import (
     require,
     stateless,
 )
-from byzax.aggregators.kernels.clipping import clipped_weighted_mean, half_norms, measure_lengths
+from byzax.aggregators.kernels.clipping import Lengths, clipped_weighted_mean, half_norms, measure_lengths
 from byzax.aggregators.kernels.means import mean_of, sum_of_differences
+from byzax.aggregators.kernels.measures import lengths_from, points_like
 from byzax.aggregators.kernels.normalised import NormalisedRows, normalise, squared_distances
+from byzax.aggregators.kernels.sharding import Steps, on_whole, without_state
 from byzax.options import OptionError, checked
 
 Start = Literal["zero", "mean"]
@@ -144,27 +146,38 @@ def geometric_median(
             needs_nu = "must be left out, or nu given, such as 0.1: it is an option of the smoothed steps"
             raise OptionError(option, f"{needs_nu}, got {value!r}")
 
-    def minimiser(normalised: NormalisedRows, squared: Array, alive: Array, steps: Array) -> tuple[Array, Array, Array]:
+    def minimiser(
+        normalised: NormalisedRows, alike: Array, squared: Array, alive: Array, steps: Array
+    ) -> tuple[Array, Array, Array]:
         rows, points, pool = normalised.rows, normalised.points, alive & normalised.finite
-        search = minimise(points, squared, pool, tolerance, max_iterations, steps)
-        to_points = jnp.sqrt(jnp.sum((points - search.point) ** 2, axis=1))
+        search = minimise(alike, squared, pool, tolerance, max_iterations, steps)
+        to_points = jnp.sqrt(jnp.sum((alike - search.point) ** 2, axis=1))
         inverse = jnp.where(pool & (to_points > 0), 1 / to_points, 0)
         weights = inverse / jnp.sum(inverse)
         # one Weiszfeld step from the optimum is the optimum again, now as a convex combination of the rows
-        combined = normalised.centre + normalised.scale * (
-            search.point + sum_of_differences(points, weights, search.point)
-        )
+        point = search.point if alike is points else jnp.matmul(weights, points, precision=lax.Precision.HIGHEST)
+        combined = normalised.centre + normalised.scale * (point + sum_of_differences(points, weights, point))
         equal = pool & (squared[search.nearest] == 0)
         share = jnp.where(search.at_row, equal.astype(rows.dtype), weights * normalised.shrink)
         result = jnp.where(search.at_row, rows[search.nearest], combined)
         return result, share / jnp.sum(share), search.iterations
 
+    def surely(rows: Array, steps: Array) -> Steps[tuple[Array, Array, Array]]:
+        normalised = yield from normalise(rows)
+        # of slices no vector is there whole: others stand for them, in n dimensions
+        alike = yield points_like(normalised.points)
+        squared = squared_distances(normalised._replace(points=alike))
+        return minimiser(normalised, alike, squared, jnp.ones(n, bool), steps)
+
+    def of_slice(rows: Array) -> Steps[tuple[Array, Info]]:
+        result, weights, taken = yield from surely(rows, jnp.asarray(0))
+        return result, Info(weights, taken)
+
     def aggregate(rows: Array) -> tuple[Array, Info]:
         quick = descend(rows, tolerance, max_iterations)
 
         def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
-            normalised = normalise(rows)
-            return minimiser(normalised, squared_distances(normalised), jnp.ones(n, bool), quick.iterations)
+            return on_whole(surely(rows, quick.iterations))
 
         def at_once(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
@@ -173,30 +186,44 @@ def geometric_median(
         return result, Info(weights, taken)
 
     def among(rows: Array) -> AggregateAlive:
-        normalised = normalise(rows)
+        normalised = on_whole(normalise(rows))
         squared = squared_distances(normalised)
-        return lambda alive: minimiser(normalised, squared, alive, jnp.asarray(0))[0]
+        return lambda alive: minimiser(normalised, normalised.points, squared, alive, jnp.asarray(0))[0]
 
-    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    rule = stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    return rule._replace(sharded=without_state(of_slice, 2))
 
 
 def _build_smoothed(n: int, nu: float, iterations: int, start: Start, least_rows: LeastRows) -> Aggregator:
     """The rule of so many smoothed Weiszfeld steps."""
 
-    def descent(rows: Array, alive: Array) -> tuple[Array, Array]:
+    def first_point(rows: Array, counted: Array) -> Array:
         origin = jnp.zeros_like(rows[0])
-        counted = alive & measure_lengths(rows, origin).finite
-        first = origin if start == "zero" else jnp.where(counted.any(), mean_of(rows, counted)[0], origin)
+        return origin if start == "zero" else jnp.where(counted.any(), mean_of(rows, counted)[0], origin)
+
+    def move(rows: Array, point: Array, lengths: Lengths, counted: Array) -> tuple[Array, Array]:
+        # a common factor leaves the weights as they are: that which makes the largest of them 1
+        nearest = jnp.min(jnp.where(counted, half_norms(lengths), jnp.inf))
+        bound = jnp.maximum(jnp.asarray(0.5 * nu, rows.dtype), jnp.where(counted.any(), nearest, 0))
+        return clipped_weighted_mean(rows, point, lengths, bound, counted)
+
+    def descent(rows: Array, alive: Array) -> tuple[Array, Array]:
+        counted = alive & measure_lengths(rows, jnp.zeros_like(rows[0])).finite
 
         def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-            point = state[0]
-            lengths = measure_lengths(rows, point)
-            # a common factor leaves the weights as they are: that which makes the largest of them 1
-            nearest = jnp.min(jnp.where(counted, half_norms(lengths), jnp.inf))
-            bound = jnp.maximum(jnp.asarray(0.5 * nu, rows.dtype), jnp.where(counted.any(), nearest, 0))
-            return clipped_weighted_mean(rows, point, lengths, bound, counted)
+            return move(rows, state[0], measure_lengths(rows, state[0]), counted)
 
-        return lax.fori_loop(0, iterations, step, (first, jnp.zeros(n, rows.dtype)))
+        return lax.fori_loop(0, iterations, step, (first_point(rows, counted), jnp.zeros(n, rows.dtype)))
+
+    def of_slice(rows: Array) -> Steps[tuple[Array, Info]]:
+        lengths = yield lengths_from(rows, jnp.zeros_like(rows[0]))
+        counted, weights = lengths.finite, jnp.zeros(n, rows.dtype)
+        point = first_point(rows, counted)
+        for number in range(iterations):
+            if number or start == "mean":
+                lengths = yield lengths_from(rows, point)
+            point, weights = move(rows, point, lengths, counted)
+        return point, Info(weights)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
         result, weights = descent(rows, jnp.ones(n, bool))
@@ -205,7 +232,8 @@ def _build_smoothed(n: int, nu: float, iterations: int, start: Start, least_rows
     def among(rows: Array) -> AggregateAlive:
         return lambda alive: descent(rows, alive)[0]
 
-    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    rule = stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    return rule._replace(sharded=without_state(of_slice, iterations + (start == "mean")))
 
 
 def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldState:

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 
 from byzax.aggregators.base import Aggregator, Array, require, selecting
 from byzax.aggregators.kernels.choosing import eligible, first_of_least_sum
-from byzax.aggregators.kernels.distances import build_sums_of_nearest, pairwise_distances
+from byzax.aggregators.kernels.distances import build_sums_of_nearest
+from byzax.aggregators.kernels.measures import distances_between
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.options import checked
 
 
@@ -58,8 +60,8 @@ def krum(
     """
     least_rows = require("krum", n, f, factor=2, offset=3, unproven=unproven)
 
-    def build_selection(rows: Array) -> Callable[[Array], Array]:
-        squared, finite, _ = pairwise_distances(rows)
+    def build_selection(rows: Array) -> Steps[Callable[[Array], Array]]:
+        squared, finite, _ = yield distances_between(rows)
         sums = build_sums_of_nearest(score_summands(squared, distance))
 
         def select(alive: Array) -> Array:
@@ -69,4 +71,4 @@ def krum(
 
         return select
 
-    return selecting(n, build_selection, least_rows=least_rows)
+    return selecting(n, build_selection, 1, least_rows=least_rows)

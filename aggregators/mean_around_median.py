@@ -70,4 +70,4 @@ def mean_around_median(n: int, f: int, *, count: Literal["n-f", "n-f-1"] = "n-f"
 
         return aggregate_alive
 
-    return stateless(n, aggregate, among, least_rows=least_rows)
+    return stateless(n, aggregate, among, least_rows=least_rows, by_coordinate=True)

@@ -57,4 +57,4 @@ def median(n: int, f: int, *, median: Median = "mid") -> Aggregator:
 
         return aggregate_alive
 
-    return stateless(n, aggregate, among, least_rows=least_rows)
+    return stateless(n, aggregate, among, least_rows=least_rows, by_coordinate=True)

@@ -1,14 +1,15 @@
 """Median of means (Chen et al. 2017): the median of the means of groups of rows."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.base import NEVER, Aggregator, Array, Count, Info, require, stateless
+from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Count, Info, State, require, stateless
 from byzax.aggregators.geometric_median import geometric_median
 from byzax.aggregators.kernels.columns import median_of_sorted, order_statistics
 from byzax.aggregators.kernels.means import group_means
+from byzax.aggregators.kernels.sharding import Slice, Steps
 from byzax.aggregators.median import median as marginal_median
 from byzax.options import OptionError, checked
 
@@ -69,15 +70,31 @@ def median_of_means(
             return required(f)
         return groups if required(f) <= groups else NEVER
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
+    def seen_from_middle(rows: Array) -> tuple[Array, Array]:
         # seen from rows in the middle: a mean far from the origin would round away what the groups differ in
         spread = rows[:: n // k][:k]
         centre = lax.optimization_barrier(median_of_sorted(order_statistics(spread, range(k)), "lower"))
-        result, _, info = rule.apply(group_means(rows - centre, k), ())
+        return centre, group_means(rows - centre, k)
+
+    def seen_from_origin(centre: Array, result: Array, info: Info) -> tuple[Array, Info]:
         if info.weights is None:
             return centre + result, Info()
         sizes = jnp.full(k, n // k).at[: n % k].add(1)
         weights = jnp.repeat(info.weights / sizes, sizes, total_repeat_length=n)
         return centre + result, info._replace(weights=weights)
 
-    return stateless(n, aggregate, linear=median == "geometric", least_rows=least_rows)
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        centre, means = seen_from_middle(rows)
+        result, _, info = rule.apply(means, ())
+        return seen_from_origin(centre, result, info)
+
+    def of_slice(rows: Array, state: State, context: Context | None, where: Slice) -> Steps[Any]:
+        centre, means = seen_from_middle(rows)
+        result, _, info = yield from form.steps(means, (), context, where)
+        result, info = seen_from_origin(centre, result, info)
+        return result, state, info
+
+    form = rule.sharded
+    assert form is not None
+    whole = stateless(n, aggregate, linear=median == "geometric", least_rows=least_rows)
+    return whole._replace(sharded=form._replace(steps=of_slice))

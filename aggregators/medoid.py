@@ -7,7 +7,9 @@ from jax import lax
 
 from byzax.aggregators.base import Aggregator, Array, require, selecting
 from byzax.aggregators.kernels.choosing import eligible
-from byzax.aggregators.kernels.normalised import normalise, squared_distances
+from byzax.aggregators.kernels.measures import distances_between
+from byzax.aggregators.kernels.normalised import normalise
+from byzax.aggregators.kernels.sharding import Steps, together, total_of
 from byzax.options import checked
 
 ROUNDING = 16  # times the spacing of numbers: sums that differ by less are equal
@@ -51,10 +53,13 @@ def medoid(n: int, f: int) -> Aggregator:
     """
     least_rows = require("medoid", n, f, factor=2, offset=1)
 
-    def build_selection(rows: Array) -> Callable[[Array], Array]:
-        normalised = normalise(rows)
-        apart = jnp.sqrt(squared_distances(normalised))
-        product = jnp.matmul(normalised.points, normalised.points.T, precision=lax.Precision.HIGHEST)
+    def build_selection(rows: Array) -> Steps[Callable[[Array], Array]]:
+        normalised = yield from normalise(rows)
+        points = normalised.points
+        (squared, _, unit), product = yield together(
+            distances_between(points), total_of(jnp.matmul(points, points.T, precision=lax.Precision.HIGHEST))
+        )
+        apart = jnp.sqrt(squared * unit**2)
         squares = jnp.diagonal(product)
         norms = jnp.sqrt(squares)
         # |x_i - x_j| - |x_j|, without the digits that a row j far away would take from the sum of the distances
@@ -72,4 +77,4 @@ def medoid(n: int, f: int) -> Aggregator:
 
         return select
 
-    return selecting(n, build_selection, least_rows=least_rows)
+    return selecting(n, build_selection, 2, least_rows=least_rows)

@@ -2,10 +2,11 @@
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
+from byzax.aggregators.base import Aggregator, Array, Info, in_exchanges, require
 from byzax.aggregators.kernels.choosing import mask_smallest
-from byzax.aggregators.kernels.distances import squared_distances_to
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import nearness_to
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.options import OptionError, checked
 
 
@@ -53,9 +54,9 @@ def monna(n: int, f: int, *, pivot: int = -1) -> Aggregator:
     # rows that there are where the pivot is one of them
     counted = pivot + 1 if pivot >= 0 else -pivot
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        distances = squared_distances_to(rows, rows[pivot], itself=pivot)
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        distances = yield nearness_to(rows, rows[pivot], itself=pivot)
         result, weights = mean_of(rows, mask_smallest(distances, n - f, jnp.ones(n, bool)))
         return result, Info(weights)
 
-    return stateless(n, aggregate, linear=True, least_rows=lambda f: max(required(f), counted))
+    return in_exchanges(n, steps, 1, linear=True, least_rows=lambda f: max(required(f), counted))

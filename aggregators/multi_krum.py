@@ -5,11 +5,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from byzax.aggregators.average import average
-from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Count, Info, require, stateless
+from byzax.aggregators.base import AggregateAlive, Aggregator, Array, Count, Info, in_exchanges, require
 from byzax.aggregators.kernels.choosing import eligible
-from byzax.aggregators.kernels.distances import build_sums_of_nearest, pairwise_distances
+from byzax.aggregators.kernels.distances import build_sums_of_nearest
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import distances_between
 from byzax.aggregators.kernels.scores import Distance, Neighbours, neighbour_count, score_summands
+from byzax.aggregators.kernels.sharding import Steps, on_whole
 from byzax.options import OptionError, checked
 
 
@@ -81,8 +83,8 @@ def multi_krum(
             f"plain average), got m={m}",
         )
 
-    def build_selection(rows: Array) -> Callable[[Array], Array]:
-        squared, finite, _ = pairwise_distances(rows)
+    def build_selection(rows: Array) -> Steps[Callable[[Array], Array]]:
+        squared, finite, _ = yield distances_between(rows)
         sums = build_sums_of_nearest(score_summands(squared, distance))
 
         def select(alive: Array) -> Array:
@@ -96,12 +98,13 @@ def multi_krum(
 
         return select
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        result, weights = mean_of(rows, build_selection(rows)(jnp.ones(n, bool)))
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        select = yield from build_selection(rows)
+        result, weights = mean_of(rows, select(jnp.ones(n, bool)))
         return result, Info(weights)
 
     def among(rows: Array) -> AggregateAlive:
-        select = build_selection(rows)
+        select = on_whole(build_selection(rows))
         return lambda alive: mean_of(rows, select(alive))[0]
 
-    return stateless(n, aggregate, among, linear=True, least_rows=least_rows)
+    return in_exchanges(n, steps, 1, among, linear=True, least_rows=least_rows)

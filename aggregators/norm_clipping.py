@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 
-from byzax.aggregators.base import Aggregator, Array, Info, Positive, require, stateless
-from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm, measure_lengths
+from byzax.aggregators.base import Aggregator, Array, Info, Positive, in_exchanges, require
+from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.options import checked
 
 
@@ -44,10 +46,10 @@ def norm_clipping(n: int, f: int, *, tau: Positive | None = None) -> Aggregator:
     """
     least_rows = require("norm_clipping", n, f, factor=2, offset=1)
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
         origin = jnp.zeros_like(rows[0])
-        lengths = measure_lengths(rows, origin)
+        lengths = yield lengths_from(rows, origin)
         bound = half_median_norm(lengths) if tau is None else jnp.asarray(0.5 * tau, rows.dtype)
         return clipped_mean(rows, origin, lengths, bound), Info()
 
-    return stateless(n, aggregate, least_rows=least_rows)
+    return in_exchanges(n, steps, 1, least_rows=least_rows)

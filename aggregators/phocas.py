@@ -59,4 +59,4 @@ def phocas(n: int, f: int) -> Aggregator:
 
         return aggregate_alive
 
-    return stateless(n, aggregate, among, least_rows=least_rows)
+    return stateless(n, aggregate, among, least_rows=least_rows, by_coordinate=True)

@@ -65,4 +65,7 @@ def sign_majority(n: int, f: int) -> Aggregator:
     def among(rows: Array) -> AggregateAlive:
         return lambda alive: vote(rows, alive)
 
-    return stateless(n, lambda rows: (vote(rows, jnp.ones(n, bool)), Info()), among, least_rows=least_rows)
+    def aggregate(rows: Array) -> tuple[Array, Info]:
+        return vote(rows, jnp.ones(n, bool)), Info()
+
+    return stateless(n, aggregate, among, least_rows=least_rows, by_coordinate=True)

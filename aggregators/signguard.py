@@ -1,18 +1,19 @@
 """SignGuard (Xu et al. 2022): rows of a usual norm, with as many positive and negative numbers as most."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Aggregator, Array, Context, Info, Share, State, check_rows, require, require_key
-from byzax.aggregators.kernels.choosing import draw_distinct
-from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm, half_norms, measure_lengths
+from byzax.aggregators.kernels.choosing import columns_drawn, draw_distinct
+from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm, half_norms
 from byzax.aggregators.kernels.columns import sort_columns
 from byzax.aggregators.kernels.cosines import cosine_distances
-from byzax.aggregators.kernels.distances import pairwise_distances
 from byzax.aggregators.kernels.mean_shift import largest_cluster
+from byzax.aggregators.kernels.measures import distances_between, lengths_from
+from byzax.aggregators.kernels.sharding import ShardedForm, Slice, Steps, on_whole, together, total_of
 from byzax.options import checked
 
 LOW, HIGH = 0.1, 3.0  # the paper's L and R
@@ -73,22 +74,23 @@ def signguard(
     """
     least_rows = require("signguard", n, f, factor=2, offset=1)
 
-    @jax.jit
-    def guarded(rows: Array, key: Array | None) -> tuple[Array, Array]:
-        wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+    def steps(wide: Array, key: Array | None, where: Slice | None) -> Steps[tuple[Array, Array]]:
+        d = wide.shape[1] if where is None else where.d
+        count = math.ceil(share * d)
+        some, drawn = columns_drawn(wide, None if key is None else draw_distinct(key, d, count), where)
+        signs = [jnp.sum(sign & drawn, axis=1, dtype=wide.dtype) for sign in (some > 0, some == 0, some < 0)]
         origin = jnp.zeros_like(wide[0])
-        lengths = measure_lengths(wide, origin)
+        lengths, counts = yield together(lengths_from(wide, origin), total_of(jnp.stack(signs)))
         halves, middle = half_norms(lengths), half_median_norm(lengths)
         rounding = ROUNDING * jnp.finfo(wide.dtype).eps
         usual = lengths.finite & (halves >= (1 - rounding) * LOW * middle) & (halves <= (1 + rounding) * HIGH * middle)
 
-        count = math.ceil(share * rows.shape[1])
-        some = wide if key is None else wide[:, draw_distinct(key, rows.shape[1], count)]
-        features = [jnp.mean(sign, axis=1, dtype=wide.dtype) for sign in (some > 0, some == 0, some < 0)]
+        features = [*(counts / (d if key is None else count))]
         if similarity == "cosine":
-            features.append(1 - median_of_others(cosine_distances(wide, lengths), lengths.finite))
+            cosines = yield from cosine_distances(wide, lengths)
+            features.append(1 - median_of_others(cosines, lengths.finite))
         if similarity == "distance":
-            squared, _, _ = pairwise_distances(wide)
+            squared, _, _ = yield distances_between(wide)
             typical = jnp.minimum(median_of_others(jnp.sqrt(squared), lengths.finite), FAR)
             centre = jnp.nanmedian(jnp.where(lengths.finite, typical, jnp.nan))
             ratio = typical / jnp.where(centre > 0, centre, 1)
@@ -97,14 +99,27 @@ def signguard(
         both = usual & largest_cluster(jnp.stack(features, axis=1), lengths.finite)
         chosen = jnp.where(both.any(), both, jnp.where(usual.any(), usual, lengths.finite))
         weights = chosen / jnp.maximum(jnp.sum(chosen), 1).astype(wide.dtype)
-        return clipped_mean(wide, origin, lengths, middle, chosen).astype(rows.dtype), weights
+        return clipped_mean(wide, origin, lengths, middle, chosen), weights
+
+    @jax.jit
+    def guarded(rows: Array, key: Array | None) -> tuple[Array, Array]:
+        result, weights = on_whole(steps(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), key, None))
+        return result.astype(rows.dtype), weights
+
+    def key_of(context: Context | None) -> Array | None:
+        return require_key("signguard", context) if share < 1 else None
 
     def apply(rows: Array, state: State, context: Context | None = None) -> tuple[Array, State, Info]:
         check_rows(rows, n)
-        result, weights = guarded(rows, require_key("signguard", context) if share < 1 else None)
+        result, weights = guarded(rows, key_of(context))
         return result, state, Info(weights)
 
-    return Aggregator(lambda d: (), apply, least_rows=least_rows)
+    def of_slice(rows: Array, state: State, context: Context | None, where: Slice) -> Steps[Any]:
+        result, weights = yield from steps(rows, key_of(context), where)
+        return result, state, Info(weights)
+
+    sharded = ShardedForm(1 + (similarity != "none"), lambda where, width: (), of_slice)
+    return Aggregator(lambda d: (), apply, least_rows=least_rows, sharded=sharded)
 
 
 def median_of_others(between: Array, alive: Array) -> Array:

@@ -2,9 +2,10 @@
 
 from math import comb
 
-from byzax.aggregators.base import Aggregator, Array, Info, require, stateless
-from byzax.aggregators.kernels.distances import pairwise_distances
+from byzax.aggregators.base import Aggregator, Array, Info, in_exchanges, require
 from byzax.aggregators.kernels.means import mean_of
+from byzax.aggregators.kernels.measures import distances_between
+from byzax.aggregators.kernels.sharding import Steps
 from byzax.aggregators.kernels.spectrum import least_spread_subset
 from byzax.options import PartError, checked
 
@@ -53,8 +54,9 @@ def smea(n: int, f: int) -> Aggregator:
             f"{MOST_SUBSETS:,}: with so many rows f is at most {most}; brute has no such limit"
         )
 
-    def aggregate(rows: Array) -> tuple[Array, Info]:
-        result, weights = mean_of(rows, least_spread_subset(pairwise_distances(rows), n - f))
+    def steps(rows: Array) -> Steps[tuple[Array, Info]]:
+        apart = yield distances_between(rows)
+        result, weights = mean_of(rows, least_spread_subset(apart, n - f))
         return result, Info(weights)
 
-    return stateless(n, aggregate, linear=True, least_rows=least_rows)
+    return in_exchanges(n, steps, 1, linear=True, least_rows=least_rows)

@@ -72,4 +72,4 @@ def trimmed_mean(n: int, f: int, *, trim: Annotated[int, Field(ge=0)] | None = N
 
         return aggregate_alive
 
-    return stateless(n, aggregate, among, least_rows=least_rows)
+    return stateless(n, aggregate, among, least_rows=least_rows, by_coordinate=True)

@@ -13,7 +13,7 @@ from byzax.experiments.scores import score_of
 from byzax.experiments.settings import differing_keys, setting_text
 
 NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
-DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, *TIMES, "classes", "digest", "reason"]
+DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, "epsilon", *TIMES, "classes", "digest", "reason"]
 # Keys of a grid that choose between ways to spend time, or to train: they share a figure.
 WAYS = {"schedule", "topology", "filter", "local", "optimizer", "worker_momentum"}
 # What a run is measured by besides its updates, with the words for it.
@@ -121,7 +121,7 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
                 "seed": summary.seed,
                 "status": "unfinished" if summary.status == "running" else summary.status,
                 "of": summary.of or math.nan,
-                "degraded_at": min(summary.lost.values(), default=math.nan),
+                "degraded_at": min([*summary.lost.values(), *summary.lost_servers.values()], default=math.nan),
                 **ended,
             }
         )

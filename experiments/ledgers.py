@@ -9,9 +9,11 @@ from rich.text import Text
 
 from byzax.experiments.timelines import LabelledTimeline
 from byzax.experiments.writing import check_replaceable, write_numbers
+from byzax.simulator.durations import WAYS
 from byzax.simulator.events import Node
 from byzax.simulator.executors.ledger import LinkTotal, link_totals
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.wire import varies
 
 # Links with a line of their own.
 SHOWN = 10
@@ -34,6 +36,9 @@ class NodeTotal(NamedTuple):
 def read(labelled: LabelledTimeline, path: Path) -> list[LinkTotal]:
     """The links of a run.
 
+    In a direction in which messages vary in size, those of a finished run count as the mean of the measured ones, and
+    those of a scenario as the typical one.
+
     Args:
         labelled: Its timeline.
         path: Where it was read from, for messages.
@@ -46,7 +51,13 @@ def read(labelled: LabelledTimeline, path: Path) -> list[LinkTotal]:
     """
     if labelled.run is None:
         raise ScenarioError(f"{path}: a timeline alone has no links: give a scenario, or the folder of a run")
-    return link_totals(labelled.run, labelled.timeline)
+    run, links = labelled.run, link_totals(labelled.run, labelled.timeline)
+    for way in WAYS:
+        typical = sum(link.bits for link in links if link.way == way)
+        if labelled.measured is not None and typical and varies(run, way):
+            factor = labelled.measured[f"bits_{way}"] / typical
+            links = [link._replace(bits=link.bits * factor) if link.way == way else link for link in links]
+    return links
 
 
 def node_totals(links: list[LinkTotal]) -> list[NodeTotal]:

@@ -261,7 +261,7 @@ def _marks(frame: pd.DataFrame) -> list[str]:
     marks = {
         "\N{MULTIPLICATION SIGN} not completed, not in the mean": sum(~has_result(frame)),
         "\N{WHITE DOWN-POINTING TRIANGLE} diverged": sum(diverged(frame)),
-        "\N{WHITE DIAMOND} lost workers": sum(frame["status"] == "degraded"),
+        "\N{WHITE DIAMOND} lost workers or servers": sum(frame["status"] == "degraded"),
     }
     return notes + [f"{words}: {counted(int(count), 'run')}" for words, count in marks.items() if count]
 

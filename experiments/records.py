@@ -15,12 +15,12 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 
 MEASURED = [*Evaluation._fields]
 SENT = [*Traffic._fields]
-METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT]
+METRICS = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, "epsilon"]
 # The use of time: updates per second, mean age of the rows, share of the workers' time spent waiting, and share of the
 # jobs whose rows went into no update.
 TIMES = ["updates_per_s", "mean_age", "waiting", "unused"]
 SPENT = ["computing_s", "messages_s", "waiting_s"]
-# Runs with a final result. A degraded one lost workers on the way.
+# Runs with a final result. A degraded one lost workers or servers on the way.
 COUNTED = ("complete", "degraded")
 LARGEST = 2**53
 # The arrays of an update with an entry for each row.
@@ -53,6 +53,7 @@ class Summary(BaseModel):
         runs: Number of runs in the study.
         settings: The settings by dotted key.
         lost: The first update without each lost worker.
+        lost_servers: The first update without each lost server, where there are several.
         reason: The reason for the status, or for an early stop.
         classes: Number of classes of the data; None for values.
         digest: Digest of the checkpoints.
@@ -72,6 +73,7 @@ class Summary(BaseModel):
     runs: Whole | None = None
     settings: dict[Words, Words] = {}
     lost: dict[Whole, Whole] = {}
+    lost_servers: dict[Whole, Whole] = {}
     reason: Words | None = None
     classes: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     digest: Words | None = None
@@ -92,6 +94,7 @@ class Summary(BaseModel):
     bits_up: Number = math.nan
     bits_down: Number = math.nan
     bits_peer: Number = math.nan
+    epsilon: Number = math.nan
     updates_per_s: Number = math.nan
     mean_age: Number = math.nan
     waiting: Number = math.nan

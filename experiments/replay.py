@@ -9,10 +9,12 @@ import numpy as np
 from byzax.experiments import study
 from byzax.experiments.records import Damaged, read_params, read_summary
 from byzax.experiments.versions import recorded_files, user_files
+from byzax.simulator import round_contract
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import Checkpoint, RunError, digest, plan
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import topology
 from byzax.simulator.timeline import Timeline, check
 from byzax.simulator.timeline_files import load
 
@@ -88,6 +90,9 @@ def timeline_of(run: Path) -> Timeline:
         if recorded.exists():
             recorded_timeline = load(recorded)
             try:
+                described = topology(scenario.run).rounds
+                if described is not None:
+                    round_contract.check(described(scenario.run), recorded_timeline, scenario.seed)
                 return check(recorded_timeline, scenario.workers.total)
             except ValueError as error:
                 raise ValueError(f"{recorded}: does not fit {run / 'scenario.yaml'}: {error}") from None

@@ -147,7 +147,7 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
     place = checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s
-    row = *place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic)
+    row = *place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic), checkpoint.epsilon
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
     tables = {"metrics.csv": [row]}
@@ -193,9 +193,11 @@ def finish(
             last = seen[-1]
             atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
         lost = _lost(seen[-1]) if seen else {}
-        summary = _summary(run, status, "; ".join(filter(None, (reason, lost_in_words(lost)))))
-        if lost:
-            summary["lost"] = {str(worker): step + 1 for worker, step in sorted(lost.items())}
+        losses = [lost_in_words(of_kind, word) for word, of_kind in lost.items()]
+        summary = _summary(run, status, "; ".join(filter(None, (reason, *losses))))
+        for word, of_kind in lost.items():
+            key = "lost" if word == "worker" else f"lost_{word}s"
+            summary[key] = {str(node): step + 1 for node, step in sorted(of_kind.items())}
         if status in ("complete", "degraded"):
             summary["digest"] = digest(list(seen))
         if seen:
@@ -213,7 +215,7 @@ def finish(
                 often = byzantine_updates(run.scenario.run, happened.steps)
                 summary |= _times(here, happened, fixed_byzantine_workers(run.scenario.run), often)
             # JSON has no NaN
-            measured = _shown(seen[-1].evaluation, hidden)._asdict()
+            measured = _shown(seen[-1].evaluation, hidden)._asdict() | {"epsilon": last.epsilon}
             summary |= {k: v if np.isfinite(v) else str(v) for k, v in measured.items()}
         if trace:
             write_text(here / "error.txt", trace)
@@ -232,18 +234,18 @@ def final_status(last: Checkpoint) -> str:
         last: The last checkpoint.
 
     Returns:
-        complete, or degraded where workers were lost unplanned.
+        complete, or degraded where workers or servers were lost unplanned.
     """
     return "degraded" if _lost(last) else "complete"
 
 
-def _lost(last: Checkpoint) -> dict[int, int]:
-    """The workers that were lost unplanned, each with the position of the first update without it."""
-    return (
-        {}
-        if last.timeline is None
-        else {worker: step for step, worker in truncate(last.timeline, last.step).lost.tolist()}
-    )
+def _lost(last: Checkpoint) -> dict[str, dict[int, int]]:
+    """The workers and servers that were lost unplanned, each with the position of the first update without it."""
+    if last.timeline is None:
+        return {}
+    happened = truncate(last.timeline, last.step)
+    lost = {"worker": happened.lost, "server": happened.lost_servers}
+    return {word: {node: step for step, node in pairs.tolist()} for word, pairs in lost.items() if len(pairs)}
 
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:

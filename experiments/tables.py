@@ -286,7 +286,7 @@ def problem_lines(results: Results) -> list[str]:
         lines.append(f"{run['run']}: {run['status']}{step}{reason}")
     for run in frame.loc[frame["status"] == "degraded", "run"]:
         record = results.records[run]
-        lines.append(f"{run}: degraded: {record.summary.reason or _lost(record) or 'workers were lost'}")
+        lines.append(f"{run}: degraded: {record.summary.reason or _lost(record) or 'nodes were lost'}")
     lines += [
         f"{run}: diverged (its test loss is not finite: what else is measured is that of a broken model)"
         for run in frame.loc[diverged(frame), "run"]
@@ -296,7 +296,8 @@ def problem_lines(results: Results) -> list[str]:
 
 def _lost(record: Record) -> str:
     """`worker 4 lost from update 161 on, worker 7 lost from update 203 on`; empty where none was lost."""
-    losses = [f"worker {worker} lost from update {update} on" for worker, update in record.summary.lost.items()]
+    lost = {"worker": record.summary.lost, "server": record.summary.lost_servers}
+    losses = [f"{word} {node} lost from update {at} on" for word, those in lost.items() for node, at in those.items()]
     return ", ".join(losses)
 
 

@@ -1,6 +1,6 @@
 """Views of a timeline: a chart of workers over time, and a table of the outcomes of their jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class LabelledTimeline(NamedTuple):
         byzantine: The workers that are Byzantine in every update.
         name: Title of the chart and table.
         run: The run; None for a file of a timeline.
+        measured: The last line of the run's measurements; None for a scenario or a file of a timeline.
     """
 
     timeline: Timeline
@@ -50,6 +51,7 @@ class LabelledTimeline(NamedTuple):
     byzantine: list[int]
     name: str
     run: Run | None = None
+    measured: Mapping[str, Any] | None = None
 
 
 def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
@@ -80,10 +82,12 @@ def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
         except ValueError as error:
             raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
         name = f"{cell.name}: {cell.schedule.label}, {cell.latency.label} latency, seed {cell.seed}"
-        if not scenario and (reached := _reached(run)) < cell.steps:
+        measured = None if scenario else _last_measured(run)
+        if measured is not None and (reached := int(measured["step"])) < cell.steps:
             name += f"; {reached} of {cell.steps} updates were carried out"
             timeline = truncate(timeline, reached)
-        return LabelledTimeline(timeline, cell.workers.total, fixed_byzantine_workers(cell.run), name, cell.run)
+        byzantine = fixed_byzantine_workers(cell.run)
+        return LabelledTimeline(timeline, cell.workers.total, byzantine, name, cell.run, measured)
     try:
         timeline = load(path)
     except ValueError as error:
@@ -92,15 +96,15 @@ def read(path: Path, overrides: Sequence[str]) -> LabelledTimeline:
     return LabelledTimeline(timeline, n, [], path.name)
 
 
-def _reached(run: Path) -> int:
-    """The last update that a run measured. Raises ScenarioError where it has none."""
+def _last_measured(run: Path) -> Mapping[str, Any]:
+    """The last line of a run's measurements. Raises ScenarioError where it has no update."""
     try:
-        steps = read_metrics(run)["step"]
+        metrics = read_metrics(run)
     except Damaged as error:
         raise ScenarioError(f"{run}: damaged: {error}") from None
-    if not len(steps) or steps.iloc[-1] < 1:
+    if not len(metrics) or metrics["step"].iloc[-1] < 1:
         raise ScenarioError(f"{run}: it ended before its first update was measured: there is nothing to draw")
-    return int(steps.iloc[-1])
+    return metrics.iloc[-1].to_dict()
 
 
 def table(labelled: LabelledTimeline) -> Table:

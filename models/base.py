@@ -100,6 +100,8 @@ class Model(NamedTuple):
             after the other where a model has convolutions: those of many kernels at once are grouped ones.
         least_batch: The fewest samples of a batch that the model learns from: 2 where a norm is over the samples of the
             batch alone, which is constant for one.
+        shapes: The shapes of the arrays of parameters in the order of the vector, by which `powersgd` compresses; None
+            where they are one vector.
     """
 
     init: ModelInit
@@ -109,6 +111,7 @@ class Model(NamedTuple):
     statistics: MeasureStatistics | None = None
     batch: bool = True
     least_batch: Count = 1
+    shapes: tuple[tuple[int, ...], ...] | None = None
 
 
 class Statistic(nnx.Variable):
@@ -239,6 +242,7 @@ def from_tree(
         raise PartError(f"{name} needs parameters that can be trained, and has none")
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     judge = judge_values if classes is None else judge_labels
+    arrays = tuple(leaf.shape for leaf in jax.tree.leaves(shapes))
 
     def check_outputs(out: Any, x: Array) -> Array:
         shape = getattr(out, "shape", None)
@@ -261,7 +265,7 @@ def from_tree(
         return check_outputs(outputs(unravel(params), x, None, None), x)
 
     if norms is None:
-        return Model(init, loss, predict, judge, batch=batch, least_batch=least_batch)
+        return Model(init, loss, predict, judge, batch=batch, least_batch=least_batch, shapes=arrays)
 
     def predict_by(params: Array, x: Array, statistics: Any) -> Array:
         return check_outputs(norms.predict(unravel(params), x, statistics), x)
@@ -269,7 +273,7 @@ def from_tree(
     def measure(params: Array, x: Array) -> Any:
         return norms.measure(unravel(params), x)
 
-    return Model(init, loss, predict_by, judge, measure, batch, least_batch)
+    return Model(init, loss, predict_by, judge, measure, batch, least_batch, arrays)
 
 
 def _make_random_state(random_state: nnx.State, key: Array | None) -> nnx.State:

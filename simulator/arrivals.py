@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from byzax.simulator.book import Book, Job, end_job, leaving_table, over, renew_board
+from byzax.simulator.grouping import heard_groups
 from byzax.simulator.stopping import stuck
 from byzax.simulator.timeline import Outcome
 from byzax.simulator.timings import HeldRow, Reply
@@ -229,7 +230,7 @@ def _update(book: Book, now: float) -> None:
     book.seen.append(
         len(book.known) - len(book.gone)
         if sees == "table"
-        else book.schedule.buckets
+        else heard_groups(book.waiting, book.schedule.buckets, book.schedule.whole, book.n)
         if sees == "buckets"
         else len(book.waiting)
     )

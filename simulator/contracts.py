@@ -29,6 +29,7 @@ from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, s
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import Topology
+from byzax.simulator.transforms import Transform
 
 # what the function of a part gives; that of any other kind gives a function
 TYPES: dict[str, type[Any]] = {
@@ -44,6 +45,7 @@ TYPES: dict[str, type[Any]] = {
     "graph": NodeGraph,
     "mixing": Aggregator,
     "optimizer": optax.GradientTransformation,
+    "transform": Transform,
 }
 
 

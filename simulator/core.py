@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from byzax.aggregators.kernels.sharding import ShardedForm
 from byzax.attacks import Goal
 from byzax.models import Model
 from byzax.simulator.adversary import (
@@ -28,15 +29,17 @@ from byzax.simulator.contracts import build_rule
 from byzax.simulator.diagnostics import Evaluate, build_evaluate
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm
+from byzax.simulator.grouping import build_mean_of_groups
 from byzax.simulator.jobs import Work, build_make_row, build_work
 from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
-from byzax.simulator.parts import f_of_rule, rule_of, schedule, topology
+from byzax.simulator.parts import f_of_rule, groups_of, rule_of, schedule, topology
+from byzax.simulator.privacy import with_row_noise
 from byzax.simulator.rates import Rate
-from byzax.simulator.senders import build_count_samples, build_is_byzantine, build_ranks_of_rows
+from byzax.simulator.senders import IsByzantine, build_count_samples, build_is_byzantine, build_ranks_of_rows
 from byzax.simulator.server import MoveModel, Start, build_move_model, build_start, take_aggregate
 from byzax.simulator.server_row import ServerRow, build_server_row
 from byzax.simulator.training import build_optimizer, build_rate, worker_training
-from byzax.simulator.updating import MakeUpdate, build_aggregate, build_update
+from byzax.simulator.updating import Aggregate, MakeUpdate, build_aggregate, build_update, make_update
 from byzax.simulator.world import load
 
 Array = jax.Array
@@ -113,14 +116,27 @@ def build(run: Run, rows_seen: int) -> Core:
     make_context, harm = build_context(model, batch_size, own, move), build_harm(model, batch_size)
     decides = schedule(run)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    buckets = decides.buckets if decides.sees == "buckets" else 0
-    aggregate = build_aggregate(rule, decides.weight, buckets, weighed, rule_remembers)
+    by_worker, by_server = (_clip_and_noise(run, level) for level in ("worker", "server"))
+    clip, noise = by_server or (None, 0.0)
+    groups = groups_of(run)
+    # who asks the rule many times need not mask rows each time
+    aggregate, answer = (
+        build_aggregate(
+            rule,
+            decides.weight,
+            None if groups is None else _mean_of_groups(groups, rows_seen, hidden and groups.masks is not None),
+            weighed,
+            rule_remembers,
+            clip,
+        )
+        for hidden in (True, False)
+    )
     return Core(
         start=build_start(model, optimizer, rule, judge, own, rule_remembers, filter_remembers),
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         move=_compiled(step),
         batch=model.batch,
-        memory=memory and with_job_keys(memory),
+        memory=with_row_noise(memory, *by_worker) if by_worker else memory and with_job_keys(memory),
         byzantine_ranks=ranks,
         init_adversary=adversary.init,
         hides_rows=adversary.has_hidden_rows,
@@ -130,7 +146,7 @@ def build(run: Run, rows_seen: int) -> Core:
             adversary,
             ranks,
             is_byzantine,
-            aggregate,
+            answer,
             make_context,
             move,
             harm,
@@ -143,7 +159,9 @@ def build(run: Run, rows_seen: int) -> Core:
             remembers=rule_remembers,
             rate=1.0 if structure.mixes else _server_rate(run),
         ),
-        update=build_update(aggregate, judge, make_context, move, is_byzantine, count_samples, filter_remembers),
+        update=build_update(
+            aggregate, judge, make_context, move, is_byzantine, count_samples, filter_remembers, noise * (clip or 0)
+        ),
         evaluate=build_evaluate(model, _goal(run, adversary)),
     )
 
@@ -186,10 +204,10 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
     ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    made = build_rule(rule, (), models_seen, min(byzantine, models_seen))
+    made = build_rule(rule, (), models_seen, min(byzantine, (models_seen - 1) // 2))
     model, batch_size = _model(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
     make_context = build_context(model, batch_size, _server_row(run), take_aggregate)
-    aggregate = build_aggregate(made, None, 0, False, False)
+    aggregate = build_aggregate(made, None, None, False, False)
     return Agreement(
         init_adversary=adversary.init,
         forge=None
@@ -214,6 +232,51 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
         update=build_update(aggregate, None, make_context, take_aggregate, is_byzantine, count_samples, False),
         init_rule=made.init,
     )
+
+
+class SlicedUpdate(NamedTuple):
+    """The functions of servers that hold slices of the coordinates.
+
+    Attributes:
+        form: The rule over slices.
+        optimizer: The optimizer of each server.
+        is_byzantine: Finds the Byzantine rows, for diagnostics.
+        make_update: Makes the update of a server from an aggregation of its slices, not compiled yet.
+    """
+
+    form: ShardedForm
+    optimizer: optax.GradientTransformation
+    is_byzantine: IsByzantine
+    make_update: Callable[[Aggregate], MakeUpdate]
+
+
+def build_sliced_update(run: Run, rows_seen: int) -> SlicedUpdate:
+    """Builds the functions of servers that hold slices.
+
+    Args:
+        run: The run.
+        rows_seen: Number of rows that the rule sees.
+
+    Returns:
+        The functions.
+
+    Raises:
+        PartError: For a rule or pre-aggregation without a sharded form.
+    """
+    form = build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen)).sharded
+    assert form is not None
+    adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
+    ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
+    is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
+    count_samples = build_count_samples(adversary, ranks_of_rows)
+    model, optimizer = _model(run.model.replace(seed=None), run.data.replace(seed=None)), _optimizer(run)
+    move = build_move_model(optimizer, run.sends_models)
+    make_context = build_context(model, run.data.batch_size, _server_row(run), move)
+
+    def made(aggregate: Aggregate) -> MakeUpdate:
+        return make_update(aggregate, None, make_context, move, is_byzantine, count_samples, False)
+
+    return SlicedUpdate(form, optimizer, is_byzantine, made)
 
 
 class CoreOf:
@@ -265,15 +328,23 @@ def build_augmentation(parts: tuple[Part, ...]) -> Augmentation | None:
 
 # Each part is built once: functions built from equal parts are then the same functions, compiled once.
 _attack, _filter = compiled_once(build_part), compiled_once(build_part)
-_compiled = compiled_once(jax.jit)
+_compiled, _mean_of_groups = compiled_once(jax.jit), compiled_once(build_mean_of_groups)
 
 
 def _server_row(run: Run) -> ServerRow:
     """The server's own row, made as workers make theirs."""
     model, classes = _model(run.model.replace(seed=None), run.data.replace(seed=None)), load(run.data).classes
     how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
+    # its samples are its own
+    how = how._replace(batches="replacement", privacy=None)
     make_row = build_make_row(model, classes, batch_size, how, augment, None, None)
     return build_server_row(make_row, _memory(run), how.local, batch_size)
+
+
+def _clip_and_noise(run: Run, level: str) -> tuple[float, float] | None:
+    """The bound and the noise of `privacy`; None where it is not of this level."""
+    private = run.privacy
+    return None if private is None or private.level != level else (private.clip, private.noise)
 
 
 def _attackers(run: Run) -> tuple[Attackers, ...]:

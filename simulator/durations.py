@@ -17,6 +17,22 @@ BLOCK = 256
 # The directions of messages between nodes, whose places are part of recorded results.
 Way = Literal["up", "down", "peer"]
 WAYS: tuple[Way, ...] = ("up", "down", "peer")
+
+
+class MessageBits(NamedTuple):
+    """The bits of a message of each direction.
+
+    Attributes:
+        up: From a worker to another node.
+        down: To a worker.
+        peer: Between other nodes, or between workers.
+    """
+
+    up: float
+    down: float
+    peer: float
+
+
 # Seconds that a part of a job may take, unless it takes none: so that sums over a run, and counts divided by them, are
 # finite.
 SHORTEST_S, LONGEST_S = 1e-100, 1e100
@@ -57,7 +73,7 @@ class Draw(Protocol):
         ...
 
 
-def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]:
+def build_draws(source: LatencyPart, n: int, seed: int, bits: MessageBits) -> list[Draw]:
     """Builds the draws of the durations of all workers.
 
     They are drawn by worker and job: no number depends on the schedule, or on how many are drawn at once.
@@ -66,7 +82,7 @@ def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]
         source: The latency in a scenario.
         n: Number of workers.
         seed: Seed of the run.
-        bits: Bits of a message, by which links with a bandwidth delay it.
+        bits: Bits of messages, by which links with a bandwidth delay them.
 
     Returns:
         The draw of each worker, n of them.
@@ -84,7 +100,8 @@ def build_draws(source: LatencyPart, n: int, seed: int, bits: int) -> list[Draw]
     )
     factors = _factors(source.factors, n, seed)
     slow = _slowdowns(source.stragglers, n, seed)
-    fixed = [0.0 if link.bandwidth is None else bits / link.bandwidth for link in (source.up, source.down)]
+    sizes = ((source.up, bits.up), (source.down, bits.down))
+    fixed = [0.0 if link.bandwidth is None else size / link.bandwidth for link, size in sizes]
 
     def worker(number: int) -> Draw:
         rng = [

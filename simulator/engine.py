@@ -1,6 +1,7 @@
 """The interface between the driver of a run and the executors: engines, their states, and what they measure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
+from byzax.simulator.durations import Way
 from byzax.simulator.timeline import Timeline
 
 
@@ -49,11 +51,13 @@ class Look(NamedTuple):
         evaluation: Floats.
         params: `[d]`, NumPy.
         since: The updates since the engine was asked for an evaluation before.
+        bits: The messages so far that vary in size. See `MeasureBits`.
     """
 
     evaluation: Evaluation
     params: np.ndarray
     since: Stretch
+    bits: Mapping[Way, np.ndarray] = MappingProxyType({})
 
 
 class TakeLooks(Protocol):

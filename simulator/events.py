@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation
+from byzax.simulator.durations import Way
 from byzax.simulator.world import World
 
 # A node: its kind, and its number among the nodes of that kind.
@@ -160,6 +161,20 @@ class TransformMessage(Protocol):
         ...
 
 
+class Sending(NamedTuple):
+    """Messages of a step that are vectors `[d]`, and that the transforms of a run's `wire` change.
+
+    Attributes:
+        way: Their direction, which is the key of `wire`.
+        models: Whether they are models, which are sent as their change since the first model of the run.
+        every: Turns from one in which they are sent to the next, the first such one having the number `every` - 1.
+    """
+
+    way: Way
+    models: bool = False
+    every: int = 1
+
+
 class NodeStep(NamedTuple):
     """A kind of event.
 
@@ -181,6 +196,12 @@ class NodeStep(NamedTuple):
             for none.
         transform: Changes the messages of its events before they are sent; in a race once it is known that they are
             used. None where they are sent as they are.
+        sends: Its messages as the wire of the run changes them, the last thing before they are sent; of a step that
+            forges the rows of its messages that are of Byzantine nodes. None where they never are compressed.
+        keeps: The step of its own node whose message it reads as it was before the wire, among those of other nodes,
+            by its name; empty for none.
+        receives: The models that it reads as the wire changes them for its node alone: `params` of its first message.
+            None where it reads what was sent.
     """
 
     name: str
@@ -193,6 +214,9 @@ class NodeStep(NamedTuple):
     pads: bool = False
     last_rows: Literal["sent", "both"] | None = None
     transform: TransformMessage | None = None
+    sends: Sending | None = None
+    keeps: str = ""
+    receives: Sending | None = None
 
     @property
     def run(self) -> CarryOut:
@@ -256,6 +280,22 @@ class PutTogether(Protocol):
         ...
 
 
+class MeasureBits(Protocol):
+    """Measures messages that vary in size."""
+
+    def __call__(self, states: States, /) -> Mapping[Way, np.ndarray]:
+        """The bits and the number of the messages so far, by their direction.
+
+        Args:
+            states: The states of all nodes.
+
+        Returns:
+            `[nodes, 2]` for each direction in which messages vary, of the nodes that send them; of those that receive
+            them where the only server sends to each apart. A message to several nodes counts once.
+        """
+        ...
+
+
 class KeptRows(NamedTuple):
     """Rows that were sent before an update, and that events from it on read.
 
@@ -303,6 +343,7 @@ class Network(NamedTuple):
         params: `[d]`, the model that a checkpoint keeps.
         judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
         byzantine: The Byzantine nodes of kinds other than "worker", whose messages may be forged.
+        measure_bits: Measures the messages so far of the directions in which these vary in size; None where none do.
     """
 
     steps: tuple[NodeStep, ...]
@@ -316,6 +357,7 @@ class Network(NamedTuple):
     params: Callable[[States], Any]
     judged: tuple[str, ...] = ()
     byzantine: Mapping[str, Collection[int]] = MappingProxyType({})
+    measure_bits: MeasureBits | None = None
 
 
 def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, DrawMessages, build_draws, build_links
+from byzax.simulator.durations import BLOCK, DrawMessages, MessageBits, build_draws, build_links
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.timeline import RoundTimes, Timeline, timeline
 
@@ -30,7 +30,7 @@ class Meeting(NamedTuple):
     seconds: np.ndarray
 
 
-def plan_exchanges(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
+def plan_exchanges(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: MessageBits) -> Timeline:
     """The timeline of a run in rounds of exchanges.
 
     The exchanges of a round begin once all nodes have done their jobs. In each of them a node sends one message at
@@ -43,7 +43,7 @@ def plan_exchanges(rounds: Rounds, steps: int, source: LatencyPart, seed: int, b
         steps: Number of rounds.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a model.
+        bits: Bits of a message of each direction, of a whole model.
 
     Returns:
         The timeline, in which every update has a row of every worker, and whose `rounds` say what each node did when.
@@ -99,7 +99,7 @@ def _taken(steps: int, n: int) -> np.ndarray:
 
 
 def _meetings(
-    rounds: Rounds, source: LatencyPart, seed: int, bits: int
+    rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBits
 ) -> tuple[DrawMessages | None, int, dict[str, Meeting]]:
     """The draw of the delays of links, the most messages of a link in a round, and the exchanges."""
     pairs = {step.name: _pairs(step) for step in rounds.steps if step.reads}
@@ -120,7 +120,7 @@ def _meetings(
             uses=np.array([counts[link] for link in mine]),
             seconds=np.zeros(len(mine))
             if bandwidth is None
-            else np.array([step.bits_from(sender, bits) / bandwidth for sender, _ in mine]),
+            else np.array([step.bits_from(sender, bits.peer) / bandwidth for sender, _ in mine]),
         )
         counts.update(mine)
     if not found:

@@ -11,16 +11,17 @@ from byzax.attacks import Batch
 from byzax.models import Model
 from byzax.simulator.adversary import ByzantineRanks, CorruptBatch
 from byzax.simulator.augmentations import Augmentation
+from byzax.simulator.batches import Batches, draw_batch, draw_fixed_batch, shuffled
 from byzax.simulator.compilation import compiled_once
-from byzax.simulator.events import EventResult, NodeEvent, NodeStep
+from byzax.simulator.events import EventResult, NodeEvent, NodeStep, Sending
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.memories import ControlVariates, Memory
 from byzax.simulator.normalising import apply_scaling
+from byzax.simulator.privacy import PrivateGradient, build_private_gradient
 from byzax.simulator.training import (
     Gradient,
     WorkerTraining,
     build_local_optimizer,
-    draw_fixed_batch,
     num_batches,
     penalise_and_clip,
 )
@@ -38,12 +39,14 @@ class JobKeys(NamedTuple):
         augment: For augmentations.
         corrupt: For poisoned batches.
         dropout: For what a model drops.
+        noise: For the noise of `privacy`.
     """
 
     batches: Array
     augment: Array
     corrupt: Array
     dropout: Array
+    noise: Array
 
 
 class Work(Protocol):
@@ -117,7 +120,7 @@ def build_work(
 
     @jax.jit
     def work(world: World, params: Array, worker: Array, job: Array, handed: Array, *memory: ControlVariates) -> Array:
-        purposes = (Purpose.WORK, Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT)
+        purposes = (Purpose.WORK, Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT, Purpose.NOISE)
         keys = JobKeys(*(derive(world.key, purpose, worker, job) for purpose in purposes))
         return make_row(world, params, worker, keys, handed, *memory)
 
@@ -152,8 +155,9 @@ def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeSte
     # kernels at once are grouped ones, which take twice the time of one after the other.
     together = "batch" if batch or jax.default_backend() != "cpu" else "map"
     return NodeStep(
-        "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember
-    )
+        "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember,
+        sends=Sending("up"), receives=Sending("down", models=True),
+    )  # fmt: skip
 
 
 @compiled_once
@@ -180,10 +184,12 @@ def build_make_row(
     Returns:
         The function that does a job, not compiled.
     """
-    gradient = penalise_and_clip(_build_gradient(model, classes, augment, ranks, corrupt), how)
+    passes = how.local is not None and how.local.steps is None
+    private = None if how.privacy is None else build_private_gradient(model.loss, how.privacy, batch_size, passes)
+    gradient = penalise_and_clip(_build_gradient(model, classes, augment, ranks, corrupt, private), how)
     if how.local is not None:
         return _build_several_steps(gradient, batch_size, how)
-    return _build_one_batch(gradient, batch_size, fixed=how.reduction is not None)
+    return _build_one_batch(gradient, batch_size, how.batches, fixed=how.reduction is not None)
 
 
 def _build_gradient(
@@ -192,6 +198,7 @@ def _build_gradient(
     augment: Augmentation | None,
     ranks: ByzantineRanks | None,
     corrupt: CorruptBatch | None,
+    private: PrivateGradient | None,
 ) -> Gradient:
     def gradient(
         world: World,
@@ -219,21 +226,24 @@ def _build_gradient(
                 return batch.x
 
             x = change_in_units(world.units, x, poisoned)
+        x = apply_scaling(world.scaling, x)
+        if private is not None:
+            return private(params, x, y, keys.dropout, keys.noise, shares)
         # without shares all samples count alike
         counts = () if shares is None else (shares,)
-        return jax.grad(model.loss)(params, apply_scaling(world.scaling, x), y, keys.dropout, *counts)
+        return jax.grad(model.loss)(params, x, y, keys.dropout, *counts)
 
     return gradient
 
 
-def _build_one_batch(gradient: Gradient, batch_size: int, fixed: bool) -> MakeRow:
-    """One gradient: on samples drawn with replacement, or on one of the worker's `fixed` batches."""
+def _build_one_batch(gradient: Gradient, batch_size: int, batches: Batches, fixed: bool) -> MakeRow:
+    """One gradient: on samples that are drawn, or on one of the worker's `fixed` batches."""
 
     def make_row(world: World, params: Array, worker: Array, keys: JobKeys, handed: Array) -> Array:
         held = world.sizes[worker]
         if not fixed:
-            places = jax.random.randint(keys.batches, (batch_size,), 0, held)
-            return gradient(world, params, worker, handed, places, keys)
+            places, shares = draw_batch(keys.batches, held, world.shards.shape[1], batch_size, batches)
+            return gradient(world, params, worker, handed, places, keys, shares)
         # the samples are dealt to the batches in turn: some have one more than others, and all count alike in the mean
         # over the batches
         batch, count = draw_fixed_batch(keys.batches, held, batch_size)
@@ -245,7 +255,7 @@ def _build_one_batch(gradient: Gradient, batch_size: int, fixed: bool) -> MakeRo
 
 
 def _build_several_steps(gradient: Gradient, batch_size: int, how: WorkerTraining) -> MakeRow:
-    """Local steps on batches drawn with replacement, or epochs over permutations of the worker's samples."""
+    """Local steps on batches that are drawn, or epochs over permutations of the worker's samples."""
     local = how.local
     assert local is not None
     optimizer = build_local_optimizer(local, how.updates)
@@ -259,32 +269,30 @@ def _build_several_steps(gradient: Gradient, batch_size: int, how: WorkerTrainin
         memory: ControlVariates | None = None,
         steps: Array | None = None,
     ) -> Array:
-        held = world.sizes[worker]
+        held, longest = world.sizes[worker], world.shards.shape[1]
 
-        def step(now: tuple[Array, Any], number: Array, *batch: Array) -> tuple[Array, Any]:
+        def step(now: tuple[Array, Any], number: Array, places: Array, shares: Array | None) -> tuple[Array, Any]:
             at, state = now
             step_keys = JobKeys(*(jax.random.fold_in(key, number) for key in keys))
-            places, *shares = batch
-            vector = gradient(world, at, worker, handed, places, step_keys, *shares)
+            vector = gradient(world, at, worker, handed, places, step_keys, shares)
             if memory is not None:
                 vector = vector - memory.own + memory.common
             return optimizer.step(at, state, vector, params, handed)
 
         def drawn(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
             draw = jax.random.fold_in(keys.batches, number)
-            return step(now, number, jax.random.randint(draw, (batch_size,), 0, held))
+            return step(now, number, *draw_batch(draw, held, longest, batch_size, how.batches))
 
         if local.steps is not None:
             after, _ = jax.lax.fori_loop(0, local.steps, drawn, (params, optimizer.init(params)))
             return after if how.sends_models else params - after
 
-        batches, longest = num_batches(local, held, batch_size), world.shards.shape[1]
+        batches = num_batches(local, held, batch_size)
         assert local.epochs is not None
         total = local.epochs * batches if steps is None else steps
 
         def epoch(number: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
-            numbers = jax.random.uniform(jax.random.fold_in(keys.batches, number), (longest,))
-            order = jnp.argsort(jnp.where(jnp.arange(longest) < held, numbers, jnp.inf))
+            order, _ = shuffled(jax.random.fold_in(keys.batches, number), held, longest)
 
             def one(batch: Array, now: tuple[Array, Any]) -> tuple[Array, Any]:
                 places = batch * batch_size + jnp.arange(batch_size)

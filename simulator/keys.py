@@ -35,6 +35,10 @@ class Purpose(IntEnum):
     SPELLS = 20
     NODE = 21
     LINKS = 22
+    WIRE = 23
+    NOISE = 24
+    SERVER_NOISE = 25
+    MASKS = 26
     GRAPH = 30
 
 

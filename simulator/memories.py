@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from byzax.simulator.batches import draw_fixed_batch
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.worker import Momentum, VarianceReduction
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.training import draw_fixed_batch
 from byzax.simulator.world import World
 
 Array = jax.Array

@@ -28,9 +28,11 @@ def check_servers(run: Run, servers: int) -> None:
             raise PartError(f"{run.topology.label}: has no {name_of(node)}, which latency.{key} names: {known}")
 
 
-def build_departures(
-    outages: Sequence[Outage], links: Sequence[tuple[Node, Node]]
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+# Gives of the seconds at which messages are sent, `[..., L]`, those at which they leave, and whether they are lost.
+Departures = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def build_departures(outages: Sequence[Outage], links: Sequence[tuple[Node, Node]]) -> Departures:
     """Builds the function that says when messages leave.
 
     Args:

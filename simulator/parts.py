@@ -1,5 +1,6 @@
 """The schedule and topology of a run, each built once, and the numbers that follow from its parts."""
 
+import math
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
 from byzax.simulator.file_cache import file_cache
+from byzax.simulator.grouping import Groups
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.topologies import Topology
 from byzax.simulator.world import load
@@ -34,7 +36,29 @@ def schedule(run: Run) -> Schedule:
     Raises:
         ValueError: For an option out of its range.
     """
-    return _schedule(run.schedule, run.workers.total, run.workers.declared)
+    made: Schedule = _schedule(run.schedule, run.workers.total, run.workers.declared)
+    return made if run.masks is None else _in_groups(made, run.masks.groups, run.masks.dropped == "lost")
+
+
+@compiled_once
+def _in_groups(made: Schedule, groups: int, whole: bool) -> Schedule:
+    # a mask hides all but the sums of groups
+    return made._replace(sees="buckets", buckets=groups, whole=whole)
+
+
+def groups_of(run: Run) -> Groups | None:
+    """The groups of workers of whose rows the rule sees the means.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The groups; None where it sees the rows.
+    """
+    decides = schedule(run)
+    if decides.sees != "buckets":
+        return None
+    return Groups(decides.buckets, run.workers.total, decides.whole, run.masks)
 
 
 def topology(run: Run) -> Topology:
@@ -129,10 +153,25 @@ def message_bits(run: Run) -> int:
     Returns:
         The bits of a model or row: 32 for each parameter.
     """
-    dataset, part = load(run.data), run.model
+    return 32 * sum(math.prod(shape) for shape in parameter_shapes(run))
+
+
+def parameter_shapes(run: Run) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the parameters of the model.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The shapes in the order of the vector `[d]`; one vector for a model that does not say them.
+    """
+    dataset, part, found = load(run.data), run.model, []
 
     def init(key: Array) -> Array:
-        return build(part, dataset.x.shape[1:], dataset.classes).init(key)
+        model = build(part, dataset.x.shape[1:], dataset.classes)
+        found.append(model.shapes)
+        return model.init(key)
 
     # the factory is traced too, which gives the size of a model that does not fit into memory
-    return 32 * jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))).shape[0]
+    params = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+    return found[0] or (params.shape,)

@@ -32,7 +32,7 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
 
     Args:
         run: The run.
-        may_lose: Whether messages may be lost and workers may die.
+        may_lose: Whether messages may be lost, workers may die, and all nodes may race.
 
     Raises:
         PartError: Says which key to change, and how.
@@ -41,7 +41,7 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
     refused = [
         (not schedule(run).together, f"{'quorums are options of the topology' if may_lose else waits}: take schedule "
          "synchronous with quorum all"),
-        (run.clock == "wall", "has virtual time alone: take clock virtual"),
+(run.clock == "wall" and not may_lose, "has virtual time alone: take clock virtual"),
         (run.latency.mishaps and not may_lose, "nothing is lost and no node dies: leave latency.loss, latency.crashes "
          "and latency.outages out"),
         (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),

@@ -42,8 +42,8 @@ def alive_s(free_s: np.ndarray, mortal: Mapping[int, Spells]) -> np.ndarray:
 
 
 def dies_s(alive: Spells, at_s: float) -> float:
-    """The second at which a node that is alive at one dies; that one where it is not."""
-    return next((end for begin, end in alive if begin <= at_s < end), at_s)
+    """The second at which a node that is alive at one dies; before all others where it is not."""
+    return next((end for begin, end in alive if begin <= at_s < end), -np.inf)
 
 
 def still_comes(step: "RoundStep", there_s: np.ndarray, back_s: np.ndarray) -> np.ndarray:

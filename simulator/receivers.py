@@ -18,6 +18,7 @@ from byzax.simulator.events import (
     NodeEvent,
     NodeStep,
     OfEvents,
+    Sending,
     States,
 )
 from byzax.simulator.jobs import build_worker_step
@@ -226,9 +227,12 @@ def _build_steps(
 
     return (
         worker._replace(carry_out=work, transform=None),
-        NodeStep(FORGE, "attacker", forge, "receiver", together="map", forges=True),
+        NodeStep(
+            FORGE, "attacker", forge, "receiver", together="map", forges=True,
+            sends=Sending("peer" if peers else "up", models=peers) if core.forge else None,
+        ),
         update,
-    )
+    )  # fmt: skip
 
 
 def nodes_arrays(events: Sequence[tuple[Any, Any]], nodes: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Agreement, Core, build_agreement
 from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
-from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
+from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, Sending, States
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import stack_rows
@@ -58,6 +58,11 @@ class Replicas(NamedTuple):
         """The honest servers."""
         return tuple(range(self.byzantine, self.servers))
 
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """The servers that end a round and are measured: the honest ones, or all where there are none."""
+        return self.honest or tuple(range(self.servers))
+
 
 class Trainee(NamedTuple):
     """The state of a worker.
@@ -71,7 +76,7 @@ class Trainee(NamedTuple):
     memory: Any
 
 
-def check_quorum(what: str, n: int, f: int, quorum: int | None, more: int) -> int:
+def check_quorum(what: str, n: int, f: int, quorum: int | None, more: int, unproven: bool = False) -> int:
     """The number of messages that a node waits for, of n senders of which f may be Byzantine.
 
     Args:
@@ -80,6 +85,7 @@ def check_quorum(what: str, n: int, f: int, quorum: int | None, more: int) -> in
         f: Number of Byzantine ones among them.
         quorum: The number asked for; None for n - f.
         more: n must be at least 3f + more, and the number at least 2f + more.
+        unproven: Whether any n and any number from 1 to n will do.
 
     Returns:
         The number.
@@ -88,12 +94,18 @@ def check_quorum(what: str, n: int, f: int, quorum: int | None, more: int) -> in
         OptionError: For servers, or a number, that do not fit.
         PartError: For workers that do not fit.
     """
+    if unproven:
+        if f > n:
+            raise OptionError(f"byzantine_{what}", f"is {f}, and there are {n} {what}")
+        if quorum is not None and quorum > n:
+            raise OptionError(f"quorum_{what}", f"is {quorum}, and there are {n} {what}")
+        return max(n - f, 1) if quorum is None else quorum
     if n < 3 * f + more:
         byzantine = "byzantine_servers" if what == "servers" else "f"
         needed = f"must be at least 3 {byzantine} + {more} = {3 * f + more} with {byzantine}={f}, got {n}"
         if what == "servers":
-            raise OptionError("servers", f"{needed}: take more servers, or fewer Byzantine ones")
-        raise PartError(f"n {needed}: take more workers, or fewer Byzantine ones")
+            raise OptionError("servers", f"{needed}: take more servers, fewer Byzantine ones, or unproven true")
+        raise PartError(f"n {needed}: take more workers, fewer Byzantine ones, or topology.unproven true")
     if quorum is None:
         return n - f
     if not 2 * f + more <= quorum <= n - f:
@@ -130,7 +142,8 @@ def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topo
         check=lambda run: _check(run, replicas),
         inboxes=(replicas.rows,),
         declared=lambda rows: f,
-        rounds=lambda run: Rounds(steps, GATHER, replicas.honest),
+        rounds=lambda run: Rounds(steps, GATHER, replicas.measured),
+        wire=("up", "down", "peer"),
     )
 
 
@@ -150,6 +163,11 @@ def _check(run: Run, replicas: Replicas) -> None:
     if run.regularisation.max_norm is not None:
         # medians of bounded models are not bounded
         raise PartError(f"{run.topology.label}: bounds no model: leave regularisation.max_norm out")
+    if not replicas.honest and run.workers.byzantine.count == run.workers.total:
+        raise PartError(
+            f"{run.topology.label}: without an honest server the models of the honest workers are measured: leave one "
+            "of them honest"
+        )
     check_in_step(run, may_lose=True)
 
 
@@ -200,8 +218,11 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
             (_forging(step), i): liar for step, those in misled.items() for i in range(max(those, default=-1) + 1)
         }
 
+    # without an honest server what honest workers have of them
+    measured = [("server", i) for i in honest] or [("worker", i) for i in np.flatnonzero(~byzantine_workers).tolist()]
+
     def models(states: States) -> jax.Array:
-        return jnp.stack([states["server", i].params for i in honest])
+        return jnp.stack([states[node].params for node in measured])
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
@@ -237,7 +258,7 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
         arrays=put_together,
         evaluate=lambda here, states: build_evaluate_models(core.evaluate)(here, models(states)),
         params=lambda states: models(states).mean(axis=0),
-        judged=("server",),
+        judged=("server",) if honest else ("server", "worker"),
         byzantine={"server": range(replicas.byzantine)},
     )
 
@@ -274,8 +295,7 @@ def _build_steps(
 
     def agree(here: World, stage: int, event: NodeEvent, params: Any, messages: Sequence[Any]) -> Any:
         if len(messages) == 1:
-            # its own alone
-            return messages[0]
+            return stack_rows(messages)[0]
         mine, state, arrived = receiver_of(here, stage, event, params, len(messages))
         after, _, _ = agreement.update(mine, state, arrived, stack_rows(messages))
         return after.params
@@ -286,7 +306,7 @@ def _build_steps(
 
     def update(here: World, event: NodeEvent, server: Server, messages: Sequence[Any]) -> EventResult:
         server, diagnostics, decision = update_receiver(here, event, server, messages)
-        seen = diagnostics, decision.weights, event.node >= replicas.byzantine
+        seen = diagnostics, decision.weights, event.node >= (replicas.byzantine if replicas.honest else 0)
         return EventResult(
             server, server.params, seen, (event.node, decision.aggregate, event.senders, stack_rows(messages))
         )
@@ -306,7 +326,8 @@ def _build_steps(
         def forge(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
             assert agreement.forge is not None
             models, shown = messages[:-1], messages[-1]
-            if len(models) == 1:
+            if len(models) < replicas.models:
+                # a server that goes on with its own
                 return EventResult(state, stack_rows(models))
             params = shown.params if isinstance(shown, Server) else shown
             mine, server, arrived = receiver_of(here, stage, event, params, len(models))
@@ -316,12 +337,13 @@ def _build_steps(
         return forge
 
     forging = partial(NodeStep, node_word="receiver", together="map", forges=True)
+    between, to_workers = Sending("peer", models=True, every=replicas.every), Sending("down", models=True)
     return (
-        worker._replace(carry_out=work, transform=None),
-        NodeStep(UPDATE, "server", update, "server", together="map"),
-        forging(_forging(GATHER), _forging(GATHER), build_forge(1)),
-        NodeStep(GATHER, "server", gather, "server", together="map"),
-        forging(_forging(PULL), _forging(PULL), build_forge(2)),
+        worker._replace(carry_out=work, transform=None, receives=None),
+        NodeStep(UPDATE, "server", update, "server", together="map", sends=between),
+        forging(_forging(GATHER), _forging(GATHER), build_forge(1), sends=between if agreement.forge else None),
+        NodeStep(GATHER, "server", gather, "server", together="map", sends=to_workers, keeps=UPDATE),
+        forging(_forging(PULL), _forging(PULL), build_forge(2), sends=to_workers if agreement.forge else None),
         NodeStep(PULL, "worker", pull, "worker", together="map"),
         NodeStep(SHOW, "server", show, "server", together="map"),
     )

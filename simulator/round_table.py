@@ -1,6 +1,6 @@
 """The table of a run whose updates are made of the same events, of which some may not happen or read fewer messages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -245,12 +245,12 @@ def _in_rounds(
             taken[:, reads] &= happened[:, e, None]
             sent_s[e] = np.where(happened[:, e], times.end_s[:, event.node], 0)
             done_s[kind] = np.maximum(done_s.get(kind, 0), np.maximum.accumulate(sent_s[e]))
-        elif not steps[layout.step[e]].forges:
+        elif not steps[layout.step[e]].forges or not _read_in_time(e, layout, events, by_step):
             now = layout.source[reads[~layout.old[reads]]]
             given = [sent_s[source] for source in now.tolist() if source in sent_s]
             at_s[e] = sent_s[e] = np.max([done_s.get(kind, np.zeros(timeline.steps)), *given], axis=0)
     for e in range(count):
-        if not steps[layout.step[e]].forges:
+        if not steps[layout.step[e]].forges or e in at_s:
             continue
         forged = np.flatnonzero((layout.source == e) & (layout.port >= 0))
         reads = np.arange(layout.first[e], layout.first[e + 1])
@@ -279,6 +279,12 @@ def _in_rounds(
         return begin_s, end_s, end_s, np.full(begin_s.shape, -1)
 
     return Happening(None if happened.all() else happened, None if taken.all() else taken, times_s)
+
+
+def _read_in_time(e: int, layout: Layout, events: Sequence[RoundEvent], by_step: Container[str]) -> bool:
+    """Whether the messages that an event forges are read by a step of the rounds."""
+    readers = layout.reader[(layout.source == e) & (layout.port >= 0)].tolist()
+    return not readers or events[readers[0]].step in by_step
 
 
 def _build_shown(layout: Layout, happening: Happening, numbers: np.ndarray) -> Shown:

@@ -1,14 +1,14 @@
 """Rounds of several kinds of node in virtual time: each node goes on once it has the first messages of others."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from byzax.simulator import interrupts
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, Way, build_draws, build_links
+from byzax.simulator.durations import BLOCK, MessageBits, Way, build_draws, build_links
 from byzax.simulator.outages import build_departures
 from byzax.simulator.quorums import alive_s, dies_s, first_messages, spells_of, still_comes
 from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline
@@ -47,7 +47,7 @@ class RoundStep(NamedTuple):
     alone: bool = False
     joined: Callable[[int, int], np.ndarray] | None = None
 
-    def bits_from(self, sender: int, bits: int) -> float:
+    def bits_from(self, sender: int, bits: float) -> float:
         """The bits of the message that it reads of a node, where a model has so many."""
         return float(round(bits * (self.size[sender] if isinstance(self.size, tuple) else self.size)))
 
@@ -88,7 +88,7 @@ class Rounds(NamedTuple):
         return "up" if sender == worker else "down" if step.kind == worker else "peer"
 
 
-def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: int) -> Timeline:
+def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits: MessageBits) -> Timeline:
     """The timeline of a run in rounds.
 
     A node takes the steps of its kind one after the other, each once it is done with the one before and has its
@@ -103,7 +103,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
         steps: Number of rounds.
         source: The latency in a scenario.
         seed: Seed of the run.
-        bits: Bits of a message.
+        bits: Bits of messages.
 
     Returns:
         The timeline, whose `rounds` say what each node did when, and which messages it read.
@@ -116,7 +116,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     draws, spells = build_draws(source, n, seed, bits), spells_of(source)
     posts = {step.name: _build_post(rounds, step, source, seed, bits) for step in rounds.steps if step.reads}
     mixing = next((step for step in rounds.steps if step.alone), None)
-    found = {step.name: _nothing(step, steps) for step in rounds.steps}
+    found = {step.name: no_times(step, steps) for step in rounds.steps}
     # of jobs: when each was begun, and when its row arrived first anywhere
     begun_s, arrived_s = np.full((2, steps, n), np.inf)
     free = {step.kind: np.zeros(len(step.senders)) for step in rounds.steps}
@@ -157,10 +157,11 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
                     end_s = begin_s + computing[at]
                 begun_s[t] = begin_s
                 for node, alive in mortal.items():
-                    if not any(begin <= begin_s[node] and end_s[node] <= end for begin, end in alive):
+                    dies = dies_s(alive, begin_s[node])
+                    if end_s[node] > dies or (mixing is not None and end_s[node] == dies):
                         # with what it was at
-                        if mixing is not None:
-                            free[step.kind][node] = dies_s(alive, begin_s[node])
+                        if mixing is not None and np.isfinite(dies):
+                            free[step.kind][node] = dies
                         begin_s[node] = end_s[node] = np.inf
                 away = ~np.isfinite(end_s)
             goes_on[step.kind] = np.isfinite(end_s)
@@ -168,11 +169,11 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
             free[step.kind] = np.where(np.isfinite(end_s), end_s, free[step.kind])
         ends = found[rounds.ends].end_s[t, list(rounds.honest)]
         if not np.isfinite(ends).any():
-            ended, stopped = t, _why(rounds, found, got, t)
+            ended, stopped = t, why_none(rounds, found, got, t)
             break
         time_s[t] = now = max(now, ends[np.isfinite(ends)].max())
     kept = tuple(times.until(ended) for times in found.values())
-    return _timeline(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
+    return timeline_of(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
 
 
 # Gives of a round and the seconds at which messages of it are sent, by their senders, those at which they are there,
@@ -180,9 +181,10 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
 Post = Callable[[int, np.ndarray], np.ndarray]
 
 
-def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: int) -> Post:
+def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: MessageBits) -> Post:
     """Builds the way of the messages that a step reads."""
-    draw = build_links(source, seed, step.bits_from(0, bits), rounds.way(step), step.senders)
+    way = rounds.way(step)
+    draw = build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)
     (sender,) = (each.kind for each in rounds.steps if each.name == step.reads)
     pairs = [(node, place) for node, those in enumerate(step.senders) for place in range(len(those))]
     links = [((sender, step.senders[node][place]), (step.kind, node)) for node, place in pairs]
@@ -206,7 +208,8 @@ def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int,
     return post
 
 
-def _nothing(step: RoundStep, steps: int) -> RoundTimes:
+def no_times(step: RoundStep, steps: int) -> RoundTimes:
+    """The times of a step that nobody has taken in so many rounds."""
     nodes, most = len(step.senders), max(map(len, step.senders), default=0)
     begin_s, end_s = np.full((2, steps, nodes), np.inf)
     return RoundTimes(begin_s, end_s, np.zeros((steps, nodes, most), bool), step.name)
@@ -219,8 +222,18 @@ def _sent_s(step: RoundStep, end_s: np.ndarray) -> np.ndarray:
     return np.where(places >= 0, end_s[places], np.inf)
 
 
-def _why(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, deque[np.ndarray]], t: int) -> str:
-    """The reason why no honest node ends a round: the first step that none takes, and what one of its nodes misses."""
+def why_none(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, Sequence[np.ndarray]], t: int) -> str:
+    """The reason why no honest node ends a round: the first step that none takes, and what one of its nodes misses.
+
+    Args:
+        rounds: The steps of a round.
+        found: The times of all steps, by their names.
+        got: How many messages each node got for a step, `[nodes]`, in the round and before it in the one before.
+        t: The round.
+
+    Returns:
+        The reason in words.
+    """
     never = f"update {t + 1} never happens"
     names = [step.name for step in rounds.steps]
     for place, step in enumerate(rounds.steps):
@@ -238,7 +251,7 @@ def _why(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, dequ
         return (
             f"{never}: no {step.kind} takes the step {step.name}{' of the update before' * back}: {step.kind} {node} "
             f"waits for {step.quorum_of(node)} messages of the step {step.reads}, of which {sent} are sent to it and "
-            f"{int(got[step.name][-1][node])} get there: choose smaller quorums in the topology, or fewer lost "
+            f"{int(got[step.name][-1 - back][node])} get there: choose smaller quorums in the topology, or fewer lost "
             "messages, crashes and outages in latency"
         )
     return f"{never}: no honest node takes the step {rounds.ends}"
@@ -248,7 +261,7 @@ def _kind(rounds: Rounds, name: str) -> str:
     return next(step.kind for step in rounds.steps if step.name == name)
 
 
-def _timeline(
+def timeline_of(
     rounds: Rounds,
     job: RoundStep,
     times: tuple[RoundTimes, ...],
@@ -257,6 +270,20 @@ def _timeline(
     time_s: np.ndarray,
     stopped: str,
 ) -> Timeline:
+    """The timeline of a run in T rounds with n workers.
+
+    Args:
+        rounds: The steps of a round.
+        job: The one that works.
+        times: The times of all steps.
+        begun_s: `[T, n]`, the second at which each job was begun; infinite for none.
+        arrived_s: `[T, n]`, the second at which its row was there at the first node; infinite for none.
+        time_s: `[T]`, the second of each update.
+        stopped: The reason why the run ends early; empty where it does not.
+
+    Returns:
+        The timeline.
+    """
     by_name = {each.step: each for each in times}
     count, n = begun_s.shape
     used = np.zeros((count, n), bool)

@@ -70,7 +70,7 @@ def build_server_row(make_row: MakeRow, memory: Memory | None, local: Local | No
 
     def make(world: World, params: Array, step: Array, key: Array, kept: State) -> tuple[State, Array]:
         draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
-        others = (Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT)
+        others = (Purpose.AUGMENT, Purpose.CORRUPT, Purpose.DROPOUT, Purpose.NOISE)
         keys = JobKeys(draw, *(jax.random.fold_in(key, int(purpose)) for purpose in others))
         here, given, only = as_worker(world), (), {}
         if memory is not None and memory.receive is not None:

@@ -37,13 +37,13 @@ def why(book: Book, now: float) -> str:
     )
 
 
-def lost_in_words(lost: Mapping[int, int]) -> str:
+def lost_in_words(lost: Mapping[int, int], word: str = "worker") -> str:
     """`workers 3, 4 lost from update 161 on`, of workers and the places, from 0, of the first updates without them."""
     if not lost:
         return ""
-    return f"{_named(sorted(lost))} lost from update {min(lost.values()) + 1} on"
+    return f"{_named(sorted(lost), word)} lost from update {min(lost.values()) + 1} on"
 
 
-def _named(workers: list[int]) -> str:
-    listed = ", ".join(map(str, workers[:8])) + (", ..." if len(workers) > 8 else "")
-    return f"worker {listed}" if len(workers) == 1 else f"workers {listed}"
+def _named(nodes: list[int], word: str = "worker") -> str:
+    listed = ", ".join(map(str, nodes[:8])) + (", ..." if len(nodes) > 8 else "")
+    return f"{word} {listed}" if len(nodes) == 1 else f"{word}s {listed}"

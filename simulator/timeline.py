@@ -86,6 +86,7 @@ class Timeline(NamedTuple):
         lost: `[L, 2]`, pairs (update, worker): from that update on nothing came of the worker, because the process that
             it ran in died unplanned.
         rounds: The times of all nodes where more than one node goes on by the messages that it got; else none.
+        lost_servers: `[L, 2]`, pairs (update, server): as `lost`, of one of several servers.
     """
 
     rows: Rows
@@ -98,6 +99,7 @@ class Timeline(NamedTuple):
     gone: np.ndarray = NO_PAIRS
     lost: np.ndarray = NO_PAIRS
     rounds: tuple[RoundTimes, ...] = ()
+    lost_servers: np.ndarray = NO_PAIRS
 
     @property
     def steps(self) -> int:
@@ -309,6 +311,12 @@ def _check_pairs(timeline: Timeline, n: int) -> None:
     for name, pairs in (("gone", timeline.gone), ("lost", timeline.lost)):
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.min(initial=0) < 0 or pairs[:, 1].max(initial=-1) >= n:
             raise ValueError(f"timeline: {name} must be pairs of an update and a worker in 0..{n - 1}")
+    if (
+        timeline.lost_servers.ndim != 2
+        or timeline.lost_servers.shape[1] != 2
+        or timeline.lost_servers.min(initial=0) < 0
+    ):
+        raise ValueError("timeline: lost_servers must be pairs of an update and a server")
     for update, worker in timeline.gone.tolist():
         of_worker = updates[rows.workers == worker]
         if update >= timeline.steps or update in of_worker or not (of_worker < update).any():
@@ -333,8 +341,15 @@ def truncate(timeline: Timeline, steps: int) -> Timeline:
     # rows that wait at the end go into no update
     outcomes = np.concatenate([np.full(len(rows.jobs) - count, Outcome.DROPPED, np.int8), timeline.outcomes])
     end = timeline.time_s[steps - 1] if steps else -np.inf
-    outcomes = np.where(later.arrived_s <= end, outcomes, Outcome.UNFINISHED).astype(np.int8)
+    # rows of several servers that are lost arrive at no second
+    known = (later.arrived_s <= end) | (
+        (outcomes == Outcome.LOST) & np.isnan(later.arrived_s) & (later.started_s <= end)
+    )
+    outcomes = np.where(known, outcomes, Outcome.UNFINISHED).astype(np.int8)
     begun = later.handed < steps
+    if timeline.rounds:
+        # a worker may be in a later round than the last of those that end one
+        begun |= later.started_s <= end
     return Timeline(
         rows=Rows(*(each[:count] for each in rows)),
         first=timeline.first[: steps + 1],
@@ -345,4 +360,5 @@ def truncate(timeline: Timeline, steps: int) -> Timeline:
         gone=timeline.gone[timeline.gone[:, 0] < steps],
         lost=timeline.lost[timeline.lost[:, 0] < steps],
         rounds=tuple(times.until(steps) for times in timeline.rounds),
+        lost_servers=timeline.lost_servers[timeline.lost_servers[:, 0] < steps],
     )

@@ -10,7 +10,7 @@ from byzax.simulator.timeline import RoundTimes, Rows, Timeline, check
 # Workers without a job that a recorded timeline may have: a scenario has no more.
 MOST_IDLE = 100_000
 # The arrays of a saved timeline beside those of its rows.
-ALONE, PAIRS = ("first", "seen", "time_s", "outcomes"), ("gone", "lost")
+ALONE, PAIRS = ("first", "seen", "time_s", "outcomes"), ("gone", "lost", "lost_servers")
 OF_ROUNDS = ("begin_s", "end_s", "taken")
 
 

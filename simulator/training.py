@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from byzax.simulator.batches import Batches
 from byzax.simulator.config.part import Part, function_of
+from byzax.simulator.config.privacy import Privacy
 from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.worker import Clipping, Local, Regularisation, VarianceReduction
@@ -27,6 +29,8 @@ class WorkerTraining(NamedTuple):
         clipping: Bounds on every gradient; None for none.
         reduction: Variance reduction; None for none.
         updates: Number of updates of the run where the local learning rate depends on it, else 0.
+        batches: The draw of batches.
+        privacy: The clipping of every sample's gradient, and the noise; None for none.
     """
 
     local: Local | None
@@ -35,6 +39,8 @@ class WorkerTraining(NamedTuple):
     clipping: Clipping | None
     reduction: VarianceReduction | None
     updates: int
+    batches: Batches = "replacement"
+    privacy: Privacy | None = None
 
 
 def worker_training(run: Run) -> WorkerTraining:
@@ -52,7 +58,12 @@ def worker_training(run: Run) -> WorkerTraining:
     updates = run.steps if isinstance(speed, RatePart) else 0
     # the bound on the model is the server's
     penalties = run.regularisation.replace(max_norm=None)
-    return WorkerTraining(local, run.sends_models, penalties, run.clipping, run.variance_reduction, updates)
+    private = run.privacy
+    # no gradient depends on delta
+    private = private.replace(delta=0.5) if private is not None and private.level == "sample" else None
+    return WorkerTraining(
+        local, run.sends_models, penalties, run.clipping, run.variance_reduction, updates, run.data.batches, private
+    )
 
 
 def build_rate(chosen: float | RatePart, updates: int) -> float | Rate:
@@ -295,18 +306,3 @@ def num_batches(local: Local, held: Any, batch_size: int) -> Any:
         return -(-held // batch_size)
     # a worker with fewer samples than a batch keeps them
     return held // batch_size + (held < batch_size)
-
-
-def draw_fixed_batch(draw: Array, held: Array, batch_size: int) -> tuple[Array, Array]:
-    """Draws one of the fixed batches of a worker.
-
-    Args:
-        draw: Key.
-        held: Number of the worker's samples.
-        batch_size: Samples of a batch.
-
-    Returns:
-        The number of the batch drawn, and how many batches the worker has: as few as hold all its samples.
-    """
-    count = -(-held // batch_size)
-    return jax.random.randint(draw, (), 0, count), count

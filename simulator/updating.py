@@ -1,5 +1,6 @@
 """The server's part of an update: the filter, the rows that the rule sees, the rule, the next model."""
 
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -11,7 +12,9 @@ from byzax.aggregators.kernels.means import mean_of
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, ServerKnowledge, with_server_row
 from byzax.simulator.diagnostics import Decision, Diagnostics, compare_with_honest
+from byzax.simulator.grouping import MeanOfGroups
 from byzax.simulator.keys import Purpose, derive
+from byzax.simulator.privacy import add_noise, bound
 from byzax.simulator.schedules.base import Weight
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
 from byzax.simulator.server import MoveModel, Server
@@ -72,8 +75,15 @@ class MakeUpdate(Protocol):
 
 
 @compiled_once
-def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weighed: bool, remembers: bool) -> Aggregate:
-    """Builds the aggregation of rows: factors by their ages, means in buckets, the rule, weights by samples.
+def build_aggregate(
+    rule: Aggregator,
+    weight: Weight | None,
+    mean_of_groups: MeanOfGroups | None,
+    weighed: bool,
+    remembers: bool,
+    clip: float | None = None,
+) -> Aggregate:
+    """Builds the aggregation of rows: clipping, factors by their ages, means of groups, the rule, weights by samples.
 
     Where rows weigh by samples, the rule's weights are multiplied by the numbers of samples, and their sum stays as it
     is: FedAvg, where the rule is the average.
@@ -81,9 +91,10 @@ def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weigh
     Args:
         rule: The rule.
         weight: Gives the factors of rows by their ages; None for 1.
-        buckets: Number of buckets whose means the rule sees; 0 where it sees the rows.
+        mean_of_groups: Takes the means of groups, which the rule sees; None where it sees the rows.
         weighed: Whether rows weigh by samples.
         remembers: Whether the server remembers its own rows for the rule.
+        clip: The length to which the server shortens rows; None for any.
 
     Returns:
         The function that aggregates.
@@ -92,27 +103,28 @@ def build_aggregate(rule: Aggregator, weight: Weight | None, buckets: int, weigh
     def aggregate(
         rows: Array, workers: Array, ages: Array, samples: Array, state: State, known: ServerKnowledge
     ) -> tuple[Array, State, Info]:
+        if clip is not None:
+            rows = jax.vmap(partial(bound, clip=clip))(rows)
         if weight is not None:
             rows = rows * weight(ages.astype(rows.dtype))[:, None]
-        if buckets:
-            place, counts = _in_buckets(workers, buckets)
-            rows = jax.ops.segment_sum(rows, place, buckets + 1)[:buckets] / counts[:buckets, None].astype(rows.dtype)
+        place, counts = None, None
+        if mean_of_groups is not None:
+            key = jax.random.fold_in(known.context.key, int(Purpose.MASKS))
+            rows, place, counts = mean_of_groups(rows, workers, key)
         context, own, put = with_server_row(known, state, remembers)
         made, after, info = rule.apply(rows, own, context)
         if weighed:
             made, info = _weigh_by_samples(rows, made, info, samples)
-        if buckets and info.weights is not None:
-            # the rows of one bucket have equal parts of its weight
-            place, counts = _in_buckets(workers, buckets)
-            shared = info.weights[workers % buckets] / counts[place].astype(info.weights.dtype)
+        if place is not None and counts is not None and info.weights is not None:
+            # the rows of one group have equal parts of its weight
+            shared = jnp.append(info.weights, 0)[place] / counts.astype(info.weights.dtype)
             info = info._replace(weights=jnp.where(workers < 0, 0, shared))
         return made, put(after), info
 
     return aggregate
 
 
-@compiled_once
-def build_update(
+def make_update(
     aggregate: Aggregate,
     judge: Filter | None,
     make_context: MakeContext,
@@ -120,8 +132,9 @@ def build_update(
     is_byzantine: IsByzantine,
     count_samples: CountSamples,
     filter_remembers: bool,
+    noise: float = 0.0,
 ) -> MakeUpdate:
-    """Builds the server's part of an update.
+    """Makes the server's part of an update, a function that is not compiled yet.
 
     Args:
         aggregate: Aggregates rows.
@@ -131,12 +144,12 @@ def build_update(
         is_byzantine: Finds the Byzantine rows, for diagnostics.
         count_samples: Counts the samples of workers.
         filter_remembers: Whether the server remembers its own rows for the filter.
+        noise: The deviation of the noise that the server adds to the sum of the rows.
 
     Returns:
-        The function that makes an update, compiled.
+        The function that makes an update.
     """
 
-    @jax.jit
     def update(world: World, server: Server, arrived: Arrivals, rows: Array) -> tuple[Server, Diagnostics, Decision]:
         workers, there = arrived.workers, arrived.workers >= 0
         byzantine = is_byzantine(world, server.step, arrived)
@@ -146,6 +159,8 @@ def build_update(
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
             made, rule_state, info = aggregate(given, workers, ages, samples, server.rule, known)
+            if noise:
+                made = add_noise(derive(world.key, Purpose.SERVER_NOISE, server.step), made, noise / there.sum())
             return made, info, *move(server.params, server.optimizer, made), rule_state
 
         def refuse(given: Array) -> tuple[Array, Info, Array, State, State]:
@@ -186,10 +201,17 @@ def build_update(
     return update
 
 
-def _in_buckets(workers: Array, buckets: int) -> tuple[Array, Array]:
-    """The bucket of each row `[m]` and the rows in each `[buckets + 1]`, the last for places without a row."""
-    place = jnp.where(workers < 0, buckets, workers % buckets)
-    return place, jax.ops.segment_sum(jnp.ones(len(workers), jnp.float32), place, buckets + 1)
+@compiled_once
+def build_update(*parts: Any) -> MakeUpdate:
+    """Builds the server's part of an update.
+
+    Args:
+        *parts: As `make_update` takes them.
+
+    Returns:
+        The function that makes an update, compiled.
+    """
+    return jax.jit(make_update(*parts))
 
 
 def _weigh_by_samples(rows: Array, aggregate: Array, info: Info, samples: Array) -> tuple[Array, Info]:

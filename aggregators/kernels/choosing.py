@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.kernels.distances import Sums
+from byzax.aggregators.kernels.sharding import Slice
 
 Array = jax.Array
 
@@ -84,3 +85,26 @@ def draw_distinct(key: Array, d: int, count: int) -> Array:
     order = jnp.argsort(picked, stable=True)
     again = jnp.zeros(len(picked), bool).at[order[1:]].set(picked[order][1:] == picked[order][:-1])
     return picked[jnp.argsort(again, stable=True)[:count]]
+
+
+def columns_drawn(rows: Array, chosen: Array | None, where: Slice | None) -> tuple[Array, Array]:
+    """Columns that were drawn out of all, as far as they are here.
+
+    Args:
+        rows: `[n, d]`, or the slices of a server `[n, w]`.
+        chosen: The numbers of the columns out of all d; None for all of them.
+        where: The slice; None where all columns are there.
+
+    Returns:
+        The columns; of a slice all `[n, w]`, with zeros in place of those that were not drawn. And those that count.
+    """
+    if where is None:
+        some = rows if chosen is None else rows[:, chosen]
+        return some, jnp.ones(some.shape[1], bool)
+    width = rows.shape[1]
+    here = jnp.arange(width) < where.size
+    if chosen is not None:
+        place = chosen - where.first
+        drawn = jnp.where((place >= 0) & (place < where.size), place, width)
+        here = jnp.zeros(width, bool).at[drawn].set(True, mode="drop")
+    return jnp.where(here, rows, 0), here

@@ -55,6 +55,26 @@ def measure_lengths(rows: Array, origin: Array) -> Lengths:
     return lax.cond(safe, as_they_are, one_by_one, rows, origin, squared)
 
 
+def joined_lengths(fraction: Array, exponent: Array) -> Lengths:
+    """The lengths of differences from those of their slices.
+
+    Args:
+        fraction: `[S, n]`, the fractions for each slice, +inf where not finite.
+        exponent: `[S, n]`, the exponents, floating-point.
+
+    Returns:
+        The lengths of the n differences.
+    """
+    finite = jnp.isfinite(fraction).all(axis=0)
+    fraction = jnp.where(finite, fraction, 0)
+    own = jnp.where(fraction > 0, exponents(fraction), -jnp.iinfo(jnp.int32).max // 4) + exponent.astype(jnp.int32)
+    limits = jnp.finfo(fraction.dtype)
+    # see `measure_lengths`
+    longest = jnp.where(fraction.any(axis=0), jnp.clip(own.max(axis=0), limits.minexp, -limits.minexp - 6), 0)
+    scaled = fraction * power_of_two(exponent.astype(jnp.int32) - longest, fraction.dtype)
+    return Lengths(jnp.sqrt((scaled**2).sum(axis=0)), longest, finite)
+
+
 def norms(rows: Array) -> Array:
     """Euclidean norms of rows.
 
@@ -64,8 +84,20 @@ def norms(rows: Array) -> Array:
     Returns:
         `[n]`; +inf for a row that is not finite, or longer than any number of its type.
     """
-    lengths = measure_lengths(rows, jnp.zeros_like(rows[0]))
-    return jnp.where(lengths.finite, 2 * lengths.fraction * power_of_two(lengths.exponent, rows.dtype), jnp.inf)
+    return whole_norms(measure_lengths(rows, jnp.zeros_like(rows[0])))
+
+
+def whole_norms(lengths: Lengths) -> Array:
+    """The norms.
+
+    Args:
+        lengths: The lengths of n rows.
+
+    Returns:
+        `[n]`; +inf where not finite, or longer than any number of its type.
+    """
+    dtype = lengths.fraction.dtype
+    return jnp.where(lengths.finite, 2 * lengths.fraction * power_of_two(lengths.exponent, dtype), jnp.inf)
 
 
 def half_norms(lengths: Lengths) -> Array:

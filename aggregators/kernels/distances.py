@@ -37,7 +37,7 @@ class PairwiseState(NamedTuple):
     """The state of `pairwise_distances`.
 
     Attributes:
-        squared: `[n, n]`, the squared distances so far.
+        squared: `[n, n]`, what is made of the squared distances so far.
         pending: `[n, n]`, the pairs that have lost digits and are to be seen from closer.
         twin: `[n]`, a row known as equal to each.
         rounds: Number of products so far.
@@ -65,6 +65,62 @@ def pairwise_distances(rows: Array) -> Distances:
 
     Returns:
         The squared distances.
+    """
+    squared, finite, radius = _measure_pairs(rows, _squares_in_unit)
+    squared = jnp.where(finite[:, None] & finite[None, :], squared, jnp.inf)
+    return Distances(squared, finite, 2 * power_of_two(exponents(typical_size(radius, finite)), rows.dtype))
+
+
+def half_distances(rows: Array) -> tuple[Array, Array]:
+    """Halves of the distances between slices of rows, in no unit, since each slice would have another.
+
+    Args:
+        rows: `[n, w]`.
+
+    Returns:
+        `[n, n]`, 0 where a row is not finite; and the largest half difference from a row in the middle `[n]`, +inf for
+        a row that is not finite.
+    """
+    halves, finite, radius = _measure_pairs(
+        rows, lambda squared, exponent, unit: jnp.sqrt(squared) * power_of_two(exponent, rows.dtype)
+    )
+    return jnp.where(finite[:, None] & finite[None, :], halves, 0), jnp.where(finite, radius, jnp.inf)
+
+
+def joined_distances(halves: Array, radius: Array) -> Distances:
+    """The distances between rows from those between their slices.
+
+    Args:
+        halves: `[S, n, n]`, as `half_distances` gives them for each slice.
+        radius: `[S, n]`, likewise.
+
+    Returns:
+        The squared distances.
+    """
+    radius = radius.max(axis=0)
+    finite = jnp.isfinite(radius)
+    unit = exponents(typical_size(radius, finite))
+    squared = ((halves * power_of_two(-unit, halves.dtype)) ** 2).sum(axis=0)
+    squared = jnp.where(finite[:, None] & finite[None, :], squared, jnp.inf)
+    return Distances(squared, finite, 2 * power_of_two(unit, halves.dtype))
+
+
+def _squares_in_unit(squared: Array, exponent: Array, unit: Array) -> Array:
+    into_unit = power_of_two(exponent - unit, squared.dtype)
+    return squared * into_unit * into_unit
+
+
+def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) -> tuple[Array, Array, Array]:
+    """What `into` makes of the squared distances.
+
+    Args:
+        rows: `[n, d]`.
+        into: Makes it of squared halves of differences `[n, n]`, each divided by 2 to twice its exponent `[n, n]`, and
+            the exponent of a usual size.
+
+    Returns:
+        It `[n, n]`, symmetric, 0 between equal rows; the rows of finite numbers `[n]`; and the largest half difference
+        of each from a row in the middle `[n]`, 0 where not finite.
     """
     n, d = rows.shape
     width = d if d <= 2 * BLOCK else BLOCK
@@ -100,10 +156,9 @@ def pairwise_distances(rows: Array) -> Distances:
         lengths = jnp.diagonal(product)[:, None] * shrink**2
         lengths = lengths + lengths.T
         squared = jnp.maximum(lengths - 2 * product * shrink * shrink.T, 0)
-        into_unit = power_of_two(longer - unit, rows.dtype)
         together = pairs.pending & (leader == leader[..., None])
         return PairwiseState(
-            squared=jnp.where(together, squared * into_unit * into_unit, pairs.squared),
+            squared=jnp.where(together, into(squared, longer, unit), pairs.squared),
             pending=pairs.pending & ~(together & (squared >= RELIABLE * lengths)),
             twin=jnp.where((radius == 0) & finite[leader] & (leader != index), leader, pairs.twin),
             rounds=pairs.rounds + 1,
@@ -122,7 +177,7 @@ def pairwise_distances(rows: Array) -> Distances:
     middle = middle_row(rows)
     radius = radii(middle)
     finite = jnp.isfinite(radius)
-    radius = jnp.where(finite, radius, 0)
+    first_radius = radius = jnp.where(finite, radius, 0)
     unit = exponents(typical_size(radius, finite))
     no_products = jnp.zeros((n, n), rows.dtype)
     pairs = PairwiseState(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
@@ -130,8 +185,7 @@ def pairwise_distances(rows: Array) -> Distances:
     pairs = lax.while_loop(lambda pairs: pairs.pending.any() & (pairs.rounds <= n), look_closer, pairs)
     # equal rows are equally far from all others, to the last bit
     squared = pairs.squared[pairs.twin[:, None], pairs.twin[None, :]]
-    squared = jnp.where(finite[:, None] & finite[None, :], jnp.where(itself, 0, squared), jnp.inf)
-    return Distances(squared, finite, 2 * power_of_two(unit, rows.dtype))
+    return jnp.where(itself, 0, squared), finite, first_radius
 
 
 def half_difference(one: Array, other: Array) -> Array:

@@ -8,6 +8,7 @@ from jax import lax
 
 from byzax.aggregators.kernels.columns import order_statistics
 from byzax.aggregators.kernels.distances import largest_entries, pairwise_distances, typical_size
+from byzax.aggregators.kernels.sharding import Steps, largest_of
 
 Array = jax.Array
 
@@ -32,14 +33,17 @@ class NormalisedRows(NamedTuple):
     centre: Array
 
 
-def normalise(rows: Array) -> NormalisedRows:
+def normalise(rows: Array) -> Steps[NormalisedRows]:
     """Rows around their coordinate-wise median, in units of their usual distance from it, if most are not there.
 
     A row at 1e30 counts in a sum of unit vectors like any other, but its square overflows. It is drawn in to a distance
     at which moving it farther would not change a float.
 
     Args:
-        rows: `[n, d]`.
+        rows: `[n, d]`, or the slices of a server.
+
+    Yields:
+        One value of all coordinates.
 
     Returns:
         The rows and what was done to them.
@@ -47,7 +51,7 @@ def normalise(rows: Array) -> NormalisedRows:
     (centre,) = order_statistics(rows, [(len(rows) - 1) // 2])
     # else XLA fuses the median into its uses and computes it for each row
     centre = lax.optimization_barrier(centre)
-    radii = largest_entries(rows, lambda columns, part: columns - part(centre))
+    radii = yield largest_of(largest_entries(rows, lambda columns, part: columns - part(centre)))
     finite = jnp.isfinite(radii)
     common = typical_size(radii, finite)
     scale = jnp.where(finite.any() & (common > 0), common, 1)

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Array, Context, require
-from byzax.aggregators.kernels.clipping import half_norms, measure_lengths, shorten
-from byzax.aggregators.pre.base import Mixer
+from byzax.aggregators.kernels.clipping import half_norms, shorten
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import Steps, on_whole
+from byzax.aggregators.pre.base import Mixer, ShardedMix
 from byzax.options import checked
 
 
@@ -42,12 +44,13 @@ def arc(n: int, f: int) -> Mixer:
     least_rows = require("arc", n, f, factor=2, offset=1)
     clipped = 2 * f * (n - f) // n
 
-    @jax.jit
-    def shorter(rows: Array) -> Array:
-        lengths = measure_lengths(rows, jnp.zeros_like(rows[0]))
-        return shorten(rows, lengths, jnp.sort(half_norms(lengths))[n - clipped - 1])
+    def steps(rows: Array, context: Context | None) -> Steps[tuple[Array, Array]]:
+        lengths = yield lengths_from(rows, jnp.zeros_like(rows[0]))
+        return shorten(rows, lengths, jnp.sort(half_norms(lengths))[n - clipped - 1]), jnp.eye(n, dtype=rows.dtype)
+
+    shorter = jax.jit(lambda rows: on_whole(steps(rows, None)))
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
-        return shorter(rows), jnp.eye(n, dtype=rows.dtype)
+        return shorter(rows)
 
-    return Mixer(n, mix, least_rows=lambda kept, f: max(kept, least_rows(f)))
+    return Mixer(n, mix, least_rows=lambda kept, f: max(kept, least_rows(f)), sharded=ShardedMix(1, steps))

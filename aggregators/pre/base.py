@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import NEVER, Aggregator, Array, Context, Count, Info, State, check_array, check_rows
+from byzax.aggregators.kernels.sharding import ShardedForm, Slice, Steps
 from byzax.members import place_of
 from byzax.options import OptionError, PartError
 
@@ -40,6 +41,37 @@ class LeastRowsKept(Protocol):
     def __call__(self, kept: int, f: int, /) -> int: ...
 
 
+class MixSlice(Protocol):
+    """Makes the slices of the rows that the rule sees."""
+
+    def __call__(self, rows: Array, context: Context | None, /) -> Steps[tuple[Array, Array]]:
+        """The steps of the pre-aggregation.
+
+        Args:
+            rows: `[n, w]`, the slices of the rows.
+            context: Knowledge of the server beside the rows: its key is that of all servers.
+
+        Yields:
+            Each value of all coordinates that it needs.
+
+        Returns:
+            The slices `[kept, w]`, and the shares `[kept, n]`, as `Mix` gives them.
+        """
+        ...
+
+
+class ShardedMix(NamedTuple):
+    """A pre-aggregation over slices of the coordinates.
+
+    Attributes:
+        exchanges: Number of values that `steps` yields.
+        steps: Makes the slices of the rows.
+    """
+
+    exchanges: int
+    steps: MixSlice
+
+
 def all_kept(kept: int, f: int) -> int:
     """`least_rows` of a pre-aggregation that leaves as many rows as it is given, and has no condition."""
     return kept
@@ -53,12 +85,31 @@ class Mixer(NamedTuple):
         mix: Makes them of the n rows.
         linear: Whether the mixed rows are the shares times the rows.
         least_rows: The fewest rows that are accepted, and of which enough are left, from that number and f.
+        sharded: The same over slices of the coordinates; None where it has no such form.
     """
 
     kept: Count
     mix: Mix
     linear: bool = False
     least_rows: LeastRowsKept = all_kept
+    sharded: ShardedMix | None = None
+
+
+def mix_by_coordinate(mix: Mix) -> ShardedMix:
+    """The sharded form of a pre-aggregation that takes every coordinate by itself.
+
+    Args:
+        mix: As in `Mixer`.
+
+    Returns:
+        The form.
+    """
+
+    def steps(rows: Array, context: Context | None) -> Steps[tuple[Array, Array]]:
+        yield from ()
+        return mix(rows, context)
+
+    return ShardedMix(0, steps)
 
 
 def chained(
@@ -109,8 +160,7 @@ def _over_mixed_rows(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggre
         # at least float32: a mean of rounded means is not the mean
         mixed, shares = jnp.asarray(rows).astype(jnp.promote_types(rows.dtype, jnp.float32)), None
         for place, mixer in enumerate(mixers):
-            own = None if context is None else context._replace(key=jax.random.fold_in(context.key, place))
-            given = mixer.mix(mixed, own)
+            given = mixer.mix(mixed, _own_key(context, place))
             if not isinstance(given, tuple) or len(given) != 2:
                 raise TypeError(f"this function must give (rows, shares){place_of(mixer.mix)}")
             count = len(mixed)
@@ -129,5 +179,34 @@ def _over_mixed_rows(rule: Aggregator, n: int, mixers: Sequence[Mixer]) -> Aggre
             needed = mixer.least_rows(needed, f)
         return min(needed, NEVER)
 
-    linear = rule.linear and all(mixer.linear for mixer in mixers)
-    return Aggregator(rule.init, apply, limited=rule.limited, linear=linear, least_rows=least_rows, needs=rule.needs)
+    return Aggregator(
+        rule.init,
+        apply,
+        limited=rule.limited,
+        linear=rule.linear and all(mixer.linear for mixer in mixers),
+        least_rows=least_rows,
+        needs=rule.needs,
+        sharded=_sharded(rule, mixers),
+    )
+
+
+def _own_key(context: Context | None, place: int) -> Context | None:
+    return None if context is None else context._replace(key=jax.random.fold_in(context.key, place))
+
+
+def _sharded(rule: Aggregator, mixers: Sequence[Mixer]) -> ShardedForm | None:
+    """The sharded form of a rule over mixed rows; None where one of them has none."""
+    form, forms = rule.sharded, [mixer.sharded for mixer in mixers if mixer.sharded is not None]
+    if form is None or len(forms) < len(mixers):
+        return None
+
+    def steps(rows: Array, state: State, context: Context | None, where: Slice) -> Steps[Any]:
+        shares = None
+        for place, mix in enumerate(forms):
+            rows, part = yield from mix.steps(rows, _own_key(context, place))
+            shares = part if shares is None else part @ shares
+        aggregate, state, info = yield from form.steps(rows, state, context, where)
+        weights = info.weights if info.weights is None or shares is None else info.weights @ shares
+        return aggregate, state, info._replace(weights=weights)
+
+    return ShardedForm(form.exchanges + sum(mix.exchanges for mix in forms), form.init, steps)

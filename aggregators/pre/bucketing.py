@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Array, Context, Count, require, require_key
-from byzax.aggregators.pre.base import Mixer
+from byzax.aggregators.pre.base import Mixer, mix_by_coordinate
 from byzax.options import OptionError, checked
 
 
@@ -57,4 +57,4 @@ def bucketing(n: int, f: int, *, s: Count = 2) -> Mixer:
     def least_rows_kept(kept: int, f: int) -> int:
         return max(s * (kept - 1) + 1, s, least_rows(f))
 
-    return Mixer(buckets, mix, linear=True, least_rows=least_rows_kept)
+    return Mixer(buckets, mix, linear=True, least_rows=least_rows_kept, sharded=mix_by_coordinate(mix))

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Array, Context, Positive, require
-from byzax.aggregators.kernels.clipping import measure_lengths, shorten
-from byzax.aggregators.pre.base import Mixer
+from byzax.aggregators.kernels.clipping import shorten
+from byzax.aggregators.kernels.measures import lengths_from
+from byzax.aggregators.kernels.sharding import Steps, on_whole
+from byzax.aggregators.pre.base import Mixer, ShardedMix
 from byzax.options import checked
 
 
@@ -43,11 +45,13 @@ def clip(n: int, f: int, *, bound: Positive = 1.0) -> Mixer:
     """
     least_rows = require("clip", n, f, factor=1, offset=0)
 
-    @jax.jit
-    def clipped(rows: Array) -> Array:
-        return shorten(rows, measure_lengths(rows, jnp.zeros_like(rows[0])), jnp.asarray(0.5 * bound, rows.dtype))
+    def steps(rows: Array, context: Context | None) -> Steps[tuple[Array, Array]]:
+        lengths = yield lengths_from(rows, jnp.zeros_like(rows[0]))
+        return shorten(rows, lengths, jnp.asarray(0.5 * bound, rows.dtype)), jnp.eye(n, dtype=rows.dtype)
+
+    clipped = jax.jit(lambda rows: on_whole(steps(rows, None)))
 
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
-        return clipped(rows), jnp.eye(n, dtype=rows.dtype)
+        return clipped(rows)
 
-    return Mixer(n, mix, least_rows=lambda kept, f: max(kept, least_rows(f)))
+    return Mixer(n, mix, least_rows=lambda kept, f: max(kept, least_rows(f)), sharded=ShardedMix(1, steps))

@@ -7,8 +7,9 @@ from jax import lax
 from byzax.aggregators.base import Array, Context, require
 from byzax.aggregators.kernels.blocks import Part, block_width, map_blocks
 from byzax.aggregators.kernels.columns import sort_columns
-from byzax.aggregators.kernels.distances import pairwise_distances
-from byzax.aggregators.pre.base import Mixer
+from byzax.aggregators.kernels.measures import distances_between
+from byzax.aggregators.kernels.sharding import Steps, on_whole
+from byzax.aggregators.pre.base import Mixer, ShardedMix
 from byzax.options import checked
 
 
@@ -45,9 +46,8 @@ def nnm(n: int, f: int) -> Mixer:
     """
     least_rows = require("nnm", n, f, factor=2, offset=1)
 
-    @jax.jit
-    def mixed(rows: Array) -> tuple[Array, Array]:
-        squared, finite, _ = pairwise_distances(rows)
+    def steps(rows: Array, context: Context | None) -> Steps[tuple[Array, Array]]:
+        squared, finite, _ = yield distances_between(rows)
         # by the n-f-th smallest distance: to sort indices with the distances takes ten times as long
         farthest = sort_columns(squared)[n - f - 1][:, None]
         closer, tied = squared < farthest, (squared == farthest) & finite
@@ -62,7 +62,9 @@ def nnm(n: int, f: int) -> Mixer:
 
         return map_blocks(rows.shape[1], block_width(rows), means), shares
 
+    mixed = jax.jit(lambda rows: on_whole(steps(rows, None)))
+
     def mix(rows: Array, context: Context | None) -> tuple[Array, Array]:
         return mixed(rows)
 
-    return Mixer(n, mix, linear=True, least_rows=lambda kept, f: max(kept, least_rows(f)))
+    return Mixer(n, mix, linear=True, least_rows=lambda kept, f: max(kept, least_rows(f)), sharded=ShardedMix(1, steps))

@@ -18,7 +18,7 @@ from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
-from byzax.simulator.durations import build_draws
+from byzax.simulator.durations import MessageBits, build_draws
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import plan
 
@@ -112,7 +112,7 @@ def time_planning(schedule: dict[str, Any], n: int, updates: int) -> dict[str, f
     took = time.perf_counter() - begin
     jobs = len(timeline.rows.jobs) + len(timeline.unused.jobs)
     begin = time.perf_counter()
-    for draw in build_draws(described.latency, n, 0, 0):
+    for draw in build_draws(described.latency, n, 0, MessageBits(0, 0, 0)):
         draw(0, jobs // n)
     return {"planning_s": took, "jobs": jobs, "drawing_s": time.perf_counter() - begin}
 

@@ -124,7 +124,7 @@ TimingField: TypeAlias = Annotated[Part, Choice("timing")]
 
 
 class AttackPart(AttackShare, frozen=True):
-    """The attack of a scenario, with others beside it and the times at which Byzantine workers send."""
+    """The attack of a scenario, with others beside it, and how and when Byzantine workers send."""
 
     beside: Annotated[tuple[BesideField, ...], Strict(False)] = Field(
         default=(), description="Other attacks at the same time, by other Byzantine workers."
@@ -133,6 +133,11 @@ class AttackPart(AttackShare, frozen=True):
         default_factory=lambda given: "silent" if given.get("name") == "silent" else "honest",
         validate_default=True,
         description="Times at which they send; silent by default where the attack is silent.",
+    )
+    wire: Literal["encoded", "ignored", "malformed"] = Field(
+        default="encoded",
+        description="With a `wire`, what is forged is encoded as other messages are; or reaches the receiver as it is; "
+        "or the encoded message is broken: huge numbers, places that do not exist or come twice, NaN, at random.",
     )
 
 

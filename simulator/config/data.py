@@ -4,6 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field, Strict
 
+from byzax.simulator.batches import Batches
 from byzax.simulator.config.base import Count, Seed
 from byzax.simulator.config.part import Choice, Part
 from byzax.simulator.data.base import TestBy
@@ -35,7 +36,12 @@ class DataPart(Part, frozen=True):
         default=None,
         description="Seed of the split into training, validation and test samples and the partition; null: the run's.",
     )
-    batch_size: Count = Field(default=32, description="Samples a worker draws for one job, with replacement.")
+    batch_size: Count = Field(default=32, description="Samples a worker draws for one job.")
+    batches: Batches = Field(
+        default="replacement",
+        description="Draw of a batch: with replacement, without, or every sample by itself at the rate that makes "
+        "batch_size of them in the mean (poisson, for `privacy` of level sample).",
+    )
     validation: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the samples (official test samples aside) kept for validation."
     )

@@ -1,5 +1,6 @@
 """The durations of computing and messages, lost messages and crashes."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, Strict, create_model, model_validator
@@ -67,7 +68,7 @@ def name_of(node: tuple[str, int]) -> str:
 
 
 # A node of an outage: a worker by its number, or a server.
-NodeField: TypeAlias = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^server (0|[1-9][0-9]{0,8})$")]
+NodeField: TypeAlias = Annotated[int, Field(ge=0)] | str
 GroupField: TypeAlias = Annotated[tuple[NodeField, ...], Strict(False), Field(min_length=1)]
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Outage(_Beginning, frozen=True):
     def _possible(self) -> Self:
         if self.until <= self.begin_s:
             raise ValueError(f"until is {self.until:g} and must be above from, which is {self.begin_s:g}")
+        for name in (node for group in self.between for node in group if isinstance(node, str)):
+            if not re.fullmatch(r"server \d{1,9}", name):
+                raise ValueError(
+                    f'between names {name!r}: a worker is its number, and a server has a name as "server 1"'
+                )
         nodes = [node for group in self.groups for node in group]
         if twice := [node for node in nodes if nodes.count(node) > 1]:
             raise ValueError(f"between names {name_of(twice[0])} twice: put every node into one group")

@@ -11,7 +11,9 @@ from byzax.simulator.config.base import Count, Description, Seed, mistake
 from byzax.simulator.config.data import DataField, ModelField
 from byzax.simulator.config.latency import LatencyField, name_of
 from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.config.privacy import Masks, Privacy
 from byzax.simulator.config.rates import OptimizerField
+from byzax.simulator.config.wire import Wire
 from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumField, ReductionField, Regularisation
 
 # The keys that a study has besides those of a run.
@@ -66,6 +68,12 @@ class Settings(Description, frozen=True):
     variance_reduction: ReductionField | None = Field(
         default=None, description="saga, or null for gradients as they are."
     )
+    privacy: Privacy | None = Field(
+        default=None, description="Differential privacy of what workers send or the server makes of it; null: none."
+    )
+    masks: Masks | None = Field(
+        default=None, description="Secure aggregation, so that the server sees means of groups alone; null: none."
+    )
     rule: RuleField = Field(
         description="The rule; not needed where the topology has a `mixing`, which takes its place."
     )
@@ -86,6 +94,7 @@ class Settings(Description, frozen=True):
         "attack, and with none in a grid that of the backdoors beside it, where they have one between them.",
     )
     topology: TopologyField = Field(default="parameter_server", validate_default=True)
+    wire: Wire = Wire()
     schedule: ScheduleField = Field(default="synchronous", validate_default=True)
     latency: LatencyField = Field(
         default="constant", validate_default=True, description="Virtual seconds of jobs and messages."
@@ -124,6 +133,7 @@ class Settings(Description, frozen=True):
             )
         if self.sends_models and self.worker_momentum.beta:
             raise ValueError("worker_momentum: is for gradients and changes: with local.send model leave it out")
+        self._private()
         self._controlled()
         self._shared_attacks()
         self._participating()
@@ -139,6 +149,25 @@ class Settings(Description, frozen=True):
                 f"workers take at most {JOBS // self.workers.total} steps"
             )
         return self
+
+    def _private(self) -> None:
+        """Raises ValueError where gradients of single samples or batches do not go with the job of a worker."""
+        level = self.privacy and self.privacy.level
+        if level == "sample" and self.variance_reduction:
+            raise ValueError(
+                "privacy.level: sample is for gradients of batches that are drawn, and saga has fixed ones: leave "
+                "variance_reduction out, or take level worker"
+            )
+        if self.data.batches == "poisson" and level != "sample":
+            raise ValueError(
+                "data.batches: poisson makes batches of any size, which privacy of level sample takes: with anything "
+                "else take without_replacement"
+            )
+        if self.data.batches != "replacement" and (self.variance_reduction or (self.local and self.local.epochs)):
+            raise ValueError(
+                f"data.batches: {self.data.batches} is for batches that are drawn: with "
+                f"{'local.epochs' if self.local else 'variance_reduction'} leave it out"
+            )
 
     def _living(self) -> None:
         """Raises ValueError for crashes and outages of workers that there are not, and for one that dies twice."""

@@ -1,7 +1,8 @@
 """Checkpoints, plans and preparations, which all executors share."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,12 +18,12 @@ from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
-from byzax.simulator.durations import Draw, Durations, build_draws
-from byzax.simulator.events import Network
+from byzax.simulator.durations import Draw, Durations, Way, build_draws
+from byzax.simulator.events import Network, States
 from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.parts import least_rows, message_bits, schedule, topology
+from byzax.simulator.parts import least_rows, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.rounds import plan_rounds
 from byzax.simulator.schedules import Situation
@@ -30,6 +31,8 @@ from byzax.simulator.timeline import ROWS_AT_ONCE, Outcome, Timeline
 from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import NetworkParts
 from byzax.simulator.training import num_batches
+from byzax.simulator.wire import wire_bits
+from byzax.simulator.wired import wired
 from byzax.simulator.world import World, byzantine_ranks, share_out, world
 
 # What computing takes where a race is planned to see whether it can be run.
@@ -45,7 +48,7 @@ class Checkpoint(NamedTuple):
     `timeline`: the order of events of the run, as far as it is known. `stopped`: why this is the last one though more
     updates were planned; empty where it is not. `weights` `[updates, n]`: the share that the rule gave to each worker's
     row in each of `updates`, where they are recorded. `recorded`: those of these updates that are recorded whole.
-    `traffic`: the messages sent by then.
+    `traffic`: the messages sent by then. `epsilon`: the privacy spent by then, NaN without `privacy`.
     """
 
     seed: int
@@ -61,6 +64,7 @@ class Checkpoint(NamedTuple):
     weights: np.ndarray | None = None
     recorded: tuple[Update, ...] = ()
     traffic: Traffic | None = None
+    epsilon: float = math.nan
 
 
 class RunError(RuntimeError):
@@ -107,16 +111,17 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     if rounds is not None:
         described = rounds(run)
         make = plan_exchanges if described.exchanges else plan_rounds
-        made = make(described, steps, source, run.seed, message_bits(run))
+        made = make(described, steps, source, run.seed, wire_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
         return made
-    draws = build_draws(source, n, run.seed, message_bits(run))
+    draws = build_draws(source, n, run.seed, wire_bits(run))
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
     if all_together(run, smooth):
-        return in_step(steps, draws)
+        made = in_step(steps, draws)
+        return made._replace(seen=np.full(steps, decides.buckets)) if decides.sees == "buckets" else made
     senders = byzantine_senders(run)
     if smooth:
         senders = senders._replace(timing=Timing())
@@ -218,7 +223,13 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     structure, here = topology(run), world(run)
     if structure.degrees is not None:
         here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
-    return structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), here
+    network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
+
+
+def bits_so_far(network: Network, states: States) -> Mapping[Way, np.ndarray]:
+    """The messages so far that vary in size. See `MeasureBits`."""
+    return {} if network.measure_bits is None else network.measure_bits(states)
 
 
 def per_job(run: Run) -> np.ndarray:

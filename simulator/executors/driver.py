@@ -1,5 +1,6 @@
 """The driver of runs: it advances engines from stop to stop, evaluates, ends runs early, and takes snapshots."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,14 +11,17 @@ import numpy as np
 
 from byzax.aggregators.base import LIMIT
 from byzax.simulator import interrupts
+from byzax.simulator.accounting import build_epsilon
 from byzax.simulator.config.executors import EarlyStopping
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Traffic
+from byzax.simulator.durations import Way
 from byzax.simulator.engine import Engine, EngineLost, Look, Repeats, Stretch, TakeLooks, joined
 from byzax.simulator.executors.base import Checkpoint, RunError, delivered, ended, per_job
-from byzax.simulator.executors.ledger import traffic
+from byzax.simulator.executors.ledger import receivers, traffic, with_measured
 from byzax.simulator.snapshots import Evaluated, Snapshot
 from byzax.simulator.timeline import Timeline, truncate
+from byzax.simulator.wire import wire_bits
 
 # Updates after an evaluation by which its results are waited for: meanwhile an engine may go on.
 AHEAD = 16
@@ -56,6 +60,8 @@ class Course:
         timeline: Its timeline at the last checkpoint.
         gradients: `[T + 1]`, gradients delivered by each version of `timeline`.
         traffic: The messages sent by each version of it.
+        epsilon: The privacy spent by each version of it.
+        receivers: The number of nodes that get a message of each node, in the directions in which these vary in size.
     """
 
     seed: int
@@ -68,6 +74,8 @@ class Course:
     timeline: Timeline | None = None
     gradients: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
     traffic: Traffic | None = None
+    epsilon: Callable[[int], float] = field(default=lambda step: math.nan)
+    receivers: dict[Way, np.ndarray] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> int:
@@ -222,7 +230,13 @@ def _checkpoint(
     if course.timeline is not timeline:
         run = task.run if task.run.seed == course.seed else task.run.replace(seed=course.seed)
         course.timeline, course.gradients = timeline, delivered(timeline, per_job(run))
-        course.traffic = traffic(run, timeline)
+        course.traffic, course.epsilon = traffic(run, timeline), build_epsilon(run, timeline)
+        course.receivers = {way: receivers(run, timeline, way, len(counts)) for way, counts in look.bits.items()}
+    sent = course.traffic and Traffic(*(float(each[step]) for each in course.traffic))
+    for way, counts in look.bits.items():
+        assert sent is not None
+        size = getattr(wire_bits(task.run), way)
+        sent = with_measured(sent, way, size, counts, course.receivers[way])
     checkpoint = Checkpoint(
         seed=course.seed,
         step=step,
@@ -235,7 +249,8 @@ def _checkpoint(
         timeline=timeline,
         weights=since.weights if task.record.weights else None,
         recorded=since.recorded,
-        traffic=course.traffic and Traffic(*(float(each[step]) for each in course.traffic)),
+        traffic=sent,
+        epsilon=course.epsilon(step),
     )
     made = Evaluated(step, checkpoint.time_s, checkpoint.gradients, checkpoint.wall_s, look.evaluation)
     course.evaluations.append(made)

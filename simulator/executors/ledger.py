@@ -7,11 +7,12 @@ import numpy as np
 
 from byzax.simulator.config.run import Run
 from byzax.simulator.diagnostics import Traffic
-from byzax.simulator.durations import WAYS, Way
+from byzax.simulator.durations import WAYS, MessageBits, Way
 from byzax.simulator.events import Network, Node, inbox_of
 from byzax.simulator.executors.base import network_of, prepare
-from byzax.simulator.parts import message_bits, topology
+from byzax.simulator.parts import topology
 from byzax.simulator.timeline import ROWS_AT_ONCE, Rows, Timeline
+from byzax.simulator.wire import wire_bits
 
 
 class LinkTotal(NamedTuple):
@@ -77,7 +78,7 @@ def links(run: Run, timeline: Timeline) -> list[Links]:
     """
     found: dict[tuple[Way, tuple[str, str]], list[np.ndarray]] = {}
     for sent in _sent(run, timeline):
-        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs.reshape(-1, 2))
+        found.setdefault((sent.way, sent.kinds), []).append(sent.pairs)
     return [Links(way, kinds, np.unique(np.concatenate(pairs), axis=0)) for (way, kinds), pairs in found.items()]
 
 
@@ -108,6 +109,43 @@ def traffic(run: Run, timeline: Timeline) -> Traffic:
     return Traffic(*map(np.cumsum, (messages, *(bits[way] for way in WAYS))))
 
 
+def receivers(run: Run, timeline: Timeline, way: Way, nodes: int) -> np.ndarray:
+    """The number of nodes that get a message of each node in a direction.
+
+    Args:
+        run: The run.
+        timeline: Its timeline.
+        way: The direction.
+        nodes: Number of nodes that send, or to which the only server sends.
+
+    Returns:
+        `[nodes]`.
+    """
+    pairs = [each.pairs for each in links(run, timeline) if each.way == way]
+    column = 1 if way == "down" and topology(run).one_server else 0
+    return np.bincount(np.concatenate(pairs)[:, column], minlength=nodes)[:nodes]
+
+
+def with_measured(sent: Traffic, way: Way, size: float, counts: np.ndarray, receivers: np.ndarray) -> Traffic:
+    """Traffic with the measured sizes of the messages of a direction in place of the typical one.
+
+    Messages that were sent and not measured, of jobs whose rows nobody used, count as the mean of the others.
+
+    Args:
+        sent: The messages so far, numbers.
+        way: The direction.
+        size: The bits of a message in it.
+        counts: `[nodes, 2]`, the bits and the number of the messages of each node.
+        receivers: `[nodes]`, the number of nodes that get them.
+
+    Returns:
+        The traffic.
+    """
+    bits, measured = receivers @ counts
+    messages = round(getattr(sent, f"bits_{way}") / size)
+    return sent._replace(**{f"bits_{way}": float(round(bits * (messages / measured))) if measured else 0.0})
+
+
 def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
     """The messages of a run by links.
 
@@ -132,7 +170,7 @@ def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
 
 
 def _sent(run: Run, timeline: Timeline) -> Iterator[SentMessages]:
-    structure, bits = topology(run), message_bits(run)
+    structure, bits = topology(run), wire_bits(run)
     if structure.rounds is not None:
         yield from _in_rounds(run, timeline, bits)
     elif structure.one_server:
@@ -142,7 +180,7 @@ def _sent(run: Run, timeline: Timeline) -> Iterator[SentMessages]:
         yield from _in_updates(network, timeline, bits)
 
 
-def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
+def _with_server(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
     """A model to a worker for each job, and the row of each that was computed."""
     pairs = np.stack([np.zeros(run.workers.total, int), np.arange(run.workers.total)], axis=1)
 
@@ -157,8 +195,8 @@ def _with_server(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessag
             version = np.maximum(np.searchsorted(timeline.time_s, computed_s), part.handed[mine]) + 1
             yield part.workers[mine], version
 
-    yield SentMessages("down", ("server", "worker"), pairs, bits, models())
-    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits, rows())
+    yield SentMessages("down", ("server", "worker"), pairs, bits.down, models())
+    yield SentMessages("up", ("worker", "server"), pairs[:, ::-1], bits.up, rows())
 
 
 def _blocks(timeline: Timeline) -> Iterator[tuple[Rows, slice]]:
@@ -177,7 +215,7 @@ def _every_update(links: int, there: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield np.broadcast_to(np.arange(links), mine.shape).ravel(), versions.ravel()
 
 
-def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
+def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
     """The messages of each step to all nodes that may read them."""
     described = topology(run).rounds
     assert described is not None
@@ -193,22 +231,24 @@ def _in_rounds(run: Run, timeline: Timeline, bits: int) -> Iterator[SentMessages
                 for receiver, senders in enumerate(step.senders)
                 for sender in senders
                 if sender != receiver or kinds[step.reads] != step.kind
-            ]
-        )
+            ],
+            int,
+        ).reshape(-1, 2)
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
         if step.joined is not None:
             places = [step.senders[receiver].index(sender) for sender, receiver in pairs.tolist()]
             for t in range(timeline.steps):
                 there[t] &= step.joined(run.seed, t)[pairs[:, 1], places]
-        sizes = np.array([step.bits_from(sender, bits) for sender in pairs[:, 0].tolist()])
+        way = rounds.way(step)
+        sizes = np.array([step.bits_from(sender, getattr(bits, way)) for sender in pairs[:, 0].tolist()])
         for size in np.unique(sizes).tolist():
             mine = np.flatnonzero(sizes == size)
             messages = _every_update(len(mine), there[:, mine])
-            yield SentMessages(rounds.way(step), (kinds[step.reads], step.kind), pairs[mine], size, messages)
+            yield SentMessages(way, (kinds[step.reads], step.kind), pairs[mine], size, messages)
 
 
-def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[SentMessages]:
+def _in_updates(network: Network, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
     """The messages that events of an update read, where all updates are made of the same events."""
     block = network.table.events(0, 1)
     kinds = [network.steps[step].kind for step in block.step.tolist()]
@@ -228,4 +268,4 @@ def _in_updates(network: Network, timeline: Timeline, bits: int) -> Iterator[Sen
         pairs = np.array(sorted(found))[:, :2]
         way: Way = "up" if one == "worker" != other else "down" if other == "worker" != one else "peer"
         there = np.broadcast_to(True, (timeline.steps, len(pairs)))
-        yield SentMessages(way, (one, other), pairs, bits, _every_update(len(pairs), there))
+        yield SentMessages(way, (one, other), pairs, getattr(bits, way), _every_update(len(pairs), there))

@@ -25,7 +25,17 @@ from byzax.simulator.engine import (
     stretch_of,
 )
 from byzax.simulator.events import Network, NewStates, iterate_events
-from byzax.simulator.executors.base import Checkpoint, Prepared, ended, floats, in_numpy, network_of, prepare, stage
+from byzax.simulator.executors.base import (
+    Checkpoint,
+    Prepared,
+    bits_so_far,
+    ended,
+    floats,
+    in_numpy,
+    network_of,
+    prepare,
+    stage,
+)
 from byzax.simulator.executors.driver import drive
 from byzax.simulator.messages import RowOf
 from byzax.simulator.timeline import Timeline
@@ -214,7 +224,8 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
     def evaluate() -> TakeLooks:
         with stage("evaluate", step=present.step):
             evaluation = floats(network.evaluate(here, present.states))
-        looks = [Look(evaluation, np.asarray(network.params(present.states)), stretch())]
+        bits = bits_so_far(network, present.states)
+        looks = [Look(evaluation, np.asarray(network.params(present.states)), stretch(), bits)]
         since.clear()
         return lambda wait: looks
 

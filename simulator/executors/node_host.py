@@ -1,6 +1,5 @@
 """Nodes of a network in one process of several: it carries out their events and keeps their states."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,9 +12,10 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Evaluation
+from byzax.simulator.durations import Way
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep
-from byzax.simulator.executors.base import floats, network_of, prepare, stage
+from byzax.simulator.executors.base import bits_so_far, floats, network_of, prepare, stage
 from byzax.simulator.executors.grouping import EventGroup, SingleEvent
 from byzax.simulator.executors.parcels import Packing, Parcel, unpack
 from byzax.simulator.timeline import Timeline
@@ -63,6 +63,8 @@ class NodeHost:
         self.seen: list[SeenEvent] = []
         # the messages that the last event of each step read which reads last rows, in a race
         self.kept: dict[int, dict[tuple[int, int], Any]] = {}
+        # the states before the last turn of each node, in a race
+        self.before: dict[Node, dict[Node, Any]] = {}
         self.mine, self.batch = mine, isinstance(task.executor, Ray) and task.executor.batch
         self.states: dict[Node, Any] = {}
         with stage("start", seed=task.run.seed):
@@ -76,7 +78,7 @@ class NodeHost:
 
     def shown(self, nodes: Mapping[int, Node]) -> Parcel:
         """The messages that nodes sent last, by their numbers."""
-        shown = {number: _in_numpy(self.network.show(self.states[node])) for number, node in nodes.items()}
+        shown = {number: in_numpy(self.network.show(self.states[node])) for number, node in nodes.items()}
         return Parcel(others=shown)
 
     def carry_out(self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel) -> Parcel:
@@ -107,8 +109,8 @@ class NodeHost:
         for i, ((event, _), result) in enumerate(zip(inboxes, made, strict=True)):
             with stage(step.name, **step.place(event)):
                 if (ports := events.read[i]) is not None:
-                    sent.add(numbers[i], ports, _in_numpy(result.message))
-                found, arrays = jax.tree.map(_plain, result.seen), _in_numpy(result.arrays if recorded else None)
+                    sent.add(numbers[i], ports, in_numpy(result.message))
+                found, arrays = jax.tree.map(plain, result.seen), in_numpy(result.arrays if recorded else None)
             if found is not None or arrays is not None:
                 self.seen.append(SeenEvent(events.update, places[i], step.name, found, arrays))
         return sent.parcel()
@@ -122,7 +124,7 @@ class NodeHost:
         with stage(step.name, **step.place(event)):
             made = step.run(self.here, event, self.states[me], inbox)
         # messages may be views of memory that is used again
-        self.states[me] = jax.tree.map(_owned, made.state)
+        self.states[me] = jax.tree.map(owned, made.state)
         return made
 
     def learn(self, groups: Sequence[EventGroup], nodes: Mapping[int, Node]) -> None:
@@ -160,46 +162,6 @@ class NodeHost:
         seen, self.seen = self.seen, []
         return seen
 
-    def compute(self, job: SingleEvent, model: Parcel) -> tuple[Parcel, tuple[float, float]]:
-        """Carries out a job whose row may not be used.
-
-        Args:
-            job: Its event.
-            model: The message that it reads.
-
-        Returns:
-            The message of the event before the transform of its step; and the times of this machine's clock when it
-            was begun and done, in seconds.
-        """
-        begin, step = time.time(), self.network.steps[job.step]
-        ((event, inbox),) = self._inboxes(job.alone(), unpack([model]))
-        with stage(step.name, **step.place(event)):
-            made = step.carry_out(self.here, event, self.states[step.kind, event.node], inbox)
-            row = np.asarray(made.message)
-        self.states[step.kind, event.node] = jax.tree.map(_owned, made.state)
-        return Parcel(((job.number, -1),), row[None]), (begin, time.time())
-
-    def send(self, jobs: Sequence[SingleEvent], *parts: Parcel) -> Parcel:
-        """Transforms the messages of jobs that `compute` carried out.
-
-        Args:
-            jobs: The events of the jobs.
-            *parts: Their messages.
-
-        Returns:
-            What their nodes send.
-        """
-        computed, sent = unpack(parts), []
-        for job in jobs:
-            step, (event,) = self.network.steps[job.step], job.alone().as_seen()
-            me = step.kind, event.node
-            assert step.transform is not None
-            with stage(step.name, **step.place(event)):
-                given = self.here, event, self.states[me], jnp.asarray(computed[job.number, -1])
-                self.states[me], message = step.transform(*given)
-            sent.append(np.asarray(message))
-        return Parcel(tuple((job.number, -1) for job in jobs), np.stack(sent))
-
     def save(self) -> dict[str, list[np.ndarray]]:
         """The leaves of the states of its nodes, by kind, each `[nodes, ...]`."""
         return {
@@ -212,13 +174,22 @@ class NodeHost:
     def copied_states(self) -> dict[Node, Any]:
         """The states of its nodes of the kinds that an evaluation reads."""
         judged = self.network.judged
-        return _in_numpy({node: state for node, state in self.states.items() if not judged or node[0] in judged})
+        return in_numpy({node: state for node, state in self.states.items() if not judged or node[0] in judged})
 
-    def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray]:
-        """The evaluation after `step` updates, and the model that is kept, from the states of nodes of other hosts."""
-        states = self.states | joined(parts)
+    def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray, Mapping[Way, np.ndarray]]:
+        """The evaluation of the models after `step` updates, from the states of nodes of other hosts too.
+
+        Args:
+            step: Number of updates so far.
+            *parts: States of nodes of other hosts.
+
+        Returns:
+            The evaluation, the model that is kept, and the messages that vary in size.
+        """
+        states, network = self.states | joined(parts), self.network
         with stage("evaluate", step=step):
-            return floats(self.network.evaluate(self.here, states)), np.asarray(self.network.params(states))
+            evaluation, params = floats(network.evaluate(self.here, states)), np.asarray(network.params(states))
+            return evaluation, params, bits_so_far(network, states)
 
     def _inboxes(self, events: EventGroup, live: Mapping[tuple[int, int], Any]) -> list[tuple[NodeEvent, list[Any]]]:
         """The events, each with the messages that it reads."""
@@ -278,14 +249,16 @@ def joined(parts: Sequence[dict[Node, Any]]) -> dict[Node, Any]:
     return {node: jax.tree.map(jnp.asarray, state) for part in parts for node, state in part.items()}
 
 
-def _in_numpy(tree: Any) -> Any:
+def in_numpy(tree: Any) -> Any:
+    """A tree with its arrays on the host."""
     return jax.tree.map(np.asarray, tree)
 
 
-def _plain(leaf: Any) -> Any:
+def plain(leaf: Any) -> Any:
     """An array in NumPy, or a number of its type: each array takes some microseconds to be sent."""
     return np.asarray(leaf)[()]
 
 
-def _owned(leaf: Any) -> Any:
+def owned(leaf: Any) -> Any:
+    """An array that is no view of memory that is used again."""
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf

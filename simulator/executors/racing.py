@@ -10,9 +10,10 @@ from byzax.simulator.book import Book, Job, open_book
 from byzax.simulator.config.run import Run
 from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.executors.base import byzantine_senders, situation
-from byzax.simulator.parts import least_rows, may_shrink, message_bits, schedule
+from byzax.simulator.parts import least_rows, may_shrink, schedule
 from byzax.simulator.planning import Clock, Event, Foresee, follow
 from byzax.simulator.timeline import Rows, Timeline
+from byzax.simulator.wire import wire_bits
 
 # Seconds after which a wait looks around again.
 PATIENCE_S = 1.0
@@ -52,7 +53,7 @@ def race(run: Run, crew: Crew) -> Generator[tuple[Book, float], None, Timeline]:
         # where a worker is lost the race then ends and says so
         fewest = n
     book = open_book(decides, senders, fewest, situation(run))
-    spans = [iterate_jobs(draw) for draw in build_draws(latency, n, run.seed, message_bits(run))]
+    spans = [iterate_jobs(draw) for draw in build_draws(latency, n, run.seed, wire_bits(run))]
     # each job with the seconds that it takes at least, and what comes of it: nothing yet where its row is held back
     under_way: dict[Any, tuple[Job, float, Event | None]] = {}
     # None where the actor died over it

@@ -26,7 +26,7 @@ from byzax.simulator.engine import (
     stretch_of,
 )
 from byzax.simulator.events import Network, Node
-from byzax.simulator.executors.base import Prepared, floats, in_numpy, network_of, prepare, stage
+from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_numpy, network_of, prepare, stage
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
@@ -257,7 +257,8 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         with stage("evaluate", step=step):
             for i, since in enumerate(since_last()):
                 nodes, own = nodes_of(i), seeds[i].network
-                looks.append(Look(floats(own.evaluate(seeds[i].here, nodes)), np.asarray(own.params(nodes)), since))
+                evaluation, params = floats(own.evaluate(seeds[i].here, nodes)), np.asarray(own.params(nodes))
+                looks.append(Look(evaluation, params, since, bits_so_far(own, nodes)))
         parts.clear()
         for each in whole:
             each.clear()

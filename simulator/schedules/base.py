@@ -147,6 +147,7 @@ class Schedule(NamedTuple):
             "buckets", the means of the rows in each of `buckets` buckets, where worker i belongs to bucket
             i mod `buckets`.
         buckets: Number of buckets, with "buckets".
+        whole: Whether a bucket counts only where there is a row of each of its workers, with "buckets".
         weight: Gives the factors of the rows by their ages; None for 1.
         by_clock: Whether a waiting worker becomes free only when the smallest clock grows.
         together: Whether every update waits for one row of every worker, computed from the newest model.
@@ -168,6 +169,7 @@ class Schedule(NamedTuple):
     newest: bool = False
     sees: Literal["rows", "table", "buckets"] = "rows"
     buckets: CountOrZero = 0
+    whole: bool = False
     weight: Weight | None = None
     by_clock: bool = False
     together: bool = False

@@ -1,7 +1,7 @@
 """The type of a topology, and the parts that its network is built of."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -99,16 +99,18 @@ class Topology(NamedTuple):
         check: Checks that a run can have the topology.
         inboxes: The numbers of rows that rules see, rising; None where the schedule decides it.
         declared: The f of these rules, by the number of rows; None where the schedule decides it.
-        one_server: Whether all rows go to one server, so that attacks tell no receivers apart, and workers may race.
+        one_server: Whether all rows go to one server, so that attacks tell no receivers apart, and workers race for it.
         mixes: Whether what rules see are models that nodes made by steps of their own, and the aggregate is the next
             model of the node; else there is a server, whose optimizer makes the step.
         mixing: The mixing in place of the rule of the scenario, as options name parts; None for that rule.
         explain: Says in words which receiver sees so many rows, for messages about rules that refuse the number; None
             for nothing to say.
         rounds: Gives the steps of a round of a run, in which each node goes on by the messages that it got; None where
-            the schedule decides when updates are made.
+            the schedule decides when updates are made. With rounds nodes may race.
         degrees: Gives the number of neighbours of each node in each round, for the weights of edges (`World.degrees`);
             None where neighbours stay the same.
+        wire: The directions of messages that steps compress (`NodeStep.sends` and `receives`), the keys that `wire` may
+            have.
     """
 
     build: BuildNetwork
@@ -121,3 +123,4 @@ class Topology(NamedTuple):
     explain: Callable[[int], str] | None = None
     rounds: DescribeRounds | None = None
     degrees: CountNeighbours | None = None
+    wire: tuple[Literal["up", "down", "peer"], ...] = ()

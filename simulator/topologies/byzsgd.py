@@ -21,6 +21,7 @@ def byzsgd(
     quorum_servers: Annotated[int, Field(ge=1)] | None = None,
     quorum_workers: Annotated[int, Field(ge=1)] | None = None,
     gather_every: Annotated[int, Field(ge=1)] = 10,
+    unproven: bool = False,
 ) -> Topology:
     """Several servers, some Byzantine, that go on by themselves (scatter) and exchange models now and then (gather).
 
@@ -47,6 +48,8 @@ def byzsgd(
             byzantine_servers. None: servers - byzantine_servers.
         quorum_workers: Number of rows that a server waits for, 2f + 1 to n - f. None: n - f.
         gather_every: Rounds from one in which servers exchange models to the next.
+        unproven: Whether any numbers of servers and workers, and any quorums, are allowed. Without an honest server
+            evaluations are means over the models of honest workers.
 
     Returns:
         The topology.
@@ -59,6 +62,6 @@ def byzsgd(
         El Mhamdi, Guerraoui, Guirguis, Hoang, Rouault, PODC 2020 and Distributed Computing 2022 (ByzSGD)
     """
     check_workers("byzsgd", n, f)
-    models = check_quorum("servers", servers, byzantine_servers, quorum_servers, more=2)
-    rows = check_quorum("workers", n, f, quorum_workers, more=1)
+    models = check_quorum("servers", servers, byzantine_servers, quorum_servers, unproven=unproven, more=2)
+    rows = check_quorum("workers", n, f, quorum_workers, unproven=unproven, more=1)
     return build_replicated(n, f, Replicas(servers, byzantine_servers, models, rows, gather_every), server_attack)

@@ -23,6 +23,7 @@ from byzax.simulator.events import (
     NodeEvent,
     NodeStep,
     OfEvents,
+    Sending,
     States,
 )
 from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_weights
@@ -148,6 +149,7 @@ def gossip(
         explain=explain,
         rounds=rounds if waits else None,
         degrees=None if joined is None or mixing is None else neighbours_of,
+        wire=("peer",),
     )
 
 
@@ -269,8 +271,8 @@ def _build_steps(core: Core, update: UpdateReceiver, byzantine: bytes | None) ->
         return EventResult(peer._replace(server=server), public_state(server), seen, arrays)
 
     return (
-        worker._replace(carry_out=work, transform=None),
-        NodeStep("mix", "worker", mix, "node", together="map"),
+        worker._replace(carry_out=work, transform=None, sends=Sending("peer", models=True), receives=None),
+        NodeStep("mix", "worker", mix, "node", together="map", keeps="work"),
     )
 
 

@@ -20,6 +20,7 @@ def guanyu(
     server_attack: NestedAttack = "random_model",
     quorum_servers: Annotated[int, Field(ge=1)] | None = None,
     quorum_workers: Annotated[int, Field(ge=1)] | None = None,
+    unproven: bool = False,
 ) -> Topology:
     """Several servers with models of their own, some Byzantine: all nodes go on by the first messages that they get.
 
@@ -43,6 +44,8 @@ def guanyu(
         quorum_servers: Number of models that a node waits for, 2 byzantine_servers + 3 to servers -
             byzantine_servers. None: servers - byzantine_servers.
         quorum_workers: Number of rows that a server waits for, 2f + 3 to n - f. None: n - f.
+        unproven: Whether any numbers of servers and workers, and any quorums, are allowed. Without an honest server
+            evaluations are means over the models of honest workers.
 
     Returns:
         The topology.
@@ -55,6 +58,6 @@ def guanyu(
         El Mhamdi, Guerraoui, Guirguis, Rouault 2019, "SGD: Decentralized Byzantine Resilience" (GuanYu)
     """
     check_workers("guanyu", n, f)
-    models = check_quorum("servers", servers, byzantine_servers, quorum_servers, more=3)
-    rows = check_quorum("workers", n, f, quorum_workers, more=3)
+    models = check_quorum("servers", servers, byzantine_servers, quorum_servers, unproven=unproven, more=3)
+    rows = check_quorum("workers", n, f, quorum_workers, unproven=unproven, more=3)
     return build_replicated(n, f, Replicas(servers, byzantine_servers, models, rows, every=1), server_attack)

@@ -19,6 +19,7 @@ from byzax.simulator.events import (
     NodeEvent,
     NodeStep,
     OfEvents,
+    Sending,
     States,
 )
 from byzax.simulator.jobs import build_worker_step
@@ -54,7 +55,7 @@ def parameter_server(n: int, f: int) -> Topology:
         Li et al., OSDI 2014, "Scaling Distributed Machine Learning with the Parameter Server"
     """
     check_workers("parameter_server", n, f)
-    return Topology(build=_network, check=_check, one_server=True)
+    return Topology(build=_network, check=_check, one_server=True, wire=("up", "down"))
 
 
 def _check(run: Run) -> None:
@@ -174,7 +175,7 @@ def _build_steps(
         build_worker_step(core.work, core.memory, core.batch),
         NodeStep(
             "forge", "adversary", forge, together="map", forges=True, pads=alone or sees == "buckets",
-            last_rows=kept if last_rows.forging else None,
+            last_rows=kept if last_rows.forging else None, sends=Sending("up") if core.forge else None,
         ),
         NodeStep(
             "update", "server", update, together="map", pads=sees == "buckets",

@@ -10,12 +10,15 @@ from byzax.simulator.contracts import build, check_type, errors_of, require
 from byzax.simulator.data import Dataset, Split
 from byzax.simulator.executors.base import all_together, plan, situation
 from byzax.simulator.mistakes import Impossible
+from byzax.simulator.parts import schedule as grouped
 from byzax.simulator.parts import topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
 from byzax.simulator.training import build_optimizer
+from byzax.simulator.validation.privacy_checks import check_masks, check_privacy
 from byzax.simulator.validation.rule_rows import check_rule, nested_parts
 from byzax.simulator.validation.training_traces import check_schedule, trace_rate
+from byzax.simulator.validation.wire_checks import check_wire, trace_wire
 from byzax.simulator.world import load, share_out, split_of
 
 # Updates of the timeline by which n and f are checked before anything is traced.
@@ -63,12 +66,16 @@ def check_parts(run: Run) -> Schedule:
                 "distributed_backdoor or neurotoxin",
             )
     _check_timing(run)
+    check_wire(run)
     with errors_of("schedule", run.schedule):
         schedule: Schedule = build(run.schedule, n, declared)
         if run.sends_models and schedule.weight is not None:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with errors_of("topology", run.topology):
         structure.check(run)
+    check_masks(run, schedule)
+    check_privacy(run, schedule)
+    schedule = grouped(run)
     functions = [*parts_of(run.latency, "latency"), ("data.partition", run.data.partition)]
     functions += [(f"data.augment[{i}]", each) for i, each in enumerate(run.data.augment)]
     for key, part in functions:
@@ -81,7 +88,7 @@ def check_parts(run: Run) -> Schedule:
             "quorum all, attack.timing honest, and no lost message or crash"
         )
     if all_together(run):
-        for rows in structure.inboxes or (n,):
+        for rows in structure.inboxes or (schedule.buckets or n,):
             check_rule(run, rows)
     return schedule
 
@@ -126,6 +133,7 @@ def check_numbers(run: Run) -> Schedule:
     """
     schedule = check_parts(run)
     load_data(run)
+    trace_wire(run)
     if not all_together(run):
         if schedule.plan is None:
             # a plan asks the rule for its fewest rows, by f = 0

@@ -51,8 +51,16 @@ def _explain_rows(run: Run, seen: int, f: int) -> Iterator[None]:
 
 def _describe_rows(run: Run, seen: int, f: int) -> str:
     """The reason for the rule's number of rows and f in words: the options of schedule or topology that decide them."""
+    declared = run.workers.declared
+    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
+    if run.masks is not None:
+        less = "" if seen == run.masks.groups else f", of which {run.masks.groups - seen} are lost in some update"
+        return (
+            f"with masks the rule sees the means of {run.masks.groups} groups (masks.groups){less}{told}: take more "
+            "groups, another rule, or less declared"
+        )
     structure = topology(run)
-    n, declared, by_schedule = run.workers.total, run.workers.declared, structure.inboxes is None
+    n, by_schedule = run.workers.total, structure.inboxes is None
     kind, part = ("schedule", run.schedule) if by_schedule else ("topology", run.topology)
     # of parts inside the name says it
     options = {key: each.label if isinstance(each := getattr(part, key), Part) else each for key in part.options()}
@@ -62,7 +70,6 @@ def _describe_rows(run: Run, seen: int, f: int) -> str:
                 if key not in part.model_fields_set and type(value) is int and value == seen]  # fmt: skip
     how = f"{part.label} ({', '.join(written)})" if written else part.label
     rows = "1 row" if seen == 1 else f"{seen} rows"
-    told = "" if f == declared else f", of which it is told {f} are Byzantine ({declared} declared)"
     said = f"with the {kind} {how} the rule sees {rows} of {n} workers{told}"
     if not by_schedule:
         return said if structure.explain is None else f"{said}: {structure.explain(seen)}"

@@ -20,6 +20,7 @@ from byzax.simulator.parts import rule_of, topology
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.network_traces import trace_network
 from byzax.simulator.validation.part_checks import attacks_of, check_numbers, optimizers_of, rates_of, share_data
+from byzax.simulator.validation.privacy_checks import check_batches, check_private_model
 from byzax.simulator.validation.row_traces import (
     build_nested,
     rows_left,
@@ -72,6 +73,7 @@ def check_task(task: Task) -> None:
         raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
     with errors_of("model", run.model):
         d = num_parameters(run.model, samples)
+    check_private_model(run, data)
     for key, part in optimizers_of(run):
         with errors_of(key, part):
             trace_optimizer(part, run.steps, d)
@@ -135,6 +137,7 @@ def check_task(task: Task) -> None:
         if run.data.batch_size > train:
             raise Impossible(f"data.batch_size: is {run.data.batch_size}, but there are only {train} training samples")
         _, shares = share_data(run)
+        check_batches(run, shares)
         with errors_of("data.normalise", run.data):
             scaling_of(run.data, n, seed)
         if run.variance_reduction is not None:

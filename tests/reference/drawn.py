@@ -12,7 +12,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.core import build
 from byzax.simulator.durations import build_draws, iterate_jobs
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.parts import message_bits
+from byzax.simulator.wire import wire_bits
 from byzax.simulator.world import load, world
 from tests.reference.training import Drawn
 
@@ -76,7 +76,7 @@ def drawn(scenario: Study) -> Drawn:
 
     def seconds(worker: int) -> Iterator[float]:
         # drawn anew each time: what draws is a stream, and a case is asked for again with other formulas
-        span = build_draws(scenario.latency, n, scenario.seed, message_bits(scenario.run))[worker]
+        span = build_draws(scenario.latency, n, scenario.seed, wire_bits(scenario.run))[worker]
         return (down + compute + up for down, compute, up, _ in iterate_jobs(span))
 
     return Drawn(

@@ -1,7 +1,7 @@
 """GuanYu and ByzSGD: who hears whom, message by message, and the models of all servers. Plain Python and NumPy."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,14 @@ def heard(
     steps: int,
     computing: Callable[[int, int], float],
     delay: Callable[[int, int, int, int], float],
+    leaves: Callable[[tuple[str, int], tuple[str, int], float], float] = lambda sender, receiver, now: now,
+    dead: Callable[[int, float], bool] = lambda server, now: False,
+    dies: Sequence[tuple[float, int]] = (),
 ) -> dict[tuple[int, int, int], tuple[float, list[int]]]:
     """The second at which each node ends each phase, and whose messages it took.
+
+    A node that would wait for ever, for no more messages come, goes on at once instead: all is carried out anew with
+    that known, until nobody waits for ever.
 
     Args:
         n: Number of workers.
@@ -33,11 +39,39 @@ def heard(
         every: Servers exchange models in every so many rounds.
         steps: Number of rounds.
         computing: Seconds of a worker's job of a round.
-        delay: Seconds of a message of a round, by phase that it is for, sender and receiver.
+        delay: Seconds of a message of a round, by phase that it is for, sender and receiver; infinite for a lost one.
+        leaves: The second at which a message leaves, by its two nodes and the second of sending; infinite for never.
+        dead: Whether a server is dead at a second.
+        dies: The seconds at which servers die, and which.
 
     Returns:
         By phase, node and round.
     """
+    hopeless: set[tuple[int, int, int]] = set()
+    while True:
+        done, waits = _heard(n, servers, rows, models, every, steps, computing, delay, leaves, dead, dies, hopeless)
+        stuck = {(t, phase, node) for (_, node), (phase, t) in waits.items() if t < steps}
+        if not stuck:
+            return done
+        t, phase, _ = min(stuck)
+        hopeless |= {(phase, node, t) for at, of, node in stuck if (at, of) == (t, phase)}
+
+
+def _heard(
+    n: int,
+    servers: int,
+    rows: int,
+    models: int,
+    every: int,
+    steps: int,
+    computing: Callable[[int, int], float],
+    delay: Callable[[int, int, int, int], float],
+    leaves: Callable[[tuple[str, int], tuple[str, int], float], float],
+    dead: Callable[[int, float], bool],
+    dies: Sequence[tuple[float, int]],
+    hopeless: set[tuple[int, int, int]],
+) -> tuple[dict[tuple[int, int, int], tuple[float, list[int]]], dict[tuple[str, int], tuple[int, int]]]:
+    """What `heard` gives, and what each node waits for in the end."""
     queue: list[tuple[float, int, int, int, int]] = []
     inbox: dict[tuple[int, int, int], dict[int, float]] = {}
     done: dict[tuple[int, int, int], tuple[float, list[int]]] = {}
@@ -50,8 +84,13 @@ def heard(
             own = phase == GATHER and sender == receiver
             if phase == GATHER and (t + 1) % every and not own:
                 continue
-            arrival = now if own else now + delay(phase, t, sender, receiver)
-            heapq.heappush(queue, (arrival, t, phase, sender, receiver))
+            ends = (
+                ("worker" if phase == UPDATE else "server", sender),
+                ("worker" if phase == PULL else "server", receiver),
+            )
+            arrival = now if own else leaves(*ends, now) + delay(phase, t, sender, receiver)
+            if arrival < float("inf"):
+                heapq.heappush(queue, (arrival, t, phase, sender, receiver))
 
     def work(now: float, worker: int, t: int) -> None:
         if t < steps:
@@ -61,6 +100,10 @@ def heard(
     def go_on(now: float, node: tuple[str, int]) -> None:
         while True:
             phase, t = waits[node]
+            if (phase, node[1], t) in hopeless:
+                # the step after it, in this round or the next
+                waits[node] = {UPDATE: (GATHER, t), GATHER: (UPDATE, t + 1), PULL: (PULL, t + 1)}[phase]
+                continue
             needed = rows if phase == UPDATE else 1 if phase == GATHER and (t + 1) % every else models
             there = inbox.get((phase, node[1], t), {})
             if t == steps or len(there) < needed or (phase == PULL and node[1] in busy):
@@ -79,22 +122,33 @@ def heard(
                 work(now, node[1], t + 1)
                 return
 
+    for second, server in dies:
+        heapq.heappush(queue, (second, -1, -1, server, server))
     for worker in range(n):
         work(0.0, worker, 0)
+    # for those who wait for what never comes
+    for server in range(servers):
+        go_on(0.0, ("server", server))
     while queue:
         now, t, phase = queue[0][:3]
         touched = []
+        if phase < 0:
+            # with the messages that it had
+            *_, server = heapq.heappop(queue)
+            for at in [at for at in inbox if at[0] != PULL and at[1] == server]:
+                del inbox[at]
+            continue
         while queue and queue[0][:3] == (now, t, phase):
             *_, sender, receiver = heapq.heappop(queue)
             if phase == WORK:
                 busy.discard(sender)
                 send(now, UPDATE, t, sender, servers)
-            else:
+            elif phase == PULL or not dead(receiver, now):
                 inbox.setdefault((phase, receiver, t), {})[sender] = now
             touched.append(("worker" if phase in (WORK, PULL) else "server", receiver))
         for node in sorted({*touched}):
             go_on(now, node)
-    return done
+    return done, waits
 
 
 def train(given: dict[str, Any], drawn: Drawn, taken: Callable[[int, int, int], list[int]]) -> np.ndarray:

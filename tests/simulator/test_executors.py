@@ -261,6 +261,57 @@ SCENARIOS = {
         "rule": "median",
         "attack": "label_flip",
     },
+    # gradients of single samples in chunks, of batches of any size, with units that are dropped and attacked samples
+    "private": {
+        **TWO,
+        "data": {"name": "digits", "batch_size": 8, "batches": "poisson"},
+        "model": {"name": "mlp", "hidden": [10], "dropout": 0.2},
+        "privacy": {"level": "sample", "clip": 0.5, "noise": 0.5, "chunk": 3},
+        "worker_momentum": 0.5,
+        "rule": "median",
+        "attack": {"name": "label_flip", "workers": 1, "beside": ["little"]},
+    },
+    # rows with noise of which some are never used, after momentum
+    "noisy rows": {
+        **RANDOM,
+        **TWO,
+        "data": {"name": "digits", "batch_size": 8, "batches": "without_replacement"},
+        "privacy": {"level": "worker", "clip": 0.5, "noise": 0.1},
+        "schedule": {"name": "asynchronous", "apply": "buffer", "rows": 5, "max_age": 3},
+        "worker_momentum": 0.5,
+        "rule": "median",
+        "attack": "empire",
+        "steps": 20,
+    },
+    # groups that lose members, and of which some updates have fewer
+    "masked": {
+        **RANDOM,
+        **TWO,
+        "workers": {"total": 9, "byzantine": 1},
+        "masks": {"groups": 4, "range": 2.0, "dropped": "lost"},
+        "schedule": {"name": "synchronous", "quorum": 8},
+        "rule": "median",
+        "attack": "little",
+        "worker_momentum": 0.5,
+        "steps": 12,
+    },
+    "recovered": {
+        **RANDOM,
+        **TWO,
+        "masks": {"groups": 3, "range": 2.0},
+        "schedule": {"name": "synchronous", "quorum": 6},
+        "rule": "krum",
+        "workers": {"total": 7, "byzantine": 0},
+        "steps": 12,
+    },
+    "noisy mean": {
+        **RANDOM,
+        **TWO,
+        "privacy": {"level": "server", "clip": 0.5, "noise": 0.1},
+        "schedule": {"name": "asynchronous", "apply": "buffer", "rows": 5, "staleness": "polynomial"},
+        "attack": "sign_flip",
+        "steps": 20,
+    },
     # the server's own row with what it remembers, norms over a batch that is not full, parts with seeds of their own
     "own row": {
         **TWO,

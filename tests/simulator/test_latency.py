@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from byzax.simulator import keys, latency
-from byzax.simulator.durations import build_draws, iterate_jobs
+from byzax.simulator.durations import MessageBits, build_draws, iterate_jobs
 from tests.simulator.conftest import small
 
 MODELS = ["constant", "exponential", "shifted_exponential", "lognormal", "pareto"]
 
 
 def spans(described, n=4, count=20_000, seed=0, bits=1000):
-    draws = build_draws(small(latency=described).latency, n, seed, bits)
+    draws = build_draws(small(latency=described).latency, n, seed, MessageBits(bits, bits, bits))
     return [draw(0, count) for draw in draws]
 
 
@@ -43,18 +43,19 @@ def test_lognormal_has_its_median_and_the_deviation_of_its_logarithm():
 def test_a_jobs_time_depends_on_seed_worker_and_job_and_on_nothing_else(name):
     full = {"name": name, "up": {"delay": {"name": "exponential"}}, "loss": 0.3, "stragglers": {"burst": 3.0}}
     source = small(latency=full).latency
-    whole = [draw(0, 50) for draw in build_draws(source, 3, 1, 100)]
-    parts = build_draws(source, 3, 1, 100)
+    bits = MessageBits(100, 100, 100)
+    whole = [draw(0, 50) for draw in build_draws(source, 3, 1, bits)]
+    parts = build_draws(source, 3, 1, bits)
     # other sizes of blocks, workers in another order
     pieces = {i: [parts[i](0, 7), parts[i](7, 1), parts[i](8, 42)] for i in (2, 0, 1)}
     for i in range(3):
         for name_, series in whole[i]._asdict().items():
             assert np.array_equal(series, np.concatenate([getattr(piece, name_) for piece in pieces[i]]))
-    one = next(iterate_jobs(build_draws(source, 3, 1, 100)[1]))
+    one = next(iterate_jobs(build_draws(source, 3, 1, bits)[1]))
     assert one == tuple(series[0] for series in whole[1])
     if name != "constant":
         assert not np.array_equal(whole[0].compute, whole[1].compute)
-        assert not np.array_equal(whole[0].compute, build_draws(source, 3, 2, 100)[0](0, 50).compute)
+        assert not np.array_equal(whole[0].compute, build_draws(source, 3, 2, bits)[0](0, 50).compute)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.config.part import Choice
 from byzax.simulator.config.study import Study
-from byzax.simulator.durations import Durations
+from byzax.simulator.durations import Durations, MessageBits
 from byzax.simulator.executors import loop
 from byzax.simulator.executors.base import digest, network_of, plan, prepare
 from byzax.simulator.executors.driver import Saving
@@ -119,7 +119,7 @@ def planned_with(monkeypatch, described, steps, computing, delays, **latency):
     monkeypatch.setattr(rounds, "build_draws", build_draws)
     monkeypatch.setattr(rounds, "build_links", build_links)
     source = Choice("latency", LatencyPart).validate({"name": "constant", **latency})
-    return plan_rounds(described, steps, source, 0, 32)
+    return plan_rounds(described, steps, source, 0, MessageBits(32, 32, 32))
 
 
 @settings(max_examples=60, deadline=None)
@@ -282,6 +282,52 @@ def test_every_honest_node_gets_another_lie_and_honest_messages_are_untouched():
     assert np.abs(before.params[1:]).max() < 10
 
 
+# unproven numbers of servers
+
+LIAR = {"name": "guanyu", "servers": 1, "byzantine_servers": 1, "unproven": True}
+
+
+@pytest.mark.parametrize("executor", ["loop", "vectorised"])
+def test_one_server_that_does_not_lie_is_a_parameter_server(executor):
+    changes = {"attack": "none", "rule": "average", "latency": "constant", "executor": executor}
+    changes |= {"workers": {"total": 9, "byzantine": 0}}
+    alone = byzax.run(SCENARIO | changes | {"topology": "parameter_server"}, quiet=True)
+    for server in ({"server_attack": "none"}, {"byzantine_servers": 0}):
+        one = byzax.run(SCENARIO | changes | {"topology": LIAR | server}, quiet=True)
+        for mine, expected in zip(one.params.values(), alone.params.values(), strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_workers_of_one_server_that_lies_compute_at_its_lies():
+    changes = {"workers": {"total": 9, "byzantine": 0}, "attack": "none", "rule": "average", "steps": 3}
+    study = parse_as(Study, SCENARIO | changes | {"topology": LIAR | {"server_attack": "random_model"}})
+    network, here = network_of(study.run, prepare(study.run))
+    event_contract.check(network, 3, lambda update: np.asarray(here.byzantine_rank) >= 0)
+    told = byzax.run(SCENARIO | changes | {"topology": LIAR}, quiet=True).metrics
+    # the mean model of nine random ones, each with numbers of deviation 1
+    assert told["consensus_distance"].iloc[-1] > 1
+    assert told["worst_accuracy"].iloc[-1] < told["test_accuracy"].iloc[-1]
+
+
+@pytest.mark.parametrize(
+    ("topology", "words"),
+    [
+        ({"byzantine_servers": 2}, "is 2, and there are 1 servers"),
+        ({"quorum_servers": 2}, "is 2, and there are 1 servers"),
+        ({"quorum_workers": 99}, "is 99, and there are 9 workers"),
+        ({"unproven": False}, "or unproven true"),
+    ],
+)
+def test_unproven_numbers_are_numbers_of_what_there_is(topology, words):
+    with pytest.raises(ScenarioError, match=words):
+        byzax.run(SCENARIO | {"workers": {"total": 9, "byzantine": 2}, "topology": LIAR | topology}, quiet=True)
+
+
+def test_without_an_honest_server_an_honest_worker_is_needed():
+    with pytest.raises(ScenarioError, match="leave one of them honest"):
+        byzax.run(SCENARIO | {"workers": {"total": 9, "byzantine": 9}, "rule": "average", "topology": LIAR}, quiet=True)
+
+
 # mishaps
 
 
@@ -364,7 +410,6 @@ def test_too_few_workers_are_refused():
             {"schedule": "asynchronous"},
             "^topology: guanyu: quorums are options of the topology: take schedule synchronous with quorum all",
         ),
-        ({"clock": "wall", "executor": "ray"}, "^topology: guanyu: .*clock virtual"),
         ({"attack": {"name": "empire", "timing": "late"}}, "^topology: guanyu: .*attack.timing honest"),
         ({"filter": "kardam"}, "^topology: guanyu: .*filter"),
         ({"topology": {"name": "guanyu", "servers": 4}}, "^topology.servers: must be at least"),

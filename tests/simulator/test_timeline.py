@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from byzax.simulator import schedules, stopping
 from byzax.simulator.book import ByzantineSenders, open_book, over
 from byzax.simulator.byzantine_timing import timing as timing_of
-from byzax.simulator.durations import build_draws
+from byzax.simulator.durations import MessageBits, build_draws
 from byzax.simulator.executors.base import fixed_byzantine_workers, plan, situation
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import f_of_rule
@@ -36,7 +36,9 @@ def made(schedule, n=7, steps=30, f=2, byzantine=None, seed=0, least=5, bits=100
     first = frozenset(range(scenario.workers.byzantine.count))
     senders = ByzantineSenders(first, timing_of(scenario.run), scenario.attack.timing.label)
     book = open_book(decides, senders, least, situation(at(scenario, seed)))
-    return planned(book, build_draws(scenario.latency, n, seed, bits), scenario.latency.crashes)
+    return planned(
+        book, build_draws(scenario.latency, n, seed, MessageBits(bits, bits, bits)), scenario.latency.crashes
+    )
 
 
 def synchronous(n: int, steps: int) -> Timeline:
@@ -213,7 +215,7 @@ def test_blocks_of_updates_in_step_are_what_the_events_would_give(latency, n, st
         latency = {key: value for key, value in latency.items() if key not in ("loss", "crashes")}
     scenario = small(latency=latency, workers={"total": n, "byzantine": 0})
     one = made("synchronous", n, steps, f=0, seed=seed, latency=latency)
-    other = in_step(steps, build_draws(scenario.latency, n, seed, 1000))
+    other = in_step(steps, build_draws(scenario.latency, n, seed, MessageBits(1000, 1000, 1000)))
     for x, y in zip(
         (*one.rows, one.first, one.seen, one.time_s), (*other.rows, other.first, other.seen, other.time_s), strict=True
     ):

@@ -19,7 +19,7 @@ from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, EngineLost, Repeats, State
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.executors.ray import planned, raced
+from byzax.simulator.executors.ray import planned, raced, raced_rounds
 from byzax.simulator.executors.ray.pool import (
     LOOK_S,
     ActorPool,
@@ -37,6 +37,7 @@ from byzax.simulator.executors.ray.pool import (
     lost_head,
     not_answering,
 )
+from byzax.simulator.parts import topology
 
 
 @contextmanager
@@ -96,7 +97,10 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
     def begin() -> Engine:
         count = hosting(task)
         fill(pool, count)
-        return raced.engine(pool, count, task, notice) if races else planned.engine(pool, count, task, state)
+        if not races:
+            return planned.engine(pool, count, task, state)
+        racing = raced if topology(task.run).rounds is None else raced_rounds
+        return racing.engine(pool, count, task, notice)
 
     def close(finished: bool) -> None:
         if not finished:

@@ -1,6 +1,7 @@
 """The actors of a run: which node is at which of them, and the states that they hold together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +87,7 @@ def take_in(
     timeline: Timeline,
     state: State | None,
     at_server: Sequence[str] = (),
+    placed: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Hosts:
     """Gives nodes to actors.
 
@@ -99,6 +101,7 @@ def take_in(
         timeline: Its timeline, of which they get the first update.
         state: The state to begin with; None for the beginning of the run.
         at_server: Kinds of which the server's actor has all nodes too.
+        placed: For some kinds the places of their nodes among the actors.
 
     Returns:
         The actors, ready to go.
@@ -109,7 +112,7 @@ def take_in(
         if nodes == 1 and kind != "worker"
         else np.arange(nodes) * count // nodes
         for kind, nodes in network.nodes.items()
-    }
+    } | dict(placed)
     names = [*map(worker_name, range(count)), ADVERSARY, SERVER]
     handles, ready = [pool.actors[name].handle for name in names], []
     rows = int(timeline.first[1])
@@ -205,9 +208,9 @@ def look_at(
     def take(wait: bool) -> list[Look] | None:
         if not wait and not ray.wait([evaluation], timeout=0)[0]:
             return None
-        (found, params), *others = fetch(hosts.pool.head, [evaluation, *seen, *under_way])
+        (found, params, bits), *others = fetch(hosts.pool.head, [evaluation, *seen, *under_way])
         for part in others[: len(seen)]:
             measured.see(part)
-        return [Look(found, np.asarray(params), measured.stretch())]
+        return [Look(found, np.asarray(params), measured.stretch(), bits)]
 
     return take

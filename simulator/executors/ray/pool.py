@@ -29,7 +29,7 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import EngineLost
 from byzax.simulator.executors.base import RunError, SessionLost
-from byzax.simulator.executors.node_host import NodeHost
+from byzax.simulator.executors.racing_host import RacingHost
 
 # How often Ray tries to reach a cluster.
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
@@ -46,15 +46,15 @@ MORE_S = 6
 SERVER, ADVERSARY = "the parameter-server actor", "the adversary actor"
 
 
-class WorkerActor(NodeHost):
+class WorkerActor(RacingHost):
     """Hosts workers, honest and Byzantine alike, and other nodes of which there are several."""
 
 
-class AdversaryActor(NodeHost):
+class AdversaryActor(RacingHost):
     """Hosts the adversary, which forges the rows of Byzantine workers."""
 
 
-class ServerActor(NodeHost):
+class ServerActor(RacingHost):
     """Hosts the server, and evaluates."""
 
 

@@ -1,0 +1,139 @@
+"""The fit of a wire to its run: which messages there are, who may miss one, and what its transforms give."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from byzax.options import PartError
+from byzax.simulator.config.part import Part
+from byzax.simulator.config.run import Run
+from byzax.simulator.contracts import build, errors_of
+from byzax.simulator.durations import WAYS
+from byzax.simulator.mistakes import Impossible
+from byzax.simulator.parts import parameter_shapes, topology
+from byzax.simulator.transforms import Shapes, Transform, WireKeys
+from byzax.simulator.transforms._chain import chained
+from byzax.simulator.validation.tracing import is_array, is_tuple, key_spec, require_given, require_same_state, tracing
+
+_MESSAGES = {"up": "rows of workers", "down": "models to workers", "peer": "models between nodes of one kind"}
+
+
+def check_wire(run: Run) -> None:
+    """Checks that a run can have its wire, without building it.
+
+    Args:
+        run: The run.
+
+    Raises:
+        Impossible: One line that begins with the key, and says what would work.
+    """
+    structure, given = topology(run), [way for way in WAYS if getattr(run.wire, way)]
+    if run.attack.wire != "encoded" and not given:
+        raise Impossible(
+            f"attack.wire: {run.attack.wire} says how what is forged is sent where messages are compressed, and none "
+            "are: give wire, or leave attack.wire out"
+        )
+    for way in given:
+        if way not in structure.wire:
+            others = " or ".join(f"wire.{each}" for each in structure.wire)
+            raise Impossible(
+                f"wire.{way}: {run.topology.label} sends no {_MESSAGES[way]} that could be compressed: leave it out"
+                + (f", or take {others}" if others else "")
+            )
+    if given and run.local is not None and run.local.control_variates:
+        raise Impossible(
+            f"wire.{given[0]}: control variates are read off models and rows as they are: leave wire out, or "
+            "local.control_variates"
+        )
+    forges = any(build(each.part, run.workers.total, each.end - each.first).forge for each in run.attacks)
+    if "up" in given and run.workers.byzantine.per_round == "sampled" and forges:
+        raise Impossible(
+            "wire.up: what a Byzantine worker sends has states of its own, and with workers.byzantine.per_round "
+            "sampled nobody is Byzantine always: take per_round fixed, or leave wire.up out"
+        )
+
+
+def trace_wire(run: Run) -> None:
+    """Traces the transforms of a run at the shapes of its model, and checks that nobody misses what they need.
+
+    Args:
+        run: The run.
+
+    Raises:
+        ScenarioError: One line that begins with the key of the transform.
+    """
+    if run.wire.is_plain:
+        return
+    with errors_of("model", run.model):
+        shapes = parameter_shapes(run)
+    for way in WAYS:
+        parts: tuple[Part, ...] = getattr(run.wire, way)
+        if not parts:
+            continue
+        builders = [(part.label, partial(_traced, f"wire.{way}[{i}]", part)) for i, part in enumerate(parts)]
+        with errors_of(f"wire.{way}", parts[-1]):
+            made = chained(builders, shapes)
+            _check_arrivals(run, way, parts[0].label, made)
+
+
+def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
+    """Raises PartError where a message that both ends must know may be lost, or need not have been one."""
+    sender, receiver = (jax.tree.leaves(jax.eval_shape(end)) for end in (made.init, made.init_receiver))
+    others = "leave it out, or take a compressor whose receiver remembers nothing, such as top_k with error_feedback"
+    for key in ("loss", "crashes", "outages"):
+        if receiver and getattr(run.latency, key):
+            lost = f"with latency.{key} some get lost"
+            raise PartError(f"both ends of {label} must know every message, and {lost}: {others}")
+    rounds = topology(run).rounds
+    if receiver and rounds is not None and any(step.joined is not None for step in rounds(run).steps):
+        raise PartError(
+            f"both ends of {label} must know every message, and in a graph that is drawn anew a node does not hear the "
+            f"same ones always: {others}"
+        )
+    if way == "down" and (sender or receiver) and run.clock == "wall":
+        raise PartError(
+            f"{label} remembers every model that it compressed, and in a race some are of jobs that nobody uses: take "
+            "clock virtual, or a compressor that remembers nothing, such as qsgd"
+        )
+
+
+def _traced(key: str, part: Part, shapes: Shapes) -> Transform:
+    with errors_of(key, part):
+        return trace_transform(part, shapes)
+
+
+def trace_transform(part: Part, shapes: Shapes) -> Transform:
+    """Builds a transform and checks that a message can be encoded, counted and decoded.
+
+    Args:
+        part: The transform.
+        shapes: The shapes of the parameters, or of the numbers that it gets in a list.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: Where a function of it fails or gives another shape or type than it must.
+    """
+    made: Transform = build(part, shapes)
+    d = sum(math.prod(shape) for shape in shapes)
+    keys, vector = WireKeys(key_spec(), key_spec()), jax.ShapeDtypeStruct((d,), jnp.float32)
+    with tracing(part, "init"):
+        sender, receiver = jax.eval_shape(lambda: (made.init(), made.init_receiver()))
+    with tracing(part, "encode"):
+        given = jax.eval_shape(made.encode, keys, vector, sender)
+    require_given(is_tuple(given, 2), part, "encode", "(message, state)", given, made.encode)
+    message, after = given
+    require_same_state(part, "encode", sender, after, made.encode)
+    with tracing(part, "bits"):
+        bits = jax.eval_shape(made.bits, message)
+    require_given(is_array(bits, (), jnp.integer), part, "bits", "a number, uint32 []", bits, made.bits)
+    with tracing(part, "decode"):
+        given = jax.eval_shape(made.decode, keys, message, receiver)
+    require_given(is_tuple(given, 2), part, "decode", "(vector, state)", given, made.decode)
+    decoded, after = given
+    require_given(is_array(decoded, (d,)), part, "decode", f"a vector [d={d}]", decoded, made.decode)
+    require_same_state(part, "decode", receiver, after, made.decode)
+    return made
