@@ -104,7 +104,7 @@ def centered_clipping(
         )
         return centre, centre if memory else last, Info()
 
-    def of_slice(rows: Array, last: Array, *_: Any) -> Steps[tuple[Array, Array, Info]]:
+    def of_slice(rows: Array, last: Array, *others: Any) -> Steps[tuple[Array, Array, Info]]:
         finite = jnp.ones(n, bool)
         if start == "mean":
             finite = jnp.isfinite((yield largest_of(largest_entries(rows))))

@@ -65,6 +65,9 @@ def median_of_means(
     k = 2 * f + 1 if groups is None else groups
     rule = (geometric_median if median == "geometric" else marginal_median)(k, f)
 
+    form = rule.sharded
+    assert form is not None
+
     def least_rows(f: int) -> int:
         if groups is None:
             return required(f)
@@ -94,7 +97,5 @@ def median_of_means(
         result, info = seen_from_origin(centre, result, info)
         return result, state, info
 
-    form = rule.sharded
-    assert form is not None
     whole = stateless(n, aggregate, linear=median == "geometric", least_rows=least_rows)
     return whole._replace(sharded=form._replace(steps=of_slice))

@@ -282,7 +282,7 @@ def _in_rounds(
 
 
 def _read_in_time(e: int, layout: Layout, events: Sequence[RoundEvent], by_step: Container[str]) -> bool:
-    """Whether the messages that an event forges are read by a step of the rounds."""
+    """True where a step of the rounds reads the messages that an event forges, or nobody does."""
     readers = layout.reader[(layout.source == e) & (layout.port >= 0)].tolist()
     return not readers or events[readers[0]].step in by_step
 

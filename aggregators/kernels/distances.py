@@ -37,7 +37,7 @@ class PairwiseState(NamedTuple):
     """The state of `pairwise_distances`.
 
     Attributes:
-        squared: `[n, n]`, what is made of the squared distances so far.
+        squared: `[..., n, n]`, what is made of the squared distances so far.
         pending: `[n, n]`, the pairs that have lost digits and are to be seen from closer.
         twin: `[n]`, a row known as equal to each.
         rounds: Number of products so far.
@@ -71,27 +71,32 @@ def pairwise_distances(rows: Array) -> Distances:
     return Distances(squared, finite, 2 * power_of_two(exponents(typical_size(radius, finite)), rows.dtype))
 
 
-def half_distances(rows: Array) -> tuple[Array, Array]:
-    """Halves of the distances between slices of rows, in no unit, since each slice would have another.
+def slice_distances(rows: Array) -> tuple[Array, Array, Array]:
+    """The distances between slices of rows, each pair in a power of two of its own: a unit would not fit other slices.
 
     Args:
         rows: `[n, w]`.
 
     Returns:
-        `[n, n]`, 0 where a row is not finite; and the largest half difference from a row in the middle `[n]`, +inf for
-        a row that is not finite.
+        The squares of half the distances `[n, n]`, each divided by 2 to twice its exponent, 0 where a row is not
+        finite; the exponents `[n, n]`, whole numbers in the type of the rows; and the largest half difference of each
+        row from one in the middle `[n]`, +inf for a row that is not finite.
     """
-    halves, finite, radius = _measure_pairs(
-        rows, lambda squared, exponent, unit: jnp.sqrt(squared) * power_of_two(exponent, rows.dtype)
-    )
-    return jnp.where(finite[:, None] & finite[None, :], halves, 0), jnp.where(finite, radius, jnp.inf)
+
+    def with_exponent(squared: Array, exponent: Array, unit: Array) -> Array:
+        return jnp.stack([squared, exponent.astype(rows.dtype)])
+
+    (squared, exponent), finite, radius = _measure_pairs(rows, with_exponent)
+    squared = jnp.where(finite[:, None] & finite[None, :], squared, 0)
+    return squared, exponent, jnp.where(finite, radius, jnp.inf)
 
 
-def joined_distances(halves: Array, radius: Array) -> Distances:
+def joined_distances(squared: Array, exponent: Array, radius: Array) -> Distances:
     """The distances between rows from those between their slices.
 
     Args:
-        halves: `[S, n, n]`, as `half_distances` gives them for each slice.
+        squared: `[S, n, n]`, as `slice_distances` gives them for each slice.
+        exponent: `[S, n, n]`, likewise.
         radius: `[S, n]`, likewise.
 
     Returns:
@@ -100,9 +105,9 @@ def joined_distances(halves: Array, radius: Array) -> Distances:
     radius = radius.max(axis=0)
     finite = jnp.isfinite(radius)
     unit = exponents(typical_size(radius, finite))
-    squared = ((halves * power_of_two(-unit, halves.dtype)) ** 2).sum(axis=0)
-    squared = jnp.where(finite[:, None] & finite[None, :], squared, jnp.inf)
-    return Distances(squared, finite, 2 * power_of_two(unit, halves.dtype))
+    total = _squares_in_unit(squared, exponent.astype(unit.dtype), unit).sum(axis=0)
+    total = jnp.where(finite[:, None] & finite[None, :], total, jnp.inf)
+    return Distances(total, finite, 2 * power_of_two(unit, squared.dtype))
 
 
 def _squares_in_unit(squared: Array, exponent: Array, unit: Array) -> Array:
@@ -111,7 +116,7 @@ def _squares_in_unit(squared: Array, exponent: Array, unit: Array) -> Array:
 
 
 def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) -> tuple[Array, Array, Array]:
-    """What `into` makes of the squared distances.
+    """A function of the squared distances, right wherever the rows lie. See `pairwise_distances`.
 
     Args:
         rows: `[n, d]`.
@@ -119,8 +124,8 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
             the exponent of a usual size.
 
     Returns:
-        It `[n, n]`, symmetric, 0 between equal rows; the rows of finite numbers `[n]`; and the largest half difference
-        of each from a row in the middle `[n]`, 0 where not finite.
+        It `[..., n, n]`, symmetric, 0 between equal rows; the rows of finite numbers `[n]`; and the largest half
+        difference of each from a row in the middle `[n]`, 0 where not finite.
     """
     n, d = rows.shape
     width = d if d <= 2 * BLOCK else BLOCK
@@ -180,11 +185,13 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
     first_radius = radius = jnp.where(finite, radius, 0)
     unit = exponents(typical_size(radius, finite))
     no_products = jnp.zeros((n, n), rows.dtype)
-    pairs = PairwiseState(no_products, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
+    nothing = jax.eval_shape(into, no_products, jnp.zeros((n, n), unit.dtype), unit)
+    begun = jnp.zeros(nothing.shape, nothing.dtype)
+    pairs = PairwiseState(begun, finite[:, None] & finite[None, :] & ~itself, index, jnp.asarray(0))
     pairs = close(pairs, middle, radius, products(middle, radius))
     pairs = lax.while_loop(lambda pairs: pairs.pending.any() & (pairs.rounds <= n), look_closer, pairs)
     # equal rows are equally far from all others, to the last bit
-    squared = pairs.squared[pairs.twin[:, None], pairs.twin[None, :]]
+    squared = pairs.squared[..., pairs.twin[:, None], pairs.twin[None, :]]
     return jnp.where(itself, 0, squared), finite, first_radius
 
 

@@ -7,12 +7,12 @@ from byzax.aggregators.kernels.blocks import Part, block_width, fold_blocks
 from byzax.aggregators.kernels.clipping import Lengths, half_norms, joined_lengths, measure_lengths
 from byzax.aggregators.kernels.distances import (
     Distances,
-    half_distances,
     joined_distances,
     pairwise_distances,
+    slice_distances,
     squared_distances_to,
 )
-from byzax.aggregators.kernels.sharding import Exchange, Measure
+from byzax.aggregators.kernels.sharding import Exchange, Quantity
 
 Array = jax.Array
 
@@ -24,21 +24,27 @@ def distances_between(rows: Array) -> Exchange:
         rows: `[n, d]`, or the slices of a server.
 
     Returns:
-        The exchange, of n (n + 1) / 2 numbers.
+        The exchange, of n² numbers.
     """
     return Exchange(_DISTANCES, (rows,))
 
 
 def _part_of_distances(rows: Array) -> Array:
-    halves, radius = half_distances(rows)
-    return jnp.concatenate([halves[jnp.triu_indices(len(rows), 1)], radius])
+    squared, exponent, radius = slice_distances(rows)
+    pairs = jnp.triu_indices(len(rows), 1)
+    return jnp.concatenate([squared[pairs], exponent[pairs], radius])
 
 
 def _join_distances(parts: Array, rows: Array) -> Distances:
     n = len(rows)
-    pairs = n * (n - 1) // 2
-    halves = jnp.zeros((len(parts), n, n), parts.dtype).at[:, *jnp.triu_indices(n, 1)].set(parts[:, :pairs])
-    return joined_distances(halves + halves.swapaxes(1, 2), parts[:, pairs:])
+    pairs, upper = n * (n - 1) // 2, jnp.triu_indices(n, 1)
+
+    def matrices(values: Array) -> Array:
+        half = jnp.zeros((len(parts), n, n), parts.dtype).at[:, *upper].set(values)
+        return half + half.swapaxes(1, 2)
+
+    squared, exponent = matrices(parts[:, :pairs]), matrices(parts[:, pairs : 2 * pairs])
+    return joined_distances(squared, exponent, parts[:, 2 * pairs :])
 
 
 def lengths_from(rows: Array, origin: Array) -> Exchange:
@@ -75,7 +81,7 @@ def nearness_to(rows: Array, point: Array, itself: int | None = None) -> Exchang
         The exchange, of 2n numbers.
     """
     return Exchange(
-        Measure(
+        Quantity(
             lambda rows, point: squared_distances_to(rows, point, itself),
             _part_of_lengths,
             lambda parts, *arrays: half_norms(_join_lengths(parts, *arrays)),
@@ -123,6 +129,6 @@ def _join_points(parts: Array, points: Array) -> Array:
     return triangle_of(parts.reshape(-1, n, n).swapaxes(0, 1).reshape(n, -1))
 
 
-_DISTANCES = Measure(pairwise_distances, _part_of_distances, _join_distances)
-_LENGTHS = Measure(measure_lengths, _part_of_lengths, _join_lengths)
-_POINTS = Measure(lambda points: points, lambda points: triangle_of(points).ravel(), _join_points)
+_DISTANCES = Quantity(pairwise_distances, _part_of_distances, _join_distances)
+_LENGTHS = Quantity(measure_lengths, _part_of_lengths, _join_lengths)
+_POINTS = Quantity(lambda points: points, lambda points: triangle_of(points).ravel(), _join_points)

@@ -29,72 +29,30 @@ class Slice(NamedTuple):
     d: int
 
 
-class MeasureWhole(Protocol):
-    """Measures all coordinates, where one server has them."""
-
-    def __call__(self, *arrays: Any) -> Any:
-        """The value.
-
-        Args:
-            *arrays: Rows `[n, d]`, and what else the measure takes.
-
-        Returns:
-            What it is, an array or several.
-        """
-        ...
-
-
-class MeasurePart(Protocol):
-    """Measures the coordinates of a slice."""
-
-    def __call__(self, *arrays: Any) -> Array:
-        """The numbers that a server sends.
-
-        Args:
-            *arrays: The slices of those of `MeasureWhole`.
-
-        Returns:
-            `[m]`, from which the value of all coordinates can be found.
-        """
-        ...
-
-
-class JoinParts(Protocol):
-    """Finds the value of all coordinates from those of slices."""
-
-    def __call__(self, parts: Array, /, *arrays: Any) -> Any:
-        """The value, as `MeasureWhole` gives it.
-
-        Args:
-            parts: `[S, m]`, the numbers of all servers.
-            *arrays: The slices, of which only the shapes but that of the coordinates may be used.
-        """
-        ...
-
-
-class Measure(NamedTuple):
+class Quantity(NamedTuple):
     """Something that is measured on all coordinates of rows, such as their norms, on one server or on several.
 
     Attributes:
-        whole: Measures all coordinates.
-        part: Measures a slice.
-        join: Finds the value of all coordinates from those of slices.
+        whole: `whole(*arrays)`, the value of all coordinates where one server has them, an array or several.
+        part: `part(*arrays)`, of the slices of these arrays: the numbers `[m]` that a server sends.
+        join: `join(parts, *arrays)`, the value of all coordinates as `whole` gives it, from the numbers `[S, m]` of all
+            servers; of the arrays, which are slices, it may use the shapes but that of the coordinates.
     """
 
-    whole: MeasureWhole
-    part: MeasurePart
-    join: JoinParts
+    whole: Callable[..., Any]
+    part: Callable[..., Array]
+    join: Callable[..., Any]
 
 
 class Exchange(NamedTuple):
     """A value of all coordinates that a rule asks for; servers with slices exchange what they measured.
 
     Attributes:
-        measure: The measure.
+        quantity: The quantity.
         arrays: The arrays that it is taken of.
     """
 
-    measure: Measure
+    quantity: Quantity
     arrays: tuple[Any, ...]
 
 
@@ -165,7 +123,7 @@ def on_whole(steps: Steps[Made]) -> Made:
     try:
         asked = next(steps)
         while True:
-            asked = steps.send(asked.measure.whole(*asked.arrays))
+            asked = steps.send(asked.quantity.whole(*asked.arrays))
     except StopIteration as end:
         return end.value
 
@@ -183,7 +141,7 @@ def part_of_next(steps: Steps[Any], heard: Sequence[Array]) -> Array:
     asked, _ = _advance(steps, heard)
     if asked is None:
         raise ValueError(f"a rule asks for {len(heard)} values of all coordinates, and its sharded form has more")
-    return asked.measure.part(*asked.arrays)
+    return asked.quantity.part(*asked.arrays)
 
 
 def result_of(steps: Steps[Made], heard: Sequence[Array]) -> Made:
@@ -203,11 +161,11 @@ def result_of(steps: Steps[Made], heard: Sequence[Array]) -> Made:
 
 
 def _advance(steps: Steps[Made], heard: Sequence[Array]) -> tuple[Exchange | None, Any]:
-    """What steps ask for after so many exchanges, or what they return."""
+    """The next exchange of steps after so many, or the value that they return."""
     try:
         asked = next(steps)
         for parts in heard:
-            asked = steps.send(asked.measure.join(parts, *asked.arrays))
+            asked = steps.send(asked.quantity.join(parts, *asked.arrays))
     except StopIteration as end:
         return None, end.value
     return asked, None
@@ -223,11 +181,11 @@ def together(*exchanges: Exchange) -> Exchange:
         An exchange whose value is the tuple of theirs.
     """
 
-    def each(arrays: Sequence[Any]) -> list[tuple[Measure, Sequence[Any]]]:
+    def each(arrays: Sequence[Any]) -> list[tuple[Quantity, Sequence[Any]]]:
         counts, begin = [len(exchange.arrays) for exchange in exchanges], 0
         found = []
         for exchange, count in zip(exchanges, counts, strict=True):
-            found.append((exchange.measure, arrays[begin : begin + count]))
+            found.append((exchange.quantity, arrays[begin : begin + count]))
             begin += count
         return found
 
@@ -245,7 +203,7 @@ def together(*exchanges: Exchange) -> Exchange:
             begin += size
         return tuple(found)
 
-    return Exchange(Measure(whole, part, join), tuple(array for exchange in exchanges for array in exchange.arrays))
+    return Exchange(Quantity(whole, part, join), tuple(array for exchange in exchanges for array in exchange.arrays))
 
 
 def total_of(values: Array) -> Exchange:
@@ -272,8 +230,8 @@ def largest_of(values: Array) -> Exchange:
     return Exchange(_LARGEST, (values,))
 
 
-_SUM = Measure(lambda values: values, jnp.ravel, lambda parts, values: parts.sum(axis=0).reshape(values.shape))
-_LARGEST = Measure(lambda values: values, jnp.ravel, lambda parts, values: parts.max(axis=0).reshape(values.shape))
+_SUM = Quantity(lambda values: values, jnp.ravel, lambda parts, values: parts.sum(axis=0).reshape(values.shape))
+_LARGEST = Quantity(lambda values: values, jnp.ravel, lambda parts, values: parts.max(axis=0).reshape(values.shape))
 
 
 def coordinate_wise(apply: Callable[..., Any], init: Callable[[int], State] = lambda d: ()) -> ShardedForm:

@@ -194,3 +194,37 @@ def topologies(
         benchmark.run(steps, repeats, path, say)
     except KeyboardInterrupt as end:
         _interrupted(path, end)
+
+
+@bench.command()
+@report_errors
+def sharded(
+    d: Annotated[int, typer.Option("-d", min=1, help="Number of parameters.")] = 20_000_000,
+    n: Annotated[int, typer.Option("-n", min=1, help="Rows of an update.")] = 8,
+    f: Annotated[int, typer.Option("-f", min=0, help="Rows that may be Byzantine.")] = 2,
+    servers: Annotated[int, typer.Option(min=1, help="Servers, each an actor with a slice of the model.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 2,
+    rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
+    path: NUMBERS = None,
+    quiet: QUIET = False,
+) -> None:
+    """Memory and time of servers that hold slices of a large model (topology sharded)."""
+    from byzax import aggregators
+    from byzax.experiments.benchmarks import sharded as benchmark
+
+    check_environment()
+    say = _say(path, quiet)
+    names = list(dict.fromkeys(rule or benchmark.RULES))
+    for name in names:
+        try:
+            form = aggregators.build(name, n, f).sharded
+        except ValueError as error:
+            refuse(f"--rule {name}: {error}")
+        if form is None:
+            refuse(f"--rule {name}: has no sharded form: take another rule, such as multi_krum")
+    if servers > d:
+        refuse(f"--servers {servers}: the model has {d} parameters (-d): take at most as many")
+    try:
+        benchmark.run(d, n, f, servers, steps, names, path, say)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)

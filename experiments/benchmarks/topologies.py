@@ -28,6 +28,10 @@ EXECUTORS = ("loop", "vectorised", "ray")
 TOPOLOGIES: dict[str, Any] = {
     ONE_SERVER: "parameter_server",
     "guanyu, 6 servers": {"name": "guanyu", "servers": 6, "byzantine_servers": 1},
+    **{
+        f"sharded, {servers} server{'s' * (servers > 1)}": {"name": "sharded", "servers": servers}
+        for servers in (1, 2, 4)
+    },
     "gossip, ring": {"name": "gossip", "graph": "ring", "byzantine_neighbours": 1},
     "gossip, complete": {"name": "gossip", "graph": "complete"},
 }

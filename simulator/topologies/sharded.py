@@ -110,6 +110,8 @@ def _check(run: Run, servers: int) -> None:
         return
     if rule.sharded is None:
         raise PartError(_why_refused(run))
+    if run.privacy is not None and run.privacy.level == "server":
+        raise PartError("sharded: no server knows the length of a whole row: take privacy.level worker or sample")
     if run.regularisation.max_norm is not None:
         raise PartError("sharded: no server knows the norm of the whole model: leave regularisation.max_norm out")
     if not takes_coordinates_alone(build_sliced_update(run.replace(seed=0), run.workers.total).optimizer):
@@ -159,7 +161,7 @@ def _rounds(run: Run, servers: int) -> Rounds:
 
 
 def _exchange_sizes(sliced: SlicedUpdate, n: int, cuts: Cuts) -> list[int]:
-    """How many numbers a server sends in each exchange."""
+    """The number of numbers that a server sends in each exchange."""
     form, where = sliced.form, cuts.slice(0)
     heard: list[Any] = []
 
@@ -348,7 +350,7 @@ def _build_steps(
         for k, name in enumerate(_exchanges(form.exchanges))
     ]
     return (
-        worker._replace(carry_out=work, transform=None),
+        worker._replace(carry_out=work, transform=None, receives=None),
         NodeStep(FORGE, "adversary", forge, together="map", forges=True),
         *(NodeStep(_slicing(s), "worker", build_slicing(s), "worker", together="batch") for s in of_servers),
         *exchanges,

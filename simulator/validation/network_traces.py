@@ -45,10 +45,6 @@ def trace_network(task: Task, prepared: Prepared) -> None:
         return prepared.core_of(rows)
 
     network, here = network_of(run, prepared._replace(core_of=core_of))
-    require(
-        isinstance(network, Network),
-        f"{part.label}: build must give a Network, got {type_name(network)}{location(part, structure.build)}",
-    )
     byzantine, looked_at = np.asarray(here.byzantine_rank) >= 0, min(LOOKED_AT, prepared.timeline.steps)
     try:
         event_contract.check(network, looked_at, lambda update: byzantine)

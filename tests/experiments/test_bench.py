@@ -112,6 +112,7 @@ def test_what_cannot_be_measured_at_a_size_is_said_and_the_others_go_on():
         by_night(["rules", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         by_night(["training", "--model", "rnn"], "--model rnn: there are: mlp, cnn"),
         by_night(["population", "--clients", "30"], "--participants 50: there are only 30 clients (--clients)"),
+        by_night(["sharded", "--rule", "zeno"], "--rule zeno: has no sharded form"),
         by_night(["training", "--rule", "krumm"], "rule: unknown rule 'krumm'; did you mean 'krum'?"),
         by_night(["training", "--json", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         by_night(["rules", "--json", "tests"], "--json tests: cannot be written (Is a directory): name another file"),
@@ -169,7 +170,7 @@ def test_numbers_may_go_into_a_pipe(tmp_path):
     assert pipe.is_fifo()
 
 
-@pytest.mark.parametrize("name", ["population", "rules", "schedules", "topologies", "training"])
+@pytest.mark.parametrize("name", ["population", "rules", "schedules", "sharded", "topologies", "training"])
 def test_no_benchmark_writes_over_its_numbers_as_they_are(name):
     text = (ROOT / "experiments" / "benchmarks" / f"{name}.py").read_text()
     assert "write_numbers(path, " in text
